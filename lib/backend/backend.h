@@ -1,0 +1,288 @@
+/*
+ * backend.h - a table of operations over memory that the caller cannot
+ * dereference.
+ *
+ * Code above this room sees `struct df_tensor`: a window on an allocation that
+ * lives "on the device".  Bytes move only by upload and download.  Each
+ * operation is a function df_<op>(be, &args, err): it checks shapes, then calls
+ * the backend's slot, or, where the slot is empty, the host version (download,
+ * compute, upload), so that a new backend works at once and gets fast slot by
+ * slot.
+ *
+ *   cpu     the reference: OpenBLAS, SIMD, threads
+ *   poison  the CPU's arithmetic behind separate, NaN-filled memory with guard
+ *           zones: device bugs fail on a laptop
+ *
+ * All shapes are row-major.  Sizes in names: T tokens of a ragged batch, D
+ * model width, H query heads, K key/value heads, E head width, F feed-forward width, V
+ * vocabulary, S samples.  A ragged batch has T rows and offsets[S+1] (host memory).
+ *
+ * Determinism: an operation's result does not depend on the number of threads.
+ * Work is cut into tiles by shape alone, one BLAS thread each, and reductions
+ * run in a fixed order.  A row of a GEMM's result (and whatever is computed per sample or
+ * per row) does not depend on which other rows are in the call where the op's comment says "row-independent".
+ *
+ * Backward rule: gradients of parameters accumulate (+=) when `accumulate` is
+ * set or the comment says so; gradients of activations are assigned (=),
+ * except where the comment says +=.
+ *
+ * Thread rule: a backend may be used by several threads at once (each with its
+ * own tensors for output); operations called from inside a pool task run in
+ * that thread.
+ */
+#ifndef DF_BACKEND_BACKEND_H
+#define DF_BACKEND_BACKEND_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "base/pool.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum df_dtype { DF_F32, DF_BF16, DF_F16, DF_F64, DF_U8, DF_U32, DF_I64 };
+size_t df_dtype_size(enum df_dtype t);
+const char *df_dtype_name(enum df_dtype t);
+
+struct df_backend;
+struct df_mem; /* one allocation; opaque */
+
+/* A window of rows x cols elements, rows `ld` elements apart, starting at element `off` of mem. A value: copy freely. */
+struct df_tensor {
+	struct df_mem *mem;
+	size_t off, rows, cols, ld;
+	enum df_dtype type;
+};
+#define DF_TENSOR_NONE ((struct df_tensor){ 0 })
+
+static inline bool
+df_tensor_is_none(struct df_tensor t)
+{
+	return !t.mem;
+}
+/* Rows [r0, r0+n) of t. */
+static inline struct df_tensor
+df_tensor_rows(struct df_tensor t, size_t r0, size_t n)
+{
+	t.off += r0 * t.ld;
+	t.rows = n;
+	return t;
+}
+/* Columns [c0, c0+n) of t. */
+static inline struct df_tensor
+df_tensor_cols(struct df_tensor t, size_t c0, size_t n)
+{
+	t.off += c0;
+	t.cols = n;
+	return t;
+}
+/* The contiguous run of rows*cols elements from `off` elements into t, seen as a matrix. */
+static inline struct df_tensor
+df_tensor_view(struct df_tensor t, size_t off, size_t rows, size_t cols)
+{
+	t.off += off;
+	t.rows = rows;
+	t.cols = cols;
+	t.ld = cols;
+	return t;
+}
+static inline size_t
+df_tensor_numel(struct df_tensor t)
+{
+	return t.rows * t.cols;
+}
+
+/* ---- life and memory ---------------------------------------------------- */
+
+/* device: "auto", "cpu", "poison", "cuda", "cuda:N".  pool is borrowed and must outlive the backend; NULL = one thread. */
+int df_backend_open(struct df_backend **out, const char *device, struct df_pool *pool, struct df_err *err) DF_MUST_CHECK;
+void df_backend_close(struct df_backend *be); /* accepts NULL; every tensor must be freed before */
+const char *df_backend_name(const struct df_backend *be);
+size_t df_backend_peak_bytes(const struct df_backend *be); /* most device memory ever allocated */
+
+/* A new contiguous tensor; its content is undefined (poison: NaN). `what` names it in DF_ENOMEM. */
+int df_tensor_alloc(struct df_backend *be, struct df_tensor *t, enum df_dtype type, size_t rows, size_t cols, const char *what, struct df_err *err) DF_MUST_CHECK;
+void df_tensor_free(struct df_backend *be, struct df_tensor *t); /* the allocation t windows on; *t becomes NONE */
+/* Dense host array (rows*cols of t's type, row after row) -> t, and back. */
+int df_upload(struct df_backend *be, struct df_tensor dst, const void *src, struct df_err *err) DF_MUST_CHECK;
+int df_download(struct df_backend *be, void *dst, struct df_tensor src, struct df_err *err) DF_MUST_CHECK;
+/* Copy (same shape; converts between F32, BF16 and F16). */
+int df_copy(struct df_backend *be, struct df_tensor dst, struct df_tensor src, struct df_err *err) DF_MUST_CHECK;
+int df_fill(struct df_backend *be, struct df_tensor dst, float value, struct df_err *err) DF_MUST_CHECK;
+int df_sync(struct df_backend *be, struct df_err *err) DF_MUST_CHECK;
+
+/* ---- matrix product ----------------------------------------------------- */
+
+/* c = alpha * op(a) op(b) + beta * c.  op(a) [M,N'] etc. from the shapes of the windows; f32.  Row-independent in c. */
+struct df_gemm {
+	bool ta, tb;
+	float alpha, beta;
+	struct df_tensor a, b, c;
+};
+int df_gemm(struct df_backend *be, const struct df_gemm *g, struct df_err *err) DF_MUST_CHECK;
+
+/* ---- element-wise and reductions (f32) ---------------------------------- */
+
+/* y += alpha * x (same shape). */
+int df_axpy(struct df_backend *be, float alpha, struct df_tensor x, struct df_tensor y, struct df_err *err) DF_MUST_CHECK;
+/* x *= alpha. */
+int df_scale(struct df_backend *be, float alpha, struct df_tensor x, struct df_err *err) DF_MUST_CHECK;
+/* x[t,:] += bias[:] (bias [1,C]). */
+int df_bias_add(struct df_backend *be, struct df_tensor x, struct df_tensor bias, struct df_err *err) DF_MUST_CHECK;
+/* out[1,C] (+)= sum over rows of x [R,C]. */
+int df_colsum(struct df_backend *be, struct df_tensor x, struct df_tensor out, bool accumulate, struct df_err *err) DF_MUST_CHECK;
+/* *out = sum of squares, accumulated in f64 in a fixed order. Synchronises. */
+int df_sumsq(struct df_backend *be, struct df_tensor x, double *out, struct df_err *err) DF_MUST_CHECK;
+
+/* ---- transformer layers: forward and backward together ------------------ */
+
+/* out[t,:] = table[ids[t],:]; ids on the host, each < table.rows (checked: DF_EFORMAT). */
+int df_embed_fwd(struct df_backend *be, struct df_tensor out, struct df_tensor table, const uint32_t *ids, struct df_err *err) DF_MUST_CHECK;
+/* dtable[ids[t],:] += dout[t,:], in the order of t. */
+int df_embed_bwd(struct df_backend *be, struct df_tensor dtable, struct df_tensor dout, const uint32_t *ids, struct df_err *err) DF_MUST_CHECK;
+
+/* y = w * x / rms(x), rms over a row: sqrt(mean x^2 + eps); rstd [T,1] is kept for the backward. Zhang & Sennrich 2019. */
+struct df_rmsnorm {
+	float eps;
+	struct df_tensor x, w, y, rstd; /* [T,D] [1,D] [T,D] [T,1] */
+};
+int df_rmsnorm_fwd(struct df_backend *be, const struct df_rmsnorm *a, struct df_err *err) DF_MUST_CHECK;
+struct df_rmsnorm_bwd {
+	struct df_tensor x, w, rstd, dy;
+	struct df_tensor dx;     /* [T,D] += (the residual stream's gradient) */
+	struct df_tensor dw;     /* [S,D], per segment of offsets (=), or NONE */
+	const uint64_t *offsets; /* [S+1] rows of x per row of dw; NULL = one segment of all rows */
+	bool accumulate;         /* dw += instead of = */
+};
+int df_rmsnorm_bwd(struct df_backend *be, const struct df_rmsnorm_bwd *a, struct df_err *err) DF_MUST_CHECK;
+
+/*
+ * Rotary embedding in place, half-split form: x [T, n_heads*E] as heads of E;
+ * cos, sin are tables [P, E/2]; the position of row t is pos[t] (host).
+ * inverse = the backward (rotation by minus the angle).  Su et al. 2021.
+ */
+struct df_rope {
+	struct df_tensor x, cos, sin;
+	const uint32_t *pos;
+	size_t n_heads;
+	bool inverse;
+};
+int df_rope(struct df_backend *be, const struct df_rope *a, struct df_err *err) DF_MUST_CHECK;
+
+/*
+ * Causal self-attention, sample by sample of a ragged batch, grouped heads
+ * (head h reads key/value head h / (H/K)):
+ *   o = softmax(scale q k^T + causal mask) v
+ * lse [T,H] (log-sum-exp of each row of scores) is kept for the backward, which recomputes
+ * the probabilities from it: no [T,T] tensor is kept.
+ * window > 0: query i sees keys j with i - window < j <= i.
+ */
+struct df_attn {
+	struct df_tensor q, k, v;   /* [T,H*E] [T,K*E] [T,K*E] */
+	struct df_tensor o, lse;    /* [T,H*E] [T,H] */
+	const uint64_t *offsets;    /* [S+1], host */
+	size_t n_samples, n_heads, n_kv_heads;
+	size_t window;              /* 0 = none */
+	float scale;
+};
+int df_attn_fwd(struct df_backend *be, const struct df_attn *a, struct df_err *err) DF_MUST_CHECK;
+struct df_attn_bwd {
+	struct df_attn fwd;          /* the forward's arguments and results */
+	struct df_tensor d_o;        /* [T,H*E] */
+	struct df_tensor dq, dk, dv; /* assigned */
+};
+int df_attn_bwd(struct df_backend *be, const struct df_attn_bwd *a, struct df_err *err) DF_MUST_CHECK;
+
+/* h = silu(gate) * up, [T,F] each.  Backward: dgate, dup assigned (may overwrite gate and up). Shazeer 2020. */
+int df_swiglu_fwd(struct df_backend *be, struct df_tensor h, struct df_tensor gate, struct df_tensor up, struct df_err *err) DF_MUST_CHECK;
+int df_swiglu_bwd(struct df_backend *be, struct df_tensor dgate, struct df_tensor dup, struct df_tensor dh, struct df_tensor gate, struct df_tensor up, struct df_err *err) DF_MUST_CHECK;
+
+/*
+ * The fused end of the model: logits = h w^T, never more than a tile of them;
+ *   nll[t]  = logsumexp(logits[t]) - logits[t, target[t]]
+ *   correct[t] = the target is the most likely token (ties: lowest id)
+ * and, when dh is given, with g_t = scale[t] * (softmax(logits[t]) - onehot):
+ *   dh[t]  = g_t w                      (assigned)
+ *   dw[s] += sum over the rows t of segment s of g_t^T h[t]
+ * h has one row per predicted target only (the caller gathers them).
+ */
+struct df_lmhead {
+	struct df_tensor h, w;    /* [L,D] [V,D] */
+	const uint32_t *target;   /* [L] host, each < V (checked) */
+	float *nll;               /* [L] host, out */
+	uint8_t *correct;         /* [L] host, out, or NULL */
+	const float *scale;       /* [L] host, or NULL when dh is NONE */
+	struct df_tensor dh;      /* [L,D] or NONE: loss only */
+	struct df_tensor dw;      /* [V,D] += over all rows, or NONE */
+};
+int df_lmhead(struct df_backend *be, const struct df_lmhead *a, struct df_err *err) DF_MUST_CHECK;
+/* The gradient of the logits, for per-sample head gradients: g [L,V] as above, assigned.  The caller bounds L. */
+int df_lmhead_dlogits(struct df_backend *be, struct df_tensor g, struct df_tensor h, struct df_tensor w, const uint32_t *target, const float *scale, struct df_err *err) DF_MUST_CHECK;
+
+/* dst[i,:] = src[rows[i],:] and dst[rows[i],:] += src[i,:] (rows on the host, checked). */
+int df_gather_rows(struct df_backend *be, struct df_tensor dst, struct df_tensor src, const uint32_t *rows, struct df_err *err) DF_MUST_CHECK;
+int df_scatter_rows(struct df_backend *be, struct df_tensor dst, struct df_tensor src, const uint32_t *rows, struct df_err *err) DF_MUST_CHECK;
+
+/* Inverted dropout mask from Philox: y = x * keep(i) / (1-p), keep addressed by (seed, substream, element). Same call = backward. */
+int df_dropout(struct df_backend *be, struct df_tensor y, struct df_tensor x, float p, uint64_t seed, uint32_t substream, uint64_t first, struct df_err *err) DF_MUST_CHECK;
+
+/* ---- optimiser ---------------------------------------------------------- */
+
+/*
+ * AdamW on flat ranges, decoupled decay (Loshchilov & Hutter 2019), as
+ * torch.optim.AdamW: w *= 1 - lr*decay; m = b1 m + (1-b1) g; v = b2 v + (1-b2) g^2;
+ * w -= lr/(1-b1^step) * m / (sqrt(v)/sqrt(1-b2^step) + eps).  g is multiplied by grad_scale first.
+ */
+struct df_adamw {
+	struct df_tensor w, g, m, v; /* same shape, f32 */
+	double lr, beta1, beta2, eps, decay;
+	double grad_scale; /* clipping */
+	uint64_t step;     /* from 1 */
+};
+int df_adamw(struct df_backend *be, const struct df_adamw *a, struct df_err *err) DF_MUST_CHECK;
+
+/*
+ * Adam's view of a gradient, in place (LESS, Xia et al. 2024): per column j of g [S,n]
+ *   m' = b1 m_j + (1-b1) g;  v' = b2 v_j + (1-b2) g^2
+ *   g = m' / (sqrt(v') + eps)      or, eps_inside,  m' / sqrt(v' + eps)
+ * m, v [1,n] are not changed.
+ */
+struct df_adam_form {
+	struct df_tensor g, m, v;
+	double beta1, beta2, eps;
+	bool eps_inside;
+};
+int df_adam_form(struct df_backend *be, const struct df_adam_form *a, struct df_err *err) DF_MUST_CHECK;
+/* g = sign(g), element-wise (0 stays 0). */
+int df_sign(struct df_backend *be, struct df_tensor g, struct df_err *err) DF_MUST_CHECK;
+
+/* ---- random projection -------------------------------------------------- */
+
+/*
+ * y[s,c] += sum over j of g[s,j] * R[first+j][c], R never stored.
+ *   rademacher: R[p][c] = +-1 from bit (c mod 32) of word ((c mod 128)/32) of
+ *     Philox(ctr = (low32 p, high32 p, c/128, (1<<24)|model_id), key = seed)
+ *   sjlt: each p has `sparsity` nonzeros +-1/sqrt(sparsity); see project/project.h
+ * Row-independent; the sum over j runs in a fixed order for a given split of
+ * the coordinates into calls (project/project.h says which split is used everywhere).
+ */
+enum df_projection_type { DF_PROJ_RADEMACHER, DF_PROJ_SJLT };
+struct df_project {
+	enum df_projection_type type;
+	struct df_tensor g;   /* [S,n] f32 */
+	struct df_tensor y;   /* [S,k] f32 */
+	uint64_t first;       /* flat coordinate of g's first column */
+	uint64_t seed;
+	uint32_t model_id;
+	uint32_t sparsity;    /* sjlt: nonzeros per coordinate */
+};
+int df_project(struct df_backend *be, const struct df_project *a, struct df_err *err) DF_MUST_CHECK;
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,269 @@
+/*
+ * shard.h - artefacts: the files (and streams) that the programs pass on.
+ *
+ * An artefact is a plain HDF5 file of one *kind*: a few columns with one entry
+ * per row, and root attributes that say what made it from what.  The library
+ * knows each kind's columns (df_kind_columns); callers hand over and receive
+ * *batches*: some consecutive rows of all columns, as plain arrays.
+ *
+ * A *set* is what a tool reads: one file, the shards of one
+ * (name.00003-of-00016.h5, in any order), a directory, a glob, or "-" (a
+ * stream or file on standard input).  It reads as one long artefact.
+ *
+ * A *stream* is what a pipe carries: length-prefixed HDF5 images of one batch
+ * each, closed by an end record, so that a broken pipe is "truncated" and
+ * never "done".  df-shard(5) describes both.
+ *
+ * No HDF5 type appears here.  Thread rule: one set or writer belongs to one
+ * thread at a time; different ones may be used at the same time.
+ */
+#ifndef DF_SHARD_SHARD_H
+#define DF_SHARD_SHARD_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "base/err.h"
+#include "base/hash.h"
+#include "base/mem.h"
+#include "base/opt.h"
+#include "base/pool.h"
+
+/* ---- kinds and columns -------------------------------------------------- */
+
+enum df_kind {
+	DF_KIND_ANY, /* only as an expectation */
+	DF_KIND_TOKENS,
+	DF_KIND_LOSSES,
+	DF_KIND_GRADIENTS,
+	DF_KIND_PROJECTIONS,
+	DF_KIND_EMBEDDINGS,
+	DF_KIND_SCORES,
+	DF_KIND_INDEX,
+	DF_KIND_WEIGHTS,
+	DF_KIND_COUNT
+};
+const char *df_kind_name(enum df_kind k); /* "tokens", ... */
+
+enum df_coltype { DF_COL_U8, DF_COL_U16, DF_COL_U32, DF_COL_U64, DF_COL_F32, DF_COL_F64 };
+size_t df_coltype_size(enum df_coltype t);
+
+/* The columns, by number: a batch keeps their arrays in this order. */
+enum df_col {
+	DF_COL_ID,          /* sample/id u64: the row in the packed dataset */
+	DF_COL_DOMAIN,      /* sample/domain u16: into the root attribute `domains` */
+	DF_COL_SOURCE_ROW,  /* sample/source_row u64: the row in the user's file */
+	DF_COL_IDS,         /* tokens/ids u32, ragged over tokens/offsets */
+	DF_COL_LABEL_MASK,  /* tokens/label_mask u8, ragged over tokens/offsets: 1 = a target */
+	DF_COL_LOSS,        /* loss f32: mean nll over the sample's targets; NaN without targets */
+	DF_COL_N_TOKENS,    /* n_tokens u32: targets that were predicted */
+	DF_COL_TOKEN_LOSS,  /* token_loss/values f32, ragged over token_loss/offsets: nll of each target */
+	DF_COL_GRADIENT,    /* gradient f32 [n,p] */
+	DF_COL_PROJECTION,  /* projection f32 [n,k] */
+	DF_COL_EMBEDDING,   /* embedding f32 [n,d] */
+	DF_COL_SCORE,       /* score f32 */
+	DF_COL_RANK,        /* rank u64: 0 = best */
+	DF_COL_INDEX,       /* index u64: sample ids in training order */
+	DF_COL_WEIGHT,      /* sample_weight f32 */
+	DF_COL_DOMAIN_WEIGHT, /* domain_weight f64 */
+	DF_COL_COUNT
+};
+
+struct df_column {
+	enum df_col col;
+	const char *path;    /* name inside the file, "tokens/ids" */
+	enum df_coltype type;
+	bool matrix;         /* [n,width], width from the data */
+	const char *offsets; /* ragged: the path of its offsets; else NULL */
+	const char *about;   /* attribute `description` */
+};
+const struct df_column *df_column(enum df_col c);
+
+/* ---- meta: what a file says of itself ----------------------------------- */
+
+struct df_input {
+	char *role; /* "tokens", "checkpoint", "train", "val" */
+	char *kind; /* a kind's name, or "checkpoint", "tokenizer", "source" */
+	char *id;   /* its df_id: 32 hex digits */
+};
+
+/* A row of the table that names the coordinates of a gradient: a parameter [rows,cols] at a flat offset. */
+struct df_manifest_row {
+	char *name;
+	uint64_t offset, rows, cols;
+};
+/*
+ * Gradients are handed out, streamed and projected in pieces of whole matrix
+ * rows: this many rows of a parameter with `cols` columns (the last piece may have fewer).
+ */
+#define DF_GRAD_PIECE ((uint64_t)1 << 16) /* coordinates */
+static inline uint64_t
+df_grad_piece_rows(uint64_t cols)
+{
+	return cols >= DF_GRAD_PIECE || cols == 0 ? 1 : DF_GRAD_PIECE / cols;
+}
+
+struct df_param_kv {
+	char *key;
+	char *json; /* the value as JSON text: 42, "adam", true */
+};
+
+struct df_meta {
+	enum df_kind kind;
+	char *tool; /* "df-grad" */
+	char *version;
+	struct df_param_kv *params; /* every option that shaped the content, in writing order */
+	size_t n_params, cap_params;
+	struct df_input *inputs;
+	size_t n_inputs, cap_inputs;
+	char **domains;
+	size_t n_domains, cap_domains;
+	struct df_manifest_row *manifest; /* gradients only */
+	size_t n_manifest, cap_manifest;
+	char id[DF_DIGEST_HEX]; /* filled on reading and by commit; "" while unknown (a stream) */
+	bool has_lineage;       /* false: a user's script wrote the file */
+};
+#define DF_META_INIT { .kind = DF_KIND_ANY }
+void df_meta_release(struct df_meta *m);
+int df_meta_copy(struct df_meta *dst, const struct df_meta *src, struct df_err *err) DF_MUST_CHECK;
+
+/* Add or replace a parameter. */
+int df_meta_set_str(struct df_meta *m, const char *key, const char *value, struct df_err *err) DF_MUST_CHECK;
+int df_meta_set_int(struct df_meta *m, const char *key, int64_t value, struct df_err *err) DF_MUST_CHECK;
+int df_meta_set_double(struct df_meta *m, const char *key, double value, struct df_err *err) DF_MUST_CHECK;
+int df_meta_set_bool(struct df_meta *m, const char *key, bool value, struct df_err *err) DF_MUST_CHECK;
+/* The JSON text of a parameter, NULL when absent.  Borrowed. */
+const char *df_meta_param(const struct df_meta *m, const char *key);
+/* Parsed forms; false when absent or of another type.  *s is a copy, free() it. */
+bool df_meta_get_int(const struct df_meta *m, const char *key, int64_t *v);
+bool df_meta_get_double(const struct df_meta *m, const char *key, double *v);
+bool df_meta_get_str(const struct df_meta *m, const char *key, char **s);
+
+int df_meta_add_input(struct df_meta *m, const char *role, const char *kind, const char *id, struct df_err *err) DF_MUST_CHECK;
+const struct df_input *df_meta_input(const struct df_meta *m, const char *role); /* the first, or NULL */
+int df_meta_add_domain(struct df_meta *m, const char *name, uint16_t *index, struct df_err *err) DF_MUST_CHECK;
+int df_meta_add_manifest(struct df_meta *m, const char *name, uint64_t offset, uint64_t rows, uint64_t cols, struct df_err *err) DF_MUST_CHECK;
+
+/*
+ * Two artefacts must agree in the named parameters (NULL-terminated list) and
+ * input roles (likewise): DF_ELINEAGE says which two disagree and in what.
+ * A side without lineage agrees with everything.
+ */
+int df_meta_agree(const struct df_meta *a, const char *a_name, const struct df_meta *b, const char *b_name,
+    const char *const *params, const char *const *roles, struct df_err *err) DF_MUST_CHECK;
+
+/* ---- batches ------------------------------------------------------------ */
+
+struct df_column_data {
+	void *data;        /* [n], [n,width] or, ragged, [offsets[n]]; NULL = column absent */
+	uint64_t *offsets; /* ragged: [n+1], offsets[0] == 0; else NULL */
+	size_t width;      /* elements per row; 1 unless a matrix; unused when ragged */
+};
+
+struct df_batch {
+	uint64_t n;        /* rows */
+	uint64_t first;    /* position of the first row in the set */
+	struct df_column_data col[DF_COL_COUNT];
+	struct df_arena arena; /* where a reader puts the arrays; callers may allocate from it too */
+	void *image;           /* (private) a stream record that columns point into */
+	size_t image_len;      /* (private) */
+};
+#define DF_BATCH_INIT { .n = 0, .arena = DF_ARENA_INIT }
+void df_batch_clear(struct df_batch *b);   /* forget the rows, keep the memory */
+void df_batch_release(struct df_batch *b); /* free everything */
+
+/* ---- reading ------------------------------------------------------------ */
+
+struct df_set;
+
+/*
+ * Open what the user named: paths, directories, globs, or "-".  All members
+ * must be of `kind`, complete, and agree in params, inputs, domains and
+ * manifest.  `role` names the set in messages ("train projections").
+ * Errors: DF_ENOINPUT, DF_EFORMAT (damaged, truncated, other kind), DF_ELINEAGE.
+ */
+int df_set_open(struct df_set **out, enum df_kind kind, const char *role, const char *const *paths, size_t n_paths, struct df_err *err) DF_MUST_CHECK;
+int df_set_open1(struct df_set **out, enum df_kind kind, const char *role, const char *path, struct df_err *err) DF_MUST_CHECK;
+void df_set_close(struct df_set *s); /* accepts NULL */
+
+const struct df_meta *df_set_meta(const struct df_set *s); /* of the whole; id is the merged one */
+const char *df_set_name(const struct df_set *s);           /* for messages: the path, or "DIR (16 shards)" */
+bool df_set_is_stream(const struct df_set *s);
+uint64_t df_set_rows(const struct df_set *s);              /* UINT64_MAX for a stream not yet ended */
+bool df_set_has(const struct df_set *s, enum df_col c);
+size_t df_set_width(const struct df_set *s, enum df_col c); /* of a matrix column; 0 when absent */
+
+/*
+ * The next at most max_rows rows (a stream: its next record, whatever its
+ * size) into b.  *n_rows = 0 at the end; for a stream that means the end record was seen and
+ * its counts agree.  Checksums are verified.  Ids are checked for order of
+ * shards only by df_idset below.
+ */
+int df_set_next(struct df_set *s, uint64_t max_rows, struct df_batch *b, uint64_t *n_rows, struct df_err *err) DF_MUST_CHECK;
+/* Rows [first, first+n) of a set of files into b (not for streams). */
+int df_set_read(struct df_set *s, uint64_t first, uint64_t n, struct df_batch *b, struct df_err *err) DF_MUST_CHECK;
+/*
+ * A ragged column's lengths, all rows (u64[rows]; free() it): what cutting into
+ * batches by token count needs without reading the tokens.
+ */
+int df_set_lengths(struct df_set *s, enum df_col c, uint64_t **lengths, struct df_err *err) DF_MUST_CHECK;
+
+/* Which ids of [0,n) have been seen: joins are by id. */
+struct df_idset {
+	uint64_t *bits;
+	uint64_t n, seen;
+};
+int df_idset_init(struct df_idset *s, uint64_t n, struct df_err *err) DF_MUST_CHECK;
+/* DF_EFORMAT names an id that is out of range or seen before. */
+int df_idset_add(struct df_idset *s, const uint64_t *ids, uint64_t n, const char *name, struct df_err *err) DF_MUST_CHECK;
+/* DF_EFORMAT names the first missing id, and how many are missing. */
+int df_idset_check_full(const struct df_idset *s, const char *name, struct df_err *err) DF_MUST_CHECK;
+void df_idset_release(struct df_idset *s);
+
+/* ---- writing ------------------------------------------------------------ */
+
+enum df_compress { DF_COMPRESS_DEFAULT, DF_COMPRESS_NONE, DF_COMPRESS_GZIP, DF_COMPRESS_ZSTD };
+
+struct df_writer_opts {
+	enum df_compress compress; /* default: zstd for ids, text and indices; none for float matrices */
+	int level;                 /* 0 = the filter's default */
+	struct df_pool *pool;      /* compresses chunks; NULL = the calling thread */
+	bool resumable;            /* keep finished batches beside the target (see below) */
+	bool force_stream;         /* "-" is a stream even into a regular file (tests) */
+};
+
+struct df_writer;
+
+/*
+ * Begin the artefact `path` with these columns (matrix widths in `widths`, by
+ * column, 0 = not a matrix).  "-" is standard output: a stream into a pipe or
+ * socket, a plain HDF5 file into a regular file, refused on a terminal.
+ *
+ * resumable: every batch put is also kept in `.NAME.df-work` (a stream), under
+ * a key made of meta; after a kill the same call finds them, df_writer_done()
+ * says how many batches and rows need not be computed again, and the final
+ * bytes are those of an undisturbed run.  Another key: the old work is
+ * discarded with a warning.
+ */
+int df_writer_open(struct df_writer **out, const char *path, const struct df_meta *meta, const enum df_col *cols,
+    size_t n_cols, const size_t widths[DF_COL_COUNT], const struct df_writer_opts *opts, struct df_err *err) DF_MUST_CHECK;
+uint64_t df_writer_done_batches(const struct df_writer *w);
+uint64_t df_writer_done_rows(const struct df_writer *w);
+/* Append the batch's rows.  The batch may be reused when this returns. */
+int df_writer_put(struct df_writer *w, const struct df_batch *b, struct df_err *err) DF_MUST_CHECK;
+/* Whole and visible; fills id (may be NULL) with the content's df_id.  A stream gets its end record. */
+int df_writer_commit(struct df_writer *w, char id[DF_DIGEST_HEX], struct df_err *err) DF_MUST_CHECK;
+/* Frees; what was not committed disappears, except a resumable writer's work. Accepts NULL. */
+void df_writer_close(struct df_writer *w);
+
+/* NAME.h5 -> NAME.00003-of-00016.h5 (free() it). */
+int df_shard_name(char **out, const char *path, struct df_shard_arg shard, struct df_err *err) DF_MUST_CHECK;
+/* Blocks [*first, *end) of n_blocks that belong to the shard: contiguous, as even as can be. */
+void df_shard_range(struct df_shard_arg shard, uint64_t n_blocks, uint64_t *first, uint64_t *end);
+
+/* Join a set of files into one HDF5 virtual dataset at `path` (sources by relative name). */
+int df_set_link(struct df_set *s, const char *path, struct df_err *err) DF_MUST_CHECK;
+
+#endif

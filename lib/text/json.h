@@ -1,0 +1,50 @@
+/*
+ * json.h - reading JSON that may be hostile; writing goes through base/buf.h.
+ *
+ * The only door to the JSON library: above lib/text nobody sees its nodes.  A
+ * document is read whole, with limits on size and depth, and strict UTF-8;
+ * errors carry file, line and column.  Values are borrowed from the document.
+ * Thread rule: a parsed document is immutable and may be read by many threads.
+ */
+#ifndef DF_TEXT_JSON_H
+#define DF_TEXT_JSON_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/err.h"
+
+struct df_json;       /* a document */
+struct df_json_value; /* a value inside one; NULL stands for "absent" everywhere below */
+
+enum df_json_type { DF_JSON_ABSENT, DF_JSON_NULL, DF_JSON_BOOL, DF_JSON_INT, DF_JSON_REAL, DF_JSON_STR, DF_JSON_ARRAY, DF_JSON_OBJECT };
+
+/* `name` is used in messages.  DF_EFORMAT, DF_ERANGE (limit, depth), DF_ENOINPUT. */
+int df_json_parse(struct df_json **out, const char *text, size_t n, const char *name, struct df_err *err) DF_MUST_CHECK;
+int df_json_load(struct df_json **out, const char *path, size_t limit, struct df_err *err) DF_MUST_CHECK;
+void df_json_free(struct df_json *j); /* accepts NULL */
+const struct df_json_value *df_json_root(const struct df_json *j);
+
+enum df_json_type df_json_type(const struct df_json_value *v);
+const struct df_json_value *df_json_get(const struct df_json_value *obj, const char *key); /* NULL when absent or not an object */
+size_t df_json_size(const struct df_json_value *v);                                        /* of an array or object; else 0 */
+const struct df_json_value *df_json_at(const struct df_json_value *arr, size_t i);
+/* Members of an object in file order. */
+const char *df_json_key_at(const struct df_json_value *obj, size_t i, const struct df_json_value **value);
+
+const char *df_json_str(const struct df_json_value *v, size_t *n); /* NULL when not a string; n may be NULL */
+bool df_json_bool(const struct df_json_value *v, bool dflt);
+bool df_json_int(const struct df_json_value *v, int64_t *out);      /* integers only */
+bool df_json_number(const struct df_json_value *v, double *out);    /* integers and reals */
+
+/*
+ * Typed members of an object with a default for "absent or null"; a value of
+ * another type is DF_EFORMAT that names the key.
+ */
+int df_json_member_int(const struct df_json_value *obj, const char *key, int64_t dflt, int64_t min, int64_t max, int64_t *out, struct df_err *err) DF_MUST_CHECK;
+int df_json_member_double(const struct df_json_value *obj, const char *key, double dflt, double *out, struct df_err *err) DF_MUST_CHECK;
+int df_json_member_bool(const struct df_json_value *obj, const char *key, bool dflt, bool *out, struct df_err *err) DF_MUST_CHECK;
+int df_json_member_str(const struct df_json_value *obj, const char *key, const char *dflt, const char **out, struct df_err *err) DF_MUST_CHECK;
+
+#endif

@@ -1,0 +1,69 @@
+/*
+ * tokenizer.h - text to ids, exactly as Hugging Face's tokenizers does.
+ *
+ *   "bytes"   built in: ids 0-255 are bytes, then <|bos|> 256, <|eos|> 257, <|pad|> 258
+ *   a path    a tokenizer.json, or a directory that holds one (with tokenizer_config.json
+ *             beside it for bos/eos/pad): byte-level BPE (GPT-2, Llama 3, Qwen2 families)
+ *
+ * What is not supported is refused by name when opened, never approximated.
+ * Thread rule: immutable after opening (and after df_tokenizer_add_special);
+ * encoding needs a df_tokscratch per thread.
+ */
+#ifndef DF_TEXT_TOKENIZER_H
+#define DF_TEXT_TOKENIZER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "base/err.h"
+#include "base/hash.h"
+
+struct df_tokenizer;
+struct df_tokscratch; /* caches and buffers of one thread */
+
+#define DF_NO_TOKEN UINT32_MAX
+
+int df_tokenizer_open(struct df_tokenizer **out, const char *name_or_path, struct df_err *err) DF_MUST_CHECK;
+void df_tokenizer_free(struct df_tokenizer *t); /* accepts NULL */
+/* "bytes" or the digest of tokenizer.json and what changes ids: artefacts made with different ones do not mix. */
+const char *df_tokenizer_id(const struct df_tokenizer *t);
+const char *df_tokenizer_path(const struct df_tokenizer *t); /* the directory, or "bytes" */
+uint32_t df_tokenizer_vocab_size(const struct df_tokenizer *t); /* highest id + 1, added tokens included */
+
+/* DF_NO_TOKEN when the tokenizer has none. */
+uint32_t df_tokenizer_bos(const struct df_tokenizer *t);
+uint32_t df_tokenizer_eos(const struct df_tokenizer *t);
+uint32_t df_tokenizer_pad(const struct df_tokenizer *t);
+bool df_tokenizer_add_bos(const struct df_tokenizer *t); /* tokenizer_config.json's add_bos_token */
+uint32_t df_tokenizer_lookup(const struct df_tokenizer *t, const char *token); /* id of a token's text */
+/* Template fix-ups (before any encoding): replace eos; add a special token if it is missing. */
+int df_tokenizer_set_eos(struct df_tokenizer *t, const char *token, struct df_err *err) DF_MUST_CHECK;
+int df_tokenizer_add_special(struct df_tokenizer *t, const char *token, uint32_t *id, struct df_err *err) DF_MUST_CHECK;
+
+int df_tokscratch_new(struct df_tokscratch **out, const struct df_tokenizer *t, struct df_err *err) DF_MUST_CHECK;
+void df_tokscratch_free(struct df_tokscratch *s);
+
+/* A growing array of ids; release with df_ids_release. */
+struct df_ids {
+	uint32_t *v;
+	size_t n, cap;
+};
+void df_ids_release(struct df_ids *ids);
+
+/*
+ * Append the ids of text (n bytes of valid UTF-8; else DF_EFORMAT with the
+ * byte offset), without bos/eos.  Added tokens in the text are recognised
+ * unless split_special (then special ones are plain text).
+ */
+int df_tokenizer_encode(const struct df_tokenizer *t, struct df_tokscratch *s, const char *text, size_t n,
+    bool split_special, struct df_ids *ids, struct df_err *err) DF_MUST_CHECK;
+
+/* Append the text of ids (bytes; not necessarily whole UTF-8 sequences). */
+int df_tokenizer_decode(const struct df_tokenizer *t, const uint32_t *ids, size_t n, struct df_buf *out, struct df_err *err) DF_MUST_CHECK;
+
+/* Write the tokenizer's files into a model directory, so that a checkpoint loads elsewhere. "bytes" writes an equivalent tokenizer.json. */
+int df_tokenizer_save(const struct df_tokenizer *t, const char *dir, struct df_err *err) DF_MUST_CHECK;
+
+#endif
