@@ -1,0 +1,58 @@
+/*
+ * prog.h - what every command does at its start and its end.
+ *
+ * The only place that prints messages and decides exit codes.  Data goes to
+ * files or stdout, words go to stderr.
+ */
+#ifndef DF_CMD_PROG_H
+#define DF_CMD_PROG_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "base/opt.h"
+
+/* Options that all programs share; put DF_PROG_OPTS(&cfg.common) into the table. */
+struct df_prog_common {
+	int64_t threads;    /* -j, --threads: 0 = default */
+	bool quiet;         /* -q: warnings and errors only, no progress, no summary */
+	int64_t verbose;    /* -v debug messages, -vv source places of errors too */
+	const char *device; /* --device auto|cpu|poison|cuda[:N] */
+};
+#define DF_PROG_COMMON_DEFAULT { 0, false, 0, "auto" }
+#define DF_PROG_OPTS(c) \
+	{ .type = DF_OPT_GROUP, .help = "Common options" }, \
+	{ .name = "threads", .short_name = 'j', .type = DF_OPT_INT, .value = &(c)->threads, .arg = "N", \
+	    .help = "threads (0: all that this process may use)", .min = 0, .max = 4096 }, \
+	{ .name = "device", .type = DF_OPT_STR, .value = &(c)->device, .arg = "DEV", \
+	    .help = "auto, cpu, poison or cuda[:N]" }, \
+	{ .name = "quiet", .short_name = 'q', .type = DF_OPT_FLAG, .value = &(c)->quiet, \
+	    .help = "no progress and no summary" }, \
+	{ .name = "verbose", .short_name = 'v', .type = DF_OPT_COUNT, .value = &(c)->verbose, \
+	    .help = "debug messages; -vv: source places too", .max = 2 }
+
+/*
+ * First call of main(): name for messages, signals, the best OpenBLAS kernel
+ * (may re-execute the program once), C locale, default log sinks.
+ */
+void df_prog_init(const char *name, int argc, char **argv);
+
+/*
+ * Parse the command line.  -h, --version and errors are answered here and end
+ * the program (0 and 64).  `synopsis` is the usage line(s) after the name, as
+ * in the manual; `about` one sentence.
+ */
+void df_prog_parse(const struct df_opt *opts, const char *synopsis, const char *about,
+    const struct df_prog_common *common, int argc, char **argv, struct df_opt_result *out);
+
+/* Count of records for the summary line ("samples", "rows", "steps"). */
+void df_prog_count(uint64_t n, const char *unit);
+
+/*
+ * Last call of main(): prints the error, or the summary (records/s, wall, CPU,
+ * peak RSS); checks that stdout was written; returns the exit status.
+ */
+int df_prog_exit(int rc, struct df_err *err);
+
+#endif

@@ -1,0 +1,60 @@
+/*
+ * file.h - files and directories that appear whole or not at all.
+ *
+ * Writing goes to `DIR/.NAME.df-tmp`, beside the target and locked against a second
+ * writer; commit is fsync, rename, fsync of the directory.  The temporary
+ * name is fixed, so what a kill -9 leaves behind is replaced, never piled up.
+ */
+#ifndef DF_BASE_FILE_H
+#define DF_BASE_FILE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/err.h"
+
+struct df_atomic {
+	char *path; /* the final name */
+	char *tmp;  /* write here until commit; a file or, for df_atomic_mkdir, a directory */
+	int lock_fd;
+	bool is_dir;
+};
+#define DF_ATOMIC_INIT { NULL, NULL, -1, false }
+
+/*
+ * Reserve the temporary name for `path`: a stale one is removed first; a live
+ * writer of the same target is DF_ECREATE ("another process is writing it").
+ * df_atomic_open leaves creating the file a->tmp to the caller; df_atomic_mkdir
+ * creates the directory.
+ */
+int df_atomic_open(struct df_atomic *a, const char *path, struct df_err *err) DF_MUST_CHECK;
+int df_atomic_mkdir(struct df_atomic *a, const char *path, struct df_err *err) DF_MUST_CHECK;
+/* fsync everything written, rename over `path` (a directory replaces an old one), fsync the parent. */
+int df_atomic_commit(struct df_atomic *a, struct df_err *err) DF_MUST_CHECK;
+/* Forget it: remove what was written.  Safe after commit and on an unopened one. */
+void df_atomic_discard(struct df_atomic *a);
+
+/* Write n bytes as the whole content of `path`, atomically. */
+int df_file_put(const char *path, const void *data, size_t n, struct df_err *err) DF_MUST_CHECK;
+/*
+ * *data = the whole file (NUL-terminated, free() it), *n its size without the
+ * NUL.  More than `limit` bytes is DF_ERANGE; "-" reads standard input.
+ */
+int df_file_get(const char *path, size_t limit, char **data, size_t *n, struct df_err *err) DF_MUST_CHECK;
+/* A read-only mapping of the whole file; empty files give *data = NULL. */
+int df_file_map(const char *path, const void **data, size_t *n, struct df_err *err) DF_MUST_CHECK;
+void df_file_unmap(const void *data, size_t n);
+
+bool df_file_exists(const char *path);
+bool df_file_is_dir(const char *path);
+int df_mkdirs(const char *path, struct df_err *err) DF_MUST_CHECK; /* as mkdir -p */
+int df_rmtree(const char *path, struct df_err *err) DF_MUST_CHECK; /* as rm -rf, refuses "/" and "" */
+/* *out = "dir/name" ("name" when dir is NULL, "" or "."; name alone when absolute).  free() it. */
+int df_path_join(char **out, const char *dir, const char *name, struct df_err *err) DF_MUST_CHECK;
+const char *df_path_base(const char *path); /* the part after the last '/' */
+/* write(2)/read(2) until done; a short read is DF_EFORMAT "truncated", EPIPE and ENOSPC are DF_EIO. */
+int df_write_all(int fd, const void *data, size_t n, struct df_err *err) DF_MUST_CHECK;
+int df_read_all(int fd, void *data, size_t n, struct df_err *err) DF_MUST_CHECK;
+
+#endif

@@ -1,0 +1,561 @@
+/*
+ * opt.c - one table parses, helps and suggests.
+ *
+ * A word after "--" is looked up in three ways: the exact name, "no-" and a
+ * flag's name, then as the only name that begins with it.  What remains
+ * unknown gets the nearest name as a suggestion.
+ */
+#include "base/opt.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+
+/* Columns of -h: the text starts at HELP_COL and ends before HELP_END. */
+#define HELP_COL 28
+#define HELP_END 80
+
+static const struct df_opt builtin_help = { .name = "help", .short_name = 'h', .type = DF_OPT_FLAG };
+static const struct df_opt builtin_version = { .name = "version", .type = DF_OPT_FLAG };
+
+struct parser {
+	const struct df_opt *opts;
+	size_t n; /* rows, headings included */
+	int argc, next;
+	char **argv;
+	struct df_opt_result *out;
+};
+
+static size_t
+count_rows(const struct df_opt *opts)
+{
+	size_t n = 0;
+
+	while (opts[n].name || opts[n].type == DF_OPT_GROUP)
+		n++;
+	return n;
+}
+
+/* Row i of the table with the two options that every table has at its end; NULL past them. */
+static const struct df_opt *
+row(const struct parser *p, size_t i)
+{
+	if (i < p->n)
+		return &p->opts[i];
+	return i == p->n ? &builtin_help : i == p->n + 1 ? &builtin_version : NULL;
+}
+
+int
+df_parse_int(const char *s, int64_t min, int64_t max, int64_t *out, struct df_err *err)
+{
+	long long x;
+	char *end;
+
+	errno = 0;
+	x = strtoll(s, &end, 10);
+	if (end == s || *end || (unsigned char)*s <= ' ')
+		return df_fail(err, DF_EUSAGE, "'%.60s' is not a whole number", s);
+	if (errno == ERANGE || x < min || x > max)
+		return df_fail(err, DF_EUSAGE, "%.60s is not in [%lld, %lld]", s, (long long)min, (long long)max);
+	*out = x;
+	return DF_OK;
+}
+
+int
+df_parse_double(const char *s, double *out, struct df_err *err)
+{
+	double x;
+	char *end;
+
+	/* strtod() also takes hexadecimal, "nan" and "infinity"; none is what a user means by a number. */
+	if (*s == '\0' || s[strspn(s, "+-.0123456789eE")] != '\0')
+		return df_fail(err, DF_EUSAGE, "'%.60s' is not a number", s);
+	x = strtod(s, &end);
+	if (end == s || *end)
+		return df_fail(err, DF_EUSAGE, "'%.60s' is not a number", s);
+	if (!isfinite(x))
+		return df_fail(err, DF_EUSAGE, "%.60s is too large", s);
+	*out = x;
+	return DF_OK;
+}
+
+static bool
+same_char(char a, char b)
+{
+	return a == b || (a == '_' && b == '-') || (a == '-' && b == '_');
+}
+
+/* Edits (insert, delete, replace, swap of neighbours) from a to b; words beyond 63 bytes are far from everything. */
+static size_t
+edit_distance(const char *a, const char *b)
+{
+	size_t na = strlen(a), nb = strlen(b);
+	size_t d[3][65];
+
+	if (na > 63 || nb > 63)
+		return SIZE_MAX;
+	for (size_t j = 0; j <= nb; j++)
+		d[0][j] = j;
+	for (size_t i = 1; i <= na; i++) {
+		size_t *cur = d[i % 3], *prev = d[(i + 2) % 3], *prev2 = d[(i + 1) % 3];
+
+		cur[0] = i;
+		for (size_t j = 1; j <= nb; j++) {
+			size_t best = prev[j - 1] + !same_char(a[i - 1], b[j - 1]);
+
+			if (prev[j] + 1 < best)
+				best = prev[j] + 1;
+			if (cur[j - 1] + 1 < best)
+				best = cur[j - 1] + 1;
+			if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] && prev2[j - 2] + 1 < best)
+				best = prev2[j - 2] + 1;
+			cur[j] = best;
+		}
+	}
+	return d[na % 3][nb];
+}
+
+/* Near means at most one edit in three letters, so that a suggestion is never silly. */
+static void
+consider(const char *s, const char *name, const char **best, size_t *best_dist)
+{
+	size_t dist = edit_distance(s, name), n = strlen(s);
+
+	/* The beginning of a longer name counts as near, too: "temp" for "temperature". */
+	if (n >= 3 && strncmp(s, name, n) == 0)
+		dist = 1;
+	if (dist < *best_dist && dist <= (n + 2) / 3) {
+		*best = name;
+		*best_dist = dist;
+	}
+}
+
+const char *
+df_nearest(const char *s, const char *const *names)
+{
+	const char *best = NULL;
+	size_t dist = SIZE_MAX;
+
+	for (; *names; names++)
+		consider(s, *names, &best, &dist);
+	return best;
+}
+
+static int
+unknown_option(const struct parser *p, const char *name, size_t n, struct df_err *err)
+{
+	const char *best = NULL;
+	size_t dist = SIZE_MAX;
+	char word[64];
+
+	snprintf(word, sizeof(word), "%.*s", (int)(n < sizeof(word) ? n : sizeof(word) - 1), name);
+	for (size_t i = 0; row(p, i); i++)
+		if (row(p, i)->name)
+			consider(word, row(p, i)->name, &best, &dist);
+	if (best)
+		return df_fail(err, DF_EUSAGE, "unknown option --%s (did you mean --%s?)", word, best);
+	return df_fail(err, DF_EUSAGE, "unknown option --%s (-h lists them)", word);
+}
+
+/* *out = the option called by the n bytes at name; *negated when it is a flag's --no- form. */
+static int
+find_long(const struct parser *p, const char *name, size_t n, const struct df_opt **out, bool *negated, struct df_err *err)
+{
+	const struct df_opt *found = NULL, *o;
+	bool found_no = false, ambiguous = false;
+	bool no = n > 3 && strncmp(name, "no-", 3) == 0;
+
+	for (size_t i = 0; (o = row(p, i)) != NULL; i++) {
+		bool as_no = no && o->name && o->type == DF_OPT_FLAG && o->value;
+
+		if (o->name == NULL)
+			continue;
+		if (strncmp(o->name, name, n) == 0 && o->name[n] == '\0') {
+			*out = o;
+			*negated = false;
+			return DF_OK;
+		}
+		if (as_no && strncmp(o->name, name + 3, n - 3) == 0 && o->name[n - 3] == '\0') {
+			*out = o;
+			*negated = true;
+			return DF_OK;
+		}
+		if (n > 0 && (strncmp(o->name, name, n) == 0 || (as_no && strncmp(o->name, name + 3, n - 3) == 0))) {
+			ambiguous = found != NULL;
+			if (ambiguous)
+				break;
+			found = o;
+			found_no = strncmp(o->name, name, n) != 0;
+		}
+	}
+	if (ambiguous)
+		return df_fail(err, DF_EUSAGE, "option --%.*s is ambiguous (--%s, --%s)", (int)n, name, found->name, o->name);
+	if (found == NULL)
+		return unknown_option(p, name, n, err);
+	*out = found;
+	*negated = found_no;
+	return DF_OK;
+}
+
+static const struct df_opt *
+find_short(const struct parser *p, char c)
+{
+	const struct df_opt *o;
+
+	for (size_t i = 0; (o = row(p, i)) != NULL; i++)
+		if (o->name && o->short_name == c)
+			return o;
+	return NULL;
+}
+
+static int
+append(struct df_strlist *list, const char *s, struct df_err *err)
+{
+	int rc;
+
+	if ((rc = df_grow(&list->v, &list->cap, list->n + 1, sizeof(*list->v), "arguments", err)) == DF_OK)
+		list->v[list->n++] = s;
+	return rc;
+}
+
+static int
+set_choice(const struct df_opt *o, const char *s, struct df_err *err)
+{
+	const char *near;
+
+	for (int i = 0; o->choices[i]; i++) {
+		if (strcmp(o->choices[i], s) == 0) {
+			*(int *)o->value = i;
+			return DF_OK;
+		}
+	}
+	near = df_nearest(s, o->choices);
+	df_fail(err, DF_EUSAGE, "'%.60s' is not one of ", s);
+	if (err) {
+		struct df_buf b = DF_BUF_INIT;
+
+		for (int i = 0; o->choices[i]; i++)
+			df_buf_printf(&b, "%s%s", i ? ", " : "", o->choices[i]);
+		df_fail(err, DF_EUSAGE, "'%.60s' is not one of %s%s%s%s", s, b.data ? b.data : "the choices",
+		    near ? " (did you mean " : "", near ? near : "", near ? "?)" : "");
+		df_buf_release(&b);
+	}
+	return DF_EUSAGE;
+}
+
+/* "auto": the element of the Slurm array this process runs in, the whole when it runs in none. */
+static int
+set_shard(struct df_shard_arg *out, const char *s, struct df_err *err)
+{
+	const char *slash = strchr(s, '/');
+	int64_t i, n;
+	char head[24];
+	int rc;
+
+	if (strcmp(s, "auto") == 0) {
+		static const char *const names[] = { "SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_MIN",
+			"SLURM_ARRAY_TASK_MAX", "SLURM_ARRAY_TASK_STEP", "SLURM_ARRAY_TASK_COUNT" };
+		int64_t v[5] = { 0, 0, 0, 1, 0 };
+
+		if (getenv(names[0]) == NULL) {
+			*out = (struct df_shard_arg){ 0, 1 };
+			return DF_OK;
+		}
+		for (int k = 0; k < 5; k++) {
+			const char *text = getenv(names[k]);
+
+			if (text == NULL && k != 3)
+				return df_fail(err, DF_EUSAGE, "auto: %s is not set", names[k]);
+			if (text && (rc = df_parse_int(text, k == 3, INT32_MAX, &v[k], err)) != DF_OK) {
+				df_err_prefix(err, "auto: %s: ", names[k]);
+				return rc;
+			}
+		}
+		/* A sparse array (1,5,7) does not say which of its elements this one is. */
+		if (v[0] < v[1] || v[0] > v[2] || (v[0] - v[1]) % v[3] != 0 || (v[2] - v[1]) / v[3] + 1 != v[4])
+			return df_fail(err, DF_EUSAGE,
+			    "auto: the Slurm array is not evenly numbered; give --shard i/n");
+		*out = (struct df_shard_arg){ (uint32_t)((v[0] - v[1]) / v[3]), (uint32_t)v[4] };
+		return DF_OK;
+	}
+	if (slash == NULL || slash == s || slash - s >= (ptrdiff_t)sizeof(head))
+		return df_fail(err, DF_EUSAGE, "'%.60s' is not of the form i/n (or auto)", s);
+	memcpy(head, s, (size_t)(slash - s));
+	head[slash - s] = '\0';
+	if ((rc = df_parse_int(slash + 1, 1, INT32_MAX, &n, err)) != DF_OK)
+		return rc;
+	if ((rc = df_parse_int(head, 1, n, &i, err)) != DF_OK)
+		return rc;
+	*out = (struct df_shard_arg){ (uint32_t)(i - 1), (uint32_t)n };
+	return DF_OK;
+}
+
+static int
+in_range(const struct df_opt *o, double x, const char *s, struct df_err *err)
+{
+	if ((o->min != 0 || o->max != 0) && (x < o->min || x > o->max))
+		return df_fail(err, DF_EUSAGE, "%.60s is not in [%.16g, %.16g]", s, o->min, o->max);
+	return DF_OK;
+}
+
+static int
+set_value(const struct df_opt *o, const char *s, struct df_err *err)
+{
+	int64_t i;
+	double x;
+	int rc;
+
+	switch (o->type) {
+	case DF_OPT_STR:
+		*(const char **)o->value = s;
+		return DF_OK;
+	case DF_OPT_INT:
+	case DF_OPT_COUNT:
+		if ((rc = df_parse_int(s, INT64_MIN, INT64_MAX, &i, err)) != DF_OK ||
+		    (rc = in_range(o, (double)i, s, err)) != DF_OK)
+			return rc;
+		*(int64_t *)o->value = i;
+		return DF_OK;
+	case DF_OPT_DOUBLE:
+		if ((rc = df_parse_double(s, &x, err)) != DF_OK || (rc = in_range(o, x, s, err)) != DF_OK)
+			return rc;
+		*(double *)o->value = x;
+		return DF_OK;
+	case DF_OPT_CHOICE: return set_choice(o, s, err);
+	case DF_OPT_LIST: return append(o->value, s, err);
+	case DF_OPT_SHARD: return set_shard(o->value, s, err);
+	case DF_OPT_FLAG:
+	case DF_OPT_GROUP: break;
+	}
+	return df_fail(err, DF_EINTERNAL, "an option of unknown type");
+}
+
+/*
+ * Set o from `inline_value` (what follows '=' or a short name; NULL if
+ * nothing), else from the next argument.  `shown` is the option as typed.
+ */
+static int
+apply(struct parser *p, const struct df_opt *o, bool negated, const char *inline_value, const char *shown, struct df_err *err)
+{
+	const char *value = inline_value;
+	int rc;
+
+	if (o->given)
+		*o->given = true;
+	if (o->type == DF_OPT_FLAG) {
+		if (inline_value)
+			return df_fail(err, DF_EUSAGE, "%s takes no value", shown);
+		if (o == &builtin_help)
+			p->out->help = true;
+		else if (o == &builtin_version)
+			p->out->version = true;
+		else
+			*(bool *)o->value = !negated;
+		return DF_OK;
+	}
+	if (o->type == DF_OPT_COUNT && inline_value == NULL) {
+		int64_t *n = o->value;
+
+		if (o->max == 0 || (double)*n < o->max)
+			(*n)++;
+		return DF_OK;
+	}
+	if (value == NULL) {
+		if (p->next >= p->argc)
+			return df_fail(err, DF_EUSAGE, "%s needs a value (%s)", shown, o->arg ? o->arg : "one of its choices");
+		value = p->argv[p->next++];
+	}
+	if ((rc = set_value(o, value, err)) != DF_OK)
+		df_err_prefix(err, "%s: ", shown);
+	return rc;
+}
+
+static int
+parse_long(struct parser *p, const char *word, struct df_err *err)
+{
+	const char *eq = strchr(word, '=');
+	size_t n = eq ? (size_t)(eq - word) : strlen(word);
+	const struct df_opt *o;
+	char shown[80];
+	bool negated;
+	int rc;
+
+	if ((rc = find_long(p, word, n, &o, &negated, err)) != DF_OK)
+		return rc;
+	snprintf(shown, sizeof(shown), "--%s%s", negated ? "no-" : "", o->name);
+	return apply(p, o, negated, eq ? eq + 1 : NULL, shown, err);
+}
+
+/* -q, -n5, -n 5, -qv: flags may be joined, and the last of them may carry a value. */
+static int
+parse_short(struct parser *p, const char *word, struct df_err *err)
+{
+	int rc;
+
+	for (; *word; word++) {
+		const struct df_opt *o = find_short(p, *word);
+		bool bare = o && (o->type == DF_OPT_FLAG || o->type == DF_OPT_COUNT);
+		const char shown[3] = { '-', *word, '\0' };
+
+		if (o == NULL)
+			return df_fail(err, DF_EUSAGE, "unknown option -%.*s (-h lists them)",
+			    (unsigned char)*word < 0x80 ? 1 : (int)strlen(word), word);
+		if ((rc = apply(p, o, false, bare || word[1] == '\0' ? NULL : word + 1, shown, err)) != DF_OK)
+			return rc;
+		if (!bare)
+			break;
+	}
+	return DF_OK;
+}
+
+int
+df_opt_parse(const struct df_opt *opts, int argc, char **argv, struct df_opt_result *out, struct df_err *err)
+{
+	struct parser p = { .opts = opts, .n = count_rows(opts), .argc = argc, .next = 1, .argv = argv, .out = out };
+	bool only_operands = false;
+	int rc = DF_OK;
+
+	memset(out, 0, sizeof(*out));
+	while (p.next < argc && rc == DF_OK) {
+		const char *word = argv[p.next++];
+
+		if (only_operands || word[0] != '-' || word[1] == '\0')
+			rc = append(&out->operands, word, err);
+		else if (strcmp(word, "--") == 0)
+			only_operands = true;
+		else if (word[1] == '-')
+			rc = parse_long(&p, word + 2, err);
+		else
+			rc = parse_short(&p, word + 1, err);
+		/* Whoever asks for help is not told about the next mistake. */
+		if (out->help || out->version)
+			break;
+	}
+	if (rc != DF_OK)
+		df_opt_result_release(out);
+	return rc;
+}
+
+void
+df_opt_result_release(struct df_opt_result *r)
+{
+	free(r->operands.v);
+	memset(r, 0, sizeof(*r));
+}
+
+static void
+join_choices(const struct df_opt *o, const char *sep, struct df_buf *b)
+{
+	for (int i = 0; o->choices[i]; i++)
+		df_buf_printf(b, "%s%s", i ? sep : "", o->choices[i]);
+}
+
+/* " [default]", read from where the value goes; nothing when there is none to speak of. */
+static void
+put_default(const struct df_opt *o, struct df_buf *b)
+{
+	const char *s;
+
+	switch (o->type) {
+	case DF_OPT_STR:
+		s = *(const char *const *)o->value;
+		if (s && *s)
+			df_buf_printf(b, " [%s]", s);
+		break;
+	case DF_OPT_INT:
+		df_buf_printf(b, " [%lld]", (long long)*(const int64_t *)o->value);
+		break;
+	case DF_OPT_DOUBLE:
+		df_buf_puts(b, " [");
+		df_buf_json_double(b, *(const double *)o->value);
+		df_buf_puts(b, "]");
+		break;
+	case DF_OPT_CHOICE:
+		df_buf_printf(b, " [%s]", o->choices[*(const int *)o->value]);
+		break;
+	case DF_OPT_FLAG:
+		if (*(const bool *)o->value)
+			df_buf_printf(b, " [on; --no-%s]", o->name);
+		break;
+	case DF_OPT_COUNT:
+	case DF_OPT_LIST:
+	case DF_OPT_SHARD:
+	case DF_OPT_GROUP: break;
+	}
+}
+
+/* Text from column HELP_COL on, broken at spaces before HELP_END. */
+static void
+put_wrapped(const char *text, struct df_buf *out)
+{
+	size_t col = HELP_COL;
+
+	while (*text) {
+		size_t n = strcspn(text, " ");
+
+		if (col > HELP_COL && col + 1 + n > HELP_END - 1) {
+			df_buf_printf(out, "\n%*s", HELP_COL, "");
+			col = HELP_COL;
+		} else if (col > HELP_COL) {
+			df_buf_putc(out, ' ');
+			col++;
+		}
+		df_buf_add(out, text, n);
+		col += n;
+		text += n;
+		text += strspn(text, " ");
+	}
+	df_buf_putc(out, '\n');
+}
+
+static void
+put_row(const struct df_opt *o, struct df_buf *out)
+{
+	struct df_buf head = DF_BUF_INIT, text = DF_BUF_INIT, choices = DF_BUF_INIT;
+	bool bare = o->type == DF_OPT_FLAG || o->type == DF_OPT_COUNT;
+
+	if (o->short_name)
+		df_buf_printf(&head, "  -%c, --%s", o->short_name, o->name);
+	else
+		df_buf_printf(&head, "      --%s", o->name);
+	df_buf_puts(&text, o->help ? o->help : "");
+	if (o->type == DF_OPT_CHOICE) {
+		join_choices(o, o->arg ? ", " : "|", &choices);
+		if (o->arg)
+			df_buf_printf(&text, ": %s", choices.data ? choices.data : "");
+	}
+	if (o->arg)
+		df_buf_printf(&head, "=%s", o->arg);
+	else if (!bare && choices.data)
+		df_buf_printf(&head, "=%s", choices.data);
+	put_default(o, &text);
+	df_buf_puts(out, head.data ? head.data : "");
+	if (head.len + 2 > HELP_COL)
+		df_buf_printf(out, "\n%*s", HELP_COL, "");
+	else
+		df_buf_printf(out, "%*s", (int)(HELP_COL - head.len), "");
+	put_wrapped(text.data ? text.data : "", out);
+	out->failed |= head.failed || text.failed || choices.failed;
+	df_buf_release(&head);
+	df_buf_release(&text);
+	df_buf_release(&choices);
+}
+
+void
+df_opt_help(const struct df_opt *opts, struct df_buf *out)
+{
+	size_t n = count_rows(opts);
+
+	for (size_t i = 0; i < n; i++) {
+		if (opts[i].type == DF_OPT_GROUP)
+			df_buf_printf(out, "%s:\n", opts[i].help);
+		else
+			put_row(&opts[i], out);
+	}
+	df_buf_printf(out, "  -h, --help, --version%*s", HELP_COL - 23, "");
+	put_wrapped("this text; name and version", out);
+}

@@ -1,0 +1,72 @@
+/*
+ * rng.c - Philox 4x32-10.
+ *
+ * Salmon, Moraes, Dror, Shaw: "Parallel random numbers: as easy as 1, 2, 3", SC'11.
+ * key = (low, high) half of the seed; counter = (low, high) half of i, substream, tag.
+ */
+#include "base/rng.h"
+
+#include <math.h>
+
+void
+df_philox(const uint32_t ctr[4], const uint32_t key[2], uint32_t out[4])
+{
+	uint32_t c0 = ctr[0], c1 = ctr[1], c2 = ctr[2], c3 = ctr[3];
+	uint32_t k0 = key[0], k1 = key[1];
+
+	for (int round = 0; round < 10; round++) {
+		uint64_t p0 = (uint64_t)0xD2511F53u * c0;
+		uint64_t p1 = (uint64_t)0xCD9E8D57u * c2;
+
+		c0 = (uint32_t)(p1 >> 32) ^ c1 ^ k0;
+		c1 = (uint32_t)p1;
+		c2 = (uint32_t)(p0 >> 32) ^ c3 ^ k1;
+		c3 = (uint32_t)p0;
+		k0 += 0x9E3779B9u;
+		k1 += 0xBB67AE85u;
+	}
+	out[0] = c0;
+	out[1] = c1;
+	out[2] = c2;
+	out[3] = c3;
+}
+
+void
+df_rng_words(uint64_t seed, uint32_t tag, uint32_t substream, uint64_t i, uint32_t out[4])
+{
+	const uint32_t key[2] = { (uint32_t)seed, (uint32_t)(seed >> 32) };
+	const uint32_t ctr[4] = { (uint32_t)i, (uint32_t)(i >> 32), substream, tag };
+
+	df_philox(ctr, key, out);
+}
+
+/*
+ * u = ((a >> 5) * 2^26 + (b >> 6) + 0.5) / 2^53.  Never 0; the largest value
+ * rounds to 1, which the half open reading of "probability below u" cannot
+ * take, so it is the double before it.
+ */
+static double
+to_uniform(uint32_t a, uint32_t b)
+{
+	double u = ((double)(a >> 5) * 67108864.0 + (double)(b >> 6) + 0.5) * 0x1p-53;
+
+	return u < 1.0 ? u : 1.0 - 0x1p-53;
+}
+
+double
+df_rng_uniform(uint64_t seed, uint32_t tag, uint32_t substream, uint64_t i)
+{
+	uint32_t w[4];
+
+	df_rng_words(seed, tag, substream, i, w);
+	return to_uniform(w[0], w[1]);
+}
+
+double
+df_rng_normal(uint64_t seed, uint32_t tag, uint32_t substream, uint64_t i)
+{
+	uint32_t w[4];
+
+	df_rng_words(seed, tag, substream, i, w);
+	return sqrt(-2.0 * log(to_uniform(w[0], w[1]))) * cos(6.283185307179586 * to_uniform(w[2], w[3]));
+}
