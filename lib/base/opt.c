@@ -222,9 +222,17 @@ append(struct df_strlist *list, const char *s, struct df_err *err)
 	return rc;
 }
 
+static void
+join_choices(const struct df_opt *o, const char *sep, struct df_buf *b)
+{
+	for (int i = 0; o->choices[i]; i++)
+		df_buf_printf(b, "%s%s", i ? sep : "", o->choices[i]);
+}
+
 static int
 set_choice(const struct df_opt *o, const char *s, struct df_err *err)
 {
+	struct df_buf all = DF_BUF_INIT;
 	const char *near;
 
 	for (int i = 0; o->choices[i]; i++) {
@@ -234,16 +242,10 @@ set_choice(const struct df_opt *o, const char *s, struct df_err *err)
 		}
 	}
 	near = df_nearest(s, o->choices);
-	df_fail(err, DF_EUSAGE, "'%.60s' is not one of ", s);
-	if (err) {
-		struct df_buf b = DF_BUF_INIT;
-
-		for (int i = 0; o->choices[i]; i++)
-			df_buf_printf(&b, "%s%s", i ? ", " : "", o->choices[i]);
-		df_fail(err, DF_EUSAGE, "'%.60s' is not one of %s%s%s%s", s, b.data ? b.data : "the choices",
-		    near ? " (did you mean " : "", near ? near : "", near ? "?)" : "");
-		df_buf_release(&b);
-	}
+	join_choices(o, ", ", &all);
+	df_fail(err, DF_EUSAGE, "'%.60s' is not one of %s%s%s%s", s, all.data ? all.data : "the choices",
+	    near ? " (did you mean " : "", near ? near : "", near ? "?)" : "");
+	df_buf_release(&all);
 	return DF_EUSAGE;
 }
 
@@ -445,13 +447,6 @@ df_opt_result_release(struct df_opt_result *r)
 {
 	free(r->operands.v);
 	memset(r, 0, sizeof(*r));
-}
-
-static void
-join_choices(const struct df_opt *o, const char *sep, struct df_buf *b)
-{
-	for (int i = 0; o->choices[i]; i++)
-		df_buf_printf(b, "%s%s", i ? sep : "", o->choices[i]);
 }
 
 /* " [default]", read from where the value goes; nothing when there is none to speak of. */

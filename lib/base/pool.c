@@ -390,7 +390,8 @@ read_lane(void *arg)
 			f->ended = true;
 		} else if (df_stop_requested()) {
 			f->ended = true;
-			f->read_rc = df_fail(&f->read_err, DF_ESTOPPED, "stopped by signal %d", df_stop_signal());
+			f->read_rc = df_fail(&f->read_err, DF_ESTOPPED, "stopped by SIG%s",
+			    sigabbrev_np(df_stop_signal()));
 		} else if (s->state != FREE) {
 			pthread_cond_wait(&f->change, &f->lock);
 			continue;

@@ -1,0 +1,301 @@
+/*
+ * prog.c - the part of a program that talks to people.
+ *
+ * Everything that is printed about the running of a command goes through here,
+ * to stderr, with the program's name in front.  On a terminal, progress is one
+ * line that rewrites itself, and a message first wipes it.
+ *
+ * Choosing OpenBLAS's kernel.  OpenBLAS picks its kernels while it is being
+ * loaded, from a list of CPUs that it knows; on a newer one it falls back to
+ * Haswell's, at half the speed of the AVX-512 kernels that the CPU could run
+ * (sgemm on an AVX-512 EPYC under OpenBLAS 0.3.21: 213 against 398 GFLOP/s).  The choice can be
+ * overridden by OPENBLAS_CORETYPE only before the load, that is before main().
+ * So when the loaded kernel is a worse one than the CPU can run, the program
+ * sets the variable and executes itself once more.  A variable of the user's
+ * own is left alone.  Threads need no such trick: we run one BLAS thread in
+ * each of our own, and OpenBLAS can be told that at any time.
+ */
+#include "prog.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <H5public.h>
+#include <cblas.h>
+#include <zstd.h>
+
+#include "base/log.h"
+#include "base/stop.h"
+
+#define REEXEC_GUARD "DF_REEXEC"
+
+/* Seconds between progress lines: on a terminal, and in a log file. */
+#define TICK_TTY  0.1
+#define TICK_FILE 30.0
+
+static struct {
+	const char *name;
+	bool quiet;
+	int64_t verbose;
+	bool tty;
+	double start;
+	uint64_t count;
+	const char *unit; /* NULL: nothing was counted, no summary */
+} prog;
+
+/* The progress line; touched only under the log's lock. */
+static struct {
+	bool shown; /* a line is on the terminal */
+	const char *unit;
+	double began, last; /* of this unit: first and latest line */
+	uint64_t first, done;
+} bar;
+
+static double
+now(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+static void
+wipe_bar(void)
+{
+	if (bar.shown)
+		fputs("\r\033[K", stderr);
+	bar.shown = false;
+}
+
+static void
+log_line(void *ctx, enum df_log_level level, const char *msg)
+{
+	(void)ctx;
+	if (level == DF_LOG_DEBUG && prog.verbose < 1)
+		return;
+	if (level == DF_LOG_INFO && prog.quiet)
+		return;
+	wipe_bar();
+	fprintf(stderr, "%s: %s%s\n", prog.name, level == DF_LOG_WARN ? "warning: " : "", msg);
+}
+
+/* 75 s as "1:15", 2 h as "2:00:00". */
+static void
+put_clock(char out[32], double secs)
+{
+	uint64_t s = secs < 1e9 ? (uint64_t)(secs + 0.5) : 999999999;
+
+	if (s >= 3600)
+		snprintf(out, 32, "%" PRIu64 ":%02d:%02d", s / 3600, (int)(s / 60 % 60), (int)(s % 60));
+	else
+		snprintf(out, 32, "%d:%02d", (int)(s / 60), (int)(s % 60));
+}
+
+/* 0.53/s, 15.8/s, 1580/s: three digits say all there is to say about a rate. */
+static void
+put_rate(char out[32], double rate)
+{
+	snprintf(out, 32, "%.*f/s", rate >= 100 ? 0 : rate >= 10 ? 1 : 2, rate);
+}
+
+static void
+progress_line(void *ctx, uint64_t done, uint64_t total, const char *unit)
+{
+	double t = now(), rate;
+	char rate_text[32], left[32], part[64] = "";
+
+	(void)ctx;
+	if (prog.quiet)
+		return;
+	/* A new unit, or a count that went back, is a new phase with a rate of its own. */
+	if (bar.unit == NULL || strcmp(bar.unit, unit) != 0 || done < bar.done) {
+		bar.unit = unit;
+		bar.began = bar.last = t;
+		bar.first = bar.done = done;
+		return;
+	}
+	bar.done = done;
+	if (t - bar.last < (prog.tty ? TICK_TTY : TICK_FILE))
+		return;
+	bar.last = t;
+	rate = (double)(done - bar.first) / (t - bar.began);
+	put_rate(rate_text, rate);
+	if (total > 0 && rate > 0) {
+		put_clock(left, total > done ? (double)(total - done) / rate : 0);
+		snprintf(part, sizeof(part), " (%.0f %%), %s left", 100.0 * (double)done / (double)total, left);
+	}
+	if (prog.tty)
+		fputs("\r", stderr);
+	if (total > 0)
+		fprintf(stderr, "%s: %" PRIu64 "/%" PRIu64 " %s, %s%s", prog.name, done, total, unit, rate_text, part);
+	else
+		fprintf(stderr, "%s: %" PRIu64 " %s, %s", prog.name, done, unit, rate_text);
+	fputs(prog.tty ? "\033[K" : "\n", stderr);
+	bar.shown = prog.tty;
+}
+
+/* The kernel that OpenBLAS should have chosen but, not knowing this CPU, did not; NULL when its choice is good. */
+static const char *
+better_blas_kernel(void)
+{
+#if defined(__x86_64__)
+	const char *have = openblas_get_corename();
+
+	if (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512dq") ||
+	    !__builtin_cpu_supports("avx512bw") || !__builtin_cpu_supports("avx512vl"))
+		return NULL;
+	if (strcmp(have, "Cooperlake") == 0 || strcmp(have, "SapphireRapids") == 0)
+		return NULL;
+	if (__builtin_cpu_supports("avx512bf16"))
+		return "Cooperlake";
+	return strcmp(have, "SkylakeX") == 0 ? NULL : "SkylakeX";
+#else
+	return NULL;
+#endif
+}
+
+static void
+set_up_blas(char **argv)
+{
+	bool again = getenv(REEXEC_GUARD) != NULL;
+	const char *kernel = again || getenv("OPENBLAS_CORETYPE") ? NULL : better_blas_kernel();
+
+	unsetenv(REEXEC_GUARD);
+	if (kernel && setenv("OPENBLAS_CORETYPE", kernel, 1) == 0 && setenv("OPENBLAS_NUM_THREADS", "1", 1) == 0 &&
+	    setenv(REEXEC_GUARD, "1", 1) == 0) {
+		execv("/proc/self/exe", argv);
+		/* Without /proc the slower kernel does the same work. */
+		unsetenv(REEXEC_GUARD);
+	}
+	openblas_set_num_threads(1);
+}
+
+void
+df_prog_init(const char *name, int argc, char **argv)
+{
+	const char *term = getenv("TERM");
+
+	(void)argc;
+	set_up_blas(argv);
+	/* No setlocale(): numbers are read and written as in C, whatever the user's language. */
+	prog.name = name;
+	prog.start = now();
+	prog.tty = isatty(STDERR_FILENO) && term && strcmp(term, "dumb") != 0;
+	df_stop_install();
+	df_log_set_sink(log_line, NULL);
+	df_progress_set_sink(progress_line, NULL);
+}
+
+static void
+print_version(void)
+{
+	unsigned major = 0, minor = 0, release = 0;
+
+	H5get_libversion(&major, &minor, &release);
+	printf("%s (df-tools) %s\n", prog.name, DF_VERSION);
+	printf("HDF5 %u.%u.%u, zstd %s, %s, kernel %s\n", major, minor, release, ZSTD_versionString(),
+	    openblas_get_config(), openblas_get_corename());
+}
+
+/* Each line of the synopsis is a way to call the program; one that begins with a space continues the line before it. */
+static void
+print_help(const struct df_opt *opts, const char *synopsis, const char *about)
+{
+	struct df_buf b = DF_BUF_INIT;
+	const char *lead = "usage:";
+
+	while (*synopsis) {
+		size_t n = strcspn(synopsis, "\n");
+
+		if (*synopsis == ' ')
+			df_buf_printf(&b, "%*s%.*s\n", (int)(strlen(prog.name) + 7), "", (int)n, synopsis);
+		else
+			df_buf_printf(&b, "%-6s %s %.*s\n", lead, prog.name, (int)n, synopsis);
+		lead = "";
+		synopsis += n + (synopsis[n] == '\n');
+	}
+	df_buf_printf(&b, "%s\n", about);
+	df_opt_help(opts, &b);
+	fputs(b.data ? b.data : "", stdout);
+	df_buf_release(&b);
+}
+
+void
+df_prog_parse(const struct df_opt *opts, const char *synopsis, const char *about, const struct df_prog_common *common,
+    int argc, char **argv, struct df_opt_result *out)
+{
+	struct df_err err = DF_ERR_INIT;
+	int rc = df_opt_parse(opts, argc, argv, out, &err);
+
+	if (common) {
+		prog.quiet = common->quiet;
+		prog.verbose = common->verbose;
+	}
+	if (rc == DF_OK && !out->help && !out->version)
+		return;
+	if (rc == DF_OK && out->help)
+		print_help(opts, synopsis, about);
+	else if (rc == DF_OK)
+		print_version();
+	df_opt_result_release(out);
+	exit(df_prog_exit(rc, &err));
+}
+
+void
+df_prog_count(uint64_t n, const char *unit)
+{
+	prog.count = n;
+	prog.unit = unit;
+}
+
+static void
+print_summary(void)
+{
+	double secs = now() - prog.start, cpu;
+	char rate[32];
+	struct rusage ru;
+
+	getrusage(RUSAGE_SELF, &ru);
+	cpu = (double)(ru.ru_utime.tv_sec + ru.ru_stime.tv_sec) +
+	    (double)(ru.ru_utime.tv_usec + ru.ru_stime.tv_usec) * 1e-6;
+	put_rate(rate, secs > 0 ? (double)prog.count / secs : 0);
+	fprintf(stderr, "%s: %" PRIu64 " %s in %.1f s (%s), cpu %.1f s, peak %ld MiB\n", prog.name, prog.count,
+	    prog.unit, secs, rate, cpu, ru.ru_maxrss / 1024);
+}
+
+int
+df_prog_exit(int rc, struct df_err *err)
+{
+	struct df_err late = DF_ERR_INIT;
+	bool silent = false;
+
+	/* From here on nobody reports progress any more. */
+	df_progress_set_sink(NULL, NULL);
+	wipe_bar();
+	if ((fflush(stdout) != 0 || ferror(stdout)) && rc == DF_OK) {
+		/* `df-show x | head` is no mistake of anyone's: end with the status, but say nothing. */
+		silent = errno == EPIPE;
+		rc = df_fail(&late, DF_EIO, "standard output: cannot write:");
+		err = &late;
+	}
+	if (rc == DF_OK) {
+		if (prog.unit && !prog.quiet)
+			print_summary();
+		return 0;
+	}
+	if (silent)
+		return df_err_exit_status(rc);
+	fprintf(stderr, "%s: %s\n", prog.name, err && err->msg[0] ? err->msg : "failed without saying why");
+	if (rc == DF_ESTOPPED)
+		fprintf(stderr, "%s: finished work is saved; the same command goes on from here\n", prog.name);
+	if (prog.verbose >= 2 && err && err->file)
+		fprintf(stderr, "%s: code %d, raised at %s:%d\n", prog.name, rc, err->file, err->line);
+	return df_err_exit_status(rc);
+}
