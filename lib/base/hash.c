@@ -41,7 +41,10 @@ df_digest_parse(struct df_digest *d, const char *hex, struct df_err *err)
 
 	for (; hex[n] && n < DF_DIGEST_HEX; n++) {
 		char c = hex[n];
-		int digit = c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+		int digit = c >= '0' && c <= '9' ? c - '0'
+		    : c >= 'a' && c <= 'f'       ? c - 'a' + 10
+		    : c >= 'A' && c <= 'F'       ? c - 'A' + 10
+						 : -1;
 
 		if (digit < 0 || n >= DF_DIGEST_HEX - 1)
 			break;

@@ -163,7 +163,8 @@ unknown_option(const struct parser *p, const char *name, size_t n, struct df_err
 
 /* *out = the option called by the n bytes at name; *negated when it is a flag's --no- form. */
 static int
-find_long(const struct parser *p, const char *name, size_t n, const struct df_opt **out, bool *negated, struct df_err *err)
+find_long(
+    const struct parser *p, const char *name, size_t n, const struct df_opt **out, bool *negated, struct df_err *err)
 {
 	const struct df_opt *found = NULL, *o;
 	bool found_no = false, ambiguous = false;
@@ -193,7 +194,8 @@ find_long(const struct parser *p, const char *name, size_t n, const struct df_op
 		}
 	}
 	if (ambiguous)
-		return df_fail(err, DF_EUSAGE, "option --%.*s is ambiguous (--%s, --%s)", (int)n, name, found->name, o->name);
+		return df_fail(
+		    err, DF_EUSAGE, "option --%.*s is ambiguous (--%s, --%s)", (int)n, name, found->name, o->name);
 	if (found == NULL)
 		return unknown_option(p, name, n, err);
 	*out = found;
@@ -279,8 +281,8 @@ set_shard(struct df_shard_arg *out, const char *s, struct df_err *err)
 		}
 		/* A sparse array (1,5,7) does not say which of its elements this one is. */
 		if (v[0] < v[1] || v[0] > v[2] || (v[0] - v[1]) % v[3] != 0 || (v[2] - v[1]) / v[3] + 1 != v[4])
-			return df_fail(err, DF_EUSAGE,
-			    "auto: the Slurm array is not evenly numbered; give --shard i/n");
+			return df_fail(
+			    err, DF_EUSAGE, "auto: the Slurm array is not evenly numbered; give --shard i/n");
 		*out = (struct df_shard_arg){ (uint32_t)((v[0] - v[1]) / v[3]), (uint32_t)v[4] };
 		return DF_OK;
 	}
@@ -312,9 +314,7 @@ set_value(const struct df_opt *o, const char *s, struct df_err *err)
 	int rc;
 
 	switch (o->type) {
-	case DF_OPT_STR:
-		*(const char **)o->value = s;
-		return DF_OK;
+	case DF_OPT_STR: *(const char **)o->value = s; return DF_OK;
 	case DF_OPT_INT:
 	case DF_OPT_COUNT:
 		if ((rc = df_parse_int(s, INT64_MIN, INT64_MAX, &i, err)) != DF_OK ||
@@ -341,7 +341,8 @@ set_value(const struct df_opt *o, const char *s, struct df_err *err)
  * nothing), else from the next argument.  `shown` is the option as typed.
  */
 static int
-apply(struct parser *p, const struct df_opt *o, bool negated, const char *inline_value, const char *shown, struct df_err *err)
+apply(struct parser *p, const struct df_opt *o, bool negated, const char *inline_value, const char *shown,
+    struct df_err *err)
 {
 	const char *value = inline_value;
 	int rc;
@@ -368,7 +369,8 @@ apply(struct parser *p, const struct df_opt *o, bool negated, const char *inline
 	}
 	if (value == NULL) {
 		if (p->next >= p->argc)
-			return df_fail(err, DF_EUSAGE, "%s needs a value (%s)", shown, o->arg ? o->arg : "one of its choices");
+			return df_fail(
+			    err, DF_EUSAGE, "%s needs a value (%s)", shown, o->arg ? o->arg : "one of its choices");
 		value = p->argv[p->next++];
 	}
 	if ((rc = set_value(o, value, err)) != DF_OK)
@@ -461,17 +463,13 @@ put_default(const struct df_opt *o, struct df_buf *b)
 		if (s && *s)
 			df_buf_printf(b, " [%s]", s);
 		break;
-	case DF_OPT_INT:
-		df_buf_printf(b, " [%lld]", (long long)*(const int64_t *)o->value);
-		break;
+	case DF_OPT_INT: df_buf_printf(b, " [%lld]", (long long)*(const int64_t *)o->value); break;
 	case DF_OPT_DOUBLE:
 		df_buf_puts(b, " [");
 		df_buf_json_double(b, *(const double *)o->value);
 		df_buf_puts(b, "]");
 		break;
-	case DF_OPT_CHOICE:
-		df_buf_printf(b, " [%s]", o->choices[*(const int *)o->value]);
-		break;
+	case DF_OPT_CHOICE: df_buf_printf(b, " [%s]", o->choices[*(const int *)o->value]); break;
 	case DF_OPT_FLAG:
 		if (*(const bool *)o->value)
 			df_buf_printf(b, " [on; --no-%s]", o->name);

@@ -390,8 +390,8 @@ read_lane(void *arg)
 			f->ended = true;
 		} else if (df_stop_requested()) {
 			f->ended = true;
-			f->read_rc = df_fail(&f->read_err, DF_ESTOPPED, "stopped by SIG%s",
-			    sigabbrev_np(df_stop_signal()));
+			f->read_rc =
+			    df_fail(&f->read_err, DF_ESTOPPED, "stopped by SIG%s", sigabbrev_np(df_stop_signal()));
 		} else if (s->state != FREE) {
 			pthread_cond_wait(&f->change, &f->lock);
 			continue;
@@ -435,7 +435,8 @@ work_lane(void *arg)
 		s->state = BUSY;
 		pthread_mutex_unlock(&f->lock);
 		current_worker = l->worker;
-		s->rc = pl->work ? pl->work(pl->ctx, pl->batches[seq % (uint64_t)pl->n_batches], l->worker, &s->err) : DF_OK;
+		s->rc = pl->work ? pl->work(pl->ctx, pl->batches[seq % (uint64_t)pl->n_batches], l->worker, &s->err)
+				 : DF_OK;
 		current_worker = -1;
 		pthread_mutex_lock(&f->lock);
 		s->state = WORKED;
@@ -499,7 +500,8 @@ df_pipeline_run(const struct df_pipeline *pl, struct df_err *err)
 	int n_lanes = 0, rc;
 
 	if (pl->n_batches < 1 || pl->n_threads < 1)
-		return df_fail(err, DF_EINTERNAL, "a pipeline of %d batches and %d threads", pl->n_batches, pl->n_threads);
+		return df_fail(
+		    err, DF_EINTERNAL, "a pipeline of %d batches and %d threads", pl->n_batches, pl->n_threads);
 	pthread_mutex_init(&f.lock, NULL);
 	pthread_cond_init(&f.change, NULL);
 	DF_TRY(df_alloc(&f.slots, (size_t)pl->n_batches, sizeof(*f.slots), "pipeline", err));
