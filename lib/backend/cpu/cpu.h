@@ -1,0 +1,30 @@
+/*
+ * cpu.h - the slots that the CPU backend is made of, family by family.
+ *
+ * df_cpu_* are the fast versions (OpenBLAS, SIMD, be->pool), df_ref_* the slow, obvious
+ * ones: the documentation of each operation and the oracle of its tests.  Both
+ * take the args struct named in enum df_op, already checked by ops.c: shapes agree,
+ * windows lie within their memory, ids are in range.  Tensors are read with
+ * df_tensor_f32(t) and t.ld; be->pool may be NULL (one thread).
+ */
+#ifndef DF_BACKEND_CPU_H
+#define DF_BACKEND_CPU_H
+
+#include "backend/backend_priv.h"
+
+/* The tables of slots. */
+extern df_op_fn *const df_cpu_op[DF_OP_COUNT];
+extern df_op_fn *const df_ref_op[DF_OP_COUNT];
+
+/* Host memory, shared by the cpu and the reference backend (cpu.c). */
+int df_host_open(struct df_backend *be, const char *device, struct df_err *err);
+void df_host_close(struct df_backend *be);
+int df_host_upload(struct df_backend *be, struct df_tensor dst, const void *src, struct df_err *err);
+int df_host_download(struct df_backend *be, void *dst, struct df_tensor src, struct df_err *err);
+int df_host_sync(struct df_backend *be, struct df_err *err);
+
+/* project.c: args are struct df_project. */
+int df_cpu_project(struct df_backend *be, const void *args, struct df_err *err);
+int df_ref_project(struct df_backend *be, const void *args, struct df_err *err);
+
+#endif
