@@ -82,8 +82,8 @@ code_of(const json_error_t *e)
 	}
 }
 
-int
-df_json_parse(struct df_json **out, const char *text, size_t n, const char *name, struct df_err *err)
+static int
+parse(struct df_json **out, const char *text, size_t n, const char *name, size_t flags, struct df_err *err)
 {
 	struct df_json *j = NULL;
 	json_error_t e;
@@ -91,7 +91,7 @@ df_json_parse(struct df_json **out, const char *text, size_t n, const char *name
 
 	DF_TRY(check_depth(text, n, name, err));
 	DF_TRY(df_alloc(&j, 1, sizeof(*j), "a JSON document", err));
-	j->root = json_loadb(text, n, JSON_DECODE_ANY | JSON_ALLOW_NUL, &e);
+	j->root = json_loadb(text, n, JSON_DECODE_ANY | JSON_ALLOW_NUL | flags, &e);
 	if (j->root == NULL) {
 		rc = df_fail(err, code_of(&e), "%s:%d:%d: %s", name, e.line, e.column, e.text);
 		goto out;
@@ -101,6 +101,18 @@ df_json_parse(struct df_json **out, const char *text, size_t n, const char *name
 out:
 	df_json_free(j);
 	return rc;
+}
+
+int
+df_json_parse(struct df_json **out, const char *text, size_t n, const char *name, struct df_err *err)
+{
+	return parse(out, text, n, name, 0, err);
+}
+
+int
+df_json_parse_unique(struct df_json **out, const char *text, size_t n, const char *name, struct df_err *err)
+{
+	return parse(out, text, n, name, JSON_REJECT_DUPLICATES, err);
 }
 
 int

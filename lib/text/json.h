@@ -43,6 +43,8 @@ enum df_json_type {
  * standard input).  *out is yours: df_json_free().
  */
 int df_json_parse(struct df_json **out, const char *text, size_t n, const char *name, struct df_err *err) DF_MUST_CHECK;
+/* The same, but a duplicate key is DF_EFORMAT: for formats that forbid them (safetensors). */
+int df_json_parse_unique(struct df_json **out, const char *text, size_t n, const char *name, struct df_err *err) DF_MUST_CHECK;
 int df_json_load(struct df_json **out, const char *path, size_t limit, struct df_err *err) DF_MUST_CHECK;
 void df_json_free(struct df_json *j); /* accepts NULL */
 const struct df_json_value *df_json_root(const struct df_json *j);
