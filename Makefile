@@ -4,7 +4,8 @@
 # becomes build/bin/df-X, every tests/unit/test_X.c becomes build/tests/test_X.
 #
 # Knobs: DEV=1 (warnings are errors; the default in a git checkout), SANITIZE=address,undefined,
-# V=1 (show commands), PREFIX, DESTDIR, CC, OPT.
+# V=1 (show commands), PREFIX, DESTDIR, CC, OPT, and for work on a tree in pieces ROOMS="base shard" (a library of
+# these rooms only: make ROOMS="base text" build/tests/test_json).
 
 VERSION := 0.1.0
 PREFIX  ?= /usr/local
@@ -33,7 +34,7 @@ CFLAGS_   := -std=c11 $(OPT) -fPIC -pthread -ffp-contract=off -fno-math-errno -f
 	-Wall -Wextra -Wconversion -Wno-sign-conversion -Wno-maybe-uninitialized -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla \
 	$(if $(DEV),-Werror) \
 	$(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-sanitize-recover=all -fno-omit-frame-pointer)
-LDFLAGS_  := -pthread -Wl,--as-needed -Wl,-rpath,'$$ORIGIN/../lib' $(if $(SANITIZE),-fsanitize=$(SANITIZE))
+LDFLAGS_  := -pthread -Wl,--as-needed -Wl,--disable-new-dtags -Wl,-rpath,'$$ORIGIN/../lib' $(if $(SANITIZE),-fsanitize=$(SANITIZE))
 LDLIBS_    = $(PKG_LIBS) -ldl -lm
 
 Q := $(if $(V),,@)
@@ -41,7 +42,11 @@ say = $(if $(V),:,printf '  %-7s %s\n' $(1) $(2))
 
 # --- what there is -----------------------------------------------------------------------------------------------
 
-LIB_SRC    := $(sort $(filter-out lib/shard/plugin/%,$(wildcard lib/*/*.c lib/*/*/*.c)))
+empty      :=
+space      := $(empty) $(empty)
+ROOMS      ?=
+LIB_SRC    := $(sort $(filter-out lib/shard/plugin/%,$(wildcard \
+	$(foreach r,$(or $(ROOMS),*),lib/$(r)/*.c lib/$(r)/*/*.c))))
 PLUGIN_SRC := $(sort $(wildcard lib/shard/plugin/*.c))
 PROG_SRC   := $(sort $(wildcard cmd/df-*.c))
 UNIT_SRC   := $(sort $(wildcard tests/unit/test_*.c tests/ops/test_*.c))
@@ -54,7 +59,7 @@ HEADERS    := $(sort $(wildcard lib/*/*.h lib/*/*/*.h cmd/*.h))
 
 obj = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
 
-LIB     := $(BUILD)/libdf.a
+LIB     := $(BUILD)/libdf$(addprefix -,$(subst $(space),-,$(strip $(ROOMS)))).a
 PLUGIN  := $(if $(PLUGIN_SRC),$(BUILD)/libdf_h5zstd.so)
 PROGS   := $(patsubst cmd/%.c,$(BUILD)/bin/%,$(PROG_SRC))
 UNIT    := $(patsubst %.c,$(BUILD)/tests/%,$(notdir $(UNIT_SRC)))
@@ -62,7 +67,8 @@ BENCH   := $(patsubst tests/bench/%.c,$(BUILD)/bench/%,$(BENCH_SRC))
 SHIMS   := $(patsubst tests/faults/%.c,$(BUILD)/tests/%.so,$(SHIM_SRC))
 EXAMPLE := $(if $(wildcard tests/api_example.c),$(BUILD)/tests/api_example)
 
-.PHONY: all tests bootstrap demo check check-inner check-san check-tsan lint bench install uninstall bundle clean info help format FORCE
+.PHONY: all tests bench-programs bootstrap demo check check-only check-san check-tsan sanitized-tests lint format \
+	bench install uninstall bundle info help clean FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -125,6 +131,108 @@ $(BUILD)/tests/%.so: tests/faults/%.c $(BUILD)/flags
 	$(Q)$(CC) -std=c11 -D_GNU_SOURCE -O2 -fPIC -shared -Wall -Wextra -o $@ $< -ldl
 
 -include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)
+
+# --- checking ----------------------------------------------------------------------------------------------------
+
+# Numerical tests run again on the backend that finds device bugs.
+DEVICE_TESTS = $(patsubst %.c,$(BUILD)/tests/%,$(notdir $(shell grep -l DF_TEST_DEVICE $(UNIT_SRC) /dev/null))) \
+	$(shell grep -l DF_TEST_DEVICE $(TAP_TESTS) /dev/null)
+ALL_TESTS    = $(addprefix cpu:,$(UNIT) $(TAP_TESTS)) $(addprefix poison:,$(DEVICE_TESTS))
+
+check: bootstrap
+	@$(MAKE) --no-print-directory -j$(JOBS) tests
+	@tests/run.sh -j$(JOBS) -b $(BUILD) $(ALL_TESTS)
+
+# One or a few tests: make check-only T="test_opt tests/cmd/demo.t"
+check-only: tests
+	@tests/run.sh -j$(JOBS) -b $(BUILD) $(foreach t,$(T),$(if $(findstring .t,$(t)),$(t),$(BUILD)/tests/$(t)))
+
+check-san: bootstrap check-tsan
+	@$(MAKE) --no-print-directory BUILD=build-san SANITIZE=address,undefined OPT='-O1 -g' sanitized-tests
+
+sanitized-tests:
+	@$(MAKE) --no-print-directory -j$(JOBS) tests
+	@export ASAN_OPTIONS=exitcode=99:detect_leaks=1:verify_asan_link_order=0 UBSAN_OPTIONS=print_stacktrace=1 \
+	    LSAN_OPTIONS=print_suppressions=0:suppressions=$(CURDIR)/tests/lsan.supp DF_TEST_TIMEOUT=1200 DF_SANITIZED=1; \
+	    tests/run.sh -j$(JOBS) -b $(BUILD) $(ALL_TESTS)
+
+# Data races: the threads, and what says that it may be called from several.
+TSAN_TESTS := $(filter test_base_pool test_base_log,$(basename $(notdir $(UNIT_SRC))))
+check-tsan: bootstrap
+	@$(MAKE) --no-print-directory -j$(JOBS) BUILD=build-tsan SANITIZE=thread OPT='-O1 -g' \
+	    $(addprefix build-tsan/tests/,$(TSAN_TESTS))
+	@TSAN_OPTIONS=halt_on_error=1:exitcode=99 tests/run.sh -b build-tsan $(addprefix build-tsan/tests/,$(TSAN_TESTS))
+
+lint: bootstrap
+	@$(MAKE) --no-print-directory -j$(JOBS) all
+	@DF_LINT=all tests/run.sh -b $(BUILD) tests/cmd/lint.t
+
+# Headers are laid out by hand, to be read.
+format:
+	clang-format -i $(LIB_SRC) $(PLUGIN_SRC) $(wildcard cmd/*.c) $(UNIT_SRC) $(HELP_SRC) $(BENCH_SRC) $(SHIM_SRC)
+
+bench: bootstrap
+	@$(MAKE) --no-print-directory -j$(JOBS) bench-programs
+	PATH=$(CURDIR)/$(BUILD)/bin:$$PATH DF_SRCDIR=$(CURDIR) DF_BUILD=$(CURDIR)/$(BUILD) tests/bench/run.sh
+
+bench-programs: all $(BENCH)
+
+demo: bootstrap
+	@$(MAKE) --no-print-directory -j$(JOBS) all
+	PATH=$(CURDIR)/$(BUILD)/bin:$$PATH pipelines/demo.sh
+
+bootstrap:
+	@.ci/bootstrap.sh
+
+# --- installing --------------------------------------------------------------------------------------------------
+
+bindir  = $(DESTDIR)$(PREFIX)/bin
+plugdir = $(DESTDIR)$(PREFIX)/lib/df-tools/hdf5
+mandir  = $(DESTDIR)$(PREFIX)/share/man
+datadir = $(DESTDIR)$(PREFIX)/share/df-tools
+docdir  = $(DESTDIR)$(PREFIX)/share/doc/df-tools
+compdir = $(DESTDIR)$(PREFIX)/share/bash-completion/completions
+
+install: all
+	install -d $(bindir) $(plugdir) $(datadir) $(docdir) $(compdir)
+	install -m 755 $(PROGS) $(bindir)
+	$(if $(PLUGIN),install -m 755 $(PLUGIN) $(plugdir))
+	$(foreach m,$(MAN),install -D -m 644 $(m) $(mandir)/man$(subst .,,$(suffix $(m)))/$(notdir $(m)) &&) true
+	cp -R configs pipelines $(datadir)
+	install -m 644 README.md LICENSE $(docdir)
+	$(foreach p,$(PROGS),install -m 644 cmd/completion.bash $(compdir)/$(notdir $(p)) &&) true
+
+uninstall:
+	rm -f $(addprefix $(bindir)/,$(notdir $(PROGS))) $(addprefix $(compdir)/,$(notdir $(PROGS)))
+	rm -f $(foreach m,$(MAN),$(mandir)/man$(subst .,,$(suffix $(m)))/$(notdir $(m)))
+	rm -rf $(DESTDIR)$(PREFIX)/lib/df-tools $(datadir) $(docdir)
+
+bundle: all
+	.ci/bundle.sh $(BUILD) df-tools-$(VERSION)-linux-$(shell uname -m)
+
+# --- information -------------------------------------------------------------------------------------------------
+
+info:
+	@echo "df-tools $(VERSION)"
+	@echo "compiler: $$($(CC) --version | head -n 1)"
+	@echo "flags:    $(CPPFLAGS_) $(CFLAGS_)" | fold -s -w 110
+	@for p in $(packages) cmocka; do printf '%-12s %s\n' $$p "$$(pkg-config --modversion $$p 2>/dev/null || echo missing)"; done
+	@echo "backends:    cpu, poison"
+	@echo "programs:    $(notdir $(PROG_SRC:.c=))"
+	@p=$(firstword $(PROGS)); [ ! -x "$$p" ] || "$$p" --version | tail -n 1
+
+help:
+	@echo "make            build everything into $(BUILD)/ (bin/, libdf.a, the HDF5 plugin)"
+	@echo "make demo       LESS against random selection and the full pool, on data made on the spot"
+	@echo "make check      install what is missing, build, run all tests"
+	@echo "make check-only T='test_opt tests/cmd/x.t'"
+	@echo "make check-san  all tests under ASan and UBSan, the threads under TSan"
+	@echo "make lint       format, clang-tidy, headers, symbols, shellcheck, manual"
+	@echo "make bench      the speed table (needs a quiet machine)"
+	@echo "make install    to PREFIX ($(PREFIX)) under DESTDIR; make uninstall"
+	@echo "make bundle     a tarball that runs where nothing is installed"
+	@echo "make info       compiler, libraries, backends; make clean; make format"
+	@echo "knobs: DEV=1 SANITIZE=address,undefined V=1 PREFIX= DESTDIR= CC= OPT='-O2 -g' JOBS=2"
 
 clean:
 	rm -rf build build-san build-tsan

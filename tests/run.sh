@@ -52,6 +52,7 @@ judge()
 		ran++
 		label = $0
 		sub(/^(not )?ok [0-9]+ *(- *)?/, "", label)
+		sub(/# SKIP */, "", label)
 		skip(label (why != "" ? ": " why : ""))
 		why = ""
 		next
