@@ -2,13 +2,18 @@
  * project.h - random projections that keep inner products (Johnson-
  * Lindenstrauss): y = R^T g / sqrt(k), R in {-1,+1}^(D x k) or sparse.
  *
- * An entry of R depends only on (seed, model_id, coordinate, column), so any
- * tiling, batch, thread count or shard gives the same matrix, and the matrix for k
- * columns is a prefix of that for k' > k.
+ * An entry of R depends only on (seed, model_id, coordinate, column) and, for
+ * sjlt, on (k, sparsity); so any tiling, batch, thread count or shard gives the same
+ * matrix.  The dense matrix for k columns is a prefix of that for k' > k.
+ * With w[0..3] = Philox4x32-10(ctr, key = low32(seed), high32(seed)), for
+ * coordinate p:
  *
- *   rademacher  dense signs from Philox (backend.h, df_project)
- *   sjlt        each coordinate adds to `sparsity` columns with random signs, scaled by
- *               1/sqrt(sparsity) (Kane & Nelson 2014)
+ *   rademacher  dense signs: R[p][c] = +1 where bit (c mod 32) of w[(c mod 128) / 32] is set, else -1, with
+ *               ctr = (low32 p, high32 p, c / 128, (1 << 24) | model_id)
+ *   sjlt        `sparsity` nonzeros +-1/sqrt(sparsity) per coordinate (Kane & Nelson 2014, block form): nonzero
+ *               i lies in column lo + ((w[i mod 4] & 0x7fffffff) * (hi - lo) >> 31), where lo = i k / sparsity and
+ *               hi = (i + 1) k / sparsity, rounded down; it is + where the highest bit of w[i mod 4] is set, else -; with
+ *               ctr = (low32 p, high32 p, 0x80000000 + i / 4, (1 << 24) | model_id)
  *
  * The same numbers, fused or piped: coordinates are always added in pieces of
  * df_grad_piece_rows() matrix rows of one parameter, from the last piece of the last parameter to the first;
@@ -26,30 +31,45 @@
 #include "base/err.h"
 #include "shard/shard.h"
 
-enum df_projection_scale { DF_SCALE_JL, DF_SCALE_NONE }; /* 1/sqrt(k), or none (as TRAK) */
+/*
+ * jl: inner products of projections are unbiased: a dense sum is divided by sqrt(k) (sjlt is unbiased as it is).
+ * none: the sum itself (as TRAK); scores by cosine are the same.
+ */
+enum df_projection_scale { DF_SCALE_JL, DF_SCALE_NONE };
 
 struct df_projector {
 	enum df_projection_type type;
-	uint64_t k;
+	uint64_t k;         /* columns, 1..2^31-1 */
 	uint64_t seed;
-	uint32_t model_id;
-	uint32_t sparsity;
+	uint32_t model_id;  /* below 2^24 */
+	uint32_t sparsity;  /* sjlt only: 1..k, at most 1024 */
 	enum df_projection_scale scale;
 };
 #define DF_PROJECTOR_DEFAULT { DF_PROJ_RADEMACHER, 8192, 42, 0, 4, DF_SCALE_JL }
+#define DF_PROJECTION_TYPES  "rademacher", "sjlt" /* in the order of the enums, for option tables */
+#define DF_PROJECTION_SCALES "jl", "none"
 
-/* Record the projection in meta, and compare two records when operands meet. */
+/* DF_EUSAGE when a field is out of its range. */
+int df_projector_check(const struct df_projector *p, struct df_err *err) DF_MUST_CHECK;
+/* Record the projection in meta's params: all that shapes the numbers, in one fixed order. */
 int df_projector_to_meta(const struct df_projector *p, struct df_meta *m, struct df_err *err) DF_MUST_CHECK;
+/* The params (NULL-terminated) in which two projections must agree before they meet in an inner product. */
+extern const char *const df_projection_params[];
 
-/* A projection under way for a batch of S samples: y [S,k] on the backend, zeroed. */
+/* A projection under way for a batch of S samples. */
 struct df_projection {
-	const struct df_projector *p;
-	struct df_backend *be;
-	struct df_tensor y;
+	const struct df_projector *p; /* borrowed */
+	struct df_backend *be;        /* borrowed */
+	struct df_tensor y;           /* [S,k] */
+	size_t cap;                   /* (private) rows that y has memory for */
 };
+#define DF_PROJECTION_INIT { NULL, NULL, DF_TENSOR_NONE, 0 }
+/* Start at zero for n_samples rows.  A projection that was used before keeps its memory when the rows fit. */
 int df_projection_begin(struct df_projection *pr, const struct df_projector *p, struct df_backend *be, size_t n_samples, struct df_err *err) DF_MUST_CHECK;
-/* Add one piece: g [S, n] are coordinates [first, first+n), one piece. */
+/* Add one piece: g [S, n] are coordinates [first, first+n). */
 int df_projection_add(struct df_projection *pr, struct df_tensor g, uint64_t first, struct df_err *err) DF_MUST_CHECK;
+/* Add whole gradients g [S, p], piece by piece in the order above; the manifest must cover [0,p) (DF_EFORMAT). */
+int df_projection_add_all(struct df_projection *pr, struct df_tensor g, const struct df_manifest_row *rows, size_t n_rows, struct df_err *err) DF_MUST_CHECK;
 /* out [S,k], host: scaled. */
 int df_projection_end(struct df_projection *pr, float *out, struct df_err *err) DF_MUST_CHECK;
 void df_projection_release(struct df_projection *pr);
