@@ -11,6 +11,7 @@
 #define DF_BACKEND_CPU_H
 
 #include "backend/backend_priv.h"
+#include "backend/cpu/project.h"
 
 /* The tables of slots. */
 extern df_op_fn *const df_cpu_op[DF_OP_COUNT];
@@ -19,12 +20,21 @@ extern df_op_fn *const df_ref_op[DF_OP_COUNT];
 /* Host memory, shared by the cpu and the reference backend (cpu.c). */
 int df_host_open(struct df_backend *be, const char *device, struct df_err *err);
 void df_host_close(struct df_backend *be);
+int df_host_alloc(struct df_backend *be, struct df_mem *m, const char *what, struct df_err *err);
+void df_host_free(struct df_backend *be, struct df_mem *m);
 int df_host_upload(struct df_backend *be, struct df_tensor dst, const void *src, struct df_err *err);
 int df_host_download(struct df_backend *be, void *dst, struct df_tensor src, struct df_err *err);
 int df_host_sync(struct df_backend *be, struct df_err *err);
 
-/* project.c: args are struct df_project. */
-int df_cpu_project(struct df_backend *be, const void *args, struct df_err *err);
-int df_ref_project(struct df_backend *be, const void *args, struct df_err *err);
+/* The projection's arguments, tensors resolved, for project.h. */
+struct df_cpu_project df_cpu_project_args(const struct df_project *a);
+
+/* ref.c */
+df_op_fn df_ref_copy, df_ref_fill, df_ref_gemm, df_ref_axpy, df_ref_scale, df_ref_bias_add, df_ref_colsum, df_ref_sumsq,
+    df_ref_scatter_rows, df_ref_gather_rows, df_ref_dropout, df_ref_adamw, df_ref_adam_form, df_ref_sign;
+
+/* ref_layers.c */
+df_op_fn df_ref_rmsnorm_fwd, df_ref_rmsnorm_bwd, df_ref_rope, df_ref_attn_fwd, df_ref_attn_bwd, df_ref_swiglu_fwd,
+    df_ref_swiglu_bwd, df_ref_lmhead, df_ref_dlogits;
 
 #endif

@@ -1,0 +1,293 @@
+/*
+ * backend.c - a backend's life, its memory, and the way of every operation.
+ *
+ * What all backends have in common is done here once: counting bytes, moving
+ * them in and out through checked windows, and running an operation.  An
+ * operation whose slot is empty is downloaded, computed by the CPU's slot on dense host
+ * copies, and uploaded, so a new backend is right before it is fast.
+ */
+#include "backend/backend_priv.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "backend/cpu/cpu.h"
+#include "base/log.h"
+#include "base/mem.h"
+
+static const char *const op_name[DF_OP_COUNT] = {
+	"copy", "fill", "gemm", "axpy", "scale", "bias_add", "colsum", "sumsq", "scatter_rows", "gather_rows",
+	"rmsnorm_fwd", "rmsnorm_bwd", "rope", "attn_fwd", "attn_bwd", "swiglu_fwd", "swiglu_bwd", "lmhead",
+	"lmhead_dlogits", "dropout", "adamw", "adam_form", "sign", "project",
+};
+
+size_t
+df_dtype_size(enum df_dtype t)
+{
+	switch (t) {
+	case DF_F32:
+	case DF_U32: return 4;
+	case DF_BF16:
+	case DF_F16: return 2;
+	case DF_F64:
+	case DF_I64: return 8;
+	case DF_U8: return 1;
+	}
+	return 0;
+}
+
+const char *
+df_dtype_name(enum df_dtype t)
+{
+	switch (t) {
+	case DF_F32: return "f32";
+	case DF_BF16: return "bf16";
+	case DF_F16: return "f16";
+	case DF_F64: return "f64";
+	case DF_U8: return "u8";
+	case DF_U32: return "u32";
+	case DF_I64: return "i64";
+	}
+	return "?";
+}
+
+/* ---- life ------------------------------------------------------------------------------------------------------- */
+
+int
+df_backend_open_ops(struct df_backend **out, const struct df_backend_ops *ops, const char *device,
+    struct df_pool *pool, struct df_err *err)
+{
+	struct df_backend *be = NULL;
+	int rc;
+
+	if (ops->api_version != DF_BACKEND_API_VERSION)
+		return df_fail(err, DF_EDEVICE, "backend %s: made for version %d of the backend interface, this is %d",
+		    ops->name, ops->api_version, DF_BACKEND_API_VERSION);
+	DF_TRY(df_alloc(&be, 1, sizeof(*be), "backend", err));
+	be->ops = ops;
+	be->pool = pool;
+	DF_TRY(ops->open(be, device, err));
+	*out = be;
+	be = NULL;
+out:
+	free(be);
+	return rc;
+}
+
+int
+df_backend_open(struct df_backend **out, const char *device, struct df_pool *pool, struct df_err *err)
+{
+	static const struct df_backend_ops *const table[] = { &df_cpu_backend, &df_poison_backend,
+		&df_reference_backend };
+
+	if (!out || !device)
+		return df_fail(err, DF_EINTERNAL, "df_backend_open: a NULL argument");
+	if (strcmp(device, "auto") == 0)
+		device = "cpu";
+	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++)
+		if (strcmp(device, table[i]->name) == 0)
+			return df_backend_open_ops(out, table[i], device, pool, err);
+	if (strcmp(device, "cuda") == 0 || strncmp(device, "cuda:", 5) == 0)
+		return df_fail(err, DF_EUNSUPPORTED, "device '%s': this build has no CUDA backend; use --device cpu",
+		    device);
+	return df_fail(err, DF_EUSAGE, "device '%s' is unknown; the devices are auto, cpu and poison", device);
+}
+
+void
+df_backend_close(struct df_backend *be)
+{
+	if (!be)
+		return;
+	if (atomic_load(&be->nbytes))
+		df_warn("backend %s: closed with %zu bytes still allocated", be->ops->name, atomic_load(&be->nbytes));
+	be->ops->close(be);
+	free(be);
+}
+
+const char *
+df_backend_name(const struct df_backend *be)
+{
+	return be->ops->name;
+}
+
+size_t
+df_backend_peak_bytes(const struct df_backend *be)
+{
+	return atomic_load(&be->peak);
+}
+
+/* ---- memory ----------------------------------------------------------------------------------------------------- */
+
+int
+df_tensor_alloc(struct df_backend *be, struct df_tensor *t, enum df_dtype type, size_t rows, size_t cols,
+    const char *what, struct df_err *err)
+{
+	struct df_mem *m = NULL;
+	size_t now, peak;
+	int rc;
+
+	if (!be || !t || !what || !df_dtype_size(type))
+		return df_fail(err, DF_EINTERNAL, "df_tensor_alloc: a NULL argument or an unknown type");
+	DF_TRY(df_alloc(&m, 1, sizeof(*m), what, err));
+	m->be = be;
+	m->type = type;
+	DF_TRY(df_size_mul(rows, cols, &m->numel, what, err));
+	DF_TRY(df_size_mul(m->numel ? m->numel : 1, df_dtype_size(type), &m->nbytes, what, err));
+	DF_TRY(be->ops->alloc(be, m, what, err));
+	now = atomic_fetch_add(&be->nbytes, m->nbytes) + m->nbytes;
+	peak = atomic_load(&be->peak);
+	while (now > peak && !atomic_compare_exchange_weak(&be->peak, &peak, now))
+		;
+	*t = (struct df_tensor){ .mem = m, .rows = rows, .cols = cols, .ld = cols, .type = type };
+	m = NULL;
+out:
+	free(m);
+	return rc;
+}
+
+void
+df_tensor_free(struct df_backend *be, struct df_tensor *t)
+{
+	if (!t || !t->mem)
+		return;
+	atomic_fetch_sub(&be->nbytes, t->mem->nbytes);
+	be->ops->free(be, t->mem);
+	free(t->mem);
+	*t = DF_TENSOR_NONE;
+}
+
+/* The window of o lies within an allocation of this backend and has the type that the operation reads. */
+static int
+check_operand(const struct df_backend *be, const char *op, const struct df_operand *o, struct df_err *err)
+{
+	const struct df_tensor *t = o->t;
+	size_t last;
+
+	if (!t->mem)
+		return df_fail(err, DF_EINTERNAL, "%s: tensor %s is missing", op, o->name);
+	if (t->mem->be != be)
+		return df_fail(err, DF_EINTERNAL, "%s: tensor %s belongs to another backend", op, o->name);
+	if (t->type != t->mem->type || (!o->any_type && t->type != DF_F32))
+		return df_fail(err, DF_EINTERNAL, "%s: tensor %s has type %s in memory of %s%s", op, o->name,
+		    df_dtype_name(t->type), df_dtype_name(t->mem->type), o->any_type ? "" : "; f32 is needed");
+	if (t->rows == 0 || t->cols == 0)
+		return DF_OK;
+	if (t->rows > 1 && t->ld < t->cols)
+		return df_fail(err, DF_EINTERNAL, "%s: tensor %s: %zu columns in rows %zu apart", op, o->name, t->cols,
+		    t->ld);
+	/* last = off + (rows - 1) * ld + cols: one past the window's end */
+	if (__builtin_mul_overflow(t->rows - 1, t->ld, &last) || __builtin_add_overflow(last, t->cols, &last) ||
+	    __builtin_add_overflow(last, t->off, &last) || last > t->mem->numel)
+		return df_fail(err, DF_EINTERNAL,
+		    "%s: tensor %s: %zu x %zu, rows %zu apart, at %zu lies outside its %zu elements", op, o->name, t->rows,
+		    t->cols, t->ld, t->off, t->mem->numel);
+	return DF_OK;
+}
+
+int
+df_upload(struct df_backend *be, struct df_tensor dst, const void *src, struct df_err *err)
+{
+	const struct df_operand o = { &dst, DF_OUT, "dst", true };
+	int rc = DF_OK;
+
+	if (!be)
+		return df_fail(err, DF_EINTERNAL, "upload: a NULL argument");
+	DF_TRY(check_operand(be, "upload", &o, err));
+	if (df_tensor_numel(dst) == 0)
+		goto out;
+	if (!src)
+		return df_fail(err, DF_EINTERNAL, "upload: a NULL argument");
+	rc = be->ops->upload(be, dst, src, err);
+out:
+	return rc;
+}
+
+int
+df_download(struct df_backend *be, void *dst, struct df_tensor src, struct df_err *err)
+{
+	const struct df_operand o = { &src, DF_IN, "src", true };
+	int rc = DF_OK;
+
+	if (!be)
+		return df_fail(err, DF_EINTERNAL, "download: a NULL argument");
+	DF_TRY(check_operand(be, "download", &o, err));
+	if (df_tensor_numel(src) == 0)
+		goto out;
+	if (!dst)
+		return df_fail(err, DF_EINTERNAL, "download: a NULL argument");
+	rc = be->ops->download(be, dst, src, err);
+out:
+	return rc;
+}
+
+int
+df_sync(struct df_backend *be, struct df_err *err)
+{
+	if (!be)
+		return df_fail(err, DF_EINTERNAL, "sync: a NULL argument");
+	return be->ops->sync(be, err);
+}
+
+/* ---- running an operation ---------------------------------------------------------------------------------------- */
+
+/*
+ * The host version.  Two operands that are the same window (in-place use)
+ * share one copy; other overlaps keep separate copies, and no operation allows them.
+ */
+static int
+run_on_host(struct df_backend *be, enum df_op op, void *args, struct df_operand *o, size_t n, struct df_err *err)
+{
+	struct df_mem mem[DF_OPERANDS_MAX] = { 0 };
+	struct df_tensor device[DF_OPERANDS_MAX];
+	size_t same[DF_OPERANDS_MAX];
+	int rc = DF_OK;
+
+	if (!atomic_exchange(&be->told[op], true))
+		df_debug("backend %s: %s runs on the host", be->ops->name, op_name[op]);
+	for (size_t i = 0; i < n; i++)
+		device[i] = *o[i].t;
+	for (size_t i = 0; i < n; i++) {
+		struct df_mem *m = &mem[i];
+		const struct df_tensor d = device[i];
+
+		for (same[i] = 0; same[i] < i; same[i]++)
+			if (device[same[i]].mem == d.mem && device[same[i]].off == d.off)
+				break;
+		if (same[i] == i) {
+			m->be = be;
+			m->type = d.type;
+			m->numel = df_tensor_numel(d);
+			m->nbytes = m->numel * df_dtype_size(d.type);
+			DF_TRY(df_alloc(&m->data, m->numel, df_dtype_size(d.type), "host copy of a tensor", err));
+		}
+		if ((o[i].access & DF_IN) && m->numel)
+			DF_TRY(be->ops->download(be, mem[same[i]].data, d, err));
+		*o[i].t = (struct df_tensor){ &mem[same[i]], 0, d.rows, d.cols, d.cols, d.type };
+	}
+	DF_TRY(df_cpu_op[op](be, args, err));
+	for (size_t i = 0; i < n; i++)
+		if ((o[i].access & DF_OUT) && df_tensor_numel(device[i]))
+			DF_TRY(be->ops->upload(be, device[i], mem[same[i]].data, err));
+out:
+	for (size_t i = 0; i < n; i++)
+		free(mem[i].data);
+	return rc;
+}
+
+int
+df_backend_run(struct df_backend *be, enum df_op op, void *args, struct df_operand *o, size_t n, struct df_err *err)
+{
+	int rc = DF_OK, rc2;
+
+	for (size_t i = 0; i < n; i++)
+		DF_TRY(check_operand(be, op_name[op], &o[i], err));
+	if (!be->ops->op[op])
+		return run_on_host(be, op, args, o, n, err);
+	if (be->ops->enter)
+		DF_TRY(be->ops->enter(be, o, n, err));
+	rc = be->ops->op[op](be, args, err);
+	if (be->ops->leave && (rc2 = be->ops->leave(be, o, n, rc ? NULL : err)) != DF_OK && rc == DF_OK)
+		rc = rc2;
+out:
+	return rc;
+}

@@ -1,0 +1,145 @@
+/*
+ * cpu.c - the CPU backend: its memory, and its table of slots.
+ *
+ * "Device" memory is host memory, 64-byte aligned; upload and download are
+ * copies.  Operations finish before they return, so sync has nothing to do.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include <cblas.h>
+
+#include "backend/cpu/cpu.h"
+#include "base/mem.h"
+
+/* Threads are ours (be->pool); a BLAS call uses the one it is made from. */
+int
+df_host_open(struct df_backend *be, const char *device, struct df_err *err)
+{
+	(void)be;
+	(void)device;
+	(void)err;
+	openblas_set_num_threads(1);
+	return DF_OK;
+}
+
+void
+df_host_close(struct df_backend *be)
+{
+	(void)be;
+}
+
+int
+df_host_alloc(struct df_backend *be, struct df_mem *m, const char *what, struct df_err *err)
+{
+	(void)be;
+	return df_alloc(&m->data, m->nbytes, 1, what, err);
+}
+
+void
+df_host_free(struct df_backend *be, struct df_mem *m)
+{
+	(void)be;
+	free(m->data);
+}
+
+int
+df_host_upload(struct df_backend *be, struct df_tensor dst, const void *src, struct df_err *err)
+{
+	size_t size = df_dtype_size(dst.type);
+
+	(void)be;
+	(void)err;
+	for (size_t i = 0; i < dst.rows; i++)
+		memcpy((char *)df_tensor_host(dst) + i * dst.ld * size, (const char *)src + i * dst.cols * size,
+		    dst.cols * size);
+	return DF_OK;
+}
+
+int
+df_host_download(struct df_backend *be, void *dst, struct df_tensor src, struct df_err *err)
+{
+	size_t size = df_dtype_size(src.type);
+
+	(void)be;
+	(void)err;
+	for (size_t i = 0; i < src.rows; i++)
+		memcpy((char *)dst + i * src.cols * size, (const char *)df_tensor_host(src) + i * src.ld * size,
+		    src.cols * size);
+	return DF_OK;
+}
+
+int
+df_host_sync(struct df_backend *be, struct df_err *err)
+{
+	(void)be;
+	(void)err;
+	return DF_OK;
+}
+
+struct df_cpu_project
+df_cpu_project_args(const struct df_project *a)
+{
+	return (struct df_cpu_project){
+		.type = a->type,
+		.g = df_tensor_f32(a->g),
+		.y = df_tensor_f32(a->y),
+		.n_samples = a->g.rows,
+		.n = a->g.cols,
+		.k = a->y.cols,
+		.ldg = a->g.ld,
+		.ldy = a->y.ld,
+		.first = a->first,
+		.seed = a->seed,
+		.model_id = a->model_id,
+		.sparsity = a->sparsity,
+	};
+}
+
+static int
+project(struct df_backend *be, const void *args, struct df_err *err)
+{
+	const struct df_cpu_project a = df_cpu_project_args(args);
+
+	return df_cpu_project_run(be->pool, &a, err);
+}
+
+df_op_fn *const df_cpu_op[DF_OP_COUNT] = {
+	[DF_OP_COPY] = df_ref_copy,
+	[DF_OP_FILL] = df_ref_fill,
+	[DF_OP_GEMM] = df_ref_gemm,
+	[DF_OP_AXPY] = df_ref_axpy,
+	[DF_OP_SCALE] = df_ref_scale,
+	[DF_OP_BIAS_ADD] = df_ref_bias_add,
+	[DF_OP_COLSUM] = df_ref_colsum,
+	[DF_OP_SUMSQ] = df_ref_sumsq,
+	[DF_OP_EMBED_BWD] = df_ref_scatter_rows,
+	[DF_OP_GATHER] = df_ref_gather_rows,
+	[DF_OP_RMSNORM_FWD] = df_ref_rmsnorm_fwd,
+	[DF_OP_RMSNORM_BWD] = df_ref_rmsnorm_bwd,
+	[DF_OP_ROPE] = df_ref_rope,
+	[DF_OP_ATTN_FWD] = df_ref_attn_fwd,
+	[DF_OP_ATTN_BWD] = df_ref_attn_bwd,
+	[DF_OP_SWIGLU_FWD] = df_ref_swiglu_fwd,
+	[DF_OP_SWIGLU_BWD] = df_ref_swiglu_bwd,
+	[DF_OP_LMHEAD] = df_ref_lmhead,
+	[DF_OP_DLOGITS] = df_ref_dlogits,
+	[DF_OP_DROPOUT] = df_ref_dropout,
+	[DF_OP_ADAMW] = df_ref_adamw,
+	[DF_OP_ADAM_FORM] = df_ref_adam_form,
+	[DF_OP_SIGN] = df_ref_sign,
+	[DF_OP_PROJECT] = project,
+};
+
+const struct df_backend_ops df_cpu_backend = {
+	.api_version = DF_BACKEND_API_VERSION,
+	.name = "cpu",
+	.open = df_host_open,
+	.close = df_host_close,
+	.alloc = df_host_alloc,
+	.free = df_host_free,
+	.upload = df_host_upload,
+	.download = df_host_download,
+	.sync = df_host_sync,
+	.op = df_cpu_op,
+};

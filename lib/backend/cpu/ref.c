@@ -1,0 +1,288 @@
+/*
+ * ref.c - the reference: element-wise operations, rows, matrix product, optimiser.
+ *
+ * The slow, obvious version of everything, f64 inside, one loop nest per
+ * equation.  It is the documentation of the operations and the oracle of
+ * their tests, and it runs as a backend of its own ("reference").
+ */
+#include <math.h>
+#include <string.h>
+
+#include "backend/cpu/cpu.h"
+#include "backend/cpu/half.h"
+#include "base/rng.h"
+
+#define AT(t, i, j) (df_tensor_f32(t)[(i) * (t).ld + (j)])
+
+int
+df_ref_copy(struct df_backend *be, const void *args, struct df_err *err)
+{
+	const struct df_op_pair *a = args;
+	size_t dsize = df_dtype_size(a->dst.type), ssize = df_dtype_size(a->src.type);
+
+	(void)be;
+	(void)err;
+	for (size_t i = 0; i < a->dst.rows; i++)
+		df_convert_row((char *)df_tensor_host(a->dst) + i * a->dst.ld * dsize, a->dst.type,
+		    (const char *)df_tensor_host(a->src) + i * a->src.ld * ssize, a->src.type, a->dst.cols);
+	return DF_OK;
+}
+
+int
+df_ref_fill(struct df_backend *be, const void *args, struct df_err *err)
+{
+	const struct df_op_pair *a = args;
+	size_t size = df_dtype_size(a->dst.type);
+
+	(void)be;
+	(void)err;
+	for (size_t i = 0; i < a->dst.rows; i++)
+		for (size_t j = 0; j < a->dst.cols; j++)
+			df_convert_row((char *)df_tensor_host(a->dst) + (i * a->dst.ld + j) * size, a->dst.type, &a->alpha, DF_F32,
+			    1);
+	return DF_OK;
+}
+
+/* c = alpha op(a) op(b) + beta c; beta = 0 does not read c. */
+int
+df_ref_gemm(struct df_backend *be, const void *args, struct df_err *err)
+{
+	const struct df_gemm *g = args;
+	size_t n_inner = g->ta ? g->a.rows : g->a.cols;
+
+	(void)be;
+	(void)err;
+	for (size_t i = 0; i < g->c.rows; i++)
+		for (size_t j = 0; j < g->c.cols; j++) {
+			double sum = 0;
+
+			for (size_t k = 0; k < n_inner; k++)
+				sum += (double)(g->ta ? AT(g->a, k, i) : AT(g->a, i, k)) *
+				    (g->tb ? AT(g->b, j, k) : AT(g->b, k, j));
+			AT(g->c, i, j) = (float)(g->alpha * sum + (g->beta == 0.0f ? 0.0 : (double)g->beta * AT(g->c, i, j)));
+		}
+	return DF_OK;
+}
+
+int
+df_ref_axpy(struct df_backend *be, const void *args, struct df_err *err)
+{
+	const struct df_op_pair *a = args;
+
+	(void)be;
+	(void)err;
+	for (size_t i = 0; i < a->dst.rows; i++)
+		for (size_t j = 0; j < a->dst.cols; j++)
+			AT(a->dst, i, j) += a->alpha * AT(a->src, i, j);
+	return DF_OK;
+}
+
+int
+df_ref_scale(struct df_backend *be, const void *args, struct df_err *err)
+{
+	const struct df_op_pair *a = args;
+
+	(void)be;
+	(void)err;
+	for (size_t i = 0; i < a->dst.rows; i++)
+		for (size_t j = 0; j < a->dst.cols; j++)
+			AT(a->dst, i, j) *= a->alpha;
+	return DF_OK;
+}
+
+int
+df_ref_bias_add(struct df_backend *be, const void *args, struct df_err *err)
+{
+	const struct df_op_pair *a = args;
+
+	(void)be;
+	(void)err;
+	for (size_t i = 0; i < a->dst.rows; i++)
+		for (size_t j = 0; j < a->dst.cols; j++)
+			AT(a->dst, i, j) += AT(a->src, 0, j);
+	return DF_OK;
+}
+
+int
+df_ref_colsum(struct df_backend *be, const void *args, struct df_err *err)
+{
+	const struct df_op_pair *a = args;
+
+	(void)be;
+	(void)err;
+	for (size_t j = 0; j < a->src.cols; j++) {
+		double sum = a->accumulate ? AT(a->dst, 0, j) : 0;
+
+		for (size_t i = 0; i < a->src.rows; i++)
+			sum += AT(a->src, i, j);
+		AT(a->dst, 0, j) = (float)sum;
+	}
+	return DF_OK;
+}
+
+int
+df_ref_sumsq(struct df_backend *be, const void *args, struct df_err *err)
+{
+	const struct df_op_sumsq *a = args;
+
+	(void)be;
+	(void)err;
+	*a->out = 0;
+	for (size_t i = 0; i < a->x.rows; i++)
+		for (size_t j = 0; j < a->x.cols; j++)
+			*a->out += (double)AT(a->x, i, j) * AT(a->x, i, j);
+	return DF_OK;
+}
+
+int
+df_ref_scatter_rows(struct df_backend *be, const void *args, struct df_err *err)
+{
+	const struct df_op_rows *a = args;
+
+	(void)be;
+	(void)err;
+	for (size_t i = 0; i < a->src.rows; i++)
+		for (size_t j = 0; j < a->src.cols; j++)
+			AT(a->dst, a->rows[i], j) += AT(a->src, i, j);
+	return DF_OK;
+}
+
+int
+df_ref_gather_rows(struct df_backend *be, const void *args, struct df_err *err)
+{
+	const struct df_op_rows *a = args;
+
+	(void)be;
+	(void)err;
+	for (size_t i = 0; i < a->dst.rows; i++)
+		for (size_t j = 0; j < a->dst.cols; j++)
+			AT(a->dst, i, j) = AT(a->src, a->rows[i], j);
+	return DF_OK;
+}
+
+/* Element i, counted row after row from `first`, is kept when its Philox word is at least p * 2^32. */
+int
+df_ref_dropout(struct df_backend *be, const void *args, struct df_err *err)
+{
+	const struct df_op_dropout *a = args;
+	float keep_scale = 1.0f / (1.0f - a->p);
+
+	(void)be;
+	(void)err;
+	for (size_t i = 0; i < a->x.rows; i++)
+		for (size_t j = 0; j < a->x.cols; j++) {
+			uint64_t e = a->first + i * a->x.cols + j;
+			uint32_t w[4];
+
+			df_rng_words(a->seed, DF_RNG_DROPOUT, a->substream, e / 4, w);
+			AT(a->y, i, j) = (double)w[e % 4] >= (double)a->p * 0x1p32 ? AT(a->x, i, j) * keep_scale : 0.0f;
+		}
+	return DF_OK;
+}
+
+int
+df_ref_adamw(struct df_backend *be, const void *args, struct df_err *err)
+{
+	const struct df_adamw *a = args;
+	double c1 = 1 - pow(a->beta1, (double)a->step), c2 = 1 - pow(a->beta2, (double)a->step);
+
+	(void)be;
+	(void)err;
+	for (size_t i = 0; i < a->w.rows; i++)
+		for (size_t j = 0; j < a->w.cols; j++) {
+			double g = AT(a->g, i, j) * a->grad_scale;
+			double w = AT(a->w, i, j) * (1 - a->lr * a->decay);
+			double m = a->beta1 * AT(a->m, i, j) + (1 - a->beta1) * g;
+			double v = a->beta2 * AT(a->v, i, j) + (1 - a->beta2) * g * g;
+
+			AT(a->w, i, j) = (float)(w - a->lr / c1 * m / (sqrt(v) / sqrt(c2) + a->eps));
+			AT(a->m, i, j) = (float)m;
+			AT(a->v, i, j) = (float)v;
+		}
+	return DF_OK;
+}
+
+int
+df_ref_adam_form(struct df_backend *be, const void *args, struct df_err *err)
+{
+	const struct df_adam_form *a = args;
+
+	(void)be;
+	(void)err;
+	for (size_t i = 0; i < a->g.rows; i++)
+		for (size_t j = 0; j < a->g.cols; j++) {
+			double g = AT(a->g, i, j);
+			double m = a->beta1 * AT(a->m, 0, j) + (1 - a->beta1) * g;
+			double v = a->beta2 * AT(a->v, 0, j) + (1 - a->beta2) * g * g;
+
+			AT(a->g, i, j) = (float)(a->eps_inside ? m / sqrt(v + a->eps) : m / (sqrt(v) + a->eps));
+		}
+	return DF_OK;
+}
+
+int
+df_ref_sign(struct df_backend *be, const void *args, struct df_err *err)
+{
+	const struct df_op_pair *a = args;
+
+	(void)be;
+	(void)err;
+	for (size_t i = 0; i < a->dst.rows; i++)
+		for (size_t j = 0; j < a->dst.cols; j++) {
+			float x = AT(a->dst, i, j);
+
+			AT(a->dst, i, j) = x > 0 ? 1.0f : x < 0 ? -1.0f : x; /* zero and NaN stay what they are */
+		}
+	return DF_OK;
+}
+
+static int
+project(struct df_backend *be, const void *args, struct df_err *err)
+{
+	const struct df_cpu_project a = df_cpu_project_args(args);
+
+	(void)be;
+	(void)err;
+	df_cpu_project_naive(&a);
+	return DF_OK;
+}
+
+df_op_fn *const df_ref_op[DF_OP_COUNT] = {
+	[DF_OP_COPY] = df_ref_copy,
+	[DF_OP_FILL] = df_ref_fill,
+	[DF_OP_GEMM] = df_ref_gemm,
+	[DF_OP_AXPY] = df_ref_axpy,
+	[DF_OP_SCALE] = df_ref_scale,
+	[DF_OP_BIAS_ADD] = df_ref_bias_add,
+	[DF_OP_COLSUM] = df_ref_colsum,
+	[DF_OP_SUMSQ] = df_ref_sumsq,
+	[DF_OP_EMBED_BWD] = df_ref_scatter_rows,
+	[DF_OP_GATHER] = df_ref_gather_rows,
+	[DF_OP_RMSNORM_FWD] = df_ref_rmsnorm_fwd,
+	[DF_OP_RMSNORM_BWD] = df_ref_rmsnorm_bwd,
+	[DF_OP_ROPE] = df_ref_rope,
+	[DF_OP_ATTN_FWD] = df_ref_attn_fwd,
+	[DF_OP_ATTN_BWD] = df_ref_attn_bwd,
+	[DF_OP_SWIGLU_FWD] = df_ref_swiglu_fwd,
+	[DF_OP_SWIGLU_BWD] = df_ref_swiglu_bwd,
+	[DF_OP_LMHEAD] = df_ref_lmhead,
+	[DF_OP_DLOGITS] = df_ref_dlogits,
+	[DF_OP_DROPOUT] = df_ref_dropout,
+	[DF_OP_ADAMW] = df_ref_adamw,
+	[DF_OP_ADAM_FORM] = df_ref_adam_form,
+	[DF_OP_SIGN] = df_ref_sign,
+	[DF_OP_PROJECT] = project,
+};
+
+const struct df_backend_ops df_reference_backend = {
+	.api_version = DF_BACKEND_API_VERSION,
+	.name = "reference",
+	.open = df_host_open,
+	.close = df_host_close,
+	.alloc = df_host_alloc,
+	.free = df_host_free,
+	.upload = df_host_upload,
+	.download = df_host_download,
+	.sync = df_host_sync,
+	.op = df_ref_op,
+};

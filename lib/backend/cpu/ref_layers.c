@@ -1,0 +1,307 @@
+/*
+ * ref_layers.c - the reference: the layers of a transformer, forward and backward.
+ *
+ * See ref.c.  Each function is the equations of backend.h in f64, element by
+ * element; attention and the loss head hold one row of scores or logits.
+ */
+#include <math.h>
+#include <stdlib.h>
+
+#include "backend/cpu/cpu.h"
+#include "base/mem.h"
+
+#define AT(t, i, j) (df_tensor_f32(t)[(i) * (t).ld + (j)])
+
+/* y = w * x * rstd, rstd = 1 / sqrt(mean x^2 + eps). */
+int
+df_ref_rmsnorm_fwd(struct df_backend *be, const void *args, struct df_err *err)
+{
+	const struct df_rmsnorm *a = args;
+
+	(void)be;
+	(void)err;
+	for (size_t t = 0; t < a->x.rows; t++) {
+		double sum = 0, rstd;
+
+		for (size_t j = 0; j < a->x.cols; j++)
+			sum += (double)AT(a->x, t, j) * AT(a->x, t, j);
+		rstd = 1 / sqrt(sum / (double)a->x.cols + a->eps);
+		for (size_t j = 0; j < a->x.cols; j++)
+			AT(a->y, t, j) = (float)(AT(a->w, 0, j) * AT(a->x, t, j) * rstd);
+		AT(a->rstd, t, 0) = (float)rstd;
+	}
+	return DF_OK;
+}
+
+/*
+ * With xhat = x * rstd and p = w * dy:  dx += rstd * (p - xhat * mean(p * xhat)),
+ * dw[s] (+)= sum over the rows of segment s of dy * xhat.
+ */
+int
+df_ref_rmsnorm_bwd(struct df_backend *be, const void *args, struct df_err *err)
+{
+	const struct df_rmsnorm_bwd *a = args;
+	uint64_t all[2] = { 0, a->x.rows };
+	const uint64_t *offsets = a->offsets ? a->offsets : all;
+	size_t cols = a->x.cols;
+
+	(void)be;
+	(void)err;
+	for (size_t t = 0; t < a->x.rows; t++) {
+		double rstd = AT(a->rstd, t, 0), mean = 0;
+
+		for (size_t j = 0; j < cols; j++)
+			mean += (double)AT(a->w, 0, j) * AT(a->dy, t, j) * AT(a->x, t, j) * rstd / (double)cols;
+		for (size_t j = 0; j < cols; j++)
+			AT(a->dx, t, j) += (float)(rstd *
+			    ((double)AT(a->w, 0, j) * AT(a->dy, t, j) - AT(a->x, t, j) * rstd * mean));
+	}
+	for (size_t s = 0; s < a->dw.rows; s++)
+		for (size_t j = 0; j < cols; j++) {
+			double sum = a->accumulate ? AT(a->dw, s, j) : 0;
+
+			for (size_t t = offsets[s]; t < offsets[s + 1]; t++)
+				sum += (double)AT(a->dy, t, j) * AT(a->x, t, j) * AT(a->rstd, t, 0);
+			AT(a->dw, s, j) = (float)sum;
+		}
+	return DF_OK;
+}
+
+/* (x1, x2) of each head's halves turn by the angle of (position, pair). */
+int
+df_ref_rope(struct df_backend *be, const void *args, struct df_err *err)
+{
+	const struct df_rope *a = args;
+	size_t half = a->cos.cols;
+
+	(void)be;
+	(void)err;
+	for (size_t t = 0; t < a->x.rows; t++)
+		for (size_t h = 0; h < a->n_heads; h++)
+			for (size_t j = 0; j < half; j++) {
+				float *x1 = &AT(a->x, t, 2 * h * half + j), *x2 = x1 + half, u = *x1, v = *x2;
+				float c = AT(a->cos, a->pos[t], j), s = AT(a->sin, a->pos[t], j);
+
+				if (a->inverse)
+					s = -s;
+				*x1 = u * c - v * s;
+				*x2 = v * c + u * s;
+			}
+	return DF_OK;
+}
+
+/* The first key that query i of a sample sees. */
+static size_t
+first_key(const struct df_attn *a, size_t i)
+{
+	return a->window && i + 1 > a->window ? i + 1 - a->window : 0;
+}
+
+static double
+dot(const float *x, const float *y, size_t n)
+{
+	double sum = 0;
+
+	for (size_t i = 0; i < n; i++)
+		sum += (double)x[i] * y[i];
+	return sum;
+}
+
+int
+df_ref_attn_fwd(struct df_backend *be, const void *args, struct df_err *err)
+{
+	const struct df_attn *a = args;
+	size_t e = a->q.cols / a->n_heads, group = a->n_heads / a->n_kv_heads;
+	double *p = NULL;
+	int rc;
+
+	(void)be;
+	DF_TRY(df_alloc(&p, a->q.rows, sizeof(*p), "attention scores", err));
+	for (size_t s = 0; s < a->n_samples; s++) {
+		size_t t0 = a->offsets[s], len = a->offsets[s + 1] - t0;
+
+		for (size_t h = 0; h < a->n_heads; h++)
+			for (size_t i = 0; i < len; i++) {
+				size_t j0 = first_key(a, i), kh = h / group * e;
+				double max = -INFINITY, sum = 0;
+
+				for (size_t j = j0; j <= i; j++) {
+					p[j] = a->scale * dot(&AT(a->q, t0 + i, h * e), &AT(a->k, t0 + j, kh), e);
+					max = fmax(max, p[j]);
+				}
+				for (size_t j = j0; j <= i; j++)
+					sum += p[j] = exp(p[j] - max);
+				for (size_t c = 0; c < e; c++) {
+					double o = 0;
+
+					for (size_t j = j0; j <= i; j++)
+						o += p[j] / sum * AT(a->v, t0 + j, kh + c);
+					AT(a->o, t0 + i, h * e + c) = (float)o;
+				}
+				AT(a->lse, t0 + i, h) = (float)(max + log(sum));
+			}
+	}
+out:
+	free(p);
+	return rc;
+}
+
+/*
+ * P_ij = exp(scale q_i k_j - lse_i), dP_ij = do_i v_j, delta_i = do_i o_i,
+ * dS_ij = P_ij (dP_ij - delta_i):  dq_i = scale sum_j dS_ij k_j,
+ * dk_j = scale sum_i dS_ij q_i, dv_j = sum_i P_ij do_i.  Dao et al. 2022, algorithm 4.
+ */
+int
+df_ref_attn_bwd(struct df_backend *be, const void *args, struct df_err *err)
+{
+	const struct df_attn_bwd *b = args;
+	const struct df_attn *a = &b->fwd;
+	size_t e = a->q.cols / a->n_heads, group = a->n_heads / a->n_kv_heads, kc = a->k.cols;
+	double *dq = NULL, *dk = NULL, *dv = NULL;
+	int rc;
+
+	(void)be;
+	DF_TRY(df_alloc(&dq, a->q.rows * a->q.cols, sizeof(*dq), "attention gradient", err));
+	DF_TRY(df_alloc(&dk, a->k.rows * kc, sizeof(*dk), "attention gradient", err));
+	DF_TRY(df_alloc(&dv, a->k.rows * kc, sizeof(*dv), "attention gradient", err));
+	for (size_t s = 0; s < a->n_samples; s++)
+		for (size_t h = 0; h < a->n_heads; h++)
+			for (size_t i = a->offsets[s]; i < a->offsets[s + 1]; i++) {
+				size_t kh = h / group * e;
+				const float *q = &AT(a->q, i, h * e), *d_o = &AT(b->d_o, i, h * e);
+				double delta = dot(d_o, &AT(a->o, i, h * e), e);
+
+				for (size_t j = a->offsets[s] + first_key(a, i - a->offsets[s]); j <= i; j++) {
+					const float *k = &AT(a->k, j, kh), *v = &AT(a->v, j, kh);
+					double p = exp(a->scale * dot(q, k, e) - AT(a->lse, i, h));
+					double ds = a->scale * p * (dot(d_o, v, e) - delta);
+
+					for (size_t c = 0; c < e; c++) {
+						dq[i * a->q.cols + h * e + c] += ds * k[c];
+						dk[j * kc + kh + c] += ds * q[c];
+						dv[j * kc + kh + c] += p * d_o[c];
+					}
+				}
+			}
+	for (size_t t = 0; t < a->q.rows; t++) {
+		for (size_t c = 0; c < a->q.cols; c++)
+			AT(b->dq, t, c) = (float)dq[t * a->q.cols + c];
+		for (size_t c = 0; c < kc; c++) {
+			AT(b->dk, t, c) = (float)dk[t * kc + c];
+			AT(b->dv, t, c) = (float)dv[t * kc + c];
+		}
+	}
+out:
+	free(dq);
+	free(dk);
+	free(dv);
+	return rc;
+}
+
+int
+df_ref_swiglu_fwd(struct df_backend *be, const void *args, struct df_err *err)
+{
+	const struct df_op_swiglu *a = args;
+
+	(void)be;
+	(void)err;
+	for (size_t t = 0; t < a->h.rows; t++)
+		for (size_t j = 0; j < a->h.cols; j++) {
+			double g = AT(a->gate, t, j);
+
+			AT(a->h, t, j) = (float)(g / (1 + exp(-g)) * AT(a->up, t, j));
+		}
+	return DF_OK;
+}
+
+/* With s = sigmoid(g): silu'(g) = s (1 + g (1 - s)). */
+int
+df_ref_swiglu_bwd(struct df_backend *be, const void *args, struct df_err *err)
+{
+	const struct df_op_swiglu *a = args;
+
+	(void)be;
+	(void)err;
+	for (size_t t = 0; t < a->h.rows; t++)
+		for (size_t j = 0; j < a->h.cols; j++) {
+			double g = AT(a->gate, t, j), u = AT(a->up, t, j), dh = AT(a->h, t, j), s = 1 / (1 + exp(-g));
+
+			AT(a->dgate, t, j) = (float)(dh * u * s * (1 + g * (1 - s)));
+			AT(a->dup, t, j) = (float)(dh * g * s);
+		}
+	return DF_OK;
+}
+
+/* The logits of row t in z [V]; returns their log-sum-exp and the most likely token. */
+static double
+logits_row(double *z, struct df_tensor h, struct df_tensor w, size_t t, size_t *best)
+{
+	double sum = 0;
+
+	*best = 0;
+	for (size_t v = 0; v < w.rows; v++) {
+		z[v] = dot(&AT(h, t, 0), &AT(w, v, 0), w.cols);
+		if (z[v] > z[*best])
+			*best = v;
+	}
+	for (size_t v = 0; v < w.rows; v++)
+		sum += exp(z[v] - z[*best]);
+	return z[*best] + log(sum);
+}
+
+int
+df_ref_lmhead(struct df_backend *be, const void *args, struct df_err *err)
+{
+	const struct df_lmhead *a = args;
+	size_t n_vocab = a->w.rows, best;
+	double *z = NULL;
+	int rc;
+
+	(void)be;
+	DF_TRY(df_alloc(&z, n_vocab, sizeof(*z), "logits", err));
+	for (size_t t = 0; t < a->h.rows; t++) {
+		double lse = logits_row(z, a->h, a->w, t, &best);
+
+		a->nll[t] = (float)(lse - z[a->target[t]]);
+		if (a->correct)
+			a->correct[t] = best == a->target[t];
+		if (df_tensor_is_none(a->dh))
+			continue;
+		for (size_t v = 0; v < n_vocab; v++) /* z becomes g_t */
+			z[v] = a->scale[t] * (exp(z[v] - lse) - (v == a->target[t]));
+		for (size_t j = 0; j < a->h.cols; j++) {
+			double sum = 0;
+
+			for (size_t v = 0; v < n_vocab; v++)
+				sum += z[v] * AT(a->w, v, j);
+			AT(a->dh, t, j) = (float)sum;
+		}
+		for (size_t v = 0; v < a->dw.rows; v++)
+			for (size_t j = 0; j < a->h.cols; j++)
+				AT(a->dw, v, j) += (float)(z[v] * AT(a->h, t, j));
+	}
+out:
+	free(z);
+	return rc;
+}
+
+int
+df_ref_dlogits(struct df_backend *be, const void *args, struct df_err *err)
+{
+	const struct df_op_dlogits *a = args;
+	size_t best;
+	double *z = NULL;
+	int rc;
+
+	(void)be;
+	DF_TRY(df_alloc(&z, a->w.rows, sizeof(*z), "logits", err));
+	for (size_t t = 0; t < a->h.rows; t++) {
+		double lse = logits_row(z, a->h, a->w, t, &best);
+
+		for (size_t v = 0; v < a->w.rows; v++)
+			AT(a->g, t, v) = (float)(a->scale[t] * (exp(z[v] - lse) - (v == a->target[t])));
+	}
+out:
+	free(z);
+	return rc;
+}

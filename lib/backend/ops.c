@@ -1,0 +1,475 @@
+/*
+ * ops.c - the public operations: check the shapes, list the operands, run.
+ *
+ * A wrong shape is our own mistake (DF_EINTERNAL); an id out of range came
+ * with the data (DF_EFORMAT).  Whatever passes here, a slot may trust.
+ */
+#include "backend/backend_priv.h"
+
+#define NEED(cond, ...)                                                  \
+	do {                                                             \
+		if (!(cond))                                             \
+			return df_fail(err, DF_EINTERNAL, __VA_ARGS__); \
+	} while (0)
+
+static bool
+same_shape(struct df_tensor a, struct df_tensor b)
+{
+	return a.rows == b.rows && a.cols == b.cols;
+}
+
+static int
+check_ids(const char *op, const char *what, const uint32_t *ids, size_t n, size_t limit, struct df_err *err)
+{
+	NEED(ids || n == 0, "%s: %ss are NULL", op, what);
+	for (size_t i = 0; i < n; i++)
+		if (ids[i] >= limit)
+			return df_fail(err, DF_EFORMAT, "%s: %s %u at %zu is not below %zu", op, what, ids[i], i, limit);
+	return DF_OK;
+}
+
+static int
+check_offsets(const char *op, const uint64_t *offsets, size_t n, size_t rows, struct df_err *err)
+{
+	NEED(offsets, "%s: offsets are NULL", op);
+	NEED(offsets[0] == 0 && offsets[n] == rows, "%s: offsets run from %llu to %llu over %zu rows", op,
+	    (unsigned long long)offsets[0], (unsigned long long)offsets[n], rows);
+	for (size_t i = 0; i < n; i++)
+		NEED(offsets[i] <= offsets[i + 1], "%s: offsets decrease at %zu", op, i);
+	return DF_OK;
+}
+
+/* Run an operation over a pair of tensors; src may be NONE. */
+static int
+run_pair(struct df_backend *be, enum df_op op, struct df_op_pair *p, enum df_access dst, bool any_type,
+    struct df_err *err)
+{
+	struct df_operand o[] = { { &p->dst, dst, "dst", any_type }, { &p->src, DF_IN, "src", any_type } };
+
+	NEED(be, "backend is NULL");
+	return df_backend_run(be, op, p, o, p->src.mem ? 2 : 1, err);
+}
+
+int
+df_copy(struct df_backend *be, struct df_tensor dst, struct df_tensor src, struct df_err *err)
+{
+	struct df_op_pair p = { .dst = dst, .src = src };
+
+	NEED(src.mem && same_shape(dst, src), "copy: shapes differ");
+	for (int i = 0; i < 2; i++) {
+		enum df_dtype t = i ? dst.type : src.type;
+
+		NEED(dst.type == src.type || t == DF_F32 || t == DF_BF16 || t == DF_F16, "copy: %s to %s",
+		    df_dtype_name(src.type), df_dtype_name(dst.type));
+	}
+	return run_pair(be, DF_OP_COPY, &p, DF_OUT, true, err);
+}
+
+int
+df_fill(struct df_backend *be, struct df_tensor dst, float value, struct df_err *err)
+{
+	struct df_op_pair p = { .dst = dst, .alpha = value };
+
+	NEED(dst.type == DF_F32 || dst.type == DF_BF16 || dst.type == DF_F16, "fill: type %s",
+	    df_dtype_name(dst.type));
+	return run_pair(be, DF_OP_FILL, &p, DF_OUT, true, err);
+}
+
+int
+df_gemm(struct df_backend *be, const struct df_gemm *g, struct df_err *err)
+{
+	NEED(be && g, "gemm: a NULL argument");
+
+	struct df_gemm a = *g;
+	struct df_operand o[] = {
+		{ &a.a, DF_IN, "a", false },
+		{ &a.b, DF_IN, "b", false },
+		{ &a.c, a.beta == 0.0f ? DF_OUT : DF_INOUT, "c", false },
+	};
+	size_t m = a.ta ? a.a.cols : a.a.rows, k = a.ta ? a.a.rows : a.a.cols;
+	size_t kb = a.tb ? a.b.cols : a.b.rows, n = a.tb ? a.b.rows : a.b.cols;
+
+	NEED(a.c.rows == m && a.c.cols == n && k == kb, "gemm: [%zu,%zu] = [%zu,%zu] [%zu,%zu]", a.c.rows, a.c.cols, m,
+	    k, kb, n);
+	return df_backend_run(be, DF_OP_GEMM, &a, o, 3, err);
+}
+
+int
+df_axpy(struct df_backend *be, float alpha, struct df_tensor x, struct df_tensor y, struct df_err *err)
+{
+	struct df_op_pair p = { .dst = y, .src = x, .alpha = alpha };
+
+	NEED(x.mem && same_shape(x, y), "axpy: shapes differ");
+	return run_pair(be, DF_OP_AXPY, &p, DF_INOUT, false, err);
+}
+
+int
+df_scale(struct df_backend *be, float alpha, struct df_tensor x, struct df_err *err)
+{
+	struct df_op_pair p = { .dst = x, .alpha = alpha };
+
+	return run_pair(be, DF_OP_SCALE, &p, DF_INOUT, false, err);
+}
+
+int
+df_bias_add(struct df_backend *be, struct df_tensor x, struct df_tensor bias, struct df_err *err)
+{
+	struct df_op_pair p = { .dst = x, .src = bias };
+
+	NEED(bias.mem && bias.rows == 1 && bias.cols == x.cols, "bias_add: shapes differ");
+	return run_pair(be, DF_OP_BIAS_ADD, &p, DF_INOUT, false, err);
+}
+
+int
+df_colsum(struct df_backend *be, struct df_tensor x, struct df_tensor out, bool accumulate, struct df_err *err)
+{
+	struct df_op_pair p = { .dst = out, .src = x, .accumulate = accumulate };
+
+	NEED(x.mem && out.rows == 1 && out.cols == x.cols, "colsum: shapes differ");
+	return run_pair(be, DF_OP_COLSUM, &p, accumulate ? DF_INOUT : DF_OUT, false, err);
+}
+
+int
+df_sumsq(struct df_backend *be, struct df_tensor x, double *out, struct df_err *err)
+{
+	struct df_op_sumsq a = { x, out };
+	struct df_operand o[] = { { &a.x, DF_IN, "x", false } };
+
+	NEED(be && out, "sumsq: a NULL argument");
+	return df_backend_run(be, DF_OP_SUMSQ, &a, o, 1, err);
+}
+
+/* dst and src by rows: `ids` number rows of `table`, and `list` has one row per id. */
+static int
+run_rows(struct df_backend *be, enum df_op op, const char *name, const char *what, struct df_tensor table,
+    struct df_tensor list, const uint32_t *ids, struct df_err *err)
+{
+	bool gather = op == DF_OP_GATHER;
+	struct df_op_rows a = { gather ? list : table, gather ? table : list, ids };
+	struct df_operand o[] = { { &a.dst, gather ? DF_OUT : DF_INOUT, "dst", false },
+		{ &a.src, DF_IN, "src", false } };
+	int rc;
+
+	NEED(be, "%s: backend is NULL", name);
+	NEED(table.cols == list.cols, "%s: rows of %zu and of %zu columns", name, table.cols, list.cols);
+	DF_TRY(check_ids(name, what, ids, list.rows, table.rows, err));
+	rc = df_backend_run(be, op, &a, o, 2, err);
+out:
+	return rc;
+}
+
+int
+df_embed_fwd(struct df_backend *be, struct df_tensor out, struct df_tensor table, const uint32_t *ids,
+    struct df_err *err)
+{
+	return run_rows(be, DF_OP_GATHER, "embed", "token id", table, out, ids, err);
+}
+
+int
+df_embed_bwd(struct df_backend *be, struct df_tensor dtable, struct df_tensor dout, const uint32_t *ids,
+    struct df_err *err)
+{
+	return run_rows(be, DF_OP_EMBED_BWD, "embed_bwd", "token id", dtable, dout, ids, err);
+}
+
+int
+df_gather_rows(struct df_backend *be, struct df_tensor dst, struct df_tensor src, const uint32_t *rows,
+    struct df_err *err)
+{
+	return run_rows(be, DF_OP_GATHER, "gather_rows", "row", src, dst, rows, err);
+}
+
+int
+df_scatter_rows(struct df_backend *be, struct df_tensor dst, struct df_tensor src, const uint32_t *rows,
+    struct df_err *err)
+{
+	return run_rows(be, DF_OP_EMBED_BWD, "scatter_rows", "row", dst, src, rows, err);
+}
+
+int
+df_rmsnorm_fwd(struct df_backend *be, const struct df_rmsnorm *args, struct df_err *err)
+{
+	NEED(be && args, "rmsnorm_fwd: a NULL argument");
+
+	struct df_rmsnorm a = *args;
+	struct df_operand o[] = {
+		{ &a.x, DF_IN, "x", false },
+		{ &a.w, DF_IN, "w", false },
+		{ &a.y, DF_OUT, "y", false },
+		{ &a.rstd, DF_OUT, "rstd", false },
+	};
+
+	NEED(same_shape(a.x, a.y) && a.w.rows == 1 && a.w.cols == a.x.cols && a.rstd.rows == a.x.rows &&
+	    a.rstd.cols == 1, "rmsnorm_fwd: shapes differ");
+	return df_backend_run(be, DF_OP_RMSNORM_FWD, &a, o, 4, err);
+}
+
+int
+df_rmsnorm_bwd(struct df_backend *be, const struct df_rmsnorm_bwd *args, struct df_err *err)
+{
+	NEED(be && args, "rmsnorm_bwd: a NULL argument");
+
+	struct df_rmsnorm_bwd a = *args;
+	struct df_operand o[] = {
+		{ &a.x, DF_IN, "x", false },
+		{ &a.w, DF_IN, "w", false },
+		{ &a.rstd, DF_IN, "rstd", false },
+		{ &a.dy, DF_IN, "dy", false },
+		{ &a.dx, DF_INOUT, "dx", false },
+		{ &a.dw, a.accumulate ? DF_INOUT : DF_OUT, "dw", false },
+	};
+	int rc;
+
+	NEED(same_shape(a.x, a.dy) && same_shape(a.x, a.dx) && a.w.rows == 1 && a.w.cols == a.x.cols &&
+	    a.rstd.rows == a.x.rows && a.rstd.cols == 1, "rmsnorm_bwd: shapes differ");
+	if (a.dw.mem) {
+		NEED(a.dw.cols == a.x.cols && (a.offsets || a.dw.rows == 1), "rmsnorm_bwd: dw is [%zu,%zu]", a.dw.rows,
+		    a.dw.cols);
+		if (a.offsets)
+			DF_TRY(check_offsets("rmsnorm_bwd", a.offsets, a.dw.rows, a.x.rows, err));
+	}
+	rc = df_backend_run(be, DF_OP_RMSNORM_BWD, &a, o, a.dw.mem ? 6 : 5, err);
+out:
+	return rc;
+}
+
+int
+df_rope(struct df_backend *be, const struct df_rope *args, struct df_err *err)
+{
+	NEED(be && args, "rope: a NULL argument");
+
+	struct df_rope a = *args;
+	struct df_operand o[] = {
+		{ &a.x, DF_INOUT, "x", false },
+		{ &a.cos, DF_IN, "cos", false },
+		{ &a.sin, DF_IN, "sin", false },
+	};
+	int rc;
+
+	NEED(same_shape(a.cos, a.sin) && a.n_heads && a.cos.cols && a.x.cols % a.n_heads == 0 &&
+	    a.x.cols / a.n_heads == 2 * a.cos.cols, "rope: %zu columns are not %zu heads of twice %zu", a.x.cols,
+	    a.n_heads, a.cos.cols);
+	DF_TRY(check_ids("rope", "position", a.pos, a.x.rows, a.cos.rows, err));
+	rc = df_backend_run(be, DF_OP_ROPE, &a, o, 3, err);
+out:
+	return rc;
+}
+
+static int
+check_attn(const char *op, const struct df_attn *a, struct df_err *err)
+{
+	size_t e;
+
+	NEED(a->n_heads && a->n_kv_heads && a->n_heads % a->n_kv_heads == 0, "%s: %zu query heads share %zu", op,
+	    a->n_heads, a->n_kv_heads);
+	e = a->q.cols / a->n_heads;
+	NEED(e && a->q.cols == e * a->n_heads && a->k.cols == e * a->n_kv_heads && same_shape(a->k, a->v) &&
+	    a->k.rows == a->q.rows && same_shape(a->q, a->o) && a->lse.rows == a->q.rows && a->lse.cols == a->n_heads,
+	    "%s: shapes differ", op);
+	return check_offsets(op, a->offsets, a->n_samples, a->q.rows, err);
+}
+
+int
+df_attn_fwd(struct df_backend *be, const struct df_attn *args, struct df_err *err)
+{
+	NEED(be && args, "attn_fwd: a NULL argument");
+
+	struct df_attn a = *args;
+	struct df_operand o[] = {
+		{ &a.q, DF_IN, "q", false },
+		{ &a.k, DF_IN, "k", false },
+		{ &a.v, DF_IN, "v", false },
+		{ &a.o, DF_OUT, "o", false },
+		{ &a.lse, DF_OUT, "lse", false },
+	};
+	int rc;
+
+	DF_TRY(check_attn("attn_fwd", &a, err));
+	rc = df_backend_run(be, DF_OP_ATTN_FWD, &a, o, 5, err);
+out:
+	return rc;
+}
+
+int
+df_attn_bwd(struct df_backend *be, const struct df_attn_bwd *args, struct df_err *err)
+{
+	NEED(be && args, "attn_bwd: a NULL argument");
+
+	struct df_attn_bwd a = *args;
+	struct df_operand o[] = {
+		{ &a.fwd.q, DF_IN, "q", false },
+		{ &a.fwd.k, DF_IN, "k", false },
+		{ &a.fwd.v, DF_IN, "v", false },
+		{ &a.fwd.o, DF_IN, "o", false },
+		{ &a.fwd.lse, DF_IN, "lse", false },
+		{ &a.d_o, DF_IN, "d_o", false },
+		{ &a.dq, DF_OUT, "dq", false },
+		{ &a.dk, DF_OUT, "dk", false },
+		{ &a.dv, DF_OUT, "dv", false },
+	};
+	int rc;
+
+	DF_TRY(check_attn("attn_bwd", &a.fwd, err));
+	NEED(same_shape(a.d_o, a.fwd.q) && same_shape(a.dq, a.fwd.q) && same_shape(a.dk, a.fwd.k) &&
+	    same_shape(a.dv, a.fwd.k), "attn_bwd: shapes differ");
+	rc = df_backend_run(be, DF_OP_ATTN_BWD, &a, o, 9, err);
+out:
+	return rc;
+}
+
+int
+df_swiglu_fwd(struct df_backend *be, struct df_tensor h, struct df_tensor gate, struct df_tensor up,
+    struct df_err *err)
+{
+	struct df_op_swiglu a = { .h = h, .gate = gate, .up = up };
+	struct df_operand o[] = {
+		{ &a.h, DF_OUT, "h", false },
+		{ &a.gate, DF_IN, "gate", false },
+		{ &a.up, DF_IN, "up", false },
+	};
+
+	NEED(be, "swiglu_fwd: a NULL argument");
+	NEED(same_shape(h, gate) && same_shape(h, up), "swiglu_fwd: shapes differ");
+	return df_backend_run(be, DF_OP_SWIGLU_FWD, &a, o, 3, err);
+}
+
+int
+df_swiglu_bwd(struct df_backend *be, struct df_tensor dgate, struct df_tensor dup, struct df_tensor dh,
+    struct df_tensor gate, struct df_tensor up, struct df_err *err)
+{
+	struct df_op_swiglu a = { dh, gate, up, dgate, dup };
+	struct df_operand o[] = {
+		{ &a.h, DF_IN, "dh", false },
+		{ &a.gate, DF_IN, "gate", false },
+		{ &a.up, DF_IN, "up", false },
+		{ &a.dgate, DF_OUT, "dgate", false },
+		{ &a.dup, DF_OUT, "dup", false },
+	};
+
+	NEED(be, "swiglu_bwd: a NULL argument");
+	NEED(same_shape(dh, gate) && same_shape(dh, up) && same_shape(dh, dgate) && same_shape(dh, dup),
+	    "swiglu_bwd: shapes differ");
+	return df_backend_run(be, DF_OP_SWIGLU_BWD, &a, o, 5, err);
+}
+
+int
+df_lmhead(struct df_backend *be, const struct df_lmhead *args, struct df_err *err)
+{
+	NEED(be && args, "lmhead: a NULL argument");
+
+	struct df_lmhead a = *args;
+	struct df_operand o[4] = { { &a.h, DF_IN, "h", false }, { &a.w, DF_IN, "w", false } };
+	size_t n = 2;
+	int rc;
+
+	NEED(a.h.cols == a.w.cols && a.w.rows, "lmhead: h has %zu columns, w is [%zu,%zu]", a.h.cols, a.w.rows,
+	    a.w.cols);
+	NEED(a.nll || a.h.rows == 0, "lmhead: nll is NULL");
+	NEED(a.dh.mem || !a.dw.mem, "lmhead: dw without dh");
+	if (a.dh.mem) {
+		NEED(same_shape(a.dh, a.h), "lmhead: dh and h differ in shape");
+		NEED(a.scale || a.h.rows == 0, "lmhead: dh without scale");
+		o[n++] = (struct df_operand){ &a.dh, DF_OUT, "dh", false };
+	}
+	if (a.dw.mem) {
+		NEED(same_shape(a.dw, a.w), "lmhead: dw and w differ in shape");
+		o[n++] = (struct df_operand){ &a.dw, DF_INOUT, "dw", false };
+	}
+	DF_TRY(check_ids("lmhead", "target", a.target, a.h.rows, a.w.rows, err));
+	rc = df_backend_run(be, DF_OP_LMHEAD, &a, o, n, err);
+out:
+	return rc;
+}
+
+int
+df_lmhead_dlogits(struct df_backend *be, struct df_tensor g, struct df_tensor h, struct df_tensor w,
+    const uint32_t *target, const float *scale, struct df_err *err)
+{
+	struct df_op_dlogits a = { g, h, w, target, scale };
+	struct df_operand o[] = {
+		{ &a.g, DF_OUT, "g", false },
+		{ &a.h, DF_IN, "h", false },
+		{ &a.w, DF_IN, "w", false },
+	};
+	int rc;
+
+	NEED(be && (scale || h.rows == 0), "lmhead_dlogits: a NULL argument");
+	NEED(h.cols == w.cols && w.rows && g.rows == h.rows && g.cols == w.rows, "lmhead_dlogits: shapes differ");
+	DF_TRY(check_ids("lmhead_dlogits", "target", target, h.rows, w.rows, err));
+	rc = df_backend_run(be, DF_OP_DLOGITS, &a, o, 3, err);
+out:
+	return rc;
+}
+
+int
+df_dropout(struct df_backend *be, struct df_tensor y, struct df_tensor x, float p, uint64_t seed, uint32_t substream,
+    uint64_t first, struct df_err *err)
+{
+	struct df_op_dropout a = { y, x, p, seed, first, substream };
+	struct df_operand o[] = { { &a.y, DF_OUT, "y", false }, { &a.x, DF_IN, "x", false } };
+
+	NEED(be, "dropout: a NULL argument");
+	NEED(same_shape(x, y), "dropout: shapes differ");
+	if (!(p >= 0.0f && p < 1.0f))
+		return df_fail(err, DF_ERANGE, "dropout: probability %g is not in [0,1)", (double)p);
+	return df_backend_run(be, DF_OP_DROPOUT, &a, o, 2, err);
+}
+
+int
+df_adamw(struct df_backend *be, const struct df_adamw *args, struct df_err *err)
+{
+	NEED(be && args, "adamw: a NULL argument");
+
+	struct df_adamw a = *args;
+	struct df_operand o[] = {
+		{ &a.w, DF_INOUT, "w", false },
+		{ &a.g, DF_IN, "g", false },
+		{ &a.m, DF_INOUT, "m", false },
+		{ &a.v, DF_INOUT, "v", false },
+	};
+
+	NEED(same_shape(a.w, a.g) && same_shape(a.w, a.m) && same_shape(a.w, a.v), "adamw: shapes differ");
+	NEED(a.step >= 1, "adamw: step counts from 1");
+	return df_backend_run(be, DF_OP_ADAMW, &a, o, 4, err);
+}
+
+int
+df_adam_form(struct df_backend *be, const struct df_adam_form *args, struct df_err *err)
+{
+	NEED(be && args, "adam_form: a NULL argument");
+
+	struct df_adam_form a = *args;
+	struct df_operand o[] = {
+		{ &a.g, DF_INOUT, "g", false },
+		{ &a.m, DF_IN, "m", false },
+		{ &a.v, DF_IN, "v", false },
+	};
+
+	NEED(a.m.rows == 1 && same_shape(a.m, a.v) && a.m.cols == a.g.cols, "adam_form: shapes differ");
+	return df_backend_run(be, DF_OP_ADAM_FORM, &a, o, 3, err);
+}
+
+int
+df_sign(struct df_backend *be, struct df_tensor g, struct df_err *err)
+{
+	struct df_op_pair p = { .dst = g };
+
+	return run_pair(be, DF_OP_SIGN, &p, DF_INOUT, false, err);
+}
+
+int
+df_project(struct df_backend *be, const struct df_project *args, struct df_err *err)
+{
+	NEED(be && args, "project: a NULL argument");
+
+	struct df_project a = *args;
+	struct df_operand o[] = { { &a.g, DF_IN, "g", false }, { &a.y, DF_INOUT, "y", false } };
+
+	NEED(a.g.rows == a.y.rows, "project: %zu gradients into %zu rows", a.g.rows, a.y.rows);
+	NEED(a.first + a.g.cols >= a.first, "project: coordinates overflow");
+	if (a.type != DF_PROJ_RADEMACHER && a.type != DF_PROJ_SJLT)
+		return df_fail(err, DF_EUNSUPPORTED, "project: unknown projection type %d", (int)a.type);
+	if (a.type == DF_PROJ_SJLT && (a.sparsity == 0 || a.sparsity > a.y.cols))
+		return df_fail(err, DF_ERANGE, "project: sparsity %u is not in [1,%zu]", a.sparsity, a.y.cols);
+	return df_backend_run(be, DF_OP_PROJECT, &a, o, 2, err);
+}

@@ -1,0 +1,216 @@
+/*
+ * poison.c - the CPU's arithmetic behind memory that bites.
+ *
+ * Between operations no address of a tensor can be read or written: each
+ * allocation is a mapping of its own, without permissions, between two guard
+ * pages.  An operation opens exactly its operands, inputs for reading only,
+ * and closes them behind itself.  So on a laptop, without a device:
+ *
+ *   a host read or write of device memory             faults
+ *   an operation that writes an input                 faults
+ *   running over an allocation's end                  faults (guard page) or is found in the slack
+ *   reading what was never written, or an output      gives NaN
+ *   using a tensor after its free                     faults
+ *
+ *        guard    slack          bytes                  guard
+ *      | no page | 0xa5...  | data, NaN at first | no page |
+ *                            ^ 64-byte aligned   ^ as near to the page's end as alignment allows
+ */
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "backend/cpu/cpu.h"
+#include "base/mem.h"
+
+#define CANARY 0xa5
+
+struct region {
+	char *base;               /* the mapping: guard, pages, guard */
+	size_t mapped, page;
+	size_t n_readers, n_writers; /* operations under way, under `lock` */
+};
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+
+static int
+protect(struct region *r, struct df_err *err)
+{
+	int prot = r->n_writers ? PROT_READ | PROT_WRITE : r->n_readers ? PROT_READ : PROT_NONE;
+
+	if (mprotect(r->base + r->page, r->mapped - 2 * r->page, prot) != 0)
+		return df_fail(err, DF_EDEVICE, "poison: mprotect:");
+	return DF_OK;
+}
+
+/* Count a user in (+1) or out (-1) and set the permissions to what all users together need. */
+static int
+pin(struct df_mem *m, enum df_access access, int change, struct df_err *err)
+{
+	struct region *r = m->priv;
+	size_t *n = access & DF_OUT ? &r->n_writers : &r->n_readers;
+	int rc;
+
+	pthread_mutex_lock(&lock);
+	*n += change;
+	rc = protect(r, err);
+	if (rc != DF_OK && change > 0)
+		*n -= 1;
+	pthread_mutex_unlock(&lock);
+	return rc;
+}
+
+/* The bytes between the first page's start and the data, and after the data to the last page's end. */
+static bool
+slack_is_intact(const struct df_mem *m)
+{
+	const struct region *r = m->priv;
+	const unsigned char *first = (const unsigned char *)r->base + r->page;
+	const unsigned char *end = (const unsigned char *)r->base + r->mapped - r->page;
+	const unsigned char *data = m->data;
+
+	for (const unsigned char *p = first; p < data; p++)
+		if (*p != CANARY)
+			return false;
+	for (const unsigned char *p = data + m->nbytes; p < end; p++)
+		if (*p != CANARY)
+			return false;
+	return true;
+}
+
+static int
+alloc(struct df_backend *be, struct df_mem *m, const char *what, struct df_err *err)
+{
+	struct region *r = NULL;
+	size_t page = (size_t)sysconf(_SC_PAGESIZE), padded, body;
+	void *base;
+	int rc;
+
+	(void)be;
+	DF_TRY(df_alloc(&r, 1, sizeof(*r), what, err));
+	DF_TRY(df_size_add(m->nbytes, 63 + 3 * page, &padded, what, err));
+	padded = (m->nbytes + 63) / 64 * 64;
+	body = (padded + page - 1) / page * page;
+	base = mmap(NULL, body + 2 * page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (base == MAP_FAILED) {
+		rc = df_fail(err, DF_ENOMEM, "%s: out of memory for %zu bytes", what, m->nbytes);
+		goto out;
+	}
+	*r = (struct region){ .base = base, .mapped = body + 2 * page, .page = page };
+	m->data = r->base + page + body - padded;
+	m->priv = r;
+	if ((rc = pin(m, DF_OUT, 1, err)) != DF_OK) {
+		munmap(base, r->mapped);
+		goto out;
+	}
+	memset(r->base + page, CANARY, body);
+	memset(m->data, 0xff, m->nbytes); /* NaN in every float type */
+	r = NULL;
+	rc = pin(m, DF_OUT, -1, err);
+out:
+	free(r);
+	return rc;
+}
+
+static void
+release(struct df_backend *be, struct df_mem *m)
+{
+	struct region *r = m->priv;
+
+	(void)be;
+	munmap(r->base, r->mapped);
+	free(r);
+}
+
+/* Does o[i]'s window share its allocation with an input?  Then it may be in-place use, and is left as it is. */
+static bool
+is_input_too(const struct df_operand *o, size_t n, size_t i)
+{
+	for (size_t j = 0; j < n; j++)
+		if (o[j].t->mem == o[i].t->mem && (o[j].access & DF_IN))
+			return true;
+	return false;
+}
+
+static int
+leave(struct df_backend *be, const struct df_operand *o, size_t n, struct df_err *err)
+{
+	int rc = DF_OK, rc2;
+
+	(void)be;
+	for (size_t i = 0; i < n; i++) {
+		if (rc == DF_OK && (o[i].access & DF_OUT) && !slack_is_intact(o[i].t->mem))
+			rc = df_fail(err, DF_EDEVICE, "poison: tensor %s: bytes outside its allocation were written", o[i].name);
+		rc2 = pin(o[i].t->mem, o[i].access, -1, rc ? NULL : err);
+		rc = rc ? rc : rc2;
+	}
+	return rc;
+}
+
+/* Open the operands; what is only written holds NaN when the operation begins. */
+static int
+enter(struct df_backend *be, const struct df_operand *o, size_t n, struct df_err *err)
+{
+	int rc = DF_OK;
+	size_t i;
+
+	for (i = 0; i < n; i++)
+		DF_TRY(pin(o[i].t->mem, o[i].access, 1, err));
+	for (i = 0; i < n; i++) {
+		const struct df_tensor t = *o[i].t;
+		size_t size = df_dtype_size(t.type);
+
+		if (o[i].access == DF_OUT && !is_input_too(o, n, i))
+			for (size_t row = 0; row < t.rows; row++)
+				memset((char *)df_tensor_host(t) + row * t.ld * size, 0xff, t.cols * size);
+	}
+out:
+	if (rc != DF_OK)
+		leave(be, o, i, NULL);
+	return rc;
+}
+
+static int
+upload(struct df_backend *be, struct df_tensor dst, const void *src, struct df_err *err)
+{
+	const struct df_operand o = { &dst, DF_OUT, "dst", true };
+	int rc, rc2;
+
+	DF_TRY(enter(be, &o, 1, err));
+	rc = df_host_upload(be, dst, src, err);
+	rc2 = leave(be, &o, 1, rc ? NULL : err);
+	rc = rc ? rc : rc2;
+out:
+	return rc;
+}
+
+static int
+download(struct df_backend *be, void *dst, struct df_tensor src, struct df_err *err)
+{
+	const struct df_operand o = { &src, DF_IN, "src", true };
+	int rc, rc2;
+
+	DF_TRY(enter(be, &o, 1, err));
+	rc = df_host_download(be, dst, src, err);
+	rc2 = leave(be, &o, 1, rc ? NULL : err);
+	rc = rc ? rc : rc2;
+out:
+	return rc;
+}
+
+const struct df_backend_ops df_poison_backend = {
+	.api_version = DF_BACKEND_API_VERSION,
+	.name = "poison",
+	.open = df_host_open,
+	.close = df_host_close,
+	.alloc = alloc,
+	.free = release,
+	.upload = upload,
+	.download = download,
+	.sync = df_host_sync,
+	.op = df_cpu_op,
+	.enter = enter,
+	.leave = leave,
+};
