@@ -1,0 +1,121 @@
+/*
+ * dataset.h - the user's data as LLaMA-Factory describes it.
+ *
+ * dataset_info.json names datasets and says which column or tag means what;
+ * a dataset is one file (or a directory of files, taken in byte order of
+ * their names) of JSON (an array of objects), JSON lines or plain text.
+ * Reading has two halves, so that the second can run on many threads:
+ *
+ *   df_dataset_next     finds where the next record begins and ends (cheap, in order)
+ *   df_dataset_convert  parses that record into an *example*: turns and a system text
+ *
+ * Rows count from 0 through all files of a dataset; messages name the file,
+ * and the row and line in it.
+ */
+#ifndef DF_TEXT_DATASET_H
+#define DF_TEXT_DATASET_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "base/err.h"
+#include "base/hash.h"
+#include "text/json.h"
+
+/* A record larger than this is refused: it is no training sample. */
+#define DF_RECORD_MAX ((size_t)256 << 20)
+
+enum df_stage { DF_STAGE_SFT, DF_STAGE_PT };
+
+enum df_role { DF_ROLE_USER, DF_ROLE_ASSISTANT, DF_ROLE_OBSERVATION, DF_ROLE_FUNCTION };
+
+/* Why a row is not kept. */
+enum df_drop {
+	DF_DROP_NONE,
+	DF_DROP_NO_RESPONSE,        /* nothing to learn: the response column is absent or null */
+	DF_DROP_ROLE_ORDER,         /* turns do not alternate, or carry an unknown role */
+	DF_DROP_ODD_TURNS,          /* a question without an answer */
+	DF_DROP_EMPTY_CONVERSATION, /* no turns at all */
+	DF_DROP_TOOLS,              /* tools or function calls: not supported */
+	DF_DROP_MEDIA,              /* images, videos or audio: not supported */
+	DF_DROP_EMPTY,              /* not a single token (df_encode) */
+	DF_DROP_COUNT
+};
+const char *df_drop_name(enum df_drop d);  /* "no_response": for parameters */
+const char *df_drop_about(enum df_drop d); /* a phrase for messages */
+
+struct df_turn {
+	enum df_role role;
+	const char *text; /* n bytes, not NUL-terminated */
+	size_t n;
+};
+
+/* One converted row.  Texts live until the next convert into the same example. */
+struct df_example {
+	struct df_turn *turns; /* user, assistant, user, ... ; in stage pt only the first counts */
+	size_t n_turns, cap_turns;
+	const char *system; /* the row's own system text; n_system 0: none */
+	size_t n_system;
+	enum df_drop drop; /* when set, nothing else is */
+	uint32_t columns;  /* bit c: column c of the dataset was in the row */
+	struct df_json *doc;    /* (private) */
+	struct df_buf text;     /* (private) */
+};
+#define DF_EXAMPLE_INIT { .turns = NULL, .text = DF_BUF_INIT }
+void df_example_release(struct df_example *ex);
+
+/* A record, not yet parsed: `n` bytes inside the mapped file. */
+struct df_record {
+	const char *text;
+	size_t n;
+	uint64_t row;      /* in the dataset */
+	uint64_t file_row; /* in its file */
+	size_t file;       /* which of the dataset's files */
+};
+
+struct df_dataset_info;
+struct df_dataset;
+
+/* Read <dir>/dataset_info.json.  ONLINE and REMOTE: are refused (no program here uses the network). */
+int df_dataset_info_open(struct df_dataset_info **out, const char *dir, struct df_err *err) DF_MUST_CHECK;
+void df_dataset_info_free(struct df_dataset_info *info); /* accepts NULL */
+
+/*
+ * Open the dataset `name`, map its files and digest them.  DF_ECONFIG names
+ * what is wrong in dataset_info.json (an unknown name comes with the nearest
+ * known one), DF_EUNSUPPORTED what we cannot do (hub addresses, parquet,
+ * openai format, ranking, num_samples).  `info` may be freed afterwards.
+ */
+int df_dataset_open(struct df_dataset **out, const struct df_dataset_info *info, const char *name, enum df_stage stage,
+    struct df_err *err) DF_MUST_CHECK;
+void df_dataset_free(struct df_dataset *ds); /* accepts NULL */
+
+const char *df_dataset_name(const struct df_dataset *ds);
+const char *df_dataset_id(const struct df_dataset *ds); /* digest of its files and of how they are read */
+uint64_t df_dataset_nbytes(const struct df_dataset *ds);
+
+/*
+ * The next record: 1, 0 at the end of the last file, or an error (a truncated
+ * array, garbage between records, a record beyond DF_RECORD_MAX).  One thread.
+ */
+int df_dataset_next(struct df_dataset *ds, struct df_record *rec, struct df_err *err) DF_MUST_CHECK;
+void df_dataset_rewind(struct df_dataset *ds);
+
+/*
+ * Parse and convert a record.  Any number of threads, an example each.
+ * DF_EFORMAT: `alpaca.json: row 17 (line 86): 'output': expected a string, found number`.
+ */
+int df_dataset_convert(const struct df_dataset *ds, const struct df_record *rec, struct df_example *ex,
+    struct df_err *err) DF_MUST_CHECK;
+/* Put the record's place in front of an error found later (encoding). */
+void df_dataset_place(const struct df_dataset *ds, const struct df_record *rec, struct df_err *err);
+
+/*
+ * After all rows: a column that dataset_info.json names but no row had is a
+ * spelling mistake, DF_ECONFIG.  `seen` is the union of the examples' columns.
+ */
+int df_dataset_check_columns(const struct df_dataset *ds, uint32_t seen, struct df_err *err) DF_MUST_CHECK;
+
+#endif

@@ -1,0 +1,67 @@
+/* dataset_priv.h - what dataset.c (description), records.c (boundaries) and convert.c (meaning) share. */
+#ifndef DF_TEXT_DATASET_PRIV_H
+#define DF_TEXT_DATASET_PRIV_H
+
+#include "text/dataset.h"
+
+enum df_formatting { DF_FORMAT_ALPACA, DF_FORMAT_SHAREGPT };
+enum df_filetype { DF_FILE_JSON, DF_FILE_TXT };
+
+enum df_colname {
+	DF_COLUMN_PROMPT,
+	DF_COLUMN_QUERY,
+	DF_COLUMN_RESPONSE,
+	DF_COLUMN_HISTORY,
+	DF_COLUMN_MESSAGES,
+	DF_COLUMN_SYSTEM,
+	DF_COLUMN_TOOLS,
+	DF_COLUMN_IMAGES,
+	DF_COLUMN_VIDEOS,
+	DF_COLUMN_AUDIOS,
+	DF_COLUMN_COUNT
+};
+
+enum df_tagname {
+	DF_TAG_ROLE,
+	DF_TAG_CONTENT,
+	DF_TAG_USER,
+	DF_TAG_ASSISTANT,
+	DF_TAG_OBSERVATION,
+	DF_TAG_FUNCTION,
+	DF_TAG_SYSTEM,
+	DF_TAG_COUNT
+};
+
+struct df_datafile {
+	char *name;       /* for messages: without directories */
+	const char *data; /* mapped; NULL when empty */
+	size_t n;
+};
+
+/* Where df_dataset_next stands. */
+struct df_cursor {
+	size_t file, pos;
+	uint64_t row, file_row;
+	bool begun;    /* the file's opening ([, byte-order mark) is behind us */
+	bool in_array; /* a JSON array, not lines */
+	bool need_comma;
+};
+
+struct df_dataset {
+	char *name;
+	enum df_stage stage;
+	enum df_formatting formatting;
+	enum df_filetype type;
+	char *column[DF_COLUMN_COUNT]; /* the user's name for it; NULL: none */
+	bool named_columns;            /* a "columns" object was given */
+	char *tag[DF_TAG_COUNT];
+	struct df_datafile *files;
+	size_t n_files, cap_files;
+	uint64_t nbytes;
+	char id[DF_DIGEST_HEX];
+	struct df_cursor at;
+};
+
+extern const char *const df_column_names[DF_COLUMN_COUNT + 1]; /* as dataset_info.json spells them */
+
+#endif
