@@ -77,33 +77,6 @@ df_host_sync(struct df_backend *be, struct df_err *err)
 	return DF_OK;
 }
 
-struct df_cpu_project
-df_cpu_project_args(const struct df_project *a)
-{
-	return (struct df_cpu_project){
-		.type = a->type,
-		.g = df_tensor_f32(a->g),
-		.y = df_tensor_f32(a->y),
-		.n_samples = a->g.rows,
-		.n = a->g.cols,
-		.k = a->y.cols,
-		.ldg = a->g.ld,
-		.ldy = a->y.ld,
-		.first = a->first,
-		.seed = a->seed,
-		.model_id = a->model_id,
-		.sparsity = a->sparsity,
-	};
-}
-
-static int
-project(struct df_backend *be, const void *args, struct df_err *err)
-{
-	const struct df_cpu_project a = df_cpu_project_args(args);
-
-	return df_cpu_project_run(be->pool, &a, err);
-}
-
 df_op_fn *const df_cpu_op[DF_OP_COUNT] = {
 	[DF_OP_COPY] = df_ref_copy,
 	[DF_OP_FILL] = df_ref_fill,
@@ -128,7 +101,7 @@ df_op_fn *const df_cpu_op[DF_OP_COUNT] = {
 	[DF_OP_ADAMW] = df_ref_adamw,
 	[DF_OP_ADAM_FORM] = df_ref_adam_form,
 	[DF_OP_SIGN] = df_ref_sign,
-	[DF_OP_PROJECT] = project,
+	[DF_OP_PROJECT] = df_cpu_project,
 };
 
 const struct df_backend_ops df_cpu_backend = {

@@ -11,7 +11,6 @@
 #define DF_BACKEND_CPU_H
 
 #include "backend/backend_priv.h"
-#include "backend/cpu/project.h"
 
 /* The tables of slots. */
 extern df_op_fn *const df_cpu_op[DF_OP_COUNT];
@@ -26,8 +25,9 @@ int df_host_upload(struct df_backend *be, struct df_tensor dst, const void *src,
 int df_host_download(struct df_backend *be, void *dst, struct df_tensor src, struct df_err *err);
 int df_host_sync(struct df_backend *be, struct df_err *err);
 
-/* The projection's arguments, tensors resolved, for project.h. */
-struct df_cpu_project df_cpu_project_args(const struct df_project *a);
+/* project.c: args are struct df_project. */
+int df_cpu_project(struct df_backend *be, const void *args, struct df_err *err);
+int df_ref_project(struct df_backend *be, const void *args, struct df_err *err);
 
 /* ref.c */
 df_op_fn df_ref_copy, df_ref_fill, df_ref_gemm, df_ref_axpy, df_ref_scale, df_ref_bias_add, df_ref_colsum, df_ref_sumsq,

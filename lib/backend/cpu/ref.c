@@ -236,17 +236,6 @@ df_ref_sign(struct df_backend *be, const void *args, struct df_err *err)
 	return DF_OK;
 }
 
-static int
-project(struct df_backend *be, const void *args, struct df_err *err)
-{
-	const struct df_cpu_project a = df_cpu_project_args(args);
-
-	(void)be;
-	(void)err;
-	df_cpu_project_naive(&a);
-	return DF_OK;
-}
-
 df_op_fn *const df_ref_op[DF_OP_COUNT] = {
 	[DF_OP_COPY] = df_ref_copy,
 	[DF_OP_FILL] = df_ref_fill,
@@ -271,7 +260,7 @@ df_op_fn *const df_ref_op[DF_OP_COUNT] = {
 	[DF_OP_ADAMW] = df_ref_adamw,
 	[DF_OP_ADAM_FORM] = df_ref_adam_form,
 	[DF_OP_SIGN] = df_ref_sign,
-	[DF_OP_PROJECT] = project,
+	[DF_OP_PROJECT] = df_ref_project,
 };
 
 const struct df_backend_ops df_reference_backend = {
