@@ -144,7 +144,7 @@ check: bootstrap
 	@tests/run.sh -j$(JOBS) -b $(BUILD) $(ALL_TESTS)
 
 # One or a few tests: make check-only T="test_opt tests/cmd/demo.t"
-check-only: tests
+check-only: $(foreach t,$(T),$(if $(findstring .t,$(t)),tests,$(BUILD)/tests/$(t)))
 	@tests/run.sh -j$(JOBS) -b $(BUILD) $(foreach t,$(T),$(if $(findstring .t,$(t)),$(t),$(BUILD)/tests/$(t)))
 
 check-san: bootstrap check-tsan

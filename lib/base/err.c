@@ -12,13 +12,30 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Append src to the message of length *len, escaping control characters, cutting at its end. */
+/* A cut may leave the beginning of a UTF-8 character at the end: drop it. */
+static void
+drop_half_character(char *msg, size_t *len)
+{
+	size_t i = *len, want;
+	unsigned char lead;
+
+	while (i > 0 && *len - i < 3 && ((unsigned char)msg[i - 1] & 0xC0) == 0x80)
+		i--;
+	if (i == 0)
+		return;
+	lead = (unsigned char)msg[i - 1];
+	want = lead >= 0xF0 ? 4 : lead >= 0xE0 ? 3 : lead >= 0xC0 ? 2 : 1;
+	if (want > 1 && *len - (i - 1) < want)
+		*len = i - 1;
+}
+
+/* Append src to the message of length *len, escaping control characters (C0, DEL, C1), cutting at its end. */
 static void
 append(char *msg, size_t *len, const char *src)
 {
 	for (; *src; src++) {
-		unsigned char c = (unsigned char)*src;
-		char esc[5];
+		unsigned char c = (unsigned char)*src, c1 = c == 0xC2 ? (unsigned char)src[1] : 0;
+		char esc[8];
 		size_t n = 1;
 
 		esc[0] = *src;
@@ -28,21 +45,16 @@ append(char *msg, size_t *len, const char *src)
 			n = 2;
 		} else if (c < 0x20 || c == 0x7f) {
 			n = (size_t)snprintf(esc, sizeof(esc), "\\x%02x", c);
+		} else if (c1 >= 0x80 && c1 < 0xA0) {
+			n = (size_t)snprintf(esc, sizeof(esc), "\\u%04x", c1);
+			src++;
 		}
 		if (*len + n >= DF_ERR_MAX)
 			break;
 		memcpy(msg + *len, esc, n);
 		*len += n;
 	}
-	/* A cut must not leave half a UTF-8 character behind. */
-	if (*src) {
-		size_t i = *len;
-
-		while (i > 0 && *len - i < 4 && ((unsigned char)msg[i - 1] & 0xC0) == 0x80)
-			i--;
-		if (i > 0 && ((unsigned char)msg[i - 1] & 0xC0) == 0xC0)
-			*len = i - 1;
-	}
+	drop_half_character(msg, len);
 	msg[*len] = '\0';
 }
 

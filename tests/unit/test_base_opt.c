@@ -1,0 +1,350 @@
+/*
+ * test_base_opt.c - the option table: what parses, what is refused and how, and -h.
+ */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/opt.h"
+#include "base/rng.h"
+
+struct values {
+	bool quiet, packing;
+	const char *output;
+	int64_t n, verbose;
+	double rate;
+	int form;
+	struct df_strlist names;
+	struct df_shard_arg shard;
+	bool n_given;
+};
+
+static const char *const forms[] = { "sgd", "adam", "sign", NULL };
+
+/* Parse up to eight words into v (which is set to its defaults first). */
+static int
+parse(struct values *v, struct df_opt_result *r, struct df_err *err, const char *const *words)
+{
+	const struct df_opt opts[] = {
+		{ .type = DF_OPT_GROUP, .help = "Things" },
+		{ .name = "output", .short_name = 'o', .type = DF_OPT_STR, .value = &v->output, .arg = "FILE", .help = "x" },
+		{ .name = "number", .short_name = 'n', .type = DF_OPT_INT, .value = &v->n, .arg = "N", .help = "x",
+		    .min = -5, .max = 100, .given = &v->n_given },
+		{ .name = "rate", .type = DF_OPT_DOUBLE, .value = &v->rate, .arg = "X", .help = "x", .max = 1 },
+		{ .name = "form", .type = DF_OPT_CHOICE, .value = &v->form, .choices = forms, .help = "x" },
+		{ .name = "name", .type = DF_OPT_LIST, .value = &v->names, .arg = "NAME", .help = "x" },
+		{ .name = "shard", .type = DF_OPT_SHARD, .value = &v->shard, .arg = "I/N", .help = "x" },
+		{ .name = "packing", .type = DF_OPT_FLAG, .value = &v->packing, .help = "x" },
+		{ .name = "quiet", .short_name = 'q', .type = DF_OPT_FLAG, .value = &v->quiet, .help = "x" },
+		{ .name = "verbose", .short_name = 'v', .type = DF_OPT_COUNT, .value = &v->verbose, .help = "x", .max = 2 },
+		DF_OPT_END,
+	};
+	char *argv[16] = { (char *)"prog" };
+	int argc = 1;
+
+	*v = (struct values){ .packing = true, .n = 7, .rate = 0.5, .shard = { 0, 1 } };
+	for (; words[argc - 1]; argc++)
+		argv[argc] = (char *)(uintptr_t)words[argc - 1];
+	return df_opt_parse(opts, argc, argv, r, err);
+}
+
+#define WORDS(...) ((const char *const[]){ __VA_ARGS__, NULL })
+
+static void
+accepts_gnu_manners(void **state)
+{
+	struct df_opt_result r;
+	struct df_err err = DF_ERR_INIT;
+	struct values v;
+
+	(void)state;
+	assert_int_equal(parse(&v, &r, &err, WORDS("a", "-n5", "--output", "x", "b", "--rate=.25", "-qv", "-")), DF_OK);
+	assert_true(v.n == 5 && v.n_given && v.rate == 0.25 && v.quiet && v.verbose == 1);
+	assert_string_equal(v.output, "x");
+	assert_int_equal(r.operands.n, 3);
+	assert_string_equal(r.operands.v[0], "a");
+	assert_string_equal(r.operands.v[2], "-");
+	df_opt_result_release(&r);
+
+	assert_int_equal(parse(&v, &r, &err, WORDS("--no-packing", "-n", "-5", "--", "-n", "--bogus")), DF_OK);
+	assert_true(!v.packing && v.n == -5);
+	assert_int_equal(r.operands.n, 2);
+	assert_string_equal(r.operands.v[1], "--bogus");
+	df_opt_result_release(&r);
+
+	assert_int_equal(parse(&v, &r, &err, WORDS("--form", "sign", "--name=a,b", "--name", "c", "-vvv", "-oq")), DF_OK);
+	assert_true(v.form == 2 && v.names.n == 2 && v.verbose == 2);
+	assert_string_equal(v.names.v[0], "a,b");
+	assert_string_equal(v.output, "q");
+	free(v.names.v);
+	df_opt_result_release(&r);
+
+	assert_int_equal(parse(&v, &r, &err, WORDS("--verb=2", "--no-q", "--out=")), DF_OK);
+	assert_true(v.verbose == 2 && !v.quiet);
+	assert_string_equal(v.output, "");
+	df_opt_result_release(&r);
+}
+
+static void
+help_and_version_end_parsing(void **state)
+{
+	struct df_opt_result r;
+	struct df_err err = DF_ERR_INIT;
+	struct values v;
+
+	(void)state;
+	assert_int_equal(parse(&v, &r, &err, WORDS("-qh", "--bogus")), DF_OK);
+	assert_true(r.help && v.quiet);
+	df_opt_result_release(&r);
+	assert_int_equal(parse(&v, &r, &err, WORDS("--vers", "--bogus")), DF_OK);
+	assert_true(r.version && !r.help);
+	df_opt_result_release(&r);
+}
+
+static void
+refuses_and_says_why(void **state)
+{
+	static const struct {
+		const char *words[4], *says;
+	} t[] = {
+		{ { "--bogus" }, "unknown option --bogus (-h lists them)" },
+		{ { "--outptu=x" }, "did you mean --output?" },
+		{ { "--shrad", "1/2" }, "did you mean --shard?" },
+		{ { "--n" }, "ambiguous (--number, --name)" },
+		{ { "--ver" }, "ambiguous" },
+		{ { "-x" }, "unknown option -x" },
+		{ { "-\xC3\xA9" }, "unknown option -\xC3\xA9" },
+		{ { "-qx" }, "unknown option -x" },
+		{ { "--output" }, "--output needs a value (FILE)" },
+		{ { "-n" }, "-n needs a value (N)" },
+		{ { "--quiet=yes" }, "--quiet takes no value" },
+		{ { "--no-quiet=1" }, "--no-quiet takes no value" },
+		{ { "--no-output" }, "unknown option --no-output" },
+		{ { "--=x" }, "unknown option --" },
+		{ { "-n", "" }, "'' is not a whole number" },
+		{ { "-n", "1.5" }, "'1.5' is not a whole number" },
+		{ { "-n", " 1" }, "is not a whole number" },
+		{ { "-n101" }, "-n: 101 is not in [-5, 100]" },
+		{ { "-n", "99999999999999999999" }, "is not in" },
+		{ { "--rate", "nan" }, "--rate: 'nan' is not a number" },
+		{ { "--rate", "0x1p3" }, "is not a number" },
+		{ { "--rate", "1e999" }, "is too large" },
+		{ { "--rate", "1.1" }, "is not in [0, 1]" },
+		{ { "--rate", "--" }, "is not a number" },
+		{ { "--form", "adm" }, "'adm' is not one of sgd, adam, sign (did you mean adam?)" },
+		{ { "--form", "" }, "is not one of" },
+		{ { "--shard", "0/4" }, "--shard: 0 is not in [1, 4]" },
+		{ { "--shard", "5/4" }, "5 is not in [1, 4]" },
+		{ { "--shard", "4" }, "is not of the form i/n" },
+		{ { "--shard", "/4" }, "is not of the form i/n" },
+		{ { "--shard", "1/" }, "is not a whole number" },
+		{ { "--shard", "1/2/3" }, "is not a whole number" },
+		{ { "--shard", "00000000000000000000000000001/2" }, "is not of the form i/n" },
+		{ { "-v3" }, "unknown option -3" },
+		{ { "--verbose=3" }, "is not in [0, 2]" },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(t) / sizeof(t[0]); i++) {
+		struct df_opt_result r;
+		struct df_err err = DF_ERR_INIT;
+		struct values v;
+
+		if (parse(&v, &r, &err, t[i].words) != DF_EUSAGE)
+			fail_msg("'%s' was accepted", t[i].words[0]);
+		if (strstr(err.msg, t[i].says) == NULL)
+			fail_msg("'%s': got \"%s\", want \"%s\"", t[i].words[0], err.msg, t[i].says);
+		free(v.names.v);
+	}
+}
+
+/* Whatever the words, the parser ends with success or a message, and touches nothing it must not (ASan). */
+static void
+survives_arbitrary_words(void **state)
+{
+	static const char *const bits[] = { "-", "--", "=", "n", "no-", "output", "q", "v", "9", "/", "shard", "form", "\xFF",
+		"%s", "%n", "rate", "name", " ", "h", "1e9", "auto", "" };
+	const size_t n_bits = sizeof(bits) / sizeof(bits[0]);
+	uint64_t draw = 0;
+	int accepted = 0;
+
+	(void)state;
+	for (int round = 0; round < 20000; round++) {
+		char words[5][64];
+		const char *argv[6] = { NULL };
+		struct df_opt_result r;
+		struct df_err err = DF_ERR_INIT;
+		struct values v;
+		uint32_t w[4];
+		int rc;
+
+		df_rng_words(1, 0, 0, draw++, w);
+		for (uint32_t k = 0; k < 1 + w[0] % 5; k++) {
+			words[k][0] = '\0';
+			for (uint32_t m = 0; m < 1 + w[1] % 4; m++) {
+				uint32_t x[4];
+
+				df_rng_words(1, 1, 0, draw++, x);
+				strcat(words[k], bits[x[0] % n_bits]);
+			}
+			argv[k] = words[k];
+		}
+		rc = parse(&v, &r, &err, argv);
+		assert_true(rc == DF_OK || (rc == DF_EUSAGE && err.msg[0]));
+		if (rc == DF_OK) {
+			accepted++;
+			df_opt_result_release(&r);
+		}
+		free(v.names.v);
+	}
+	print_message("# %d of 20000 accepted\n", accepted);
+	assert_true(accepted > 100 && accepted < 19000);
+}
+
+static void
+very_long_words_are_refused_in_short_messages(void **state)
+{
+	char word[100000];
+	struct df_opt_result r;
+	struct df_err err = DF_ERR_INIT;
+	struct values v;
+
+	(void)state;
+	memset(word, 'a', sizeof(word) - 1);
+	word[sizeof(word) - 1] = '\0';
+	memcpy(word, "--", 2);
+	assert_int_equal(parse(&v, &r, &err, WORDS(word)), DF_EUSAGE);
+	assert_true(strlen(err.msg) < 200);
+	assert_int_equal(parse(&v, &r, &err, WORDS("-n", word + 2)), DF_EUSAGE);
+	assert_true(strlen(err.msg) < 200);
+}
+
+static void
+shard_auto_reads_the_slurm_array(void **state)
+{
+	static const struct {
+		const char *id, *min, *max, *step, *count;
+		int rc;
+		uint32_t i, n;
+	} t[] = {
+		{ "3", "0", "15", "1", "16", DF_OK, 3, 16 },
+		{ "9", "1", "17", "4", "5", DF_OK, 2, 5 },
+		{ "5", "1", "7", NULL, "7", DF_OK, 4, 7 },
+		{ "5", "1", "7", "1", "3", DF_EUSAGE, 0, 0 },    /* sparse: 1,5,7 */
+		{ "6", "1", "17", "4", "5", DF_EUSAGE, 0, 0 },   /* not an element */
+		{ "x", "0", "15", "1", "16", DF_EUSAGE, 0, 0 },
+		{ "3", "0", NULL, "1", "16", DF_EUSAGE, 0, 0 },
+	};
+	static const char *const names[] = { "SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_MIN", "SLURM_ARRAY_TASK_MAX",
+		"SLURM_ARRAY_TASK_STEP", "SLURM_ARRAY_TASK_COUNT" };
+	struct df_opt_result r;
+	struct df_err err = DF_ERR_INIT;
+	struct values v;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(t) / sizeof(t[0]); i++) {
+		const char *values[] = { t[i].id, t[i].min, t[i].max, t[i].step, t[i].count };
+
+		for (int k = 0; k < 5; k++) {
+			if (values[k])
+				setenv(names[k], values[k], 1);
+			else
+				unsetenv(names[k]);
+		}
+		assert_int_equal(parse(&v, &r, &err, WORDS("--shard=auto")), t[i].rc);
+		if (t[i].rc == DF_OK) {
+			assert_true(v.shard.i == t[i].i && v.shard.n == t[i].n);
+			df_opt_result_release(&r);
+		}
+	}
+	for (int k = 0; k < 5; k++)
+		unsetenv(names[k]);
+	assert_int_equal(parse(&v, &r, &err, WORDS("--shard=auto")), DF_OK);
+	assert_true(v.shard.i == 0 && v.shard.n == 1);
+	df_opt_result_release(&r);
+	assert_int_equal(parse(&v, &r, &err, WORDS("--shard=2/3")), DF_OK);
+	assert_true(v.shard.i == 1 && v.shard.n == 3);
+	df_opt_result_release(&r);
+}
+
+static void
+help_shows_defaults_within_80_columns(void **state)
+{
+	static const char *const many[] = { "alpha", "beta", "gamma", "delta", "epsilon", "zeta", NULL };
+	int64_t n = 2048;
+	double x = 1e-8;
+	int form = 1, greek = 3;
+	bool on = true, off = false;
+	const char *file = "out.h5", *none = NULL;
+	const struct df_opt opts[] = {
+		{ .name = "number", .short_name = 'n', .type = DF_OPT_INT, .value = &n, .arg = "N", .help = "dimensions" },
+		{ .name = "adam-eps", .type = DF_OPT_DOUBLE, .value = &x, .arg = "X",
+		    .help = "a long text about a small number, long enough to be wrapped onto the next line of the help" },
+		{ .name = "form", .type = DF_OPT_CHOICE, .value = &form, .choices = forms, .help = "gradient" },
+		{ .name = "greek", .type = DF_OPT_CHOICE, .value = &greek, .choices = many, .arg = "NAME", .help = "letter" },
+		{ .type = DF_OPT_GROUP, .help = "Output" },
+		{ .name = "output", .short_name = 'o', .type = DF_OPT_STR, .value = &file, .arg = "FILE", .help = "where" },
+		{ .name = "quite-a-long-option-name", .type = DF_OPT_STR, .value = &none, .arg = "FILE", .help = "why" },
+		{ .name = "on", .type = DF_OPT_FLAG, .value = &on, .help = "a flag" },
+		{ .name = "off", .type = DF_OPT_FLAG, .value = &off, .help = "another" },
+		DF_OPT_END,
+	};
+	struct df_buf b = DF_BUF_INIT;
+	struct df_err err = DF_ERR_INIT;
+
+	(void)state;
+	df_opt_help(opts, &b);
+	assert_int_equal(df_buf_check(&b, &err), DF_OK);
+	assert_string_equal(b.data,
+	    "  -n, --number=N            dimensions [2048]\n"
+	    "      --adam-eps=X          a long text about a small number, long enough to be\n"
+	    "                            wrapped onto the next line of the help [1e-08]\n"
+	    "      --form=sgd|adam|sign  gradient [adam]\n"
+	    "      --greek=NAME          letter: alpha, beta, gamma, delta, epsilon, zeta\n"
+	    "                            [delta]\n"
+	    "Output:\n"
+	    "  -o, --output=FILE         where [out.h5]\n"
+	    "      --quite-a-long-option-name=FILE\n"
+	    "                            why\n"
+	    "      --on                  a flag [on; --no-on]\n"
+	    "      --off                 another\n"
+	    "  -h, --help, --version     this text; name and version\n");
+	df_buf_release(&b);
+}
+
+static void
+nearest_suggests_only_what_is_near(void **state)
+{
+	static const char *const names[] = { "learning_rate", "num_train_epochs", "lora_rank", "seed", NULL };
+
+	(void)state;
+	assert_string_equal(df_nearest("learning-rate", names), "learning_rate");
+	assert_string_equal(df_nearest("leraning_rate", names), "learning_rate");
+	assert_string_equal(df_nearest("lora_rnak", names), "lora_rank");
+	assert_string_equal(df_nearest("num_train", names), "num_train_epochs");
+	assert_string_equal(df_nearest("sed", names), "seed");
+	assert_null(df_nearest("optimizer", names));
+	assert_null(df_nearest("", names));
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(accepts_gnu_manners),
+		cmocka_unit_test(help_and_version_end_parsing),
+		cmocka_unit_test(refuses_and_says_why),
+		cmocka_unit_test(survives_arbitrary_words),
+		cmocka_unit_test(very_long_words_are_refused_in_short_messages),
+		cmocka_unit_test(shard_auto_reads_the_slurm_array),
+		cmocka_unit_test(help_shows_defaults_within_80_columns),
+		cmocka_unit_test(nearest_suggests_only_what_is_near),
+	};
+
+	return cmocka_run_group_tests_name("opt", tests, NULL, NULL);
+}
