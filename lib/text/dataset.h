@@ -40,7 +40,7 @@ enum df_drop {
 	DF_DROP_EMPTY_CONVERSATION, /* no turns at all */
 	DF_DROP_TOOLS,              /* tools or function calls: not supported */
 	DF_DROP_MEDIA,              /* images, videos or audio: not supported */
-	DF_DROP_EMPTY,              /* not a single token (df_encode) */
+	DF_DROP_EMPTY,              /* not a single token (df_encode_is_empty) */
 	DF_DROP_COUNT
 };
 const char *df_drop_name(enum df_drop d);  /* "no_response": for parameters */

@@ -1,0 +1,475 @@
+/*
+ * df-pack - turn datasets into token shards.
+ *
+ * Two passes: one that checks and counts every row and draws the held out
+ * ones, one that encodes.  Rows go to up to two outputs, the pool and the
+ * held out rows, and both appear together at the end.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/buf.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/pool.h"
+#include "prog.h"
+#include "shard/shard.h"
+#include "text/corpus.h"
+#include "text/encode.h"
+#include "text/pack.h"
+#include "text/template.h"
+#include "text/tokenizer.h"
+
+static const char synopsis[] = "[options] --dataset NAME[,NAME...] --template NAME --tokenizer TOK -o FILE";
+static const char about[] = "Turn datasets into token shards: templates applied, answers masked, rows cut to length.";
+
+static const char *const stages[] = { "sft", "pt", NULL };
+static const char *const compressions[] = { "default", "none", "gzip", "zstd", NULL };
+
+struct cfg {
+	const char *dataset_dir, *dataset, *template, *tokenizer, *default_system, *output, *holdout_output;
+	int stage, compress;
+	int64_t cutoff_len, max_samples, seed, pack_batch, pack_shards, show_example;
+	bool train_on_prompt, mask_history, split_special_tokens, packing, packing_given, list_templates, show_given;
+	struct df_strlist holdout;
+	struct df_prog_common common;
+};
+#define CFG_DEFAULT { .dataset_dir = "data", .cutoff_len = 2048, .seed = 42, .pack_shards = 1, .packing = true, \
+	.common = DF_PROG_COMMON_DEFAULT }
+
+#define OPTS(c) { \
+	{ .type = DF_OPT_GROUP, .help = "What to read" }, \
+	{ .name = "dataset-dir", .type = DF_OPT_STR, .value = &(c)->dataset_dir, .arg = "DIR", \
+	    .help = "directory of dataset_info.json" }, \
+	{ .name = "dataset", .type = DF_OPT_STR, .value = &(c)->dataset, .arg = "NAMES", \
+	    .help = "datasets in dataset_info.json, comma-separated" }, \
+	{ .name = "max-samples", .type = DF_OPT_INT, .value = &(c)->max_samples, .arg = "N", .min = 0, .max = 1e15, \
+	    .help = "take the first N rows of each dataset (0: all)" }, \
+	{ .type = DF_OPT_GROUP, .help = "How to encode" }, \
+	{ .name = "tokenizer", .type = DF_OPT_STR, .value = &(c)->tokenizer, .arg = "TOK", \
+	    .help = "bytes, a tokenizer.json or a model directory" }, \
+	{ .name = "template", .type = DF_OPT_STR, .value = &(c)->template, .arg = "NAME", \
+	    .help = "prompt template" }, \
+	{ .name = "list-templates", .type = DF_OPT_FLAG, .value = &(c)->list_templates, \
+	    .help = "print the templates and leave" }, \
+	{ .name = "default-system", .type = DF_OPT_STR, .value = &(c)->default_system, .arg = "TEXT", \
+	    .help = "system text of rows without one, instead of the template's" }, \
+	{ .name = "cutoff-len", .type = DF_OPT_INT, .value = &(c)->cutoff_len, .arg = "N", .min = 2, .max = 1 << 30, \
+	    .help = "the most tokens of a row" }, \
+	{ .name = "stage", .type = DF_OPT_CHOICE, .value = &(c)->stage, .choices = stages, \
+	    .help = "instruction tuning or pretraining" }, \
+	{ .name = "train-on-prompt", .type = DF_OPT_FLAG, .value = &(c)->train_on_prompt, \
+	    .help = "questions are targets too" }, \
+	{ .name = "mask-history", .type = DF_OPT_FLAG, .value = &(c)->mask_history, \
+	    .help = "only the last answer of a conversation is a target" }, \
+	{ .name = "split-special-tokens", .type = DF_OPT_FLAG, .value = &(c)->split_special_tokens, \
+	    .help = "names of special tokens are plain text" }, \
+	{ .type = DF_OPT_GROUP, .help = "Packing (stage pt)" }, \
+	{ .name = "packing", .type = DF_OPT_FLAG, .value = &(c)->packing, .given = &(c)->packing_given, \
+	    .help = "documents end to end, cut into blocks of --cutoff-len" }, \
+	{ .name = "pack-batch", .type = DF_OPT_INT, .value = &(c)->pack_batch, .arg = "N", .min = 0, .max = 1e15, \
+	    .help = "pack N documents at a time, lose the tails, as LLaMA-Factory" }, \
+	{ .name = "pack-shards", .type = DF_OPT_INT, .value = &(c)->pack_shards, .arg = "N", .min = 1, .max = 1e6, \
+	    .help = "with --pack-batch: its preprocessing_num_workers" }, \
+	{ .type = DF_OPT_GROUP, .help = "What to write" }, \
+	{ .name = "output", .short_name = 'o', .type = DF_OPT_STR, .value = &(c)->output, .arg = "FILE", \
+	    .help = "the token shard; - for a stream" }, \
+	{ .name = "holdout", .type = DF_OPT_LIST, .value = &(c)->holdout, .arg = "NAME=N", \
+	    .help = "hold N rows (or a part, 0.1) of a dataset out; repeatable" }, \
+	{ .name = "holdout-output", .type = DF_OPT_STR, .value = &(c)->holdout_output, .arg = "FILE", \
+	    .help = "where the held out rows go" }, \
+	{ .name = "seed", .type = DF_OPT_INT, .value = &(c)->seed, .arg = "N", .min = 0, .max = 9e15, \
+	    .help = "which rows are held out" }, \
+	{ .name = "compress", .type = DF_OPT_CHOICE, .value = &(c)->compress, .choices = compressions, \
+	    .help = "compression of the output" }, \
+	{ .name = "show-example", .type = DF_OPT_INT, .value = &(c)->show_example, .arg = "N", .min = 0, .max = 1e15, \
+	    .given = &(c)->show_given, .help = "print row N: ids, mask, text; -o may be left out" }, \
+	DF_PROG_OPTS(&(c)->common), \
+	DF_OPT_END }
+
+/* ---- an output ---------------------------------------------------------- */
+
+#define SINK_ROWS 1024
+#define SINK_TOKENS ((size_t)1 << 20)
+
+/* Rows on their way into an artefact; `id` counts from 0 in each. */
+struct sink {
+	struct df_writer *w; /* NULL: nothing is written (--show-example alone) */
+	struct df_packer packer;
+	bool packing;
+	uint64_t n_rows, n_tokens;
+	uint64_t id[SINK_ROWS], source_row[SINK_ROWS], offsets[SINK_ROWS + 1];
+	uint16_t domain[SINK_ROWS];
+	size_t n;
+	struct df_encoded rows;
+	struct run *run;
+	bool is_pool;
+};
+
+struct run {
+	struct cfg cfg;
+	struct df_tokenizer *tok;
+	const struct df_template *template;
+	struct df_encoder *enc;
+	struct df_corpus corpus;
+	struct df_meta meta;
+	struct sink *pool, *held; /* held NULL without a holdout */
+};
+
+static int
+sink_flush(struct sink *s, struct df_err *err)
+{
+	struct df_batch b = DF_BATCH_INIT;
+	int rc = 0;
+
+	if (s->n > 0 && s->w) {
+		b.n = s->n;
+		b.first = s->n_rows - s->n;
+		b.col[DF_COL_ID] = (struct df_column_data){ s->id, NULL, 1 };
+		b.col[DF_COL_DOMAIN] = (struct df_column_data){ s->domain, NULL, 1 };
+		b.col[DF_COL_SOURCE_ROW] = (struct df_column_data){ s->source_row, NULL, 1 };
+		b.col[DF_COL_IDS] = (struct df_column_data){ s->rows.ids.v, s->offsets, 1 };
+		b.col[DF_COL_LABEL_MASK] = (struct df_column_data){ s->rows.mask, s->offsets, 1 };
+		rc = df_writer_put(s->w, &b, err);
+	}
+	s->n = 0;
+	s->rows.ids.n = 0;
+	return rc;
+}
+
+/* ids, mask and text of a row, for eyes. */
+static int
+show_row(const struct run *r, const struct df_block *b, uint64_t id, struct df_err *err)
+{
+	struct df_buf text = DF_BUF_INIT, targets = DF_BUF_INIT;
+	size_t n_targets = 0;
+	int rc = 0;
+
+	DF_TRY(df_tokenizer_decode(r->tok, b->ids, b->n, &text, err));
+	for (size_t i = 0; i < b->n; i++)
+		if (b->mask[i]) {
+			n_targets++;
+			DF_TRY(df_tokenizer_decode(r->tok, &b->ids[i], 1, &targets, err));
+		}
+	printf("row %" PRIu64 ": dataset %s, source row %" PRIu64 ", %zu tokens, %zu targets\nids:", id,
+	    df_dataset_name(r->corpus.part[b->domain].ds), b->source_row, b->n, n_targets);
+	for (size_t i = 0; i < b->n; i++)
+		printf(" %" PRIu32, b->ids[i]);
+	printf("\nmask: ");
+	for (size_t i = 0; i < b->n; i++)
+		putchar(b->mask[i] ? '1' : '0');
+	printf("\ntext:\n%.*s\ntargets:\n%.*s\n", (int)text.len, text.len ? text.data : "", (int)targets.len,
+	    targets.len ? targets.data : "");
+out:
+	df_buf_release(&text);
+	df_buf_release(&targets);
+	return rc;
+}
+
+/* A finished row, from the encoder or the packer. */
+static int
+sink_row(void *ctx, const struct df_block *b, struct df_err *err)
+{
+	struct sink *s = ctx;
+	struct df_encoded *rows = &s->rows;
+	int rc = 0;
+
+	if (s->is_pool && s->run->cfg.show_given && s->n_rows == (uint64_t)s->run->cfg.show_example)
+		DF_TRY(show_row(s->run, b, s->n_rows, err));
+	DF_TRY(df_grow(&rows->ids.v, &rows->ids.cap, rows->ids.n + b->n, sizeof(*b->ids), "rows", err));
+	DF_TRY(df_grow(&rows->mask, &rows->cap_mask, rows->ids.n + b->n, 1, "rows", err));
+	memcpy(rows->ids.v + rows->ids.n, b->ids, b->n * sizeof(*b->ids));
+	memcpy(rows->mask + rows->ids.n, b->mask, b->n);
+	rows->ids.n += b->n;
+	s->id[s->n] = s->n_rows++;
+	s->source_row[s->n] = b->source_row;
+	s->domain[s->n++] = b->domain;
+	s->offsets[s->n] = rows->ids.n;
+	s->n_tokens += b->n;
+	if (s->n == SINK_ROWS || rows->ids.n >= SINK_TOKENS)
+		DF_TRY(sink_flush(s, err));
+out:
+	return rc;
+}
+
+/* An encoded example or document. */
+static int
+take_row(void *ctx, const struct df_encoded_row *row, struct df_err *err)
+{
+	struct run *r = ctx;
+	struct sink *s = row->held_out ? r->held : r->pool;
+	const struct df_block b = { (uint32_t *)(uintptr_t)row->ids, (uint8_t *)(uintptr_t)row->mask, row->n, row->domain,
+		row->source_row };
+	int rc;
+
+	if (s->packing)
+		rc = df_packer_add(&s->packer, row->ids, row->mask, row->n, row->domain, row->source_row, err);
+	else
+		rc = sink_row(s, &b, err);
+	/* Without an output, what was to be shown is all there is to do. */
+	if (rc == 0 && !r->cfg.output && r->pool->n_rows > (uint64_t)r->cfg.show_example)
+		return 1;
+	return rc;
+}
+
+static int
+sink_open(struct sink **out, struct run *r, const char *path, bool is_pool, struct df_err *err)
+{
+	static const enum df_col cols[] = { DF_COL_ID, DF_COL_DOMAIN, DF_COL_SOURCE_ROW, DF_COL_IDS, DF_COL_LABEL_MASK };
+	static const size_t widths[DF_COL_COUNT] = { 0 };
+	const struct df_writer_opts opts = { .compress = (enum df_compress)r->cfg.compress };
+	const struct cfg *c = &r->cfg;
+	struct sink *s;
+	int rc = 0;
+
+	DF_TRY(df_alloc(&s, 1, sizeof(*s), "output", err));
+	*out = s;
+	s->run = r;
+	s->is_pool = is_pool;
+	s->packing = c->stage == DF_STAGE_PT && c->packing;
+	/* LLaMA-Factory's `packing: true`, written out, makes blocks one token shorter. */
+	s->packer.block = (uint32_t)c->cutoff_len - (c->pack_batch > 0 && c->packing_given);
+	s->packer.bos = df_tokenizer_add_bos(r->tok) ? df_tokenizer_bos(r->tok) : DF_NO_TOKEN;
+	s->packer.batch_rows = (uint64_t)c->pack_batch;
+	s->packer.n_shards = (uint64_t)c->pack_shards;
+	s->packer.emit = sink_row;
+	s->packer.ctx = s;
+	for (size_t i = 0; i < r->corpus.n_parts; i++)
+		s->packer.n_rows += is_pool ? r->corpus.part[i].n_kept - r->corpus.part[i].n_held : r->corpus.part[i].n_held;
+	if (path) {
+		DF_TRY(df_meta_set_str(&r->meta, "split", is_pool ? "pool" : "holdout", err));
+		DF_TRY(df_writer_open(&s->w, path, &r->meta, cols, sizeof(cols) / sizeof(cols[0]), widths, &opts, err));
+	}
+out:
+	return rc;
+}
+
+static int
+sink_end(struct sink *s, struct df_err *err)
+{
+	int rc = 0;
+
+	if (s->packing)
+		DF_TRY(df_packer_end(&s->packer, err));
+	DF_TRY(sink_flush(s, err));
+	if (s->packer.n_thrown)
+		df_warn("%" PRIu64 " tokens at the ends of batches thrown away (--pack-batch)", s->packer.n_thrown);
+	if (s->n_rows == 0)
+		rc = df_fail(err, DF_EFORMAT, "the documents do not fill a single block of %" PRIu32 " tokens",
+		    s->packer.block);
+out:
+	return rc;
+}
+
+static void
+sink_close(struct sink *s)
+{
+	if (!s)
+		return;
+	df_writer_close(s->w);
+	df_packer_release(&s->packer);
+	df_encoded_release(&s->rows);
+	free(s);
+}
+
+/* ---- the run ------------------------------------------------------------ */
+
+static int
+check_usage(const struct cfg *c, const struct df_opt_result *args, struct df_err *err)
+{
+	if (args->operands.n > 0)
+		return df_fail(err, DF_EUSAGE, "'%s': datasets are named with --dataset", args->operands.v[0]);
+	if (!c->dataset)
+		return df_fail(err, DF_EUSAGE, "--dataset is missing");
+	if (!c->tokenizer)
+		return df_fail(err, DF_EUSAGE, "--tokenizer is missing: 'bytes', a tokenizer.json or a model directory");
+	if (!c->output && !c->show_given)
+		return df_fail(err, DF_EUSAGE, "-o is missing");
+	if (c->holdout.n > 0 && c->output && !c->holdout_output)
+		return df_fail(err, DF_EUSAGE, "--holdout needs --holdout-output");
+	if (c->holdout_output && c->holdout.n == 0)
+		return df_fail(err, DF_EUSAGE, "--holdout-output needs --holdout");
+	if (c->holdout_output && (!c->output || strcmp(c->holdout_output, c->output) == 0))
+		return df_fail(err, DF_EUSAGE, "--holdout-output and -o must both be given, and differ");
+	if (c->stage == DF_STAGE_SFT && ((c->packing_given && c->packing) || c->pack_batch))
+		return df_fail(err, DF_EUSAGE, "packing is for --stage pt: rows of stage sft are never padded, "
+		    "so packing them would gain nothing");
+	if (c->pack_batch && !c->packing)
+		return df_fail(err, DF_EUSAGE, "--pack-batch and --no-packing exclude each other");
+	return 0;
+}
+
+/* Every option that shapes the rows, and where they come from. */
+static int
+fill_meta(struct run *r, struct df_err *err)
+{
+	const struct cfg *c = &r->cfg;
+	struct df_meta *m = &r->meta;
+	struct df_buf holdout = DF_BUF_INIT;
+	uint64_t dropped[DF_DROP_COUNT] = { 0 }, n_read = 0;
+	char key[64];
+	int rc = 0;
+
+	m->kind = DF_KIND_TOKENS;
+	DF_TRY(df_strdup(&m->tool, "df-pack", err));
+	DF_TRY(df_strdup(&m->version, DF_VERSION, err));
+	for (size_t i = 0; i < r->corpus.n_parts; i++) {
+		const struct df_part *p = &r->corpus.part[i];
+		uint16_t index;
+
+		DF_TRY(df_meta_add_input(m, df_dataset_name(p->ds), "source", df_dataset_id(p->ds), err));
+		DF_TRY(df_meta_add_domain(m, df_dataset_name(p->ds), &index, err));
+		for (enum df_drop d = 0; d < DF_DROP_COUNT; d++)
+			dropped[d] += p->dropped[d];
+		n_read += p->n_read;
+	}
+	DF_TRY(df_meta_add_input(m, "tokenizer", "tokenizer", df_tokenizer_id(r->tok), err));
+	DF_TRY(df_meta_set_str(m, "stage", stages[c->stage], err));
+	DF_TRY(df_meta_set_str(m, "tokenizer", df_tokenizer_id(r->tok), err));
+	DF_TRY(df_meta_set_int(m, "vocab_size", df_tokenizer_vocab_size(r->tok), err));
+	DF_TRY(df_meta_set_str(m, "template", r->template->name, err));
+	if (c->default_system)
+		DF_TRY(df_meta_set_str(m, "default_system", c->default_system, err));
+	DF_TRY(df_meta_set_int(m, "cutoff_len", c->cutoff_len, err));
+	DF_TRY(df_meta_set_bool(m, "train_on_prompt", c->train_on_prompt, err));
+	DF_TRY(df_meta_set_bool(m, "mask_history", c->mask_history, err));
+	DF_TRY(df_meta_set_bool(m, "split_special_tokens", c->split_special_tokens, err));
+	DF_TRY(df_meta_set_bool(m, "packing", c->stage == DF_STAGE_PT && c->packing, err));
+	if (c->pack_batch) {
+		DF_TRY(df_meta_set_int(m, "pack_batch", c->pack_batch, err));
+		DF_TRY(df_meta_set_int(m, "pack_shards", c->pack_shards, err));
+		DF_TRY(df_meta_set_bool(m, "packing_explicit", c->packing_given, err));
+	}
+	if (c->max_samples)
+		DF_TRY(df_meta_set_int(m, "max_samples", c->max_samples, err));
+	if (c->holdout.n > 0) {
+		for (size_t i = 0; i < c->holdout.n; i++)
+			df_buf_printf(&holdout, "%s%s", i ? "," : "", c->holdout.v[i]);
+		DF_TRY(df_buf_check(&holdout, err));
+		DF_TRY(df_meta_set_str(m, "holdout", holdout.data, err));
+	}
+	DF_TRY(df_meta_set_int(m, "seed", c->seed, err));
+	DF_TRY(df_meta_set_int(m, "rows_read", (int64_t)n_read, err));
+	for (enum df_drop d = DF_DROP_NONE + 1; d < DF_DROP_COUNT; d++)
+		if (dropped[d]) {
+			snprintf(key, sizeof(key), "dropped.%s", df_drop_name(d));
+			DF_TRY(df_meta_set_int(m, key, (int64_t)dropped[d], err));
+		}
+out:
+	df_buf_release(&holdout);
+	return rc;
+}
+
+static int
+open_run(struct run *r, struct df_err *err)
+{
+	const struct cfg *c = &r->cfg;
+	const struct df_encode_opts opts = {
+		.stage = (enum df_stage)c->stage,
+		.cutoff_len = (uint32_t)c->cutoff_len,
+		.train_on_prompt = c->train_on_prompt,
+		.mask_history = c->mask_history,
+		.split_special = c->split_special_tokens,
+		.packing = c->stage == DF_STAGE_PT && c->packing,
+		.default_system = c->default_system,
+	};
+	int rc = 0;
+
+	if (!c->template)
+		df_warn("no --template is given; using 'empty', which adds no roles and no eos");
+	DF_TRY(df_template_find(&r->template, c->template ? c->template : "empty", err));
+	if (c->max_samples)
+		r->corpus.max_samples = (uint64_t)c->max_samples;
+	r->corpus.seed = (uint64_t)c->seed;
+	r->corpus.n_threads = c->common.threads ? (int)c->common.threads : df_threads_default();
+	DF_TRY(df_corpus_open(&r->corpus, c->dataset_dir, c->dataset, opts.stage, err));
+	for (size_t i = 0; i < c->holdout.n; i++)
+		DF_TRY(df_corpus_hold_out(&r->corpus, c->holdout.v[i], err));
+	DF_TRY(df_tokenizer_open(&r->tok, c->tokenizer, err));
+	DF_TRY(df_encoder_new(&r->enc, r->template, r->tok, &opts, err));
+	DF_TRY(df_corpus_survey(&r->corpus, r->enc, err));
+	DF_TRY(fill_meta(r, err));
+	DF_TRY(sink_open(&r->pool, r, c->output, true, err));
+	if (c->holdout.n > 0)
+		DF_TRY(sink_open(&r->held, r, c->holdout_output, false, err));
+out:
+	return rc;
+}
+
+/* One line per dataset, and what may surprise in training. */
+static void
+report(const struct run *r)
+{
+	for (size_t i = 0; i < r->corpus.n_parts; i++) {
+		const struct df_part *p = &r->corpus.part[i];
+		const char *name = df_dataset_name(p->ds);
+
+		df_info("dataset '%s': %" PRIu64 " rows, %" PRIu64 " kept, %" PRIu64 " of them held out, %" PRIu64
+		        " tokens, %" PRIu64 " cut to length",
+		    name, p->n_read, p->n_kept, p->n_held, p->n_tokens, p->n_truncated);
+		if (p->n_unlabelled)
+			df_warn("dataset '%s': %" PRIu64 " rows have no target within --cutoff-len: their loss is undefined",
+			    name, p->n_unlabelled);
+	}
+}
+
+static int
+pack(struct run *r, struct df_err *err)
+{
+	int rc = 0;
+
+	DF_TRY(df_corpus_encode(&r->corpus, r->enc, take_row, r, err));
+	DF_TRY(sink_end(r->pool, err));
+	if (r->cfg.show_given && r->pool->n_rows <= (uint64_t)r->cfg.show_example) {
+		rc = df_fail(err, DF_EUSAGE, "--show-example %" PRId64 ": there are only %" PRIu64 " rows",
+		    r->cfg.show_example, r->pool->n_rows);
+		goto out;
+	}
+	if (!r->cfg.output)
+		goto out;
+	if (r->held)
+		DF_TRY(sink_end(r->held, err));
+	report(r);
+	/* Both are complete now; the held out rows first, so that a pool is never there without them. */
+	if (r->held)
+		DF_TRY(df_writer_commit(r->held->w, NULL, err));
+	DF_TRY(df_writer_commit(r->pool->w, NULL, err));
+	df_prog_count(r->pool->n_rows + (r->held ? r->held->n_rows : 0), "rows");
+out:
+	return rc;
+}
+
+int
+main(int argc, char **argv)
+{
+	static struct run r = { .cfg = CFG_DEFAULT, .corpus = DF_CORPUS_INIT, .meta = DF_META_INIT };
+	const struct df_opt opts[] = OPTS(&r.cfg);
+	struct df_opt_result args;
+	struct df_err err = DF_ERR_INIT;
+	int rc;
+
+	df_prog_init("df-pack", argc, argv);
+	df_prog_parse(opts, synopsis, about, &r.cfg.common, argc, argv, &args);
+	if (r.cfg.list_templates) {
+		for (size_t i = 0; df_template_at(i); i++)
+			printf("%-10s %s\n", df_template_at(i)->name, df_template_at(i)->about);
+		rc = 0;
+	} else {
+		rc = check_usage(&r.cfg, &args, &err);
+		if (rc == 0)
+			rc = open_run(&r, &err);
+		if (rc == 0)
+			rc = pack(&r, &err);
+	}
+	sink_close(r.pool);
+	sink_close(r.held);
+	df_encoder_free(r.enc);
+	df_tokenizer_free(r.tok);
+	df_corpus_close(&r.corpus);
+	df_meta_release(&r.meta);
+	free(r.cfg.holdout.v);
+	df_opt_result_release(&args);
+	return df_prog_exit(rc, &err);
+}
