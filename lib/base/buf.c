@@ -181,7 +181,8 @@ df_buf_json_double(struct df_buf *b, double x)
 	}
 	for (int digits = 1; digits <= 17; digits++) {
 		snprintf(text, sizeof(text), "%.*g", digits, x);
-		if (strtod(text, NULL) == x)
+		/* 100 rather than 1e+02: whole numbers stay integers for those who read them */
+		if (strtod(text, NULL) == x && (fabs(x) < 1 || fabs(x) >= 1e15 || !strchr(text, 'e')))
 			break;
 	}
 	df_buf_puts(b, text);

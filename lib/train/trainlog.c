@@ -1,0 +1,305 @@
+/*
+ * trainlog.c - events in memory, lines in a file, and the files at the end.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/buf.h"
+#include "base/file.h"
+#include "base/mem.h"
+#include "text/json.h"
+#include "train/trainlog.h"
+
+#define LOG_MAX ((size_t)1 << 30) /* bytes of a log or state file that we read back */
+
+double
+df_monotonic(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+/* The lines of text that are whole, parse, and are not after `step`. */
+static void
+keep_until(struct df_buf *out, const char *text, size_t n, uint64_t step)
+{
+	for (const char *p = text, *nl; p < text + n && (nl = memchr(p, '\n', (size_t)(text + n - p))); p = nl + 1) {
+		struct df_json *j = NULL;
+		int64_t at = 0;
+
+		if (df_json_parse(&j, p, (size_t)(nl - p), "trainer_log.jsonl", NULL) != DF_OK)
+			continue;
+		if (df_json_int(df_json_get(df_json_root(j), "current_steps"), &at) && at >= 0 && (uint64_t)at <= step)
+			df_buf_add(out, p, (size_t)(nl - p) + 1);
+		df_json_free(j);
+	}
+}
+
+int
+df_trainlog_open(struct df_trainlog *l, const char *output_dir, uint64_t step, uint64_t max_steps, struct df_err *err)
+{
+	struct df_buf kept = DF_BUF_INIT;
+	char *text = NULL;
+	size_t n = 0;
+	int rc = DF_OK;
+
+	l->started = df_monotonic();
+	l->first_step = step;
+	l->max_steps = max_steps;
+	free(l->path);
+	l->path = NULL;
+	DF_TRY(df_path_join(&l->path, output_dir, "trainer_log.jsonl", err));
+	df_buf_puts(&kept, "");
+	if (df_file_exists(l->path)) {
+		DF_TRY(df_file_get(l->path, LOG_MAX, &text, &n, err));
+		if (step > 0)
+			keep_until(&kept, text, n, step);
+	}
+	DF_TRY(df_buf_check(&kept, err));
+	if (!text || kept.len != n)
+		DF_TRY(df_file_put(l->path, kept.data, kept.len, err));
+out:
+	free(text);
+	df_buf_release(&kept);
+	return rc;
+}
+
+void
+df_trainlog_release(struct df_trainlog *l)
+{
+	free(l->path);
+	free(l->event);
+	*l = (struct df_trainlog){ 0 };
+}
+
+static int
+push(struct df_trainlog *l, const struct df_train_event *e, struct df_err *err)
+{
+	int rc;
+
+	if ((rc = df_grow(&l->event, &l->cap, l->n + 1, sizeof(*l->event), "log", err)) != DF_OK)
+		return rc;
+	l->event[l->n++] = *e;
+	return DF_OK;
+}
+
+/* "H:MM:SS" */
+static void
+clock_text(struct df_buf *b, double secs)
+{
+	uint64_t s = secs > 0 ? (uint64_t)secs : 0;
+
+	df_buf_printf(b, "\"%llu:%02u:%02u\"", (unsigned long long)(s / 3600), (unsigned)(s / 60 % 60), (unsigned)(s % 60));
+}
+
+int
+df_trainlog_add(struct df_trainlog *l, const struct df_train_event *e, uint64_t total_tokens, struct df_err *err)
+{
+	double elapsed = df_monotonic() - l->started;
+	double left = e->step > l->first_step
+	    ? elapsed / (double)(e->step - l->first_step) * ((double)l->max_steps - (double)e->step) : 0;
+	struct df_buf b = DF_BUF_INIT;
+	int rc = DF_OK, fd = -1;
+
+	df_buf_printf(&b, "{\"current_steps\": %llu, \"total_steps\": %llu, ", (unsigned long long)e->step,
+	    (unsigned long long)l->max_steps);
+	df_buf_puts(&b, e->eval ? "\"eval_loss\": " : "\"loss\": ");
+	df_buf_json_double(&b, e->loss);
+	if (!e->eval) {
+		df_buf_puts(&b, ", \"lr\": ");
+		df_buf_json_double(&b, e->lr);
+	}
+	df_buf_puts(&b, ", \"epoch\": ");
+	df_buf_json_double(&b, e->epoch);
+	df_buf_puts(&b, ", \"percentage\": ");
+	df_buf_json_double(&b, round((double)e->step / (double)l->max_steps * 10000) / 100);
+	df_buf_puts(&b, ", \"elapsed_time\": ");
+	clock_text(&b, elapsed);
+	df_buf_puts(&b, ", \"remaining_time\": ");
+	clock_text(&b, left);
+	df_buf_printf(&b, ", \"total_tokens\": %llu}\n", (unsigned long long)total_tokens);
+	DF_TRY(df_buf_check(&b, err));
+	if ((fd = open(l->path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0666)) < 0) {
+		rc = df_fail(err, DF_ECREATE, "%s:", l->path);
+		goto out;
+	}
+	if ((rc = df_write_all(fd, b.data, b.len, err)) != DF_OK) {
+		df_err_prefix(err, "%s: ", l->path);
+		goto out;
+	}
+	rc = push(l, e, err);
+out:
+	if (fd >= 0 && close(fd) != 0 && rc == DF_OK)
+		rc = df_fail(err, DF_EIO, "%s:", l->path);
+	df_buf_release(&b);
+	return rc;
+}
+
+int
+df_trainlog_load(struct df_trainlog *l, const char *dir, struct df_err *err)
+{
+	const struct df_json_value *history, *v;
+	struct df_json *j = NULL;
+	char *path = NULL;
+	int rc = DF_OK;
+
+	DF_TRY(df_path_join(&path, dir, "trainer_state.json", err));
+	DF_TRY(df_json_load(&j, path, LOG_MAX, err));
+	history = df_json_get(df_json_root(j), "log_history");
+	for (size_t i = 0; i < df_json_size(history); i++) {
+		struct df_train_event e = { .loss = NAN };
+		int64_t step;
+
+		v = df_json_at(history, i);
+		e.eval = df_json_get(v, "eval_loss") != NULL;
+		if (!e.eval && !df_json_get(v, "loss"))
+			continue;
+		if (!df_json_int(df_json_get(v, "step"), &step) || step < 0) {
+			rc = df_fail(err, DF_EFORMAT, "%s: log_history[%zu] has no step", path, i);
+			goto out;
+		}
+		e.step = (uint64_t)step;
+		df_json_number(df_json_get(v, e.eval ? "eval_loss" : "loss"), &e.loss);
+		df_json_number(df_json_get(v, "learning_rate"), &e.lr);
+		df_json_number(df_json_get(v, "grad_norm"), &e.grad_norm);
+		df_json_number(df_json_get(v, "epoch"), &e.epoch);
+		DF_TRY(push(l, &e, err));
+	}
+out:
+	df_json_free(j);
+	free(path);
+	return rc;
+}
+
+static void
+number(struct df_buf *b, const char *indent, const char *key, double x, const char *end)
+{
+	df_buf_printf(b, "%s\"%s\": ", indent, key);
+	df_buf_json_double(b, x);
+	df_buf_puts(b, end);
+}
+
+static void
+count(struct df_buf *b, const char *indent, const char *key, uint64_t n, const char *end)
+{
+	df_buf_printf(b, "%s\"%s\": %llu%s", indent, key, (unsigned long long)n, end);
+}
+
+static void
+history(struct df_buf *b, const struct df_trainlog *l, const struct df_train_summary *s)
+{
+	const char *in = "      ", *sep = "\n";
+
+	df_buf_puts(b, "  \"log_history\": [");
+	for (size_t i = 0; i < l->n; i++) {
+		const struct df_train_event *e = &l->event[i];
+
+		df_buf_printf(b, "%s    {\n", sep);
+		number(b, in, "epoch", e->epoch, ",\n");
+		if (e->eval) {
+			number(b, in, "eval_loss", e->loss, ",\n");
+		} else {
+			number(b, in, "grad_norm", e->grad_norm, ",\n");
+			number(b, in, "learning_rate", e->lr, ",\n");
+			number(b, in, "loss", e->loss, ",\n");
+		}
+		count(b, in, "step", e->step, "\n    }");
+		sep = ",\n";
+	}
+	if (s->seconds >= 0) {
+		df_buf_printf(b, "%s    {\n", sep);
+		number(b, in, "epoch", s->epoch, ",\n");
+		count(b, in, "step", s->step, ",\n");
+		number(b, in, "total_flos", s->flops, ",\n");
+		number(b, in, "train_loss", s->train_loss, ",\n");
+		number(b, in, "train_runtime", s->seconds, ",\n");
+		number(b, in, "train_samples_per_second", s->seconds > 0 ? s->samples / s->seconds : 0, ",\n");
+		number(b, in, "train_steps_per_second",
+		    s->seconds > 0 ? (double)(s->step - l->first_step) / s->seconds : 0, "\n    }");
+	}
+	df_buf_puts(b, "\n  ],\n");
+}
+
+static int
+put(const struct df_buf *b, const char *dir, const char *name, struct df_err *err)
+{
+	char *path = NULL;
+	int rc;
+
+	if ((rc = df_buf_check(b, err)) == DF_OK && (rc = df_path_join(&path, dir, name, err)) == DF_OK)
+		rc = df_file_put(path, b->data, b->len, err);
+	free(path);
+	return rc;
+}
+
+int
+df_trainlog_write_state(const struct df_trainlog *l, const struct df_train_summary *s, const char *dir, struct df_err *err)
+{
+	struct df_buf b = DF_BUF_INIT;
+	int rc;
+
+	df_buf_puts(&b, "{\n  \"best_metric\": null,\n  \"best_model_checkpoint\": null,\n");
+	number(&b, "  ", "epoch", s->epoch, ",\n");
+	number(&b, "  ", "eval_steps", s->eval_steps, ",\n");
+	count(&b, "  ", "global_step", s->step, ",\n");
+	df_buf_puts(&b, "  \"is_hyper_param_search\": false,\n  \"is_local_process_zero\": true,\n"
+	    "  \"is_world_process_zero\": true,\n");
+	history(&b, l, s);
+	number(&b, "  ", "logging_steps", s->logging_steps, ",\n");
+	count(&b, "  ", "max_steps", s->max_steps, ",\n");
+	count(&b, "  ", "num_input_tokens_seen", s->tokens_seen, ",\n");
+	number(&b, "  ", "num_train_epochs", s->num_train_epochs, ",\n");
+	number(&b, "  ", "save_steps", s->save_steps, ",\n");
+	df_buf_puts(&b, "  \"stateful_callbacks\": {},\n");
+	number(&b, "  ", "total_flos", s->flops, ",\n");
+	count(&b, "  ", "train_batch_size", s->batch, ",\n");
+	df_buf_puts(&b, "  \"trial_name\": null,\n  \"trial_params\": null\n}\n");
+	rc = put(&b, dir, "trainer_state.json", err);
+	df_buf_release(&b);
+	return rc;
+}
+
+/* One of the results files: the epoch, the evaluation if there is one, the training. */
+static int
+results(const struct df_trainlog *l, const struct df_train_summary *s, const struct df_train_event *eval,
+    const char *dir, const char *name, struct df_err *err)
+{
+	struct df_buf b = DF_BUF_INIT;
+	const char *in = "    ";
+	int rc;
+
+	df_buf_puts(&b, "{\n");
+	number(&b, in, "epoch", s->epoch, ",\n");
+	if (eval)
+		number(&b, in, "eval_loss", eval->loss, ",\n");
+	count(&b, in, "num_input_tokens_seen", s->tokens_seen, ",\n");
+	number(&b, in, "total_flos", s->flops, ",\n");
+	number(&b, in, "train_loss", s->train_loss, ",\n");
+	number(&b, in, "train_runtime", s->seconds, ",\n");
+	number(&b, in, "train_samples_per_second", s->seconds > 0 ? s->samples / s->seconds : 0, ",\n");
+	number(&b, in, "train_steps_per_second",
+	    s->seconds > 0 ? (double)(s->step - l->first_step) / s->seconds : 0, "\n}\n");
+	rc = put(&b, dir, name, err);
+	df_buf_release(&b);
+	return rc;
+}
+
+int
+df_trainlog_write_results(const struct df_trainlog *l, const struct df_train_summary *s, const char *dir, struct df_err *err)
+{
+	const struct df_train_event *last = NULL;
+	int rc;
+
+	for (size_t i = 0; i < l->n; i++)
+		last = l->event[i].eval ? &l->event[i] : last;
+	if ((rc = results(l, s, NULL, dir, "train_results.json", err)) != DF_OK)
+		return rc;
+	return results(l, s, last, dir, "all_results.json", err);
+}
