@@ -3,8 +3,12 @@
  * header, one data area.
  *
  * Reading maps the file and checks the whole header before any tensor is
- * touched: lengths, shapes, dtypes, that ranges lie inside the file and do not
- * overlap, and that names are unique.  Host memory only.
+ * touched: lengths, shapes, dtypes, that names are unique, and that the ranges
+ * tile the data area without hole or overlap.  Host memory only.
+ *
+ * Errors name file and tensor: DF_EFORMAT (damaged or lying header),
+ * DF_ERANGE (a shape that overflows), DF_EUNSUPPORTED (dtype, pickles),
+ * DF_ENOINPUT.  Thread rule: an open file is immutable; a writer belongs to one thread.
  */
 #ifndef DF_MODEL_SAFETENSORS_H
 #define DF_MODEL_SAFETENSORS_H
@@ -14,7 +18,20 @@
 
 #include "base/err.h"
 
-enum df_st_type { DF_ST_F64, DF_ST_F32, DF_ST_F16, DF_ST_BF16, DF_ST_I64, DF_ST_I32, DF_ST_I16, DF_ST_I8, DF_ST_U8, DF_ST_BOOL };
+enum df_st_type {
+	DF_ST_F64,
+	DF_ST_F32,
+	DF_ST_F16,
+	DF_ST_BF16,
+	DF_ST_I64,
+	DF_ST_I32,
+	DF_ST_I16,
+	DF_ST_I8,
+	DF_ST_U8,
+	DF_ST_BOOL
+};
+const char *df_st_type_name(enum df_st_type t); /* "F32", as in the header */
+size_t df_st_type_size(enum df_st_type t);      /* bytes per element */
 
 struct df_st_tensor {
 	const char *name;
@@ -37,13 +54,17 @@ const char *df_st_metadata(const struct df_st *st, const char *key);            
 /* Convert a floating tensor to f32 (dst has numel elements). DF_EFORMAT for integer types. */
 int df_st_to_f32(const struct df_st_tensor *t, float *dst, struct df_err *err) DF_MUST_CHECK;
 
-/* Write: declare all tensors, then their data in the same order; nothing is visible before commit. */
+/*
+ * Write: declare all tensors and metadata, then their data in the same order,
+ * in any number of pieces; nothing is visible under `path` before commit.
+ */
 struct df_st_writer;
 int df_st_create(struct df_st_writer **out, const char *path, struct df_err *err) DF_MUST_CHECK;
-int df_st_add(struct df_st_writer *w, const char *name, enum df_st_type type, const uint64_t *shape, int rank, struct df_err *err) DF_MUST_CHECK;
+int df_st_add(struct df_st_writer *w, const char *name, enum df_st_type type, const uint64_t *shape, int rank,
+    struct df_err *err) DF_MUST_CHECK;
 int df_st_add_metadata(struct df_st_writer *w, const char *key, const char *value, struct df_err *err) DF_MUST_CHECK;
 int df_st_write(struct df_st_writer *w, const void *data, size_t nbytes, struct df_err *err) DF_MUST_CHECK;
 int df_st_commit(struct df_st_writer *w, struct df_err *err) DF_MUST_CHECK; /* frees w, also on failure */
-void df_st_discard(struct df_st_writer *w);
+void df_st_discard(struct df_st_writer *w); /* accepts NULL; nothing remains of the file */
 
 #endif

@@ -1,0 +1,282 @@
+/*
+ * emit.c - parameter gradients, summed or told apart by sample.
+ *
+ * The gradient of a matrix is dy^T x over rows (tokens).  Over all rows it is the
+ * batch's, added to the flat gradient by one GEMM per group.  Over the rows of
+ * sample s it is that sample's: the same arithmetic in n smaller GEMMs, into a
+ * block [n, piece] that goes to the sink and is forgotten.  A piece is whole rows of the
+ * matrix, at most 2^16 coordinates, so that a block stays in cache on its way
+ * to the sink's projection.  Pieces and parameters come in descending order.
+ *
+ * The embedding's sample gradients are mostly zeros: the batch's tokens are
+ * sorted by id once, and each piece of vocabulary rows adds its run of them.
+ */
+#include <stdlib.h>
+
+#include "model/work.h"
+
+static int
+sink_block(const struct df_emit *e, const struct df_param *p, size_t first_row, struct df_tensor g, struct df_err *err)
+{
+	struct df_grad_block blk = { .param = p, .offset = p->offset + first_row * p->cols, .g = g };
+
+	return e->sink(e->ctx, &blk, err);
+}
+
+/* The pieces of a parameter, last first: for (it = pieces(p); next_piece(&it);) */
+struct pieces {
+	size_t step, n_rows, first, n; /* rows [first, first+n) are the current piece */
+};
+
+static struct pieces
+pieces(const struct df_param *p)
+{
+	struct pieces it = { .step = (size_t)df_grad_piece_rows(p->cols), .n_rows = p->rows };
+
+	it.first = (p->rows + it.step - 1) / it.step * it.step;
+	return it;
+}
+
+static bool
+next_piece(struct pieces *it)
+{
+	if (it->first == 0)
+		return false;
+	it->first -= it->step;
+	it->n = it->n_rows - it->first < it->step ? it->n_rows - it->first : it->step;
+	return true;
+}
+
+/* Block [n, rows * cols] of a piece: block[s] = dy_s[:, first..]^T x_s. */
+static int
+outer_block(struct df_work *w, struct df_tensor block, size_t rows, struct df_tensor dy, struct df_tensor x,
+    const uint64_t *seg, struct df_err *err)
+{
+	size_t cols = x.cols;
+	int rc = DF_OK;
+
+	for (size_t s = 0; s < w->n; s++) {
+		struct df_tensor c = df_tensor_view(block, s * rows * cols, rows, cols);
+		size_t t0 = (size_t)seg[s], n = (size_t)(seg[s + 1] - seg[s]);
+
+		if (n == 0)
+			DF_TRY(df_fill(w->m->be, c, 0, err));
+		else
+			DF_TRY(df_mm(w->m->be, true, false, 1, df_tensor_rows(dy, t0, n), df_tensor_rows(x, t0, n), 0, c, err));
+	}
+out:
+	return rc;
+}
+
+/* All pieces of a matrix [out,in] from dy [rows,out] and x [rows,in]. */
+static int
+emit_matrix(struct df_work *w, const struct df_emit *e, const struct df_param *p, struct df_tensor dy,
+    struct df_tensor x, const uint64_t *seg, struct df_err *err)
+{
+	struct pieces it = pieces(p);
+	int rc = DF_OK;
+
+	while (next_piece(&it)) {
+		struct df_tensor g = df_tensor_view(w->block, 0, w->n, it.n * p->cols);
+
+		DF_TRY(outer_block(w, g, it.n, df_tensor_cols(dy, it.first, it.n), x, seg, err));
+		DF_TRY(sink_block(e, p, it.first, g, err));
+	}
+out:
+	return rc;
+}
+
+static int
+emit_bias(struct df_work *w, const struct df_emit *e, const struct df_param *p, struct df_tensor dy,
+    const uint64_t *seg, struct df_err *err)
+{
+	struct df_tensor g = df_tensor_view(w->block, 0, w->n, p->cols);
+	int rc = DF_OK;
+
+	for (size_t s = 0; s < w->n; s++) {
+		size_t n = (size_t)(seg[s + 1] - seg[s]);
+
+		if (n == 0)
+			DF_TRY(df_fill(w->m->be, df_tensor_rows(g, s, 1), 0, err));
+		else
+			DF_TRY(df_colsum(w->m->be, df_tensor_rows(dy, (size_t)seg[s], n), df_tensor_rows(g, s, 1), false, err));
+	}
+	DF_TRY(sink_block(e, p, 0, g, err));
+out:
+	return rc;
+}
+
+int
+df_emit_group(struct df_work *w, const struct df_emit *e, const struct df_group *g, struct df_tensor x,
+    struct df_tensor dy, const uint64_t *seg, struct df_err *err)
+{
+	struct df_backend *be = w->m->be;
+	const struct df_params *p = w->m->train;
+	int rc = DF_OK;
+
+	if (!df_tensor_is_none(e->grad)) {
+		if (g->bias_off != DF_NO_ROW)
+			DF_TRY(df_colsum(be, dy, df_tensor_view(e->grad, g->bias_off, 1, g->out), true, err));
+		DF_TRY(df_mm(be, true, false, 1, dy, x, 1, df_tensor_view(e->grad, g->weight_off, g->out, g->in), err));
+		goto out;
+	}
+	for (size_t i = g->n_parts; i-- > 0 && g->bias_off != DF_NO_ROW;) {
+		const struct df_part *t = &g->part[i];
+
+		DF_TRY(emit_bias(w, e, &p->v[t->bias], df_tensor_cols(dy, t->col, t->out), seg, err));
+	}
+	for (size_t i = g->n_parts; i-- > 0;) {
+		const struct df_part *t = &g->part[i];
+
+		DF_TRY(emit_matrix(w, e, &p->v[t->weight], df_tensor_cols(dy, t->col, t->out), x, seg, err));
+	}
+out:
+	return rc;
+}
+
+/* With u = scale x A^T: dB = dy^T u, v = scale dy B, dA = v^T x. */
+int
+df_emit_lora(struct df_work *w, const struct df_emit *e, const struct df_group *g, struct df_tensor x,
+    struct df_tensor u, struct df_tensor dy, const uint64_t *seg, struct df_err *err)
+{
+	struct df_model *m = w->m;
+	const struct df_params *p = m->train;
+	struct df_tensor v = df_tensor_view(w->v, 0, dy.rows, g->n_lora * m->rank);
+	bool batch = !df_tensor_is_none(e->grad);
+	int rc = DF_OK;
+
+	for (size_t i = g->n_parts; i-- > 0;) {
+		const struct df_part *t = &g->part[i];
+		struct df_tensor dy_t = df_tensor_cols(dy, t->col, t->out), u_t;
+
+		if (t->b == DF_NO_ROW)
+			continue;
+		u_t = df_tensor_cols(u, t->u_col, m->rank);
+		if (batch)
+			DF_TRY(df_mm(m->be, true, false, 1, dy_t, u_t, 1, df_param_view(e->grad, &p->v[t->b]), err));
+		else
+			DF_TRY(emit_matrix(w, e, &p->v[t->b], dy_t, u_t, seg, err));
+		DF_TRY(df_mm(m->be, false, false, (float)(m->alpha / (double)m->rank), dy_t,
+		    df_param_view(m->train_data, &p->v[t->b]), 0, df_tensor_cols(v, t->u_col, m->rank), err));
+	}
+	if (batch) {
+		DF_TRY(df_mm(m->be, true, false, 1, v, x, 1, df_tensor_view(e->grad, g->a_off, v.cols, g->in), err));
+		goto out;
+	}
+	for (size_t i = g->n_parts; i-- > 0;) {
+		const struct df_part *t = &g->part[i];
+
+		if (t->a != DF_NO_ROW)
+			DF_TRY(emit_matrix(w, e, &p->v[t->a], df_tensor_cols(v, t->u_col, m->rank), x, seg, err));
+	}
+out:
+	return rc;
+}
+
+int
+df_emit_norm(struct df_work *w, const struct df_emit *e, const struct df_param *p, struct df_tensor x,
+    struct df_tensor rstd, struct df_tensor dy, struct df_tensor dx, const uint64_t *seg, struct df_err *err)
+{
+	struct df_rmsnorm_bwd a = { .x = x, .w = df_param_view(w->m->base_data, p), .rstd = rstd, .dy = dy, .dx = dx };
+	int rc;
+
+	if (!w->m->lora && !df_tensor_is_none(e->grad)) {
+		a.dw = df_param_view(e->grad, p);
+		a.accumulate = true;
+	} else if (!w->m->lora) {
+		a.dw = df_tensor_view(w->block, 0, w->n, p->cols);
+		a.offsets = seg;
+	}
+	DF_TRY(df_rmsnorm_bwd(w->m->be, &a, err));
+	if (!w->m->lora && df_tensor_is_none(e->grad))
+		DF_TRY(sink_block(e, p, 0, a.dw, err));
+out:
+	return rc;
+}
+
+int
+df_emit_head(struct df_work *w, const struct df_emit *e, struct df_err *err)
+{
+	return emit_matrix(w, e, &w->m->base.v[w->m->lm_head], w->dlogits, w->h_f, w->target_seg, err);
+}
+
+static int
+by_key(const void *a, const void *b)
+{
+	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+
+	return x < y ? -1 : x > y;
+}
+
+/* s1[i] = d of the i-th token in order of (id, place in the batch). */
+static int
+sort_tokens(struct df_work *w, struct df_tensor *sorted, struct df_err *err)
+{
+	for (size_t t = 0; t < w->n_tok; t++)
+		w->order[t] = (uint64_t)w->ids[t] << 32 | t;
+	qsort(w->order, w->n_tok, sizeof(*w->order), by_key);
+	for (size_t i = 0; i < w->n_tok; i++)
+		w->index[i] = (uint32_t)w->order[i];
+	*sorted = df_tensor_view(w->s1, 0, w->n_tok, w->d.cols);
+	return df_gather_rows(w->m->be, *sorted, w->d, w->index, err);
+}
+
+int
+df_emit_embed(struct df_work *w, const struct df_emit *e, struct df_err *err)
+{
+	const struct df_param *p = &w->m->base.v[w->m->embed];
+	struct pieces it = pieces(p);
+	struct df_tensor sorted;
+	size_t end = w->n_tok; /* tokens [.., end) of the order are still to come */
+	int rc;
+
+	if (!df_tensor_is_none(e->grad))
+		return df_embed_bwd(w->m->be, df_param_view(e->grad, p), w->d, w->ids, err);
+	DF_TRY(sort_tokens(w, &sorted, err));
+	while (next_piece(&it)) {
+		struct df_tensor g = df_tensor_view(w->block, 0, w->n, it.n * p->cols);
+		size_t first = end;
+
+		if (w->m->cfg.tied)
+			DF_TRY(outer_block(w, g, it.n, df_tensor_cols(w->dlogits, it.first, it.n), w->h_f, w->target_seg, err));
+		else
+			DF_TRY(df_fill(w->m->be, g, 0, err));
+		/* A token of sample s and id v adds to row (s, v - it.first) of the block seen as [n * it.n, D]. */
+		for (size_t s = w->n; first > 0 && w->order[first - 1] >> 32 >= it.first; first--) {
+			uint32_t t = (uint32_t)w->order[first - 1], id = (uint32_t)(w->order[first - 1] >> 32);
+
+			if (s == w->n || t < w->seg[s] || t >= w->seg[s + 1]) {
+				for (s = 0; t >= w->seg[s + 1]; s++)
+					;
+			}
+			w->index[first - 1] = (uint32_t)(s * it.n + (id - it.first));
+		}
+		if (first < end)
+			DF_TRY(df_embed_bwd(w->m->be, df_tensor_view(g, 0, w->n * it.n, p->cols),
+			    df_tensor_rows(sorted, first, end - first), w->index + first, err));
+		end = first;
+		DF_TRY(sink_block(e, p, it.first, g, err));
+	}
+out:
+	return rc;
+}
+
+int
+df_emit_zeros(struct df_work *w, const struct df_emit *e, struct df_err *err)
+{
+	const struct df_params *p = w->m->train;
+	int rc = DF_OK;
+
+	for (size_t i = p->n; i-- > 0;) {
+		struct pieces it = pieces(&p->v[i]);
+
+		while (next_piece(&it)) {
+			struct df_tensor g = df_tensor_view(w->block, 0, w->n, it.n * p->v[i].cols);
+
+			DF_TRY(df_fill(w->m->be, g, 0, err));
+			DF_TRY(sink_block(e, &p->v[i], it.first, g, err));
+		}
+	}
+out:
+	return rc;
+}

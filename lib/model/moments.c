@@ -1,0 +1,163 @@
+/*
+ * moments.c - Adam's moments beside a checkpoint, as safetensors.
+ *
+ * They are tied to the parameters by name and shape: moments of another model, or
+ * of an adapter where full fine-tuning is asked for, are refused.
+ */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "base/mem.h"
+#include "base/opt.h"
+#include "model/model_priv.h"
+
+#define FILE_NAME "optimizer.safetensors"
+
+int
+df_moments_init(struct df_moments *o, struct df_model *m, struct df_err *err)
+{
+	struct df_moments t = { .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8 };
+	int rc;
+
+	DF_TRY(df_tensor_alloc(m->be, &t.m, DF_F32, 1, m->train->numel, "the optimiser's moments", err));
+	DF_TRY(df_tensor_alloc(m->be, &t.v, DF_F32, 1, m->train->numel, "the optimiser's moments", err));
+	DF_TRY(df_fill(m->be, t.m, 0, err));
+	DF_TRY(df_fill(m->be, t.v, 0, err));
+	*o = t;
+	t = (struct df_moments){ 0 };
+out:
+	df_moments_release(&t, m);
+	return rc;
+}
+
+void
+df_moments_release(struct df_moments *o, struct df_model *m)
+{
+	df_tensor_free(m->be, &o->m);
+	df_tensor_free(m->be, &o->v);
+}
+
+static int
+metadata(const struct df_st *st, const char *key, double min, double max, double *out, struct df_err *err)
+{
+	const char *s = df_st_metadata(st, key);
+	int rc;
+
+	if (s == NULL)
+		return df_fail(err, DF_EFORMAT, "metadata '%s' is missing", key);
+	rc = df_parse_double(s, out, err);
+	if (rc == DF_OK && !(*out >= min && *out <= max))
+		rc = df_fail(err, DF_ERANGE, "%s is not in [%g, %g]", s, min, max);
+	if (rc != DF_OK)
+		df_err_prefix(err, "metadata '%s': ", key);
+	return rc;
+}
+
+/* Half of the tensors belong to the other moment: not unknown, only not asked for now. */
+static int
+check_names(const struct df_params *p, const struct df_st *st, struct df_err *err)
+{
+	for (size_t i = 0; i < df_st_count(st); i++) {
+		const char *name = df_st_at(st, i)->name, *rest = NULL;
+
+		if (strncmp(name, "exp_avg.", 8) == 0)
+			rest = name + 8;
+		else if (strncmp(name, "exp_avg_sq.", 11) == 0)
+			rest = name + 11;
+		if (rest == NULL || df_params_find(p, rest) == NULL)
+			return df_fail(err, DF_EFORMAT, "tensor '%.200s' belongs to no trainable parameter of this model", name);
+	}
+	return DF_OK;
+}
+
+/* Check_names() knows every tensor, so nothing is left to call unknown. */
+static const char *const any_name[] = { "", NULL };
+
+int
+df_moments_load(struct df_moments *o, struct df_model *m, const char *dir, struct df_err *err)
+{
+	struct df_moments t = { 0 };
+	struct df_st *st = NULL;
+	char *path = NULL;
+	double step;
+	int rc;
+
+	DF_TRY(df_path_join(&path, dir, FILE_NAME, err));
+	if (!df_file_exists(path)) {
+		rc = df_fail(err, DF_ENOINPUT, "%s: no optimiser state; train with save_only_model false, or take plain gradients "
+		    "(--form sgd)", path);
+		goto out;
+	}
+	DF_TRY(df_st_open(&st, path, err));
+	DF_TRY(df_moments_init(&t, m, err));
+	rc = metadata(st, "step", 0, 9007199254740992.0, &step, err);
+	if (rc == DF_OK)
+		rc = metadata(st, "beta1", 0, 1, &t.beta1, err);
+	if (rc == DF_OK)
+		rc = metadata(st, "beta2", 0, 1, &t.beta2, err);
+	if (rc == DF_OK)
+		rc = metadata(st, "eps", 0, 1, &t.eps, err);
+	if (rc == DF_OK)
+		rc = check_names(m->train, st, err);
+	if (rc == DF_OK)
+		rc = df_params_load(m->train, t.m, st, "exp_avg.", NULL, any_name, m->be, err);
+	if (rc == DF_OK)
+		rc = df_params_load(m->train, t.v, st, "exp_avg_sq.", NULL, any_name, m->be, err);
+	if (rc != DF_OK) {
+		df_err_prefix(err, "%s: ", path);
+		goto out;
+	}
+	t.step = (uint64_t)step;
+	*o = t;
+	t = (struct df_moments){ 0 };
+out:
+	df_moments_release(&t, m);
+	df_st_close(st);
+	free(path);
+	return rc;
+}
+
+static int
+put_metadata(struct df_st_writer *w, const char *key, double x, struct df_err *err)
+{
+	struct df_buf b = DF_BUF_INIT;
+	int rc;
+
+	df_buf_json_double(&b, x);
+	DF_TRY(df_buf_check(&b, err));
+	DF_TRY(df_st_add_metadata(w, key, b.data, err));
+out:
+	df_buf_release(&b);
+	return rc;
+}
+
+int
+df_moments_save(const struct df_moments *o, struct df_model *m, const char *dir, struct df_err *err)
+{
+	struct df_st_writer *w = NULL, *done;
+	char *path = NULL, step[32];
+	int rc;
+
+	snprintf(step, sizeof(step), "%llu", (unsigned long long)o->step);
+	DF_TRY(df_path_join(&path, dir, FILE_NAME, err));
+	DF_TRY(df_st_create(&w, path, err));
+	DF_TRY(df_st_add_metadata(w, "format", "pt", err));
+	DF_TRY(df_st_add_metadata(w, "step", step, err));
+	DF_TRY(put_metadata(w, "beta1", o->beta1, err));
+	DF_TRY(put_metadata(w, "beta2", o->beta2, err));
+	DF_TRY(put_metadata(w, "eps", o->eps, err));
+	DF_TRY(df_params_declare(m->train, "exp_avg.", w, err));
+	DF_TRY(df_params_declare(m->train, "exp_avg_sq.", w, err));
+	DF_TRY(df_params_store(m->train, o->m, w, m->be, err));
+	DF_TRY(df_params_store(m->train, o->v, w, m->be, err));
+	done = w;
+	w = NULL;
+	DF_TRY(df_st_commit(done, err));
+out:
+	df_st_discard(w);
+	free(path);
+	return rc;
+}

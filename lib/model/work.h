@@ -1,0 +1,108 @@
+/*
+ * work.h - activations and scratch of one thread; seen in lib/model only.
+ *
+ * Rows.  T tokens of the batch run through the layers.  Only L of them, those
+ * that predict a target, need logits; so the last layer turns to these rows as
+ * soon as its attention is done, and its second half, the final norm and the
+ * head cost L rows, not T.  `row[i]` is the token of target row i, `seg` and
+ * `target_seg` say which rows belong to which sample in either numbering.
+ *
+ * Memory, in floats, with r' = rank times adapted members of all groups (0
+ * without LoRA), P = n * the largest piece of a parameter (sample gradients only):
+ *
+ *	a layer     m (4 D + (H+2K) E + H E + H + 2 + 3 F + r')       m = T
+ *	all         losses: 1 layer; gradients: n_layers of them
+ *	scratch     T (D + max(D,F,HE) + (H+2K) E + 3 rank) + L (4 D + HE) + P
+ *	            + L V for sample gradients of a trainable head
+ */
+#ifndef DF_MODEL_WORK_H
+#define DF_MODEL_WORK_H
+
+#include "model/model_priv.h"
+
+/* What one layer keeps for its backward.  m = T, or L in the second half of the last layer. */
+struct df_act {
+	struct df_tensor x_in, rstd1, x1; /* [T,D] [T,1] [T,D]: residual stream, normed */
+	struct df_tensor qkv;             /* [T,(H+2K)E], q and k rotated */
+	struct df_tensor o, lse;          /* [T,HE] [T,H] */
+	struct df_tensor o_in;            /* [m,HE]: o, or its target rows */
+	struct df_tensor x_mid, rstd2, x2; /* [m,D] [m,1] [m,D] */
+	struct df_tensor gu, h;           /* [m,2F] [m,F] */
+	struct df_tensor u[DF_GROUPS];    /* LoRA: scale * x A^T, [m, n_lora * rank] */
+};
+
+enum df_work_mode { DF_WORK_LOSS, DF_WORK_GRAD, DF_WORK_SAMPLE_GRADS };
+
+struct df_work {
+	struct df_model *m;
+	struct df_tensor mem; /* everything below but the rope tables */
+	struct df_tensor cos, sin; /* [n_pos, E/2] */
+	size_t n_pos;
+
+	/* the batch, host memory */
+	size_t n, n_tok, n_rows; /* samples, T, L */
+	const uint64_t *seg;     /* [n+1] tokens */
+	const uint32_t *ids;     /* [T] */
+	uint64_t *target_seg;    /* [n+1] target rows */
+	uint32_t *pos;           /* [T] position in its sample */
+	uint32_t *row, *target;  /* [L] */
+	float *scale, *nll;      /* [L] */
+	uint8_t *correct;        /* [L] */
+	uint64_t *order;         /* [T] tokens sorted by id, for the embedding */
+	uint32_t *index;         /* [T] */
+	size_t cap_n, cap_tok;
+
+	/* views into mem */
+	struct df_act *act; /* [n_layers]; all the same in DF_WORK_LOSS */
+	struct df_tensor x_last, rstd_f, h_f; /* [L,D] [L,1] [L,D]: input and output of the final norm */
+	struct df_tensor d;       /* [T,D] gradient of the residual stream */
+	struct df_tensor d_rows;  /* [L,D] the same while it runs over target rows */
+	struct df_tensor s1, s2, v; /* scratch: [T, max(D,F,HE)] [T,(H+2K)E] [T, 3 rank] */
+	struct df_tensor dlogits; /* [L,V] */
+	struct df_tensor block;   /* [1, n * largest piece] */
+};
+
+/* Take in a batch: check it, find its target rows.  The batch is borrowed until the next call. */
+int df_work_batch(struct df_work *w, const struct df_tokens *b, struct df_err *err) DF_MUST_CHECK;
+/* Take all tokens as rows instead (their targets are arbitrary): for logits. */
+int df_work_all_rows(struct df_work *w, struct df_err *err) DF_MUST_CHECK;
+/* Lay out memory for the batch; grows when needed. */
+int df_work_layout(struct df_work *w, enum df_work_mode mode, struct df_err *err) DF_MUST_CHECK;
+
+/* forward.c: fills w->act and w->h_f. */
+int df_forward(struct df_work *w, struct df_err *err) DF_MUST_CHECK;
+
+/* Where a backward's parameter gradients go: added to one flat gradient, or block by block to a sink. */
+struct df_emit {
+	struct df_tensor grad; /* NONE for a sink */
+	df_grad_sink *sink;
+	void *ctx;
+};
+/* backward.c: head, layers, embedding.  w->scale holds each target row's factor. Fills w->nll and w->correct. */
+int df_backward(struct df_work *w, const struct df_emit *e, struct df_err *err) DF_MUST_CHECK;
+/* Zero blocks for all parameters: a batch without targets. */
+int df_emit_zeros(struct df_work *w, const struct df_emit *e, struct df_err *err) DF_MUST_CHECK;
+
+/* emit.c: one parameter's gradients; each picks the mode of e. seg [n+1] tells the samples' rows of dy and x. */
+int df_emit_group(struct df_work *w, const struct df_emit *e, const struct df_group *g, struct df_tensor x,
+    struct df_tensor dy, const uint64_t *seg, struct df_err *err) DF_MUST_CHECK;
+int df_emit_lora(struct df_work *w, const struct df_emit *e, const struct df_group *g, struct df_tensor x,
+    struct df_tensor u, struct df_tensor dy, const uint64_t *seg, struct df_err *err) DF_MUST_CHECK;
+/* A norm's backward; dx += the input's gradient. */
+int df_emit_norm(struct df_work *w, const struct df_emit *e, const struct df_param *p, struct df_tensor x,
+    struct df_tensor rstd, struct df_tensor dy, struct df_tensor dx, const uint64_t *seg, struct df_err *err) DF_MUST_CHECK;
+/* The head's (if it is not tied) and the embedding's sample gradients. */
+int df_emit_head(struct df_work *w, const struct df_emit *e, struct df_err *err) DF_MUST_CHECK;
+int df_emit_embed(struct df_work *w, const struct df_emit *e, struct df_err *err) DF_MUST_CHECK;
+
+/* c = alpha op(a) op(b) + beta c. */
+static inline int
+df_mm(struct df_backend *be, bool ta, bool tb, float alpha, struct df_tensor a, struct df_tensor b, float beta,
+    struct df_tensor c, struct df_err *err)
+{
+	struct df_gemm g = { .ta = ta, .tb = tb, .alpha = alpha, .beta = beta, .a = a, .b = b, .c = c };
+
+	return df_gemm(be, &g, err);
+}
+
+#endif
