@@ -52,6 +52,7 @@ PROG_SRC   := $(sort $(wildcard cmd/df-*.c))
 UNIT_SRC   := $(sort $(wildcard tests/unit/test_*.c tests/ops/test_*.c))
 HELP_SRC   := $(sort $(filter-out $(UNIT_SRC),$(wildcard tests/unit/*.c tests/ops/*.c)))
 BENCH_SRC  := $(sort $(wildcard tests/bench/*.c))
+DEMO_SRC   := $(sort $(wildcard demo/*.c))
 SHIM_SRC   := $(sort $(wildcard tests/faults/*.c))
 TAP_TESTS  := $(sort $(wildcard tests/cmd/*.t tests/faults/*.t))
 MAN        := $(sort $(wildcard man/*.[1-9]))
@@ -64,16 +65,17 @@ PLUGIN  := $(if $(PLUGIN_SRC),$(BUILD)/libdf_h5zstd.so)
 PROGS   := $(patsubst cmd/%.c,$(BUILD)/bin/%,$(PROG_SRC))
 UNIT    := $(patsubst %.c,$(BUILD)/tests/%,$(notdir $(UNIT_SRC)))
 BENCH   := $(patsubst tests/bench/%.c,$(BUILD)/bench/%,$(BENCH_SRC))
+DEMO    := $(patsubst demo/%.c,$(BUILD)/demo/%,$(DEMO_SRC))
 SHIMS   := $(patsubst tests/faults/%.c,$(BUILD)/tests/%.so,$(SHIM_SRC))
 EXAMPLE := $(if $(wildcard tests/api_example.c),$(BUILD)/tests/api_example)
 
-.PHONY: all tests bench-programs bootstrap demo check check-only check-san check-tsan sanitized-tests lint format \
+.PHONY: all tests bench-programs demo-programs bootstrap demo check check-only check-san check-tsan sanitized-tests lint format \
 	bench install uninstall bundle info help clean FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
 
 all: $(LIB) $(PLUGIN) $(PROGS)
-tests: all $(UNIT) $(EXAMPLE) $(SHIMS)
+tests: all $(UNIT) $(EXAMPLE) $(SHIMS) $(DEMO)
 
 # --- building ----------------------------------------------------------------------------------------------------
 
@@ -124,6 +126,16 @@ $(BUILD)/bench/%: $(BUILD)/obj/tests/bench/%.o $(LIB)
 	@$(call say,LD,$@)
 	$(Q)$(CC) $(LDFLAGS_) $(LDFLAGS) -o $@ $^ $(LDLIBS_)
 
+$(BUILD)/demo/%: $(BUILD)/obj/demo/%.o $(LIB)
+	@mkdir -p $(@D)
+	@$(call say,LD,$@)
+	$(Q)$(CC) $(LDFLAGS_) $(LDFLAGS) -o $@ $^ $(LDLIBS_)
+
+$(BUILD)/demo/%: $(BUILD)/obj/demo/%.o $(LIB)
+	@mkdir -p $(@D)
+	@$(call say,LD,$@)
+	$(Q)$(CC) $(LDFLAGS_) $(LDFLAGS) -o $@ $^ $(LDLIBS_)
+
 # LD_PRELOAD shims that make system calls fail on demand.
 $(BUILD)/tests/%.so: tests/faults/%.c $(BUILD)/flags
 	@mkdir -p $(@D)
@@ -159,7 +171,7 @@ sanitized-tests:
 # Data races: the threads, and what says that it may be called from several.
 TSAN_TESTS := $(filter test_base_pool test_base_log,$(basename $(notdir $(UNIT_SRC))))
 check-tsan: bootstrap
-	@$(MAKE) --no-print-directory -j$(JOBS) BUILD=build-tsan SANITIZE=thread OPT='-O1 -g' \
+	@$(MAKE) --no-print-directory -j$(JOBS) ROOMS=base BUILD=build-tsan SANITIZE=thread OPT='-O1 -g' \
 	    $(addprefix build-tsan/tests/,$(TSAN_TESTS))
 	@TSAN_OPTIONS=halt_on_error=1:exitcode=99 tests/run.sh -b build-tsan $(addprefix build-tsan/tests/,$(TSAN_TESTS))
 
@@ -169,17 +181,19 @@ lint: bootstrap
 
 # Headers are laid out by hand, to be read.
 format:
-	clang-format -i $(LIB_SRC) $(PLUGIN_SRC) $(wildcard cmd/*.c) $(UNIT_SRC) $(HELP_SRC) $(BENCH_SRC) $(SHIM_SRC)
+	clang-format -i $(LIB_SRC) $(PLUGIN_SRC) $(wildcard cmd/*.c) $(wildcard tests/*.c tests/*/*.c demo/*.c)
 
 bench: bootstrap
 	@$(MAKE) --no-print-directory -j$(JOBS) bench-programs
 	PATH=$(CURDIR)/$(BUILD)/bin:$$PATH DF_SRCDIR=$(CURDIR) DF_BUILD=$(CURDIR)/$(BUILD) tests/bench/run.sh
 
-bench-programs: all $(BENCH)
+bench-programs: all $(BENCH) $(BUILD)/demo/generate
 
 demo: bootstrap
-	@$(MAKE) --no-print-directory -j$(JOBS) all
-	PATH=$(CURDIR)/$(BUILD)/bin:$$PATH pipelines/demo.sh
+	@$(MAKE) --no-print-directory -j$(JOBS) demo-programs
+	@PATH=$(CURDIR)/$(BUILD)/bin:$(CURDIR)/$(BUILD)/demo:$$PATH pipelines/demo.sh
+
+demo-programs: all $(DEMO)
 
 bootstrap:
 	@.ci/bootstrap.sh

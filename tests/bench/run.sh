@@ -1,0 +1,128 @@
+#!/bin/sh
+# run.sh - the speed table: every claim as a ratio measured in one run.
+#
+#   make bench [PAIRS=9] [DATA=dir] [PYTHON=python3] [ONLY="grad project pipe train pack"]
+#
+# DATA is a folder with dataset_info.json and the Alpaca datasets alpaca_en_demo
+# and alpaca_zh_demo; without it the data of the demo serves.  PYTHON is one
+# with torch, transformers, datasets, h5py and hdf5plugin; without it the comparisons with
+# them are skipped, and say so.  Let nothing else run meanwhile.
+set -eu
+
+here=$DF_SRCDIR/tests/bench
+pairs=${PAIRS:-9}
+only=${ONLY:-grad project pipe train pack}
+python=${PYTHON:-python3}
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+cd "$DF_SRCDIR"
+
+wanted() {
+	case " $only " in *" $1 "*) return 0 ;; esac
+	return 1
+}
+have_python() {
+	"$python" -c "import $1" 2>/dev/null && return 0
+	echo "  skipped: $python has no $1"
+	return 1
+}
+
+echo "df-tools $(git -C "$DF_SRCDIR" rev-parse --short HEAD 2>/dev/null || true) $(date -u +%Y-%m-%d)"
+sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1
+echo "$(nproc) processors; $(df-train --version | tail -n 1)"
+echo
+
+if wanted grad; then
+	echo "# Per-sample gradients with Adam's view over the summed gradient, same batch, 1 thread (bench_grad)"
+	"$DF_BUILD/bench/bench_grad" "$pairs"
+	echo
+fi
+if wanted project; then
+	echo "# Projection over sgemm with a stored matrix, 1 thread (bench_project)"
+	"$DF_BUILD/bench/bench_project" "$pairs"
+	echo
+fi
+
+# The tokens, the model and the checkpoint of the rest.
+if [ -n "${DATA:-}" ]; then
+	data=$DATA
+	sets=alpaca_en_demo,alpaca_zh_demo
+else
+	data=$work/data
+	mkdir "$data"
+	"$DF_BUILD/demo/generate" "$data" 1
+	sets=translate,reverse,shout,add,order,continue
+fi
+df-pack -q --dataset-dir "$data" --dataset "$sets" --template alpaca --tokenizer bytes --cutoff-len 512 -o "$work/pool.h5"
+df-train configs/tiny-sft.yaml tokenized_path="$work/pool.h5" output_dir="$work/run" max_steps=100 --until 10 -q
+model=$work/run/checkpoint-10
+
+if wanted pipe; then
+	echo "# df-grad | df-project over df-grad --project, dense to 2048, whole commands (pairs.sh)"
+	"$here/pairs.sh" -n "$pairs" "pipe / fused" \
+		"df-grad -q -m $model --form adam $work/pool.h5 -o - | df-project -q -k 2048 - -o $work/a.h5; rm -f $work/a.h5" \
+		"df-grad -q -m $model --form adam --project 2048 $work/pool.h5 -o $work/b.h5; rm -f $work/b.h5"
+	echo
+fi
+
+# Compare with a program that reports its own seconds: "seconds X ..." against the wall time of ours.
+peer() { # name, our command, their command
+	i=0
+	while [ $i -lt "$pairs" ]; do
+		t0=$(date +%s%N)
+		sh -c "$2" >/dev/null
+		t1=$(date +%s%N)
+		theirs=$(sh -c "$3" 2>/dev/null)
+		echo "$t0 $t1 $theirs"
+		i=$((i + 1))
+	done | sort -n | awk -v name="$1" '
+		{ ours = ($2 - $1) / 1e9; r[NR] = $4 / ours; a[NR] = ours; b[NR] = $4; said = $0 }
+		END {
+			n = asort_(r); asort_(a); asort_(b)
+			sub(/^[0-9]+ [0-9]+ /, "", said)
+			printf "%-34s %.2f times as fast  [%.2f .. %.2f]  ours %.3f s  theirs %.3f s  (%d pairs; %s)\n", name, r[int((n + 1) / 2)], r[1], r[n], a[int((n + 1) / 2)], b[int((n + 1) / 2)], n, said
+		}
+		function asort_(v,    i, j, t, n) {
+			n = NR
+			for (i = 2; i <= n; i++)
+				for (j = i; j > 1 && v[j - 1] > v[j]; j--) { t = v[j]; v[j] = v[j - 1]; v[j - 1] = t }
+			return n
+		}'
+}
+
+if wanted train; then
+	echo "# df-train (whole command) against PyTorch's steps alone: same model, batch, threads, float32"
+	if have_python "torch, transformers, h5py, hdf5plugin"; then
+		for threads in 1 2; do
+			peer "tiny-sft, 40 steps x 16, $threads threads" \
+				"rm -rf $work/t; df-train configs/tiny-sft.yaml tokenized_path=$work/pool.h5 output_dir=$work/t max_steps=40 per_device_train_batch_size=16 gradient_accumulation_steps=1 save_strategy=no eval_strategy=no -q -j $threads" \
+				"OMP_NUM_THREADS=$threads $python $here/torch_train.py configs/models/tiny-llama $work/pool.h5 40 16 $threads"
+			peer "hidden 512 x 8, 8 steps x 8, $threads threads" \
+				"rm -rf $work/t; df-train configs/tiny-sft.yaml model_name_or_path=$here/model-512 tokenized_path=$work/pool.h5 output_dir=$work/t max_steps=8 per_device_train_batch_size=8 gradient_accumulation_steps=1 save_strategy=no eval_strategy=no -q -j $threads" \
+				"OMP_NUM_THREADS=$threads $python $here/torch_train.py $here/model-512 $work/pool.h5 8 8 $threads"
+		done
+	fi
+	echo
+fi
+
+if wanted pack; then
+	echo "# df-pack with a BPE tokenizer (whole command) against datasets.map over Hugging Face's tokenizer (the map alone)"
+	tok=${TOKENIZER:-$DF_SRCDIR/tests/golden/tokenizer/llama3}
+	if [ -n "${DATA:-}" ] && have_python "datasets, transformers"; then
+		# The English set twenty times over: a map of a second is mostly the start of its processes.
+		mkdir -p "$work/big"
+		"$python" -c "
+import json, sys
+rows = json.load(open(sys.argv[1]))
+json.dump(rows * 20, open(sys.argv[2], 'w'), ensure_ascii=False)" "$DATA/alpaca_en_demo.json" "$work/big/big.json"
+		echo '{ "big": { "file_name": "big.json" } }' >"$work/big/dataset_info.json"
+		for threads in 1 2; do
+			peer "19,980 rows, $threads threads" \
+				"df-pack -q -j $threads --dataset-dir $work/big --dataset big --template alpaca --tokenizer $tok --cutoff-len 2048 -o $work/big.h5" \
+				"TOKENIZERS_PARALLELISM=false $python $here/hf_tokenize.py $tok $work/big/big.json 2048 $threads"
+		done
+	else
+		echo "  skipped: needs DATA and Python"
+	fi
+	echo
+fi
