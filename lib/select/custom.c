@@ -1,0 +1,146 @@
+/*
+ * custom.c - a rule of the user's own: a file of scores, a file of indices, or a program that writes one.
+ *
+ * The program gets DF_STEP, DF_N (rows to choose) and DF_OUT (where to write the index: an
+ * artefact, or text with an id per line) in its environment.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "select/select.h"
+
+extern char **environ;
+
+/* A copy of the environment with three more variables; *extra holds their strings. */
+static int
+make_env(char ***env, char *extra[3], const char *out, uint64_t n, uint32_t step, struct df_err *err)
+{
+	size_t count = 0;
+	int rc = 0;
+
+	while (environ[count])
+		count++;
+	DF_TRY(df_asprintf(&extra[0], err, "DF_STEP=%" PRIu32, step));
+	DF_TRY(df_asprintf(&extra[1], err, "DF_N=%" PRIu64, n));
+	DF_TRY(df_asprintf(&extra[2], err, "DF_OUT=%s", out));
+	DF_TRY(df_alloc(env, count + 4, sizeof **env, "environment", err));
+	memcpy(*env, extra, 3 * sizeof **env);
+	for (size_t i = 0, j = 3; i < count; i++)
+		if (strncmp(environ[i], "DF_STEP=", 8) && strncmp(environ[i], "DF_N=", 5) && strncmp(environ[i], "DF_OUT=", 7))
+			(*env)[j++] = environ[i];
+out:
+	return rc;
+}
+
+static int
+run_program(const char *command, const char *out, uint64_t n, uint32_t step, struct df_err *err)
+{
+	char *argv[] = { (char *)(uintptr_t)"sh", (char *)(uintptr_t)"-c", (char *)(uintptr_t)command, NULL };
+	char **env = NULL, *extra[3] = { NULL };
+	int rc = 0, status = 0, e;
+	pid_t pid;
+
+	DF_TRY(make_env(&env, extra, out, n, step, err));
+	e = posix_spawn(&pid, "/bin/sh", NULL, NULL, argv, env);
+	if (e) {
+		errno = e;
+		rc = df_fail(err, DF_ENOINPUT, "/bin/sh:");
+		goto out;
+	}
+	while (waitpid(pid, &status, 0) < 0) {
+		if (errno != EINTR) {
+			rc = df_fail(err, DF_EIO, "waiting for '%s':", command);
+			goto out;
+		}
+	}
+	if (WIFSIGNALED(status))
+		rc = df_fail(err, DF_EFORMAT, "the program '%s' was ended by signal %d", command, WTERMSIG(status));
+	else if (WEXITSTATUS(status))
+		rc = df_fail(err, DF_EFORMAT, "the program '%s' failed with status %d", command, WEXITSTATUS(status));
+	else if (!df_file_exists(out))
+		rc = df_fail(err, DF_EFORMAT, "the program '%s' wrote no index to $DF_OUT", command);
+out:
+	for (int i = 0; i < 3; i++)
+		free(extra[i]);
+	free(env);
+	return rc;
+}
+
+/* *index = what the program chose, through a scratch directory. */
+static int
+from_program(const struct df_select_opts *o, struct df_selection *out, uint64_t **index, uint64_t *n, uint64_t *repeated,
+    struct df_err *err)
+{
+	const char *tmp = getenv("TMPDIR");
+	char *dir = NULL, *path = NULL;
+	bool made = false;
+	struct df_err ignored = DF_ERR_INIT;
+	int rc = 0;
+
+	DF_TRY(df_asprintf(&dir, err, "%s/df-score.XXXXXX", tmp && *tmp ? tmp : "/tmp"));
+	if (!mkdtemp(dir)) {
+		rc = df_fail(err, DF_ECREATE, "%s:", dir);
+		goto out;
+	}
+	made = true;
+	DF_TRY(df_path_join(&path, dir, "index.h5", err));
+	DF_TRY(run_program(o->program, path, df_amount_of(&o->amount, out->n_rows), o->step, err));
+	rc = df_select_read_index(path, out->n_rows, df_select_tokens_id(&out->meta), index, n, repeated, &out->meta, err);
+	if (rc)
+		df_err_prefix(err, "the index of '%s': ", o->program);
+out:
+	if (made && df_rmtree(dir, &ignored))
+		df_warn("%s", ignored.msg);
+	free(dir);
+	free(path);
+	return rc;
+}
+
+static int
+run(const struct df_selector *self, const struct df_select_opts *o, struct df_selection *out, struct df_err *err)
+{
+	const enum df_shortage mode = o->shortage == DF_SHORT_DEFAULT ? self->shortage : o->shortage;
+	uint64_t *order = NULL, n = 0, repeated = 0;
+	int rc = 0;
+
+	if (!!o->scores + !!o->index + !!o->program != 1)
+		return df_fail(err, DF_EUSAGE, "custom needs one of --scores FILE, --index FILE and --program COMMAND");
+	DF_TRY(df_select_rows(o, out, err));
+	if (o->scores) {
+		DF_TRY(df_select_read_scores(o->scores, out->n_rows, df_select_tokens_id(&out->meta), &out->score, &out->meta,
+		    err));
+		DF_TRY(df_select_top(self, o, out, err));
+		goto out;
+	}
+	DF_TRY(df_meta_set_int(&out->meta, "step", o->step, err));
+	if (o->index) {
+		DF_TRY(df_select_read_index(o->index, out->n_rows, df_select_tokens_id(&out->meta), &order, &n, &repeated,
+		    &out->meta, err));
+	} else {
+		DF_TRY(df_meta_set_str(&out->meta, "program", o->program, err));
+		DF_TRY(from_program(o, out, &order, &n, &repeated, err));
+	}
+	if (repeated)
+		df_warn("%s: %" PRIu64 " of %" PRIu64 " ids occur more than once", o->index ? o->index : o->program, repeated, n);
+	DF_TRY(df_short_take(mode, order, n, o->amount.given ? df_amount_of(&o->amount, out->n_rows) : n, o->seed, o->step,
+	    &out->index, &out->n_index, err));
+out:
+	free(order);
+	return rc;
+}
+
+const struct df_selector df_select_custom = {
+	.name = "custom",
+	.about = "a rule of your own: --scores FILE, --index FILE, or --program COMMAND",
+	.shortage = DF_SHORT_ERROR,
+	.run = run,
+};

@@ -1,0 +1,486 @@
+/*
+ * less.c - LESS: pick the training rows whose optimiser step most decreases the loss of a small target set.
+ *
+ * Xia, Malladi, Gururangan, Arora, Chen: "LESS: Selecting Influential Data for
+ * Targeted Instruction Tuning", ICML 2024, sec. 4.  Per checkpoint i: training rows
+ * z in Adam's form, validation rows v as plain gradients, both projected;
+ *   I_j(z) = sum_i w_i mean over v in subtask j of cos(z_i, v_i),   score(z) = max_j I_j(z).
+ *
+ *   val set i   --> c_ij, one vector per subtask
+ *   train set i --> read | <unit z, c_ij> on all threads | add to I by id
+ */
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "base/mem.h"
+#include "project/project.h"
+#include "select/select.h"
+
+#define BATCH_BYTES ((size_t)8 << 20)
+
+/* ---- subtasks ------------------------------------------------------------------- */
+
+struct tasks {
+	struct df_strlist names; /* owned strings */
+	uint32_t *of_row;        /* [n] by id of the validation row */
+	uint64_t n;
+	uint64_t seen;           /* rows of a file */
+	struct df_idset ids;
+	const char *path;
+};
+
+static void
+tasks_release(struct tasks *t)
+{
+	for (size_t i = 0; i < t->names.n; i++)
+		free((char *)(uintptr_t)t->names.v[i]);
+	free(t->names.v);
+	free(t->of_row);
+	df_idset_release(&t->ids);
+}
+
+static int
+task_number(struct tasks *t, const char *name, uint32_t *number, struct df_err *err)
+{
+	char *copy = NULL;
+	int rc = 0;
+
+	for (size_t i = 0; i < t->names.n; i++) {
+		if (!strcmp(t->names.v[i], name)) {
+			*number = (uint32_t)i;
+			return 0;
+		}
+	}
+	DF_TRY(df_grow(&t->names.v, &t->names.cap, t->names.n + 1, sizeof *t->names.v, "subtasks", err));
+	DF_TRY(df_strdup(&copy, name, err));
+	*number = (uint32_t)t->names.n;
+	t->names.v[t->names.n++] = copy;
+out:
+	return rc;
+}
+
+/* "label", for the next row, or "id<TAB>label". */
+static int
+task_line(void *ctx, char *line, uint64_t number, struct df_err *err)
+{
+	struct tasks *t = ctx;
+	char *tab = strchr(line, '\t');
+	int64_t id = (int64_t)t->seen;
+	uint32_t task = 0;
+	int rc = 0;
+
+	(void)number;
+	if (tab) {
+		*tab = '\0';
+		if (df_parse_int(line, 0, INT64_MAX, &id, err))
+			return DF_EFORMAT;
+	}
+	DF_TRY(df_idset_add(&t->ids, &(uint64_t){ (uint64_t)id }, 1, t->path, err));
+	DF_TRY(task_number(t, tab ? tab + 1 : line, &task, err));
+	t->of_row[id] = task;
+	t->seen++;
+out:
+	return rc;
+}
+
+/* Each validation row's domain is its subtask; the names are those that occur. */
+static int
+tasks_by_domain(struct tasks *t, struct df_set *val, struct df_err *err)
+{
+	const struct df_meta *m = df_set_meta(val);
+	struct df_batch b = DF_BATCH_INIT;
+	int rc = 0;
+
+	for (uint64_t first = 0, n; first < t->n; first += n) {
+		const uint16_t *domain;
+		const uint64_t *id;
+
+		n = t->n - first < 4096 ? t->n - first : 4096;
+		DF_TRY(df_set_read(val, first, n, &b, err));
+		id = b.col[DF_COL_ID].data;
+		domain = b.col[DF_COL_DOMAIN].data;
+		for (uint64_t i = 0; domain && i < n; i++) {
+			if (id[i] >= t->n || domain[i] >= m->n_domains) {
+				rc = df_fail(err, DF_EFORMAT, "%s: row %" PRIu64 ": id %" PRIu64 " or domain %u is out of range",
+				    df_set_name(val), first + i, id[i], domain[i]);
+				goto out;
+			}
+			DF_TRY(task_number(t, m->domains[domain[i]], &t->of_row[id[i]], err));
+		}
+	}
+out:
+	df_batch_release(&b);
+	return rc;
+}
+
+static int
+tasks_find(struct tasks *t, const struct df_select_opts *o, struct df_set *val, struct df_err *err)
+{
+	const bool by_domain = !o->subtasks || !strcmp(o->subtasks, "domain");
+	uint32_t all;
+	int rc = 0;
+
+	t->n = df_set_rows(val);
+	DF_TRY(df_alloc(&t->of_row, t->n, sizeof *t->of_row, "subtasks", err));
+	if (o->agg == DF_AGG_MEAN || (o->subtasks && !strcmp(o->subtasks, "none"))) {
+		DF_TRY(task_number(t, "all", &all, err));
+	} else if (by_domain) {
+		DF_TRY(tasks_by_domain(t, val, err));
+		if (!t->names.n)
+			DF_TRY(task_number(t, "all", &all, err));
+	} else {
+		t->path = o->subtasks;
+		DF_TRY(df_idset_init(&t->ids, t->n, err));
+		DF_TRY(df_select_lines(o->subtasks, task_line, t, err));
+		DF_TRY(df_idset_check_full(&t->ids, o->subtasks, err));
+	}
+out:
+	return rc;
+}
+
+/* ---- one checkpoint --------------------------------------------------------------- */
+
+struct part {
+	struct df_batch b;
+	double *dots; /* [rows, tasks] */
+	size_t cap;
+};
+
+struct pass {
+	struct df_set *train;
+	const struct df_less *less;
+	double weight;
+	double *influence; /* [n_rows, tasks], by id */
+	uint16_t *domain;  /* [n_rows] by id, or NULL */
+	struct df_idset ids;
+	uint64_t max_rows, done;
+};
+
+static int
+part_read(void *ctx, void *batch, struct df_err *err)
+{
+	struct pass *p = ctx;
+	struct part *part = batch;
+	uint64_t n = 0;
+	const int rc = df_set_next(p->train, p->max_rows, &part->b, &n, err);
+
+	return rc ? rc : n > 0;
+}
+
+static int
+part_work(void *ctx, void *batch, int worker, struct df_err *err)
+{
+	const struct pass *p = ctx;
+	struct part *part = batch;
+	const size_t n_tasks = p->less->n_tasks, n = part->b.n;
+	const float *z = part->b.col[DF_COL_PROJECTION].data;
+	int rc = 0;
+
+	(void)worker;
+	DF_TRY(df_grow(&part->dots, &part->cap, n * n_tasks, sizeof *part->dots, "scores", err));
+	memset(part->dots, 0, n * n_tasks * sizeof *part->dots);
+	for (size_t i = 0; i < n; i++)
+		df_less_train_row(p->less, z + i * p->less->k, p->weight, part->dots + i * n_tasks);
+out:
+	return rc;
+}
+
+static int
+part_write(void *ctx, void *batch, struct df_err *err)
+{
+	struct pass *p = ctx;
+	const struct part *part = batch;
+	const uint64_t *id = part->b.col[DF_COL_ID].data;
+	const uint16_t *domain = part->b.col[DF_COL_DOMAIN].data;
+	const size_t n_tasks = p->less->n_tasks;
+	const int rc = df_idset_add(&p->ids, id, part->b.n, df_set_name(p->train), err);
+
+	if (rc)
+		return rc;
+	for (uint64_t i = 0; i < part->b.n; i++) {
+		for (size_t j = 0; j < n_tasks; j++)
+			p->influence[id[i] * n_tasks + j] += part->dots[i * n_tasks + j];
+		if (p->domain && domain)
+			p->domain[id[i]] = domain[i];
+	}
+	p->done += part->b.n;
+	df_progress(p->done, p->ids.n, "rows");
+	return 0;
+}
+
+/* Stream the training set past the targets, on all threads. */
+static int
+score_train(struct pass *p, int threads, struct df_err *err)
+{
+	const int n_parts = threads + 2;
+	struct df_pipeline pl = { .read = part_read, .work = part_work, .write = part_write, .ctx = p,
+		.n_batches = n_parts, .n_threads = threads };
+	struct part *parts = NULL;
+	int rc = 0;
+
+	DF_TRY(df_alloc(&pl.batches, (size_t)n_parts, sizeof *pl.batches, "batches", err));
+	DF_TRY(df_alloc(&parts, (size_t)n_parts, sizeof *parts, "batches", err));
+	for (int i = 0; i < n_parts; i++) {
+		parts[i] = (struct part){ .b = DF_BATCH_INIT };
+		pl.batches[i] = &parts[i];
+	}
+	DF_TRY(df_idset_init(&p->ids, df_set_rows(p->train), err));
+	DF_TRY(df_pipeline_run(&pl, err));
+	DF_TRY(df_idset_check_full(&p->ids, df_set_name(p->train), err));
+out:
+	for (int i = 0; parts && i < n_parts; i++) {
+		df_batch_release(&parts[i].b);
+		free(parts[i].dots);
+	}
+	free(parts);
+	free(pl.batches);
+	df_idset_release(&p->ids);
+	return rc;
+}
+
+static int
+read_targets(struct df_less *less, const struct tasks *t, struct df_set *val, struct df_err *err)
+{
+	struct df_idset ids = { 0 };
+	struct df_batch b = DF_BATCH_INIT;
+	uint64_t n = 0;
+	int rc = 0;
+
+	DF_TRY(df_idset_init(&ids, t->n, err));
+	for (;;) {
+		const uint64_t *id;
+
+		DF_TRY(df_set_next(val, 1 + BATCH_BYTES / sizeof(float) / less->k, &b, &n, err));
+		if (!n)
+			break;
+		id = b.col[DF_COL_ID].data;
+		DF_TRY(df_idset_add(&ids, id, n, df_set_name(val), err));
+		for (uint64_t i = 0; i < n; i++) {
+			if (!df_less_val_row(less, (const float *)b.col[DF_COL_PROJECTION].data + i * less->k, t->of_row[id[i]])) {
+				rc = df_fail(err, DF_EFORMAT, "%s: id %" PRIu64 ": the validation gradient is not finite",
+				    df_set_name(val), id[i]);
+				goto out;
+			}
+		}
+	}
+	DF_TRY(df_idset_check_full(&ids, df_set_name(val), err));
+	rc = df_less_end(less, err);
+	if (rc)
+		df_err_prefix(err, "%s: ", df_set_name(val));
+out:
+	df_idset_release(&ids);
+	df_batch_release(&b);
+	return rc;
+}
+
+/* ---- all checkpoints ------------------------------------------------------------------ */
+
+struct run {
+	struct df_set **train, **val; /* [n] */
+	size_t n;
+	double *weight;               /* [n], sums to 1 */
+	struct tasks tasks;
+	double *influence;            /* [n_rows, tasks] */
+};
+
+static int
+open_one(struct df_set **set, const char *role, const struct df_strlist *paths, struct df_err *err)
+{
+	int rc = df_set_open(set, DF_KIND_PROJECTIONS, role, paths->v, paths->n, err);
+
+	if (!rc && df_set_is_stream(*set))
+		rc = df_fail(err, DF_EUSAGE, "%s: projections to score must be in files", df_set_name(*set));
+	return rc;
+}
+
+/* Projections meet only when they were made alike: same matrix, same coordinates, same model, same rows. */
+static int
+check_belong(const struct run *r, size_t i, struct df_err *err)
+{
+	static const char *const checkpoint[] = { "checkpoint", NULL }, *const tokens[] = { "tokens", NULL };
+	const struct df_meta *train = df_set_meta(r->train[i]), *val = df_set_meta(r->val[i]);
+	char *form = NULL;
+	int rc = 0;
+
+	DF_TRY(df_meta_agree(train, df_set_name(r->train[i]), val, df_set_name(r->val[i]), df_projection_params, checkpoint,
+	    err));
+	DF_TRY(df_meta_agree(df_set_meta(r->train[0]), df_set_name(r->train[0]), train, df_set_name(r->train[i]),
+	    df_projection_params, tokens, err));
+	DF_TRY(df_meta_agree(df_set_meta(r->val[0]), df_set_name(r->val[0]), val, df_set_name(r->val[i]),
+	    df_projection_params, tokens, err));
+	if (df_set_width(r->train[i], DF_COL_PROJECTION) != df_set_width(r->val[i], DF_COL_PROJECTION)) {
+		rc = df_fail(err, DF_EFORMAT, "%s has %zu dimensions, %s has %zu", df_set_name(r->train[i]),
+		    df_set_width(r->train[i], DF_COL_PROJECTION), df_set_name(r->val[i]),
+		    df_set_width(r->val[i], DF_COL_PROJECTION));
+		goto out;
+	}
+	if (df_set_rows(r->train[i]) != df_set_rows(r->train[0]) || df_set_rows(r->val[i]) != df_set_rows(r->val[0])) {
+		rc = df_fail(err, DF_ELINEAGE, "%s and %s do not have the same number of rows as those of the first checkpoint",
+		    df_set_name(r->train[i]), df_set_name(r->val[i]));
+		goto out;
+	}
+	if (df_meta_get_str(val, "form", &form) && strcmp(form, "sgd"))
+		df_warn("%s: validation gradients in '%s' form; LESS differentiates the validation loss itself: df-grad --form sgd",
+		    df_set_name(r->val[i]), form);
+out:
+	free(form);
+	return rc;
+}
+
+static int
+set_weights(struct run *r, const struct df_select_opts *o, struct df_err *err)
+{
+	double sum = 0;
+
+	if (o->ckpt_weights && o->n_ckpt_weights != r->n)
+		return df_fail(err, DF_EUSAGE, "%zu checkpoint weights for %zu train sets", o->n_ckpt_weights, r->n);
+	for (size_t i = 0; i < r->n; i++) {
+		r->weight[i] = o->ckpt_weights ? o->ckpt_weights[i] : 1.0;
+		if (!(r->weight[i] >= 0) || !isfinite(r->weight[i]))
+			return df_fail(err, DF_EUSAGE, "checkpoint weight %g: must not be negative", r->weight[i]);
+		sum += r->weight[i];
+	}
+	if (!(sum > 0))
+		return df_fail(err, DF_EUSAGE, "all checkpoint weights are zero");
+	for (size_t i = 0; i < r->n; i++)
+		r->weight[i] /= sum;
+	return 0;
+}
+
+static int
+open_all(struct run *r, const struct df_select_opts *o, struct df_err *err)
+{
+	int rc = 0;
+
+	r->n = o->n_train;
+	if (!o->n_train || o->n_train != o->n_val)
+		return df_fail(err, DF_EUSAGE, "less needs a --train and a --val set of projections for each checkpoint");
+	DF_TRY(df_alloc(&r->train, r->n, sizeof *r->train, "sets", err));
+	DF_TRY(df_alloc(&r->val, r->n, sizeof *r->val, "sets", err));
+	DF_TRY(df_alloc(&r->weight, r->n, sizeof *r->weight, "weights", err));
+	DF_TRY(set_weights(r, o, err));
+	for (size_t i = 0; i < r->n; i++) {
+		DF_TRY(open_one(&r->train[i], "train projections", &o->train[i], err));
+		DF_TRY(open_one(&r->val[i], "validation projections", &o->val[i], err));
+		DF_TRY(check_belong(r, i, err));
+	}
+	if (!df_set_rows(r->val[0]))
+		rc = df_fail(err, DF_EFORMAT, "%s: no validation rows", df_set_name(r->val[0]));
+out:
+	return rc;
+}
+
+/* What shaped the scores, and from what. */
+static int
+record(const struct run *r, const struct df_select_opts *o, struct df_meta *m, struct df_err *err)
+{
+	static const char *const aggs[] = { DF_LESS_AGG_NAMES }, *const vals[] = { DF_LESS_VAL_NAMES };
+	const struct df_meta *first = df_set_meta(r->train[0]);
+	const char *tokens = df_select_tokens_id(first);
+	struct df_buf b = DF_BUF_INIT;
+	int rc = 0;
+
+	DF_TRY(df_meta_set_str(m, "agg", aggs[o->agg], err));
+	DF_TRY(df_meta_set_str(m, "val_agg", vals[o->val_agg], err));
+	for (size_t i = 0; i < r->tasks.names.n; i++)
+		df_buf_printf(&b, "%s%s", i ? "," : "", r->tasks.names.v[i]);
+	DF_TRY(df_buf_check(&b, err));
+	DF_TRY(df_meta_set_str(m, "subtasks", b.data, err));
+	df_buf_clear(&b);
+	for (size_t i = 0; i < r->n; i++) {
+		df_buf_puts(&b, i ? "," : "");
+		df_buf_json_double(&b, r->weight[i]);
+	}
+	DF_TRY(df_buf_check(&b, err));
+	DF_TRY(df_meta_set_str(m, "ckpt_weights", b.data, err));
+	if (tokens)
+		DF_TRY(df_meta_add_input(m, "tokens", "tokens", tokens, err));
+	for (size_t i = 0; i < r->n; i++) {
+		const struct df_meta *train = df_set_meta(r->train[i]), *val = df_set_meta(r->val[i]);
+		const struct df_input *ckpt = df_meta_input(train, "checkpoint");
+
+		if (ckpt)
+			DF_TRY(df_meta_add_input(m, "checkpoint", ckpt->kind, ckpt->id, err));
+		if (train->id[0])
+			DF_TRY(df_meta_add_input(m, "train", "projections", train->id, err));
+		if (val->id[0])
+			DF_TRY(df_meta_add_input(m, "val", "projections", val->id, err));
+	}
+	for (size_t i = 0; i < first->n_domains; i++)
+		DF_TRY(df_meta_add_domain(m, first->domains[i], NULL, err));
+out:
+	df_buf_release(&b);
+	return rc;
+}
+
+static int
+score_all(struct run *r, const struct df_select_opts *o, struct df_selection *out, struct df_err *err)
+{
+	struct df_less less = { 0 };
+	const size_t n_tasks = r->tasks.names.n;
+	size_t n;
+	int rc = 0;
+
+	out->n_rows = df_set_rows(r->train[0]);
+	DF_TRY(df_size_mul(out->n_rows, n_tasks, &n, "influences", err));
+	DF_TRY(df_alloc(&r->influence, n, sizeof *r->influence, "influences", err));
+	DF_TRY(df_alloc(&out->score, out->n_rows, sizeof *out->score, "scores", err));
+	if (df_set_meta(r->train[0])->n_domains && df_set_has(r->train[0], DF_COL_DOMAIN))
+		DF_TRY(df_alloc(&out->domain, out->n_rows, sizeof *out->domain, "domains", err));
+	for (size_t i = 0; i < r->n; i++) {
+		const size_t k = df_set_width(r->train[i], DF_COL_PROJECTION);
+		struct pass p = { .train = r->train[i], .less = &less, .weight = r->weight[i], .influence = r->influence,
+			.domain = i ? NULL : out->domain, .max_rows = 1 + BATCH_BYTES / sizeof(float) / k };
+
+		df_less_release(&less);
+		DF_TRY(df_less_init(&less, k, n_tasks, o->val_agg, err));
+		DF_TRY(read_targets(&less, &r->tasks, r->val[i], err));
+		DF_TRY(score_train(&p, o->threads, err));
+	}
+	for (uint64_t id = 0; id < out->n_rows; id++) {
+		double best = r->influence[id * n_tasks];
+
+		for (size_t j = 1; j < n_tasks; j++)
+			best = fmax(best, r->influence[id * n_tasks + j]);
+		out->score[id] = (float)best;
+	}
+out:
+	df_less_release(&less);
+	return rc;
+}
+
+static int
+run(const struct df_selector *self, const struct df_select_opts *o, struct df_selection *out, struct df_err *err)
+{
+	struct run r = { 0 };
+	int rc = 0;
+
+	DF_TRY(open_all(&r, o, err));
+	DF_TRY(tasks_find(&r.tasks, o, r.val[0], err));
+	DF_TRY(record(&r, o, &out->meta, err));
+	DF_TRY(score_all(&r, o, out, err));
+	DF_TRY(df_select_top(self, o, out, err));
+out:
+	for (size_t i = 0; i < r.n; i++) {
+		if (r.train)
+			df_set_close(r.train[i]);
+		if (r.val)
+			df_set_close(r.val[i]);
+	}
+	free(r.train);
+	free(r.val);
+	free(r.weight);
+	free(r.influence);
+	tasks_release(&r.tasks);
+	return rc;
+}
+
+const struct df_selector df_select_less = {
+	.name = "less",
+	.about = "influence on a target set: cosine of projected gradients, over checkpoints and subtasks",
+	.shortage = DF_SHORT_ERROR,
+	.run = run,
+};

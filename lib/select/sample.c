@@ -1,0 +1,166 @@
+/*
+ * sample.c - draws that have addresses: draw i of (seed, step) is the same
+ * whoever asks, in whatever order.
+ *
+ * PyTorch's uniform draws are here too (MT19937, Matsumoto & Nishimura 1998), so that index
+ * files of DataFlex's random selector can be reproduced.
+ */
+#include <math.h>
+#include <stdlib.h>
+
+#include "base/mem.h"
+#include "base/rng.h"
+#include "select/select.h"
+
+struct racer {
+	double t;
+	uint64_t id;
+};
+
+static int
+by_time(const void *x, const void *y)
+{
+	const struct racer *a = x, *b = y;
+
+	if (a->t != b->t)
+		return a->t < b->t ? -1 : 1;
+	return a->id < b->id ? -1 : a->id > b->id;
+}
+
+int
+df_sample_race(const double *weight, uint64_t n, uint64_t m, uint64_t seed, uint32_t substream, uint64_t *out,
+    uint64_t *n_out, struct df_err *err)
+{
+	struct racer *r = NULL;
+	uint64_t n_racers = 0;
+	int rc = 0;
+
+	DF_TRY(df_alloc(&r, n, sizeof *r, "draws", err));
+	for (uint64_t i = 0; i < n; i++) {
+		const double w = weight ? weight[i] : 1.0;
+
+		if (w > 0)
+			r[n_racers++] = (struct racer){ -log(df_rng_uniform(seed, DF_RNG_SAMPLE, substream, i)) / w, i };
+	}
+	qsort(r, n_racers, sizeof *r, by_time);
+	*n_out = m < n_racers ? m : n_racers;
+	for (uint64_t i = 0; i < *n_out; i++)
+		out[i] = r[i].id;
+out:
+	free(r);
+	return rc;
+}
+
+int
+df_sample_replace(const double *weight, uint64_t n, uint64_t m, uint64_t seed, uint32_t substream, uint64_t *out,
+    struct df_err *err)
+{
+	double *prefix = NULL, total = 0, sum = 0;
+	uint64_t last = n; /* the last row that can be drawn */
+	int rc = 0;
+
+	for (uint64_t i = 0; i < n; i++)
+		total += weight ? weight[i] : 1.0;
+	if (m && !(total > 0))
+		return df_fail(err, DF_EUSAGE, "nothing to draw from: no row has a positive weight");
+	DF_TRY(df_alloc(&prefix, n, sizeof *prefix, "probabilities", err));
+	for (uint64_t i = 0; i < n; i++) {
+		const double w = weight ? weight[i] : 1.0;
+
+		sum += w / total;
+		prefix[i] = sum;
+		if (w > 0)
+			last = i;
+	}
+	for (uint64_t d = 0; d < m; d++) {
+		const double u = df_rng_uniform(seed, DF_RNG_SAMPLE_REPLACE, substream, d);
+		uint64_t lo = 0, hi = last; /* the first row whose prefix exceeds u; rounding never goes past the last */
+
+		while (lo < hi) {
+			const uint64_t mid = lo + (hi - lo) / 2;
+
+			if (prefix[mid] > u)
+				hi = mid;
+			else
+				lo = mid + 1;
+		}
+		out[d] = lo;
+	}
+out:
+	free(prefix);
+	return rc;
+}
+
+/* ---- MT19937 -------------------------------------------------------------------- */
+
+#define MT_N 624
+#define MT_M 397
+
+struct mt {
+	uint32_t s[MT_N];
+	int i;
+};
+
+static void
+mt_seed(struct mt *mt, uint32_t seed)
+{
+	mt->s[0] = seed;
+	for (uint32_t i = 1; i < MT_N; i++)
+		mt->s[i] = 1812433253u * (mt->s[i - 1] ^ mt->s[i - 1] >> 30) + i;
+	mt->i = MT_N;
+}
+
+static uint32_t
+mt_next(struct mt *mt)
+{
+	uint32_t y;
+
+	if (mt->i == MT_N) {
+		for (int k = 0; k < MT_N; k++) {
+			y = (mt->s[k] & 0x80000000u) | (mt->s[(k + 1) % MT_N] & 0x7fffffffu);
+			mt->s[k] = mt->s[(k + MT_M) % MT_N] ^ y >> 1 ^ (y & 1 ? 0x9908b0dfu : 0);
+		}
+		mt->i = 0;
+	}
+	y = mt->s[mt->i++];
+	y ^= y >> 11;
+	y ^= y << 7 & 0x9d2c5680u;
+	y ^= y << 15 & 0xefc60000u;
+	return y ^ y >> 18;
+}
+
+int
+df_sample_torch_perm(uint64_t n, uint64_t m, uint64_t seed, uint64_t *out, struct df_err *err)
+{
+	uint64_t *v = NULL;
+	struct mt mt;
+	int rc = 0;
+
+	if (n >> 28)
+		return df_fail(err, DF_EUNSUPPORTED, "PyTorch's random numbers are reproduced for fewer than 2^28 rows");
+	DF_TRY(df_alloc(&v, n, sizeof *v, "permutation", err));
+	mt_seed(&mt, (uint32_t)seed);
+	for (uint64_t i = 0; i < n; i++)
+		v[i] = i;
+	for (uint64_t i = 0; i + 1 < n; i++) {
+		const uint64_t z = i + mt_next(&mt) % (n - i), x = v[i];
+
+		v[i] = v[z];
+		v[z] = x;
+	}
+	for (uint64_t i = 0; i < m && i < n; i++)
+		out[i] = v[i];
+out:
+	free(v);
+	return rc;
+}
+
+void
+df_sample_torch_randint(uint64_t n, uint64_t m, uint64_t seed, uint64_t *out)
+{
+	struct mt mt;
+
+	mt_seed(&mt, (uint32_t)seed);
+	for (uint64_t i = 0; i < m; i++)
+		out[i] = mt_next(&mt) % n;
+}
