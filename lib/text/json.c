@@ -326,3 +326,17 @@ df_json_member_str(const struct df_json_value *obj, const char *key, const char 
 	*out = df_json_str(v, NULL);
 	return DF_OK;
 }
+
+static int
+to_buf(const char *text, size_t n, void *ctx)
+{
+	df_buf_add(ctx, text, n);
+	return 0;
+}
+
+void
+df_json_write(struct df_buf *out, const struct df_json_value *v)
+{
+	if (v == NULL || json_dump_callback(node(v), to_buf, out, JSON_ENCODE_ANY | JSON_COMPACT) != 0)
+		df_buf_puts(out, "null");
+}

@@ -18,6 +18,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/buf.h"
 #include "base/err.h"
 
 struct df_json;       /* a document */
@@ -83,5 +84,8 @@ int df_json_member_bool(const struct df_json_value *obj, const char *key, bool d
     struct df_err *err) DF_MUST_CHECK;
 int df_json_member_str(const struct df_json_value *obj, const char *key, const char *dflt, const char **out,
     struct df_err *err) DF_MUST_CHECK;
+
+/* Append a value as JSON text on one line, members in file order. */
+void df_json_write(struct df_buf *out, const struct df_json_value *v);
 
 #endif

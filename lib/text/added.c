@@ -1,0 +1,325 @@
+/*
+ * added.c - added tokens: found in the text before anything else touches it.
+ *
+ * The rules are those of Hugging Face's added vocabulary.  A token is searched
+ * for leftmost-longest; one that fails single_word, or is special while special
+ * tokens are plain text, is skipped but still consumes its match; lstrip and
+ * rstrip swallow white space around it.  Adding a token again changes its
+ * flags, except that it stays in the search list it first joined and joins the
+ * other one too unless it is special.
+ *
+ * Search walks a byte trie from every position whose byte begins some token;
+ * where all tokens begin alike (usually with '<'), memchr finds the positions.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "text/tok_priv.h"
+
+/* Bounds the work per position of a text. */
+#define MAX_ADDED_BYTES 4096
+
+const struct tok_added_token *
+tok_added_by_id(const struct tok_added *a, uint32_t id)
+{
+	size_t lo = 0, hi = a->n;
+
+	while (lo < hi) {
+		size_t mid = lo + (hi - lo) / 2;
+
+		if (a->token[mid].id < id)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	return lo < a->n && a->token[lo].id == id ? &a->token[lo] : NULL;
+}
+
+const struct tok_added_token *
+tok_added_by_text(const struct tok_added *a, const char *text, size_t n)
+{
+	for (size_t i = 0; i < a->n; i++)
+		if (a->token[i].n == n && memcmp(a->token[i].text, text, n) == 0)
+			return &a->token[i];
+	return NULL;
+}
+
+static bool
+same_flags(struct tok_added_flags a, struct tok_added_flags b)
+{
+	return a.special == b.special && a.normalized == b.normalized && a.single_word == b.single_word &&
+	    a.lstrip == b.lstrip && a.rstrip == b.rstrip;
+}
+
+static int
+append(struct tok_added_token **list, size_t *count, size_t *cap, const char *text, size_t n, uint32_t id,
+    struct tok_added_flags flags, struct df_err *err)
+{
+	struct tok_added_token t = { .n = n, .id = id, .flags = flags };
+	int rc;
+
+	DF_TRY(df_grow(list, cap, *count + 1, sizeof(**list), "added tokens", err));
+	DF_TRY(df_strndup(&t.text, text, n, err));
+	(*list)[(*count)++] = t;
+out:
+	return rc;
+}
+
+/* The next free id: after the vocabulary, and after the added tokens beyond it. */
+static uint32_t
+next_id(const struct tok_added *a, const struct tok_vocab_view *vocab)
+{
+	uint32_t max;
+
+	if (a->n == 0)
+		return vocab->size;
+	max = a->token[a->n - 1].id;
+	return max >= vocab->size || vocab->size == 0 ? max + 1 : vocab->size;
+}
+
+int
+tok_added_add(struct tok_added *a, const char *text, size_t n, struct tok_added_flags flags,
+    const struct tok_vocab_view *vocab, uint32_t *id, struct df_err *err)
+{
+	const struct tok_added_token *old = tok_added_by_text(a, text, n);
+	struct tok_added_token moved;
+	bool was_special;
+	size_t i;
+	int rc;
+
+	if (n == 0)
+		return df_fail(err, DF_EFORMAT, "an added token is empty");
+	if (n > MAX_ADDED_BYTES)
+		return df_fail(err, DF_ERANGE, "added token '%.40s...' is longer than %d bytes", text, MAX_ADDED_BYTES);
+	if (old != NULL && same_flags(old->flags, flags)) {
+		*id = old->id;
+		return DF_OK;
+	}
+	was_special = old != NULL && old->flags.special;
+	*id = old != NULL ? old->id : vocab->find(vocab->ctx, text, n);
+	if (*id == DF_NO_TOKEN)
+		*id = next_id(a, vocab);
+	if (!was_special)
+		DF_TRY(append(&a->pattern, &a->n_patterns, &a->cap_patterns, text, n, *id, flags, err));
+	if (old != NULL) {
+		/* Once special, always special. */
+		a->token[old - a->token].flags = flags;
+		a->token[old - a->token].flags.special |= was_special;
+		return DF_OK;
+	}
+	DF_TRY(append(&a->token, &a->n, &a->cap, text, n, *id, flags, err));
+	/* Keep the list sorted by id; tokens mostly come in order. */
+	moved = a->token[a->n - 1];
+	for (i = a->n - 1; i > 0 && a->token[i - 1].id > moved.id; i--)
+		a->token[i] = a->token[i - 1];
+	a->token[i] = moved;
+out:
+	return rc;
+}
+
+static int
+new_node(struct tok_trie *t, unsigned char byte, uint32_t *node, struct df_err *err)
+{
+	int rc;
+
+	DF_TRY(df_grow(&t->node, &t->cap, t->n + 1, sizeof(*t->node), "added tokens", err));
+	t->node[t->n] = (struct tok_trie_node){ .id = DF_NO_TOKEN, .byte = byte };
+	*node = (uint32_t)t->n++;
+out:
+	return rc;
+}
+
+static uint32_t
+child_of(const struct tok_trie *t, uint32_t node, unsigned char byte)
+{
+	uint32_t c = t->node[node].child;
+
+	while (c != 0 && t->node[c].byte != byte)
+		c = t->node[c].sibling;
+	return c;
+}
+
+static int
+trie_add(struct tok_trie *t, const char *text, size_t n, uint32_t id, struct df_err *err)
+{
+	uint32_t at = 0, next;
+	int rc = DF_OK;
+
+	if (n == 0)
+		return DF_OK;
+	for (size_t i = 0; i < n; i++) {
+		next = child_of(t, at, (unsigned char)text[i]);
+		if (next == 0) {
+			DF_TRY(new_node(t, (unsigned char)text[i], &next, err));
+			t->node[next].sibling = t->node[at].child;
+			t->node[at].child = next;
+		}
+		at = next;
+	}
+	/* Of two tokens with the same (normalized) text the first one counts. */
+	if (t->node[at].id == DF_NO_TOKEN)
+		t->node[at].id = id;
+out:
+	return rc;
+}
+
+static void
+trie_release(struct tok_trie *t)
+{
+	free(t->node);
+	*t = (struct tok_trie){ .only_start = -1 };
+}
+
+static void
+trie_starts(struct tok_trie *t)
+{
+	int n = 0;
+
+	memset(t->starts, 0, sizeof(t->starts));
+	t->only_start = -1;
+	for (uint32_t c = t->node[0].child; c != 0; c = t->node[c].sibling) {
+		t->starts[t->node[c].byte] = true;
+		t->only_start = n++ == 0 ? t->node[c].byte : -1;
+	}
+}
+
+int
+tok_added_build(struct tok_added *a, const struct tok_norm *norm, struct df_err *err)
+{
+	struct df_buf text = DF_BUF_INIT;
+	uint32_t root;
+	int rc;
+
+	trie_release(&a->raw);
+	trie_release(&a->normalized);
+	DF_TRY(new_node(&a->raw, 0, &root, err));
+	DF_TRY(new_node(&a->normalized, 0, &root, err));
+	/* Special tokens first: the order in which equal texts are resolved. */
+	for (int special = 1; special >= 0; special--) {
+		for (size_t i = 0; i < a->n_patterns; i++) {
+			const struct tok_added_token *p = &a->pattern[i];
+
+			if (p->flags.special != special)
+				continue;
+			df_buf_clear(&text);
+			if (p->flags.normalized && norm != NULL && norm->run(p->text, p->n, &text)) {
+				DF_TRY(df_buf_check(&text, err));
+				DF_TRY(trie_add(&a->normalized, text.data, text.len, p->id, err));
+			} else {
+				DF_TRY(trie_add(p->flags.normalized ? &a->normalized : &a->raw, p->text, p->n, p->id, err));
+			}
+		}
+	}
+	trie_starts(&a->raw);
+	trie_starts(&a->normalized);
+out:
+	df_buf_release(&text);
+	return rc;
+}
+
+void
+tok_added_release(struct tok_added *a)
+{
+	for (size_t i = 0; i < a->n; i++)
+		free(a->token[i].text);
+	for (size_t i = 0; i < a->n_patterns; i++)
+		free(a->pattern[i].text);
+	free(a->token);
+	free(a->pattern);
+	trie_release(&a->raw);
+	trie_release(&a->normalized);
+	*a = (struct tok_added){ .n = 0 };
+}
+
+struct tok_added_walk
+tok_added_walk(const struct tok_added *a, const struct tok_trie *trie, const char *text, size_t n, bool split_special)
+{
+	return (struct tok_added_walk){ .a = a, .trie = trie, .text = text, .n = n, .split_special = split_special };
+}
+
+/* The leftmost-longest match at or after w->pos; false when there is none. */
+static bool
+search(const struct tok_added_walk *w, size_t *start, size_t *end, uint32_t *id)
+{
+	const struct tok_trie *t = w->trie;
+
+	for (size_t i = w->pos; i < w->n; i++) {
+		uint32_t at = 0;
+
+		if (t->only_start >= 0) {
+			const char *p = memchr(w->text + i, t->only_start, w->n - i);
+
+			if (p == NULL)
+				return false;
+			i = (size_t)(p - w->text);
+		} else if (!t->starts[(unsigned char)w->text[i]]) {
+			continue;
+		}
+		*id = DF_NO_TOKEN;
+		for (size_t j = i; j < w->n; j++) {
+			at = child_of(t, at, (unsigned char)w->text[j]);
+			if (at == 0)
+				break;
+			if (t->node[at].id != DF_NO_TOKEN) {
+				*id = t->node[at].id;
+				*end = j + 1;
+			}
+		}
+		if (*id != DF_NO_TOKEN) {
+			*start = i;
+			return true;
+		}
+	}
+	return false;
+}
+
+static bool
+is_uc(const char *s, enum df_uc bit)
+{
+	size_t len;
+
+	return (df_uc_table[df_uc_get((const unsigned char *)s, &len)] & bit) != 0;
+}
+
+/* A word character touches the match on either side. */
+static bool
+inside_word(const struct tok_added_walk *w, size_t start, size_t end)
+{
+	size_t len;
+
+	if (start > 0 && (df_uc_table[df_uc_before(w->text, start, &len)] & DF_UC_WORD))
+		return true;
+	return end < w->n && is_uc(w->text + end, DF_UC_WORD);
+}
+
+bool
+tok_added_next(struct tok_added_walk *w, const char **piece, size_t *piece_n, uint32_t *id)
+{
+	size_t start, end, len;
+
+	*piece = w->text + w->done;
+	while (w->trie->node[0].child != 0 && search(w, &start, &end, id)) {
+		const struct tok_added_token *t = tok_added_by_id(w->a, *id);
+
+		w->pos = end;
+		if (w->split_special && t->flags.special)
+			continue;
+		if (t->flags.single_word && inside_word(w, start, end))
+			continue;
+		while (t->flags.lstrip && start > w->done && (df_uc_table[df_uc_before(w->text, start, &len)] & DF_UC_SPACE))
+			start -= len;
+		while (t->flags.rstrip && end < w->n && is_uc(w->text + end, DF_UC_SPACE)) {
+			df_uc_get((const unsigned char *)w->text + end, &len);
+			end += len;
+		}
+		/* White space that the token before swallowed may be part of this one: then there is no piece between. */
+		*piece_n = start > w->done ? start - w->done : 0;
+		w->done = end;
+		return true;
+	}
+	*piece_n = w->done < w->n ? w->n - w->done : 0;
+	*id = DF_NO_TOKEN;
+	w->pos = w->done = w->n;
+	return false;
+}

@@ -1,0 +1,336 @@
+/*
+ * pretok_re.c - Split patterns that are not known by heart, through PCRE2.
+ *
+ * tokenizer.json's regexes are Oniguruma's (Ruby syntax).  PCRE2 agrees with it
+ * on literals, groups, alternation, quantifiers, look-around and \p{..}; what
+ * differs is rewritten (\s and \d to the sets that Oniguruma means) or, where
+ * that cannot be done faithfully, refused by name: a tokenizer that is nearly
+ * right would be worse than none.
+ */
+#define PCRE2_CODE_UNIT_WIDTH 8
+#include <pcre2.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "text/tok_priv.h"
+
+/* White_Space; PCRE2's own \s would add U+180E. */
+#define SPACES "\\x09-\\x0d\\x20\\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}\\x{202f}\\x{205f}\\x{3000}"
+
+/* Bounds what one match may cost on a hostile pattern. */
+#define MATCH_LIMIT 50000000u
+#define JIT_STACK_MAX (8u << 20)
+#define MAX_PATTERN_BYTES (64u << 10)
+
+struct tok_regex {
+	pcre2_code *code;
+};
+
+struct tok_regex_scratch {
+	pcre2_match_data *match;
+	pcre2_match_context *ctx;
+	pcre2_jit_stack *stack;
+};
+
+static int
+refuse(struct df_err *err, const char *pattern, size_t n, size_t at, const char *what)
+{
+	return df_fail(err, DF_EUNSUPPORTED, "regex '%.*s': %s at offset %zu is not supported",
+	    (int)(n < 200 ? n : 200), pattern, what, at);
+}
+
+/* The escape at p[i] (a backslash); *len = bytes read. */
+static int
+rewrite_escape(struct df_buf *out, const char *p, size_t n, size_t i, bool in_class, size_t *len, struct df_err *err)
+{
+	char c = '\0', hex[5] = "";
+
+	*len = 2;
+	if (i + 1 < n)
+		c = p[i + 1];
+	switch (c) {
+	case 's':
+		df_buf_puts(out, in_class ? SPACES : "[" SPACES "]");
+		return DF_OK;
+	case 'S':
+		/* Inside a class "not a space" has no spelling as a list. */
+		if (in_class)
+			return refuse(err, p, n, i, "\\S inside a class");
+		df_buf_puts(out, "[^" SPACES "]");
+		return DF_OK;
+	case 'd':
+		df_buf_puts(out, "\\p{Nd}");
+		return DF_OK;
+	case 'D':
+		df_buf_puts(out, "\\P{Nd}");
+		return DF_OK;
+	case 'p':
+	case 'P':
+		/* \p{^X} means \P{X} in both. */
+		if (i + 2 >= n || p[i + 2] != '{')
+			return refuse(err, p, n, i, "\\p without braces");
+		df_buf_add(out, p + i, 2);
+		return DF_OK;
+	case 'r':
+	case 'n':
+	case 't':
+	case 'f':
+	case 'v':
+	case 'x':
+		/* \v is one character in Ruby, a class in PCRE2. */
+		df_buf_puts(out, c == 'v' ? "\\x0b" : (char[]){ '\\', c, '\0' });
+		return DF_OK;
+	case 'u':
+		if (i + 6 > n || strspn(memcpy(hex, p + i + 2, 4), "0123456789abcdefABCDEF") != 4)
+			return refuse(err, p, n, i, "a \\u without four hex digits");
+		df_buf_printf(out, "\\x{%s}", hex);
+		*len = 6;
+		return DF_OK;
+	default:
+		if (c == '\0' || (unsigned char)c >= 0x80 || (c >= '0' && c <= '9') || ((c | 0x20) >= 'a' && (c | 0x20) <= 'z'))
+			return refuse(err, p, n, i, "this escape");
+		df_buf_add(out, p + i, 2);
+		return DF_OK;
+	}
+}
+
+/* Groups that mean the same to both. */
+static bool
+known_group(const char *p, size_t n)
+{
+	static const char *const known[] = { "(?:", "(?i:", "(?=", "(?!", "(?<=", "(?<!", "(?>" };
+
+	if (n < 2 || (p[1] != '?' && p[1] != '*'))
+		return true;
+	for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
+		if (n >= strlen(known[i]) && memcmp(p, known[i], strlen(known[i])) == 0)
+			return true;
+	return false;
+}
+
+/* Oniguruma's pattern in PCRE2's words. */
+static int
+rewrite(struct df_buf *out, const char *p, size_t n, struct df_err *err)
+{
+	bool in_class = false, first = false;
+	size_t len;
+	int rc = DF_OK;
+
+	for (size_t i = 0; i < n; i += len) {
+		bool was_first = first;
+
+		len = 1;
+		first = false;
+		if (p[i] == '\\') {
+			DF_TRY(rewrite_escape(out, p, n, i, in_class, &len, err));
+			continue;
+		}
+		if (in_class) {
+			if (p[i] == '[')
+				return refuse(err, p, n, i, "a class inside a class");
+			if (p[i] == '&' && i + 1 < n && p[i + 1] == '&')
+				return refuse(err, p, n, i, "&& inside a class");
+			if (p[i] == ']' && was_first)
+				return refuse(err, p, n, i, "an empty class");
+			in_class = p[i] != ']';
+			first = was_first && p[i] == '^';
+		} else if (p[i] == '[') {
+			in_class = first = true;
+		} else if (p[i] == '^' || p[i] == '$') {
+			return refuse(err, p, n, i, "an anchor");
+		} else if (p[i] == '(' && !known_group(p + i, n - i)) {
+			return refuse(err, p, n, i, "this group");
+		} else if (p[i] == '{' && i + 1 < n && p[i + 1] == ',') {
+			return refuse(err, p, n, i, "a repeat without a lower bound");
+		} else if (p[i] == '}' && i + 1 < n && p[i + 1] == '+') {
+			/* Possessive in PCRE2, a repeat of a repeat in Ruby. */
+			return refuse(err, p, n, i, "}+");
+		}
+		df_buf_putc(out, p[i]);
+	}
+	DF_TRY(df_buf_check(out, err));
+out:
+	return rc;
+}
+
+int
+tok_regex_new(struct tok_regex **out, const char *pattern, size_t n, bool literal, struct df_err *err)
+{
+	struct df_buf ours = DF_BUF_INIT;
+	struct tok_regex *re = NULL;
+	pcre2_compile_context *ctx = NULL;
+	unsigned char why[200];
+	PCRE2_SIZE where;
+	int code, rc;
+
+	if (n > MAX_PATTERN_BYTES)
+		return df_fail(err, DF_ERANGE, "a regex of %zu bytes (at most %u)", n, MAX_PATTERN_BYTES);
+	if (literal)
+		df_buf_add(&ours, pattern, n);
+	else
+		DF_TRY(rewrite(&ours, pattern, n, err));
+	DF_TRY(df_buf_check(&ours, err));
+	DF_TRY(df_alloc(&re, 1, sizeof(*re), "a regex", err));
+	ctx = pcre2_compile_context_create(NULL);
+	if (ctx == NULL) {
+		rc = df_fail(err, DF_ENOMEM, "out of memory for a regex");
+		goto out;
+	}
+	pcre2_set_newline(ctx, PCRE2_NEWLINE_LF);
+	re->code = pcre2_compile((PCRE2_SPTR)ours.data, ours.len, literal ? PCRE2_UTF | PCRE2_LITERAL : PCRE2_UTF | PCRE2_UCP,
+	    &code, &where, ctx);
+	if (re->code == NULL) {
+		pcre2_get_error_message(code, why, sizeof(why));
+		rc = df_fail(err, DF_EFORMAT, "regex '%.*s': %s", (int)(n < 200 ? n : 200), pattern, why);
+		goto out;
+	}
+	/* Without JIT (some architectures) matching is slower, not different. */
+	pcre2_jit_compile(re->code, PCRE2_JIT_COMPLETE);
+	*out = re;
+	re = NULL;
+out:
+	pcre2_compile_context_free(ctx);
+	df_buf_release(&ours);
+	tok_regex_free(re);
+	return rc;
+}
+
+void
+tok_regex_free(struct tok_regex *re)
+{
+	if (re == NULL)
+		return;
+	pcre2_code_free(re->code);
+	free(re);
+}
+
+int
+tok_regex_scratch_new(struct tok_regex_scratch **out, struct df_err *err)
+{
+	struct tok_regex_scratch *s = NULL;
+	int rc;
+
+	DF_TRY(df_alloc(&s, 1, sizeof(*s), "regex buffers", err));
+	s->match = pcre2_match_data_create(1, NULL);
+	s->ctx = pcre2_match_context_create(NULL);
+	s->stack = pcre2_jit_stack_create(32u << 10, JIT_STACK_MAX, NULL);
+	if (s->match == NULL || s->ctx == NULL) {
+		rc = df_fail(err, DF_ENOMEM, "out of memory for regex buffers");
+		goto out;
+	}
+	pcre2_set_match_limit(s->ctx, MATCH_LIMIT);
+	if (s->stack != NULL)
+		pcre2_jit_stack_assign(s->ctx, NULL, s->stack);
+	*out = s;
+	s = NULL;
+out:
+	tok_regex_scratch_free(s);
+	return rc;
+}
+
+void
+tok_regex_scratch_free(struct tok_regex_scratch *s)
+{
+	if (s == NULL)
+		return;
+	pcre2_match_data_free(s->match);
+	pcre2_match_context_free(s->ctx);
+	pcre2_jit_stack_free(s->stack);
+	free(s);
+}
+
+int
+tok_regex_find(const struct tok_regex *re, struct tok_regex_scratch *s, const char *text, size_t n, size_t from,
+    size_t *start, size_t *end, struct df_err *err)
+{
+	unsigned char why[200];
+	PCRE2_SIZE *at;
+	int code;
+
+	/* The text was checked when encoding began. */
+	code = pcre2_match(re->code, (PCRE2_SPTR)text, n, from, PCRE2_NO_UTF_CHECK, s->match, s->ctx);
+	if (code == PCRE2_ERROR_NOMATCH)
+		return 0;
+	if (code < 0) {
+		pcre2_get_error_message(code, why, sizeof(why));
+		return df_fail(err, DF_ERANGE, "the tokenizer's regex gave up at byte %zu: %s", from, why);
+	}
+	at = pcre2_get_ovector_pointer(s->match);
+	*start = at[0];
+	*end = at[1];
+	return 1;
+}
+
+/* Parts (matches and gaps) gathered into words. */
+struct gather {
+	const struct tok_split *sp;
+	const char *text;
+	tok_word_fn *fn;
+	void *ctx;
+	size_t word, at;  /* the word so far is [word, at) */
+	bool have;        /* there is one */
+	bool last_match;  /* the last part was a match */
+};
+
+static int
+flush(struct gather *g)
+{
+	return g->have && g->at > g->word ? g->fn(g->ctx, g->text + g->word, g->at - g->word) : DF_OK;
+}
+
+/* The next part is [g->at, stop): it joins the word or begins a new one. */
+static int
+part(struct gather *g, size_t stop, bool is_match)
+{
+	bool match = is_match != g->sp->invert, join = false;
+	int rc = DF_OK;
+
+	if (g->sp->behavior == TOK_CONTIGUOUS)
+		join = match == g->last_match;
+	else if (g->sp->behavior == TOK_MERGED_WITH_PREVIOUS)
+		join = match && !g->last_match;
+	else if (g->sp->behavior == TOK_MERGED_WITH_NEXT)
+		join = !match && g->last_match;
+	if (!join || !g->have) {
+		DF_TRY(flush(g));
+		g->word = g->at;
+	}
+	g->have = g->sp->behavior != TOK_REMOVED || !match;
+	g->last_match = match;
+	g->at = stop;
+out:
+	return rc;
+}
+
+int
+tok_split_regex(const struct tok_split *sp, struct tok_regex_scratch *s, const char *text, size_t n, tok_word_fn *fn,
+    void *ctx, struct df_err *err)
+{
+	struct gather g = { .sp = sp, .text = text, .fn = fn, .ctx = ctx };
+	size_t from = 0, last_end = SIZE_MAX, start, end, len;
+	int rc = DF_OK, found;
+
+	while (from <= n && (found = tok_regex_find(sp->regex, s, text, n, from, &start, &end, err)) != 0) {
+		if (found < 0)
+			return found;
+		if (start == end && end == last_end) {
+			/* An empty match right after a match is none: go on behind the next character. */
+			if (from < n)
+				df_uc_get((const unsigned char *)text + from, &len);
+			else
+				len = 1;
+			from += len;
+			continue;
+		}
+		from = last_end = end;
+		if (g.at < start)
+			DF_TRY(part(&g, start, false));
+		DF_TRY(part(&g, end, true));
+	}
+	if (g.at < n)
+		DF_TRY(part(&g, n, false));
+	DF_TRY(flush(&g));
+out:
+	return rc;
+}

@@ -1,0 +1,171 @@
+/*
+ * unicode.c - UTF-8, and one byte of properties per code point.
+ *
+ * The table is made once per process from utf8proc (a few milliseconds) rather
+ * than kept as generated source.  Properties that utf8proc lacks are written out
+ * as what they add to general categories.
+ */
+#include <pthread.h>
+#include <string.h>
+#include <utf8proc.h>
+
+#include "text/tok_priv.h"
+
+uint8_t df_uc_table[0x110000];
+
+struct range {
+	uint32_t first, last;
+};
+
+/* White_Space. */
+static const struct range spaces[] = { { 0x9, 0xD }, { 0x20, 0x20 }, { 0x85, 0x85 }, { 0xA0, 0xA0 }, { 0x1680, 0x1680 },
+	{ 0x2000, 0x200A }, { 0x2028, 0x2029 }, { 0x202F, 0x202F }, { 0x205F, 0x205F }, { 0x3000, 0x3000 } };
+
+/* What Alphabetic and Join_Control add to the categories L, M, Nl. */
+static const struct range more_words[] = { { 0x200C, 0x200D }, { 0x24B6, 0x24E9 }, { 0x1F130, 0x1F149 },
+	{ 0x1F150, 0x1F169 }, { 0x1F170, 0x1F189 } };
+
+static void
+set(const struct range *r, size_t n, uint8_t bit)
+{
+	for (size_t i = 0; i < n; i++)
+		for (uint32_t c = r[i].first; c <= r[i].last; c++)
+			df_uc_table[c] |= bit;
+}
+
+static uint8_t
+category_bits(utf8proc_category_t cat)
+{
+	switch (cat) {
+	case UTF8PROC_CATEGORY_LU:
+	case UTF8PROC_CATEGORY_LL:
+	case UTF8PROC_CATEGORY_LT:
+	case UTF8PROC_CATEGORY_LM:
+	case UTF8PROC_CATEGORY_LO:
+		return DF_UC_LETTER | DF_UC_WORD;
+	case UTF8PROC_CATEGORY_ND:
+	case UTF8PROC_CATEGORY_NL:
+		return DF_UC_NUMBER | DF_UC_WORD;
+	case UTF8PROC_CATEGORY_NO:
+		return DF_UC_NUMBER;
+	case UTF8PROC_CATEGORY_MN:
+	case UTF8PROC_CATEGORY_MC:
+	case UTF8PROC_CATEGORY_ME:
+	case UTF8PROC_CATEGORY_PC:
+		return DF_UC_WORD;
+	default:
+		return 0;
+	}
+}
+
+/*
+ * NFC leaves a text alone when no character of it reorders (has a combining
+ * class), decomposes for good, or may combine with the one before.  The last
+ * kind are the non-first characters of canonical decompositions, Hangul
+ * vowels and final consonants among them.
+ */
+static void
+mark_nfc_risk(utf8proc_int32_t c, const utf8proc_property_t *p)
+{
+	utf8proc_int32_t out[32];
+	utf8proc_ssize_t n;
+	int boundary = 0;
+
+	if (p->combining_class != 0)
+		df_uc_table[c] |= DF_UC_NFC_RISK;
+	if (p->decomp_type != 0 || (p->decomp_seqindex == UINT16_MAX && !(c >= 0xAC00 && c < 0xD7A4)))
+		return;
+	n = utf8proc_decompose_char(c, out, 32, UTF8PROC_DECOMPOSE, &boundary);
+	for (utf8proc_ssize_t i = 1; i < n && i < 32; i++)
+		df_uc_table[out[i]] |= DF_UC_NFC_RISK;
+	if (n > 0 && n <= 32) {
+		n = utf8proc_normalize_utf32(out, n, UTF8PROC_COMPOSE | UTF8PROC_STABLE);
+		if (n != 1 || out[0] != c)
+			df_uc_table[c] |= DF_UC_NFC_RISK;
+	}
+}
+
+static void
+fill(void)
+{
+	for (utf8proc_int32_t c = 0; c < 0x110000; c++) {
+		const utf8proc_property_t *p = utf8proc_get_property(c);
+
+		df_uc_table[c] |= category_bits(p->category);
+		mark_nfc_risk(c, p);
+	}
+	set(spaces, sizeof(spaces) / sizeof(spaces[0]), DF_UC_SPACE);
+	set(more_words, sizeof(more_words) / sizeof(more_words[0]), DF_UC_WORD);
+}
+
+void
+df_uc_init(void)
+{
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+	pthread_once(&once, fill);
+}
+
+/* The length of the character at s (n bytes left), 0 if it is not UTF-8: no overlong forms, no surrogates. */
+static size_t
+char_len(const unsigned char *s, size_t n)
+{
+	unsigned char lo = 0x80, hi = 0xBF;
+	size_t len;
+
+	if (s[0] < 0x80)
+		return 1;
+	if (s[0] < 0xC2 || s[0] > 0xF4)
+		return 0;
+	len = s[0] < 0xE0 ? 2 : s[0] < 0xF0 ? 3 : 4;
+	if (len > n)
+		return 0;
+	if (s[0] == 0xE0)
+		lo = 0xA0;
+	else if (s[0] == 0xED)
+		hi = 0x9F;
+	else if (s[0] == 0xF0)
+		lo = 0x90;
+	else if (s[0] == 0xF4)
+		hi = 0x8F;
+	if (s[1] < lo || s[1] > hi)
+		return 0;
+	for (size_t i = 2; i < len; i++)
+		if ((s[i] & 0xC0) != 0x80)
+			return 0;
+	return len;
+}
+
+size_t
+df_utf8_check(const char *s, size_t n)
+{
+	size_t i = 0;
+
+	while (i < n) {
+		uint64_t eight;
+		size_t len;
+
+		if (n - i >= 8) {
+			memcpy(&eight, s + i, 8);
+			if ((eight & 0x8080808080808080ull) == 0) {
+				i += 8;
+				continue;
+			}
+		}
+		len = char_len((const unsigned char *)s + i, n - i);
+		if (len == 0)
+			return i;
+		i += len;
+	}
+	return n;
+}
+
+uint32_t
+df_uc_before(const char *s, size_t n, size_t *len)
+{
+	size_t at = n - 1;
+
+	while (((unsigned char)s[at] & 0xC0) == 0x80)
+		at--;
+	return df_uc_get((const unsigned char *)s + at, len);
+}

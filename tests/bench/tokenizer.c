@@ -1,0 +1,120 @@
+/*
+ * tokenizer - encode many texts with a tokenizer, for comparing and for timing.
+ *
+ *	tokenizer TOKENIZER TEXTS IDS       write the ids of every text
+ *	tokenizer TOKENIZER TEXTS [-N]      encode all texts N times (3), print the best rate
+ *
+ * TEXTS holds a u32 length before each text, IDS a u32 count before each list
+ * of u32 ids; `split` before TOKENIZER treats special tokens as plain text.
+ * tests/golden/tokenizer.py writes the one and reads the other.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/file.h"
+#include "base/mem.h"
+#include "text/tokenizer.h"
+
+struct job {
+	struct df_tokenizer *t;
+	struct df_tokscratch *s;
+	struct df_ids ids;
+	bool split;
+	const char *texts;
+	size_t n;
+};
+
+/* Every text once; ids go to `out` unless it is NULL. */
+static int
+encode_all(struct job *j, FILE *out, size_t *n_ids, struct df_err *err)
+{
+	uint32_t len, count;
+	int rc = DF_OK;
+
+	*n_ids = 0;
+	for (size_t at = 0; at + 4 <= j->n; at += len) {
+		memcpy(&len, j->texts + at, 4);
+		at += 4;
+		if (len > j->n - at)
+			return df_fail(err, DF_EFORMAT, "truncated at byte %zu", at);
+		j->ids.n = 0;
+		DF_TRY(df_tokenizer_encode(j->t, j->s, j->texts + at, len, j->split, &j->ids, err));
+		*n_ids += j->ids.n;
+		count = (uint32_t)j->ids.n;
+		if (out != NULL && (fwrite(&count, 4, 1, out) != 1 || fwrite(j->ids.v, 4, count, out) != count))
+			return df_fail(err, DF_EIO, "writing ids:");
+	}
+out:
+	return rc;
+}
+
+static double
+now(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static int
+run(struct job *j, int argc, char **argv, struct df_err *err)
+{
+	double best = 1e30, opened = now(), start;
+	int rc, times = argc > 3 ? atoi(argv[3] + 1) : 3;
+	char *texts = NULL;
+	FILE *out = NULL;
+	size_t n_ids = 0;
+
+	DF_TRY(df_tokenizer_open(&j->t, argv[1], err));
+	DF_TRY(df_tokscratch_new(&j->s, j->t, err));
+	opened = now() - opened;
+	DF_TRY(df_file_get(argv[2], (size_t)1 << 32, &texts, &j->n, err));
+	j->texts = texts;
+	if (argc > 3 && argv[3][0] != '-') {
+		out = fopen(argv[3], "wb");
+		if (out == NULL) {
+			rc = df_fail(err, DF_ECREATE, "%s:", argv[3]);
+			goto out;
+		}
+		DF_TRY(encode_all(j, out, &n_ids, err));
+		goto out;
+	}
+	for (int i = 0; i < times; i++) {
+		start = now();
+		DF_TRY(encode_all(j, NULL, &n_ids, err));
+		if (now() - start < best)
+			best = now() - start;
+	}
+	printf("%.1f MB/s, %.2f M tokens/s, 1 thread, %zu bytes, %zu tokens; opened in %.0f ms\n", 1e-6 * (double)j->n / best,
+	    1e-6 * (double)n_ids / best, j->n, n_ids, 1e3 * opened);
+out:
+	if (out != NULL && fclose(out) != 0)
+		rc = df_fail(err, DF_EIO, "%s:", argv[3]);
+	free(texts);
+	return rc;
+}
+
+int
+main(int argc, char **argv)
+{
+	struct df_err err = DF_ERR_INIT;
+	struct job j = { .split = argc > 1 && strcmp(argv[1], "split") == 0 };
+	int rc;
+
+	argc -= j.split;
+	argv += j.split;
+	if (argc < 3 || argc > 4) {
+		fprintf(stderr, "usage: tokenizer [split] TOKENIZER TEXTS [IDS | -N]\n");
+		return 64;
+	}
+	rc = run(&j, argc, argv, &err);
+	if (rc != DF_OK)
+		fprintf(stderr, "tokenizer: %s\n", err.msg);
+	df_ids_release(&j.ids);
+	df_tokscratch_free(j.s);
+	df_tokenizer_free(j.t);
+	return df_err_exit_status(rc);
+}
