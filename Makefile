@@ -75,7 +75,7 @@ EXAMPLE := $(if $(wildcard tests/api_example.c),$(BUILD)/tests/api_example)
 .SECONDARY:
 
 all: $(LIB) $(PLUGIN) $(PROGS)
-tests: all $(UNIT) $(EXAMPLE) $(SHIMS) $(DEMO)
+tests: all $(UNIT) $(EXAMPLE) $(SHIMS) $(BUILD)/demo/generate $(DEMO)
 
 # --- building ----------------------------------------------------------------------------------------------------
 
