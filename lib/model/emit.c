@@ -208,17 +208,49 @@ by_key(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
-/* s1[i] = d of the i-th token in order of (id, place in the batch). */
-static int
-sort_tokens(struct df_work *w, struct df_tensor *sorted, struct df_err *err)
+/*
+ * w->order = the tokens that the embedding learns from; returns their number.
+ * The pad token is not one of them: transformers gives nn.Embedding its
+ * padding_idx, whose row gets no gradient (of a tied table, only the head's).
+ */
+static size_t
+list_tokens(struct df_work *w)
 {
-	for (size_t t = 0; t < w->n_tok; t++)
-		w->order[t] = (uint64_t)w->ids[t] << 32 | t;
-	qsort(w->order, w->n_tok, sizeof(*w->order), by_key);
-	for (size_t i = 0; i < w->n_tok; i++)
+	size_t n = 0;
+
+	for (size_t t = 0; t < w->n_tok; t++) {
+		if ((int64_t)w->ids[t] != w->m->cfg.pad_id)
+			w->order[n++] = (uint64_t)w->ids[t] << 32 | t;
+	}
+	return n;
+}
+
+/* s1[i] = d of the i-th token of w->order. */
+static int
+gather_tokens(struct df_work *w, size_t n, struct df_tensor *rows, struct df_err *err)
+{
+	for (size_t i = 0; i < n; i++)
 		w->index[i] = (uint32_t)w->order[i];
-	*sorted = df_tensor_view(w->s1, 0, w->n_tok, w->d.cols);
-	return df_gather_rows(w->m->be, *sorted, w->d, w->index, err);
+	*rows = df_tensor_view(w->s1, 0, n, w->d.cols);
+	return n > 0 ? df_gather_rows(w->m->be, *rows, w->d, w->index, err) : DF_OK;
+}
+
+static int
+embed_batch(struct df_work *w, struct df_tensor table, struct df_err *err)
+{
+	size_t n = list_tokens(w);
+	struct df_tensor rows;
+	int rc = DF_OK;
+
+	if (n == w->n_tok)
+		return df_embed_bwd(w->m->be, table, w->d, w->ids, err);
+	DF_TRY(gather_tokens(w, n, &rows, err));
+	for (size_t i = 0; i < n; i++)
+		w->index[i] = (uint32_t)(w->order[i] >> 32);
+	if (n > 0)
+		DF_TRY(df_embed_bwd(w->m->be, table, rows, w->index, err));
+out:
+	return rc;
 }
 
 int
@@ -227,12 +259,14 @@ df_emit_embed(struct df_work *w, const struct df_emit *e, struct df_err *err)
 	const struct df_param *p = &w->m->base.v[w->m->embed];
 	struct pieces it = pieces(p);
 	struct df_tensor sorted;
-	size_t end = w->n_tok; /* tokens [.., end) of the order are still to come */
+	size_t end; /* tokens [0, end) of the order are still to come */
 	int rc;
 
 	if (!df_tensor_is_none(e->grad))
-		return df_embed_bwd(w->m->be, df_param_view(e->grad, p), w->d, w->ids, err);
-	DF_TRY(sort_tokens(w, &sorted, err));
+		return embed_batch(w, df_param_view(e->grad, p), err);
+	end = list_tokens(w);
+	qsort(w->order, end, sizeof(*w->order), by_key); /* by id, then by place in the batch */
+	DF_TRY(gather_tokens(w, end, &sorted, err));
 	while (next_piece(&it)) {
 		struct df_tensor g = df_tensor_view(w->block, 0, w->n, it.n * p->cols);
 		size_t first = end;

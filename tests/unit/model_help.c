@@ -1,0 +1,217 @@
+/*
+ * model_help.c - shared by the model's tests.
+ */
+#include "model_help.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "base/mem.h"
+#include "base/rng.h"
+
+static struct df_backend *backend;
+static char *scratch;
+static void *kept[4096];
+static size_t n_kept;
+
+struct df_backend *
+mh_backend(void)
+{
+	const char *device = getenv("DF_TEST_DEVICE");
+
+	if (backend == NULL)
+		mh_ok(df_backend_open(&backend, device != NULL ? device : "cpu", NULL, err));
+	return backend;
+}
+
+char *
+mh_path(const char *name, const char *file)
+{
+	const char *root = getenv("DF_SRCDIR");
+	char *p = NULL;
+
+	mh_ok(df_asprintf(&p, err, "%s/tests/golden/model/%s%s%s", root != NULL ? root : ".", name, file ? "/" : "",
+	    file ? file : ""));
+	return p;
+}
+
+const char *
+mh_scratch(void)
+{
+	if (scratch == NULL) {
+		char name[] = "/tmp/df-model.XXXXXX";
+
+		assert_non_null(mkdtemp(name));
+		scratch = strdup(name);
+	}
+	return scratch;
+}
+
+static void *
+keep(void *p)
+{
+	assert_true(n_kept < sizeof(kept) / sizeof(kept[0]));
+	return kept[n_kept++] = p;
+}
+
+int
+mh_cleanup(void **state)
+{
+	(void)state;
+	while (n_kept > 0)
+		free(kept[--n_kept]);
+	if (scratch != NULL)
+		mh_ok(df_rmtree(scratch, err));
+	free(scratch);
+	scratch = NULL;
+	return 0;
+}
+
+void
+mh_refused(int rc, const struct df_err *err, int code, const char *words)
+{
+	char buf[256];
+
+	if (rc != code)
+		fail_msg("expected code %d (%s), got %d: %s", code, words, rc, rc ? err->msg : "success");
+	snprintf(buf, sizeof(buf), "%s", words);
+	for (char *w = strtok(buf, "|"); w != NULL; w = strtok(NULL, "|")) {
+		if (strstr(err->msg, w) == NULL)
+			fail_msg("'%s' is not in the message: %s", w, err->msg);
+	}
+}
+
+static void
+batch_alloc(struct mh_batch *m, size_t n, size_t n_tok)
+{
+	mh_ok(df_alloc(&m->offsets, n + 1, sizeof(*m->offsets), "a batch", err));
+	mh_ok(df_alloc(&m->ids, n_tok, sizeof(*m->ids), "a batch", err));
+	mh_ok(df_alloc(&m->mask, n_tok, sizeof(*m->mask), "a batch", err));
+	m->b = (struct df_tokens){ .n = n, .offsets = m->offsets, .ids = m->ids, .mask = m->mask };
+}
+
+void
+mh_batch_load(struct mh_batch *m, const struct df_st *st, size_t first, size_t n)
+{
+	const struct df_st_tensor *o = df_st_find(st, "offsets"), *i = df_st_find(st, "ids"), *k = df_st_find(st, "mask");
+	const int64_t *off = o->data, *ids = i->data, *mask = k->data;
+	size_t n_tok;
+
+	n = n > 0 ? n : o->numel - 1 - first;
+	n_tok = (size_t)(off[first + n] - off[first]);
+	batch_alloc(m, n, n_tok);
+	for (size_t s = 0; s <= n; s++)
+		m->offsets[s] = (uint64_t)(off[first + s] - off[first]);
+	for (size_t t = 0; t < n_tok; t++) {
+		m->ids[t] = (uint32_t)ids[(size_t)off[first] + t];
+		m->mask[t] = (uint8_t)mask[(size_t)off[first] + t];
+	}
+}
+
+void
+mh_batch_random(struct mh_batch *m, const size_t *lengths, size_t n, size_t n_vocab, uint64_t seed)
+{
+	size_t n_tok = 0;
+
+	for (size_t s = 0; s < n; s++)
+		n_tok += lengths[s];
+	batch_alloc(m, n, n_tok);
+	for (size_t s = 0; s < n; s++)
+		m->offsets[s + 1] = m->offsets[s] + lengths[s];
+	for (size_t t = 0; t < n_tok; t++) {
+		uint32_t r[4];
+
+		df_rng_words(seed, DF_RNG_DEMO, 0, t, r);
+		m->ids[t] = r[0] % (uint32_t)n_vocab;
+		m->mask[t] = r[1] % 3 != 0;
+	}
+	for (size_t s = 0; s < n; s++) {
+		if (lengths[s] > 1)
+			m->mask[m->offsets[s + 1] - 1] = 1;
+	}
+}
+
+void
+mh_batch_release(struct mh_batch *m)
+{
+	free(m->offsets);
+	free(m->ids);
+	free(m->mask);
+}
+
+const float *
+mh_floats(const struct df_st *st, const char *fmt, ...)
+{
+	const struct df_st_tensor *t;
+	char name[512];
+	float *v = NULL;
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(name, sizeof(name), fmt, ap);
+	va_end(ap);
+	t = df_st_find(st, name);
+	if (t == NULL)
+		fail_msg("the fixture has no tensor '%s'", name);
+	mh_ok(df_alloc(&v, t->numel, sizeof(*v), name, err));
+	keep(v);
+	mh_ok(df_st_to_f32(t, v, err));
+	return v;
+}
+
+double
+mh_rel_diff(const float *a, const float *b, size_t n)
+{
+	double diff = 0, size = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		if (!isfinite(a[i]) || !isfinite(b[i]))
+			return INFINITY;
+		diff = fmax(diff, fabs((double)a[i] - (double)b[i]));
+		size = fmax(size, fabs((double)b[i]));
+	}
+	return diff / (size + 1e-12);
+}
+
+static int
+gather(void *ctx, const struct df_grad_block *blk, struct df_err *err)
+{
+	struct mh_grads *g = ctx;
+	struct df_backend *be = df_model_backend(g->m);
+	size_t cols = blk->g.cols, step = (size_t)df_grad_piece_rows(blk->param->cols) * blk->param->cols;
+	float *buf = NULL;
+	int rc;
+
+	/* Descending and without gaps; pieces are cut where the header says. */
+	assert_int_equal(blk->offset + cols, g->next);
+	assert_int_equal(blk->g.rows, g->n);
+	assert_int_equal((blk->offset - blk->param->offset) % step, 0);
+	assert_true(cols <= step);
+	g->next = blk->offset;
+	g->blocks++;
+	DF_TRY(df_alloc(&buf, g->n * cols, sizeof(*buf), "a block", err));
+	DF_TRY(df_download(be, buf, blk->g, err));
+	for (size_t s = 0; s < g->n; s++)
+		memcpy(g->g + s * g->numel + blk->offset, buf + s * cols, cols * sizeof(*buf));
+	/* A sink may change the block: spoil it, so that nothing may rely on it later. */
+	DF_TRY(df_fill(be, blk->g, NAN, err));
+out:
+	free(buf);
+	return rc;
+}
+
+void
+mh_sample_grads(struct mh_grads *out, struct df_model *m, struct df_work *w, const struct df_tokens *b,
+    const struct df_losses *losses)
+{
+	size_t n = df_model_train(m)->numel;
+
+	*out = (struct mh_grads){ .m = m, .n = b->n, .numel = n, .next = n };
+	mh_ok(df_alloc(&out->g, b->n * n, sizeof(*out->g), "gradients", err));
+	keep(out->g);
+	mh_ok(df_model_sample_grads(m, w, b, gather, out, losses, err));
+	assert_int_equal(out->next, 0);
+}

@@ -1,0 +1,64 @@
+/*
+ * model_help.h - what the model's tests share: the backend under test, the
+ * golden cases of tests/golden/model, comparisons by name.
+ */
+#ifndef DF_TEST_MODEL_HELP_H
+#define DF_TEST_MODEL_HELP_H
+
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "model/model.h"
+#include "model/safetensors.h"
+
+/* The backend of DF_TEST_DEVICE (default cpu), opened once. */
+struct df_backend *mh_backend(void);
+/* tests/golden/model/CASE[/FILE]; free() it. */
+char *mh_path(const char *name, const char *file);
+/* A fresh scratch directory, removed by mh_cleanup(); borrowed. */
+const char *mh_scratch(void);
+int mh_cleanup(void **state);
+
+/* rc must be 0; prints the error. */
+#define mh_ok(call)                                                          \
+	do {                                                                 \
+		struct df_err err_ = DF_ERR_INIT, *err = &err_;              \
+		if ((call) != DF_OK)                                         \
+			fail_msg("%s:%d: %s", __FILE__, __LINE__, err->msg); \
+	} while (0)
+/* The call fails with this code and a message that contains every word of a '|' list. */
+void mh_refused(int rc, const struct df_err *err, int code, const char *words);
+
+/* A batch in memory of its own. */
+struct mh_batch {
+	struct df_tokens b;
+	uint64_t *offsets;
+	uint32_t *ids;
+	uint8_t *mask;
+};
+/* The batch of ref.safetensors or train.safetensors; samples [first, first+n), all when n == 0. */
+void mh_batch_load(struct mh_batch *m, const struct df_st *st, size_t first, size_t n);
+/* n samples with the given lengths, ids and masks from a seed; every sample of 2 or more tokens has a target. */
+void mh_batch_random(struct mh_batch *m, const size_t *lengths, size_t n, size_t n_vocab, uint64_t seed);
+void mh_batch_release(struct mh_batch *m);
+
+/* A float tensor of st; borrowed from a fresh allocation that mh_cleanup() frees. */
+const float *mh_floats(const struct df_st *st, const char *fmt, ...) DF_PRINTF(2, 3);
+
+/* max |a - b| / (max |b| + tiny) over n; NaN anywhere gives infinity. */
+double mh_rel_diff(const float *a, const float *b, size_t n);
+
+/* Per-sample gradients gathered whole: g [n, numel]. Also checks order and coverage of the blocks. */
+struct mh_grads {
+	struct df_model *m;
+	float *g;
+	size_t n, numel, next;
+	size_t blocks;
+};
+void mh_sample_grads(struct mh_grads *out, struct df_model *m, struct df_work *w, const struct df_tokens *b,
+    const struct df_losses *losses);
+
+#endif
