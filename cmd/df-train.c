@@ -1,0 +1,127 @@
+/*
+ * df-train - train to a step, stop, go on.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "backend/backend.h"
+#include "base/log.h"
+#include "prog.h"
+#include "train/train.h"
+
+static const char synopsis[] = "[options] [CONFIG.yaml] [key=value ...]";
+static const char about[] = "Train a model on tokens, to the end or to a step; run again, it goes on where it was.";
+
+struct cfg {
+	int64_t until;
+	const char *index, *weights;
+	bool dry_run, list_keys;
+	struct df_prog_common common;
+};
+#define CFG_DEFAULT { .common = DF_PROG_COMMON_DEFAULT }
+
+#define OPTS(c) { \
+	{ .type = DF_OPT_GROUP, .help = "How far, and on what" }, \
+	{ .name = "until", .type = DF_OPT_INT, .value = &(c)->until, .arg = "STEP", .min = 0, .max = 1e15, \
+	    .help = "stop after this optimizer step and save (0: train to the end)" }, \
+	{ .name = "index", .type = DF_OPT_STR, .value = &(c)->index, .arg = "FILE", \
+	    .help = "train on these samples, in this order, from here on" }, \
+	{ .name = "weights", .type = DF_OPT_STR, .value = &(c)->weights, .arg = "FILE", \
+	    .help = "weigh each sample's loss" }, \
+	{ .type = DF_OPT_GROUP, .help = "Looking first" }, \
+	{ .name = "dry-run", .short_name = 'n', .type = DF_OPT_FLAG, .value = &(c)->dry_run, \
+	    .help = "say what the run would cost, and leave" }, \
+	{ .name = "list-keys", .type = DF_OPT_FLAG, .value = &(c)->list_keys, \
+	    .help = "print all configuration keys, tab-separated, and leave" }, \
+	DF_PROG_OPTS(&(c)->common), \
+	DF_OPT_END }
+
+/* The first operand is the configuration unless it is an override. */
+static int
+load_config(struct df_train_config *config, const struct df_strlist *words, struct df_err *err)
+{
+	const char *path = words->n > 0 && !strchr(words->v[0], '=') ? words->v[0] : NULL;
+	size_t skip = path ? 1 : 0;
+
+	if (words->n == 0)
+		return df_fail(err, DF_EUSAGE, "no configuration: give a YAML file, key=value words, or both");
+	return df_train_config_load(config, path, words->v + skip, words->n - skip, err);
+}
+
+static int
+list_keys(struct df_err *err)
+{
+	struct df_buf b = DF_BUF_INIT;
+	int rc;
+
+	df_train_keys_list(&b);
+	if ((rc = df_buf_check(&b, err)) == DF_OK)
+		fputs(b.data, stdout);
+	df_buf_release(&b);
+	return rc;
+}
+
+static int
+dry_run(const struct df_train_opts *o, struct df_err *err)
+{
+	struct df_train_plan p;
+	int rc;
+
+	if ((rc = df_train_dry_run(o, &p, err)) != DF_OK)
+		return rc;
+	printf("samples      %" PRIu64 " (%" PRIu64 " without targets)\n", p.n_rows, p.n_unlabelled);
+	printf("tokens       %" PRIu64 " (%" PRIu64 " targets)\n", p.n_tokens, p.n_targets);
+	printf("parameters   %" PRIu64 " (%" PRIu64 " trained)\n", p.n_params, p.n_trained);
+	printf("steps        %" PRIu64 " to %" PRIu64 " of %" PRIu64 " (%" PRIu64 " an epoch)\n", p.first_step + 1,
+	    p.end_step, p.max_steps, p.steps_per_epoch);
+	printf("compute      %.3g TFLOP\n", p.flops / 1e12);
+	printf("memory       %.1f MB and activations\n", p.memory / 1e6);
+	printf("disk         %.1f MB a checkpoint\n", p.checkpoint / 1e6);
+	return DF_OK;
+}
+
+static int
+train(const struct df_train_opts *o, struct df_err *err)
+{
+	struct df_train_report r = { 0 };
+	int rc = df_train_run(o, &r, err);
+
+	df_prog_count(r.step - r.first_step, "steps");
+	if (r.step > r.first_step)
+		df_info("%" PRIu64 " tokens in %.2f s of steps: %.0f tokens/s", r.n_tokens, r.seconds,
+		    r.seconds > 0 ? (double)r.n_tokens / r.seconds : 0);
+	return rc;
+}
+
+int
+main(int argc, char **argv)
+{
+	static struct cfg cfg = CFG_DEFAULT;
+	const struct df_opt opts[] = OPTS(&cfg);
+	struct df_train_config config = { 0 };
+	struct df_train_opts o = { .config = &config };
+	struct df_opt_result args;
+	struct df_err err = DF_ERR_INIT;
+	int rc;
+
+	df_prog_init("df-train", argc, argv);
+	df_prog_parse(opts, synopsis, about, &cfg.common, argc, argv, &args);
+	if (cfg.list_keys) {
+		rc = list_keys(&err);
+		goto out;
+	}
+	o.until = (uint64_t)cfg.until;
+	o.index = cfg.index;
+	o.weights = cfg.weights;
+	DF_TRY(load_config(&config, &args.operands, &err));
+	DF_TRY(df_pool_new(&o.pool, (int)cfg.common.threads, &err));
+	DF_TRY(df_backend_open(&o.backend, cfg.common.device, o.pool, &err));
+	rc = cfg.dry_run ? dry_run(&o, &err) : train(&o, &err);
+out:
+	df_backend_close(o.backend);
+	df_pool_free(o.pool);
+	df_train_config_release(&config);
+	df_opt_result_release(&args);
+	return df_prog_exit(rc, &err);
+}

@@ -1,0 +1,76 @@
+/*
+ * checkpoint.h - output_dir/checkpoint-N: everything needed to go on as if
+ * nothing had happened.
+ *
+ *   model.safetensors config.json | adapter_*   df_model_save
+ *   tokenizer files                             df_tokenizer_save
+ *   optimizer.safetensors                       AdamW's moments
+ *   trainer_state.json                          the log so far
+ *   df_state.json                               struct df_train_state
+ *
+ * A checkpoint appears whole (written beside, synced, renamed) and leaves
+ * whole (renamed, then removed), so a directory of that name is always complete.  Nothing in it
+ * depends on time, threads, or where the run was interrupted.
+ */
+#ifndef DF_TRAIN_CHECKPOINT_H
+#define DF_TRAIN_CHECKPOINT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "base/hash.h"
+#include "model/model.h"
+#include "text/tokenizer.h"
+#include "train/step.h"
+#include "train/trainlog.h"
+
+struct df_train_state {
+	uint64_t step;         /* optimizer steps done */
+	uint64_t tokens_seen;
+	uint64_t n_skipped;    /* samples without targets met so far */
+	double loss_sum;       /* of the steps since the last log line */
+	uint64_t loss_steps;   /* how many of them had targets */
+	double total_loss;     /* of all steps */
+	uint64_t total_steps;
+	bool eval_pending;     /* stopped before this step's evaluation was done */
+	bool interim;          /* saved because of a signal: removed once a later one exists */
+	uint64_t window;       /* the step at which the index began */
+	char index_id[DF_DIGEST_HEX];   /* of its ids in order; "" = none */
+	char weights_id[DF_DIGEST_HEX]; /* likewise */
+	char tokens_id[DF_DIGEST_HEX];  /* df_id of the training tokens */
+	char *tokenizer_id;    /* NULL = not known */
+	char *config;          /* df_train_config_json */
+};
+/* dir/df_state.json.  DF_ENOINPUT when there is none. */
+int df_train_state_load(struct df_train_state *s, const char *dir, struct df_err *err) DF_MUST_CHECK;
+void df_train_state_release(struct df_train_state *s);
+
+/*
+ * The last checkpoint in output_dir that training can go on from (one with an
+ * optimizer): *path (free() it) and *step; *path = NULL when there is none.
+ */
+int df_checkpoint_find(const char *output_dir, char **path, uint64_t *step, struct df_err *err) DF_MUST_CHECK;
+/* output_dir/checkpoint-STEP; free() it. */
+int df_checkpoint_path(char **path, const char *output_dir, uint64_t step, struct df_err *err) DF_MUST_CHECK;
+
+struct df_checkpoint {
+	struct df_model *model;
+	const struct df_stepper *stepper;     /* NULL = without optimizer */
+	const struct df_tokenizer *tokenizer; /* NULL = no tokenizer files */
+	const struct df_trainlog *log;
+	const struct df_train_summary *summary;
+	const struct df_train_state *state;
+};
+int df_checkpoint_save(const struct df_checkpoint *c, const char *output_dir, struct df_err *err) DF_MUST_CHECK;
+
+/*
+ * Remove what no longer counts: interim checkpoints before the newest, the
+ * oldest beyond `limit` (0 = no limit), and what a killed removal left.
+ */
+int df_checkpoint_rotate(const char *output_dir, uint64_t limit, struct df_err *err) DF_MUST_CHECK;
+/* Remove all checkpoints, logs and results of a run: overwrite_output_dir. */
+int df_checkpoint_clear(const char *output_dir, struct df_err *err) DF_MUST_CHECK;
+
+#endif
