@@ -29,6 +29,19 @@ int df_host_sync(struct df_backend *be, struct df_err *err);
 int df_cpu_project(struct df_backend *be, const void *args, struct df_err *err);
 int df_ref_project(struct df_backend *be, const void *args, struct df_err *err);
 
+/* gemm.c */
+df_op_fn df_cpu_gemm;
+
+/* elem.c */
+df_op_fn df_cpu_copy, df_cpu_fill, df_cpu_axpy, df_cpu_scale, df_cpu_bias_add, df_cpu_colsum, df_cpu_sumsq,
+    df_cpu_scatter_rows, df_cpu_gather_rows, df_cpu_dropout, df_cpu_adamw, df_cpu_adam_form, df_cpu_sign;
+
+/* layer.c */
+df_op_fn df_cpu_rmsnorm_fwd, df_cpu_rmsnorm_bwd, df_cpu_rope, df_cpu_swiglu_fwd, df_cpu_swiglu_bwd;
+
+/* attn.c, loss.c */
+df_op_fn df_cpu_attn_fwd, df_cpu_attn_bwd, df_cpu_lmhead, df_cpu_dlogits;
+
 /* ref.c */
 df_op_fn df_ref_copy, df_ref_fill, df_ref_gemm, df_ref_axpy, df_ref_scale, df_ref_bias_add, df_ref_colsum, df_ref_sumsq,
     df_ref_scatter_rows, df_ref_gather_rows, df_ref_dropout, df_ref_adamw, df_ref_adam_form, df_ref_sign;

@@ -1,0 +1,260 @@
+/*
+ * attn.c - causal attention, sample by sample, in blocks.
+ *
+ *              keys, BK at a time
+ *            +------+------+---
+ *   queries  |######|######|##\         The scores of BQ queries against BK keys fit the second-level
+ *   BQ at a  |######|######|###\        cache and are all that is kept.  Going right along the keys, each
+ *   time     +------+------+----        row keeps its maximum m and sum l; when m grows, what was
+ *                                       summed shrinks by exp(old m - new m).
+ *
+ * Milakov & Gimelshein 2018, Dao et al. 2022.  The backward recomputes the
+ * probabilities from lse = m + log l.  Forward tasks are blocks of queries of
+ * one head; backward tasks are key/value heads, whose query heads are added
+ * in their order.  Blocks count from the sample's start, so a sample's
+ * numbers know nothing of the others in the batch.
+ */
+#include <math.h>
+#include <stdlib.h>
+
+#include "backend/cpu/gemm.h"
+#include "backend/cpu/vec.h"
+#include "base/mem.h"
+
+#define AT(t, row, col) (df_tensor_f32(t) + (row) * (t).ld + (col))
+
+enum { BQ = 64, BK = 256 };
+
+/* One block of scores: queries [q0, q0+nq) and keys [k0, k0+nk) of a sample, s [BQ][BK]. */
+struct window {
+	size_t q0, nq, k0, nk, window;
+};
+
+static size_t
+first_key(size_t query, size_t window)
+{
+	return window && query + 1 > window ? query + 1 - window : 0;
+}
+
+/* The columns [*lo, *hi) of the block that its row i sees; empty when *lo >= *hi. */
+DF_INLINE void
+visible(const struct window *w, size_t i, size_t *lo, size_t *hi)
+{
+	size_t query = w->q0 + i, first = w->window && query + 1 > w->window ? query + 1 - w->window : 0;
+
+	*lo = first > w->k0 ? first - w->k0 : 0;
+	*hi = query < w->k0 ? 0 : query + 1 - w->k0;
+	if (*hi > w->nk)
+		*hi = w->nk;
+}
+
+DF_INLINE float
+row_sum(const float *x, size_t n)
+{
+	df_v8 s = { 0 };
+	float tail = 0;
+	size_t i = 0;
+
+	for (; i + 8 <= n; i += 8)
+		s += *(const df_v8 *)(x + i);
+	for (; i < n; i++)
+		tail += x[i];
+	return df_v8_sum(&s) + tail;
+}
+
+/* Scores to unnormalised probabilities; m and l of the rows brought up to date, and o shrunk to the new m. */
+DF_SIMD static void
+softmax_block(const struct window *w, float *s, float *m, float *l, float *o, size_t ldo, size_t e)
+{
+	for (size_t i = 0; i < w->nq; i++, s += BK, o += ldo) {
+		size_t lo, hi;
+		float max, shrink;
+
+		visible(w, i, &lo, &hi);
+		if (lo >= hi) {
+			memset(s, 0, w->nk * sizeof(float));
+			continue;
+		}
+		max = df_row_max(s + lo, hi - lo);
+		max = m[i] > max ? m[i] : max;
+		shrink = m[i] == -INFINITY ? 0.0f : df_expf(m[i] - max);
+		memset(s, 0, lo * sizeof(float));
+		memset(s + hi, 0, (w->nk - hi) * sizeof(float));
+		for (size_t j = lo; j < hi; j++)
+			s[j] = df_expf(s[j] - max);
+		l[i] = l[i] * shrink + row_sum(s + lo, hi - lo);
+		m[i] = max;
+		for (size_t c = 0; c < e && shrink != 1.0f; c++)
+			o[c] *= shrink;
+	}
+}
+
+/* ---- forward ---------------------------------------------------------------------------------------------------- */
+
+struct task {
+	size_t sample, q0;
+};
+struct fwd {
+	const struct df_attn *a;
+	const struct task *tasks;
+	size_t n_blocks;
+};
+
+static void
+forward(void *ctx, size_t index, int worker)
+{
+	const struct fwd *f = ctx;
+	const struct df_attn *a = f->a;
+	const struct task *task = &f->tasks[index % f->n_blocks];
+	const size_t h = index / f->n_blocks, e = a->q.cols / a->n_heads, kh = h / (a->n_heads / a->n_kv_heads);
+	const size_t t0 = a->offsets[task->sample], len = a->offsets[task->sample + 1] - t0;
+	struct window w = { .q0 = task->q0, .nq = len - task->q0 < BQ ? len - task->q0 : BQ, .window = a->window };
+	_Alignas(64) float s[BQ * BK];
+	float m[BQ], l[BQ], *o = AT(a->o, t0 + w.q0, h * e);
+	bool first = true;
+
+	(void)worker;
+	for (size_t i = 0; i < w.nq; i++) {
+		m[i] = -INFINITY;
+		l[i] = 0;
+	}
+	for (w.k0 = first_key(w.q0, w.window); w.k0 < w.q0 + w.nq; w.k0 += BK) {
+		w.nk = w.q0 + w.nq - w.k0 < BK ? w.q0 + w.nq - w.k0 : BK;
+		df_cpu_sgemm(false, true, w.nq, w.nk, e, a->scale, AT(a->q, t0 + w.q0, h * e), a->q.ld,
+		    AT(a->k, t0 + w.k0, kh * e), a->k.ld, 0, s, BK);
+		softmax_block(&w, s, m, l, o, a->o.ld, first ? 0 : e);
+		df_cpu_sgemm(false, false, w.nq, e, w.nk, 1, s, BK, AT(a->v, t0 + w.k0, kh * e), a->v.ld, first ? 0 : 1, o,
+		    a->o.ld);
+		first = false;
+	}
+	for (size_t i = 0; i < w.nq; i++) {
+		for (size_t c = 0; c < e; c++)
+			o[i * a->o.ld + c] /= l[i];
+		*AT(a->lse, t0 + w.q0 + i, h) = m[i] + logf(l[i]);
+	}
+}
+
+int
+df_cpu_attn_fwd(struct df_backend *be, const void *args, struct df_err *err)
+{
+	const struct df_attn *a = args;
+	struct fwd f = { .a = a };
+	struct task *tasks = NULL;
+	int rc;
+
+	for (size_t s = 0; s < a->n_samples; s++)
+		f.n_blocks += (a->offsets[s + 1] - a->offsets[s] + BQ - 1) / BQ;
+	DF_TRY(df_alloc(&tasks, f.n_blocks, sizeof(*tasks), "attention tasks", err));
+	f.tasks = tasks;
+	for (size_t s = 0, n = 0; s < a->n_samples; s++)
+		for (size_t q0 = 0; q0 < a->offsets[s + 1] - a->offsets[s]; q0 += BQ)
+			tasks[n++] = (struct task){ s, q0 };
+	df_pool_for(be->pool, f.n_blocks * a->n_heads, forward, &f);
+out:
+	free(tasks);
+	return rc;
+}
+
+/* ---- backward --------------------------------------------------------------------------------------------------- */
+
+/* p = exp(s - lse) where visible, else 0. */
+DF_SIMD static void
+probabilities(const struct window *w, float *p, const float *lse, size_t ld_lse)
+{
+	for (size_t i = 0; i < w->nq; i++, p += BK) {
+		size_t lo, hi;
+		float x = lse[i * ld_lse];
+
+		visible(w, i, &lo, &hi);
+		if (lo > hi)
+			lo = hi = 0;
+		memset(p, 0, lo * sizeof(float));
+		memset(p + hi, 0, (w->nk - hi) * sizeof(float));
+		for (size_t j = lo; j < hi; j++)
+			p[j] = df_expf(p[j] - x);
+	}
+}
+
+/* ds = scale p (dp - delta), in the place of dp. */
+DF_SIMD static void
+score_gradient(const struct window *w, float *dp, const float *p, const float *delta, float scale)
+{
+	for (size_t i = 0; i < w->nq; i++, p += BK, dp += BK)
+		for (size_t j = 0; j < w->nk; j++)
+			dp[j] = scale * p[j] * (dp[j] - delta[i]);
+}
+
+/* delta_i = do_i . o_i */
+DF_SIMD static void
+row_dots(float *delta, const float *d_o, size_t ld_do, const float *o, size_t ldo, size_t n, size_t e)
+{
+	for (size_t i = 0; i < n; i++, d_o += ld_do, o += ldo) {
+		df_v8 s = { 0 };
+		float tail = 0;
+		size_t c = 0;
+
+		for (; c + 8 <= e; c += 8)
+			s += *(const df_v8 *)(d_o + c) * *(const df_v8 *)(o + c);
+		for (; c < e; c++)
+			tail += d_o[c] * o[c];
+		delta[i] = df_v8_sum(&s) + tail;
+	}
+}
+
+/* All of one query head's part of dq, dk and dv in a sample of `len` tokens from t0 on. */
+static void
+backward_head(const struct df_attn_bwd *b, size_t t0, size_t len, size_t h, size_t kh)
+{
+	const struct df_attn *a = &b->fwd;
+	const size_t e = a->q.cols / a->n_heads, hc = h * e, kc = kh * e;
+	_Alignas(64) float p[BQ * BK], dp[BQ * BK];
+	float delta[BQ];
+
+	for (size_t q0 = 0; q0 < len; q0 += BQ) {
+		struct window w = { .q0 = q0, .nq = len - q0 < BQ ? len - q0 : BQ, .window = a->window };
+		const float *q = AT(a->q, t0 + q0, hc), *d_o = AT(b->d_o, t0 + q0, hc);
+		float beta = 0;
+
+		row_dots(delta, d_o, b->d_o.ld, AT(a->o, t0 + q0, hc), a->o.ld, w.nq, e);
+		for (w.k0 = first_key(q0, w.window); w.k0 < q0 + w.nq; w.k0 += BK, beta = 1) {
+			const size_t row = t0 + w.k0;
+
+			w.nk = q0 + w.nq - w.k0 < BK ? q0 + w.nq - w.k0 : BK;
+			df_cpu_sgemm(false, true, w.nq, w.nk, e, a->scale, q, a->q.ld, AT(a->k, row, kc), a->k.ld, 0, p, BK);
+			probabilities(&w, p, AT(a->lse, t0 + q0, h), a->lse.ld);
+			df_cpu_sgemm(true, false, w.nk, e, w.nq, 1, p, BK, d_o, b->d_o.ld, 1, AT(b->dv, row, kc), b->dv.ld);
+			df_cpu_sgemm(false, true, w.nq, w.nk, e, 1, d_o, b->d_o.ld, AT(a->v, row, kc), a->v.ld, 0, dp, BK);
+			score_gradient(&w, dp, p, delta, a->scale);
+			df_cpu_sgemm(true, false, w.nk, e, w.nq, 1, dp, BK, q, a->q.ld, 1, AT(b->dk, row, kc), b->dk.ld);
+			df_cpu_sgemm(false, false, w.nq, e, w.nk, 1, dp, BK, AT(a->k, row, kc), a->k.ld, beta,
+			    AT(b->dq, t0 + q0, hc), b->dq.ld);
+		}
+	}
+}
+
+static void
+backward(void *ctx, size_t index, int worker)
+{
+	const struct df_attn_bwd *b = ctx;
+	const struct df_attn *a = &b->fwd;
+	const size_t s = index / a->n_kv_heads, kh = index % a->n_kv_heads, group = a->n_heads / a->n_kv_heads;
+	const size_t e = a->q.cols / a->n_heads, t0 = a->offsets[s], len = a->offsets[s + 1] - t0;
+
+	(void)worker;
+	for (size_t t = 0; t < len; t++) {
+		memset(AT(b->dk, t0 + t, kh * e), 0, e * sizeof(float));
+		memset(AT(b->dv, t0 + t, kh * e), 0, e * sizeof(float));
+	}
+	for (size_t h = kh * group; h < (kh + 1) * group; h++)
+		backward_head(b, t0, len, h, kh);
+}
+
+int
+df_cpu_attn_bwd(struct df_backend *be, const void *args, struct df_err *err)
+{
+	struct df_attn_bwd b = *(const struct df_attn_bwd *)args;
+
+	(void)err;
+	df_pool_for(be->pool, b.fwd.n_samples * b.fwd.n_kv_heads, backward, &b);
+	return DF_OK;
+}

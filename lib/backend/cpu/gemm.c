@@ -1,0 +1,268 @@
+/*
+ * gemm.c - the matrix product.
+ *
+ * Why not a BLAS call: OpenBLAS chooses its inner kernel, and with it the
+ * rounding, by how many rows are left, so a row's result depends on the rows beside it
+ * (0.3.21, Haswell kernels: the same row computed alone, in fours or in
+ * twelves gives different bits).  Here
+ *
+ *   c[i,j] = beta c[i,j] + alpha s_1 + alpha s_2 + ...,
+ *
+ * s_b the sum over the b-th run of KC inner indices, from zero, in order, each
+ * step one fused multiply-add.  So an element is a function of its row of
+ * op(a) and its column of op(b) alone: not of M and N, not of tiles or
+ * threads, and not of the vector width.  Tiles may then be cut as speed likes.
+ *
+ * How (Goto & van de Geijn 2008, less one packing):
+ *
+ *              NC columns                 for each run of KC inner indices
+ *            +-----------+                  pack op(b)'s KC x NC block in strips of NR
+ *         KC |  packed b |  L2              for each MR rows of op(a)
+ *            +--+--+--+--+                    for each strip
+ *   MR [ a ]  NR                                block [MR][NR] in registers
+ *       L1     strip: L1
+ *
+ * Rows of a are read where they lie: MR rows x KC stay in the first-level
+ * cache while all strips pass.  Only a transposed a is copied, MR columns at a time.
+ */
+#include <string.h>
+
+#include "backend/cpu/cpu.h"
+#include "backend/cpu/gemm.h"
+
+#if defined(__x86_64__) && defined(__GNUC__)
+#include <immintrin.h>
+#define HAVE_X86 1
+#endif
+
+#define CONCAT_(a, b) a##b
+#define CONCAT(a, b)  CONCAT_(a, b)
+
+enum { KC = 256, NC = 256, MR_MAX = 12, NR_MAX = 32 };
+
+typedef float v4 __attribute__((vector_size(16), aligned(16), may_alias));
+typedef float v4u __attribute__((vector_size(16), aligned(4), may_alias));
+
+/* What a micro-kernel computes: gemm_kernel.h. */
+struct block {
+	const float *a, *b;
+	float *c, alpha, beta;
+	size_t kc, rs, cs, ldc;
+	int rows, nr; /* nr: of b's strip, one or two vectors */
+};
+
+#ifdef HAVE_X86
+#define KERNEL       kernel_avx512
+#define TARGET       __attribute__((target("avx512f")))
+#define VEC          __m512
+#define VECU         __m512_u
+#define WIDTH        16
+#define MR           12
+#define ALL(x)       _mm512_set1_ps(x)
+#define FMA(x, y, z) _mm512_fmadd_ps(x, y, z)
+#include "backend/cpu/gemm_kernel.h"
+
+#define KERNEL       kernel_avx2
+#define TARGET       __attribute__((target("avx2,fma")))
+#define VEC          __m256
+#define VECU         __m256_u
+#define WIDTH        8
+#define MR           6
+#define ALL(x)       _mm256_set1_ps(x)
+#define FMA(x, y, z) _mm256_fmadd_ps(x, y, z)
+#include "backend/cpu/gemm_kernel.h"
+#endif
+
+/* No fused instruction: product and sum round separately, and the results are this kernel's own. */
+#define KERNEL       kernel_base
+#define TARGET
+#define VEC          v4
+#define VECU         v4u
+#define WIDTH        4
+#define MR           6
+#define ALL(x)       ((v4){ (x), (x), (x), (x) })
+#define FMA(x, y, z) ((x) * (y) + (z))
+#include "backend/cpu/gemm_kernel.h"
+
+struct kernel {
+	size_t mr, width;
+	void (*run)(const struct block *blk);
+};
+
+static struct kernel
+best_kernel(void)
+{
+#ifdef HAVE_X86
+	if (__builtin_cpu_supports("avx512f"))
+		return (struct kernel){ 12, 16, kernel_avx512 };
+	if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+		return (struct kernel){ 6, 8, kernel_avx2 };
+#endif
+	return (struct kernel){ 6, 4, kernel_base };
+}
+
+/* dst[k][j] = src[j][k] for 4 x 4 floats. */
+static inline void
+transpose4(float *dst, size_t ldd, const float *src, size_t lds)
+{
+	typedef int i4 __attribute__((vector_size(16)));
+	const v4 r0 = *(const v4u *)src, r1 = *(const v4u *)(src + lds);
+	const v4 r2 = *(const v4u *)(src + 2 * lds), r3 = *(const v4u *)(src + 3 * lds);
+	const v4 a = __builtin_shuffle(r0, r1, (i4){ 0, 4, 1, 5 }), b = __builtin_shuffle(r0, r1, (i4){ 2, 6, 3, 7 });
+	const v4 c = __builtin_shuffle(r2, r3, (i4){ 0, 4, 1, 5 }), d = __builtin_shuffle(r2, r3, (i4){ 2, 6, 3, 7 });
+
+	*(v4 *)dst = __builtin_shuffle(a, c, (i4){ 0, 1, 4, 5 });
+	*(v4 *)(dst + ldd) = __builtin_shuffle(a, c, (i4){ 2, 3, 6, 7 });
+	*(v4 *)(dst + 2 * ldd) = __builtin_shuffle(b, d, (i4){ 0, 1, 4, 5 });
+	*(v4 *)(dst + 3 * ldd) = __builtin_shuffle(b, d, (i4){ 2, 3, 6, 7 });
+}
+
+/* One strip: dst[k][0..nr) = op(b)[k][0..n), the columns from n on zero. */
+static void
+pack_strip(float *dst, const float *b, size_t ldb, bool tb, size_t kc, size_t n, size_t nr)
+{
+	size_t k4 = tb ? kc / 4 * 4 : 0, n4 = tb ? n / 4 * 4 : 0;
+
+	if (!tb && n == nr) {
+		for (size_t k = 0; k < kc; k++)
+			memcpy(dst + k * nr, b + k * ldb, nr * sizeof(float));
+		return;
+	}
+	for (size_t j = 0; j < n4; j += 4)
+		for (size_t k = 0; k < k4; k += 4)
+			transpose4(dst + k * nr + j, nr, b + j * ldb + k, ldb);
+	for (size_t k = 0; k < kc; k++)
+		for (size_t j = k < k4 ? n4 : 0; j < nr; j++)
+			dst[k * nr + j] = j >= n ? 0.0f : tb ? b[j * ldb + k] : b[k * ldb + j];
+}
+
+/* dst[k][0..mr) = column i.. of the transposed a. */
+static void
+pack_columns(float *dst, const float *a, size_t lda, size_t kc, size_t rows, size_t mr)
+{
+	if (rows == 6 && mr == 6)
+		for (size_t k = 0; k < kc; k++)
+			memcpy(dst + k * 6, a + k * lda, 6 * sizeof(float));
+	else if (rows == 12 && mr == 12)
+		for (size_t k = 0; k < kc; k++)
+			memcpy(dst + k * 12, a + k * lda, 12 * sizeof(float));
+	else
+		for (size_t k = 0; k < kc; k++)
+			for (size_t r = 0; r < rows; r++)
+				dst[k * mr + r] = a[k * lda + r];
+}
+
+/* A block whose columns end before its strip's: computed beside c, and added by the kernel's own arithmetic. */
+static void
+run_edge(const struct kernel *kern, const struct block *full, size_t n)
+{
+	_Alignas(64) float edge[MR_MAX * NR_MAX] = { 0 };
+	struct block blk = *full;
+
+	blk.c = edge;
+	blk.ldc = NR_MAX;
+	for (int i = 0; i < blk.rows && blk.beta != 0.0f; i++)
+		memcpy(edge + i * NR_MAX, full->c + (size_t)i * full->ldc, n * sizeof(float));
+	kern->run(&blk);
+	for (int i = 0; i < blk.rows; i++)
+		memcpy(full->c + (size_t)i * full->ldc, edge + i * NR_MAX, n * sizeof(float));
+}
+
+void
+df_cpu_sgemm(bool ta, bool tb, size_t m, size_t n, size_t k, float alpha, const float *a, size_t lda, const float *b,
+    size_t ldb, float beta, float *c, size_t ldc)
+{
+	const struct kernel kern = best_kernel();
+	const size_t mr = kern.mr, wide = 2 * kern.width;
+	_Alignas(64) float packed[KC * NC], columns[KC * MR_MAX];
+
+	for (size_t j0 = 0; j0 < n; j0 += NC) {
+		const size_t nc = n - j0 < NC ? n - j0 : NC;
+		size_t k0 = 0;
+
+		do { /* once even when k = 0: an empty sum is zero */
+			const size_t kc = k - k0 < KC ? k - k0 : KC;
+
+			for (size_t j = 0; j < nc; j += wide)
+				pack_strip(packed + j * kc, tb ? b + (j0 + j) * ldb + k0 : b + k0 * ldb + j0 + j, ldb, tb, kc,
+				    nc - j < wide ? nc - j : wide, nc - j <= kern.width ? kern.width : wide);
+			for (size_t i = 0; i < m; i += mr) {
+				struct block blk = { .alpha = alpha, .beta = k0 ? 1.0f : beta, .kc = kc, .ldc = ldc };
+
+				blk.rows = (int)(m - i < mr ? m - i : mr);
+				blk.a = ta ? columns : a + i * lda + k0;
+				blk.rs = ta ? 1 : lda;
+				blk.cs = ta ? mr : 1;
+				if (ta)
+					pack_columns(columns, a + k0 * lda + i, lda, kc, (size_t)blk.rows, mr);
+				for (size_t j = 0; j < nc; j += wide) {
+					blk.b = packed + j * kc;
+					blk.c = c + i * ldc + j0 + j;
+					blk.nr = (int)(nc - j <= kern.width ? kern.width : wide);
+					if (nc - j < (size_t)blk.nr)
+						run_edge(&kern, &blk, nc - j);
+					else
+						kern.run(&blk);
+				}
+			}
+			k0 += KC;
+		} while (k0 < k);
+	}
+}
+
+/* ---- the slot: tiles of c -------------------------------------------------------------------------------------- */
+
+struct tiles {
+	const struct df_gemm *g;
+	size_t k, tile_rows, tile_cols, n_across;
+};
+
+static void
+run_tile(void *ctx, size_t i, int worker)
+{
+	const struct tiles *t = ctx;
+	const struct df_gemm *g = t->g;
+	size_t i0 = i / t->n_across * t->tile_rows, j0 = i % t->n_across * t->tile_cols;
+	size_t m = g->c.rows - i0 < t->tile_rows ? g->c.rows - i0 : t->tile_rows;
+	size_t n = g->c.cols - j0 < t->tile_cols ? g->c.cols - j0 : t->tile_cols;
+
+	(void)worker;
+	df_cpu_sgemm(g->ta, g->tb, m, n, t->k, g->alpha, df_tensor_f32(g->a) + (g->ta ? i0 : i0 * g->a.ld), g->a.ld,
+	    df_tensor_f32(g->b) + (g->tb ? j0 * g->b.ld : j0), g->b.ld, g->beta,
+	    df_tensor_f32(g->c) + i0 * g->c.ld + j0, g->c.ld);
+}
+
+static size_t
+div_up(size_t a, size_t b)
+{
+	return (a + b - 1) / b;
+}
+
+/*
+ * A tile is worth a task from TILE_OPS multiplications on (tens of
+ * microseconds); tall tiles share a packed b, so rows are cut only as far as
+ * the number of threads asks.
+ */
+int
+df_cpu_gemm(struct df_backend *be, const void *args, struct df_err *err)
+{
+	enum { TILE_OPS = 1 << 20, ROWS_MIN = 48 };
+	const struct df_gemm *g = args;
+	size_t m = g->c.rows, n = g->c.cols, threads = (size_t)df_pool_size(be->pool);
+	struct tiles t = { g, g->ta ? g->a.rows : g->a.cols, m, n, 1 };
+	size_t n_tasks, n_down;
+
+	(void)err;
+	if (m == 0 || n == 0)
+		return DF_OK;
+	n_tasks = m * n / TILE_OPS * t.k + m * n % TILE_OPS * t.k / TILE_OPS;
+	if (threads > 1 && n_tasks > 1) {
+		n_tasks = n_tasks < 4 * threads ? n_tasks : 4 * threads;
+		t.tile_cols = n < NC ? n : NC;
+		t.n_across = div_up(n, t.tile_cols);
+		n_down = div_up(n_tasks, t.n_across);
+		t.tile_rows = div_up(div_up(m, n_down), ROWS_MIN) * ROWS_MIN;
+	}
+	df_pool_for(be->pool, t.n_across * div_up(m, t.tile_rows), run_tile, &t);
+	return DF_OK;
+}

@@ -1,0 +1,18 @@
+/*
+ * gemm.h - the matrix product in this thread, for the other slots of the CPU.
+ */
+#ifndef DF_BACKEND_CPU_GEMM_H
+#define DF_BACKEND_CPU_GEMM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+/*
+ * c [m,n] = alpha op(a) op(b) + beta c, inner size k, rows lda, ldb and ldc
+ * elements apart.  beta = 0 does not read c.  Each element depends on its row of op(a)
+ * and its column of op(b) only, to the bit (gemm.c).
+ */
+void df_cpu_sgemm(bool ta, bool tb, size_t m, size_t n, size_t k, float alpha, const float *a, size_t lda, const float *b,
+    size_t ldb, float beta, float *c, size_t ldc);
+
+#endif

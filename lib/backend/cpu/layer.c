@@ -1,0 +1,201 @@
+/*
+ * layer.c - RMS norm, rotary embedding, and the gated activation.
+ *
+ * Row by row, so a row's result knows no other row.  Sums over a row run in
+ * sixteen lanes, in a fixed order.
+ */
+#include <math.h>
+
+#include "backend/cpu/vec.h"
+
+#define AT(t, row, col) (df_tensor_f32(t) + (row) * (t).ld + (col))
+
+/* ---- RMS norm --------------------------------------------------------------------------------------------------- */
+
+/* Sum of x[i] * y[i] * z[i]; z may be NULL. */
+DF_INLINE float
+dot3(const float *x, const float *y, const float *z, size_t n)
+{
+	df_v8 s0 = { 0 }, s1 = { 0 };
+	float tail = 0;
+	size_t i = 0;
+
+	for (; i + 16 <= n; i += 16) {
+		df_v8 p0 = *(const df_v8 *)(x + i) * *(const df_v8 *)(y + i);
+		df_v8 p1 = *(const df_v8 *)(x + i + 8) * *(const df_v8 *)(y + i + 8);
+
+		if (z) {
+			p0 *= *(const df_v8 *)(z + i);
+			p1 *= *(const df_v8 *)(z + i + 8);
+		}
+		s0 += p0;
+		s1 += p1;
+	}
+	for (; i < n; i++)
+		tail += z ? x[i] * y[i] * z[i] : x[i] * y[i];
+	s0 += s1;
+	return df_v8_sum(&s0) + tail;
+}
+
+DF_SIMD static void
+rmsnorm_fwd(const void *args, size_t row)
+{
+	const struct df_rmsnorm *a = args;
+	const size_t n = a->x.cols;
+	const float *restrict x = AT(a->x, row, 0), *restrict w = AT(a->w, 0, 0);
+	float *restrict y = AT(a->y, row, 0);
+	const float rstd = (float)(1 / sqrt((double)dot3(x, x, NULL, n) / (double)n + a->eps));
+
+	for (size_t j = 0; j < n; j++)
+		y[j] = w[j] * (x[j] * rstd);
+	*AT(a->rstd, row, 0) = rstd;
+}
+
+int
+df_cpu_rmsnorm_fwd(struct df_backend *be, const void *args, struct df_err *err)
+{
+	const struct df_rmsnorm *a = args;
+
+	(void)err;
+	df_cpu_for_rows(be, a->x.rows, a->x.cols, rmsnorm_fwd, a);
+	return DF_OK;
+}
+
+/* dx += rstd * (w dy - xhat * mean(w dy xhat)), xhat = x * rstd. */
+DF_SIMD static void
+rmsnorm_bwd(const void *args, size_t row)
+{
+	const struct df_rmsnorm_bwd *a = args;
+	const size_t n = a->x.cols;
+	const float *restrict x = AT(a->x, row, 0), *restrict w = AT(a->w, 0, 0), *restrict dy = AT(a->dy, row, 0);
+	float *restrict dx = AT(a->dx, row, 0);
+	const float rstd = *AT(a->rstd, row, 0), pull = dot3(w, dy, x, n) * rstd * rstd / (float)n;
+
+	for (size_t j = 0; j < n; j++)
+		dx[j] += rstd * (w[j] * dy[j] - x[j] * pull);
+}
+
+/* dw[s, stripe] (+)= sum over the segment's rows of dy * x * rstd. */
+DF_SIMD static void
+rmsnorm_dw(void *ctx, size_t i, int worker)
+{
+	const struct df_rmsnorm_bwd *a = ctx;
+	const uint64_t all[2] = { 0, a->x.rows }, *offsets = a->offsets ? a->offsets : all;
+	const size_t n_stripes = (a->x.cols + DF_STRIPE - 1) / DF_STRIPE, s = i / n_stripes, col = i % n_stripes * DF_STRIPE;
+	const size_t n = a->x.cols - col < DF_STRIPE ? a->x.cols - col : DF_STRIPE;
+	double sum[DF_STRIPE] = { 0 };
+	float *dw = AT(a->dw, s, col);
+
+	(void)worker;
+	for (size_t j = 0; j < n && a->accumulate; j++)
+		sum[j] = dw[j];
+	for (size_t t = offsets[s]; t < offsets[s + 1]; t++) {
+		const float *x = AT(a->x, t, col), *dy = AT(a->dy, t, col), rstd = *AT(a->rstd, t, 0);
+
+		for (size_t j = 0; j < n; j++)
+			sum[j] += (double)(dy[j] * (x[j] * rstd));
+	}
+	for (size_t j = 0; j < n; j++)
+		dw[j] = (float)sum[j];
+}
+
+int
+df_cpu_rmsnorm_bwd(struct df_backend *be, const void *args, struct df_err *err)
+{
+	struct df_rmsnorm_bwd a = *(const struct df_rmsnorm_bwd *)args;
+
+	(void)err;
+	df_cpu_for_rows(be, a.x.rows, a.x.cols, rmsnorm_bwd, &a);
+	if (a.dw.mem)
+		df_pool_for(be->pool, a.dw.rows * ((a.x.cols + DF_STRIPE - 1) / DF_STRIPE), rmsnorm_dw, &a);
+	return DF_OK;
+}
+
+/* ---- rotary embedding ------------------------------------------------------------------------------------------- */
+
+DF_SIMD static void
+rope(const void *args, size_t row)
+{
+	const struct df_rope *a = args;
+	const size_t half = a->cos.cols;
+	const float *restrict c = AT(a->cos, a->pos[row], 0), *restrict s = AT(a->sin, a->pos[row], 0);
+	const float sign = a->inverse ? -1.0f : 1.0f;
+
+	for (size_t h = 0; h < a->n_heads; h++) {
+		float *restrict x1 = AT(a->x, row, 2 * h * half), *restrict x2 = x1 + half;
+
+		for (size_t j = 0; j < half; j++) {
+			float u = x1[j], v = x2[j], t = sign * s[j];
+
+			x1[j] = u * c[j] - v * t;
+			x2[j] = v * c[j] + u * t;
+		}
+	}
+}
+
+int
+df_cpu_rope(struct df_backend *be, const void *args, struct df_err *err)
+{
+	const struct df_rope *a = args;
+
+	(void)err;
+	df_cpu_for_rows(be, a->x.rows, a->x.cols, rope, a);
+	return DF_OK;
+}
+
+/* ---- gated activation ------------------------------------------------------------------------------------------- */
+
+DF_SIMD static void
+swiglu_fwd(const void *args, size_t row, size_t col, size_t n)
+{
+	const struct df_op_swiglu *a = args;
+	const float *restrict gate = AT(a->gate, row, col), *restrict up = AT(a->up, row, col);
+	float *restrict h = AT(a->h, row, col);
+
+	for (size_t i = 0; i < n; i++)
+		h[i] = gate[i] / (1.0f + df_expf(-gate[i])) * up[i];
+}
+
+int
+df_cpu_swiglu_fwd(struct df_backend *be, const void *args, struct df_err *err)
+{
+	const struct df_op_swiglu *a = args;
+
+	(void)err;
+	df_cpu_for_pieces(be, a->h.rows, a->h.cols, swiglu_fwd, a);
+	return DF_OK;
+}
+
+/* A short run at a time through local arrays: dgate and dup may be gate and up themselves. */
+DF_SIMD static void
+swiglu_bwd(const void *args, size_t row, size_t col, size_t n)
+{
+	enum { RUN = 64 };
+	const struct df_op_swiglu *a = args;
+	const float *gate = AT(a->gate, row, col), *up = AT(a->up, row, col), *dh = AT(a->h, row, col);
+	float *dgate = AT(a->dgate, row, col), *dup = AT(a->dup, row, col);
+	float dg[RUN], du[RUN];
+
+	for (size_t i = 0; i < n; i += RUN) {
+		size_t len = n - i < RUN ? n - i : RUN;
+
+		for (size_t j = 0; j < len; j++) {
+			float g = gate[i + j], s = 1.0f / (1.0f + df_expf(-g));
+
+			dg[j] = dh[i + j] * up[i + j] * (s * (1.0f + g * (1.0f - s)));
+			du[j] = dh[i + j] * (g * s);
+		}
+		memcpy(dgate + i, dg, len * sizeof(float));
+		memcpy(dup + i, du, len * sizeof(float));
+	}
+}
+
+int
+df_cpu_swiglu_bwd(struct df_backend *be, const void *args, struct df_err *err)
+{
+	const struct df_op_swiglu *a = args;
+
+	(void)err;
+	df_cpu_for_pieces(be, a->h.rows, a->h.cols, swiglu_bwd, a);
+	return DF_OK;
+}

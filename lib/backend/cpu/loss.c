@@ -1,0 +1,119 @@
+/*
+ * loss.c - the end of the model: logits, softmax and cross-entropy, fused.
+ *
+ * The logits of a tile of rows are computed, turned into their own gradient
+ * in place, and used up by two products before the next tile begins, so they
+ * are never all there, and while a vocabulary is small they stay in the cache.  Tiles follow one another
+ * (dw adds up in their order); the threads share each tile.
+ */
+#include <math.h>
+#include <stdlib.h>
+
+#include "backend/cpu/vec.h"
+#include "base/mem.h"
+
+#define AT(t, row, col) (df_tensor_f32(t) + (row) * (t).ld + (col))
+
+/* A tile has about 2 MiB of logits, but enough rows for its products to run at speed. */
+enum { TILE_LOGITS = 1 << 19, TILE_ROWS_MIN = 128, TILE_ROWS_MAX = 1024 };
+
+struct tile {
+	struct df_tensor z; /* logits [n,V], overwritten by their gradient when scale is given */
+	const uint32_t *target;
+	const float *scale; /* or NULL: loss only */
+	float *nll;         /* or NULL */
+	uint8_t *correct;   /* or NULL */
+};
+
+/*
+ * One row: nll = log sum_v exp(z_v - max) - (z_target - max), and
+ * z_v = scale (exp(z_v - max) / sum - [v = target]).
+ */
+DF_SIMD static void
+cross_entropy(const void *args, size_t t)
+{
+	const struct tile *tile = args;
+	const size_t n = tile->z.cols, target = tile->target[t];
+	float *z = AT(tile->z, t, 0), max = df_row_max(z, n), top = z[target], tail = 0, factor;
+	df_v8 lanes = { 0 };
+	double sum;
+	size_t i = 0, best = 0;
+
+	if (tile->correct) {
+		while (best < target && z[best] != max)
+			best++;
+		tile->correct[t] = best == target && top == max;
+	}
+	for (i = 0; i + 64 <= n; i += 64) {
+		for (size_t j = i; j < i + 64; j++)
+			z[j] = df_expf(z[j] - max);
+		for (size_t j = i; j < i + 64; j += 8)
+			lanes += *(const df_v8 *)(z + j);
+	}
+	for (; i < n; i++)
+		tail += z[i] = df_expf(z[i] - max);
+	sum = (double)df_v8_sum(&lanes) + tail;
+	if (tile->nll)
+		tile->nll[t] = (float)(log(sum) - ((double)top - max));
+	if (!tile->scale)
+		return;
+	factor = (float)(tile->scale[t] / sum);
+	for (i = 0; i < n; i++)
+		z[i] *= factor;
+	z[target] -= tile->scale[t];
+}
+
+int
+df_cpu_lmhead(struct df_backend *be, const void *args, struct df_err *err)
+{
+	const struct df_lmhead *a = args;
+	const size_t n_rows = a->h.rows, n_vocab = a->w.rows;
+	struct df_mem mem = { .be = be, .type = DF_F32 };
+	size_t tile_rows = TILE_LOGITS / n_vocab;
+	int rc;
+
+	tile_rows = tile_rows < TILE_ROWS_MIN ? TILE_ROWS_MIN : tile_rows > TILE_ROWS_MAX ? TILE_ROWS_MAX : tile_rows;
+	tile_rows = tile_rows < n_rows ? tile_rows : n_rows;
+	DF_TRY(df_size_mul(tile_rows, n_vocab, &mem.numel, "a tile of logits", err));
+	DF_TRY(df_alloc(&mem.data, mem.numel, sizeof(float), "a tile of logits", err));
+	for (size_t r = 0; r < n_rows; r += tile_rows) {
+		const size_t n = n_rows - r < tile_rows ? n_rows - r : tile_rows;
+		const struct df_tensor z = { &mem, 0, n, n_vocab, n_vocab, DF_F32 }, h = df_tensor_rows(a->h, r, n);
+		struct tile tile = {
+			.z = z,
+			.target = a->target + r,
+			.scale = a->dh.mem ? a->scale + r : NULL,
+			.nll = a->nll + r,
+			.correct = a->correct ? a->correct + r : NULL,
+		};
+		struct df_gemm logits = { false, true, 1, 0, h, a->w, z };
+		struct df_gemm dh = { false, false, 1, 0, z, a->w, a->dh };
+		struct df_gemm dw = { true, false, 1, 1, z, h, a->dw };
+
+		DF_TRY(df_cpu_gemm(be, &logits, err));
+		df_cpu_for_rows(be, tile.z.rows, tile.z.cols, cross_entropy, &tile);
+		if (a->dh.mem) {
+			dh.c = df_tensor_rows(a->dh, r, n);
+			DF_TRY(df_cpu_gemm(be, &dh, err));
+		}
+		if (a->dw.mem)
+			DF_TRY(df_cpu_gemm(be, &dw, err));
+	}
+out:
+	free(mem.data);
+	return rc;
+}
+
+int
+df_cpu_dlogits(struct df_backend *be, const void *args, struct df_err *err)
+{
+	const struct df_op_dlogits *a = args;
+	struct df_gemm logits = { false, true, 1, 0, a->h, a->w, a->g };
+	struct tile tile = { .z = a->g, .target = a->target, .scale = a->scale };
+	int rc;
+
+	DF_TRY(df_cpu_gemm(be, &logits, err));
+	df_cpu_for_rows(be, tile.z.rows, tile.z.cols, cross_entropy, &tile);
+out:
+	return rc;
+}

@@ -1,0 +1,509 @@
+/*
+ * cases.c - see cases.h.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/rng.h"
+#include "cases.h"
+
+#define OK(call)                                                                     \
+	do {                                                                         \
+		struct df_err ok_err = DF_ERR_INIT;                                  \
+		struct df_err *err = &ok_err;                                        \
+		if ((call) != DF_OK)                                                 \
+			fail_msg("%s: %s", #call, ok_err.msg);                       \
+	} while (0)
+
+enum { PAD_ROWS = 1, PAD_COLS = 3 };
+static const float outside = -1234.5f; /* what surrounds a window, and must still be there afterwards */
+
+struct df_backend *
+test_backend(const char *device, struct df_pool *pool)
+{
+	struct df_backend *be = NULL;
+	const char *env = getenv("DF_TEST_DEVICE");
+
+	OK(df_backend_open(&be, device ? device : env ? env : "cpu", pool, err));
+	return be;
+}
+
+float *
+test_numbers(uint32_t stream, size_t n, float scale)
+{
+	float *v = malloc((n + 1) * sizeof(*v));
+
+	assert_non_null(v);
+	for (size_t i = 0; i < n; i++)
+		v[i] = scale * (float)(2 * df_rng_uniform(7, DF_RNG_DEMO, stream, i) - 1);
+	return v;
+}
+
+struct df_tensor
+test_tensor(struct df_backend *be, size_t rows, size_t cols, const float *v)
+{
+	struct df_tensor t;
+
+	OK(df_tensor_alloc(be, &t, DF_F32, rows, cols, "test", err));
+	if (v)
+		OK(df_upload(be, t, v, err));
+	return t;
+}
+
+float *
+test_values(struct df_backend *be, struct df_tensor t)
+{
+	float *v = malloc((df_tensor_numel(t) + 1) * sizeof(*v));
+
+	assert_non_null(v);
+	OK(df_download(be, v, t, err));
+	return v;
+}
+
+/* ---- inputs and outputs of a case ------------------------------------------------------------------------------- */
+
+/* A window of rows x cols in a larger tensor; the parent is found again from the window. */
+static struct df_tensor
+window(struct op_run *r, size_t rows, size_t cols)
+{
+	struct df_tensor t;
+
+	OK(df_tensor_alloc(r->be, &t, DF_F32, rows + 2 * PAD_ROWS, cols + 2 * PAD_COLS, "test", err));
+	OK(df_fill(r->be, t, outside, err));
+	return df_tensor_cols(df_tensor_rows(t, PAD_ROWS, rows), PAD_COLS, cols);
+}
+
+static struct df_tensor
+input_of(struct op_run *r, size_t rows, size_t cols, const float *v)
+{
+	struct df_tensor t = window(r, rows, cols);
+
+	OK(df_upload(r->be, t, v, err));
+	return t;
+}
+
+/* A window of numbers in [-scale, scale), or in [0, -scale) for a negative scale. */
+static struct df_tensor
+input(struct op_run *r, size_t rows, size_t cols, float scale)
+{
+	float *v = test_numbers(r->n_made++, rows * cols, fabsf(scale));
+	struct df_tensor t;
+
+	for (size_t i = 0; i < rows * cols && scale < 0; i++)
+		v[i] = fabsf(v[i]);
+	t = input_of(r, rows, cols, v);
+	free(v);
+	return t;
+}
+
+static uint32_t *
+ids(struct op_run *r, size_t n, size_t limit)
+{
+	uint32_t *v = malloc((n + 1) * sizeof(*v));
+
+	assert_non_null(v);
+	for (size_t i = 0; i < n; i++)
+		v[i] = (uint32_t)(df_rng_uniform(7, DF_RNG_DEMO, r->n_made, i) * (double)limit);
+	r->n_made++;
+	return v;
+}
+
+static void
+keep(struct op_run *r, const char *name, const float *v, size_t n)
+{
+	struct result *out = &r->res->out[r->res->n++];
+
+	assert_true(r->res->n <= RESULT_MAX);
+	*out = (struct result){ name, n, malloc((n + 1) * sizeof(double)) };
+	assert_non_null(out->v);
+	for (size_t i = 0; i < n; i++)
+		out->v[i] = v[i];
+}
+
+/* Free a window; keep its values under `name` unless NULL; nothing around it may have changed. */
+static void
+done(struct op_run *r, const char *name, struct df_tensor t)
+{
+	size_t rows = t.rows + 2 * PAD_ROWS, cols = t.cols + 2 * PAD_COLS;
+	struct df_tensor all = { t.mem, 0, rows, cols, cols, DF_F32 };
+	float *v = test_values(r->be, t), *around = test_values(r->be, all);
+
+	if (name)
+		keep(r, name, v, df_tensor_numel(t));
+	for (size_t i = 0; i < rows; i++)
+		for (size_t j = 0; j < cols; j++)
+			if (i < PAD_ROWS || i >= PAD_ROWS + t.rows || j < PAD_COLS || j >= PAD_COLS + t.cols)
+				if (around[i * cols + j] != outside)
+					fail_msg("%s: %s: wrote outside its window, at row %zd column %zd", r->c->name,
+					    name ? name : "an input", (ssize_t)i - PAD_ROWS, (ssize_t)j - PAD_COLS);
+	free(v);
+	free(around);
+	df_tensor_free(r->be, &t);
+}
+
+/* ---- the operations --------------------------------------------------------------------------------------------- */
+
+static void
+run_gemm(struct op_run *r, const size_t *s) /* M N K ta tb, beta in tenths */
+{
+	struct df_gemm g = { .ta = s[3], .tb = s[4], .alpha = 0.75f, .beta = (float)s[5] / 10 };
+
+	g.a = g.ta ? input(r, s[2], s[0], 1) : input(r, s[0], s[2], 1);
+	g.b = g.tb ? input(r, s[1], s[2], 1) : input(r, s[2], s[1], 1);
+	g.c = input(r, s[0], s[1], 1);
+	OK(df_gemm(r->be, &g, err));
+	done(r, "c", g.c);
+	done(r, NULL, g.a);
+	done(r, NULL, g.b);
+}
+
+static void
+run_elementwise(struct op_run *r, const size_t *s) /* rows cols */
+{
+	struct df_tensor x = input(r, s[0], s[1], 2), y = input(r, s[0], s[1], 1), bias = input(r, 1, s[1], 1);
+	double sum;
+	float f;
+
+	OK(df_axpy(r->be, -0.3f, x, y, err));
+	OK(df_bias_add(r->be, y, bias, err));
+	OK(df_scale(r->be, 1.7f, y, err));
+	OK(df_sumsq(r->be, y, &sum, err));
+	f = (float)sum;
+	keep(r, "sumsq", &f, 1);
+	OK(df_sign(r->be, x, err));
+	OK(df_colsum(r->be, y, bias, true, err));
+	done(r, "sign", x);
+	done(r, "y", y);
+	done(r, "colsum", bias);
+}
+
+static void
+run_copy(struct op_run *r, const size_t *s) /* rows cols */
+{
+	struct df_tensor x = input(r, s[0], s[1], 70000), y = window(r, s[0], s[1]), z = window(r, s[0], s[1]);
+	struct df_tensor b, h;
+
+	OK(df_tensor_alloc(r->be, &b, DF_BF16, s[0], s[1], "test", err));
+	OK(df_tensor_alloc(r->be, &h, DF_F16, s[0], s[1], "test", err));
+	OK(df_copy(r->be, b, x, err));
+	OK(df_copy(r->be, y, b, err));
+	OK(df_scale(r->be, 1e-3f, x, err));
+	OK(df_copy(r->be, h, x, err));
+	OK(df_copy(r->be, z, h, err));
+	done(r, "bf16", y);
+	done(r, "f16", z);
+	OK(df_fill(r->be, b, 0.3f, err));
+	OK(df_copy(r->be, x, b, err));
+	done(r, "fill", x);
+	df_tensor_free(r->be, &b);
+	df_tensor_free(r->be, &h);
+}
+
+static void
+run_rows(struct op_run *r, const size_t *s) /* rows, cols, rows of the table */
+{
+	struct df_tensor table = input(r, s[2], s[1], 1), out = window(r, s[0], s[1]);
+	uint32_t *row = ids(r, s[0], s[2]);
+
+	OK(df_embed_fwd(r->be, out, table, row, err));
+	OK(df_embed_bwd(r->be, table, out, row, err));
+	done(r, "out", out);
+	done(r, "table", table);
+	free(row);
+}
+
+/* Boundaries of n segments of `total` rows, uneven, one of them empty when there are three. */
+static uint64_t *
+segments(size_t n, size_t total)
+{
+	uint64_t *o = calloc(n + 1, sizeof(*o));
+
+	assert_non_null(o);
+	for (size_t i = 1; i < n; i++)
+		o[i] = i == 2 ? o[1] : total * i * i / (n * n);
+	o[n] = total;
+	return o;
+}
+
+static void
+run_rmsnorm(struct op_run *r, const size_t *s) /* T D segments accumulate */
+{
+	uint64_t *offsets = segments(s[2], s[0]);
+	struct df_rmsnorm a = { 1e-5f, input(r, s[0], s[1], 1), input(r, 1, s[1], 1), window(r, s[0], s[1]),
+		window(r, s[0], 1) };
+	struct df_rmsnorm_bwd b = { a.x, a.w, a.rstd, input(r, s[0], s[1], 1), input(r, s[0], s[1], 1),
+		input(r, s[2], s[1], 1), offsets, s[3] };
+
+	OK(df_rmsnorm_fwd(r->be, &a, err));
+	OK(df_rmsnorm_bwd(r->be, &b, err));
+	done(r, "y", a.y);
+	done(r, "rstd", a.rstd);
+	done(r, "dx", b.dx);
+	done(r, "dw", b.dw);
+	done(r, NULL, a.x);
+	done(r, NULL, a.w);
+	done(r, NULL, b.dy);
+	free(offsets);
+}
+
+static void
+run_rope(struct op_run *r, const size_t *s) /* T heads E inverse */
+{
+	uint32_t *pos = ids(r, s[0], 40);
+	struct df_rope a = { input(r, s[0], s[1] * s[2], 1), input(r, 40, s[2] / 2, 1), input(r, 40, s[2] / 2, 1), pos,
+		s[1], s[3] };
+
+	OK(df_rope(r->be, &a, err));
+	done(r, "x", a.x);
+	done(r, NULL, a.cos);
+	done(r, NULL, a.sin);
+	free(pos);
+}
+
+static void
+run_attn(struct op_run *r, const size_t *s) /* T samples H K E window */
+{
+	const size_t T = s[0], HE = s[2] * s[4], KE = s[3] * s[4];
+	uint64_t *offsets = segments(s[1], T);
+	struct df_attn a = { input(r, T, HE, 2), input(r, T, KE, 2), input(r, T, KE, 1), window(r, T, HE),
+		window(r, T, s[2]), offsets, s[1], s[2], s[3], s[5], 1.0f / sqrtf((float)s[4]) };
+	struct df_attn_bwd b = { a, input(r, T, HE, 1), window(r, T, HE), window(r, T, KE), window(r, T, KE) };
+
+	OK(df_attn_fwd(r->be, &a, err));
+	OK(df_attn_bwd(r->be, &b, err));
+	done(r, "o", a.o);
+	done(r, "lse", a.lse);
+	done(r, "dq", b.dq);
+	done(r, "dk", b.dk);
+	done(r, "dv", b.dv);
+	done(r, NULL, a.q);
+	done(r, NULL, a.k);
+	done(r, NULL, a.v);
+	done(r, NULL, b.d_o);
+	free(offsets);
+}
+
+static void
+run_swiglu(struct op_run *r, const size_t *s) /* T F in-place */
+{
+	struct df_tensor gate = input(r, s[0], s[1], 20), up = input(r, s[0], s[1], 1), h = window(r, s[0], s[1]);
+	struct df_tensor dgate = s[2] ? gate : window(r, s[0], s[1]), dup = s[2] ? up : window(r, s[0], s[1]);
+
+	OK(df_swiglu_fwd(r->be, h, gate, up, err));
+	OK(df_swiglu_bwd(r->be, dgate, dup, h, gate, up, err));
+	done(r, "h", h);
+	done(r, "dgate", dgate);
+	done(r, "dup", dup);
+	if (!s[2]) {
+		done(r, NULL, gate);
+		done(r, NULL, up);
+	}
+}
+
+static void
+run_lmhead(struct op_run *r, const size_t *s) /* L D V: loss only, with dh, with dh and dw, and the logits' gradient */
+{
+	uint32_t *target = ids(r, s[0], s[2]);
+	float *nll = calloc(s[0] + 1, sizeof(*nll)), *scale = test_numbers(99, s[0], 1), *hit = calloc(s[0] + 1, sizeof(*hit));
+	uint8_t *correct = calloc(s[0] + 1, 1);
+	struct df_lmhead a = { .h = input(r, s[0], s[1], 3), .w = input(r, s[2], s[1], 1), .target = target, .nll = nll };
+	struct df_tensor g = window(r, s[0], s[2]);
+	float *before = calloc(s[0] + 1, sizeof(*before));
+
+	assert_true(nll && correct && hit && before);
+	OK(df_lmhead(r->be, &a, err));
+	memcpy(before, nll, s[0] * sizeof(*nll));
+	a.correct = correct;
+	a.scale = scale;
+	a.dh = window(r, s[0], s[1]);
+	OK(df_lmhead(r->be, &a, err));
+	a.dw = input(r, s[2], s[1], 1);
+	OK(df_lmhead(r->be, &a, err));
+	assert_memory_equal(before, nll, s[0] * sizeof(*nll)); /* the loss does not depend on what else is asked for */
+	OK(df_lmhead_dlogits(r->be, g, a.h, a.w, target, scale, err));
+	for (size_t i = 0; i < s[0]; i++)
+		hit[i] = correct[i];
+	keep(r, "nll", nll, s[0]);
+	keep(r, "correct", hit, s[0]);
+	done(r, "dh", a.dh);
+	done(r, "dw", a.dw);
+	done(r, "dlogits", g);
+	done(r, NULL, a.h);
+	done(r, NULL, a.w);
+	free(target);
+	free(nll);
+	free(scale);
+	free(hit);
+	free(before);
+	free(correct);
+}
+
+static void
+run_dropout(struct op_run *r, const size_t *s) /* rows cols first */
+{
+	struct df_tensor x = input(r, s[0], s[1], 1), y = window(r, s[0], s[1]);
+
+	OK(df_dropout(r->be, y, x, 0.3f, 42, 5, s[2], err));
+	done(r, "y", y);
+	done(r, NULL, x);
+}
+
+static void
+run_adamw(struct op_run *r, const size_t *s) /* rows cols step */
+{
+	struct df_adamw a = { input(r, s[0], s[1], 1), input(r, s[0], s[1], 1), input(r, s[0], s[1], 0.1f),
+		input(r, s[0], s[1], -0.1f), 1e-2, 0.9, 0.999, 1e-8, 0.1, 0.5, s[2] };
+
+	OK(df_adamw(r->be, &a, err));
+	done(r, "w", a.w);
+	done(r, "m", a.m);
+	done(r, "v", a.v);
+	done(r, NULL, a.g);
+}
+
+static void
+run_adam_form(struct op_run *r, const size_t *s) /* S n inside */
+{
+	struct df_adam_form a = { input(r, s[0], s[1], 1), input(r, 1, s[1], 0.1f), input(r, 1, s[1], -0.1f), 0.9, 0.999,
+		1e-8, s[2] };
+
+	OK(df_adam_form(r->be, &a, err));
+	done(r, "g", a.g);
+	done(r, NULL, a.m);
+	done(r, NULL, a.v);
+}
+
+static void
+run_project(struct op_run *r, const size_t *s) /* S n k sjlt */
+{
+	struct df_project a = { s[3] ? DF_PROJ_SJLT : DF_PROJ_RADEMACHER, input(r, s[0], s[1], 1), input(r, s[0], s[2], 1),
+		1000, 42, 0, 4 };
+
+	OK(df_project(r->be, &a, err));
+	done(r, "y", a.y);
+	done(r, NULL, a.g);
+}
+
+/* ---- the table -------------------------------------------------------------------------------------------------- */
+
+/*
+ * Tolerances, with u = 2^-24 the rounding of one f32 operation:
+ *   copies, signs, masks: none rounds differently, 0
+ *   sums of n products: at most n u times the sum of magnitudes; seen about sqrt(n) u: 3e-6 covers n <= 4096
+ *   exp: 1.3e-7 relative, then sums: 5e-6; a difference of two near probabilities (dS) 2e-5
+ */
+#define EXACT 0.0
+#define SUMS  3e-6
+#define EXPS  2e-5
+
+const struct op_case op_cases[] = {
+	{ "gemm 1x1x1", run_gemm, { 1, 1, 1, 0, 0, 0 }, SUMS },
+	{ "gemm k=0", run_gemm, { 5, 7, 0, 0, 0, 5 }, SUMS },
+	{ "gemm one row", run_gemm, { 1, 65, 33, 0, 1, 0 }, SUMS },
+	{ "gemm edges", run_gemm, { 13, 37, 29, 0, 0, 5 }, SUMS },
+	{ "gemm edges, a^T", run_gemm, { 13, 37, 29, 1, 0, 10 }, SUMS },
+	{ "gemm edges, b^T", run_gemm, { 13, 37, 29, 0, 1, 0 }, SUMS },
+	{ "gemm edges, a^T b^T", run_gemm, { 13, 37, 29, 1, 1, 5 }, SUMS },
+	{ "gemm linear layer", run_gemm, { 150, 176, 64, 0, 1, 0 }, SUMS },
+	{ "gemm many blocks", run_gemm, { 97, 300, 523, 0, 1, 5 }, SUMS },
+	{ "gemm weight gradient", run_gemm, { 128, 96, 300, 1, 0, 10 }, SUMS },
+	{ "gemm lora a", run_gemm, { 8, 200, 77, 1, 0, 0 }, SUMS },
+	{ "gemm lora b", run_gemm, { 200, 8, 77, 1, 0, 0 }, SUMS },
+	{ "gemm tiles", run_gemm, { 301, 290, 100, 0, 0, 10 }, SUMS },
+	{ "element-wise 1", run_elementwise, { 1, 1 }, SUMS },
+	{ "element-wise", run_elementwise, { 33, 131 }, SUMS },
+	{ "element-wise, long rows", run_elementwise, { 2, 70001 }, SUMS },
+	{ "copy", run_copy, { 17, 33 }, EXACT },
+	{ "rows", run_rows, { 70, 97, 31 }, EXACT },
+	{ "rows 1", run_rows, { 1, 1, 1 }, EXACT },
+	{ "rmsnorm", run_rmsnorm, { 37, 64, 4, 0 }, SUMS },
+	{ "rmsnorm, accumulating", run_rmsnorm, { 9, 131, 1, 1 }, SUMS },
+	{ "rmsnorm, wide", run_rmsnorm, { 5, 1000, 2, 0 }, SUMS },
+	{ "rope", run_rope, { 19, 3, 16, 0 }, SUMS },
+	{ "rope inverse", run_rope, { 19, 2, 6, 1 }, SUMS },
+	{ "attention 1 token", run_attn, { 1, 1, 1, 1, 8, 0 }, EXPS },
+	{ "attention, grouped", run_attn, { 100, 4, 6, 2, 16, 0 }, EXPS },
+	{ "attention, odd head", run_attn, { 90, 3, 2, 1, 13, 0 }, EXPS },
+	{ "attention, window", run_attn, { 150, 3, 2, 2, 8, 5 }, EXPS },
+	{ "attention, long", run_attn, { 700, 2, 2, 1, 32, 0 }, EXPS },
+	{ "attention, long window", run_attn, { 700, 2, 1, 1, 8, 300 }, EXPS },
+	{ "swiglu", run_swiglu, { 21, 77, 0 }, EXPS },
+	{ "swiglu in place", run_swiglu, { 3, 200, 1 }, EXPS },
+	{ "lmhead", run_lmhead, { 50, 24, 100 }, EXPS },
+	{ "lmhead, two words", run_lmhead, { 3, 5, 2 }, EXPS },
+	{ "lmhead, tiles", run_lmhead, { 300, 8, 5000 }, EXPS },
+	{ "lmhead 0 rows", run_lmhead, { 0, 8, 10 }, EXPS },
+	{ "dropout", run_dropout, { 13, 31, 7 }, SUMS },
+	{ "adamw", run_adamw, { 3, 77, 1 }, EXPS },
+	{ "adamw, late", run_adamw, { 1, 40000, 1000 }, EXPS },
+	{ "adam form", run_adam_form, { 5, 333, 0 }, EXPS },
+	{ "adam form, inside", run_adam_form, { 2, 65, 1 }, EXPS },
+	{ "project", run_project, { 5, 300, 200, 0 }, EXACT },
+	{ "project sparse", run_project, { 5, 300, 64, 1 }, EXACT },
+};
+const size_t n_op_cases = sizeof(op_cases) / sizeof(op_cases[0]);
+
+void
+op_case_run(const struct op_case *c, struct df_backend *be, struct results *res)
+{
+	struct op_run r = { be, c, res, 0 };
+
+	res->n = 0;
+	c->run(&r, c->shape);
+}
+
+void
+results_release(struct results *res)
+{
+	for (size_t i = 0; i < res->n; i++)
+		free(res->out[i].v);
+	res->n = 0;
+}
+
+double
+results_diff(const struct results *a, const struct results *b, const char **worst)
+{
+	double most = 0, largest = 1e-30;
+
+	*worst = "";
+	if (a->n != b->n)
+		return INFINITY;
+	for (size_t i = 0; i < b->n; i++)
+		for (size_t j = 0; j < b->out[i].n; j++)
+			largest = fmax(largest, fabs(b->out[i].v[j]));
+	for (size_t i = 0; i < a->n; i++) {
+		const struct result *x = &a->out[i], *y = &b->out[i];
+		double diff = 0, size = 1e-3 * largest; /* an output that cancels to nothing is measured by what it came from */
+
+		if (x->n != y->n)
+			return INFINITY;
+		for (size_t j = 0; j < x->n; j++) {
+			size = fmax(size, fabs(y->v[j]));
+			diff = isfinite(x->v[j]) && isfinite(y->v[j]) ? fmax(diff, fabs(x->v[j] - y->v[j])) : INFINITY;
+		}
+		if (diff / size > most) {
+			most = diff / size;
+			*worst = x->name;
+		}
+	}
+	return most;
+}
+
+const char *
+results_differ(const struct results *a, const struct results *b)
+{
+	if (a->n != b->n)
+		return "number of outputs";
+	for (size_t i = 0; i < a->n; i++)
+		if (a->out[i].n != b->out[i].n || memcmp(a->out[i].v, b->out[i].v, a->out[i].n * sizeof(double)) != 0)
+			return a->out[i].name;
+	return NULL;
+}
