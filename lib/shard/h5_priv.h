@@ -1,0 +1,47 @@
+/*
+ * h5_priv.h - HDF5 with our manners: no printing, one-line errors, one thread
+ * at a time where the library is not built for more.  Only the h5*.c files
+ * and image.c include this.
+ */
+#ifndef DF_SHARD_H5_PRIV_H
+#define DF_SHARD_H5_PRIV_H
+
+#include <hdf5.h>
+
+#include "shard/codec.h"
+#include "shard/shard_priv.h"
+
+/*
+ * Every stretch of HDF5 calls lies between these two.  In a thread-safe build
+ * they only silence the calling thread's error stack; otherwise they also hold
+ * one mutex (recursive).
+ */
+void df_h5_enter(void);
+void df_h5_leave(void);
+
+/* df_fail, with the innermost reason that HDF5 gives in one clause behind the message.  Between enter and leave. */
+#define df_h5_fail(err, code, ...) df_h5_fail_at(err, code, __FILE__, __LINE__, __VA_ARGS__)
+int df_h5_fail_at(struct df_err *err, int code, const char *file, int line, const char *fmt, ...) DF_PRINTF(5, 6);
+
+/* Property lists that make the same bytes each time; close with H5Pclose.  < 0 on failure. */
+hid_t df_h5_fapl_write(void);
+hid_t df_h5_fapl_read(void);
+hid_t df_h5_fcpl(void);
+hid_t df_h5_dcpl(void);
+hid_t df_h5_lcpl(void); /* makes intermediate groups, without times */
+
+hid_t df_h5_type(enum df_coltype t);
+
+/* Attributes.  An absent one gives NULL / n = 0 and no error; another type is DF_EFORMAT. */
+int df_h5_attr_get_str(hid_t obj, const char *name, char **out, struct df_err *err) DF_MUST_CHECK;
+int df_h5_attr_get_strs(hid_t obj, const char *name, char ***out, size_t *n, struct df_err *err) DF_MUST_CHECK;
+int df_h5_attr_get_int(hid_t obj, const char *name, int64_t dflt, int64_t *out, struct df_err *err) DF_MUST_CHECK;
+int df_h5_attr_put_str(hid_t obj, const char *name, const char *value, struct df_err *err) DF_MUST_CHECK;
+int df_h5_attr_put_strs(hid_t obj, const char *name, char *const *values, size_t n, struct df_err *err) DF_MUST_CHECK;
+int df_h5_attr_put_int(hid_t obj, const char *name, int64_t value, struct df_err *err) DF_MUST_CHECK;
+
+/* h5meta.c: the root attributes and the manifest. */
+int df_h5_meta_read(hid_t file, enum df_kind expected, struct df_meta *m, struct df_err *err) DF_MUST_CHECK;
+int df_h5_meta_write(hid_t file, const struct df_meta *m, bool filtered, struct df_err *err) DF_MUST_CHECK;
+
+#endif

@@ -1,0 +1,229 @@
+/*
+ * names.c - what a user names and which files that means.
+ *
+ *     FILE.h5                     itself; or, when there is none, its shards FILE.00001-of-00004.h5 ...
+ *     DIR                         its *.h5 files of the wanted kind
+ *     'g*.h5'                     a glob that the shell left to us
+ *
+ * Shards are put in their order and must be all there, unless just one file
+ * was named: whoever names one shard wants that one.
+ */
+#include "shard/shard_priv.h"
+
+#include <glob.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/file.h"
+
+void
+df_paths_release(struct df_paths *p)
+{
+	for (size_t i = 0; i < p->n; i++)
+		free(p->v[i]);
+	free(p->v);
+	*p = (struct df_paths){ NULL, 0, 0 };
+}
+
+static int
+add(struct df_paths *p, const char *path, struct df_err *err)
+{
+	char *copy = NULL;
+	int rc;
+
+	DF_TRY(df_strdup(&copy, path, err));
+	DF_TRY(df_grow(&p->v, &p->cap, p->n + 1, sizeof(*p->v), "paths", err));
+	p->v[p->n++] = copy;
+	return DF_OK;
+out:
+	free(copy);
+	return rc;
+}
+
+/* Where ".NNNNN-of-NNNNN.h5" begins in path, with its numbers; 0 when it has no such end. */
+static size_t
+shard_suffix(const char *path, unsigned *i, unsigned *n)
+{
+	static const char shape[] = ".ddddd-of-ddddd.h5";
+	size_t len = strlen(path), at;
+
+	if (len <= sizeof(shape) - 1)
+		return 0;
+	at = len - (sizeof(shape) - 1);
+	for (size_t k = 0; shape[k]; k++)
+		if (shape[k] == 'd' ? path[at + k] < '0' || path[at + k] > '9' : path[at + k] != shape[k])
+			return 0;
+	return sscanf(path + at, ".%5u-of-%5u.h5", i, n) == 2 ? at : 0;
+}
+
+int
+df_shard_name(char **out, const char *path, struct df_shard_arg shard, struct df_err *err)
+{
+	size_t len = strlen(path);
+
+	if (shard.n <= 1)
+		return df_strdup(out, path, err);
+	if (strcmp(path, "-") == 0)
+		return df_fail(err, DF_EUSAGE, "a shard needs a file name to write to, not '-'");
+	if (shard.n > 99999)
+		return df_fail(err, DF_EUSAGE, "%u shards; 99999 is the most", shard.n);
+	if (len > 3 && strcmp(path + len - 3, ".h5") == 0)
+		len -= 3;
+	return df_asprintf(out, err, "%.*s.%05u-of-%05u.h5", (int)len, path, shard.i + 1, shard.n);
+}
+
+void
+df_shard_range(struct df_shard_arg shard, uint64_t n_blocks, uint64_t *first, uint64_t *end)
+{
+	uint64_t n = shard.n ? shard.n : 1, each = n_blocks / n, extra = n_blocks % n;
+
+	*first = shard.i * each + (shard.i < extra ? shard.i : extra);
+	*end = *first + each + (shard.i < extra);
+}
+
+static bool
+has_glob(const char *path)
+{
+	return strpbrk(path, "*?[") != NULL;
+}
+
+/* Matches of a pattern, sorted; only those of `kind` when filtering. */
+static int
+add_glob(struct df_paths *p, const char *pattern, enum df_kind kind, bool filter, struct df_err *err)
+{
+	glob_t g = { .gl_pathc = 0 };
+	int rc = DF_OK, r = glob(pattern, 0, NULL, &g);
+
+	if (r == GLOB_NOSPACE)
+		return df_fail(err, DF_ENOMEM, "out of memory for '%s'", pattern);
+	for (size_t i = 0; r == 0 && i < g.gl_pathc && rc == DF_OK; i++)
+		if (!filter || kind == DF_KIND_ANY || df_h5_peek_kind(g.gl_pathv[i]) == kind)
+			rc = add(p, g.gl_pathv[i], err);
+	globfree(&g);
+	return rc;
+}
+
+/* A pattern that matches `text` itself: glob characters in a directory's name are not wildcards. */
+static int
+glob_quote(struct df_buf *b, const char *text, size_t n, struct df_err *err)
+{
+	for (size_t i = 0; i < n; i++) {
+		if (strchr("*?[\\", text[i]))
+			df_buf_putc(b, '\\');
+		df_buf_putc(b, text[i]);
+	}
+	return df_buf_check(b, err);
+}
+
+static int
+expand_one(struct df_paths *p, const char *path, enum df_kind kind, struct df_err *err)
+{
+	static const char numbers[] = ".[0-9][0-9][0-9][0-9][0-9]-of-[0-9][0-9][0-9][0-9][0-9].h5";
+	struct df_buf b = DF_BUF_INIT;
+	size_t before = p->n, len = strlen(path);
+	struct stat st;
+	int rc = DF_OK;
+
+	if (strcmp(path, "-") == 0 || (stat(path, &st) == 0 && !S_ISDIR(st.st_mode))) {
+		DF_TRY(add(p, path, err));
+	} else if (df_file_is_dir(path)) {
+		DF_TRY(glob_quote(&b, path, len, err));
+		df_buf_puts(&b, path[len - 1] == '/' ? "*.h5" : "/*.h5");
+		DF_TRY(df_buf_check(&b, err));
+		DF_TRY(add_glob(p, b.data, kind, true, err));
+		if (p->n == before) {
+			rc = df_fail(err, DF_ENOINPUT, "%s: no %s%sfile in this directory", path,
+			    kind == DF_KIND_ANY ? "" : df_kind_name(kind), kind == DF_KIND_ANY ? "" : " ");
+			goto out;
+		}
+	} else if (has_glob(path)) {
+		DF_TRY(add_glob(p, path, kind, false, err));
+		if (p->n == before) {
+			rc = df_fail(err, DF_ENOINPUT, "%s: no file matches", path);
+			goto out;
+		}
+	} else {
+		if (len > 3 && strcmp(path + len - 3, ".h5") == 0) {
+			DF_TRY(glob_quote(&b, path, len - 3, err));
+			df_buf_puts(&b, numbers);
+			DF_TRY(df_buf_check(&b, err));
+			DF_TRY(add_glob(p, b.data, kind, false, err));
+		}
+		if (p->n == before)
+			rc = df_fail(err, DF_ENOINPUT, "%s: no such file", path);
+	}
+out:
+	df_buf_release(&b);
+	return rc;
+}
+
+/* Shards of one family by number; everything else stays where it is. */
+static int
+by_shard(const char *a, const char *b)
+{
+	unsigned ia, na, ib, nb;
+	size_t pa = shard_suffix(a, &ia, &na), pb = shard_suffix(b, &ib, &nb);
+
+	if (pa == 0 || pa != pb || na != nb || memcmp(a, b, pa) != 0)
+		return 0;
+	return ia < ib ? -1 : ia > ib;
+}
+
+static int
+check_families(const struct df_paths *p, struct df_err *err)
+{
+	for (size_t i = 0; i < p->n; i++) {
+		unsigned number, n, other, other_n;
+		size_t at = shard_suffix(p->v[i], &number, &n);
+		bool *seen = NULL;
+		int rc;
+
+		if (at == 0 || n == 0)
+			continue;
+		if ((rc = df_alloc(&seen, n + 1, sizeof(*seen), "shards", err)) != DF_OK)
+			return rc;
+		for (size_t k = 0; k < p->n; k++)
+			if (shard_suffix(p->v[k], &other, &other_n) == at && other_n == n &&
+			    memcmp(p->v[k], p->v[i], at) == 0 && other <= n)
+				seen[other] = true;
+		for (unsigned k = 1; k <= n; k++) {
+			if (!seen[k]) {
+				free(seen);
+				return df_fail(err, DF_ENOINPUT, "%.*s.%05u-of-%05u.h5 is missing", (int)at, p->v[i], k, n);
+			}
+		}
+		free(seen);
+		/* The rest of this family follows it. */
+		while (i + 1 < p->n && shard_suffix(p->v[i + 1], &other, &other_n) == at && other_n == n &&
+		    memcmp(p->v[i + 1], p->v[i], at) == 0)
+			i++;
+	}
+	return DF_OK;
+}
+
+int
+df_paths_expand(struct df_paths *out, const char *const *paths, size_t n, enum df_kind kind, struct df_err *err)
+{
+	struct df_paths p = { NULL, 0, 0 };
+	int rc = DF_OK;
+
+	for (size_t i = 0; i < n; i++)
+		DF_TRY(expand_one(&p, paths[i], kind, err));
+	/* Insertion sort: stable, and names mostly come in order. */
+	for (size_t i = 1; i < p.n; i++)
+		for (size_t k = i; k > 0 && by_shard(p.v[k - 1], p.v[k]) > 0; k--) {
+			char *t = p.v[k];
+
+			p.v[k] = p.v[k - 1];
+			p.v[k - 1] = t;
+		}
+	if (p.n > 1 || (n == 1 && p.n == 1 && strcmp(p.v[0], paths[0]) != 0))
+		DF_TRY(check_families(&p, err));
+	*out = p;
+	return DF_OK;
+out:
+	df_paths_release(&p);
+	return rc;
+}

@@ -1,0 +1,559 @@
+/*
+ * set.c - many files (or one stream) that read as one artefact.
+ *
+ * Every member is opened once to learn its meta and rows and to check that it
+ * belongs to the others; after that only a few are kept open, as a set may
+ * have more members than a process may have files.
+ */
+#include "shard/shard_priv.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "base/log.h"
+
+#define OPEN_MAX_MEMBERS 16
+#define SCAN_BYTES       ((uint64_t)16 << 20) /* read at a time when a digest must be made */
+
+struct member {
+	char *path, *name;
+	uint64_t first, rows;
+	uint64_t values[DF_COL_COUNT];
+	struct df_h5in *in; /* NULL: not open now */
+	uint64_t used;
+};
+
+struct df_set {
+	char *name;
+	struct df_meta meta;
+	uint32_t cols;
+	size_t width[DF_COL_COUNT];
+	struct member *m;
+	size_t n, cap;
+	uint64_t rows, next, clock;
+	bool made_up_ids; /* a user's weights without sample/id: row i is sample i */
+	struct df_stream_in *stream;
+	bool ended;
+	int spool_fd; /* standard input as a file, -1 */
+};
+
+const struct df_meta *
+df_set_meta(const struct df_set *s)
+{
+	return &s->meta;
+}
+
+const char *
+df_set_name(const struct df_set *s)
+{
+	return s->name;
+}
+
+bool
+df_set_is_stream(const struct df_set *s)
+{
+	return s->stream != NULL;
+}
+
+uint64_t
+df_set_rows(const struct df_set *s)
+{
+	return s->stream && !s->ended ? UINT64_MAX : s->rows;
+}
+
+bool
+df_set_has(const struct df_set *s, enum df_col c)
+{
+	return s->cols & 1u << c;
+}
+
+size_t
+df_set_width(const struct df_set *s, enum df_col c)
+{
+	return df_set_has(s, c) && df_column(c)->matrix ? s->width[c] : 0;
+}
+
+size_t
+df_set_parts(const struct df_set *s)
+{
+	return s->n;
+}
+
+struct df_set_part
+df_set_part(const struct df_set *s, size_t i)
+{
+	const struct member *m = &s->m[i];
+	struct df_set_part p = { m->path, m->first, m->rows, { 0 } };
+
+	memcpy(p.values, m->values, sizeof(p.values));
+	return p;
+}
+
+void
+df_set_close(struct df_set *s)
+{
+	if (s == NULL)
+		return;
+	for (size_t i = 0; i < s->n; i++) {
+		df_h5in_close(s->m[i].in);
+		free(s->m[i].path);
+		free(s->m[i].name);
+	}
+	free(s->m);
+	df_stream_in_close(s->stream);
+	if (s->spool_fd >= 0)
+		close(s->spool_fd);
+	df_meta_release(&s->meta);
+	free(s->name);
+	free(s);
+}
+
+/* ---- opening */
+
+/* The open reader of member i. */
+static int
+member_in(struct df_set *s, struct member *m, struct df_h5in **in, struct df_err *err)
+{
+	const struct df_h5info *info;
+	struct member *oldest = NULL;
+	size_t n_open = 0;
+	int rc = DF_OK;
+
+	if (m->in == NULL) {
+		for (size_t i = 0; i < s->n; i++) {
+			if (s->m[i].in == NULL)
+				continue;
+			n_open++;
+			if (oldest == NULL || s->m[i].used < oldest->used)
+				oldest = &s->m[i];
+		}
+		if (n_open >= OPEN_MAX_MEMBERS) {
+			df_h5in_close(oldest->in);
+			oldest->in = NULL;
+		}
+		DF_TRY(df_h5in_open(&m->in, m->path, m->name, s->meta.kind, err));
+		info = df_h5in_info(m->in);
+		if (info->rows != m->rows || info->cols != (s->made_up_ids ? s->cols & ~(1u << DF_COL_ID) : s->cols)) {
+			rc = df_fail(err, DF_EFORMAT, "%s: changed while it was read", m->name);
+			goto out;
+		}
+	}
+	m->used = ++s->clock;
+	*in = m->in;
+out:
+	return rc;
+}
+
+/* Add the artefact at `path` to the set. */
+static int
+add_file(struct df_set *s, enum df_kind kind, const char *path, const char *name, struct df_digest *id, bool *all_ids,
+    struct df_err *err)
+{
+	const struct df_h5info *info;
+	struct df_h5in *in = NULL;
+	struct df_digest part;
+	struct member *m;
+	int rc;
+
+	DF_TRY(df_h5in_open(&in, path, name, kind, err));
+	info = df_h5in_info(in);
+	if (s->n == 0) {
+		DF_TRY(df_meta_copy(&s->meta, &info->meta, err));
+		s->cols = info->cols;
+		memcpy(s->width, info->width, sizeof(s->width));
+	} else {
+		DF_TRY(df_meta_same(&s->meta, s->m[0].name, &info->meta, name, err));
+		if (info->cols != s->cols || memcmp(s->width, info->width, sizeof(s->width)) != 0) {
+			rc = df_fail(err, DF_ELINEAGE, "%s and %s do not belong together: they have different columns", s->m[0].name,
+			    name);
+			goto out;
+		}
+	}
+	if (info->meta.id[0] && df_digest_parse(&part, info->meta.id, NULL) == DF_OK)
+		df_digest_merge(id, part);
+	else
+		*all_ids = false;
+	if (!info->meta.has_lineage)
+		df_info("%s: says nothing of where it comes from; taken as it is", name);
+	DF_TRY(df_grow(&s->m, &s->cap, s->n + 1, sizeof(*s->m), "shards", err));
+	m = &s->m[s->n];
+	*m = (struct member){ .first = s->rows, .rows = info->rows };
+	memcpy(m->values, info->values, sizeof(m->values));
+	s->n++;
+	DF_TRY(df_strdup(&m->path, path, err));
+	DF_TRY(df_strdup(&m->name, name, err));
+	s->rows += info->rows;
+	if (s->n <= OPEN_MAX_MEMBERS) {
+		m->in = in;
+		m->used = ++s->clock;
+		in = NULL;
+	}
+out:
+	df_h5in_close(in);
+	return rc;
+}
+
+/* The id of a set whose files do not give it: by reading all rows. */
+static int
+digest_rows(struct df_set *s, struct df_digest *id, struct df_err *err)
+{
+	struct df_batch b = DF_BATCH_INIT;
+	uint64_t bytes = 1, step;
+	int rc = DF_OK;
+
+	for (int i = 0; i < DF_COL_COUNT; i++)
+		if (df_set_has(s, (enum df_col)i))
+			bytes += 8 * (s->width[i] ? s->width[i] : 1);
+	step = SCAN_BYTES / bytes ? SCAN_BYTES / bytes : 1;
+	*id = (struct df_digest){ 0, 0 };
+	for (uint64_t at = 0; at < s->rows; at += step) {
+		DF_TRY(df_set_read(s, at, s->rows - at < step ? s->rows - at : step, &b, err));
+		DF_TRY(df_batch_digest(&b, s->cols, at, id, err));
+	}
+out:
+	df_batch_release(&b);
+	return rc;
+}
+
+/* Standard input, or a path that is no regular file: a stream, or a file to be spooled. */
+static int
+add_unseekable(struct df_set *s, enum df_kind kind, int fd, const char *name, struct df_digest *id, bool *all_ids,
+    struct df_err *err)
+{
+	static const char hdf5[8] = "\x89HDF\r\n\x1a\n";
+	char head[DF_STREAM_MAGIC_LEN], path[64], *buf = NULL;
+	const char *dir = getenv("TMPDIR");
+	const struct df_h5info *info;
+	struct stat st;
+	int rc;
+
+	if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && lseek(fd, 0, SEEK_CUR) > 0)
+		lseek(fd, 0, SEEK_SET);
+	if ((rc = df_read_all(fd, head, sizeof(head), err)) != DF_OK) {
+		if (rc == DF_EFORMAT)
+			df_fail(err, rc, "empty or truncated: did its writer fail?");
+		goto out;
+	}
+	if (memcmp(head, DF_STREAM_MAGIC, 8) == 0) {
+		if (memcmp(head, DF_STREAM_MAGIC, sizeof(head)) != 0) {
+			rc = df_fail(err, DF_EUNSUPPORTED, "a stream of another version; both ends of a pipe must be of one df-tools");
+			goto out;
+		}
+		rc = df_stream_in_open(&s->stream, fd, name, kind, err);
+		fd = -1;
+		if (rc != DF_OK)
+			return rc;
+		info = df_stream_in_info(s->stream);
+		DF_TRY(df_meta_copy(&s->meta, &info->meta, err));
+		s->cols = info->cols;
+		memcpy(s->width, info->width, sizeof(s->width));
+		*all_ids = false;
+		return DF_OK;
+	}
+	if (memcmp(head, hdf5, sizeof(hdf5)) != 0) {
+		rc = df_fail(err, DF_EFORMAT, "neither a stream nor an HDF5 file");
+		goto out;
+	}
+	if (S_ISREG(st.st_mode)) {
+		s->spool_fd = fd;
+		fd = -1;
+	} else {
+		const size_t step = (size_t)1 << 20;
+		ssize_t got;
+
+		s->spool_fd = open(dir && *dir ? dir : "/tmp", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+		if (s->spool_fd < 0) {
+			rc = df_fail(err, DF_ECREATE, "cannot make a temporary file in %s:", dir && *dir ? dir : "/tmp");
+			goto out;
+		}
+		DF_TRY(df_alloc(&buf, step, 1, "a copy", err));
+		DF_TRY(df_write_all(s->spool_fd, head, sizeof(head), err));
+		while ((got = read(fd, buf, step)) != 0) {
+			if (got < 0 && errno == EINTR)
+				continue;
+			if (got < 0) {
+				rc = df_fail(err, DF_EIO, "cannot read:");
+				goto out;
+			}
+			DF_TRY(df_write_all(s->spool_fd, buf, (size_t)got, err));
+		}
+	}
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", s->spool_fd);
+	rc = add_file(s, kind, path, name, id, all_ids, err);
+	free(buf);
+	if (fd >= 0)
+		close(fd);
+	return rc;
+out:
+	df_err_prefix(err, "%s: ", name);
+	free(buf);
+	if (fd >= 0)
+		close(fd);
+	return rc;
+}
+
+/* Does this path need reading front to back? */
+static bool
+unseekable(const char *path)
+{
+	char head[8] = "";
+	struct stat st;
+	int fd;
+	bool yes;
+
+	if (strcmp(path, "-") == 0)
+		return true;
+	if (stat(path, &st) != 0 || S_ISDIR(st.st_mode))
+		return false;
+	if (!S_ISREG(st.st_mode))
+		return true;
+	/* A stream that was kept in a file. */
+	if ((fd = open(path, O_RDONLY | O_CLOEXEC)) < 0)
+		return false;
+	yes = read(fd, head, sizeof(head)) == (ssize_t)sizeof(head) && memcmp(head, DF_STREAM_MAGIC, sizeof(head)) == 0;
+	close(fd);
+	return yes;
+}
+
+static int
+add_any(struct df_set *s, enum df_kind kind, const char *path, bool alone, struct df_digest *id, bool *all_ids,
+    struct df_err *err)
+{
+	const char *name = strcmp(path, "-") == 0 ? "standard input" : path;
+	int fd;
+
+	if (!unseekable(path))
+		return add_file(s, kind, path, path, id, all_ids, err);
+	if (!alone)
+		return df_fail(err, DF_EUSAGE, "%s: a stream cannot be one of several inputs", name);
+	fd = strcmp(path, "-") == 0 ? fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 3) : open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return df_fail(err, DF_ENOINPUT, "%s:", name);
+	if (isatty(fd)) {
+		close(fd);
+		return df_fail(err, DF_ENOINPUT, "%s is a terminal; name a file, or put this command behind a pipe", name);
+	}
+	return add_unseekable(s, kind, fd, name, id, all_ids, err);
+}
+
+int
+df_set_open(struct df_set **out, enum df_kind kind, const char *role, const char *const *paths, size_t n_paths,
+    struct df_err *err)
+{
+	struct df_paths p = { NULL, 0, 0 };
+	struct df_digest id = { 0, 0 };
+	struct df_set *s = NULL;
+	bool all_ids = true;
+	int rc;
+
+	DF_TRY(df_alloc(&s, 1, sizeof(*s), "a set", err));
+	s->spool_fd = -1;
+	s->meta = (struct df_meta)DF_META_INIT;
+	if (n_paths == 0) {
+		rc = df_fail(err, DF_EUSAGE, "no input");
+		goto out;
+	}
+	DF_TRY(df_paths_expand(&p, paths, n_paths, kind, err));
+	if (p.n > 1)
+		DF_TRY(df_asprintf(&s->name, err, "%s (%zu files)", n_paths == 1 ? paths[0] : p.v[0], p.n));
+	else
+		DF_TRY(df_strdup(&s->name, strcmp(p.v[0], "-") == 0 ? "standard input" : p.v[0], err));
+	for (size_t i = 0; i < p.n; i++)
+		DF_TRY(add_any(s, kind, p.v[i], p.n == 1, &id, &all_ids, err));
+	if (s->meta.kind == DF_KIND_WEIGHTS && df_set_has(s, DF_COL_WEIGHT) && !df_set_has(s, DF_COL_ID)) {
+		s->made_up_ids = true;
+		s->cols |= 1u << DF_COL_ID;
+	}
+	if (s->stream == NULL) {
+		/* Rows without ids are known by their position in the whole. */
+		if (!all_ids || (p.n > 1 && (s->made_up_ids || !df_set_has(s, DF_COL_ID))))
+			DF_TRY(digest_rows(s, &id, err));
+		df_digest_hex(id, s->meta.id);
+	}
+	*out = s;
+	s = NULL;
+out:
+	if (rc != DF_OK && role)
+		df_err_prefix(err, "%s: ", role);
+	df_paths_release(&p);
+	df_set_close(s);
+	return rc;
+}
+
+int
+df_set_open1(struct df_set **out, enum df_kind kind, const char *role, const char *path, struct df_err *err)
+{
+	return df_set_open(out, kind, role, &path, 1, err);
+}
+
+/* ---- reading */
+
+static int
+read_ragged(struct df_set *s, enum df_col c, uint64_t first, uint64_t n, struct df_batch *b, struct df_err *err)
+{
+	const struct df_column *col = df_column(c);
+	struct df_column_data *d = &b->col[c];
+	uint64_t total = 0, at = 0;
+	size_t size = df_coltype_size(col->type);
+	struct df_h5in *in;
+	int rc = DF_OK;
+
+	/* The two columns of the tokens share their offsets. */
+	if (c == DF_COL_LABEL_MASK && df_set_has(s, DF_COL_IDS)) {
+		d->offsets = b->col[DF_COL_IDS].offsets;
+		total = d->offsets[n];
+	} else {
+		DF_TRY(df_arena_alloc(&b->arena, &d->offsets, (size_t)n + 1, sizeof(uint64_t), col->offsets, err));
+		d->offsets[0] = 0;
+		for (size_t i = 0; i < s->n && at < n; i++) {
+			struct member *m = &s->m[i];
+			uint64_t from = first + at - m->first, take, base;
+
+			if (first + at >= m->first + m->rows)
+				continue;
+			take = m->rows - from < n - at ? m->rows - from : n - at;
+			DF_TRY(member_in(s, m, &in, err));
+			/* n+1 entries, the first of which is where the part before ended. */
+			DF_TRY(df_h5in_offsets(in, c, from, take, d->offsets + at, err));
+			base = d->offsets[at];
+			for (uint64_t r = 0; r <= take; r++)
+				d->offsets[at + r] = d->offsets[at + r] - base + total;
+			at += take;
+			total = d->offsets[at];
+		}
+	}
+	DF_TRY(df_arena_alloc(&b->arena, &d->data, (size_t)total, size, col->path, err));
+	at = 0;
+	for (size_t i = 0; i < s->n && at < n; i++) {
+		struct member *m = &s->m[i];
+		uint64_t from = first + at - m->first, take, begin;
+
+		if (first + at >= m->first + m->rows)
+			continue;
+		take = m->rows - from < n - at ? m->rows - from : n - at;
+		DF_TRY(member_in(s, m, &in, err));
+		DF_TRY(df_h5in_offsets(in, c, from, 0, &begin, err));
+		DF_TRY(df_h5in_read(in, c, begin, d->offsets[at + take] - d->offsets[at], (char *)d->data + d->offsets[at] * size,
+		    err));
+		at += take;
+	}
+out:
+	return rc;
+}
+
+static int
+read_fixed(struct df_set *s, enum df_col c, uint64_t first, uint64_t n, struct df_batch *b, struct df_err *err)
+{
+	const struct df_column *col = df_column(c);
+	struct df_column_data *d = &b->col[c];
+	size_t row, total;
+	struct df_h5in *in;
+	int rc;
+
+	d->width = col->matrix ? s->width[c] : 1;
+	row = d->width * df_coltype_size(col->type);
+	DF_TRY(df_size_mul((size_t)n, row, &total, col->path, err));
+	DF_TRY(df_arena_alloc(&b->arena, &d->data, total, 1, col->path, err));
+	if (c == DF_COL_ID && s->made_up_ids) {
+		for (uint64_t i = 0; i < n; i++)
+			((uint64_t *)d->data)[i] = first + i;
+		return DF_OK;
+	}
+	for (uint64_t i = 0, at = 0; i < s->n && at < n; i++) {
+		struct member *m = &s->m[i];
+		uint64_t from = first + at - m->first, take;
+
+		if (first + at >= m->first + m->rows)
+			continue;
+		take = m->rows - from < n - at ? m->rows - from : n - at;
+		DF_TRY(member_in(s, m, &in, err));
+		DF_TRY(df_h5in_read(in, c, from, take, (char *)d->data + at * row, err));
+		at += take;
+	}
+out:
+	return rc;
+}
+
+int
+df_set_read(struct df_set *s, uint64_t first, uint64_t n, struct df_batch *b, struct df_err *err)
+{
+	int rc = DF_OK;
+
+	if (s->stream)
+		return df_fail(err, DF_EUSAGE, "%s: a stream can only be read from front to back", s->name);
+	if (first > s->rows || n > s->rows - first)
+		return df_fail(err, DF_EINTERNAL, "%s: rows %llu + %llu of %llu", s->name, (unsigned long long)first,
+		    (unsigned long long)n, (unsigned long long)s->rows);
+	df_batch_clear(b);
+	for (int i = 0; i < DF_COL_COUNT; i++) {
+		if (!df_set_has(s, (enum df_col)i))
+			continue;
+		if (df_column((enum df_col)i)->offsets)
+			DF_TRY(read_ragged(s, (enum df_col)i, first, n, b, err));
+		else
+			DF_TRY(read_fixed(s, (enum df_col)i, first, n, b, err));
+	}
+	b->n = n;
+	b->first = first;
+out:
+	return rc;
+}
+
+int
+df_set_next(struct df_set *s, uint64_t max_rows, struct df_batch *b, uint64_t *n_rows, struct df_err *err)
+{
+	uint64_t n;
+	int rc = DF_OK;
+
+	*n_rows = 0;
+	if (s->stream) {
+		/* A record without rows (an empty artefact's) is nothing to hand on. */
+		do {
+			DF_TRY(df_stream_in_next(s->stream, b, &s->ended, err));
+		} while (!s->ended && b->n == 0);
+		s->rows = df_stream_in_rows(s->stream);
+		if (s->ended)
+			df_digest_hex(df_stream_in_digest(s->stream), s->meta.id);
+		*n_rows = b->n;
+		return DF_OK;
+	}
+	n = s->rows - s->next < max_rows ? s->rows - s->next : max_rows;
+	DF_TRY(df_set_read(s, s->next, n, b, err));
+	s->next += n;
+	*n_rows = n;
+out:
+	return rc;
+}
+
+int
+df_set_lengths(struct df_set *s, enum df_col c, uint64_t **lengths, struct df_err *err)
+{
+	uint64_t *v = NULL;
+	struct df_h5in *in;
+	int rc;
+
+	if (s->stream)
+		return df_fail(err, DF_EUSAGE, "%s: a stream can only be read from front to back", s->name);
+	if (!df_set_has(s, c) || df_column(c)->offsets == NULL)
+		return df_fail(err, DF_EINTERNAL, "%s: no ragged column '%s'", s->name, df_column(c)->path);
+	DF_TRY(df_alloc(&v, (size_t)s->rows + 1, sizeof(*v), "lengths", err));
+	for (size_t i = 0; i < s->n; i++) {
+		struct member *m = &s->m[i];
+
+		DF_TRY(member_in(s, m, &in, err));
+		DF_TRY(df_h5in_offsets(in, c, 0, m->rows, v + m->first, err));
+		for (uint64_t r = m->first; r < m->first + m->rows; r++)
+			v[r] = v[r + 1] - v[r];
+	}
+	*lengths = v;
+	v = NULL;
+out:
+	free(v);
+	return rc;
+}

@@ -1,0 +1,169 @@
+/*
+ * shard_priv.h - what the files of this room share; no HDF5 type here either.
+ */
+#ifndef DF_SHARD_PRIV_H
+#define DF_SHARD_PRIV_H
+
+#include "shard/shard.h"
+
+#define DF_SHARD_SCHEMA 1 /* the root attribute df_schema that we write and read */
+
+/* Limits that keep a lying file from asking for the machine's memory. */
+#define DF_SHARD_MAX_RECORD ((uint64_t)1 << 40) /* bytes of one stream record */
+#define DF_SHARD_MAX_ATTR   ((size_t)64 << 20)  /* bytes of one attribute, or of all manifest names */
+#define DF_SHARD_MAX_NAMES  ((size_t)1 << 20)   /* manifest rows; domains are at most 65536 */
+
+/* ---- kind.c */
+
+/* Sets of columns are bit masks, 1 << enum df_col. */
+struct df_kind_schema {
+	const char *name;
+	uint32_t required; /* all of these */
+	uint32_t one_of;   /* and at least one of these (0: no such rule) */
+	uint32_t allowed;  /* what it may hold in all */
+};
+const struct df_kind_schema *df_kind_schema(enum df_kind k);
+enum df_kind df_kind_parse(const char *name); /* DF_KIND_ANY when unknown */
+
+/* ---- metajson.c: the two JSON attributes.  Shapes are fixed, so a scanner of our own does. */
+
+void df_meta_params_json(const struct df_meta *m, struct df_buf *out);
+void df_meta_inputs_json(const struct df_meta *m, struct df_buf *out);
+/* DF_EFORMAT with the byte where it went wrong. */
+int df_meta_params_parse(struct df_meta *m, const char *json, struct df_err *err) DF_MUST_CHECK;
+int df_meta_inputs_parse(struct df_meta *m, const char *json, struct df_err *err) DF_MUST_CHECK;
+/* *out = the text of a JSON string literal (free() it); false when it is not one. */
+bool df_json_unquote(const char *json, char **out);
+
+/* ---- meta.c */
+
+/* Add or replace a parameter whose value is JSON text already. */
+int df_meta_set_json(struct df_meta *m, const char *key, const char *json, struct df_err *err) DF_MUST_CHECK;
+/* All of params, inputs, domains, manifest equal?  DF_ELINEAGE says what differs first. */
+int df_meta_same(const struct df_meta *a, const char *a_name, const struct df_meta *b, const char *b_name,
+    struct df_err *err) DF_MUST_CHECK;
+
+/* ---- batch.c */
+
+/* Rows must be what the writer was opened for: arrays present, widths equal, offsets monotone from 0. */
+int df_batch_check(const struct df_batch *b, uint32_t cols, const size_t widths[DF_COL_COUNT], struct df_err *err) DF_MUST_CHECK;
+/*
+ * The digest of rows: the sum mod 2^128 of XXH3-128 over each row's bytes,
+ * that is, in column order: sample/id (or, without one, the row's position,
+ * position + i, as u64), then each column's bytes, a ragged one preceded by its length as u64.
+ */
+int df_batch_digest(const struct df_batch *b, uint32_t cols, uint64_t position, struct df_digest *sum, struct df_err *err) DF_MUST_CHECK;
+/* Bytes of rows [first, first+n) of a column, and where they begin. */
+size_t df_column_bytes(const struct df_column *c, const struct df_column_data *d, uint64_t first, uint64_t n);
+
+/* ---- h5in.c: one artefact file or image, open for reading */
+
+struct df_h5in;
+/* What every reader of rows needs to know of it. */
+struct df_h5info {
+	struct df_meta meta;
+	uint64_t rows;
+	uint32_t cols;               /* columns it has */
+	size_t width[DF_COL_COUNT];  /* of matrices */
+	uint64_t values[DF_COL_COUNT]; /* elements of ragged columns */
+	bool has_id;                 /* false: ids are positions (a user's weights file) */
+};
+/* `name` for messages; kind DF_KIND_ANY takes what it is. */
+int df_h5in_open(struct df_h5in **out, const char *path, const char *name, enum df_kind kind, struct df_err *err) DF_MUST_CHECK;
+/* The image must stay until df_h5in_close(). */
+int df_h5in_open_image(struct df_h5in **out, void *image, size_t len, const char *name, enum df_kind kind, struct df_err *err) DF_MUST_CHECK;
+void df_h5in_close(struct df_h5in *in); /* accepts NULL */
+const struct df_h5info *df_h5in_info(const struct df_h5in *in);
+/* offsets[0..n] of rows [first, first+n), as in the file (checked: monotone, within the values). */
+int df_h5in_offsets(struct df_h5in *in, enum df_col c, uint64_t first, uint64_t n, uint64_t *offsets, struct df_err *err) DF_MUST_CHECK;
+/* Entries [first, first+n) of a column into dst: rows, or values of a ragged one. */
+int df_h5in_read(struct df_h5in *in, enum df_col c, uint64_t first, uint64_t n, void *dst, struct df_err *err) DF_MUST_CHECK;
+/*
+ * Where in an image the column's (or its offsets') bytes lie, if they lie
+ * there plainly: contiguous, of our type, aligned.  false otherwise.
+ */
+bool df_h5in_place(struct df_h5in *in, enum df_col c, bool offsets, uint64_t *at, uint64_t *nbytes);
+
+/* The df_kind of a file, DF_KIND_ANY when it does not say; for choosing among a directory's files. */
+enum df_kind df_h5_peek_kind(const char *path);
+
+/* ---- h5out.c: one artefact file being written */
+
+struct df_h5out;
+int df_h5out_open(struct df_h5out **out, const char *path, const char *name, uint32_t cols,
+    const size_t widths[DF_COL_COUNT], const struct df_writer_opts *opts, struct df_err *err) DF_MUST_CHECK;
+int df_h5out_append(struct df_h5out *o, const struct df_batch *b, struct df_err *err) DF_MUST_CHECK;
+/* Last chunks, attributes, close.  The file is then whole. */
+int df_h5out_finish(struct df_h5out *o, const struct df_meta *meta, struct df_err *err) DF_MUST_CHECK;
+void df_h5out_free(struct df_h5out *o); /* accepts NULL */
+
+/* ---- image.c: HDF5 images whose data are filled in from elsewhere */
+
+/* A run of an image's bytes: its skeleton's, or a column's. */
+struct df_image_run {
+	uint64_t at, nbytes;
+	enum df_col col; /* DF_COL_COUNT: skeleton */
+	bool offsets;    /* the column's offsets */
+	size_t skel_at;  /* where in skel */
+};
+/* Everything of an image but the columns' data: equal skeletons mean equal layout. */
+struct df_image {
+	uint64_t nbytes, rows;
+	uint64_t values[DF_COL_COUNT]; /* elements of ragged columns */
+	struct df_image_run *run;      /* by offset, covering [0, nbytes) */
+	size_t n_runs;
+	char *skel;
+};
+#define DF_IMAGE_INIT { .nbytes = 0 }
+void df_image_release(struct df_image *im);
+/* The layout of an image that holds n rows (and `values` of the ragged columns). */
+int df_image_make(struct df_image *im, const struct df_meta *meta, uint32_t cols, const size_t widths[DF_COL_COUNT],
+    uint64_t n, const uint64_t values[DF_COL_COUNT], struct df_err *err) DF_MUST_CHECK;
+/* The layout of an image that was received; false when its data do not lie plainly. */
+bool df_image_learn(struct df_image *im, struct df_h5in *in, const void *image, uint64_t nbytes);
+
+/* ---- stream.c */
+
+struct df_stream_in;
+/* Takes fd; the magic (DF_STREAM_MAGIC_LEN bytes) has been read already. */
+int df_stream_in_open(struct df_stream_in **out, int fd, const char *name, enum df_kind kind, struct df_err *err) DF_MUST_CHECK;
+void df_stream_in_close(struct df_stream_in *s); /* accepts NULL */
+/* The next record into b, *n_rows = 0 and *ended after the end record. */
+int df_stream_in_next(struct df_stream_in *s, struct df_batch *b, bool *ended, struct df_err *err) DF_MUST_CHECK;
+const struct df_h5info *df_stream_in_info(const struct df_stream_in *s); /* of the first record */
+uint64_t df_stream_in_rows(const struct df_stream_in *s); /* seen so far */
+struct df_digest df_stream_in_digest(const struct df_stream_in *s); /* of the rows seen */
+uint64_t df_stream_in_bytes(const struct df_stream_in *s); /* where the last good record ended */
+
+struct df_stream_out;
+int df_stream_out_open(struct df_stream_out **out, int fd, const char *name, const struct df_meta *meta, uint32_t cols,
+    const size_t widths[DF_COL_COUNT], bool with_magic, struct df_err *err) DF_MUST_CHECK; /* borrows fd, meta */
+int df_stream_out_put(struct df_stream_out *s, const struct df_batch *b, struct df_digest d, struct df_err *err) DF_MUST_CHECK;
+int df_stream_out_end(struct df_stream_out *s, uint64_t rows, struct df_digest d, struct df_err *err) DF_MUST_CHECK;
+void df_stream_out_free(struct df_stream_out *s); /* accepts NULL */
+
+#define DF_STREAM_MAGIC     "\x89" "DFS\r\n\x1a\n\x01\0\0\0\0\0\0\0" /* version 1 in bytes 8-15 */
+#define DF_STREAM_MAGIC_LEN 16
+
+/* ---- set.c, for link.c */
+
+/* A file of a set, borrowed. */
+struct df_set_part {
+	const char *path;
+	uint64_t first, rows;
+	uint64_t values[DF_COL_COUNT]; /* elements of its ragged columns */
+};
+size_t df_set_parts(const struct df_set *s);
+struct df_set_part df_set_part(const struct df_set *s, size_t i);
+
+/* ---- names.c */
+
+struct df_paths {
+	char **v;
+	size_t n, cap;
+};
+void df_paths_release(struct df_paths *p);
+/* Directories, globs and NAME.h5 that stands for its shards, expanded; shards of one family in their order. */
+int df_paths_expand(struct df_paths *out, const char *const *paths, size_t n, enum df_kind kind, struct df_err *err) DF_MUST_CHECK;
+
+#endif
