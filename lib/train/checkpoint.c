@@ -22,8 +22,8 @@
 
 /* ---- df_state.json -------------------------------------------------------- */
 
-static int
-state_save(const struct df_train_state *s, const char *dir, struct df_err *err)
+int
+df_train_state_save(const struct df_train_state *s, const char *dir, struct df_err *err)
 {
 	struct df_buf b = DF_BUF_INIT;
 	char *path = NULL;
@@ -157,20 +157,21 @@ parse_name(const char *name, uint64_t *step)
 	return true;
 }
 
-/* What a kill left: a checkpoint half written, half replaced or half removed.  One run at a time: nobody else's. */
+/* What a kill left: a companion (base/file.h) of something that a run writes.  One run at a time: nobody else's. */
 static bool
 is_leftover(const char *name)
 {
 	static const char *const ends[] = { ".df-tmp", ".df-lock", DELETED };
+	static const char *const ours[] = { PREFIX, "trainer_", "train_results.", "all_results.", "df_state.", "model.",
+		"config.", "adapter_", "tokenizer" };
 	size_t n = strlen(name);
+	bool mine = false, end = false;
 
-	if (strncmp(name, "." PREFIX, strlen("." PREFIX)) != 0)
-		return false;
-	for (size_t i = 0; i < sizeof(ends) / sizeof(ends[0]); i++) {
-		if (n > strlen(ends[i]) && strcmp(name + n - strlen(ends[i]), ends[i]) == 0)
-			return true;
-	}
-	return false;
+	for (size_t i = 0; i < sizeof(ours) / sizeof(ours[0]); i++)
+		mine = mine || (name[0] == '.' && strncmp(name + 1, ours[i], strlen(ours[i])) == 0);
+	for (size_t i = 0; i < sizeof(ends) / sizeof(ends[0]); i++)
+		end = end || (n > strlen(ends[i]) && strcmp(name + n - strlen(ends[i]), ends[i]) == 0);
+	return mine && end;
 }
 
 static int
@@ -288,7 +289,7 @@ df_checkpoint_save(const struct df_checkpoint *c, const char *output_dir, struct
 	if (c->tokenizer)
 		DF_TRY(df_tokenizer_save(c->tokenizer, a.tmp, err));
 	DF_TRY(df_trainlog_write_state(c->log, c->summary, a.tmp, err));
-	DF_TRY(state_save(c->state, a.tmp, err));
+	DF_TRY(df_train_state_save(c->state, a.tmp, err));
 	rc = df_atomic_commit(&a, err);
 out:
 	df_atomic_discard(&a);
@@ -351,7 +352,7 @@ int
 df_checkpoint_clear(const char *output_dir, struct df_err *err)
 {
 	static const char *const files[] = { "trainer_log.jsonl", "trainer_state.json", "train_results.json",
-		"all_results.json" };
+		"all_results.json", STATE_FILE };
 	uint64_t *steps = NULL;
 	char *path = NULL;
 	size_t n;

@@ -43,8 +43,9 @@ struct df_train_state {
 	char *tokenizer_id;    /* NULL = not known */
 	char *config;          /* df_train_config_json */
 };
-/* dir/df_state.json.  DF_ENOINPUT when there is none. */
+/* dir/df_state.json, of a checkpoint or of a finished run's directory.  DF_ENOINPUT when there is none. */
 int df_train_state_load(struct df_train_state *s, const char *dir, struct df_err *err) DF_MUST_CHECK;
+int df_train_state_save(const struct df_train_state *s, const char *dir, struct df_err *err) DF_MUST_CHECK;
 void df_train_state_release(struct df_train_state *s);
 
 /*

@@ -240,7 +240,7 @@ set(struct load *l, const char *key, int line, struct df_yaml_value *v, struct d
 	case DF_KEY_REJECTED: return set_rejected(k, v, err);
 	default: break;
 	}
-	if (is_null(v) || (is_bool(v, &b) && !b))
+	if (is_null(v) || (is_bool(v, &b) && !b) || (v->kind == DF_YAML_SCALAR && in_choices(k->allowed, v->text)))
 		return DF_OK;
 	df_buf_printf(&l->ignored, "%s%s", l->ignored.len ? ", " : "", key);
 	return DF_OK;
@@ -444,7 +444,7 @@ df_train_keys_list(struct df_buf *out)
 		    k->status == DF_KEY_SUPPORTED ? types[k->type] : "any", k->status == DF_KEY_SUPPORTED ? k->dflt : "-",
 		    k->help);
 		if (k->allowed) {
-			df_buf_puts(out, k->status == DF_KEY_SUPPORTED ? " (one of " : " (allowed: ");
+			df_buf_puts(out, k->status == DF_KEY_SUPPORTED ? " (one of " : " (may be ");
 			spell_choices(out, k->allowed);
 			df_buf_putc(out, ')');
 		}

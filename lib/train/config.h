@@ -20,7 +20,7 @@ enum df_key_type { DF_KEY_BOOL, DF_KEY_INT, DF_KEY_REAL, DF_KEY_STR, DF_KEY_MAP 
 
 enum df_key_status {
 	DF_KEY_SUPPORTED,
-	DF_KEY_IGNORED,  /* cannot change what is computed here: a warning when set to more than null or false */
+	DF_KEY_IGNORED,  /* cannot change what is computed here: a warning unless null, false or one of `allowed` */
 	DF_KEY_REJECTED  /* would change it and is not done: an error unless null, false or one of `allowed` */
 };
 
@@ -31,7 +31,7 @@ struct df_key {
 	size_t offset;       /* of the field in struct df_train_config (supported keys) */
 	const char *dflt;    /* as YAML; "null" = unset */
 	double min, max;     /* INT and REAL; both 0 = any */
-	const char *allowed; /* "a|b|c": the choices of a STR, or what a rejected key may say; NULL = any, none */
+	const char *allowed; /* "a|b|c": the choices of a STR, or what any other key may say in silence */
 	bool shapes;         /* the trained bytes depend on it: recorded in checkpoints */
 	const char *help;    /* what it does; why it has no effect; why it is rejected */
 };

@@ -58,7 +58,7 @@ static const struct df_key keys[] = {
 	{ "seed", DF_KEY_INT, SHAPES, FIELD(seed), .dflt = "42", .min = 0, .max = 9e15,
 	    .help = "of the order of rows and of random weights" },
 	/* the optimizer */
-	{ "learning_rate", DF_KEY_REAL, SHAPES, FIELD(learning_rate), .dflt = "5e-5", .min = 0, .max = 1e6,
+	{ "learning_rate", DF_KEY_REAL, SHAPES, FIELD(learning_rate), .dflt = "5e-5", .min = 0, .max = 1e300,
 	    .help = "peak learning rate of AdamW" },
 	{ "weight_decay", DF_KEY_REAL, SHAPES, FIELD(weight_decay), .dflt = "0.0", .min = 0, .max = 1e6,
 	    .help = "decoupled weight decay; never on biases and norm weights" },
@@ -99,15 +99,15 @@ static const struct df_key keys[] = {
 	    .help = "steps between two evaluations; null is logging_steps" },
 
 	/* without effect here */
-	{ "do_train", IGNORED, .help = "df-train trains" },
+	{ "do_train", IGNORED, .allowed = "true", .help = "df-train trains" },
 	{ "do_eval", IGNORED, .help = "eval_strategy decides" },
 	{ "plot_loss", IGNORED, .help = "df-show --plot draws the loss curve" },
-	{ "report_to", IGNORED, .help = "logs go to trainer_log.jsonl" },
+	{ "report_to", IGNORED, .allowed = "none", .help = "logs go to trainer_log.jsonl" },
 	{ "run_name", IGNORED, .help = "names a run for reporters only" },
 	{ "logging_dir", IGNORED, .help = "logs go to output_dir" },
 	{ "include_num_input_tokens_seen", IGNORED, .help = "tokens are always counted" },
-	{ "trust_remote_code", IGNORED, .help = "no code is ever loaded from a model directory" },
-	{ "flash_attn", IGNORED, .help = "attention never holds a T x T matrix anyway" },
+	{ "trust_remote_code", IGNORED, .allowed = "true", .help = "no code is ever loaded from a model directory" },
+	{ "flash_attn", IGNORED, .allowed = "auto|disabled", .help = "attention never holds a T x T matrix anyway" },
 	{ "use_cache", IGNORED, .help = "training keeps no key/value cache" },
 	{ "use_fast_tokenizer", IGNORED, .help = "df-pack tokenizes" },
 	{ "low_cpu_mem_usage", IGNORED, .help = "weights are mapped, not copied" },

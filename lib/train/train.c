@@ -602,6 +602,7 @@ write_results(struct run *r, double seconds, struct df_err *err)
 	DF_TRY(df_model_save(r->model, dir, err));
 	if (r->tokenizer)
 		DF_TRY(df_tokenizer_save(r->tokenizer, dir, err));
+	DF_TRY(df_train_state_save(&r->state, dir, err));
 	DF_TRY(df_trainlog_write_state(&r->log, &sum, dir, err));
 	DF_TRY(df_trainlog_write_results(&r->log, &sum, dir, err));
 	df_info("%s: the model after %" PRIu64 " steps, train_loss %.4f", dir, sum.step, sum.train_loss);
@@ -626,8 +627,7 @@ loop(struct run *r, struct df_train_report *report, struct df_err *err)
 	if (df_stop_requested() && (s->step < r->end || s->eval_pending)) {
 		if (s->step > r->first_step && r->saved != s->step)
 			DF_TRY(save(r, !save_due(r) || s->eval_pending, true, err));
-		rc = df_fail(err, DF_ESTOPPED, "stopped by a signal after step %" PRIu64 "; run the same command to go on",
-		    s->step);
+		rc = df_fail(err, DF_ESTOPPED, "stopped by a signal after step %" PRIu64, s->step);
 		goto out;
 	}
 	/* an interim checkpoint, or one that a longer run saved in passing, becomes the one asked for */
