@@ -23,8 +23,9 @@ df_projector_check(const struct df_projector *p, struct df_err *err)
 	if (p->model_id >> 24)
 		return df_fail(err, DF_EUSAGE, "projection: model id %" PRIu32 " must be below 2^24", p->model_id);
 	if (p->type == DF_PROJ_SJLT && (p->sparsity < 1 || p->sparsity > p->k || p->sparsity > MAX_SPARSITY))
-		return df_fail(err, DF_EUSAGE, "projection: sparsity %" PRIu32 " must be 1..%d and at most k = %" PRIu64,
-		    p->sparsity, MAX_SPARSITY, p->k);
+		return df_fail(err, DF_EUSAGE,
+		    "projection: sparsity %" PRIu32 " must be 1..%d and at most k = %" PRIu64, p->sparsity,
+		    MAX_SPARSITY, p->k);
 	return 0;
 }
 
@@ -46,8 +47,8 @@ out:
 }
 
 int
-df_projection_begin(struct df_projection *pr, const struct df_projector *p, struct df_backend *be, size_t n_samples,
-    struct df_err *err)
+df_projection_begin(
+    struct df_projection *pr, const struct df_projector *p, struct df_backend *be, size_t n_samples, struct df_err *err)
 {
 	int rc = 0;
 
@@ -69,15 +70,20 @@ out:
 int
 df_projection_add(struct df_projection *pr, struct df_tensor g, uint64_t first, struct df_err *err)
 {
-	const struct df_project a = { .type = pr->p->type, .g = g, .y = pr->y, .first = first, .seed = pr->p->seed,
-		.model_id = pr->p->model_id, .sparsity = pr->p->sparsity };
+	const struct df_project a = { .type = pr->p->type,
+		.g = g,
+		.y = pr->y,
+		.first = first,
+		.seed = pr->p->seed,
+		.model_id = pr->p->model_id,
+		.sparsity = pr->p->sparsity };
 
 	return df_project(pr->be, &a, err);
 }
 
 int
-df_projection_add_all(struct df_projection *pr, struct df_tensor g, const struct df_manifest_row *rows, size_t n_rows,
-    struct df_err *err)
+df_projection_add_all(
+    struct df_projection *pr, struct df_tensor g, const struct df_manifest_row *rows, size_t n_rows, struct df_err *err)
 {
 	uint64_t end = g.cols;
 	int rc = 0;
@@ -89,8 +95,9 @@ df_projection_add_all(struct df_projection *pr, struct df_tensor g, const struct
 
 		DF_TRY(df_size_mul(r->rows, r->cols, &n, "manifest", err));
 		if (n > end || r->offset != end - n)
-			return df_fail(err, DF_EFORMAT, "manifest: '%s' at %" PRIu64 " does not end where the next begins (%" PRIu64 ")",
-			    r->name, r->offset, end);
+			return df_fail(err, DF_EFORMAT,
+			    "manifest: '%s' at %" PRIu64 " does not end where the next begins (%" PRIu64 ")", r->name,
+			    r->offset, end);
 		end -= n;
 		for (uint64_t row = r->rows ? (r->rows - 1) / step * step : 0, left = r->rows; left; row -= step) {
 			const size_t first = r->offset + row * r->cols;

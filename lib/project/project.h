@@ -12,8 +12,8 @@
  *               ctr = (low32 p, high32 p, c / 128, (1 << 24) | model_id)
  *   sjlt        `sparsity` nonzeros +-1/sqrt(sparsity) per coordinate (Kane & Nelson 2014, block form): nonzero
  *               i lies in column lo + ((w[i mod 4] & 0x7fffffff) * (hi - lo) >> 31), where lo = i k / sparsity and
- *               hi = (i + 1) k / sparsity, rounded down; it is + where the highest bit of w[i mod 4] is set, else -; with
- *               ctr = (low32 p, high32 p, 0x80000000 + i / 4, (1 << 24) | model_id)
+ *               hi = (i + 1) k / sparsity, rounded down; it is + where the highest bit of w[i mod 4] is set, else -;
+ *               with ctr = (low32 p, high32 p, 0x80000000 + i / 4, (1 << 24) | model_id)
  *
  * The same numbers, fused or piped: coordinates are always added in pieces of
  * df_grad_piece_rows() matrix rows of one parameter, from the last piece of the last parameter to the first;
@@ -39,13 +39,16 @@ enum df_projection_scale { DF_SCALE_JL, DF_SCALE_NONE };
 
 struct df_projector {
 	enum df_projection_type type;
-	uint64_t k;         /* columns, 1..2^31-1 */
+	uint64_t k; /* columns, 1..2^31-1 */
 	uint64_t seed;
-	uint32_t model_id;  /* below 2^24 */
-	uint32_t sparsity;  /* sjlt only: 1..k, at most 1024 */
+	uint32_t model_id; /* below 2^24 */
+	uint32_t sparsity; /* sjlt only: 1..k, at most 1024 */
 	enum df_projection_scale scale;
 };
-#define DF_PROJECTOR_DEFAULT { DF_PROJ_RADEMACHER, 8192, 42, 0, 4, DF_SCALE_JL }
+#define DF_PROJECTOR_DEFAULT                                    \
+	{                                                       \
+		DF_PROJ_RADEMACHER, 8192, 42, 0, 4, DF_SCALE_JL \
+	}
 #define DF_PROJECTION_TYPES  "rademacher", "sjlt" /* in the order of the enums, for option tables */
 #define DF_PROJECTION_SCALES "jl", "none"
 
@@ -63,13 +66,18 @@ struct df_projection {
 	struct df_tensor y;           /* [S,k] */
 	size_t cap;                   /* (private) rows that y has memory for */
 };
-#define DF_PROJECTION_INIT { NULL, NULL, DF_TENSOR_NONE, 0 }
+#define DF_PROJECTION_INIT                    \
+	{                                     \
+		NULL, NULL, DF_TENSOR_NONE, 0 \
+	}
 /* Start at zero for n_samples rows.  A projection that was used before keeps its memory when the rows fit. */
-int df_projection_begin(struct df_projection *pr, const struct df_projector *p, struct df_backend *be, size_t n_samples, struct df_err *err) DF_MUST_CHECK;
+int df_projection_begin(struct df_projection *pr, const struct df_projector *p, struct df_backend *be, size_t n_samples,
+    struct df_err *err) DF_MUST_CHECK;
 /* Add one piece: g [S, n] are coordinates [first, first+n). */
 int df_projection_add(struct df_projection *pr, struct df_tensor g, uint64_t first, struct df_err *err) DF_MUST_CHECK;
 /* Add whole gradients g [S, p], piece by piece in the order above; the manifest must cover [0,p) (DF_EFORMAT). */
-int df_projection_add_all(struct df_projection *pr, struct df_tensor g, const struct df_manifest_row *rows, size_t n_rows, struct df_err *err) DF_MUST_CHECK;
+int df_projection_add_all(struct df_projection *pr, struct df_tensor g, const struct df_manifest_row *rows,
+    size_t n_rows, struct df_err *err) DF_MUST_CHECK;
 /* out [S,k], host: scaled. */
 int df_projection_end(struct df_projection *pr, float *out, struct df_err *err) DF_MUST_CHECK;
 void df_projection_release(struct df_projection *pr);

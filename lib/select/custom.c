@@ -35,7 +35,8 @@ make_env(char ***env, char *extra[3], const char *out, uint64_t n, uint32_t step
 	DF_TRY(df_alloc(env, count + 4, sizeof **env, "environment", err));
 	memcpy(*env, extra, 3 * sizeof **env);
 	for (size_t i = 0, j = 3; i < count; i++)
-		if (strncmp(environ[i], "DF_STEP=", 8) && strncmp(environ[i], "DF_N=", 5) && strncmp(environ[i], "DF_OUT=", 7))
+		if (strncmp(environ[i], "DF_STEP=", 8) && strncmp(environ[i], "DF_N=", 5) &&
+		    strncmp(environ[i], "DF_OUT=", 7))
 			(*env)[j++] = environ[i];
 out:
 	return rc;
@@ -44,7 +45,7 @@ out:
 static int
 run_program(const char *command, const char *out, uint64_t n, uint32_t step, struct df_err *err)
 {
-	char *argv[] = { (char *)(uintptr_t)"sh", (char *)(uintptr_t)"-c", (char *)(uintptr_t)command, NULL };
+	char *argv[] = { (char *)(uintptr_t) "sh", (char *)(uintptr_t) "-c", (char *)(uintptr_t)command, NULL };
 	char **env = NULL, *extra[3] = { NULL };
 	int rc = 0, status = 0, e;
 	pid_t pid;
@@ -77,8 +78,8 @@ out:
 
 /* *index = what the program chose, through a scratch directory. */
 static int
-from_program(const struct df_select_opts *o, struct df_selection *out, uint64_t **index, uint64_t *n, uint64_t *repeated,
-    struct df_err *err)
+from_program(const struct df_select_opts *o, struct df_selection *out, uint64_t **index, uint64_t *n,
+    uint64_t *repeated, struct df_err *err)
 {
 	const char *tmp = getenv("TMPDIR");
 	char *dir = NULL, *path = NULL;
@@ -94,7 +95,8 @@ from_program(const struct df_select_opts *o, struct df_selection *out, uint64_t 
 	made = true;
 	DF_TRY(df_path_join(&path, dir, "index.h5", err));
 	DF_TRY(run_program(o->program, path, df_amount_of(&o->amount, out->n_rows), o->step, err));
-	rc = df_select_read_index(path, out->n_rows, df_select_tokens_id(&out->meta), index, n, repeated, &out->meta, err);
+	rc = df_select_read_index(
+	    path, out->n_rows, df_select_tokens_id(&out->meta), index, n, repeated, &out->meta, err);
 	if (rc)
 		df_err_prefix(err, "the index of '%s': ", o->program);
 out:
@@ -116,23 +118,24 @@ run(const struct df_selector *self, const struct df_select_opts *o, struct df_se
 		return df_fail(err, DF_EUSAGE, "custom needs one of --scores FILE, --index FILE and --program COMMAND");
 	DF_TRY(df_select_rows(o, out, err));
 	if (o->scores) {
-		DF_TRY(df_select_read_scores(o->scores, out->n_rows, df_select_tokens_id(&out->meta), &out->score, &out->meta,
-		    err));
+		DF_TRY(df_select_read_scores(
+		    o->scores, out->n_rows, df_select_tokens_id(&out->meta), &out->score, &out->meta, err));
 		DF_TRY(df_select_top(self, o, out, err));
 		goto out;
 	}
 	DF_TRY(df_meta_set_int(&out->meta, "step", o->step, err));
 	if (o->index) {
-		DF_TRY(df_select_read_index(o->index, out->n_rows, df_select_tokens_id(&out->meta), &order, &n, &repeated,
-		    &out->meta, err));
+		DF_TRY(df_select_read_index(
+		    o->index, out->n_rows, df_select_tokens_id(&out->meta), &order, &n, &repeated, &out->meta, err));
 	} else {
 		DF_TRY(df_meta_set_str(&out->meta, "program", o->program, err));
 		DF_TRY(from_program(o, out, &order, &n, &repeated, err));
 	}
 	if (repeated)
-		df_warn("%s: %" PRIu64 " of %" PRIu64 " ids occur more than once", o->index ? o->index : o->program, repeated, n);
-	DF_TRY(df_short_take(mode, order, n, o->amount.given ? df_amount_of(&o->amount, out->n_rows) : n, o->seed, o->step,
-	    &out->index, &out->n_index, err));
+		df_warn("%s: %" PRIu64 " of %" PRIu64 " ids occur more than once", o->index ? o->index : o->program,
+		    repeated, n);
+	DF_TRY(df_short_take(mode, order, n, o->amount.given ? df_amount_of(&o->amount, out->n_rows) : n, o->seed,
+	    o->step, &out->index, &out->n_index, err));
 out:
 	free(order);
 	return rc;

@@ -27,7 +27,7 @@ struct tasks {
 	struct df_strlist names; /* owned strings */
 	uint32_t *of_row;        /* [n] by id of the validation row */
 	uint64_t n;
-	uint64_t seen;           /* rows of a file */
+	uint64_t seen; /* rows of a file */
 	struct df_idset ids;
 	const char *path;
 };
@@ -104,7 +104,8 @@ tasks_by_domain(struct tasks *t, struct df_set *val, struct df_err *err)
 		domain = b.col[DF_COL_DOMAIN].data;
 		for (uint64_t i = 0; domain && i < n; i++) {
 			if (id[i] >= t->n || domain[i] >= m->n_domains) {
-				rc = df_fail(err, DF_EFORMAT, "%s: row %" PRIu64 ": id %" PRIu64 " or domain %u is out of range",
+				rc = df_fail(err, DF_EFORMAT,
+				    "%s: row %" PRIu64 ": id %" PRIu64 " or domain %u is out of range",
 				    df_set_name(val), first + i, id[i], domain[i]);
 				goto out;
 			}
@@ -216,8 +217,12 @@ static int
 score_train(struct pass *p, int threads, struct df_err *err)
 {
 	const int n_parts = threads + 2;
-	struct df_pipeline pl = { .read = part_read, .work = part_work, .write = part_write, .ctx = p,
-		.n_batches = n_parts, .n_threads = threads };
+	struct df_pipeline pl = { .read = part_read,
+		.work = part_work,
+		.write = part_write,
+		.ctx = p,
+		.n_batches = n_parts,
+		.n_threads = threads };
 	struct part *parts = NULL;
 	int rc = 0;
 
@@ -259,9 +264,11 @@ read_targets(struct df_less *less, const struct tasks *t, struct df_set *val, st
 		id = b.col[DF_COL_ID].data;
 		DF_TRY(df_idset_add(&ids, id, n, df_set_name(val), err));
 		for (uint64_t i = 0; i < n; i++) {
-			if (!df_less_val_row(less, (const float *)b.col[DF_COL_PROJECTION].data + i * less->k, t->of_row[id[i]])) {
-				rc = df_fail(err, DF_EFORMAT, "%s: id %" PRIu64 ": the validation gradient is not finite",
-				    df_set_name(val), id[i]);
+			if (!df_less_val_row(
+				less, (const float *)b.col[DF_COL_PROJECTION].data + i * less->k, t->of_row[id[i]])) {
+				rc = df_fail(err, DF_EFORMAT,
+				    "%s: id %" PRIu64 ": the validation gradient is not finite", df_set_name(val),
+				    id[i]);
 				goto out;
 			}
 		}
@@ -281,9 +288,9 @@ out:
 struct run {
 	struct df_set **train, **val; /* [n] */
 	size_t n;
-	double *weight;               /* [n], sums to 1 */
+	double *weight; /* [n], sums to 1 */
 	struct tasks tasks;
-	double *influence;            /* [n_rows, tasks] */
+	double *influence; /* [n_rows, tasks] */
 };
 
 static int
@@ -305,8 +312,8 @@ check_belong(const struct run *r, size_t i, struct df_err *err)
 	char *form = NULL;
 	int rc = 0;
 
-	DF_TRY(df_meta_agree(train, df_set_name(r->train[i]), val, df_set_name(r->val[i]), df_projection_params, checkpoint,
-	    err));
+	DF_TRY(df_meta_agree(
+	    train, df_set_name(r->train[i]), val, df_set_name(r->val[i]), df_projection_params, checkpoint, err));
 	DF_TRY(df_meta_agree(df_set_meta(r->train[0]), df_set_name(r->train[0]), train, df_set_name(r->train[i]),
 	    df_projection_params, tokens, err));
 	DF_TRY(df_meta_agree(df_set_meta(r->val[0]), df_set_name(r->val[0]), val, df_set_name(r->val[i]),
@@ -318,12 +325,14 @@ check_belong(const struct run *r, size_t i, struct df_err *err)
 		goto out;
 	}
 	if (df_set_rows(r->train[i]) != df_set_rows(r->train[0]) || df_set_rows(r->val[i]) != df_set_rows(r->val[0])) {
-		rc = df_fail(err, DF_ELINEAGE, "%s and %s do not have the same number of rows as those of the first checkpoint",
+		rc = df_fail(err, DF_ELINEAGE,
+		    "%s and %s do not have the same number of rows as those of the first checkpoint",
 		    df_set_name(r->train[i]), df_set_name(r->val[i]));
 		goto out;
 	}
 	if (df_meta_get_str(val, "form", &form) && strcmp(form, "sgd"))
-		df_warn("%s: validation gradients in '%s' form; LESS differentiates the validation loss itself: df-grad --form sgd",
+		df_warn(
+		    "%s: validation gradients in '%s' form; LESS takes the loss's own gradient (df-grad --form sgd)",
 		    df_set_name(r->val[i]), form);
 out:
 	free(form);
@@ -357,7 +366,8 @@ open_all(struct run *r, const struct df_select_opts *o, struct df_err *err)
 
 	r->n = o->n_train;
 	if (!o->n_train || o->n_train != o->n_val)
-		return df_fail(err, DF_EUSAGE, "less needs a --train and a --val set of projections for each checkpoint");
+		return df_fail(
+		    err, DF_EUSAGE, "less needs a --train and a --val set of projections for each checkpoint");
 	DF_TRY(df_alloc(&r->train, r->n, sizeof *r->train, "sets", err));
 	DF_TRY(df_alloc(&r->val, r->n, sizeof *r->val, "sets", err));
 	DF_TRY(df_alloc(&r->weight, r->n, sizeof *r->weight, "weights", err));
@@ -432,8 +442,12 @@ score_all(struct run *r, const struct df_select_opts *o, struct df_selection *ou
 		DF_TRY(df_alloc(&out->domain, out->n_rows, sizeof *out->domain, "domains", err));
 	for (size_t i = 0; i < r->n; i++) {
 		const size_t k = df_set_width(r->train[i], DF_COL_PROJECTION);
-		struct pass p = { .train = r->train[i], .less = &less, .weight = r->weight[i], .influence = r->influence,
-			.domain = i ? NULL : out->domain, .max_rows = 1 + BATCH_BYTES / sizeof(float) / k };
+		struct pass p = { .train = r->train[i],
+			.less = &less,
+			.weight = r->weight[i],
+			.influence = r->influence,
+			.domain = i ? NULL : out->domain,
+			.max_rows = 1 + BATCH_BYTES / sizeof(float) / k };
 
 		df_less_release(&less);
 		DF_TRY(df_less_init(&less, k, n_tasks, o->val_agg, err));

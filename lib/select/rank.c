@@ -37,7 +37,8 @@ df_rank(const float *score, uint64_t n, uint64_t *order, uint64_t *n_valid)
 }
 
 int
-df_select_top(const struct df_selector *self, const struct df_select_opts *o, struct df_selection *out, struct df_err *err)
+df_select_top(
+    const struct df_selector *self, const struct df_select_opts *o, struct df_selection *out, struct df_err *err)
 {
 	const enum df_shortage mode = o->shortage == DF_SHORT_DEFAULT ? self->shortage : o->shortage;
 	uint64_t *order = NULL, valid;

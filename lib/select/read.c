@@ -89,8 +89,8 @@ check_tokens(const struct df_set *set, const char *tokens_id, struct df_err *err
 	if (!m->has_lineage)
 		df_info("%s: no lineage inside: taken after its ids are checked", df_set_name(set));
 	if (in && tokens_id && strcmp(in->id, tokens_id))
-		return df_fail(err, DF_ELINEAGE, "%s was made for tokens %s, the train set's tokens are %s", df_set_name(set),
-		    in->id, tokens_id);
+		return df_fail(err, DF_ELINEAGE, "%s was made for tokens %s, the train set's tokens are %s",
+		    df_set_name(set), in->id, tokens_id);
 	return 0;
 }
 
@@ -137,8 +137,10 @@ index_artefact(const char *path, const char *tokens_id, struct index_text *t, st
 		DF_TRY(df_grow(&t->v, &t->cap, t->n + n, sizeof *t->v, "index", err));
 		for (uint64_t i = 0; i < n; i++) {
 			if (v[i] >= t->n_rows) {
-				rc = df_fail(err, DF_ERANGE, "%s: position %" PRIu64 ": id %" PRIu64
-				    " is out of range: there are %" PRIu64 " rows", path, (uint64_t)t->n, v[i], t->n_rows);
+				rc = df_fail(err, DF_ERANGE,
+				    "%s: position %" PRIu64 ": id %" PRIu64 " is out of range: there are %" PRIu64
+				    " rows",
+				    path, (uint64_t)t->n, v[i], t->n_rows);
 				goto out;
 			}
 			t->v[t->n++] = v[i];
@@ -235,8 +237,8 @@ scores_artefact(struct score_text *t, const char *tokens_id, struct df_meta *met
 	DF_TRY(df_set_open1(&set, DF_KIND_ANY, "scores", t->path, err));
 	col = df_set_has(set, DF_COL_SCORE) ? DF_COL_SCORE : DF_COL_LOSS;
 	if (!df_set_has(set, col) || !df_set_has(set, DF_COL_ID)) {
-		rc = df_fail(err, DF_EFORMAT, "%s: has no '%s' with '%s' beside it", df_set_name(set), df_column(DF_COL_SCORE)->path,
-		    df_column(DF_COL_ID)->path);
+		rc = df_fail(err, DF_EFORMAT, "%s: has no '%s' with '%s' beside it", df_set_name(set),
+		    df_column(DF_COL_SCORE)->path, df_column(DF_COL_ID)->path);
 		goto out;
 	}
 	DF_TRY(check_tokens(set, tokens_id, err));
@@ -254,7 +256,8 @@ scores_artefact(struct score_text *t, const char *tokens_id, struct df_meta *met
 			t->score[id[i]] = v[i];
 	}
 	if (df_set_meta(set)->id[0])
-		DF_TRY(df_meta_add_input(meta, "scores", df_kind_name(df_set_meta(set)->kind), df_set_meta(set)->id, err));
+		DF_TRY(
+		    df_meta_add_input(meta, "scores", df_kind_name(df_set_meta(set)->kind), df_set_meta(set)->id, err));
 out:
 	df_batch_release(&b);
 	df_set_close(set);
@@ -262,8 +265,8 @@ out:
 }
 
 int
-df_select_read_scores(const char *path, uint64_t n_rows, const char *tokens_id, float **score, struct df_meta *meta,
-    struct df_err *err)
+df_select_read_scores(
+    const char *path, uint64_t n_rows, const char *tokens_id, float **score, struct df_meta *meta, struct df_err *err)
 {
 	struct score_text t = { .n_rows = n_rows, .path = path };
 	bool hdf5 = false;

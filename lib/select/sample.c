@@ -40,7 +40,8 @@ df_sample_race(const double *weight, uint64_t n, uint64_t m, uint64_t seed, uint
 		const double w = weight ? weight[i] : 1.0;
 
 		if (w > 0)
-			r[n_racers++] = (struct racer){ -log(df_rng_uniform(seed, DF_RNG_SAMPLE, substream, i)) / w, i };
+			r[n_racers++] =
+			    (struct racer){ -log(df_rng_uniform(seed, DF_RNG_SAMPLE, substream, i)) / w, i };
 	}
 	qsort(r, n_racers, sizeof *r, by_time);
 	*n_out = m < n_racers ? m : n_racers;
@@ -52,8 +53,8 @@ out:
 }
 
 int
-df_sample_replace(const double *weight, uint64_t n, uint64_t m, uint64_t seed, uint32_t substream, uint64_t *out,
-    struct df_err *err)
+df_sample_replace(
+    const double *weight, uint64_t n, uint64_t m, uint64_t seed, uint32_t substream, uint64_t *out, struct df_err *err)
 {
 	double *prefix = NULL, total = 0, sum = 0;
 	uint64_t last = n; /* the last row that can be drawn */
@@ -74,7 +75,8 @@ df_sample_replace(const double *weight, uint64_t n, uint64_t m, uint64_t seed, u
 	}
 	for (uint64_t d = 0; d < m; d++) {
 		const double u = df_rng_uniform(seed, DF_RNG_SAMPLE_REPLACE, substream, d);
-		uint64_t lo = 0, hi = last; /* the first row whose prefix exceeds u; rounding never goes past the last */
+		uint64_t lo = 0,
+			 hi = last; /* the first row whose prefix exceeds u; rounding never goes past the last */
 
 		while (lo < hi) {
 			const uint64_t mid = lo + (hi - lo) / 2;
@@ -137,7 +139,8 @@ df_sample_torch_perm(uint64_t n, uint64_t m, uint64_t seed, uint64_t *out, struc
 	int rc = 0;
 
 	if (n >> 28)
-		return df_fail(err, DF_EUNSUPPORTED, "PyTorch's random numbers are reproduced for fewer than 2^28 rows");
+		return df_fail(
+		    err, DF_EUNSUPPORTED, "PyTorch's random numbers are reproduced for fewer than 2^28 rows");
 	DF_TRY(df_alloc(&v, n, sizeof *v, "permutation", err));
 	mt_seed(&mt, (uint32_t)seed);
 	for (uint64_t i = 0; i < n; i++)

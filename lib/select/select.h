@@ -28,15 +28,15 @@
 
 /* More is asked for than there are valid rows. */
 enum df_shortage {
-	DF_SHORT_DEFAULT,  /* the method's own rule */
-	DF_SHORT_CYCLE,    /* every valid row as often as the others, then the method's choice for the rest */
-	DF_SHORT_ERROR,    /* stop */
-	DF_SHORT_REPLACE,  /* independent draws with replacement */
-	DF_SHORT_TRUNCATE  /* as many as there are */
+	DF_SHORT_DEFAULT, /* the method's own rule */
+	DF_SHORT_CYCLE,   /* every valid row as often as the others, then the method's choice for the rest */
+	DF_SHORT_ERROR,   /* stop */
+	DF_SHORT_REPLACE, /* independent draws with replacement */
+	DF_SHORT_TRUNCATE /* as many as there are */
 };
 #define DF_SHORTAGE_NAMES "default", "cycle", "error", "replace", "truncate"
 
-enum df_less_agg { DF_AGG_MAX, DF_AGG_MEAN };          /* over subtasks; mean: over all validation rows */
+enum df_less_agg { DF_AGG_MAX, DF_AGG_MEAN }; /* over subtasks; mean: over all validation rows */
 enum df_less_val { DF_VAL_MEAN_OF_COSINE, DF_VAL_COSINE_OF_MEAN };
 #define DF_LESS_AGG_NAMES "max", "mean"
 #define DF_LESS_VAL_NAMES "mean-of-cosine", "cosine-of-mean"
@@ -55,16 +55,16 @@ struct df_select_opts {
 	struct df_amount amount;
 	enum df_shortage shortage;
 	uint64_t seed;
-	uint32_t step;      /* substream of the random numbers */
-	bool replacement;   /* random */
-	bool torch_rng;     /* random: PyTorch's CPU stream instead of Philox */
+	uint32_t step;    /* substream of the random numbers */
+	bool replacement; /* random */
+	bool torch_rng;   /* random: PyTorch's CPU stream instead of Philox */
 	bool allow_invalid;
 	const struct df_strlist *train; /* [checkpoints] lists of paths; each is one set */
 	const struct df_strlist *val;   /* [checkpoints] */
 	size_t n_train, n_val;
-	const double *ckpt_weights;     /* less: [n_train], or NULL = equal */
+	const double *ckpt_weights; /* less: [n_train], or NULL = equal */
 	size_t n_ckpt_weights;
-	const char *subtasks;           /* less: "domain", "none" or a file; NULL = domain */
+	const char *subtasks; /* less: "domain", "none" or a file; NULL = domain */
 	enum df_less_agg agg;
 	enum df_less_val val_agg;
 	const char *scores, *index, *program; /* custom; static: index */
@@ -74,15 +74,18 @@ struct df_select_opts {
 /* ---- what comes out ----------------------------------------------------------- */
 
 struct df_selection {
-	uint64_t n_rows;    /* ids are below this */
-	float *score;       /* [n_rows] by id, or NULL: the method does not score */
-	uint16_t *domain;   /* [n_rows] by id into meta.domains, or NULL: not known */
-	uint64_t *index;    /* [n_index] ids in rank order */
+	uint64_t n_rows;  /* ids are below this */
+	float *score;     /* [n_rows] by id, or NULL: the method does not score */
+	uint16_t *domain; /* [n_rows] by id into meta.domains, or NULL: not known */
+	uint64_t *index;  /* [n_index] ids in rank order */
 	uint64_t n_index;
-	uint64_t n_invalid; /* rows that could not be scored */
+	uint64_t n_invalid;  /* rows that could not be scored */
 	struct df_meta meta; /* params and inputs that shaped it; kind is the writer's to set */
 };
-#define DF_SELECTION_INIT { .n_rows = 0, .meta = DF_META_INIT }
+#define DF_SELECTION_INIT                         \
+	{                                         \
+		.n_rows = 0, .meta = DF_META_INIT \
+	}
 void df_selection_release(struct df_selection *s);
 
 /* ---- methods -------------------------------------------------------------------- */
@@ -90,10 +93,11 @@ void df_selection_release(struct df_selection *s);
 struct df_selector {
 	const char *name, *about;
 	enum df_shortage shortage; /* what DF_SHORT_DEFAULT means */
-	int (*run)(const struct df_selector *self, const struct df_select_opts *o, struct df_selection *out, struct df_err *err);
+	int (*run)(const struct df_selector *self, const struct df_select_opts *o, struct df_selection *out,
+	    struct df_err *err);
 };
 extern const struct df_selector df_select_less, df_select_random, df_select_static, df_select_custom;
-extern const struct df_selector *const df_selectors[]; /* NULL-terminated */
+extern const struct df_selector *const df_selectors[];        /* NULL-terminated */
 const struct df_selector *df_selector_find(const char *name); /* or NULL */
 
 /* ---- shared: ranks and shortages ------------------------------------------------- */
@@ -106,12 +110,12 @@ void df_rank(const float *score, uint64_t n, uint64_t *order, uint64_t *n_valid)
  * or permutation): its first n, or, when n > n_valid, what `mode` says.
  * free() it.  DF_EUSAGE for DF_SHORT_ERROR, and whenever nothing is valid but something is asked for.
  */
-int df_short_take(enum df_shortage mode, const uint64_t *order, uint64_t n_valid, uint64_t n, uint64_t seed, uint32_t step,
-    uint64_t **index, uint64_t *n_index, struct df_err *err) DF_MUST_CHECK;
+int df_short_take(enum df_shortage mode, const uint64_t *order, uint64_t n_valid, uint64_t n, uint64_t seed,
+    uint32_t step, uint64_t **index, uint64_t *n_index, struct df_err *err) DF_MUST_CHECK;
 
 /* Rank out->score, count the invalid, and take the amount asked for: the end of every method that scores. */
-int df_select_top(const struct df_selector *self, const struct df_select_opts *o, struct df_selection *out, struct df_err *err)
-    DF_MUST_CHECK;
+int df_select_top(const struct df_selector *self, const struct df_select_opts *o, struct df_selection *out,
+    struct df_err *err) DF_MUST_CHECK;
 
 /* ---- shared: draws ----------------------------------------------------------------- */
 
@@ -122,10 +126,10 @@ int df_select_top(const struct df_selector *self, const struct df_select_opts *o
  */
 int df_sample_race(const double *weight, uint64_t n, uint64_t m, uint64_t seed, uint32_t substream, uint64_t *out,
     uint64_t *n_out, struct df_err *err) DF_MUST_CHECK;
-/* m independent draws with probability proportional to weight (NULL = uniform).  DF_EUSAGE when no weight is positive. */
+/* m independent draws, probability proportional to weight (NULL = uniform).  DF_EUSAGE when no weight is positive. */
 int df_sample_replace(const double *weight, uint64_t n, uint64_t m, uint64_t seed, uint32_t substream, uint64_t *out,
     struct df_err *err) DF_MUST_CHECK;
-/* The first m of torch.randperm(n), and torch.randint(0, n, (m,)), with a CPU generator seeded with `seed`; n < 2^28. */
+/* The first m of torch.randperm(n), and torch.randint(0, n, (m,)), from a CPU generator with `seed`; n < 2^28. */
 int df_sample_torch_perm(uint64_t n, uint64_t m, uint64_t seed, uint64_t *out, struct df_err *err) DF_MUST_CHECK;
 void df_sample_torch_randint(uint64_t n, uint64_t m, uint64_t seed, uint64_t *out);
 
@@ -145,10 +149,10 @@ const char *df_select_tokens_id(const struct df_meta *m);
  */
 int df_select_read_index(const char *path, uint64_t n_rows, const char *tokens_id, uint64_t **index, uint64_t *n,
     uint64_t *n_repeated, struct df_meta *meta, struct df_err *err) DF_MUST_CHECK;
-/* Scores [n_rows] by id: a scores (or losses) artefact, or text with "score" or "id<TAB>score" per line; every id once. */
+/* Scores [n_rows] by id: a scores or losses artefact, or text, "score" or "id<TAB>score" per line; every id once. */
 int df_select_read_scores(const char *path, uint64_t n_rows, const char *tokens_id, float **score, struct df_meta *meta,
     struct df_err *err) DF_MUST_CHECK;
-/* Walk the lines of a text file: fn gets each line without its end, numbered from 1.  Empty lines and lines that begin with # are skipped. */
+/* Walk a text file: fn gets each line without its end, numbered from 1; empty ones and comments (#) are skipped. */
 typedef int df_line_fn(void *ctx, char *line, uint64_t number, struct df_err *err);
 int df_select_lines(const char *path, df_line_fn *fn, void *ctx, struct df_err *err) DF_MUST_CHECK;
 
@@ -162,8 +166,8 @@ int df_select_lines(const char *path, df_line_fn *fn, void *ctx, struct df_err *
 struct df_less {
 	size_t k, n_tasks;
 	enum df_less_val agg;
-	double *hi, *lo;   /* [n_tasks, k]: after df_less_end, hi holds c */
-	uint64_t *n_rows;  /* [n_tasks] validation rows */
+	double *hi, *lo;  /* [n_tasks, k]: after df_less_end, hi holds c */
+	uint64_t *n_rows; /* [n_tasks] validation rows */
 };
 int df_less_init(struct df_less *l, size_t k, size_t n_tasks, enum df_less_val agg, struct df_err *err) DF_MUST_CHECK;
 void df_less_release(struct df_less *l);

@@ -49,9 +49,8 @@ df_short_take(enum df_shortage mode, const uint64_t *order, uint64_t n_valid, ui
 	int rc = 0;
 
 	if (n > n_valid && (mode == DF_SHORT_ERROR || (n_valid == 0 && mode != DF_SHORT_TRUNCATE)))
-		return df_fail(err, DF_EUSAGE,
-		    "asked for %" PRIu64 " rows, but only %" PRIu64 " are valid%s", n, n_valid,
-		    n_valid ? " (--short=cycle, replace or truncate says what to do then)" : "");
+		return df_fail(err, DF_EUSAGE, "asked for %" PRIu64 " rows, but only %" PRIu64 " are valid%s", n,
+		    n_valid, n_valid ? " (--short=cycle, replace or truncate says what to do then)" : "");
 	if (n > n_valid && mode == DF_SHORT_TRUNCATE) {
 		df_warn("asked for %" PRIu64 " rows, took all %" PRIu64 " that are valid", n, n_valid);
 		n = n_valid;

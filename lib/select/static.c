@@ -15,16 +15,16 @@ run(const struct df_selector *self, const struct df_select_opts *o, struct df_se
 
 	DF_TRY(df_select_rows(o, out, err));
 	if (o->index) {
-		DF_TRY(df_select_read_index(o->index, out->n_rows, df_select_tokens_id(&out->meta), &order, &n, &n_repeated,
-		    &out->meta, err));
+		DF_TRY(df_select_read_index(
+		    o->index, out->n_rows, df_select_tokens_id(&out->meta), &order, &n, &n_repeated, &out->meta, err));
 	} else {
 		n = out->n_rows;
 		DF_TRY(df_alloc(&order, n, sizeof *order, "index", err));
 		for (uint64_t i = 0; i < n; i++)
 			order[i] = i;
 	}
-	DF_TRY(df_short_take(mode, order, n, o->amount.given ? df_amount_of(&o->amount, out->n_rows) : n, o->seed, o->step,
-	    &out->index, &out->n_index, err));
+	DF_TRY(df_short_take(mode, order, n, o->amount.given ? df_amount_of(&o->amount, out->n_rows) : n, o->seed,
+	    o->step, &out->index, &out->n_index, err));
 out:
 	free(order);
 	return rc;

@@ -44,8 +44,15 @@ test_example(void **state)
 	static const float signs[3][4] = { { 1, -1, -1, 1 }, { -1, -1, -1, 1 }, { -1, -1, 1, -1 } };
 	const uint32_t ctr[4] = { 0, 0, 0, 1u << 24 }, key[2] = { 42, 0 };
 	float g[3] = { 1, -2, 0.5f }, y[4] = { 0 };
-	struct df_cpu_project a = { .type = DF_PROJ_RADEMACHER, .g = g, .y = y, .n_samples = 1, .n = 3, .k = 4, .ldg = 3,
-		.ldy = 4, .seed = 42 };
+	struct df_cpu_project a = { .type = DF_PROJ_RADEMACHER,
+		.g = g,
+		.y = y,
+		.n_samples = 1,
+		.n = 3,
+		.k = 4,
+		.ldg = 3,
+		.ldy = 4,
+		.seed = 42 };
 	uint32_t w[4];
 
 	(void)state;
@@ -58,8 +65,16 @@ test_example(void **state)
 	assert_true(y[0] == 2.5f && y[1] == 0.5f && y[2] == 1.5f && y[3] == -1.5f);
 	for (int p = 0; p < 3; p++) {
 		float one = 1, row[4] = { 0 };
-		struct df_cpu_project b = { .type = DF_PROJ_RADEMACHER, .g = &one, .y = row, .n_samples = 1, .n = 1, .k = 4,
-			.ldg = 1, .ldy = 4, .first = (uint64_t)p, .seed = 42 };
+		struct df_cpu_project b = { .type = DF_PROJ_RADEMACHER,
+			.g = &one,
+			.y = row,
+			.n_samples = 1,
+			.n = 1,
+			.k = 4,
+			.ldg = 1,
+			.ldy = 4,
+			.first = (uint64_t)p,
+			.seed = 42 };
 
 		run(DF_CPU_ISA_BEST, NULL, &b);
 		for (int c = 0; c < 4; c++)
@@ -123,8 +138,15 @@ same_bits(enum df_cpu_isa isa, enum df_projection_type type)
 	struct df_pool *pool = NULL;
 	struct df_err err = DF_ERR_INIT;
 	float probe_g = 1, probe_y = 0;
-	const struct df_cpu_project probe = { .type = type, .g = &probe_g, .y = &probe_y, .n_samples = 1, .n = 1, .k = 1,
-		.ldg = 1, .ldy = 1, .sparsity = 1 };
+	const struct df_cpu_project probe = { .type = type,
+		.g = &probe_g,
+		.y = &probe_y,
+		.n_samples = 1,
+		.n = 1,
+		.k = 1,
+		.ldg = 1,
+		.ldy = 1,
+		.sparsity = 1 };
 
 	if (df_cpu_project_with(isa, NULL, &probe, &err) == DF_EUNSUPPORTED)
 		skip();
@@ -134,8 +156,17 @@ same_bits(enum df_cpu_isa isa, enum df_projection_type type)
 		const size_t s = shapes[i].s, n = shapes[i].n, k = shapes[i].k;
 		float *g = random_array(s * (n + 3), i), *y0 = random_array(s * (k + 2), i + 100);
 		float *y1 = malloc(s * (k + 2) * sizeof *y1);
-		struct df_cpu_project a = { .type = type, .g = g, .y = y0, .n_samples = s, .n = n, .k = k, .ldg = n + 3,
-			.ldy = k + 2, .first = shapes[i].first, .seed = 7 + (UINT64_C(5) << 40), .model_id = 3,
+		struct df_cpu_project a = { .type = type,
+			.g = g,
+			.y = y0,
+			.n_samples = s,
+			.n = n,
+			.k = k,
+			.ldg = n + 3,
+			.ldy = k + 2,
+			.first = shapes[i].first,
+			.seed = 7 + (UINT64_C(5) << 40),
+			.model_id = 3,
 			.sparsity = shapes[i].sparsity };
 
 		assert_non_null(y1);
@@ -181,8 +212,16 @@ test_independence(void **state)
 {
 	const size_t s = 29, n = 700, k = 150;
 	float *g = random_array(s * n, 1), *y = calloc(s * k, sizeof *y), *one = calloc(k, sizeof *one);
-	struct df_cpu_project a = { .type = DF_PROJ_RADEMACHER, .g = g, .y = y, .n_samples = s, .n = n, .k = k, .ldg = n,
-		.ldy = k, .first = 12345, .seed = 42 };
+	struct df_cpu_project a = { .type = DF_PROJ_RADEMACHER,
+		.g = g,
+		.y = y,
+		.n_samples = s,
+		.n = n,
+		.k = k,
+		.ldg = n,
+		.ldy = k,
+		.first = 12345,
+		.seed = 42 };
 
 	(void)state;
 	run(DF_CPU_ISA_BEST, NULL, &a);
@@ -217,8 +256,16 @@ unbiased(enum df_projection_type type, uint32_t sparsity)
 	for (uint64_t seed = 0; seed < SEEDS; seed++) {
 		float y[2][K] = { { 0 } };
 		double d = 0;
-		struct df_cpu_project a = { .type = type, .g = g, .y = y[0], .n_samples = 2, .n = N, .k = K, .ldg = N,
-			.ldy = K, .seed = seed, .sparsity = sparsity };
+		struct df_cpu_project a = { .type = type,
+			.g = g,
+			.y = y[0],
+			.n_samples = 2,
+			.n = N,
+			.k = K,
+			.ldg = N,
+			.ldy = K,
+			.seed = seed,
+			.sparsity = sparsity };
 
 		run(DF_CPU_ISA_BEST, NULL, &a);
 		for (size_t c = 0; c < K; c++)

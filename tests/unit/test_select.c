@@ -14,11 +14,11 @@
 #include "base/rng.h"
 #include "select/select.h"
 
-#define EQUAL_IDS(got, ...)                                                        \
-	do {                                                                       \
-		const uint64_t want_[] = { __VA_ARGS__ };                          \
-		for (size_t i_ = 0; i_ < sizeof want_ / sizeof *want_; i_++)       \
-			assert_int_equal((got)[i_], want_[i_]);                    \
+#define EQUAL_IDS(got, ...)                                                  \
+	do {                                                                 \
+		const uint64_t want_[] = { __VA_ARGS__ };                    \
+		for (size_t i_ = 0; i_ < sizeof want_ / sizeof *want_; i_++) \
+			assert_int_equal((got)[i_], want_[i_]);              \
 	} while (0)
 
 /* Higher first, equal scores by lower row; invalid rows last. */

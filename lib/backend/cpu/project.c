@@ -41,9 +41,9 @@
 #include <immintrin.h>
 #endif
 
-#define KC       256 /* coordinates of a panel, and of a sum from zero */
-#define BLOCK    128 /* columns of one Philox call */
-#define LANES    16  /* coordinates of one call of words() */
+#define KC       256  /* coordinates of a panel, and of a sum from zero */
+#define BLOCK    128  /* columns of one Philox call */
+#define LANES    16   /* coordinates of one call of words() */
 #define SUPER    4096 /* coordinates packed at a time: a multiple of KC */
 #define MAX_TILE (12 * 32)
 #define MAX_ROWS 192 /* samples packed at a time */
@@ -108,12 +108,12 @@ static const struct kernel kernel_scalar = { SCALAR_MR, SCALAR_NR, words_scalar,
 #define AVX2 __attribute__((target("avx2,fma")))
 
 /* High and low halves of the eight products a * m. */
-#define AVX2_MULHILO(a, m, hi, lo)                                                                \
-	do {                                                                                      \
-		__m256i even_ = _mm256_mul_epu32((a), (m));                                       \
-		__m256i odd_ = _mm256_mul_epu32(_mm256_srli_epi64((a), 32), (m));                 \
-		(hi) = _mm256_blend_epi32(_mm256_srli_epi64(even_, 32), odd_, 0xaa);              \
-		(lo) = _mm256_blend_epi32(even_, _mm256_slli_epi64(odd_, 32), 0xaa);              \
+#define AVX2_MULHILO(a, m, hi, lo)                                                   \
+	do {                                                                         \
+		__m256i even_ = _mm256_mul_epu32((a), (m));                          \
+		__m256i odd_ = _mm256_mul_epu32(_mm256_srli_epi64((a), 32), (m));    \
+		(hi) = _mm256_blend_epi32(_mm256_srli_epi64(even_, 32), odd_, 0xaa); \
+		(lo) = _mm256_blend_epi32(even_, _mm256_slli_epi64(odd_, 32), 0xaa); \
 	} while (0)
 
 AVX2 static void
@@ -176,10 +176,10 @@ expand_avx2(uint32_t w[4][LANES], size_t strips, float *panel)
 		for (size_t l = 0; l < LANES; l++, row += AVX2_NR) {
 			__m256i v = _mm256_set1_epi32((int)(w[t / 2][l] >> (t % 2 * 16)));
 
-			_mm256_store_ps(row,
-			    _mm256_blendv_ps(minus, plus, _mm256_castsi256_ps(_mm256_sllv_epi32(v, s0))));
-			_mm256_store_ps(row + 8,
-			    _mm256_blendv_ps(minus, plus, _mm256_castsi256_ps(_mm256_sllv_epi32(v, s1))));
+			_mm256_store_ps(
+			    row, _mm256_blendv_ps(minus, plus, _mm256_castsi256_ps(_mm256_sllv_epi32(v, s0))));
+			_mm256_store_ps(
+			    row + 8, _mm256_blendv_ps(minus, plus, _mm256_castsi256_ps(_mm256_sllv_epi32(v, s1))));
 		}
 	}
 }
@@ -217,12 +217,12 @@ static const struct kernel kernel_avx2 = { AVX2_MR, AVX2_NR, words_avx2, expand_
 
 #define AVX512 __attribute__((target("avx512f,avx512dq")))
 
-#define AVX512_MULHILO(a, m, hi, lo)                                                             \
-	do {                                                                                     \
-		__m512i even_ = _mm512_mul_epu32((a), (m));                                      \
-		__m512i odd_ = _mm512_mul_epu32(_mm512_srli_epi64((a), 32), (m));                \
-		(hi) = _mm512_mask_blend_epi32(0xaaaa, _mm512_srli_epi64(even_, 32), odd_);      \
-		(lo) = _mm512_mask_blend_epi32(0xaaaa, even_, _mm512_slli_epi64(odd_, 32));      \
+#define AVX512_MULHILO(a, m, hi, lo)                                                        \
+	do {                                                                                \
+		__m512i even_ = _mm512_mul_epu32((a), (m));                                 \
+		__m512i odd_ = _mm512_mul_epu32(_mm512_srli_epi64((a), 32), (m));           \
+		(hi) = _mm512_mask_blend_epi32(0xaaaa, _mm512_srli_epi64(even_, 32), odd_); \
+		(lo) = _mm512_mask_blend_epi32(0xaaaa, even_, _mm512_slli_epi64(odd_, 32)); \
 	} while (0)
 
 AVX512 static void
@@ -325,9 +325,9 @@ choose(enum df_cpu_isa isa)
 struct dense {
 	const struct kernel *kn;
 	const struct df_cpu_project *a;
-	const float *packed; /* [groups][n_coords][mr]; rows beyond the last sample are zero */
-	float *panels;       /* [workers][KC * BLOCK] */
-	size_t row0, n_rows; /* the samples that are packed */
+	const float *packed;     /* [groups][n_coords][mr]; rows beyond the last sample are zero */
+	float *panels;           /* [workers][KC * BLOCK] */
+	size_t row0, n_rows;     /* the samples that are packed */
 	size_t coord0, n_coords; /* the coordinates, from the call's first */
 };
 
@@ -355,7 +355,8 @@ pack(const struct dense *d, float *packed)
 
 /* One tile of y [m,n], m <= mr, n <= nr, at its edges through a full tile of zeros. */
 static void
-edge_product(const struct kernel *kn, size_t kc, const float *g, const float *r, float *y, size_t ldy, size_t m, size_t n)
+edge_product(
+    const struct kernel *kn, size_t kc, const float *g, const float *r, float *y, size_t ldy, size_t m, size_t n)
 {
 	float tile[MAX_TILE] __attribute__((aligned(64))) = { 0 };
 
@@ -414,7 +415,8 @@ dense_run(const struct kernel *kn, struct df_pool *pool, const struct df_cpu_pro
 	float *packed = NULL;
 	int rc = 0;
 
-	DF_TRY(df_alloc(&packed, (rows + kn->mr - 1) / kn->mr * kn->mr * super, sizeof *packed, "packed gradients", err));
+	DF_TRY(
+	    df_alloc(&packed, (rows + kn->mr - 1) / kn->mr * kn->mr * super, sizeof *packed, "packed gradients", err));
 	DF_TRY(df_alloc(&d.panels, (size_t)df_pool_size(pool) * KC * BLOCK, sizeof *d.panels, "panels of signs", err));
 	d.packed = packed;
 	for (d.row0 = 0; d.row0 < a->n_samples; d.row0 += MAX_ROWS) {
@@ -562,8 +564,10 @@ naive_sparse(const struct df_cpu_project *a, size_t s)
 		const float x = a->g[s * a->ldg + j] * (float)(1.0 / sqrt((double)a->sparsity));
 
 		for (uint32_t i = 0; i < a->sparsity; i++) {
-			const uint32_t ctr[4] = { (uint32_t)p, (uint32_t)(p >> 32), 0x80000000u + i / 4, 1u << 24 | a->model_id };
-			const uint64_t lo = (uint64_t)a->k * i / a->sparsity, hi = (uint64_t)a->k * (i + 1) / a->sparsity;
+			const uint32_t ctr[4] = { (uint32_t)p, (uint32_t)(p >> 32), 0x80000000u + i / 4,
+				1u << 24 | a->model_id };
+			const uint64_t lo = (uint64_t)a->k * i / a->sparsity,
+				       hi = (uint64_t)a->k * (i + 1) / a->sparsity;
 			uint32_t w[4];
 			uint64_t c;
 
@@ -599,9 +603,18 @@ df_cpu_project_naive(const struct df_cpu_project *a)
 static struct df_cpu_project
 resolve(const struct df_project *a)
 {
-	return (struct df_cpu_project){ .type = a->type, .g = df_tensor_f32(a->g), .y = df_tensor_f32(a->y),
-		.n_samples = a->g.rows, .n = a->g.cols, .k = a->y.cols, .ldg = a->g.ld, .ldy = a->y.ld, .first = a->first,
-		.seed = a->seed, .model_id = a->model_id, .sparsity = a->sparsity };
+	return (struct df_cpu_project){ .type = a->type,
+		.g = df_tensor_f32(a->g),
+		.y = df_tensor_f32(a->y),
+		.n_samples = a->g.rows,
+		.n = a->g.cols,
+		.k = a->y.cols,
+		.ldg = a->g.ld,
+		.ldy = a->y.ld,
+		.first = a->first,
+		.seed = a->seed,
+		.model_id = a->model_id,
+		.sparsity = a->sparsity };
 }
 
 int

@@ -31,8 +31,8 @@ enum df_cpu_isa { DF_CPU_ISA_BEST, DF_CPU_ISA_SCALAR, DF_CPU_ISA_AVX2, DF_CPU_IS
 /* pool: the tiles of columns (rademacher) or rows (sjlt) are its tasks; NULL = this thread.  DF_ENOMEM. */
 int df_cpu_project_run(struct df_pool *pool, const struct df_cpu_project *a, struct df_err *err) DF_MUST_CHECK;
 /* The same with chosen instructions, for tests: DF_EUNSUPPORTED where the CPU lacks them. */
-int df_cpu_project_with(enum df_cpu_isa isa, struct df_pool *pool, const struct df_cpu_project *a, struct df_err *err)
-    DF_MUST_CHECK;
+int df_cpu_project_with(
+    enum df_cpu_isa isa, struct df_pool *pool, const struct df_cpu_project *a, struct df_err *err) DF_MUST_CHECK;
 /* The definition, entry by entry. */
 void df_cpu_project_naive(const struct df_cpu_project *a);
 

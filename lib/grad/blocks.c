@@ -1,0 +1,140 @@
+/*
+ * blocks.c - cutting rows into blocks, and what a job costs.
+ *
+ * A block wants to be long, so that GEMMs run at speed and the signs of a
+ * projection are shared by many samples, and must not be longer than memory allows.  The rule may look
+ * at lengths and options only: never at threads, shards, or what the machine happens to have.
+ */
+#include <stdlib.h>
+
+#include "base/mem.h"
+#include "grad/grad_priv.h"
+
+#define BLOCK_BYTES ((uint64_t)1 << 30) /* activations of a block */
+#define RAW_BYTES   ((uint64_t)1 << 28) /* gradients of a block that are kept whole */
+#define MIN_TOKENS  256
+#define MAX_TOKENS  32768
+#define MAX_ROWS    128
+
+int
+df_blocks_cut(struct df_blocks *b, const uint64_t *lengths, uint64_t n_rows, uint64_t max_tokens, uint64_t max_rows,
+    struct df_err *err)
+{
+	uint64_t *first = NULL, n = 0, tokens = 0;
+	int rc = 0;
+
+	DF_TRY(df_alloc(&first, n_rows + 1, sizeof *first, "blocks", err));
+	for (uint64_t i = 0; i < n_rows; i++) {
+		const bool full = (max_rows && i - first[n] >= max_rows) ||
+		    (max_tokens && lengths[i] > max_tokens - (tokens < max_tokens ? tokens : max_tokens));
+
+		if (full && i > first[n]) {
+			first[++n] = i;
+			tokens = 0;
+		}
+		tokens += lengths[i];
+	}
+	if (n_rows)
+		first[++n] = n_rows;
+	b->first = first;
+	b->n = n;
+out:
+	return rc;
+}
+
+void
+df_blocks_release(struct df_blocks *b)
+{
+	free(b->first);
+	*b = (struct df_blocks){ 0 };
+}
+
+/* Bytes of activations that a token needs: what a layer keeps for its backward, and the scratch of one layer. */
+static uint64_t
+bytes_per_token(const struct df_model_config *c)
+{
+	const uint64_t layer =
+	    6 * (uint64_t)c->d_model + 2 * (uint64_t)(c->n_heads + c->n_kv_heads) * c->d_head + 3 * (uint64_t)c->d_ff;
+
+	return sizeof(float) * (c->n_layers + 1) * layer;
+}
+
+static void
+limits(const struct df_grad *g, uint64_t *max_tokens, uint64_t *max_rows)
+{
+	const uint64_t tokens = BLOCK_BYTES / bytes_per_token(df_model_config(g->model));
+	const uint64_t raw = RAW_BYTES / sizeof(float) / (g->p ? g->p : 1);
+
+	*max_tokens = tokens < MIN_TOKENS ? MIN_TOKENS : tokens > MAX_TOKENS ? MAX_TOKENS : tokens;
+	*max_rows = MAX_ROWS;
+	if (g->o.output == DF_GRAD_RAW && raw < MAX_ROWS)
+		*max_rows = raw ? raw : 1;
+	if (g->o.block_tokens)
+		*max_tokens = g->o.block_tokens;
+	if (g->o.block_rows)
+		*max_rows = g->o.block_rows;
+}
+
+int
+df_grad_blocks(
+    const struct df_grad *g, const uint64_t *lengths, uint64_t n_rows, struct df_blocks *b, struct df_err *err)
+{
+	uint64_t max_tokens, max_rows;
+
+	limits(g, &max_tokens, &max_rows);
+	return df_blocks_cut(b, lengths, n_rows, max_tokens, max_rows, err);
+}
+
+void
+df_grad_estimate(const struct df_grad *g, const uint64_t *lengths, uint64_t n_rows, const struct df_blocks *b,
+    struct df_grad_cost *cost)
+{
+	const struct df_model_config *c = df_model_config(g->model);
+	const struct df_params *base = df_model_base(g->model);
+	const double p = (double)g->p;
+	double linear = 0, squares = 0, longest = 0;
+	size_t width = 0;
+
+	*cost = (struct df_grad_cost){ .rows = n_rows, .blocks = b->n, .coordinates = g->p };
+	for (size_t i = 0; i < base->n; i++)
+		if (base->v[i].rank == 2)
+			linear += (double)base->v[i].rows * (double)base->v[i].cols;
+	if (!c->tied) /* the embedding is looked up, not multiplied */
+		linear -= (double)c->n_vocab * (double)c->d_model;
+	for (uint64_t i = 0; i < b->n; i++) {
+		uint64_t tokens = 0;
+
+		for (uint64_t r = b->first[i]; r < b->first[i + 1]; r++) {
+			tokens += lengths[r];
+			squares += (double)lengths[r] * (double)lengths[r];
+		}
+		cost->tokens += tokens;
+		longest = (double)tokens > longest ? (double)tokens : longest;
+	}
+	/* Two per weight and token forward; as many again for the inputs' gradients, and for the weights'. */
+	cost->model_flops =
+	    2 * linear * (double)cost->tokens + 2 * squares * (double)(c->n_layers * c->n_heads * c->d_head);
+	if (g->o.output != DF_GRAD_LOSSES)
+		cost->model_flops = df_model_has_lora(g->model) ? 2 * cost->model_flops + 6 * p * (double)cost->tokens
+								: 3 * cost->model_flops;
+	switch (g->o.output) {
+	case DF_GRAD_LOSSES: break;
+	case DF_GRAD_RAW: width = g->p; break;
+	case DF_GRAD_PROJECTED:
+		width = g->o.projector.k;
+		cost->projection_flops = (double)n_rows * p *
+		    (g->o.projector.type == DF_PROJ_SJLT ? g->o.projector.sparsity : 2.0 * (double)g->o.projector.k);
+		break;
+	}
+	cost->out_bytes = (double)n_rows *
+	    (double)(width * sizeof(float) + sizeof(uint64_t) + sizeof(uint16_t) + sizeof(float) + sizeof(uint32_t));
+	if (g->o.token_loss)
+		cost->out_bytes += (double)cost->tokens * sizeof(float);
+	cost->model_bytes = (double)base->numel * sizeof(float);
+	if (df_model_has_lora(g->model))
+		cost->model_bytes += p * sizeof(float);
+	if (g->o.form == DF_GRAD_ADAM && g->o.output != DF_GRAD_LOSSES)
+		cost->model_bytes += 2 * p * sizeof(float);
+	cost->lane_bytes =
+	    longest * (double)bytes_per_token(c) + MAX_ROWS * sizeof(float) * (double)(width + DF_GRAD_PIECE);
+}

@@ -1,0 +1,358 @@
+/*
+ * grad.c - a block's losses, gradients, or projections.
+ *
+ * The backward hands out pieces of per-sample gradients, the last coordinates
+ * first, and this sink does with each piece what the output asks:
+ *
+ *     piece [S, n] --form--> in place --+--> side by side in [S, p]     (gradients)
+ *                                       +--> added to the projections   (projections)
+ *
+ * df-project takes the same pieces out of stored gradients in the same order: that is why the
+ * fused numbers and the piped ones are the same bits.
+ */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "grad/grad_priv.h"
+#include "text/json.h"
+
+#define STATE_LIMIT ((size_t)16 << 20)
+
+/* ---- opening ------------------------------------------------------------------- */
+
+/* The tokenizer that the checkpoint was trained with, as df-train notes it in df_state.json. */
+static int
+read_tokenizer(struct df_grad *g, struct df_err *err)
+{
+	struct df_json *j = NULL;
+	const char *id = NULL;
+	char *path = NULL;
+	int rc = 0;
+
+	DF_TRY(df_path_join(&path, g->o.model, "df_state.json", err));
+	if (!df_file_exists(path))
+		goto out;
+	DF_TRY(df_json_load(&j, path, STATE_LIMIT, err));
+	rc = df_json_member_str(df_json_root(j), "tokenizer", NULL, &id, err);
+	if (rc)
+		df_err_prefix(err, "%s: ", path);
+	else if (id)
+		rc = df_strdup(&g->tokenizer, id, err);
+out:
+	df_json_free(j);
+	free(path);
+	return rc;
+}
+
+static int
+load_moments(struct df_grad *g, struct df_err *err)
+{
+	int rc = df_moments_load(&g->moments, g->model, g->o.model, err);
+
+	if (rc == DF_ENOINPUT && g->o.allow_zero_state) {
+		df_warn(
+		    "%s: no optimiser state: with moments of zero Adam's form is a sign of the gradient", g->o.model);
+		return df_moments_init(&g->moments, g->model, err);
+	}
+	if (rc)
+		return rc;
+	if (!g->moments.step && !g->o.allow_zero_state)
+		return df_fail(err, DF_EFORMAT,
+		    "%s: the optimiser has made no step: Adam's form would be a sign of the gradient; train first, use "
+		    "--form sgd, or accept it with --allow-zero-state",
+		    g->o.model);
+	return 0;
+}
+
+int
+df_grad_open(struct df_grad **out, const struct df_grad_opts *o, struct df_backend *be, struct df_err *err)
+{
+	struct df_digest d = { 0 };
+	struct df_grad *g = NULL;
+	int rc = 0;
+
+	DF_TRY(df_alloc(&g, 1, sizeof *g, "df_grad", err));
+	g->o = *o;
+	g->be = be;
+	if (o->output == DF_GRAD_PROJECTED)
+		DF_TRY(df_projector_check(&o->projector, err));
+	DF_TRY(df_model_open(&g->model, o->model, o->base, be, err));
+	g->p = df_model_train(g->model)->numel;
+	DF_TRY(df_model_digest(g->model, &d, err));
+	df_digest_hex(d, g->checkpoint);
+	df_digest_hex(df_params_digest(df_model_train(g->model)), g->manifest);
+	DF_TRY(read_tokenizer(g, err));
+	if (o->form == DF_GRAD_ADAM && o->output != DF_GRAD_LOSSES)
+		DF_TRY(load_moments(g, err));
+	*out = g;
+	g = NULL;
+out:
+	df_grad_close(g);
+	return rc;
+}
+
+void
+df_grad_close(struct df_grad *g)
+{
+	if (!g)
+		return;
+	if (!df_tensor_is_none(g->moments.m))
+		df_moments_release(&g->moments, g->model);
+	df_model_free(g->model);
+	free(g->tokenizer);
+	free(g);
+}
+
+/* ---- lineage ------------------------------------------------------------------------ */
+
+/* Every option that shapes the numbers; the projector's follow, here or in df-project. */
+static int
+form_to_meta(const struct df_grad *g, struct df_meta *m, struct df_err *err)
+{
+	static const char *const forms[] = { DF_GRAD_FORMS };
+	int rc = 0;
+
+	DF_TRY(df_meta_set_str(m, "form", forms[g->o.form], err));
+	if (g->o.form == DF_GRAD_ADAM) {
+		DF_TRY(df_meta_set_str(m, "adam_eps", g->o.eps_inside ? "inside" : "outside", err));
+		DF_TRY(df_meta_set_double(m, "beta1", g->moments.beta1, err));
+		DF_TRY(df_meta_set_double(m, "beta2", g->moments.beta2, err));
+		DF_TRY(df_meta_set_double(m, "eps", g->moments.eps, err));
+	}
+	DF_TRY(df_meta_set_str(m, "manifest", g->manifest, err));
+out:
+	return rc;
+}
+
+int
+df_grad_meta(
+    const struct df_grad *g, const struct df_meta *tokens, const char *name, struct df_meta *m, struct df_err *err)
+{
+	static const enum df_kind kinds[] = { DF_KIND_LOSSES, DF_KIND_GRADIENTS, DF_KIND_PROJECTIONS };
+	const struct df_params *train = df_model_train(g->model);
+	char *tokenizer = NULL;
+	int rc = 0;
+
+	if (g->tokenizer && df_meta_get_str(tokens, "tokenizer", &tokenizer) && strcmp(tokenizer, g->tokenizer)) {
+		rc = df_fail(err, DF_ELINEAGE, "%s was made with tokenizer '%s', the checkpoint %s trained with '%s'",
+		    name, tokenizer, g->o.model, g->tokenizer);
+		goto out;
+	}
+	m->kind = kinds[g->o.output];
+	if (g->o.output != DF_GRAD_LOSSES)
+		DF_TRY(form_to_meta(g, m, err));
+	if (g->o.output == DF_GRAD_PROJECTED)
+		DF_TRY(df_projector_to_meta(&g->o.projector, m, err));
+	if (tokens->id[0])
+		DF_TRY(df_meta_add_input(m, "tokens", "tokens", tokens->id, err));
+	DF_TRY(df_meta_add_input(m, "checkpoint", "checkpoint", g->checkpoint, err));
+	for (size_t i = 0; i < tokens->n_domains; i++)
+		DF_TRY(df_meta_add_domain(m, tokens->domains[i], NULL, err));
+	for (size_t i = 0; g->o.output == DF_GRAD_RAW && i < train->n; i++)
+		DF_TRY(df_meta_add_manifest(
+		    m, train->v[i].name, train->v[i].offset, train->v[i].rows, train->v[i].cols, err));
+out:
+	free(tokenizer);
+	return rc;
+}
+
+size_t
+df_grad_columns(
+    const struct df_grad *g, bool has_domain, enum df_col cols[DF_GRAD_COLUMNS_MAX], size_t widths[DF_COL_COUNT])
+{
+	size_t n = 0;
+
+	memset(widths, 0, DF_COL_COUNT * sizeof *widths);
+	cols[n++] = DF_COL_ID;
+	if (has_domain)
+		cols[n++] = DF_COL_DOMAIN;
+	cols[n++] = DF_COL_LOSS;
+	cols[n++] = DF_COL_N_TOKENS;
+	if (g->o.output == DF_GRAD_RAW) {
+		cols[n++] = DF_COL_GRADIENT;
+		widths[DF_COL_GRADIENT] = g->p;
+	} else if (g->o.output == DF_GRAD_PROJECTED) {
+		cols[n++] = DF_COL_PROJECTION;
+		widths[DF_COL_PROJECTION] = g->o.projector.k;
+	} else if (g->o.token_loss) {
+		cols[n++] = DF_COL_TOKEN_LOSS;
+	}
+	return n;
+}
+
+/* ---- a block ----------------------------------------------------------------------------- */
+
+struct df_grad_lane {
+	const struct df_grad *g;
+	struct df_work *work;
+	struct df_projection projection;
+	float *piece; /* [S, columns of a piece], host */
+	size_t piece_cap;
+	float *raw; /* [S, p] of the block at hand, in the output's arena */
+};
+
+int
+df_grad_lane_new(struct df_grad_lane **out, const struct df_grad *g, struct df_err *err)
+{
+	struct df_grad_lane *l = NULL;
+	int rc = 0;
+
+	DF_TRY(df_alloc(&l, 1, sizeof *l, "lane", err));
+	l->g = g;
+	DF_TRY(df_work_new(&l->work, g->model, err));
+	*out = l;
+	l = NULL;
+out:
+	df_grad_lane_free(l);
+	return rc;
+}
+
+void
+df_grad_lane_free(struct df_grad_lane *l)
+{
+	if (!l)
+		return;
+	df_projection_release(&l->projection);
+	df_work_free(l->work);
+	free(l->piece);
+	free(l);
+}
+
+/* The piece in the form that was asked for, in place. */
+static int
+take_form(const struct df_grad *g, const struct df_grad_block *blk, struct df_err *err)
+{
+	const struct df_moments *o = &g->moments;
+	const struct df_adam_form a = {
+		.g = blk->g,
+		.m = df_tensor_cols(o->m, blk->offset, blk->g.cols),
+		.v = df_tensor_cols(o->v, blk->offset, blk->g.cols),
+		.beta1 = o->beta1,
+		.beta2 = o->beta2,
+		.eps = o->eps,
+		.eps_inside = g->o.eps_inside,
+	};
+
+	switch (g->o.form) {
+	case DF_GRAD_ADAM: return df_adam_form(g->be, &a, err);
+	case DF_GRAD_SIGN: return df_sign(g->be, blk->g, err);
+	case DF_GRAD_SGD: break;
+	}
+	return 0;
+}
+
+static int
+keep_piece(struct df_grad_lane *l, const struct df_grad_block *blk, struct df_err *err)
+{
+	const size_t n = blk->g.cols;
+	int rc = 0;
+
+	DF_TRY(df_grow(&l->piece, &l->piece_cap, blk->g.rows * n, sizeof *l->piece, "a piece of gradients", err));
+	DF_TRY(df_download(l->g->be, l->piece, blk->g, err));
+	for (size_t s = 0; s < blk->g.rows; s++)
+		memcpy(l->raw + s * l->g->p + blk->offset, l->piece + s * n, n * sizeof *l->piece);
+out:
+	return rc;
+}
+
+static int
+sink(void *ctx, const struct df_grad_block *blk, struct df_err *err)
+{
+	struct df_grad_lane *l = ctx;
+	int rc = 0;
+
+	DF_TRY(take_form(l->g, blk, err));
+	rc = l->raw ? keep_piece(l, blk, err) : df_projection_add(&l->projection, blk->g, blk->offset, err);
+out:
+	return rc;
+}
+
+/* Rows without a target have no gradient, whatever form the zeros took (Adam's momentum alone is none of theirs). */
+static void
+clear_unlabelled(float *rows, size_t width, const struct df_losses *losses, size_t n)
+{
+	for (size_t s = 0; s < n; s++)
+		if (!losses->n_targets[s])
+			memset(rows + s * width, 0, width * sizeof *rows);
+}
+
+static int
+gradients(struct df_grad_lane *l, const struct df_tokens *t, const struct df_losses *losses, struct df_batch *out,
+    struct df_err *err)
+{
+	const struct df_grad *g = l->g;
+	const enum df_col col = g->o.output == DF_GRAD_RAW ? DF_COL_GRADIENT : DF_COL_PROJECTION;
+	const size_t width = g->o.output == DF_GRAD_RAW ? g->p : g->o.projector.k;
+	float *rows = NULL;
+	size_t numel;
+	int rc = 0;
+
+	DF_TRY(df_size_mul(t->n, width, &numel, "gradients", err));
+	DF_TRY(df_arena_alloc(&out->arena, &rows, numel, sizeof *rows, "gradients", err));
+	out->col[col] = (struct df_column_data){ .data = rows, .width = width };
+	if (g->o.output == DF_GRAD_PROJECTED)
+		DF_TRY(df_projection_begin(&l->projection, &g->o.projector, g->be, t->n, err));
+	l->raw = g->o.output == DF_GRAD_RAW ? rows : NULL;
+	DF_TRY(df_model_sample_grads(g->model, l->work, t, sink, l, losses, err));
+	if (g->o.output == DF_GRAD_PROJECTED)
+		DF_TRY(df_projection_end(&l->projection, rows, err));
+	clear_unlabelled(rows, width, losses, t->n);
+out:
+	return rc;
+}
+
+static int
+losses_alone(struct df_grad_lane *l, const struct df_tokens *t, struct df_losses *losses, struct df_batch *out,
+    struct df_err *err)
+{
+	uint64_t *offsets = NULL;
+	int rc = 0;
+
+	if (!l->g->o.token_loss)
+		return df_model_loss(l->g->model, l->work, t, losses, err);
+	DF_TRY(
+	    df_arena_alloc(&out->arena, &losses->token_nll, t->offsets[t->n] + 1, sizeof(float), "token losses", err));
+	DF_TRY(df_arena_alloc(&out->arena, &offsets, t->n + 1, sizeof *offsets, "token losses", err));
+	DF_TRY(df_model_loss(l->g->model, l->work, t, losses, err));
+	offsets[0] = 0;
+	for (size_t s = 0; s < t->n; s++)
+		offsets[s + 1] = offsets[s] + losses->n_targets[s];
+	out->col[DF_COL_TOKEN_LOSS] = (struct df_column_data){ .data = losses->token_nll, .offsets = offsets };
+out:
+	return rc;
+}
+
+int
+df_grad_block(
+    struct df_grad_lane *l, const struct df_batch *in, struct df_batch *out, uint64_t *n_unlabelled, struct df_err *err)
+{
+	const struct df_tokens t = { .n = in->n,
+		.offsets = in->col[DF_COL_IDS].offsets,
+		.ids = in->col[DF_COL_IDS].data,
+		.mask = in->col[DF_COL_LABEL_MASK].data };
+	struct df_losses losses = { 0 };
+	int rc = 0;
+
+	df_batch_clear(out);
+	out->n = in->n;
+	out->first = in->first;
+	DF_TRY(df_arena_alloc(&out->arena, &losses.loss, t.n, sizeof(float), "losses", err));
+	DF_TRY(df_arena_alloc(&out->arena, &losses.n_targets, t.n, sizeof(uint32_t), "losses", err));
+	out->col[DF_COL_ID] = in->col[DF_COL_ID];
+	out->col[DF_COL_DOMAIN] = in->col[DF_COL_DOMAIN];
+	out->col[DF_COL_LOSS] = (struct df_column_data){ .data = losses.loss, .width = 1 };
+	out->col[DF_COL_N_TOKENS] = (struct df_column_data){ .data = losses.n_targets, .width = 1 };
+	if (l->g->o.output == DF_GRAD_LOSSES)
+		DF_TRY(losses_alone(l, &t, &losses, out, err));
+	else
+		DF_TRY(gradients(l, &t, &losses, out, err));
+	*n_unlabelled = 0;
+	for (size_t s = 0; s < t.n; s++)
+		*n_unlabelled += !losses.n_targets[s];
+out:
+	return rc;
+}
