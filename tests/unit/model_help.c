@@ -71,7 +71,7 @@ mh_cleanup(void **state)
 }
 
 void
-mh_refused(int rc, const struct df_err *err, int code, const char *words)
+mh_check_refused(int rc, const struct df_err *err, int code, const char *words)
 {
 	char buf[256];
 
@@ -82,6 +82,40 @@ mh_refused(int rc, const struct df_err *err, int code, const char *words)
 		if (strstr(err->msg, w) == NULL)
 			fail_msg("'%s' is not in the message: %s", w, err->msg);
 	}
+}
+
+const char *
+mh_config(const char *name, size_t vocab, size_t d, size_t ff, size_t layers, size_t heads, size_t kv, const char *more)
+{
+	char *dir = NULL, *path = NULL, *text = NULL;
+
+	mh_ok(df_asprintf(&dir, err, "%s/%s", mh_scratch(), name));
+	keep(dir);
+	mh_ok(df_mkdirs(dir, err));
+	mh_ok(df_asprintf(&path, err, "%s/config.json", dir));
+	mh_ok(df_asprintf(&text, err, "{%s%s\"model_type\":\"llama\",\"vocab_size\":%zu,\"hidden_size\":%zu,"
+	    "\"intermediate_size\":%zu,\"num_hidden_layers\":%zu,\"num_attention_heads\":%zu,"
+	    "\"num_key_value_heads\":%zu}", more ? more : "", more ? "," : "", vocab, d, ff, layers, heads, kv));
+	mh_ok(df_file_put(path, text, strlen(text), err));
+	free(path);
+	free(text);
+	return dir;
+}
+
+const float *
+mh_batch_grad(struct df_model *m, struct df_work *w, const struct df_tokens *b, const float *scale)
+{
+	struct df_tensor grad = DF_TENSOR_NONE;
+	size_t n = df_model_train(m)->numel;
+	float *g = NULL;
+
+	mh_ok(df_tensor_alloc(df_model_backend(m), &grad, DF_F32, 1, n, "grad", err));
+	mh_ok(df_fill(df_model_backend(m), grad, 0, err));
+	mh_ok(df_model_grad(m, w, b, scale, grad, NULL, err));
+	mh_ok(df_alloc(&g, n, sizeof(*g), "grad", err));
+	mh_ok(df_download(df_model_backend(m), g, grad, err));
+	df_tensor_free(df_model_backend(m), &grad);
+	return keep(g);
 }
 
 static void
