@@ -220,11 +220,13 @@ report(const struct df_selection *s)
 static int
 write_index(struct df_selection *s, const char *path, struct df_writer **out, struct df_err *err)
 {
-	static const enum df_col cols[] = { DF_COL_INDEX, DF_COL_SCORE };
 	const struct df_writer_opts opts = { .compress = DF_COMPRESS_DEFAULT };
 	const size_t widths[DF_COL_COUNT] = { 0 };
+	enum df_col cols[3] = { DF_COL_INDEX };
 	struct df_batch b = DF_BATCH_INIT;
+	uint16_t *domain = NULL;
 	float *score = NULL;
+	size_t n_cols = 1;
 	int rc = 0;
 
 	s->meta.kind = DF_KIND_INDEX;
@@ -235,10 +237,20 @@ write_index(struct df_selection *s, const char *path, struct df_writer **out, st
 		for (uint64_t i = 0; i < s->n_index; i++)
 			score[i] = s->score[s->index[i]];
 		b.col[DF_COL_SCORE] = (struct df_column_data){ .data = score, .width = 1 };
+		cols[n_cols++] = DF_COL_SCORE;
 	}
-	DF_TRY(df_writer_open(out, path, &s->meta, cols, s->score ? 2 : 1, widths, &opts, err));
+	/* So that df-show can tell how much of each domain was chosen. */
+	if (s->domain) {
+		DF_TRY(df_alloc(&domain, s->n_index, sizeof *domain, "domains", err));
+		for (uint64_t i = 0; i < s->n_index; i++)
+			domain[i] = s->domain[s->index[i]];
+		b.col[DF_COL_DOMAIN] = (struct df_column_data){ .data = domain, .width = 1 };
+		cols[n_cols++] = DF_COL_DOMAIN;
+	}
+	DF_TRY(df_writer_open(out, path, &s->meta, cols, n_cols, widths, &opts, err));
 	DF_TRY(df_writer_put(*out, &b, err));
 out:
+	free(domain);
 	free(score);
 	df_batch_release(&b);
 	return rc;

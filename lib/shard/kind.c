@@ -50,7 +50,7 @@ static const struct df_kind_schema schemas[DF_KIND_COUNT] = {
 	    SAMPLE | BIT(PROJECTION) | BIT(LOSS) | BIT(N_TOKENS) },
 	[DF_KIND_EMBEDDINGS] = { "embeddings", BIT(ID) | BIT(EMBEDDING), 0, SAMPLE | BIT(EMBEDDING) },
 	[DF_KIND_SCORES] = { "scores", BIT(ID) | BIT(SCORE), 0, SAMPLE | BIT(SCORE) | BIT(RANK) },
-	[DF_KIND_INDEX] = { "index", BIT(INDEX), 0, BIT(INDEX) | BIT(SCORE) },
+	[DF_KIND_INDEX] = { "index", BIT(INDEX), 0, BIT(DOMAIN) | BIT(INDEX) | BIT(SCORE) },
 	[DF_KIND_WEIGHTS] = { "weights", 0, BIT(WEIGHT) | BIT(DOMAIN_WEIGHT),
 	    SAMPLE | BIT(WEIGHT) | BIT(DOMAIN_WEIGHT) },
 };
