@@ -1,0 +1,618 @@
+/*
+ * test_model_files.c - checkpoints, adapters and moments on disk: what we
+ * write reads back, what others write reads right, and what does not fit is
+ * refused by name.  Runs on the backend in DF_TEST_DEVICE.
+ */
+#include "model_help.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "base/mem.h"
+
+static char path_buf[1024];
+
+static const char *
+join(const char *dir, const char *name)
+{
+	snprintf(path_buf, sizeof(path_buf), "%s/%s", dir, name);
+	return path_buf;
+}
+
+static const char *
+subdir(const char *name)
+{
+	static char dir[1024];
+
+	snprintf(dir, sizeof(dir), "%s/%s", mh_scratch(), name);
+	mh_ok(df_mkdirs(dir, err));
+	return dir;
+}
+
+static bool
+same_file(const char *a_dir, const char *b_dir, const char *name)
+{
+	char *a = NULL, *b = NULL;
+	size_t n, k;
+	bool same;
+
+	mh_ok(df_file_get(join(a_dir, name), 1 << 24, &a, &n, err));
+	mh_ok(df_file_get(join(b_dir, name), 1 << 24, &b, &k, err));
+	same = n == k && memcmp(a, b, n) == 0;
+	free(a);
+	free(b);
+	return same;
+}
+
+static struct df_digest
+digest(struct df_model *m)
+{
+	struct df_digest d = { 0, 0 };
+
+	mh_ok(df_model_digest(m, &d, err));
+	return d;
+}
+
+static bool
+same_digest(struct df_digest a, struct df_digest b)
+{
+	return a.lo == b.lo && a.hi == b.hi;
+}
+
+/* Change one weight. */
+static void
+nudge(struct df_model *m, struct df_tensor t, size_t i)
+{
+	float x = 0;
+
+	mh_ok(df_download(df_model_backend(m), &x, df_tensor_view(t, i, 1, 1), err));
+	x += 1;
+	mh_ok(df_upload(df_model_backend(m), df_tensor_view(t, i, 1, 1), &x, err));
+}
+
+static void
+test_save_base(void **state)
+{
+	static const char *const cases[] = { "llama", "llama-gqa-tied", "qwen2", "qwen2-untied" };
+
+	(void)state;
+	for (size_t i = 0; i < 4; i++) {
+		char *dir = mh_path(cases[i], NULL), *one = strdup(subdir("one")), *two = strdup(subdir("two"));
+		struct df_model *m = NULL, *again = NULL;
+		struct df_st *st = NULL;
+		struct df_digest d;
+
+		mh_ok(df_model_open(&m, dir, NULL, mh_backend(), err));
+		d = digest(m);
+		mh_ok(df_model_save(m, one, err));
+		mh_ok(df_model_open(&again, one, NULL, mh_backend(), err));
+		assert_true(same_digest(d, digest(again)));
+		mh_ok(df_model_save(again, two, err));
+		assert_true(same_file(one, two, "model.safetensors"));
+		assert_true(same_file(one, two, "config.json"));
+		mh_ok(df_st_open(&st, join(one, "model.safetensors"), err));
+		assert_string_equal(df_st_metadata(st, "format"), "pt");
+		/* The head of a tied model is not written twice. */
+		assert_int_equal(df_st_find(st, "lm_head.weight") != NULL, !df_model_config(m)->tied);
+		df_st_close(st);
+		nudge(again, df_model_base_data(again), 17);
+		assert_false(same_digest(d, digest(again)));
+		df_model_free(m);
+		df_model_free(again);
+		free(dir);
+		free(one);
+		free(two);
+	}
+}
+
+static void
+test_save_adapter(void **state)
+{
+	char *dir = mh_path("qwen2", "adapter"), *base = mh_path("qwen2", NULL), *one = strdup(subdir("one")),
+	     *two = strdup(subdir("two"));
+	struct df_lora_spec spec = { .rank = 2, .alpha = 3.5, .targets = "v_proj,q_proj" };
+	struct df_model *m = NULL, *again = NULL;
+	struct df_digest d;
+
+	(void)state;
+	mh_ok(df_model_open(&m, dir, base, mh_backend(), err));
+	d = digest(m);
+	mh_ok(df_model_save(m, one, err));
+	mh_ok(df_model_open(&again, one, NULL, mh_backend(), err)); /* it knows its base */
+	assert_true(same_digest(d, digest(again)));
+	mh_ok(df_model_save(again, two, err));
+	assert_true(same_file(one, two, "adapter_model.safetensors"));
+	assert_true(same_file(one, two, "adapter_config.json"));
+	nudge(again, df_model_train_data(again), 17);
+	assert_false(same_digest(d, digest(again)));
+	df_model_free(m);
+	df_model_free(again);
+
+	/* Some targets, a fractional alpha. */
+	mh_ok(df_model_open(&m, base, NULL, mh_backend(), err));
+	mh_ok(df_model_add_lora(m, &spec, 1, err));
+	mh_ok(df_model_save(m, one, err));
+	mh_ok(df_model_open(&again, one, NULL, mh_backend(), err));
+	assert_true(same_digest(digest(m), digest(again)));
+	assert_int_equal(df_model_train(again)->n, 2 * 2 * 2);
+	df_model_free(m);
+	df_model_free(again);
+
+	/* An adapter on weights that exist nowhere cannot be used again. */
+	mh_ok(df_model_init(&m, base, 1, mh_backend(), err));
+	mh_ok(df_model_add_lora(m, &spec, 1, err));
+	mh_refused(df_model_save(m, one, err), DF_EUNSUPPORTED, "random|base");
+	df_model_free(m);
+	free(dir);
+	free(base);
+	free(one);
+	free(two);
+}
+
+/* Write the weights of a golden case again, each float as 16 bits of `type`, renamed, over `n_files` files. */
+static void
+rewrite(const char *from, const char *to, enum df_st_type type, bool strip, size_t n_files)
+{
+	struct df_buf index = DF_BUF_INIT;
+	struct df_st *st = NULL;
+	char *config = NULL;
+	size_t n;
+
+	mh_ok(df_file_get(join(from, "config.json"), 1 << 20, &config, &n, err));
+	mh_ok(df_file_put(join(to, "config.json"), config, n, err));
+	free(config);
+	mh_ok(df_st_open_model(&st, from, err));
+	df_buf_puts(&index, "{\"weight_map\":{");
+	for (size_t f = 0; f < n_files; f++) {
+		struct df_st_writer *w = NULL;
+		char name[64];
+
+		snprintf(name, sizeof(name), n_files == 1 ? "model.safetensors" : "model-%05zu-of-%05zu.safetensors", f + 1,
+		    n_files);
+		mh_ok(df_st_create(&w, join(to, name), err));
+		for (int pass = 0; pass < 2; pass++) {
+			for (size_t i = f; i < df_st_count(st); i += n_files) {
+				const struct df_st_tensor *t = df_st_at(st, i);
+				const char *out = strip && strncmp(t->name, "model.", 6) == 0 ? t->name + 6 : t->name;
+
+				if (pass == 0) {
+					mh_ok(df_st_add(w, out, type, t->shape, t->rank, err));
+					df_buf_printf(&index, "%s\"%s\":\"%s\"", i ? "," : "", out, name);
+					continue;
+				}
+				for (size_t k = 0; k < t->numel; k++) {
+					uint32_t u;
+					float x;
+					uint16_t h;
+
+					memcpy(&u, (const char *)t->data + 4 * k, 4);
+					memcpy(&x, &u, 4);
+					if (type == DF_ST_BF16)
+						h = (uint16_t)(u >> 16);
+					else /* values here are in half's normal range or rounded to 0 */
+						h = fabsf(x) < 6.2e-5f ? 0 : (uint16_t)((u >> 16 & 0x8000) | ((u >> 23 & 255) - 112) << 10 |
+						    (u >> 13 & 1023));
+					if (type == DF_ST_F32)
+						mh_ok(df_st_write(w, &x, 4, err));
+					else
+						mh_ok(df_st_write(w, &h, 2, err));
+				}
+			}
+		}
+		mh_ok(df_st_commit(w, err));
+	}
+	df_buf_puts(&index, "}}");
+	if (n_files > 1)
+		mh_ok(df_file_put(join(to, "model.safetensors.index.json"), index.data, index.len, err));
+	df_buf_release(&index);
+	df_st_close(st);
+}
+
+static float *
+download(struct df_model *m)
+{
+	struct df_tensor t = df_model_base_data(m);
+	float *x = NULL;
+
+	mh_ok(df_alloc(&x, t.cols, sizeof(*x), "weights", err));
+	mh_ok(df_download(df_model_backend(m), x, t, err));
+	return x;
+}
+
+static void
+test_layouts(void **state)
+{
+	char *from = mh_path("llama", NULL), name[32];
+	struct df_model *m = NULL, *want = NULL;
+	struct df_digest d;
+	float *a, *b;
+
+	(void)state;
+	mh_ok(df_model_open(&want, from, NULL, mh_backend(), err));
+	d = digest(want);
+	a = download(want);
+	/* Sharded, and without the "model." prefix: the same weights. */
+	for (int k = 0; k < 4; k++) {
+		snprintf(name, sizeof(name), "layout%d", k);
+		rewrite(from, subdir(name), DF_ST_F32, k & 1, k & 2 ? 3 : 1);
+		mh_ok(df_model_open(&m, subdir(name), NULL, mh_backend(), err));
+		assert_true(same_digest(d, digest(m)));
+		df_model_free(m);
+	}
+	/* 16 bits, cut off: bf16 keeps 8 bits of mantissa, half 11. */
+	for (int k = 0; k < 2; k++) {
+		snprintf(name, sizeof(name), "half%d", k);
+		rewrite(from, subdir(name), k ? DF_ST_F16 : DF_ST_BF16, false, 1);
+		mh_ok(df_model_open(&m, subdir(name), NULL, mh_backend(), err));
+		b = download(m);
+		for (size_t i = 0; i < df_model_base(m)->numel; i++) {
+			double tol = fabs((double)a[i]) * (k ? 0x1p-10 : 0x1p-7) + 6.2e-5;
+
+			if (!(fabs((double)a[i] - (double)b[i]) <= tol) || (k == 0 && fabsf(b[i]) > fabsf(a[i])))
+				fail_msg("weight %zu: %g became %g", i, (double)a[i], (double)b[i]);
+		}
+		free(b);
+		df_model_free(m);
+	}
+	free(a);
+	df_model_free(want);
+	free(from);
+}
+
+/* ---- weights that do not fit ------------------------------------------------ */
+
+struct tensor_edit {
+	const char *drop, *add;    /* a tensor left out, one that is not asked for */
+	const char *reshape;       /* this one as a vector */
+	const char *as_ints, *nan; /* this one of another type, or with a NaN */
+};
+
+static void
+edited(const char *to, const struct tensor_edit *e)
+{
+	char *from = mh_path("qwen2", NULL), *config = NULL;
+	struct df_st_writer *w = NULL;
+	struct df_st *st = NULL;
+	const uint64_t one[1] = { 1 };
+	size_t n;
+
+	mh_ok(df_file_get(join(from, "config.json"), 1 << 20, &config, &n, err));
+	mh_ok(df_file_put(join(to, "config.json"), config, n, err));
+	mh_ok(df_st_open_model(&st, from, err));
+	mh_ok(df_st_create(&w, join(to, "model.safetensors"), err));
+	for (int pass = 0; pass < 2; pass++) {
+		for (size_t i = 0; i < df_st_count(st); i++) {
+			const struct df_st_tensor *t = df_st_at(st, i);
+			uint64_t flat[1] = { t->numel };
+			bool vec = e->reshape && strcmp(e->reshape, t->name) == 0;
+			enum df_st_type type = e->as_ints && strcmp(e->as_ints, t->name) == 0 ? DF_ST_I32 : DF_ST_F32;
+			float first = e->nan && strcmp(e->nan, t->name) == 0 ? NAN : 0.5f;
+
+			if (e->drop && strcmp(e->drop, t->name) == 0)
+				continue;
+			if (pass == 0)
+				mh_ok(df_st_add(w, t->name, type, vec ? flat : t->shape, vec ? 1 : t->rank, err));
+			else {
+				mh_ok(df_st_write(w, &first, 4, err));
+				mh_ok(df_st_write(w, (const char *)t->data + 4, t->nbytes - 4, err));
+			}
+		}
+		if (e->add && pass == 0)
+			mh_ok(df_st_add(w, e->add, DF_ST_F32, one, 1, err));
+		else if (e->add)
+			mh_ok(df_st_write(w, "1234", 4, err));
+	}
+	mh_ok(df_st_commit(w, err));
+	df_st_close(st);
+	free(config);
+	free(from);
+}
+
+static void
+test_bad_weights(void **state)
+{
+	static const struct {
+		struct tensor_edit e;
+		int code;
+		const char *words;
+	} t[] = {
+		{ { .drop = "model.norm.weight" }, DF_EFORMAT, "bad: |'model.norm.weight'|missing" },
+		{ { .add = "model.layers.2.mlp.up_proj.weight" }, DF_EFORMAT, "bad: |layers.2.mlp.up_proj|no parameter" },
+		{ { .reshape = "model.layers.1.self_attn.k_proj.weight" }, DF_EFORMAT, "bad: |1.self_attn.k_proj|[512]|[16,32]" },
+		{ { .as_ints = "model.layers.1.self_attn.k_proj.weight" }, DF_EFORMAT, "bad: |1.self_attn.k_proj|I32" },
+		{ { .nan = "model.layers.1.self_attn.k_proj.weight" }, DF_EFORMAT, "bad: |1.self_attn.k_proj|element 0|nan" },
+		{ { .add = "lm_head.weight" }, DF_OK, NULL }, /* a tied model may repeat its head */
+		{ { .add = "model.layers.0.self_attn.rotary_emb.inv_freq" }, DF_OK, NULL },
+	};
+	struct df_model *m = NULL;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(t) / sizeof(t[0]); i++) {
+		edited(subdir("bad"), &t[i].e);
+		if (t[i].code == DF_OK) {
+			mh_ok(df_model_open(&m, subdir("bad"), NULL, mh_backend(), err));
+			df_model_free(m);
+			m = NULL;
+			continue;
+		}
+		mh_refused(df_model_open(&m, subdir("bad"), NULL, mh_backend(), err), t[i].code, t[i].words);
+		assert_null(m);
+	}
+}
+
+/* ---- config.json ------------------------------------------------------------- */
+
+#define SIZES "\"vocab_size\":61,\"hidden_size\":24,\"intermediate_size\":40,\"num_hidden_layers\":2"
+#define LLAMA "\"model_type\":\"llama\"," SIZES ",\"num_attention_heads\":4"
+#define QWEN  "\"model_type\":\"qwen2\"," SIZES ",\"num_attention_heads\":4"
+
+static const char *
+put_config(const char *text)
+{
+	mh_ok(df_file_put(join(subdir("cfg"), "config.json"), text, strlen(text), err));
+	return subdir("cfg");
+}
+
+static void
+test_config(void **state)
+{
+	struct df_model_config c = { 0 };
+
+	(void)state;
+	mh_ok(df_model_config_load(&c, put_config("{" LLAMA "}"), err));
+	assert_int_equal(c.n_kv_heads, 4);
+	assert_int_equal(c.d_head, 6);
+	assert_true(c.rope_theta == 10000 && c.norm_eps == 1e-6 && c.init_range == 0.02);
+	assert_false(c.tied || c.qkv_bias || c.o_bias || c.mlp_bias);
+	assert_int_equal(c.eos_id, -1);
+	df_model_config_release(&c);
+
+	/* transformers 4 and 5. */
+	mh_ok(df_model_config_load(&c, put_config("{" LLAMA ",\"num_key_value_heads\":2,\"head_dim\":8,\"rope_theta\":5e5,"
+	    "\"rope_scaling\":null,\"torch_dtype\":\"bfloat16\",\"eos_token_id\":[7,8],\"bos_token_id\":1,\"attention_bias\":true,"
+	    "\"mlp_bias\":true,\"architectures\":[\"LlamaForCausalLM\"],\"rms_norm_eps\":1e-05}"), err));
+	assert_int_equal(c.n_kv_heads, 2);
+	assert_int_equal(c.d_head, 8);
+	assert_true(c.rope_theta == 5e5 && c.norm_eps == 1e-5 && c.o_bias && c.mlp_bias);
+	assert_int_equal(c.eos_id, 7);
+	assert_int_equal(c.bos_id, 1);
+	assert_non_null(strstr(c.json, "\"torch_dtype\": \"float32\"")); /* what we save is float32 */
+	assert_non_null(strstr(c.json, "\"rms_norm_eps\": 1e-05"));
+	df_model_config_release(&c);
+	mh_ok(df_model_config_load(&c, put_config("{" QWEN ",\"rope_parameters\":{\"rope_type\":\"default\","
+	    "\"rope_theta\":1000000.0},\"dtype\":\"float16\",\"use_sliding_window\":false,\"sliding_window\":4096,"
+	    "\"max_window_layers\":21,\"tie_word_embeddings\":true,\"layer_types\":[\"full_attention\",\"full_attention\"]}"), err));
+	assert_true(c.rope_theta == 1e6 && c.qkv_bias && !c.o_bias && c.tied);
+	assert_non_null(strstr(c.json, "\"dtype\": \"float32\""));
+	df_model_config_release(&c);
+	/* A window that begins above the last layer is no window. */
+	mh_ok(df_model_config_load(&c, put_config("{" QWEN ",\"use_sliding_window\":true,\"sliding_window\":8,"
+	    "\"max_window_layers\":2}"), err));
+	df_model_config_release(&c);
+}
+
+static void
+test_hostile_config(void **state)
+{
+	static const struct {
+		const char *text;
+		int code;
+		const char *words;
+	} t[] = {
+		{ "", DF_EFORMAT, "config.json" },
+		{ "[]", DF_EFORMAT, "config.json|object" },
+		{ "{}", DF_EFORMAT, "config.json|model_type" },
+		{ "{\"model_type\":7}", DF_EFORMAT, "config.json|model_type" },
+		{ "{\"model_type\":\"mistral\"," SIZES "}", DF_EUNSUPPORTED, "mistral|llama and qwen2" },
+		{ "{\"architectures\":[\"LlamaForSequenceClassification\"]," LLAMA "}", DF_EUNSUPPORTED,
+		    "LlamaForSequenceClassification" },
+		{ "{\"model_type\":\"llama\"}", DF_EFORMAT, "vocab_size|missing" },
+		{ "{\"model_type\":\"llama\"," SIZES "}", DF_EFORMAT, "num_attention_heads|missing" },
+		{ "{\"model_type\":\"llama\"," SIZES ",\"num_attention_heads\":0}", DF_ERANGE, "num_attention_heads" },
+		{ "{\"model_type\":\"llama\"," SIZES ",\"num_attention_heads\":5}", DF_EFORMAT, "hidden_size|24|5" },
+		{ "{\"model_type\":\"llama\"," SIZES ",\"num_attention_heads\":8}", DF_EFORMAT, "head_dim|odd" },
+		{ "{" LLAMA ",\"num_key_value_heads\":3}", DF_EFORMAT, "num_key_value_heads|3" },
+		{ "{" LLAMA ",\"num_key_value_heads\":-1}", DF_ERANGE, "num_key_value_heads" },
+		{ "{" LLAMA ",\"num_key_value_heads\":2.5}", DF_EFORMAT, "num_key_value_heads" },
+		{ "{" LLAMA ",\"head_dim\":0}", DF_ERANGE, "head_dim" },
+		{ "{" LLAMA ",\"rms_norm_eps\":\"x\"}", DF_EFORMAT, "rms_norm_eps" },
+		{ "{" LLAMA ",\"rms_norm_eps\":-1}", DF_ERANGE, "rms_norm_eps" },
+		{ "{" LLAMA ",\"rope_theta\":0}", DF_ERANGE, "rope_theta" },
+		{ "{" LLAMA ",\"rope_scaling\":{\"rope_type\":\"llama3\",\"factor\":8}}", DF_EUNSUPPORTED, "rope_scaling|llama3" },
+		{ "{" LLAMA ",\"rope_scaling\":{\"type\":\"linear\",\"factor\":2}}", DF_EUNSUPPORTED, "rope_scaling|linear" },
+		{ "{" LLAMA ",\"rope_scaling\":7}", DF_EFORMAT, "rope_scaling" },
+		{ "{" LLAMA ",\"rope_parameters\":{\"rope_type\":\"yarn\"}}", DF_EUNSUPPORTED, "rope_parameters|yarn" },
+		{ "{" LLAMA ",\"rope_parameters\":{\"full_attention\":{}}}", DF_EUNSUPPORTED, "rope_parameters|full_attention" },
+		{ "{" LLAMA ",\"partial_rotary_factor\":0.5}", DF_EUNSUPPORTED, "partial_rotary_factor" },
+		{ "{" LLAMA ",\"hidden_act\":\"gelu\"}", DF_EUNSUPPORTED, "hidden_act|gelu" },
+		{ "{" LLAMA ",\"attention_dropout\":0.1}", DF_EUNSUPPORTED, "attention_dropout" },
+		{ "{" LLAMA ",\"quantization_config\":{\"bits\":4}}", DF_EUNSUPPORTED, "quantization_config" },
+		{ "{" LLAMA ",\"num_experts\":8}", DF_EUNSUPPORTED, "num_experts" },
+		{ "{" LLAMA ",\"layer_types\":[\"full_attention\",\"sliding_attention\"]}", DF_EUNSUPPORTED, "sliding_attention" },
+		{ "{" QWEN ",\"use_sliding_window\":true,\"sliding_window\":8,\"max_window_layers\":1}", DF_EUNSUPPORTED,
+		    "use_sliding_window" },
+		{ "{" LLAMA ",\"tie_word_embeddings\":1}", DF_EFORMAT, "tie_word_embeddings" },
+		{ "{" LLAMA ",\"pad_token_id\":\"x\"}", DF_EFORMAT, "pad_token_id" },
+		{ "{" LLAMA ",\"vocab_size\":99999999999}", DF_ERANGE, "vocab_size" },
+	};
+	struct df_model_config c = { 0 };
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(t) / sizeof(t[0]); i++)
+		mh_refused(df_model_config_load(&c, put_config(t[i].text), err), t[i].code, t[i].words);
+	mh_refused(df_model_config_load(&c, mh_scratch(), err), DF_ENOINPUT, "config.json");
+}
+
+/* Sizes that are each allowed, but whose model cannot exist: refused before anything is allocated in earnest. */
+static void
+test_huge_config(void **state)
+{
+	struct df_model *m = NULL;
+
+	(void)state;
+	mh_refused(df_model_init(&m, put_config("{\"model_type\":\"llama\",\"vocab_size\":16777216,\"hidden_size\":16777216,"
+	    "\"intermediate_size\":16777216,\"num_hidden_layers\":16384,\"num_attention_heads\":16777216,"
+	    "\"head_dim\":16777216}"), 1, mh_backend(), err), DF_ERANGE, "cfg");
+	mh_refused(df_model_init(&m, put_config("{\"model_type\":\"llama\",\"vocab_size\":16777216,\"hidden_size\":8388608,"
+	    "\"intermediate_size\":1,\"num_hidden_layers\":1,\"num_attention_heads\":4}"), 1, mh_backend(), err), DF_ENOMEM,
+	    "cfg|weights");
+}
+
+/* ---- adapters ------------------------------------------------------------------ */
+
+static void
+adapter(const char *members)
+{
+	char *from = mh_path("qwen2", "adapter"), *text = NULL, *weights = NULL;
+	size_t n;
+
+	mh_ok(df_asprintf(&text, err, "{\"peft_type\":\"LORA\",\"task_type\":\"CAUSAL_LM\",%s}", members));
+	mh_ok(df_file_put(join(subdir("adapter"), "adapter_config.json"), text, strlen(text), err));
+	mh_ok(df_file_get(join(from, "adapter_model.safetensors"), 1 << 20, &weights, &n, err));
+	mh_ok(df_file_put(join(subdir("adapter"), "adapter_model.safetensors"), weights, n, err));
+	free(weights);
+	free(text);
+	free(from);
+}
+
+#define ALL    "\"target_modules\":[\"q_proj\",\"k_proj\",\"v_proj\",\"o_proj\",\"gate_proj\",\"up_proj\",\"down_proj\"]"
+#define LORA   "\"r\":4,\"lora_alpha\":8," ALL
+
+static void
+test_adapters(void **state)
+{
+	static const struct {
+		const char *members;
+		int code;
+		const char *words;
+	} t[] = {
+		{ LORA, DF_OK, NULL },
+		{ LORA ",\"unknown_key\":{\"a\":1},\"rank_pattern\":{},\"modules_to_save\":[],\"use_dora\":false", DF_OK, NULL },
+		{ "\"r\":4,\"lora_alpha\":8,\"target_modules\":\"all-linear\"", DF_OK, NULL },
+		{ "\"r\":4,\"lora_alpha\":8,\"target_modules\":\".*proj\"", DF_EUNSUPPORTED, "adapter_config.json|target_modules|.*proj" },
+		{ "\"r\":4,\"lora_alpha\":8,\"target_modules\":[\"lm_head\"]", DF_EUNSUPPORTED, "target_modules|lm_head" },
+		{ "\"r\":4,\"lora_alpha\":8,\"target_modules\":[7]", DF_EFORMAT, "target_modules|entry 0" },
+		{ "\"r\":4,\"lora_alpha\":8", DF_EFORMAT, "target_modules" },
+		{ LORA ",\"use_dora\":true", DF_EUNSUPPORTED, "use_dora" },
+		{ LORA ",\"use_rslora\":true", DF_EUNSUPPORTED, "use_rslora" },
+		{ LORA ",\"bias\":\"all\"", DF_EUNSUPPORTED, "bias|all" },
+		{ LORA ",\"lora_bias\":true", DF_EUNSUPPORTED, "lora_bias" },
+		{ LORA ",\"rank_pattern\":{\"q_proj\":8}", DF_EUNSUPPORTED, "rank_pattern" },
+		{ LORA ",\"alpha_pattern\":{\"q_proj\":8}", DF_EUNSUPPORTED, "alpha_pattern" },
+		{ LORA ",\"modules_to_save\":[\"lm_head\"]", DF_EUNSUPPORTED, "modules_to_save" },
+		{ LORA ",\"layers_to_transform\":[0]", DF_EUNSUPPORTED, "layers_to_transform" },
+		{ LORA ",\"layers_to_transform\":0", DF_EUNSUPPORTED, "layers_to_transform" },
+		{ LORA ",\"fan_in_fan_out\":true", DF_EUNSUPPORTED, "fan_in_fan_out" },
+		{ LORA ",\"init_lora_weights\":\"pissa\"", DF_EUNSUPPORTED, "init_lora_weights|pissa" },
+		{ LORA ",\"peft_type\":\"IA3\"", DF_EUNSUPPORTED, "peft_type|IA3" },
+		{ LORA ",\"task_type\":\"SEQ_CLS\"", DF_EUNSUPPORTED, "task_type|SEQ_CLS" },
+		{ "\"r\":0,\"lora_alpha\":8," ALL, DF_ERANGE, "'r'" },
+		{ "\"r\":4,\"lora_alpha\":-8," ALL, DF_ERANGE, "alpha" },
+		{ "\"r\":5,\"lora_alpha\":8," ALL, DF_EFORMAT, "adapter_model.safetensors|lora_A|[4,32]|[5,32]" },
+		{ "\"r\":4,\"lora_alpha\":8,\"target_modules\":[\"q_proj\"]", DF_EFORMAT, "adapter_model.safetensors|no parameter" },
+	};
+	char *base = mh_path("qwen2", NULL), *other = mh_path("llama", NULL);
+	struct df_model *m = NULL;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(t) / sizeof(t[0]); i++) {
+		adapter(t[i].members);
+		if (t[i].code == DF_OK) {
+			mh_ok(df_model_open(&m, subdir("adapter"), base, mh_backend(), err));
+			df_model_free(m);
+			m = NULL;
+		} else {
+			mh_refused(df_model_open(&m, subdir("adapter"), base, mh_backend(), err), t[i].code, t[i].words);
+		}
+	}
+	adapter(LORA ",\"base_model_name_or_path\":\"some-org/some-model\"");
+	mh_refused(df_model_open(&m, subdir("adapter"), NULL, mh_backend(), err), DF_ENOINPUT, "some-org/some-model");
+	adapter(LORA);
+	mh_refused(df_model_open(&m, subdir("adapter"), NULL, mh_backend(), err), DF_EFORMAT, "base_model_name_or_path");
+	/* Another base: the first adapter that does not fit is named. */
+	mh_refused(df_model_open(&m, subdir("adapter"), other, mh_backend(), err), DF_EFORMAT, "k_proj.lora_B|[16,4]|[32,4]");
+	free(base);
+	free(other);
+}
+
+/* ---- moments --------------------------------------------------------------------- */
+
+static void
+test_moments(void **state)
+{
+	char *base = mh_path("qwen2", NULL), *lora = mh_path("qwen2", "adapter"), *dir = strdup(subdir("moments")), *again;
+	struct df_moments o = { 0 }, got = { 0 };
+	struct df_model *m = NULL, *adapted = NULL, *other = NULL;
+	const float *grad;
+	float *x = NULL;
+	struct mh_batch b;
+	struct df_work *w = NULL;
+	size_t n;
+
+	(void)state;
+	mh_ok(df_model_open(&m, base, NULL, mh_backend(), err));
+	mh_refused(df_moments_load(&got, m, dir, err), DF_ENOINPUT, "optimizer.safetensors|save_only_model");
+	mh_ok(df_moments_init(&o, m, err));
+	assert_true(o.step == 0 && o.beta1 == 0.9 && o.beta2 == 0.999 && o.eps == 1e-8);
+	n = df_model_train(m)->numel;
+	mh_batch_random(&b, (size_t[]){ 9, 4 }, 2, 100, 1);
+	mh_ok(df_work_new(&w, m, err));
+	grad = mh_batch_grad(m, w, &b.b, (float[]){ 0.1f, 0.3f });
+	mh_ok(df_upload(mh_backend(), o.m, grad, err));
+	o.step = 12345;
+	o.beta2 = 0.95;
+	o.eps = 1e-6;
+	mh_ok(df_moments_save(&o, m, dir, err));
+	mh_ok(df_moments_load(&got, m, dir, err));
+	assert_true(got.step == 12345 && got.beta1 == 0.9 && got.beta2 == 0.95 && got.eps == 1e-6);
+	mh_ok(df_alloc(&x, n, sizeof(*x), "moments", err));
+	mh_ok(df_download(mh_backend(), x, got.m, err));
+	assert_memory_equal(x, grad, n * sizeof(*x));
+	mh_ok(df_download(mh_backend(), x, got.v, err));
+	for (size_t i = 0; i < n; i++)
+		assert_true(x[i] == 0);
+	again = strdup(subdir("again"));
+	mh_ok(df_moments_save(&got, m, again, err));
+	assert_true(same_file(dir, again, "optimizer.safetensors"));
+	df_moments_release(&got, m);
+
+	/* Moments of full fine-tuning are of no use to an adapter, nor to another model. */
+	mh_ok(df_model_open(&adapted, lora, NULL, mh_backend(), err));
+	mh_refused(df_moments_load(&got, adapted, dir, err), DF_EFORMAT, "optimizer.safetensors|exp_avg.model.");
+	free(base);
+	base = mh_path("qwen2-untied", NULL);
+	mh_ok(df_model_open(&other, base, NULL, mh_backend(), err));
+	mh_refused(df_moments_load(&got, other, dir, err), DF_EFORMAT, "optimizer.safetensors|exp_avg.model.embed_tokens|[103,32]");
+	df_moments_release(&o, m);
+	df_work_free(w);
+	mh_batch_release(&b);
+	df_model_free(m);
+	df_model_free(adapted);
+	df_model_free(other);
+	free(x);
+	free(base);
+	free(lora);
+	free(dir);
+	free(again);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_teardown(test_save_base, mh_cleanup),
+		cmocka_unit_test_teardown(test_save_adapter, mh_cleanup),
+		cmocka_unit_test_teardown(test_layouts, mh_cleanup),
+		cmocka_unit_test_teardown(test_bad_weights, mh_cleanup),
+		cmocka_unit_test_teardown(test_config, mh_cleanup),
+		cmocka_unit_test_teardown(test_hostile_config, mh_cleanup),
+		cmocka_unit_test_teardown(test_huge_config, mh_cleanup),
+		cmocka_unit_test_teardown(test_adapters, mh_cleanup),
+		cmocka_unit_test_teardown(test_moments, mh_cleanup),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
