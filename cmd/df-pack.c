@@ -36,6 +36,7 @@ struct cfg {
 	struct df_strlist holdout;
 	struct df_prog_common common;
 };
+/* clang-format off */
 #define CFG_DEFAULT { .dataset_dir = "data", .cutoff_len = 2048, .seed = 42, .pack_shards = 1, .packing = true, \
 	.common = DF_PROG_COMMON_DEFAULT }
 
@@ -88,10 +89,11 @@ struct cfg {
 	    .given = &(c)->show_given, .help = "print row N: ids, mask, text; -o may be left out" }, \
 	DF_PROG_OPTS(&(c)->common), \
 	DF_OPT_END }
+/* clang-format on */
 
 /* ---- an output ---------------------------------------------------------- */
 
-#define SINK_ROWS 1024
+#define SINK_ROWS   1024
 #define SINK_TOKENS ((size_t)1 << 20)
 
 /* Rows on their way into an artefact; `id` counts from 0 in each. */
@@ -200,8 +202,8 @@ take_row(void *ctx, const struct df_encoded_row *row, struct df_err *err)
 {
 	struct run *r = ctx;
 	struct sink *s = row->held_out ? r->held : r->pool;
-	const struct df_block b = { (uint32_t *)(uintptr_t)row->ids, (uint8_t *)(uintptr_t)row->mask, row->n, row->domain,
-		row->source_row };
+	const struct df_block b = { (uint32_t *)(uintptr_t)row->ids, (uint8_t *)(uintptr_t)row->mask, row->n,
+		row->domain, row->source_row };
 	int rc;
 
 	if (s->packing)
@@ -217,7 +219,8 @@ take_row(void *ctx, const struct df_encoded_row *row, struct df_err *err)
 static int
 sink_open(struct sink **out, struct run *r, const char *path, bool is_pool, struct df_err *err)
 {
-	static const enum df_col cols[] = { DF_COL_ID, DF_COL_DOMAIN, DF_COL_SOURCE_ROW, DF_COL_IDS, DF_COL_LABEL_MASK };
+	static const enum df_col cols[] = { DF_COL_ID, DF_COL_DOMAIN, DF_COL_SOURCE_ROW, DF_COL_IDS,
+		DF_COL_LABEL_MASK };
 	static const size_t widths[DF_COL_COUNT] = { 0 };
 	const struct df_writer_opts opts = { .compress = (enum df_compress)r->cfg.compress };
 	const struct cfg *c = &r->cfg;
@@ -237,7 +240,8 @@ sink_open(struct sink **out, struct run *r, const char *path, bool is_pool, stru
 	s->packer.emit = sink_row;
 	s->packer.ctx = s;
 	for (size_t i = 0; i < r->corpus.n_parts; i++)
-		s->packer.n_rows += is_pool ? r->corpus.part[i].n_kept - r->corpus.part[i].n_held : r->corpus.part[i].n_held;
+		s->packer.n_rows +=
+		    is_pool ? r->corpus.part[i].n_kept - r->corpus.part[i].n_held : r->corpus.part[i].n_held;
 	if (path) {
 		DF_TRY(df_meta_set_str(&r->meta, "split", is_pool ? "pool" : "holdout", err));
 		DF_TRY(df_writer_open(&s->w, path, &r->meta, cols, sizeof(cols) / sizeof(cols[0]), widths, &opts, err));
@@ -257,8 +261,8 @@ sink_end(struct sink *s, struct df_err *err)
 	if (s->packer.n_thrown)
 		df_warn("%" PRIu64 " tokens at the ends of batches thrown away (--pack-batch)", s->packer.n_thrown);
 	if (s->n_rows == 0)
-		rc = df_fail(err, DF_EFORMAT, "the documents do not fill a single block of %" PRIu32 " tokens",
-		    s->packer.block);
+		rc = df_fail(
+		    err, DF_EFORMAT, "the documents do not fill a single block of %" PRIu32 " tokens", s->packer.block);
 out:
 	return rc;
 }
@@ -284,7 +288,8 @@ check_usage(const struct cfg *c, const struct df_opt_result *args, struct df_err
 	if (!c->dataset)
 		return df_fail(err, DF_EUSAGE, "--dataset is missing");
 	if (!c->tokenizer)
-		return df_fail(err, DF_EUSAGE, "--tokenizer is missing: 'bytes', a tokenizer.json or a model directory");
+		return df_fail(
+		    err, DF_EUSAGE, "--tokenizer is missing: 'bytes', a tokenizer.json or a model directory");
 	if (!c->output && !c->show_given)
 		return df_fail(err, DF_EUSAGE, "-o is missing");
 	if (c->holdout.n > 0 && c->output && !c->holdout_output)
@@ -294,7 +299,8 @@ check_usage(const struct cfg *c, const struct df_opt_result *args, struct df_err
 	if (c->holdout_output && (!c->output || strcmp(c->holdout_output, c->output) == 0))
 		return df_fail(err, DF_EUSAGE, "--holdout-output and -o must both be given, and differ");
 	if (c->stage == DF_STAGE_SFT && ((c->packing_given && c->packing) || c->pack_batch))
-		return df_fail(err, DF_EUSAGE, "packing is for --stage pt: rows of stage sft are never padded, "
+		return df_fail(err, DF_EUSAGE,
+		    "packing is for --stage pt: rows of stage sft are never padded, "
 		    "so packing them would gain nothing");
 	if (c->pack_batch && !c->packing)
 		return df_fail(err, DF_EUSAGE, "--pack-batch and --no-packing exclude each other");
@@ -407,10 +413,11 @@ report(const struct run *r)
 		const char *name = df_dataset_name(p->ds);
 
 		df_info("dataset '%s': %" PRIu64 " rows, %" PRIu64 " kept, %" PRIu64 " of them held out, %" PRIu64
-		        " tokens, %" PRIu64 " cut to length",
+			" tokens, %" PRIu64 " cut to length",
 		    name, p->n_read, p->n_kept, p->n_held, p->n_tokens, p->n_truncated);
 		if (p->n_unlabelled)
-			df_warn("dataset '%s': %" PRIu64 " rows have no target within --cutoff-len: their loss is undefined",
+			df_warn("dataset '%s': %" PRIu64
+				" rows have no target within --cutoff-len: their loss is undefined",
 			    name, p->n_unlabelled);
 	}
 }

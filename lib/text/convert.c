@@ -88,8 +88,8 @@ must_be_text(const struct df_json_value *v, const char *where, size_t i, const c
 	*s = df_json_str(v, n);
 	if (*s)
 		return 0;
-	return df_fail(err, DF_EFORMAT, "'%s'[%zu]: %s: expected a string, found %s", where, i, what,
-	    df_json_type_name(v));
+	return df_fail(
+	    err, DF_EFORMAT, "'%s'[%zu]: %s: expected a string, found %s", where, i, what, df_json_type_name(v));
 }
 
 /* Anything but absent, null, "", [] and {}. */
@@ -100,16 +100,11 @@ has_content(const struct df_json_value *v)
 
 	switch (df_json_type(v)) {
 	case DF_JSON_ABSENT:
-	case DF_JSON_NULL:
-		return false;
-	case DF_JSON_STR:
-		df_json_str(v, &n);
-		return n > 0;
+	case DF_JSON_NULL: return false;
+	case DF_JSON_STR: df_json_str(v, &n); return n > 0;
 	case DF_JSON_ARRAY:
-	case DF_JSON_OBJECT:
-		return df_json_size(v) > 0;
-	default:
-		return true;
+	case DF_JSON_OBJECT: return df_json_size(v) > 0;
+	default: return true;
 	}
 }
 
@@ -123,15 +118,16 @@ add_history(const struct df_dataset *ds, const struct df_json_value *row, struct
 	if (!history || df_json_type(history) == DF_JSON_NULL)
 		return 0;
 	if (df_json_type(history) != DF_JSON_ARRAY)
-		return df_fail(err, DF_EFORMAT, "'%s': expected an array of pairs, found %s", where,
-		    df_json_type_name(history));
+		return df_fail(
+		    err, DF_EFORMAT, "'%s': expected an array of pairs, found %s", where, df_json_type_name(history));
 	for (size_t i = 0; i < df_json_size(history); i++) {
 		const struct df_json_value *pair = df_json_at(history, i);
 		const char *s;
 		size_t n;
 
 		if (df_json_type(pair) != DF_JSON_ARRAY || df_json_size(pair) != 2)
-			return df_fail(err, DF_EFORMAT, "'%s'[%zu]: expected a pair of a question and its answer", where, i);
+			return df_fail(
+			    err, DF_EFORMAT, "'%s'[%zu]: expected a pair of a question and its answer", where, i);
 		DF_TRY(must_be_text(df_json_at(pair, 0), where, i, "question", &s, &n, err));
 		DF_TRY(add_turn(ex, DF_ROLE_USER, s, n, err));
 		DF_TRY(must_be_text(df_json_at(pair, 1), where, i, "answer", &s, &n, err));
@@ -201,8 +197,8 @@ role_at(const struct df_dataset *ds, size_t i, const char *tag, size_t n, enum d
 }
 
 static int
-convert_sharegpt(const struct df_dataset *ds, const struct df_json_value *row, struct df_example *ex,
-    struct df_err *err)
+convert_sharegpt(
+    const struct df_dataset *ds, const struct df_json_value *row, struct df_example *ex, struct df_err *err)
 {
 	const struct df_json_value *messages = column(ds, row, DF_COLUMN_MESSAGES, ex);
 	const char *where = ds->column[DF_COLUMN_MESSAGES];
@@ -210,8 +206,8 @@ convert_sharegpt(const struct df_dataset *ds, const struct df_json_value *row, s
 	int rc = 0;
 
 	if (df_json_type(messages) != DF_JSON_ARRAY)
-		return df_fail(err, DF_EFORMAT, "'%s': expected an array of turns, found %s", where,
-		    df_json_type_name(messages));
+		return df_fail(
+		    err, DF_EFORMAT, "'%s': expected an array of turns, found %s", where, df_json_type_name(messages));
 	DF_TRY(text_column(ds, row, DF_COLUMN_SYSTEM, ex, &ex->system, &ex->n_system, err));
 	for (size_t i = 0; i < df_json_size(messages); i++) {
 		const struct df_json_value *m = df_json_at(messages, i);
@@ -220,11 +216,12 @@ convert_sharegpt(const struct df_dataset *ds, const struct df_json_value *row, s
 		enum df_role role;
 
 		if (df_json_type(m) != DF_JSON_OBJECT)
-			return df_fail(err, DF_EFORMAT, "'%s'[%zu]: expected an object, found %s", where, i,
-			    df_json_type_name(m));
-		DF_TRY(must_be_text(df_json_get(m, ds->tag[DF_TAG_ROLE]), where, i, ds->tag[DF_TAG_ROLE], &tag, &n_tag, err));
-		DF_TRY(must_be_text(df_json_get(m, ds->tag[DF_TAG_CONTENT]), where, i, ds->tag[DF_TAG_CONTENT], &text, &n_text,
-		    err));
+			return df_fail(
+			    err, DF_EFORMAT, "'%s'[%zu]: expected an object, found %s", where, i, df_json_type_name(m));
+		DF_TRY(must_be_text(
+		    df_json_get(m, ds->tag[DF_TAG_ROLE]), where, i, ds->tag[DF_TAG_ROLE], &tag, &n_tag, err));
+		DF_TRY(must_be_text(
+		    df_json_get(m, ds->tag[DF_TAG_CONTENT]), where, i, ds->tag[DF_TAG_CONTENT], &text, &n_text, err));
 		/* A leading system turn outranks the system column. */
 		if (i == 0 && is_tag(ds, DF_TAG_SYSTEM, tag, n_tag)) {
 			ex->system = text;

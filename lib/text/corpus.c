@@ -18,7 +18,7 @@
 #include "base/pool.h"
 #include "base/rng.h"
 
-#define BLOCK_ROWS 256
+#define BLOCK_ROWS  256
 #define BLOCK_BYTES ((size_t)4 << 20)
 
 /* A kept row's draw: the rows with the smallest keys are held out. */
@@ -41,7 +41,7 @@ struct pass {
 	const struct df_encoder *e;
 	df_row_fn *emit; /* NULL: the survey */
 	void *ctx;
-	size_t part;        /* being read */
+	size_t part;            /* being read */
 	struct df_record ahead; /* a record that did not fit into the last block */
 	bool has_ahead, enough;
 	uint64_t total, done;
@@ -52,8 +52,8 @@ struct pass {
 /* ---- opening ------------------------------------------------------------ */
 
 static int
-add_part(struct df_corpus *c, const struct df_dataset_info *info, const char *name, enum df_stage stage,
-    struct df_err *err)
+add_part(
+    struct df_corpus *c, const struct df_dataset_info *info, const char *name, enum df_stage stage, struct df_err *err)
 {
 	struct df_dataset *ds = NULL;
 	int rc = 0;
@@ -74,8 +74,8 @@ out:
 }
 
 int
-df_corpus_open(struct df_corpus *c, const char *dataset_dir, const char *datasets, enum df_stage stage,
-    struct df_err *err)
+df_corpus_open(
+    struct df_corpus *c, const char *dataset_dir, const char *datasets, enum df_stage stage, struct df_err *err)
 {
 	struct df_dataset_info *info = NULL;
 	char *list = NULL, *save = NULL;
@@ -124,7 +124,8 @@ df_corpus_hold_out(struct df_corpus *c, const char *spec, struct df_err *err)
 		return rc;
 	}
 	if (!(x > 0) || (x >= 1 && x != floor(x)) || x > 1e15)
-		return df_fail(err, DF_EUSAGE, "holdout '%s': expected a number of rows, or a part between 0 and 1", spec);
+		return df_fail(
+		    err, DF_EUSAGE, "holdout '%s': expected a number of rows, or a part between 0 and 1", spec);
 	for (size_t i = 0; i < c->n_parts; i++) {
 		struct df_part *p = &c->part[i];
 
@@ -240,7 +241,8 @@ survey_block(struct pass *p, const struct block *b, struct df_err *err)
 	part->columns |= b->columns;
 	part->n_read += b->n;
 	if (draws)
-		DF_TRY(df_grow(&part->draws, &part->cap_draws, part->n_kept + b->n, sizeof(*part->draws), "draws", err));
+		DF_TRY(
+		    df_grow(&part->draws, &part->cap_draws, part->n_kept + b->n, sizeof(*part->draws), "draws", err));
 	for (size_t i = 0; i < b->n; i++) {
 		if (b->drop[i] != DF_DROP_NONE) {
 			part->dropped[b->drop[i]]++;
@@ -398,7 +400,8 @@ df_corpus_survey(struct df_corpus *c, const struct df_encoder *e, struct df_err 
 		for (enum df_drop d = DF_DROP_NONE + 1; d < DF_DROP_COUNT; d++)
 			if (part->dropped[d])
 				df_warn("dataset '%s': %llu of %llu rows dropped: %s", name,
-				    (unsigned long long)part->dropped[d], (unsigned long long)part->n_read, df_drop_about(d));
+				    (unsigned long long)part->dropped[d], (unsigned long long)part->n_read,
+				    df_drop_about(d));
 		if (part->n_kept == 0)
 			df_warn("dataset '%s': no usable row", name);
 		DF_TRY(choose_held_out(part, err));

@@ -33,8 +33,8 @@ static const char *const column_defaults[DF_COLUMN_COUNT] = { "instruction", "in
 	NULL, NULL, NULL, NULL, NULL };
 static const char *const tag_names[DF_TAG_COUNT + 1] = { "role_tag", "content_tag", "user_tag", "assistant_tag",
 	"observation_tag", "function_tag", "system_tag", NULL };
-static const char *const tag_defaults[DF_TAG_COUNT] = { "from", "value", "human", "gpt", "observation",
-	"function_call", "system" };
+static const char *const tag_defaults[DF_TAG_COUNT] = { "from", "value", "human", "gpt", "observation", "function_call",
+	"system" };
 
 int
 df_dataset_info_open(struct df_dataset_info **out, const char *dir, struct df_err *err)
@@ -43,15 +43,17 @@ df_dataset_info_open(struct df_dataset_info **out, const char *dir, struct df_er
 	int rc = 0;
 
 	if (strcmp(dir, "ONLINE") == 0 || strncmp(dir, "REMOTE:", 7) == 0)
-		return df_fail(err, DF_ECONFIG, "dataset_dir '%s': nothing is downloaded here; "
-		    "fetch the data first and name its directory", dir);
+		return df_fail(err, DF_ECONFIG,
+		    "dataset_dir '%s': nothing is downloaded here; "
+		    "fetch the data first and name its directory",
+		    dir);
 	DF_TRY(df_alloc(&info, 1, sizeof(*info), "dataset info", err));
 	DF_TRY(df_strdup(&info->dir, dir, err));
 	DF_TRY(df_path_join(&info->path, dir, "dataset_info.json", err));
 	DF_TRY(df_json_load(&info->doc, info->path, INFO_MAX, err));
 	if (df_json_type(df_json_root(info->doc)) != DF_JSON_OBJECT) {
-		rc = df_fail(err, DF_ECONFIG, "%s: expected an object that maps names to datasets, found %s", info->path,
-		    df_json_type_name(df_json_root(info->doc)));
+		rc = df_fail(err, DF_ECONFIG, "%s: expected an object that maps names to datasets, found %s",
+		    info->path, df_json_type_name(df_json_root(info->doc)));
 		goto out;
 	}
 	*out = info;
@@ -100,8 +102,8 @@ out:
 
 /* A member that only its harmless value may have. */
 static int
-refuse_member(const struct df_json_value *entry, const char *key, const char *harmless, const char *what,
-    struct df_err *err)
+refuse_member(
+    const struct df_json_value *entry, const char *key, const char *harmless, const char *what, struct df_err *err)
 {
 	const struct df_json_value *v = df_json_get(entry, key);
 	const char *s = df_json_str(v, NULL);
@@ -114,7 +116,8 @@ refuse_member(const struct df_json_value *entry, const char *key, const char *ha
 static int
 read_source(const struct df_json_value *entry, const char **file_name, struct df_err *err)
 {
-	static const char *const remote[] = { "hf_hub_url", "ms_hub_url", "om_hub_url", "script_url", "cloud_file_name" };
+	static const char *const remote[] = { "hf_hub_url", "ms_hub_url", "om_hub_url", "script_url",
+		"cloud_file_name" };
 	int rc = 0;
 
 	/* They outrank file_name, so that an entry with both means the remote one. */
@@ -142,7 +145,8 @@ read_formatting(struct df_dataset *ds, const struct df_json_value *entry, struct
 
 	DF_TRY(df_json_member_bool(entry, "ranking", false, &ranking, err));
 	if (ranking)
-		return df_fail(err, DF_EUNSUPPORTED, "'ranking' is not supported: preference data (chosen, rejected) "
+		return df_fail(err, DF_EUNSUPPORTED,
+		    "'ranking' is not supported: preference data (chosen, rejected) "
 		    "has no place in the stages sft and pt");
 	DF_TRY(df_json_member_str(entry, "formatting", "alpaca", &name, err));
 	if (strcmp(name, "alpaca") == 0) {
@@ -150,7 +154,8 @@ read_formatting(struct df_dataset *ds, const struct df_json_value *entry, struct
 	} else if (strcmp(name, "sharegpt") == 0) {
 		ds->formatting = DF_FORMAT_SHAREGPT;
 	} else if (strcmp(name, "openai") == 0) {
-		rc = df_fail(err, DF_EUNSUPPORTED, "formatting 'openai' is not supported: use 'sharegpt' with tags "
+		rc = df_fail(err, DF_EUNSUPPORTED,
+		    "formatting 'openai' is not supported: use 'sharegpt' with tags "
 		    "role_tag=role, content_tag=content, user_tag=user, assistant_tag=assistant, system_tag=system");
 	} else {
 		near = df_nearest(name, known);
@@ -207,19 +212,21 @@ read_columns(struct df_dataset *ds, const struct df_json_value *entry, struct df
 	int rc = 0;
 
 	for (size_t i = 0; i < sizeof(preference) / sizeof(preference[0]); i++)
-		DF_TRY(refuse_member(columns, preference[i], NULL,
-		    "preference data has no place in the stages sft and pt", err));
+		DF_TRY(refuse_member(
+		    columns, preference[i], NULL, "preference data has no place in the stages sft and pt", err));
 	DF_TRY(read_names(columns, "columns", df_column_names, column_defaults, DF_COLUMN_COUNT, ds->column, err));
 	DF_TRY(read_names(tags, "tags", tag_names, tag_defaults, DF_TAG_COUNT, ds->tag, err));
 	ds->named_columns = columns != NULL;
 
 	if (ds->formatting == DF_FORMAT_ALPACA) {
 		if (!ds->column[DF_COLUMN_PROMPT] && !ds->column[DF_COLUMN_QUERY])
-			rc = df_fail(err, DF_ECONFIG, "'columns' names no 'prompt' (a column that 'columns' leaves out is unset)");
+			rc = df_fail(err, DF_ECONFIG,
+			    "'columns' names no 'prompt' (a column that 'columns' leaves out is unset)");
 		goto out;
 	}
 	if (!ds->column[DF_COLUMN_MESSAGES]) {
-		rc = df_fail(err, DF_ECONFIG, "'columns' names no 'messages' (a column that 'columns' leaves out is unset)");
+		rc = df_fail(
+		    err, DF_ECONFIG, "'columns' names no 'messages' (a column that 'columns' leaves out is unset)");
 		goto out;
 	}
 	for (size_t i = DF_TAG_ROLE; i <= DF_TAG_ASSISTANT; i++)
@@ -248,8 +255,10 @@ file_type(const char *name, enum df_filetype *type, struct df_err *err)
 		return 0;
 	}
 	if (dot && (strcmp(dot, ".csv") == 0 || strcmp(dot, ".parquet") == 0 || strcmp(dot, ".arrow") == 0))
-		return df_fail(err, DF_EUNSUPPORTED, "%s: %s files are not read here; convert to .jsonl first "
-		    "(datasets.load_dataset(...).to_json)", name, dot);
+		return df_fail(err, DF_EUNSUPPORTED,
+		    "%s: %s files are not read here; convert to .jsonl first "
+		    "(datasets.load_dataset(...).to_json)",
+		    name, dot);
 	return df_fail(err, DF_ECONFIG, "%s: expected a .json, .jsonl or .txt file", name);
 }
 
@@ -265,8 +274,8 @@ add_file(struct df_dataset *ds, char *path, struct df_err *err)
 
 	DF_TRY(file_type(name, &type, err));
 	if (ds->n_files > 0 && type != ds->type) {
-		rc = df_fail(err, DF_ECONFIG, "%s: the files of one dataset must be of one type (%s is of another)", name,
-		    ds->files[0].name);
+		rc = df_fail(err, DF_ECONFIG, "%s: the files of one dataset must be of one type (%s is of another)",
+		    name, ds->files[0].name);
 		goto out;
 	}
 	ds->type = type;
@@ -391,10 +400,12 @@ df_dataset_open(struct df_dataset **out, const struct df_dataset_info *info, con
 	DF_TRY(read_columns(ds, entry, err));
 	in_entry = false;
 	DF_TRY(open_files(ds, info->dir, file_name, err));
-	if (ds->type == DF_FILE_TXT && (ds->formatting != DF_FORMAT_ALPACA || !ds->column[DF_COLUMN_PROMPT] ||
-	    strcmp(ds->column[DF_COLUMN_PROMPT], "text") != 0)) {
+	if (ds->type == DF_FILE_TXT &&
+	    (ds->formatting != DF_FORMAT_ALPACA || !ds->column[DF_COLUMN_PROMPT] ||
+		strcmp(ds->column[DF_COLUMN_PROMPT], "text") != 0)) {
 		in_entry = true;
-		rc = df_fail(err, DF_ECONFIG, "a text file has one column, 'text': "
+		rc = df_fail(err, DF_ECONFIG,
+		    "a text file has one column, 'text': "
 		    "describe it with \"columns\": {\"prompt\": \"text\"}");
 		goto out;
 	}
@@ -455,14 +466,16 @@ int
 df_dataset_check_columns(const struct df_dataset *ds, uint32_t seen, struct df_err *err)
 {
 	/* What the other formatting reads is not this one's business. */
-	const uint32_t turns = ds->formatting == DF_FORMAT_SHAREGPT ?
-	    1u << DF_COLUMN_PROMPT | 1u << DF_COLUMN_QUERY | 1u << DF_COLUMN_RESPONSE | 1u << DF_COLUMN_HISTORY :
-	    1u << DF_COLUMN_MESSAGES;
+	const uint32_t turns = ds->formatting == DF_FORMAT_SHAREGPT
+	    ? 1u << DF_COLUMN_PROMPT | 1u << DF_COLUMN_QUERY | 1u << DF_COLUMN_RESPONSE | 1u << DF_COLUMN_HISTORY
+	    : 1u << DF_COLUMN_MESSAGES;
 
 	seen |= turns;
 	for (size_t i = 0; ds->named_columns && i < DF_COLUMN_COUNT; i++)
 		if (ds->column[i] && !(seen & 1u << i))
-			return df_fail(err, DF_ECONFIG, "dataset '%s': no row has the column '%s' that dataset_info.json "
-			    "names for '%s'", ds->name, ds->column[i], df_column_names[i]);
+			return df_fail(err, DF_ECONFIG,
+			    "dataset '%s': no row has the column '%s' that dataset_info.json "
+			    "names for '%s'",
+			    ds->name, ds->column[i], df_column_names[i]);
 	return 0;
 }

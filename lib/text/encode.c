@@ -21,8 +21,8 @@ static const char idx_mark[] = "{{idx}}";
 /* An element, bound: fixed ids, or a text around the message. */
 struct elem {
 	bool is_fixed;
-	struct df_ids ids;              /* fixed */
-	const char *before, *after;     /* text: around {{content}} */
+	struct df_ids ids;          /* fixed */
+	const char *before, *after; /* text: around {{content}} */
 	size_t n_before, n_after;
 };
 
@@ -67,20 +67,16 @@ append(struct df_ids *to, const uint32_t *v, size_t n, struct df_err *err)
 /* ---- binding ------------------------------------------------------------ */
 
 static int
-bind_elem(struct elem *b, const struct df_elem *e, const struct df_encoder *enc, struct df_tokscratch *ts,
-    struct df_err *err)
+bind_elem(
+    struct elem *b, const struct df_elem *e, const struct df_encoder *enc, struct df_tokscratch *ts, struct df_err *err)
 {
 	uint32_t id = DF_NO_TOKEN;
 	const char *mark;
 
 	b->is_fixed = true;
 	switch (e->kind) {
-	case DF_ELEM_BOS:
-		id = df_tokenizer_bos(enc->tok);
-		break;
-	case DF_ELEM_EOS:
-		id = df_tokenizer_eos(enc->tok);
-		break;
+	case DF_ELEM_BOS: id = df_tokenizer_bos(enc->tok); break;
+	case DF_ELEM_EOS: id = df_tokenizer_eos(enc->tok); break;
 	case DF_ELEM_TOKEN:
 		id = df_tokenizer_lookup(enc->tok, e->text);
 		if (id == DF_NO_TOKEN)
@@ -89,7 +85,8 @@ bind_elem(struct elem *b, const struct df_elem *e, const struct df_encoder *enc,
 	default:
 		mark = strstr(e->text, content_mark);
 		if (!mark)
-			return df_tokenizer_encode(enc->tok, ts, e->text, strlen(e->text), enc->opts.split_special, &b->ids, err);
+			return df_tokenizer_encode(
+			    enc->tok, ts, e->text, strlen(e->text), enc->opts.split_special, &b->ids, err);
 		b->is_fixed = false;
 		b->before = e->text;
 		b->n_before = (size_t)(mark - e->text);
@@ -101,8 +98,8 @@ bind_elem(struct elem *b, const struct df_elem *e, const struct df_encoder *enc,
 }
 
 static int
-bind_slot(struct slot *b, const struct df_elem *e, const struct df_encoder *enc, struct df_tokscratch *ts,
-    struct df_err *err)
+bind_slot(
+    struct slot *b, const struct df_elem *e, const struct df_encoder *enc, struct df_tokscratch *ts, struct df_err *err)
 {
 	int rc = 0;
 
@@ -156,7 +153,8 @@ apply_slot(const struct df_encoder *e, struct df_encscratch *s, const struct slo
 			DF_TRY(df_buf_check(&s->text, err));
 		}
 		if (s->text.len > 0)
-			DF_TRY(df_tokenizer_encode(e->tok, s->tok, s->text.data, s->text.len, e->opts.split_special, ids, err));
+			DF_TRY(df_tokenizer_encode(
+			    e->tok, s->tok, s->text.data, s->text.len, e->opts.split_special, ids, err));
 	}
 out:
 	return rc;
@@ -194,7 +192,8 @@ df_encoder_new(struct df_encoder **out, const struct df_template *t, struct df_t
 	if (opts->cutoff_len < 1)
 		return df_fail(err, DF_EUSAGE, "cutoff_len must be at least 1");
 	if (opts->packing && opts->stage != DF_STAGE_PT)
-		return df_fail(err, DF_EUSAGE, "packing is for stage pt; rows of stage sft are never padded, "
+		return df_fail(err, DF_EUSAGE,
+		    "packing is for stage pt; rows of stage sft are never padded, "
 		    "so packing them would gain nothing");
 	DF_TRY(df_alloc(&e, 1, sizeof(*e), "encoder", err));
 	e->tok = tok;
@@ -210,7 +209,8 @@ df_encoder_new(struct df_encoder **out, const struct df_template *t, struct df_t
 	DF_TRY(bind_slot(&e->observation, t->observation, e, s->tok, err));
 	DF_TRY(apply_slot(e, s, &e->prefix, "", 0, NULL, &e->system_ids, err));
 	if (*e->default_system)
-		DF_TRY(apply_slot(e, s, &e->system, e->default_system, strlen(e->default_system), NULL, &e->system_ids, err));
+		DF_TRY(apply_slot(
+		    e, s, &e->system, e->default_system, strlen(e->default_system), NULL, &e->system_ids, err));
 	if (opts->stage == DF_STAGE_PT)
 		DF_TRY(bind_pt(e, t, err));
 	*out = e;
@@ -332,9 +332,7 @@ encode_turns(const struct df_encoder *e, struct df_encscratch *s, const struct d
 		const size_t round = i / 2;
 
 		switch (t->role) {
-		case DF_ROLE_USER:
-			DF_TRY(apply_slot(e, s, &e->user, t->text, t->n, &round, &s->ids, err));
-			break;
+		case DF_ROLE_USER: DF_TRY(apply_slot(e, s, &e->user, t->text, t->n, &round, &s->ids, err)); break;
 		case DF_ROLE_OBSERVATION:
 			DF_TRY(apply_slot(e, s, &e->observation, t->text, t->n, NULL, &s->ids, err));
 			break;

@@ -104,9 +104,7 @@ skip_value(const struct df_datafile *f, size_t pos, size_t limit)
 				return pos;
 			continue;
 		case '{':
-		case '[':
-			depth++;
-			break;
+		case '[': depth++; break;
 		case '}':
 		case ']':
 			if (depth == 0)
@@ -122,8 +120,7 @@ skip_value(const struct df_datafile *f, size_t pos, size_t limit)
 			if (depth == 0)
 				return pos;
 			break;
-		default:
-			break;
+		default: break;
 		}
 		pos++;
 	}
@@ -169,8 +166,8 @@ next_in_array(const struct df_datafile *f, struct df_cursor *at, struct df_recor
 
 /* The next line that is not blank (JSON lines), or simply the next (text): 1, 0 at the end. */
 static int
-next_line(const struct df_datafile *f, struct df_cursor *at, bool blank_counts, struct df_record *rec,
-    struct df_err *err)
+next_line(
+    const struct df_datafile *f, struct df_cursor *at, bool blank_counts, struct df_record *rec, struct df_err *err)
 {
 	while (at->pos < f->n) {
 		const char *line = f->data + at->pos;
@@ -203,12 +200,14 @@ begin_file(const struct df_dataset *ds, const struct df_datafile *f, struct df_c
 	at->need_comma = false;
 	at->begun = true;
 	if (f->n >= 2 && (memcmp(f->data, "\xff\xfe", 2) == 0 || memcmp(f->data, "\xfe\xff", 2) == 0))
-		return df_fail(err, DF_EFORMAT, "%s: UTF-16; convert to UTF-8 first (iconv -f UTF-16 -t UTF-8)", f->name);
+		return df_fail(
+		    err, DF_EFORMAT, "%s: UTF-16; convert to UTF-8 first (iconv -f UTF-16 -t UTF-8)", f->name);
 	if (ds->type == DF_FILE_TXT)
 		return 0;
 	skip_space(f, &at->pos);
 	if (at->pos >= f->n)
-		return df_fail(err, DF_EFORMAT, "%s: empty; expected an array of objects, or one object per line", f->name);
+		return df_fail(
+		    err, DF_EFORMAT, "%s: empty; expected an array of objects, or one object per line", f->name);
 	if (f->data[at->pos] == '[') {
 		at->in_array = true;
 		at->pos++;

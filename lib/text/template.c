@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/opt.h"
 
+/* clang-format off */
 #define TEXT(s) { DF_ELEM_TEXT, s }
 #define BOS { DF_ELEM_BOS, NULL }
 #define EOS { DF_ELEM_EOS, NULL }
@@ -92,6 +93,7 @@ static const struct df_template templates[] = {
 };
 
 #define N_TEMPLATES (sizeof(templates) / sizeof(templates[0]))
+/* clang-format on */
 
 const struct df_template *
 df_template_at(size_t i)
@@ -139,7 +141,7 @@ df_template_fix_tokenizer(const struct df_template *t, struct df_tokenizer *tok,
 	after = df_tokenizer_vocab_size(tok);
 	if (after != before)
 		df_warn("template '%s' adds %u tokens to the tokenizer (vocabulary %u -> %u): "
-		        "the model's embeddings must have room for them (resize_vocab)",
+			"the model's embeddings must have room for them (resize_vocab)",
 		    t->name, after - before, before, after);
 out:
 	if (rc)

@@ -24,9 +24,9 @@ static struct df_err error;
 static char dir[64];
 static char warnings[4096];
 
-#define OK(call) \
-	do { \
-		if ((call) < 0) \
+#define OK(call)                                              \
+	do {                                                  \
+		if ((call) < 0)                               \
 			fail_msg("%s: %s", #call, error.msg); \
 	} while (0)
 
@@ -225,8 +225,9 @@ sharegpt(void **state)
 	    "0: U q | A a\n1: dropped role_order\n2: dropped role_order\n3: dropped odd_turns\n"
 	    "4: dropped empty_conversation\n5: dropped role_order\n6: dropped role_order\n7: U q | A a\n");
 	/* Own names for everything. */
-	puts_file("d.json", "{\"m\": [{\"role\": \"user\", \"content\": \"q\"}, {\"role\": \"assistant\", \"content\": \"a\"}],"
-	                    " \"s\": \"sys\"}\n");
+	puts_file("d.json",
+	    "{\"m\": [{\"role\": \"user\", \"content\": \"q\"}, {\"role\": \"assistant\", \"content\": \"a\"}],"
+	    " \"s\": \"sys\"}\n");
 	expect("{\"file_name\": \"d.json\", \"formatting\": \"sharegpt\", \"columns\": {\"messages\": \"m\", "
 	       "\"system\": \"s\"}, \"tags\": {\"role_tag\": \"role\", \"content_tag\": \"content\", "
 	       "\"user_tag\": \"user\", \"assistant_tag\": \"assistant\", \"system_tag\": \"system\"}}",
@@ -238,10 +239,13 @@ lines_and_text(void **state)
 {
 	(void)state;
 	/* Byte-order mark, CRLF, blank lines, no newline at the end. */
-	puts_file("d.json", "\xef\xbb\xbf\r\n{\"instruction\": \"a\", \"output\": \"b\"}\r\n\r\n  \n"
-	                    "{\"instruction\": \"c\\n\\\"{\", \"output\": \"d\"}");
+	puts_file("d.json",
+	    "\xef\xbb\xbf\r\n{\"instruction\": \"a\", \"output\": \"b\"}\r\n\r\n  \n"
+	    "{\"instruction\": \"c\\n\\\"{\", \"output\": \"d\"}");
 	expect(JSON_FILE, DF_STAGE_SFT, "0: U a | A b\n1: U c\n\"{ | A d\n");
-	puts_file("d.txt", "\xef\xbb\xbf" "first\r\n\nthird \"{\n");
+	puts_file("d.txt",
+	    "\xef\xbb\xbf"
+	    "first\r\n\nthird \"{\n");
 	expect("{\"file_name\": \"d.txt\", \"columns\": {\"prompt\": \"text\"}}", DF_STAGE_PT,
 	    "0: U first\n1: U \n2: U third \"{\n");
 	puts_file("d.json", "\xef\xbb\xbf [ ] \n");
@@ -259,7 +263,8 @@ directory(void **state)
 	OK(df_path_join(&path, dir, "many", &error));
 	OK(df_mkdirs(path, &error));
 	puts_file("many/b.jsonl", "{\"instruction\": \"3\", \"output\": \"\"}\n");
-	puts_file("many/a.json", "[{\"instruction\": \"1\", \"output\": \"\"}, {\"instruction\": \"2\", \"output\": \"\"}]");
+	puts_file(
+	    "many/a.json", "[{\"instruction\": \"1\", \"output\": \"\"}, {\"instruction\": \"2\", \"output\": \"\"}]");
 	puts_file("many/.hidden", "not data");
 	expect("{\"file_name\": \"many\"}", DF_STAGE_SFT, "0: U 1 | A \n1: U 2 | A \n2: U 3 | A \n");
 	puts_file("many/c.jsonl", "{\"instruction\": 7}\n");
@@ -298,8 +303,8 @@ entries(void **state)
 	refused("{\"file_name\": \"d.json\", \"columns\": {\"response\": \"o\"}}", DF_ECONFIG, "names no 'prompt'");
 	refused("{\"file_name\": \"d.json\", \"columns\": {\"prompt\": \"p\", \"kto_tag\": \"k\"}}", DF_EUNSUPPORTED,
 	    "kto_tag");
-	refused("{\"file_name\": \"d.json\", \"formatting\": \"sharegpt\", \"columns\": {\"prompt\": \"p\"}}", DF_ECONFIG,
-	    "names no 'messages'");
+	refused("{\"file_name\": \"d.json\", \"formatting\": \"sharegpt\", \"columns\": {\"prompt\": \"p\"}}",
+	    DF_ECONFIG, "names no 'messages'");
 	refused("{\"file_name\": \"d.json\", \"formatting\": \"sharegpt\", \"tags\": {\"role_tag\": \"role\"}}",
 	    DF_ECONFIG, "names no 'content_tag'");
 	puts_file("d.txt", "x");
@@ -361,10 +366,11 @@ wrong_types(void **state)
 {
 	static const char chat[] = "{\"file_name\": \"d.json\", \"formatting\": \"sharegpt\"}";
 	static const char past[] = "{\"file_name\": \"d.json\", \"columns\": {\"prompt\": \"instruction\", "
-	                           "\"response\": \"output\", \"history\": \"h\", \"system\": \"s\"}}";
+				   "\"response\": \"output\", \"history\": \"h\", \"system\": \"s\"}}";
 
 	(void)state;
-	puts_file("d.json", "[{\"instruction\": \"i\", \"output\": \"o\"},\n\n{\"instruction\": \"i\", \"output\": 5}]");
+	puts_file(
+	    "d.json", "[{\"instruction\": \"i\", \"output\": \"o\"},\n\n{\"instruction\": \"i\", \"output\": 5}]");
 	refused(JSON_FILE, DF_EFORMAT, "d.json: row 1 (line 3): 'output': expected a string, found an integer");
 	puts_file("d.json", "[{\"instruction\": [\"i\"], \"output\": \"o\"}]");
 	refused(JSON_FILE, DF_EFORMAT, "'instruction': expected a string, found an array");
@@ -428,8 +434,9 @@ hostile(void **state)
 static void
 cut_anywhere(void **state)
 {
-	static const char good[] = "\xef\xbb\xbf[ {\"instruction\": \"a\\\"\", \"output\": \"b\"},\n{\"instruction\": \"\\u00e9\","
-	                           " \"output\": \"d\", \"x\": [1, {\"y\": null}]} ]";
+	static const char good[] =
+	    "\xef\xbb\xbf[ {\"instruction\": \"a\\\"\", \"output\": \"b\"},\n{\"instruction\": \"\\u00e9\","
+	    " \"output\": \"d\", \"x\": [1, {\"y\": null}]} ]";
 
 	(void)state;
 	puts_file("d.json", good);
@@ -564,9 +571,10 @@ survey(void **state)
 		int code;
 		const char *what;
 	} cases[] = {
-		{ "{\"file_name\": \"d.jsonl\", \"columns\": {\"prompt\": \"instruction\", \"response\": \"answer\"}}", NULL,
-		    DF_ECONFIG, "no row has the column 'answer'" },
-		{ "{\"file_name\": \"d.jsonl\", \"columns\": {\"prompt\": \"instruction\"}}", NULL, DF_EFORMAT, "no usable row" },
+		{ "{\"file_name\": \"d.jsonl\", \"columns\": {\"prompt\": \"instruction\", \"response\": \"answer\"}}",
+		    NULL, DF_ECONFIG, "no row has the column 'answer'" },
+		{ "{\"file_name\": \"d.jsonl\", \"columns\": {\"prompt\": \"instruction\"}}", NULL, DF_EFORMAT,
+		    "no usable row" },
 		{ "{\"file_name\": \"d.jsonl\"}", "d=99", DF_EUSAGE, "only 6 can be used" },
 		{ "{\"file_name\": \"d.jsonl\"}", "d=6", DF_EUSAGE, "none is left" },
 	};

@@ -24,9 +24,9 @@
 
 static struct df_err error;
 
-#define OK(call) \
-	do { \
-		if ((call) < 0) \
+#define OK(call)                                              \
+	do {                                                  \
+		if ((call) < 0)                               \
 			fail_msg("%s: %s", #call, error.msg); \
 	} while (0)
 
@@ -52,7 +52,8 @@ compare_row(struct got *g, const uint32_t *ids, const uint8_t *mask, size_t n, u
 	if (!want)
 		fail_msg("%s: more rows than the %zu expected", g->name, g->n);
 	if (df_json_int(df_json_at(want, 0), &v) && (uint64_t)v != source_row)
-		fail_msg("%s: row %zu comes from source row %lu, expected %ld", g->name, g->n, (unsigned long)source_row, (long)v);
+		fail_msg("%s: row %zu comes from source row %lu, expected %ld", g->name, g->n,
+		    (unsigned long)source_row, (long)v);
 	for (size_t i = 0; i < n && i < df_json_size(want_ids); i++)
 		if (!df_json_int(df_json_at(want_ids, i), &v) || (uint64_t)v != ids[i])
 			fail_msg("%s: row %zu: token %zu is %u, expected %ld", g->name, g->n, i, ids[i], (long)v);
@@ -124,8 +125,9 @@ run_case(const struct df_json_value *c, int n_threads)
 	char name[256], *path;
 
 	snprintf(name, sizeof(name), "%s %s %s %s cutoff %u%s%s%s", get_str(c, "stage"), get_str(c, "dataset"),
-	    get_str(c, "tokenizer"), get_str(c, "template"), opts.cutoff_len, opts.train_on_prompt ? " train_on_prompt" : "",
-	    opts.mask_history ? " mask_history" : "", opts.split_special ? " split_special" : "");
+	    get_str(c, "tokenizer"), get_str(c, "template"), opts.cutoff_len,
+	    opts.train_on_prompt ? " train_on_prompt" : "", opts.mask_history ? " mask_history" : "",
+	    opts.split_special ? " split_special" : "");
 	g.name = name;
 	OK(df_path_join(&path, golden_dir, get_str(c, "tokenizer"), &error));
 	OK(df_tokenizer_open(&tok, path, &error));
@@ -199,7 +201,8 @@ infer_seqlen(void **state)
 				else if (S * 2 < C)
 					assert_int_equal(s, S);
 				else
-					assert_true(t == C * T / (S + T) || (C * T % (S + T) == 0 && t + 1 == C * T / (S + T)));
+					assert_true(
+					    t == C * T / (S + T) || (C * T % (S + T) == 0 && t + 1 == C * T / (S + T)));
 			}
 }
 
@@ -244,7 +247,9 @@ pack_without_loss(void **state)
 	for (uint32_t block = 2; block < 20; block++)
 		for (int with_bos = 0; with_bos < 2; with_bos++) {
 			struct sum s = { .block = block, .bos = with_bos ? 9999 : DF_NO_TOKEN };
-			struct df_packer p = { .block = block, .bos = s.bos, .n_shards = 1, .emit = check_block, .ctx = &s };
+			struct df_packer p = {
+				.block = block, .bos = s.bos, .n_shards = 1, .emit = check_block, .ctx = &s
+			};
 
 			for (uint16_t d = 0; d < 3; d++)
 				for (uint32_t row = 0; row < 11; row++) {

@@ -18,9 +18,9 @@
 static struct df_err error;
 static char *golden_dir;
 
-#define OK(call) \
-	do { \
-		if ((call) != 0) \
+#define OK(call)                                              \
+	do {                                                  \
+		if ((call) != 0)                              \
 			fail_msg("%s: %s", #call, error.msg); \
 	} while (0)
 
