@@ -164,7 +164,7 @@ check-san: bootstrap check-tsan
 
 sanitized-tests:
 	@$(MAKE) --no-print-directory -j$(JOBS) tests
-	@export ASAN_OPTIONS=exitcode=99:detect_leaks=1:verify_asan_link_order=0 UBSAN_OPTIONS=print_stacktrace=1 \
+	@export ASAN_OPTIONS=exitcode=99:detect_leaks=1:allocator_may_return_null=1:verify_asan_link_order=0 UBSAN_OPTIONS=print_stacktrace=1 \
 	    LSAN_OPTIONS=print_suppressions=0:suppressions=$(CURDIR)/tests/lsan.supp DF_TEST_TIMEOUT=1200 DF_SANITIZED=1; \
 	    tests/run.sh -j$(JOBS) -b $(BUILD) $(ALL_TESTS)
 
