@@ -14,7 +14,7 @@
 
 /* A cut may leave the beginning of a UTF-8 character at the end: drop it. */
 static void
-drop_half_character(char *msg, size_t *len)
+drop_half_character(const char *msg, size_t *len)
 {
 	size_t i = *len, want;
 	unsigned char lead;

@@ -57,8 +57,15 @@ struct df_err {
  * A `err` of NULL is allowed and only the code is returned.  When the format
  * ends in ':' the text of errno is appended, as in perror(3).
  */
-#define df_fail(err, code, ...) df_fail_at(err, code, __FILE__, __LINE__, __VA_ARGS__)
+#define df_fail(err, code, ...) (df_fail_at(err, code, __FILE__, __LINE__, __VA_ARGS__), df_err_same(code))
 int df_fail_at(struct df_err *err, int code, const char *file, int line, const char *fmt, ...) DF_PRINTF(5, 6);
+
+/* In sight of the compiler, so that it and the analysers know that df_fail(.., DF_EIO, ..) is not 0. */
+static inline int
+df_err_same(int code)
+{
+	return code;
+}
 
 /* Put a place in front of the message: df_err_prefix(err, "%s: ", path). */
 void df_err_prefix(struct df_err *err, const char *fmt, ...) DF_PRINTF(2, 3);

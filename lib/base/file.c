@@ -15,6 +15,8 @@
  *     between rename and unlock       target, .df-lock        takes the lock, writes anew
  *     replacing a directory           target, .df-tmp (the    takes the lock, removes .df-tmp
  *                                     old one), .df-lock
+ *     the same, on a filesystem       .df-old, .df-tmp,       takes the lock, gives .df-old its
+ *     that cannot exchange names      .df-lock                name back, removes .df-tmp
  *
  * The kernel drops a dead process's flock, so a lock file alone never blocks
  * anyone.  The writer unlinks the lock before closing it; whoever opened that
@@ -136,6 +138,45 @@ forget(struct df_atomic *a)
 	*a = (struct df_atomic)DF_ATOMIC_INIT;
 }
 
+/* The new directory takes the name, the old one gets the temporary name and goes. */
+static int
+replace_dir(struct df_atomic *a, struct df_err *err)
+{
+	char *old = NULL;
+	int rc;
+
+	if (renameat2(AT_FDCWD, a->tmp, AT_FDCWD, a->path, RENAME_EXCHANGE) == 0)
+		return df_rmtree(a->tmp, err);
+	if (errno != EINVAL && errno != ENOSYS)
+		return df_fail(err, DF_ECREATE, "%s: cannot replace:", a->path);
+	/* No exchange on this filesystem: for a moment neither is there, but both are whole. */
+	DF_TRY(companion(&old, a->path, "df-old", err));
+	if (rename(a->path, old) != 0 || rename(a->tmp, a->path) != 0)
+		rc = df_fail(err, DF_ECREATE, "%s: cannot replace:", a->path);
+	else
+		rc = df_rmtree(old, err);
+out:
+	free(old);
+	return rc;
+}
+
+/* Killed in that moment: the old directory gets its name back; killed after it, the old one goes. */
+static int
+recover_old(struct df_atomic *a, struct df_err *err)
+{
+	char *old = NULL;
+	int rc;
+
+	DF_TRY(companion(&old, a->path, "df-old", err));
+	if (df_file_exists(a->path))
+		DF_TRY(df_rmtree(old, err));
+	else if (rename(old, a->path) != 0 && errno != ENOENT)
+		rc = df_fail(err, DF_ECREATE, "%s: cannot rename:", old);
+out:
+	free(old);
+	return rc;
+}
+
 static int
 begin(struct df_atomic *a, const char *path, bool is_dir, struct df_err *err)
 {
@@ -170,6 +211,8 @@ begin(struct df_atomic *a, const char *path, bool is_dir, struct df_err *err)
 	DF_TRY(companion(&lock, a->path, "df-lock", err));
 	DF_TRY(take_lock(a, lock, err));
 	DF_TRY(df_rmtree(a->tmp, err));
+	if (is_dir)
+		DF_TRY(recover_old(a, err));
 	if (is_dir && mkdir(a->tmp, 0777) != 0)
 		rc = df_fail(err, DF_ECREATE, "%s: cannot create:", a->tmp);
 out:
@@ -198,24 +241,6 @@ sync_entry(const char *path, const struct stat *st, int type, struct FTW *ftw)
 	(void)ftw;
 	/* A symbolic link has nothing of its own to sync. */
 	return type == FTW_SL || type == FTW_SLN || sync_path(path, NULL) == DF_OK ? 0 : -1;
-}
-
-/* The new directory takes the name, the old one gets the temporary name and goes. */
-static int
-replace_dir(struct df_atomic *a, struct df_err *err)
-{
-	int rc;
-
-	if (renameat2(AT_FDCWD, a->tmp, AT_FDCWD, a->path, RENAME_EXCHANGE) == 0)
-		return df_rmtree(a->tmp, err);
-	if (errno != EINVAL && errno != ENOSYS)
-		return df_fail(err, DF_ECREATE, "%s: cannot replace:", a->path);
-	/* No exchange on this filesystem: for a moment neither is there, and a kill just then loses the old one only. */
-	DF_TRY(df_rmtree(a->path, err));
-	if (rename(a->tmp, a->path) != 0)
-		rc = df_fail(err, DF_ECREATE, "%s: cannot rename:", a->path);
-out:
-	return rc;
 }
 
 int

@@ -45,7 +45,8 @@ struct df_arena {
 	size_t used, peak;           /* bytes, for reports */
 };
 #define DF_ARENA_INIT { NULL, 0, 0 }
-int df_arena_alloc(struct df_arena *a, void *out, size_t n, size_t size, const char *what, struct df_err *err) DF_MUST_CHECK;
+int df_arena_alloc(struct df_arena *a, void *out, size_t n, size_t size, const char *what, struct df_err *err)
+    DF_MUST_CHECK;
 void df_arena_reset(struct df_arena *a);
 void df_arena_release(struct df_arena *a);
 

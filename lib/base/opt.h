@@ -59,7 +59,8 @@ struct df_opt_result {
  * Parse argv[1..].  DF_EUSAGE names the option and suggests the nearest known
  * one.  Every table implicitly has -h/--help and --version.
  */
-int df_opt_parse(const struct df_opt *opts, int argc, char **argv, struct df_opt_result *out, struct df_err *err) DF_MUST_CHECK;
+int df_opt_parse(const struct df_opt *opts, int argc, char **argv, struct df_opt_result *out, struct df_err *err)
+    DF_MUST_CHECK;
 void df_opt_result_release(struct df_opt_result *r);
 
 /* The option list of -h, one line each, at most 80 columns. */

@@ -14,7 +14,10 @@
 
 struct df_pool;
 
-/* The number of threads to use by default: DF_THREADS, else the affinity mask, capped by SLURM_CPUS_PER_TASK and cgroup limits. */
+/*
+ * The number of threads to use by default: DF_THREADS, else the affinity mask,
+ * capped by SLURM_CPUS_PER_TASK and by the quotas of the cgroup.
+ */
 int df_threads_default(void);
 
 /* A pool of n threads (the caller counts as one); n <= 0 means the default. */

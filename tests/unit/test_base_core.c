@@ -160,7 +160,8 @@ buf_json_doubles_are_shortest_and_exact(void **state)
 		double x;
 		const char *want;
 	} t[] = { { 0, "0" }, { 0.1, "0.1" }, { 1e-5, "1e-05" }, { 1.0 / 3, "0.3333333333333333" }, { -2, "-2" },
-		{ 5e-324, "5e-324" }, { 1e300, "1e+300" }, { INFINITY, "null" }, { NAN, "null" }, { 1e15, "1e+15" } };
+		{ 5e-324, "5e-324" }, { 1e300, "1e+300" }, { INFINITY, "null" }, { NAN, "null" }, { 1e15, "1e+15" }, { 100, "100" },
+		{ -1e14, "-100000000000000" }, { 123456, "123456" } };
 	struct df_buf b = DF_BUF_INIT;
 
 	(void)state;
@@ -291,6 +292,29 @@ arena_blocks_do_not_overlap(void **state)
 	assert_int_equal(df_arena_alloc(&a, &p[0], SIZE_MAX / 4, 8, "x", &err), DF_ERANGE);
 	df_arena_release(&a);
 }
+
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
+/* Under ASan a byte past a block, and everything after a reset, may not be touched. */
+static void
+arena_is_redzoned(void **state)
+{
+	struct df_arena a = DF_ARENA_INIT;
+	struct df_err err = DF_ERR_INIT;
+	char *p = NULL, *q = NULL;
+
+	(void)state;
+	assert_int_equal(df_arena_alloc(&a, &p, 100, 1, "x", &err), DF_OK);
+	assert_int_equal(df_arena_alloc(&a, &q, 64, 1, "x", &err), DF_OK);
+	assert_false(__asan_address_is_poisoned(p + 99));
+	assert_true(__asan_address_is_poisoned(p + 100));
+	assert_true(__asan_address_is_poisoned(q - 1));
+	assert_true(__asan_address_is_poisoned(q + 64));
+	df_arena_reset(&a);
+	assert_true(__asan_address_is_poisoned(p));
+	df_arena_release(&a);
+}
+#endif
 
 /* Known answers of Random123's kat_vectors for philox4x32-10. */
 static void
@@ -458,6 +482,9 @@ main(void)
 		cmocka_unit_test(grow_keeps_content_and_grows_geometrically),
 		cmocka_unit_test(arena_reuses_its_memory),
 		cmocka_unit_test(arena_blocks_do_not_overlap),
+#if defined(__SANITIZE_ADDRESS__)
+		cmocka_unit_test(arena_is_redzoned),
+#endif
 		cmocka_unit_test(philox_known_answers),
 		cmocka_unit_test(rng_uniform_known_values),
 		cmocka_unit_test(rng_address_parts_all_matter),

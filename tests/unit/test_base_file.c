@@ -336,6 +336,28 @@ directory_replaces_directory(void **state)
 	assert_entries("run", 1);
 }
 
+/* Where two names cannot be exchanged, the old directory steps aside first; a kill just then must not lose it. */
+static void
+directory_put_aside_comes_back(void **state)
+{
+	struct df_atomic a = DF_ATOMIC_INIT;
+	struct df_err err = DF_ERR_INIT;
+
+	(void)state;
+	assert_int_equal(df_mkdirs(".d.df-old", &err), DF_OK);
+	scribble(".d.df-old/f", "old");
+	assert_int_equal(df_atomic_mkdir(&a, "d", &err), DF_OK);
+	df_atomic_discard(&a);
+	assert_content("d/f", "old");
+	assert_entries(".", 1);
+	/* Replaced already: then the one aside is only rubbish. */
+	assert_int_equal(df_mkdirs(".d.df-old", &err), DF_OK);
+	assert_int_equal(df_atomic_mkdir(&a, "d", &err), DF_OK);
+	assert_int_equal(df_atomic_commit(&a, &err), DF_OK);
+	assert_entries("d", 0);
+	assert_entries(".", 1);
+}
+
 static void
 refuses_impossible_targets(void **state)
 {
@@ -490,6 +512,7 @@ main(void)
 		T(lock_excludes_under_contention),
 		T(kill_at_any_instant),
 		T(directory_replaces_directory),
+		T(directory_put_aside_comes_back),
 		T(refuses_impossible_targets),
 		T(commit_without_a_file_fails_and_cleans_up),
 		T(get_and_map_refuse_politely),

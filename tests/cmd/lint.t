@@ -1,0 +1,140 @@
+#!/bin/bash
+# shellcheck disable=SC2046,SC2086,SC2207,SC2016 # lists of file names are words here; none has a space
+# What can be told from the source alone.  `make check` runs the cheap part,
+# `make lint` (DF_LINT=all) also the format, clang-tidy and shellcheck.
+. "$(dirname "$0")/lib.sh"
+cd "$SRC" || exit 1
+
+set_flags()
+{
+	flags=(-std=c11 -Ilib -Icmd -D_GNU_SOURCE '-DDF_VERSION="0"'
+		$(pkg-config --cflags hdf5-serial openblas 2>/dev/null | sed 's/-I/-isystem /g'))
+}
+set_flags
+
+# quiet 'what' CMD ...: passes when CMD prints nothing and succeeds
+quiet()
+{
+	what=$1
+	shift
+	"$@" >"$T/out" 2>"$T/err"
+	status=$?
+	if [ $status -eq 0 ] && [ ! -s "$T/out" ] && [ ! -s "$T/err" ]; then
+		report 0 "$what"
+	else
+		report 1 "$what"
+		head -n 60 "$T/out" "$T/err" | sed 's/^/# /'
+	fi
+}
+
+# need TOOL 'what': false, and a skipped case, without the tool
+need()
+{
+	command -v "$1" >/dev/null 2>&1 && return 0
+	skip "$2" "no $1 here"
+	return 1
+}
+
+# A *_kernel.h is not a header but a text that is included once per instruction set.
+headers_alone()
+{
+	find lib cmd -name '*.h' ! -name '*_kernel.h' | sort | while read -r header; do
+		echo "#include \"${header#*/}\"" |
+			"${CC:-gcc}" "${flags[@]}" -Wall -Wextra -Werror -I"$(dirname "$header")" -fsyntax-only -x c - ||
+			echo "$header does not compile alone"
+	done
+}
+quiet 'each header compiles alone' headers_alone
+
+symbols()
+{
+	nm -g --defined-only "$BUILD"/libdf.a 2>/dev/null | awk 'NF == 3 && $3 !~ /^(df_|__asan|__odr_asan)/ { print $3 }'
+}
+quiet 'every symbol that libdf.a exports begins with df_' symbols
+
+# The library does not print, exit or abort: cmd/ decides about all three.
+printing()
+{
+	nm -A -u "$BUILD"/libdf.a 2>/dev/null |
+		awk '$NF ~ /^(exit|_exit|abort|printf|puts|putchar|perror|err|errx|warn|warnx|stdout|stderr)$/ { print $1, $NF }'
+}
+case $BUILD in
+*san) skip 'the library prints nothing and never exits' 'sanitizers add such calls' ;;
+*) quiet 'the library prints nothing and never exits' printing ;;
+esac
+
+# Arrows point one way.
+arrows()
+{
+	awk '
+	BEGIN {
+		may["base"] = ""
+		may["shard"] = may["text"] = may["backend"] = "base"
+		may["model"] = "base shard text backend"
+		may["project"] = may["grad"] = may["select"] = may["mix"] = may["weigh"] = "base shard text backend model project"
+		may["train"] = may["plan"] = "base shard text backend model project grad select mix weigh"
+	}
+	/^#include "[a-z]+\// {
+		split(FILENAME, path, "/")
+		to = $2
+		gsub(/^"|\/.*/, "", to)
+		from = path[2]
+		if (to != from && index(" " may[from] " ", " " to " ") == 0)
+			print FILENAME ":" FNR ": lib/" from " must not know lib/" to
+	}' $(find lib -name '*.[ch]')
+	# What each room keeps to itself.
+	grep -nE '\bhid_t\b|\bhsize_t\b' $(find lib cmd -name '*.h' | grep -v '^lib/shard/')
+	grep -nE '\bjson_t\b' $(find lib cmd -name '*.h' | grep -v '^lib/text/')
+	grep -nE '#include [<"](jansson|hdf5|yaml|cblas)\.h' $(find cmd -name '*.[ch]' | grep -v '^cmd/prog\.c')
+	true
+}
+quiet 'includes follow the arrows between the rooms' arrows
+
+text()
+{
+	files=$(git ls-files '*.c' '*.h' '*.sh' '*.t' '*.mk' '*.yaml' '*.[1-9]' Makefile 2>/dev/null | grep -v '^tests/golden/')
+	[ -n "$files" ] || return 0
+	grep -nE '[[:space:]]+$' $files
+	grep -nE '\b(TODO|FIXME|XXX)\b' $(echo "$files" | grep -v '^tests/cmd/lint\.t$')
+	awk '{ gsub(/\t/, "        ") } length($0) > 120 { print FILENAME ":" FNR ": longer than 120 columns" }' \
+		$(echo "$files" | grep '\.[ch]$')
+	true
+}
+quiet 'no trailing space, no loose ends, no line beyond 120 columns' text
+
+if need mandoc 'manual pages are well-formed'; then
+	pages=$(find man -name '*.[1-9]' | sort)
+	[ -z "$pages" ] || quiet 'manual pages are well-formed' mandoc -Tlint -Wwarning $pages
+fi
+
+programs_and_pages()
+{
+	for program in cmd/df-*.c; do
+		name=$(basename "$program" .c)
+		[ ! -e "$program" ] || [ -e "man/$name.1" ] || echo "$name has no page"
+	done
+	for page in man/*.1; do
+		name=$(basename "$page" .1)
+		[ ! -e "$page" ] || [ -e "cmd/$name.c" ] || echo "$page is of no program"
+	done
+}
+quiet 'every program has a page, every page a program' programs_and_pages
+
+if [ "${DF_LINT-}" = all ]; then
+	scripts=$(git ls-files | xargs grep -lE '^#!/bin/(ba)?sh' | grep -v '^\.git/')
+	! need shellcheck shellcheck || quiet shellcheck shellcheck -x -e SC1091,SC2317 $scripts
+	! need clang-format 'sources are formatted' ||
+		quiet 'sources are formatted' clang-format --dry-run -Werror $(find lib cmd tests demo -name '*.c')
+	if need clang-tidy clang-tidy; then
+		tidy()
+		{
+			export FLAGS="${flags[*]@Q}"
+			find lib cmd -name '*.c' ! -path 'lib/shard/plugin/*' | sort |
+				xargs -P 2 -n 1 sh -c 'eval "clang-tidy --quiet $1 -- $FLAGS" 2>/dev/null' tidy
+			true
+		}
+		quiet clang-tidy tidy
+	fi
+fi
+
+done_testing

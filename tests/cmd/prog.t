@@ -1,0 +1,38 @@
+#!/bin/sh
+# What every command does alike: -h, --version, mistakes in options, a stdout that fails.
+. "$(dirname "$0")/lib.sh"
+
+[ -n "$(ls "$BUILD"/bin/df-* 2>/dev/null)" ] || skip_all 'no program is built'
+
+too_wide()
+{
+	awk 'length($0) > 80 { print FILENAME ": " $0; bad = 1 } END { exit bad }' "$T/help"
+}
+
+for path in "$BUILD"/bin/df-*; do
+	p=$(basename "$path")
+	ok "$p -h" "$p" -h
+	cp "$T/out" "$T/help"
+	prints "$p -h begins with the usage" "^usage: $p( |\$)"
+	ok "$p -h fits 80 columns" too_wide
+	ok "$p --version" "$p" --version
+	prints "$p --version names itself" "^$p \(df-tools\) [0-9]+\.[0-9]+\.[0-9]+$"
+	prints "$p --version names the libraries" 'HDF5 .*zstd .*OpenBLAS'
+	exits 64 "$p refuses an unknown option" "$p" --surely-not-an-option
+	says "$p says which" "^$p: unknown option --surely-not-an-option"
+	exits 64 "$p suggests the near one" "$p" --verbos=9x
+	exits 74 "$p notices that stdout is full" sh -c "$p -h >/dev/full"
+	says "$p says so" "^$p: standard output: cannot write: No space left on device"
+done
+
+# A reader that has seen enough is nobody's mistake: no message.
+ok 'a closed pipe makes no noise' sh -c "{ $p --help; echo \$? >status; } | true"
+is 'nothing on stderr' "$(cat "$T/err")" ''
+
+# The loaded BLAS kernel may be replaced by one re-execution, and a user's own choice is obeyed.
+OPENBLAS_CORETYPE=Haswell $p --version >"$T/out"
+prints 'OPENBLAS_CORETYPE is obeyed' 'kernel Haswell'
+DF_REEXEC=1 $p --version >"$T/out"
+prints 'the guard against a second re-execution' 'kernel '
+
+done_testing
