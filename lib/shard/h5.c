@@ -145,16 +145,39 @@ df_h5_dcpl(void)
 	return p;
 }
 
-hid_t
-df_h5_lcpl(void)
+/* Each group on the way; HDF5's own way of making them (create_intermediate_group) would note the time. */
+static int
+make_groups(hid_t file, const char *path)
 {
-	hid_t p = H5Pcreate(H5P_LINK_CREATE);
+	char name[256];
+	hid_t gcpl, g;
+	htri_t there;
 
-	if (p >= 0 && H5Pset_create_intermediate_group(p, 1) < 0) {
-		H5Pclose(p);
-		return -1;
+	for (const char *end = strchr(path, '/'); end; end = strchr(end + 1, '/')) {
+		if ((size_t)(end - path) >= sizeof(name))
+			return -1;
+		memcpy(name, path, (size_t)(end - path));
+		name[end - path] = '\0';
+		if ((there = H5Lexists(file, name, H5P_DEFAULT)) != 0) {
+			if (there < 0)
+				return -1;
+			continue;
+		}
+		if ((gcpl = H5Pcreate(H5P_GROUP_CREATE)) < 0)
+			return -1;
+		g = H5Pset_obj_track_times(gcpl, 0) < 0 ? -1 : H5Gcreate2(file, name, H5P_DEFAULT, gcpl, H5P_DEFAULT);
+		H5Pclose(gcpl);
+		if (g < 0)
+			return -1;
+		H5Gclose(g);
 	}
-	return p;
+	return 0;
+}
+
+hid_t
+df_h5_create(hid_t file, const char *path, hid_t type, hid_t space, hid_t dcpl)
+{
+	return make_groups(file, path) < 0 ? -1 : H5Dcreate2(file, path, type, space, H5P_DEFAULT, dcpl, H5P_DEFAULT);
 }
 
 hid_t

@@ -28,7 +28,8 @@ hid_t df_h5_fapl_write(void);
 hid_t df_h5_fapl_read(void);
 hid_t df_h5_fcpl(void);
 hid_t df_h5_dcpl(void);
-hid_t df_h5_lcpl(void); /* makes intermediate groups, without times */
+/* A dataset and the groups it lies in, without times: the same bytes whenever they are written. */
+hid_t df_h5_create(hid_t file, const char *path, hid_t type, hid_t space, hid_t dcpl);
 
 hid_t df_h5_type(enum df_coltype t);
 

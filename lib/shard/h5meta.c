@@ -52,17 +52,16 @@ static const char *const manifest_numbers[3] = { "manifest/offset", "manifest/ro
 static int
 put_dataset(hid_t file, const char *path, hid_t type, hsize_t n, bool filtered, const void *data, struct df_err *err)
 {
-	hid_t space = H5Screate_simple(1, &n, NULL), dcpl = df_h5_dcpl(), lcpl = df_h5_lcpl(), d = -1;
+	hid_t space = H5Screate_simple(1, &n, NULL), dcpl = df_h5_dcpl(), d = -1;
 	int rc = DF_OK;
 
-	if (space < 0 || dcpl < 0 || lcpl < 0 ||
+	if (space < 0 || dcpl < 0 ||
 	    (filtered && (H5Pset_chunk(dcpl, 1, &n) < 0 || H5Pset_fletcher32(dcpl) < 0)) ||
-	    (d = H5Dcreate2(file, path, type, space, lcpl, dcpl, H5P_DEFAULT)) < 0 ||
+	    (d = df_h5_create(file, path, type, space, dcpl)) < 0 ||
 	    H5Dwrite(d, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, data) < 0)
 		rc = df_h5_fail(err, DF_EIO, "dataset '%s': cannot write", path);
 	if (d >= 0)
 		H5Dclose(d);
-	H5Pclose(lcpl);
 	H5Pclose(dcpl);
 	H5Sclose(space);
 	return rc;

@@ -154,13 +154,13 @@ create_dataset(struct df_h5out *w, struct out *o, int64_t rows, struct df_err *e
 	hsize_t max[2] = { rows < 0 ? H5S_UNLIMITED : (hsize_t)rows, o->width };
 	hsize_t chunk[2] = { o->chunk_rows, o->chunk_cols };
 	unsigned level = (unsigned)o->codec.level;
-	hid_t space, dcpl = df_h5_dcpl(), lcpl = df_h5_lcpl();
+	hid_t space, dcpl = df_h5_dcpl();
 	int rc = DF_OK;
 
 	if (rows > 0 && o->chunk_rows > (size_t)rows)
 		chunk[0] = (hsize_t)rows;
 	space = H5Screate_simple(rank, dims, max);
-	if (space < 0 || dcpl < 0 || lcpl < 0)
+	if (space < 0 || dcpl < 0)
 		goto fail;
 	/* Without rows there is nothing to chunk. */
 	if (rows != 0 && o->width > 0) {
@@ -175,7 +175,7 @@ create_dataset(struct df_h5out *w, struct out *o, int64_t rows, struct df_err *e
 		if (o->codec.fletcher && H5Pset_fletcher32(dcpl) < 0)
 			goto fail;
 	}
-	if ((o->d = H5Dcreate2(w->file, o->path, df_h5_type(o->type), space, lcpl, dcpl, H5P_DEFAULT)) < 0)
+	if ((o->d = df_h5_create(w->file, o->path, df_h5_type(o->type), space, dcpl)) < 0)
 		goto fail;
 	rc = df_h5_attr_put_str(o->d, "description", o->about, err);
 	goto out;
@@ -186,8 +186,6 @@ out:
 		H5Sclose(space);
 	if (dcpl >= 0)
 		H5Pclose(dcpl);
-	if (lcpl >= 0)
-		H5Pclose(lcpl);
 	return rc;
 }
 

@@ -79,7 +79,7 @@ out:
 /* ---- making */
 
 static int
-make_dataset(hid_t file, hid_t dcpl, hid_t lcpl, const char *path, const char *about, enum df_coltype type, int rank,
+make_dataset(hid_t file, hid_t dcpl, const char *path, const char *about, enum df_coltype type, int rank,
     const hsize_t *dims, uint64_t *at, uint64_t *nbytes, struct df_err *err)
 {
 	hid_t space = H5Screate_simple(rank, dims, NULL), d = -1;
@@ -87,7 +87,7 @@ make_dataset(hid_t file, hid_t dcpl, hid_t lcpl, const char *path, const char *a
 	int rc = DF_OK;
 
 	*nbytes = dims[0] * (rank > 1 ? dims[1] : 1) * df_coltype_size(type);
-	if (space < 0 || (d = H5Dcreate2(file, path, df_h5_type(type), space, lcpl, dcpl, H5P_DEFAULT)) < 0 ||
+	if (space < 0 || (d = df_h5_create(file, path, df_h5_type(type), space, dcpl)) < 0 ||
 	    (*nbytes > 0 && (addr = H5Dget_offset(d)) == HADDR_UNDEF))
 		rc = df_h5_fail(err, DF_EINTERNAL, "dataset '%s': cannot create in an image", path);
 	else
@@ -101,7 +101,7 @@ make_dataset(hid_t file, hid_t dcpl, hid_t lcpl, const char *path, const char *a
 }
 
 static int
-make_datasets(struct df_image *im, hid_t file, hid_t dcpl, hid_t lcpl, uint32_t cols, const size_t *widths,
+make_datasets(struct df_image *im, hid_t file, hid_t dcpl, uint32_t cols, const size_t *widths,
     size_t *n_runs, struct df_err *err)
 {
 	int rc = DF_OK;
@@ -119,13 +119,13 @@ make_datasets(struct df_image *im, hid_t file, hid_t dcpl, hid_t lcpl, uint32_t 
 		if (c->offsets && !known) {
 			hsize_t n = im->rows + 1;
 
-			DF_TRY(make_dataset(file, dcpl, lcpl, c->offsets, "row i is values[offsets[i]:offsets[i+1]]", DF_COL_U64,
+			DF_TRY(make_dataset(file, dcpl, c->offsets, "row i is values[offsets[i]:offsets[i+1]]", DF_COL_U64,
 			    1, &n, &r->at, &r->nbytes, err));
 			r->col = (enum df_col)i;
 			r->offsets = true;
 			r = &im->run[++*n_runs];
 		}
-		DF_TRY(make_dataset(file, dcpl, lcpl, c->path, c->about, c->type, c->matrix ? 2 : 1, dims, &r->at,
+		DF_TRY(make_dataset(file, dcpl, c->path, c->about, c->type, c->matrix ? 2 : 1, dims, &r->at,
 		    &r->nbytes, err));
 		r->col = (enum df_col)i;
 		if (r->nbytes > 0)
@@ -210,7 +210,7 @@ int
 df_image_make(struct df_image *im, const struct df_meta *meta, uint32_t cols, const size_t widths[DF_COL_COUNT],
     uint64_t n, const uint64_t values[DF_COL_COUNT], struct df_err *err)
 {
-	hid_t fapl = -1, fcpl = -1, dcpl = -1, lcpl = -1, file = -1;
+	hid_t fapl = -1, fcpl = -1, dcpl = -1, file = -1;
 	struct df_image m = DF_IMAGE_INIT;
 	struct memory mem = { NULL, 0 };
 	H5FD_file_image_callbacks_t cb = { memory_alloc, NULL, memory_realloc, memory_free, udata_same, udata_free, &mem };
@@ -225,22 +225,19 @@ df_image_make(struct df_image *im, const struct df_meta *meta, uint32_t cols, co
 	fapl = df_h5_fapl_write();
 	fcpl = df_h5_fcpl();
 	dcpl = df_h5_dcpl();
-	lcpl = df_h5_lcpl();
 	/* Aligned, so that a reader may point into the image; allocated at once, so that places are known. */
-	if (fapl < 0 || fcpl < 0 || dcpl < 0 || lcpl < 0 || H5Pset_fapl_core(fapl, (size_t)1 << 20, 0) < 0 ||
+	if (fapl < 0 || fcpl < 0 || dcpl < 0 || H5Pset_fapl_core(fapl, (size_t)1 << 20, 0) < 0 ||
 	    H5Pset_file_image_callbacks(fapl, &cb) < 0 || H5Pset_alignment(fapl, 1, 64) < 0 ||
 	    H5Pset_small_data_block_size(fapl, 0) < 0 || H5Pset_layout(dcpl, H5D_CONTIGUOUS) < 0 ||
 	    H5Pset_alloc_time(dcpl, H5D_ALLOC_TIME_EARLY) < 0 ||
 	    (file = H5Fcreate("image", H5F_ACC_TRUNC, fcpl, fapl)) < 0)
 		rc = df_h5_fail(err, DF_EINTERNAL, "cannot create an image");
 	if (rc == DF_OK)
-		rc = make_datasets(&m, file, dcpl, lcpl, cols, widths, &n_runs, err);
+		rc = make_datasets(&m, file, dcpl, cols, widths, &n_runs, err);
 	if (rc == DF_OK)
 		rc = df_h5_meta_write(file, meta, false, err);
 	if (file >= 0 && H5Fclose(file) < 0 && rc == DF_OK)
 		rc = df_h5_fail(err, DF_EINTERNAL, "cannot close an image");
-	if (lcpl >= 0)
-		H5Pclose(lcpl);
 	if (dcpl >= 0)
 		H5Pclose(dcpl);
 	if (fcpl >= 0)

@@ -57,13 +57,13 @@ source_name(char **out, const char *link_dir, const char *path, struct df_err *e
 static int
 link_column(hid_t file, const struct df_set *s, const struct df_column *c, char *const *source, struct df_err *err)
 {
-	hid_t dcpl = df_h5_dcpl(), lcpl = df_h5_lcpl(), space = -1, d = -1;
+	hid_t dcpl = df_h5_dcpl(), space = -1, d = -1;
 	int rank = c->matrix ? 2 : 1, rc = DF_OK;
 	hsize_t dims[2] = { 0, df_set_width(s, c->col) }, at[2] = { 0, 0 };
 
 	for (size_t i = 0; i < df_set_parts(s); i++)
 		dims[0] += c->offsets ? df_set_part(s, i).values[c->col] : df_set_part(s, i).rows;
-	if (dcpl < 0 || lcpl < 0 || (space = H5Screate_simple(rank, dims, NULL)) < 0)
+	if (dcpl < 0 || (space = H5Screate_simple(rank, dims, NULL)) < 0)
 		goto fail;
 	for (size_t i = 0; i < df_set_parts(s); i++) {
 		struct df_set_part p = df_set_part(s, i);
@@ -84,7 +84,7 @@ link_column(hid_t file, const struct df_set *s, const struct df_column *c, char 
 		at[0] += part[0];
 	}
 	H5Sselect_all(space);
-	if ((d = H5Dcreate2(file, c->path, df_h5_type(c->type), space, lcpl, dcpl, H5P_DEFAULT)) < 0)
+	if ((d = df_h5_create(file, c->path, df_h5_type(c->type), space, dcpl)) < 0)
 		goto fail;
 	rc = df_h5_attr_put_str(d, "description", c->about, err);
 	goto out;
@@ -95,8 +95,6 @@ out:
 		H5Dclose(d);
 	if (space >= 0)
 		H5Sclose(space);
-	if (lcpl >= 0)
-		H5Pclose(lcpl);
 	if (dcpl >= 0)
 		H5Pclose(dcpl);
 	return rc;
@@ -106,7 +104,7 @@ static int
 write_offsets(hid_t file, const char *path, const uint64_t *lengths, uint64_t rows, struct df_err *err)
 {
 	hsize_t n = rows + 1, chunk = n < 131072 ? n : 131072;
-	hid_t dcpl = df_h5_dcpl(), lcpl = df_h5_lcpl(), space = H5Screate_simple(1, &n, NULL), d = -1;
+	hid_t dcpl = df_h5_dcpl(), space = H5Screate_simple(1, &n, NULL), d = -1;
 	unsigned level = DF_ZSTD_DEFAULT;
 	uint64_t *off = NULL;
 	int rc;
@@ -114,9 +112,9 @@ write_offsets(hid_t file, const char *path, const uint64_t *lengths, uint64_t ro
 	DF_TRY(df_alloc(&off, (size_t)n, sizeof(*off), path, err));
 	for (uint64_t i = 0; i < rows; i++)
 		off[i + 1] = off[i] + lengths[i];
-	if (dcpl < 0 || lcpl < 0 || space < 0 || H5Pset_chunk(dcpl, 1, &chunk) < 0 || H5Pset_shuffle(dcpl) < 0 ||
+	if (dcpl < 0 || space < 0 || H5Pset_chunk(dcpl, 1, &chunk) < 0 || H5Pset_shuffle(dcpl) < 0 ||
 	    H5Pset_filter(dcpl, DF_FILTER_ZSTD, H5Z_FLAG_MANDATORY, 1, &level) < 0 || H5Pset_fletcher32(dcpl) < 0 ||
-	    (d = H5Dcreate2(file, path, H5T_STD_U64LE, space, lcpl, dcpl, H5P_DEFAULT)) < 0 ||
+	    (d = df_h5_create(file, path, H5T_STD_U64LE, space, dcpl)) < 0 ||
 	    H5Dwrite(d, H5T_NATIVE_UINT64, H5S_ALL, H5S_ALL, H5P_DEFAULT, off) < 0)
 		rc = df_h5_fail(err, DF_EIO, "dataset '%s': cannot write", path);
 out:
@@ -125,8 +123,6 @@ out:
 		H5Dclose(d);
 	if (space >= 0)
 		H5Sclose(space);
-	if (lcpl >= 0)
-		H5Pclose(lcpl);
 	if (dcpl >= 0)
 		H5Pclose(dcpl);
 	return rc;
