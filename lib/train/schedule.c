@@ -62,14 +62,13 @@ df_schedule_init(struct df_schedule *s, const char *name, const struct df_config
 {
 	const unsigned cosines = 1u << DF_SCHEDULE_COSINE | 1u << DF_SCHEDULE_COSINE_WITH_MIN_LR;
 	const unsigned poly = 1u << DF_SCHEDULE_POLYNOMIAL, wsd = 1u << DF_SCHEDULE_WARMUP_STABLE_DECAY;
-	const unsigned with_min = 1u << DF_SCHEDULE_COSINE_WITH_MIN_LR, isqrt = 1u << DF_SCHEDULE_INVERSE_SQRT;
+	const unsigned with_min = 1u << DF_SCHEDULE_COSINE_WITH_MIN_LR;
 	double min_lr = 0;
-	bool has_min_lr = false, has_min_rate = false, has_timescale = false, has_stable = false, has_decay = false;
+	bool has_min_lr = false, has_min_rate = false, has_stable = false, has_decay = false;
 	const struct arg args[] = {
 		{ "num_cycles", cosines | wsd, .real = &s->n_cycles },
 		{ "lr_end", poly, .real = &s->lr_end },
 		{ "power", poly, .real = &s->power },
-		{ "timescale", isqrt, .real = &s->timescale, .given = &has_timescale },
 		{ "min_lr", with_min, .real = &min_lr, .given = &has_min_lr },
 		{ "min_lr_rate", with_min, .real = &s->min_rate, .given = &has_min_rate },
 		{ "num_stable_steps", wsd, .count = &s->n_stable, .given = &has_stable },
@@ -106,10 +105,8 @@ df_schedule_init(struct df_schedule *s, const char *name, const struct df_config
 			    s->lr_end, lr);
 		break;
 	case DF_SCHEDULE_INVERSE_SQRT:
-		if (!has_timescale)
-			s->timescale = s->n_warmup ? (double)s->n_warmup : 10000;
-		if (!(s->timescale > 0))
-			return df_fail(err, DF_ECONFIG, "lr_scheduler_kwargs: timescale must be above 0");
+		/* no member of its own: transformers' get_scheduler does not hand timescale on */
+		s->timescale = s->n_warmup ? (double)s->n_warmup : 10000;
 		break;
 	case DF_SCHEDULE_COSINE_WITH_MIN_LR:
 		if (has_min_lr == has_min_rate)

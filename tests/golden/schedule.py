@@ -22,7 +22,6 @@ CASES = [
     ("polynomial", 2e-3, 23, 3, {"lr_end": 1e-5, "power": 2.5}),
     ("inverse_sqrt", 2e-3, 23, 5, {}),
     ("inverse_sqrt", 2e-3, 23, 0, {}),
-    ("inverse_sqrt", 2e-3, 23, 4, {"timescale": 9}),
     ("cosine_with_min_lr", 2e-3, 23, 5, {"min_lr": 2e-4}),
     ("cosine_with_min_lr", 2e-3, 23, 5, {"min_lr_rate": 0.25}),
     ("warmup_stable_decay", 2e-3, 30, 6, {}),

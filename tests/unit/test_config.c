@@ -1,0 +1,250 @@
+/*
+ * test_config.c - the YAML keys: values, overrides, what is refused and how
+ * it is said, and that df-config(5) lists exactly the table.
+ */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "train/config.h"
+
+#define NEED "model_name_or_path: m\ntokenized_path: t.h5\noutput_dir: o\n"
+
+static char dir[64] = "df-test-config-XXXXXX";
+static char path[128];
+static char warning[2048];
+
+static void
+sink(void *ctx, enum df_log_level level, const char *msg)
+{
+	(void)ctx;
+	if (level == DF_LOG_WARN)
+		snprintf(warning, sizeof(warning), "%s", msg);
+}
+
+static int
+setup(void **state)
+{
+	(void)state;
+	if (!mkdtemp(dir))
+		return -1;
+	snprintf(path, sizeof(path), "%s/x.yaml", dir);
+	df_log_set_sink(sink, NULL);
+	return 0;
+}
+
+static int
+teardown(void **state)
+{
+	(void)state;
+	return df_rmtree(dir, NULL);
+}
+
+static int
+load_n(struct df_train_config *c, const char *text, size_t n, const char *word, struct df_err *err)
+{
+	warning[0] = 0;
+	assert_int_equal(df_file_put(path, text, n, err), 0);
+	return df_train_config_load(c, path, &word, word ? 1 : 0, err);
+}
+
+static int
+load(struct df_train_config *c, const char *text, const char *word, struct df_err *err)
+{
+	return load_n(c, text, strlen(text), word, err);
+}
+
+/* Loads NEED, text and the override; the message must contain every word of the '|' list. */
+static void
+refused(const char *text, const char *word, int code, const char *words)
+{
+	struct df_err err = DF_ERR_INIT;
+	struct df_train_config c;
+	char all[4096], list[256], *save = NULL;
+	int rc;
+
+	snprintf(all, sizeof(all), "%s%s", NEED, text);
+	if ((rc = load(&c, all, word, &err)) != code)
+		fail_msg("'%s' %s: code %d, expected %d: %s", text, word ? word : "", rc, code, err.msg);
+	snprintf(list, sizeof(list), "%s", words);
+	for (char *w = strtok_r(list, "|", &save); w; w = strtok_r(NULL, "|", &save)) {
+		if (!strstr(err.msg, w))
+			fail_msg("'%s' does not say '%s'", err.msg, w);
+	}
+}
+
+static void
+test_defaults(void **state)
+{
+	struct df_err err = DF_ERR_INIT;
+	struct df_train_config c;
+
+	(void)state;
+	if (load(&c, NEED, NULL, &err) != DF_OK)
+		fail_msg("%s", err.msg);
+	assert_string_equal(c.finetuning_type, "lora");
+	assert_string_equal(c.lr_scheduler_type, "linear");
+	assert_string_equal(c.save_strategy, "steps");
+	assert_string_equal(c.eval_strategy, "no");
+	assert_true(c.learning_rate == 5e-5 && c.adam_epsilon == 1e-8 && c.num_train_epochs == 3);
+	assert_int_equal(c.seed, 42);
+	assert_int_equal(c.max_steps, -1);
+	assert_null(c.eval_tokenized_path);
+	assert_string_equal(warning, "");
+	df_train_config_release(&c);
+}
+
+static void
+test_values(void **state)
+{
+	struct df_err err = DF_ERR_INIT;
+	struct df_train_config c;
+	struct df_buf place = DF_BUF_INIT;
+
+	(void)state;
+	if (load(&c, "# a comment\n" NEED "learning_rate: 1e-4\nlora_target: [q_proj, v_proj]\ndisable_shuffling: yes\n"
+	             "save_strategy: no\nlr_scheduler_type: 'cosine'\nlr_scheduler_kwargs: {num_cycles: 0.5}\n"
+	             "bf16: true\nddp_timeout: 180000000\nreport_to: none\ndo_train: true\ndeepspeed: null\n"
+	             "use_dora: false\nlora_dropout: 0.0\nsave_total_limit: null\n",
+	        "lr_scheduler_kwargs.num_cycles=1.5", &err) != DF_OK)
+		fail_msg("%s", err.msg);
+	assert_true(c.learning_rate == 1e-4); /* a string in YAML 1.1, a number to everyone else */
+	assert_string_equal(c.lora_target, "q_proj,v_proj");
+	assert_true(c.disable_shuffling);
+	assert_string_equal(c.save_strategy, "no");
+	assert_int_equal(c.lr_scheduler_kwargs.n, 1);
+	assert_string_equal(c.lr_scheduler_kwargs.v[0].value, "1.5");
+	/* one warning for all keys without effect, none for those that say nothing */
+	assert_non_null(strstr(warning, "bf16, ddp_timeout (df-config(5)"));
+	df_train_config_place(&c, "learning_rate", &place);
+	assert_non_null(strstr(place.data, "x.yaml:5: learning_rate"));
+	df_buf_release(&place);
+	df_train_config_release(&c);
+
+	if (load(&c, NEED "learning_rate: 1\n", "learning_rate=2.5e-3", &err) != DF_OK)
+		fail_msg("%s", err.msg);
+	assert_true(c.learning_rate == 2.5e-3);
+	df_train_config_release(&c);
+}
+
+static void
+test_refused(void **state)
+{
+	struct df_err err = DF_ERR_INIT;
+	struct df_train_config c;
+
+	(void)state;
+	refused("learning_rat: 1\n", NULL, DF_ECONFIG, "x.yaml:4|learning_rat|did you mean 'learning_rate'");
+	refused("zzzzzzzzzzzzzzzz: 1\n", NULL, DF_ECONFIG, "unknown key|df-config(5)");
+	refused("seed: 1\nseed: 2\n", NULL, DF_ECONFIG, "x.yaml:5|seed|twice");
+	refused("learning_rate: fast\n", NULL, DF_ECONFIG, "x.yaml:4|learning_rate|'fast'");
+	refused("learning_rate: .nan\n", NULL, DF_ECONFIG, "learning_rate");
+	refused("learning_rate: [1, 2]\n", NULL, DF_ECONFIG, "learning_rate");
+	refused("max_steps: 1.5\n", NULL, DF_ECONFIG, "max_steps|whole number");
+	refused("warmup_ratio: 2\n", NULL, DF_ECONFIG, "warmup_ratio|outside 0 to 1");
+	refused("disable_shuffling: perhaps\n", NULL, DF_ECONFIG, "disable_shuffling|true or false");
+	refused("finetuning_type: freeze\n", NULL, DF_ECONFIG, "finetuning_type|lora, full");
+	refused("stage: dpo\n", NULL, DF_ECONFIG, "stage|sft, pt");
+	refused("lr_scheduler_kwargs: 3\n", NULL, DF_ECONFIG, "lr_scheduler_kwargs|map");
+	refused("use_dora: true\n", NULL, DF_ECONFIG, "x.yaml:4|use_dora");
+	refused("lora_dropout: 0.1\n", NULL, DF_ECONFIG, "lora_dropout|0");
+	refused("train_type: dynamic_select\n", NULL, DF_ECONFIG, "train_type|df-train --index");
+	refused("quantization_bit: 4\n", NULL, DF_ECONFIG, "quantization_bit");
+	refused("train_from_scratch: true\n", NULL, DF_ECONFIG, "train_from_scratch|full");
+	refused("eval_strategy: steps\n", NULL, DF_ECONFIG, "eval_tokenized_path");
+	refused("num_train_epochs: 0\n", NULL, DF_ECONFIG, "num_train_epochs");
+	refused("a: &x 1\nb: *x\n", NULL, DF_ECONFIG, "x.yaml:4");
+	refused("seed: *x\n", NULL, DF_ECONFIG, "x.yaml:4|aliases");
+	refused("seed: !!python/object:os.system 1\n", NULL, DF_ECONFIG, "tags");
+	refused("seed: [[1]]\n", NULL, DF_ECONFIG, "list inside a list");
+	refused("lr_scheduler_kwargs: {a: {b: 1}}\n", NULL, DF_ECONFIG, "nested");
+	refused("seed: 1\n---\nseed: 2\n", NULL, DF_ECONFIG, "second document");
+	refused("seed: [1\n", NULL, DF_ECONFIG, "x.yaml:");
+	refused("", "seed", DF_EUSAGE, "seed|key=value");
+	refused("", "seed=x", DF_ECONFIG, "seed|'x'");
+	refused("", "sed=1", DF_ECONFIG, "did you mean 'seed'");
+	refused("", "seed.x=1", DF_ECONFIG, "seed.x");
+	assert_int_equal(load(&c, "output_dir: o\n", NULL, &err), DF_ECONFIG);
+	assert_non_null(strstr(err.msg, "model_name_or_path is required"));
+	assert_int_equal(load(&c, "- a\n- b\n", NULL, &err), DF_ECONFIG);
+	assert_int_equal(load_n(&c, "seed: \"\\0\"\n", 11, NULL, &err), DF_ECONFIG);
+	assert_int_equal(load_n(&c, "seed: \xff\xfe\n", 9, NULL, &err), DF_ECONFIG);
+	assert_int_equal(df_train_config_load(&c, "no/such.yaml", NULL, 0, &err), DF_ENOINPUT);
+}
+
+static void
+test_hostile(void **state)
+{
+	struct df_err err = DF_ERR_INIT;
+	struct df_train_config c;
+	size_t n = (size_t)1 << 19;
+	char *text;
+
+	(void)state;
+	assert_int_equal(df_alloc(&text, 3 * n, 1, "text", &err), 0);
+	memset(text, '[', n);
+	memcpy(text, "seed: ", 6);
+	assert_int_equal(load_n(&c, text, n, NULL, &err), DF_ECONFIG);
+	memset(text, '#', 3 * n);
+	assert_int_equal(load_n(&c, text, 3 * n, NULL, &err), DF_ECONFIG);
+	assert_non_null(strstr(err.msg, "1 MiB"));
+	free(text);
+	/* every prefix of a good file is either good or refused, never worse */
+	const char *good = NEED "lr_scheduler_kwargs: {a: 1, b: 'x'}\nlora_target: [a, \"b\\n\"]\nseed: 3 # end\n";
+	for (size_t i = 0; i < strlen(good); i++) {
+		if (load_n(&c, good, i, NULL, &err) == DF_OK)
+			df_train_config_release(&c);
+	}
+}
+
+/* The lines `.It Ic KEY ...` of the manual, in order, are the rows of the table, with their defaults. */
+static void
+test_manual(void **state)
+{
+	const char *root = getenv("DF_SRCDIR");
+	const struct df_key *k = df_train_keys();
+	struct df_err err = DF_ERR_INIT;
+	char *man = NULL, *text = NULL, *save = NULL, want[256];
+	size_t n;
+
+	(void)state;
+	assert_int_equal(df_path_join(&man, root ? root : ".", "man/df-config.5", &err), 0);
+	assert_int_equal(df_file_get(man, 1 << 20, &text, &n, &err), 0);
+	for (char *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
+		if (strncmp(line, ".It Ic ", 7) != 0)
+			continue;
+		assert_non_null(k->name);
+		snprintf(want, sizeof(want), k->status == DF_KEY_SUPPORTED ? ".It Ic %s Pq Cm %s" : ".It Ic %s", k->name,
+		    k->dflt);
+		assert_string_equal(line, want);
+		k++;
+	}
+	if (k->name)
+		fail_msg("df-config.5 does not list %s", k->name);
+	free(text);
+	free(man);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_defaults),
+		cmocka_unit_test(test_values),
+		cmocka_unit_test(test_refused),
+		cmocka_unit_test(test_hostile),
+		cmocka_unit_test(test_manual),
+	};
+
+	return cmocka_run_group_tests(tests, setup, teardown);
+}
