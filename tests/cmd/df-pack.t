@@ -1,0 +1,156 @@
+#!/bin/bash
+# df-pack: the command line, what it writes, and what it refuses.
+. "$(dirname "$0")/lib.sh"
+
+# Two small datasets in alpaca's form, one in ShareGPT's, one of plain text.
+rows()
+{
+	i=0
+	while [ $i -lt "$2" ]; do
+		[ $i -eq 0 ] || echo ','
+		echo "{\"instruction\": \"$1 $i\", \"input\": \"\", \"output\": \"answer $((i * i))\"}"
+		i=$((i + 1))
+	done
+}
+mkdir data
+{ echo '['; rows first 700; echo ']'; } >data/alpaca_en.json
+{ echo '['; rows 第二 300; echo ']'; } >data/alpaca_zh.json
+cat >data/chats.jsonl <<'END'
+{"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]}
+{"conversations": [{"from": "human", "value": "q"}]}
+{"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}], "tools": "[{\"name\": \"f\"}]"}
+END
+mkdir data/web
+seq 1 400 | sed 's/^/Document number /' >data/web/1.txt
+seq 401 500 | sed 's/^/Document number /' >data/web/2.txt
+cat >data/dataset_info.json <<'END'
+{
+  "alpaca_en": { "file_name": "alpaca_en.json" },
+  "alpaca_zh": { "file_name": "alpaca_zh.json" },
+  "chats": { "file_name": "chats.jsonl", "formatting": "sharegpt",
+             "columns": { "messages": "conversations", "tools": "tools" } },
+  "web": { "file_name": "web", "columns": { "prompt": "text" } },
+  "hub": { "hf_hub_url": "somebody/something" },
+  "table": { "file_name": "table.parquet" }
+}
+END
+pack()
+{
+	df-pack --dataset-dir data --tokenizer bytes "$@"
+}
+two()
+{
+	pack --dataset alpaca_en,alpaca_zh --template alpaca --cutoff-len 256 "$@"
+}
+
+# count FILE DATASET: its length, by h5dump (which knows nothing of us)
+count()
+{
+	h5dump -H -d "$2" "$1" | sed -n 's/.*SIMPLE { ( \([0-9]*\) ).*/\1/p'
+}
+# values FILE DATASET: its elements on one line
+values()
+{
+	h5dump -d "$2" -y -w 0 "$1" | sed -n '/DATA {/,/}/p; /ATTRIBUTE/q' | grep -v '[{}]' | tr -d ' \n'
+}
+param()
+{
+	h5dump -a df_params "$1" | grep -Eo "\"$2\": [^,}]*" | head -n 1
+}
+
+hold=(--holdout alpaca_zh=50 --holdout-output)
+ok 'a pool and held out rows' two "${hold[@]}" val.h5 -o pool.h5
+is 'rows of the pool' "$(count pool.h5 sample/id)" 950
+is 'rows held out' "$(count val.h5 sample/id)" 50
+is 'ids count from 0 in each' "$(values val.h5 sample/id)" "$(seq -s, 0 49)"
+is 'held out rows are of their dataset' "$(values val.h5 sample/domain | tr -d ,)" "$(printf '1%.0s' $(seq 50))"
+both=$( (values pool.h5 sample/source_row; echo ,; values val.h5 sample/source_row) | tr -d '\n' | tr , '\n' | sort -n | uniq -c |
+	awk '{ print $1 }' | sort -n | uniq -c | tr -s ' ' | tr '\n' ';')
+is 'every source row is in exactly one of the two' "$both" ' 400 1; 300 2;'
+is 'which split a file is' "$(param val.h5 split)" '"split": "holdout"'
+is 'the tokenizer is in the parameters' "$(param pool.h5 tokenizer)" '"tokenizer": "bytes"'
+
+sleep 1 # so that a time in the file would show
+ok 'with other threads' two "${hold[@]}" val3.h5 -o pool3.h5 -j 3
+same 'the same pool, byte for byte' pool.h5 pool3.h5
+same 'the same held out rows' val.h5 val3.h5
+ok 'with another seed' two "${hold[@]}" val4.h5 -o pool4.h5 --seed 7
+[ "$(values val.h5 sample/source_row)" != "$(values val4.h5 sample/source_row)" ]
+report $? 'other rows are held out'
+ok 'a part of a dataset, first rows only' two --max-samples 100 --holdout alpaca_zh=0.25 --holdout-output v.h5 -o p.h5
+is 'a quarter of 100' "$(count v.h5 sample/id)" 25
+
+ok 'rows that are dropped' pack --dataset chats --template chatml -o chats.h5
+says 'are counted by reason' "dataset 'chats': 1 of 3 rows dropped: a last turn without an answer"
+says 'tools are refused aloud' "1 of 3 rows dropped: tools and function calls"
+says 'new tokens are spoken of' 'resize_vocab'
+is 'and kept in the parameters' "$(param chats.h5 'dropped.tools')" '"dropped.tools": 1'
+is 'the kept one says where it was' "$(values chats.h5 sample/source_row)" 0
+
+ok 'answers that do not fit' two --cutoff-len 8 -o short.h5
+says 'rows without a target are counted' "dataset 'alpaca_en': 700 rows have no target"
+
+ok 'plain text' pack --dataset web --stage pt --template default --cutoff-len 64 -o web.h5
+n=$(count web.h5 tokens/ids)
+is 'packing loses no token' "$n" "$(cat data/web/*.txt | wc -c)" # a line's newline counts for its eos
+is 'blocks are full but for the last' "$(count web.h5 sample/id)" $(((n + 63) / 64))
+ok 'packed as LLaMA-Factory does' pack --dataset web --stage pt --template default --cutoff-len 64 --pack-batch 100 -o web.h5
+says 'with losses that are spoken of' 'tokens at the ends of batches thrown away'
+ok 'documents as rows' pack --dataset web --stage pt --template default --no-packing -o web.h5
+is 'one each' "$(count web.h5 sample/id)" 500
+
+ok 'a row for the eyes' pack --dataset alpaca_en --template alpaca --show-example 3
+prints 'its place' '^row 3: dataset alpaca_en, source row 3, [0-9]+ tokens, 11 targets'
+prints 'its mask' '^mask: 0+1{11}$'
+prints 'its text' '^first 3$'
+prints 'its targets' '^answer 9<\|eos\|>$'
+ok 'the templates' df-pack --list-templates
+prints 'one a line' '^qwen  '
+ok 'without a template' pack --dataset alpaca_en -o e.h5
+says 'empty is used' "no --template is given; using 'empty'"
+
+# What is refused, and how.  No output may appear.
+refuse()
+{
+	code=$1
+	regex=$2
+	shift 2
+	exits "$code" "refused: $*" pack --template alpaca -o no.h5 "$@"
+	says '  and why' "$regex"
+	[ ! -e no.h5 ]
+	report $? '  and nothing is written'
+}
+refuse 64 '--dataset is missing'
+refuse 78 "did you mean 'alpaca_en'" --dataset alpaca_eng
+refuse 69 "hf_hub_url" --dataset hub
+refuse 69 'convert to .jsonl' --dataset table
+refuse 78 'nothing is downloaded' --dataset-dir ONLINE --dataset x
+refuse 66 'no/such/dir/dataset_info.json' --dataset-dir no/such/dir --dataset x
+refuse 64 "did you mean 'alpaca'" --dataset alpaca_en --template alpca
+refuse 64 'needs --holdout-output' --dataset alpaca_en --holdout alpaca_en=5
+refuse 64 'only 700 can be used' --dataset alpaca_en --holdout alpaca_en=701 --holdout-output nov.h5
+refuse 64 'not among the datasets' --dataset alpaca_en --holdout alpaca_zh=5 --holdout-output nov.h5
+refuse 64 'stage pt' --dataset alpaca_en --packing
+refuse 64 'exclude each other' --dataset alpaca_en --train-on-prompt --mask-history
+refuse 64 'datasets are named with --dataset' alpaca_en
+head -c 20000 data/alpaca_en.json >data/alpaca_zh.json
+refuse 65 'alpaca_zh.json: row [0-9]+ \(line [0-9]+, column 1\): the file ends inside' --dataset alpaca_en,alpaca_zh
+echo '[{"instruction": "i", "output": 5}]' >data/alpaca_zh.json
+refuse 65 "alpaca_zh.json: row 0 \(line 1\): 'output': expected a string" --dataset alpaca_en,alpaca_zh
+printf 'ok\nnot \377 UTF-8\n' >data/web/1.txt
+exits 65 'text that is not UTF-8' pack --dataset web --stage pt --template default -o no.h5
+says '  is named by its row' '1.txt: row 1 \(line 2\)'
+exits 73 'an output that cannot be' pack --dataset alpaca_en --template alpaca -o no/such/dir/x.h5
+exits 64 'a row that is not there' pack --dataset alpaca_en --template alpaca --show-example 700
+is 'no temporary files are left' "$(find . -name '.*df-*')" ''
+
+# The examples of the manual run as they stand.
+{ echo '['; rows zh 300; echo ']'; } >data/alpaca_zh.json
+seq 1 400 >data/web/1.txt
+mkdir examples
+cp -r data examples/
+sed -n '/^.Sh EXAMPLES/,/^.Sh SEE/p' "$SRC/man/df-pack.1" | sed -n '/^.Bd/,/^.Ed/{//!p;}' | sed 's/\\e$/\\/' >examples/run.sh
+is 'the manual has three examples' "$(grep -c '^df-pack' examples/run.sh)" 3
+ok 'examples in the manual' sh -ec 'cd examples && . ./run.sh'
+
+done_testing
