@@ -296,7 +296,7 @@ inside_word(const struct tok_added_walk *w, size_t start, size_t end)
 bool
 tok_added_next(struct tok_added_walk *w, const char **piece, size_t *piece_n, uint32_t *id)
 {
-	size_t start, end, len;
+	size_t start = 0, end = 0, len;
 
 	*piece = w->text + w->done;
 	while (w->trie->node[0].child != 0 && search(w, &start, &end, id)) {

@@ -5,7 +5,8 @@
  * on literals, groups, alternation, quantifiers, look-around and \p{..}; what
  * differs is rewritten (\s and \d to the sets that Oniguruma means) or, where
  * that cannot be done faithfully, refused by name: a tokenizer that is nearly
- * right would be worse than none.
+ * right would be worse than none.  One difference stays: \p{..} knows the
+ * characters of PCRE2's Unicode (14 in 10.42), the reference's those of 16.
  */
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
@@ -40,6 +41,19 @@ refuse(struct df_err *err, const char *pattern, size_t n, size_t at, const char 
 	    (int)(n < 200 ? n : 200), pattern, what, at);
 }
 
+/* An escape with its braces, as it stands: the brace that closes it closes no repeat. */
+static int
+rewrite_braced(struct df_buf *out, const char *p, size_t n, size_t i, size_t *len, struct df_err *err)
+{
+	const char *end = memchr(p + i, '}', n - i);
+
+	if (end == NULL)
+		return refuse(err, p, n, i, "an open brace");
+	*len = (size_t)(end - (p + i)) + 1;
+	df_buf_add(out, p + i, *len);
+	return DF_OK;
+}
+
 /* The escape at p[i] (a backslash); *len = bytes read. */
 static int
 rewrite_escape(struct df_buf *out, const char *p, size_t n, size_t i, bool in_class, size_t *len, struct df_err *err)
@@ -70,6 +84,11 @@ rewrite_escape(struct df_buf *out, const char *p, size_t n, size_t i, bool in_cl
 		/* \p{^X} means \P{X} in both. */
 		if (i + 2 >= n || p[i + 2] != '{')
 			return refuse(err, p, n, i, "\\p without braces");
+		return rewrite_braced(out, p, n, i, len, err);
+	case 'x':
+		/* \x41, or \x{4e00} */
+		if (i + 2 < n && p[i + 2] == '{')
+			return rewrite_braced(out, p, n, i, len, err);
 		df_buf_add(out, p + i, 2);
 		return DF_OK;
 	case 'r':
@@ -77,7 +96,6 @@ rewrite_escape(struct df_buf *out, const char *p, size_t n, size_t i, bool in_cl
 	case 't':
 	case 'f':
 	case 'v':
-	case 'x':
 		/* \v is one character in Ruby, a class in PCRE2. */
 		df_buf_puts(out, c == 'v' ? "\\x0b" : (char[]){ '\\', c, '\0' });
 		return DF_OK;

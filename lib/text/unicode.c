@@ -3,7 +3,9 @@
  *
  * The table is made once per process from utf8proc (a few milliseconds) rather
  * than kept as generated source.  Properties that utf8proc lacks are written out
- * as what they add to general categories.
+ * as what they add to general categories.  The reference's regex engine knows
+ * Unicode 16; what that adds to the letters and numbers of Unicode 15
+ * (utf8proc 2.8) is written out too.
  */
 #include <pthread.h>
 #include <string.h>
@@ -24,6 +26,14 @@ static const struct range spaces[] = { { 0x9, 0xD }, { 0x20, 0x20 }, { 0x85, 0x8
 /* What Alphabetic and Join_Control add to the categories L, M, Nl. */
 static const struct range more_words[] = { { 0x200C, 0x200D }, { 0x24B6, 0x24E9 }, { 0x1F130, 0x1F149 },
 	{ 0x1F150, 0x1F169 }, { 0x1F170, 0x1F189 } };
+
+static const struct range letters16[] = { { 0x1C89, 0x1C8A }, { 0xA7CB, 0xA7CD }, { 0xA7DA, 0xA7DC },
+	{ 0x105C0, 0x105F3 }, { 0x10D4A, 0x10D65 }, { 0x10D6F, 0x10D85 }, { 0x10EC2, 0x10EC4 }, { 0x11380, 0x11389 },
+	{ 0x1138B, 0x1138B }, { 0x1138E, 0x1138E }, { 0x11390, 0x113B5 }, { 0x113B7, 0x113B7 }, { 0x113D1, 0x113D1 },
+	{ 0x113D3, 0x113D3 }, { 0x11BC0, 0x11BE0 }, { 0x13460, 0x143FA }, { 0x16100, 0x1611D }, { 0x16D40, 0x16D6C },
+	{ 0x18CFF, 0x18CFF }, { 0x1E5D0, 0x1E5ED }, { 0x1E5F0, 0x1E5F0 }, { 0x2EBF0, 0x2EE5D } };
+static const struct range numbers16[] = { { 0x10D40, 0x10D49 }, { 0x116D0, 0x116E3 }, { 0x11BF0, 0x11BF9 },
+	{ 0x16130, 0x16139 }, { 0x16D70, 0x16D79 }, { 0x1CCF0, 0x1CCF9 }, { 0x1E5F1, 0x1E5FA } };
 
 static void
 set(const struct range *r, size_t n, uint8_t bit)
@@ -95,6 +105,8 @@ fill(void)
 		mark_nfc_risk(c, p);
 	}
 	set(spaces, sizeof(spaces) / sizeof(spaces[0]), DF_UC_SPACE);
+	set(letters16, sizeof(letters16) / sizeof(letters16[0]), DF_UC_LETTER | DF_UC_WORD);
+	set(numbers16, sizeof(numbers16) / sizeof(numbers16[0]), DF_UC_NUMBER | DF_UC_WORD);
 	set(more_words, sizeof(more_words) / sizeof(more_words[0]), DF_UC_WORD);
 }
 
