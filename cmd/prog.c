@@ -204,24 +204,50 @@ print_version(void)
 	    openblas_get_config(), openblas_get_corename());
 }
 
+/* Words of `text` from column `col` on, broken before column 80 at spaces outside of brackets, indented to `indent`. */
+static void
+put_words(struct df_buf *b, const char *text, size_t len, size_t col, size_t indent)
+{
+	size_t at = col;
+
+	for (size_t i = 0, n; i < len; i += n + 1) {
+		int depth = 0;
+
+		for (n = 0; i + n < len && (text[i + n] != ' ' || depth > 0); n++)
+			depth += (text[i + n] == '[') - (text[i + n] == ']');
+		if (at > indent && at + 1 + n > 79) {
+			df_buf_printf(b, "\n%*s", (int)indent, "");
+			at = indent;
+		} else if (at > indent) {
+			df_buf_putc(b, ' ');
+			at++;
+		}
+		df_buf_add(b, text + i, n);
+		at += n;
+	}
+	df_buf_putc(b, '\n');
+}
+
 /* Each line of the synopsis is a way to call the program; one that begins with a space continues the line before it. */
 static void
 print_help(const struct df_opt *opts, const char *synopsis, const char *about)
 {
 	struct df_buf b = DF_BUF_INIT;
+	const size_t indent = strlen("usage: ") + strlen(prog.name);
 	const char *lead = "usage:";
 
 	while (*synopsis) {
-		size_t n = strcspn(synopsis, "\n");
+		size_t n = strcspn(synopsis, "\n"), skip = strspn(synopsis, " ");
 
-		if (*synopsis == ' ')
-			df_buf_printf(&b, "%*s%.*s\n", (int)(strlen(prog.name) + 7), "", (int)n, synopsis);
+		if (skip > 0)
+			df_buf_printf(&b, "%*s", (int)indent + 1, "");
 		else
-			df_buf_printf(&b, "%-6s %s %.*s\n", lead, prog.name, (int)n, synopsis);
+			df_buf_printf(&b, "%-6s %s ", lead, prog.name);
+		put_words(&b, synopsis + skip, n - skip, indent + 1, indent + 1);
 		lead = "";
 		synopsis += n + (synopsis[n] == '\n');
 	}
-	df_buf_printf(&b, "%s\n", about);
+	put_words(&b, about, strlen(about), 0, 0);
 	df_opt_help(opts, &b);
 	fputs(b.data ? b.data : "", stdout);
 	df_buf_release(&b);

@@ -4,8 +4,8 @@
 #   tests/run.sh [-j N] [-b BUILD] [DEVICE:]TEST ...
 #
 # TEST is a cmocka program or a shell script, both speaking TAP.  DEVICE goes
-# into DF_TEST_DEVICE.  A test that fails is shown in full; one that crashes,
-# runs past its time, or runs no case has failed.  The last line is
+# into DF_TEST_DEVICE.  Of a test that fails everything is shown but its passed
+# cases; one that crashes, runs past its time, or runs no case has failed.  The last line is
 # `N passed, N failed, N skipped`; the status is 0 only without failures.
 set -u
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -74,7 +74,7 @@ judge()
 	}' "$DF_RUN_OUT/$name.log" >"$DF_RUN_OUT/$name.verdict"
 	# One write, so that the lines of tests that end together do not mix.
 	if grep -q '^FAILED' "$DF_RUN_OUT/$name.verdict"; then
-		printf '%s\n' "$(cat "$DF_RUN_OUT/$name.verdict"; sed 's/^/    | /' "$DF_RUN_OUT/$name.log")"
+		printf '%s\n' "$(cat "$DF_RUN_OUT/$name.verdict"; sed -E '/^ok [0-9]+/d; s/^/    | /' "$DF_RUN_OUT/$name.log")"
 	else
 		cat "$DF_RUN_OUT/$name.verdict"
 	fi

@@ -73,6 +73,7 @@ arrows()
 		may["model"] = "base shard text backend"
 		may["project"] = may["grad"] = may["select"] = may["mix"] = may["weigh"] = "base shard text backend model project"
 		may["train"] = may["plan"] = "base shard text backend model project grad select mix weigh"
+		may["show"] = "base shard text train"
 	}
 	/^#include "[a-z]+\// {
 		split(FILENAME, path, "/")

@@ -45,7 +45,9 @@ err_is_one_printable_line(void **state)
 	df_fail(&err, DF_EFORMAT, "key '%s'", "a\nb\x1b[31m\tc\x7f");
 	assert_string_equal(err.msg, "key 'a\\nb\\x1b[31m\\tc\\x7f'");
 	/* C1 controls, which some terminals obey, too; other text of the same lead byte stays. */
-	df_fail(&err, DF_EFORMAT, "%s", "\xC2\x9B" "31m \xC2\xA0 \xC3\xA9");
+	df_fail(&err, DF_EFORMAT, "%s",
+	    "\xC2\x9B"
+	    "31m \xC2\xA0 \xC3\xA9");
 	assert_string_equal(err.msg, "\\u009b31m \xC2\xA0 \xC3\xA9");
 }
 
@@ -129,15 +131,14 @@ buf_json_strings(void **state)
 	static const struct {
 		const char *in, *want;
 	} t[] = {
-		{ "", "\"\"" },
-		{ "a\"b\\c/", "\"a\\\"b\\\\c/\"" },
+		{ "", "\"\"" }, { "a\"b\\c/", "\"a\\\"b\\\\c/\"" },
 		{ "\n\t\r\x01\x1f\x7f", "\"\\n\\t\\r\\u0001\\u001f\x7f\"" },
 		{ "\xC3\xA9 \xE4\xB8\xAD \xF0\x9F\x98\x80", "\"\xC3\xA9 \xE4\xB8\xAD \xF0\x9F\x98\x80\"" },
-		{ "\xFFx", "\"\xEF\xBF\xBDx\"" },                                  /* no such byte */
-		{ "\xC0\x80", "\"\xEF\xBF\xBD\xEF\xBF\xBD\"" },                    /* overlong NUL */
-		{ "\xED\xA0\x80", "\"\xEF\xBF\xBD\xEF\xBF\xBD\xEF\xBF\xBD\"" },    /* surrogate */
+		{ "\xFFx", "\"\xEF\xBF\xBDx\"" },                                                 /* no such byte */
+		{ "\xC0\x80", "\"\xEF\xBF\xBD\xEF\xBF\xBD\"" },                                   /* overlong NUL */
+		{ "\xED\xA0\x80", "\"\xEF\xBF\xBD\xEF\xBF\xBD\xEF\xBF\xBD\"" },                   /* surrogate */
 		{ "\xF4\x90\x80\x80!", "\"\xEF\xBF\xBD\xEF\xBF\xBD\xEF\xBF\xBD\xEF\xBF\xBD!\"" }, /* U+110000 */
-		{ "\xE4\xB8", "\"\xEF\xBF\xBD\xEF\xBF\xBD\"" },                    /* cut */
+		{ "\xE4\xB8", "\"\xEF\xBF\xBD\xEF\xBF\xBD\"" },                                   /* cut */
 	};
 	struct df_buf b = DF_BUF_INIT;
 
@@ -160,8 +161,8 @@ buf_json_doubles_are_shortest_and_exact(void **state)
 		double x;
 		const char *want;
 	} t[] = { { 0, "0" }, { 0.1, "0.1" }, { 1e-5, "1e-05" }, { 1.0 / 3, "0.3333333333333333" }, { -2, "-2" },
-		{ 5e-324, "5e-324" }, { 1e300, "1e+300" }, { INFINITY, "null" }, { NAN, "null" }, { 1e15, "1e+15" }, { 100, "100" },
-		{ -1e14, "-100000000000000" }, { 123456, "123456" } };
+		{ 5e-324, "5e-324" }, { 1e300, "1e+300" }, { INFINITY, "null" }, { NAN, "null" }, { 1e15, "1e+15" },
+		{ 100, "100" }, { -1e14, "-100000000000000" }, { 123456, "123456" } };
 	struct df_buf b = DF_BUF_INIT;
 
 	(void)state;

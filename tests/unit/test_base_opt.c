@@ -32,16 +32,33 @@ parse(struct values *v, struct df_opt_result *r, struct df_err *err, const char 
 {
 	const struct df_opt opts[] = {
 		{ .type = DF_OPT_GROUP, .help = "Things" },
-		{ .name = "output", .short_name = 'o', .type = DF_OPT_STR, .value = &v->output, .arg = "FILE", .help = "x" },
-		{ .name = "number", .short_name = 'n', .type = DF_OPT_INT, .value = &v->n, .arg = "N", .help = "x",
-		    .min = -5, .max = 100, .given = &v->n_given },
+		{ .name = "output",
+		    .short_name = 'o',
+		    .type = DF_OPT_STR,
+		    .value = &v->output,
+		    .arg = "FILE",
+		    .help = "x" },
+		{ .name = "number",
+		    .short_name = 'n',
+		    .type = DF_OPT_INT,
+		    .value = &v->n,
+		    .arg = "N",
+		    .help = "x",
+		    .min = -5,
+		    .max = 100,
+		    .given = &v->n_given },
 		{ .name = "rate", .type = DF_OPT_DOUBLE, .value = &v->rate, .arg = "X", .help = "x", .max = 1 },
 		{ .name = "form", .type = DF_OPT_CHOICE, .value = &v->form, .choices = forms, .help = "x" },
 		{ .name = "name", .type = DF_OPT_LIST, .value = &v->names, .arg = "NAME", .help = "x" },
 		{ .name = "shard", .type = DF_OPT_SHARD, .value = &v->shard, .arg = "I/N", .help = "x" },
 		{ .name = "packing", .type = DF_OPT_FLAG, .value = &v->packing, .help = "x" },
 		{ .name = "quiet", .short_name = 'q', .type = DF_OPT_FLAG, .value = &v->quiet, .help = "x" },
-		{ .name = "verbose", .short_name = 'v', .type = DF_OPT_COUNT, .value = &v->verbose, .help = "x", .max = 2 },
+		{ .name = "verbose",
+		    .short_name = 'v',
+		    .type = DF_OPT_COUNT,
+		    .value = &v->verbose,
+		    .help = "x",
+		    .max = 2 },
 		DF_OPT_END,
 	};
 	char *argv[16] = { (char *)"prog" };
@@ -77,7 +94,8 @@ accepts_gnu_manners(void **state)
 	assert_string_equal(r.operands.v[1], "--bogus");
 	df_opt_result_release(&r);
 
-	assert_int_equal(parse(&v, &r, &err, WORDS("--form", "sign", "--name=a,b", "--name", "c", "-vvv", "-oq")), DF_OK);
+	assert_int_equal(
+	    parse(&v, &r, &err, WORDS("--form", "sign", "--name=a,b", "--name", "c", "-vvv", "-oq")), DF_OK);
 	assert_true(v.form == 2 && v.names.n == 2 && v.verbose == 2);
 	assert_string_equal(v.names.v[0], "a,b");
 	assert_string_equal(v.output, "q");
@@ -167,8 +185,8 @@ refuses_and_says_why(void **state)
 static void
 survives_arbitrary_words(void **state)
 {
-	static const char *const bits[] = { "-", "--", "=", "n", "no-", "output", "q", "v", "9", "/", "shard", "form", "\xFF",
-		"%s", "%n", "rate", "name", " ", "h", "1e9", "auto", "" };
+	static const char *const bits[] = { "-", "--", "=", "n", "no-", "output", "q", "v", "9", "/", "shard", "form",
+		"\xFF", "%s", "%n", "rate", "name", " ", "h", "1e9", "auto", "" };
 	const size_t n_bits = sizeof(bits) / sizeof(bits[0]);
 	uint64_t draw = 0;
 	int accepted = 0;
@@ -235,8 +253,8 @@ shard_auto_reads_the_slurm_array(void **state)
 		{ "3", "0", "15", "1", "16", DF_OK, 3, 16 },
 		{ "9", "1", "17", "4", "5", DF_OK, 2, 5 },
 		{ "5", "1", "7", NULL, "7", DF_OK, 4, 7 },
-		{ "5", "1", "7", "1", "3", DF_EUSAGE, 0, 0 },    /* sparse: 1,5,7 */
-		{ "6", "1", "17", "4", "5", DF_EUSAGE, 0, 0 },   /* not an element */
+		{ "5", "1", "7", "1", "3", DF_EUSAGE, 0, 0 },  /* sparse: 1,5,7 */
+		{ "6", "1", "17", "4", "5", DF_EUSAGE, 0, 0 }, /* not an element */
 		{ "x", "0", "15", "1", "16", DF_EUSAGE, 0, 0 },
 		{ "3", "0", NULL, "1", "16", DF_EUSAGE, 0, 0 },
 	};
@@ -282,14 +300,37 @@ help_shows_defaults_within_80_columns(void **state)
 	bool on = true, off = false;
 	const char *file = "out.h5", *none = NULL;
 	const struct df_opt opts[] = {
-		{ .name = "number", .short_name = 'n', .type = DF_OPT_INT, .value = &n, .arg = "N", .help = "dimensions" },
-		{ .name = "adam-eps", .type = DF_OPT_DOUBLE, .value = &x, .arg = "X",
-		    .help = "a long text about a small number, long enough to be wrapped onto the next line of the help" },
+		{ .name = "number",
+		    .short_name = 'n',
+		    .type = DF_OPT_INT,
+		    .value = &n,
+		    .arg = "N",
+		    .help = "dimensions" },
+		{ .name = "adam-eps",
+		    .type = DF_OPT_DOUBLE,
+		    .value = &x,
+		    .arg = "X",
+		    .help =
+			"a long text about a small number, long enough to be wrapped onto the next line of the help" },
 		{ .name = "form", .type = DF_OPT_CHOICE, .value = &form, .choices = forms, .help = "gradient" },
-		{ .name = "greek", .type = DF_OPT_CHOICE, .value = &greek, .choices = many, .arg = "NAME", .help = "letter" },
+		{ .name = "greek",
+		    .type = DF_OPT_CHOICE,
+		    .value = &greek,
+		    .choices = many,
+		    .arg = "NAME",
+		    .help = "letter" },
 		{ .type = DF_OPT_GROUP, .help = "Output" },
-		{ .name = "output", .short_name = 'o', .type = DF_OPT_STR, .value = &file, .arg = "FILE", .help = "where" },
-		{ .name = "quite-a-long-option-name", .type = DF_OPT_STR, .value = &none, .arg = "FILE", .help = "why" },
+		{ .name = "output",
+		    .short_name = 'o',
+		    .type = DF_OPT_STR,
+		    .value = &file,
+		    .arg = "FILE",
+		    .help = "where" },
+		{ .name = "quite-a-long-option-name",
+		    .type = DF_OPT_STR,
+		    .value = &none,
+		    .arg = "FILE",
+		    .help = "why" },
 		{ .name = "on", .type = DF_OPT_FLAG, .value = &on, .help = "a flag" },
 		{ .name = "off", .type = DF_OPT_FLAG, .value = &off, .help = "another" },
 		DF_OPT_END,

@@ -308,7 +308,10 @@ run(struct job *j, int n_threads, int n_batches, struct df_err *err)
 	return df_pipeline_run(&pl, err);
 }
 
-#define JOB(count) { .n = (count), .fail_read = -1, .fail_work = { -1, -1 }, .fail_write = -1, .stop_at = -1 }
+#define JOB(count)                                                                                      \
+	{                                                                                               \
+		.n = (count), .fail_read = -1, .fail_work = { -1, -1 }, .fail_write = -1, .stop_at = -1 \
+	}
 
 static void
 pipeline_keeps_order(void **state)
