@@ -439,9 +439,12 @@ pack(struct run *r, struct df_err *err)
 	if (r->held)
 		DF_TRY(sink_end(r->held, err));
 	report(r);
-	/* Both are complete now; the held out rows first, so that a pool is never there without them. */
-	if (r->held)
+	/* Both or none: what can fail comes first; and a pool is never there without its held out rows. */
+	DF_TRY(df_writer_finish(r->pool->w, err));
+	if (r->held) {
+		DF_TRY(df_writer_finish(r->held->w, err));
 		DF_TRY(df_writer_commit(r->held->w, NULL, err));
+	}
 	DF_TRY(df_writer_commit(r->pool->w, NULL, err));
 	df_prog_count(r->pool->n_rows + (r->held ? r->held->n_rows : 0), "rows");
 out:

@@ -53,7 +53,7 @@ size_t df_coltype_size(enum df_coltype t);
 /* The columns, by number: a batch keeps their arrays in this order. */
 enum df_col {
 	DF_COL_ID,          /* sample/id u64: the row in the packed dataset */
-	DF_COL_DOMAIN,      /* sample/domain u16: into the root attribute `domains` */
+	DF_COL_DOMAIN,      /* sample/domain u16: into the root attribute `domains`; in an index, of each chosen row */
 	DF_COL_SOURCE_ROW,  /* sample/source_row u64: the row in the user's file */
 	DF_COL_IDS,         /* tokens/ids u32, ragged over tokens/offsets */
 	DF_COL_LABEL_MASK,  /* tokens/label_mask u8, ragged over tokens/offsets: 1 = a target */
@@ -147,6 +147,13 @@ int df_meta_add_domain(struct df_meta *m, const char *name, uint16_t *index, str
 int df_meta_add_manifest(struct df_meta *m, const char *name, uint64_t offset, uint64_t rows, uint64_t cols, struct df_err *err) DF_MUST_CHECK;
 
 /*
+ * *m = what the file at `path` says of itself, and its rows (rows may be
+ * NULL), without reading its columns; m->id stays "" where the file has none.
+ * Release m.  Errors as df_set_open.
+ */
+int df_meta_load(struct df_meta *m, const char *path, uint64_t *rows, struct df_err *err) DF_MUST_CHECK;
+
+/*
  * Two artefacts must agree in the named parameters (NULL-terminated list) and
  * input roles (likewise): DF_ELINEAGE says which two disagree and in what.
  * A side without lineage agrees with everything.
@@ -210,6 +217,13 @@ int df_set_read(struct df_set *s, uint64_t first, uint64_t n, struct df_batch *b
  */
 int df_set_lengths(struct df_set *s, enum df_col c, uint64_t **lengths, struct df_err *err) DF_MUST_CHECK;
 
+/*
+ * Read every row from front to back: checksums, offsets, ids that occur
+ * twice, and the digest of the rows against the recorded df_id.  A set or
+ * stream that was not read yet; DF_EFORMAT says what is wrong.
+ */
+int df_set_check(struct df_set *s, struct df_err *err) DF_MUST_CHECK;
+
 /* Which ids of [0,n) have been seen: joins are by id. */
 struct df_idset {
 	uint64_t *bits;
@@ -253,6 +267,12 @@ uint64_t df_writer_done_batches(const struct df_writer *w);
 uint64_t df_writer_done_rows(const struct df_writer *w);
 /* Append the batch's rows.  The batch may be reused when this returns. */
 int df_writer_put(struct df_writer *w, const struct df_batch *b, struct df_err *err) DF_MUST_CHECK;
+/*
+ * Write out all that is left, without making the file visible: a program with
+ * several outputs finishes each before it commits the first.  Optional; no
+ * batch may follow.
+ */
+int df_writer_finish(struct df_writer *w, struct df_err *err) DF_MUST_CHECK;
 /* Whole and visible; fills id (may be NULL) with the content's df_id.  A stream gets its end record. */
 int df_writer_commit(struct df_writer *w, char id[DF_DIGEST_HEX], struct df_err *err) DF_MUST_CHECK;
 /* Frees; what was not committed disappears, except a resumable writer's work. Accepts NULL. */

@@ -38,6 +38,7 @@ struct df_writer {
 	struct df_stream_out *work;
 	uint64_t rows, done_batches, done_rows;
 	struct df_digest digest;
+	bool finished; /* the HDF5 file is whole, under its temporary name */
 };
 
 uint64_t
@@ -279,6 +280,19 @@ out:
 }
 
 int
+df_writer_finish(struct df_writer *w, struct df_err *err)
+{
+	int rc;
+
+	if (w->pipe || w->finished)
+		return DF_OK;
+	df_digest_hex(w->digest, w->meta.id);
+	rc = df_h5out_finish(w->h5, &w->meta, err);
+	w->finished = rc == DF_OK;
+	return rc;
+}
+
+int
 df_writer_commit(struct df_writer *w, char id[DF_DIGEST_HEX], struct df_err *err)
 {
 	int rc;
@@ -293,7 +307,7 @@ df_writer_commit(struct df_writer *w, char id[DF_DIGEST_HEX], struct df_err *err
 		DF_TRY(df_stream_out_end(w->pipe, w->rows, w->digest, err));
 		memcpy(w->meta.id, whole, sizeof(whole));
 	} else {
-		DF_TRY(df_h5out_finish(w->h5, &w->meta, err));
+		DF_TRY(df_writer_finish(w, err));
 		if (w->spool_fd >= 0)
 			DF_TRY(copy_out(w, err));
 		else

@@ -36,7 +36,7 @@ cat >data/dataset_info.json <<'END'
 END
 pack()
 {
-	df-pack --dataset-dir data --tokenizer bytes "$@"
+	df-pack --dataset-dir data --tokenizer bytes --compress gzip "$@" # what h5dump reads without a plugin
 }
 two()
 {
