@@ -1,0 +1,187 @@
+#!/bin/sh
+# df-train: the loop's commands as typed, stopping and going on with the same
+# bytes, windows, weights, lineage, and what is refused.
+# shellcheck disable=SC2086 # commands are words
+. "$(dirname "$0")/lib.sh"
+
+# Small rows of two domains, from a seed.
+awk 'BEGIN {
+	srand(5); printf "["
+	for (i = 0; i < 60; i++) {
+		a = int(rand() * 90); b = int(rand() * 9)
+		printf "%s{\"instruction\": \"%d + %d\", \"output\": \"%d\"}", i ? "," : "", a, b, a + b
+	}
+	print "]"
+}' >add.json
+awk 'BEGIN {
+	srand(6); printf "["
+	for (i = 0; i < 60; i++) {
+		printf "%s{\"instruction\": \"again\", \"input\": \"", i ? "," : ""
+		w = ""; for (j = 0; j < 4 + i % 5; j++) w = w sprintf("%c", 97 + int(rand() * 26))
+		printf "%s\", \"output\": \"%s\"}", w, w
+	}
+	print "]"
+}' >copy.json
+echo '{"add": {"file_name": "add.json"}, "copy": {"file_name": "copy.json"}}' >dataset_info.json
+cp -r "$SRC/configs" .
+cat >small.yaml <<'YAML'
+model_name_or_path: small
+train_from_scratch: true
+finetuning_type: full
+per_device_train_batch_size: 4
+gradient_accumulation_steps: 2
+learning_rate: 5e-3
+max_steps: 24
+lr_scheduler_type: cosine
+warmup_steps: 2
+logging_steps: 2
+save_steps: 6
+YAML
+mkdir small
+sed -e 's/"hidden_size": 128/"hidden_size": 32/' -e 's/"intermediate_size": 344/"intermediate_size": 64/' \
+	configs/models/tiny-llama/config.json >small/config.json
+pack="df-pack -q --dataset-dir . --template alpaca --tokenizer bytes --cutoff-len 256"
+ok 'a pool' $pack --dataset add,copy --holdout add=10 --holdout-output val.h5 -o pool.h5
+ok 'another pool' $pack --dataset add -o other.h5
+train="df-train small.yaml -q tokenized_path=pool.h5"
+
+# Times are the only bytes that may differ between two runs.
+same_run()
+{
+	for d in "$2" "$3"; do
+		(cd "$d" && find . -type f | LC_ALL=C sort | while read -r f; do
+			sed -E 's/"(elapsed_time|remaining_time|[a-z_]*(runtime|per_second))": *("[^"]*"|[0-9.e+-]+)//g' "$f" |
+				cksum | sed "s|\$| $f|"
+		done) >"$d.sum"
+	done
+	same "$1" "$2.sum" "$3.sum"
+}
+
+# --- the files of a run ---
+
+ok 'a whole run' $train output_dir=whole
+for f in model.safetensors config.json tokenizer.json trainer_state.json train_results.json all_results.json; do
+	[ -s "whole/$f" ]
+	report $? "it leaves $f"
+done
+is 'checkpoints at save_steps' "$(echo whole/checkpoint-*)" \
+	"whole/checkpoint-12 whole/checkpoint-18 whole/checkpoint-24 whole/checkpoint-6"
+is 'a log line every logging_steps' "$(grep -c '"loss"' whole/trainer_log.jsonl)" 12
+is 'the loss goes down' "$(sed -E 's/.*"loss": ([0-9.]+),.*/\1/' whole/trainer_log.jsonl |
+	awk 'NR == 1 { first = $1 } { last = $1 } END { print (last < 0.8 * first) }')" 1
+grep -q '"global_step": 24' whole/trainer_state.json
+report $? 'trainer_state.json counts steps'
+ok 'a finished run has nothing to do' df-train small.yaml tokenized_path=pool.h5 output_dir=whole
+says 'and says so' 'all 24 steps are done'
+
+# --- stopping and going on ---
+
+ok 'until a step between saves' $train output_dir=parts --until 7
+is 'its checkpoint is there' "$(echo parts/checkpoint-*)" "parts/checkpoint-6 parts/checkpoint-7"
+[ ! -e parts/all_results.json ]
+report $? 'the run is not at its end'
+ok 'the same again' df-train small.yaml tokenized_path=pool.h5 output_dir=parts --until 7
+ok 'on to the end, one thread' $train output_dir=parts -j 1
+rm -rf parts/checkpoint-7
+same_run 'the bytes of an undisturbed run' whole parts
+ok 'a step of the past that is there' $train output_dir=whole --until 12
+exits 64 'a step of the past that is gone' $train output_dir=whole --until 13
+says 'says what to do' 'overwrite_output_dir=true'
+
+# A signal at each of some instants, until the run is through.
+rounds=0
+status=75
+while [ $status -eq 75 ] && [ $rounds -lt 40 ]; do
+	$train output_dir=signals 2>err &
+	pid=$!
+	sleep 0.25
+	kill -USR1 $pid 2>/dev/null
+	wait $pid
+	status=$?
+	rounds=$((rounds + 1))
+done
+is "signalled $rounds times, it ends well" $status 0
+same_run 'and with the bytes of an undisturbed run' whole signals
+cp -r whole killed
+rm -rf killed/checkpoint-18 killed/checkpoint-24 killed/all_results.json
+mkdir killed/.checkpoint-18.df-tmp
+echo '{"current_steps": 13, "lo' >>killed/trainer_log.jsonl
+ok 'after a kill' $train output_dir=killed
+same_run 'the bytes of an undisturbed run, no line twice' whole killed
+is 'leftovers are gone' "$(find killed -name '.*df-*')" ''
+
+# --- evaluation, limits ---
+
+ok 'evaluating on the way' $train output_dir=eval eval_tokenized_path=val.h5 eval_strategy=steps eval_steps=6 \
+	save_total_limit=2
+is 'evaluations' "$(grep -c '"eval_loss"' eval/trainer_log.jsonl)" 4
+is 'the newest checkpoints are kept' "$(echo eval/checkpoint-*)" "eval/checkpoint-18 eval/checkpoint-24"
+cmp -s eval/model.safetensors whole/model.safetensors
+report $? 'evaluating changes no weight'
+ok 'models only' $train output_dir=only save_only_model=true max_steps=12
+[ ! -e only/checkpoint-6/optimizer.safetensors ]
+report $? 'have no optimizer'
+
+# --- LoRA ---
+
+ok 'adapters' $train model_name_or_path=whole train_from_scratch=false finetuning_type=lora lora_rank=4 \
+	output_dir=lora max_steps=8
+[ -s lora/adapter_model.safetensors ] && [ -s lora/checkpoint-6/adapter_config.json ]
+report $? 'leave an adapter'
+ok 'adapters until a step' $train model_name_or_path=whole train_from_scratch=false finetuning_type=lora lora_rank=4 \
+	output_dir=lora2 max_steps=8 --until 3
+ok 'adapters go on' $train model_name_or_path=whole train_from_scratch=false finetuning_type=lora lora_rank=4 \
+	output_dir=lora2 max_steps=8
+same 'with the same bytes' lora/adapter_model.safetensors lora2/adapter_model.safetensors
+
+# --- another start ---
+
+ok 'from a checkpoint elsewhere' $train output_dir=fork resume_from_checkpoint=whole/checkpoint-18
+same 'gives the same end' whole/model.safetensors fork/model.safetensors
+ok 'overwriting starts anew' $train output_dir=fork overwrite_output_dir=true --until 2
+is 'nothing old is left' "$(cd fork && echo checkpoint-* all_results.json*)" 'checkpoint-2 all_results.json*'
+exits 65 'other tokens in the same run' df-train small.yaml tokenized_path=other.h5 output_dir=fork
+says 'it says which disagree' 'trained on tokens [0-9a-f]{32}'
+
+# --- refused ---
+
+exits 64 'no configuration' df-train
+exits 66 'a missing configuration' df-train no.yaml
+exits 78 'a missing key' df-train small.yaml output_dir=x
+says 'is named' 'tokenized_path is required'
+exits 78 'a mistyped override' $train output_dir=x learning_rat=1
+says 'gets a suggestion' "did you mean 'learning_rate'"
+exits 66 'no tokens' df-train small.yaml -q tokenized_path=no.h5 output_dir=x
+exits 65 'divergence' $train output_dir=nan learning_rate=1e30 max_grad_norm=0
+says 'names the step and a sample' 'step [0-9]+: .* not finite; samples? [0-9]+'
+[ ! -e nan/checkpoint-6 ]
+report $? 'nothing is saved'
+ok 'a dry run' df-train small.yaml tokenized_path=pool.h5 output_dir=dry -n
+prints 'tells the steps' '^steps +1 to 24 of 24'
+[ ! -e dry ]
+report $? 'and leaves nothing'
+
+# --- windows ---
+
+if command -v df-score >/dev/null && command -v df-grad >/dev/null; then
+	ok 'projections' df-grad -q -m whole/checkpoint-12 --form sgd --project 64 pool.h5 -o pool.proj.h5
+	ok 'a target' df-grad -q -m whole/checkpoint-12 --form sgd --project 64 val.h5 -o val.proj.h5
+	ok 'an index' df-score less -q --train pool.proj.h5 --val val.proj.h5 -n 40 -o index.h5
+	ok 'a warm-up' $train output_dir=sel --until 6
+	ok 'a window' df-train small.yaml tokenized_path=pool.h5 output_dir=sel --index index.h5 --until 12
+	says 'an index too short is taken again' 'taken again'
+	ok 'a warm-up' $train output_dir=sel2 --until 6
+	ok 'half a window' $train output_dir=sel2 --index index.h5 --until 9
+	ok 'the other half' $train output_dir=sel2 --index index.h5 --until 12
+	same 'a window in two parts' sel/checkpoint-12/model.safetensors sel2/checkpoint-12/model.safetensors
+	grep -q '"window": 6,' sel2/checkpoint-12/df_state.json
+	report $? 'began at its first step'
+	! cmp -s sel/checkpoint-12/model.safetensors whole/checkpoint-12/model.safetensors
+	report $? 'and trains on other rows'
+	exits 65 'an index for other tokens' df-train small.yaml -q tokenized_path=other.h5 output_dir=y --index index.h5
+	says 'names both' 'was made for tokens'
+else
+	skip 'windows' 'df-score and df-grad are not built'
+fi
+
+done_testing
