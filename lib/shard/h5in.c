@@ -537,6 +537,22 @@ df_h5in_close(struct df_h5in *in)
 	free(in);
 }
 
+int
+df_meta_load(struct df_meta *m, const char *path, uint64_t *rows, struct df_err *err)
+{
+	struct df_h5in *in;
+	int rc;
+
+	DF_TRY(df_h5in_open(&in, path, path, DF_KIND_ANY, err));
+	*m = in->info.meta;
+	in->info.meta = (struct df_meta)DF_META_INIT;
+	if (rows)
+		*rows = in->info.rows;
+	df_h5in_close(in);
+out:
+	return rc;
+}
+
 enum df_kind
 df_h5_peek_kind(const char *path)
 {

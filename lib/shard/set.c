@@ -531,6 +531,60 @@ out:
 	return rc;
 }
 
+/* Ids of one batch: each id at most once in the whole, whatever ids there are. */
+struct ids {
+	uint64_t *v;
+	size_t n, cap;
+};
+
+static int
+by_value(const void *a, const void *b)
+{
+	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+
+	return x < y ? -1 : x > y;
+}
+
+int
+df_set_check(struct df_set *s, struct df_err *err)
+{
+	struct df_digest sum = { 0, 0 };
+	struct df_batch b = DF_BATCH_INIT;
+	struct ids ids = { NULL, 0, 0 };
+	char hex[DF_DIGEST_HEX], want[DF_DIGEST_HEX];
+	uint64_t n, rows = 0;
+	int rc;
+
+	for (;;) {
+		DF_TRY(df_set_next(s, 1024, &b, &n, err));
+		if (n == 0)
+			break;
+		DF_TRY(df_batch_digest(&b, s->made_up_ids ? s->cols & ~(1u << DF_COL_ID) : s->cols, rows, &sum, err));
+		rows += n;
+		if (!df_set_has(s, DF_COL_ID))
+			continue;
+		DF_TRY(df_grow(&ids.v, &ids.cap, ids.n + (size_t)n, sizeof(*ids.v), "ids", err));
+		memcpy(ids.v + ids.n, b.col[DF_COL_ID].data, (size_t)n * sizeof(*ids.v));
+		ids.n += (size_t)n;
+	}
+	if (ids.n > 1)
+		qsort(ids.v, ids.n, sizeof(*ids.v), by_value);
+	for (size_t i = 1; i < ids.n; i++) {
+		if (ids.v[i] == ids.v[i - 1]) {
+			rc = df_fail(err, DF_EFORMAT, "%s: sample id %llu occurs twice", s->name, (unsigned long long)ids.v[i]);
+			goto out;
+		}
+	}
+	df_digest_hex(sum, hex);
+	memcpy(want, s->meta.id, sizeof(want));
+	if (strcmp(hex, want) != 0)
+		rc = df_fail(err, DF_EFORMAT, "%s: damaged: its rows have the digest %s, but df_id is %s", s->name, hex, want);
+out:
+	df_batch_release(&b);
+	free(ids.v);
+	return rc;
+}
+
 int
 df_set_lengths(struct df_set *s, enum df_col c, uint64_t **lengths, struct df_err *err)
 {

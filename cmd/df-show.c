@@ -1,0 +1,171 @@
+/*
+ * df-show - look inside: what a file holds, where it comes from, one sample of it, a picture.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "prog.h"
+#include "show/show.h"
+
+static const char synopsis[] = "[options] FILE...";
+static const char about[] = "Look inside artefacts and training logs: shapes, statistics, lineage, samples, pictures.";
+
+struct cfg {
+	const char *link, *plot, *tokenizer;
+	int64_t decode;
+	bool json, lineage, check, decode_given;
+	struct df_prog_common common;
+};
+#define CFG_DEFAULT { .common = DF_PROG_COMMON_DEFAULT }
+
+#define OPTS(c) { \
+	{ .type = DF_OPT_GROUP, .help = "What to show (a summary by default)" }, \
+	{ .name = "lineage", .type = DF_OPT_FLAG, .value = &(c)->lineage, \
+	    .help = "what it was made from, as a tree" }, \
+	{ .name = "decode", .type = DF_OPT_INT, .value = &(c)->decode, .arg = "ID", .min = 0, .max = 9e15, \
+	    .given = &(c)->decode_given, .help = "the sample with this id: text, ids and targets" }, \
+	{ .name = "tokenizer", .type = DF_OPT_STR, .value = &(c)->tokenizer, .arg = "TOK", \
+	    .help = "decode with it: bytes, a tokenizer.json or its directory" }, \
+	{ .name = "check", .type = DF_OPT_FLAG, .value = &(c)->check, \
+	    .help = "read everything: checksums, ids, digest" }, \
+	{ .name = "json", .type = DF_OPT_FLAG, .value = &(c)->json, \
+	    .help = "one line of JSON per file instead of text" }, \
+	{ .type = DF_OPT_GROUP, .help = "What to make" }, \
+	{ .name = "plot", .type = DF_OPT_STR, .value = &(c)->plot, .arg = "PICTURE", \
+	    .help = "loss curves of runs, or a histogram; .svg or .png" }, \
+	{ .name = "link", .type = DF_OPT_STR, .value = &(c)->link, .arg = "FILE", \
+	    .help = "join the files into one virtual HDF5 file" }, \
+	DF_PROG_OPTS(&(c)->common), \
+	DF_OPT_END }
+
+static int
+summarise(const struct cfg *c, const char *path, struct df_buf *out, struct df_err *err)
+{
+	struct df_summary u = DF_SUMMARY_INIT;
+	struct df_set *s = NULL;
+	int rc;
+
+	if (df_is_run(path))
+		return df_run_text(path, c->json, out, err);
+	DF_TRY(df_set_open1(&s, DF_KIND_ANY, NULL, path, err));
+	DF_TRY(df_summary_make(&u, s, err));
+	DF_TRY(c->json ? df_summary_json(&u, s, out, err) : df_summary_text(&u, s, out, err));
+out:
+	df_summary_release(&u);
+	df_set_close(s);
+	return rc;
+}
+
+static int
+decode(const struct cfg *c, const char *path, struct df_buf *out, struct df_err *err)
+{
+	struct df_set *s = NULL;
+	int rc;
+
+	DF_TRY(df_set_open1(&s, DF_KIND_TOKENS, NULL, path, err));
+	DF_TRY(df_decode(s, (uint64_t)c->decode, c->tokenizer, c->json, out, err));
+out:
+	df_set_close(s);
+	return rc;
+}
+
+static int
+check(const char *path, struct df_buf *out, struct df_err *err)
+{
+	struct df_set *s = NULL;
+	int rc;
+
+	DF_TRY(df_set_open1(&s, DF_KIND_ANY, NULL, path, err));
+	DF_TRY(df_set_check(s, err));
+	df_buf_printf(out, "%s: good, %llu rows, %s\n", df_set_name(s), (unsigned long long)df_set_rows(s), df_set_meta(s)->id);
+	DF_TRY(df_buf_check(out, err));
+out:
+	df_set_close(s);
+	return rc;
+}
+
+static int
+plot(const struct cfg *c, const struct df_strlist *files, struct df_err *err)
+{
+	struct df_chart chart = DF_CHART_INIT;
+	struct df_set *s = NULL;
+	int rc;
+
+	if (df_is_run(files->v[0])) {
+		DF_TRY(df_plot_runs(&chart, files->v, files->n, err));
+	} else {
+		DF_TRY(df_set_open(&s, DF_KIND_ANY, NULL, files->v, files->n, err));
+		DF_TRY(df_plot_histogram(&chart, s, err));
+	}
+	DF_TRY(df_plot_write(&chart, c->plot, err));
+out:
+	df_chart_release(&chart);
+	df_set_close(s);
+	return rc;
+}
+
+static int
+join(const struct cfg *c, const struct df_strlist *files, struct df_err *err)
+{
+	struct df_set *s = NULL;
+	int rc;
+
+	DF_TRY(df_set_open(&s, DF_KIND_ANY, NULL, files->v, files->n, err));
+	DF_TRY(df_set_link(s, c->link, err));
+out:
+	df_set_close(s);
+	return rc;
+}
+
+static int
+show(const struct cfg *c, const struct df_strlist *files, struct df_err *err)
+{
+	struct df_buf out = DF_BUF_INIT;
+	int rc = DF_OK;
+
+	if (files->n == 0)
+		return df_fail(err, DF_EUSAGE, "no file (try --help)");
+	if (c->lineage + c->decode_given + c->check + (c->plot != NULL) + (c->link != NULL) > 1)
+		return df_fail(err, DF_EUSAGE, "--lineage, --decode, --check, --plot and --link: one at a time");
+	if (c->plot)
+		return plot(c, files, err);
+	if (c->link)
+		return join(c, files, err);
+	for (size_t i = 0; i < files->n; i++) {
+		const char *path = files->v[i];
+
+		if (i > 0 && !c->json && !c->check)
+			df_buf_putc(&out, '\n');
+		if (c->lineage)
+			DF_TRY(df_lineage(path, files->v, files->n, c->json, &out, err));
+		else if (c->decode_given)
+			DF_TRY(decode(c, path, &out, err));
+		else if (c->check)
+			DF_TRY(check(path, &out, err));
+		else
+			DF_TRY(summarise(c, path, &out, err));
+	}
+out:
+	/* What was found out before a fault is shown all the same. */
+	if (out.len > 0)
+		fwrite(out.data, 1, out.len, stdout);
+	df_buf_release(&out);
+	return rc;
+}
+
+int
+main(int argc, char **argv)
+{
+	static struct cfg cfg = CFG_DEFAULT;
+	const struct df_opt opts[] = OPTS(&cfg);
+	struct df_opt_result args;
+	struct df_err err = DF_ERR_INIT;
+	int rc;
+
+	df_prog_init("df-show", argc, argv);
+	df_prog_parse(opts, synopsis, about, &cfg.common, argc, argv, &args);
+	rc = show(&cfg, &args.operands, &err);
+	df_opt_result_release(&args);
+	return df_prog_exit(rc, &err);
+}

@@ -1,0 +1,374 @@
+/*
+ * chart.c - a picture of lines or stacked bars, as SVG of our own and as
+ * commands for gnuplot (which makes the PNG).
+ *
+ * One look for both: thin horizontal grid, no box, title over subtitle at the left, a
+ * legend in one row under it, colours that stay apart for the colour-blind.
+ */
+#include "show/show.h"
+
+#include <float.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+
+#define WIDTH  860.0
+#define HEIGHT 480.0
+#define LEFT   72.0
+#define RIGHT  28.0
+#define TOP    92.0
+#define BOTTOM 56.0
+
+static const char *const palette[] = { "#3b6fd4", "#f28e2b", "#2ca58d", "#c8477f", "#8b63c9", "#8a8f98", "#b58900", "#56b4e9" };
+#define N_COLORS ((int)(sizeof(palette) / sizeof(palette[0])))
+
+static const char *
+color(const struct df_series *s)
+{
+	return palette[s->color % N_COLORS];
+}
+
+void
+df_chart_release(struct df_chart *c)
+{
+	for (size_t i = 0; i < c->n_series; i++) {
+		free(c->series[i].name);
+		free(c->series[i].x);
+		free(c->series[i].y);
+	}
+	free(c->series);
+	free(c->title);
+	free(c->subtitle);
+	free(c->xlabel);
+	free(c->ylabel);
+	*c = (struct df_chart)DF_CHART_INIT;
+}
+
+int
+df_chart_add(struct df_chart *c, const char *name, int color_index, struct df_series **out, struct df_err *err)
+{
+	char *copy = NULL;
+	int rc;
+
+	if (name)
+		DF_TRY(df_strdup(&copy, name, err));
+	DF_TRY(df_grow(&c->series, &c->cap_series, c->n_series + 1, sizeof(*c->series), "a chart", err));
+	c->series[c->n_series] = (struct df_series){ .name = copy, .color = color_index };
+	*out = &c->series[c->n_series++];
+	return DF_OK;
+out:
+	free(copy);
+	return rc;
+}
+
+void
+df_ticks(double lo, double hi, int most, double *first, double *step, int *n)
+{
+	double span = hi > lo ? hi - lo : 1, raw = span / most, unit = pow(10, floor(log10(raw)));
+	double m = raw / unit;
+
+	*step = unit * (m <= 1 ? 1 : m <= 2 ? 2 : m <= 5 ? 5 : 10);
+	*first = ceil(lo / *step - 1e-9) * *step;
+	*n = (int)floor((hi - *first) / *step + 1e-9) + 1;
+}
+
+/* The rectangle of data: x from the points or bins, y with a little air; bars stand on 0. */
+struct frame {
+	double x0, x1, y0, y1;
+};
+
+static struct frame
+frame_of(const struct df_chart *c)
+{
+	struct frame f = { DBL_MAX, -DBL_MAX, DBL_MAX, -DBL_MAX };
+
+	if (c->bars) {
+		f = (struct frame){ c->x0, c->x1, 0, 0 };
+		for (size_t b = 0; b < c->n_bins; b++) {
+			double sum = 0;
+
+			for (size_t i = 0; i < c->n_series; i++)
+				sum += c->series[i].y[b];
+			f.y1 = sum > f.y1 ? sum : f.y1;
+		}
+		f.y1 = f.y1 > 0 ? f.y1 * 1.04 : 1;
+		return f;
+	}
+	for (size_t i = 0; i < c->n_series; i++) {
+		const struct df_series *s = &c->series[i];
+
+		for (size_t k = 0; k < s->n; k++) {
+			f.x0 = fmin(f.x0, s->x[k]);
+			f.x1 = fmax(f.x1, s->x[k]);
+			f.y0 = fmin(f.y0, s->y[k]);
+			f.y1 = fmax(f.y1, s->y[k]);
+		}
+	}
+	if (f.x0 > f.x1)
+		return (struct frame){ 0, 1, 0, 1 };
+	if (f.x0 == f.x1)
+		f.x0 -= 1;
+	/* A curve that comes near zero is shown against zero. */
+	double air = f.y1 > f.y0 ? 0.06 * (f.y1 - f.y0) : 0.5;
+	f.y0 = f.y0 >= 0 && f.y0 < 0.35 * f.y1 ? 0 : f.y0 - air;
+	f.y1 += air;
+	return f;
+}
+
+static double
+px(const struct frame *f, double x)
+{
+	return LEFT + (x - f->x0) / (f->x1 - f->x0) * (WIDTH - LEFT - RIGHT);
+}
+
+static double
+py(const struct frame *f, double y)
+{
+	return HEIGHT - BOTTOM - (y - f->y0) / (f->y1 - f->y0) * (HEIGHT - TOP - BOTTOM);
+}
+
+/* Text with XML's own characters escaped; control characters have no place in XML. */
+static void
+xml(struct df_buf *out, const char *s)
+{
+	for (; s && *s; s++) {
+		switch (*s) {
+		case '&': df_buf_puts(out, "&amp;"); break;
+		case '<': df_buf_puts(out, "&lt;"); break;
+		case '>': df_buf_puts(out, "&gt;"); break;
+		case '"': df_buf_puts(out, "&quot;"); break;
+		default: df_buf_putc(out, (unsigned char)*s < 0x20 ? ' ' : *s);
+		}
+	}
+}
+
+static void
+text(struct df_buf *out, double x, double y, const char *class, const char *s)
+{
+	df_buf_printf(out, "<text x=\"%.1f\" y=\"%.1f\" class=\"%s\">", x, y, class);
+	xml(out, s);
+	df_buf_puts(out, "</text>\n");
+}
+
+static void
+svg_axes(const struct df_chart *c, const struct frame *f, struct df_buf *out)
+{
+	double first, step;
+	char label[32];
+	int n;
+
+	df_ticks(f->y0, f->y1, 6, &first, &step, &n);
+	for (int i = 0; i < n; i++) {
+		double v = first + i * step, y = py(f, v);
+
+		df_buf_printf(out, "<line x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\" class=\"grid\"/>\n", LEFT, y, WIDTH - RIGHT, y);
+		snprintf(label, sizeof(label), "%.6g", fabs(v) < step * 1e-9 ? 0.0 : v);
+		text(out, LEFT - 10, y + 4, "tick end", label);
+	}
+	df_ticks(f->x0, f->x1, 9, &first, &step, &n);
+	for (int i = 0; i < n; i++) {
+		double v = first + i * step, x = px(f, v);
+
+		df_buf_printf(out, "<line x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\" class=\"axis\"/>\n", x, HEIGHT - BOTTOM, x,
+		    HEIGHT - BOTTOM + 5);
+		snprintf(label, sizeof(label), "%.6g", fabs(v) < step * 1e-9 ? 0.0 : v);
+		text(out, x, HEIGHT - BOTTOM + 20, "tick mid", label);
+	}
+	df_buf_printf(out, "<line x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\" class=\"axis\"/>\n", LEFT, HEIGHT - BOTTOM,
+	    WIDTH - RIGHT, HEIGHT - BOTTOM);
+	text(out, (LEFT + WIDTH - RIGHT) / 2, HEIGHT - 14, "label mid", c->xlabel);
+	df_buf_printf(out, "<text transform=\"translate(20 %.1f) rotate(-90)\" class=\"label mid\">", (TOP + HEIGHT - BOTTOM) / 2);
+	xml(out, c->ylabel);
+	df_buf_puts(out, "</text>\n");
+}
+
+/* Characters as a proportional font shows them, for placing what follows. */
+static double
+text_width(const char *s)
+{
+	double w = 0;
+
+	for (; *s; s++)
+		w += (*s & 0xc0) == 0x80 ? 3.4 : strchr("iljtf.,:;'| ()[]", *s) ? 3.9 : strchr("mwMW", *s) ? 10.4 : 7.1;
+	return w;
+}
+
+static void
+svg_legend(const struct df_chart *c, struct df_buf *out)
+{
+	double x = LEFT;
+
+	for (size_t i = 0; i < c->n_series; i++) {
+		const struct df_series *s = &c->series[i];
+
+		if (s->name == NULL)
+			continue;
+		if (c->bars)
+			df_buf_printf(out, "<rect x=\"%.1f\" y=\"66\" width=\"11\" height=\"11\" rx=\"2\" fill=\"%s\"/>\n", x + 3, color(s));
+		else
+			df_buf_printf(out, "<line x1=\"%.1f\" y1=\"71.5\" x2=\"%.1f\" y2=\"71.5\" stroke=\"%s\" stroke-width=\"%s\"%s/>\n", x,
+			    x + 16, color(s), s->faint ? "1.2" : "2.6", s->faint ? " stroke-opacity=\"0.45\"" : "");
+		text(out, x + 22, 76, "legend", s->name);
+		x += 22 + text_width(s->name) + 20;
+	}
+}
+
+static void
+svg_line(const struct df_series *s, const struct frame *f, struct df_buf *out)
+{
+	df_buf_printf(out, "<polyline fill=\"none\" stroke=\"%s\" stroke-width=\"%s\" stroke-opacity=\"%s\" stroke-linejoin=\"round\" "
+	    "stroke-linecap=\"round\" points=\"", color(s), s->faint ? "1" : "2.4", s->faint ? "0.35" : "1");
+	for (size_t k = 0; k < s->n; k++)
+		df_buf_printf(out, "%s%.1f,%.1f", k ? " " : "", px(f, s->x[k]), py(f, s->y[k]));
+	df_buf_puts(out, "\"/>\n");
+	for (size_t k = 0; s->dots && k < s->n; k++)
+		df_buf_printf(out, "<circle cx=\"%.1f\" cy=\"%.1f\" r=\"3.4\" fill=\"#fff\" stroke=\"%s\" stroke-width=\"2\"/>\n",
+		    px(f, s->x[k]), py(f, s->y[k]), color(s));
+}
+
+static void
+svg_bars(const struct df_chart *c, const struct frame *f, struct df_buf *out)
+{
+	double w = (WIDTH - LEFT - RIGHT) / (double)(c->n_bins ? c->n_bins : 1), gap = w > 6 ? 1.2 : 0.3;
+
+	for (size_t b = 0; b < c->n_bins; b++) {
+		double base = 0;
+
+		for (size_t i = 0; i < c->n_series; i++) {
+			double h = c->series[i].y[b];
+
+			if (h > 0)
+				df_buf_printf(out, "<rect x=\"%.2f\" y=\"%.2f\" width=\"%.2f\" height=\"%.2f\" fill=\"%s\"/>\n",
+				    LEFT + (double)b * w + gap / 2, py(f, base + h), w - gap, py(f, base) - py(f, base + h),
+				    color(&c->series[i]));
+			base += h;
+		}
+	}
+}
+
+int
+df_chart_svg(const struct df_chart *c, struct df_buf *out, struct df_err *err)
+{
+	struct frame f = frame_of(c);
+
+	df_buf_printf(out, "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%.0f\" height=\"%.0f\" viewBox=\"0 0 %.0f %.0f\" "
+	    "font-family=\"Helvetica Neue, Helvetica, Arial, Liberation Sans, DejaVu Sans, sans-serif\">\n"
+	    "<style>\n"
+	    ".title { font-size: 19px; font-weight: 600; fill: #16181d; }\n"
+	    ".sub { font-size: 13px; fill: #6a707c; }\n"
+	    ".legend { font-size: 13px; fill: #30343c; }\n"
+	    ".label { font-size: 13px; fill: #4a4f59; }\n"
+	    ".tick { font-size: 12px; fill: #6a707c; }\n"
+	    ".mid { text-anchor: middle; }\n"
+	    ".end { text-anchor: end; }\n"
+	    ".grid { stroke: #e7e9ee; stroke-width: 1; }\n"
+	    ".axis { stroke: #8a8f98; stroke-width: 1; }\n"
+	    "</style>\n"
+	    "<rect width=\"100%%\" height=\"100%%\" fill=\"#fff\"/>\n", WIDTH, HEIGHT, WIDTH, HEIGHT);
+	text(out, LEFT, 30, "title", c->title);
+	text(out, LEFT, 50, "sub", c->subtitle);
+	svg_legend(c, out);
+	svg_axes(c, &f, out);
+	if (c->bars)
+		svg_bars(c, &f, out);
+	/* Faint lines lie under the others. */
+	for (int faint = 1; faint >= 0 && !c->bars; faint--)
+		for (size_t i = 0; i < c->n_series; i++)
+			if (c->series[i].faint == faint && c->series[i].n > 0)
+				svg_line(&c->series[i], &f, out);
+	df_buf_puts(out, "</svg>\n");
+	return df_buf_check(out, err);
+}
+
+/* ---- gnuplot */
+
+/* A string in gnuplot's double quotes, enhanced-text characters made plain. */
+static void
+quoted(struct df_buf *out, const char *s)
+{
+	df_buf_putc(out, '"');
+	for (; s && *s; s++) {
+		if (*s == '"' || *s == '\\')
+			df_buf_putc(out, '\\');
+		df_buf_putc(out, (unsigned char)*s < 0x20 || *s == '`' ? ' ' : *s);
+	}
+	df_buf_putc(out, '"');
+}
+
+static void
+gnuplot_data(const struct df_chart *c, const struct df_series *s, const double *base, struct df_buf *out)
+{
+	double w = c->bars ? (c->x1 - c->x0) / (double)(c->n_bins ? c->n_bins : 1) : 0;
+
+	for (size_t k = 0; k < s->n; k++) {
+		if (c->bars)
+			df_buf_printf(out, "%.9g %.9g %.9g %.9g\n", c->x0 + ((double)k + 0.04) * w, base[k], c->x0 + ((double)k + 0.96) * w,
+			    base[k] + s->y[k]);
+		else
+			df_buf_printf(out, "%.9g %.9g\n", s->x[k], s->y[k]);
+	}
+	df_buf_puts(out, "e\n");
+}
+
+int
+df_chart_gnuplot(const struct df_chart *c, const char *png, struct df_buf *out, struct df_err *err)
+{
+	struct frame f = frame_of(c);
+	double *base = NULL;
+	const char *comma = "";
+	int rc = DF_OK;
+
+	df_buf_printf(out, "set terminal pngcairo noenhanced font \"sans,11\" size %.0f,%.0f background rgb \"white\"\nset output ",
+	    WIDTH * 1.5, HEIGHT * 1.5);
+	quoted(out, png);
+	df_buf_puts(out, "\nset title \"");
+	for (const char *s = c->title; *s; s++)
+		df_buf_putc(out, *s == '"' || *s == '\\' || *s == '`' ? ' ' : *s);
+	df_buf_puts(out, "\\n");
+	for (const char *s = c->subtitle ? c->subtitle : ""; *s; s++)
+		df_buf_putc(out, *s == '"' || *s == '\\' || *s == '`' ? ' ' : *s);
+	df_buf_puts(out, "\"\nset xlabel ");
+	quoted(out, c->xlabel);
+	df_buf_puts(out, "\nset ylabel ");
+	quoted(out, c->ylabel);
+	df_buf_printf(out, "\nset xrange [%.9g:%.9g]\nset yrange [%.9g:%.9g]\nset border 1 lc rgb \"#8a8f98\"\n"
+	    "set tics nomirror scale 0.5 textcolor rgb \"#6a707c\"\nset grid ytics lt 1 lc rgb \"#e7e9ee\"\nset key above left horizontal\nplot ",
+	    f.x0, f.x1, f.y0, f.y1);
+	for (size_t i = 0; i < c->n_series; i++) {
+		const struct df_series *s = &c->series[i];
+
+		if (!c->bars && s->n == 0)
+			continue;
+		df_buf_puts(out, comma);
+		if (c->bars)
+			df_buf_printf(out, "'-' using 1:2:1:3:2:4 with boxxyerror fs solid noborder lc rgb \"%s\"", color(s));
+		else
+			df_buf_printf(out, "'-' with %s lw %s lc rgb \"#%s%s\"%s", s->dots ? "linespoints" : "lines", s->faint ? "1" : "3",
+			    s->faint ? "a0" : "00", color(s) + 1, s->dots ? " pt 7 ps 1.1" : "");
+		if (s->name) {
+			df_buf_puts(out, " title ");
+			quoted(out, s->name);
+		} else {
+			df_buf_puts(out, " notitle");
+		}
+		comma = ", ";
+	}
+	df_buf_putc(out, '\n');
+	DF_TRY(df_alloc(&base, c->n_bins + 1, sizeof(*base), "a chart", err));
+	for (size_t i = 0; i < c->n_series; i++) {
+		const struct df_series *s = &c->series[i];
+
+		if (!c->bars && s->n == 0)
+			continue;
+		gnuplot_data(c, s, base, out);
+		for (size_t k = 0; c->bars && k < c->n_bins; k++)
+			base[k] += s->y[k];
+	}
+	DF_TRY(df_buf_check(out, err));
+out:
+	free(base);
+	return rc;
+}

@@ -1,0 +1,105 @@
+/*
+ * show.h - looking inside: summaries, lineage, single samples, pictures.
+ *
+ * Everything is made into a df_buf of text; df-show prints it.  Sets are read
+ * from front to back once, so streams can be shown too.
+ */
+#ifndef DF_SHOW_SHOW_H
+#define DF_SHOW_SHOW_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "base/err.h"
+#include "shard/shard.h"
+#include "text/tokenizer.h"
+
+/* ---- summaries: summary.c, print.c -------------------------------------- */
+
+/* Of a column's finite entries. */
+struct df_col_stats {
+	uint64_t n, nan; /* entries in all; of them not a number (or infinite) */
+	double min, max, mean;
+};
+
+struct df_domain_stats {
+	uint64_t rows, tokens, targets; /* tokens and targets: kind tokens, and n_tokens of the others */
+	double loss;                    /* mean over its rows with a loss; NaN without */
+	uint64_t n_loss;
+};
+
+struct df_summary {
+	uint64_t rows;
+	struct df_col_stats col[DF_COL_COUNT];
+	struct df_col_stats length[DF_COL_COUNT]; /* of the rows of ragged columns */
+	struct df_col_stats targets;              /* per row, kind tokens */
+	struct df_domain_stats *domain;           /* [n_domains]; NULL when rows carry no domain */
+	size_t n_domains;
+};
+#define DF_SUMMARY_INIT { .rows = 0 }
+
+/* Reads the whole set.  DF_EFORMAT when a row's domain is not in the list. */
+int df_summary_make(struct df_summary *out, struct df_set *s, struct df_err *err) DF_MUST_CHECK;
+void df_summary_release(struct df_summary *u);
+/* Aligned text, for people; or one line of JSON, for programs. */
+int df_summary_text(const struct df_summary *u, const struct df_set *s, struct df_buf *out, struct df_err *err) DF_MUST_CHECK;
+int df_summary_json(const struct df_summary *u, const struct df_set *s, struct df_buf *out, struct df_err *err) DF_MUST_CHECK;
+
+/* ---- lineage: lineage.c ------------------------------------------------- */
+
+/*
+ * The tree of what `path` was made from.  Inputs are known by their ids; the
+ * files that they are get their names from looking among `others` and beside
+ * the files themselves.  json: one line, nested.
+ */
+int df_lineage(const char *path, const char *const *others, size_t n_others, bool json, struct df_buf *out, struct df_err *err) DF_MUST_CHECK;
+
+/* ---- a sample: decode.c ------------------------------------------------- */
+
+/*
+ * The sample with this id: where it is from, its text with targets set off,
+ * ids with targets marked.  DF_EUSAGE when the set has no such id.  `tokenizer` may be NULL:
+ * then the one that the set records is used if that is "bytes".
+ */
+int df_decode(struct df_set *tokens, uint64_t id, const char *tokenizer, bool json, struct df_buf *out, struct df_err *err) DF_MUST_CHECK;
+
+/* ---- pictures: plot.c, chart.c ------------------------------------------ */
+
+struct df_series {
+	char *name;       /* in the legend; NULL: none */
+	int color;        /* into the palette */
+	bool faint, dots; /* a pale thin line; points on the line */
+	double *x, *y;    /* [n]; bars: y only, [n_bins] */
+	size_t n;
+};
+struct df_chart {
+	char *title, *subtitle, *xlabel, *ylabel;
+	bool bars;        /* stacked bars over n_bins bins from x0 to x1; else lines */
+	double x0, x1;
+	size_t n_bins;
+	struct df_series *series;
+	size_t n_series, cap_series;
+};
+#define DF_CHART_INIT { NULL, NULL, NULL, NULL, false, 0, 0, 0, NULL, 0, 0 }
+void df_chart_release(struct df_chart *c);
+int df_chart_add(struct df_chart *c, const char *name, int color, struct df_series **out, struct df_err *err) DF_MUST_CHECK;
+/* The picture as SVG text; as commands for gnuplot that write PNG to `png`. */
+int df_chart_svg(const struct df_chart *c, struct df_buf *out, struct df_err *err) DF_MUST_CHECK;
+int df_chart_gnuplot(const struct df_chart *c, const char *png, struct df_buf *out, struct df_err *err) DF_MUST_CHECK;
+/* Ticks at round numbers: *first, *step, how many; at most `most`. */
+void df_ticks(double lo, double hi, int most, double *first, double *step, int *n);
+
+/* Is this a training log, or a directory that has one? */
+bool df_is_run(const char *path);
+/* Loss over steps of trainer_log.jsonl, trainer_state.json, or directories of runs: one colour each. */
+int df_plot_runs(struct df_chart *c, const char *const *paths, size_t n, struct df_err *err) DF_MUST_CHECK;
+/* How an artefact's scores (else losses, weights, or row lengths) are distributed, by domain. */
+int df_plot_histogram(struct df_chart *c, struct df_set *s, struct df_err *err) DF_MUST_CHECK;
+/* Write it to `path`, .svg or .png (DF_EUNSUPPORTED without gnuplot), whole or not at all. */
+int df_plot_write(const struct df_chart *c, const char *path, struct df_err *err) DF_MUST_CHECK;
+/* The last state of a run in words: steps, first and last loss. */
+int df_run_text(const char *path, bool json, struct df_buf *out, struct df_err *err) DF_MUST_CHECK;
+
+#endif
