@@ -326,9 +326,9 @@ run_lmhead(struct op_run *r, const size_t *s) /* L D V: loss only, with dh, with
 	a.dh = window(r, s[0], s[1]);
 	OK(df_lmhead(r->be, &a, err));
 	a.dw = input(r, s[2], s[1], 1);
+	a.dlogits = g;
 	OK(df_lmhead(r->be, &a, err));
 	assert_memory_equal(before, nll, s[0] * sizeof(*nll)); /* the loss does not depend on what else is asked for */
-	OK(df_lmhead_dlogits(r->be, g, a.h, a.w, target, scale, err));
 	for (size_t i = 0; i < s[0]; i++)
 		hit[i] = correct[i];
 	keep(r, "nll", nll, s[0]);
@@ -398,11 +398,11 @@ run_project(struct op_run *r, const size_t *s) /* S n k sjlt */
  * Tolerances, with u = 2^-24 the rounding of one f32 operation:
  *   copies, signs, masks: none rounds differently, 0
  *   sums of n products: at most n u times the sum of magnitudes; seen about sqrt(n) u: 3e-6 covers n <= 4096
- *   exp: 1.3e-7 relative, then sums: 5e-6; a difference of two near probabilities (dS) 2e-5
+ *   exp: 1.3e-7 relative, and what differences of such make of it: 1e-5
  */
 #define EXACT 0.0
 #define SUMS  3e-6
-#define EXPS  2e-5
+#define EXPS  1e-5
 
 const struct op_case op_cases[] = {
 	{ "gemm 1x1x1", run_gemm, { 1, 1, 1, 0, 0, 0 }, SUMS },
@@ -481,7 +481,7 @@ results_diff(const struct results *a, const struct results *b, const char **wors
 			largest = fmax(largest, fabs(b->out[i].v[j]));
 	for (size_t i = 0; i < a->n; i++) {
 		const struct result *x = &a->out[i], *y = &b->out[i];
-		double diff = 0, size = 1e-3 * largest; /* an output that cancels to nothing is measured by what it came from */
+		double diff = 0, size = 1e-2 * largest; /* an output that cancels to nothing is measured by what it came from */
 
 		if (x->n != y->n)
 			return INFINITY;

@@ -45,7 +45,7 @@ void op_case_run(const struct op_case *c, struct df_backend *be, struct results 
 void results_release(struct results *res);
 
 /*
- * Largest |a - b| over the outputs, each relative to b's largest value there (at least 1e-3 of its largest anywhere);
+ * Largest |a - b| over the outputs, each relative to b's largest value there (at least 1e-2 of its largest anywhere);
  * infinite when shapes differ or anything is not finite.
  */
 double results_diff(const struct results *a, const struct results *b, const char **worst);

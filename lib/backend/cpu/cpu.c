@@ -96,7 +96,6 @@ df_op_fn *const df_cpu_op[DF_OP_COUNT] = {
 	[DF_OP_SWIGLU_FWD] = df_cpu_swiglu_fwd,
 	[DF_OP_SWIGLU_BWD] = df_cpu_swiglu_bwd,
 	[DF_OP_LMHEAD] = df_cpu_lmhead,
-	[DF_OP_DLOGITS] = df_cpu_dlogits,
 	[DF_OP_DROPOUT] = df_cpu_dropout,
 	[DF_OP_ADAMW] = df_cpu_adamw,
 	[DF_OP_ADAM_FORM] = df_cpu_adam_form,

@@ -40,7 +40,7 @@ df_op_fn df_cpu_copy, df_cpu_fill, df_cpu_axpy, df_cpu_scale, df_cpu_bias_add, d
 df_op_fn df_cpu_rmsnorm_fwd, df_cpu_rmsnorm_bwd, df_cpu_rope, df_cpu_swiglu_fwd, df_cpu_swiglu_bwd;
 
 /* attn.c, loss.c */
-df_op_fn df_cpu_attn_fwd, df_cpu_attn_bwd, df_cpu_lmhead, df_cpu_dlogits;
+df_op_fn df_cpu_attn_fwd, df_cpu_attn_bwd, df_cpu_lmhead;
 
 /* ref.c */
 df_op_fn df_ref_copy, df_ref_fill, df_ref_gemm, df_ref_axpy, df_ref_scale, df_ref_bias_add, df_ref_colsum, df_ref_sumsq,
@@ -48,6 +48,6 @@ df_op_fn df_ref_copy, df_ref_fill, df_ref_gemm, df_ref_axpy, df_ref_scale, df_re
 
 /* ref_layers.c */
 df_op_fn df_ref_rmsnorm_fwd, df_ref_rmsnorm_bwd, df_ref_rope, df_ref_attn_fwd, df_ref_attn_bwd, df_ref_swiglu_fwd,
-    df_ref_swiglu_bwd, df_ref_lmhead, df_ref_dlogits;
+    df_ref_swiglu_bwd, df_ref_lmhead;
 
 #endif

@@ -23,7 +23,8 @@
  *       L1     strip: L1
  *
  * Rows of a are read where they lie: MR rows x KC stay in the first-level
- * cache while all strips pass.  Only a transposed a is copied, MR columns at a time.
+ * cache while all strips pass.  Only a transposed a is copied, MR columns at a
+ * time.  The classic order (a packed, strips outside) measured 5 to 10 % slower here.
  */
 #include <string.h>
 
@@ -47,8 +48,8 @@ typedef float v4u __attribute__((vector_size(16), aligned(4), may_alias));
 struct block {
 	const float *a, *b;
 	float *c, alpha, beta;
-	size_t kc, rs, cs, ldc;
-	int rows, nr; /* nr: of b's strip, one or two vectors */
+	size_t kc, rs, cs, bs, ldc;
+	int rows, nr; /* nr: its columns, one or two vectors */
 };
 
 #ifdef HAVE_X86
@@ -117,6 +118,25 @@ transpose4(float *dst, size_t ldd, const float *src, size_t lds)
 	*(v4 *)(dst + 3 * ldd) = __builtin_shuffle(b, d, (i4){ 2, 3, 6, 7 });
 }
 
+/* dst[k][0..n) = src[k*ld ..]; the usual n are constants to the compiler. */
+static void
+copy_rows(float *dst, const float *src, size_t ld, size_t kc, size_t n)
+{
+#define COPY(count)                                                                \
+	case count:                                                                \
+		for (size_t k = 0; k < kc; k++)                                    \
+			memcpy(dst + k * count, src + k * ld, count * sizeof(float)); \
+		break;
+
+	switch (n) {
+	COPY(6) COPY(8) COPY(12) COPY(16) COPY(32)
+	default:
+		for (size_t k = 0; k < kc; k++)
+			memcpy(dst + k * n, src + k * ld, n * sizeof(float));
+	}
+#undef COPY
+}
+
 /* One strip: dst[k][0..nr) = op(b)[k][0..n), the columns from n on zero. */
 static void
 pack_strip(float *dst, const float *b, size_t ldb, bool tb, size_t kc, size_t n, size_t nr)
@@ -124,8 +144,7 @@ pack_strip(float *dst, const float *b, size_t ldb, bool tb, size_t kc, size_t n,
 	size_t k4 = tb ? kc / 4 * 4 : 0, n4 = tb ? n / 4 * 4 : 0;
 
 	if (!tb && n == nr) {
-		for (size_t k = 0; k < kc; k++)
-			memcpy(dst + k * nr, b + k * ldb, nr * sizeof(float));
+		copy_rows(dst, b, ldb, kc, nr);
 		return;
 	}
 	for (size_t j = 0; j < n4; j += 4)
@@ -134,22 +153,6 @@ pack_strip(float *dst, const float *b, size_t ldb, bool tb, size_t kc, size_t n,
 	for (size_t k = 0; k < kc; k++)
 		for (size_t j = k < k4 ? n4 : 0; j < nr; j++)
 			dst[k * nr + j] = j >= n ? 0.0f : tb ? b[j * ldb + k] : b[k * ldb + j];
-}
-
-/* dst[k][0..mr) = column i.. of the transposed a. */
-static void
-pack_columns(float *dst, const float *a, size_t lda, size_t kc, size_t rows, size_t mr)
-{
-	if (rows == 6 && mr == 6)
-		for (size_t k = 0; k < kc; k++)
-			memcpy(dst + k * 6, a + k * lda, 6 * sizeof(float));
-	else if (rows == 12 && mr == 12)
-		for (size_t k = 0; k < kc; k++)
-			memcpy(dst + k * 12, a + k * lda, 12 * sizeof(float));
-	else
-		for (size_t k = 0; k < kc; k++)
-			for (size_t r = 0; r < rows; r++)
-				dst[k * mr + r] = a[k * lda + r];
 }
 
 /* A block whose columns end before its strip's: computed beside c, and added by the kernel's own arithmetic. */
@@ -174,6 +177,7 @@ df_cpu_sgemm(bool ta, bool tb, size_t m, size_t n, size_t k, float alpha, const 
 {
 	const struct kernel kern = best_kernel();
 	const size_t mr = kern.mr, wide = 2 * kern.width;
+	const bool b_in_place = !tb && m <= 2 * mr; /* too few rows to repay packing */
 	_Alignas(64) float packed[KC * NC], columns[KC * MR_MAX];
 
 	for (size_t j0 = 0; j0 < n; j0 += NC) {
@@ -183,23 +187,34 @@ df_cpu_sgemm(bool ta, bool tb, size_t m, size_t n, size_t k, float alpha, const 
 		do { /* once even when k = 0: an empty sum is zero */
 			const size_t kc = k - k0 < KC ? k - k0 : KC;
 
-			for (size_t j = 0; j < nc; j += wide)
-				pack_strip(packed + j * kc, tb ? b + (j0 + j) * ldb + k0 : b + k0 * ldb + j0 + j, ldb, tb, kc,
-				    nc - j < wide ? nc - j : wide, nc - j <= kern.width ? kern.width : wide);
+			for (size_t j = 0; j < nc; j += wide) {
+				size_t left = nc - j, nr = left <= kern.width ? kern.width : wide;
+
+				if (left < nr || !b_in_place)
+					pack_strip(packed + j * kc, tb ? b + (j0 + j) * ldb + k0 : b + k0 * ldb + j0 + j, ldb, tb, kc,
+					    left < nr ? left : nr, nr);
+			}
 			for (size_t i = 0; i < m; i += mr) {
 				struct block blk = { .alpha = alpha, .beta = k0 ? 1.0f : beta, .kc = kc, .ldc = ldc };
 
 				blk.rows = (int)(m - i < mr ? m - i : mr);
-				blk.a = ta ? columns : a + i * lda + k0;
+				blk.a = ta ? a + k0 * lda + i : a + i * lda + k0;
 				blk.rs = ta ? 1 : lda;
-				blk.cs = ta ? mr : 1;
-				if (ta)
-					pack_columns(columns, a + k0 * lda + i, lda, kc, (size_t)blk.rows, mr);
+				blk.cs = ta ? lda : 1;
+				if (ta && nc > wide) {
+					copy_rows(columns, blk.a, lda, kc, (size_t)blk.rows);
+					blk.a = columns;
+					blk.cs = (size_t)blk.rows;
+				}
 				for (size_t j = 0; j < nc; j += wide) {
-					blk.b = packed + j * kc;
-					blk.c = c + i * ldc + j0 + j;
+					bool edge;
+
 					blk.nr = (int)(nc - j <= kern.width ? kern.width : wide);
-					if (nc - j < (size_t)blk.nr)
+					edge = nc - j < (size_t)blk.nr;
+					blk.b = b_in_place && !edge ? b + k0 * ldb + j0 + j : packed + j * kc;
+					blk.bs = b_in_place && !edge ? ldb : (size_t)blk.nr;
+					blk.c = c + i * ldc + j0 + j;
+					if (edge)
 						run_edge(&kern, &blk, nc - j);
 					else
 						kern.run(&blk);

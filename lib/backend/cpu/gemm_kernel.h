@@ -7,9 +7,9 @@
  *   MR      the most rows of a block      ALL(x)  WIDTH times x
  *   FMA(x, y, z)  x * y + z of vectors
  *
- * With NV vectors side by side (2, or 1 for a narrow block), NR = NV * WIDTH:
+ * With j over two vectors side by side, or one for a narrow block:
  *
- *   s[i][j] = sum over k of a[i*rs + k*cs] * b[k*NR + j], summed in order of k
+ *   s[i][j] = sum over k of a[i*rs + k*cs] * b[k*bs + j], summed in order of k
  *   c[i*ldc + j] = beta c + alpha s      (beta = 0 does not read c)
  */
 
@@ -17,7 +17,7 @@
 TARGET static inline __attribute__((always_inline)) void
 CONCAT(KERNEL, _block)(const int rows, const int nv, const struct block *blk)
 {
-	const size_t rs = blk->rs, cs = blk->cs, ldc = blk->ldc;
+	const size_t rs = blk->rs, cs = blk->cs, bs = blk->bs, ldc = blk->ldc;
 	const float *restrict a = blk->a, *restrict b = blk->b, beta = blk->beta;
 	const VEC alpha = ALL(blk->alpha);
 	float *restrict c = blk->c;
@@ -26,8 +26,8 @@ CONCAT(KERNEL, _block)(const int rows, const int nv, const struct block *blk)
 #pragma GCC unroll 16
 	for (int i = 0; i < rows; i++)
 		s[i][0] = s[i][1] = ALL(0.0f);
-	for (size_t k = blk->kc; k > 0; k--, a += cs, b += nv * WIDTH) {
-		const VEC b0 = *(const VEC *)b, b1 = nv > 1 ? *(const VEC *)(b + WIDTH) : b0;
+	for (size_t k = blk->kc; k > 0; k--, a += cs, b += bs) {
+		const VEC b0 = *(const VECU *)b, b1 = *(const VECU *)(b + (nv - 1) * WIDTH);
 
 #pragma GCC unroll 16
 		for (int i = 0; i < rows; i++) {

@@ -21,7 +21,7 @@ struct tile {
 	struct df_tensor z; /* logits [n,V], overwritten by their gradient when scale is given */
 	const uint32_t *target;
 	const float *scale; /* or NULL: loss only */
-	float *nll;         /* or NULL */
+	float *nll;
 	uint8_t *correct;   /* or NULL */
 };
 
@@ -53,8 +53,7 @@ cross_entropy(const void *args, size_t t)
 	for (; i < n; i++)
 		tail += z[i] = df_expf(z[i] - max);
 	sum = (double)df_v8_sum(&lanes) + tail;
-	if (tile->nll)
-		tile->nll[t] = (float)(log(sum) - ((double)top - max));
+	tile->nll[t] = (float)(log(sum) - ((double)top - max));
 	if (!tile->scale)
 		return;
 	factor = (float)(tile->scale[t] / sum);
@@ -70,15 +69,18 @@ df_cpu_lmhead(struct df_backend *be, const void *args, struct df_err *err)
 	const size_t n_rows = a->h.rows, n_vocab = a->w.rows;
 	struct df_mem mem = { .be = be, .type = DF_F32 };
 	size_t tile_rows = TILE_LOGITS / n_vocab;
-	int rc;
+	int rc = DF_OK;
 
 	tile_rows = tile_rows < TILE_ROWS_MIN ? TILE_ROWS_MIN : tile_rows > TILE_ROWS_MAX ? TILE_ROWS_MAX : tile_rows;
 	tile_rows = tile_rows < n_rows ? tile_rows : n_rows;
-	DF_TRY(df_size_mul(tile_rows, n_vocab, &mem.numel, "a tile of logits", err));
-	DF_TRY(df_alloc(&mem.data, mem.numel, sizeof(float), "a tile of logits", err));
+	if (!a->dlogits.mem) {
+		DF_TRY(df_size_mul(tile_rows, n_vocab, &mem.numel, "a tile of logits", err));
+		DF_TRY(df_alloc(&mem.data, mem.numel, sizeof(float), "a tile of logits", err));
+	}
 	for (size_t r = 0; r < n_rows; r += tile_rows) {
 		const size_t n = n_rows - r < tile_rows ? n_rows - r : tile_rows;
-		const struct df_tensor z = { &mem, 0, n, n_vocab, n_vocab, DF_F32 }, h = df_tensor_rows(a->h, r, n);
+		const struct df_tensor own = { &mem, 0, n, n_vocab, n_vocab, DF_F32 }, h = df_tensor_rows(a->h, r, n);
+		const struct df_tensor z = a->dlogits.mem ? df_tensor_rows(a->dlogits, r, n) : own;
 		struct tile tile = {
 			.z = z,
 			.target = a->target + r,
@@ -101,19 +103,5 @@ df_cpu_lmhead(struct df_backend *be, const void *args, struct df_err *err)
 	}
 out:
 	free(mem.data);
-	return rc;
-}
-
-int
-df_cpu_dlogits(struct df_backend *be, const void *args, struct df_err *err)
-{
-	const struct df_op_dlogits *a = args;
-	struct df_gemm logits = { false, true, 1, 0, a->h, a->w, a->g };
-	struct tile tile = { .z = a->g, .target = a->target, .scale = a->scale };
-	int rc;
-
-	DF_TRY(df_cpu_gemm(be, &logits, err));
-	df_cpu_for_rows(be, tile.z.rows, tile.z.cols, cross_entropy, &tile);
-out:
 	return rc;
 }

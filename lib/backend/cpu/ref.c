@@ -255,7 +255,6 @@ df_op_fn *const df_ref_op[DF_OP_COUNT] = {
 	[DF_OP_SWIGLU_FWD] = df_ref_swiglu_fwd,
 	[DF_OP_SWIGLU_BWD] = df_ref_swiglu_bwd,
 	[DF_OP_LMHEAD] = df_ref_lmhead,
-	[DF_OP_DLOGITS] = df_ref_dlogits,
 	[DF_OP_DROPOUT] = df_ref_dropout,
 	[DF_OP_ADAMW] = df_ref_adamw,
 	[DF_OP_ADAM_FORM] = df_ref_adam_form,

@@ -269,6 +269,8 @@ df_ref_lmhead(struct df_backend *be, const void *args, struct df_err *err)
 			continue;
 		for (size_t v = 0; v < n_vocab; v++) /* z becomes g_t */
 			z[v] = a->scale[t] * (exp(z[v] - lse) - (v == a->target[t]));
+		for (size_t v = 0; v < a->dlogits.cols; v++)
+			AT(a->dlogits, t, v) = (float)z[v];
 		for (size_t j = 0; j < a->h.cols; j++) {
 			double sum = 0;
 
@@ -279,27 +281,6 @@ df_ref_lmhead(struct df_backend *be, const void *args, struct df_err *err)
 		for (size_t v = 0; v < a->dw.rows; v++)
 			for (size_t j = 0; j < a->h.cols; j++)
 				AT(a->dw, v, j) += (float)(z[v] * AT(a->h, t, j));
-	}
-out:
-	free(z);
-	return rc;
-}
-
-int
-df_ref_dlogits(struct df_backend *be, const void *args, struct df_err *err)
-{
-	const struct df_op_dlogits *a = args;
-	size_t best;
-	double *z = NULL;
-	int rc;
-
-	(void)be;
-	DF_TRY(df_alloc(&z, a->w.rows, sizeof(*z), "logits", err));
-	for (size_t t = 0; t < a->h.rows; t++) {
-		double lse = logits_row(z, a->h, a->w, t, &best);
-
-		for (size_t v = 0; v < a->w.rows; v++)
-			AT(a->g, t, v) = (float)(a->scale[t] * (exp(z[v] - lse) - (v == a->target[t])));
 	}
 out:
 	free(z);

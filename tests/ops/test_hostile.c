@@ -1,0 +1,191 @@
+/*
+ * test_hostile.c - wrong arguments are errors with a message, never a crash,
+ * and touch nothing.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "cases.h"
+
+static struct df_backend *be, *other;
+
+/* call fails with `code` and a message. */
+#define REFUSES(code, call)                                                                       \
+	do {                                                                                      \
+		struct df_err refused = DF_ERR_INIT, *err = &refused;                             \
+		int refused_rc = (call);                                                          \
+		if (refused_rc != (code) || refused.msg[0] == '\0')                               \
+			fail_msg("%s: %d '%s', not %s", #call, refused_rc, refused.msg, #code);   \
+	} while (0)
+
+static struct df_tensor a, b, c, row, foreign, half;
+
+static void
+shapes(void **state)
+{
+	struct df_tensor none = DF_TENSOR_NONE, out = a;
+
+	(void)state;
+	REFUSES(DF_EINTERNAL, df_gemm(be, &(struct df_gemm){ false, false, 1, 0, a, b, c }, err));
+	REFUSES(DF_EINTERNAL, df_gemm(be, &(struct df_gemm){ false, true, 1, 0, a, b, none }, err));
+	REFUSES(DF_EINTERNAL, df_gemm(be, &(struct df_gemm){ false, true, 1, 0, a, foreign, c }, err));
+	REFUSES(DF_EINTERNAL, df_gemm(be, &(struct df_gemm){ false, true, 1, 0, a, half, c }, err));
+	REFUSES(DF_EINTERNAL, df_gemm(be, NULL, err));
+	REFUSES(DF_EINTERNAL, df_gemm(NULL, &(struct df_gemm){ false, true, 1, 0, a, b, c }, err));
+	REFUSES(DF_EINTERNAL, df_axpy(be, 1, a, c, err));
+	REFUSES(DF_EINTERNAL, df_copy(be, a, c, err));
+	REFUSES(DF_EINTERNAL, df_copy(be, none, none, err));
+	REFUSES(DF_EINTERNAL, df_bias_add(be, a, b, err));
+	REFUSES(DF_EINTERNAL, df_colsum(be, a, b, false, err));
+	REFUSES(DF_EINTERNAL, df_sumsq(be, a, NULL, err));
+	REFUSES(DF_EINTERNAL, df_fill(be, none, 0, err));
+	REFUSES(DF_EINTERNAL, df_swiglu_fwd(be, a, a, c, err));
+	REFUSES(DF_EINTERNAL, df_rmsnorm_fwd(be, &(struct df_rmsnorm){ 0, a, a, a, a }, err));
+	REFUSES(DF_EINTERNAL, df_upload(be, none, "", err));
+	REFUSES(DF_EINTERNAL, df_upload(be, a, NULL, err));
+	REFUSES(DF_EINTERNAL, df_download(be, NULL, a, err));
+	out.rows = 1000; /* windows that reach outside */
+	REFUSES(DF_EINTERNAL, df_scale(be, 1, out, err));
+	out = a;
+	out.off = SIZE_MAX - 3;
+	REFUSES(DF_EINTERNAL, df_scale(be, 1, out, err));
+	out = a;
+	out.ld = SIZE_MAX / 2;
+	REFUSES(DF_EINTERNAL, df_scale(be, 1, out, err));
+	out = a;
+	out.ld = 1;
+	REFUSES(DF_EINTERNAL, df_scale(be, 1, out, err));
+	REFUSES(DF_ERANGE, df_tensor_alloc(be, &out, DF_F32, SIZE_MAX / 2, 3, "x", err));
+	REFUSES(DF_ENOMEM, df_tensor_alloc(be, &out, DF_F32, SIZE_MAX / 64, 1, "x", err));
+	REFUSES(DF_ERANGE, df_dropout(be, a, a, 1.0f, 0, 0, 0, err));
+	REFUSES(DF_ERANGE, df_dropout(be, a, a, -0.1f, 0, 0, 0, err));
+	REFUSES(DF_EINTERNAL, df_adamw(be, &(struct df_adamw){ .w = a, .g = a, .m = a, .v = a, .step = 0 }, err));
+	REFUSES(DF_EINTERNAL, df_adam_form(be, &(struct df_adam_form){ .g = a, .m = a, .v = a }, err));
+	REFUSES(DF_EINTERNAL, df_sync(NULL, err));
+}
+
+/* a is [4,6], b [3,6], c [4,3]: numbers of rows that do not exist, with the data's fault. */
+static void
+ids(void **state)
+{
+	uint32_t id[4] = { 0, 2, 1, 3 }, pos[4] = { 0, 1, 2, 3 };
+	float nll[4], scale[4] = { 1, 1, 1, 1 };
+	struct df_lmhead head = { a, b, id, nll, NULL, scale, DF_TENSOR_NONE, DF_TENSOR_NONE };
+
+	(void)state;
+	REFUSES(DF_EFORMAT, df_embed_fwd(be, a, b, id, err));
+	REFUSES(DF_EFORMAT, df_embed_bwd(be, b, a, id, err));
+	REFUSES(DF_EFORMAT, df_gather_rows(be, a, b, id, err));
+	REFUSES(DF_EFORMAT, df_scatter_rows(be, b, a, id, err));
+	REFUSES(DF_EFORMAT, df_lmhead(be, &head, err));
+	REFUSES(DF_EFORMAT, df_lmhead_dlogits(be, c, a, b, id, scale, err));
+	REFUSES(DF_EFORMAT, df_rope(be, &(struct df_rope){ a, c, c, (uint32_t[]){ 0, 1, 4, 0 }, 1, false }, err));
+	REFUSES(DF_EINTERNAL, df_rope(be, &(struct df_rope){ a, c, c, pos, 5, false }, err));
+	REFUSES(DF_EINTERNAL, df_rope(be, &(struct df_rope){ a, c, c, NULL, 1, false }, err));
+	REFUSES(DF_EINTERNAL, df_embed_fwd(be, a, b, NULL, err));
+	id[3] = 0;
+	head.nll = NULL;
+	REFUSES(DF_EINTERNAL, df_lmhead(be, &head, err));
+	head.nll = nll;
+	head.dw = b;
+	REFUSES(DF_EINTERNAL, df_lmhead(be, &head, err));
+	head.dh = a;
+	head.scale = NULL;
+	REFUSES(DF_EINTERNAL, df_lmhead(be, &head, err));
+}
+
+static void
+offsets(void **state)
+{
+	const uint64_t beyond[] = { 0, 5 }, backwards[] = { 0, 3, 2, 4 }, late[] = { 1, 4 };
+	struct df_attn f = { a, a, a, a, row, NULL, 1, 1, 1, 0, 1 };
+
+	(void)state;
+	REFUSES(DF_EINTERNAL, df_attn_fwd(be, &f, err));
+	f.offsets = beyond;
+	REFUSES(DF_EINTERNAL, df_attn_fwd(be, &f, err));
+	f.offsets = late;
+	REFUSES(DF_EINTERNAL, df_attn_fwd(be, &f, err));
+	f.offsets = backwards;
+	f.n_samples = 3;
+	REFUSES(DF_EINTERNAL, df_attn_fwd(be, &f, err));
+	f.n_heads = 0;
+	REFUSES(DF_EINTERNAL, df_attn_fwd(be, &f, err));
+	f.n_heads = 3;
+	f.n_kv_heads = 2;
+	REFUSES(DF_EINTERNAL, df_attn_bwd(be, &(struct df_attn_bwd){ .fwd = f }, err));
+	REFUSES(DF_EINTERNAL, df_rmsnorm_bwd(be, &(struct df_rmsnorm_bwd){ a, row, row, a, a, row, beyond, false }, err));
+}
+
+static void
+projections(void **state)
+{
+	struct df_project p = { DF_PROJ_SJLT, a, c, 0, 1, 0, 0 };
+
+	(void)state;
+	REFUSES(DF_ERANGE, df_project(be, &p, err));
+	p.sparsity = 4;
+	REFUSES(DF_ERANGE, df_project(be, &p, err));
+	p.sparsity = 1;
+	p.first = UINT64_MAX;
+	REFUSES(DF_EINTERNAL, df_project(be, &p, err));
+	p.first = 0;
+	p.y = b;
+	REFUSES(DF_EINTERNAL, df_project(be, &p, err));
+	p.y = c;
+	p.type = (enum df_projection_type)9;
+	REFUSES(DF_EUNSUPPORTED, df_project(be, &p, err));
+}
+
+/* After all that was refused, a and b are what they were. */
+static void
+nothing_was_touched(void **state)
+{
+	float *va = test_values(be, a), *want = test_numbers(1, 24, 1);
+
+	(void)state;
+	assert_memory_equal(va, want, 24 * sizeof(float));
+	free(va);
+	free(want);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(shapes),
+		cmocka_unit_test(ids),
+		cmocka_unit_test(offsets),
+		cmocka_unit_test(projections),
+		cmocka_unit_test(nothing_was_touched),
+	};
+	float *v = test_numbers(1, 24, 1);
+	int rc;
+
+	be = test_backend(NULL, NULL);
+	other = test_backend(NULL, NULL);
+	a = test_tensor(be, 4, 6, v);
+	b = test_tensor(be, 3, 6, v);
+	c = test_tensor(be, 4, 3, v);
+	row = test_tensor(be, 4, 1, v);
+	foreign = test_tensor(other, 3, 6, v);
+	if (df_tensor_alloc(be, &half, DF_BF16, 3, 6, "half", NULL) != DF_OK)
+		return 1;
+	rc = cmocka_run_group_tests(tests, NULL, NULL);
+	df_tensor_free(be, &a);
+	df_tensor_free(be, &b);
+	df_tensor_free(be, &c);
+	df_tensor_free(be, &row);
+	df_tensor_free(be, &half);
+	df_tensor_free(other, &foreign);
+	df_backend_close(be);
+	df_backend_close(other);
+	free(v);
+	return rc;
+}

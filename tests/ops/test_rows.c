@@ -1,0 +1,238 @@
+/*
+ * test_rows.c - what is computed per row or per sample does not depend on the
+ * batch around it, to the bit.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "cases.h"
+
+static struct df_backend *be;
+static struct df_pool *pool;
+
+static void
+same(const float *a, const float *b, size_t n, const char *what, size_t row)
+{
+	for (size_t i = 0; i < n; i++)
+		if (memcmp(&a[i], &b[i], sizeof(*a)) != 0)
+			fail_msg("%s: row %zu, column %zu: %.9g in the batch, %.9g alone", what, row, i, (double)a[i], (double)b[i]);
+}
+
+/* Rows of a product computed in batches of 1, 3 and 64, and all at once; then columns alone. */
+static void
+gemm_of(size_t n, size_t k, bool ta, bool tb)
+{
+	enum { M = 131 };
+	static const size_t batch[] = { 1, 3, 64 };
+	float *va = test_numbers(1, M * k, 1), *vb = test_numbers(2, k * n, 1);
+	struct df_tensor a = ta ? test_tensor(be, k, M, va) : test_tensor(be, M, k, va);
+	struct df_tensor b = tb ? test_tensor(be, n, k, vb) : test_tensor(be, k, n, vb), c = test_tensor(be, M, n, NULL);
+	float *whole;
+
+	assert_int_equal(df_gemm(be, &(struct df_gemm){ ta, tb, 0.3f, 0, a, b, c }, NULL), DF_OK);
+	whole = test_values(be, c);
+	for (size_t i = 0; i < 3; i++)
+		for (size_t r = 0; r < M; r += batch[i]) {
+			size_t rows = M - r < batch[i] ? M - r : batch[i];
+			struct df_tensor part = test_tensor(be, rows, n, NULL);
+			float *v;
+
+			assert_int_equal(df_gemm(be, &(struct df_gemm){ ta, tb, 0.3f, 0,
+			    ta ? df_tensor_cols(a, r, rows) : df_tensor_rows(a, r, rows), b, part }, NULL), DF_OK);
+			v = test_values(be, part);
+			same(whole + r * n, v, rows * n, "gemm", r);
+			free(v);
+			df_tensor_free(be, &part);
+		}
+	free(va);
+	free(vb);
+	free(whole);
+	df_tensor_free(be, &a);
+	df_tensor_free(be, &b);
+	df_tensor_free(be, &c);
+}
+
+static void
+gemm(void **state)
+{
+	static const size_t n[] = { 1, 7, 16, 33, 64, 300 }, k[] = { 1, 30, 64, 257, 700 };
+
+	(void)state;
+	for (size_t i = 0; i < 6; i++)
+		for (size_t j = 0; j < 5; j++)
+			for (int t = 0; t < 4; t++)
+				gemm_of(n[i], k[j], t & 1, t & 2);
+}
+
+/* A sample's attention, forward and backward, alone and behind another. */
+static void
+attention(void **state)
+{
+	enum { FIRST = 77, LEN = 141, H = 4, K = 2, E = 16 };
+	const size_t cols[] = { H * E, K * E, K * E, H * E }; /* q k v do */
+	const uint64_t both[] = { 0, FIRST, FIRST + LEN }, one[] = { 0, LEN };
+	struct df_tensor in[4], out[2][5];
+
+	(void)state;
+	for (uint32_t i = 0; i < 4; i++) {
+		float *v = test_numbers(10 + i, (FIRST + LEN) * cols[i], 1);
+
+		in[i] = test_tensor(be, FIRST + LEN, cols[i], v);
+		free(v);
+	}
+	for (int alone = 0; alone < 2; alone++) {
+		struct df_tensor *o = out[alone], x[4];
+		size_t rows = alone ? LEN : FIRST + LEN;
+		struct df_attn f;
+
+		for (int i = 0; i < 4; i++)
+			x[i] = alone ? df_tensor_rows(in[i], FIRST, LEN) : in[i];
+		o[0] = test_tensor(be, rows, H * E, NULL);
+		o[1] = test_tensor(be, rows, H, NULL);
+		o[2] = test_tensor(be, rows, H * E, NULL);
+		o[3] = test_tensor(be, rows, K * E, NULL);
+		o[4] = test_tensor(be, rows, K * E, NULL);
+		f = (struct df_attn){ x[0], x[1], x[2], o[0], o[1], alone ? one : both, alone ? 1 : 2, H, K, 0, 0.25f };
+		assert_int_equal(df_attn_fwd(be, &f, NULL), DF_OK);
+		assert_int_equal(df_attn_bwd(be, &(struct df_attn_bwd){ f, x[3], o[2], o[3], o[4] }, NULL), DF_OK);
+	}
+	for (int i = 0; i < 5; i++) {
+		float *a = test_values(be, out[0][i]), *b = test_values(be, out[1][i]);
+
+		same(a + FIRST * out[0][i].cols, b, LEN * out[0][i].cols, "attention", (size_t)i);
+		free(a);
+		free(b);
+		df_tensor_free(be, &out[0][i]);
+		df_tensor_free(be, &out[1][i]);
+	}
+	for (int i = 0; i < 4; i++)
+		df_tensor_free(be, &in[i]);
+}
+
+/* Loss and dh of a row alone and among 300, over more than one tile of logits. */
+static void
+lmhead(void **state)
+{
+	enum { L = 300, D = 24, V = 4200 };
+	float *vh = test_numbers(20, L * D, 2), *vw = test_numbers(21, V * D, 1), *scale = test_numbers(22, L, 1), nll[L], *dh, one;
+	struct df_tensor h = test_tensor(be, L, D, vh), w = test_tensor(be, V, D, vw), d = test_tensor(be, L, D, NULL);
+	struct df_tensor d1 = test_tensor(be, 1, D, NULL);
+	uint32_t target[L];
+
+	(void)state;
+	for (uint32_t i = 0; i < L; i++)
+		target[i] = i * 13 % V;
+	assert_int_equal(df_lmhead(be, &(struct df_lmhead){ h, w, target, nll, NULL, scale, d, DF_TENSOR_NONE }, NULL), DF_OK);
+	dh = test_values(be, d);
+	for (size_t i = 0; i < L; i += 23) {
+		struct df_lmhead a = { df_tensor_rows(h, i, 1), w, target + i, &one, NULL, scale + i, d1, DF_TENSOR_NONE };
+		float *v;
+
+		assert_int_equal(df_lmhead(be, &a, NULL), DF_OK);
+		v = test_values(be, d1);
+		same(&nll[i], &one, 1, "nll", i);
+		same(dh + i * D, v, D, "dh", i);
+		free(v);
+	}
+	free(vh);
+	free(vw);
+	free(scale);
+	free(dh);
+	df_tensor_free(be, &h);
+	df_tensor_free(be, &w);
+	df_tensor_free(be, &d);
+	df_tensor_free(be, &d1);
+}
+
+/* A segment's weight gradient of the norm, and a sample's projection. */
+static void
+segments(void **state)
+{
+	enum { T = 90, D = 70, N = 300, KP = 200 };
+	const uint64_t offsets[] = { 0, 31, 32, T };
+	float *vx = test_numbers(30, T * D, 1), *vg = test_numbers(31, T * D, 1), *vp = test_numbers(32, 5 * N, 1), *dw, *dx;
+	float *y;
+	struct df_tensor x = test_tensor(be, T, D, vx), dy = test_tensor(be, T, D, vg), w = test_tensor(be, 1, D, vg);
+	struct df_tensor rstd = test_tensor(be, T, 1, vg), d = test_tensor(be, T, D, vx), s = test_tensor(be, 3, D, NULL);
+	struct df_tensor g = test_tensor(be, 5, N, vp), p = test_tensor(be, 5, KP, vp);
+	struct df_project proj = { DF_PROJ_RADEMACHER, g, p, 0, 42, 0, 4 };
+
+	(void)state;
+	assert_int_equal(df_rmsnorm_bwd(be, &(struct df_rmsnorm_bwd){ x, w, rstd, dy, d, s, offsets, false }, NULL), DF_OK);
+	dw = test_values(be, s);
+	dx = test_values(be, d);
+	for (size_t i = 0; i < 3; i++) {
+		size_t n = offsets[i + 1] - offsets[i], r = offsets[i];
+		struct df_tensor dn = test_tensor(be, n, D, vx + r * D), s1 = test_tensor(be, 1, D, NULL);
+		float *v, *u;
+
+		assert_int_equal(df_rmsnorm_bwd(be, &(struct df_rmsnorm_bwd){ df_tensor_rows(x, r, n), w, df_tensor_rows(rstd, r, n),
+		    df_tensor_rows(dy, r, n), dn, s1, NULL, false }, NULL), DF_OK);
+		v = test_values(be, s1);
+		u = test_values(be, dn);
+		same(dw + i * D, v, D, "rmsnorm dw", i);
+		same(dx + r * D, u, n * D, "rmsnorm dx", i);
+		free(v);
+		free(u);
+		df_tensor_free(be, &dn);
+		df_tensor_free(be, &s1);
+	}
+	for (int type = 0; type < 2; type++) {
+		assert_int_equal(df_upload(be, p, vp, NULL), DF_OK);
+		proj = (struct df_project){ type ? DF_PROJ_SJLT : DF_PROJ_RADEMACHER, g, p, 0, 42, 0, 4 };
+		assert_int_equal(df_project(be, &proj, NULL), DF_OK);
+		y = test_values(be, p);
+		for (size_t i = 0; i < 5; i++) {
+			float *v;
+			struct df_tensor p1 = test_tensor(be, 1, KP, vp + i * KP);
+
+			proj.g = df_tensor_rows(g, i, 1);
+			proj.y = p1;
+			assert_int_equal(df_project(be, &proj, NULL), DF_OK);
+			v = test_values(be, p1);
+			same(y + i * KP, v, KP, "projection", i);
+			free(v);
+			df_tensor_free(be, &p1);
+		}
+		free(y);
+	}
+	free(vx);
+	free(vg);
+	free(vp);
+	free(dw);
+	free(dx);
+	df_tensor_free(be, &x);
+	df_tensor_free(be, &dy);
+	df_tensor_free(be, &w);
+	df_tensor_free(be, &rstd);
+	df_tensor_free(be, &d);
+	df_tensor_free(be, &s);
+	df_tensor_free(be, &g);
+	df_tensor_free(be, &p);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(gemm),
+		cmocka_unit_test(attention),
+		cmocka_unit_test(lmhead),
+		cmocka_unit_test(segments),
+	};
+	int rc;
+
+	if (df_pool_new(&pool, 2, NULL) != DF_OK)
+		return 1;
+	be = test_backend(NULL, pool);
+	rc = cmocka_run_group_tests(tests, NULL, NULL);
+	df_backend_close(be);
+	df_pool_free(pool);
+	return rc;
+}
