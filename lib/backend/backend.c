@@ -18,7 +18,7 @@
 static const char *const op_name[DF_OP_COUNT] = {
 	"copy", "fill", "gemm", "axpy", "scale", "bias_add", "colsum", "sumsq", "scatter_rows", "gather_rows",
 	"rmsnorm_fwd", "rmsnorm_bwd", "rope", "attn_fwd", "attn_bwd", "swiglu_fwd", "swiglu_bwd", "lmhead",
-	"lmhead_dlogits", "dropout", "adamw", "adam_form", "sign", "project",
+	"dropout", "adamw", "adam_form", "sign", "project",
 };
 
 size_t

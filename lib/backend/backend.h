@@ -218,10 +218,9 @@ struct df_lmhead {
 	const float *scale;       /* [L] host, or NULL when dh is NONE */
 	struct df_tensor dh;      /* [L,D] or NONE: loss only */
 	struct df_tensor dw;      /* [V,D] += over all rows, or NONE */
+	struct df_tensor dlogits; /* [L,V] = g_t, for per-sample head gradients, or NONE.  The caller bounds L. */
 };
 int df_lmhead(struct df_backend *be, const struct df_lmhead *a, struct df_err *err) DF_MUST_CHECK;
-/* The gradient of the logits, for per-sample head gradients: g [L,V] as above, assigned.  The caller bounds L. */
-int df_lmhead_dlogits(struct df_backend *be, struct df_tensor g, struct df_tensor h, struct df_tensor w, const uint32_t *target, const float *scale, struct df_err *err) DF_MUST_CHECK;
 
 /* dst[i,:] = src[rows[i],:] and dst[rows[i],:] += src[i,:] (rows on the host, checked). */
 int df_gather_rows(struct df_backend *be, struct df_tensor dst, struct df_tensor src, const uint32_t *rows, struct df_err *err) DF_MUST_CHECK;

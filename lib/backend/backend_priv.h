@@ -44,7 +44,6 @@ enum df_op {
 	DF_OP_SWIGLU_FWD, /* struct df_op_swiglu */
 	DF_OP_SWIGLU_BWD, /* struct df_op_swiglu */
 	DF_OP_LMHEAD,     /* struct df_lmhead */
-	DF_OP_DLOGITS,    /* struct df_op_dlogits */
 	DF_OP_DROPOUT,    /* struct df_op_dropout */
 	DF_OP_ADAMW,      /* struct df_adamw */
 	DF_OP_ADAM_FORM,  /* struct df_adam_form */
@@ -69,11 +68,6 @@ struct df_op_rows {
 struct df_op_swiglu {
 	struct df_tensor h, gate, up; /* forward: h from gate, up; backward: h is dh */
 	struct df_tensor dgate, dup;
-};
-struct df_op_dlogits {
-	struct df_tensor g, h, w;
-	const uint32_t *target;
-	const float *scale;
 };
 struct df_op_dropout {
 	struct df_tensor y, x;

@@ -358,14 +358,14 @@ df_lmhead(struct df_backend *be, const struct df_lmhead *args, struct df_err *er
 	NEED(be && args, "lmhead: a NULL argument");
 
 	struct df_lmhead a = *args;
-	struct df_operand o[4] = { { &a.h, DF_IN, "h", false }, { &a.w, DF_IN, "w", false } };
+	struct df_operand o[5] = { { &a.h, DF_IN, "h", false }, { &a.w, DF_IN, "w", false } };
 	size_t n = 2;
 	int rc;
 
 	NEED(a.h.cols == a.w.cols && a.w.rows, "lmhead: h has %zu columns, w is [%zu,%zu]", a.h.cols, a.w.rows,
 	    a.w.cols);
 	NEED(a.nll || a.h.rows == 0, "lmhead: nll is NULL");
-	NEED(a.dh.mem || !a.dw.mem, "lmhead: dw without dh");
+	NEED(a.dh.mem || (!a.dw.mem && !a.dlogits.mem), "lmhead: dw or dlogits without dh");
 	if (a.dh.mem) {
 		NEED(same_shape(a.dh, a.h), "lmhead: dh and h differ in shape");
 		NEED(a.scale || a.h.rows == 0, "lmhead: dh without scale");
@@ -375,28 +375,13 @@ df_lmhead(struct df_backend *be, const struct df_lmhead *args, struct df_err *er
 		NEED(same_shape(a.dw, a.w), "lmhead: dw and w differ in shape");
 		o[n++] = (struct df_operand){ &a.dw, DF_INOUT, "dw", false };
 	}
+	if (a.dlogits.mem) {
+		NEED(a.dlogits.rows == a.h.rows && a.dlogits.cols == a.w.rows, "lmhead: dlogits is [%zu,%zu]",
+		    a.dlogits.rows, a.dlogits.cols);
+		o[n++] = (struct df_operand){ &a.dlogits, DF_OUT, "dlogits", false };
+	}
 	DF_TRY(check_ids("lmhead", "target", a.target, a.h.rows, a.w.rows, err));
 	rc = df_backend_run(be, DF_OP_LMHEAD, &a, o, n, err);
-out:
-	return rc;
-}
-
-int
-df_lmhead_dlogits(struct df_backend *be, struct df_tensor g, struct df_tensor h, struct df_tensor w,
-    const uint32_t *target, const float *scale, struct df_err *err)
-{
-	struct df_op_dlogits a = { g, h, w, target, scale };
-	struct df_operand o[] = {
-		{ &a.g, DF_OUT, "g", false },
-		{ &a.h, DF_IN, "h", false },
-		{ &a.w, DF_IN, "w", false },
-	};
-	int rc;
-
-	NEED(be && (scale || h.rows == 0), "lmhead_dlogits: a NULL argument");
-	NEED(h.cols == w.cols && w.rows && g.rows == h.rows && g.cols == w.rows, "lmhead_dlogits: shapes differ");
-	DF_TRY(check_ids("lmhead_dlogits", "target", target, h.rows, w.rows, err));
-	rc = df_backend_run(be, DF_OP_DLOGITS, &a, o, 3, err);
 out:
 	return rc;
 }

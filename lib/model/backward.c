@@ -145,16 +145,16 @@ head_backward(struct df_work *w, const struct df_emit *e, struct df_tensor dh, s
 	const struct df_param *p = &m->base.v[m->lm_head];
 	struct df_lmhead a = { .h = w->h_f, .w = df_param_view(m->base_data, p), .target = w->target, .nll = w->nll,
 		.correct = w->correct, .scale = w->scale, .dh = dh };
+	bool samples = !m->lora && df_tensor_is_none(e->grad);
 	int rc;
 
-	if (!m->lora && !df_tensor_is_none(e->grad))
+	if (!m->lora && !samples)
 		a.dw = df_param_view(e->grad, p);
+	if (samples)
+		a.dlogits = w->dlogits;
 	DF_TRY(df_lmhead(m->be, &a, err));
-	if (!m->lora && df_tensor_is_none(e->grad)) {
-		DF_TRY(df_lmhead_dlogits(m->be, w->dlogits, w->h_f, a.w, w->target, w->scale, err));
-		if (!m->cfg.tied)
-			DF_TRY(df_emit_head(w, e, err));
-	}
+	if (samples && !m->cfg.tied)
+		DF_TRY(df_emit_head(w, e, err));
 out:
 	return rc;
 }

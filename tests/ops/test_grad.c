@@ -280,7 +280,7 @@ lmhead(void **state)
 	float *scale = test_numbers(12, L, 1);
 
 	(void)state;
-	head = (struct df_lmhead){ h.t, w.t, target, head_nll, NULL, scale, h.grad, w.grad };
+	head = (struct df_lmhead){ h.t, w.t, target, head_nll, NULL, scale, h.grad, w.grad, DF_TENSOR_NONE };
 	assert_int_equal(df_lmhead(be, &head, NULL), DF_OK);
 	check("lmhead", &h, head_loss);
 	check("lmhead", &w, head_loss);

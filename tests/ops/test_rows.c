@@ -128,10 +128,10 @@ lmhead(void **state)
 	(void)state;
 	for (uint32_t i = 0; i < L; i++)
 		target[i] = i * 13 % V;
-	assert_int_equal(df_lmhead(be, &(struct df_lmhead){ h, w, target, nll, NULL, scale, d, DF_TENSOR_NONE }, NULL), DF_OK);
+	assert_int_equal(df_lmhead(be, &(struct df_lmhead){ h, w, target, nll, NULL, scale, d, DF_TENSOR_NONE, DF_TENSOR_NONE }, NULL), DF_OK);
 	dh = test_values(be, d);
 	for (size_t i = 0; i < L; i += 23) {
-		struct df_lmhead a = { df_tensor_rows(h, i, 1), w, target + i, &one, NULL, scale + i, d1, DF_TENSOR_NONE };
+		struct df_lmhead a = { df_tensor_rows(h, i, 1), w, target + i, &one, NULL, scale + i, d1, DF_TENSOR_NONE, DF_TENSOR_NONE };
 		float *v;
 
 		assert_int_equal(df_lmhead(be, &a, NULL), DF_OK);
