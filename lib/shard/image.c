@@ -35,10 +35,11 @@ by_place(const void *a, const void *b)
 
 /*
  * From the columns' runs (n of them, in im->run) make the full list by filling
- * the gaps with skeleton, and take its bytes from image.  *ok = false when columns overlap.
+ * the gaps with skeleton, and take its bytes from image, which is zero beyond `len`.
+ * *ok = false when columns overlap.
  */
 static int
-take_apart(struct df_image *im, size_t n, const void *image, bool *ok, struct df_err *err)
+take_apart(struct df_image *im, size_t n, const void *image, uint64_t len, bool *ok, struct df_err *err)
 {
 	struct df_image_run *full = NULL;
 	size_t n_full = 0, skel = 0;
@@ -64,8 +65,11 @@ take_apart(struct df_image *im, size_t n, const void *image, bool *ok, struct df
 	}
 	DF_TRY(df_alloc(&im->skel, skel, 1, "an image", err));
 	for (size_t i = 0; i < n_full; i++)
-		if (full[i].col == DF_COL_COUNT)
-			memcpy(im->skel + full[i].skel_at, (const char *)image + full[i].at, (size_t)full[i].nbytes);
+		if (full[i].col == DF_COL_COUNT && full[i].at < len) {
+			uint64_t m = full[i].nbytes < len - full[i].at ? full[i].nbytes : len - full[i].at;
+
+			memcpy(im->skel + full[i].skel_at, (const char *)image + full[i].at, (size_t)m);
+		}
 	free(im->run);
 	im->run = full;
 	im->n_runs = n_full;
@@ -196,14 +200,17 @@ udata_free(void *udata)
 	return 0;
 }
 
-/* The end of the file, as its superblock (version 2 or 3) has it. */
+/*
+ * The end of the file, as its superblock (version 2 or 3) has it.  It may lie
+ * beyond the memory: datasets that nobody wrote need none.
+ */
 static bool
 end_of_file(const struct memory *mem, uint64_t *nbytes)
 {
 	if (mem->kept == NULL || mem->len < 48 || (mem->kept[8] != 2 && mem->kept[8] != 3))
 		return false;
 	memcpy(nbytes, mem->kept + 28, sizeof(*nbytes));
-	return *nbytes <= mem->len;
+	return true;
 }
 
 int
@@ -251,7 +258,7 @@ df_image_make(struct df_image *im, const struct df_meta *meta, uint32_t cols, co
 		rc = df_fail(err, DF_EINTERNAL, "an image without an end");
 		goto out;
 	}
-	DF_TRY(take_apart(&m, n_runs, mem.kept, &ok, err));
+	DF_TRY(take_apart(&m, n_runs, mem.kept, mem.len, &ok, err));
 	if (!ok) {
 		rc = df_fail(err, DF_EINTERNAL, "an image whose datasets overlap");
 		goto out;
@@ -297,7 +304,7 @@ df_image_learn(struct df_image *im, struct df_h5in *in, const void *image, uint6
 			n += r->nbytes > 0;
 		}
 	}
-	if (take_apart(&m, n, image, &ok, NULL) == DF_OK && ok) {
+	if (take_apart(&m, n, image, nbytes, &ok, NULL) == DF_OK && ok) {
 		df_image_release(im);
 		*im = m;
 		m = (struct df_image)DF_IMAGE_INIT;
