@@ -384,7 +384,7 @@ open_run(struct run *r, struct df_err *err)
 	int rc = 0;
 
 	if (!c->template)
-		df_warn("no --template is given; using 'empty', which adds no roles and no eos");
+		df_warn("no --template is given; using 'empty', which adds nothing to the texts");
 	DF_TRY(df_template_find(&r->template, c->template ? c->template : "empty", err));
 	if (c->max_samples)
 		r->corpus.max_samples = (uint64_t)c->max_samples;

@@ -23,12 +23,14 @@ END
 mkdir data/web
 seq 1 400 | sed 's/^/Document number /' >data/web/1.txt
 seq 401 500 | sed 's/^/Document number /' >data/web/2.txt
+awk 'BEGIN { for (i = 0; i < 20; i++) { for (k = 0; k < 4000; k++) printf "%d ", k; print i } }' >data/long.txt
 cat >data/dataset_info.json <<'END'
 {
   "alpaca_en": { "file_name": "alpaca_en.json" },
   "alpaca_zh": { "file_name": "alpaca_zh.json" },
   "chats": { "file_name": "chats.jsonl", "formatting": "sharegpt",
              "columns": { "messages": "conversations", "tools": "tools" } },
+  "long": { "file_name": "long.txt", "columns": { "prompt": "text" } },
   "web": { "file_name": "web", "columns": { "prompt": "text" } },
   "hub": { "hf_hub_url": "somebody/something" },
   "table": { "file_name": "table.parquet" }
@@ -98,6 +100,17 @@ ok 'packed as LLaMA-Factory does' pack --dataset web --stage pt --template defau
 says 'with losses that are spoken of' 'tokens at the ends of batches thrown away'
 ok 'documents as rows' pack --dataset web --stage pt --template default --no-packing -o web.h5
 is 'one each' "$(count web.h5 sample/id)" 500
+
+stream()
+{
+	set -o pipefail
+	pack --dataset long --stage pt --template default -o "$1" -q | cat >long.bin
+	set +o pipefail
+}
+ok 'a stream into a pipe, of more than HDF5 takes at a time' stream -
+ok 'the same into a file' pack --dataset long --stage pt --template default -o long.h5
+id='s/^ *id *//p'
+is 'both hold the same' "$(df-show long.bin | sed -n "$id")" "$(df-show long.h5 | sed -n "$id")"
 
 ok 'a row for the eyes' pack --dataset alpaca_en --template alpaca --show-example 3
 prints 'its place' '^row 3: dataset alpaca_en, source row 3, [0-9]+ tokens, 11 targets'
