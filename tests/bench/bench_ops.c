@@ -1,0 +1,303 @@
+/*
+ * bench_ops.c - the CPU's operations against plain sgemm calls.
+ *
+ * Matrix products: df_gemm and cblas_sgemm of the same shape, both on one
+ * thread, in turn; printed are both rates and the median ratio.  Attention and the loss
+ * head have no counterpart in BLAS: their arithmetic (masked scores counted
+ * as half) is held against an sgemm of 512 x 512 x 512.
+ *
+ *   bench_ops [PAIRS]
+ */
+#include <cblas.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "backend/backend.h"
+#include "base/mem.h"
+#include "base/rng.h"
+
+enum { PAIRS_MAX = 101 };
+
+static struct df_backend *be;
+static struct df_err *err;
+static int pairs = 9;
+
+static double
+now(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (double)ts.tv_sec + 1e-9 * (double)ts.tv_nsec;
+}
+
+static int
+compare_doubles(const void *a, const void *b)
+{
+	double x = *(const double *)a, y = *(const double *)b;
+
+	return (x > y) - (x < y);
+}
+
+static double
+median(double *v, int n)
+{
+	qsort(v, (size_t)n, sizeof(*v), compare_doubles);
+	return v[n / 2];
+}
+
+/* One leg: op does `flops` operations; *rate = GFLOP/s over about 20 ms. */
+static int
+measure(int (*op)(void), double flops, double *rate)
+{
+	double start = now(), secs;
+	int n = 0, rc = 0;
+
+	do {
+		DF_TRY(op());
+		n++;
+		secs = now() - start;
+	} while (secs < 0.02);
+	*rate = 1e-9 * flops * n / secs;
+out:
+	return rc;
+}
+
+/* A and B in turn; their median rates and the median of A over B. */
+static int
+compare(const char *name, int (*a)(void), double a_flops, int (*b)(void), double b_flops)
+{
+	double ra[PAIRS_MAX], rb[PAIRS_MAX], ratio[PAIRS_MAX];
+	int rc = 0;
+
+	DF_TRY(a()); /* touch the memory */
+	for (int i = 0; i < pairs; i++) {
+		DF_TRY(measure(a, a_flops, &ra[i]));
+		DF_TRY(measure(b, b_flops, &rb[i]));
+		ratio[i] = ra[i] / rb[i];
+	}
+	printf("%-40s %7.1f GFLOP/s, sgemm %7.1f: %.2f\n", name, median(ra, pairs), median(rb, pairs), median(ratio, pairs));
+out:
+	return rc;
+}
+
+static int
+tensor(struct df_tensor *t, size_t rows, size_t cols)
+{
+	static uint32_t stream;
+	float *v = NULL;
+	int rc;
+
+	DF_TRY(df_alloc(&v, rows * cols, sizeof(*v), "numbers", err));
+	for (size_t i = 0; i < rows * cols; i++)
+		v[i] = (float)df_rng_uniform(1, DF_RNG_DEMO, stream, i) - 0.5f;
+	stream++;
+	DF_TRY(df_tensor_alloc(be, t, DF_F32, rows, cols, "tensor", err));
+	DF_TRY(df_upload(be, *t, v, err));
+out:
+	free(v);
+	return rc;
+}
+
+/* ---- products --------------------------------------------------------------------------------------------------- */
+
+static struct {
+	size_t m, n, k;
+	bool ta, tb;
+	struct df_gemm g;
+	float *a, *b, *c;
+} shape;
+
+static int
+ours(void)
+{
+	return df_gemm(be, &shape.g, err);
+}
+
+static int
+blas(void)
+{
+	int m = (int)shape.m, n = (int)shape.n, k = (int)shape.k;
+
+	cblas_sgemm(CblasRowMajor, shape.ta ? CblasTrans : CblasNoTrans, shape.tb ? CblasTrans : CblasNoTrans, m, n, k, 1, shape.a,
+	    shape.ta ? m : k, shape.b, shape.tb ? k : n, 0, shape.c, n);
+	return 0;
+}
+
+static int
+gemm(const char *what, size_t m, size_t n, size_t k, bool ta, bool tb)
+{
+	char name[64];
+	int rc;
+
+	shape.m = m;
+	shape.n = n;
+	shape.k = k;
+	shape.ta = ta;
+	shape.tb = tb;
+	shape.g = (struct df_gemm){ .ta = ta, .tb = tb, .alpha = 1 };
+	DF_TRY(tensor(&shape.g.a, ta ? k : m, ta ? m : k));
+	DF_TRY(tensor(&shape.g.b, tb ? n : k, tb ? k : n));
+	DF_TRY(tensor(&shape.g.c, m, n));
+	DF_TRY(df_alloc(&shape.a, m * k, sizeof(float), "a", err));
+	DF_TRY(df_alloc(&shape.b, k * n, sizeof(float), "b", err));
+	DF_TRY(df_alloc(&shape.c, m * n, sizeof(float), "c", err));
+	DF_TRY(df_download(be, shape.a, shape.g.a, err));
+	DF_TRY(df_download(be, shape.b, shape.g.b, err));
+	snprintf(name, sizeof(name), "%s %zux%zux%zu", what, m, n, k);
+	DF_TRY(compare(name, ours, 2.0 * (double)(m * n * k), blas, 2.0 * (double)(m * n * k)));
+out:
+	free(shape.a);
+	free(shape.b);
+	free(shape.c);
+	shape.a = shape.b = shape.c = NULL;
+	df_tensor_free(be, &shape.g.a);
+	df_tensor_free(be, &shape.g.b);
+	df_tensor_free(be, &shape.g.c);
+	return rc;
+}
+
+/* ---- attention and the loss head --------------------------------------------------------------------------------- */
+
+static int
+probe(void)
+{
+	enum { N = 512 };
+	static float a[N * N], b[N * N], c[N * N];
+
+	cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, N, N, N, 1, a, N, b, N, 0, c, N);
+	return 0;
+}
+static const double probe_flops = 2.0 * 512 * 512 * 512;
+
+static struct df_attn_bwd attn;
+static struct df_lmhead head;
+
+static int
+attn_fwd(void)
+{
+	return df_attn_fwd(be, &attn.fwd, err);
+}
+static int
+attn_bwd(void)
+{
+	return df_attn_bwd(be, &attn, err);
+}
+static int
+lmhead(void)
+{
+	return df_lmhead(be, &head, err);
+}
+
+static int
+attention(size_t n_samples, size_t len, size_t n_heads, size_t n_kv_heads, size_t e)
+{
+	const size_t rows = n_samples * len;
+	uint64_t *offsets = NULL;
+	char name[64];
+	double flops = 4.0 * (double)(n_samples * n_heads * e) * (double)len * (double)(len + 1) / 2;
+	int rc;
+
+	DF_TRY(df_alloc(&offsets, n_samples + 1, sizeof(*offsets), "offsets", err));
+	for (size_t s = 0; s <= n_samples; s++)
+		offsets[s] = s * len;
+	attn = (struct df_attn_bwd){ .fwd = { .offsets = offsets, .n_samples = n_samples, .n_heads = n_heads,
+		.n_kv_heads = n_kv_heads, .scale = 0.2f } };
+	DF_TRY(tensor(&attn.fwd.q, rows, n_heads * e));
+	DF_TRY(tensor(&attn.fwd.k, rows, n_kv_heads * e));
+	DF_TRY(tensor(&attn.fwd.v, rows, n_kv_heads * e));
+	DF_TRY(tensor(&attn.fwd.o, rows, n_heads * e));
+	DF_TRY(tensor(&attn.fwd.lse, rows, n_heads));
+	DF_TRY(tensor(&attn.d_o, rows, n_heads * e));
+	DF_TRY(tensor(&attn.dq, rows, n_heads * e));
+	DF_TRY(tensor(&attn.dk, rows, n_kv_heads * e));
+	DF_TRY(tensor(&attn.dv, rows, n_kv_heads * e));
+	snprintf(name, sizeof(name), "attention %zux%zu, %zu/%zu heads of %zu", n_samples, len, n_heads, n_kv_heads, e);
+	DF_TRY(compare(name, attn_fwd, flops, probe, probe_flops));
+	DF_TRY(compare("  backward", attn_bwd, 2.5 * flops, probe, probe_flops));
+out:
+	df_tensor_free(be, &attn.fwd.q);
+	df_tensor_free(be, &attn.fwd.k);
+	df_tensor_free(be, &attn.fwd.v);
+	df_tensor_free(be, &attn.fwd.o);
+	df_tensor_free(be, &attn.fwd.lse);
+	df_tensor_free(be, &attn.d_o);
+	df_tensor_free(be, &attn.dq);
+	df_tensor_free(be, &attn.dk);
+	df_tensor_free(be, &attn.dv);
+	free(offsets);
+	return rc;
+}
+
+static int
+loss_head(size_t n_rows, size_t width, size_t vocab)
+{
+	uint32_t *target = NULL;
+	float *nll = NULL, *scale = NULL;
+	char name[64];
+	int rc;
+
+	DF_TRY(df_alloc(&target, n_rows, sizeof(*target), "targets", err));
+	DF_TRY(df_alloc(&nll, n_rows, sizeof(*nll), "losses", err));
+	DF_TRY(df_alloc(&scale, n_rows, sizeof(*scale), "scales", err));
+	for (size_t i = 0; i < n_rows; i++) {
+		target[i] = (uint32_t)(i * 7 % vocab);
+		scale[i] = 1.0f / (float)n_rows;
+	}
+	head = (struct df_lmhead){ .target = target, .nll = nll, .scale = scale };
+	DF_TRY(tensor(&head.h, n_rows, width));
+	DF_TRY(tensor(&head.w, vocab, width));
+	DF_TRY(tensor(&head.dh, n_rows, width));
+	DF_TRY(tensor(&head.dw, vocab, width));
+	snprintf(name, sizeof(name), "lmhead %zu rows of %zu, %zu words", n_rows, width, vocab);
+	DF_TRY(compare(name, lmhead, 6.0 * (double)(n_rows * width * vocab), probe, probe_flops));
+out:
+	df_tensor_free(be, &head.h);
+	df_tensor_free(be, &head.w);
+	df_tensor_free(be, &head.dh);
+	df_tensor_free(be, &head.dw);
+	free(target);
+	free(nll);
+	free(scale);
+	return rc;
+}
+
+int
+main(int argc, char **argv)
+{
+	struct df_err e = DF_ERR_INIT;
+	int rc;
+
+	err = &e;
+	if (argc > 1)
+		pairs = atoi(argv[1]);
+	if (pairs < 1 || pairs > PAIRS_MAX)
+		return 64;
+	openblas_set_num_threads(1);
+	printf("OpenBLAS kernel: %s\n", openblas_get_corename());
+	DF_TRY(df_backend_open(&be, "cpu", NULL, err));
+	DF_TRY(gemm("linear", 2048, 64, 64, false, true));
+	DF_TRY(gemm("linear", 2048, 352, 128, false, true));
+	DF_TRY(gemm("linear", 1024, 896, 896, false, true));
+	DF_TRY(gemm("linear", 1024, 4864, 896, false, true));
+	DF_TRY(gemm("input gradient", 2048, 128, 352, false, false));
+	DF_TRY(gemm("input gradient", 1024, 896, 4864, false, false));
+	DF_TRY(gemm("weight gradient", 352, 128, 2048, true, false));
+	DF_TRY(gemm("sample's weight gradient", 352, 128, 180, true, false));
+	DF_TRY(gemm("sample's weight gradient", 896, 896, 128, true, false));
+	DF_TRY(gemm("lora down", 1024, 16, 896, false, true));
+	DF_TRY(gemm("lora up", 1024, 896, 16, false, true));
+	DF_TRY(gemm("sample's lora a", 8, 896, 128, true, false));
+	DF_TRY(gemm("sample's lora b", 896, 8, 128, true, false));
+	DF_TRY(attention(16, 128, 4, 2, 32));
+	DF_TRY(attention(4, 512, 14, 2, 64));
+	DF_TRY(attention(1, 2048, 4, 4, 64));
+	DF_TRY(loss_head(2048, 128, 260));
+	DF_TRY(loss_head(512, 896, 32000));
+out:
+	if (rc)
+		fprintf(stderr, "bench_ops: %s\n", e.msg);
+	df_backend_close(be);
+	return rc ? 1 : 0;
+}
