@@ -26,7 +26,8 @@ group_backward(struct df_work *w, const struct df_emit *e, const struct df_group
 		DF_TRY(df_emit_lora(w, e, g, x, u, dy, seg, err)); /* leaves scale * dy B in w->v */
 	if (df_tensor_is_none(dx))
 		goto out;
-	DF_TRY(df_mm(m->be, false, false, 1, dy, df_tensor_view(m->base_data, g->weight_off, g->out, g->in), 0, dx, err));
+	DF_TRY(
+	    df_mm(m->be, false, false, 1, dy, df_tensor_view(m->base_data, g->weight_off, g->out, g->in), 0, dx, err));
 	if (g->n_lora > 0) {
 		size_t k = g->n_lora * m->rank;
 
@@ -50,17 +51,27 @@ attention_backward(struct df_work *w, struct df_act *a, struct df_tensor d_o, st
 	const struct df_model_config *c = &w->m->cfg;
 	size_t he = c->n_heads * c->d_head, ke = c->n_kv_heads * c->d_head;
 	struct df_attn_bwd t = {
-		.fwd = { .q = df_tensor_cols(a->qkv, 0, he), .k = df_tensor_cols(a->qkv, he, ke),
-		    .v = df_tensor_cols(a->qkv, he + ke, ke), .o = a->o, .lse = a->lse, .offsets = w->seg,
-		    .n_samples = w->n, .n_heads = c->n_heads, .n_kv_heads = c->n_kv_heads,
+		.fwd = { .q = df_tensor_cols(a->qkv, 0, he),
+		    .k = df_tensor_cols(a->qkv, he, ke),
+		    .v = df_tensor_cols(a->qkv, he + ke, ke),
+		    .o = a->o,
+		    .lse = a->lse,
+		    .offsets = w->seg,
+		    .n_samples = w->n,
+		    .n_heads = c->n_heads,
+		    .n_kv_heads = c->n_kv_heads,
 		    .scale = 1.0f / sqrtf((float)c->d_head) },
 		.d_o = d_o,
 		.dq = df_tensor_cols(w->s2, 0, he),
 		.dk = df_tensor_cols(w->s2, he, ke),
 		.dv = df_tensor_cols(w->s2, he + ke, ke),
 	};
-	struct df_rope r = { .x = df_tensor_cols(w->s2, 0, he + ke), .cos = w->cos, .sin = w->sin, .pos = w->pos,
-		.n_heads = c->n_heads + c->n_kv_heads, .inverse = true };
+	struct df_rope r = { .x = df_tensor_cols(w->s2, 0, he + ke),
+		.cos = w->cos,
+		.sin = w->sin,
+		.pos = w->pos,
+		.n_heads = c->n_heads + c->n_kv_heads,
+		.inverse = true };
 	int rc;
 
 	DF_TRY(df_attn_bwd(w->m->be, &t, err));
@@ -115,7 +126,8 @@ layer_backward(struct df_work *w, const struct df_emit *e, size_t i, bool *done,
 
 	if (last) {
 		/* Back from target rows to tokens; the gathered copy of o is free for its gradient. */
-		DF_TRY(mlp_backward(w, e, i, w->d_rows, df_tensor_view(w->s2, 0, w->n_rows, he), w->target_seg, done, err));
+		DF_TRY(mlp_backward(
+		    w, e, i, w->d_rows, df_tensor_view(w->s2, 0, w->n_rows, he), w->target_seg, done, err));
 		if (*done)
 			goto out;
 		DF_TRY(df_fill(be, d_o, 0, err));
@@ -143,8 +155,13 @@ head_backward(struct df_work *w, const struct df_emit *e, struct df_tensor dh, s
 {
 	struct df_model *m = w->m;
 	const struct df_param *p = &m->base.v[m->lm_head];
-	struct df_lmhead a = { .h = w->h_f, .w = df_param_view(m->base_data, p), .target = w->target, .nll = w->nll,
-		.correct = w->correct, .scale = w->scale, .dh = dh };
+	struct df_lmhead a = { .h = w->h_f,
+		.w = df_param_view(m->base_data, p),
+		.target = w->target,
+		.nll = w->nll,
+		.correct = w->correct,
+		.scale = w->scale,
+		.dh = dh };
 	bool samples = !m->lora && df_tensor_is_none(e->grad);
 	int rc;
 

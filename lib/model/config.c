@@ -82,7 +82,8 @@ read_arch(struct df_model_config *c, const struct df_json_value *root, struct df
 			continue;
 		c->arch = (enum df_arch)i;
 		s = df_json_str(df_json_at(list, 0), NULL);
-		if (s != NULL && strcmp(s, known[i].head) != 0 && strcmp(s, i == DF_ARCH_LLAMA ? "LlamaModel" : "Qwen2Model") != 0)
+		if (s != NULL && strcmp(s, known[i].head) != 0 &&
+		    strcmp(s, i == DF_ARCH_LLAMA ? "LlamaModel" : "Qwen2Model") != 0)
 			return unsupported("architectures", s, err);
 		return DF_OK;
 	}
@@ -109,10 +110,12 @@ check_rope_object(const struct df_json_value *root, const char *key, double *the
 	if (type == NULL)
 		DF_TRY(df_json_member_str(r, "type", "default", &type, err));
 	if (strcmp(type, "default") != 0)
-		return df_fail(err, DF_EUNSUPPORTED, "'%s': rope type '%.64s' is not supported (default is)", key, type);
+		return df_fail(
+		    err, DF_EUNSUPPORTED, "'%s': rope type '%.64s' is not supported (default is)", key, type);
 	while ((m = df_json_next(r, m, &k, &v)) != NULL) {
 		if (df_json_type(v) == DF_JSON_OBJECT)
-			return df_fail(err, DF_EUNSUPPORTED, "'%s.%.64s': rope parameters by layer type are not supported", key, k);
+			return df_fail(err, DF_EUNSUPPORTED,
+			    "'%s.%.64s': rope parameters by layer type are not supported", key, k);
 	}
 	DF_TRY(df_json_member_double(r, "partial_rotary_factor", 1.0, &partial, err));
 	if (partial != 1.0)
@@ -205,15 +208,16 @@ read_sizes(struct df_model_config *c, const struct df_json_value *root, struct d
 	    &c->max_positions, err));
 	if (c->d_head == 0) {
 		if (c->d_model % c->n_heads != 0)
-			return df_fail(err, DF_EFORMAT, "'hidden_size' %zu is not a multiple of 'num_attention_heads' %zu",
-			    c->d_model, c->n_heads);
+			return df_fail(err, DF_EFORMAT,
+			    "'hidden_size' %zu is not a multiple of 'num_attention_heads' %zu", c->d_model, c->n_heads);
 		c->d_head = c->d_model / c->n_heads;
 	}
 	if (c->d_head % 2 != 0)
 		return df_fail(err, DF_EFORMAT, "'head_dim' %zu is odd: rotary embedding needs pairs", c->d_head);
 	if (c->n_heads % c->n_kv_heads != 0)
-		return df_fail(err, DF_EFORMAT, "'num_attention_heads' %zu is not a multiple of 'num_key_value_heads' %zu",
-		    c->n_heads, c->n_kv_heads);
+		return df_fail(err, DF_EFORMAT,
+		    "'num_attention_heads' %zu is not a multiple of 'num_key_value_heads' %zu", c->n_heads,
+		    c->n_kv_heads);
 out:
 	return rc;
 }
@@ -248,8 +252,8 @@ read_config(struct df_model_config *c, const struct df_json_value *root, struct 
 	DF_TRY(df_json_member_double(root, "rms_norm_eps", 1e-6, &c->norm_eps, err));
 	DF_TRY(df_json_member_double(root, "initializer_range", 0.02, &c->init_range, err));
 	if (!(c->norm_eps >= 0 && c->norm_eps < 1) || !(c->init_range >= 0 && c->init_range < 1e3))
-		return df_fail(err, DF_ERANGE, "'rms_norm_eps' %g or 'initializer_range' %g is out of range", c->norm_eps,
-		    c->init_range);
+		return df_fail(err, DF_ERANGE, "'rms_norm_eps' %g or 'initializer_range' %g is out of range",
+		    c->norm_eps, c->init_range);
 	DF_TRY(df_json_member_bool(root, "tie_word_embeddings", false, &c->tied, err));
 	c->qkv_bias = true;
 	if (c->arch == DF_ARCH_LLAMA) {
@@ -285,9 +289,7 @@ dump(struct df_buf *b, const struct df_json_value *v, int depth)
 	size_t n;
 
 	switch (df_json_type(v)) {
-	case DF_JSON_BOOL:
-		df_buf_puts(b, df_json_bool(v, false) ? "true" : "false");
-		break;
+	case DF_JSON_BOOL: df_buf_puts(b, df_json_bool(v, false) ? "true" : "false"); break;
 	case DF_JSON_INT:
 		if (df_json_int(v, &i))
 			df_buf_printf(b, "%lld", (long long)i);
@@ -328,8 +330,7 @@ dump(struct df_buf *b, const struct df_json_value *v, int depth)
 			indent(b, depth);
 		df_buf_putc(b, '}');
 		break;
-	default:
-		df_buf_puts(b, "null");
+	default: df_buf_puts(b, "null");
 	}
 }
 

@@ -62,7 +62,8 @@ outer_block(struct df_work *w, struct df_tensor block, size_t rows, struct df_te
 		if (n == 0)
 			DF_TRY(df_fill(w->m->be, c, 0, err));
 		else
-			DF_TRY(df_mm(w->m->be, true, false, 1, df_tensor_rows(dy, t0, n), df_tensor_rows(x, t0, n), 0, c, err));
+			DF_TRY(df_mm(
+			    w->m->be, true, false, 1, df_tensor_rows(dy, t0, n), df_tensor_rows(x, t0, n), 0, c, err));
 	}
 out:
 	return rc;
@@ -99,7 +100,8 @@ emit_bias(struct df_work *w, const struct df_emit *e, const struct df_param *p, 
 		if (n == 0)
 			DF_TRY(df_fill(w->m->be, df_tensor_rows(g, s, 1), 0, err));
 		else
-			DF_TRY(df_colsum(w->m->be, df_tensor_rows(dy, (size_t)seg[s], n), df_tensor_rows(g, s, 1), false, err));
+			DF_TRY(df_colsum(
+			    w->m->be, df_tensor_rows(dy, (size_t)seg[s], n), df_tensor_rows(g, s, 1), false, err));
 	}
 	DF_TRY(sink_block(e, p, 0, g, err));
 out:
@@ -272,7 +274,8 @@ df_emit_embed(struct df_work *w, const struct df_emit *e, struct df_err *err)
 		size_t first = end;
 
 		if (w->m->cfg.tied)
-			DF_TRY(outer_block(w, g, it.n, df_tensor_cols(w->dlogits, it.first, it.n), w->h_f, w->target_seg, err));
+			DF_TRY(outer_block(
+			    w, g, it.n, df_tensor_cols(w->dlogits, it.first, it.n), w->h_f, w->target_seg, err));
 		else
 			DF_TRY(df_fill(w->m->be, g, 0, err));
 		/* A token of sample s and id v adds to row (s, v - it.first) of the block seen as [n * it.n, D]. */

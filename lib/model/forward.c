@@ -19,7 +19,8 @@ group_forward(struct df_work *w, const struct df_group *g, struct df_tensor x, s
 	struct df_backend *be = m->be;
 	int rc;
 
-	DF_TRY(df_mm(be, false, true, 1, x, df_tensor_view(m->base_data, g->weight_off, g->out, g->in), add ? 1 : 0, y, err));
+	DF_TRY(df_mm(
+	    be, false, true, 1, x, df_tensor_view(m->base_data, g->weight_off, g->out, g->in), add ? 1 : 0, y, err));
 	if (g->bias_off != DF_NO_ROW)
 		DF_TRY(df_bias_add(be, y, df_tensor_view(m->base_data, g->bias_off, 1, g->out), err));
 	if (g->n_lora == 0)
@@ -39,10 +40,13 @@ out:
 }
 
 static int
-norm_forward(struct df_work *w, size_t row, struct df_tensor x, struct df_tensor y, struct df_tensor rstd,
-    struct df_err *err)
+norm_forward(
+    struct df_work *w, size_t row, struct df_tensor x, struct df_tensor y, struct df_tensor rstd, struct df_err *err)
 {
-	struct df_rmsnorm a = { .eps = (float)w->m->cfg.norm_eps, .x = x, .y = y, .rstd = rstd,
+	struct df_rmsnorm a = { .eps = (float)w->m->cfg.norm_eps,
+		.x = x,
+		.y = y,
+		.rstd = rstd,
 		.w = df_param_view(w->m->base_data, &w->m->base.v[row]) };
 
 	return df_rmsnorm_fwd(w->m->be, &a, err);
@@ -53,11 +57,21 @@ attention(struct df_work *w, struct df_act *a, struct df_err *err)
 {
 	const struct df_model_config *c = &w->m->cfg;
 	size_t he = c->n_heads * c->d_head, ke = c->n_kv_heads * c->d_head;
-	struct df_rope r = { .x = df_tensor_cols(a->qkv, 0, he + ke), .cos = w->cos, .sin = w->sin, .pos = w->pos,
+	struct df_rope r = { .x = df_tensor_cols(a->qkv, 0, he + ke),
+		.cos = w->cos,
+		.sin = w->sin,
+		.pos = w->pos,
 		.n_heads = c->n_heads + c->n_kv_heads };
-	struct df_attn t = { .q = df_tensor_cols(a->qkv, 0, he), .k = df_tensor_cols(a->qkv, he, ke),
-		.v = df_tensor_cols(a->qkv, he + ke, ke), .o = a->o, .lse = a->lse, .offsets = w->seg, .n_samples = w->n,
-		.n_heads = c->n_heads, .n_kv_heads = c->n_kv_heads, .scale = 1.0f / sqrtf((float)c->d_head) };
+	struct df_attn t = { .q = df_tensor_cols(a->qkv, 0, he),
+		.k = df_tensor_cols(a->qkv, he, ke),
+		.v = df_tensor_cols(a->qkv, he + ke, ke),
+		.o = a->o,
+		.lse = a->lse,
+		.offsets = w->seg,
+		.n_samples = w->n,
+		.n_heads = c->n_heads,
+		.n_kv_heads = c->n_kv_heads,
+		.scale = 1.0f / sqrtf((float)c->d_head) };
 	int rc;
 
 	DF_TRY(df_rope(w->m->be, &r, err)); /* q and k lie side by side: one call */

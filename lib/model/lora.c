@@ -53,8 +53,10 @@ target_one(struct df_model *m, const char *name, size_t n, struct df_err *err)
 			}
 		}
 	}
-	return df_fail(err, DF_EUNSUPPORTED, "'%.*s' cannot be adapted (q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, "
-	    "down_proj or all can)", (int)(n < 100 ? n : 100), name);
+	return df_fail(err, DF_EUNSUPPORTED,
+	    "'%.*s' cannot be adapted (q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, "
+	    "down_proj or all can)",
+	    (int)(n < 100 ? n : 100), name);
 }
 
 int
@@ -109,15 +111,11 @@ empty(const struct df_json_value *v)
 {
 	switch (df_json_type(v)) {
 	case DF_JSON_ABSENT:
-	case DF_JSON_NULL:
-		return true;
-	case DF_JSON_BOOL:
-		return !df_json_bool(v, false);
+	case DF_JSON_NULL: return true;
+	case DF_JSON_BOOL: return !df_json_bool(v, false);
 	case DF_JSON_ARRAY:
-	case DF_JSON_OBJECT:
-		return df_json_size(v) == 0;
-	default:
-		return false;
+	case DF_JSON_OBJECT: return df_json_size(v) == 0;
+	default: return false;
 	}
 }
 
@@ -129,7 +127,8 @@ read_targets(struct df_model *m, const struct df_json_value *v, struct df_err *e
 
 	if (s != NULL) {
 		if (strcmp(s, "all-linear") != 0)
-			return df_fail(err, DF_EUNSUPPORTED, "'target_modules': the pattern '%.100s' is not supported (a list is)", s);
+			return df_fail(err, DF_EUNSUPPORTED,
+			    "'target_modules': the pattern '%.100s' is not supported (a list is)", s);
 		target_all(m);
 		return DF_OK;
 	}
@@ -214,7 +213,8 @@ df_lora_write_config(const struct df_model *m, const char *path, struct df_err *
 
 	df_buf_puts(&b, "{\n  \"alpha_pattern\": {},\n  \"auto_mapping\": null,\n  \"base_model_name_or_path\": ");
 	df_buf_json_str(&b, m->dir != NULL ? m->dir : "");
-	df_buf_puts(&b, ",\n  \"bias\": \"none\",\n  \"fan_in_fan_out\": false,\n  \"inference_mode\": true,\n"
+	df_buf_puts(&b,
+	    ",\n  \"bias\": \"none\",\n  \"fan_in_fan_out\": false,\n  \"inference_mode\": true,\n"
 	    "  \"init_lora_weights\": true,\n  \"layers_pattern\": null,\n  \"layers_to_transform\": null,\n"
 	    "  \"lora_alpha\": ");
 	if (m->alpha == floor(m->alpha) && m->alpha < 1e15) /* PEFT writes an integer where it was given one */
@@ -224,7 +224,8 @@ df_lora_write_config(const struct df_model *m, const char *path, struct df_err *
 	df_buf_puts(&b, ",\n  \"lora_dropout\": ");
 	df_buf_json_double(&b, m->lora_dropout);
 	df_buf_puts(&b, ",\n  \"modules_to_save\": null,\n  \"peft_type\": \"LORA\",\n");
-	df_buf_printf(&b, "  \"r\": %zu,\n  \"rank_pattern\": {},\n  \"revision\": null,\n  \"target_modules\": [", m->rank);
+	df_buf_printf(
+	    &b, "  \"r\": %zu,\n  \"rank_pattern\": {},\n  \"revision\": null,\n  \"target_modules\": [", m->rank);
 	for (size_t i = 0; i < sizeof(sorted) / sizeof(sorted[0]); i++) {
 		if (!m->target[sorted[i].id][sorted[i].part])
 			continue;
@@ -232,7 +233,8 @@ df_lora_write_config(const struct df_model *m, const char *path, struct df_err *
 		df_buf_json_str(&b, last_part(m->layers[0].group[sorted[i].id].part[sorted[i].part].module));
 		comma = ",";
 	}
-	df_buf_puts(&b, "\n  ],\n  \"task_type\": \"CAUSAL_LM\",\n  \"use_dora\": false,\n  \"use_rslora\": false\n}\n");
+	df_buf_puts(
+	    &b, "\n  ],\n  \"task_type\": \"CAUSAL_LM\",\n  \"use_dora\": false,\n  \"use_rslora\": false\n}\n");
 	DF_TRY(df_buf_check(&b, err));
 	DF_TRY(df_file_put(path, b.data, b.len, err));
 out:

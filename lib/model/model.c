@@ -13,7 +13,7 @@
 #include "base/rng.h"
 #include "model/model_priv.h"
 
-#define CHUNK ((size_t)1 << 20) /* elements drawn or digested at once */
+#define CHUNK              ((size_t)1 << 20) /* elements drawn or digested at once */
 #define ADAPTER_CONFIG_MAX ((size_t)4 << 20)
 
 /* Config, tables and memory; the weights are undefined. */
@@ -181,7 +181,8 @@ draw(struct df_model *m, struct df_tensor data, const struct df_param *p, size_t
 			if (how == DRAW_NORMAL)
 				buf[i] = (float)(x * df_rng_normal(seed, DF_RNG_INIT, (uint32_t)row, at + i));
 			else
-				buf[i] = (float)(x * (2 * df_rng_uniform(seed, DF_RNG_INIT, (uint32_t)row, at + i) - 1));
+				buf[i] =
+				    (float)(x * (2 * df_rng_uniform(seed, DF_RNG_INIT, (uint32_t)row, at + i) - 1));
 		}
 		DF_TRY(df_upload(m->be, df_tensor_view(t, at, 1, k), buf, err));
 	}
@@ -203,7 +204,10 @@ df_model_init(struct df_model **out, const char *dir, uint64_t seed, struct df_b
 		bool matrix = p->rank == 2, bias = strcmp(strrchr(p->name, '.'), ".bias") == 0;
 
 		DF_TRY(draw(m, m->base_data, p, i, matrix ? DRAW_NORMAL : DRAW_CONSTANT,
-		    matrix ? m->cfg.init_range : bias ? 0 : 1, seed, buf, err));
+		    matrix     ? m->cfg.init_range
+			: bias ? 0
+			       : 1,
+		    seed, buf, err));
 	}
 	*out = m;
 	m = NULL;
@@ -231,8 +235,8 @@ df_model_add_lora(struct df_model *m, const struct df_lora_spec *spec, uint64_t 
 		bool a = strstr(p->name, ".lora_A.") != NULL;
 
 		/* nn.Linear's kaiming_uniform(a = sqrt 5) is uniform in +-1/sqrt(in). */
-		DF_TRY(draw(m, m->train_data, p, i, a ? DRAW_UNIFORM : DRAW_CONSTANT, a ? 1 / sqrt((double)p->cols) : 0, seed,
-		    buf, err));
+		DF_TRY(draw(m, m->train_data, p, i, a ? DRAW_UNIFORM : DRAW_CONSTANT, a ? 1 / sqrt((double)p->cols) : 0,
+		    seed, buf, err));
 	}
 out:
 	free(buf);
@@ -367,8 +371,10 @@ df_model_save(struct df_model *m, const char *dir, struct df_err *err)
 	int rc;
 
 	if (m->lora && m->dir == NULL)
-		return df_fail(err, DF_EUNSUPPORTED, "%s: an adapter on random base weights that are in no file would be of no "
-		    "use; save the base model first and adapt that", dir);
+		return df_fail(err, DF_EUNSUPPORTED,
+		    "%s: an adapter on random base weights that are in no file would be of no "
+		    "use; save the base model first and adapt that",
+		    dir);
 	DF_TRY(df_path_join(&path, dir, m->lora ? "adapter_config.json" : "config.json", err));
 	if (m->lora) {
 		DF_TRY(save_tensors(m, m->train, m->train_data, dir, "adapter_model.safetensors", err));

@@ -40,29 +40,33 @@ struct df_model_config {
 	enum df_arch arch;
 	size_t n_vocab, d_model, d_ff, n_layers, n_heads, n_kv_heads, d_head, max_positions;
 	double norm_eps, rope_theta, init_range;
-	bool tied;              /* lm_head shares the embedding */
+	bool tied; /* lm_head shares the embedding */
 	bool qkv_bias, o_bias, mlp_bias;
 	int64_t bos_id, eos_id, pad_id; /* -1 = none */
-	char *json;             /* the file's text, written back on saving */
+	char *json;                     /* what saving writes back: the file's members, dtype float32 */
 };
-/* dir/config.json.  Anything that would change the arithmetic and is not supported is refused by name (DF_EUNSUPPORTED). */
+/*
+ * dir/config.json, as transformers 4 or 5 writes it.  Whatever would change the
+ * arithmetic and is not supported is refused by name (DF_EUNSUPPORTED); what
+ * is malformed or impossible is DF_EFORMAT or DF_ERANGE.
+ */
 int df_model_config_load(struct df_model_config *c, const char *dir, struct df_err *err) DF_MUST_CHECK;
 void df_model_config_release(struct df_model_config *c);
 
 /* ---- parameter tables ---------------------------------------------------- */
 
 struct df_param {
-	const char *name;    /* Hugging Face's (PEFT's for adapters), "model.layers.0.self_attn.q_proj.weight" */
-	size_t rows, cols;   /* [out,in]; vectors are [1,n] */
-	int rank;            /* 1 or 2: as stored */
-	size_t offset;       /* first element in the flat buffer */
-	bool decay;          /* weight decay applies: not for biases and norm weights */
-	int layer;           /* -1 outside the layers */
+	const char *name;  /* Hugging Face's (PEFT's for adapters), "model.layers.0.self_attn.q_proj.weight" */
+	size_t rows, cols; /* [out,in]; vectors are [1,n] */
+	int rank;          /* 1 or 2: as stored */
+	size_t offset;     /* first element in the flat buffer */
+	bool decay;        /* weight decay applies: not for biases and norm weights */
+	int layer;         /* -1 outside the layers */
 };
 struct df_params {
 	struct df_param *v;
 	size_t n;
-	size_t numel;        /* of the flat buffer */
+	size_t numel; /* of the flat buffer */
 };
 /* Digest of names, shapes and order: two gradients with equal digests have the same coordinates. */
 struct df_digest df_params_digest(const struct df_params *p);
@@ -78,13 +82,26 @@ struct df_lora_spec {
 	const char *targets; /* "all" or a comma list of last name parts */
 };
 
-/* dir: a Hugging Face model directory, or a PEFT adapter directory (its base model is opened too, from `base` if not NULL). */
-int df_model_open(struct df_model **out, const char *dir, const char *base, struct df_backend *be, struct df_err *err) DF_MUST_CHECK;
-/* From config.json in dir alone, random weights: N(0, init_range) for matrices, 1 for norms, 0 for biases. */
-int df_model_init(struct df_model **out, const char *dir, uint64_t seed, struct df_backend *be, struct df_err *err) DF_MUST_CHECK;
+/*
+ * dir: a Hugging Face model directory, or a PEFT adapter directory, whose base
+ * model is opened too: from `base`, or, if that is NULL, from where its
+ * adapter_config.json says (a relative path counts from the working directory,
+ * then from dir).  Weights of any floating type become float32.  A missing,
+ * unknown, misshapen or non-finite tensor is DF_EFORMAT with its name.
+ */
+int df_model_open(
+    struct df_model **out, const char *dir, const char *base, struct df_backend *be, struct df_err *err) DF_MUST_CHECK;
+/*
+ * From config.json in dir alone, random weights: N(0, init_range) for matrices,
+ * 1 for norms, 0 for biases.  Element i of row r is draw i of substream r of
+ * DF_RNG_INIT (base/rng.h).
+ */
+int df_model_init(
+    struct df_model **out, const char *dir, uint64_t seed, struct df_backend *be, struct df_err *err) DF_MUST_CHECK;
 void df_model_free(struct df_model *m); /* accepts NULL */
 /* Freeze the base and add fresh adapters: B = 0, A uniform in +-1/sqrt(in) (PEFT's initialisation). */
-int df_model_add_lora(struct df_model *m, const struct df_lora_spec *spec, uint64_t seed, struct df_err *err) DF_MUST_CHECK;
+int df_model_add_lora(
+    struct df_model *m, const struct df_lora_spec *spec, uint64_t seed, struct df_err *err) DF_MUST_CHECK;
 
 const struct df_model_config *df_model_config(const struct df_model *m);
 const struct df_params *df_model_base(const struct df_model *m);
@@ -93,9 +110,14 @@ bool df_model_has_lora(const struct df_model *m);
 struct df_backend *df_model_backend(const struct df_model *m);
 struct df_tensor df_model_base_data(struct df_model *m);  /* [1, base numel] */
 struct df_tensor df_model_train_data(struct df_model *m); /* [1, train numel]: what an optimiser changes */
-/* Digest of all weights (and adapters): the checkpoint's df_id. */
+/* Digest of all weights (and adapters) and of what the arithmetic depends on besides: the checkpoint's df_id. */
 int df_model_digest(struct df_model *m, struct df_digest *d, struct df_err *err) DF_MUST_CHECK;
-/* Write what a fine-tuning saves into the existing directory: model.safetensors + config.json, or the adapter in PEFT's layout. */
+/*
+ * Write what a fine-tuning saves into the existing directory: model.safetensors
+ * and config.json, or adapter_model.safetensors and adapter_config.json, whose
+ * base is the directory that this model was opened from.  An adapter on
+ * weights of df_model_init(), which are in no file, is DF_EUNSUPPORTED.
+ */
 int df_model_save(struct df_model *m, const char *dir, struct df_err *err) DF_MUST_CHECK;
 
 /* ---- losses and gradients -------------------------------------------------- */
@@ -116,21 +138,35 @@ struct df_losses {
 	uint32_t *n_correct; /* [n] targets that were the most likely token */
 };
 
-/* Activations and scratch for batches of up to max_tokens tokens: one per thread. Grows when a batch needs more. */
+/*
+ * Activations and scratch of one thread.  They grow when a batch needs more.
+ * Floats for T tokens, of which L are predicted targets (D, F: widths, H and K
+ * heads of width E, V vocabulary; small terms left out, work.h has them all):
+ *
+ *   losses            A + L (2 D + HE),    A = T (4 D + 3 F + 2 (H+K) E + H + LoRA ranks)
+ *   gradients         n_layers A + T (D + max(D,F,HE) + (H+2K) E) + L (3 D + HE)
+ *   sample gradients  the same + samples * 2^16, and L V if the head trains
+ */
 struct df_work;
 int df_work_new(struct df_work **out, struct df_model *m, struct df_err *err) DF_MUST_CHECK;
 void df_work_free(struct df_work *w); /* accepts NULL */
 
-/* Forward only. */
-int df_model_loss(struct df_model *m, struct df_work *w, const struct df_tokens *b, const struct df_losses *out, struct df_err *err) DF_MUST_CHECK;
+/*
+ * Forward only.  All four calls below return DF_EFORMAT for ids beyond the
+ * vocabulary; a sample's results do not depend on its batch, to the bit.
+ */
+int df_model_loss(struct df_model *m, struct df_work *w, const struct df_tokens *b, const struct df_losses *out,
+    struct df_err *err) DF_MUST_CHECK;
 
 /* All logits [tokens, V] to host memory: for tests and sampling. */
-int df_model_logits(struct df_model *m, struct df_work *w, const struct df_tokens *b, float *logits, struct df_err *err) DF_MUST_CHECK;
+int df_model_logits(
+    struct df_model *m, struct df_work *w, const struct df_tokens *b, float *logits, struct df_err *err) DF_MUST_CHECK;
 
 /*
  * The batch gradient: grad [1, train numel] += d/dtheta of
  *   sum over samples s of sample_scale[s] * sum over the targets t of s of nll_t
  * (sample_scale[s] = 1/all targets of the step is the token mean; weight/n_targets reweights samples).
+ * As in transformers, the embedding's row of the config's pad token gets no gradient from its inputs.
  */
 int df_model_grad(struct df_model *m, struct df_work *w, const struct df_tokens *b, const float *sample_scale,
     struct df_tensor grad, const struct df_losses *out, struct df_err *err) DF_MUST_CHECK;
@@ -151,7 +187,7 @@ struct df_grad_block {
 };
 typedef int df_grad_sink(void *ctx, const struct df_grad_block *blk, struct df_err *err);
 
-/* Per-sample gradients of each sample's mean loss (samples without targets: zeros). One batched forward and backward. */
+/* Per-sample gradients of each sample's mean loss (without targets: zeros).  One batched forward and backward. */
 int df_model_sample_grads(struct df_model *m, struct df_work *w, const struct df_tokens *b, df_grad_sink *sink,
     void *ctx, const struct df_losses *out, struct df_err *err) DF_MUST_CHECK;
 
@@ -160,7 +196,8 @@ int df_model_sample_grads(struct df_model *m, struct df_work *w, const struct df
 /*
  * optimizer.safetensors: exp_avg.<name> and exp_avg_sq.<name> for every row of
  * `train`; metadata step, beta1, beta2, eps.  Any directory without it is
- * DF_ENOINPUT with what to do.
+ * DF_ENOINPUT with what to do; one whose names or shapes are not those of `train`
+ * is DF_EFORMAT that names the first.
  */
 struct df_moments {
 	struct df_tensor m, v; /* [1, train numel] */

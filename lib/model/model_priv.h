@@ -54,18 +54,17 @@ struct df_layer {
 struct df_model {
 	struct df_model_config cfg;
 	struct df_backend *be;
-	char *dir;          /* where the base weights came from; NULL when they are random */
+	char *dir; /* where the base weights came from; NULL when they are random */
 	struct df_params base, train_rows;
-	struct df_params *train; /* &base, or &train_rows under LoRA */
+	struct df_params *train;                /* &base, or &train_rows under LoRA */
 	struct df_tensor base_data, train_data; /* the same tensor without LoRA */
 	struct df_layer *layers;
 	size_t embed, norm, lm_head; /* rows of base; lm_head == embed when tied */
 	bool lora;
 	size_t rank;
 	double alpha;
-	double lora_dropout;  /* as the adapter's config says; kept for saving */
+	double lora_dropout; /* as the adapter's config says; kept for saving */
 	bool target[DF_GROUPS][DF_GROUP_PARTS];
-	int first_layer;      /* lowest layer that trains anything */
 	enum df_group_id first_group; /* its lowest adapted group (LoRA) */
 };
 
@@ -91,7 +90,8 @@ df_param_view(struct df_tensor flat, const struct df_param *p)
  */
 int df_params_load(const struct df_params *p, struct df_tensor data, const struct df_st *st, const char *prefix,
     const char *strip, const char *const *ignore, struct df_backend *be, struct df_err *err) DF_MUST_CHECK;
-int df_params_declare(const struct df_params *p, const char *prefix, struct df_st_writer *w, struct df_err *err) DF_MUST_CHECK;
+int df_params_declare(
+    const struct df_params *p, const char *prefix, struct df_st_writer *w, struct df_err *err) DF_MUST_CHECK;
 int df_params_store(const struct df_params *p, struct df_tensor data, struct df_st_writer *w, struct df_backend *be,
     struct df_err *err) DF_MUST_CHECK;
 

@@ -68,7 +68,8 @@ check_names(const struct df_params *p, const struct df_st *st, struct df_err *er
 		else if (strncmp(name, "exp_avg_sq.", 11) == 0)
 			rest = name + 11;
 		if (rest == NULL || df_params_find(p, rest) == NULL)
-			return df_fail(err, DF_EFORMAT, "tensor '%.200s' belongs to no trainable parameter of this model", name);
+			return df_fail(
+			    err, DF_EFORMAT, "tensor '%.200s' belongs to no trainable parameter of this model", name);
 	}
 	return DF_OK;
 }
@@ -87,8 +88,10 @@ df_moments_load(struct df_moments *o, struct df_model *m, const char *dir, struc
 
 	DF_TRY(df_path_join(&path, dir, FILE_NAME, err));
 	if (!df_file_exists(path)) {
-		rc = df_fail(err, DF_ENOINPUT, "%s: no optimiser state; train with save_only_model false, or take plain gradients "
-		    "(--form sgd)", path);
+		rc = df_fail(err, DF_ENOINPUT,
+		    "%s: no optimiser state; train with save_only_model false, or take plain gradients "
+		    "(--form sgd)",
+		    path);
 		goto out;
 	}
 	DF_TRY(df_st_open(&st, path, err));

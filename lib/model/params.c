@@ -24,7 +24,12 @@ add(struct df_params *p, size_t cap, size_t *row, int layer, int rank, size_t ro
 		free(name);
 		return df_fail(err, DF_EINTERNAL, "the parameter table is too short");
 	}
-	*v = (struct df_param){ .name = name, .rows = rows, .cols = cols, .rank = rank, .offset = p->numel, .decay = decay,
+	*v = (struct df_param){ .name = name,
+		.rows = rows,
+		.cols = cols,
+		.rank = rank,
+		.offset = p->numel,
+		.decay = decay,
 		.layer = layer };
 	*row = p->n++;
 	DF_TRY(df_size_mul(rows, cols, &n, name, err));
@@ -105,12 +110,13 @@ add_group(struct df_params *p, size_t cap, const struct df_model_config *c, int 
 	describe(c, id, g, &bias);
 	g->weight_off = p->numel;
 	for (size_t i = 0; i < g->n_parts; i++)
-		DF_TRY(add_named(p, cap, &g->part[i].weight, layer, 2, g->part[i].out, g->in, true, g->part[i].module, "weight",
-		    err));
+		DF_TRY(add_named(p, cap, &g->part[i].weight, layer, 2, g->part[i].out, g->in, true, g->part[i].module,
+		    "weight", err));
 	if (bias)
 		g->bias_off = p->numel;
 	for (size_t i = 0; bias && i < g->n_parts; i++)
-		DF_TRY(add_named(p, cap, &g->part[i].bias, layer, 1, 1, g->part[i].out, false, g->part[i].module, "bias", err));
+		DF_TRY(add_named(
+		    p, cap, &g->part[i].bias, layer, 1, 1, g->part[i].out, false, g->part[i].module, "bias", err));
 	rc = DF_OK;
 out:
 	return rc;
@@ -137,7 +143,8 @@ df_params_build_base(struct df_model *m, struct df_err *err)
 		DF_TRY(add_named(p, cap, &l->input_norm, n, 1, 1, c->d_model, false, "input_layernorm", "weight", err));
 		DF_TRY(add_group(p, cap, c, n, DF_GROUP_QKV, &l->group[DF_GROUP_QKV], err));
 		DF_TRY(add_group(p, cap, c, n, DF_GROUP_O, &l->group[DF_GROUP_O], err));
-		DF_TRY(add_named(p, cap, &l->post_norm, n, 1, 1, c->d_model, false, "post_attention_layernorm", "weight", err));
+		DF_TRY(add_named(
+		    p, cap, &l->post_norm, n, 1, 1, c->d_model, false, "post_attention_layernorm", "weight", err));
 		DF_TRY(add_group(p, cap, c, n, DF_GROUP_GATE_UP, &l->group[DF_GROUP_GATE_UP], err));
 		DF_TRY(add_group(p, cap, c, n, DF_GROUP_DOWN, &l->group[DF_GROUP_DOWN], err));
 	}
@@ -189,7 +196,8 @@ df_params_build_lora(struct df_model *m, struct df_err *err)
 				struct df_part *t = &g->part[k];
 
 				if (m->target[id][k])
-					DF_TRY(add_adapter(m, cap, &t->b, (int)i, t->module, "B", t->out, m->rank, err));
+					DF_TRY(
+					    add_adapter(m, cap, &t->b, (int)i, t->module, "B", t->out, m->rank, err));
 			}
 		}
 	}

@@ -6,7 +6,7 @@
 
 #include "model/work.h"
 
-/* Mean nll, counts and token losses from w->nll. The sum is over a sample's own targets, in f64: batching cannot change it. */
+/* Mean nll, counts and token losses from w->nll.  Sums run over a sample's own targets: batching cannot change them. */
 static void
 report(const struct df_work *w, const struct df_losses *out)
 {
@@ -32,8 +32,8 @@ report(const struct df_work *w, const struct df_losses *out)
 }
 
 int
-df_model_loss(struct df_model *m, struct df_work *w, const struct df_tokens *b, const struct df_losses *out,
-    struct df_err *err)
+df_model_loss(
+    struct df_model *m, struct df_work *w, const struct df_tokens *b, const struct df_losses *out, struct df_err *err)
 {
 	struct df_lmhead a = { 0 };
 	int rc;
@@ -42,8 +42,11 @@ df_model_loss(struct df_model *m, struct df_work *w, const struct df_tokens *b, 
 	if (w->n_rows > 0) {
 		DF_TRY(df_work_layout(w, DF_WORK_LOSS, err));
 		DF_TRY(df_forward(w, err));
-		a = (struct df_lmhead){ .h = w->h_f, .w = df_param_view(m->base_data, &m->base.v[m->lm_head]),
-			.target = w->target, .nll = w->nll, .correct = w->correct };
+		a = (struct df_lmhead){ .h = w->h_f,
+			.w = df_param_view(m->base_data, &m->base.v[m->lm_head]),
+			.target = w->target,
+			.nll = w->nll,
+			.correct = w->correct };
 		DF_TRY(df_lmhead(m->be, &a, err));
 	}
 	report(w, out);

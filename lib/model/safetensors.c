@@ -107,8 +107,8 @@ parse_entry(struct df_st_tensor *t, const struct df_json_value *v, size_t *begin
 		DF_TRY(df_size_mul(t->numel, (size_t)d, &t->numel, "the number of elements", err));
 	}
 	DF_TRY(df_size_mul(t->numel, types[t->type].width, &nbytes, "the size in bytes", err));
-	if (df_json_size(range) != 2 || !df_json_int(df_json_at(range, 0), &b) || !df_json_int(df_json_at(range, 1), &e) ||
-	    b < 0 || e < b)
+	if (df_json_size(range) != 2 || !df_json_int(df_json_at(range, 0), &b) ||
+	    !df_json_int(df_json_at(range, 1), &e) || b < 0 || e < b)
 		return df_fail(err, DF_EFORMAT, "'data_offsets' is not a range");
 	if ((uint64_t)(e - b) != nbytes)
 		return df_fail(err, DF_EFORMAT, "its shape and dtype need %zu bytes, data_offsets give %lld", nbytes,
@@ -144,11 +144,11 @@ check_tiling(struct df_st_tensor *t, size_t n, const char *data, size_t size, st
 	qsort(t, n, sizeof(*t), by_data);
 	for (size_t i = 0; i < n; i++) {
 		if ((const char *)t[i].data < at)
-			return df_fail(err, DF_EFORMAT, "tensor '%.200s': its bytes overlap those of '%.200s'", t[i].name,
-			    t[i - 1].name);
+			return df_fail(err, DF_EFORMAT, "tensor '%.200s': its bytes overlap those of '%.200s'",
+			    t[i].name, t[i - 1].name);
 		if ((const char *)t[i].data > at)
-			return df_fail(err, DF_EFORMAT, "tensor '%.200s': %zu bytes before it belong to no tensor", t[i].name,
-			    (size_t)((const char *)t[i].data - at));
+			return df_fail(err, DF_EFORMAT, "tensor '%.200s': %zu bytes before it belong to no tensor",
+			    t[i].name, (size_t)((const char *)t[i].data - at));
 		at += t[i].nbytes;
 	}
 	if ((size_t)(at - data) != size)
@@ -203,12 +203,14 @@ open_file(struct df_st *st, const char *path, struct df_err *err)
 		if (strcmp(name, "__metadata__") == 0) {
 			if (df_json_type(v) == DF_JSON_OBJECT)
 				continue;
-			rc = df_fail(err, DF_EFORMAT, "%s: '__metadata__' is %s, not an object", path, df_json_type_name(v));
+			rc = df_fail(
+			    err, DF_EFORMAT, "%s: '__metadata__' is %s, not an object", path, df_json_type_name(v));
 			goto out;
 		}
 		rc = parse_entry(&t, v, &begin, err);
 		if (rc == DF_OK && (begin > n_data || t.nbytes > n_data - begin))
-			rc = df_fail(err, DF_EFORMAT, "its data_offsets end at %llu, the data area has %zu bytes: truncated?",
+			rc = df_fail(err, DF_EFORMAT,
+			    "its data_offsets end at %llu, the data area has %zu bytes: truncated?",
 			    (unsigned long long)begin + t.nbytes, n_data);
 		if (rc != DF_OK) {
 			df_err_prefix(err, "%s: tensor '%.200s': ", path, name);
@@ -290,7 +292,8 @@ list_shards(const struct df_json_value *map, const char ***out, size_t *n_out, s
 		const char *s = df_json_str(v, &len);
 
 		if (s == NULL || len == 0 || len != strlen(s) || strchr(s, '/') != NULL || s[0] == '.') {
-			rc = df_fail(err, DF_EFORMAT, "'weight_map': '%.200s' does not name a file of this directory", key);
+			rc = df_fail(
+			    err, DF_EFORMAT, "'weight_map': '%.200s' does not name a file of this directory", key);
 			goto out;
 		}
 		files[n++] = s;
@@ -323,7 +326,8 @@ check_index(const struct df_st *st, const struct df_json_value *map, struct df_e
 	}
 	for (size_t i = 0; i < st->n; i++) {
 		if (df_json_get(map, st->t[i].name) == NULL)
-			return df_fail(err, DF_EFORMAT, "tensor '%.200s' is in a shard but not in the index", st->t[i].name);
+			return df_fail(
+			    err, DF_EFORMAT, "tensor '%.200s' is in a shard but not in the index", st->t[i].name);
 	}
 	return DF_OK;
 }
@@ -388,8 +392,10 @@ df_st_open_model(struct df_st **out, const char *dir, struct df_err *err)
 	else if (df_file_exists(index))
 		rc = open_index(out, dir, index, err);
 	else if (df_file_exists(bin))
-		rc = df_fail(err, DF_EUNSUPPORTED, "%s: a Python pickle; convert the model to safetensors "
-		    "(transformers: save_pretrained)", bin);
+		rc = df_fail(err, DF_EUNSUPPORTED,
+		    "%s: a Python pickle; convert the model to safetensors "
+		    "(transformers: save_pretrained)",
+		    bin);
 	else
 		rc = df_fail(err, DF_ENOINPUT, "%s: no weights: neither model.safetensors nor " INDEX_NAME, dir);
 out:

@@ -46,14 +46,15 @@ out:
 }
 
 int
-df_st_add(struct df_st_writer *w, const char *name, enum df_st_type type, const uint64_t *shape, int rank,
-    struct df_err *err)
+df_st_add(
+    struct df_st_writer *w, const char *name, enum df_st_type type, const uint64_t *shape, int rank, struct df_err *err)
 {
 	size_t n = df_st_type_size(type), end;
 	int rc;
 
 	if (w->begun)
-		return df_fail(err, DF_EINTERNAL, "%s: tensor '%s' declared after data was written", w->file.path, name);
+		return df_fail(
+		    err, DF_EINTERNAL, "%s: tensor '%s' declared after data was written", w->file.path, name);
 	for (int i = 0; i < rank; i++)
 		DF_TRY(df_size_mul(n, (size_t)shape[i], &n, name, err));
 	DF_TRY(df_size_add(w->declared, n, &end, name, err));
@@ -145,8 +146,8 @@ df_st_commit(struct df_st_writer *w, struct df_err *err)
 
 	DF_TRY(begin(w, err));
 	if (w->written != w->declared) {
-		rc = df_fail(err, DF_EINTERNAL, "%s: %zu bytes of data declared, %zu written", w->file.path, w->declared,
-		    w->written);
+		rc = df_fail(err, DF_EINTERNAL, "%s: %zu bytes of data declared, %zu written", w->file.path,
+		    w->declared, w->written);
 		goto out;
 	}
 	rc = close(w->fd);

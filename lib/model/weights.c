@@ -144,8 +144,8 @@ out:
 }
 
 int
-df_params_store(const struct df_params *p, struct df_tensor data, struct df_st_writer *w, struct df_backend *be,
-    struct df_err *err)
+df_params_store(
+    const struct df_params *p, struct df_tensor data, struct df_st_writer *w, struct df_backend *be, struct df_err *err)
 {
 	float *stage = NULL;
 	int rc;

@@ -148,8 +148,9 @@ df_work_batch(struct df_work *w, const struct df_tokens *b, struct df_err *err)
 	for (size_t s = 0; s < b->n; s++) {
 		for (size_t t = b->offsets[s]; t < b->offsets[s + 1]; t++) {
 			if (b->ids[t] >= w->m->cfg.n_vocab)
-				return df_fail(err, DF_EFORMAT, "sample %zu of the batch: token %u at %zu, the vocabulary has %zu", s,
-				    b->ids[t], t - (size_t)b->offsets[s], w->m->cfg.n_vocab);
+				return df_fail(err, DF_EFORMAT,
+				    "sample %zu of the batch: token %u at %zu, the vocabulary has %zu", s, b->ids[t],
+				    t - (size_t)b->offsets[s], w->m->cfg.n_vocab);
 			w->pos[t] = (uint32_t)(t - b->offsets[s]);
 			if (w->pos[t] > 0 && b->mask[t]) { /* predicted from the row before */
 				w->row[rows] = (uint32_t)(t - 1);
@@ -317,7 +318,8 @@ df_work_layout(struct df_work *w, enum df_work_mode mode, struct df_err *err)
 	DF_TRY(df_size_mul(c.at, sizeof(float), &bytes, "the activations", err));
 	if (c.at > w->mem.cols) {
 		df_tensor_free(w->m->be, &w->mem);
-		DF_TRY(df_tensor_alloc(w->m->be, &w->mem, DF_F32, 1, c.at, "the activations; smaller batches need less", err));
+		DF_TRY(df_tensor_alloc(
+		    w->m->be, &w->mem, DF_F32, 1, c.at, "the activations; smaller batches need less", err));
 	}
 	c = (struct carver){ .mem = w->mem };
 	carve(w, &c, mode);

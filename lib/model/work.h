@@ -22,20 +22,20 @@
 
 /* What one layer keeps for its backward.  m = T, or L in the second half of the last layer. */
 struct df_act {
-	struct df_tensor x_in, rstd1, x1; /* [T,D] [T,1] [T,D]: residual stream, normed */
-	struct df_tensor qkv;             /* [T,(H+2K)E], q and k rotated */
-	struct df_tensor o, lse;          /* [T,HE] [T,H] */
-	struct df_tensor o_in;            /* [m,HE]: o, or its target rows */
+	struct df_tensor x_in, rstd1, x1;  /* [T,D] [T,1] [T,D]: residual stream, normed */
+	struct df_tensor qkv;              /* [T,(H+2K)E], q and k rotated */
+	struct df_tensor o, lse;           /* [T,HE] [T,H] */
+	struct df_tensor o_in;             /* [m,HE]: o, or its target rows */
 	struct df_tensor x_mid, rstd2, x2; /* [m,D] [m,1] [m,D] */
-	struct df_tensor gu, h;           /* [m,2F] [m,F] */
-	struct df_tensor u[DF_GROUPS];    /* LoRA: scale * x A^T, [m, n_lora * rank] */
+	struct df_tensor gu, h;            /* [m,2F] [m,F] */
+	struct df_tensor u[DF_GROUPS];     /* LoRA: scale * x A^T, [m, n_lora * rank] */
 };
 
 enum df_work_mode { DF_WORK_LOSS, DF_WORK_GRAD, DF_WORK_SAMPLE_GRADS };
 
 struct df_work {
 	struct df_model *m;
-	struct df_tensor mem; /* everything below but the rope tables */
+	struct df_tensor mem;      /* everything below but the rope tables */
 	struct df_tensor cos, sin; /* [n_pos, E/2] */
 	size_t n_pos;
 
@@ -53,13 +53,13 @@ struct df_work {
 	size_t cap_n, cap_tok;
 
 	/* views into mem */
-	struct df_act *act; /* [n_layers]; all the same in DF_WORK_LOSS */
+	struct df_act *act;                   /* [n_layers]; all the same in DF_WORK_LOSS */
 	struct df_tensor x_last, rstd_f, h_f; /* [L,D] [L,1] [L,D]: input and output of the final norm */
-	struct df_tensor d;       /* [T,D] gradient of the residual stream */
-	struct df_tensor d_rows;  /* [L,D] the same while it runs over target rows */
-	struct df_tensor s1, s2, v; /* scratch: [T, max(D,F,HE)] [T,(H+2K)E] [T, 3 rank] */
-	struct df_tensor dlogits; /* [L,V] */
-	struct df_tensor block;   /* [1, n * largest piece] */
+	struct df_tensor d;                   /* [T,D] gradient of the residual stream */
+	struct df_tensor d_rows;              /* [L,D] the same while it runs over target rows */
+	struct df_tensor s1, s2, v;           /* scratch: [T, max(D,F,HE)] [T,(H+2K)E] [T, 3 rank] */
+	struct df_tensor dlogits;             /* [L,V] */
+	struct df_tensor block;               /* [1, n * largest piece] */
 };
 
 /* Take in a batch: check it, find its target rows.  The batch is borrowed until the next call. */
@@ -90,7 +90,8 @@ int df_emit_lora(struct df_work *w, const struct df_emit *e, const struct df_gro
     struct df_tensor u, struct df_tensor dy, const uint64_t *seg, struct df_err *err) DF_MUST_CHECK;
 /* A norm's backward; dx += the input's gradient. */
 int df_emit_norm(struct df_work *w, const struct df_emit *e, const struct df_param *p, struct df_tensor x,
-    struct df_tensor rstd, struct df_tensor dy, struct df_tensor dx, const uint64_t *seg, struct df_err *err) DF_MUST_CHECK;
+    struct df_tensor rstd, struct df_tensor dy, struct df_tensor dx, const uint64_t *seg,
+    struct df_err *err) DF_MUST_CHECK;
 /* The head's (if it is not tied) and the embedding's sample gradients. */
 int df_emit_head(struct df_work *w, const struct df_emit *e, struct df_err *err) DF_MUST_CHECK;
 int df_emit_embed(struct df_work *w, const struct df_emit *e, struct df_err *err) DF_MUST_CHECK;

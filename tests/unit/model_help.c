@@ -93,9 +93,11 @@ mh_config(const char *name, size_t vocab, size_t d, size_t ff, size_t layers, si
 	keep(dir);
 	mh_ok(df_mkdirs(dir, err));
 	mh_ok(df_asprintf(&path, err, "%s/config.json", dir));
-	mh_ok(df_asprintf(&text, err, "{%s%s\"model_type\":\"llama\",\"vocab_size\":%zu,\"hidden_size\":%zu,"
+	mh_ok(df_asprintf(&text, err,
+	    "{%s%s\"model_type\":\"llama\",\"vocab_size\":%zu,\"hidden_size\":%zu,"
 	    "\"intermediate_size\":%zu,\"num_hidden_layers\":%zu,\"num_attention_heads\":%zu,"
-	    "\"num_key_value_heads\":%zu}", more ? more : "", more ? "," : "", vocab, d, ff, layers, heads, kv));
+	    "\"num_key_value_heads\":%zu}",
+	    more ? more : "", more ? "," : "", vocab, d, ff, layers, heads, kv));
 	mh_ok(df_file_put(path, text, strlen(text), err));
 	free(path);
 	free(text);
@@ -130,7 +132,8 @@ batch_alloc(struct mh_batch *m, size_t n, size_t n_tok)
 void
 mh_batch_load(struct mh_batch *m, const struct df_st *st, size_t first, size_t n)
 {
-	const struct df_st_tensor *o = df_st_find(st, "offsets"), *i = df_st_find(st, "ids"), *k = df_st_find(st, "mask");
+	const struct df_st_tensor *o = df_st_find(st, "offsets"), *i = df_st_find(st, "ids"),
+				  *k = df_st_find(st, "mask");
 	const int64_t *off = o->data, *ids = i->data, *mask = k->data;
 	size_t n_tok;
 

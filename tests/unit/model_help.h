@@ -30,17 +30,17 @@ int mh_cleanup(void **state);
 			fail_msg("%s:%d: %s", __FILE__, __LINE__, err->msg); \
 	} while (0)
 /* The call (with err) fails with this code and a message that contains every word of a '|' list. */
-#define mh_refused(call, code, words)                             \
-	do {                                                      \
-		struct df_err err_ = DF_ERR_INIT, *err = &err_;   \
-		int rc_ = (call);                                 \
-		mh_check_refused(rc_, err, code, words);          \
+#define mh_refused(call, code, words)                           \
+	do {                                                    \
+		struct df_err err_ = DF_ERR_INIT, *err = &err_; \
+		int rc_ = (call);                               \
+		mh_check_refused(rc_, err, code, words);        \
 	} while (0)
 void mh_check_refused(int rc, const struct df_err *err, int code, const char *words);
 
-/* Write scratch/NAME/config.json: a llama of these sizes (1 layer per unit), with `more` members in front (NULL = none). Borrowed path. */
-const char *mh_config(const char *name, size_t vocab, size_t d, size_t ff, size_t layers, size_t heads, size_t kv,
-    const char *more);
+/* Write scratch/NAME/config.json: a llama of these sizes, with the members `more` (or NULL) in front.  Borrowed path. */
+const char *mh_config(
+    const char *name, size_t vocab, size_t d, size_t ff, size_t layers, size_t heads, size_t kv, const char *more);
 /* The trainable gradient of a batch with each sample scaled; keep()ed host array. */
 const float *mh_batch_grad(struct df_model *m, struct df_work *w, const struct df_tokens *b, const float *scale);
 

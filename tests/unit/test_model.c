@@ -145,7 +145,8 @@ check_grads(const char *name, bool lora)
 	mh_ok(df_download(mh_backend(), got, grad, err));
 	for (size_t i = 0; i < p->n; i++) {
 		const struct df_param *v = &p->v[i];
-		double d = mh_rel_diff(got + v->offset, mh_floats(f.ref, "%sgrad.%s", f.prefix, v->name), v->rows * v->cols);
+		double d =
+		    mh_rel_diff(got + v->offset, mh_floats(f.ref, "%sgrad.%s", f.prefix, v->name), v->rows * v->cols);
 
 		if (!(d <= TOL))
 			fail_msg("%s: gradient of %s differs by %g", name, v->name, d);

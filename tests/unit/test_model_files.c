@@ -170,8 +170,8 @@ rewrite(const char *from, const char *to, enum df_st_type type, bool strip, size
 		struct df_st_writer *w = NULL;
 		char name[64];
 
-		snprintf(name, sizeof(name), n_files == 1 ? "model.safetensors" : "model-%05zu-of-%05zu.safetensors", f + 1,
-		    n_files);
+		snprintf(name, sizeof(name), n_files == 1 ? "model.safetensors" : "model-%05zu-of-%05zu.safetensors",
+		    f + 1, n_files);
 		mh_ok(df_st_create(&w, join(to, name), err));
 		for (int pass = 0; pass < 2; pass++) {
 			for (size_t i = f; i < df_st_count(st); i += n_files) {
@@ -193,8 +193,10 @@ rewrite(const char *from, const char *to, enum df_st_type type, bool strip, size
 					if (type == DF_ST_BF16)
 						h = (uint16_t)(u >> 16);
 					else /* values here are in half's normal range or rounded to 0 */
-						h = fabsf(x) < 6.2e-5f ? 0 : (uint16_t)((u >> 16 & 0x8000) | ((u >> 23 & 255) - 112) << 10 |
-						    (u >> 13 & 1023));
+						h = fabsf(x) < 6.2e-5f
+						    ? 0
+						    : (uint16_t)((u >> 16 & 0x8000) | ((u >> 23 & 255) - 112) << 10 |
+							  (u >> 13 & 1023));
 					if (type == DF_ST_F32)
 						mh_ok(df_st_write(w, &x, 4, err));
 					else
@@ -320,10 +322,13 @@ test_bad_weights(void **state)
 		const char *words;
 	} t[] = {
 		{ { .drop = "model.norm.weight" }, DF_EFORMAT, "bad: |'model.norm.weight'|missing" },
-		{ { .add = "model.layers.2.mlp.up_proj.weight" }, DF_EFORMAT, "bad: |layers.2.mlp.up_proj|no parameter" },
-		{ { .reshape = "model.layers.1.self_attn.k_proj.weight" }, DF_EFORMAT, "bad: |1.self_attn.k_proj|[512]|[16,32]" },
+		{ { .add = "model.layers.2.mlp.up_proj.weight" }, DF_EFORMAT,
+		    "bad: |layers.2.mlp.up_proj|no parameter" },
+		{ { .reshape = "model.layers.1.self_attn.k_proj.weight" }, DF_EFORMAT,
+		    "bad: |1.self_attn.k_proj|[512]|[16,32]" },
 		{ { .as_ints = "model.layers.1.self_attn.k_proj.weight" }, DF_EFORMAT, "bad: |1.self_attn.k_proj|I32" },
-		{ { .nan = "model.layers.1.self_attn.k_proj.weight" }, DF_EFORMAT, "bad: |1.self_attn.k_proj|element 0|nan" },
+		{ { .nan = "model.layers.1.self_attn.k_proj.weight" }, DF_EFORMAT,
+		    "bad: |1.self_attn.k_proj|element 0|nan" },
 		{ { .add = "lm_head.weight" }, DF_OK, NULL }, /* a tied model may repeat its head */
 		{ { .add = "model.layers.0.self_attn.rotary_emb.inv_freq" }, DF_OK, NULL },
 	};
@@ -371,9 +376,12 @@ test_config(void **state)
 	df_model_config_release(&c);
 
 	/* transformers 4 and 5. */
-	mh_ok(df_model_config_load(&c, put_config("{" LLAMA ",\"num_key_value_heads\":2,\"head_dim\":8,\"rope_theta\":5e5,"
-	    "\"rope_scaling\":null,\"torch_dtype\":\"bfloat16\",\"eos_token_id\":[7,8],\"bos_token_id\":1,\"attention_bias\":true,"
-	    "\"mlp_bias\":true,\"architectures\":[\"LlamaForCausalLM\"],\"rms_norm_eps\":1e-05}"), err));
+	mh_ok(df_model_config_load(&c,
+	    put_config("{" LLAMA ",\"num_key_value_heads\":2,\"head_dim\":8,\"rope_theta\":5e5,"
+		       "\"rope_scaling\":null,\"torch_dtype\":\"bfloat16\",\"eos_token_id\":[7,8],\"bos_token_id\":1,"
+		       "\"attention_bias\":true,"
+		       "\"mlp_bias\":true,\"architectures\":[\"LlamaForCausalLM\"],\"rms_norm_eps\":1e-05}"),
+	    err));
 	assert_int_equal(c.n_kv_heads, 2);
 	assert_int_equal(c.d_head, 8);
 	assert_true(c.rope_theta == 5e5 && c.norm_eps == 1e-5 && c.o_bias && c.mlp_bias);
@@ -382,15 +390,21 @@ test_config(void **state)
 	assert_non_null(strstr(c.json, "\"torch_dtype\": \"float32\"")); /* what we save is float32 */
 	assert_non_null(strstr(c.json, "\"rms_norm_eps\": 1e-05"));
 	df_model_config_release(&c);
-	mh_ok(df_model_config_load(&c, put_config("{" QWEN ",\"rope_parameters\":{\"rope_type\":\"default\","
-	    "\"rope_theta\":1000000.0},\"dtype\":\"float16\",\"use_sliding_window\":false,\"sliding_window\":4096,"
-	    "\"max_window_layers\":21,\"tie_word_embeddings\":true,\"layer_types\":[\"full_attention\",\"full_attention\"]}"), err));
+	mh_ok(df_model_config_load(&c,
+	    put_config(
+		"{" QWEN ",\"rope_parameters\":{\"rope_type\":\"default\","
+		"\"rope_theta\":1000000.0},\"dtype\":\"float16\",\"use_sliding_window\":false,\"sliding_window\":4096,"
+		"\"max_window_layers\":21,\"tie_word_embeddings\":true,"
+		"\"layer_types\":[\"full_attention\",\"full_attention\"]}"),
+	    err));
 	assert_true(c.rope_theta == 1e6 && c.qkv_bias && !c.o_bias && c.tied);
 	assert_non_null(strstr(c.json, "\"dtype\": \"float32\""));
 	df_model_config_release(&c);
 	/* A window that begins above the last layer is no window. */
-	mh_ok(df_model_config_load(&c, put_config("{" QWEN ",\"use_sliding_window\":true,\"sliding_window\":8,"
-	    "\"max_window_layers\":2}"), err));
+	mh_ok(df_model_config_load(&c,
+	    put_config("{" QWEN ",\"use_sliding_window\":true,\"sliding_window\":8,"
+		       "\"max_window_layers\":2}"),
+	    err));
 	df_model_config_release(&c);
 }
 
@@ -421,19 +435,23 @@ test_hostile_config(void **state)
 		{ "{" LLAMA ",\"rms_norm_eps\":\"x\"}", DF_EFORMAT, "rms_norm_eps" },
 		{ "{" LLAMA ",\"rms_norm_eps\":-1}", DF_ERANGE, "rms_norm_eps" },
 		{ "{" LLAMA ",\"rope_theta\":0}", DF_ERANGE, "rope_theta" },
-		{ "{" LLAMA ",\"rope_scaling\":{\"rope_type\":\"llama3\",\"factor\":8}}", DF_EUNSUPPORTED, "rope_scaling|llama3" },
-		{ "{" LLAMA ",\"rope_scaling\":{\"type\":\"linear\",\"factor\":2}}", DF_EUNSUPPORTED, "rope_scaling|linear" },
+		{ "{" LLAMA ",\"rope_scaling\":{\"rope_type\":\"llama3\",\"factor\":8}}", DF_EUNSUPPORTED,
+		    "rope_scaling|llama3" },
+		{ "{" LLAMA ",\"rope_scaling\":{\"type\":\"linear\",\"factor\":2}}", DF_EUNSUPPORTED,
+		    "rope_scaling|linear" },
 		{ "{" LLAMA ",\"rope_scaling\":7}", DF_EFORMAT, "rope_scaling" },
 		{ "{" LLAMA ",\"rope_parameters\":{\"rope_type\":\"yarn\"}}", DF_EUNSUPPORTED, "rope_parameters|yarn" },
-		{ "{" LLAMA ",\"rope_parameters\":{\"full_attention\":{}}}", DF_EUNSUPPORTED, "rope_parameters|full_attention" },
+		{ "{" LLAMA ",\"rope_parameters\":{\"full_attention\":{}}}", DF_EUNSUPPORTED,
+		    "rope_parameters|full_attention" },
 		{ "{" LLAMA ",\"partial_rotary_factor\":0.5}", DF_EUNSUPPORTED, "partial_rotary_factor" },
 		{ "{" LLAMA ",\"hidden_act\":\"gelu\"}", DF_EUNSUPPORTED, "hidden_act|gelu" },
 		{ "{" LLAMA ",\"attention_dropout\":0.1}", DF_EUNSUPPORTED, "attention_dropout" },
 		{ "{" LLAMA ",\"quantization_config\":{\"bits\":4}}", DF_EUNSUPPORTED, "quantization_config" },
 		{ "{" LLAMA ",\"num_experts\":8}", DF_EUNSUPPORTED, "num_experts" },
-		{ "{" LLAMA ",\"layer_types\":[\"full_attention\",\"sliding_attention\"]}", DF_EUNSUPPORTED, "sliding_attention" },
-		{ "{" QWEN ",\"use_sliding_window\":true,\"sliding_window\":8,\"max_window_layers\":1}", DF_EUNSUPPORTED,
-		    "use_sliding_window" },
+		{ "{" LLAMA ",\"layer_types\":[\"full_attention\",\"sliding_attention\"]}", DF_EUNSUPPORTED,
+		    "sliding_attention" },
+		{ "{" QWEN ",\"use_sliding_window\":true,\"sliding_window\":8,\"max_window_layers\":1}",
+		    DF_EUNSUPPORTED, "use_sliding_window" },
 		{ "{" LLAMA ",\"tie_word_embeddings\":1}", DF_EFORMAT, "tie_word_embeddings" },
 		{ "{" LLAMA ",\"pad_token_id\":\"x\"}", DF_EFORMAT, "pad_token_id" },
 		{ "{" LLAMA ",\"vocab_size\":99999999999}", DF_ERANGE, "vocab_size" },
@@ -453,12 +471,19 @@ test_huge_config(void **state)
 	struct df_model *m = NULL;
 
 	(void)state;
-	mh_refused(df_model_init(&m, put_config("{\"model_type\":\"llama\",\"vocab_size\":16777216,\"hidden_size\":16777216,"
-	    "\"intermediate_size\":16777216,\"num_hidden_layers\":16384,\"num_attention_heads\":16777216,"
-	    "\"head_dim\":16777216}"), 1, mh_backend(), err), DF_ERANGE, "cfg");
-	mh_refused(df_model_init(&m, put_config("{\"model_type\":\"llama\",\"vocab_size\":16777216,\"hidden_size\":8388608,"
-	    "\"intermediate_size\":1,\"num_hidden_layers\":1,\"num_attention_heads\":4}"), 1, mh_backend(), err), DF_ENOMEM,
-	    "cfg|weights");
+	mh_refused(
+	    df_model_init(&m,
+		put_config(
+		    "{\"model_type\":\"llama\",\"vocab_size\":16777216,\"hidden_size\":16777216,"
+		    "\"intermediate_size\":16777216,\"num_hidden_layers\":16384,\"num_attention_heads\":16777216,"
+		    "\"head_dim\":16777216}"),
+		1, mh_backend(), err),
+	    DF_ERANGE, "cfg");
+	mh_refused(df_model_init(&m,
+		       put_config("{\"model_type\":\"llama\",\"vocab_size\":16777216,\"hidden_size\":8388608,"
+				  "\"intermediate_size\":1,\"num_hidden_layers\":1,\"num_attention_heads\":4}"),
+		       1, mh_backend(), err),
+	    DF_ENOMEM, "cfg|weights");
 }
 
 /* ---- adapters ------------------------------------------------------------------ */
@@ -478,8 +503,8 @@ adapter(const char *members)
 	free(from);
 }
 
-#define ALL    "\"target_modules\":[\"q_proj\",\"k_proj\",\"v_proj\",\"o_proj\",\"gate_proj\",\"up_proj\",\"down_proj\"]"
-#define LORA   "\"r\":4,\"lora_alpha\":8," ALL
+#define ALL  "\"target_modules\":[\"q_proj\",\"k_proj\",\"v_proj\",\"o_proj\",\"gate_proj\",\"up_proj\",\"down_proj\"]"
+#define LORA "\"r\":4,\"lora_alpha\":8," ALL
 
 static void
 test_adapters(void **state)
@@ -490,10 +515,13 @@ test_adapters(void **state)
 		const char *words;
 	} t[] = {
 		{ LORA, DF_OK, NULL },
-		{ LORA ",\"unknown_key\":{\"a\":1},\"rank_pattern\":{},\"modules_to_save\":[],\"use_dora\":false", DF_OK, NULL },
+		{ LORA ",\"unknown_key\":{\"a\":1},\"rank_pattern\":{},\"modules_to_save\":[],\"use_dora\":false",
+		    DF_OK, NULL },
 		{ "\"r\":4,\"lora_alpha\":8,\"target_modules\":\"all-linear\"", DF_OK, NULL },
-		{ "\"r\":4,\"lora_alpha\":8,\"target_modules\":\".*proj\"", DF_EUNSUPPORTED, "adapter_config.json|target_modules|.*proj" },
-		{ "\"r\":4,\"lora_alpha\":8,\"target_modules\":[\"lm_head\"]", DF_EUNSUPPORTED, "target_modules|lm_head" },
+		{ "\"r\":4,\"lora_alpha\":8,\"target_modules\":\".*proj\"", DF_EUNSUPPORTED,
+		    "adapter_config.json|target_modules|.*proj" },
+		{ "\"r\":4,\"lora_alpha\":8,\"target_modules\":[\"lm_head\"]", DF_EUNSUPPORTED,
+		    "target_modules|lm_head" },
 		{ "\"r\":4,\"lora_alpha\":8,\"target_modules\":[7]", DF_EFORMAT, "target_modules|entry 0" },
 		{ "\"r\":4,\"lora_alpha\":8", DF_EFORMAT, "target_modules" },
 		{ LORA ",\"use_dora\":true", DF_EUNSUPPORTED, "use_dora" },
@@ -512,7 +540,8 @@ test_adapters(void **state)
 		{ "\"r\":0,\"lora_alpha\":8," ALL, DF_ERANGE, "'r'" },
 		{ "\"r\":4,\"lora_alpha\":-8," ALL, DF_ERANGE, "alpha" },
 		{ "\"r\":5,\"lora_alpha\":8," ALL, DF_EFORMAT, "adapter_model.safetensors|lora_A|[4,32]|[5,32]" },
-		{ "\"r\":4,\"lora_alpha\":8,\"target_modules\":[\"q_proj\"]", DF_EFORMAT, "adapter_model.safetensors|no parameter" },
+		{ "\"r\":4,\"lora_alpha\":8,\"target_modules\":[\"q_proj\"]", DF_EFORMAT,
+		    "adapter_model.safetensors|no parameter" },
 	};
 	char *base = mh_path("qwen2", NULL), *other = mh_path("llama", NULL);
 	struct df_model *m = NULL;
@@ -525,15 +554,18 @@ test_adapters(void **state)
 			df_model_free(m);
 			m = NULL;
 		} else {
-			mh_refused(df_model_open(&m, subdir("adapter"), base, mh_backend(), err), t[i].code, t[i].words);
+			mh_refused(
+			    df_model_open(&m, subdir("adapter"), base, mh_backend(), err), t[i].code, t[i].words);
 		}
 	}
 	adapter(LORA ",\"base_model_name_or_path\":\"some-org/some-model\"");
 	mh_refused(df_model_open(&m, subdir("adapter"), NULL, mh_backend(), err), DF_ENOINPUT, "some-org/some-model");
 	adapter(LORA);
-	mh_refused(df_model_open(&m, subdir("adapter"), NULL, mh_backend(), err), DF_EFORMAT, "base_model_name_or_path");
+	mh_refused(
+	    df_model_open(&m, subdir("adapter"), NULL, mh_backend(), err), DF_EFORMAT, "base_model_name_or_path");
 	/* Another base: the first adapter that does not fit is named. */
-	mh_refused(df_model_open(&m, subdir("adapter"), other, mh_backend(), err), DF_EFORMAT, "k_proj.lora_B|[16,4]|[32,4]");
+	mh_refused(
+	    df_model_open(&m, subdir("adapter"), other, mh_backend(), err), DF_EFORMAT, "k_proj.lora_B|[16,4]|[32,4]");
 	free(base);
 	free(other);
 }
@@ -543,7 +575,8 @@ test_adapters(void **state)
 static void
 test_moments(void **state)
 {
-	char *base = mh_path("qwen2", NULL), *lora = mh_path("qwen2", "adapter"), *dir = strdup(subdir("moments")), *again;
+	char *base = mh_path("qwen2", NULL), *lora = mh_path("qwen2", "adapter"), *dir = strdup(subdir("moments")),
+	     *again;
 	struct df_moments o = { 0 }, got = { 0 };
 	struct df_model *m = NULL, *adapted = NULL, *other = NULL;
 	const float *grad;
@@ -585,7 +618,8 @@ test_moments(void **state)
 	free(base);
 	base = mh_path("qwen2-untied", NULL);
 	mh_ok(df_model_open(&other, base, NULL, mh_backend(), err));
-	mh_refused(df_moments_load(&got, other, dir, err), DF_EFORMAT, "optimizer.safetensors|exp_avg.model.embed_tokens|[103,32]");
+	mh_refused(df_moments_load(&got, other, dir, err), DF_EFORMAT,
+	    "optimizer.safetensors|exp_avg.model.embed_tokens|[103,32]");
 	df_moments_release(&o, m);
 	df_work_free(w);
 	mh_batch_release(&b);

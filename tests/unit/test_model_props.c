@@ -95,8 +95,8 @@ check_sum(const char *dir, const char *lora)
 static void
 test_sum(void **state)
 {
-	static const char *const targets[] = { NULL, "all", "q_proj,v_proj", "k_proj", "o_proj", "up_proj", "gate_proj, down_proj",
-		"down_proj" };
+	static const char *const targets[] = { NULL, "all", "q_proj,v_proj", "k_proj", "o_proj", "up_proj",
+		"gate_proj, down_proj", "down_proj" };
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(targets) / sizeof(targets[0]); i++) {
@@ -179,12 +179,14 @@ check_differences(const char *dir, const char *lora)
 static void
 test_differences(void **state)
 {
-	const char *dir = mh_config("fd", 41, 24, 40, 2, 4, 2, "\"initializer_range\":0.2,\"attention_bias\":true,\"mlp_bias\":true");
+	const char *dir =
+	    mh_config("fd", 41, 24, 40, 2, 4, 2, "\"initializer_range\":0.2,\"attention_bias\":true,\"mlp_bias\":true");
 
 	(void)state;
 	check_differences(dir, NULL);
 	check_differences(dir, "all");
-	check_differences(mh_config("fdt", 41, 24, 40, 2, 4, 2, "\"initializer_range\":0.2,\"tie_word_embeddings\":true"), NULL);
+	check_differences(
+	    mh_config("fdt", 41, 24, 40, 2, 4, 2, "\"initializer_range\":0.2,\"tie_word_embeddings\":true"), NULL);
 }
 
 /* A sample's loss and gradient are the same bits whatever it is batched with. */
@@ -200,7 +202,9 @@ check_independent(const char *dir, const char *lora)
 	mh_sample_grads(&g, r.m, r.w, &r.batch.b, &out);
 	for (size_t s = 0; s < N_SAMPLES; s++) {
 		uint64_t first = r.batch.offsets[s], off[2] = { 0, r.batch.offsets[s + 1] - first };
-		struct df_tokens b = { .n = 1, .offsets = off, .ids = r.batch.ids + first, .mask = r.batch.mask + first };
+		struct df_tokens b = {
+			.n = 1, .offsets = off, .ids = r.batch.ids + first, .mask = r.batch.mask + first
+		};
 
 		if (lengths[s] < 2)
 			continue;
@@ -209,7 +213,8 @@ check_independent(const char *dir, const char *lora)
 		for (size_t i = 0; i < df_model_train(r.m)->n; i++) {
 			const struct df_param *p = &df_model_train(r.m)->v[i];
 
-			if (memcmp(g.g + s * g.numel + p->offset, g1.g + p->offset, p->rows * p->cols * sizeof(float)) != 0)
+			if (memcmp(g.g + s * g.numel + p->offset, g1.g + p->offset,
+				p->rows * p->cols * sizeof(float)) != 0)
 				fail_msg("sample %zu: the gradient of %s depends on the batch, by %g", s, p->name,
 				    mh_rel_diff(g.g + s * g.numel + p->offset, g1.g + p->offset, p->rows * p->cols));
 		}
@@ -222,7 +227,8 @@ test_independent(void **state)
 {
 	(void)state;
 	check_independent(mh_config("i", 131, 96, 160, 2, 4, 2, NULL), NULL);
-	check_independent(mh_config("it", 131, 96, 160, 2, 4, 2, "\"tie_word_embeddings\":true,\"attention_bias\":true"), NULL);
+	check_independent(
+	    mh_config("it", 131, 96, 160, 2, 4, 2, "\"tie_word_embeddings\":true,\"attention_bias\":true"), NULL);
 	check_independent(mh_config("i", 131, 96, 160, 2, 4, 2, NULL), "all");
 }
 
