@@ -14,7 +14,8 @@
 
 #include "backend/cpu/cpu.h"
 
-#pragma GCC optimize("O3") /* vectorise: at -O2 gcc does only what costs no code */
+/* Vectorise (at -O2 gcc does only what costs no code), also where a comparison of NaN might have raised a flag. */
+#pragma GCC optimize("O3", "no-trapping-math")
 
 /* The sanitizers' instrumentation is not ready when the loader runs the resolvers. */
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__) && \
