@@ -207,6 +207,26 @@ set_rejected(const struct df_key *k, const struct df_yaml_value *v, struct df_er
 	return df_fail(err, DF_ECONFIG, "%s: %s", k->name, k->help);
 }
 
+/* Kept as text; bools in one spelling, so that they compare. */
+static int
+set_checked(const struct df_key *k, struct df_train_config *c, struct df_yaml_value *v, struct df_err *err)
+{
+	char *key = NULL, *value = NULL;
+	bool b;
+	int rc;
+
+	if (v->kind == DF_YAML_MAP)
+		return wrong(k, NULL, "a single value", err);
+	if ((rc = df_strdup(&key, k->name, err)) != DF_OK)
+		return rc;
+	rc = df_strdup(&value, is_null(v) ? "" : is_bool(v, &b) ? (b ? "true" : "false") : v->text, err);
+	if (rc != DF_OK) {
+		free(key);
+		return rc;
+	}
+	return df_config_map_put(&c->packed, key, value, err);
+}
+
 static int
 unknown(const char *key, struct df_err *err)
 {
@@ -238,6 +258,7 @@ set(struct load *l, const char *key, int line, struct df_yaml_value *v, struct d
 	switch (k->status) {
 	case DF_KEY_SUPPORTED: return set_supported(k, l->c, v, err);
 	case DF_KEY_REJECTED: return set_rejected(k, v, err);
+	case DF_KEY_CHECKED: return set_checked(k, l->c, v, err);
 	default: break;
 	}
 	if (is_null(v) || (is_bool(v, &b) && !b) || (v->kind == DF_YAML_SCALAR && in_choices(k->allowed, v->text)))
@@ -378,6 +399,7 @@ df_train_config_release(struct df_train_config *c)
 			free(*(char **)field(c, k));
 	}
 	df_config_map_release(&c->lr_scheduler_kwargs);
+	df_config_map_release(&c->packed);
 	free(c->path);
 	*c = (struct df_train_config){ 0 };
 }
@@ -437,7 +459,7 @@ void
 df_train_keys_list(struct df_buf *out)
 {
 	static const char *const types[] = { "bool", "int", "real", "string", "map" };
-	static const char *const states[] = { "supported", "ignored", "rejected" };
+	static const char *const states[] = { "supported", "checked", "ignored", "rejected" };
 
 	for (const struct df_key *k = df_train_keys(); k->name; k++) {
 		df_buf_printf(out, "%s\t%s\t%s\t%s\t%s", k->name, states[k->status],

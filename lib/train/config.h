@@ -2,8 +2,8 @@
  * config.h - what a training run is told: LLaMA-Factory's YAML keys.
  *
  * One table says of every key what it is called, its type and default, and
- * whether df-train follows it, ignores it (one warning names all such keys),
- * or rejects it with a reason.  The reader, `df-train --list-keys`, and the test of
+ * whether df-train follows it, compares it with the tokens, ignores it (one
+ * warning names all such keys), or rejects it with a reason.  The reader, `df-train --list-keys`, and the test of
  * df-config(5) all walk that table.  A key that is not in it is an error.
  */
 #ifndef DF_TRAIN_CONFIG_H
@@ -20,6 +20,7 @@ enum df_key_type { DF_KEY_BOOL, DF_KEY_INT, DF_KEY_REAL, DF_KEY_STR, DF_KEY_MAP 
 
 enum df_key_status {
 	DF_KEY_SUPPORTED,
+	DF_KEY_CHECKED,  /* an option of df-pack's: must agree with what the tokens say of themselves */
 	DF_KEY_IGNORED,  /* cannot change what is computed here: a warning unless null, false or one of `allowed` */
 	DF_KEY_REJECTED  /* would change it and is not done: an error unless null, false or one of `allowed` */
 };
@@ -68,6 +69,8 @@ struct df_train_config {
 	char *save_strategy, *eval_strategy;
 	double logging_steps, save_steps, eval_steps; /* below 1: a part of all steps */
 	int64_t save_total_limit;
+
+	struct df_config_map packed; /* the DF_KEY_CHECKED keys that were given */
 
 	int line[DF_TRAIN_KEYS_MAX]; /* by row of the table: 0 default, > 0 line of the file, -1 an override */
 	char *path;                  /* the file, for messages; NULL without one */

@@ -12,7 +12,8 @@
 #define SHAPES .status = DF_KEY_SUPPORTED, .shapes = true
 #define IGNORED .type = DF_KEY_STR, .status = DF_KEY_IGNORED, .dflt = "null"
 #define REJECTED .type = DF_KEY_STR, .status = DF_KEY_REJECTED, .dflt = "null"
-#define PACKED "the tokens were made by df-pack, which has this option"
+#define CHECKED .type = DF_KEY_STR, .status = DF_KEY_CHECKED, .dflt = "null"
+#define PACKED "df-pack makes the tokens"
 #define DYNAMIC "only for dynamic runs: see train_type"
 
 static const struct df_key keys[] = {
@@ -98,12 +99,27 @@ static const struct df_key keys[] = {
 	{ "eval_steps", DF_KEY_REAL, SUPPORTED, FIELD(eval_steps), .dflt = "null", .min = 0, .max = 1e15,
 	    .help = "steps between two evaluations; null is logging_steps" },
 
+	/* what the tokens were made with */
+	{ "template", CHECKED, .help = "prompt template" },
+	{ "cutoff_len", CHECKED, .help = "the most tokens of a row" },
+	{ "max_samples", CHECKED, .help = "rows taken of each dataset" },
+	{ "train_on_prompt", CHECKED, .help = "questions are targets too" },
+	{ "mask_history", CHECKED, .help = "only the last answer is a target" },
+	{ "default_system", CHECKED, .help = "system text instead of the template's" },
+	{ "packing", CHECKED, .help = "several documents in a row" },
+
 	/* without effect here */
 	{ "do_train", IGNORED, .allowed = "true", .help = "df-train trains" },
 	{ "do_eval", IGNORED, .help = "eval_strategy decides" },
 	{ "plot_loss", IGNORED, .help = "df-show --plot draws the loss curve" },
 	{ "report_to", IGNORED, .allowed = "none", .help = "logs go to trainer_log.jsonl" },
 	{ "run_name", IGNORED, .help = "names a run for reporters only" },
+	{ "use_swanlab", IGNORED, .help = "logs go to trainer_log.jsonl" },
+	{ "swanlab_project", IGNORED, .help = "logs go to trainer_log.jsonl" },
+	{ "swanlab_run_name", IGNORED, .help = "logs go to trainer_log.jsonl" },
+	{ "swanlab_workspace", IGNORED, .help = "logs go to trainer_log.jsonl" },
+	{ "swanlab_mode", IGNORED, .help = "logs go to trainer_log.jsonl" },
+	{ "swanlab_api_key", IGNORED, .help = "logs go to trainer_log.jsonl" },
 	{ "logging_dir", IGNORED, .help = "logs go to output_dir" },
 	{ "include_num_input_tokens_seen", IGNORED, .help = "tokens are always counted" },
 	{ "trust_remote_code", IGNORED, .allowed = "true", .help = "no code is ever loaded from a model directory" },
@@ -128,14 +144,7 @@ static const struct df_key keys[] = {
 	{ "dataloader_pin_memory", IGNORED, .help = "tokens are kept in memory" },
 	{ "dataset", IGNORED, .help = PACKED },
 	{ "dataset_dir", IGNORED, .help = PACKED },
-	{ "template", IGNORED, .help = PACKED },
-	{ "cutoff_len", IGNORED, .help = PACKED },
-	{ "max_samples", IGNORED, .help = PACKED },
-	{ "train_on_prompt", IGNORED, .help = PACKED },
-	{ "mask_history", IGNORED, .help = PACKED },
-	{ "default_system", IGNORED, .help = PACKED },
 	{ "enable_thinking", IGNORED, .help = PACKED },
-	{ "packing", IGNORED, .help = PACKED },
 	{ "neat_packing", IGNORED, .help = PACKED },
 	{ "mix_strategy", IGNORED, .help = PACKED },
 	{ "interleave_probs", IGNORED, .help = PACKED },
@@ -148,6 +157,7 @@ static const struct df_key keys[] = {
 	{ "early_stopping_min_delta", IGNORED, .help = "only for early_stopping_steps" },
 	{ "freeze_trainable_layers", IGNORED, .help = "only for finetuning_type: freeze" },
 	{ "freeze_trainable_modules", IGNORED, .help = "only for finetuning_type: freeze" },
+	{ "mixer_eval_dataset", IGNORED, .help = DYNAMIC },
 	{ "components_cfg_file", IGNORED, .help = DYNAMIC },
 	{ "component_name", IGNORED, .help = DYNAMIC },
 	{ "warmup_step", IGNORED, .help = DYNAMIC },
@@ -183,6 +193,8 @@ static const struct df_key keys[] = {
 	{ "streaming", REJECTED, .help = "tokens are kept in memory" },
 	{ "group_by_length", REJECTED, .help = "batches need no padding, so that rows are never grouped by length" },
 	{ "dataloader_drop_last", REJECTED, .help = "the last batch of an epoch is always used" },
+	{ "logging_strategy", REJECTED, .allowed = "steps", .help = "logs are written every logging_steps" },
+	{ "data_seed", REJECTED, .help = "seed orders the data" },
 	{ "val_size", REJECTED, .allowed = "0", .help = "hold rows out with df-pack --holdout, then eval_tokenized_path" },
 	{ "eval_dataset", REJECTED, .help = "pack it with df-pack and give eval_tokenized_path" },
 	{ "eval_on_each_dataset", REJECTED, .help = "df-eval reports each domain" },

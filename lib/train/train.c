@@ -21,6 +21,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/opt.h"
 #include "base/stop.h"
 #include "text/json.h"
 #include "train/checkpoint.h"
@@ -172,6 +173,47 @@ out:
 	return rc;
 }
 
+/* Does the JSON text of a parameter say the same as the text of a key? */
+static bool
+says_the_same(const struct df_meta *m, const char *key, const char *text)
+{
+	const char *json = df_meta_param(m, key);
+	double a, b;
+	char *s;
+	bool same;
+
+	if (!json || !*text)
+		return true;
+	if (df_meta_get_str(m, key, &s)) {
+		same = strcmp(s, text) == 0;
+		free(s);
+		return same;
+	}
+	if (df_meta_get_double(m, key, &a))
+		return df_parse_double(text, &b, NULL) == DF_OK && a == b;
+	return strcmp(json, text) == 0;
+}
+
+/* The keys that are df-pack's business must be what df-pack was told. */
+static int
+check_packed(const struct run *r, struct df_err *err)
+{
+	const struct df_config_map *m = &r->c->packed;
+	struct df_buf place = DF_BUF_INIT;
+	int rc = DF_OK;
+
+	for (size_t i = 0; i < m->n && rc == DF_OK; i++) {
+		if (says_the_same(&r->rows.meta, m->v[i].key, m->v[i].value))
+			continue;
+		df_train_config_place(r->c, m->v[i].key, &place);
+		if ((rc = df_buf_check(&place, err)) == DF_OK)
+			rc = df_fail(err, DF_ECONFIG, "%s is %s, but %s was packed with %s", place.data, m->v[i].value,
+			    r->rows.name, df_meta_param(&r->rows.meta, m->v[i].key));
+	}
+	df_buf_release(&place);
+	return rc;
+}
+
 static int
 load_inputs(struct run *r, struct df_err *err)
 {
@@ -179,6 +221,7 @@ load_inputs(struct run *r, struct df_err *err)
 	int rc = DF_OK;
 
 	DF_TRY(df_rows_load(&r->rows, "training tokens", train, 1, err));
+	DF_TRY(check_packed(r, err));
 	if (r->rows.n_unlabelled == r->rows.n) {
 		rc = df_fail(err, DF_EFORMAT, "%s: no sample has a target: nothing to learn from", r->rows.name);
 		goto out;
@@ -307,6 +350,16 @@ out:
 	return rc;
 }
 
+/* A checkpoint that is taken for what was asked for must have been trained on the index that was given. */
+static int
+check_window(const struct run *r, const struct df_train_state *s, const char *path, struct df_err *err)
+{
+	if (!r->o->index || strcmp(s->index_id, r->index_id) == 0)
+		return DF_OK;
+	return df_fail(err, DF_ELINEAGE, "%s is there already, but was not trained on %s; remove it to train again", path,
+	    r->o->index);
+}
+
 /* The state that training begins with: loaded, or fresh; and whether it belongs to these inputs. */
 static int
 begin_state(struct run *r, struct df_err *err)
@@ -327,6 +380,8 @@ begin_state(struct run *r, struct df_err *err)
 		}
 		DF_TRY(warn_changes(s->config, config.data, r->start, err));
 	}
+	if (r->start_is_own && s->step == r->end && !s->interim)
+		DF_TRY(check_window(r, s, r->start, err));
 	if (strcmp(s->index_id, r->index_id) != 0) {
 		s->window = r->o->index ? s->step : 0;
 		memcpy(s->index_id, r->index_id, sizeof(s->index_id));
@@ -667,8 +722,8 @@ prepare(struct run *r, struct df_err *err)
 	int rc = DF_OK;
 
 	DF_TRY(load_inputs(r, err));
-	DF_TRY(begin_state(r, err));
 	DF_TRY(plan_steps(r, err));
+	DF_TRY(begin_state(r, err));
 	if (r->o->index) {
 		uint64_t rows = (r->end - (r->end < r->state.window ? r->end : r->state.window)) * r->sampler.batch *
 		    r->sampler.n_accum;
@@ -701,16 +756,21 @@ finished(const struct run *r, bool *yes, struct df_err *err)
 static int
 past(struct run *r, struct df_err *err)
 {
+	struct df_train_state s = { 0 };
 	char *path = NULL;
-	int rc;
+	int rc = DF_OK;
 
-	if ((rc = df_checkpoint_path(&path, r->c->output_dir, r->end, err)) != DF_OK)
-		return rc;
-	if (df_file_is_dir(path))
-		df_info("%s is there already; the run has come to step %" PRIu64, path, r->state.step);
-	else
+	DF_TRY(df_checkpoint_path(&path, r->c->output_dir, r->end, err));
+	if (!df_file_is_dir(path)) {
 		rc = df_fail(err, DF_EUSAGE, "%s is at step %" PRIu64 " already and %s is gone: give another output_dir, or "
 		    "overwrite_output_dir=true", r->c->output_dir, r->state.step, path);
+		goto out;
+	}
+	DF_TRY(df_train_state_load(&s, path, err));
+	DF_TRY(check_window(r, &s, path, err));
+	df_info("%s is there already; the run has come to step %" PRIu64, path, r->state.step);
+out:
+	df_train_state_release(&s);
 	free(path);
 	return rc;
 }

@@ -151,6 +151,9 @@ exits 78 'a missing key' df-train small.yaml output_dir=x
 says 'is named' 'tokenized_path is required'
 exits 78 'a mistyped override' $train output_dir=x learning_rat=1
 says 'gets a suggestion' "did you mean 'learning_rate'"
+exits 78 'a template that the tokens do not have' $train output_dir=x template=llama3
+says 'names both' 'template is llama3, but pool\.h5 was packed with "alpaca"'
+ok 'the one they have' $train output_dir=x template=alpaca cutoff_len=256 max_steps=1
 exits 66 'no tokens' df-train small.yaml -q tokenized_path=no.h5 output_dir=x
 exits 65 'divergence' $train output_dir=nan learning_rate=1e30 max_grad_norm=0
 says 'names the step and a sample' 'step [0-9]+: .* not finite; samples? [0-9]+'
@@ -176,6 +179,10 @@ if command -v df-score >/dev/null && command -v df-grad >/dev/null; then
 	same 'a window in two parts' sel/checkpoint-12/model.safetensors sel2/checkpoint-12/model.safetensors
 	grep -q '"window": 6,' sel2/checkpoint-12/df_state.json
 	report $? 'began at its first step'
+	ok 'the window again' df-train small.yaml tokenized_path=pool.h5 output_dir=sel --index index.h5 --until 12
+	ok 'another index' df-score random -q --train pool.proj.h5 -n 40 -o random.h5
+	exits 65 'is not taken for it' $train output_dir=sel --index random.h5 --until 12
+	says 'says what to do' 'remove it to train again'
 	! cmp -s sel/checkpoint-12/model.safetensors whole/checkpoint-12/model.safetensors
 	report $? 'and trains on other rows'
 	exits 65 'an index for other tokens' df-train small.yaml -q tokenized_path=other.h5 output_dir=y --index index.h5
