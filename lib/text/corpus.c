@@ -318,7 +318,7 @@ run_pass(struct pass *p, struct df_err *err)
 	struct block **blocks = NULL;
 	int rc = 0;
 
-	DF_TRY(df_alloc(&blocks, n_blocks, sizeof(*blocks), "blocks", err));
+	DF_TRY(df_alloc(&blocks, n_blocks, sizeof(struct block *), "blocks", err));
 	for (size_t i = 0; i < n_blocks; i++)
 		DF_TRY(df_alloc(&blocks[i], 1, sizeof(*blocks[i]), "blocks", err));
 	DF_TRY(df_alloc(&p->ex, n_threads, sizeof(*p->ex), "examples", err));

@@ -180,7 +180,8 @@ alpaca(void **state)
 	    " {\"instruction\": null, \"output\": \"o\"},"
 	    " {\"instruction\": \"i\", \"output\": null}, {\"instruction\": \"i\"}\n]\n");
 	expect(JSON_FILE, DF_STAGE_SFT,
-	    "0: U i | A o\n1: U i\nq | A \n2: U q | A o\n3: U  | A o\n4: dropped no_response\n5: dropped no_response\n");
+	    "0: U i | A o\n1: U i\nq | A \n2: U q | A o\n3: U  | A o\n4: dropped no_response\n"
+	    "5: dropped no_response\n");
 	/* With columns, those that are not named are unset. */
 	expect("{\"file_name\": \"d.json\", \"columns\": {\"prompt\": \"instruction\", \"response\": \"output\", "
 	       "\"history\": \"history\"}}",
@@ -207,7 +208,8 @@ sharegpt(void **state)
 	    "{\"conversations\": [{\"from\": \"human\", \"value\": \"q\"}]},"
 	    "{\"conversations\": []},"
 	    "{\"conversations\": [{\"from\": \"human\", \"value\": \"q\"}, {\"from\": \"system\", \"value\": \"s\"}]},"
-	    "{\"conversations\": [{\"from\": \"human\", \"value\": \"q\"}, {\"from\": \"function_call\", \"value\": \"f\"}]},"
+	    "{\"conversations\": [{\"from\": \"human\", \"value\": \"q\"},"
+	    " {\"from\": \"function_call\", \"value\": \"f\"}]},"
 	    "{\"conversations\": [{\"from\": \"human\", \"value\": \"q\"}, {\"from\": \"gpt\", \"value\": \"a\"}],"
 	    " \"tools\": \"[{}]\"}]");
 	expect(entry, DF_STAGE_SFT,
