@@ -6,6 +6,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/mem.h"
+
+#define READ_ROWS 4096
+
 const struct df_selector *const df_selectors[] = { &df_select_less, &df_select_random, &df_select_static,
 	&df_select_custom, NULL };
 
@@ -38,6 +42,37 @@ df_select_tokens_id(const struct df_meta *m)
 	return in ? in->id : NULL;
 }
 
+/* Each row's domain, where reading the set is cheap: not when its rows are vectors.  Ids are checked on the way. */
+static int
+read_domains(struct df_set *set, struct df_selection *out, struct df_err *err)
+{
+	struct df_idset ids = { 0 };
+	struct df_batch b = DF_BATCH_INIT;
+	uint64_t n = 0;
+	int rc = 0;
+
+	DF_TRY(df_idset_init(&ids, out->n_rows, err));
+	DF_TRY(df_alloc(&out->domain, out->n_rows, sizeof *out->domain, "domains", err));
+	for (;;) {
+		const uint16_t *domain;
+		const uint64_t *id;
+
+		DF_TRY(df_set_next(set, READ_ROWS, &b, &n, err));
+		if (!n)
+			break;
+		id = b.col[DF_COL_ID].data;
+		domain = b.col[DF_COL_DOMAIN].data;
+		DF_TRY(df_idset_add(&ids, id, n, df_set_name(set), err));
+		for (uint64_t i = 0; i < n; i++)
+			out->domain[id[i]] = domain[i];
+	}
+	DF_TRY(df_idset_check_full(&ids, df_set_name(set), err));
+out:
+	df_idset_release(&ids);
+	df_batch_release(&b);
+	return rc;
+}
+
 int
 df_select_rows(const struct df_select_opts *o, struct df_selection *out, struct df_err *err)
 {
@@ -60,6 +95,9 @@ df_select_rows(const struct df_select_opts *o, struct df_selection *out, struct 
 		DF_TRY(df_meta_add_input(&out->meta, "tokens", "tokens", id, err));
 	for (size_t i = 0; i < m->n_domains; i++)
 		DF_TRY(df_meta_add_domain(&out->meta, m->domains[i], NULL, err));
+	if (m->n_domains && df_set_has(set, DF_COL_DOMAIN) &&
+	    (m->kind == DF_KIND_TOKENS || m->kind == DF_KIND_LOSSES || m->kind == DF_KIND_SCORES))
+		DF_TRY(read_domains(set, out, err));
 out:
 	df_set_close(set);
 	return rc;

@@ -1,0 +1,86 @@
+#!/bin/bash
+# df-grad: the same numbers fused, piped, in shards, on any number of threads, and after an interruption.
+. "$(dirname "$0")/lib.sh"
+. "$SRC/tests/cmd/grad_data.sh"
+
+# --- outputs ------------------------------------------------------------------------------------------------------
+
+ok 'losses' df-grad -m $CKPT --losses pool.h5 -o losses.h5
+says 'the summary counts samples' '^df-grad: 34 samples in '
+is 'losses of every row' "$(h5ls losses.h5/loss)" 'loss                     Dataset {34}'
+ok 'losses of every target' df-grad -q -m $CKPT --losses --token-loss pool.h5 -o token.h5
+is 'which are as many as n_tokens says' "$(h5ls token.h5/token_loss/values | tr -dc 0-9)" \
+	"$(text_of losses.h5 n_tokens | tr , '\n' | awk '{ s += $1 } END { print s }')"
+
+ok 'gradients in a file' df-grad -q -m $CKPT --form sgd val.h5 -o val.grad.h5
+ok 'projected on the way' df-grad -q -m $CKPT --form sgd --project 200 val.h5 -o val.fused.h5
+ok 'projected from the file' df-project -q -k 200 val.grad.h5 -o val.filed.h5
+is 'the same content' "$(id_of val.filed.h5)" "$(id_of val.fused.h5)"
+is 'the same lineage' "$(lineage_of val.filed.h5)" "$(lineage_of val.fused.h5)"
+
+for form in adam sgd sign; do
+	df-grad -q -m $CKPT --form $form --project 100 pool.h5 -o $form.fused.h5 2>err
+	df-grad -q -m $CKPT --form $form pool.h5 -o - 2>>err | df-project -q -k 100 - -o $form.piped.h5 2>>err
+	is "form $form: a pipe gives the fused content" "$(id_of $form.piped.h5)" "$(id_of $form.fused.h5)"
+	is "form $form: and its lineage" "$(lineage_of $form.piped.h5)" "$(lineage_of $form.fused.h5)"
+done
+df-grad -q -m $CKPT --project 64 --type sjlt -s 3 pool.h5 -o sjlt.fused.h5 2>err
+df-grad -q -m $CKPT pool.h5 -o - 2>>err | df-project -q -k 64 --type sjlt -s 3 - -o sjlt.piped.h5 2>>err
+is 'sparse: a pipe gives the fused content' "$(id_of sjlt.piped.h5)" "$(id_of sjlt.fused.h5)"
+
+# --- blocks, threads, shards ------------------------------------------------------------------------------------------
+
+ok 'one thread, small blocks' df-grad -q -j 1 -m $CKPT --form adam --project 100 --block-rows 5 pool.h5 -o one.h5
+ok 'three threads' df-grad -q -j 3 -m $CKPT --form adam --project 100 --block-rows 5 pool.h5 -o three.h5
+same 'threads change nothing' one.h5 three.h5
+is 'nor do blocks' "$(id_of one.h5)" "$(id_of adam.fused.h5)"
+for i in 3 1 2; do
+	ok "part $i of 3" df-grad -q -m $CKPT --form adam --project 100 --block-rows 5 --shard $i/3 pool.h5 -o part.h5
+done
+ok 'poison' df-grad -q --device poison -m $CKPT --form adam --project 100 pool.h5 -o poison.h5
+is 'the poisoned backend gives the same content' "$(id_of poison.h5)" "$(id_of adam.fused.h5)"
+
+df-grad -q -m $CKPT --form sgd --project 100 val.h5 -o val.proj.h5
+df-score -q less --train one.h5 --val val.proj.h5 -n 10 -o index.h5
+df-score -q less --train part.h5 --val val.proj.h5 -n 10 -o index.parts.h5
+same 'the index from the parts is that from the whole' index.h5 index.parts.h5
+rm part.00002-of-00003.h5
+exits 66 'a missing part is noticed' df-score -q less --train part.h5 --val val.proj.h5 -n 10 -o x.h5
+says 'and named' '00002|2 of 3|part 2'
+
+# --- interruptions ----------------------------------------------------------------------------------------------------------
+
+# Kill it at a moment of its choosing until it gets through; then compare.
+killed=0
+for delay in 0.05 0.1 0.2 0.3 0.4; do
+	df-grad -q -j 1 -m $CKPT --form adam --project 100 --block-rows 1 pool.h5 -o again.h5 &
+	sleep $delay
+	kill -9 $! 2>/dev/null && killed=$((killed + 1))
+	wait $! 2>/dev/null
+	[ ! -e again.h5 ] || break
+done
+ok 'after kills it goes on' df-grad -q -j 1 -m $CKPT --form adam --project 100 --block-rows 1 pool.h5 -o again.h5
+df-grad -q -j 1 -m $CKPT --form adam --project 100 --block-rows 1 pool.h5 -o straight.h5
+same "and ends with the same bytes ($killed kills)" again.h5 straight.h5
+is 'nothing is left beside' "$(ls -A | grep -c 'df-work')" 0
+
+# --- refusals -------------------------------------------------------------------------------------------------------------------
+
+exits 64 'no model' df-grad pool.h5 -o x.h5
+exits 64 'no tokens' df-grad -m $CKPT -o x.h5
+exits 64 'losses and projection' df-grad -m $CKPT --losses --project 5 pool.h5 -o x.h5
+exits 66 'no such checkpoint' df-grad -m nowhere pool.h5 -o x.h5
+says 'which is named' 'nowhere'
+cp -r $CKPT stateless && rm stateless/optimizer.safetensors
+exits 66 'Adam without its state' df-grad -m stateless --form adam pool.h5 -o x.h5
+says 'says what is missing' 'optimizer.safetensors'
+ok 'unless zeros will do' df-grad -q -m stateless --form adam --allow-zero-state --project 8 val.h5 -o zero.h5
+exits 65 'not tokens' df-grad -m $CKPT losses.h5 -o x.h5
+cp -r $CKPT other && sed -i 's/"tokenizer": "[^"]*"/"tokenizer": "another"/' other/df_state.json
+exits 65 'tokens of another tokenizer' df-grad -m other --losses pool.h5 -o x.h5
+says 'names both' "tokenizer 'bytes'.*'another'"
+is 'nothing appears under the name' "$(ls x.h5 2>/dev/null)" ''
+ok 'what it would cost' df-grad -m $CKPT --form adam --project 100 --dry-run pool.h5
+prints 'in blocks' '^rows +34 in [0-9]+ blocks'
+
+done_testing
