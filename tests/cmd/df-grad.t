@@ -62,7 +62,7 @@ done
 ok 'after kills it goes on' df-grad -q -j 1 -m $CKPT --form adam --project 100 --block-rows 1 pool.h5 -o again.h5
 df-grad -q -j 1 -m $CKPT --form adam --project 100 --block-rows 1 pool.h5 -o straight.h5
 same "and ends with the same bytes ($killed kills)" again.h5 straight.h5
-is 'nothing is left beside' "$(ls -A | grep -c 'df-work')" 0
+is 'nothing is left beside' "$(find . -name '*df-work*')" ''
 
 # --- refusals -------------------------------------------------------------------------------------------------------------------
 

@@ -46,6 +46,7 @@ if ! { df-pack -q --dataset-dir data --dataset sums,turns --template alpaca --to
 	echo "Bail out! the test data could not be made"
 	exit 1
 fi
+# shellcheck disable=SC2034
 CKPT=run/checkpoint-3
 
 # id_of FILE: its df_id
