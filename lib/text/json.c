@@ -93,7 +93,8 @@ parse(struct df_json **out, const char *text, size_t n, const char *name, size_t
 	DF_TRY(df_alloc(&j, 1, sizeof(*j), "a JSON document", err));
 	j->root = json_loadb(text, n, JSON_DECODE_ANY | JSON_ALLOW_NUL | flags, &e);
 	if (j->root == NULL) {
-		rc = df_fail(err, code_of(&e), "%s:%d:%d: %s", name, e.line, e.column, e.text);
+		rc = df_fail(err, code_of(&e), "%s:%d:%d: %s%s", name, e.line, e.column, e.text,
+		    json_error_code(&e) == json_error_invalid_utf8 ? " (not UTF-8)" : "");
 		goto out;
 	}
 	*out = j;
