@@ -16,9 +16,29 @@
 #include "base/mem.h"
 
 static const char *const op_name[DF_OP_COUNT] = {
-	"copy", "fill", "gemm", "axpy", "scale", "bias_add", "colsum", "sumsq", "scatter_rows", "gather_rows",
-	"rmsnorm_fwd", "rmsnorm_bwd", "rope", "attn_fwd", "attn_bwd", "swiglu_fwd", "swiglu_bwd", "lmhead",
-	"dropout", "adamw", "adam_form", "sign", "project",
+	"copy",
+	"fill",
+	"gemm",
+	"axpy",
+	"scale",
+	"bias_add",
+	"colsum",
+	"sumsq",
+	"scatter_rows",
+	"gather_rows",
+	"rmsnorm_fwd",
+	"rmsnorm_bwd",
+	"rope",
+	"attn_fwd",
+	"attn_bwd",
+	"swiglu_fwd",
+	"swiglu_bwd",
+	"lmhead",
+	"dropout",
+	"adamw",
+	"adam_form",
+	"sign",
+	"project",
 };
 
 size_t
@@ -54,8 +74,8 @@ df_dtype_name(enum df_dtype t)
 /* ---- life ------------------------------------------------------------------------------------------------------- */
 
 int
-df_backend_open_ops(struct df_backend **out, const struct df_backend_ops *ops, const char *device,
-    struct df_pool *pool, struct df_err *err)
+df_backend_open_ops(struct df_backend **out, const struct df_backend_ops *ops, const char *device, struct df_pool *pool,
+    struct df_err *err)
 {
 	struct df_backend *be = NULL;
 	int rc;
@@ -88,8 +108,8 @@ df_backend_open(struct df_backend **out, const char *device, struct df_pool *poo
 		if (strcmp(device, table[i]->name) == 0)
 			return df_backend_open_ops(out, table[i], device, pool, err);
 	if (strcmp(device, "cuda") == 0 || strncmp(device, "cuda:", 5) == 0)
-		return df_fail(err, DF_EUNSUPPORTED, "device '%s': this build has no CUDA backend; use --device cpu",
-		    device);
+		return df_fail(
+		    err, DF_EUNSUPPORTED, "device '%s': this build has no CUDA backend; use --device cpu", device);
 	return df_fail(err, DF_EUSAGE, "device '%s' is unknown; the devices are auto, cpu and poison", device);
 }
 
@@ -173,14 +193,14 @@ check_operand(const struct df_backend *be, const char *op, const struct df_opera
 	if (t->rows == 0 || t->cols == 0)
 		return DF_OK;
 	if (t->rows > 1 && t->ld < t->cols)
-		return df_fail(err, DF_EINTERNAL, "%s: tensor %s: %zu columns in rows %zu apart", op, o->name, t->cols,
-		    t->ld);
+		return df_fail(
+		    err, DF_EINTERNAL, "%s: tensor %s: %zu columns in rows %zu apart", op, o->name, t->cols, t->ld);
 	/* last = off + (rows - 1) * ld + cols: one past the window's end */
 	if (__builtin_mul_overflow(t->rows - 1, t->ld, &last) || __builtin_add_overflow(last, t->cols, &last) ||
 	    __builtin_add_overflow(last, t->off, &last) || last > t->mem->numel)
 		return df_fail(err, DF_EINTERNAL,
-		    "%s: tensor %s: %zu x %zu, rows %zu apart, at %zu lies outside its %zu elements", op, o->name, t->rows,
-		    t->cols, t->ld, t->off, t->mem->numel);
+		    "%s: tensor %s: %zu x %zu, rows %zu apart, at %zu lies outside its %zu elements", op, o->name,
+		    t->rows, t->cols, t->ld, t->off, t->mem->numel);
 	return DF_OK;
 }
 

@@ -9,18 +9,19 @@
  * compute, upload), so that a new backend works at once and gets fast slot by
  * slot.
  *
- *   cpu     the reference: OpenBLAS, SIMD, threads
- *   poison  the CPU's arithmetic behind separate, NaN-filled memory with guard
- *           zones: device bugs fail on a laptop
+ *   cpu        SIMD and threads
+ *   poison     the CPU's arithmetic behind separate, NaN-filled memory with guard
+ *              zones, closed between operations: device bugs fail on a laptop
+ *   reference  one plain f64 loop nest per operation: the documentation and the tests' oracle
  *
  * All shapes are row-major.  Sizes in names: T tokens of a ragged batch, D
  * model width, H query heads, K key/value heads, E head width, F feed-forward width, V
  * vocabulary, S samples.  A ragged batch has T rows and offsets[S+1] (host memory).
  *
- * Determinism: an operation's result does not depend on the number of threads.
- * Work is cut into tiles by shape alone, one BLAS thread each, and reductions
- * run in a fixed order.  A row of a GEMM's result (and whatever is computed per sample or
- * per row) does not depend on which other rows are in the call where the op's comment says "row-independent".
+ * Determinism: an operation's result does not depend on the number of threads:
+ * tiles are cut by shape or do not matter, and reductions run in a fixed order.
+ * Whatever is computed per row, per sample or per segment (everything but sums over all rows) does not depend on
+ * what else is in the call, to the bit.
  *
  * Backward rule: gradients of parameters accumulate (+=) when `accumulate` is
  * set or the comment says so; gradients of activations are assigned (=),
@@ -98,7 +99,7 @@ df_tensor_numel(struct df_tensor t)
 
 /* ---- life and memory ---------------------------------------------------- */
 
-/* device: "auto", "cpu", "poison", "cuda", "cuda:N".  pool is borrowed and must outlive the backend; NULL = one thread. */
+/* device: "auto", "cpu", "poison", "reference", "cuda", "cuda:N".  pool is borrowed and must outlive the backend; NULL = one thread. */
 int df_backend_open(struct df_backend **out, const char *device, struct df_pool *pool, struct df_err *err) DF_MUST_CHECK;
 void df_backend_close(struct df_backend *be); /* accepts NULL; every tensor must be freed before */
 const char *df_backend_name(const struct df_backend *be);
@@ -117,7 +118,10 @@ int df_sync(struct df_backend *be, struct df_err *err) DF_MUST_CHECK;
 
 /* ---- matrix product ----------------------------------------------------- */
 
-/* c = alpha * op(a) op(b) + beta * c.  op(a) [M,N'] etc. from the shapes of the windows; f32.  Row-independent in c. */
+/*
+ * c [M,N] = alpha * op(a) op(b) + beta * c, shapes from the windows; f32.  beta = 0 does not read c.  An element
+ * depends on its row of op(a) and its column of op(b) alone, to the bit: not on M, N, the batch, threads, or strides.
+ */
 struct df_gemm {
 	bool ta, tb;
 	float alpha, beta;

@@ -6,9 +6,9 @@
  */
 #include "backend/backend_priv.h"
 
-#define NEED(cond, ...)                                                  \
-	do {                                                             \
-		if (!(cond))                                             \
+#define NEED(cond, ...)                                                 \
+	do {                                                            \
+		if (!(cond))                                            \
 			return df_fail(err, DF_EINTERNAL, __VA_ARGS__); \
 	} while (0)
 
@@ -24,7 +24,8 @@ check_ids(const char *op, const char *what, const uint32_t *ids, size_t n, size_
 	NEED(ids || n == 0, "%s: %ss are NULL", op, what);
 	for (size_t i = 0; i < n; i++)
 		if (ids[i] >= limit)
-			return df_fail(err, DF_EFORMAT, "%s: %s %u at %zu is not below %zu", op, what, ids[i], i, limit);
+			return df_fail(
+			    err, DF_EFORMAT, "%s: %s %u at %zu is not below %zu", op, what, ids[i], i, limit);
 	return DF_OK;
 }
 
@@ -41,8 +42,8 @@ check_offsets(const char *op, const uint64_t *offsets, size_t n, size_t rows, st
 
 /* Run an operation over a pair of tensors; src may be NONE. */
 static int
-run_pair(struct df_backend *be, enum df_op op, struct df_op_pair *p, enum df_access dst, bool any_type,
-    struct df_err *err)
+run_pair(
+    struct df_backend *be, enum df_op op, struct df_op_pair *p, enum df_access dst, bool any_type, struct df_err *err)
 {
 	struct df_operand o[] = { { &p->dst, dst, "dst", any_type }, { &p->src, DF_IN, "src", any_type } };
 
@@ -70,8 +71,7 @@ df_fill(struct df_backend *be, struct df_tensor dst, float value, struct df_err 
 {
 	struct df_op_pair p = { .dst = dst, .alpha = value };
 
-	NEED(dst.type == DF_F32 || dst.type == DF_BF16 || dst.type == DF_F16, "fill: type %s",
-	    df_dtype_name(dst.type));
+	NEED(dst.type == DF_F32 || dst.type == DF_BF16 || dst.type == DF_F16, "fill: type %s", df_dtype_name(dst.type));
 	return run_pair(be, DF_OP_FILL, &p, DF_OUT, true, err);
 }
 
@@ -159,29 +159,29 @@ out:
 }
 
 int
-df_embed_fwd(struct df_backend *be, struct df_tensor out, struct df_tensor table, const uint32_t *ids,
-    struct df_err *err)
+df_embed_fwd(
+    struct df_backend *be, struct df_tensor out, struct df_tensor table, const uint32_t *ids, struct df_err *err)
 {
 	return run_rows(be, DF_OP_GATHER, "embed", "token id", table, out, ids, err);
 }
 
 int
-df_embed_bwd(struct df_backend *be, struct df_tensor dtable, struct df_tensor dout, const uint32_t *ids,
-    struct df_err *err)
+df_embed_bwd(
+    struct df_backend *be, struct df_tensor dtable, struct df_tensor dout, const uint32_t *ids, struct df_err *err)
 {
 	return run_rows(be, DF_OP_EMBED_BWD, "embed_bwd", "token id", dtable, dout, ids, err);
 }
 
 int
-df_gather_rows(struct df_backend *be, struct df_tensor dst, struct df_tensor src, const uint32_t *rows,
-    struct df_err *err)
+df_gather_rows(
+    struct df_backend *be, struct df_tensor dst, struct df_tensor src, const uint32_t *rows, struct df_err *err)
 {
 	return run_rows(be, DF_OP_GATHER, "gather_rows", "row", src, dst, rows, err);
 }
 
 int
-df_scatter_rows(struct df_backend *be, struct df_tensor dst, struct df_tensor src, const uint32_t *rows,
-    struct df_err *err)
+df_scatter_rows(
+    struct df_backend *be, struct df_tensor dst, struct df_tensor src, const uint32_t *rows, struct df_err *err)
 {
 	return run_rows(be, DF_OP_EMBED_BWD, "scatter_rows", "row", dst, src, rows, err);
 }
@@ -200,7 +200,8 @@ df_rmsnorm_fwd(struct df_backend *be, const struct df_rmsnorm *args, struct df_e
 	};
 
 	NEED(same_shape(a.x, a.y) && a.w.rows == 1 && a.w.cols == a.x.cols && a.rstd.rows == a.x.rows &&
-	    a.rstd.cols == 1, "rmsnorm_fwd: shapes differ");
+		a.rstd.cols == 1,
+	    "rmsnorm_fwd: shapes differ");
 	return df_backend_run(be, DF_OP_RMSNORM_FWD, &a, o, 4, err);
 }
 
@@ -221,7 +222,8 @@ df_rmsnorm_bwd(struct df_backend *be, const struct df_rmsnorm_bwd *args, struct 
 	int rc;
 
 	NEED(same_shape(a.x, a.dy) && same_shape(a.x, a.dx) && a.w.rows == 1 && a.w.cols == a.x.cols &&
-	    a.rstd.rows == a.x.rows && a.rstd.cols == 1, "rmsnorm_bwd: shapes differ");
+		a.rstd.rows == a.x.rows && a.rstd.cols == 1,
+	    "rmsnorm_bwd: shapes differ");
 	if (a.dw.mem) {
 		NEED(a.dw.cols == a.x.cols && (a.offsets || a.dw.rows == 1), "rmsnorm_bwd: dw is [%zu,%zu]", a.dw.rows,
 		    a.dw.cols);
@@ -247,8 +249,8 @@ df_rope(struct df_backend *be, const struct df_rope *args, struct df_err *err)
 	int rc;
 
 	NEED(same_shape(a.cos, a.sin) && a.n_heads && a.cos.cols && a.x.cols % a.n_heads == 0 &&
-	    a.x.cols / a.n_heads == 2 * a.cos.cols, "rope: %zu columns are not %zu heads of twice %zu", a.x.cols,
-	    a.n_heads, a.cos.cols);
+		a.x.cols / a.n_heads == 2 * a.cos.cols,
+	    "rope: %zu columns are not %zu heads of twice %zu", a.x.cols, a.n_heads, a.cos.cols);
 	DF_TRY(check_ids("rope", "position", a.pos, a.x.rows, a.cos.rows, err));
 	rc = df_backend_run(be, DF_OP_ROPE, &a, o, 3, err);
 out:
@@ -264,7 +266,8 @@ check_attn(const char *op, const struct df_attn *a, struct df_err *err)
 	    a->n_heads, a->n_kv_heads);
 	e = a->q.cols / a->n_heads;
 	NEED(e && a->q.cols == e * a->n_heads && a->k.cols == e * a->n_kv_heads && same_shape(a->k, a->v) &&
-	    a->k.rows == a->q.rows && same_shape(a->q, a->o) && a->lse.rows == a->q.rows && a->lse.cols == a->n_heads,
+		a->k.rows == a->q.rows && same_shape(a->q, a->o) && a->lse.rows == a->q.rows &&
+		a->lse.cols == a->n_heads,
 	    "%s: shapes differ", op);
 	return check_offsets(op, a->offsets, a->n_samples, a->q.rows, err);
 }
@@ -311,15 +314,15 @@ df_attn_bwd(struct df_backend *be, const struct df_attn_bwd *args, struct df_err
 
 	DF_TRY(check_attn("attn_bwd", &a.fwd, err));
 	NEED(same_shape(a.d_o, a.fwd.q) && same_shape(a.dq, a.fwd.q) && same_shape(a.dk, a.fwd.k) &&
-	    same_shape(a.dv, a.fwd.k), "attn_bwd: shapes differ");
+		same_shape(a.dv, a.fwd.k),
+	    "attn_bwd: shapes differ");
 	rc = df_backend_run(be, DF_OP_ATTN_BWD, &a, o, 9, err);
 out:
 	return rc;
 }
 
 int
-df_swiglu_fwd(struct df_backend *be, struct df_tensor h, struct df_tensor gate, struct df_tensor up,
-    struct df_err *err)
+df_swiglu_fwd(struct df_backend *be, struct df_tensor h, struct df_tensor gate, struct df_tensor up, struct df_err *err)
 {
 	struct df_op_swiglu a = { .h = h, .gate = gate, .up = up };
 	struct df_operand o[] = {

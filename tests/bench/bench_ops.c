@@ -77,7 +77,8 @@ compare(const char *name, int (*a)(void), double a_flops, int (*b)(void), double
 		DF_TRY(measure(b, b_flops, &rb[i]));
 		ratio[i] = ra[i] / rb[i];
 	}
-	printf("%-40s %7.1f GFLOP/s, sgemm %7.1f: %.2f\n", name, median(ra, pairs), median(rb, pairs), median(ratio, pairs));
+	printf("%-40s %7.1f GFLOP/s, sgemm %7.1f: %.2f\n", name, median(ra, pairs), median(rb, pairs),
+	    median(ratio, pairs));
 out:
 	return rc;
 }
@@ -120,8 +121,8 @@ blas(void)
 {
 	int m = (int)shape.m, n = (int)shape.n, k = (int)shape.k;
 
-	cblas_sgemm(CblasRowMajor, shape.ta ? CblasTrans : CblasNoTrans, shape.tb ? CblasTrans : CblasNoTrans, m, n, k, 1, shape.a,
-	    shape.ta ? m : k, shape.b, shape.tb ? k : n, 0, shape.c, n);
+	cblas_sgemm(CblasRowMajor, shape.ta ? CblasTrans : CblasNoTrans, shape.tb ? CblasTrans : CblasNoTrans, m, n, k,
+	    1, shape.a, shape.ta ? m : k, shape.b, shape.tb ? k : n, 0, shape.c, n);
 	return 0;
 }
 
@@ -202,8 +203,11 @@ attention(size_t n_samples, size_t len, size_t n_heads, size_t n_kv_heads, size_
 	DF_TRY(df_alloc(&offsets, n_samples + 1, sizeof(*offsets), "offsets", err));
 	for (size_t s = 0; s <= n_samples; s++)
 		offsets[s] = s * len;
-	attn = (struct df_attn_bwd){ .fwd = { .offsets = offsets, .n_samples = n_samples, .n_heads = n_heads,
-		.n_kv_heads = n_kv_heads, .scale = 0.2f } };
+	attn = (struct df_attn_bwd){ .fwd = { .offsets = offsets,
+					 .n_samples = n_samples,
+					 .n_heads = n_heads,
+					 .n_kv_heads = n_kv_heads,
+					 .scale = 0.2f } };
 	DF_TRY(tensor(&attn.fwd.q, rows, n_heads * e));
 	DF_TRY(tensor(&attn.fwd.k, rows, n_kv_heads * e));
 	DF_TRY(tensor(&attn.fwd.v, rows, n_kv_heads * e));

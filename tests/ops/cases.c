@@ -15,12 +15,12 @@
 #include "base/rng.h"
 #include "cases.h"
 
-#define OK(call)                                                                     \
-	do {                                                                         \
-		struct df_err ok_err = DF_ERR_INIT;                                  \
-		struct df_err *err = &ok_err;                                        \
-		if ((call) != DF_OK)                                                 \
-			fail_msg("%s: %s", #call, ok_err.msg);                       \
+#define OK(call)                                               \
+	do {                                                   \
+		struct df_err ok_err = DF_ERR_INIT;            \
+		struct df_err *err = &ok_err;                  \
+		if ((call) != DF_OK)                           \
+			fail_msg("%s: %s", #call, ok_err.msg); \
 	} while (0)
 
 enum { PAD_ROWS = 1, PAD_COLS = 3 };
@@ -312,9 +312,12 @@ static void
 run_lmhead(struct op_run *r, const size_t *s) /* L D V: loss only, with dh, with dh and dw, and the logits' gradient */
 {
 	uint32_t *target = ids(r, s[0], s[2]);
-	float *nll = calloc(s[0] + 1, sizeof(*nll)), *scale = test_numbers(99, s[0], 1), *hit = calloc(s[0] + 1, sizeof(*hit));
+	float *nll = calloc(s[0] + 1, sizeof(*nll)), *scale = test_numbers(99, s[0], 1),
+	      *hit = calloc(s[0] + 1, sizeof(*hit));
 	uint8_t *correct = calloc(s[0] + 1, 1);
-	struct df_lmhead a = { .h = input(r, s[0], s[1], 3), .w = input(r, s[2], s[1], 1), .target = target, .nll = nll };
+	struct df_lmhead a = {
+		.h = input(r, s[0], s[1], 3), .w = input(r, s[2], s[1], 1), .target = target, .nll = nll
+	};
 	struct df_tensor g = window(r, s[0], s[2]);
 	float *before = calloc(s[0] + 1, sizeof(*before));
 
@@ -372,8 +375,8 @@ run_adamw(struct op_run *r, const size_t *s) /* rows cols step */
 static void
 run_adam_form(struct op_run *r, const size_t *s) /* S n inside */
 {
-	struct df_adam_form a = { input(r, s[0], s[1], 1), input(r, 1, s[1], 0.1f), input(r, 1, s[1], -0.1f), 0.9, 0.999,
-		1e-8, s[2] };
+	struct df_adam_form a = { input(r, s[0], s[1], 1), input(r, 1, s[1], 0.1f), input(r, 1, s[1], -0.1f), 0.9,
+		0.999, 1e-8, s[2] };
 
 	OK(df_adam_form(r->be, &a, err));
 	done(r, "g", a.g);
@@ -384,8 +387,8 @@ run_adam_form(struct op_run *r, const size_t *s) /* S n inside */
 static void
 run_project(struct op_run *r, const size_t *s) /* S n k sjlt */
 {
-	struct df_project a = { s[3] ? DF_PROJ_SJLT : DF_PROJ_RADEMACHER, input(r, s[0], s[1], 1), input(r, s[0], s[2], 1),
-		1000, 42, 0, 4 };
+	struct df_project a = { s[3] ? DF_PROJ_SJLT : DF_PROJ_RADEMACHER, input(r, s[0], s[1], 1),
+		input(r, s[0], s[2], 1), 1000, 42, 0, 4 };
 
 	OK(df_project(r->be, &a, err));
 	done(r, "y", a.y);
@@ -481,7 +484,8 @@ results_diff(const struct results *a, const struct results *b, const char **wors
 			largest = fmax(largest, fabs(b->out[i].v[j]));
 	for (size_t i = 0; i < a->n; i++) {
 		const struct result *x = &a->out[i], *y = &b->out[i];
-		double diff = 0, size = 1e-2 * largest; /* an output that cancels to nothing is measured by what it came from */
+		double diff = 0,
+		       size = 1e-2 * largest; /* an output that cancels to nothing is measured by what it came from */
 
 		if (x->n != y->n)
 			return INFINITY;

@@ -88,8 +88,8 @@ check(const char *op, struct var *x, double (*loss)(void))
 		length += (double)g[i] * g[i];
 	}
 	length = sqrt(length);
-	print_message("# %-10s %-5s gradient %+.6f, differences %+.6f: %.1e of its length\n", op, x->name, by_grad, by_steps,
-	    fabs(by_grad - by_steps) / length);
+	print_message("# %-10s %-5s gradient %+.6f, differences %+.6f: %.1e of its length\n", op, x->name, by_grad,
+	    by_steps, fabs(by_grad - by_steps) / length);
 	assert_true(length > 0.01);
 	if (!(fabs(by_grad - by_steps) <= TOLERANCE * length))
 		fail_msg("%s: d%s is not the derivative", op, x->name);
@@ -120,8 +120,9 @@ rmsnorm(void **state)
 	(void)state;
 	norm = (struct df_rmsnorm){ 1e-3f, x.t, w.t, test_tensor(be, T, D, NULL), test_tensor(be, T, 1, NULL) };
 	norm_loss();
-	assert_int_equal(df_rmsnorm_bwd(be, &(struct df_rmsnorm_bwd){ x.t, w.t, norm.rstd, dy, x.grad, w.grad, NULL, false },
-	    NULL), DF_OK);
+	assert_int_equal(
+	    df_rmsnorm_bwd(be, &(struct df_rmsnorm_bwd){ x.t, w.t, norm.rstd, dy, x.grad, w.grad, NULL, false }, NULL),
+	    DF_OK);
 	check("rmsnorm", &x, norm_loss);
 	check("rmsnorm", &w, norm_loss);
 	release(&x);
@@ -148,12 +149,13 @@ attention_of(size_t n_heads, size_t n_kv_heads, size_t window)
 {
 	enum { T = 30, E = 8 };
 	static const uint64_t offsets[] = { 0, 11, 12, T };
-	struct var q = var("q", 3, T, n_heads * E), k = var("k", 4, T, n_kv_heads * E), v = var("v", 5, T, n_kv_heads * E);
+	struct var q = var("q", 3, T, n_heads * E), k = var("k", 4, T, n_kv_heads * E),
+		   v = var("v", 5, T, n_kv_heads * E);
 	float *r = test_numbers(501, T * n_heads * E, 1);
 	struct df_tensor d_o = test_tensor(be, T, n_heads * E, r);
 
-	attn = (struct df_attn){ q.t, k.t, v.t, test_tensor(be, T, n_heads * E, NULL), test_tensor(be, T, n_heads, NULL), offsets,
-		3, n_heads, n_kv_heads, window, 0.7f };
+	attn = (struct df_attn){ q.t, k.t, v.t, test_tensor(be, T, n_heads * E, NULL),
+		test_tensor(be, T, n_heads, NULL), offsets, 3, n_heads, n_kv_heads, window, 0.7f };
 	attn_loss();
 	assert_int_equal(df_attn_bwd(be, &(struct df_attn_bwd){ attn, d_o, q.grad, k.grad, v.grad }, NULL), DF_OK);
 	check("attention", &q, attn_loss);
@@ -236,8 +238,8 @@ rope(void **state)
 		c[i] = cosf(angle[i]);
 		s[i] = sinf(angle[i]);
 	}
-	turn = (struct df_rope){ test_tensor(be, T, H * E, NULL), test_tensor(be, P, E / 2, c), test_tensor(be, P, E / 2, s), pos,
-		H, false };
+	turn = (struct df_rope){ test_tensor(be, T, H * E, NULL), test_tensor(be, P, E / 2, c),
+		test_tensor(be, P, E / 2, s), pos, H, false };
 	turn_in = x.t;
 	back = turn;
 	back.inverse = true;

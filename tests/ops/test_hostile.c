@@ -16,12 +16,12 @@
 static struct df_backend *be, *other;
 
 /* call fails with `code` and a message. */
-#define REFUSES(code, call)                                                                       \
-	do {                                                                                      \
-		struct df_err refused = DF_ERR_INIT, *err = &refused;                             \
-		int refused_rc = (call);                                                          \
-		if (refused_rc != (code) || refused.msg[0] == '\0')                               \
-			fail_msg("%s: %d '%s', not %s", #call, refused_rc, refused.msg, #code);   \
+#define REFUSES(code, call)                                                                     \
+	do {                                                                                    \
+		struct df_err refused = DF_ERR_INIT, *err = &refused;                           \
+		int refused_rc = (call);                                                        \
+		if (refused_rc != (code) || refused.msg[0] == '\0')                             \
+			fail_msg("%s: %d '%s', not %s", #call, refused_rc, refused.msg, #code); \
 	} while (0)
 
 static struct df_tensor a, b, c, row, foreign, half;
@@ -119,7 +119,8 @@ offsets(void **state)
 	f.n_heads = 3;
 	f.n_kv_heads = 2;
 	REFUSES(DF_EINTERNAL, df_attn_bwd(be, &(struct df_attn_bwd){ .fwd = f }, err));
-	REFUSES(DF_EINTERNAL, df_rmsnorm_bwd(be, &(struct df_rmsnorm_bwd){ a, row, row, a, a, row, beyond, false }, err));
+	REFUSES(
+	    DF_EINTERNAL, df_rmsnorm_bwd(be, &(struct df_rmsnorm_bwd){ a, row, row, a, a, row, beyond, false }, err));
 }
 
 static void

@@ -62,7 +62,10 @@ half_value(uint16_t h, int n_exp)
 static void
 halves_go_round(void **state)
 {
-	static const struct { enum df_dtype type; int n_exp; } kind[] = { { DF_F16, 5 }, { DF_BF16, 8 } };
+	static const struct {
+		enum df_dtype type;
+		int n_exp;
+	} kind[] = { { DF_F16, 5 }, { DF_BF16, 8 } };
 
 	(void)state;
 	for (int k = 0; k < 2; k++)
@@ -76,7 +79,8 @@ halves_go_round(void **state)
 			if (isnan(want))
 				assert_true(isnan(x) && isnan(half_value(back, kind[k].n_exp)));
 			else if (x != want || back != h)
-				fail_msg("%s 0x%04x: %g, not %g; back 0x%04x", df_dtype_name(kind[k].type), h, (double)x, want, back);
+				fail_msg("%s 0x%04x: %g, not %g; back 0x%04x", df_dtype_name(kind[k].type), h,
+				    (double)x, want, back);
 		}
 }
 
@@ -84,7 +88,10 @@ halves_go_round(void **state)
 static void
 halves_round_to_nearest(void **state)
 {
-	static const struct { enum df_dtype type; int n_exp; } kind[] = { { DF_F16, 5 }, { DF_BF16, 8 } };
+	static const struct {
+		enum df_dtype type;
+		int n_exp;
+	} kind[] = { { DF_F16, 5 }, { DF_BF16, 8 } };
 
 	(void)state;
 	for (int k = 0; k < 2; k++) {
@@ -92,7 +99,8 @@ halves_round_to_nearest(void **state)
 
 		for (uint16_t h = 0; h + 1 < inf; h++) {
 			double a = half_value(h, kind[k].n_exp), b = half_value((uint16_t)(h + 1), kind[k].n_exp);
-			float x[3] = { (float)(a + (b - a) * 0.498), (float)(a + (b - a) * 0.5), (float)(a + (b - a) * 0.502) };
+			float x[3] = { (float)(a + (b - a) * 0.498), (float)(a + (b - a) * 0.5),
+				(float)(a + (b - a) * 0.502) };
 			uint16_t want[3] = { h, (uint16_t)(h + (h & 1)), (uint16_t)(h + 1) }, got[3];
 
 			if (kind[k].type == DF_BF16 && h < 0x80)
@@ -100,7 +108,8 @@ halves_round_to_nearest(void **state)
 			df_convert_row(got, kind[k].type, x, DF_F32, 3);
 			for (int i = 0; i < 3; i++)
 				if (got[i] != want[i])
-					fail_msg("%s: %.9g becomes 0x%04x, not 0x%04x", df_dtype_name(kind[k].type), (double)x[i], got[i], want[i]);
+					fail_msg("%s: %.9g becomes 0x%04x, not 0x%04x", df_dtype_name(kind[k].type),
+					    (double)x[i], got[i], want[i]);
 		}
 		float big = kind[k].type == DF_F16 ? 65520.0f : 3.4e38f;
 		uint16_t got;

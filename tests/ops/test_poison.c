@@ -127,8 +127,8 @@ outputs_hold_nothing(void **state)
 
 /* Run fn in a child process; true when it died of a bad memory access. */
 static bool
-faults(void (*fn)(struct df_backend *b, struct df_tensor t, struct df_tensor u), struct df_backend *b, struct df_tensor t,
-    struct df_tensor u)
+faults(void (*fn)(struct df_backend *b, struct df_tensor t, struct df_tensor u), struct df_backend *b,
+    struct df_tensor t, struct df_tensor u)
 {
 	int status;
 	pid_t pid = fork();

@@ -21,7 +21,8 @@ same(const float *a, const float *b, size_t n, const char *what, size_t row)
 {
 	for (size_t i = 0; i < n; i++)
 		if (memcmp(&a[i], &b[i], sizeof(*a)) != 0)
-			fail_msg("%s: row %zu, column %zu: %.9g in the batch, %.9g alone", what, row, i, (double)a[i], (double)b[i]);
+			fail_msg("%s: row %zu, column %zu: %.9g in the batch, %.9g alone", what, row, i, (double)a[i],
+			    (double)b[i]);
 }
 
 /* Rows of a product computed in batches of 1, 3 and 64, and all at once; then columns alone. */
@@ -32,7 +33,8 @@ gemm_of(size_t n, size_t k, bool ta, bool tb)
 	static const size_t batch[] = { 1, 3, 64 };
 	float *va = test_numbers(1, M * k, 1), *vb = test_numbers(2, k * n, 1);
 	struct df_tensor a = ta ? test_tensor(be, k, M, va) : test_tensor(be, M, k, va);
-	struct df_tensor b = tb ? test_tensor(be, n, k, vb) : test_tensor(be, k, n, vb), c = test_tensor(be, M, n, NULL);
+	struct df_tensor b = tb ? test_tensor(be, n, k, vb) : test_tensor(be, k, n, vb),
+			 c = test_tensor(be, M, n, NULL);
 	float *whole;
 
 	assert_int_equal(df_gemm(be, &(struct df_gemm){ ta, tb, 0.3f, 0, a, b, c }, NULL), DF_OK);
@@ -43,8 +45,12 @@ gemm_of(size_t n, size_t k, bool ta, bool tb)
 			struct df_tensor part = test_tensor(be, rows, n, NULL);
 			float *v;
 
-			assert_int_equal(df_gemm(be, &(struct df_gemm){ ta, tb, 0.3f, 0,
-			    ta ? df_tensor_cols(a, r, rows) : df_tensor_rows(a, r, rows), b, part }, NULL), DF_OK);
+			assert_int_equal(
+			    df_gemm(be,
+				&(struct df_gemm){ ta, tb, 0.3f, 0,
+				    ta ? df_tensor_cols(a, r, rows) : df_tensor_rows(a, r, rows), b, part },
+				NULL),
+			    DF_OK);
 			v = test_values(be, part);
 			same(whole + r * n, v, rows * n, "gemm", r);
 			free(v);
@@ -120,7 +126,8 @@ static void
 lmhead(void **state)
 {
 	enum { L = 300, D = 24, V = 4200 };
-	float *vh = test_numbers(20, L * D, 2), *vw = test_numbers(21, V * D, 1), *scale = test_numbers(22, L, 1), nll[L], *dh, one;
+	float *vh = test_numbers(20, L * D, 2), *vw = test_numbers(21, V * D, 1), *scale = test_numbers(22, L, 1),
+	      nll[L], *dh, one;
 	struct df_tensor h = test_tensor(be, L, D, vh), w = test_tensor(be, V, D, vw), d = test_tensor(be, L, D, NULL);
 	struct df_tensor d1 = test_tensor(be, 1, D, NULL);
 	uint32_t target[L];
@@ -128,10 +135,14 @@ lmhead(void **state)
 	(void)state;
 	for (uint32_t i = 0; i < L; i++)
 		target[i] = i * 13 % V;
-	assert_int_equal(df_lmhead(be, &(struct df_lmhead){ h, w, target, nll, NULL, scale, d, DF_TENSOR_NONE, DF_TENSOR_NONE }, NULL), DF_OK);
+	assert_int_equal(
+	    df_lmhead(
+		be, &(struct df_lmhead){ h, w, target, nll, NULL, scale, d, DF_TENSOR_NONE, DF_TENSOR_NONE }, NULL),
+	    DF_OK);
 	dh = test_values(be, d);
 	for (size_t i = 0; i < L; i += 23) {
-		struct df_lmhead a = { df_tensor_rows(h, i, 1), w, target + i, &one, NULL, scale + i, d1, DF_TENSOR_NONE, DF_TENSOR_NONE };
+		struct df_lmhead a = { df_tensor_rows(h, i, 1), w, target + i, &one, NULL, scale + i, d1,
+			DF_TENSOR_NONE, DF_TENSOR_NONE };
 		float *v;
 
 		assert_int_equal(df_lmhead(be, &a, NULL), DF_OK);
@@ -156,15 +167,18 @@ segments(void **state)
 {
 	enum { T = 90, D = 70, N = 300, KP = 200 };
 	const uint64_t offsets[] = { 0, 31, 32, T };
-	float *vx = test_numbers(30, T * D, 1), *vg = test_numbers(31, T * D, 1), *vp = test_numbers(32, 5 * N, 1), *dw, *dx;
+	float *vx = test_numbers(30, T * D, 1), *vg = test_numbers(31, T * D, 1), *vp = test_numbers(32, 5 * N, 1), *dw,
+	      *dx;
 	float *y;
 	struct df_tensor x = test_tensor(be, T, D, vx), dy = test_tensor(be, T, D, vg), w = test_tensor(be, 1, D, vg);
-	struct df_tensor rstd = test_tensor(be, T, 1, vg), d = test_tensor(be, T, D, vx), s = test_tensor(be, 3, D, NULL);
+	struct df_tensor rstd = test_tensor(be, T, 1, vg), d = test_tensor(be, T, D, vx),
+			 s = test_tensor(be, 3, D, NULL);
 	struct df_tensor g = test_tensor(be, 5, N, vp), p = test_tensor(be, 5, KP, vp);
 	struct df_project proj = { DF_PROJ_RADEMACHER, g, p, 0, 42, 0, 4 };
 
 	(void)state;
-	assert_int_equal(df_rmsnorm_bwd(be, &(struct df_rmsnorm_bwd){ x, w, rstd, dy, d, s, offsets, false }, NULL), DF_OK);
+	assert_int_equal(
+	    df_rmsnorm_bwd(be, &(struct df_rmsnorm_bwd){ x, w, rstd, dy, d, s, offsets, false }, NULL), DF_OK);
 	dw = test_values(be, s);
 	dx = test_values(be, d);
 	for (size_t i = 0; i < 3; i++) {
@@ -172,8 +186,11 @@ segments(void **state)
 		struct df_tensor dn = test_tensor(be, n, D, vx + r * D), s1 = test_tensor(be, 1, D, NULL);
 		float *v, *u;
 
-		assert_int_equal(df_rmsnorm_bwd(be, &(struct df_rmsnorm_bwd){ df_tensor_rows(x, r, n), w, df_tensor_rows(rstd, r, n),
-		    df_tensor_rows(dy, r, n), dn, s1, NULL, false }, NULL), DF_OK);
+		assert_int_equal(df_rmsnorm_bwd(be,
+				     &(struct df_rmsnorm_bwd){ df_tensor_rows(x, r, n), w, df_tensor_rows(rstd, r, n),
+					 df_tensor_rows(dy, r, n), dn, s1, NULL, false },
+				     NULL),
+		    DF_OK);
 		v = test_values(be, s1);
 		u = test_values(be, dn);
 		same(dw + i * D, v, D, "rmsnorm dw", i);

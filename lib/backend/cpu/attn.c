@@ -123,8 +123,8 @@ forward(void *ctx, size_t index, int worker)
 		df_cpu_sgemm(false, true, w.nq, w.nk, e, a->scale, AT(a->q, t0 + w.q0, h * e), a->q.ld,
 		    AT(a->k, t0 + w.k0, kh * e), a->k.ld, 0, s, BK);
 		softmax_block(&w, s, m, l, o, a->o.ld, first ? 0 : e);
-		df_cpu_sgemm(false, false, w.nq, e, w.nk, 1, s, BK, AT(a->v, t0 + w.k0, kh * e), a->v.ld, first ? 0 : 1, o,
-		    a->o.ld);
+		df_cpu_sgemm(false, false, w.nq, e, w.nk, 1, s, BK, AT(a->v, t0 + w.k0, kh * e), a->v.ld, first ? 0 : 1,
+		    o, a->o.ld);
 		first = false;
 	}
 	for (size_t i = 0; i < w.nq; i++) {
@@ -220,12 +220,16 @@ backward_head(const struct df_attn_bwd *b, size_t t0, size_t len, size_t h, size
 			const size_t row = t0 + w.k0;
 
 			w.nk = q0 + w.nq - w.k0 < BK ? q0 + w.nq - w.k0 : BK;
-			df_cpu_sgemm(false, true, w.nq, w.nk, e, a->scale, q, a->q.ld, AT(a->k, row, kc), a->k.ld, 0, p, BK);
+			df_cpu_sgemm(
+			    false, true, w.nq, w.nk, e, a->scale, q, a->q.ld, AT(a->k, row, kc), a->k.ld, 0, p, BK);
 			probabilities(&w, p, AT(a->lse, t0 + q0, h), a->lse.ld);
-			df_cpu_sgemm(true, false, w.nk, e, w.nq, 1, p, BK, d_o, b->d_o.ld, 1, AT(b->dv, row, kc), b->dv.ld);
-			df_cpu_sgemm(false, true, w.nq, w.nk, e, 1, d_o, b->d_o.ld, AT(a->v, row, kc), a->v.ld, 0, dp, BK);
+			df_cpu_sgemm(
+			    true, false, w.nk, e, w.nq, 1, p, BK, d_o, b->d_o.ld, 1, AT(b->dv, row, kc), b->dv.ld);
+			df_cpu_sgemm(
+			    false, true, w.nq, w.nk, e, 1, d_o, b->d_o.ld, AT(a->v, row, kc), a->v.ld, 0, dp, BK);
 			score_gradient(&w, dp, p, delta, a->scale);
-			df_cpu_sgemm(true, false, w.nk, e, w.nq, 1, dp, BK, q, a->q.ld, 1, AT(b->dk, row, kc), b->dk.ld);
+			df_cpu_sgemm(
+			    true, false, w.nk, e, w.nq, 1, dp, BK, q, a->q.ld, 1, AT(b->dk, row, kc), b->dk.ld);
 			df_cpu_sgemm(false, false, w.nq, e, w.nk, 1, dp, BK, AT(a->k, row, kc), a->k.ld, beta,
 			    AT(b->dq, t0 + q0, hc), b->dq.ld);
 		}

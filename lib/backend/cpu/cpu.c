@@ -7,19 +7,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <cblas.h>
-
 #include "backend/cpu/cpu.h"
 #include "base/mem.h"
 
-/* Threads are ours (be->pool); a BLAS call uses the one it is made from. */
 int
 df_host_open(struct df_backend *be, const char *device, struct df_err *err)
 {
 	(void)be;
 	(void)device;
 	(void)err;
-	openblas_set_num_threads(1);
 	return DF_OK;
 }
 

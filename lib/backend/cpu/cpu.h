@@ -1,7 +1,7 @@
 /*
  * cpu.h - the slots that the CPU backend is made of, family by family.
  *
- * df_cpu_* are the fast versions (OpenBLAS, SIMD, be->pool), df_ref_* the slow, obvious
+ * df_cpu_* are the fast versions (SIMD, be->pool), df_ref_* the slow, obvious
  * ones: the documentation of each operation and the oracle of its tests.  Both
  * take the args struct named in enum df_op, already checked by ops.c: shapes agree,
  * windows lie within their memory, ids are in range.  Tensors are read with

@@ -32,8 +32,9 @@ copy(const void *args, size_t row, size_t col, size_t n)
 {
 	const struct df_op_pair *a = args;
 
-	df_convert_row((char *)df_tensor_host(a->dst) + (row * a->dst.ld + col) * df_dtype_size(a->dst.type), a->dst.type,
-	    (const char *)df_tensor_host(a->src) + (row * a->src.ld + col) * df_dtype_size(a->src.type), a->src.type, n);
+	df_convert_row((char *)df_tensor_host(a->dst) + (row * a->dst.ld + col) * df_dtype_size(a->dst.type),
+	    a->dst.type, (const char *)df_tensor_host(a->src) + (row * a->src.ld + col) * df_dtype_size(a->src.type),
+	    a->src.type, n);
 }
 
 int
@@ -211,8 +212,8 @@ sumsq(const void *args, size_t row, size_t col, size_t n)
 			lane[j] += (double)x[i + j] * x[i + j];
 	for (; i < n; i++)
 		lane[i % 8] += (double)x[i] * x[i];
-	a->part[row * a->n_across + col / DF_PIECE] = ((lane[0] + lane[4]) + (lane[2] + lane[6])) +
-	    ((lane[1] + lane[5]) + (lane[3] + lane[7]));
+	a->part[row * a->n_across + col / DF_PIECE] =
+	    ((lane[0] + lane[4]) + (lane[2] + lane[6])) + ((lane[1] + lane[5]) + (lane[3] + lane[7]));
 }
 
 int
@@ -319,7 +320,8 @@ adamw(const void *args, size_t row, size_t col, size_t n)
 {
 	const struct adamw c = *(const struct adamw *)args;
 	const float *restrict g = AT(c.a->g, row, col);
-	float *restrict w = AT(c.a->w, row, col), *restrict m = AT(c.a->m, row, col), *restrict v = AT(c.a->v, row, col);
+	float *restrict w = AT(c.a->w, row, col), *restrict m = AT(c.a->m, row, col),
+			*restrict v = AT(c.a->v, row, col);
 
 	for (size_t i = 0; i < n; i++) {
 		float x = g[i] * c.grad_scale;
@@ -348,7 +350,8 @@ df_cpu_adamw(struct df_backend *be, const void *args, struct df_err *err)
 	};
 
 	(void)err;
-	for_elements(be, a->w, df_is_dense(a->w) && df_is_dense(a->g) && df_is_dense(a->m) && df_is_dense(a->v), adamw, &c);
+	for_elements(
+	    be, a->w, df_is_dense(a->w) && df_is_dense(a->g) && df_is_dense(a->m) && df_is_dense(a->v), adamw, &c);
 	return DF_OK;
 }
 

@@ -75,7 +75,7 @@ struct block {
 #endif
 
 /* No fused instruction: product and sum round separately, and the results are this kernel's own. */
-#define KERNEL       kernel_base
+#define KERNEL kernel_base
 #define TARGET
 #define VEC          v4
 #define VECU         v4u
@@ -122,17 +122,16 @@ transpose4(float *dst, size_t ldd, const float *src, size_t lds)
 static void
 copy_rows(float *dst, const float *src, size_t ld, size_t kc, size_t n)
 {
-#define COPY(count)                                                                \
-	case count:                                                                \
-		for (size_t k = 0; k < kc; k++)                                    \
+#define COPY(count)                                                                   \
+	case count:                                                                   \
+		for (size_t k = 0; k < kc; k++)                                       \
 			memcpy(dst + k * count, src + k * ld, count * sizeof(float)); \
 		break;
 
 	switch (n) {
-	COPY(6) COPY(8) COPY(12) COPY(16) COPY(32)
-	default:
-		for (size_t k = 0; k < kc; k++)
-			memcpy(dst + k * n, src + k * ld, n * sizeof(float));
+		COPY(6)
+		COPY(8) COPY(12) COPY(16) COPY(32) default : for (size_t k = 0; k < kc; k++)
+								 memcpy(dst + k * n, src + k * ld, n * sizeof(float));
 	}
 #undef COPY
 }
@@ -191,7 +190,8 @@ df_cpu_sgemm(bool ta, bool tb, size_t m, size_t n, size_t k, float alpha, const 
 				size_t left = nc - j, nr = left <= kern.width ? kern.width : wide;
 
 				if (left < nr || !b_in_place)
-					pack_strip(packed + j * kc, tb ? b + (j0 + j) * ldb + k0 : b + k0 * ldb + j0 + j, ldb, tb, kc,
+					pack_strip(packed + j * kc,
+					    tb ? b + (j0 + j) * ldb + k0 : b + k0 * ldb + j0 + j, ldb, tb, kc,
 					    left < nr ? left : nr, nr);
 			}
 			for (size_t i = 0; i < m; i += mr) {

@@ -41,11 +41,11 @@ to_f16(float x)
 	uint32_t u = bits(x), sign = u >> 16 & 0x8000u, a = u & 0x7fffffffu, h;
 
 	if (a > 0x7f800000u)
-		h = 0x7e00u;                                                       /* NaN */
+		h = 0x7e00u; /* NaN */
 	else if (a >= 0x477ff000u)
-		h = 0x7c00u;                                                       /* rounds to 65536 or more: infinity */
+		h = 0x7c00u; /* rounds to 65536 or more: infinity */
 	else if (a < 0x38800000u)
-		h = bits(from_bits(a) + 0.5f) - 0x3f000000u;                       /* subnormal: ulp(0.5) is its unit */
+		h = bits(from_bits(a) + 0.5f) - 0x3f000000u; /* subnormal: ulp(0.5) is its unit */
 	else
 		h = (a - 0x38000000u + 0xfffu + (a >> 13 & 1)) >> 13;
 	return (uint16_t)(sign | h);

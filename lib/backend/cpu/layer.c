@@ -81,7 +81,8 @@ rmsnorm_dw(void *ctx, size_t i, int worker)
 {
 	const struct df_rmsnorm_bwd *a = ctx;
 	const uint64_t all[2] = { 0, a->x.rows }, *offsets = a->offsets ? a->offsets : all;
-	const size_t n_stripes = (a->x.cols + DF_STRIPE - 1) / DF_STRIPE, s = i / n_stripes, col = i % n_stripes * DF_STRIPE;
+	const size_t n_stripes = (a->x.cols + DF_STRIPE - 1) / DF_STRIPE, s = i / n_stripes,
+		     col = i % n_stripes * DF_STRIPE;
 	const size_t n = a->x.cols - col < DF_STRIPE ? a->x.cols - col : DF_STRIPE;
 	double sum[DF_STRIPE] = { 0 };
 	float *dw = AT(a->dw, s, col);

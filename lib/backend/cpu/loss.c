@@ -14,15 +14,15 @@
 
 #define AT(t, row, col) (df_tensor_f32(t) + (row) * (t).ld + (col))
 
-/* A tile has about 2 MiB of logits, but enough rows for its products to run at speed. */
-enum { TILE_LOGITS = 1 << 19, TILE_ROWS_MIN = 128, TILE_ROWS_MAX = 1024 };
+/* A tile has about 2 MiB of logits, but enough rows to repay a pass over w and dw. */
+enum { TILE_LOGITS = 1 << 19, TILE_ROWS_MIN = 256, TILE_ROWS_MAX = 1024 };
 
 struct tile {
 	struct df_tensor z; /* logits [n,V], overwritten by their gradient when scale is given */
 	const uint32_t *target;
 	const float *scale; /* or NULL: loss only */
 	float *nll;
-	uint8_t *correct;   /* or NULL */
+	uint8_t *correct; /* or NULL */
 };
 
 /*

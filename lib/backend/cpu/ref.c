@@ -38,8 +38,8 @@ df_ref_fill(struct df_backend *be, const void *args, struct df_err *err)
 	(void)err;
 	for (size_t i = 0; i < a->dst.rows; i++)
 		for (size_t j = 0; j < a->dst.cols; j++)
-			df_convert_row((char *)df_tensor_host(a->dst) + (i * a->dst.ld + j) * size, a->dst.type, &a->alpha, DF_F32,
-			    1);
+			df_convert_row((char *)df_tensor_host(a->dst) + (i * a->dst.ld + j) * size, a->dst.type,
+			    &a->alpha, DF_F32, 1);
 	return DF_OK;
 }
 
@@ -59,7 +59,8 @@ df_ref_gemm(struct df_backend *be, const void *args, struct df_err *err)
 			for (size_t k = 0; k < n_inner; k++)
 				sum += (double)(g->ta ? AT(g->a, k, i) : AT(g->a, i, k)) *
 				    (g->tb ? AT(g->b, j, k) : AT(g->b, k, j));
-			AT(g->c, i, j) = (float)(g->alpha * sum + (g->beta == 0.0f ? 0.0 : (double)g->beta * AT(g->c, i, j)));
+			AT(g->c, i, j) =
+			    (float)(g->alpha * sum + (g->beta == 0.0f ? 0.0 : (double)g->beta * AT(g->c, i, j)));
 		}
 	return DF_OK;
 }

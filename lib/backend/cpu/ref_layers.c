@@ -53,8 +53,8 @@ df_ref_rmsnorm_bwd(struct df_backend *be, const void *args, struct df_err *err)
 		for (size_t j = 0; j < cols; j++)
 			mean += (double)AT(a->w, 0, j) * AT(a->dy, t, j) * AT(a->x, t, j) * rstd / (double)cols;
 		for (size_t j = 0; j < cols; j++)
-			AT(a->dx, t, j) += (float)(rstd *
-			    ((double)AT(a->w, 0, j) * AT(a->dy, t, j) - AT(a->x, t, j) * rstd * mean));
+			AT(a->dx, t, j) +=
+			    (float)(rstd * ((double)AT(a->w, 0, j) * AT(a->dy, t, j) - AT(a->x, t, j) * rstd * mean));
 	}
 	for (size_t s = 0; s < a->dw.rows; s++)
 		for (size_t j = 0; j < cols; j++) {

@@ -28,7 +28,7 @@
 #define CANARY 0xa5
 
 struct region {
-	char *base;               /* the mapping: guard, pages, guard */
+	char *base; /* the mapping: guard, pages, guard */
 	size_t mapped, page;
 	size_t n_readers, n_writers; /* operations under way, under `lock` */
 };
@@ -142,7 +142,8 @@ leave(struct df_backend *be, const struct df_operand *o, size_t n, struct df_err
 	(void)be;
 	for (size_t i = 0; i < n; i++) {
 		if (rc == DF_OK && (o[i].access & DF_OUT) && !slack_is_intact(o[i].t->mem))
-			rc = df_fail(err, DF_EDEVICE, "poison: tensor %s: bytes outside its allocation were written", o[i].name);
+			rc = df_fail(
+			    err, DF_EDEVICE, "poison: tensor %s: bytes outside its allocation were written", o[i].name);
 		rc2 = pin(o[i].t->mem, o[i].access, -1, rc ? NULL : err);
 		rc = rc ? rc : rc2;
 	}
