@@ -347,16 +347,11 @@ static int
 check_options(struct tok_bpe *m, const struct df_json_value *model, bool all_bytes, struct df_err *err)
 {
 	static const char *const affixes[] = { "continuing_subword_prefix", "end_of_word_suffix" };
-	const char *type, *unk, *affix;
+	const char *unk, *affix;
 	bool byte_fallback;
 	double dropout;
 	int rc;
 
-	DF_TRY(df_json_member_str(model, "type", "BPE", &type, err));
-	if (strcmp(type, "BPE") != 0) {
-		rc = df_fail(err, DF_EUNSUPPORTED, "model '%s' is not supported (only byte-level BPE is)", type);
-		goto out;
-	}
 	DF_TRY(df_json_member_bool(model, "byte_fallback", false, &byte_fallback, err));
 	DF_TRY(df_json_member_double(model, "dropout", 0.0, &dropout, err));
 	if (byte_fallback || dropout != 0.0) {
@@ -384,11 +379,15 @@ int
 tok_bpe_new(struct tok_bpe **out, const struct df_json_value *model, struct df_err *err)
 {
 	struct tok_bpe *m = NULL;
+	const char *type;
 	bool all_bytes;
 	int rc;
 
 	if (df_json_type(model) != DF_JSON_OBJECT)
 		return df_fail(err, DF_EFORMAT, "model: expected an object, found %s", df_json_type_name(model));
+	DF_TRY(df_json_member_str(model, "type", "BPE", &type, err));
+	if (strcmp(type, "BPE") != 0)
+		return df_fail(err, DF_EUNSUPPORTED, "model '%s' is not supported (only byte-level BPE is)", type);
 	DF_TRY(df_alloc(&m, 1, sizeof(*m), "a tokenizer", err));
 	DF_TRY(load_vocab(m, df_json_get(model, "vocab"), err));
 	DF_TRY(load_bytes(m, &all_bytes, err));
