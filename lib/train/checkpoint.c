@@ -195,7 +195,7 @@ list(const char *output_dir, bool tidy, uint64_t **steps, size_t *n, struct df_e
 	*steps = NULL;
 	*n = 0;
 	if (!(d = opendir(output_dir)))
-		return errno == ENOENT ? DF_OK : df_fail(err, DF_EIO, "%s:", output_dir);
+		return errno == ENOENT ? DF_OK : df_fail(err, errno == ENOTDIR ? DF_ECREATE : DF_EIO, "%s:", output_dir);
 	while ((e = readdir(d))) {
 		uint64_t step;
 

@@ -45,6 +45,7 @@ struct run {
 	char index_id[DF_DIGEST_HEX], weights_id[DF_DIGEST_HEX];
 	char *start;           /* the checkpoint to go on from, or NULL */
 	bool start_is_own;     /* it lies in output_dir */
+	bool clear;            /* overwrite_output_dir: what is there goes, once all inputs are known to be good */
 	struct df_model *model;
 	struct df_tokenizer *tokenizer;
 	struct df_sampler sampler;
@@ -313,7 +314,7 @@ find_start(struct run *r, struct df_err *err)
 	if (r->c->overwrite_output_dir && (!want || fresh) && !r->state.interim) {
 		if (r->start)
 			df_info("overwrite_output_dir: %s starts anew", dir);
-		DF_TRY(df_checkpoint_clear(dir, err));
+		r->clear = true;
 		fresh = true;
 	}
 	if (fresh && !r->state.interim) {
@@ -789,9 +790,15 @@ df_train_run(const struct df_train_opts *o, struct df_train_report *report, stru
 	int rc = DF_OK;
 
 	*report = (struct df_train_report){ 0 };
-	DF_TRY(lock_output(&r, err));
+	/* nothing is made or removed before all inputs are known to be good */
+	if (df_file_is_dir(c->output_dir))
+		DF_TRY(lock_output(&r, err));
 	DF_TRY(find_start(&r, err));
 	DF_TRY(prepare(&r, err));
+	if (r.lock_fd < 0)
+		DF_TRY(lock_output(&r, err));
+	if (r.clear)
+		DF_TRY(df_checkpoint_clear(c->output_dir, err));
 	report->first_step = report->step = r.first_step;
 	report->max_steps = r.max_steps;
 	if (r.state.step > r.end) {
