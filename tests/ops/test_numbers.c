@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "backend/cpu/gemm.h"
 #include "backend/cpu/half.h"
 #include "backend/cpu/vec.h"
 
@@ -119,11 +120,59 @@ halves_round_to_nearest(void **state)
 	}
 }
 
+/* Every kernel of the product at sizes around its blocks; those with fused steps give the same bits. */
+static void
+kernels_agree(void **state)
+{
+	static const enum df_cpu_isa isa[] = { DF_CPU_ISA_SCALAR, DF_CPU_ISA_AVX2, DF_CPU_ISA_AVX512 };
+	enum { MAX = 40, K = 300 };
+	static float a[K * MAX], b[K * MAX], c[3][MAX * MAX];
+	double most = 0;
+	bool have[3] = { false };
+
+	(void)state;
+	for (int i = 0; i < K * MAX; i++) {
+		a[i] = (float)((i * 7919 % 2001) - 1000) / 1000;
+		b[i] = (float)((i * 104729 % 2003) - 1001) / 1000;
+	}
+	for (size_t m = 1; m <= MAX; m += 3)
+		for (size_t n = 1; n <= MAX; n++)
+			for (int t = 0; t < 4; t++) {
+				bool ta = t & 1, tb = t & 2;
+				size_t lda = ta ? MAX : K, ldb = tb ? K : MAX;
+
+				for (int i = 0; i < 3; i++) {
+					for (int j = 0; j < MAX * MAX; j++)
+						c[i][j] = 1;
+					have[i] = df_cpu_sgemm_with(
+					    isa[i], ta, tb, m, n, K, 0.5f, a, lda, b, ldb, 2, c[i], MAX);
+				}
+				for (size_t r = 0; r < MAX; r++)
+					for (size_t j = 0; j < MAX; j++) {
+						double want = r < m && j < n ? 2 : 1;
+
+						for (size_t k = 0; k < K && r < m && j < n; k++)
+							want += 0.5 * (ta ? a[k * MAX + r] : a[r * K + k]) *
+							    (tb ? b[j * K + k] : b[k * MAX + j]);
+						for (int i = 0; i < 3; i++)
+							if (have[i])
+								most = fmax(most, fabs(c[i][r * MAX + j] - want));
+						if (have[1] && have[2])
+							assert_true(c[1][r * MAX + j] == c[2][r * MAX + j]);
+					}
+			}
+	print_message("# products: largest error %.1e; AVX2 %s, AVX-512 %s\n", most, have[1] ? "tested" : "absent",
+	    have[2] ? "tested" : "absent");
+	assert_true(have[0]);
+	assert_true(most < 3e-5); /* 300 products of size 1/3, each rounded at most at 16 * 2^-24 */
+}
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(exp_is_close),
+		cmocka_unit_test(kernels_agree),
 		cmocka_unit_test(halves_go_round),
 		cmocka_unit_test(halves_round_to_nearest),
 	};

@@ -90,16 +90,18 @@ struct kernel {
 	void (*run)(const struct block *blk);
 };
 
+/* The kernel for `isa`; without a `run` where the CPU lacks its instructions. */
 static struct kernel
-best_kernel(void)
+find_kernel(enum df_cpu_isa isa)
 {
 #ifdef HAVE_X86
-	if (__builtin_cpu_supports("avx512f"))
+	if ((isa == DF_CPU_ISA_BEST || isa == DF_CPU_ISA_AVX512) && __builtin_cpu_supports("avx512f"))
 		return (struct kernel){ 12, 16, kernel_avx512 };
-	if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+	if ((isa == DF_CPU_ISA_BEST || isa == DF_CPU_ISA_AVX2) && __builtin_cpu_supports("avx2") &&
+	    __builtin_cpu_supports("fma"))
 		return (struct kernel){ 6, 8, kernel_avx2 };
 #endif
-	return (struct kernel){ 6, 4, kernel_base };
+	return (struct kernel){ 6, 4, isa == DF_CPU_ISA_BEST || isa == DF_CPU_ISA_SCALAR ? kernel_base : NULL };
 }
 
 /* dst[k][j] = src[j][k] for 4 x 4 floats. */
@@ -130,8 +132,9 @@ copy_rows(float *dst, const float *src, size_t ld, size_t kc, size_t n)
 
 	switch (n) {
 		COPY(6)
-		COPY(8) COPY(12) COPY(16) COPY(32) default : for (size_t k = 0; k < kc; k++)
-								 memcpy(dst + k * n, src + k * ld, n * sizeof(float));
+		COPY(8)
+		COPY(12) COPY(16) COPY(32) default : for (size_t k = 0; k < kc; k++)
+							 memcpy(dst + k * n, src + k * ld, n * sizeof(float));
 	}
 #undef COPY
 }
@@ -170,11 +173,10 @@ run_edge(const struct kernel *kern, const struct block *full, size_t n)
 		memcpy(full->c + (size_t)i * full->ldc, edge + i * NR_MAX, n * sizeof(float));
 }
 
-void
-df_cpu_sgemm(bool ta, bool tb, size_t m, size_t n, size_t k, float alpha, const float *a, size_t lda, const float *b,
-    size_t ldb, float beta, float *c, size_t ldc)
+static void
+multiply(struct kernel kern, bool ta, bool tb, size_t m, size_t n, size_t k, float alpha, const float *a, size_t lda,
+    const float *b, size_t ldb, float beta, float *c, size_t ldc)
 {
-	const struct kernel kern = best_kernel();
 	const size_t mr = kern.mr, wide = 2 * kern.width;
 	const bool b_in_place = !tb && m <= 2 * mr; /* too few rows to repay packing */
 	_Alignas(64) float packed[KC * NC], columns[KC * MR_MAX];
@@ -223,6 +225,24 @@ df_cpu_sgemm(bool ta, bool tb, size_t m, size_t n, size_t k, float alpha, const 
 			k0 += KC;
 		} while (k0 < k);
 	}
+}
+
+void
+df_cpu_sgemm(bool ta, bool tb, size_t m, size_t n, size_t k, float alpha, const float *a, size_t lda, const float *b,
+    size_t ldb, float beta, float *c, size_t ldc)
+{
+	multiply(find_kernel(DF_CPU_ISA_BEST), ta, tb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
+}
+
+bool
+df_cpu_sgemm_with(enum df_cpu_isa isa, bool ta, bool tb, size_t m, size_t n, size_t k, float alpha, const float *a,
+    size_t lda, const float *b, size_t ldb, float beta, float *c, size_t ldc)
+{
+	const struct kernel kern = find_kernel(isa);
+
+	if (kern.run)
+		multiply(kern, ta, tb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
+	return kern.run;
 }
 
 /* ---- the slot: tiles of c -------------------------------------------------------------------------------------- */

@@ -7,6 +7,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "backend/cpu/project.h"
+
 /*
  * c [m,n] = alpha op(a) op(b) + beta c, inner size k, rows lda, ldb and ldc
  * elements apart.  beta = 0 does not read c.  Each element depends on its row of op(a)
@@ -14,5 +16,9 @@
  */
 void df_cpu_sgemm(bool ta, bool tb, size_t m, size_t n, size_t k, float alpha, const float *a, size_t lda, const float *b,
     size_t ldb, float beta, float *c, size_t ldc);
+
+/* The same with chosen instructions, for tests; false, and nothing done, where the CPU lacks them. */
+bool df_cpu_sgemm_with(enum df_cpu_isa isa, bool ta, bool tb, size_t m, size_t n, size_t k, float alpha, const float *a,
+    size_t lda, const float *b, size_t ldb, float beta, float *c, size_t ldc);
 
 #endif
