@@ -1,5 +1,5 @@
 /*
- * test_grad.c - every backward is the derivative of its forward.
+ * test_derivatives.c - every backward is the derivative of its forward.
  *
  * For a loss L = sum of r * outputs (r random) and a random direction d of one
  * input, compare the backward's <dL/dx, d> with (L(x + e d) - L(x - e d)) / 2e.
