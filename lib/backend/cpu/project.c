@@ -437,39 +437,57 @@ out:
  * ---- sparse: groups of samples ------------------------------------------------
  *
  * Nonzero i of a coordinate comes from one Philox word: its column lies in the i-th of `sparsity` even parts of the
- * k columns, its sign is the word's highest bit.  A code keeps both: the column, and bit 31 where the sign is minus.
+ * k columns, its sign is the word's highest bit.  They are made once for a run of coordinates and 16 samples.
  */
 
-#define SPARSE_ROWS 16   /* samples that share the making of columns and signs */
-#define SPARSE_RUN  1024 /* coordinates at a time */
+#define SPARSE_ROWS 16   /* samples that share the making of columns and values */
+#define SPARSE_RUN  4096 /* coordinates at a time: a multiple of LANES */
 #define SPARSE_BIT  0x80000000u
+
+struct nonzeros {
+	uint32_t column[SPARSE_RUN];
+	float value[SPARSE_RUN]; /* +-1/sqrt(sparsity) */
+};
 
 struct sparse {
 	const struct kernel *kn;
 	const struct df_cpu_project *a;
-	uint32_t *codes; /* [workers][sparsity][SPARSE_RUN] */
+	uint32_t *part;            /* [sparsity + 1]: where the parts of the columns begin */
+	struct nonzeros *nonzeros; /* [workers][sparsity] */
 };
 
-static inline float
-with_sign(float x, uint32_t code)
+/* Nonzeros of LANES coordinates, from `first` on, at position j of the run. */
+static void
+sparse_make(const struct sparse *sp, uint64_t first, size_t j, struct nonzeros *nz)
 {
-	uint32_t b;
+	const struct df_cpu_project *a = sp->a;
+	const uint32_t key[2] = { (uint32_t)a->seed, (uint32_t)(a->seed >> 32) };
+	const uint32_t tag = (uint32_t)DF_RNG_PROJECTION << 24 | a->model_id;
+	const float unit = (float)(1.0 / sqrt((double)a->sparsity));
+	uint32_t w[4][LANES];
 
-	memcpy(&b, &x, sizeof b);
-	b ^= code & SPARSE_BIT;
-	memcpy(&x, &b, sizeof x);
-	return x;
+	for (uint32_t i = 0; i < a->sparsity; i++) {
+		const uint64_t lo = sp->part[i], len = sp->part[i + 1] - sp->part[i];
+		const uint32_t *word = w[i % 4];
+
+		if (i % 4 == 0)
+			sp->kn->words(first, SPARSE_BIT | i / 4, tag, key, w);
+		for (size_t l = 0; l < LANES; l++) {
+			nz[i].column[j + l] = (uint32_t)(lo + ((word[l] & ~SPARSE_BIT) * len >> 31));
+			nz[i].value[j + l] = word[l] & SPARSE_BIT ? unit : -unit;
+		}
+	}
 }
 
 /*
- * y[column] += +-x, for one nonzero of each of n coordinates.  Nonzero i stays within one part of y, which the
+ * y[column] += +-g, for one nonzero of each of n coordinates.  Nonzero i stays within one part of y, which the
  * first-level cache holds; and since a column belongs to one part, its sum runs in order of the coordinates.
  */
 static void
-sparse_add(const float *g, size_t n, float unit, const uint32_t *code, float *y)
+sparse_add(const float *g, size_t n, const struct nonzeros *nz, float *y)
 {
 	for (size_t j = 0; j < n; j++)
-		y[code[j] & ~SPARSE_BIT] += with_sign(g[j] * unit, code[j]);
+		y[nz->column[j]] += g[j] * nz->value[j];
 }
 
 static void
@@ -477,35 +495,18 @@ sparse_rows(void *ctx, size_t group, int worker)
 {
 	const struct sparse *sp = ctx;
 	const struct df_cpu_project *a = sp->a;
-	const uint32_t s = a->sparsity;
-	const uint32_t key[2] = { (uint32_t)a->seed, (uint32_t)(a->seed >> 32) };
-	const uint32_t tag = (uint32_t)DF_RNG_PROJECTION << 24 | a->model_id;
-	const float unit = (float)(1.0 / sqrt((double)s));
 	const size_t row0 = group * SPARSE_ROWS;
 	const size_t row1 = row0 + SPARSE_ROWS < a->n_samples ? row0 + SPARSE_ROWS : a->n_samples;
-	uint32_t *codes = sp->codes + (size_t)worker * SPARSE_RUN * s;
+	struct nonzeros *nz = sp->nonzeros + (size_t)worker * a->sparsity;
 
 	for (size_t j0 = 0; j0 < a->n; j0 += SPARSE_RUN) {
 		const size_t n = a->n - j0 < SPARSE_RUN ? a->n - j0 : SPARSE_RUN;
 
-		for (size_t j = 0; j < n; j += LANES) {
-			const size_t lanes = n - j < LANES ? n - j : LANES;
-			uint32_t w[4][LANES];
-
-			for (uint32_t i = 0; i < s; i++) {
-				const uint64_t lo = (uint64_t)a->k * i / s, len = (uint64_t)a->k * (i + 1) / s - lo;
-
-				if (i % 4 == 0)
-					sp->kn->words(a->first + j0 + j, SPARSE_BIT | i / 4, tag, key, w);
-				for (size_t l = 0; l < lanes; l++)
-					codes[i * SPARSE_RUN + j + l] =
-					    (uint32_t)(lo + ((w[i % 4][l] & ~SPARSE_BIT) * len >> 31)) |
-					    (~w[i % 4][l] & SPARSE_BIT);
-			}
-		}
+		for (size_t j = 0; j < n; j += LANES)
+			sparse_make(sp, a->first + j0 + j, j, nz);
 		for (size_t r = row0; r < row1; r++)
-			for (uint32_t i = 0; i < s; i++)
-				sparse_add(a->g + r * a->ldg + j0, n, unit, codes + i * SPARSE_RUN, a->y + r * a->ldy);
+			for (uint32_t i = 0; i < a->sparsity; i++)
+				sparse_add(a->g + r * a->ldg + j0, n, &nz[i], a->y + r * a->ldy);
 	}
 }
 
@@ -515,11 +516,14 @@ sparse_run(const struct kernel *kn, struct df_pool *pool, const struct df_cpu_pr
 	struct sparse sp = { .kn = kn, .a = a };
 	int rc = 0;
 
-	DF_TRY(df_alloc(&sp.codes, (size_t)df_pool_size(pool) * SPARSE_RUN * a->sparsity, sizeof *sp.codes,
-	    "columns and signs", err));
+	DF_TRY(df_alloc(&sp.part, (size_t)a->sparsity + 1, sizeof *sp.part, "parts of the columns", err));
+	DF_TRY(df_alloc(&sp.nonzeros, (size_t)df_pool_size(pool) * a->sparsity, sizeof *sp.nonzeros, "nonzeros", err));
+	for (uint32_t i = 0; i <= a->sparsity; i++)
+		sp.part[i] = (uint32_t)((uint64_t)a->k * i / a->sparsity);
 	df_pool_for(pool, (a->n_samples + SPARSE_ROWS - 1) / SPARSE_ROWS, sparse_rows, &sp);
 out:
-	free(sp.codes);
+	free(sp.part);
+	free(sp.nonzeros);
 	return rc;
 }
 
