@@ -267,7 +267,8 @@ df_emit_embed(struct df_work *w, const struct df_emit *e, struct df_err *err)
 	if (!df_tensor_is_none(e->grad))
 		return embed_batch(w, df_param_view(e->grad, p), err);
 	end = list_tokens(w);
-	qsort(w->order, end, sizeof(*w->order), by_key); /* by id, then by place in the batch */
+	if (end > 0)
+		qsort(w->order, end, sizeof(*w->order), by_key); /* by id, then by place in the batch */
 	DF_TRY(gather_tokens(w, end, &sorted, err));
 	while (next_piece(&it)) {
 		struct df_tensor g = df_tensor_view(w->block, 0, w->n, it.n * p->cols);

@@ -141,7 +141,8 @@ check_tiling(struct df_st_tensor *t, size_t n, const char *data, size_t size, st
 {
 	const char *at = data;
 
-	qsort(t, n, sizeof(*t), by_data);
+	if (n > 0)
+		qsort(t, n, sizeof(*t), by_data);
 	for (size_t i = 0; i < n; i++) {
 		if ((const char *)t[i].data < at)
 			return df_fail(err, DF_EFORMAT, "tensor '%.200s': its bytes overlap those of '%.200s'",
@@ -220,7 +221,7 @@ open_file(struct df_st *st, const char *path, struct df_err *err)
 		DF_TRY(df_grow(&st->t, &st->cap, st->n + 1, sizeof(*st->t), "the tensor list", err));
 		st->t[st->n++] = t;
 	}
-	rc = check_tiling(st->t + first, st->n - first, data, n_data, err);
+	rc = check_tiling(st->n > first ? st->t + first : NULL, st->n - first, data, n_data, err);
 	if (rc != DF_OK)
 		df_err_prefix(err, "%s: ", path);
 out:
@@ -231,7 +232,8 @@ out:
 static int
 index_names(struct df_st *st, struct df_err *err)
 {
-	qsort(st->t, st->n, sizeof(*st->t), by_name);
+	if (st->n > 0)
+		qsort(st->t, st->n, sizeof(*st->t), by_name);
 	for (size_t i = 1; i < st->n; i++) {
 		if (strcmp(st->t[i - 1].name, st->t[i].name) == 0)
 			return df_fail(err, DF_EFORMAT, "tensor '%.200s' is in two files", st->t[i].name);

@@ -12,7 +12,7 @@
  *
  *	a layer     m (4 D + (H+2K) E + H E + H + 2 + 3 F + r')       m = T
  *	all         losses: 1 layer; gradients: n_layers of them
- *	scratch     T (D + max(D,F,HE) + (H+2K) E + 3 rank) + L (4 D + HE) + P
+ *	scratch     T (D + max(D,F,HE) + (H+2K) E + 3 rank) + L (3 D + HE) + P
  *	            + L V for sample gradients of a trainable head
  */
 #ifndef DF_MODEL_WORK_H
