@@ -214,6 +214,31 @@ test_sample_grads(void **state)
 	}
 }
 
+/* PEFT's own fresh A fills +-1/sqrt(in), the bound that ours is drawn in (test_model_props.c). */
+static void
+test_lora_init(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < N_CASES; i++) {
+		struct fixture f;
+
+		open_case(&f, cases[i], true);
+		for (size_t k = 0; k < df_model_train(f.m)->n; k++) {
+			const struct df_param *p = &df_model_train(f.m)->v[k];
+			double bound = 1 / sqrt((double)p->cols);
+			const float *range;
+
+			if (strstr(p->name, "lora_A") == NULL)
+				continue;
+			range = mh_floats(f.ref, "lora_init.%s", p->name);
+			/* At least 128 uniform draws: the largest is within 20 % of the bound but for 1 case in 10^12. */
+			assert_true((double)range[0] >= -bound && (double)range[0] < -0.8 * bound);
+			assert_true((double)range[1] <= bound && (double)range[1] > 0.8 * bound);
+		}
+		close_case(&f);
+	}
+}
+
 int
 main(void)
 {
@@ -221,6 +246,7 @@ main(void)
 		cmocka_unit_test_teardown(test_logits, mh_cleanup),
 		cmocka_unit_test_teardown(test_grads, mh_cleanup),
 		cmocka_unit_test_teardown(test_sample_grads, mh_cleanup),
+		cmocka_unit_test_teardown(test_lora_init, mh_cleanup),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
