@@ -34,20 +34,44 @@ first_risk(const unsigned char *s, size_t n)
 	return n;
 }
 
-static bool
-nfc(const char *text, size_t n, struct df_buf *out)
+static void
+nfc_part(const unsigned char *s, size_t n, struct df_buf *out)
 {
 	utf8proc_uint8_t *done = NULL;
 	utf8proc_ssize_t len;
 
-	if (first_risk((const unsigned char *)text, n) == n)
-		return false;
-	len = utf8proc_map((const utf8proc_uint8_t *)text, (utf8proc_ssize_t)n, &done, UTF8PROC_STABLE | UTF8PROC_COMPOSE);
+	if (first_risk(s, n) == n) {
+		df_buf_add(out, s, n);
+		return;
+	}
+	len = utf8proc_map(s, (utf8proc_ssize_t)n, &done, UTF8PROC_STABLE | UTF8PROC_COMPOSE);
 	if (len < 0)
 		out->failed = true;
 	else
 		df_buf_add(out, done, (size_t)len);
 	free(done);
+}
+
+static bool
+nfc(const char *text, size_t n, struct df_buf *out)
+{
+	const unsigned char *s = (const unsigned char *)text;
+	size_t part = 0, i = 0, len;
+
+	if (first_risk(s, n) == n)
+		return false;
+	/* Parts between walls are normalised on their own; a wall stays as it is. */
+	while (i < n) {
+		bool wall = df_uc_table[df_uc_get(s + i, &len)] & DF_UC_NFC_WALL;
+
+		if (wall) {
+			nfc_part(s + part, i - part, out);
+			df_buf_add(out, s + i, len);
+			part = i + len;
+		}
+		i += len;
+	}
+	nfc_part(s + part, n - part, out);
 	return true;
 }
 

@@ -22,7 +22,8 @@ enum df_uc {
 	DF_UC_NUMBER = 2,   /* \p{N} */
 	DF_UC_SPACE = 4,    /* \s: White_Space, which leaves out U+180E */
 	DF_UC_WORD = 8,     /* \w of Rust's regex: Alphabetic, M, Nd, Pc, Join_Control */
-	DF_UC_NFC_RISK = 16 /* may change under NFC, alone or by what precedes it */
+	DF_UC_NFC_RISK = 16, /* may change under NFC, alone or by what precedes it */
+	DF_UC_NFC_WALL = 32  /* newer than the reference's NFC: nothing moves past it or combines with it */
 };
 
 extern uint8_t df_uc_table[0x110000]; /* filled by df_uc_init */

@@ -35,6 +35,19 @@ static const struct range letters16[] = { { 0x1C89, 0x1C8A }, { 0xA7CB, 0xA7CD }
 static const struct range numbers16[] = { { 0x10D40, 0x10D49 }, { 0x116D0, 0x116E3 }, { 0x11BF0, 0x11BF9 },
 	{ 0x16130, 0x16139 }, { 0x16D70, 0x16D79 }, { 0x1CCF0, 0x1CCF9 }, { 0x1E5F1, 0x1E5FA } };
 
+/*
+ * The reference normalises by Unicode 9: later combining marks, and the second half
+ * of the one later composition (U+11938), are inert characters to it.
+ */
+static const struct range after9[] = { { 0x7FD, 0x7FD }, { 0x898, 0x89F }, { 0x8CA, 0x8D3 }, { 0x9FE, 0x9FE },
+	{ 0xC3C, 0xC3C }, { 0xD3B, 0xD3C }, { 0xEBA, 0xEBA }, { 0x1715, 0x1715 }, { 0x1ABF, 0x1ACE }, { 0x1DF6, 0x1DFA },
+	{ 0xA82C, 0xA82C }, { 0x10D24, 0x10D27 }, { 0x10EAB, 0x10EAC }, { 0x10EFD, 0x10EFF }, { 0x10F46, 0x10F50 },
+	{ 0x10F82, 0x10F85 }, { 0x11070, 0x11070 }, { 0x1133B, 0x1133B }, { 0x1145E, 0x1145E }, { 0x11839, 0x1183A },
+	{ 0x11930, 0x11930 }, { 0x1193D, 0x1193E }, { 0x11943, 0x11943 }, { 0x119E0, 0x119E0 }, { 0x11A34, 0x11A34 },
+	{ 0x11A47, 0x11A47 }, { 0x11A99, 0x11A99 }, { 0x11D42, 0x11D42 }, { 0x11D44, 0x11D45 }, { 0x11D97, 0x11D97 },
+	{ 0x11F41, 0x11F42 }, { 0x16FF0, 0x16FF1 }, { 0x1E08F, 0x1E08F }, { 0x1E130, 0x1E136 }, { 0x1E2AE, 0x1E2AE },
+	{ 0x1E2EC, 0x1E2EF }, { 0x1E4EC, 0x1E4EF } };
+
 static void
 set(const struct range *r, size_t n, uint8_t bit)
 {
@@ -107,6 +120,10 @@ fill(void)
 	set(spaces, sizeof(spaces) / sizeof(spaces[0]), DF_UC_SPACE);
 	set(letters16, sizeof(letters16) / sizeof(letters16[0]), DF_UC_LETTER | DF_UC_WORD);
 	set(numbers16, sizeof(numbers16) / sizeof(numbers16[0]), DF_UC_NUMBER | DF_UC_WORD);
+	set(after9, sizeof(after9) / sizeof(after9[0]), DF_UC_NFC_WALL);
+	for (uint32_t c = 0; c < 0x110000; c++)
+		if (df_uc_table[c] & DF_UC_NFC_WALL)
+			df_uc_table[c] &= (uint8_t)~DF_UC_NFC_RISK;
 	set(more_words, sizeof(more_words) / sizeof(more_words[0]), DF_UC_WORD);
 }
 
