@@ -10,7 +10,7 @@ set xlabel 'training step' textcolor rgb '#495057'
 set ylabel 'loss on unseen rows of the target skill' textcolor rgb '#495057'
 set key top right Left reverse samplen 2 textcolor rgb '#343a40'
 set logscale y
-set yrange [0.01:*]
+set logscale y; set format y "%g"
 set arrow 1 from warmup, graph 0 to warmup, graph 1 nohead lc rgb '#ced4da' dt 2
 set label 1 'selection' at warmup, graph 0.03 offset 0.6, 0 textcolor rgb '#868e96'
 file(arm) = sprintf('%s/%s.curve', out, arm)
@@ -22,6 +22,6 @@ do for [ext in 'svg png'] {
 	     file('random') using 1:3:4 with filledcurves ls 2 notitle, \
 	     file('less') using 1:3:4 with filledcurves ls 1 notitle, \
 	     file('full') using 1:2 with lines ls 3 title 'full pool', \
-	     file('random') using 1:2 with lines ls 2 title 'random 400 rows', \
-	     file('less') using 1:2 with lines ls 1 title '400 rows chosen by LESS'
+	     file('random') using 1:2 with lines ls 2 title '300 random rows', \
+	     file('less') using 1:2 with lines ls 1 title '300 rows chosen by LESS'
 }

@@ -3,8 +3,8 @@
 #
 # A pool of six skills, 400 rows each; the target is one of them (translating by
 # a made-up dictionary), known only by 48 rows held out.  A tiny Llama starts
-# from scratch; after a warm-up on the whole pool it goes on with 400 rows that
-# LESS chose, with 400 random rows, or with the full pool: the same number of steps
+# from scratch; after a warm-up on the whole pool it goes on with 300 rows that
+# LESS chose, with 300 random rows, or with the full pool: the same number of steps
 # on rows of the same length, so the same training tokens.  Judged on 128 rows that
 # nobody trained on or selected by.  Three seeds: data, model and draws are new in each.
 #
@@ -14,10 +14,10 @@ cd "$(dirname "$0")/.."
 
 out=${DEMO_OUT:-build/demo-run}
 seeds=${SEEDS:-1 2 3}
-warmup=60
-steps=260
-select=400
-dim=512
+warmup=100
+steps=400
+select=300
+dim=1024
 pool=translate,reverse,shout,add,order,continue
 
 say() { printf '%s\n' "$*"; }
@@ -77,7 +77,7 @@ awk '
 	  if (!($1 in lo) || $5 < lo[$1]) lo[$1] = $5
 	  if (!($1 in hi) || $5 > hi[$1]) hi[$1] = $5 }
 	END {
-		names["less"] = "LESS, 400 rows"; names["random"] = "random, 400 rows"; names["full"] = "full pool, 2400 rows"
+		names["less"] = "LESS, 300 rows"; names["random"] = "random, 300 rows"; names["full"] = "full pool, 2400 rows"
 		printf "\n%-22s %14s %13s %28s\n", "trained on", "target share", "target loss", "exact answers (min..max)"
 		split("less random full", order)
 		for (i = 1; i <= 3; i++) { a = order[i]
