@@ -64,6 +64,27 @@ df-grad -q -j 1 -m $CKPT --form adam --project 100 --block-rows 1 pool.h5 -o str
 same "and ends with the same bytes ($killed kills)" again.h5 straight.h5
 is 'nothing is left beside' "$(find . -name '*df-work*')" ''
 
+# A signal: what is done is kept, and the status asks for another run.
+many='-j 1 -m run/checkpoint-3 --form adam --project 60000 --block-rows 1 pool.h5'
+# shellcheck disable=SC2086
+df-grad -q $many -o term.h5 2>err &
+tries=0
+while [ ! -e .term.h5.df-work ] && [ $tries -lt 500 ]; do
+	sleep 0.02
+	tries=$((tries + 1))
+done
+kill -TERM $!
+wait $!
+is 'SIGTERM ends it with status 75' $? 75
+is 'without a result' "$(ls term.h5 2>/dev/null)" ''
+# shellcheck disable=SC2086
+ok 'the same command finishes' df-grad $many -o term.h5
+says 'and says that it goes on' 'rows are done already: going on from there'
+# shellcheck disable=SC2086
+df-grad -q $many -o calm.h5
+same 'with the bytes of an undisturbed run' term.h5 calm.h5
+rm -f term.h5 calm.h5
+
 # --- refusals -------------------------------------------------------------------------------------------------------------------
 
 exits 64 'no model' df-grad pool.h5 -o x.h5
