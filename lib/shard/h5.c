@@ -196,13 +196,17 @@ df_h5_type(enum df_coltype t)
 
 /* ---- attributes */
 
-/* Our string type: variable length, UTF-8; h5py shows such attributes as str. */
+/*
+ * Our string type: UTF-8 of a fixed length, so that it lies in the object
+ * header, which has a checksum; the heap of variable ones has none.
+ */
 static hid_t
-string_type(void)
+string_type(size_t len)
 {
 	hid_t t = H5Tcopy(H5T_C_S1);
 
-	if (t >= 0 && (H5Tset_size(t, H5T_VARIABLE) < 0 || H5Tset_cset(t, H5T_CSET_UTF8) < 0)) {
+	if (t >= 0 && (H5Tset_size(t, len ? len : 1) < 0 || H5Tset_cset(t, H5T_CSET_UTF8) < 0 ||
+	    H5Tset_strpad(t, H5T_STR_NULLPAD) < 0)) {
 		H5Tclose(t);
 		return -1;
 	}
@@ -225,8 +229,8 @@ put(hid_t obj, const char *name, hid_t type, hid_t space, const void *value, str
 int
 df_h5_attr_put_str(hid_t obj, const char *name, const char *value, struct df_err *err)
 {
-	hid_t t = string_type(), s = H5Screate(H5S_SCALAR);
-	int rc = put(obj, name, t, s, &value, err);
+	hid_t t = string_type(strlen(value)), s = H5Screate(H5S_SCALAR);
+	int rc = put(obj, name, t, s, value, err);
 
 	H5Sclose(s);
 	H5Tclose(t);
@@ -237,11 +241,25 @@ int
 df_h5_attr_put_strs(hid_t obj, const char *name, char *const *values, size_t n, struct df_err *err)
 {
 	hsize_t dim = n;
-	hid_t t = string_type(), s = H5Screate_simple(1, &dim, NULL);
-	int rc = put(obj, name, t, s, values, err);
+	hid_t t = -1, s = -1;
+	char *buf = NULL;
+	size_t len = 1;
+	int rc;
 
-	H5Sclose(s);
-	H5Tclose(t);
+	for (size_t i = 0; i < n; i++)
+		len = strlen(values[i]) > len ? strlen(values[i]) : len;
+	DF_TRY(df_alloc(&buf, n, len, name, err));
+	for (size_t i = 0; i < n; i++)
+		memcpy(buf + i * len, values[i], strlen(values[i]));
+	t = string_type(len);
+	s = H5Screate_simple(1, &dim, NULL);
+	rc = put(obj, name, t, s, buf, err);
+out:
+	if (s >= 0)
+		H5Sclose(s);
+	if (t >= 0)
+		H5Tclose(t);
+	free(buf);
 	return rc;
 }
 
@@ -312,6 +330,27 @@ read_fixed_strs(hid_t a, hid_t type, size_t n, const char *name, char **out, str
 out:
 	free(buf);
 	return rc;
+}
+
+bool
+df_h5_has_heap_strings(hid_t file)
+{
+	static const char *const names[] = { "df_kind", "domains", "df_tool", "df_version", "df_params", "df_inputs", "df_id",
+		"df_check" };
+	bool has = false;
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]) && !has; i++) {
+		hid_t a, t;
+
+		if (H5Aexists(file, names[i]) <= 0 || (a = H5Aopen(file, names[i], H5P_DEFAULT)) < 0)
+			continue;
+		if ((t = H5Aget_type(a)) >= 0) {
+			has = H5Tis_variable_str(t) > 0;
+			H5Tclose(t);
+		}
+		H5Aclose(a);
+	}
+	return has;
 }
 
 int

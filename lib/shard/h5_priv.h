@@ -41,6 +41,11 @@ int df_h5_attr_put_str(hid_t obj, const char *name, const char *value, struct df
 int df_h5_attr_put_strs(hid_t obj, const char *name, char *const *values, size_t n, struct df_err *err) DF_MUST_CHECK;
 int df_h5_attr_put_int(hid_t obj, const char *name, int64_t value, struct df_err *err) DF_MUST_CHECK;
 
+/* Is any root attribute of ours a string of variable length, so that reading it goes through the global heap? */
+bool df_h5_has_heap_strings(hid_t file);
+/* h5heap.c: are the global heap collections in a file's bytes such that HDF5 can walk them? */
+bool df_h5_heaps_sound(const void *bytes, size_t n);
+
 /* h5meta.c: the root attributes and the manifest. */
 int df_h5_meta_read(hid_t file, enum df_kind expected, struct df_meta *m, struct df_err *err) DF_MUST_CHECK;
 int df_h5_meta_write(hid_t file, const struct df_meta *m, bool filtered, struct df_err *err) DF_MUST_CHECK;

@@ -17,6 +17,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/file.h"
+
 #define CACHE_BYTES ((size_t)32 << 20) /* decoded chunks that a dataset keeps */
 #define CACHE_MAX   64
 
@@ -341,6 +343,27 @@ check_manifest(const struct df_h5info *info, struct df_err *err)
 }
 
 static int
+check_heaps(const struct df_h5in *in, const char *path, struct df_err *err)
+{
+	const void *map = NULL;
+	size_t n = 0;
+	bool ok;
+	int rc = DF_OK;
+
+	if (in->image) {
+		ok = df_h5_heaps_sound(in->image, in->image_len);
+	} else {
+		DF_TRY(df_file_map(path, &map, &n, err));
+		ok = df_h5_heaps_sound(map, n);
+		df_file_unmap(map, n);
+	}
+	if (!ok)
+		rc = df_fail(err, DF_EFORMAT, "damaged: its string heap");
+out:
+	return rc;
+}
+
+static int
 open_common(struct df_h5in *in, hid_t fapl, const char *path, enum df_kind kind, struct df_err *err)
 {
 	int rc = DF_OK;
@@ -349,6 +372,8 @@ open_common(struct df_h5in *in, hid_t fapl, const char *path, enum df_kind kind,
 		rc = df_h5_fail(err, DF_EFORMAT, "damaged or not an HDF5 file");
 		goto out;
 	}
+	if (df_h5_has_heap_strings(in->file))
+		DF_TRY(check_heaps(in, path, err));
 	DF_TRY(df_h5_meta_read(in->file, kind, &in->info.meta, err));
 	DF_TRY(open_columns(in, err));
 	DF_TRY(check_manifest(&in->info, err));
@@ -565,7 +590,10 @@ df_h5_peek_kind(const char *path)
 	df_h5_enter();
 	fapl = df_h5_fapl_read();
 	if ((file = H5Fopen(path, H5F_ACC_RDONLY, fapl)) >= 0) {
-		if (df_h5_attr_get_str(file, "df_kind", &name, NULL) == DF_OK && name)
+		struct df_h5in none = { .file = file };
+
+		if ((!df_h5_has_heap_strings(file) || check_heaps(&none, path, NULL) == DF_OK) &&
+		    df_h5_attr_get_str(file, "df_kind", &name, NULL) == DF_OK && name)
 			kind = df_kind_parse(name);
 		H5Fclose(file);
 	}

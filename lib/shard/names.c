@@ -10,6 +10,7 @@
  */
 #include "shard/shard_priv.h"
 
+#include <fcntl.h>
 #include <glob.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -81,6 +82,24 @@ df_shard_range(struct df_shard_arg shard, uint64_t n_blocks, uint64_t *first, ui
 
 	*first = shard.i * each + (shard.i < extra ? shard.i : extra);
 	*end = *first + each + (shard.i < extra);
+}
+
+int
+df_spool_open(int *fd, char **path, struct df_err *err)
+{
+	const char *dir = getenv("TMPDIR");
+	char *name = NULL;
+	int rc;
+
+	dir = dir && *dir ? dir : "/tmp";
+	DF_TRY(df_asprintf(&name, err, "%s/df-spool-XXXXXX", dir));
+	if ((*fd = mkostemp(name, O_CLOEXEC)) < 0) {
+		free(name);
+		return df_fail(err, DF_ECREATE, "cannot make a temporary file in %s:", dir);
+	}
+	*path = name;
+out:
+	return rc;
 }
 
 static bool

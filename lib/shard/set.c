@@ -227,8 +227,7 @@ add_unseekable(struct df_set *s, enum df_kind kind, int fd, const char *name, st
     struct df_err *err)
 {
 	static const char hdf5[8] = "\x89HDF\r\n\x1a\n";
-	char head[DF_STREAM_MAGIC_LEN], path[64], *buf = NULL;
-	const char *dir = getenv("TMPDIR");
+	char head[DF_STREAM_MAGIC_LEN], path[64], *buf = NULL, *spool = NULL;
 	const struct df_h5info *info;
 	struct stat st;
 	int rc;
@@ -267,11 +266,7 @@ add_unseekable(struct df_set *s, enum df_kind kind, int fd, const char *name, st
 		const size_t step = (size_t)1 << 20;
 		ssize_t got;
 
-		s->spool_fd = open(dir && *dir ? dir : "/tmp", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-		if (s->spool_fd < 0) {
-			rc = df_fail(err, DF_ECREATE, "cannot make a temporary file in %s:", dir && *dir ? dir : "/tmp");
-			goto out;
-		}
+		DF_TRY(df_spool_open(&s->spool_fd, &spool, err));
 		DF_TRY(df_alloc(&buf, step, 1, "a copy", err));
 		DF_TRY(df_write_all(s->spool_fd, head, sizeof(head), err));
 		while ((got = read(fd, buf, step)) != 0) {
@@ -285,13 +280,19 @@ add_unseekable(struct df_set *s, enum df_kind kind, int fd, const char *name, st
 		}
 	}
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", s->spool_fd);
-	rc = add_file(s, kind, path, name, id, all_ids, err);
+	rc = add_file(s, kind, spool ? spool : path, name, id, all_ids, err);
+	if (spool)
+		unlink(spool); /* it stays open */
+	free(spool);
 	free(buf);
 	if (fd >= 0)
 		close(fd);
 	return rc;
 out:
 	df_err_prefix(err, "%s: ", name);
+	if (spool)
+		unlink(spool);
+	free(spool);
 	free(buf);
 	if (fd >= 0)
 		close(fd);

@@ -163,6 +163,8 @@ struct df_paths {
 	size_t n, cap;
 };
 void df_paths_release(struct df_paths *p);
+/* A temporary file in $TMPDIR; HDF5 opens it by *path, then unlink it, free() that, and keep *fd. */
+int df_spool_open(int *fd, char **path, struct df_err *err) DF_MUST_CHECK;
 /* Directories, globs and NAME.h5 that stands for its shards, expanded; shards of one family in their order. */
 int df_paths_expand(struct df_paths *out, const char *const *paths, size_t n, enum df_kind kind, struct df_err *err) DF_MUST_CHECK;
 

@@ -77,8 +77,7 @@ df_writer_close(struct df_writer *w)
 static int
 open_stdout(struct df_writer *w, const struct df_writer_opts *opts, struct df_err *err)
 {
-	const char *dir = getenv("TMPDIR");
-	char path[64];
+	char *spool = NULL;
 	struct stat st;
 	int rc;
 
@@ -89,12 +88,12 @@ open_stdout(struct df_writer *w, const struct df_writer_opts *opts, struct df_er
 	if (!S_ISREG(st.st_mode) || (opts && opts->force_stream))
 		return df_stream_out_open(&w->pipe, STDOUT_FILENO, w->name, &w->meta, w->cols, w->widths, true, err);
 	/* HDF5 wants to seek about and may not be appending to anything: write aside, copy at the end. */
-	w->spool_fd = open(dir && *dir ? dir : "/tmp", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-	if (w->spool_fd < 0)
-		return df_fail(err, DF_ECREATE, "cannot make a temporary file in %s:", dir && *dir ? dir : "/tmp");
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", w->spool_fd);
-	DF_TRY(df_h5out_open(&w->h5, path, w->name, w->cols, w->widths, opts, err));
+	DF_TRY(df_spool_open(&w->spool_fd, &spool, err));
+	DF_TRY(df_h5out_open(&w->h5, spool, w->name, w->cols, w->widths, opts, err));
 out:
+	if (spool)
+		unlink(spool); /* it stays open */
+	free(spool);
 	return rc;
 }
 

@@ -25,10 +25,23 @@
 static const char *const palette[] = { "#3b6fd4", "#f28e2b", "#2ca58d", "#c8477f", "#8b63c9", "#8a8f98", "#b58900", "#56b4e9" };
 #define N_COLORS ((int)(sizeof(palette) / sizeof(palette[0])))
 
-static const char *
+/* Faint is mixed with white rather than transparent: every renderer can do that. */
+struct rgb {
+	char hex[8];
+};
+
+static struct rgb
 color(const struct df_series *s)
 {
-	return palette[s->color % N_COLORS];
+	const char *p = palette[s->color % N_COLORS];
+	unsigned r, g, b;
+	struct rgb c;
+
+	snprintf(c.hex, sizeof(c.hex), "%s", p);
+	if (s->faint && sscanf(p, "#%2x%2x%2x", &r, &g, &b) == 3)
+		snprintf(c.hex, sizeof(c.hex), "#%02x%02x%02x", (unsigned char)(255 - (255 - r) * 2 / 5), (unsigned char)(255 - (255 - g) * 2 / 5),
+		    (unsigned char)(255 - (255 - b) * 2 / 5));
+	return c;
 }
 
 void
@@ -145,18 +158,35 @@ xml(struct df_buf *out, const char *s)
 	}
 }
 
+/* Attributes, not a style sheet: simple renderers do not read those. */
+#define TITLE  "font-size=\"19\" font-weight=\"600\" fill=\"#16181d\""
+#define SUB    "font-size=\"13\" fill=\"#6a707c\""
+#define LEGEND "font-size=\"13\" fill=\"#30343c\""
+#define LABEL  "font-size=\"13\" fill=\"#4a4f59\" text-anchor=\"middle\""
+#define TICK_X "font-size=\"12\" fill=\"#6a707c\" text-anchor=\"middle\""
+#define TICK_Y "font-size=\"12\" fill=\"#6a707c\" text-anchor=\"end\""
+#define GRID   "#e7e9ee"
+#define AXIS   "#8a8f98"
+
 static void
-text(struct df_buf *out, double x, double y, const char *class, const char *s)
+text(struct df_buf *out, double x, double y, const char *look, const char *s)
 {
-	df_buf_printf(out, "<text x=\"%.1f\" y=\"%.1f\" class=\"%s\">", x, y, class);
+	df_buf_printf(out, "<text x=\"%.1f\" y=\"%.1f\" stroke=\"none\" %s>", x, y, look);
 	xml(out, s);
 	df_buf_puts(out, "</text>\n");
 }
 
 static void
+line(struct df_buf *out, double x1, double y1, double x2, double y2, const char *stroke)
+{
+	df_buf_printf(out, "<line x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\" stroke=\"%s\" stroke-width=\"1\"/>\n", x1, y1,
+	    x2, y2, stroke);
+}
+
+static void
 svg_axes(const struct df_chart *c, const struct frame *f, struct df_buf *out)
 {
-	double first, step;
+	double first, step, bottom = HEIGHT - BOTTOM;
 	char label[32];
 	int n;
 
@@ -164,23 +194,20 @@ svg_axes(const struct df_chart *c, const struct frame *f, struct df_buf *out)
 	for (int i = 0; i < n; i++) {
 		double v = first + i * step, y = py(f, v);
 
-		df_buf_printf(out, "<line x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\" class=\"grid\"/>\n", LEFT, y, WIDTH - RIGHT, y);
+		line(out, LEFT, y, WIDTH - RIGHT, y, GRID);
 		snprintf(label, sizeof(label), "%.6g", fabs(v) < step * 1e-9 ? 0.0 : v);
-		text(out, LEFT - 10, y + 4, "tick end", label);
+		text(out, LEFT - 10, y + 4, TICK_Y, label);
 	}
 	df_ticks(f->x0, f->x1, 9, &first, &step, &n);
 	for (int i = 0; i < n; i++) {
 		double v = first + i * step, x = px(f, v);
 
-		df_buf_printf(out, "<line x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\" class=\"axis\"/>\n", x, HEIGHT - BOTTOM, x,
-		    HEIGHT - BOTTOM + 5);
+		line(out, x, bottom, x, bottom + 5, AXIS);
 		snprintf(label, sizeof(label), "%.6g", fabs(v) < step * 1e-9 ? 0.0 : v);
-		text(out, x, HEIGHT - BOTTOM + 20, "tick mid", label);
+		text(out, x, bottom + 20, TICK_X, label);
 	}
-	df_buf_printf(out, "<line x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\" class=\"axis\"/>\n", LEFT, HEIGHT - BOTTOM,
-	    WIDTH - RIGHT, HEIGHT - BOTTOM);
-	text(out, (LEFT + WIDTH - RIGHT) / 2, HEIGHT - 14, "label mid", c->xlabel);
-	df_buf_printf(out, "<text transform=\"translate(20 %.1f) rotate(-90)\" class=\"label mid\">", (TOP + HEIGHT - BOTTOM) / 2);
+	text(out, (LEFT + WIDTH - RIGHT) / 2, HEIGHT - 14, LABEL, c->xlabel);
+	df_buf_printf(out, "<text transform=\"translate(20 %.1f) rotate(-90)\" stroke=\"none\" %s>", (TOP + bottom) / 2, LABEL);
 	xml(out, c->ylabel);
 	df_buf_puts(out, "</text>\n");
 }
@@ -197,6 +224,13 @@ text_width(const char *s)
 }
 
 static void
+dot(struct df_buf *out, double x, double y, const char *stroke)
+{
+	df_buf_printf(out, "<circle cx=\"%.1f\" cy=\"%.1f\" r=\"3.4\" fill=\"#fff\" stroke=\"%s\" stroke-width=\"2\"/>\n", x, y,
+	    stroke);
+}
+
+static void
 svg_legend(const struct df_chart *c, struct df_buf *out)
 {
 	double x = LEFT;
@@ -207,11 +241,14 @@ svg_legend(const struct df_chart *c, struct df_buf *out)
 		if (s->name == NULL)
 			continue;
 		if (c->bars)
-			df_buf_printf(out, "<rect x=\"%.1f\" y=\"66\" width=\"11\" height=\"11\" rx=\"2\" fill=\"%s\"/>\n", x + 3, color(s));
+			df_buf_printf(out, "<rect x=\"%.1f\" y=\"66\" width=\"11\" height=\"11\" rx=\"2\" fill=\"%s\" stroke=\"none\"/>\n",
+			    x + 3, color(s).hex);
 		else
-			df_buf_printf(out, "<line x1=\"%.1f\" y1=\"71.5\" x2=\"%.1f\" y2=\"71.5\" stroke=\"%s\" stroke-width=\"%s\"%s/>\n", x,
-			    x + 16, color(s), s->faint ? "1.2" : "2.6", s->faint ? " stroke-opacity=\"0.45\"" : "");
-		text(out, x + 22, 76, "legend", s->name);
+			df_buf_printf(out, "<line x1=\"%.1f\" y1=\"71.5\" x2=\"%.1f\" y2=\"71.5\" stroke=\"%s\" stroke-width=\"2.6\"/>\n",
+			    x, x + 16, color(s).hex);
+		if (s->dots)
+			dot(out, x + 8, 71.5, color(s).hex);
+		text(out, x + 22, 76, LEGEND, s->name);
 		x += 22 + text_width(s->name) + 20;
 	}
 }
@@ -219,14 +256,13 @@ svg_legend(const struct df_chart *c, struct df_buf *out)
 static void
 svg_line(const struct df_series *s, const struct frame *f, struct df_buf *out)
 {
-	df_buf_printf(out, "<polyline fill=\"none\" stroke=\"%s\" stroke-width=\"%s\" stroke-opacity=\"%s\" stroke-linejoin=\"round\" "
-	    "stroke-linecap=\"round\" points=\"", color(s), s->faint ? "1" : "2.4", s->faint ? "0.35" : "1");
+	df_buf_printf(out, "<polyline fill=\"none\" stroke=\"%s\" stroke-width=\"%s\" stroke-linejoin=\"round\" "
+	    "stroke-linecap=\"round\" points=\"", color(s).hex, s->faint ? "1" : "2.4");
 	for (size_t k = 0; k < s->n; k++)
 		df_buf_printf(out, "%s%.1f,%.1f", k ? " " : "", px(f, s->x[k]), py(f, s->y[k]));
 	df_buf_puts(out, "\"/>\n");
 	for (size_t k = 0; s->dots && k < s->n; k++)
-		df_buf_printf(out, "<circle cx=\"%.1f\" cy=\"%.1f\" r=\"3.4\" fill=\"#fff\" stroke=\"%s\" stroke-width=\"2\"/>\n",
-		    px(f, s->x[k]), py(f, s->y[k]), color(s));
+		dot(out, px(f, s->x[k]), py(f, s->y[k]), color(s).hex);
 }
 
 static void
@@ -241,9 +277,9 @@ svg_bars(const struct df_chart *c, const struct frame *f, struct df_buf *out)
 			double h = c->series[i].y[b];
 
 			if (h > 0)
-				df_buf_printf(out, "<rect x=\"%.2f\" y=\"%.2f\" width=\"%.2f\" height=\"%.2f\" fill=\"%s\"/>\n",
+				df_buf_printf(out, "<rect x=\"%.2f\" y=\"%.2f\" width=\"%.2f\" height=\"%.2f\" fill=\"%s\" stroke=\"none\"/>\n",
 				    LEFT + (double)b * w + gap / 2, py(f, base + h), w - gap, py(f, base) - py(f, base + h),
-				    color(&c->series[i]));
+				    color(&c->series[i]).hex);
 			base += h;
 		}
 	}
@@ -256,20 +292,9 @@ df_chart_svg(const struct df_chart *c, struct df_buf *out, struct df_err *err)
 
 	df_buf_printf(out, "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%.0f\" height=\"%.0f\" viewBox=\"0 0 %.0f %.0f\" "
 	    "font-family=\"Helvetica Neue, Helvetica, Arial, Liberation Sans, DejaVu Sans, sans-serif\">\n"
-	    "<style>\n"
-	    ".title { font-size: 19px; font-weight: 600; fill: #16181d; }\n"
-	    ".sub { font-size: 13px; fill: #6a707c; }\n"
-	    ".legend { font-size: 13px; fill: #30343c; }\n"
-	    ".label { font-size: 13px; fill: #4a4f59; }\n"
-	    ".tick { font-size: 12px; fill: #6a707c; }\n"
-	    ".mid { text-anchor: middle; }\n"
-	    ".end { text-anchor: end; }\n"
-	    ".grid { stroke: #e7e9ee; stroke-width: 1; }\n"
-	    ".axis { stroke: #8a8f98; stroke-width: 1; }\n"
-	    "</style>\n"
-	    "<rect width=\"100%%\" height=\"100%%\" fill=\"#fff\"/>\n", WIDTH, HEIGHT, WIDTH, HEIGHT);
-	text(out, LEFT, 30, "title", c->title);
-	text(out, LEFT, 50, "sub", c->subtitle);
+	    "<rect width=\"%.0f\" height=\"%.0f\" fill=\"#fff\" stroke=\"none\"/>\n", WIDTH, HEIGHT, WIDTH, HEIGHT, WIDTH, HEIGHT);
+	text(out, LEFT, 30, TITLE, c->title);
+	text(out, LEFT, 50, SUB, c->subtitle);
 	svg_legend(c, out);
 	svg_axes(c, &f, out);
 	if (c->bars)
@@ -279,6 +304,7 @@ df_chart_svg(const struct df_chart *c, struct df_buf *out, struct df_err *err)
 		for (size_t i = 0; i < c->n_series; i++)
 			if (c->series[i].faint == faint && c->series[i].n > 0)
 				svg_line(&c->series[i], &f, out);
+	line(out, LEFT, HEIGHT - BOTTOM, WIDTH - RIGHT, HEIGHT - BOTTOM, AXIS);
 	df_buf_puts(out, "</svg>\n");
 	return df_buf_check(out, err);
 }
@@ -321,21 +347,24 @@ df_chart_gnuplot(const struct df_chart *c, const char *png, struct df_buf *out, 
 	const char *comma = "";
 	int rc = DF_OK;
 
-	df_buf_printf(out, "set terminal pngcairo noenhanced font \"sans,11\" size %.0f,%.0f background rgb \"white\"\nset output ",
+	df_buf_printf(out, "set terminal pngcairo noenhanced font \"sans,13\" size %.0f,%.0f background rgb \"white\"\nset output ",
 	    WIDTH * 1.5, HEIGHT * 1.5);
 	quoted(out, png);
-	df_buf_puts(out, "\nset title \"");
-	for (const char *s = c->title; *s; s++)
-		df_buf_putc(out, *s == '"' || *s == '\\' || *s == '`' ? ' ' : *s);
-	df_buf_puts(out, "\\n");
-	for (const char *s = c->subtitle ? c->subtitle : ""; *s; s++)
-		df_buf_putc(out, *s == '"' || *s == '\\' || *s == '`' ? ' ' : *s);
-	df_buf_puts(out, "\"\nset xlabel ");
+	/* The same places as in the SVG. */
+	df_buf_printf(out, "\nset lmargin screen %.4f\nset rmargin screen %.4f\nset tmargin screen %.4f\nset bmargin screen %.4f\n",
+	    LEFT / WIDTH, 1 - RIGHT / WIDTH, 1 - TOP / HEIGHT, BOTTOM / HEIGHT);
+	df_buf_puts(out, "set label 1 ");
+	quoted(out, c->title);
+	df_buf_printf(out, " at screen %.4f,%.4f left font \"sans,19\" tc rgb \"#16181d\"\nset label 2 ", LEFT / WIDTH, 1 - 24 / HEIGHT);
+	quoted(out, c->subtitle);
+	df_buf_printf(out, " at screen %.4f,%.4f left tc rgb \"#6a707c\"\n", LEFT / WIDTH, 1 - 47 / HEIGHT);
+	df_buf_printf(out, "set key at screen %.4f,%.4f left center horizontal Left reverse samplen 1.6 tc rgb \"#30343c\"\nset xlabel ",
+	    LEFT / WIDTH, 1 - 71 / HEIGHT);
 	quoted(out, c->xlabel);
-	df_buf_puts(out, "\nset ylabel ");
+	df_buf_puts(out, " tc rgb \"#4a4f59\"\nset ylabel ");
 	quoted(out, c->ylabel);
-	df_buf_printf(out, "\nset xrange [%.9g:%.9g]\nset yrange [%.9g:%.9g]\nset border 1 lc rgb \"#8a8f98\"\n"
-	    "set tics nomirror scale 0.5 textcolor rgb \"#6a707c\"\nset grid ytics lt 1 lc rgb \"#e7e9ee\"\nset key above left horizontal\nplot ",
+	df_buf_printf(out, " tc rgb \"#4a4f59\"\nset xrange [%.9g:%.9g]\nset yrange [%.9g:%.9g]\nset border 1 lc rgb \"" AXIS "\"\n"
+	    "set tics nomirror scale 0.5 textcolor rgb \"#6a707c\"\nset grid ytics lt 1 lc rgb \"" GRID "\"\nplot ",
 	    f.x0, f.x1, f.y0, f.y1);
 	for (size_t i = 0; i < c->n_series; i++) {
 		const struct df_series *s = &c->series[i];
@@ -344,10 +373,10 @@ df_chart_gnuplot(const struct df_chart *c, const char *png, struct df_buf *out, 
 			continue;
 		df_buf_puts(out, comma);
 		if (c->bars)
-			df_buf_printf(out, "'-' using 1:2:1:3:2:4 with boxxyerror fs solid noborder lc rgb \"%s\"", color(s));
+			df_buf_printf(out, "'-' using 1:2:1:3:2:4 with boxxyerror fs solid noborder lc rgb \"%s\"", color(s).hex);
 		else
-			df_buf_printf(out, "'-' with %s lw %s lc rgb \"#%s%s\"%s", s->dots ? "linespoints" : "lines", s->faint ? "1" : "3",
-			    s->faint ? "a0" : "00", color(s) + 1, s->dots ? " pt 7 ps 1.1" : "");
+			df_buf_printf(out, "'-' with %s lw %s lc rgb \"%s\"%s", s->dots ? "linespoints" : "lines", s->faint ? "1" : "3",
+			    color(s).hex, s->dots ? " pt 7 ps 1.1" : "");
 		if (s->name) {
 			df_buf_puts(out, " title ");
 			quoted(out, s->name);

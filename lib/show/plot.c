@@ -239,14 +239,26 @@ out:
 	return rc;
 }
 
-/* LLaMA-Factory's smoothing: an exponential mean whose weight grows with the length. */
+/*
+ * A mean of both sides with weights w^|i-j|, by one pass each way: unlike a
+ * running mean it does not lag behind a curve that falls.
+ */
 static void
 smooth(double *y, const double *x, size_t n)
 {
-	double weight = 1.8 * (1 / (1 + exp(-0.05 * (double)n)) - 0.5), last = n ? x[0] : 0;
+	double w = 1 - 1 / (1 + (double)n / 40), sum = 0, weight = 0;
 
 	for (size_t i = 0; i < n; i++)
-		y[i] = last = last * weight + (1 - weight) * x[i];
+		y[i] = sum = x[i] + w * sum;
+	sum = 0;
+	for (size_t i = n; i-- > 0;) {
+		/* Weights to the left of i, i itself, and to the right. */
+		double all = (1 - pow(w, (double)(i + 1))) / (1 - w) + weight;
+
+		y[i] = (y[i] + sum) / all;
+		sum = w * (x[i] + sum);
+		weight = w * (1 + weight);
+	}
 }
 
 static int
