@@ -10,7 +10,9 @@
  *	long    a linked list and a heap of pairs, O(n log n): a word may be a megabyte
  *
  * Ranks live in one open-addressing table keyed by the pair of ids; pairs of
- * single bytes, where every word begins, in a square of their own.
+ * single bytes, where every word begins, in a square of their own.  Most other
+ * pairs that are asked for do not merge, and the table is larger than a cache:
+ * a filter of a few bits per merge, which is not, answers for them.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -50,6 +52,8 @@ struct tok_bpe {
 	size_t n_ids;    /* highest id + 1 */
 	struct merge *merge;
 	size_t merge_mask;
+	uint64_t *filter; /* bit (mix(pair) >> 20) & filter_mask is set for every merge */
+	size_t filter_mask;
 	uint32_t byte_id[256];   /* DF_NO_TOKEN: not in the vocabulary */
 	struct rank_id *byte_pair; /* [256 * 256] */
 	uint32_t unk;
@@ -155,8 +159,10 @@ static struct rank_id
 find_merge(const struct tok_bpe *m, uint32_t left, uint32_t right)
 {
 	uint64_t pair = (uint64_t)left << 32 | right;
-	size_t i = mix(pair) & m->merge_mask;
+	size_t h = mix(pair), bit = (h >> 20) & m->filter_mask, i = h & m->merge_mask;
 
+	if ((m->filter[bit / 64] >> bit % 64 & 1) == 0)
+		return (struct rank_id){ NO_RANK, DF_NO_TOKEN };
 	for (; m->merge[i].pair != NO_PAIR; i = (i + 1) & m->merge_mask)
 		if (m->merge[i].pair == pair)
 			return (struct rank_id){ m->merge[i].rank, m->merge[i].id };
@@ -268,11 +274,14 @@ load_merges(struct tok_bpe *m, const struct df_json_value *merges, struct df_err
 	DF_TRY(df_alloc(&m->merge, m->merge_mask + 1, sizeof(*m->merge), "the merges", err));
 	for (size_t i = 0; i <= m->merge_mask; i++)
 		m->merge[i].pair = NO_PAIR;
+	m->filter_mask = 64 * table_size(n / 16) - 1;
+	DF_TRY(df_alloc(&m->filter, (m->filter_mask + 1) / 64, sizeof(*m->filter), "the merges", err));
 	for (size_t i = 0; i < n; i++) {
 		const struct df_json_value *v = df_json_at(merges, i);
 		const char *side[2];
 		uint32_t id[3];
 		size_t len[2], at;
+		size_t bit;
 		uint64_t pair;
 
 		if (df_json_str(v, NULL) != NULL && strncmp(df_json_str(v, NULL), "#version", 8) == 0)
@@ -301,6 +310,8 @@ load_merges(struct tok_bpe *m, const struct df_json_value *merges, struct df_err
 		for (at = mix(pair) & m->merge_mask; m->merge[at].pair != NO_PAIR && m->merge[at].pair != pair;)
 			at = (at + 1) & m->merge_mask;
 		m->merge[at] = (struct merge){ .pair = pair, .rank = (uint32_t)m->n_merges, .id = id[2] };
+		bit = (mix(pair) >> 20) & m->filter_mask;
+		m->filter[bit / 64] |= (uint64_t)1 << bit % 64;
 		df_digest_merge(&m->digest, df_hash_bytes(&pair, sizeof(pair), ~(uint64_t)m->n_merges));
 		m->n_merges++;
 	}
@@ -411,6 +422,7 @@ tok_bpe_free(struct tok_bpe *m)
 	free(m->slot);
 	free(m->by_id);
 	free(m->merge);
+	free(m->filter);
 	free(m->byte_pair);
 	free(m);
 }

@@ -2,7 +2,8 @@
  * tokenizer - encode many texts with a tokenizer, for comparing and for timing.
  *
  *	tokenizer TOKENIZER TEXTS IDS       write the ids of every text
- *	tokenizer TOKENIZER TEXTS [-N]      encode all texts N times (3), print the best rate
+ *	tokenizer TOKENIZER TEXTS [-N]      encode all texts N times (3), print the best rate by CPU time
+ *	tokenizer save TOKENIZER DIR        what a checkpoint gets
  *
  * TEXTS holds a u32 length before each text, IDS a u32 count before each list
  * of u32 ids; `split` before TOKENIZER treats special tokens as plain text.
@@ -55,7 +56,7 @@ now(void)
 {
 	struct timespec t;
 
-	clock_gettime(CLOCK_MONOTONIC, &t);
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
 	return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
@@ -97,6 +98,19 @@ out:
 	return rc;
 }
 
+static int
+save(const char *name, const char *dir, struct df_err *err)
+{
+	struct df_tokenizer *t = NULL;
+	int rc;
+
+	DF_TRY(df_tokenizer_open(&t, name, err));
+	DF_TRY(df_tokenizer_save(t, dir, err));
+out:
+	df_tokenizer_free(t);
+	return rc;
+}
+
 int
 main(int argc, char **argv)
 {
@@ -107,10 +121,13 @@ main(int argc, char **argv)
 	argc -= j.split;
 	argv += j.split;
 	if (argc < 3 || argc > 4) {
-		fprintf(stderr, "usage: tokenizer [split] TOKENIZER TEXTS [IDS | -N]\n");
+		fprintf(stderr, "usage: tokenizer [split] TOKENIZER TEXTS [IDS | -N]\n       tokenizer save TOKENIZER DIR\n");
 		return 64;
 	}
-	rc = run(&j, argc, argv, &err);
+	if (argc == 4 && strcmp(argv[1], "save") == 0)
+		rc = save(argv[2], argv[3], &err);
+	else
+		rc = run(&j, argc, argv, &err);
 	if (rc != DF_OK)
 		fprintf(stderr, "tokenizer: %s\n", err.msg);
 	df_ids_release(&j.ids);
