@@ -23,21 +23,36 @@ struct cfg {
 	bool json;
 	struct df_prog_common common;
 };
-#define CFG_DEFAULT { .batch_tokens = 4096, .common = DF_PROG_COMMON_DEFAULT }
+#define CFG_DEFAULT                                                    \
+	{                                                              \
+		.batch_tokens = 4096, .common = DF_PROG_COMMON_DEFAULT \
+	}
 
-#define OPTS(c) { \
-	{ .type = DF_OPT_GROUP, .help = "What to evaluate" }, \
-	{ .name = "model", .short_name = 'm', .type = DF_OPT_STR, .value = &(c)->model, .arg = "DIR", \
-	    .help = "model or adapter directory, a checkpoint" }, \
-	{ .name = "base", .type = DF_OPT_STR, .value = &(c)->base, .arg = "DIR", \
-	    .help = "the adapter's base model, instead of the one it names" }, \
-	{ .type = DF_OPT_GROUP, .help = "How" }, \
-	{ .name = "batch-tokens", .type = DF_OPT_INT, .value = &(c)->batch_tokens, .arg = "N", .min = 1, .max = 1e9, \
-	    .help = "tokens at once and thread; changes memory, no number" }, \
-	{ .name = "json", .type = DF_OPT_FLAG, .value = &(c)->json, \
-	    .help = "print JSON" }, \
-	DF_PROG_OPTS(&(c)->common), \
-	DF_OPT_END }
+#define OPTS(c)                                                                                         \
+	{                                                                                               \
+		{ .type = DF_OPT_GROUP, .help = "What to evaluate" },                                   \
+		    { .name = "model",                                                                  \
+			    .short_name = 'm',                                                          \
+			    .type = DF_OPT_STR,                                                         \
+			    .value = &(c)->model,                                                       \
+			    .arg = "DIR",                                                               \
+			    .help = "model or adapter directory, a checkpoint" },                       \
+		    { .name = "base",                                                                   \
+			    .type = DF_OPT_STR,                                                         \
+			    .value = &(c)->base,                                                        \
+			    .arg = "DIR",                                                               \
+			    .help = "the adapter's base model, instead of the one it names" },          \
+		    { .type = DF_OPT_GROUP, .help = "How" },                                            \
+		    { .name = "batch-tokens",                                                           \
+			    .type = DF_OPT_INT,                                                         \
+			    .value = &(c)->batch_tokens,                                                \
+			    .arg = "N",                                                                 \
+			    .min = 1,                                                                   \
+			    .max = 1e9,                                                                 \
+			    .help = "tokens at once and thread; changes memory, no number" },           \
+		    { .name = "json", .type = DF_OPT_FLAG, .value = &(c)->json, .help = "print JSON" }, \
+		    DF_PROG_OPTS(&(c)->common), DF_OPT_END                                              \
+	}
 
 struct run {
 	struct cfg cfg;
@@ -57,10 +72,11 @@ check_tokenizer(const struct run *r, struct df_err *err)
 	int rc = DF_OK;
 
 	if (df_train_state_load(&s, r->cfg.model, NULL) != DF_OK || !s.tokenizer_id || !want)
-		df_info("%s: not known which tokenizer it was trained with; taken to be that of %s", r->cfg.model, r->rows.name);
+		df_info("%s: not known which tokenizer it was trained with; taken to be that of %s", r->cfg.model,
+		    r->rows.name);
 	else if (strcmp(s.tokenizer_id, want) != 0)
-		rc = df_fail(err, DF_ELINEAGE, "%s was trained on tokens of tokenizer %s, %s was packed with %s", r->cfg.model,
-		    s.tokenizer_id, r->rows.name, want);
+		rc = df_fail(err, DF_ELINEAGE, "%s was trained on tokens of tokenizer %s, %s was packed with %s",
+		    r->cfg.model, s.tokenizer_id, r->rows.name, want);
 	df_train_state_release(&s);
 	return rc;
 }
@@ -121,9 +137,10 @@ json_line(struct df_buf *b, const char *name, const struct df_eval_sum *s)
 		{ "exact_accuracy", df_eval_exact(s) } };
 
 	df_buf_json_str(b, name);
-	df_buf_printf(b, ": {\"samples\": %" PRIu64 ", \"samples_without_targets\": %" PRIu64
-	    ", \"samples_not_finite\": %" PRIu64 ", \"targets\": %" PRIu64, s->n_samples, s->n_unlabelled, s->n_bad,
-	    s->n_targets);
+	df_buf_printf(b,
+	    ": {\"samples\": %" PRIu64 ", \"samples_without_targets\": %" PRIu64 ", \"samples_not_finite\": %" PRIu64
+	    ", \"targets\": %" PRIu64,
+	    s->n_samples, s->n_unlabelled, s->n_bad, s->n_targets);
 	for (size_t i = 0; i < sizeof(reals) / sizeof(reals[0]); i++) {
 		df_buf_printf(b, ", \"%s\": ", reals[i].key);
 		df_buf_json_double(b, reals[i].value);
@@ -167,14 +184,15 @@ report(const struct run *r, struct df_err *err)
 	const struct df_eval *e = &r->eval;
 
 	if (e->all.n_bad > 0)
-		df_warn("%" PRIu64 " samples have a loss that is not finite and are left out, the first is sample %" PRIu64,
+		df_warn("%" PRIu64
+			" samples have a loss that is not finite and are left out, the first is sample %" PRIu64,
 		    e->all.n_bad, e->bad_id);
 	if (e->all.n_unlabelled > 0)
 		df_info("%" PRIu64 " samples have no target and count for nothing", e->all.n_unlabelled);
 	if (r->cfg.json)
 		return report_json(r, err);
-	printf("%-24s%9s%11s%12s%12s%12s%12s%12s\n", "domain", "samples", "targets", "loss", "perplexity", "sample loss",
-	    "token acc", "exact acc");
+	printf("%-24s%9s%11s%12s%12s%12s%12s%12s\n", "domain", "samples", "targets", "loss", "perplexity",
+	    "sample loss", "token acc", "exact acc");
 	for (size_t d = 0; d < e->n_domains; d++) {
 		if (e->domain[d].n_samples > 0)
 			table_line(domain_name(r, d), &e->domain[d]);

@@ -16,9 +16,9 @@
 #include "train/checkpoint.h"
 
 #define STATE_FILE "df_state.json"
-#define STATE_MAX ((size_t)1 << 20)
-#define PREFIX "checkpoint-"
-#define DELETED ".df-del" /* of a checkpoint on its way out: .checkpoint-120.df-del */
+#define STATE_MAX  ((size_t)1 << 20)
+#define PREFIX     "checkpoint-"
+#define DELETED    ".df-del" /* of a checkpoint on its way out: .checkpoint-120.df-del */
 
 /* ---- df_state.json -------------------------------------------------------- */
 
@@ -195,7 +195,8 @@ list(const char *output_dir, bool tidy, uint64_t **steps, size_t *n, struct df_e
 	*steps = NULL;
 	*n = 0;
 	if (!(d = opendir(output_dir)))
-		return errno == ENOENT ? DF_OK : df_fail(err, errno == ENOTDIR ? DF_ECREATE : DF_EIO, "%s:", output_dir);
+		return errno == ENOENT ? DF_OK
+				       : df_fail(err, errno == ENOTDIR ? DF_ECREATE : DF_EIO, "%s:", output_dir);
 	while ((e = readdir(d))) {
 		uint64_t step;
 

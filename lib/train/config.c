@@ -19,8 +19,8 @@
 
 struct load {
 	struct df_train_config *c;
-	const char *name;        /* of the file; NULL for overrides */
-	struct df_buf ignored;   /* keys that have no effect, for one warning */
+	const char *name;      /* of the file; NULL for overrides */
+	struct df_buf ignored; /* keys that have no effect, for one warning */
 };
 
 static void *
@@ -76,7 +76,8 @@ in_choices(const char *choices, const char *text)
 		if (len < sizeof(word)) {
 			memcpy(word, p, len);
 			word[len] = 0;
-			if (df_parse_double(word, &a, NULL) == DF_OK && df_parse_double(text, &b, NULL) == DF_OK && a == b)
+			if (df_parse_double(word, &a, NULL) == DF_OK && df_parse_double(text, &b, NULL) == DF_OK &&
+			    a == b)
 				return true;
 		}
 		p += len + (p[len] == '|');
@@ -172,8 +173,7 @@ set_supported(const struct df_key *k, struct df_train_config *c, struct df_yaml_
 			return DF_OK;
 		}
 		return set_number(k, c, v->text, err);
-	default:
-		break;
+	default: break;
 	}
 	/* `save_strategy: no` and `resume_from_checkpoint: true`: a plain bool is the word it stands for */
 	if (!null && is_bool(v, &b)) {
@@ -238,8 +238,8 @@ unknown(const char *key, struct df_err *err)
 		names[n] = keys[n].name;
 	names[n] = NULL;
 	near = df_nearest(key, names);
-	return df_fail(err, DF_ECONFIG, "%.80s: unknown key%s%s%s", key, near ? "; did you mean '" : "", near ? near : "",
-	    near ? "'?" : "; df-config(5) lists all keys");
+	return df_fail(err, DF_ECONFIG, "%.80s: unknown key%s%s%s", key, near ? "; did you mean '" : "",
+	    near ? near : "", near ? "'?" : "; df-config(5) lists all keys");
 }
 
 static int
@@ -342,11 +342,13 @@ check(const struct df_train_config *c, struct df_err *err)
 
 	for (size_t i = 0; i < sizeof(required) / sizeof(required[0]); i++) {
 		if (!required[i].value || !*required[i].value)
-			return df_fail(err, DF_ECONFIG, "%s%s%s is required: put it into the file or on the command line (%s=...)",
+			return df_fail(err, DF_ECONFIG,
+			    "%s%s%s is required: put it into the file or on the command line (%s=...)",
 			    c->path ? c->path : "", c->path ? ": " : "", required[i].key, required[i].key);
 	}
 	if (c->train_from_scratch && strcmp(c->finetuning_type, "full") != 0)
-		return df_fail(err, DF_ECONFIG, "train_from_scratch needs finetuning_type: full: adapters on random weights "
+		return df_fail(err, DF_ECONFIG,
+		    "train_from_scratch needs finetuning_type: full: adapters on random weights "
 		    "could never be loaded again");
 	if (c->max_steps <= 0 && c->num_train_epochs <= 0)
 		return df_fail(err, DF_ECONFIG, "nothing to train: num_train_epochs is 0 and max_steps is not given");
@@ -356,8 +358,8 @@ check(const struct df_train_config *c, struct df_err *err)
 }
 
 int
-df_train_config_load(struct df_train_config *c, const char *path, const char *const *words, size_t n_words,
-    struct df_err *err)
+df_train_config_load(
+    struct df_train_config *c, const char *path, const char *const *words, size_t n_words, struct df_err *err)
 {
 	struct load l = { .c = c, .ignored = DF_BUF_INIT };
 	char *text = NULL;
@@ -382,7 +384,8 @@ df_train_config_load(struct df_train_config *c, const char *path, const char *co
 	DF_TRY(check(c, err));
 	DF_TRY(df_buf_check(&l.ignored, err));
 	if (l.ignored.len > 0)
-		df_warn("%s%sno effect here: %s (df-config(5) says why)", path ? path : "", path ? ": " : "", l.ignored.data);
+		df_warn("%s%sno effect here: %s (df-config(5) says why)", path ? path : "", path ? ": " : "",
+		    l.ignored.data);
 out:
 	free(text);
 	df_buf_release(&l.ignored);
@@ -463,8 +466,8 @@ df_train_keys_list(struct df_buf *out)
 
 	for (const struct df_key *k = df_train_keys(); k->name; k++) {
 		df_buf_printf(out, "%s\t%s\t%s\t%s\t%s", k->name, states[k->status],
-		    k->status == DF_KEY_SUPPORTED ? types[k->type] : "any", k->status == DF_KEY_SUPPORTED ? k->dflt : "-",
-		    k->help);
+		    k->status == DF_KEY_SUPPORTED ? types[k->type] : "any",
+		    k->status == DF_KEY_SUPPORTED ? k->dflt : "-", k->help);
 		if (k->allowed) {
 			df_buf_puts(out, k->status == DF_KEY_SUPPORTED ? " (one of " : " (may be ");
 			spell_choices(out, k->allowed);

@@ -7,14 +7,14 @@
  */
 #include "train/config.h"
 
-#define FIELD(f) .offset = offsetof(struct df_train_config, f)
+#define FIELD(f)  .offset = offsetof(struct df_train_config, f)
 #define SUPPORTED .status = DF_KEY_SUPPORTED
-#define SHAPES .status = DF_KEY_SUPPORTED, .shapes = true
-#define IGNORED .type = DF_KEY_STR, .status = DF_KEY_IGNORED, .dflt = "null"
-#define REJECTED .type = DF_KEY_STR, .status = DF_KEY_REJECTED, .dflt = "null"
-#define CHECKED .type = DF_KEY_STR, .status = DF_KEY_CHECKED, .dflt = "null"
-#define PACKED "df-pack makes the tokens"
-#define DYNAMIC "only for dynamic runs: see train_type"
+#define SHAPES    .status = DF_KEY_SUPPORTED, .shapes = true
+#define IGNORED   .type = DF_KEY_STR, .status = DF_KEY_IGNORED, .dflt = "null"
+#define REJECTED  .type = DF_KEY_STR, .status = DF_KEY_REJECTED, .dflt = "null"
+#define CHECKED   .type = DF_KEY_STR, .status = DF_KEY_CHECKED, .dflt = "null"
+#define PACKED    "df-pack makes the tokens"
+#define DYNAMIC   "only for dynamic runs: see train_type"
 
 static const struct df_key keys[] = {
 	/* the model */
@@ -48,8 +48,8 @@ static const struct df_key keys[] = {
 	    .max = 1e6, .help = "samples of a micro-batch" },
 	{ "gradient_accumulation_steps", DF_KEY_INT, SHAPES, FIELD(gradient_accumulation_steps), .dflt = "1", .min = 1,
 	    .max = 1e6, .help = "micro-batches of an optimizer step; the loss is the mean over all their targets" },
-	{ "per_device_eval_batch_size", DF_KEY_INT, SUPPORTED, FIELD(per_device_eval_batch_size), .dflt = "8",
-	    .min = 1, .max = 1e6, .help = "samples evaluated at once; changes no number" },
+	{ "per_device_eval_batch_size", DF_KEY_INT, SUPPORTED, FIELD(per_device_eval_batch_size), .dflt = "8", .min = 1,
+	    .max = 1e6, .help = "samples evaluated at once; changes no number" },
 	{ "num_train_epochs", DF_KEY_REAL, SHAPES, FIELD(num_train_epochs), .dflt = "3.0", .min = 0, .max = 1e9,
 	    .help = "passes over the training tokens" },
 	{ "max_steps", DF_KEY_INT, SHAPES, FIELD(max_steps), .dflt = "-1", .min = -1, .max = 1e15,
@@ -73,7 +73,7 @@ static const struct df_key keys[] = {
 	    .help = "clip the gradient to this norm; 0 does not clip" },
 	{ "lr_scheduler_type", DF_KEY_STR, SHAPES, FIELD(lr_scheduler_type), .dflt = "linear",
 	    .allowed = "constant|constant_with_warmup|linear|cosine|polynomial|inverse_sqrt|cosine_with_min_lr|"
-	               "warmup_stable_decay",
+		       "warmup_stable_decay",
 	    .help = "shape of the learning rate over the run" },
 	{ "lr_scheduler_kwargs", DF_KEY_MAP, SHAPES, FIELD(lr_scheduler_kwargs), .dflt = "null",
 	    .help = "further numbers of the schedule, a map" },
@@ -171,7 +171,8 @@ static const struct df_key keys[] = {
 	/* would change the result */
 	{ "train_type", REJECTED, .allowed = "static",
 	    .help = "a dynamic run is a loop of df-train --until, a scoring command and df-train --index" },
-	{ "optim", REJECTED, .allowed = "adamw_torch|adamw_torch_fused|adamw_hf", .help = "AdamW is the only optimizer" },
+	{ "optim", REJECTED, .allowed = "adamw_torch|adamw_torch_fused|adamw_hf",
+	    .help = "AdamW is the only optimizer" },
 	{ "lora_dropout", REJECTED, .allowed = "0", .help = "dropout on adapters is not implemented; set it to 0" },
 	{ "adapter_name_or_path", REJECTED, .help = "go on from an adapter with resume_from_checkpoint" },
 	{ "additional_target", REJECTED, .help = "only adapters or all weights are trained" },
@@ -195,10 +196,12 @@ static const struct df_key keys[] = {
 	{ "dataloader_drop_last", REJECTED, .help = "the last batch of an epoch is always used" },
 	{ "logging_strategy", REJECTED, .allowed = "steps", .help = "logs are written every logging_steps" },
 	{ "data_seed", REJECTED, .help = "seed orders the data" },
-	{ "val_size", REJECTED, .allowed = "0", .help = "hold rows out with df-pack --holdout, then eval_tokenized_path" },
+	{ "val_size", REJECTED, .allowed = "0",
+	    .help = "hold rows out with df-pack --holdout, then eval_tokenized_path" },
 	{ "eval_dataset", REJECTED, .help = "pack it with df-pack and give eval_tokenized_path" },
 	{ "eval_on_each_dataset", REJECTED, .help = "df-eval reports each domain" },
-	{ "load_best_model_at_end", REJECTED, .help = "take the best checkpoint by its eval_loss in trainer_state.json" },
+	{ "load_best_model_at_end", REJECTED,
+	    .help = "take the best checkpoint by its eval_loss in trainer_state.json" },
 	{ "early_stopping_steps", REJECTED, .help = "a run always has its max_steps" },
 	{ "compute_accuracy", REJECTED, .help = "df-eval reports accuracy" },
 	{ "predict_with_generate", REJECTED, .help = "nothing is generated" },

@@ -25,14 +25,14 @@ struct run {
 	struct df_gather *gather;
 	struct block *block;
 	size_t n_blocks, cap_blocks, n_workers;
-	uint64_t widest;       /* samples of the largest block */
-	float *loss;           /* [n rows] */
+	uint64_t widest; /* samples of the largest block */
+	float *loss;     /* [n rows] */
 	uint32_t *n_correct;
-	pthread_mutex_t lock;  /* over what follows */
+	pthread_mutex_t lock; /* over what follows */
 	uint64_t done;
 	bool progress;
-	size_t bad_block;      /* the first block that failed, n_blocks = none */
-	struct df_err err;     /* and its error */
+	size_t bad_block;  /* the first block that failed, n_blocks = none */
+	struct df_err err; /* and its error */
 };
 
 double
@@ -82,7 +82,8 @@ cut(struct run *e, const struct df_eval_opts *o, struct df_err *err)
 		while (j < r->n && r->offsets[j + 1] - r->offsets[i] <= max_tokens &&
 		    (o->max_samples == 0 || j - i < o->max_samples))
 			j++;
-		if ((rc = df_grow(&e->block, &e->cap_blocks, e->n_blocks + 1, sizeof(*e->block), "blocks", err)) != DF_OK)
+		if ((rc = df_grow(&e->block, &e->cap_blocks, e->n_blocks + 1, sizeof(*e->block), "blocks", err)) !=
+		    DF_OK)
 			return rc;
 		e->block[e->n_blocks++] = (struct block){ i, j - i, DF_OK };
 		e->widest = j - i > e->widest ? j - i : e->widest;

@@ -38,8 +38,8 @@ index_ids(struct df_rows *r, struct df_err *err)
 	qsort(v, r->n, sizeof(*v), cmp_id);
 	for (i = 0; i < r->n; i++) {
 		if (i > 0 && v[i].id == v[i - 1].id) {
-			rc = df_fail(err, DF_EFORMAT, "%s: sample id %llu occurs twice: pack the datasets together", r->name,
-			    (unsigned long long)v[i].id);
+			rc = df_fail(err, DF_EFORMAT, "%s: sample id %llu occurs twice: pack the datasets together",
+			    r->name, (unsigned long long)v[i].id);
 			goto out;
 		}
 		r->by_id[i] = v[i].row;
@@ -84,8 +84,8 @@ append(struct df_rows *r, struct caps *cap, const struct df_batch *b, struct df_
 		r->domain[r->n + i] = domain ? domain[i] : 0;
 		r->offsets[r->n + i + 1] = base + off[i + 1];
 		if (domain && domain[i] >= r->meta.n_domains && domain[i] > 0) {
-			rc = df_fail(err, DF_EFORMAT, "%s: sample %llu has domain %u of %zu", r->name, (unsigned long long)id[i],
-			    domain[i], r->meta.n_domains);
+			rc = df_fail(err, DF_EFORMAT, "%s: sample %llu has domain %u of %zu", r->name,
+			    (unsigned long long)id[i], domain[i], r->meta.n_domains);
 			goto out;
 		}
 	}
@@ -206,8 +206,10 @@ df_rows_check_vocab(const struct df_rows *r, size_t n_vocab, const char *model, 
 {
 	if (r->top_id < n_vocab)
 		return DF_OK;
-	return df_fail(err, DF_ELINEAGE, "%s has token id %u, the vocabulary of %s ends at %zu: packed with another "
-	    "tokenizer?", r->name, r->top_id, model, n_vocab - 1);
+	return df_fail(err, DF_ELINEAGE,
+	    "%s has token id %u, the vocabulary of %s ends at %zu: packed with another "
+	    "tokenizer?",
+	    r->name, r->top_id, model, n_vocab - 1);
 }
 
 const char *

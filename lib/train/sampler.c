@@ -32,7 +32,8 @@ shuffle(struct df_sampler *s, uint64_t epoch, struct df_err *err)
 	if ((rc = df_alloc(&d, s->n_rows, sizeof(*d), "epoch order", err)) != DF_OK)
 		return rc;
 	for (uint64_t i = 0; i < s->n_rows; i++)
-		d[i] = (struct draw){ df_rng_uniform(s->seed, DF_RNG_SHUFFLE, (uint32_t)epoch, s->ids[i]), s->ids[i], i };
+		d[i] =
+		    (struct draw){ df_rng_uniform(s->seed, DF_RNG_SHUFFLE, (uint32_t)epoch, s->ids[i]), s->ids[i], i };
 	qsort(d, s->n_rows, sizeof(*d), by_draw);
 	for (uint64_t i = 0; i < s->n_rows; i++)
 		s->order[i] = d[i].row;
@@ -47,8 +48,13 @@ df_sampler_init(struct df_sampler *s, uint64_t n_rows, const uint64_t *ids, uint
 {
 	int rc;
 
-	*s = (struct df_sampler){ .n_rows = n_rows, .ids = ids, .seed = seed, .shuffle = shuffled, .batch = batch,
-		.n_accum = n_accum, .order_epoch = UINT64_MAX };
+	*s = (struct df_sampler){ .n_rows = n_rows,
+		.ids = ids,
+		.seed = seed,
+		.shuffle = shuffled,
+		.batch = batch,
+		.n_accum = n_accum,
+		.order_epoch = UINT64_MAX };
 	if ((rc = df_alloc(&s->order, n_rows, sizeof(*s->order), "epoch order", err)) != DF_OK)
 		return rc;
 	for (uint64_t i = 0; i < n_rows; i++)

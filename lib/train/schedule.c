@@ -81,8 +81,14 @@ df_schedule_init(struct df_schedule *s, const char *name, const struct df_config
 
 	if (type < 0)
 		return df_fail(err, DF_ECONFIG, "lr_scheduler_type: unknown schedule '%.60s'", name);
-	*s = (struct df_schedule){ .type = (enum df_schedule_type)type, .lr = lr, .n_steps = n_steps, .n_cycles = 0.5,
-		.lr_end = 1e-7, .power = 1, .warmup = DF_CURVE_LINEAR, .decay = DF_CURVE_COSINE };
+	*s = (struct df_schedule){ .type = (enum df_schedule_type)type,
+		.lr = lr,
+		.n_steps = n_steps,
+		.n_cycles = 0.5,
+		.lr_end = 1e-7,
+		.power = 1,
+		.warmup = DF_CURVE_LINEAR,
+		.decay = DF_CURVE_COSINE };
 	s->n_warmup = warmup_steps > 0 ? (uint64_t)warmup_steps : (uint64_t)ceil((double)n_steps * warmup_ratio);
 	for (size_t i = 0; kwargs && i < kwargs->n; i++) {
 		const struct arg *a = NULL;
@@ -92,7 +98,8 @@ df_schedule_init(struct df_schedule *s, const char *name, const struct df_config
 				a = &args[j];
 		}
 		if (!a)
-			return df_fail(err, DF_ECONFIG, "lr_scheduler_kwargs: %s has no member '%.60s'", name, kwargs->v[i].key);
+			return df_fail(
+			    err, DF_ECONFIG, "lr_scheduler_kwargs: %s has no member '%.60s'", name, kwargs->v[i].key);
 		if ((rc = set_arg(a, kwargs->v[i].value, err)) != DF_OK) {
 			df_err_prefix(err, "lr_scheduler_kwargs: %s: ", a->name);
 			return rc;
@@ -101,8 +108,8 @@ df_schedule_init(struct df_schedule *s, const char *name, const struct df_config
 	switch (s->type) {
 	case DF_SCHEDULE_POLYNOMIAL:
 		if (!(lr > s->lr_end))
-			return df_fail(err, DF_ECONFIG, "lr_scheduler_kwargs: lr_end (%g) must be below learning_rate (%g)",
-			    s->lr_end, lr);
+			return df_fail(err, DF_ECONFIG,
+			    "lr_scheduler_kwargs: lr_end (%g) must be below learning_rate (%g)", s->lr_end, lr);
 		break;
 	case DF_SCHEDULE_INVERSE_SQRT:
 		/* no member of its own: transformers' get_scheduler does not hand timescale on */
@@ -110,7 +117,8 @@ df_schedule_init(struct df_schedule *s, const char *name, const struct df_config
 		break;
 	case DF_SCHEDULE_COSINE_WITH_MIN_LR:
 		if (has_min_lr == has_min_rate)
-			return df_fail(err, DF_ECONFIG, "lr_scheduler_kwargs: cosine_with_min_lr needs min_lr or min_lr_rate%s",
+			return df_fail(err, DF_ECONFIG,
+			    "lr_scheduler_kwargs: cosine_with_min_lr needs min_lr or min_lr_rate%s",
 			    has_min_lr ? ", not both" : "");
 		if (has_min_lr && !(lr > 0))
 			return df_fail(err, DF_ECONFIG, "lr_scheduler_kwargs: min_lr needs a learning_rate above 0");
@@ -126,8 +134,7 @@ df_schedule_init(struct df_schedule *s, const char *name, const struct df_config
 			s->n_decay = rest - stable;
 		break;
 	}
-	default:
-		break;
+	default: break;
 	}
 	return DF_OK;
 }

@@ -9,7 +9,7 @@
 #include "base/mem.h"
 #include "train/step.h"
 
-#define MAX_LANES 8
+#define MAX_LANES   8
 #define LANE_FLOATS ((size_t)64 << 20) /* all lanes' gradients together hold at most this many */
 #define LANE_TOKENS 128                /* a group smaller than this is not worth a lane */
 
@@ -19,10 +19,10 @@ struct lane {
 	struct df_tensor grad; /* [1, train numel]; NONE until first used */
 	bool dirty;            /* grad holds this step's sum */
 	struct df_gather gather;
-	uint64_t *rows;        /* [batch] */
-	float *scale, *loss;   /* [batch] */
-	uint32_t *n_targets;   /* [batch] */
-	size_t *slot;          /* [batch] position in the step, for the losses */
+	uint64_t *rows;      /* [batch] */
+	float *scale, *loss; /* [batch] */
+	uint32_t *n_targets; /* [batch] */
+	size_t *slot;        /* [batch] position in the step, for the losses */
 	size_t n;
 	uint64_t n_tokens;
 	int rc;
@@ -35,15 +35,15 @@ struct df_stepper {
 	struct df_stepper_opts o;
 	struct df_moments moments;
 	struct lane lane[MAX_LANES];
-	size_t n_lanes;       /* a power of two: what the size of the model allows */
+	size_t n_lanes; /* a power of two: what the size of the model allows */
 	/* of the running step */
 	const struct df_rows *r;
-	double *loss;         /* [cap_loss] mean nll of each sample */
+	double *loss; /* [cap_loss] mean nll of each sample */
 	size_t cap_loss;
 	struct pick {
 		uint64_t len;
 		size_t at;
-	} *pick;              /* [batch] */
+	} * pick; /* [batch] */
 };
 
 static void
@@ -237,9 +237,13 @@ update(struct df_stepper *s, double lr, double grad_scale, struct df_err *err)
 			.g = df_tensor_view(s->lane[0].grad, first, 1, end - first),
 			.m = df_tensor_view(s->moments.m, first, 1, end - first),
 			.v = df_tensor_view(s->moments.v, first, 1, end - first),
-			.lr = lr, .beta1 = s->o.beta1, .beta2 = s->o.beta2, .eps = s->o.eps,
+			.lr = lr,
+			.beta1 = s->o.beta1,
+			.beta2 = s->o.beta2,
+			.eps = s->o.eps,
 			.decay = decay ? s->o.weight_decay : 0,
-			.grad_scale = grad_scale, .step = s->moments.step,
+			.grad_scale = grad_scale,
+			.step = s->moments.step,
 		};
 		if ((rc = df_adamw(df_model_backend(s->m), &a, err)) != DF_OK)
 			return rc;
@@ -260,8 +264,10 @@ not_finite(const struct df_stepper *s, const char *what, const uint64_t *which, 
 	if (n > 8)
 		df_buf_printf(&b, " and %zu more", n - 8);
 	if ((rc = df_buf_check(&b, err)) == DF_OK)
-		rc = df_fail(err, DF_ERANGE, "%s is not finite; sample%s %s; a lower learning_rate or a look at these samples "
-		    "may help", what, n == 1 ? "" : "s", b.data);
+		rc = df_fail(err, DF_ERANGE,
+		    "%s is not finite; sample%s %s; a lower learning_rate or a look at these samples "
+		    "may help",
+		    what, n == 1 ? "" : "s", b.data);
 	df_buf_release(&b);
 	return rc;
 }
@@ -286,8 +292,9 @@ accumulate(struct df_stepper *s, const uint64_t *which, size_t n, const float *w
 			for (size_t k = 0; k < l->n; k++) {
 				double targets = (double)s->r->n_targets[l->rows[k]];
 
-				l->scale[k] = (float)(weights ? (double)weights[l->rows[k]] / (targets * (double)n_labelled)
-				                              : 1.0 / (double)n_targets);
+				l->scale[k] =
+				    (float)(weights ? (double)weights[l->rows[k]] / (targets * (double)n_labelled)
+						    : 1.0 / (double)n_targets);
 			}
 			l->rc = DF_OK;
 		}
@@ -336,7 +343,7 @@ df_stepper_run(struct df_stepper *s, const struct df_rows *r, const uint64_t *wh
 			goto out;
 		}
 		sum += weights ? (double)weights[which[i]] * s->loss[i] / (double)n_labelled
-		               : targets * s->loss[i] / (double)out->n_targets;
+			       : targets * s->loss[i] / (double)out->n_targets;
 	}
 	out->loss = sum;
 	for (size_t g = 1; g < s->n_lanes; g++) {

@@ -36,16 +36,16 @@
 struct run {
 	const struct df_train_opts *o;
 	const struct df_train_config *c;
-	int lock_fd;           /* on output_dir: one run at a time */
+	int lock_fd; /* on output_dir: one run at a time */
 	struct df_rows rows, eval_rows;
 	bool has_eval;
-	float *weights;        /* [rows.n] */
-	uint64_t *index;       /* [n_index] rows */
+	float *weights;  /* [rows.n] */
+	uint64_t *index; /* [n_index] rows */
 	uint64_t n_index;
 	char index_id[DF_DIGEST_HEX], weights_id[DF_DIGEST_HEX];
-	char *start;           /* the checkpoint to go on from, or NULL */
-	bool start_is_own;     /* it lies in output_dir */
-	bool clear;            /* overwrite_output_dir: what is there goes, once all inputs are known to be good */
+	char *start;       /* the checkpoint to go on from, or NULL */
+	bool start_is_own; /* it lies in output_dir */
+	bool clear;        /* overwrite_output_dir: what is there goes, once all inputs are known to be good */
 	struct df_model *model;
 	struct df_tokenizer *tokenizer;
 	struct df_sampler sampler;
@@ -55,10 +55,10 @@ struct run {
 	struct df_train_state state;
 	uint64_t steps_per_epoch, max_steps, end;
 	uint64_t log_every, save_every, eval_every; /* 0 = never */
-	uint64_t saved;        /* the step last saved for good; UINT64_MAX = none */
+	uint64_t saved;                             /* the step last saved for good; UINT64_MAX = none */
 	uint64_t first_step, n_samples;
-	double lr, grad_norm;  /* of the last step */
-	uint64_t *which;       /* [batch * accum] */
+	double lr, grad_norm; /* of the last step */
+	uint64_t *which;      /* [batch * accum] */
 };
 
 /* ---- inputs ----------------------------------------------------------------- */
@@ -83,8 +83,8 @@ check_lineage(const struct df_set *set, const struct df_rows *rows, struct df_er
 	}
 	if (strcmp(in->id, rows->meta.id) == 0)
 		return DF_OK;
-	return df_fail(err, DF_ELINEAGE, "%s was made for tokens %s, but %s is %s", df_set_name(set), in->id, rows->name,
-	    rows->meta.id);
+	return df_fail(err, DF_ELINEAGE, "%s was made for tokens %s, but %s is %s", df_set_name(set), in->id,
+	    rows->name, rows->meta.id);
 }
 
 static int
@@ -115,8 +115,8 @@ load_index(struct run *r, struct df_err *err)
 		uint64_t id = r->index[i];
 
 		if (!df_rows_find(&r->rows, id, &r->index[i])) {
-			rc = df_fail(err, DF_ELINEAGE, "%s: row %" PRIu64 ": %s has no sample %" PRIu64, df_set_name(set), i,
-			    r->rows.name, id);
+			rc = df_fail(err, DF_ELINEAGE, "%s: row %" PRIu64 ": %s has no sample %" PRIu64,
+			    df_set_name(set), i, r->rows.name, id);
 			goto out;
 		}
 	}
@@ -152,12 +152,14 @@ load_weights(struct run *r, struct df_err *err)
 		}
 		for (uint64_t i = 0; i < got; i++) {
 			if (!df_rows_find(&r->rows, id[i], &row)) {
-				rc = df_fail(err, DF_ELINEAGE, "%s: %s has no sample %" PRIu64, df_set_name(set), r->rows.name, id[i]);
+				rc = df_fail(err, DF_ELINEAGE, "%s: %s has no sample %" PRIu64, df_set_name(set),
+				    r->rows.name, id[i]);
 				goto out;
 			}
 			if (!isfinite(w[i]) || w[i] < 0) {
-				rc = df_fail(err, DF_EFORMAT, "%s: sample %" PRIu64 ": weight %g is not a number from 0 up",
-				    df_set_name(set), id[i], (double)w[i]);
+				rc = df_fail(err, DF_EFORMAT,
+				    "%s: sample %" PRIu64 ": weight %g is not a number from 0 up", df_set_name(set),
+				    id[i], (double)w[i]);
 				goto out;
 			}
 			DF_TRY(df_idset_add(&seen, &row, 1, df_set_name(set), err));
@@ -271,7 +273,8 @@ warn_changes(const char *was, const char *now, const char *where, struct df_err 
 	DF_TRY(df_json_parse(&a, was, strlen(was), where, err));
 	DF_TRY(df_json_parse(&b, now, strlen(now), "configuration", err));
 	for (k = df_train_keys(); k->name; k++) {
-		const struct df_json_value *x = df_json_get(df_json_root(a), k->name), *y = df_json_get(df_json_root(b), k->name);
+		const struct df_json_value *x = df_json_get(df_json_root(a), k->name),
+					   *y = df_json_get(df_json_root(b), k->name);
 		const char *xs = df_json_str(x, NULL), *ys = df_json_str(y, NULL);
 		double xn = 0, yn = 0;
 		bool same = df_json_type(x) == df_json_type(y) || (df_json_number(x, &xn) && df_json_number(y, &yn));
@@ -319,8 +322,10 @@ find_start(struct run *r, struct df_err *err)
 	}
 	if (fresh && !r->state.interim) {
 		if (r->start && !r->c->overwrite_output_dir) {
-			rc = df_fail(err, DF_EUSAGE, "resume_from_checkpoint: false, but %s exists: give another output_dir, or "
-			    "overwrite_output_dir=true", r->start);
+			rc = df_fail(err, DF_EUSAGE,
+			    "resume_from_checkpoint: false, but %s exists: give another output_dir, or "
+			    "overwrite_output_dir=true",
+			    r->start);
 			goto out;
 		}
 		free(r->start);
@@ -357,8 +362,8 @@ check_window(const struct run *r, const struct df_train_state *s, const char *pa
 {
 	if (!r->o->index || strcmp(s->index_id, r->index_id) == 0)
 		return DF_OK;
-	return df_fail(err, DF_ELINEAGE, "%s is there already, but was not trained on %s; remove it to train again", path,
-	    r->o->index);
+	return df_fail(err, DF_ELINEAGE, "%s is there already, but was not trained on %s; remove it to train again",
+	    path, r->o->index);
 }
 
 /* The state that training begins with: loaded, or fresh; and whether it belongs to these inputs. */
@@ -374,9 +379,10 @@ begin_state(struct run *r, struct df_err *err)
 	DF_TRY(df_buf_check(&config, err));
 	if (r->start) {
 		if (s->tokens_id[0] && r->rows.meta.id[0] && strcmp(s->tokens_id, r->rows.meta.id) != 0) {
-			rc = df_fail(err, DF_ELINEAGE, "%s was trained on tokens %s, but %s is %s: to train its weights on other "
-			    "tokens give model_name_or_path=%s and a new output_dir", r->start, s->tokens_id, r->rows.name,
-			    r->rows.meta.id, r->start);
+			rc = df_fail(err, DF_ELINEAGE,
+			    "%s was trained on tokens %s, but %s is %s: to train its weights on other "
+			    "tokens give model_name_or_path=%s and a new output_dir",
+			    r->start, s->tokens_id, r->rows.name, r->rows.meta.id, r->start);
 			goto out;
 		}
 		DF_TRY(warn_changes(s->config, config.data, r->start, err));
@@ -429,15 +435,15 @@ plan_steps(struct run *r, struct df_err *err)
 	    (uint64_t)c->per_device_train_batch_size, (uint64_t)c->gradient_accumulation_steps, err));
 	r->steps_per_epoch = df_sampler_steps_per_epoch(&r->sampler);
 	r->max_steps = c->max_steps > 0 ? (uint64_t)c->max_steps
-	                                : (uint64_t)ceil(c->num_train_epochs * (double)r->steps_per_epoch);
+					: (uint64_t)ceil(c->num_train_epochs * (double)r->steps_per_epoch);
 	r->end = r->o->until > 0 && r->o->until < r->max_steps ? r->o->until : r->max_steps;
 	if (r->o->until > r->max_steps)
 		df_info("the run ends at step %" PRIu64 ", before --until %" PRIu64, r->max_steps, r->o->until);
 	r->log_every = c->logging_steps > 0 ? every(c->logging_steps, r->max_steps) : 0;
 	r->save_every = strategy(r, c->save_strategy, c->save_steps);
 	r->eval_every = strategy(r, c->eval_strategy, c->eval_steps > 0 ? c->eval_steps : c->logging_steps);
-	rc = df_schedule_init(&r->schedule, c->lr_scheduler_type, &c->lr_scheduler_kwargs, c->learning_rate, r->max_steps,
-	    c->warmup_steps, c->warmup_ratio, err);
+	rc = df_schedule_init(&r->schedule, c->lr_scheduler_type, &c->lr_scheduler_kwargs, c->learning_rate,
+	    r->max_steps, c->warmup_steps, c->warmup_ratio, err);
 	if (rc == DF_ECONFIG && c->path)
 		df_err_prefix(err, "%s: ", c->path);
 out:
@@ -472,7 +478,8 @@ open_model(struct run *r, struct df_err *err)
 	}
 	DF_TRY(df_rows_check_vocab(&r->rows, df_model_config(r->model)->n_vocab, c->model_name_or_path, err));
 	if (r->has_eval)
-		DF_TRY(df_rows_check_vocab(&r->eval_rows, df_model_config(r->model)->n_vocab, c->model_name_or_path, err));
+		DF_TRY(
+		    df_rows_check_vocab(&r->eval_rows, df_model_config(r->model)->n_vocab, c->model_name_or_path, err));
 out:
 	return rc;
 }
@@ -489,8 +496,8 @@ open_tokenizer(struct run *r, struct df_err *err)
 	if (df_file_exists(path)) {
 		DF_TRY(df_tokenizer_open(&r->tokenizer, dir, err));
 		if (want && strcmp(df_tokenizer_id(r->tokenizer), want) != 0)
-			rc = df_fail(err, DF_ELINEAGE, "%s was packed with tokenizer %s, but that of %s is %s", r->rows.name, want,
-			    dir, df_tokenizer_id(r->tokenizer));
+			rc = df_fail(err, DF_ELINEAGE, "%s was packed with tokenizer %s, but that of %s is %s",
+			    r->rows.name, want, dir, df_tokenizer_id(r->tokenizer));
 		goto out;
 	}
 	DF_TRY(df_tokenizer_open(&r->tokenizer, "bytes", err));
@@ -518,14 +525,19 @@ summary(const struct run *r, double seconds)
 	const struct df_train_state *s = &r->state;
 
 	return (struct df_train_summary){
-		.step = s->step, .max_steps = r->max_steps, .tokens_seen = s->tokens_seen,
-		.batch = r->sampler.batch, .epoch = epoch(r),
+		.step = s->step,
+		.max_steps = r->max_steps,
+		.tokens_seen = s->tokens_seen,
+		.batch = r->sampler.batch,
+		.epoch = epoch(r),
 		.num_train_epochs = ceil((double)r->max_steps / (double)r->steps_per_epoch),
 		.flops = 6.0 * (double)df_model_base(r->model)->numel * (double)s->tokens_seen,
-		.logging_steps = r->c->logging_steps, .save_steps = r->c->save_steps,
+		.logging_steps = r->c->logging_steps,
+		.save_steps = r->c->save_steps,
 		.eval_steps = r->eval_every ? (double)r->eval_every : NAN,
 		.train_loss = s->total_steps ? s->total_loss / (double)s->total_steps : 0,
-		.seconds = seconds, .samples = (double)r->n_samples,
+		.seconds = seconds,
+		.samples = (double)r->n_samples,
 	};
 }
 
@@ -533,7 +545,8 @@ static int
 save(struct run *r, bool interim, bool with_optimizer, struct df_err *err)
 {
 	struct df_train_summary sum = summary(r, -1);
-	struct df_checkpoint c = { r->model, with_optimizer ? r->stepper : NULL, r->tokenizer, &r->log, &sum, &r->state };
+	struct df_checkpoint c = { r->model, with_optimizer ? r->stepper : NULL, r->tokenizer, &r->log, &sum,
+		&r->state };
 	double t = df_monotonic();
 	int rc;
 
@@ -731,8 +744,10 @@ prepare(struct run *r, struct df_err *err)
 
 		df_sampler_set_index(&r->sampler, r->index, r->n_index, r->state.window);
 		if (rows > r->n_index)
-			df_info("steps %" PRIu64 " to %" PRIu64 " take %" PRIu64 " rows, %s has %" PRIu64 ": it is taken again from "
-			    "its start", r->state.window + 1, r->end, rows, r->o->index, r->n_index);
+			df_info("steps %" PRIu64 " to %" PRIu64 " take %" PRIu64 " rows, %s has %" PRIu64
+				": it is taken again from "
+				"its start",
+			    r->state.window + 1, r->end, rows, r->o->index, r->n_index);
 	}
 	DF_TRY(open_model(r, err));
 	DF_TRY(open_tokenizer(r, err));
@@ -748,7 +763,8 @@ finished(const struct run *r, bool *yes, struct df_err *err)
 	char *path = NULL;
 	int rc = df_path_join(&path, r->c->output_dir, "all_results.json", err);
 
-	*yes = rc == DF_OK && r->state.step == r->max_steps && r->start_is_own && !r->state.interim && df_file_exists(path);
+	*yes = rc == DF_OK && r->state.step == r->max_steps && r->start_is_own && !r->state.interim &&
+	    df_file_exists(path);
 	free(path);
 	return rc;
 }
@@ -763,8 +779,10 @@ past(struct run *r, struct df_err *err)
 
 	DF_TRY(df_checkpoint_path(&path, r->c->output_dir, r->end, err));
 	if (!df_file_is_dir(path)) {
-		rc = df_fail(err, DF_EUSAGE, "%s is at step %" PRIu64 " already and %s is gone: give another output_dir, or "
-		    "overwrite_output_dir=true", r->c->output_dir, r->state.step, path);
+		rc = df_fail(err, DF_EUSAGE,
+		    "%s is at step %" PRIu64 " already and %s is gone: give another output_dir, or "
+		    "overwrite_output_dir=true",
+		    r->c->output_dir, r->state.step, path);
 		goto out;
 	}
 	DF_TRY(df_train_state_load(&s, path, err));
@@ -781,8 +799,12 @@ df_train_run(const struct df_train_opts *o, struct df_train_report *report, stru
 {
 	const struct df_train_config *c = o->config;
 	struct df_stepper_opts so = {
-		.batch = (size_t)c->per_device_train_batch_size, .weight_decay = c->weight_decay, .beta1 = c->adam_beta1,
-		.beta2 = c->adam_beta2, .eps = c->adam_epsilon, .max_grad_norm = c->max_grad_norm,
+		.batch = (size_t)c->per_device_train_batch_size,
+		.weight_decay = c->weight_decay,
+		.beta1 = c->adam_beta1,
+		.beta2 = c->adam_beta2,
+		.eps = c->adam_epsilon,
+		.max_grad_norm = c->max_grad_norm,
 	};
 	struct run r = { .o = o, .c = c, .lock_fd = -1, .saved = UINT64_MAX };
 	size_t per_step;

@@ -96,7 +96,8 @@ clock_text(struct df_buf *b, double secs)
 {
 	uint64_t s = secs > 0 ? (uint64_t)secs : 0;
 
-	df_buf_printf(b, "\"%llu:%02u:%02u\"", (unsigned long long)(s / 3600), (unsigned)(s / 60 % 60), (unsigned)(s % 60));
+	df_buf_printf(
+	    b, "\"%llu:%02u:%02u\"", (unsigned long long)(s / 3600), (unsigned)(s / 60 % 60), (unsigned)(s % 60));
 }
 
 int
@@ -104,7 +105,8 @@ df_trainlog_add(struct df_trainlog *l, const struct df_train_event *e, uint64_t 
 {
 	double elapsed = df_monotonic() - l->started;
 	double left = e->step > l->first_step
-	    ? elapsed / (double)(e->step - l->first_step) * ((double)l->max_steps - (double)e->step) : 0;
+	    ? elapsed / (double)(e->step - l->first_step) * ((double)l->max_steps - (double)e->step)
+	    : 0;
 	struct df_buf b = DF_BUF_INIT;
 	int rc = DF_OK, fd = -1;
 
@@ -240,7 +242,8 @@ put(const struct df_buf *b, const char *dir, const char *name, struct df_err *er
 }
 
 int
-df_trainlog_write_state(const struct df_trainlog *l, const struct df_train_summary *s, const char *dir, struct df_err *err)
+df_trainlog_write_state(
+    const struct df_trainlog *l, const struct df_train_summary *s, const char *dir, struct df_err *err)
 {
 	struct df_buf b = DF_BUF_INIT;
 	int rc;
@@ -249,7 +252,8 @@ df_trainlog_write_state(const struct df_trainlog *l, const struct df_train_summa
 	number(&b, "  ", "epoch", s->epoch, ",\n");
 	number(&b, "  ", "eval_steps", s->eval_steps, ",\n");
 	count(&b, "  ", "global_step", s->step, ",\n");
-	df_buf_puts(&b, "  \"is_hyper_param_search\": false,\n  \"is_local_process_zero\": true,\n"
+	df_buf_puts(&b,
+	    "  \"is_hyper_param_search\": false,\n  \"is_local_process_zero\": true,\n"
 	    "  \"is_world_process_zero\": true,\n");
 	history(&b, l, s);
 	number(&b, "  ", "logging_steps", s->logging_steps, ",\n");
@@ -284,15 +288,16 @@ results(const struct df_trainlog *l, const struct df_train_summary *s, const str
 	number(&b, in, "train_loss", s->train_loss, ",\n");
 	number(&b, in, "train_runtime", s->seconds, ",\n");
 	number(&b, in, "train_samples_per_second", s->seconds > 0 ? s->samples / s->seconds : 0, ",\n");
-	number(&b, in, "train_steps_per_second",
-	    s->seconds > 0 ? (double)(s->step - l->first_step) / s->seconds : 0, "\n}\n");
+	number(&b, in, "train_steps_per_second", s->seconds > 0 ? (double)(s->step - l->first_step) / s->seconds : 0,
+	    "\n}\n");
 	rc = put(&b, dir, name, err);
 	df_buf_release(&b);
 	return rc;
 }
 
 int
-df_trainlog_write_results(const struct df_trainlog *l, const struct df_train_summary *s, const char *dir, struct df_err *err)
+df_trainlog_write_results(
+    const struct df_trainlog *l, const struct df_train_summary *s, const char *dir, struct df_err *err)
 {
 	const struct df_train_event *last = NULL;
 	int rc;

@@ -128,7 +128,8 @@ read_list(struct reader *r, struct df_yaml_value *v, struct df_err *err)
 		if (r->event.type == YAML_SEQUENCE_END_EVENT)
 			break;
 		if (r->event.type != YAML_SCALAR_EVENT) {
-			rc = df_fail(err, DF_ECONFIG, "%s:%d: a list inside a list is not supported", r->name, line_of(r));
+			rc = df_fail(
+			    err, DF_ECONFIG, "%s:%d: a list inside a list is not supported", r->name, line_of(r));
 			goto out;
 		}
 		if (i > 0)
@@ -167,7 +168,8 @@ read_map(struct reader *r, struct df_yaml_value *v, struct df_err *err)
 			}
 		}
 		if ((rc = next(r, err)) == DF_OK && r->event.type != YAML_SCALAR_EVENT)
-			rc = df_fail(err, DF_ECONFIG, "%s:%d: nested deeper than a map of single values", r->name, line_of(r));
+			rc = df_fail(
+			    err, DF_ECONFIG, "%s:%d: nested deeper than a map of single values", r->name, line_of(r));
 		if (rc == DF_OK)
 			rc = scalar(r, &value, err);
 		if (rc != DF_OK) {

@@ -112,11 +112,12 @@ test_values(void **state)
 	struct df_buf place = DF_BUF_INIT;
 
 	(void)state;
-	if (load(&c, "# a comment\n" NEED "learning_rate: 1e-4\nlora_target: [q_proj, v_proj]\ndisable_shuffling: yes\n"
-	             "save_strategy: no\nlr_scheduler_type: 'cosine'\nlr_scheduler_kwargs: {num_cycles: 0.5}\n"
-	             "bf16: true\nddp_timeout: 180000000\nreport_to: none\ndo_train: true\ndeepspeed: null\n"
-	             "use_dora: false\nlora_dropout: 0.0\nsave_total_limit: null\ntemplate: alpaca\npacking: No\n",
-	        "lr_scheduler_kwargs.num_cycles=1.5", &err) != DF_OK)
+	if (load(&c,
+		"# a comment\n" NEED "learning_rate: 1e-4\nlora_target: [q_proj, v_proj]\ndisable_shuffling: yes\n"
+		"save_strategy: no\nlr_scheduler_type: 'cosine'\nlr_scheduler_kwargs: {num_cycles: 0.5}\n"
+		"bf16: true\nddp_timeout: 180000000\nreport_to: none\ndo_train: true\ndeepspeed: null\n"
+		"use_dora: false\nlora_dropout: 0.0\nsave_total_limit: null\ntemplate: alpaca\npacking: No\n",
+		"lr_scheduler_kwargs.num_cycles=1.5", &err) != DF_OK)
 		fail_msg("%s", err.msg);
 	assert_true(c.learning_rate == 1e-4); /* a string in YAML 1.1, a number to everyone else */
 	assert_string_equal(c.lora_target, "q_proj,v_proj");
@@ -227,8 +228,8 @@ test_manual(void **state)
 		if (strncmp(line, ".It Ic ", 7) != 0)
 			continue;
 		assert_non_null(k->name);
-		snprintf(want, sizeof(want), k->status == DF_KEY_SUPPORTED ? ".It Ic %s Pq Cm %s" : ".It Ic %s", k->name,
-		    k->dflt);
+		snprintf(want, sizeof(want), k->status == DF_KEY_SUPPORTED ? ".It Ic %s Pq Cm %s" : ".It Ic %s",
+		    k->name, k->dflt);
 		assert_string_equal(line, want);
 		k++;
 	}

@@ -81,7 +81,8 @@ test_table(void **state)
 		double want = strtod(line, NULL), got = df_schedule_lr(&s, i), d = fabs(got - want);
 
 		if (!(d <= TOL * b.lr))
-			fail_msg("%s, step %llu: %.17g, transformers has %.17g", b.name, (unsigned long long)i, got, want);
+			fail_msg(
+			    "%s, step %llu: %.17g, transformers has %.17g", b.name, (unsigned long long)i, got, want);
 		worst = d > worst ? d : worst;
 		i++;
 		n_values++;

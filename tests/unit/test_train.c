@@ -24,7 +24,9 @@ static const char *const cases[] = { "llama", "llama-gqa-tied", "qwen2", "qwen2-
 static void
 rows_of(struct df_rows *r, const struct mh_batch *b)
 {
-	*r = (struct df_rows){ .n = b->b.n, .offsets = b->offsets, .ids = b->ids, .mask = b->mask, .meta = DF_META_INIT };
+	*r = (struct df_rows){
+		.n = b->b.n, .offsets = b->offsets, .ids = b->ids, .mask = b->mask, .meta = DF_META_INIT
+	};
 	mh_ok(df_alloc(&r->id, r->n, sizeof(*r->id), "ids", err));
 	mh_ok(df_alloc(&r->n_targets, r->n, sizeof(*r->n_targets), "targets", err));
 	for (uint64_t i = 0; i < r->n; i++) {
@@ -81,8 +83,11 @@ open_golden(struct golden *g, const char *name, bool lora, size_t batch)
 	mh_ok(df_model_open(&g->m, dir, NULL, mh_backend(), err));
 	mh_batch_load(&g->batch, g->st, 0, 0);
 	rows_of(&g->rows, &g->batch);
-	g->opts = (struct df_stepper_opts){ .batch = batch, .weight_decay = metadata(g->st, "weight_decay"),
-		.beta1 = metadata(g->st, "beta1"), .beta2 = metadata(g->st, "beta2"), .eps = metadata(g->st, "eps"),
+	g->opts = (struct df_stepper_opts){ .batch = batch,
+		.weight_decay = metadata(g->st, "weight_decay"),
+		.beta1 = metadata(g->st, "beta1"),
+		.beta2 = metadata(g->st, "beta2"),
+		.eps = metadata(g->st, "eps"),
 		.max_grad_norm = metadata(g->st, "max_grad_norm") };
 	mh_ok(df_schedule_init(&g->schedule, "linear", NULL, metadata(g->st, "base_lr"),
 	    (uint64_t)metadata(g->st, "total_steps"), (int64_t)metadata(g->st, "warmup_steps"), 0, err));
@@ -136,7 +141,8 @@ check_parity(const char *name, bool lora, size_t batch)
 		d = fabs(res.grad_norm - (double)norm[k]) / (double)norm[k];
 		worst_norm = d > worst_norm || isnan(d) ? d : worst_norm;
 	}
-	print_message("# %s %s, micro-batches of %zu: loss %.2e, grad_norm %.2e\n", name, kind, batch, worst, worst_norm);
+	print_message(
+	    "# %s %s, micro-batches of %zu: loss %.2e, grad_norm %.2e\n", name, kind, batch, worst, worst_norm);
 	assert_true(worst <= 1e-4);
 	assert_true(worst_norm <= 1e-3);
 	if (!lora) {
@@ -145,7 +151,8 @@ check_parity(const char *name, bool lora, size_t batch)
 
 		for (size_t i = 0; i < 2; i++) {
 			const struct df_param *p = df_params_find(df_model_train(g.m), last[i]);
-			double diff = mh_rel_diff(w + p->offset, mh_floats(g.st, "final.%s", last[i]), p->rows * p->cols);
+			double diff =
+			    mh_rel_diff(w + p->offset, mh_floats(g.st, "final.%s", last[i]), p->rows * p->cols);
 
 			print_message("# %s after %d steps: %.2e\n", last[i], STEPS, diff);
 			assert_true(diff <= 1e-3);
