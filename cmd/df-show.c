@@ -17,6 +17,7 @@ struct cfg {
 	bool json, lineage, check, decode_given;
 	struct df_prog_common common;
 };
+/* clang-format off */
 #define CFG_DEFAULT { .common = DF_PROG_COMMON_DEFAULT }
 
 #define OPTS(c) { \
@@ -38,6 +39,7 @@ struct cfg {
 	    .help = "join the files into one virtual HDF5 file" }, \
 	DF_PROG_OPTS(&(c)->common), \
 	DF_OPT_END }
+/* clang-format on */
 
 static int
 summarise(const struct cfg *c, const char *path, struct df_buf *out, struct df_err *err)
@@ -78,7 +80,8 @@ check(const char *path, struct df_buf *out, struct df_err *err)
 
 	DF_TRY(df_set_open1(&s, DF_KIND_ANY, NULL, path, err));
 	DF_TRY(df_set_check(s, err));
-	df_buf_printf(out, "%s: good, %llu rows, %s\n", df_set_name(s), (unsigned long long)df_set_rows(s), df_set_meta(s)->id);
+	df_buf_printf(
+	    out, "%s: good, %llu rows, %s\n", df_set_name(s), (unsigned long long)df_set_rows(s), df_set_meta(s)->id);
 	DF_TRY(df_buf_check(out, err));
 out:
 	df_set_close(s);

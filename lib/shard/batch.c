@@ -48,15 +48,17 @@ df_batch_check(const struct df_batch *b, uint32_t cols, const size_t widths[DF_C
 		if (d->data == NULL && !(c->offsets && d->offsets[b->n] == 0))
 			return df_fail(err, DF_EINTERNAL, "a batch without column '%s'", c->path);
 		if (c->matrix && d->width != widths[i])
-			return df_fail(err, DF_EINTERNAL, "a batch whose '%s' is %zu wide, not %zu", c->path, d->width, widths[i]);
+			return df_fail(
+			    err, DF_EINTERNAL, "a batch whose '%s' is %zu wide, not %zu", c->path, d->width, widths[i]);
 		if (c->offsets) {
 			if (d->offsets[0] != 0)
-				return df_fail(err, DF_EINTERNAL, "a batch whose offsets of '%s' begin at %llu", c->path,
-				    (unsigned long long)d->offsets[0]);
+				return df_fail(err, DF_EINTERNAL, "a batch whose offsets of '%s' begin at %llu",
+				    c->path, (unsigned long long)d->offsets[0]);
 			for (uint64_t r = 0; r < b->n; r++)
 				if (d->offsets[r + 1] < d->offsets[r])
-					return df_fail(err, DF_EINTERNAL, "a batch whose offsets of '%s' decrease at row %llu",
-					    c->path, (unsigned long long)r);
+					return df_fail(err, DF_EINTERNAL,
+					    "a batch whose offsets of '%s' decrease at row %llu", c->path,
+					    (unsigned long long)r);
 		}
 		/* One offsets dataset serves both columns of the tokens. */
 		if (i == DF_COL_LABEL_MASK && d->offsets != first->offsets &&

@@ -96,8 +96,8 @@ unshuffle(unsigned char *restrict dst, const unsigned char *restrict src, size_t
 
 	if (elem == 4) {
 		for (size_t i = 0; i < count; i++) {
-			uint32_t v = (uint32_t)src[i] | (uint32_t)src[count + i] << 8 | (uint32_t)src[2 * count + i] << 16 |
-			    (uint32_t)src[3 * count + i] << 24;
+			uint32_t v = (uint32_t)src[i] | (uint32_t)src[count + i] << 8 |
+			    (uint32_t)src[2 * count + i] << 16 | (uint32_t)src[3 * count + i] << 24;
 
 			memcpy(dst + 4 * i, &v, 4);
 		}
@@ -190,7 +190,8 @@ df_codec_decode(const struct df_codec *c, struct df_codec_ctx *x, const void *sr
 			return df_fail(err, DF_EFORMAT, "damaged: a chunk of %zu bytes", len);
 		len -= 4;
 		sum = df_fletcher32(src, len);
-		stored = (uint32_t)s[len] | (uint32_t)s[len + 1] << 8 | (uint32_t)s[len + 2] << 16 | (uint32_t)s[len + 3] << 24;
+		stored = (uint32_t)s[len] | (uint32_t)s[len + 1] << 8 | (uint32_t)s[len + 2] << 16 |
+		    (uint32_t)s[len + 3] << 24;
 		/* HDF5 1.6.2 and older stored the halves byte-swapped; HDF5 still takes these, so do we. */
 		swapped = (sum & 0x00ff00ff) << 8 | (sum & 0xff00ff00) >> 8;
 		if (stored != sum && stored != swapped)
@@ -205,7 +206,8 @@ df_codec_decode(const struct df_codec *c, struct df_codec_ctx *x, const void *sr
 			DF_TRY(need_tmp(x, n, err));
 		got = ZSTD_decompressDCtx(x->dctx, unshuffles ? x->tmp : dst, n, src, len);
 		if (ZSTD_isError(got))
-			return df_fail(err, DF_EFORMAT, "damaged: a chunk does not decompress (%s)", ZSTD_getErrorName(got));
+			return df_fail(
+			    err, DF_EFORMAT, "damaged: a chunk does not decompress (%s)", ZSTD_getErrorName(got));
 		len = got;
 		src = unshuffles ? x->tmp : dst;
 	}

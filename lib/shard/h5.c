@@ -99,8 +99,9 @@ df_h5_fapl_write(void)
 {
 	hid_t p = H5Pcreate(H5P_FILE_ACCESS);
 
-	if (p >= 0 && (H5Pset_libver_bounds(p, H5F_LIBVER_V110, H5F_LIBVER_V110) < 0 ||
-	    H5Pset_fclose_degree(p, H5F_CLOSE_STRONG) < 0 || H5Pset_file_locking(p, 0, 1) < 0)) {
+	if (p >= 0 &&
+	    (H5Pset_libver_bounds(p, H5F_LIBVER_V110, H5F_LIBVER_V110) < 0 ||
+		H5Pset_fclose_degree(p, H5F_CLOSE_STRONG) < 0 || H5Pset_file_locking(p, 0, 1) < 0)) {
 		H5Pclose(p);
 		return -1;
 	}
@@ -113,8 +114,9 @@ df_h5_fapl_read(void)
 	hid_t p = H5Pcreate(H5P_FILE_ACCESS);
 
 	/* We keep decoded chunks ourselves; HDF5's own cache serves the datasets that it reads for us. */
-	if (p >= 0 && (H5Pset_fclose_degree(p, H5F_CLOSE_STRONG) < 0 || H5Pset_file_locking(p, 0, 1) < 0 ||
-	    H5Pset_cache(p, 0, 1009, (size_t)16 << 20, 1.0) < 0)) {
+	if (p >= 0 &&
+	    (H5Pset_fclose_degree(p, H5F_CLOSE_STRONG) < 0 || H5Pset_file_locking(p, 0, 1) < 0 ||
+		H5Pset_cache(p, 0, 1009, (size_t)16 << 20, 1.0) < 0)) {
 		H5Pclose(p);
 		return -1;
 	}
@@ -205,8 +207,9 @@ string_type(size_t len)
 {
 	hid_t t = H5Tcopy(H5T_C_S1);
 
-	if (t >= 0 && (H5Tset_size(t, len ? len : 1) < 0 || H5Tset_cset(t, H5T_CSET_UTF8) < 0 ||
-	    H5Tset_strpad(t, H5T_STR_NULLPAD) < 0)) {
+	if (t >= 0 &&
+	    (H5Tset_size(t, len ? len : 1) < 0 || H5Tset_cset(t, H5T_CSET_UTF8) < 0 ||
+		H5Tset_strpad(t, H5T_STR_NULLPAD) < 0)) {
 		H5Tclose(t);
 		return -1;
 	}
@@ -335,8 +338,8 @@ out:
 bool
 df_h5_has_heap_strings(hid_t file)
 {
-	static const char *const names[] = { "df_kind", "domains", "df_tool", "df_version", "df_params", "df_inputs", "df_id",
-		"df_check" };
+	static const char *const names[] = { "df_kind", "domains", "df_tool", "df_version", "df_params", "df_inputs",
+		"df_id", "df_check" };
 	bool has = false;
 
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]) && !has; i++) {
@@ -378,7 +381,8 @@ df_h5_attr_get_strs(hid_t obj, const char *name, char ***out, size_t *n, struct 
 		goto out;
 	}
 	if ((uint64_t)count > DF_SHARD_MAX_NAMES) {
-		rc = df_fail(err, DF_EFORMAT, "attribute '%s': %lld strings are more than it may have", name, (long long)count);
+		rc = df_fail(
+		    err, DF_EFORMAT, "attribute '%s': %lld strings are more than it may have", name, (long long)count);
 		goto out;
 	}
 	DF_TRY(df_alloc(&v, (size_t)count + 1, sizeof(*v), name, err));

@@ -30,15 +30,15 @@ struct cached {
 
 /* A dataset open for reading. */
 struct in {
-	hid_t d;            /* -1: absent */
+	hid_t d; /* -1: absent */
 	const char *path;
 	enum df_coltype type;
 	bool matrix;
 	uint64_t rows, width;
-	bool exact;         /* stored as our type */
-	bool is_signed;     /* stored as a signed integer: read as int64 and checked */
-	size_t file_size;   /* bytes of an element in the file */
-	bool direct;        /* our own layout: H5Dread_chunk and codec */
+	bool exact;       /* stored as our type */
+	bool is_signed;   /* stored as a signed integer: read as int64 and checked */
+	size_t file_size; /* bytes of an element in the file */
+	bool direct;      /* our own layout: H5Dread_chunk and codec */
 	struct df_codec codec;
 	uint64_t chunk_rows, chunk_cols;
 	struct cached cache[CACHE_MAX];
@@ -52,7 +52,8 @@ struct df_h5in {
 	void *image;
 	size_t image_len;
 	struct df_h5info info;
-	struct in col[DF_COL_COUNT], off[DF_COL_COUNT]; /* off: by column; the second column of one offsets has its own handle */
+	struct in col[DF_COL_COUNT],
+	    off[DF_COL_COUNT]; /* off: by column; the second column of one offsets has its own handle */
 	struct df_codec_ctx ctx;
 	void *raw; /* a chunk as stored */
 	size_t raw_cap;
@@ -98,7 +99,8 @@ check_type(struct in *x, struct df_err *err)
 	if (t < 0)
 		return df_h5_fail(err, DF_EFORMAT, "dataset '%s': cannot read its type", x->path);
 	if (H5Tget_class(t) != (is_float ? H5T_FLOAT : H5T_INTEGER))
-		rc = df_fail(err, DF_EFORMAT, "dataset '%s': expected %s, found %s", x->path, names[x->type], type_name(t));
+		rc = df_fail(
+		    err, DF_EFORMAT, "dataset '%s': expected %s, found %s", x->path, names[x->type], type_name(t));
 	else if (!is_float && H5Tget_size(t) > 8)
 		rc = df_fail(err, DF_EFORMAT, "dataset '%s': integers of %zu bytes", x->path, H5Tget_size(t));
 	x->exact = H5Tequal(t, df_h5_type(x->type)) > 0;
@@ -127,10 +129,11 @@ check_shape(struct in *x, struct df_err *err)
 		H5Sclose(s);
 	x->rows = dims[0];
 	x->width = dims[1];
-	if (rc == DF_OK && (df_size_mul((size_t)x->rows, (size_t)x->width, &n, x->path, NULL) != DF_OK ||
-	    df_size_mul(n, 8, &n, x->path, NULL) != DF_OK || x->rows >= UINT64_MAX / 2))
-		rc = df_fail(err, DF_ERANGE, "dataset '%s': %llu x %llu is too large", x->path, (unsigned long long)x->rows,
-		    (unsigned long long)x->width);
+	if (rc == DF_OK &&
+	    (df_size_mul((size_t)x->rows, (size_t)x->width, &n, x->path, NULL) != DF_OK ||
+		df_size_mul(n, 8, &n, x->path, NULL) != DF_OK || x->rows >= UINT64_MAX / 2))
+		rc = df_fail(err, DF_ERANGE, "dataset '%s': %llu x %llu is too large", x->path,
+		    (unsigned long long)x->rows, (unsigned long long)x->width);
 	return rc;
 }
 
@@ -248,8 +251,8 @@ exists(hid_t file, const char *path)
 
 /* ---- opening a file */
 
-static int read_offsets(struct df_h5in *in, enum df_col c, uint64_t first, uint64_t n, uint64_t *offsets,
-    struct df_err *err);
+static int read_offsets(
+    struct df_h5in *in, enum df_col c, uint64_t first, uint64_t n, uint64_t *offsets, struct df_err *err);
 
 static int
 open_columns(struct df_h5in *in, struct df_err *err)
@@ -270,7 +273,8 @@ open_columns(struct df_h5in *in, struct df_err *err)
 			uint64_t ends[2];
 
 			if (!exists(in->file, c->offsets)) {
-				rc = df_fail(err, DF_EFORMAT, "dataset '%s' has no '%s' beside it", c->path, c->offsets);
+				rc =
+				    df_fail(err, DF_EFORMAT, "dataset '%s' has no '%s' beside it", c->path, c->offsets);
 				goto out;
 			}
 			DF_TRY(open_dataset(in, &in->off[i], c->offsets, DF_COL_U64, false, err));
@@ -284,8 +288,9 @@ open_columns(struct df_h5in *in, struct df_err *err)
 			DF_TRY(read_offsets(in, (enum df_col)i, 0, 0, &ends[0], err));
 			DF_TRY(read_offsets(in, (enum df_col)i, rows, 0, &ends[1], err));
 			if (ends[0] != 0 || ends[1] != in->info.values[i]) {
-				rc = df_fail(err, DF_EFORMAT, "dataset '%s': goes from %llu to %llu, but '%s' has %llu values",
-				    c->offsets, (unsigned long long)ends[0], (unsigned long long)ends[1], c->path,
+				rc = df_fail(err, DF_EFORMAT,
+				    "dataset '%s': goes from %llu to %llu, but '%s' has %llu values", c->offsets,
+				    (unsigned long long)ends[0], (unsigned long long)ends[1], c->path,
 				    (unsigned long long)in->info.values[i]);
 				goto out;
 			}
@@ -311,8 +316,8 @@ open_columns(struct df_h5in *in, struct df_err *err)
 		if (i == DF_COL_ID && in->info.meta.kind == DF_KIND_WEIGHTS)
 			continue;
 		if (ks->required & 1u << i & ~in->info.cols) {
-			rc = df_fail(err, DF_EFORMAT, "no dataset '%s', which %s must have", df_column((enum df_col)i)->path,
-			    df_kind_name(in->info.meta.kind));
+			rc = df_fail(err, DF_EFORMAT, "no dataset '%s', which %s must have",
+			    df_column((enum df_col)i)->path, df_kind_name(in->info.meta.kind));
 			goto out;
 		}
 	}
@@ -334,9 +339,10 @@ check_manifest(const struct df_h5info *info, struct df_err *err)
 
 		if (df_size_mul((size_t)r->rows, (size_t)r->cols, &n, "manifest", NULL) != DF_OK || r->offset < at ||
 		    r->offset > info->width[DF_COL_GRADIENT] || n > info->width[DF_COL_GRADIENT] - r->offset)
-			return df_fail(err, DF_EFORMAT, "manifest: '%s' (%llu x %llu at %llu) is not within the gradient's %zu coordinates",
-			    r->name, (unsigned long long)r->rows, (unsigned long long)r->cols, (unsigned long long)r->offset,
-			    info->width[DF_COL_GRADIENT]);
+			return df_fail(err, DF_EFORMAT,
+			    "manifest: '%s' (%llu x %llu at %llu) is not within the gradient's %zu coordinates",
+			    r->name, (unsigned long long)r->rows, (unsigned long long)r->cols,
+			    (unsigned long long)r->offset, info->width[DF_COL_GRADIENT]);
 		at = r->offset + n;
 	}
 	return DF_OK;
@@ -502,8 +508,8 @@ udata_free(void *udata)
 }
 
 int
-df_h5in_open_image(struct df_h5in **out, void *image, size_t len, const char *name, enum df_kind kind,
-    struct df_err *err)
+df_h5in_open_image(
+    struct df_h5in **out, void *image, size_t len, const char *name, enum df_kind kind, struct df_err *err)
 {
 	struct df_h5in *in = NULL;
 	hid_t fapl = -1;
@@ -608,8 +614,8 @@ df_h5_peek_kind(const char *path)
 
 /* Rows [first, first+n), columns [c0, c0+cn) through HDF5, as `mem_type`. */
 static int
-read_block(struct in *x, hid_t mem_type, uint64_t first, uint64_t n, uint64_t c0, uint64_t cn, void *dst,
-    struct df_err *err)
+read_block(
+    struct in *x, hid_t mem_type, uint64_t first, uint64_t n, uint64_t c0, uint64_t cn, void *dst, struct df_err *err)
 {
 	hsize_t start[2] = { first, c0 }, count[2] = { n, cn };
 	hid_t file, mem;
@@ -641,14 +647,15 @@ read_converted(struct in *x, uint64_t first, uint64_t n, char *dst, struct df_er
 	for (uint64_t done = 0; done < n;) {
 		uint64_t take = n - done < 1024 ? n - done : 1024;
 
-		DF_TRY(read_block(x, x->is_signed ? H5T_NATIVE_INT64 : H5T_NATIVE_UINT64, first + done, take, 0, 1, buf, err));
+		DF_TRY(read_block(
+		    x, x->is_signed ? H5T_NATIVE_INT64 : H5T_NATIVE_UINT64, first + done, take, 0, 1, buf, err));
 		for (uint64_t i = 0; i < take; i++, at += size) {
 			if ((x->is_signed && (int64_t)buf[i] < 0) || buf[i] > limit) {
-				rc = x->is_signed && (int64_t)buf[i] < 0 ?
-				    df_fail(err, DF_EFORMAT, "dataset '%s': %lld in row %llu is negative", x->path, (long long)buf[i],
-				    (unsigned long long)(first + done + i)) :
-				    df_fail(err, DF_EFORMAT, "dataset '%s': %llu in row %llu is too large", x->path,
-				    (unsigned long long)buf[i], (unsigned long long)(first + done + i));
+				rc = x->is_signed && (int64_t)buf[i] < 0
+				    ? df_fail(err, DF_EFORMAT, "dataset '%s': %lld in row %llu is negative", x->path,
+					  (long long)buf[i], (unsigned long long)(first + done + i))
+				    : df_fail(err, DF_EFORMAT, "dataset '%s': %llu in row %llu is too large", x->path,
+					  (unsigned long long)buf[i], (unsigned long long)(first + done + i));
 				goto out;
 			}
 			memcpy(dst + at, &buf[i], size);
@@ -670,7 +677,8 @@ fetch_chunk(struct df_h5in *in, struct in *x, uint64_t row, uint64_t col, size_t
 
 	df_h5_enter();
 	if (H5Dget_chunk_storage_size(x->d, at, &size) < 0) {
-		rc = df_h5_fail(err, DF_EFORMAT, "dataset '%s': cannot find the chunk at row %llu", x->path, (unsigned long long)row);
+		rc = df_h5_fail(err, DF_EFORMAT, "dataset '%s': cannot find the chunk at row %llu", x->path,
+		    (unsigned long long)row);
 	} else if (size > df_codec_bound(&x->codec, chunk_bytes)) {
 		/* Incompressible chunks are still no larger than this. */
 		rc = df_fail(err, DF_EFORMAT, "dataset '%s': damaged: a chunk of %llu bytes at row %llu", x->path,
@@ -803,7 +811,8 @@ read_offsets(struct df_h5in *in, enum df_col c, uint64_t first, uint64_t n, uint
 	DF_TRY(read_rows(in, x, first, n + 1, offsets, err));
 	for (uint64_t i = 0; i <= n; i++) {
 		if (offsets[i] > in->info.values[c] || (i > 0 && offsets[i] < offsets[i - 1])) {
-			rc = df_fail(err, DF_EFORMAT, "dataset '%s': entry %llu is %llu, after %llu and with %llu values", x->path,
+			rc = df_fail(err, DF_EFORMAT,
+			    "dataset '%s': entry %llu is %llu, after %llu and with %llu values", x->path,
 			    (unsigned long long)(first + i), (unsigned long long)offsets[i],
 			    (unsigned long long)(i > 0 ? offsets[i - 1] : 0), (unsigned long long)in->info.values[c]);
 			goto out;

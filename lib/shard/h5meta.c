@@ -34,8 +34,8 @@ meta_check(const struct df_meta *m, const char *params, const char *inputs, char
 		const struct df_manifest_row *r = &m->manifest[i];
 
 		df_buf_putc(&b, '\0');
-		df_buf_printf(&b, "%s %llu %llu %llu", r->name, (unsigned long long)r->offset, (unsigned long long)r->rows,
-		    (unsigned long long)r->cols);
+		df_buf_printf(&b, "%s %llu %llu %llu", r->name, (unsigned long long)r->offset,
+		    (unsigned long long)r->rows, (unsigned long long)r->cols);
 	}
 	DF_TRY(df_buf_check(&b, err));
 	df_digest_hex(df_hash_bytes(b.data, b.len, 0), hex);
@@ -55,8 +55,7 @@ put_dataset(hid_t file, const char *path, hid_t type, hsize_t n, bool filtered, 
 	hid_t space = H5Screate_simple(1, &n, NULL), dcpl = df_h5_dcpl(), d = -1;
 	int rc = DF_OK;
 
-	if (space < 0 || dcpl < 0 ||
-	    (filtered && (H5Pset_chunk(dcpl, 1, &n) < 0 || H5Pset_fletcher32(dcpl) < 0)) ||
+	if (space < 0 || dcpl < 0 || (filtered && (H5Pset_chunk(dcpl, 1, &n) < 0 || H5Pset_fletcher32(dcpl) < 0)) ||
 	    (d = df_h5_create(file, path, type, space, dcpl)) < 0 ||
 	    H5Dwrite(d, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, data) < 0)
 		rc = df_h5_fail(err, DF_EIO, "dataset '%s': cannot write", path);
@@ -117,9 +116,11 @@ open_list(hid_t file, const char *path, H5T_class_t cls, hid_t *d, hid_t *t, siz
 	    (space = H5Dget_space(*d)) < 0 || (points = H5Sget_simple_extent_npoints(space)) < 0)
 		rc = df_h5_fail(err, DF_EFORMAT, "dataset '%s': cannot open", path);
 	else if (H5Tget_class(*t) != cls || H5Sget_simple_extent_ndims(space) != 1)
-		rc = df_fail(err, DF_EFORMAT, "dataset '%s': not a list of %s", path, cls == H5T_STRING ? "strings" : "integers");
+		rc = df_fail(err, DF_EFORMAT, "dataset '%s': not a list of %s", path,
+		    cls == H5T_STRING ? "strings" : "integers");
 	else if ((size_t)points > DF_SHARD_MAX_NAMES)
-		rc = df_fail(err, DF_ERANGE, "dataset '%s': %lld rows are more than it may have", path, (long long)points);
+		rc = df_fail(
+		    err, DF_ERANGE, "dataset '%s': %lld rows are more than it may have", path, (long long)points);
 	*n = (size_t)points;
 	if (space >= 0)
 		H5Sclose(space);
@@ -154,8 +155,8 @@ manifest_read(hid_t file, struct df_meta *m, struct df_err *err)
 	for (int k = 0; k < 3; k++) {
 		DF_TRY(open_list(file, manifest_numbers[k], H5T_INTEGER, &d[k], &t[k], &n_numbers, err));
 		if (n_numbers != n) {
-			rc = df_fail(err, DF_EFORMAT, "dataset '%s': %zu rows, but manifest/name has %zu", manifest_numbers[k],
-			    n_numbers, n);
+			rc = df_fail(err, DF_EFORMAT, "dataset '%s': %zu rows, but manifest/name has %zu",
+			    manifest_numbers[k], n_numbers, n);
 			goto out;
 		}
 		DF_TRY(df_alloc(&number[k], n, sizeof(uint64_t), "manifest", err));
@@ -252,7 +253,7 @@ read_lineage(hid_t file, struct df_meta *m, struct df_err *err)
 		DF_TRY(meta_check(m, params ? params : "", inputs ? inputs : "", want, err));
 		if (strcmp(check, want) != 0) {
 			rc = df_fail(err, DF_EFORMAT,
-			    "damaged: the attributes do not match df_check (delete that attribute if you changed them yourself)");
+			    "damaged: the attributes do not match df_check (delete it if you changed one yourself)");
 			goto out;
 		}
 	}
@@ -311,7 +312,8 @@ df_h5_meta_read(hid_t file, enum df_kind expected, struct df_meta *m, struct df_
 		if (kind)
 			rc = df_fail(err, DF_EFORMAT, "holds '%s', a kind that this program does not know", kind);
 		else
-			rc = df_fail(err, DF_EFORMAT, "no dataset in it has a name that an artefact has (see df-shard(5))");
+			rc = df_fail(
+			    err, DF_EFORMAT, "no dataset in it has a name that an artefact has (see df-shard(5))");
 		goto out;
 	}
 	if (expected != DF_KIND_ANY && m->kind != expected) {

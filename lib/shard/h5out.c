@@ -29,25 +29,25 @@ struct out {
 	bool is_offsets;
 	const char *path, *about;
 	enum df_coltype type;
-	size_t elem, width;          /* bytes; elements per row (1 unless a matrix) */
+	size_t elem, width; /* bytes; elements per row (1 unless a matrix) */
 	size_t chunk_rows, chunk_cols;
 	struct df_codec codec;
-	bool gzip;                   /* through HDF5's own filter instead of the codec */
-	hid_t d;                     /* -1 until the first chunk is written */
-	uint64_t rows;               /* rows (values, for ragged columns) taken */
-	uint64_t chunks;             /* full chunk rows made into jobs */
-	char *pending;               /* the chunk that is filling */
-	size_t n_pending;            /* its rows */
+	bool gzip;        /* through HDF5's own filter instead of the codec */
+	hid_t d;          /* -1 until the first chunk is written */
+	uint64_t rows;    /* rows (values, for ragged columns) taken */
+	uint64_t chunks;  /* full chunk rows made into jobs */
+	char *pending;    /* the chunk that is filling */
+	size_t n_pending; /* its rows */
 };
 
 struct job {
 	struct out *o;
-	uint64_t row;      /* the sample row that completes it */
-	uint64_t at;       /* its first dataset row */
-	size_t col0;       /* its first element of the row */
-	const char *src;   /* chunk_rows x chunk_cols; borrowed from the batch, or `owned` */
+	uint64_t row;    /* the sample row that completes it */
+	uint64_t at;     /* its first dataset row */
+	size_t col0;     /* its first element of the row */
+	const char *src; /* chunk_rows x chunk_cols; borrowed from the batch, or `owned` */
 	char *owned;
-	size_t src_bytes;  /* may be short for the last chunk of a wide row */
+	size_t src_bytes; /* may be short for the last chunk of a wide row */
 	unsigned seq;
 };
 
@@ -63,12 +63,12 @@ struct df_h5out {
 	uint32_t cols;
 	struct out out[2 * DF_COL_COUNT];
 	int n_out;
-	uint64_t rows;                     /* sample rows taken */
-	uint64_t values[DF_COL_COUNT];     /* running totals of ragged columns */
+	uint64_t rows;                 /* sample rows taken */
+	uint64_t values[DF_COL_COUNT]; /* running totals of ragged columns */
 	struct job *jobs;
 	size_t n_jobs, cap_jobs;
 	struct df_pool *pool;
-	struct df_codec_ctx *ctx;          /* by worker */
+	struct df_codec_ctx *ctx; /* by worker */
 	int n_ctx;
 	struct encoded enc[WAVE];
 };
@@ -80,16 +80,25 @@ add_out(struct df_h5out *w, const struct df_column *c, bool is_offsets, size_t w
 	enum df_compress how = opts ? opts->compress : DF_COMPRESS_DEFAULT;
 	size_t row;
 
-	*o = (struct out){ .col = c, .is_offsets = is_offsets, .path = is_offsets ? c->offsets : c->path,
+	*o = (struct out){ .col = c,
+		.is_offsets = is_offsets,
+		.path = is_offsets ? c->offsets : c->path,
 		.about = is_offsets ? "row i is values[offsets[i]:offsets[i+1]]" : c->about,
-		.type = is_offsets ? DF_COL_U64 : c->type, .width = c->matrix ? width : 1, .d = -1 };
+		.type = is_offsets ? DF_COL_U64 : c->type,
+		.width = c->matrix ? width : 1,
+		.d = -1 };
 	o->elem = df_coltype_size(o->type);
 	/* Random-looking floats do not compress; everything else does, and well once shuffled. */
 	if (how == DF_COMPRESS_DEFAULT)
 		how = c->matrix ? DF_COMPRESS_NONE : DF_COMPRESS_ZSTD;
 	o->gzip = how == DF_COMPRESS_GZIP;
-	o->codec = (struct df_codec){ .shuffle = how != DF_COMPRESS_NONE && o->elem > 1, .zstd = how == DF_COMPRESS_ZSTD,
-		.fletcher = true, .elem = o->elem, .level = opts && opts->level ? opts->level : o->gzip ? 6 : DF_ZSTD_DEFAULT };
+	o->codec = (struct df_codec){ .shuffle = how != DF_COMPRESS_NONE && o->elem > 1,
+		.zstd = how == DF_COMPRESS_ZSTD,
+		.fletcher = true,
+		.elem = o->elem,
+		.level = opts && opts->level ? opts->level
+		    : o->gzip                ? 6
+					     : DF_ZSTD_DEFAULT };
 	row = o->elem * o->width;
 	o->chunk_cols = row > ROW_WIDE ? CHUNK_TARGET / o->elem : o->width;
 	o->chunk_rows = row >= CHUNK_TARGET ? 1 : CHUNK_TARGET / (row ? row : 1);
@@ -361,7 +370,8 @@ add_job(struct df_h5out *w, struct out *o, uint64_t row, uint64_t at, size_t col
 
 /* The sample row that completes dataset row `end` - 1: in a ragged column, the first that reaches so far. */
 static uint64_t
-completing_row(const struct out *o, uint64_t end, uint64_t first_row, const uint64_t *offsets, uint64_t base, uint64_t n)
+completing_row(
+    const struct out *o, uint64_t end, uint64_t first_row, const uint64_t *offsets, uint64_t base, uint64_t n)
 {
 	uint64_t lo = 0, hi = n;
 
@@ -410,15 +420,16 @@ append(struct df_h5out *w, struct out *o, const char *data, uint64_t n, const st
 			char *owned = o->pending;
 			o->pending = NULL;
 			o->n_pending = 0;
-			DF_TRY(add_job(w, o, completing_row(o, at + o->chunk_rows, w->rows, offsets, base, n_rows), at, 0,
-			    owned, owned, o->chunk_rows * row_bytes, err));
+			DF_TRY(add_job(w, o, completing_row(o, at + o->chunk_rows, w->rows, offsets, base, n_rows), at,
+			    0, owned, owned, o->chunk_rows * row_bytes, err));
 		} else {
 			uint64_t row = completing_row(o, at + o->chunk_rows, w->rows, offsets, base, n_rows);
 
 			for (size_t c0 = 0; c0 < o->width; c0 += o->chunk_cols) {
 				size_t cn = o->width - c0 < o->chunk_cols ? o->width - c0 : o->chunk_cols;
 
-				DF_TRY(add_job(w, o, row, at, c0, data + c0 * o->elem, NULL, cn * o->chunk_rows * o->elem, err));
+				DF_TRY(add_job(
+				    w, o, row, at, c0, data + c0 * o->elem, NULL, cn * o->chunk_rows * o->elem, err));
 			}
 			data += take * row_bytes;
 		}
@@ -490,8 +501,8 @@ df_h5out_finish(struct df_h5out *w, const struct df_meta *meta, struct df_err *e
 		/* A wide row is its own chunk row and never pends. */
 		char *owned = o->pending;
 		o->pending = NULL;
-		DF_TRY(add_job(w, o, w->rows, o->chunks * o->chunk_rows, 0, owned, owned,
-		    o->n_pending * o->width * o->elem, err));
+		DF_TRY(add_job(
+		    w, o, w->rows, o->chunks * o->chunk_rows, 0, owned, owned, o->n_pending * o->width * o->elem, err));
 	}
 	DF_TRY(run_jobs(w, true, err));
 	df_h5_enter();

@@ -22,10 +22,12 @@ df_idset_add(struct df_idset *s, const uint64_t *ids, uint64_t n, const char *na
 		uint64_t id = ids[i], bit = (uint64_t)1 << (id % 64);
 
 		if (id >= s->n)
-			return df_fail(err, DF_EFORMAT, "%s: sample id %llu, but there are %llu samples (0 to %llu)", name,
-			    (unsigned long long)id, (unsigned long long)s->n, (unsigned long long)(s->n ? s->n - 1 : 0));
+			return df_fail(err, DF_EFORMAT, "%s: sample id %llu, but there are %llu samples (0 to %llu)",
+			    name, (unsigned long long)id, (unsigned long long)s->n,
+			    (unsigned long long)(s->n ? s->n - 1 : 0));
 		if (s->bits[id / 64] & bit)
-			return df_fail(err, DF_EFORMAT, "%s: sample id %llu occurs twice", name, (unsigned long long)id);
+			return df_fail(
+			    err, DF_EFORMAT, "%s: sample id %llu occurs twice", name, (unsigned long long)id);
 		s->bits[id / 64] |= bit;
 		s->seen++;
 	}
@@ -39,8 +41,9 @@ df_idset_check_full(const struct df_idset *s, const char *name, struct df_err *e
 		return DF_OK;
 	for (uint64_t id = 0; id < s->n; id++)
 		if (!(s->bits[id / 64] >> (id % 64) & 1))
-			return df_fail(err, DF_EFORMAT, "%s: sample id %llu is missing (%llu of %llu samples are)", name,
-			    (unsigned long long)id, (unsigned long long)(s->n - s->seen), (unsigned long long)s->n);
+			return df_fail(err, DF_EFORMAT, "%s: sample id %llu is missing (%llu of %llu samples are)",
+			    name, (unsigned long long)id, (unsigned long long)(s->n - s->seen),
+			    (unsigned long long)s->n);
 	return DF_OK;
 }
 

@@ -105,8 +105,8 @@ make_dataset(hid_t file, hid_t dcpl, const char *path, const char *about, enum d
 }
 
 static int
-make_datasets(struct df_image *im, hid_t file, hid_t dcpl, uint32_t cols, const size_t *widths,
-    size_t *n_runs, struct df_err *err)
+make_datasets(struct df_image *im, hid_t file, hid_t dcpl, uint32_t cols, const size_t *widths, size_t *n_runs,
+    struct df_err *err)
 {
 	int rc = DF_OK;
 
@@ -123,14 +123,14 @@ make_datasets(struct df_image *im, hid_t file, hid_t dcpl, uint32_t cols, const 
 		if (c->offsets && !known) {
 			hsize_t n = im->rows + 1;
 
-			DF_TRY(make_dataset(file, dcpl, c->offsets, "row i is values[offsets[i]:offsets[i+1]]", DF_COL_U64,
-			    1, &n, &r->at, &r->nbytes, err));
+			DF_TRY(make_dataset(file, dcpl, c->offsets, "row i is values[offsets[i]:offsets[i+1]]",
+			    DF_COL_U64, 1, &n, &r->at, &r->nbytes, err));
 			r->col = (enum df_col)i;
 			r->offsets = true;
 			r = &im->run[++*n_runs];
 		}
-		DF_TRY(make_dataset(file, dcpl, c->path, c->about, c->type, c->matrix ? 2 : 1, dims, &r->at,
-		    &r->nbytes, err));
+		DF_TRY(make_dataset(
+		    file, dcpl, c->path, c->about, c->type, c->matrix ? 2 : 1, dims, &r->at, &r->nbytes, err));
 		r->col = (enum df_col)i;
 		if (r->nbytes > 0)
 			++*n_runs;
@@ -220,7 +220,8 @@ df_image_make(struct df_image *im, const struct df_meta *meta, uint32_t cols, co
 	hid_t fapl = -1, fcpl = -1, dcpl = -1, file = -1;
 	struct df_image m = DF_IMAGE_INIT;
 	struct memory mem = { NULL, 0 };
-	H5FD_file_image_callbacks_t cb = { memory_alloc, NULL, memory_realloc, memory_free, udata_same, udata_free, &mem };
+	H5FD_file_image_callbacks_t cb = { memory_alloc, NULL, memory_realloc, memory_free, udata_same, udata_free,
+		&mem };
 	size_t n_runs = 0;
 	bool ok;
 	int rc;

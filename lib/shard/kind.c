@@ -42,8 +42,7 @@ static const struct df_column columns[DF_COL_COUNT] = {
 static const struct df_kind_schema schemas[DF_KIND_COUNT] = {
 	[DF_KIND_ANY] = { "any", 0, 0, 0 },
 	[DF_KIND_TOKENS] = { "tokens", BIT(ID) | BIT(IDS) | BIT(LABEL_MASK), 0, SAMPLE | BIT(IDS) | BIT(LABEL_MASK) },
-	[DF_KIND_LOSSES] = { "losses", BIT(ID) | BIT(LOSS), 0,
-	    SAMPLE | BIT(LOSS) | BIT(N_TOKENS) | BIT(TOKEN_LOSS) },
+	[DF_KIND_LOSSES] = { "losses", BIT(ID) | BIT(LOSS), 0, SAMPLE | BIT(LOSS) | BIT(N_TOKENS) | BIT(TOKEN_LOSS) },
 	[DF_KIND_GRADIENTS] = { "gradients", BIT(ID) | BIT(GRADIENT), 0,
 	    SAMPLE | BIT(GRADIENT) | BIT(LOSS) | BIT(N_TOKENS) },
 	[DF_KIND_PROJECTIONS] = { "projections", BIT(ID) | BIT(PROJECTION), 0,
@@ -85,8 +84,12 @@ df_column(enum df_col c)
 size_t
 df_coltype_size(enum df_coltype t)
 {
-	static const size_t size[] = { [DF_COL_U8] = 1, [DF_COL_U16] = 2, [DF_COL_U32] = 4, [DF_COL_U64] = 8,
-		[DF_COL_F32] = 4, [DF_COL_F64] = 8 };
+	static const size_t size[] = { [DF_COL_U8] = 1,
+		[DF_COL_U16] = 2,
+		[DF_COL_U32] = 4,
+		[DF_COL_U64] = 8,
+		[DF_COL_F32] = 4,
+		[DF_COL_F64] = 8 };
 
 	return size[t];
 }

@@ -174,7 +174,8 @@ df_set_link(struct df_set *s, const char *path, struct df_err *err)
 		goto out;
 	}
 	for (size_t i = 0; i < n; i++)
-		DF_TRY(source_name(&source[i], strcmp(real_dir, "/") == 0 ? "" : real_dir, df_set_part(s, i).path, err));
+		DF_TRY(
+		    source_name(&source[i], strcmp(real_dir, "/") == 0 ? "" : real_dir, df_set_part(s, i).path, err));
 	for (int i = 0; i < DF_COL_COUNT; i++)
 		if (df_set_has(s, (enum df_col)i) && df_column((enum df_col)i)->offsets)
 			DF_TRY(df_set_lengths(s, (enum df_col)i, &lengths[i], err));

@@ -215,8 +215,8 @@ out:
 }
 
 int
-df_meta_add_manifest(struct df_meta *m, const char *name, uint64_t offset, uint64_t rows, uint64_t cols,
-    struct df_err *err)
+df_meta_add_manifest(
+    struct df_meta *m, const char *name, uint64_t offset, uint64_t rows, uint64_t cols, struct df_err *err)
 {
 	char *copy = NULL;
 	int rc;
@@ -234,8 +234,9 @@ static int
 differ(struct df_err *err, const char *a_name, const char *a, const char *b_name, const char *b, const char *what,
     const char *which)
 {
-	return df_fail(err, DF_ELINEAGE, "%s and %s do not belong together: %s '%s' is %s in the one and %s in the other",
-	    a_name, b_name, what, which, a ? a : "absent", b ? b : "absent");
+	return df_fail(err, DF_ELINEAGE,
+	    "%s and %s do not belong together: %s '%s' is %s in the one and %s in the other", a_name, b_name, what,
+	    which, a ? a : "absent", b ? b : "absent");
 }
 
 static bool
@@ -266,8 +267,8 @@ df_meta_agree(const struct df_meta *a, const char *a_name, const struct df_meta 
 }
 
 int
-df_meta_same(const struct df_meta *a, const char *a_name, const struct df_meta *b, const char *b_name,
-    struct df_err *err)
+df_meta_same(
+    const struct df_meta *a, const char *a_name, const struct df_meta *b, const char *b_name, struct df_err *err)
 {
 	if (a->kind != b->kind)
 		return df_fail(err, DF_EFORMAT, "%s holds %s, but %s holds %s", a_name, df_kind_name(a->kind), b_name,
@@ -291,7 +292,8 @@ df_meta_same(const struct df_meta *a, const char *a_name, const struct df_meta *
 		const char *da = i < a->n_domains ? a->domains[i] : NULL, *db = i < b->n_domains ? b->domains[i] : NULL;
 
 		if (!same_text(da, db))
-			return df_fail(err, DF_ELINEAGE, "%s and %s do not belong together: domain %zu is '%s' in the one and '%s' in the other",
+			return df_fail(err, DF_ELINEAGE,
+			    "%s and %s do not belong together: domain %zu is '%s' in the one and '%s' in the other",
 			    a_name, b_name, i, da ? da : "(none)", db ? db : "(none)");
 	}
 	for (size_t i = 0; i < a->n_manifest || i < b->n_manifest; i++) {
@@ -300,8 +302,9 @@ df_meta_same(const struct df_meta *a, const char *a_name, const struct df_meta *
 
 		if (!ma || !mb || strcmp(ma->name, mb->name) != 0 || ma->offset != mb->offset || ma->rows != mb->rows ||
 		    ma->cols != mb->cols)
-			return df_fail(err, DF_ELINEAGE, "%s and %s do not belong together: their gradients differ at parameter '%s'",
-			    a_name, b_name, ma ? ma->name : mb->name);
+			return df_fail(err, DF_ELINEAGE,
+			    "%s and %s do not belong together: their gradients differ at parameter '%s'", a_name,
+			    b_name, ma ? ma->name : mb->name);
 	}
 	return DF_OK;
 }

@@ -193,7 +193,8 @@ bad:
 static int
 malformed(struct df_err *err, const char *what, const char *json, const char *at)
 {
-	return df_fail(err, DF_EFORMAT, "attribute '%s': malformed JSON at byte %zu", what, at ? (size_t)(at - json) : 0);
+	return df_fail(
+	    err, DF_EFORMAT, "attribute '%s': malformed JSON at byte %zu", what, at ? (size_t)(at - json) : 0);
 }
 
 /*

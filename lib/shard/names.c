@@ -210,7 +210,8 @@ check_families(const struct df_paths *p, struct df_err *err)
 		for (unsigned k = 1; k <= n; k++) {
 			if (!seen[k]) {
 				free(seen);
-				return df_fail(err, DF_ENOINPUT, "%.*s.%05u-of-%05u.h5 is missing", (int)at, p->v[i], k, n);
+				return df_fail(
+				    err, DF_ENOINPUT, "%.*s.%05u-of-%05u.h5 is missing", (int)at, p->v[i], k, n);
 			}
 		}
 		free(seen);

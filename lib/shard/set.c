@@ -170,8 +170,8 @@ add_file(struct df_set *s, enum df_kind kind, const char *path, const char *name
 	} else {
 		DF_TRY(df_meta_same(&s->meta, s->m[0].name, &info->meta, name, err));
 		if (info->cols != s->cols || memcmp(s->width, info->width, sizeof(s->width)) != 0) {
-			rc = df_fail(err, DF_ELINEAGE, "%s and %s do not belong together: they have different columns", s->m[0].name,
-			    name);
+			rc = df_fail(err, DF_ELINEAGE, "%s and %s do not belong together: they have different columns",
+			    s->m[0].name, name);
 			goto out;
 		}
 	}
@@ -241,7 +241,8 @@ add_unseekable(struct df_set *s, enum df_kind kind, int fd, const char *name, st
 	}
 	if (memcmp(head, DF_STREAM_MAGIC, 8) == 0) {
 		if (memcmp(head, DF_STREAM_MAGIC, sizeof(head)) != 0) {
-			rc = df_fail(err, DF_EUNSUPPORTED, "a stream of another version; both ends of a pipe must be of one df-tools");
+			rc = df_fail(err, DF_EUNSUPPORTED,
+			    "a stream of another version; both ends of a pipe must be of one df-tools");
 			goto out;
 		}
 		rc = df_stream_in_open(&s->stream, fd, name, kind, err);
@@ -338,7 +339,8 @@ add_any(struct df_set *s, enum df_kind kind, const char *path, bool alone, struc
 		return df_fail(err, DF_ENOINPUT, "%s:", name);
 	if (isatty(fd)) {
 		close(fd);
-		return df_fail(err, DF_ENOINPUT, "%s is a terminal; name a file, or put this command behind a pipe", name);
+		return df_fail(
+		    err, DF_ENOINPUT, "%s is a terminal; name a file, or put this command behind a pipe", name);
 	}
 	return add_unseekable(s, kind, fd, name, id, all_ids, err);
 }
@@ -440,8 +442,8 @@ read_ragged(struct df_set *s, enum df_col c, uint64_t first, uint64_t n, struct 
 		take = m->rows - from < n - at ? m->rows - from : n - at;
 		DF_TRY(member_in(s, m, &in, err));
 		DF_TRY(df_h5in_offsets(in, c, from, 0, &begin, err));
-		DF_TRY(df_h5in_read(in, c, begin, d->offsets[at + take] - d->offsets[at], (char *)d->data + d->offsets[at] * size,
-		    err));
+		DF_TRY(df_h5in_read(in, c, begin, d->offsets[at + take] - d->offsets[at],
+		    (char *)d->data + d->offsets[at] * size, err));
 		at += take;
 	}
 out:
@@ -572,14 +574,16 @@ df_set_check(struct df_set *s, struct df_err *err)
 		qsort(ids.v, ids.n, sizeof(*ids.v), by_value);
 	for (size_t i = 1; i < ids.n; i++) {
 		if (ids.v[i] == ids.v[i - 1]) {
-			rc = df_fail(err, DF_EFORMAT, "%s: sample id %llu occurs twice", s->name, (unsigned long long)ids.v[i]);
+			rc = df_fail(
+			    err, DF_EFORMAT, "%s: sample id %llu occurs twice", s->name, (unsigned long long)ids.v[i]);
 			goto out;
 		}
 	}
 	df_digest_hex(sum, hex);
 	memcpy(want, s->meta.id, sizeof(want));
 	if (strcmp(hex, want) != 0)
-		rc = df_fail(err, DF_EFORMAT, "%s: damaged: its rows have the digest %s, but df_id is %s", s->name, hex, want);
+		rc = df_fail(
+		    err, DF_EFORMAT, "%s: damaged: its rows have the digest %s, but df_id is %s", s->name, hex, want);
 out:
 	df_batch_release(&b);
 	free(ids.v);

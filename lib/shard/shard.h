@@ -52,28 +52,28 @@ size_t df_coltype_size(enum df_coltype t);
 
 /* The columns, by number: a batch keeps their arrays in this order. */
 enum df_col {
-	DF_COL_ID,          /* sample/id u64: the row in the packed dataset */
-	DF_COL_DOMAIN,      /* sample/domain u16: into the root attribute `domains`; in an index, of each chosen row */
-	DF_COL_SOURCE_ROW,  /* sample/source_row u64: the row in the user's file */
-	DF_COL_IDS,         /* tokens/ids u32, ragged over tokens/offsets */
-	DF_COL_LABEL_MASK,  /* tokens/label_mask u8, ragged over tokens/offsets: 1 = a target */
-	DF_COL_LOSS,        /* loss f32: mean nll over the sample's targets; NaN without targets */
-	DF_COL_N_TOKENS,    /* n_tokens u32: targets that were predicted */
-	DF_COL_TOKEN_LOSS,  /* token_loss/values f32, ragged over token_loss/offsets: nll of each target */
-	DF_COL_GRADIENT,    /* gradient f32 [n,p] */
-	DF_COL_PROJECTION,  /* projection f32 [n,k] */
-	DF_COL_EMBEDDING,   /* embedding f32 [n,d] */
-	DF_COL_SCORE,       /* score f32 */
-	DF_COL_RANK,        /* rank u64: 0 = best */
-	DF_COL_INDEX,       /* index u64: sample ids in training order */
-	DF_COL_WEIGHT,      /* sample_weight f32 */
+	DF_COL_ID,         /* sample/id u64: the row in the packed dataset */
+	DF_COL_DOMAIN,     /* sample/domain u16: into the root attribute `domains`; in an index, of each chosen row */
+	DF_COL_SOURCE_ROW, /* sample/source_row u64: the row in the user's file */
+	DF_COL_IDS,        /* tokens/ids u32, ragged over tokens/offsets */
+	DF_COL_LABEL_MASK, /* tokens/label_mask u8, ragged over tokens/offsets: 1 = a target */
+	DF_COL_LOSS,       /* loss f32: mean nll over the sample's targets; NaN without targets */
+	DF_COL_N_TOKENS,   /* n_tokens u32: targets that were predicted */
+	DF_COL_TOKEN_LOSS, /* token_loss/values f32, ragged over token_loss/offsets: nll of each target */
+	DF_COL_GRADIENT,   /* gradient f32 [n,p] */
+	DF_COL_PROJECTION, /* projection f32 [n,k] */
+	DF_COL_EMBEDDING,  /* embedding f32 [n,d] */
+	DF_COL_SCORE,      /* score f32 */
+	DF_COL_RANK,       /* rank u64: 0 = best */
+	DF_COL_INDEX,      /* index u64: sample ids in training order */
+	DF_COL_WEIGHT,     /* sample_weight f32 */
 	DF_COL_DOMAIN_WEIGHT, /* domain_weight f64 */
 	DF_COL_COUNT
 };
 
 struct df_column {
 	enum df_col col;
-	const char *path;    /* name inside the file, "tokens/ids" */
+	const char *path; /* name inside the file, "tokens/ids" */
 	enum df_coltype type;
 	bool matrix;         /* [n,width], width from the data */
 	const char *offsets; /* ragged: the path of its offsets; else NULL */
@@ -141,10 +141,12 @@ bool df_meta_get_int(const struct df_meta *m, const char *key, int64_t *v);
 bool df_meta_get_double(const struct df_meta *m, const char *key, double *v);
 bool df_meta_get_str(const struct df_meta *m, const char *key, char **s);
 
-int df_meta_add_input(struct df_meta *m, const char *role, const char *kind, const char *id, struct df_err *err) DF_MUST_CHECK;
+int df_meta_add_input(
+    struct df_meta *m, const char *role, const char *kind, const char *id, struct df_err *err) DF_MUST_CHECK;
 const struct df_input *df_meta_input(const struct df_meta *m, const char *role); /* the first, or NULL */
 int df_meta_add_domain(struct df_meta *m, const char *name, uint16_t *index, struct df_err *err) DF_MUST_CHECK;
-int df_meta_add_manifest(struct df_meta *m, const char *name, uint64_t offset, uint64_t rows, uint64_t cols, struct df_err *err) DF_MUST_CHECK;
+int df_meta_add_manifest(struct df_meta *m, const char *name, uint64_t offset, uint64_t rows, uint64_t cols,
+    struct df_err *err) DF_MUST_CHECK;
 
 /*
  * *m = what the file at `path` says of itself, and its rows (rows may be
@@ -170,8 +172,8 @@ struct df_column_data {
 };
 
 struct df_batch {
-	uint64_t n;        /* rows */
-	uint64_t first;    /* position of the first row in the set */
+	uint64_t n;     /* rows */
+	uint64_t first; /* position of the first row in the set */
 	struct df_column_data col[DF_COL_COUNT];
 	struct df_arena arena; /* where a reader puts the arrays; callers may allocate from it too */
 	void *image;           /* (private) a stream record that columns point into */
@@ -191,14 +193,16 @@ struct df_set;
  * manifest.  `role` names the set in messages ("train projections").
  * Errors: DF_ENOINPUT, DF_EFORMAT (damaged, truncated, other kind), DF_ELINEAGE.
  */
-int df_set_open(struct df_set **out, enum df_kind kind, const char *role, const char *const *paths, size_t n_paths, struct df_err *err) DF_MUST_CHECK;
-int df_set_open1(struct df_set **out, enum df_kind kind, const char *role, const char *path, struct df_err *err) DF_MUST_CHECK;
+int df_set_open(struct df_set **out, enum df_kind kind, const char *role, const char *const *paths, size_t n_paths,
+    struct df_err *err) DF_MUST_CHECK;
+int df_set_open1(
+    struct df_set **out, enum df_kind kind, const char *role, const char *path, struct df_err *err) DF_MUST_CHECK;
 void df_set_close(struct df_set *s); /* accepts NULL */
 
 const struct df_meta *df_set_meta(const struct df_set *s); /* of the whole; id is the merged one */
 const char *df_set_name(const struct df_set *s);           /* for messages: the path, or "DIR (16 shards)" */
 bool df_set_is_stream(const struct df_set *s);
-uint64_t df_set_rows(const struct df_set *s);              /* UINT64_MAX for a stream not yet ended */
+uint64_t df_set_rows(const struct df_set *s); /* UINT64_MAX for a stream not yet ended */
 bool df_set_has(const struct df_set *s, enum df_col c);
 size_t df_set_width(const struct df_set *s, enum df_col c); /* of a matrix column; 0 when absent */
 
@@ -208,7 +212,8 @@ size_t df_set_width(const struct df_set *s, enum df_col c); /* of a matrix colum
  * its counts agree.  Checksums are verified.  Ids are checked for order of
  * shards only by df_idset below.
  */
-int df_set_next(struct df_set *s, uint64_t max_rows, struct df_batch *b, uint64_t *n_rows, struct df_err *err) DF_MUST_CHECK;
+int df_set_next(
+    struct df_set *s, uint64_t max_rows, struct df_batch *b, uint64_t *n_rows, struct df_err *err) DF_MUST_CHECK;
 /* Rows [first, first+n) of a set of files into b (not for streams). */
 int df_set_read(struct df_set *s, uint64_t first, uint64_t n, struct df_batch *b, struct df_err *err) DF_MUST_CHECK;
 /*
@@ -231,7 +236,8 @@ struct df_idset {
 };
 int df_idset_init(struct df_idset *s, uint64_t n, struct df_err *err) DF_MUST_CHECK;
 /* DF_EFORMAT names an id that is out of range or seen before. */
-int df_idset_add(struct df_idset *s, const uint64_t *ids, uint64_t n, const char *name, struct df_err *err) DF_MUST_CHECK;
+int df_idset_add(
+    struct df_idset *s, const uint64_t *ids, uint64_t n, const char *name, struct df_err *err) DF_MUST_CHECK;
 /* DF_EFORMAT names the first missing id, and how many are missing. */
 int df_idset_check_full(const struct df_idset *s, const char *name, struct df_err *err) DF_MUST_CHECK;
 void df_idset_release(struct df_idset *s);
@@ -262,7 +268,8 @@ struct df_writer;
  * discarded with a warning.
  */
 int df_writer_open(struct df_writer **out, const char *path, const struct df_meta *meta, const enum df_col *cols,
-    size_t n_cols, const size_t widths[DF_COL_COUNT], const struct df_writer_opts *opts, struct df_err *err) DF_MUST_CHECK;
+    size_t n_cols, const size_t widths[DF_COL_COUNT], const struct df_writer_opts *opts,
+    struct df_err *err) DF_MUST_CHECK;
 uint64_t df_writer_done_batches(const struct df_writer *w);
 uint64_t df_writer_done_rows(const struct df_writer *w);
 /* Append the batch's rows.  The batch may be reused when this returns. */

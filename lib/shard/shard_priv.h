@@ -46,13 +46,15 @@ int df_meta_same(const struct df_meta *a, const char *a_name, const struct df_me
 /* ---- batch.c */
 
 /* Rows must be what the writer was opened for: arrays present, widths equal, offsets monotone from 0. */
-int df_batch_check(const struct df_batch *b, uint32_t cols, const size_t widths[DF_COL_COUNT], struct df_err *err) DF_MUST_CHECK;
+int df_batch_check(
+    const struct df_batch *b, uint32_t cols, const size_t widths[DF_COL_COUNT], struct df_err *err) DF_MUST_CHECK;
 /*
  * The digest of rows: the sum mod 2^128 of XXH3-128 over each row's bytes,
  * that is, in column order: sample/id (or, without one, the row's position,
  * position + i, as u64), then each column's bytes, a ragged one preceded by its length as u64.
  */
-int df_batch_digest(const struct df_batch *b, uint32_t cols, uint64_t position, struct df_digest *sum, struct df_err *err) DF_MUST_CHECK;
+int df_batch_digest(const struct df_batch *b, uint32_t cols, uint64_t position, struct df_digest *sum,
+    struct df_err *err) DF_MUST_CHECK;
 /* Bytes of rows [first, first+n) of a column, and where they begin. */
 size_t df_column_bytes(const struct df_column *c, const struct df_column_data *d, uint64_t first, uint64_t n);
 
@@ -63,21 +65,25 @@ struct df_h5in;
 struct df_h5info {
 	struct df_meta meta;
 	uint64_t rows;
-	uint32_t cols;               /* columns it has */
-	size_t width[DF_COL_COUNT];  /* of matrices */
+	uint32_t cols;                 /* columns it has */
+	size_t width[DF_COL_COUNT];    /* of matrices */
 	uint64_t values[DF_COL_COUNT]; /* elements of ragged columns */
-	bool has_id;                 /* false: ids are positions (a user's weights file) */
+	bool has_id;                   /* false: ids are positions (a user's weights file) */
 };
 /* `name` for messages; kind DF_KIND_ANY takes what it is. */
-int df_h5in_open(struct df_h5in **out, const char *path, const char *name, enum df_kind kind, struct df_err *err) DF_MUST_CHECK;
+int df_h5in_open(
+    struct df_h5in **out, const char *path, const char *name, enum df_kind kind, struct df_err *err) DF_MUST_CHECK;
 /* The image must stay until df_h5in_close(). */
-int df_h5in_open_image(struct df_h5in **out, void *image, size_t len, const char *name, enum df_kind kind, struct df_err *err) DF_MUST_CHECK;
+int df_h5in_open_image(struct df_h5in **out, void *image, size_t len, const char *name, enum df_kind kind,
+    struct df_err *err) DF_MUST_CHECK;
 void df_h5in_close(struct df_h5in *in); /* accepts NULL */
 const struct df_h5info *df_h5in_info(const struct df_h5in *in);
 /* offsets[0..n] of rows [first, first+n), as in the file (checked: monotone, within the values). */
-int df_h5in_offsets(struct df_h5in *in, enum df_col c, uint64_t first, uint64_t n, uint64_t *offsets, struct df_err *err) DF_MUST_CHECK;
+int df_h5in_offsets(
+    struct df_h5in *in, enum df_col c, uint64_t first, uint64_t n, uint64_t *offsets, struct df_err *err) DF_MUST_CHECK;
 /* Entries [first, first+n) of a column into dst: rows, or values of a ragged one. */
-int df_h5in_read(struct df_h5in *in, enum df_col c, uint64_t first, uint64_t n, void *dst, struct df_err *err) DF_MUST_CHECK;
+int df_h5in_read(
+    struct df_h5in *in, enum df_col c, uint64_t first, uint64_t n, void *dst, struct df_err *err) DF_MUST_CHECK;
 /*
  * Where in an image the column's (or its offsets') bytes lie, if they lie
  * there plainly: contiguous, of our type, aligned.  false otherwise.
@@ -126,23 +132,27 @@ bool df_image_learn(struct df_image *im, struct df_h5in *in, const void *image, 
 
 struct df_stream_in;
 /* Takes fd; the magic (DF_STREAM_MAGIC_LEN bytes) has been read already. */
-int df_stream_in_open(struct df_stream_in **out, int fd, const char *name, enum df_kind kind, struct df_err *err) DF_MUST_CHECK;
+int df_stream_in_open(
+    struct df_stream_in **out, int fd, const char *name, enum df_kind kind, struct df_err *err) DF_MUST_CHECK;
 void df_stream_in_close(struct df_stream_in *s); /* accepts NULL */
 /* The next record into b, *n_rows = 0 and *ended after the end record. */
 int df_stream_in_next(struct df_stream_in *s, struct df_batch *b, bool *ended, struct df_err *err) DF_MUST_CHECK;
 const struct df_h5info *df_stream_in_info(const struct df_stream_in *s); /* of the first record */
-uint64_t df_stream_in_rows(const struct df_stream_in *s); /* seen so far */
-struct df_digest df_stream_in_digest(const struct df_stream_in *s); /* of the rows seen */
-uint64_t df_stream_in_bytes(const struct df_stream_in *s); /* where the last good record ended */
+uint64_t df_stream_in_rows(const struct df_stream_in *s);                /* seen so far */
+struct df_digest df_stream_in_digest(const struct df_stream_in *s);      /* of the rows seen */
+uint64_t df_stream_in_bytes(const struct df_stream_in *s);               /* where the last good record ended */
 
 struct df_stream_out;
 int df_stream_out_open(struct df_stream_out **out, int fd, const char *name, const struct df_meta *meta, uint32_t cols,
     const size_t widths[DF_COL_COUNT], bool with_magic, struct df_err *err) DF_MUST_CHECK; /* borrows fd, meta */
-int df_stream_out_put(struct df_stream_out *s, const struct df_batch *b, struct df_digest d, struct df_err *err) DF_MUST_CHECK;
+int df_stream_out_put(
+    struct df_stream_out *s, const struct df_batch *b, struct df_digest d, struct df_err *err) DF_MUST_CHECK;
 int df_stream_out_end(struct df_stream_out *s, uint64_t rows, struct df_digest d, struct df_err *err) DF_MUST_CHECK;
 void df_stream_out_free(struct df_stream_out *s); /* accepts NULL */
 
-#define DF_STREAM_MAGIC     "\x89" "DFS\r\n\x1a\n\x01\0\0\0\0\0\0\0" /* version 1 in bytes 8-15 */
+#define DF_STREAM_MAGIC \
+	"\x89"          \
+	"DFS\r\n\x1a\n\x01\0\0\0\0\0\0\0" /* version 1 in bytes 8-15 */
 #define DF_STREAM_MAGIC_LEN 16
 
 /* ---- set.c, for link.c */
@@ -166,6 +176,7 @@ void df_paths_release(struct df_paths *p);
 /* A temporary file in $TMPDIR; HDF5 opens it by *path, then unlink it, free() that, and keep *fd. */
 int df_spool_open(int *fd, char **path, struct df_err *err) DF_MUST_CHECK;
 /* Directories, globs and NAME.h5 that stands for its shards, expanded; shards of one family in their order. */
-int df_paths_expand(struct df_paths *out, const char *const *paths, size_t n, enum df_kind kind, struct df_err *err) DF_MUST_CHECK;
+int df_paths_expand(
+    struct df_paths *out, const char *const *paths, size_t n, enum df_kind kind, struct df_err *err) DF_MUST_CHECK;
 
 #endif

@@ -34,7 +34,7 @@ struct df_stream_in {
 	struct df_h5info info;
 	struct df_image layout; /* of the last record that was opened with HDF5 */
 	bool learned;
-	struct df_batch first;  /* the first record, read at opening */
+	struct df_batch first; /* the first record, read at opening */
 	bool have_first, ended;
 	uint64_t rows, bytes;
 	struct df_digest digest;
@@ -48,7 +48,8 @@ same_skeleton(const struct df_image *im, const void *image, uint64_t nbytes)
 	for (size_t i = 0; i < im->n_runs; i++) {
 		const struct df_image_run *r = &im->run[i];
 
-		if (r->col == DF_COL_COUNT && memcmp(im->skel + r->skel_at, (const char *)image + r->at, (size_t)r->nbytes) != 0)
+		if (r->col == DF_COL_COUNT &&
+		    memcmp(im->skel + r->skel_at, (const char *)image + r->at, (size_t)r->nbytes) != 0)
 			return false;
 	}
 	return true;
@@ -61,8 +62,9 @@ check_offsets(const uint64_t *off, uint64_t n, uint64_t values, const char *path
 
 	for (uint64_t i = 0; i < n; i++)
 		ok &= off[i] <= off[i + 1];
-	return ok ? DF_OK : df_fail(err, DF_EFORMAT, "dataset '%s': offsets do not rise from 0 to %llu", path,
-	    (unsigned long long)values);
+	return ok ? DF_OK
+		  : df_fail(err, DF_EFORMAT, "dataset '%s': offsets do not rise from 0 to %llu", path,
+			(unsigned long long)values);
 }
 
 /* Point the batch's columns into its image, as the layout says. */
@@ -119,7 +121,8 @@ copy_columns(struct df_h5in *in, struct df_batch *b, struct df_err *err)
 		if (!(info->cols & 1u << i))
 			continue;
 		if (c->offsets) {
-			DF_TRY(df_arena_alloc(&b->arena, &d->offsets, (size_t)n + 1, sizeof(uint64_t), c->offsets, err));
+			DF_TRY(
+			    df_arena_alloc(&b->arena, &d->offsets, (size_t)n + 1, sizeof(uint64_t), c->offsets, err));
 			DF_TRY(df_h5in_offsets(in, (enum df_col)i, 0, n, d->offsets, err));
 			n = info->values[i];
 		}
@@ -217,8 +220,8 @@ read_end(struct df_stream_in *s, struct df_err *err)
 	DF_TRY(df_read_all(s->fd, end, sizeof(end), err));
 	memcpy(&rows, end, 8);
 	if (rows != s->rows)
-		rc = df_fail(err, DF_EFORMAT, "damaged: %llu rows came, but the end record says %llu", (unsigned long long)s->rows,
-		    (unsigned long long)rows);
+		rc = df_fail(err, DF_EFORMAT, "damaged: %llu rows came, but the end record says %llu",
+		    (unsigned long long)s->rows, (unsigned long long)rows);
 	else if (!same_digest(digest_at(end + 8), s->digest))
 		rc = df_fail(err, DF_EFORMAT, "damaged: the digest of its rows is not that of the end record");
 	else
@@ -261,7 +264,8 @@ read_record(struct df_stream_in *s, struct df_batch *b, bool *ended, struct df_e
 		return rc;
 	DF_TRY(df_batch_digest(b, s->info.cols, s->rows, &d, err));
 	if (!same_digest(d, digest_at(sum))) {
-		rc = df_fail(err, DF_EFORMAT, "damaged: the digest of the record from row %llu is wrong", (unsigned long long)s->rows);
+		rc = df_fail(err, DF_EFORMAT, "damaged: the digest of the record from row %llu is wrong",
+		    (unsigned long long)s->rows);
 		goto out;
 	}
 	df_digest_merge(&s->digest, d);

@@ -82,7 +82,8 @@ open_stdout(struct df_writer *w, const struct df_writer_opts *opts, struct df_er
 	int rc;
 
 	if (isatty(STDOUT_FILENO))
-		return df_fail(err, DF_EUSAGE, "standard output is a terminal; an artefact is not text: give -o FILE or a pipe");
+		return df_fail(
+		    err, DF_EUSAGE, "standard output is a terminal; an artefact is not text: give -o FILE or a pipe");
 	if (fstat(STDOUT_FILENO, &st) != 0)
 		return df_fail(err, DF_ECREATE, "standard output:");
 	if (!S_ISREG(st.st_mode) || (opts && opts->force_stream))
@@ -104,8 +105,7 @@ same_work(const struct df_writer *w, const struct df_h5info *info)
 	const char *va = w->meta.version, *vb = info->meta.version;
 
 	return info->cols == w->cols && memcmp(info->width, w->widths, sizeof(w->widths)) == 0 &&
-	    strcmp(va ? va : "", vb ? vb : "") == 0 &&
-	    df_meta_same(&w->meta, "", &info->meta, "", NULL) == DF_OK;
+	    strcmp(va ? va : "", vb ? vb : "") == 0 && df_meta_same(&w->meta, "", &info->meta, "", NULL) == DF_OK;
 }
 
 /* Put what the work file holds into the new file; *keep = how many of its bytes are good. */
@@ -125,17 +125,19 @@ replay(struct df_writer *w, uint64_t *keep, struct df_err *err)
 			rc = df_fail(err, DF_ECREATE, "%s:", w->work_path);
 		return rc;
 	}
-	if (df_read_all(fd, magic, sizeof(magic), NULL) != DF_OK || memcmp(magic, DF_STREAM_MAGIC, sizeof(magic)) != 0) {
+	if (df_read_all(fd, magic, sizeof(magic), NULL) != DF_OK ||
+	    memcmp(magic, DF_STREAM_MAGIC, sizeof(magic)) != 0) {
 		close(fd);
 		return DF_OK;
 	}
-	/* From here on fd belongs to the stream.  Nothing whole in it is not an error: it is a kill at the first batch. */
+	/* From here on fd belongs to the stream.  Nothing whole in it is no error but a kill at the first batch. */
 	if (df_stream_in_open(&in, fd, w->work_path, w->meta.kind, &why) != DF_OK) {
 		df_debug("%s", why.msg);
 		return DF_OK;
 	}
 	if (!same_work(w, df_stream_in_info(in))) {
-		df_warn("%s: the unfinished work beside it was begun with other inputs or options, and is discarded", w->name);
+		df_warn("%s: the unfinished work beside it was begun with other inputs or options, and is discarded",
+		    w->name);
 		goto out;
 	}
 	*keep = DF_STREAM_MAGIC_LEN;
@@ -153,7 +155,8 @@ replay(struct df_writer *w, uint64_t *keep, struct df_err *err)
 		*keep = df_stream_in_bytes(in);
 	}
 	if (w->done_rows > 0)
-		df_info("%s: going on after %llu rows that were done before", w->name, (unsigned long long)w->done_rows);
+		df_info(
+		    "%s: going on after %llu rows that were done before", w->name, (unsigned long long)w->done_rows);
 out:
 	df_batch_release(&b);
 	df_stream_in_close(in);

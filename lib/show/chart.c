@@ -22,7 +22,8 @@
 #define TOP    92.0
 #define BOTTOM 56.0
 
-static const char *const palette[] = { "#3b6fd4", "#f28e2b", "#2ca58d", "#c8477f", "#8b63c9", "#8a8f98", "#b58900", "#56b4e9" };
+static const char *const palette[] = { "#3b6fd4", "#f28e2b", "#2ca58d", "#c8477f", "#8b63c9", "#8a8f98", "#b58900",
+	"#56b4e9" };
 #define N_COLORS ((int)(sizeof(palette) / sizeof(palette[0])))
 
 /* Faint is mixed with white rather than transparent: every renderer can do that. */
@@ -39,8 +40,8 @@ color(const struct df_series *s)
 
 	snprintf(c.hex, sizeof(c.hex), "%s", p);
 	if (s->faint && sscanf(p, "#%2x%2x%2x", &r, &g, &b) == 3)
-		snprintf(c.hex, sizeof(c.hex), "#%02x%02x%02x", (unsigned char)(255 - (255 - r) * 2 / 5), (unsigned char)(255 - (255 - g) * 2 / 5),
-		    (unsigned char)(255 - (255 - b) * 2 / 5));
+		snprintf(c.hex, sizeof(c.hex), "#%02x%02x%02x", (unsigned char)(255 - (255 - r) * 2 / 5),
+		    (unsigned char)(255 - (255 - g) * 2 / 5), (unsigned char)(255 - (255 - b) * 2 / 5));
 	return c;
 }
 
@@ -179,8 +180,8 @@ text(struct df_buf *out, double x, double y, const char *look, const char *s)
 static void
 line(struct df_buf *out, double x1, double y1, double x2, double y2, const char *stroke)
 {
-	df_buf_printf(out, "<line x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\" stroke=\"%s\" stroke-width=\"1\"/>\n", x1, y1,
-	    x2, y2, stroke);
+	df_buf_printf(out, "<line x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\" stroke=\"%s\" stroke-width=\"1\"/>\n",
+	    x1, y1, x2, y2, stroke);
 }
 
 static void
@@ -207,7 +208,8 @@ svg_axes(const struct df_chart *c, const struct frame *f, struct df_buf *out)
 		text(out, x, bottom + 20, TICK_X, label);
 	}
 	text(out, (LEFT + WIDTH - RIGHT) / 2, HEIGHT - 14, LABEL, c->xlabel);
-	df_buf_printf(out, "<text transform=\"translate(20 %.1f) rotate(-90)\" stroke=\"none\" %s>", (TOP + bottom) / 2, LABEL);
+	df_buf_printf(
+	    out, "<text transform=\"translate(20 %.1f) rotate(-90)\" stroke=\"none\" %s>", (TOP + bottom) / 2, LABEL);
 	xml(out, c->ylabel);
 	df_buf_puts(out, "</text>\n");
 }
@@ -226,7 +228,8 @@ text_width(const char *s)
 static void
 dot(struct df_buf *out, double x, double y, const char *stroke)
 {
-	df_buf_printf(out, "<circle cx=\"%.1f\" cy=\"%.1f\" r=\"3.4\" fill=\"#fff\" stroke=\"%s\" stroke-width=\"2\"/>\n", x, y,
+	df_buf_printf(out,
+	    "<circle cx=\"%.1f\" cy=\"%.1f\" r=\"3.4\" fill=\"#fff\" stroke=\"%s\" stroke-width=\"2\"/>\n", x, y,
 	    stroke);
 }
 
@@ -241,10 +244,14 @@ svg_legend(const struct df_chart *c, struct df_buf *out)
 		if (s->name == NULL)
 			continue;
 		if (c->bars)
-			df_buf_printf(out, "<rect x=\"%.1f\" y=\"66\" width=\"11\" height=\"11\" rx=\"2\" fill=\"%s\" stroke=\"none\"/>\n",
+			df_buf_printf(out,
+			    "<rect x=\"%.1f\" y=\"66\" width=\"11\" height=\"11\" rx=\"2\" "
+			    "fill=\"%s\" stroke=\"none\"/>\n",
 			    x + 3, color(s).hex);
 		else
-			df_buf_printf(out, "<line x1=\"%.1f\" y1=\"71.5\" x2=\"%.1f\" y2=\"71.5\" stroke=\"%s\" stroke-width=\"2.6\"/>\n",
+			df_buf_printf(out,
+			    "<line x1=\"%.1f\" y1=\"71.5\" x2=\"%.1f\" y2=\"71.5\" "
+			    "stroke=\"%s\" stroke-width=\"2.6\"/>\n",
 			    x, x + 16, color(s).hex);
 		if (s->dots)
 			dot(out, x + 8, 71.5, color(s).hex);
@@ -256,8 +263,10 @@ svg_legend(const struct df_chart *c, struct df_buf *out)
 static void
 svg_line(const struct df_series *s, const struct frame *f, struct df_buf *out)
 {
-	df_buf_printf(out, "<polyline fill=\"none\" stroke=\"%s\" stroke-width=\"%s\" stroke-linejoin=\"round\" "
-	    "stroke-linecap=\"round\" points=\"", color(s).hex, s->faint ? "1" : "2.4");
+	df_buf_printf(out,
+	    "<polyline fill=\"none\" stroke=\"%s\" stroke-width=\"%s\" stroke-linejoin=\"round\" "
+	    "stroke-linecap=\"round\" points=\"",
+	    color(s).hex, s->faint ? "1" : "2.4");
 	for (size_t k = 0; k < s->n; k++)
 		df_buf_printf(out, "%s%.1f,%.1f", k ? " " : "", px(f, s->x[k]), py(f, s->y[k]));
 	df_buf_puts(out, "\"/>\n");
@@ -277,9 +286,11 @@ svg_bars(const struct df_chart *c, const struct frame *f, struct df_buf *out)
 			double h = c->series[i].y[b];
 
 			if (h > 0)
-				df_buf_printf(out, "<rect x=\"%.2f\" y=\"%.2f\" width=\"%.2f\" height=\"%.2f\" fill=\"%s\" stroke=\"none\"/>\n",
-				    LEFT + (double)b * w + gap / 2, py(f, base + h), w - gap, py(f, base) - py(f, base + h),
-				    color(&c->series[i]).hex);
+				df_buf_printf(out,
+				    "<rect x=\"%.2f\" y=\"%.2f\" width=\"%.2f\" height=\"%.2f\" "
+				    "fill=\"%s\" stroke=\"none\"/>\n",
+				    LEFT + (double)b * w + gap / 2, py(f, base + h), w - gap,
+				    py(f, base) - py(f, base + h), color(&c->series[i]).hex);
 			base += h;
 		}
 	}
@@ -290,9 +301,11 @@ df_chart_svg(const struct df_chart *c, struct df_buf *out, struct df_err *err)
 {
 	struct frame f = frame_of(c);
 
-	df_buf_printf(out, "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%.0f\" height=\"%.0f\" viewBox=\"0 0 %.0f %.0f\" "
+	df_buf_printf(out,
+	    "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%.0f\" height=\"%.0f\" viewBox=\"0 0 %.0f %.0f\" "
 	    "font-family=\"Helvetica Neue, Helvetica, Arial, Liberation Sans, DejaVu Sans, sans-serif\">\n"
-	    "<rect width=\"%.0f\" height=\"%.0f\" fill=\"#fff\" stroke=\"none\"/>\n", WIDTH, HEIGHT, WIDTH, HEIGHT, WIDTH, HEIGHT);
+	    "<rect width=\"%.0f\" height=\"%.0f\" fill=\"#fff\" stroke=\"none\"/>\n",
+	    WIDTH, HEIGHT, WIDTH, HEIGHT, WIDTH, HEIGHT);
 	text(out, LEFT, 30, TITLE, c->title);
 	text(out, LEFT, 50, SUB, c->subtitle);
 	svg_legend(c, out);
@@ -331,8 +344,8 @@ gnuplot_data(const struct df_chart *c, const struct df_series *s, const double *
 
 	for (size_t k = 0; k < s->n; k++) {
 		if (c->bars)
-			df_buf_printf(out, "%.9g %.9g %.9g %.9g\n", c->x0 + ((double)k + 0.04) * w, base[k], c->x0 + ((double)k + 0.96) * w,
-			    base[k] + s->y[k]);
+			df_buf_printf(out, "%.9g %.9g %.9g %.9g\n", c->x0 + ((double)k + 0.04) * w, base[k],
+			    c->x0 + ((double)k + 0.96) * w, base[k] + s->y[k]);
 		else
 			df_buf_printf(out, "%.9g %.9g\n", s->x[k], s->y[k]);
 	}
@@ -347,23 +360,29 @@ df_chart_gnuplot(const struct df_chart *c, const char *png, struct df_buf *out, 
 	const char *comma = "";
 	int rc = DF_OK;
 
-	df_buf_printf(out, "set terminal pngcairo noenhanced font \"sans,13\" size %.0f,%.0f background rgb \"white\"\nset output ",
+	df_buf_printf(out,
+	    "set terminal pngcairo noenhanced font \"sans,13\" size %.0f,%.0f background rgb \"white\"\nset output ",
 	    WIDTH * 1.5, HEIGHT * 1.5);
 	quoted(out, png);
 	/* The same places as in the SVG. */
-	df_buf_printf(out, "\nset lmargin screen %.4f\nset rmargin screen %.4f\nset tmargin screen %.4f\nset bmargin screen %.4f\n",
+	df_buf_printf(out,
+	    "\nset lmargin screen %.4f\nset rmargin screen %.4f\nset tmargin screen %.4f\nset bmargin screen %.4f\n",
 	    LEFT / WIDTH, 1 - RIGHT / WIDTH, 1 - TOP / HEIGHT, BOTTOM / HEIGHT);
 	df_buf_puts(out, "set label 1 ");
 	quoted(out, c->title);
-	df_buf_printf(out, " at screen %.4f,%.4f left font \"sans,19\" tc rgb \"#16181d\"\nset label 2 ", LEFT / WIDTH, 1 - 24 / HEIGHT);
+	df_buf_printf(out, " at screen %.4f,%.4f left font \"sans,19\" tc rgb \"#16181d\"\nset label 2 ", LEFT / WIDTH,
+	    1 - 24 / HEIGHT);
 	quoted(out, c->subtitle);
 	df_buf_printf(out, " at screen %.4f,%.4f left tc rgb \"#6a707c\"\n", LEFT / WIDTH, 1 - 47 / HEIGHT);
-	df_buf_printf(out, "set key at screen %.4f,%.4f left center horizontal Left reverse samplen 1.6 tc rgb \"#30343c\"\nset xlabel ",
+	df_buf_printf(out,
+	    "set key at screen %.4f,%.4f left center horizontal Left reverse samplen 1.6 tc rgb \"#30343c\"\n"
+	    "set xlabel ",
 	    LEFT / WIDTH, 1 - 71 / HEIGHT);
 	quoted(out, c->xlabel);
 	df_buf_puts(out, " tc rgb \"#4a4f59\"\nset ylabel ");
 	quoted(out, c->ylabel);
-	df_buf_printf(out, " tc rgb \"#4a4f59\"\nset xrange [%.9g:%.9g]\nset yrange [%.9g:%.9g]\nset border 1 lc rgb \"" AXIS "\"\n"
+	df_buf_printf(out,
+	    " tc rgb \"#4a4f59\"\nset xrange [%.9g:%.9g]\nset yrange [%.9g:%.9g]\nset border 1 lc rgb \"" AXIS "\"\n"
 	    "set tics nomirror scale 0.5 textcolor rgb \"#6a707c\"\nset grid ytics lt 1 lc rgb \"" GRID "\"\nplot ",
 	    f.x0, f.x1, f.y0, f.y1);
 	for (size_t i = 0; i < c->n_series; i++) {
@@ -373,10 +392,11 @@ df_chart_gnuplot(const struct df_chart *c, const char *png, struct df_buf *out, 
 			continue;
 		df_buf_puts(out, comma);
 		if (c->bars)
-			df_buf_printf(out, "'-' using 1:2:1:3:2:4 with boxxyerror fs solid noborder lc rgb \"%s\"", color(s).hex);
+			df_buf_printf(
+			    out, "'-' using 1:2:1:3:2:4 with boxxyerror fs solid noborder lc rgb \"%s\"", color(s).hex);
 		else
-			df_buf_printf(out, "'-' with %s lw %s lc rgb \"%s\"%s", s->dots ? "linespoints" : "lines", s->faint ? "1" : "3",
-			    color(s).hex, s->dots ? " pt 7 ps 1.1" : "");
+			df_buf_printf(out, "'-' with %s lw %s lc rgb \"%s\"%s", s->dots ? "linespoints" : "lines",
+			    s->faint ? "1" : "3", color(s).hex, s->dots ? " pt 7 ps 1.1" : "");
 		if (s->name) {
 			df_buf_puts(out, " title ");
 			quoted(out, s->name);

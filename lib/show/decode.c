@@ -11,7 +11,7 @@
 
 #include "base/mem.h"
 
-#define LINE      96 /* columns of the list of ids */
+#define LINE 96 /* columns of the list of ids */
 
 /* *row = the row of the set whose sample id is `id`. */
 static int
@@ -91,7 +91,8 @@ print_text(const struct df_tokenizer *t, const uint32_t *ids, const uint8_t *mas
 	for (uint64_t i = 0, end; i < n; i = end) {
 		for (end = i + 1; end < n && !mask[end] == !mask[i]; end++)
 			;
-		df_buf_printf(out, "--- %s, %" PRIu64 " token%s\n", mask[i] ? "target" : "prompt", end - i, end - i == 1 ? "" : "s");
+		df_buf_printf(out, "--- %s, %" PRIu64 " token%s\n", mask[i] ? "target" : "prompt", end - i,
+		    end - i == 1 ? "" : "s");
 		DF_TRY(df_tokenizer_decode(t, ids + i, (size_t)(end - i), out, err));
 		if (out->len > 0 && out->data[out->len - 1] != '\n')
 			df_buf_putc(out, '\n');
@@ -150,7 +151,8 @@ df_decode(struct df_set *tokens, uint64_t id, const char *tokenizer, bool json, 
 	for (uint64_t i = 0; i < n; i++) {
 		n_targets += mask[i] != 0;
 		if (ids[i] >= df_tokenizer_vocab_size(t)) {
-			rc = df_fail(err, DF_ELINEAGE, "%s: sample %" PRIu64 " has token %" PRIu32 ", which tokenizer %s does not",
+			rc = df_fail(err, DF_ELINEAGE,
+			    "%s: sample %" PRIu64 " has token %" PRIu32 ", which tokenizer %s does not",
 			    df_set_name(tokens), id, ids[i], df_tokenizer_path(t));
 			goto out;
 		}

@@ -39,7 +39,8 @@ family_name(char **out, const char *path, bool *is_shard, struct df_err *err)
 	unsigned i, of;
 	char end;
 
-	*is_shard = n > 18 && path[n - 18] == '.' && sscanf(path + n - 18, ".%5u-of-%5u.h%c", &i, &of, &end) == 3 && end == '5';
+	*is_shard =
+	    n > 18 && path[n - 18] == '.' && sscanf(path + n - 18, ".%5u-of-%5u.h%c", &i, &of, &end) == 3 && end == '5';
 	if (*is_shard)
 		return df_asprintf(out, err, "%.*s.h5", (int)(n - 18), path);
 	return df_strdup(out, path, err);
@@ -62,8 +63,8 @@ note(struct files *f, const char *path, struct df_err *err)
 
 		if (strcmp(k->path, name) != 0)
 			continue;
-		if (is_shard && df_meta_load(&m, path, &rows, NULL) == DF_OK && df_digest_parse(&a, k->meta.id, NULL) == DF_OK &&
-		    df_digest_parse(&b, m.id, NULL) == DF_OK) {
+		if (is_shard && df_meta_load(&m, path, &rows, NULL) == DF_OK &&
+		    df_digest_parse(&a, k->meta.id, NULL) == DF_OK && df_digest_parse(&b, m.id, NULL) == DF_OK) {
 			df_digest_merge(&a, b);
 			df_digest_hex(a, k->meta.id);
 			k->rows += rows;
@@ -182,8 +183,8 @@ node(const struct files *f, const char *role, const char *kind, const char *id, 
 }
 
 int
-df_lineage(const char *path, const char *const *others, size_t n_others, bool json, struct df_buf *out,
-    struct df_err *err)
+df_lineage(
+    const char *path, const char *const *others, size_t n_others, bool json, struct df_buf *out, struct df_err *err)
 {
 	struct files f = { NULL, 0, 0 };
 	struct df_meta m = DF_META_INIT;

@@ -203,7 +203,8 @@ df_run_text(const char *path, bool json, struct df_buf *out, struct df_err *err)
 	if (json) {
 		df_buf_puts(out, "{\"file\": ");
 		df_buf_json_str(out, path);
-		df_buf_printf(out, ", \"kind\": \"trainlog\", \"steps\": %.0f, \"total_steps\": %.0f", r.last_step, r.total_steps);
+		df_buf_printf(out, ", \"kind\": \"trainlog\", \"steps\": %.0f, \"total_steps\": %.0f", r.last_step,
+		    r.total_steps);
 	} else {
 		df_buf_printf(out, "%s: training log, step %.0f", path, r.last_step);
 		if (r.total_steps > 0)
@@ -227,8 +228,9 @@ df_run_text(const char *path, bool json, struct df_buf *out, struct df_err *err)
 			df_buf_json_double(out, c[i]->value[best]);
 			df_buf_printf(out, ", \"min_step\": %.0f}", c[i]->step[best]);
 		} else {
-			df_buf_printf(out, "  %-9s  first %-8.4g last %-8.4g least %.4g at step %.0f\n", i ? "eval_loss" : "loss",
-			    c[i]->value[0], c[i]->value[c[i]->n - 1], c[i]->value[best], c[i]->step[best]);
+			df_buf_printf(out, "  %-9s  first %-8.4g last %-8.4g least %.4g at step %.0f\n",
+			    i ? "eval_loss" : "loss", c[i]->value[0], c[i]->value[c[i]->n - 1], c[i]->value[best],
+			    c[i]->step[best]);
 		}
 	}
 	if (json)
@@ -314,7 +316,8 @@ df_plot_runs(struct df_chart *c, const char *const *paths, size_t n, struct df_e
 		DF_TRY(short_name(&name, paths[i], err));
 		if (n == 1) {
 			DF_TRY(df_asprintf(&c->title, err, "Loss of %s", name));
-			DF_TRY(df_asprintf(&c->subtitle, err, "%.0f steps; the pale line is as logged, the other smoothed", r.last_step));
+			DF_TRY(df_asprintf(&c->subtitle, err,
+			    "%.0f steps; the pale line is as logged, the other smoothed", r.last_step));
 		}
 		if (r.loss.n > 0) {
 			bool many = r.loss.n > 3;
@@ -338,7 +341,8 @@ df_plot_runs(struct df_chart *c, const char *const *paths, size_t n, struct df_e
 	}
 	if (n > 1) {
 		DF_TRY(df_asprintf(&c->title, err, "Loss of %zu runs", n));
-		DF_TRY(df_strdup(&c->subtitle, "pale lines are as logged, the others smoothed; points are evaluations", err));
+		DF_TRY(df_strdup(
+		    &c->subtitle, "pale lines are as logged, the others smoothed; points are evaluations", err));
 	}
 	DF_TRY(df_strdup(&c->xlabel, "step", err));
 	DF_TRY(df_strdup(&c->ylabel, "loss (nats per token)", err));
@@ -384,14 +388,16 @@ collect(struct values *v, struct df_set *s, enum df_col c, struct df_err *err)
 		DF_TRY(df_grow(&v->domain, &v->cap_d, v->n + (size_t)n, sizeof(uint16_t), "values", err));
 		for (uint64_t i = 0; i < n; i++) {
 			const uint64_t *off = b.col[c].offsets;
-			double x = c == DF_COL_IDS ? (double)(off[i + 1] - off[i]) : (double)((const float *)b.col[c].data)[i];
+			double x =
+			    c == DF_COL_IDS ? (double)(off[i + 1] - off[i]) : (double)((const float *)b.col[c].data)[i];
 
 			if (!isfinite(x)) {
 				v->n_skipped++;
 				continue;
 			}
 			v->v[v->n] = x;
-			v->domain[v->n++] = df_set_has(s, DF_COL_DOMAIN) ? ((const uint16_t *)b.col[DF_COL_DOMAIN].data)[i] : 0;
+			v->domain[v->n++] =
+			    df_set_has(s, DF_COL_DOMAIN) ? ((const uint16_t *)b.col[DF_COL_DOMAIN].data)[i] : 0;
 		}
 	}
 out:
@@ -402,8 +408,10 @@ out:
 int
 df_plot_histogram(struct df_chart *c, struct df_set *s, struct df_err *err)
 {
-	static const char *const what[DF_COL_COUNT] = { [DF_COL_SCORE] = "score", [DF_COL_LOSS] = "loss",
-		[DF_COL_WEIGHT] = "weight", [DF_COL_IDS] = "tokens per sample" };
+	static const char *const what[DF_COL_COUNT] = { [DF_COL_SCORE] = "score",
+		[DF_COL_LOSS] = "loss",
+		[DF_COL_WEIGHT] = "weight",
+		[DF_COL_IDS] = "tokens per sample" };
 	const struct df_meta *m = df_set_meta(s);
 	struct values v = { NULL, NULL, 0, 0, 0, 0 };
 	enum df_col col = column_to_plot(s);
@@ -413,7 +421,8 @@ df_plot_histogram(struct df_chart *c, struct df_set *s, struct df_err *err)
 	int rc;
 
 	if (col == DF_COL_COUNT)
-		return df_fail(err, DF_EUSAGE, "%s: %s have no scores, losses or weights to draw", df_set_name(s), df_kind_name(m->kind));
+		return df_fail(err, DF_EUSAGE, "%s: %s have no scores, losses or weights to draw", df_set_name(s),
+		    df_kind_name(m->kind));
 	DF_TRY(collect(&v, s, col, err));
 	for (size_t i = 0; i < v.n; i++) {
 		lo = fmin(lo, v.v[i]);
@@ -444,7 +453,11 @@ df_plot_histogram(struct df_chart *c, struct df_set *s, struct df_err *err)
 		bool rest = d + 1 == DOMAINS_MAX && m->n_domains > DOMAINS_MAX;
 		struct df_series *x;
 
-		DF_TRY(df_chart_add(c, m->n_domains == 0 || !df_set_has(s, DF_COL_DOMAIN) ? NULL : rest ? "others" : m->domains[d], (int)d, &x, err));
+		DF_TRY(df_chart_add(c,
+		    m->n_domains == 0 || !df_set_has(s, DF_COL_DOMAIN) ? NULL
+			: rest                                         ? "others"
+								       : m->domains[d],
+		    (int)d, &x, err));
 		DF_TRY(df_alloc(&x->y, bins, sizeof(double), "a histogram", err));
 		x->n = bins;
 	}
@@ -489,7 +502,8 @@ run_gnuplot(const struct df_buf *script, struct df_err *err)
 	ok = fwrite(script->data, 1, script->len, p) == script->len;
 	status = pclose(p);
 	if (status == 127 << 8)
-		return df_fail(err, DF_EUNSUPPORTED, "a PNG is made with gnuplot, which is not installed (an .svg needs nothing)");
+		return df_fail(
+		    err, DF_EUNSUPPORTED, "a PNG is made with gnuplot, which is not installed (an .svg needs nothing)");
 	if (status != 0 || !ok)
 		return df_fail(err, DF_EUNSUPPORTED, "gnuplot could not make a PNG (an .svg needs nothing)");
 	return DF_OK;
@@ -513,7 +527,8 @@ df_plot_write(const struct df_chart *c, const char *path, struct df_err *err)
 			goto out;
 		}
 		if (!df_file_exists(a.tmp)) {
-			rc = df_fail(err, DF_EUNSUPPORTED, "%s: this gnuplot cannot make a PNG (an .svg needs nothing)", path);
+			rc = df_fail(
+			    err, DF_EUNSUPPORTED, "%s: this gnuplot cannot make a PNG (an .svg needs nothing)", path);
 			goto out;
 		}
 		DF_TRY(df_atomic_commit(&a, err));

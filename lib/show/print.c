@@ -30,7 +30,8 @@ print_head(const struct df_summary *u, const struct df_set *s, struct df_buf *ou
 	    u->rows == 1 ? "" : "s");
 	df_buf_printf(out, "  id    %s\n", m->id);
 	if (m->has_lineage)
-		df_buf_printf(out, "  by    %s %s\n", m->tool && *m->tool ? m->tool : "(unknown)", m->version ? m->version : "");
+		df_buf_printf(
+		    out, "  by    %s %s\n", m->tool && *m->tool ? m->tool : "(unknown)", m->version ? m->version : "");
 	else
 		df_buf_puts(out, "  by    (says nothing of where it comes from)\n");
 	for (size_t i = 0; i < m->n_inputs; i++) {
@@ -217,8 +218,8 @@ json_columns(const struct df_summary *u, const struct df_set *s, struct df_buf *
 
 		if (!df_set_has(s, (enum df_col)i))
 			continue;
-		df_buf_printf(out, "%s\"%s\": {\"type\": \"%s\", \"shape\": [%" PRIu64, comma, c->path, type_names[c->type],
-		    u->rows);
+		df_buf_printf(out, "%s\"%s\": {\"type\": \"%s\", \"shape\": [%" PRIu64, comma, c->path,
+		    type_names[c->type], u->rows);
 		if (c->matrix)
 			df_buf_printf(out, ", %zu", df_set_width(s, (enum df_col)i));
 		df_buf_puts(out, "], \"stats\": ");
@@ -263,8 +264,9 @@ df_summary_json(const struct df_summary *u, const struct df_set *s, struct df_bu
 
 	df_buf_puts(out, "{\"file\": ");
 	df_buf_json_str(out, df_set_name(s));
-	df_buf_printf(out, ", \"kind\": \"%s\", \"rows\": %" PRIu64 ", \"id\": \"%s\", \"tool\": ", df_kind_name(m->kind),
-	    u->rows, m->id);
+	df_buf_printf(out,
+	    ", \"kind\": \"%s\", \"rows\": %" PRIu64 ", \"id\": \"%s\", \"tool\": ", df_kind_name(m->kind), u->rows,
+	    m->id);
 	df_buf_json_str(out, m->tool ? m->tool : "");
 	df_buf_puts(out, ", \"version\": ");
 	df_buf_json_str(out, m->version ? m->version : "");

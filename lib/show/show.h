@@ -44,8 +44,10 @@ struct df_summary {
 int df_summary_make(struct df_summary *out, struct df_set *s, struct df_err *err) DF_MUST_CHECK;
 void df_summary_release(struct df_summary *u);
 /* Aligned text, for people; or one line of JSON, for programs. */
-int df_summary_text(const struct df_summary *u, const struct df_set *s, struct df_buf *out, struct df_err *err) DF_MUST_CHECK;
-int df_summary_json(const struct df_summary *u, const struct df_set *s, struct df_buf *out, struct df_err *err) DF_MUST_CHECK;
+int df_summary_text(
+    const struct df_summary *u, const struct df_set *s, struct df_buf *out, struct df_err *err) DF_MUST_CHECK;
+int df_summary_json(
+    const struct df_summary *u, const struct df_set *s, struct df_buf *out, struct df_err *err) DF_MUST_CHECK;
 
 /* ---- lineage: lineage.c ------------------------------------------------- */
 
@@ -54,7 +56,8 @@ int df_summary_json(const struct df_summary *u, const struct df_set *s, struct d
  * files that they are get their names from looking among `others` and beside
  * the files themselves.  json: one line, nested.
  */
-int df_lineage(const char *path, const char *const *others, size_t n_others, bool json, struct df_buf *out, struct df_err *err) DF_MUST_CHECK;
+int df_lineage(const char *path, const char *const *others, size_t n_others, bool json, struct df_buf *out,
+    struct df_err *err) DF_MUST_CHECK;
 
 /* ---- a sample: decode.c ------------------------------------------------- */
 
@@ -63,7 +66,8 @@ int df_lineage(const char *path, const char *const *others, size_t n_others, boo
  * ids with targets marked.  DF_EUSAGE when the set has no such id.  `tokenizer` may be NULL:
  * then the one that the set records is used if that is "bytes".
  */
-int df_decode(struct df_set *tokens, uint64_t id, const char *tokenizer, bool json, struct df_buf *out, struct df_err *err) DF_MUST_CHECK;
+int df_decode(struct df_set *tokens, uint64_t id, const char *tokenizer, bool json, struct df_buf *out,
+    struct df_err *err) DF_MUST_CHECK;
 
 /* ---- pictures: plot.c, chart.c ------------------------------------------ */
 
@@ -76,7 +80,7 @@ struct df_series {
 };
 struct df_chart {
 	char *title, *subtitle, *xlabel, *ylabel;
-	bool bars;        /* stacked bars over n_bins bins from x0 to x1; else lines */
+	bool bars; /* stacked bars over n_bins bins from x0 to x1; else lines */
 	double x0, x1;
 	size_t n_bins;
 	struct df_series *series;
@@ -84,7 +88,8 @@ struct df_chart {
 };
 #define DF_CHART_INIT { NULL, NULL, NULL, NULL, false, 0, 0, 0, NULL, 0, 0 }
 void df_chart_release(struct df_chart *c);
-int df_chart_add(struct df_chart *c, const char *name, int color, struct df_series **out, struct df_err *err) DF_MUST_CHECK;
+int df_chart_add(
+    struct df_chart *c, const char *name, int color, struct df_series **out, struct df_err *err) DF_MUST_CHECK;
 /* The picture as SVG text; as commands for gnuplot that write PNG to `png`. */
 int df_chart_svg(const struct df_chart *c, struct df_buf *out, struct df_err *err) DF_MUST_CHECK;
 int df_chart_gnuplot(const struct df_chart *c, const char *png, struct df_buf *out, struct df_err *err) DF_MUST_CHECK;

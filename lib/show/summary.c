@@ -70,8 +70,8 @@ take_domains(struct df_summary *u, const struct df_set *s, const struct df_batch
 		struct df_domain_stats *t;
 
 		if (d >= u->n_domains)
-			return df_fail(err, DF_EFORMAT, "%s: row %llu is of domain %u, but there are %zu", df_set_name(s),
-			    (unsigned long long)(b->first + r), d, u->n_domains);
+			return df_fail(err, DF_EFORMAT, "%s: row %llu is of domain %u, but there are %zu",
+			    df_set_name(s), (unsigned long long)(b->first + r), d, u->n_domains);
 		t = &u->domain[d];
 		t->rows++;
 		if (df_set_has(s, DF_COL_IDS))

@@ -30,13 +30,13 @@ at(const char *name)
 	return buf[k];
 }
 
-#define OK(call)                                                          \
-	do {                                                              \
-		struct df_err e_ = DF_ERR_INIT, *err = &e_;               \
-		int rc_ = (call);                                         \
-		if (rc_ != DF_OK)                                         \
-			fail_msg("%s: code %d: %s", #call, rc_, e_.msg);  \
-		(void)err;                                                \
+#define OK(call)                                                         \
+	do {                                                             \
+		struct df_err e_ = DF_ERR_INIT, *err = &e_;              \
+		int rc_ = (call);                                        \
+		if (rc_ != DF_OK)                                        \
+			fail_msg("%s: code %d: %s", #call, rc_, e_.msg); \
+		(void)err;                                               \
 	} while (0)
 
 /* ---- tokens with rows of odd lengths, some empty */
@@ -105,7 +105,8 @@ token_meta(struct df_meta *m)
 }
 
 static void
-write_tokens(const char *path, uint64_t first, uint64_t end, uint64_t step, enum df_compress how, char id[DF_DIGEST_HEX])
+write_tokens(
+    const char *path, uint64_t first, uint64_t end, uint64_t step, enum df_compress how, char id[DF_DIGEST_HEX])
 {
 	struct df_writer_opts opts = { .compress = how };
 	struct df_batch b = DF_BATCH_INIT;
@@ -193,7 +194,8 @@ same_bytes(const char *a, const char *b)
 static void
 test_round_trip(void **state)
 {
-	static const enum df_compress how[] = { DF_COMPRESS_DEFAULT, DF_COMPRESS_NONE, DF_COMPRESS_GZIP, DF_COMPRESS_ZSTD };
+	static const enum df_compress how[] = { DF_COMPRESS_DEFAULT, DF_COMPRESS_NONE, DF_COMPRESS_GZIP,
+		DF_COMPRESS_ZSTD };
 	static const uint64_t rows[] = { 0, 1, 6, 1000, 9000 };
 
 	(void)state;
