@@ -20,9 +20,11 @@ void df_yaml_value_release(struct df_yaml_value *v);
 typedef int df_yaml_member(void *ctx, const char *key, int key_line, struct df_yaml_value *v, struct df_err *err);
 
 /* The document text[0..n) is a map: call fn for each member.  Messages start with name and line. DF_ECONFIG. */
-int df_yaml_walk(const char *text, size_t n, const char *name, df_yaml_member *fn, void *ctx, struct df_err *err) DF_MUST_CHECK;
+int df_yaml_walk(const char *text, size_t n, const char *name, df_yaml_member *fn, void *ctx,
+    struct df_err *err) DF_MUST_CHECK;
 /* The document is one value (the right side of an override). */
-int df_yaml_value(const char *text, size_t n, const char *name, struct df_yaml_value *v, struct df_err *err) DF_MUST_CHECK;
+int df_yaml_value(const char *text, size_t n, const char *name, struct df_yaml_value *v,
+    struct df_err *err) DF_MUST_CHECK;
 
 void df_config_map_release(struct df_config_map *m);
 /* Takes key and value (malloc'ed), replacing an equal key; frees them on failure. */

@@ -31,7 +31,8 @@ struct df_rows {
 };
 
 /* `role` names the set in messages.  No rows at all, repeated ids: DF_EFORMAT. */
-int df_rows_load(struct df_rows *r, const char *role, const char *const *paths, size_t n_paths, struct df_err *err) DF_MUST_CHECK;
+int df_rows_load(struct df_rows *r, const char *role, const char *const *paths, size_t n_paths,
+    struct df_err *err) DF_MUST_CHECK;
 void df_rows_release(struct df_rows *r);
 
 /* The row with sample id `id`; false when there is none. */

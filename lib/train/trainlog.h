@@ -36,14 +36,16 @@ struct df_trainlog {
 };
 
 /* A log in output_dir that begins at step `step`, events as df_trainlog_load left them. */
-int df_trainlog_open(struct df_trainlog *l, const char *output_dir, uint64_t step, uint64_t max_steps, struct df_err *err) DF_MUST_CHECK;
+int df_trainlog_open(struct df_trainlog *l, const char *output_dir, uint64_t step, uint64_t max_steps,
+    struct df_err *err) DF_MUST_CHECK;
 void df_trainlog_release(struct df_trainlog *l);
 
 /* Take the events of dir/trainer_state.json (before df_trainlog_open). */
 int df_trainlog_load(struct df_trainlog *l, const char *dir, struct df_err *err) DF_MUST_CHECK;
 
 /* Record an event: into memory, and as one line at the end of trainer_log.jsonl. */
-int df_trainlog_add(struct df_trainlog *l, const struct df_train_event *e, uint64_t total_tokens, struct df_err *err) DF_MUST_CHECK;
+int df_trainlog_add(struct df_trainlog *l, const struct df_train_event *e, uint64_t total_tokens,
+    struct df_err *err) DF_MUST_CHECK;
 
 /* What the other files say besides the events. */
 struct df_train_summary {
@@ -54,8 +56,10 @@ struct df_train_summary {
 	double seconds;    /* of this process; below 0 in a checkpoint: its bytes must not depend on time */
 	double samples;    /* trained on by this process */
 };
-int df_trainlog_write_state(const struct df_trainlog *l, const struct df_train_summary *s, const char *dir, struct df_err *err) DF_MUST_CHECK;
-int df_trainlog_write_results(const struct df_trainlog *l, const struct df_train_summary *s, const char *dir, struct df_err *err) DF_MUST_CHECK;
+int df_trainlog_write_state(const struct df_trainlog *l, const struct df_train_summary *s, const char *dir,
+    struct df_err *err) DF_MUST_CHECK;
+int df_trainlog_write_results(const struct df_trainlog *l, const struct df_train_summary *s, const char *dir,
+    struct df_err *err) DF_MUST_CHECK;
 
 double df_monotonic(void); /* seconds from some fixed point */
 
