@@ -23,36 +23,23 @@ struct cfg {
 	bool json;
 	struct df_prog_common common;
 };
-#define CFG_DEFAULT                                                    \
-	{                                                              \
-		.batch_tokens = 4096, .common = DF_PROG_COMMON_DEFAULT \
-	}
+/* clang-format off */
+#define CFG_DEFAULT { .batch_tokens = 4096, .common = DF_PROG_COMMON_DEFAULT }
 
-#define OPTS(c)                                                                                         \
-	{                                                                                               \
-		{ .type = DF_OPT_GROUP, .help = "What to evaluate" },                                   \
-		    { .name = "model",                                                                  \
-			    .short_name = 'm',                                                          \
-			    .type = DF_OPT_STR,                                                         \
-			    .value = &(c)->model,                                                       \
-			    .arg = "DIR",                                                               \
-			    .help = "model or adapter directory, a checkpoint" },                       \
-		    { .name = "base",                                                                   \
-			    .type = DF_OPT_STR,                                                         \
-			    .value = &(c)->base,                                                        \
-			    .arg = "DIR",                                                               \
-			    .help = "the adapter's base model, instead of the one it names" },          \
-		    { .type = DF_OPT_GROUP, .help = "How" },                                            \
-		    { .name = "batch-tokens",                                                           \
-			    .type = DF_OPT_INT,                                                         \
-			    .value = &(c)->batch_tokens,                                                \
-			    .arg = "N",                                                                 \
-			    .min = 1,                                                                   \
-			    .max = 1e9,                                                                 \
-			    .help = "tokens at once and thread; changes memory, no number" },           \
-		    { .name = "json", .type = DF_OPT_FLAG, .value = &(c)->json, .help = "print JSON" }, \
-		    DF_PROG_OPTS(&(c)->common), DF_OPT_END                                              \
-	}
+#define OPTS(c) { \
+	{ .type = DF_OPT_GROUP, .help = "What to evaluate" }, \
+	{ .name = "model", .short_name = 'm', .type = DF_OPT_STR, .value = &(c)->model, .arg = "DIR", \
+	    .help = "model or adapter directory, a checkpoint" }, \
+	{ .name = "base", .type = DF_OPT_STR, .value = &(c)->base, .arg = "DIR", \
+	    .help = "the adapter's base model, instead of the one it names" }, \
+	{ .type = DF_OPT_GROUP, .help = "How" }, \
+	{ .name = "batch-tokens", .type = DF_OPT_INT, .value = &(c)->batch_tokens, .arg = "N", .min = 1, .max = 1e9, \
+	    .help = "tokens at once and thread; changes memory, no number" }, \
+	{ .name = "json", .type = DF_OPT_FLAG, .value = &(c)->json, \
+	    .help = "print JSON" }, \
+	DF_PROG_OPTS(&(c)->common), \
+	DF_OPT_END }
+/* clang-format on */
 
 struct run {
 	struct cfg cfg;

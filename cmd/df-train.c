@@ -19,43 +19,25 @@ struct cfg {
 	bool dry_run, list_keys;
 	struct df_prog_common common;
 };
-#define CFG_DEFAULT                              \
-	{                                        \
-		.common = DF_PROG_COMMON_DEFAULT \
-	}
+/* clang-format off */
+#define CFG_DEFAULT { .common = DF_PROG_COMMON_DEFAULT }
 
-#define OPTS(c)                                                                                        \
-	{                                                                                              \
-		{ .type = DF_OPT_GROUP, .help = "How far, and on what" },                              \
-		    { .name = "until",                                                                 \
-			    .type = DF_OPT_INT,                                                        \
-			    .value = &(c)->until,                                                      \
-			    .arg = "STEP",                                                             \
-			    .min = 0,                                                                  \
-			    .max = 1e15,                                                               \
-			    .help = "stop after this optimizer step and save (0: train to the end)" }, \
-		    { .name = "index",                                                                 \
-			    .type = DF_OPT_STR,                                                        \
-			    .value = &(c)->index,                                                      \
-			    .arg = "FILE",                                                             \
-			    .help = "train on these samples, in this order, from here on" },           \
-		    { .name = "weights",                                                               \
-			    .type = DF_OPT_STR,                                                        \
-			    .value = &(c)->weights,                                                    \
-			    .arg = "FILE",                                                             \
-			    .help = "weigh each sample's loss" },                                      \
-		    { .type = DF_OPT_GROUP, .help = "Looking first" },                                 \
-		    { .name = "dry-run",                                                               \
-			    .short_name = 'n',                                                         \
-			    .type = DF_OPT_FLAG,                                                       \
-			    .value = &(c)->dry_run,                                                    \
-			    .help = "say what the run would cost, and leave" },                        \
-		    { .name = "list-keys",                                                             \
-			    .type = DF_OPT_FLAG,                                                       \
-			    .value = &(c)->list_keys,                                                  \
-			    .help = "print all configuration keys, tab-separated, and leave" },        \
-		    DF_PROG_OPTS(&(c)->common), DF_OPT_END                                             \
-	}
+#define OPTS(c) { \
+	{ .type = DF_OPT_GROUP, .help = "How far, and on what" }, \
+	{ .name = "until", .type = DF_OPT_INT, .value = &(c)->until, .arg = "STEP", .min = 0, .max = 1e15, \
+	    .help = "stop after this optimizer step and save (0: train to the end)" }, \
+	{ .name = "index", .type = DF_OPT_STR, .value = &(c)->index, .arg = "FILE", \
+	    .help = "train on these samples, in this order, from here on" }, \
+	{ .name = "weights", .type = DF_OPT_STR, .value = &(c)->weights, .arg = "FILE", \
+	    .help = "weigh each sample's loss" }, \
+	{ .type = DF_OPT_GROUP, .help = "Looking first" }, \
+	{ .name = "dry-run", .short_name = 'n', .type = DF_OPT_FLAG, .value = &(c)->dry_run, \
+	    .help = "say what the run would cost, and leave" }, \
+	{ .name = "list-keys", .type = DF_OPT_FLAG, .value = &(c)->list_keys, \
+	    .help = "print all configuration keys, tab-separated, and leave" }, \
+	DF_PROG_OPTS(&(c)->common), \
+	DF_OPT_END }
+/* clang-format on */
 
 /* The first operand is the configuration unless it is an override. */
 static int
