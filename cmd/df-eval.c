@@ -23,6 +23,7 @@ struct cfg {
 	bool json;
 	struct df_prog_common common;
 };
+
 /* clang-format off */
 #define CFG_DEFAULT { .batch_tokens = 4096, .common = DF_PROG_COMMON_DEFAULT }
 

@@ -19,6 +19,7 @@ struct cfg {
 	bool dry_run, list_keys;
 	struct df_prog_common common;
 };
+
 /* clang-format off */
 #define CFG_DEFAULT { .common = DF_PROG_COMMON_DEFAULT }
 
