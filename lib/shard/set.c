@@ -79,6 +79,16 @@ df_set_width(const struct df_set *s, enum df_col c)
 	return df_set_has(s, c) && df_column(c)->matrix ? s->width[c] : 0;
 }
 
+void
+df_set_only(struct df_set *s, const enum df_col *cols, size_t n)
+{
+	uint32_t keep = 0;
+
+	for (size_t i = 0; i < n; i++)
+		keep |= UINT32_C(1) << cols[i];
+	s->cols &= keep;
+}
+
 size_t
 df_set_parts(const struct df_set *s)
 {

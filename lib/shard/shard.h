@@ -205,6 +205,11 @@ bool df_set_is_stream(const struct df_set *s);
 uint64_t df_set_rows(const struct df_set *s); /* UINT64_MAX for a stream not yet ended */
 bool df_set_has(const struct df_set *s, enum df_col c);
 size_t df_set_width(const struct df_set *s, enum df_col c); /* of a matrix column; 0 when absent */
+/*
+ * From now on read these columns only, as if the others were absent: who wants the domains of projections need not
+ * read the projections.  For sets of files; a stream still hands out everything.
+ */
+void df_set_only(struct df_set *s, const enum df_col *cols, size_t n);
 
 /*
  * The next at most max_rows rows (a stream: its next record, whatever its

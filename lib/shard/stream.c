@@ -144,8 +144,11 @@ open_record(struct df_stream_in *s, struct df_batch *b, uint64_t nbytes, struct 
 	struct df_h5in *in = NULL;
 	int rc;
 
-	if (s->learned && same_skeleton(&s->layout, b->image, nbytes))
-		return point_columns(s, b, err);
+	if (s->learned && same_skeleton(&s->layout, b->image, nbytes)) {
+		if ((rc = point_columns(s, b, err)) != DF_OK)
+			df_err_prefix(err, "%s: ", s->name);
+		return rc;
+	}
 	DF_TRY(df_h5in_open_image(&in, b->image, (size_t)nbytes, s->name, s->kind, err));
 	info = df_h5in_info(in);
 	if (is_first) {
@@ -160,10 +163,10 @@ open_record(struct df_stream_in *s, struct df_batch *b, uint64_t nbytes, struct 
 		}
 	}
 	s->learned = df_image_learn(&s->layout, in, b->image, nbytes);
-	if (s->learned)
-		DF_TRY(point_columns(s, b, err));
-	else
+	if (!s->learned)
 		DF_TRY(copy_columns(in, b, err));
+	else if ((rc = point_columns(s, b, err)) != DF_OK)
+		df_err_prefix(err, "%s: ", s->name);
 out:
 	df_h5in_close(in);
 	return rc;
