@@ -178,6 +178,7 @@ open_run(struct run *r, const struct df_strlist *paths, struct df_err *err)
 	DF_TRY(df_backend_open(&r->be, r->cfg.common.device, NULL, err));
 	DF_TRY(df_grad_open(&r->grad, &o, r->be, err));
 	DF_TRY(df_grad_meta(r->grad, df_set_meta(r->tokens), df_set_name(r->tokens), &r->meta, err));
+	DF_TRY(df_meta_set_tool(&r->meta, "df-grad", err));
 	DF_TRY(df_set_lengths(r->tokens, DF_COL_IDS, &r->lengths, err));
 	r->n_rows = df_set_rows(r->tokens);
 	DF_TRY(df_grad_blocks(r->grad, r->lengths, r->n_rows, &r->blocks, err));

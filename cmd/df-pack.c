@@ -319,8 +319,7 @@ fill_meta(struct run *r, struct df_err *err)
 	int rc = 0;
 
 	m->kind = DF_KIND_TOKENS;
-	DF_TRY(df_strdup(&m->tool, "df-pack", err));
-	DF_TRY(df_strdup(&m->version, DF_VERSION, err));
+	DF_TRY(df_meta_set_tool(m, "df-pack", err));
 	for (size_t i = 0; i < r->corpus.n_parts; i++) {
 		const struct df_part *p = &r->corpus.part[i];
 		uint16_t index;

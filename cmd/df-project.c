@@ -96,6 +96,7 @@ open_input(struct run *r, const struct df_strlist *paths, struct df_err *err)
 		r->max_rows = 128;
 	/* What the gradients say of themselves, then the projection: as df-grad --project writes it. */
 	DF_TRY(df_meta_copy(&r->meta, m, err));
+	DF_TRY(df_meta_set_tool(&r->meta, "df-project", err));
 	r->meta.kind = DF_KIND_PROJECTIONS;
 	while (r->meta.n_manifest) /* projections have no coordinates to name */
 		free(r->meta.manifest[--r->meta.n_manifest].name);

@@ -185,6 +185,7 @@ start_meta(struct run *r, struct df_err *err)
 {
 	int rc = 0;
 
+	DF_TRY(df_meta_set_tool(&r->sel.meta, "df-score", err));
 	DF_TRY(df_meta_set_str(&r->sel.meta, "method", r->method->name, err));
 	DF_TRY(df_meta_set_str(&r->sel.meta, "n", r->cfg.amount ? r->cfg.amount : "all", err));
 	DF_TRY(df_meta_set_str(&r->sel.meta, "short",

@@ -42,15 +42,17 @@ df_select_tokens_id(const struct df_meta *m)
 	return in ? in->id : NULL;
 }
 
-/* Each row's domain, where reading the set is cheap: not when its rows are vectors.  Ids are checked on the way. */
+/* Each row's domain.  Ids are checked on the way. */
 static int
 read_domains(struct df_set *set, struct df_selection *out, struct df_err *err)
 {
+	const enum df_col cols[] = { DF_COL_ID, DF_COL_DOMAIN };
 	struct df_idset ids = { 0 };
 	struct df_batch b = DF_BATCH_INIT;
 	uint64_t n = 0;
 	int rc = 0;
 
+	df_set_only(set, cols, 2);
 	DF_TRY(df_idset_init(&ids, out->n_rows, err));
 	DF_TRY(df_alloc(&out->domain, out->n_rows, sizeof *out->domain, "domains", err));
 	for (;;) {
@@ -95,8 +97,7 @@ df_select_rows(const struct df_select_opts *o, struct df_selection *out, struct 
 		DF_TRY(df_meta_add_input(&out->meta, "tokens", "tokens", id, err));
 	for (size_t i = 0; i < m->n_domains; i++)
 		DF_TRY(df_meta_add_domain(&out->meta, m->domains[i], NULL, err));
-	if (m->n_domains && df_set_has(set, DF_COL_DOMAIN) &&
-	    (m->kind == DF_KIND_TOKENS || m->kind == DF_KIND_LOSSES || m->kind == DF_KIND_SCORES))
+	if (m->n_domains && df_set_has(set, DF_COL_DOMAIN))
 		DF_TRY(read_domains(set, out, err));
 out:
 	df_set_close(set);

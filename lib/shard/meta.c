@@ -63,6 +63,20 @@ out:
 }
 
 int
+df_meta_set_tool(struct df_meta *m, const char *tool, struct df_err *err)
+{
+	int rc;
+
+	free(m->tool);
+	free(m->version);
+	m->tool = m->version = NULL;
+	DF_TRY(df_strdup(&m->tool, tool, err));
+	DF_TRY(df_strdup(&m->version, DF_VERSION, err));
+out:
+	return rc;
+}
+
+int
 df_meta_set_json(struct df_meta *m, const char *key, const char *json, struct df_err *err)
 {
 	char *k = NULL, *v = NULL;

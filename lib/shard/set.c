@@ -32,7 +32,7 @@ struct member {
 struct df_set {
 	char *name;
 	struct df_meta meta;
-	uint32_t cols;
+	uint32_t cols, skip; /* what there is; what is not read */
 	size_t width[DF_COL_COUNT];
 	struct member *m;
 	size_t n, cap;
@@ -82,11 +82,9 @@ df_set_width(const struct df_set *s, enum df_col c)
 void
 df_set_only(struct df_set *s, const enum df_col *cols, size_t n)
 {
-	uint32_t keep = 0;
-
+	s->skip = UINT32_MAX;
 	for (size_t i = 0; i < n; i++)
-		keep |= UINT32_C(1) << cols[i];
-	s->cols &= keep;
+		s->skip &= ~(UINT32_C(1) << cols[i]);
 }
 
 size_t
@@ -505,7 +503,7 @@ df_set_read(struct df_set *s, uint64_t first, uint64_t n, struct df_batch *b, st
 		    (unsigned long long)n, (unsigned long long)s->rows);
 	df_batch_clear(b);
 	for (int i = 0; i < DF_COL_COUNT; i++) {
-		if (!df_set_has(s, (enum df_col)i))
+		if (!df_set_has(s, (enum df_col)i) || s->skip & 1u << i)
 			continue;
 		if (df_column((enum df_col)i)->offsets)
 			DF_TRY(read_ragged(s, (enum df_col)i, first, n, b, err));

@@ -129,6 +129,9 @@ struct df_meta {
 void df_meta_release(struct df_meta *m);
 int df_meta_copy(struct df_meta *dst, const struct df_meta *src, struct df_err *err) DF_MUST_CHECK;
 
+/* The program that makes it, in this version. */
+int df_meta_set_tool(struct df_meta *m, const char *tool, struct df_err *err) DF_MUST_CHECK;
+
 /* Add or replace a parameter. */
 int df_meta_set_str(struct df_meta *m, const char *key, const char *value, struct df_err *err) DF_MUST_CHECK;
 int df_meta_set_int(struct df_meta *m, const char *key, int64_t value, struct df_err *err) DF_MUST_CHECK;
@@ -206,8 +209,8 @@ uint64_t df_set_rows(const struct df_set *s); /* UINT64_MAX for a stream not yet
 bool df_set_has(const struct df_set *s, enum df_col c);
 size_t df_set_width(const struct df_set *s, enum df_col c); /* of a matrix column; 0 when absent */
 /*
- * From now on read these columns only, as if the others were absent: who wants the domains of projections need not
- * read the projections.  For sets of files; a stream still hands out everything.
+ * From now on read these columns only; the others are absent from batches: who wants the domains of projections need
+ * not read the projections.  For sets of files; a stream still hands out everything.
  */
 void df_set_only(struct df_set *s, const enum df_col *cols, size_t n);
 

@@ -70,6 +70,10 @@ exits 65 'labels for a part' df-score less --subtasks labels.short --train pool.
 ok 'random' df-score -q random --train pool.h5 -n 10 -o r1.h5
 ok 'random again' df-score -q random --train pool.h5 -n 10 -o r2.h5
 same 'is the same' r1.h5 r2.h5
+is 'it is named as the maker' "$(h5dump -a df_tool r1.h5 | grep -c '"df-score"')" 1
+ok 'random, of projections' df-score random --train pool.proj.h5 -n 10 -o r4.h5
+is 'draws the same' "$(index_of r4.h5)" "$(index_of r1.h5)"
+is 'and says the domains' "$(text_of r4.h5 sample/domain)" "$(text_of r1.h5 sample/domain)"
 df-score -q random --train pool.h5 -n 10 --step 1 -o r3.h5
 is 'another step is not' "$([ "$(index_of r1.h5)" = "$(index_of r3.h5)" ] || echo differs)" differs
 ok "PyTorch's draws" df-score -q random --rng torch --train val.h5 -n 6 -o torch.h5
