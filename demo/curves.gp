@@ -10,9 +10,9 @@ set xlabel 'training step' textcolor rgb '#495057'
 set ylabel 'loss on unseen rows of the target skill' textcolor rgb '#495057'
 set key top right Left reverse samplen 2 textcolor rgb '#343a40'
 set logscale y
-set logscale y; set format y "%g"
+set format y '%g'
 set arrow 1 from warmup, graph 0 to warmup, graph 1 nohead lc rgb '#ced4da' dt 2
-set label 1 'selection' at warmup, graph 0.03 offset 0.6, 0 textcolor rgb '#868e96'
+set label 1 'selection' at warmup, graph 0.04 offset 0.8, 0 textcolor rgb '#868e96'
 file(arm) = sprintf('%s/%s.curve', out, arm)
 do for [ext in 'svg png'] {
 	if (ext eq 'svg') { set terminal svg size 760,440 font 'Helvetica,13' background rgb 'white' }

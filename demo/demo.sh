@@ -61,7 +61,7 @@ done
 share() {
 	case $2 in
 	full) echo 16.7 ;;
-	*) df-show --json "$1/$2.h5" | sed -n 's/.*"translate": *{*[^0-9]*\([0-9]*\).*/\1/p' | awk -v n=$select '{ printf "%.1f\n", 100 * $1 / n }' ;;
+	*) df-show --json "$1/$2.h5" | sed -n 's/.*"translate": {"rows": \([0-9]*\)}.*/\1/p' | awk -v n=$select '{ printf "%.1f\n", 100 * $1 / n }' ;;
 	esac
 }
 for seed in $seeds; do
@@ -89,7 +89,8 @@ awk '
 
 for arm in less random full; do
 	for seed in $seeds; do
-		sed -n 's/.*"current_steps": *\([0-9]*\).*"eval_loss": *\([0-9.e-]*\).*/\1 \2/p' "$out/seed-$seed/$arm/trainer_log.jsonl"
+		sed -n 's/.*"current_steps": *\([0-9]*\).*"eval_loss": *\([0-9.e-]*\).*/\1 \2/p' \
+			"$out/seed-$seed/warm/trainer_log.jsonl" "$out/seed-$seed/$arm/trainer_log.jsonl"
 	done | sort -n | awk '
 		$1 != step && n { print step, sum / n, lo, hi; n = sum = 0 }
 		{ step = $1; sum += $2; if (!n || $2 < lo) lo = $2; if (!n || $2 > hi) hi = $2; n++ }
