@@ -14,8 +14,8 @@
 #include "train/checkpoint.h"
 #include "train/eval.h"
 
-static const char synopsis[] = "[options] -m MODEL_DIR TOKENS...";
-static const char about[] = "Loss, perplexity and accuracy of a model on tokens, for each domain and overall.";
+static const char synopsis[] = "[options] -m MODEL TOKENS...";
+static const char about[] = "Loss, perplexity and accuracy of a model on tokens, by domain and overall.";
 
 struct cfg {
 	const char *model, *base;
@@ -30,14 +30,14 @@ struct cfg {
 #define OPTS(c) { \
 	{ .type = DF_OPT_GROUP, .help = "What to evaluate" }, \
 	{ .name = "model", .short_name = 'm', .type = DF_OPT_STR, .value = &(c)->model, .arg = "DIR", \
-	    .help = "model or adapter directory, a checkpoint" }, \
+	    .help = "checkpoint, Hugging Face directory or PEFT adapter" }, \
 	{ .name = "base", .type = DF_OPT_STR, .value = &(c)->base, .arg = "DIR", \
-	    .help = "the adapter's base model, instead of the one it names" }, \
+	    .help = "base model of an adapter, not the one it names" }, \
 	{ .type = DF_OPT_GROUP, .help = "How" }, \
 	{ .name = "batch-tokens", .type = DF_OPT_INT, .value = &(c)->batch_tokens, .arg = "N", .min = 1, .max = 1e9, \
-	    .help = "tokens at once and thread; changes memory, no number" }, \
+	    .help = "tokens per thread at once; changes no number" }, \
 	{ .name = "json", .type = DF_OPT_FLAG, .value = &(c)->json, \
-	    .help = "print JSON" }, \
+	    .help = "one JSON object instead of a table" }, \
 	DF_PROG_OPTS(&(c)->common), \
 	DF_OPT_END }
 /* clang-format on */

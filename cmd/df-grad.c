@@ -42,11 +42,11 @@ struct cfg {
 	{ .name = "model", .short_name = 'm', .type = DF_OPT_STR, .value = &(c)->model, .arg = "DIR", \
 	    .help = "checkpoint, Hugging Face directory or PEFT adapter" }, \
 	{ .name = "base", .type = DF_OPT_STR, .value = &(c)->base, .arg = "DIR", \
-	    .help = "base model of an adapter" }, \
+	    .help = "base model of an adapter, not the one it names" }, \
 	{ .name = "form", .type = DF_OPT_CHOICE, .value = &(c)->form, .choices = forms, \
 	    .help = "the gradient, Adam's step on it, or its sign" }, \
 	{ .name = "adam-eps", .type = DF_OPT_CHOICE, .value = &(c)->adam_eps, .choices = eps_places, \
-	    .help = "eps beside the root (AdamW) or under it (LESS's code)" }, \
+	    .help = "eps beside the root, or under it" }, \
 	{ .name = "allow-zero-state", .type = DF_OPT_FLAG, .value = &(c)->allow_zero_state, \
 	    .help = "--form adam without an optimiser's moments" }, \
 	{ .name = "losses", .type = DF_OPT_FLAG, .value = &(c)->losses, \
@@ -56,7 +56,7 @@ struct cfg {
 	{ .type = DF_OPT_GROUP, .help = "Projection" }, \
 	{ .name = "project", .short_name = 'k', .type = DF_OPT_INT, .value = &(c)->k, .arg = "K", .min = 1, \
 	    .max = INT32_MAX, .given = &(c)->project_given, \
-	    .help = "project to K dimensions instead of writing gradients" }, \
+	    .help = "project to K dimensions on the way" }, \
 	{ .name = "type", .type = DF_OPT_CHOICE, .value = &(c)->type, .choices = types, \
 	    .help = "dense signs, or sparse" }, \
 	{ .name = "sparsity", .short_name = 's', .type = DF_OPT_INT, .value = &(c)->sparsity, .arg = "N", .min = 1, \

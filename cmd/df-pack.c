@@ -22,8 +22,8 @@
 #include "text/template.h"
 #include "text/tokenizer.h"
 
-static const char synopsis[] = "[options] --dataset NAME[,NAME...] --template NAME --tokenizer TOK -o FILE";
-static const char about[] = "Turn datasets into token shards: templates applied, answers masked, rows cut to length.";
+static const char synopsis[] = "[options] --dataset NAME[,NAME...] --tokenizer TOK [--template NAME] -o FILE";
+static const char about[] = "Turn datasets into token shards: apply templates, mask prompts, cut to length.";
 
 static const char *const stages[] = { "sft", "pt", NULL };
 static const char *const compressions[] = { "default", "none", "gzip", "zstd", NULL };
@@ -56,7 +56,7 @@ struct cfg {
 	{ .name = "list-templates", .type = DF_OPT_FLAG, .value = &(c)->list_templates, \
 	    .help = "print the templates and leave" }, \
 	{ .name = "default-system", .type = DF_OPT_STR, .value = &(c)->default_system, .arg = "TEXT", \
-	    .help = "system text of rows without one, instead of the template's" }, \
+	    .help = "system text of rows without one" }, \
 	{ .name = "cutoff-len", .type = DF_OPT_INT, .value = &(c)->cutoff_len, .arg = "N", .min = 2, .max = 1 << 30, \
 	    .help = "the most tokens of a row" }, \
 	{ .name = "stage", .type = DF_OPT_CHOICE, .value = &(c)->stage, .choices = stages, \
@@ -69,16 +69,16 @@ struct cfg {
 	    .help = "names of special tokens are plain text" }, \
 	{ .type = DF_OPT_GROUP, .help = "Packing (stage pt)" }, \
 	{ .name = "packing", .type = DF_OPT_FLAG, .value = &(c)->packing, .given = &(c)->packing_given, \
-	    .help = "documents end to end, cut into blocks of --cutoff-len" }, \
+	    .help = "join documents, cut into blocks" }, \
 	{ .name = "pack-batch", .type = DF_OPT_INT, .value = &(c)->pack_batch, .arg = "N", .min = 0, .max = 1e15, \
-	    .help = "pack N documents at a time, lose the tails, as LLaMA-Factory" }, \
+	    .help = "pack N documents at a time, lose the tails" }, \
 	{ .name = "pack-shards", .type = DF_OPT_INT, .value = &(c)->pack_shards, .arg = "N", .min = 1, .max = 1e6, \
-	    .help = "with --pack-batch: its preprocessing_num_workers" }, \
+	    .help = "with --pack-batch: preprocessing_num_workers" }, \
 	{ .type = DF_OPT_GROUP, .help = "What to write" }, \
 	{ .name = "output", .short_name = 'o', .type = DF_OPT_STR, .value = &(c)->output, .arg = "FILE", \
 	    .help = "the token shard; - for a stream" }, \
 	{ .name = "holdout", .type = DF_OPT_LIST, .value = &(c)->holdout, .arg = "NAME=N", \
-	    .help = "hold N rows (or a part, 0.1) of a dataset out; repeatable" }, \
+	    .help = "hold out N rows, or a part: mine=0.1; repeatable" }, \
 	{ .name = "holdout-output", .type = DF_OPT_STR, .value = &(c)->holdout_output, .arg = "FILE", \
 	    .help = "where the held out rows go" }, \
 	{ .name = "seed", .type = DF_OPT_INT, .value = &(c)->seed, .arg = "N", .min = 0, .max = 9e15, \

@@ -16,7 +16,7 @@
 #include "prog.h"
 #include "project/project.h"
 
-static const char synopsis[] = "[options] -k K GRADIENTS... -o FILE";
+static const char synopsis[] = "[options] [-k K] GRADIENTS... -o FILE";
 static const char about[] = "Project gradients to K dimensions at random, keeping their inner products.";
 
 static const char *const types[] = { DF_PROJECTION_TYPES, NULL };

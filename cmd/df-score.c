@@ -12,7 +12,7 @@
 #include "prog.h"
 #include "select/select.h"
 
-static const char synopsis[] = "[options] METHOD --train FILE [FILE...] -n N -o INDEX";
+static const char synopsis[] = "[options] METHOD --train FILE [FILE...] [-n N] -o INDEX";
 static const char about[] = "Score samples and choose which ones to train on.  --list names the methods.";
 
 static const char *const shortages[] = { DF_SHORTAGE_NAMES, NULL };
@@ -35,25 +35,25 @@ struct cfg {
 	{ .name = "list", .type = DF_OPT_FLAG, .value = &(c)->list, \
 	    .help = "print the methods and leave" }, \
 	{ .name = "train", .type = DF_OPT_LIST, .value = &(c)->train, .arg = "FILE", \
-	    .help = "a set of projections (random, static, custom: of any samples); less: one per checkpoint" }, \
+	    .help = "rows to choose from; less: projections, repeatable" }, \
 	{ .name = "val", .type = DF_OPT_LIST, .value = &(c)->val, .arg = "FILE", \
-	    .help = "less: the target's projections, one set per checkpoint" }, \
+	    .help = "less: the target's projections, one per --train" }, \
 	{ .type = DF_OPT_GROUP, .help = "How many, and what if there are fewer" }, \
 	{ .name = "count", .short_name = 'n', .type = DF_OPT_STR, .value = &(c)->amount, .arg = "N", \
-	    .help = "rows to choose: a number or a percentage, 5% (default: all)" }, \
+	    .help = "rows to choose: a number, or 5% (default: all)" }, \
 	{ .name = "short", .type = DF_OPT_CHOICE, .value = &(c)->shortage, .choices = shortages, \
-	    .help = "what to do when N exceeds the valid rows" }, \
+	    .help = "if N is too many" }, \
 	{ .name = "allow-invalid", .type = DF_OPT_FLAG, .value = &(c)->allow_invalid, \
 	    .help = "rows whose score is not finite may be chosen, last" }, \
 	{ .type = DF_OPT_GROUP, .help = "less" }, \
 	{ .name = "ckpt-weights", .type = DF_OPT_STR, .value = &(c)->weights, .arg = "W,W...", \
 	    .help = "learning rate of each checkpoint (default: equal)" }, \
 	{ .name = "subtasks", .type = DF_OPT_STR, .value = &(c)->subtasks, .arg = "WHAT", \
-	    .help = "groups of target rows: domain, none, or a file of labels" }, \
+	    .help = "groups of the target: domain, none, FILE" }, \
 	{ .name = "agg", .type = DF_OPT_CHOICE, .value = &(c)->agg, .choices = aggs, \
-	    .help = "best subtask, or the mean over all target rows" }, \
+	    .help = "best subtask, or mean over target rows" }, \
 	{ .name = "val-agg", .type = DF_OPT_CHOICE, .value = &(c)->val_agg, .choices = val_aggs, \
-	    .help = "inside a subtask" }, \
+	    .help = "in a subtask" }, \
 	{ .type = DF_OPT_GROUP, .help = "random" }, \
 	{ .name = "seed", .type = DF_OPT_INT, .value = &(c)->seed, .arg = "N", .min = 0, .max = 9e15, \
 	    .help = "seed of all draws" }, \
@@ -69,7 +69,7 @@ struct cfg {
 	{ .name = "scores", .type = DF_OPT_STR, .value = &(c)->scores, .arg = "FILE", \
 	    .help = "rank by these: scores or losses, or text" }, \
 	{ .name = "program", .type = DF_OPT_STR, .value = &(c)->program, .arg = "COMMAND", \
-	    .help = "run it with DF_STEP, DF_N, DF_OUT; it writes an index" }, \
+	    .help = "run it with DF_STEP, DF_N, DF_OUT; writes an index" }, \
 	{ .type = DF_OPT_GROUP, .help = "Output" }, \
 	{ .name = "output", .short_name = 'o', .type = DF_OPT_STR, .value = &(c)->output, .arg = "FILE", \
 	    .help = "the index" }, \

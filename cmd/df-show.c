@@ -9,7 +9,7 @@
 #include "show/show.h"
 
 static const char synopsis[] = "[options] FILE...";
-static const char about[] = "Look inside artefacts and training logs: shapes, statistics, lineage, samples, pictures.";
+static const char about[] = "Look inside artefacts and training logs: shapes, lineage, samples, pictures.";
 
 struct cfg {
 	const char *link, *plot, *tokenizer;
@@ -27,7 +27,7 @@ struct cfg {
 	{ .name = "decode", .type = DF_OPT_INT, .value = &(c)->decode, .arg = "ID", .min = 0, .max = 9e15, \
 	    .given = &(c)->decode_given, .help = "the sample with this id: text, ids and targets" }, \
 	{ .name = "tokenizer", .type = DF_OPT_STR, .value = &(c)->tokenizer, .arg = "TOK", \
-	    .help = "decode with it: bytes, a tokenizer.json or its directory" }, \
+	    .help = "for --decode: bytes, or a tokenizer.json" }, \
 	{ .name = "check", .type = DF_OPT_FLAG, .value = &(c)->check, \
 	    .help = "read everything: checksums, ids, digest" }, \
 	{ .name = "json", .type = DF_OPT_FLAG, .value = &(c)->json, \

@@ -11,7 +11,7 @@
 #include "train/train.h"
 
 static const char synopsis[] = "[options] [CONFIG.yaml] [key=value ...]";
-static const char about[] = "Train a model on tokens, to the end or to a step; run again, it goes on where it was.";
+static const char about[] = "Train a model on tokens, to the end or to a step; run again, it goes on.";
 
 struct cfg {
 	int64_t until;
@@ -26,7 +26,7 @@ struct cfg {
 #define OPTS(c) { \
 	{ .type = DF_OPT_GROUP, .help = "How far, and on what" }, \
 	{ .name = "until", .type = DF_OPT_INT, .value = &(c)->until, .arg = "STEP", .min = 0, .max = 1e15, \
-	    .help = "stop after this optimizer step and save (0: train to the end)" }, \
+	    .help = "stop after this step and save (0: the end)" }, \
 	{ .name = "index", .type = DF_OPT_STR, .value = &(c)->index, .arg = "FILE", \
 	    .help = "train on these samples, in this order, from here on" }, \
 	{ .name = "weights", .type = DF_OPT_STR, .value = &(c)->weights, .arg = "FILE", \
@@ -35,7 +35,7 @@ struct cfg {
 	{ .name = "dry-run", .short_name = 'n', .type = DF_OPT_FLAG, .value = &(c)->dry_run, \
 	    .help = "say what the run would cost, and leave" }, \
 	{ .name = "list-keys", .type = DF_OPT_FLAG, .value = &(c)->list_keys, \
-	    .help = "print all configuration keys, tab-separated, and leave" }, \
+	    .help = "print all configuration keys and leave" }, \
 	DF_PROG_OPTS(&(c)->common), \
 	DF_OPT_END }
 /* clang-format on */

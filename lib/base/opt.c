@@ -463,7 +463,10 @@ put_default(const struct df_opt *o, struct df_buf *b)
 		if (s && *s)
 			df_buf_printf(b, " [%s]", s);
 		break;
-	case DF_OPT_INT: df_buf_printf(b, " [%lld]", (long long)*(const int64_t *)o->value); break;
+	case DF_OPT_INT:
+		if (!o->given) /* else no value is the default */
+			df_buf_printf(b, " [%lld]", (long long)*(const int64_t *)o->value);
+		break;
 	case DF_OPT_DOUBLE:
 		df_buf_puts(b, " [");
 		df_buf_json_double(b, *(const double *)o->value);
@@ -527,11 +530,15 @@ put_row(const struct df_opt *o, struct df_buf *out)
 		df_buf_printf(&head, "=%s", choices.data);
 	put_default(o, &text);
 	df_buf_puts(out, head.data ? head.data : "");
-	if (head.len + 2 > HELP_COL)
-		df_buf_printf(out, "\n%*s", HELP_COL, "");
-	else
+	if (head.len + 2 <= HELP_COL) {
 		df_buf_printf(out, "%*s", (int)(HELP_COL - head.len), "");
-	put_wrapped(text.data ? text.data : "", out);
+		put_wrapped(text.data ? text.data : "", out);
+	} else if (head.len + 2 + text.len < HELP_END) {
+		df_buf_printf(out, "  %s\n", text.data ? text.data : "");
+	} else {
+		df_buf_printf(out, "\n%*s", HELP_COL, "");
+		put_wrapped(text.data ? text.data : "", out);
+	}
 	out->failed |= head.failed || text.failed || choices.failed;
 	df_buf_release(&head);
 	df_buf_release(&text);

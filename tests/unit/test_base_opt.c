@@ -331,6 +331,12 @@ help_shows_defaults_within_80_columns(void **state)
 		    .value = &none,
 		    .arg = "FILE",
 		    .help = "why" },
+		{ .name = "one-with-more-to-say",
+		    .type = DF_OPT_STR,
+		    .value = &none,
+		    .arg = "FILE",
+		    .help = "what does not fit beside a long name, but below it" },
+		{ .name = "row", .type = DF_OPT_INT, .value = &n, .arg = "N", .given = &off, .help = "none by default" },
 		{ .name = "on", .type = DF_OPT_FLAG, .value = &on, .help = "a flag" },
 		{ .name = "off", .type = DF_OPT_FLAG, .value = &off, .help = "another" },
 		DF_OPT_END,
@@ -350,8 +356,10 @@ help_shows_defaults_within_80_columns(void **state)
 	    "                            [delta]\n"
 	    "Output:\n"
 	    "  -o, --output=FILE         where [out.h5]\n"
-	    "      --quite-a-long-option-name=FILE\n"
-	    "                            why\n"
+	    "      --quite-a-long-option-name=FILE  why\n"
+	    "      --one-with-more-to-say=FILE\n"
+	    "                            what does not fit beside a long name, but below it\n"
+	    "      --row=N               none by default\n"
 	    "      --on                  a flag [on; --no-on]\n"
 	    "      --off                 another\n"
 	    "  -h, --help, --version     this text; name and version\n");
