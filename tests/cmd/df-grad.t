@@ -65,11 +65,12 @@ same "and ends with the same bytes ($killed kills)" again.h5 straight.h5
 is 'nothing is left beside' "$(find . -name '*df-work*')" ''
 
 # A signal: what is done is kept, and the status asks for another run.
-many='-j 1 -m run/checkpoint-3 --form adam --project 60000 --block-rows 1 pool.h5'
+k=$([ -n "${DF_SANITIZED-}" ] && echo 2000 || echo 20000)
+many="-j 1 -m $CKPT --form adam --project $k --block-rows 1 pool.h5"
 # shellcheck disable=SC2086
 df-grad -q $many -o term.h5 2>err &
 tries=0
-while [ ! -e .term.h5.df-work ] && [ $tries -lt 500 ]; do
+while [ "$(stat -c %s .term.h5.df-work 2>/dev/null || echo 0)" -lt $((k * 12)) ] && [ $tries -lt 1000 ]; do # three rows
 	sleep 0.02
 	tries=$((tries + 1))
 done
