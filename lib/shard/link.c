@@ -164,6 +164,9 @@ df_set_link(struct df_set *s, const char *path, struct df_err *err)
 
 	if (df_set_is_stream(s) || n == 0)
 		return df_fail(err, DF_EUSAGE, "%s: a stream cannot be linked to", df_set_name(s));
+	/* Where row i is sample i of its file, it would be another sample of the whole. */
+	if (df_set_ids_made_up(s))
+		return df_fail(err, DF_EUSAGE, "%s: has no 'sample/id' to join by", df_set_name(s));
 	for (size_t i = 0; i < n; i++)
 		if (strncmp(df_set_part(s, i).path, "/proc/", 6) == 0)
 			return df_fail(err, DF_EUSAGE, "%s: cannot be linked to; name files", df_set_name(s));

@@ -93,6 +93,12 @@ df_set_parts(const struct df_set *s)
 	return s->n;
 }
 
+bool
+df_set_ids_made_up(const struct df_set *s)
+{
+	return s->made_up_ids;
+}
+
 struct df_set_part
 df_set_part(const struct df_set *s, size_t i)
 {

@@ -164,6 +164,7 @@ struct df_set_part {
 	uint64_t values[DF_COL_COUNT]; /* elements of its ragged columns */
 };
 size_t df_set_parts(const struct df_set *s);
+bool df_set_ids_made_up(const struct df_set *s); /* no sample/id in the files: positions stand for it */
 struct df_set_part df_set_part(const struct df_set *s, size_t i);
 
 /* ---- names.c */

@@ -3,6 +3,8 @@
  */
 #include "shard_help.h"
 
+#include <hdf5.h>
+
 static char dir[] = "/tmp/df-test-shard-XXXXXX";
 
 const char *
@@ -168,6 +170,8 @@ same_bytes(const char *a, const char *b)
 	free(db);
 }
 
+/* ---- the scratch directory; and at the end nothing may be left open inside HDF5 */
+
 int
 scratch_make(void **state)
 {
@@ -178,6 +182,10 @@ scratch_make(void **state)
 int
 scratch_remove(void **state)
 {
+	ssize_t n = H5Fget_obj_count((hid_t)H5F_OBJ_ALL, H5F_OBJ_ALL);
+
 	(void)state;
-	return df_rmtree(dir, NULL);
+	if (n != 0)
+		fprintf(stderr, "%zd HDF5 objects are left open\n", n);
+	return df_rmtree(dir, NULL) == DF_OK && n == 0 ? 0 : -1;
 }
