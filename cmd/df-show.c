@@ -12,9 +12,8 @@ static const char synopsis[] = "[options] FILE...";
 static const char about[] = "Look inside artefacts and training logs: shapes, lineage, samples, pictures.";
 
 struct cfg {
-	const char *link, *plot, *tokenizer;
-	int64_t decode;
-	bool json, lineage, check, decode_given;
+	const char *link, *plot, *decode, *tokenizer;
+	bool json, lineage, check;
 	struct df_prog_common common;
 };
 /* clang-format off */
@@ -24,8 +23,8 @@ struct cfg {
 	{ .type = DF_OPT_GROUP, .help = "What to show (a summary by default)" }, \
 	{ .name = "lineage", .type = DF_OPT_FLAG, .value = &(c)->lineage, \
 	    .help = "what it was made from, as a tree" }, \
-	{ .name = "decode", .type = DF_OPT_INT, .value = &(c)->decode, .arg = "ID", .min = 0, .max = 9e15, \
-	    .given = &(c)->decode_given, .help = "the sample with this id: text, ids and targets" }, \
+	{ .name = "decode", .type = DF_OPT_STR, .value = &(c)->decode, .arg = "ID", \
+	    .help = "the sample with this id: text, ids and targets" }, \
 	{ .name = "tokenizer", .type = DF_OPT_STR, .value = &(c)->tokenizer, .arg = "TOK", \
 	    .help = "for --decode: bytes, or a tokenizer.json" }, \
 	{ .name = "check", .type = DF_OPT_FLAG, .value = &(c)->check, \
@@ -63,10 +62,15 @@ static int
 decode(const struct cfg *c, const char *path, struct df_buf *out, struct df_err *err)
 {
 	struct df_set *s = NULL;
+	int64_t id;
 	int rc;
 
+	if ((rc = df_parse_int(c->decode, 0, INT64_MAX, &id, err)) != DF_OK) {
+		df_err_prefix(err, "--decode: ");
+		goto out;
+	}
 	DF_TRY(df_set_open1(&s, DF_KIND_TOKENS, NULL, path, err));
-	DF_TRY(df_decode(s, (uint64_t)c->decode, c->tokenizer, c->json, out, err));
+	DF_TRY(df_decode(s, (uint64_t)id, c->tokenizer, c->json, out, err));
 out:
 	df_set_close(s);
 	return rc;
@@ -129,7 +133,7 @@ show(const struct cfg *c, const struct df_strlist *files, struct df_err *err)
 
 	if (files->n == 0)
 		return df_fail(err, DF_EUSAGE, "no file (try --help)");
-	if (c->lineage + c->decode_given + c->check + (c->plot != NULL) + (c->link != NULL) > 1)
+	if (c->lineage + (c->decode != NULL) + c->check + (c->plot != NULL) + (c->link != NULL) > 1)
 		return df_fail(err, DF_EUSAGE, "--lineage, --decode, --check, --plot and --link: one at a time");
 	if (c->plot)
 		return plot(c, files, err);
@@ -142,7 +146,7 @@ show(const struct cfg *c, const struct df_strlist *files, struct df_err *err)
 			df_buf_putc(&out, '\n');
 		if (c->lineage)
 			DF_TRY(df_lineage(path, files->v, files->n, c->json, &out, err));
-		else if (c->decode_given)
+		else if (c->decode)
 			DF_TRY(decode(c, path, &out, err));
 		else if (c->check)
 			DF_TRY(check(path, &out, err));

@@ -68,6 +68,9 @@ prints 'JSON: text' 'Say <yes> & \\"no\\"\.'
 exits 64 'no such sample' df-show --decode 4 pool.h5
 says 'says so' 'pool\.h5: no sample 4 in its 4 rows'
 
+exits 64 'an id that is no number' df-show --decode x pool.h5
+says 'says which option' '^df-show: --decode: '
+
 # --- lineage and checks ---
 
 ok 'lineage' df-show --lineage pool.h5
