@@ -1,5 +1,6 @@
 #!/bin/sh
 # df-show: what it prints, draws and joins; and that HDF5's own tools read our files.
+# shellcheck disable=SC2086 # commands are words
 . "$(dirname "$0")/lib.sh"
 
 mkdir data run
@@ -24,9 +25,9 @@ pool.h5: tokens, 4 rows
   id    ID
   by    df-pack VERSION
 END
-head -n 3 got >head
-same 'its head' head want
-sed -n '/^  column/,$p' got >tail
+head -n 3 got >top
+same 'its head' top want
+sed -n '/^  column/,$p' got >rest
 cat >want <<'END'
   column             type    shape        min      mean  max
   sample/id          uint64  [4]            0              3
@@ -41,7 +42,7 @@ cat >want <<'END'
   en         3  75.0%     116       17
   zh         1  25.0%      36       11
 END
-same 'its columns and domains' tail want
+same 'its columns and domains' rest want
 ok 'two at once' df-show pool.h5 pool.h5
 is 'a blank line between them' "$(grep -c '^pool.h5: tokens' out) $(grep -c '^$' out)" '2 5'
 ok 'JSON' df-show --json pool.h5
