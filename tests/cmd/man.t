@@ -1,0 +1,141 @@
+#!/bin/bash
+# shellcheck disable=SC2046,SC2086 # names of pages are words
+# The manual says what the programs say: usage, options in their groups and
+# order, defaults.  (lint.t: pages are well-formed, and there is one for each
+# program; test_config: df-config(5) has the keys of the table.)
+. "$(dirname "$0")/lib.sh"
+command -v mandoc >/dev/null 2>&1 || skip_all 'no mandoc here'
+
+# page FILE: its text, a paragraph on a line
+page()
+{
+	mandoc -Tascii -O width=999 "$1" | sed 's/.\x08//g'
+}
+
+# empty 'what' FILE: passes when nothing was found wrong
+empty()
+{
+	if [ -s "$2" ]; then
+		report 1 "$1"
+		sed 's/^/# /' "$2"
+	else
+		report 0 "$1"
+	fi
+}
+
+# Both lists have "[group]", "--name=ARG" and "-n, --name=ARG" lines, and behind a tab the rest.
+help_options()
+{
+	awk '
+	/^[^ ].*:$/ { sub(/( \(.*\))?:$/, ""); print "[" tolower($0) "]"; next }
+	/^  -h, --help, --version/ { print "-h, --help\t"; print "--version\t"; exit }
+	/^  (    )?-/ {
+		if (option != "") print option "\t" text
+		line = substr($0, 3)
+		sub(/^ +/, "", line)
+		option = text = line
+		if (match(line, /^-[a-z], /)) { sub(/ .*/, "", option); text = substr(line, 5) } else option = ""
+		name = text
+		sub(/ .*/, "", name)
+		sub(/^[^ ]+ */, "", text)
+		option = option (option == "" ? "" : " ") name
+		print option "\t" text
+		option = ""
+		next
+	}' "$1"
+}
+page_options()
+{
+	awk '
+	function flush() { if (option != "") print option "\t" text; option = "" }
+	/^   [^ ]/ {
+		flush()
+		inside = /^   (Options: |Common options$)/
+		name = $0
+		sub(/^   (Options: )?/, "", name)
+		if (inside) print "[" tolower(name) "]"
+		next
+	}
+	/^[^ ]/ { flush(); inside = 0 }
+	inside && /^     -/ {
+		flush()
+		line = substr($0, 6)
+		option = line
+		sub(/  .*/, "", option)
+		text = substr(line, length(option) + 3)
+		if (option ~ /^-[a-z]/) sub(/^-[a-z]( [^ ,]+)?, /, substr(option, 1, 2) ", ", option)
+		next
+	}
+	inside && NF { sub(/^ +/, ""); text = text " " $0 }
+	END { flush() }' "$1"
+}
+
+for program in "$SRC"/cmd/df-*.c; do
+	p=$(basename "$program" .c)
+	page "$SRC/man/$p.1" >page
+	"$p" -h >help
+
+	awk -v p="$p" '/^usage: / { text = substr($0, 8); next } text != "" && /^        / { sub(/^ +/, " "); text = text $0; next }
+		{ print text; exit }' help >usage.h
+	awk '/^SYNOPSIS/ { inside = 1; next } /^[^ ]/ { inside = 0 } inside && NF { sub(/^ +/, ""); print }' page >usage.man
+	is "$p: the synopsis is the usage" "$(cat usage.man)" "$(cat usage.h)"
+
+	help_options help >options.h
+	page_options page >options.man
+	[ "$(grep -c -- -- options.h)" -ge 5 ]
+	report $? "$p: options are seen"
+	cut -f1 options.h >names.h
+	cut -f1 options.man >names.man
+	diff names.h names.man >wrong
+	empty "$p: the options of -h (<), in their order, are those of the manual (>)" wrong
+
+	# "[2048]" in -h is "The default is 2048." there, and no other default is claimed.
+	awk -F '\t' '
+	NR == FNR {
+		if (match($2, / \[[^]]*\]$/)) { d = substr($2, RSTART + 2, RLENGTH - 3); sub(/;.*/, "", d); dflt[$1] = d }
+		else if (match($2, / \(default: .*\)$/)) dflt[$1] = substr($2, RSTART + 11, RLENGTH - 12)
+		next
+	}
+	{
+		said = ""
+		if (match($2, /[Tt]he default is /)) { said = substr($2, RSTART + RLENGTH); sub(/[.,:;]? .*|[.,:;]$/, "", said) }
+		if (said != dflt[$1]) print $1 ": -h says \"" dflt[$1] "\", the manual \"" said "\""
+	}' options.h options.man >wrong
+	empty "$p: defaults are those of the table" wrong
+
+	[ "$(wc -l <help)" -le 40 ]
+	report $? "$p: -h fits a screen"
+	is "$p: the sections" "$(grep '^[A-Z]' page | grep -vE '^(DF-|ENVIRONMENT|FILES)|^df-tools|2026' | tr '\n' ' ')" \
+		'NAME SYNOPSIS DESCRIPTION EXIT STATUS EXAMPLES SEE ALSO '
+	grep -q "^\.It Xr $p 1" "$SRC/man/df-tools.7"
+	report $? "$p: df-tools(7) introduces it"
+	grep -q "^    $p  " "$SRC/README.md"
+	report $? "$p: so does the README"
+	grep -q '^\.Xr df-tools 7$' "$SRC/man/$p.1"
+	report $? "$p: it leads to df-tools(7)"
+done
+
+# What is referred to exists, here or in other people's manuals.
+sed -n 's/^\.\(It \)\{0,1\}Xr \([^ ]*\) \([0-9]\).*/\2 \3/p' "$SRC"/man/*.[1-9] | sort -u | while read -r name section; do
+	case $name in
+	gnuplot | h5dump | h5ls | make | sysexits) ;;
+	*) [ -e "$SRC/man/$name.$section" ] || echo "$name($section)" ;;
+	esac
+done >wrong
+empty 'pages that are referred to exist' wrong
+
+# All that mandoc has to say, but for pages that are not installed.
+(cd "$SRC" && mandoc -Tlint man/*.[1-9] 2>/dev/null) | grep -v 'referenced manual not found' >wrong
+empty 'mandoc -Tlint is quiet' wrong
+
+# Environment variables, read or set for others.
+grep -rhoE '(getenv\(|[^a-z])"(DF_[A-Z]+|[A-Z_]{4,})[="]' "$SRC"/cmd "$SRC"/lib | grep -E 'getenv|"DF_' | grep -oE '[A-Z_]{4,}' |
+	sort -u | while read -r name; do
+	case $name in
+	DF_REEXEC | TERM) ;; # between the program and itself; everybody's
+	*) grep -qE "^\.(It )?Ev $name" "$SRC"/man/* || echo "$name" ;;
+	esac
+done >wrong
+empty 'environment variables are documented' wrong
+
+done_testing
