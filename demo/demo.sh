@@ -3,18 +3,21 @@
 #
 # A pool of six skills, 400 rows each; the target is one of them (translating by
 # a made-up dictionary), known only by 48 rows held out.  A tiny Llama starts
-# from scratch; after a warm-up on the whole pool it goes on with 300 rows that
+# from scratch; after a warm-up on the whole pool (its gradients at two checkpoints
+# are what LESS compares) it goes on with 300 rows that
 # LESS chose, with 300 random rows, or with the full pool: the same number of steps
 # on rows of the same length, so the same training tokens.  Judged on 128 rows that
 # nobody trained on or selected by.  Three seeds: data, model and draws are new in each.
 #
 # Everything lands in build/demo-run (DEMO_OUT); run it again and finished steps are kept.
+# shellcheck disable=SC2086 # commands are words
 set -eu
 cd "$(dirname "$0")/.."
 
 out=${DEMO_OUT:-build/demo-run}
 seeds=${SEEDS:-1 2 3}
-warmup=100
+early=60   # LESS sums over checkpoints of the warm-up: this one
+warmup=100 # and its end
 steps=400
 select=300
 dim=1024
@@ -24,33 +27,41 @@ say() { printf '%s\n' "$*"; }
 t0=$(date +%s)
 mkdir -p "$out"
 
+# make FILE COMMAND...: unless the file is there already.
+make() {
+	[ -e "$1" ] || { shift; "$@"; }
+}
+
 for seed in $seeds; do
 	d=$out/seed-$seed
 	mkdir -p "$d/data"
 	say "seed $seed: data, warm-up of $warmup steps"
-	generate "$d/data" "$seed"
+	make "$d/data/dataset_info.json" generate "$d/data" "$seed"
 	for set in pool:$pool val:val test:test; do
-		df-pack -q --dataset-dir "$d/data" --dataset "${set#*:}" --template default --tokenizer bytes --cutoff-len 128 -o "$d/${set%%:*}.h5"
+		make "$d/${set%%:*}.h5" df-pack -q --dataset-dir "$d/data" --dataset "${set#*:}" --template default \
+			--tokenizer bytes --cutoff-len 128 -o "$d/${set%%:*}.h5"
 	done
 	train="df-train demo/train.yaml -q seed=$seed tokenized_path=$d/pool.h5 eval_tokenized_path=$d/test.h5 max_steps=$steps"
-	$train output_dir="$d/warm" --until $warmup
 	warm=$d/warm/checkpoint-$warmup
+	for at in $early $warmup; do
+		make "$d/warm/checkpoint-$at" $train output_dir="$d/warm" --until $at
+	done
 
 	say "seed $seed: gradients, scores, selection"
-	df-grad -q -m "$warm" --form adam --project $dim "$d/pool.h5" -o "$d/pool.proj.h5"
-	df-grad -q -m "$warm" --form sgd --project $dim "$d/val.h5" -o "$d/val.proj.h5"
-	df-score less -q --train "$d/pool.proj.h5" --val "$d/val.proj.h5" -n $select -o "$d/less.h5" --scores-output "$d/scores.h5"
-	df-score random -q --train "$d/pool.proj.h5" -n $select --seed "$seed" -o "$d/random.h5"
+	operands=
+	for at in $early $warmup; do
+		make "$d/pool.$at.h5" df-grad -q -m "$d/warm/checkpoint-$at" --form adam --project $dim "$d/pool.h5" -o "$d/pool.$at.h5"
+		make "$d/val.$at.h5" df-grad -q -m "$d/warm/checkpoint-$at" --form sgd --project $dim "$d/val.h5" -o "$d/val.$at.h5"
+		operands="$operands --train $d/pool.$at.h5 --val $d/val.$at.h5"
+	done
+	make "$d/less.h5" df-score less -q $operands -n $select --scores-output "$d/scores.h5" -o "$d/less.h5"
+	make "$d/random.h5" df-score random -q --train "$d/pool.$warmup.h5" -n $select --seed "$seed" -o "$d/random.h5"
 
 	for arm in less random full; do
 		say "seed $seed: $((steps - warmup)) steps on the $arm rows"
-		mkdir -p "$d/$arm"
-		[ -e "$d/$arm/checkpoint-$warmup" ] || cp -R "$warm" "$d/$arm/"
-		if [ $arm = full ]; then
-			$train output_dir="$d/$arm"
-		else
-			$train output_dir="$d/$arm" --index "$d/$arm.h5"
-		fi
+		index=
+		[ $arm = full ] || index="--index $d/$arm.h5"
+		make "$d/$arm/model.safetensors" $train output_dir="$d/$arm" resume_from_checkpoint="$warm" $index
 		df-eval -q -m "$d/$arm" "$d/test.h5" >"$d/$arm.eval"
 	done
 done
