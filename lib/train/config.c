@@ -350,6 +350,8 @@ check(const struct df_train_config *c, struct df_err *err)
 		return df_fail(err, DF_ECONFIG,
 		    "train_from_scratch needs finetuning_type: full: adapters on random weights "
 		    "could never be loaded again");
+	if (c->adapter_name_or_path && strcmp(c->finetuning_type, "lora") != 0)
+		return df_fail(err, DF_ECONFIG, "adapter_name_or_path needs finetuning_type: lora");
 	if (c->max_steps <= 0 && c->num_train_epochs <= 0)
 		return df_fail(err, DF_ECONFIG, "nothing to train: num_train_epochs is 0 and max_steps is not given");
 	if (strcmp(c->eval_strategy, "no") != 0 && !c->eval_tokenized_path)

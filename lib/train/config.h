@@ -50,7 +50,7 @@ struct df_config_map {
 
 /* Strings are owned and NULL when null; numbers that are null are 0.  Meanings: df_train_keys(), df-config(5). */
 struct df_train_config {
-	char *model_name_or_path, *stage, *finetuning_type, *lora_target;
+	char *model_name_or_path, *adapter_name_or_path, *stage, *finetuning_type, *lora_target;
 	bool train_from_scratch;
 	int64_t lora_rank;
 	double lora_alpha; /* 2 * lora_rank when null */

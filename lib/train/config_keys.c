@@ -20,6 +20,8 @@ static const struct df_key keys[] = {
 	/* the model */
 	{ "model_name_or_path", DF_KEY_STR, SUPPORTED, FIELD(model_name_or_path), .dflt = "null",
 	    .help = "model directory, relative to the current directory (required)" },
+	{ "adapter_name_or_path", DF_KEY_STR, SUPPORTED, FIELD(adapter_name_or_path), .dflt = "null",
+	    .help = "an adapter on that model to train further, at its own rank; null: a new one" },
 	{ "train_from_scratch", DF_KEY_BOOL, SHAPES, FIELD(train_from_scratch), .dflt = "false",
 	    .help = "random weights; the directory needs a config.json only" },
 	{ "stage", DF_KEY_STR, SUPPORTED, FIELD(stage), .dflt = "sft", .allowed = "sft|pt",
@@ -174,7 +176,6 @@ static const struct df_key keys[] = {
 	{ "optim", REJECTED, .allowed = "adamw_torch|adamw_torch_fused|adamw_hf",
 	    .help = "AdamW is the only optimizer" },
 	{ "lora_dropout", REJECTED, .allowed = "0", .help = "dropout on adapters is not implemented; set it to 0" },
-	{ "adapter_name_or_path", REJECTED, .help = "go on from an adapter with resume_from_checkpoint" },
 	{ "additional_target", REJECTED, .help = "only adapters or all weights are trained" },
 	{ "freeze_gate", REJECTED, .help = "mixture-of-experts models are not implemented" },
 	{ "freeze_extra_modules", REJECTED, .help = "finetuning_type: freeze is not implemented" },

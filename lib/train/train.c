@@ -381,8 +381,9 @@ begin_state(struct run *r, struct df_err *err)
 		if (s->tokens_id[0] && r->rows.meta.id[0] && strcmp(s->tokens_id, r->rows.meta.id) != 0) {
 			rc = df_fail(err, DF_ELINEAGE,
 			    "%s was trained on tokens %s, but %s is %s: to train its weights on other "
-			    "tokens give model_name_or_path=%s and a new output_dir",
-			    r->start, s->tokens_id, r->rows.name, r->rows.meta.id, r->start);
+			    "tokens give %s_name_or_path=%s and a new output_dir",
+			    r->start, s->tokens_id, r->rows.name, r->rows.meta.id,
+			    strcmp(r->c->finetuning_type, "lora") == 0 ? "adapter" : "model", r->start);
 			goto out;
 		}
 		DF_TRY(warn_changes(s->config, config.data, r->start, err));
@@ -450,11 +451,34 @@ out:
 	return rc;
 }
 
+/* As with LLaMA-Factory: a model and its adapter are two keys, so that what an adapter rests on is never in doubt. */
+static int
+check_model_dir(const struct run *r, struct df_err *err)
+{
+	struct df_buf place = DF_BUF_INIT;
+	char *path = NULL;
+	int rc = DF_OK;
+
+	DF_TRY(df_path_join(&path, r->c->model_name_or_path, "adapter_config.json", err));
+	if (!df_file_exists(path))
+		goto out;
+	df_train_config_place(r->c, "model_name_or_path", &place);
+	DF_TRY(df_buf_check(&place, err));
+	rc = df_fail(err, DF_ECONFIG,
+	    "%s: %s is an adapter: give its base model here, and the adapter as adapter_name_or_path", place.data,
+	    r->c->model_name_or_path);
+out:
+	df_buf_release(&place);
+	free(path);
+	return rc;
+}
+
 static int
 open_model(struct run *r, struct df_err *err)
 {
 	const struct df_train_config *c = r->c;
 	bool lora = strcmp(c->finetuning_type, "lora") == 0;
+	const char *dir = r->start ? r->start : c->adapter_name_or_path; /* of weights trained before */
 	struct df_lora_spec spec = {
 		.rank = (size_t)c->lora_rank,
 		.alpha = c->lora_alpha > 0 ? c->lora_alpha : 2 * (double)c->lora_rank,
@@ -462,10 +486,11 @@ open_model(struct run *r, struct df_err *err)
 	};
 	int rc = DF_OK;
 
-	if (r->start) {
-		DF_TRY(df_model_open(&r->model, r->start, lora ? c->model_name_or_path : NULL, r->o->backend, err));
+	DF_TRY(check_model_dir(r, err));
+	if (dir) {
+		DF_TRY(df_model_open(&r->model, dir, c->model_name_or_path, r->o->backend, err));
 		if (df_model_has_lora(r->model) != lora) {
-			rc = df_fail(err, DF_ELINEAGE, "%s is %s, finetuning_type is %s", r->start,
+			rc = df_fail(err, DF_ELINEAGE, "%s is %s, finetuning_type is %s", dir,
 			    lora ? "a whole model" : "an adapter", c->finetuning_type);
 			goto out;
 		}
@@ -473,7 +498,7 @@ open_model(struct run *r, struct df_err *err)
 		DF_TRY(df_model_init(&r->model, c->model_name_or_path, (uint64_t)c->seed, r->o->backend, err));
 	} else {
 		DF_TRY(df_model_open(&r->model, c->model_name_or_path, NULL, r->o->backend, err));
-		if (lora && !df_model_has_lora(r->model))
+		if (lora)
 			DF_TRY(df_model_add_lora(r->model, &spec, (uint64_t)c->seed, err));
 	}
 	DF_TRY(df_rows_check_vocab(&r->rows, df_model_config(r->model)->n_vocab, c->model_name_or_path, err));
@@ -858,10 +883,9 @@ df_train_dry_run(const struct df_train_opts *o, struct df_train_plan *plan, stru
 	int rc = DF_OK;
 
 	*plan = (struct df_train_plan){ 0 };
-	DF_TRY(df_checkpoint_find(o->config->output_dir, &r.start, &plan->first_step, err));
-	if (r.start)
-		DF_TRY(df_train_state_load(&r.state, r.start, err));
+	DF_TRY(find_start(&r, err));
 	DF_TRY(prepare(&r, err));
+	plan->first_step = r.first_step;
 	plan->n_rows = r.rows.n;
 	plan->n_tokens = r.rows.offsets[r.rows.n];
 	for (uint64_t i = 0; i < r.rows.n; i++)

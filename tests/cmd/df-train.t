@@ -133,6 +133,34 @@ ok 'adapters until a step' $train model_name_or_path=whole train_from_scratch=fa
 ok 'adapters go on' $train model_name_or_path=whole train_from_scratch=false finetuning_type=lora lora_rank=4 \
 	output_dir=lora2 max_steps=8
 same 'with the same bytes' lora/adapter_model.safetensors lora2/adapter_model.safetensors
+lora="$train train_from_scratch=false finetuning_type=lora lora_rank=4 max_steps=4 save_steps=2"
+exits 78 'an adapter as the model' $lora model_name_or_path=lora output_dir=nest
+says 'says where it belongs' 'model_name_or_path: lora is an adapter: .* adapter_name_or_path'
+exits 78 'nor with all weights' $lora model_name_or_path=lora finetuning_type=full output_dir=nest
+ok 'an adapter trained further' $lora model_name_or_path=whole adapter_name_or_path=lora lora_rank=9 output_dir=further
+grep -q '"r": 4,' further/adapter_config.json && grep -q '"base_model_name_or_path": "whole"' further/adapter_config.json
+report $? 'keeps its rank and names its base'
+! cmp -s lora/adapter_model.safetensors further/adapter_model.safetensors
+report $? 'and learns'
+ok 'half of that' $lora model_name_or_path=whole adapter_name_or_path=lora output_dir=further2 --until 2
+ok 'the other half' $lora model_name_or_path=whole adapter_name_or_path=lora output_dir=further2
+same 'gives the same bytes' further/adapter_model.safetensors further2/adapter_model.safetensors
+exits 65 'a whole model as the adapter' $lora model_name_or_path=whole adapter_name_or_path=whole output_dir=nest
+says 'is told apart' 'whole is a whole model'
+exits 78 'an adapter for all weights' $train finetuning_type=full adapter_name_or_path=lora output_dir=nest
+[ ! -e nest ]
+report $? 'nothing is made of these'
+mkdir away
+ok 'a checkpoint of an adapter, its base found from the working directory' df-eval -q -m lora/checkpoint-6 val.h5
+mv "$T/out" here
+(cd away && exec df-eval -q -m ../lora/checkpoint-6 ../val.h5) >out 2>err
+is 'elsewhere it is not found' $? 66
+says 'and the message tells what to do' "base model 'whole' is not here; name its directory"
+(cd away && exec df-eval -q -m ../lora/checkpoint-6 --base ../whole ../val.h5) >there 2>err
+same 'with --base it is' there here
+exits 65 'other tokens for an adapter' df-train small.yaml -q model_name_or_path=whole train_from_scratch=false \
+	finetuning_type=lora tokenized_path=other.h5 output_dir=lora
+says 'says how to' 'adapter_name_or_path=lora/checkpoint-'
 
 # --- another start ---
 
@@ -163,6 +191,13 @@ ok 'a dry run' df-train small.yaml tokenized_path=pool.h5 output_dir=dry -n
 prints 'tells the steps' '^steps +1 to 24 of 24'
 [ ! -e dry ]
 report $? 'and leaves nothing'
+ok 'a dry run from a checkpoint' df-train small.yaml tokenized_path=pool.h5 output_dir=dry \
+	resume_from_checkpoint=whole/checkpoint-18 -n
+prints 'counts from there' '^steps +19 to 24 of 24'
+ok 'a dry run of starting anew' df-train small.yaml tokenized_path=pool.h5 output_dir=parts overwrite_output_dir=true -n
+prints 'counts from the beginning' '^steps +1 to 24 of 24'
+[ -e parts/checkpoint-12 ]
+report $? 'and removes nothing'
 
 # --- windows ---
 
