@@ -19,12 +19,13 @@ JOBS    ?= 2
 
 # Asked for when a recipe first needs them, so that `make check` can install packages before pkg-config runs.
 hdf5    = $(shell pkg-config --exists hdf5 2>/dev/null && echo hdf5 || echo hdf5-serial)
-packages = $(hdf5) openblas libzstd libxxhash yaml-0.1 jansson libpcre2-8 libutf8proc
+packages = $(hdf5) libzstd libxxhash yaml-0.1 jansson libpcre2-8 libutf8proc
 once    = $(eval $(1) := $(2))$($(1))
 pkg     = $(shell pkg-config $(1) $(2) || echo pkg-config-failed--run-make-bootstrap)
 # Other people's headers are system headers: our warnings are not for them.
 PKG_CFLAGS = $(call once,PKG_CFLAGS,$(subst -I,-isystem ,$(call pkg,--cflags,$(packages))))
 PKG_LIBS   = $(call once,PKG_LIBS,$(call pkg,--libs,$(packages)))
+BLAS       = $(call once,BLAS,$(call pkg,--cflags --libs,openblas)) # a yardstick of the benches; no program needs it
 CMOCKA     = $(call once,CMOCKA,$(call pkg,--cflags --libs,cmocka))
 
 # No -march: kernels choose their instructions per function, at run time.  No contraction: a rounding is ours to decide.
@@ -124,12 +125,7 @@ $(BUILD)/tests/api_example: $(BUILD)/obj/tests/api_example.o $(LIB)
 $(BUILD)/bench/%: $(BUILD)/obj/tests/bench/%.o $(LIB)
 	@mkdir -p $(@D)
 	@$(call say,LD,$@)
-	$(Q)$(CC) $(LDFLAGS_) $(LDFLAGS) -o $@ $^ $(LDLIBS_)
-
-$(BUILD)/demo/%: $(BUILD)/obj/demo/%.o $(LIB)
-	@mkdir -p $(@D)
-	@$(call say,LD,$@)
-	$(Q)$(CC) $(LDFLAGS_) $(LDFLAGS) -o $@ $^ $(LDLIBS_)
+	$(Q)$(CC) $(LDFLAGS_) $(LDFLAGS) -o $@ $^ $(BLAS) $(LDLIBS_)
 
 $(BUILD)/demo/%: $(BUILD)/obj/demo/%.o $(LIB)
 	@mkdir -p $(@D)
@@ -191,7 +187,7 @@ bench-programs: all $(BENCH) $(BUILD)/demo/generate
 
 demo: bootstrap
 	@$(MAKE) --no-print-directory -j$(JOBS) demo-programs
-	@PATH=$(CURDIR)/$(BUILD)/bin:$(CURDIR)/$(BUILD)/demo:$$PATH pipelines/demo.sh
+	@PATH=$(CURDIR)/$(BUILD)/bin:$(CURDIR)/$(BUILD)/demo:$$PATH demo/demo.sh
 
 demo-programs: all $(DEMO)
 
@@ -249,4 +245,4 @@ help:
 	@echo "knobs: DEV=1 SANITIZE=address,undefined V=1 PREFIX= DESTDIR= CC= OPT='-O2 -g' JOBS=2"
 
 clean:
-	rm -rf build build-san build-tsan
+	rm -rf $(BUILD) build-san build-tsan

@@ -1,49 +1,63 @@
-# LESS as a graph of files: make -j -f pipelines/less.mk DATA=mydata POOL=alpaca_en,alpaca_zh TARGET=alpaca_zh=50
+# LESS as a graph of files:
 #
-# Stop it at any time and call it again: finished files are kept, half-done
-# ones go on where they were.  The gradients of the pool are taken in SHARDS
-# parts, side by side with -j.  `make -n` shows the plan.
+#   make -j -f pipelines/less.mk DATA=mydata POOL=alpaca_en,alpaca_zh TARGET=alpaca_zh=50
+#
+# The same steps, files and bytes as `less.sh`, with the gradients of the pool
+# in SHARDS parts, side by side with -j.  Stop it at any time and call it again: finished files are
+# kept, half-done ones go on where they were.  `make -n` shows the plan.
 
+DATA      ?= $(error set DATA to the folder of dataset_info.json)
+POOL      ?= $(error set POOL to the datasets to choose from, comma-separated)
+TARGET    ?= $(error set TARGET to NAME=N: hold N rows of dataset NAME out as the target)
 CONFIG    ?= configs/tiny-sft.yaml
 TOKENIZER ?= bytes
 TEMPLATE  ?= alpaca
 CUTOFF    ?= 512
-OUT       ?= less
-WARMUP    ?= 100
-STEPS     ?= 200
-SELECT    ?= 400
-DIM       ?= 2048
+OUT       ?= less# everything goes here
+WARMUP    ?= 100# steps before the selection
+STEPS     ?= 200# steps in all
+SELECT    ?= 400# rows to select
+DIM       ?= 2048# dimensions of the projection
 SHARDS    ?= 4
 
+# A checkpoint's directory appears whole; make looks at a file in it.
 WARM   = $(OUT)/run/checkpoint-$(WARMUP)
 FINAL  = $(OUT)/run/checkpoint-$(STEPS)
 COUNT := $(shell printf %05d $(SHARDS))
-PARTS := $(foreach i,$(shell seq $(SHARDS)),$(OUT)/pool.proj.$(shell printf %05d $(i))-of-$(COUNT).h5)
+PARTS := $(foreach i,$(shell seq -f %05.0f $(SHARDS)),$(OUT)/pool.proj.$(i)-of-$(COUNT).h5)
 
-# The directories of checkpoints appear whole, so their state file is the target.
+TRAIN = df-train $(CONFIG) tokenized_path=$(OUT)/pool.h5 output_dir=$(OUT)/run
+GRAD  = df-grad -m $(WARM) --project $(DIM)
+
 .PHONY: all
 all: $(OUT)/eval.txt
 
-$(OUT)/eval.txt: $(FINAL)/df_state.json $(OUT)/val.h5
-	df-eval -m $(FINAL) $(OUT)/val.h5 > $@.tmp && mv $@.tmp $@ && cat $@
+# What has its name is whole: an interrupted make must not delete it.
+.PRECIOUS: $(OUT)/pool.h5 $(OUT)/val.h5 $(WARM)/df_state.json $(PARTS) $(OUT)/val.proj.h5 $(OUT)/index.h5 $(FINAL)/df_state.json
 
 # One call makes both files.
 $(OUT)/pool.h5 $(OUT)/val.h5 &:
 	@mkdir -p $(OUT)
-	df-pack --dataset-dir "$(DATA)" --dataset "$(POOL)" --template $(TEMPLATE) --tokenizer $(TOKENIZER) \
-	    --cutoff-len $(CUTOFF) --holdout "$(TARGET)" --holdout-output $(OUT)/val.h5 -o $(OUT)/pool.h5
+	df-pack --dataset-dir '$(DATA)' --dataset '$(POOL)' --template '$(TEMPLATE)' --tokenizer '$(TOKENIZER)' \
+	    --cutoff-len $(CUTOFF) --holdout '$(TARGET)' --holdout-output $(OUT)/val.h5 -o $(OUT)/pool.h5
 
-$(WARM)/df_state.json: $(OUT)/pool.h5 $(CONFIG)
-	df-train $(CONFIG) tokenized_path=$(OUT)/pool.h5 output_dir=$(OUT)/run --until $(WARMUP)
+$(WARM)/df_state.json: $(OUT)/pool.h5
+	$(TRAIN) --until $(WARMUP)
 
-$(OUT)/pool.proj.%-of-$(COUNT).h5: $(WARM)/df_state.json $(OUT)/pool.h5
-	df-grad -m $(WARM) --form adam --project $(DIM) --shard $$(expr $* + 0)/$(SHARDS) -j 1 $(OUT)/pool.h5 -o $(OUT)/pool.proj.h5
+# With -j, parts are what runs side by side, with a thread each.
+$(PARTS): $(OUT)/pool.proj.%-of-$(COUNT).h5: $(WARM)/df_state.json $(OUT)/pool.h5
+	$(GRAD) --form adam --shard $*/$(SHARDS) $(if $(findstring -j,$(MAKEFLAGS)),-j 1) $(OUT)/pool.h5 -o $(OUT)/pool.proj.h5
 
 $(OUT)/val.proj.h5: $(WARM)/df_state.json $(OUT)/val.h5
-	df-grad -m $(WARM) --form sgd --project $(DIM) $(OUT)/val.h5 -o $@
+	$(GRAD) --form sgd $(OUT)/val.h5 -o $@
 
 $(OUT)/index.h5: $(PARTS) $(OUT)/val.proj.h5
 	df-score less --train '$(OUT)/pool.proj.*-of-$(COUNT).h5' --val $(OUT)/val.proj.h5 -n $(SELECT) -o $@
 
 $(FINAL)/df_state.json: $(OUT)/index.h5
-	df-train $(CONFIG) tokenized_path=$(OUT)/pool.h5 output_dir=$(OUT)/run --index $(OUT)/index.h5 --until $(STEPS)
+	$(TRAIN) --index $(OUT)/index.h5 --until $(STEPS)
+
+$(OUT)/eval.txt: $(FINAL)/df_state.json $(OUT)/val.h5
+	df-eval -m $(FINAL) $(OUT)/val.h5 >$@.tmp
+	mv $@.tmp $@
+	cat $@

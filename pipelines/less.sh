@@ -24,9 +24,10 @@ DIM=${DIM:-2048}      # dimensions of the projection
 
 mkdir -p "$OUT"
 
-[ -e "$OUT/pool.h5" ] || df-pack --dataset-dir "$DATA" --dataset "$POOL" --template "$TEMPLATE" \
-	--tokenizer "$TOKENIZER" --cutoff-len "$CUTOFF" \
-	--holdout "$TARGET" --holdout-output "$OUT/val.h5" -o "$OUT/pool.h5"
+if ! [ -e "$OUT/pool.h5" ] || ! [ -e "$OUT/val.h5" ]; then
+	df-pack --dataset-dir "$DATA" --dataset "$POOL" --template "$TEMPLATE" --tokenizer "$TOKENIZER" --cutoff-len "$CUTOFF" \
+		--holdout "$TARGET" --holdout-output "$OUT/val.h5" -o "$OUT/pool.h5"
+fi
 
 # Warm-up: the influence of a sample is measured on a model that has begun to learn.
 [ -e "$OUT/run/checkpoint-$WARMUP" ] ||
@@ -44,4 +45,6 @@ mkdir -p "$OUT"
 [ -e "$OUT/run/checkpoint-$STEPS" ] ||
 	df-train "$CONFIG" "tokenized_path=$OUT/pool.h5" "output_dir=$OUT/run" --index "$OUT/index.h5" --until "$STEPS"
 
-df-eval -m "$OUT/run/checkpoint-$STEPS" "$OUT/val.h5"
+df-eval -m "$OUT/run/checkpoint-$STEPS" "$OUT/val.h5" >"$OUT/eval.tmp"
+mv "$OUT/eval.tmp" "$OUT/eval.txt"
+cat "$OUT/eval.txt"
