@@ -198,7 +198,7 @@ main(int argc, char **argv)
 	struct df_err err = DF_ERR_INIT;
 	int rc;
 
-	df_prog_init("df-eval", argc, argv);
+	df_prog_init("df-eval");
 	df_prog_parse(opts, synopsis, about, &r.cfg.common, argc, argv, &args);
 	rc = evaluate(&r, &args.operands, &err);
 	if (rc == DF_OK)

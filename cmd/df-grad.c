@@ -86,7 +86,7 @@ struct cfg {
 /* A block on its way through the pipeline. */
 struct item {
 	struct df_batch in, out;
-	uint64_t n_unlabelled;
+	struct df_grad_flaws flaws;
 };
 
 struct run {
@@ -102,7 +102,8 @@ struct run {
 	int n_threads;
 	struct df_grad_lane **lanes; /* [n_threads] */
 	struct item *items;          /* [n_threads + 2] */
-	uint64_t rows_done, n_unlabelled;
+	uint64_t rows_done;
+	struct df_grad_flaws flaws;
 };
 
 static int
@@ -209,7 +210,7 @@ work_block(void *ctx, void *batch, int worker, struct df_err *err)
 {
 	struct run *r = ctx;
 	struct item *it = batch;
-	const int rc = df_grad_block(r->lanes[worker], &it->in, &it->out, &it->n_unlabelled, err);
+	const int rc = df_grad_block(r->lanes[worker], &it->in, &it->out, &it->flaws, err);
 
 	if (rc)
 		df_err_prefix(err, "%s: rows %" PRIu64 "..%" PRIu64 ": ", df_set_name(r->tokens), it->in.first,
@@ -225,7 +226,10 @@ write_block(void *ctx, void *batch, struct df_err *err)
 	int rc = 0;
 
 	DF_TRY(df_writer_put(r->out, &it->out, err));
-	r->n_unlabelled += it->n_unlabelled;
+	if (!r->flaws.n_not_finite)
+		r->flaws.first_not_finite = it->flaws.first_not_finite;
+	r->flaws.n_not_finite += it->flaws.n_not_finite;
+	r->flaws.n_unlabelled += it->flaws.n_unlabelled;
 	r->rows_done += it->out.n;
 	df_progress(r->rows_done, r->n_rows, "samples");
 out:
@@ -251,8 +255,13 @@ run_pipeline(struct run *r, struct df_err *err)
 	for (int i = 0; i < r->n_threads; i++)
 		DF_TRY(df_grad_lane_new(&r->lanes[i], r->grad, err));
 	DF_TRY(df_pipeline_run(&pl, err));
-	if (r->n_unlabelled)
-		df_warn("%" PRIu64 " rows have no target: their loss is NaN and their gradient zero", r->n_unlabelled);
+	if (r->flaws.n_unlabelled)
+		df_warn("%s: %" PRIu64 " rows have no target: their loss is NaN and their gradient zero",
+		    df_set_name(r->tokens), r->flaws.n_unlabelled);
+	if (r->flaws.n_not_finite)
+		df_warn("%s: the loss or gradient of %" PRIu64 " rows is not finite, the first is sample %" PRIu64
+			": no score can be made of them",
+		    df_set_name(r->tokens), r->flaws.n_not_finite, r->flaws.first_not_finite);
 	df_prog_count(r->rows_done - before, "samples");
 	DF_TRY(df_writer_commit(r->out, NULL, err));
 out:
@@ -339,7 +348,7 @@ main(int argc, char **argv)
 	struct df_err err = DF_ERR_INIT;
 	int rc;
 
-	df_prog_init("df-grad", argc, argv);
+	df_prog_init("df-grad");
 	df_prog_parse(opts, synopsis, about, &r.cfg.common, argc, argv, &args);
 	rc = check_usage(&r.cfg, &args, &err);
 	if (!rc)

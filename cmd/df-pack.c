@@ -459,7 +459,7 @@ main(int argc, char **argv)
 	struct df_err err = DF_ERR_INIT;
 	int rc;
 
-	df_prog_init("df-pack", argc, argv);
+	df_prog_init("df-pack");
 	df_prog_parse(opts, synopsis, about, &r.cfg.common, argc, argv, &args);
 	if (r.cfg.list_templates) {
 		for (size_t i = 0; df_template_at(i); i++)

@@ -265,7 +265,7 @@ main(int argc, char **argv)
 	struct df_err err = DF_ERR_INIT;
 	int rc = 0;
 
-	df_prog_init("df-project", argc, argv);
+	df_prog_init("df-project");
 	df_prog_parse(opts, synopsis, about, &r.cfg.common, argc, argv, &args);
 	if (!args.operands.n)
 		rc = df_fail(&err, DF_EUSAGE, "which gradients?  Name files made by df-grad, or - for a stream");

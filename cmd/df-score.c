@@ -341,7 +341,7 @@ main(int argc, char **argv)
 	struct df_err err = DF_ERR_INIT;
 	int rc = 0;
 
-	df_prog_init("df-score", argc, argv);
+	df_prog_init("df-score");
 	df_prog_parse(opts, synopsis, about, &r.cfg.common, argc, argv, &args);
 	if (r.cfg.list) {
 		for (size_t i = 0; df_selectors[i]; i++)

@@ -170,7 +170,7 @@ main(int argc, char **argv)
 	struct df_err err = DF_ERR_INIT;
 	int rc;
 
-	df_prog_init("df-show", argc, argv);
+	df_prog_init("df-show");
 	df_prog_parse(opts, synopsis, about, &cfg.common, argc, argv, &args);
 	rc = show(&cfg, &args.operands, &err);
 	df_opt_result_release(&args);

@@ -108,7 +108,7 @@ main(int argc, char **argv)
 	struct df_err err = DF_ERR_INIT;
 	int rc;
 
-	df_prog_init("df-train", argc, argv);
+	df_prog_init("df-train");
 	df_prog_parse(opts, synopsis, about, &cfg.common, argc, argv, &args);
 	if (cfg.list_keys) {
 		rc = list_keys(&err);

@@ -4,16 +4,6 @@
  * Everything that is printed about the running of a command goes through here,
  * to stderr, with the program's name in front.  On a terminal, progress is one
  * line that rewrites itself, and a message first wipes it.
- *
- * Choosing OpenBLAS's kernel.  OpenBLAS picks its kernels while it is being
- * loaded, from a list of CPUs that it knows; on a newer one it falls back to
- * Haswell's, at half the speed of the AVX-512 kernels that the CPU could run
- * (sgemm on an AVX-512 EPYC under OpenBLAS 0.3.21: 213 against 398 GFLOP/s).  The choice can be
- * overridden by OPENBLAS_CORETYPE only before the load, that is before main().
- * So when the loaded kernel is a worse one than the CPU can run, the program
- * sets the variable and executes itself once more.  A variable of the user's
- * own is left alone.  Threads need no such trick: we run one BLAS thread in
- * each of our own, and OpenBLAS can be told that at any time.
  */
 #include "prog.h"
 
@@ -27,13 +17,11 @@
 #include <unistd.h>
 
 #include <H5public.h>
-#include <cblas.h>
 #include <zstd.h>
 
+#include "backend/backend.h"
 #include "base/log.h"
 #include "base/stop.h"
-
-#define REEXEC_GUARD "DF_REEXEC"
 
 /* Seconds between progress lines: on a terminal, and in a log file. */
 #define TICK_TTY  0.1
@@ -141,49 +129,11 @@ progress_line(void *ctx, uint64_t done, uint64_t total, const char *unit)
 	bar.shown = prog.tty;
 }
 
-/* The kernel that OpenBLAS should have chosen but, not knowing this CPU, did not; NULL when its choice is good. */
-static const char *
-better_blas_kernel(void)
-{
-#if defined(__x86_64__)
-	const char *have = openblas_get_corename();
-
-	if (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512dq") ||
-	    !__builtin_cpu_supports("avx512bw") || !__builtin_cpu_supports("avx512vl"))
-		return NULL;
-	if (strcmp(have, "Cooperlake") == 0 || strcmp(have, "SapphireRapids") == 0)
-		return NULL;
-	if (__builtin_cpu_supports("avx512bf16"))
-		return "Cooperlake";
-	return strcmp(have, "SkylakeX") == 0 ? NULL : "SkylakeX";
-#else
-	return NULL;
-#endif
-}
-
-static void
-set_up_blas(char **argv)
-{
-	bool again = getenv(REEXEC_GUARD) != NULL;
-	const char *kernel = again || getenv("OPENBLAS_CORETYPE") ? NULL : better_blas_kernel();
-
-	unsetenv(REEXEC_GUARD);
-	if (kernel && setenv("OPENBLAS_CORETYPE", kernel, 1) == 0 && setenv("OPENBLAS_NUM_THREADS", "1", 1) == 0 &&
-	    setenv(REEXEC_GUARD, "1", 1) == 0) {
-		execv("/proc/self/exe", argv);
-		/* Without /proc the slower kernel does the same work. */
-		unsetenv(REEXEC_GUARD);
-	}
-	openblas_set_num_threads(1);
-}
-
 void
-df_prog_init(const char *name, int argc, char **argv)
+df_prog_init(const char *name)
 {
 	const char *term = getenv("TERM");
 
-	(void)argc;
-	set_up_blas(argv);
 	/* No setlocale(): numbers are read and written as in C, whatever the user's language. */
 	prog.name = name;
 	prog.start = now();
@@ -200,8 +150,7 @@ print_version(void)
 
 	H5get_libversion(&major, &minor, &release);
 	printf("%s (df-tools) %s\n", prog.name, DF_VERSION);
-	printf("HDF5 %u.%u.%u, zstd %s, %s, kernel %s\n", major, minor, release, ZSTD_versionString(),
-	    openblas_get_config(), openblas_get_corename());
+	printf("HDF5 %u.%u.%u, zstd %s, backends %s\n", major, minor, release, ZSTD_versionString(), df_backend_list());
 }
 
 /* Words of `text` from column `col` on, broken before column 80 at spaces outside of brackets, indented to `indent`. */

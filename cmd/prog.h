@@ -33,10 +33,9 @@ struct df_prog_common {
 	    .help = "debug messages; -vv: source places too", .max = 2 }
 
 /*
- * First call of main(): name for messages, signals, the best OpenBLAS kernel
- * (may re-execute the program once), C locale, default log sinks.
+ * First call of main(): name for messages, signals, default log sinks.
  */
-void df_prog_init(const char *name, int argc, char **argv);
+void df_prog_init(const char *name);
 
 /*
  * Parse the command line.  -h, --version and errors are answered here and end

@@ -22,10 +22,10 @@
 
 #include "base/rng.h"
 
-#define N_WORDS 24    /* the dictionary; N_WORDS^2 pairs in all */
-#define N_POOL 400    /* rows of each skill in the pool */
-#define N_VAL 48
-#define N_TEST 128
+#define N_WORDS 24  /* the dictionary; N_WORDS^2 pairs in all */
+#define N_POOL  400 /* rows of each skill in the pool */
+#define N_VAL   48
+#define N_TEST  128
 
 static uint64_t seed;
 
@@ -179,7 +179,8 @@ main(int argc, char **argv)
 	static const struct {
 		enum stream stream;
 		const char *name;
-	} others[] = { { S_REVERSE, "reverse" }, { S_UPPER, "shout" }, { S_ADD, "add" }, { S_SORT, "order" }, { S_NEXT, "continue" } };
+	} others[] = { { S_REVERSE, "reverse" }, { S_UPPER, "shout" }, { S_ADD, "add" }, { S_SORT, "order" },
+		{ S_NEXT, "continue" } };
 	static const struct {
 		const char *name;
 		uint32_t first, n;

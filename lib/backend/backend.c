@@ -7,6 +7,7 @@
  * copies, and uploaded, so a new backend is right before it is fast.
  */
 #include "backend/backend_priv.h"
+#include "backend/cpu/gemm.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -128,6 +129,17 @@ const char *
 df_backend_name(const struct df_backend *be)
 {
 	return be->ops->name;
+}
+
+const char *
+df_backend_list(void)
+{
+	/* Literals, so that the answer is borrowed from nobody. */
+	const char *isa = df_cpu_gemm_isa();
+
+	return strcmp(isa, "AVX-512") == 0 ? "cpu (AVX-512), poison, reference"
+	    : strcmp(isa, "AVX2") == 0     ? "cpu (AVX2), poison, reference"
+					   : "cpu (baseline), poison, reference";
 }
 
 size_t

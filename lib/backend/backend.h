@@ -103,6 +103,8 @@ df_tensor_numel(struct df_tensor t)
 int df_backend_open(struct df_backend **out, const char *device, struct df_pool *pool, struct df_err *err) DF_MUST_CHECK;
 void df_backend_close(struct df_backend *be); /* accepts NULL; every tensor must be freed before */
 const char *df_backend_name(const struct df_backend *be);
+/* What can be opened, and with which instructions: "cpu (AVX2), poison, reference". */
+const char *df_backend_list(void);
 size_t df_backend_peak_bytes(const struct df_backend *be); /* most device memory ever allocated */
 
 /* A new contiguous tensor; its content is undefined (poison: NaN). `what` names it in DF_ENOMEM. */

@@ -158,8 +158,9 @@ bench(const struct shape *s, const char *dir, int pairs, struct df_err *err)
 	}
 	qsort(ratio, (size_t)pairs, sizeof(*ratio), compare_doubles);
 	qsort(base, (size_t)pairs, sizeof(*base), compare_doubles);
-	printf("%-34s ratio %.3f  [%.3f .. %.3f]  summed %.1f ms, %.0f tokens/s  (%d pairs)\n", s->name, ratio[pairs / 2],
-	    ratio[0], ratio[pairs - 1], 1e3 * base[pairs / 2], (double)total / base[pairs / 2], pairs);
+	printf("%-34s ratio %.3f  [%.3f .. %.3f]  summed %.1f ms, %.0f tokens/s  (%d pairs)\n", s->name,
+	    ratio[pairs / 2], ratio[0], ratio[pairs - 1], 1e3 * base[pairs / 2], (double)total / base[pairs / 2],
+	    pairs);
 	fflush(stdout);
 out:
 	df_tensor_free(be, &grad);

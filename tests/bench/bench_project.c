@@ -65,8 +65,8 @@ bench(size_t samples, size_t n, size_t k, enum df_projection_type type, int pair
 
 		DF_TRY(df_project(be, &p, err));
 		t1 = now();
-		cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, (int)samples, (int)k, (int)n, 1, gh, (int)n, signs, (int)k,
-		    1, yh, (int)k);
+		cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, (int)samples, (int)k, (int)n, 1, gh, (int)n,
+		    signs, (int)k, 1, yh, (int)k);
 		t2 = now();
 		if (i >= 0) {
 			ratio[i] = (t2 - t1) / (t1 - t0);
@@ -76,8 +76,8 @@ bench(size_t samples, size_t n, size_t k, enum df_projection_type type, int pair
 	qsort(ratio, (size_t)pairs, sizeof(*ratio), compare_doubles);
 	qsort(rate, (size_t)pairs, sizeof(*rate), compare_doubles);
 	printf("%-10s S %3zu  n %6zu  k %5zu     rate/sgemm %.3f  [%.3f .. %.3f]  %.1f %s  (%d pairs)\n",
-	    type == DF_PROJ_SJLT ? "sjlt s=4" : "rademacher", samples, n, k, ratio[pairs / 2], ratio[0], ratio[pairs - 1],
-	    1e-9 * rate[pairs / 2], type == DF_PROJ_SJLT ? "G coordinates/s" : "GFLOP/s", pairs);
+	    type == DF_PROJ_SJLT ? "sjlt s=4" : "rademacher", samples, n, k, ratio[pairs / 2], ratio[0],
+	    ratio[pairs - 1], 1e-9 * rate[pairs / 2], type == DF_PROJ_SJLT ? "G coordinates/s" : "GFLOP/s", pairs);
 	fflush(stdout);
 out:
 	df_tensor_free(be, &g);

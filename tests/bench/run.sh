@@ -1,7 +1,7 @@
 #!/bin/sh
 # run.sh - the speed table: every claim as a ratio measured in one run.
 #
-#   make bench [PAIRS=9] [DATA=dir] [PYTHON=python3] [ONLY="grad project pipe train pack"]
+#   make bench [PAIRS=9] [DATA=dir] [PYTHON=python3] [ONLY="ops grad project pipe train pack"]
 #
 # DATA is a folder with dataset_info.json and the Alpaca datasets alpaca_en_demo
 # and alpaca_zh_demo; without it the data of the demo serves.  PYTHON is one
@@ -11,11 +11,15 @@ set -eu
 
 here=$DF_SRCDIR/tests/bench
 pairs=${PAIRS:-9}
-only=${ONLY:-grad project pipe train pack}
+only=${ONLY:-ops grad project pipe train pack}
 python=${PYTHON:-python3}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$DF_SRCDIR"
+
+# OpenBLAS, the yardstick, takes Haswell's kernels on a CPU that it does not know.
+! grep -q avx512_bf16 /proc/cpuinfo || export OPENBLAS_CORETYPE=Cooperlake
+! grep -q avx512f /proc/cpuinfo || export OPENBLAS_CORETYPE="${OPENBLAS_CORETYPE:-SkylakeX}"
 
 wanted() {
 	case " $only " in *" $1 "*) return 0 ;; esac
@@ -32,6 +36,11 @@ sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1
 echo "$(nproc) processors; $(df-train --version | tail -n 1)"
 echo
 
+if wanted ops; then
+	echo "# Operations of the CPU backend against OpenBLAS's sgemm, 1 thread (bench_ops)"
+	"$DF_BUILD/bench/bench_ops"
+	echo
+fi
 if wanted grad; then
 	echo "# Per-sample gradients with Adam's view over the summed gradient, same batch, 1 thread (bench_grad)"
 	"$DF_BUILD/bench/bench_grad" "$pairs"

@@ -89,8 +89,8 @@ run(struct job *j, int argc, char **argv, struct df_err *err)
 		if (now() - start < best)
 			best = now() - start;
 	}
-	printf("%.1f MB/s, %.2f M tokens/s, 1 thread, %zu bytes, %zu tokens; opened in %.0f ms\n", 1e-6 * (double)j->n / best,
-	    1e-6 * (double)n_ids / best, j->n, n_ids, 1e3 * opened);
+	printf("%.1f MB/s, %.2f M tokens/s, 1 thread, %zu bytes, %zu tokens; opened in %.0f ms\n",
+	    1e-6 * (double)j->n / best, 1e-6 * (double)n_ids / best, j->n, n_ids, 1e3 * opened);
 out:
 	if (out != NULL && fclose(out) != 0)
 		rc = df_fail(err, DF_EIO, "%s:", argv[3]);
@@ -121,7 +121,8 @@ main(int argc, char **argv)
 	argc -= j.split;
 	argv += j.split;
 	if (argc < 3 || argc > 4) {
-		fprintf(stderr, "usage: tokenizer [split] TOKENIZER TEXTS [IDS | -N]\n       tokenizer save TOKENIZER DIR\n");
+		fprintf(stderr,
+		    "usage: tokenizer [split] TOKENIZER TEXTS [IDS | -N]\n       tokenizer save TOKENIZER DIR\n");
 		return 64;
 	}
 	if (argc == 4 && strcmp(argv[1], "save") == 0)

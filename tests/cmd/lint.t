@@ -8,7 +8,7 @@ cd "$SRC" || exit 1
 set_flags()
 {
 	flags=(-std=c11 -Ilib -Icmd -D_GNU_SOURCE '-DDF_VERSION="0"'
-		$(pkg-config --cflags hdf5-serial openblas 2>/dev/null | sed 's/-I/-isystem /g'))
+		$(pkg-config --cflags hdf5-serial 2>/dev/null | sed 's/-I/-isystem /g'))
 }
 set_flags
 
@@ -86,7 +86,7 @@ arrows()
 	# What each room keeps to itself.
 	grep -nE '\bhid_t\b|\bhsize_t\b' $(find lib cmd -name '*.h' | grep -v '^lib/shard/')
 	grep -nE '\bjson_t\b' $(find lib cmd -name '*.h' | grep -v '^lib/text/')
-	grep -nE '#include [<"](jansson|hdf5|yaml|cblas)\.h' $(find cmd -name '*.[ch]' | grep -v '^cmd/prog\.c')
+	grep -nE '#include [<"](jansson|hdf5|yaml)\.h' $(find cmd -name '*.[ch]' | grep -v '^cmd/prog\.c')
 	true
 }
 quiet 'includes follow the arrows between the rooms' arrows

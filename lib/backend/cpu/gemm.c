@@ -104,6 +104,16 @@ find_kernel(enum df_cpu_isa isa)
 	return (struct kernel){ 6, 4, isa == DF_CPU_ISA_BEST || isa == DF_CPU_ISA_SCALAR ? kernel_base : NULL };
 }
 
+const char *
+df_cpu_gemm_isa(void)
+{
+	switch (find_kernel(DF_CPU_ISA_BEST).width) {
+	case 16: return "AVX-512";
+	case 8: return "AVX2";
+	default: return "baseline";
+	}
+}
+
 /* dst[k][j] = src[j][k] for 4 x 4 floats. */
 static inline void
 transpose4(float *dst, size_t ldd, const float *src, size_t lds)
@@ -133,8 +143,9 @@ copy_rows(float *dst, const float *src, size_t ld, size_t kc, size_t n)
 	switch (n) {
 		COPY(6)
 		COPY(8)
-		COPY(12) COPY(16) COPY(32) default : for (size_t k = 0; k < kc; k++)
-							 memcpy(dst + k * n, src + k * ld, n * sizeof(float));
+		COPY(12)
+		COPY(16) COPY(32) default : for (size_t k = 0; k < kc; k++)
+						memcpy(dst + k * n, src + k * ld, n * sizeof(float));
 	}
 #undef COPY
 }

@@ -21,4 +21,7 @@ void df_cpu_sgemm(bool ta, bool tb, size_t m, size_t n, size_t k, float alpha, c
 bool df_cpu_sgemm_with(enum df_cpu_isa isa, bool ta, bool tb, size_t m, size_t n, size_t k, float alpha, const float *a,
     size_t lda, const float *b, size_t ldb, float beta, float *c, size_t ldc);
 
+/* The instructions that df_cpu_sgemm uses here: "AVX-512", "AVX2" or "baseline". */
+const char *df_cpu_gemm_isa(void);
+
 #endif
