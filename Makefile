@@ -138,7 +138,9 @@ $(BUILD)/tests/%.so: tests/faults/%.c $(BUILD)/flags
 	@$(call say,LD,$@)
 	$(Q)$(CC) -std=c11 -D_GNU_SOURCE -O2 -fPIC -shared -Wall -Wextra -o $@ $< -ldl
 
--include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)
+# Of the sources that there are: a file that was renamed must not be asked for again.
+-include $(patsubst %.c,$(BUILD)/obj/%.d,$(LIB_SRC) $(PLUGIN_SRC) $(PROG_SRC) $(UNIT_SRC) $(HELP_SRC) $(BENCH_SRC) \
+	$(wildcard cmd/prog.c tests/api_example.c demo/*.c))
 
 # --- checking ----------------------------------------------------------------------------------------------------
 
