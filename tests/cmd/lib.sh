@@ -57,7 +57,7 @@ exits()
 		report 0 "$what"
 	else
 		report 1 "$what"
-		echo "# exit status $got, expected $want: $*"
+		printf '%s\n' "exit status $got, expected $want: $*" | sed 's/^/# /'
 		tell
 	fi
 }

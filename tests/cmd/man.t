@@ -70,6 +70,7 @@ page_options()
 	END { flush() }' "$1"
 }
 
+# shellcheck disable=SC2094
 for program in "$SRC"/cmd/df-*.c; do
 	p=$(basename "$program" .c)
 	page "$SRC/man/$p.1" >page

@@ -1,0 +1,133 @@
+#!/bin/bash
+# The examples of the manual and the README's loop, run as they are printed:
+# each ends well and makes the files that it names.
+. "$(dirname "$0")/lib.sh"
+
+# What the examples take for granted: datasets of these names (three epochs of
+# them are more than 200 steps), configs/, and, so that it is quick, a smaller
+# model under the name of the ready one.
+prepare()
+{
+	mkdir "$1" "$1/data" "$1/data/web"
+	cd "$1" || exit 1
+	"$BUILD/demo/generate" data 1
+	for set in alpaca_en:reverse:300 alpaca_zh:translate:300; do
+		IFS=: read -r name from rows <<<"$set"
+		head -n "$rows" "data/$from.jsonl" >"data/$name.jsonl"
+		cp "data/$name.jsonl" "data/${name}_demo.jsonl"
+	done
+	cp data/alpaca_en.jsonl data/mine.json
+	echo '{"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]}' >data/chats.jsonl
+	cut -d'"' -f4 data/order.jsonl >data/web/1.txt
+	echo '{ "alpaca_en": { "file_name": "alpaca_en.jsonl" }, "alpaca_zh": { "file_name": "alpaca_zh.jsonl" },
+		"alpaca_en_demo": { "file_name": "alpaca_en_demo.jsonl" },
+		"alpaca_zh_demo": { "file_name": "alpaca_zh_demo.jsonl" },
+		"web": { "file_name": "web", "columns": { "prompt": "text" } } }' >data/dataset_info.json
+	ln -s data DATA
+	cp -r "$SRC/configs" .
+	sed -i -e 's/"hidden_size": 128/"hidden_size": 16/' -e 's/"intermediate_size": 344/"intermediate_size": 32/' \
+		configs/models/tiny-llama/config.json
+}
+
+# blocks FILE SECTION: the literal blocks of a manual's section (.Sh or .Ss), each ended by a line "%%"
+blocks()
+{
+	awk -v section="$2" '
+	/^\.S[hs] / { inside = ($0 == ".Sh " section || $0 == ".Ss " section) }
+	/^\.Ed/ { if (inside && literal) print "%%"; literal = 0; next }
+	literal && inside { gsub(/\\e/, "\\"); gsub(/\\-/, "-"); gsub(/\\&/, ""); print }
+	/^\.Bd -literal/ { literal = 1 }' "$SRC/man/$1"
+}
+
+# The files that commands make: -o FILE and its like, and checkpoints.
+outputs()
+{
+	grep -oE '(-o|--(holdout-|scores-)?output|--plot|--link) [^ ]+' <<<"$1" | awk '$2 != "-" { print $2 }'
+	tr '\n' ' ' <<<"$1" | sed 's/df-/\n&/g' | sed -n 's/.*output_dir=\([^ ]*\).*--until \([0-9]*\).*/\1\/checkpoint-\2/p'
+}
+
+# example 'where' TEXT: run it; what it makes is not there before, and is after.
+example()
+{
+	files=$(outputs "$2")
+	for f in $files; do
+		case $f in
+		*/checkpoint-*) ;;
+		*) rm -f "$f" ;;
+		esac
+	done
+	ok "$1: $(head -n 1 <<<"$2")" bash -e -o pipefail -c "$2"
+	for f in $files; do
+		case $f in
+		*'*'*) continue ;;
+		*/part.h5 | part.h5) f='part.0*-of-0*.h5' ;;
+		esac
+		compgen -G "$f" >/dev/null || compgen -G "${f%.h5}.0*-of-*.h5" >/dev/null
+		report $? "  makes $f"
+	done
+}
+examples()
+{
+	found=0
+	text=
+	while IFS= read -r line; do
+		if [ "$line" = '%%' ]; then
+			example "$1" "${text%$'\n'}"
+			found=$((found + 1))
+			text=
+		else
+			text=$text$line$'\n'
+		fi
+	done < <(blocks "$1" "$2")
+	[ $found -gt 0 ]
+	report $? "$1: examples are found"
+}
+
+# Programs that are not ours, where they are missing.
+mkdir bin
+PATH=$T/bin:$PATH
+printf '#!/bin/sh\nexec "$@"\n' >bin/srun
+printf '#!/bin/sh\nexit 0\n' >bin/scontrol
+command -v jq >/dev/null 2>&1 || printf '#!/bin/sh\ncat\n' >bin/jq
+chmod +x bin/*
+
+# --- the README's loop ---
+
+prepare "$T/readme"
+loop=$(awk '/^## Select and train/ { section = 1 } section && /^    / { print substr($0, 5); seen = 1; next }
+	/^$/ { if (seen) print ""; next } seen { exit }' "$SRC/README.md")
+example README.md "$loop"
+is 'README.md: the loop is whole' "$(grep -c '^df-' <<<"$loop")" 8
+grep -q "df-grad ... -o - | df-project -k 2048 - -o pool.proj.h5" "$SRC/README.md"
+report $? 'README.md: the pipe is named'
+
+# --- the walk-through, then each page beside what it left ---
+
+prepare "$T/walk"
+examples df-tools.7 'From text to a trained model'
+cp index.h5 whole.h5
+for i in 1 2 4 5 6 7 8 9 10 11 12 13 14 15 16; do
+	df-grad -q -m run/checkpoint-100 --form adam --project 2048 --shard $i/16 pool.h5 -o pool.proj.h5 2>>err
+done
+examples df-tools.7 'In parts'
+same 'the index from sixteen parts is the same' index.h5 whole.h5
+
+sed 's/^output_dir.*//' configs/tiny-sft.yaml >run.yaml
+printf 'tokenized_path: pool.h5\noutput_dir: requeued\nmax_steps: 3\n' >>run.yaml
+cp -r run run-less
+cp -r run run-random
+for page in pack grad project score eval show; do
+	examples "df-$page.1" EXAMPLES
+done
+rm -rf run
+examples df-train.1 EXAMPLES
+
+# --- blocks that are files ---
+
+blocks df-config.5 EXAMPLES | grep -v '^%%$' >example.yaml
+ok 'df-config.5: the example is a configuration' df-train example.yaml --dry-run
+blocks df-pack.1 Datasets | grep -v '^%%$' >data/dataset_info.json
+ok 'df-pack.1: the example describes datasets' df-pack --dataset mine,chats --template alpaca --tokenizer bytes -o mine.h5
+ok 'df-pack.1: plain text among them' df-pack --dataset web --stage pt --template default --tokenizer bytes -o web.h5
+
+done_testing
