@@ -23,16 +23,6 @@ df_batch_release(struct df_batch *b)
 	*b = (struct df_batch)DF_BATCH_INIT;
 }
 
-size_t
-df_column_bytes(const struct df_column *c, const struct df_column_data *d, uint64_t first, uint64_t n)
-{
-	size_t size = df_coltype_size(c->type);
-
-	if (c->offsets)
-		return (size_t)(d->offsets[first + n] - d->offsets[first]) * size;
-	return (size_t)n * (c->matrix ? d->width : 1) * size;
-}
-
 int
 df_batch_check(const struct df_batch *b, uint32_t cols, const size_t widths[DF_COL_COUNT], struct df_err *err)
 {

@@ -182,6 +182,23 @@ direct_layout(struct in *x, hid_t dcpl)
 	return true;
 }
 
+/* Turn %% into % in place; false when the name has a %b, so that it names more than one file. */
+static bool
+plain_source(char *name)
+{
+	char *to = name;
+
+	for (const char *p = name; *p; p++) {
+		if (*p == '%' && p[1] == 'b')
+			return false;
+		if (*p == '%' && p[1] == '%')
+			p++;
+		*to++ = *p;
+	}
+	*to = '\0';
+	return true;
+}
+
 /* A virtual dataset whose source is missing would read as zeros: refuse it instead. */
 static int
 check_sources(struct df_h5in *in, const struct in *x, hid_t dcpl, struct df_err *err)
@@ -197,7 +214,8 @@ check_sources(struct df_h5in *in, const struct in *x, hid_t dcpl, struct df_err 
 
 		if (len < 0 || (size_t)len >= sizeof(source))
 			return df_h5_fail(err, DF_EFORMAT, "dataset '%s': cannot read its sources", x->path);
-		if (strcmp(source, ".") == 0)
+		/* %b stands for a number, in files of an unlimited series, which HDF5 looks for itself. */
+		if (strcmp(source, ".") == 0 || !plain_source(source))
 			continue;
 		if ((rc = df_strdup(&dir, in->name, err)) == DF_OK &&
 		    (rc = df_asprintf(&path, err, "%s/%s", dirname(dir), source)) == DF_OK &&
@@ -414,7 +432,8 @@ look_at_file(const char *path, struct df_err *err)
 	static const unsigned char magic[8] = { 0x89, 'H', 'D', 'F', '\r', '\n', 0x1a, '\n' };
 	unsigned char head[8];
 	struct stat st;
-	int fd = open(path, O_RDONLY | O_CLOEXEC), rc = DF_OK;
+	/* A pipe that nobody writes must not stop a look into a directory. */
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK), rc = DF_OK;
 
 	if (fd < 0)
 		return df_fail(err, DF_ENOINPUT, "cannot open:");
@@ -422,6 +441,8 @@ look_at_file(const char *path, struct df_err *err)
 		rc = df_fail(err, DF_ENOINPUT, "cannot open:");
 	} else if (S_ISDIR(st.st_mode)) {
 		rc = df_fail(err, DF_ENOINPUT, "is a directory");
+	} else if (!S_ISREG(st.st_mode)) {
+		rc = df_fail(err, DF_ENOINPUT, "not a regular file");
 	} else if (st.st_size == 0) {
 		rc = df_fail(err, DF_EFORMAT, "empty file");
 	} else {

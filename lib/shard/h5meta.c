@@ -228,14 +228,15 @@ read_lineage(hid_t file, struct df_meta *m, struct df_err *err)
 	int64_t schema, complete;
 	int rc;
 
-	DF_TRY(df_h5_attr_get_int(file, "df_schema", 0, &schema, err));
+	DF_TRY(df_h5_attr_get_int(file, "df_schema", -1, &schema, err));
 	if (schema > DF_SHARD_SCHEMA) {
 		rc = df_fail(err, DF_EUNSUPPORTED, "made by a newer df-tools (schema %lld, this one reads %d)",
 		    (long long)schema, DF_SHARD_SCHEMA);
 		goto out;
 	}
 	DF_TRY(df_h5_attr_get_int(file, "complete", 0, &complete, err));
-	if (complete != 1) {
+	/* A script that names the kind need not know of this; our own files have df_schema. */
+	if (schema >= 0 && complete != 1) {
 		rc = df_fail(err, DF_EFORMAT, "incomplete: its writer did not finish");
 		goto out;
 	}

@@ -7,7 +7,6 @@
  */
 #include "shard/h5_priv.h"
 
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -43,12 +42,21 @@ out:
 static int
 source_name(char **out, const char *link_dir, const char *path, struct df_err *err)
 {
-	char *real = realpath(path, NULL);
+	char *real = realpath(path, NULL), *plain = NULL;
+	struct df_buf b = DF_BUF_INIT;
 	int rc;
 
 	if (real == NULL)
 		return df_fail(err, DF_ENOINPUT, "%s:", path);
-	rc = relative(out, link_dir, real, err);
+	DF_TRY(relative(&plain, link_dir, real, err));
+	/* In a source's name HDF5 reads %b as a number, and %% as a percent sign. */
+	for (const char *p = plain; *p; p++)
+		df_buf_puts(&b, *p == '%' ? "%%" : (char[]){ *p, '\0' });
+	DF_TRY(df_buf_check(&b, err));
+	*out = df_buf_detach(&b);
+out:
+	df_buf_release(&b);
+	free(plain);
 	free(real);
 	return rc;
 }

@@ -158,14 +158,6 @@ df_meta_param(const struct df_meta *m, const char *key)
 }
 
 bool
-df_meta_get_int(const struct df_meta *m, const char *key, int64_t *v)
-{
-	const char *json = df_meta_param(m, key);
-
-	return json && df_parse_int(json, INT64_MIN, INT64_MAX, v, NULL) == DF_OK;
-}
-
-bool
 df_meta_get_double(const struct df_meta *m, const char *key, double *v)
 {
 	const char *json = df_meta_param(m, key);

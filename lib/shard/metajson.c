@@ -257,7 +257,7 @@ param_member(void *ctx, const char *key, const char *value, struct df_err *err)
 {
 	struct df_meta *m = ctx;
 
-	if (m->n_params >= DF_SHARD_MAX_NAMES)
+	if (m->n_params >= DF_SHARD_MAX_PARAMS)
 		return df_fail(err, DF_ERANGE, "attribute 'df_params': too many parameters");
 	return df_meta_set_json(m, key, value, err);
 }
@@ -312,7 +312,7 @@ df_meta_inputs_parse(struct df_meta *m, const char *json, struct df_err *err)
 			rc = df_fail(err, DF_EFORMAT, "attribute 'df_inputs': an input without role, kind or id");
 			goto out;
 		}
-		if (m->n_inputs >= DF_SHARD_MAX_NAMES) {
+		if (m->n_inputs >= DF_SHARD_MAX_PARAMS) {
 			rc = df_fail(err, DF_ERANGE, "attribute 'df_inputs': too many inputs");
 			goto out;
 		}

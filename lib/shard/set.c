@@ -19,7 +19,7 @@
 #include "base/log.h"
 
 #define OPEN_MAX_MEMBERS 16
-#define SCAN_BYTES       ((uint64_t)16 << 20) /* read at a time when a digest must be made */
+#define SCAN_BYTES       ((uint64_t)16 << 20) /* read at a time by who reads everything */
 
 struct member {
 	char *path, *name;
@@ -213,18 +213,25 @@ out:
 	return rc;
 }
 
+uint64_t
+df_set_scan_rows(const struct df_set *s)
+{
+	uint64_t bytes = 1;
+
+	for (int i = 0; i < DF_COL_COUNT; i++)
+		if (df_set_has(s, (enum df_col)i) && !(s->skip & 1u << i))
+			bytes += 8 * (s->width[i] ? s->width[i] : 1);
+	return SCAN_BYTES / bytes ? SCAN_BYTES / bytes : 1;
+}
+
 /* The id of a set whose files do not give it: by reading all rows. */
 static int
 digest_rows(struct df_set *s, struct df_digest *id, struct df_err *err)
 {
 	struct df_batch b = DF_BATCH_INIT;
-	uint64_t bytes = 1, step;
+	uint64_t step = df_set_scan_rows(s);
 	int rc = DF_OK;
 
-	for (int i = 0; i < DF_COL_COUNT; i++)
-		if (df_set_has(s, (enum df_col)i))
-			bytes += 8 * (s->width[i] ? s->width[i] : 1);
-	step = SCAN_BYTES / bytes ? SCAN_BYTES / bytes : 1;
 	*id = (struct df_digest){ 0, 0 };
 	for (uint64_t at = 0; at < s->rows; at += step) {
 		DF_TRY(df_set_read(s, at, s->rows - at < step ? s->rows - at : step, &b, err));
@@ -235,40 +242,78 @@ out:
 	return rc;
 }
 
-/* Standard input, or a path that is no regular file: a stream, or a file to be spooled. */
+/* The rest of fd, behind the `n` bytes of `head` that were read, into a temporary file at *path. */
+static int
+spool(struct df_set *s, int fd, const char *head, size_t n, char **path, struct df_err *err)
+{
+	const size_t step = (size_t)1 << 20;
+	char *buf = NULL;
+	ssize_t got;
+	int rc;
+
+	DF_TRY(df_spool_open(&s->spool_fd, path, err));
+	DF_TRY(df_alloc(&buf, step, 1, "a copy", err));
+	DF_TRY(df_write_all(s->spool_fd, head, n, err));
+	while ((got = read(fd, buf, step)) != 0) {
+		if (got < 0 && errno == EINTR)
+			continue;
+		if (got < 0) {
+			rc = df_fail(err, DF_EIO, "cannot read:");
+			goto out;
+		}
+		DF_TRY(df_write_all(s->spool_fd, buf, (size_t)got, err));
+	}
+out:
+	free(buf);
+	return rc;
+}
+
+/* The set is the stream that fd carries; takes fd. */
+static int
+add_stream(struct df_set *s, enum df_kind kind, int fd, const char *name, struct df_err *err)
+{
+	const struct df_h5info *info;
+	int rc;
+
+	DF_TRY(df_stream_in_open(&s->stream, fd, name, kind, err));
+	info = df_stream_in_info(s->stream);
+	DF_TRY(df_meta_copy(&s->meta, &info->meta, err));
+	s->cols = info->cols;
+	memcpy(s->width, info->width, sizeof(s->width));
+out:
+	return rc;
+}
+
+/* Standard input, or a path that is no regular file: a stream, or a file to be spooled.  Takes fd. */
 static int
 add_unseekable(struct df_set *s, enum df_kind kind, int fd, const char *name, struct df_digest *id, bool *all_ids,
     struct df_err *err)
 {
 	static const char hdf5[8] = "\x89HDF\r\n\x1a\n";
-	char head[DF_STREAM_MAGIC_LEN], path[64], *buf = NULL, *spool = NULL;
-	const struct df_h5info *info;
+	char head[DF_STREAM_MAGIC_LEN], path[64], *spooled = NULL;
+	bool placed = false; /* the message says where */
 	struct stat st;
 	int rc;
 
-	if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && lseek(fd, 0, SEEK_CUR) > 0)
+	if (fstat(fd, &st) != 0) {
+		rc = df_fail(err, DF_ENOINPUT, "cannot read:");
+		goto out;
+	}
+	if (S_ISREG(st.st_mode))
 		lseek(fd, 0, SEEK_SET);
 	if ((rc = df_read_all(fd, head, sizeof(head), err)) != DF_OK) {
 		if (rc == DF_EFORMAT)
 			df_fail(err, rc, "empty or truncated: did its writer fail?");
 		goto out;
 	}
-	if (memcmp(head, DF_STREAM_MAGIC, 8) == 0) {
-		if (memcmp(head, DF_STREAM_MAGIC, sizeof(head)) != 0) {
-			rc = df_fail(err, DF_EUNSUPPORTED,
-			    "a stream of another version; both ends of a pipe must be of one df-tools");
-			goto out;
-		}
-		rc = df_stream_in_open(&s->stream, fd, name, kind, err);
-		fd = -1;
-		if (rc != DF_OK)
-			return rc;
-		info = df_stream_in_info(s->stream);
-		DF_TRY(df_meta_copy(&s->meta, &info->meta, err));
-		s->cols = info->cols;
-		memcpy(s->width, info->width, sizeof(s->width));
+	if (memcmp(head, DF_STREAM_MAGIC, sizeof(head)) == 0) {
 		*all_ids = false;
-		return DF_OK;
+		return add_stream(s, kind, fd, name, err);
+	}
+	if (memcmp(head, DF_STREAM_MAGIC, 8) == 0) {
+		rc = df_fail(err, DF_EUNSUPPORTED,
+		    "a stream of another version; both ends of a pipe must be of one df-tools");
+		goto out;
 	}
 	if (memcmp(head, hdf5, sizeof(hdf5)) != 0) {
 		rc = df_fail(err, DF_EFORMAT, "neither a stream nor an HDF5 file");
@@ -278,37 +323,17 @@ add_unseekable(struct df_set *s, enum df_kind kind, int fd, const char *name, st
 		s->spool_fd = fd;
 		fd = -1;
 	} else {
-		const size_t step = (size_t)1 << 20;
-		ssize_t got;
-
-		DF_TRY(df_spool_open(&s->spool_fd, &spool, err));
-		DF_TRY(df_alloc(&buf, step, 1, "a copy", err));
-		DF_TRY(df_write_all(s->spool_fd, head, sizeof(head), err));
-		while ((got = read(fd, buf, step)) != 0) {
-			if (got < 0 && errno == EINTR)
-				continue;
-			if (got < 0) {
-				rc = df_fail(err, DF_EIO, "cannot read:");
-				goto out;
-			}
-			DF_TRY(df_write_all(s->spool_fd, buf, (size_t)got, err));
-		}
+		DF_TRY(spool(s, fd, head, sizeof(head), &spooled, err));
 	}
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", s->spool_fd);
-	rc = add_file(s, kind, spool ? spool : path, name, id, all_ids, err);
-	if (spool)
-		unlink(spool); /* it stays open */
-	free(spool);
-	free(buf);
-	if (fd >= 0)
-		close(fd);
-	return rc;
+	placed = true;
+	DF_TRY(add_file(s, kind, spooled ? spooled : path, name, id, all_ids, err));
 out:
-	df_err_prefix(err, "%s: ", name);
-	if (spool)
-		unlink(spool);
-	free(spool);
-	free(buf);
+	if (rc != DF_OK && !placed)
+		df_err_prefix(err, "%s: ", name);
+	if (spooled)
+		unlink(spooled); /* it stays open */
+	free(spooled);
 	if (fd >= 0)
 		close(fd);
 	return rc;
@@ -422,7 +447,7 @@ read_ragged(struct df_set *s, enum df_col c, uint64_t first, uint64_t n, struct 
 	int rc = DF_OK;
 
 	/* The two columns of the tokens share their offsets. */
-	if (c == DF_COL_LABEL_MASK && df_set_has(s, DF_COL_IDS)) {
+	if (c == DF_COL_LABEL_MASK && b->col[DF_COL_IDS].offsets) {
 		d->offsets = b->col[DF_COL_IDS].offsets;
 		total = d->offsets[n];
 	} else {
@@ -543,12 +568,17 @@ df_set_next(struct df_set *s, uint64_t max_rows, struct df_batch *b, uint64_t *n
 	n = s->rows - s->next < max_rows ? s->rows - s->next : max_rows;
 	DF_TRY(df_set_read(s, s->next, n, b, err));
 	s->next += n;
+	/* A member that is behind us gives its cache of chunks back; whoever wants it again opens it again. */
+	for (size_t i = 0; i < s->n && s->m[i].first + s->m[i].rows <= s->next && s->n > 1; i++) {
+		df_h5in_close(s->m[i].in);
+		s->m[i].in = NULL;
+	}
 	*n_rows = n;
 out:
 	return rc;
 }
 
-/* Ids of one batch: each id at most once in the whole, whatever ids there are. */
+/* All ids: each at most once in the whole, whatever ids there are. */
 struct ids {
 	uint64_t *v;
 	size_t n, cap;
@@ -573,7 +603,7 @@ df_set_check(struct df_set *s, struct df_err *err)
 	int rc;
 
 	for (;;) {
-		DF_TRY(df_set_next(s, 1024, &b, &n, err));
+		DF_TRY(df_set_next(s, df_set_scan_rows(s), &b, &n, err));
 		if (n == 0)
 			break;
 		DF_TRY(df_batch_digest(&b, s->made_up_ids ? s->cols & ~(1u << DF_COL_ID) : s->cols, rows, &sum, err));

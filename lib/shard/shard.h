@@ -140,7 +140,6 @@ int df_meta_set_bool(struct df_meta *m, const char *key, bool value, struct df_e
 /* The JSON text of a parameter, NULL when absent.  Borrowed. */
 const char *df_meta_param(const struct df_meta *m, const char *key);
 /* Parsed forms; false when absent or of another type.  *s is a copy, free() it. */
-bool df_meta_get_int(const struct df_meta *m, const char *key, int64_t *v);
 bool df_meta_get_double(const struct df_meta *m, const char *key, double *v);
 bool df_meta_get_str(const struct df_meta *m, const char *key, char **s);
 
@@ -222,6 +221,8 @@ void df_set_only(struct df_set *s, const enum df_col *cols, size_t n);
  */
 int df_set_next(
     struct df_set *s, uint64_t max_rows, struct df_batch *b, uint64_t *n_rows, struct df_err *err) DF_MUST_CHECK;
+/* Rows of some 16 MiB in all columns that are read: how many to ask for when everything is looked at once. */
+uint64_t df_set_scan_rows(const struct df_set *s);
 /* Rows [first, first+n) of a set of files into b (not for streams). */
 int df_set_read(struct df_set *s, uint64_t first, uint64_t n, struct df_batch *b, struct df_err *err) DF_MUST_CHECK;
 /*

@@ -12,6 +12,7 @@
 #define DF_SHARD_MAX_RECORD ((uint64_t)1 << 40) /* bytes of one stream record */
 #define DF_SHARD_MAX_ATTR   ((size_t)64 << 20)  /* bytes of one attribute, or of all manifest names */
 #define DF_SHARD_MAX_NAMES  ((size_t)1 << 20)   /* manifest rows; domains are at most 65536 */
+#define DF_SHARD_MAX_PARAMS ((size_t)1 << 12)   /* parameters, and inputs: they are searched one by one */
 
 /* ---- kind.c */
 
@@ -55,8 +56,6 @@ int df_batch_check(
  */
 int df_batch_digest(const struct df_batch *b, uint32_t cols, uint64_t position, struct df_digest *sum,
     struct df_err *err) DF_MUST_CHECK;
-/* Bytes of rows [first, first+n) of a column, and where they begin. */
-size_t df_column_bytes(const struct df_column *c, const struct df_column_data *d, uint64_t first, uint64_t n);
 
 /* ---- h5in.c: one artefact file or image, open for reading */
 

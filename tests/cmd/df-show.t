@@ -136,6 +136,12 @@ exits 66 'a link to what is not there' df-show all.h5
 says 'says what' "which is missing"
 exits 66 'a set with a hole' df-show part.h5
 says 'says which shard' 'part\.00002-of-00002\.h5 is missing'
+mkdir 'a%%b%b'
+cp pool.h5 'a%%b%b/x%b%%1.h5'
+ok 'a link to a name with percent signs' df-show --link 'a%%b%b/all.h5' 'a%%b%b/x%b%%1.h5'
+ok 'has its rows' df-show --check 'a%%b%b/all.h5'
+mkfifo 'a%%b%b/pipe.h5'
+exits 64 'a directory with a pipe in it' timeout 10 df-show 'a%%b%b'
 if command -v h5dump >/dev/null; then
 	ok 'h5dump reads it with our plugin' h5dump -d tokens/ids pool.h5
 	prints 'the ids' '\(0\): [0-9]+, [0-9]+'
