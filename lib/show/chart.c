@@ -78,8 +78,9 @@ out:
 	return rc;
 }
 
-void
-df_ticks(double lo, double hi, int most, double *first, double *step, int *n)
+/* Ticks at round numbers: *first, *step, how many; at most `most`. */
+static void
+ticks(double lo, double hi, int most, double *first, double *step, int *n)
 {
 	double span = hi > lo ? hi - lo : 1, raw = span / most, unit = pow(10, floor(log10(raw)));
 	double m = raw / unit;
@@ -191,7 +192,7 @@ svg_axes(const struct df_chart *c, const struct frame *f, struct df_buf *out)
 	char label[32];
 	int n;
 
-	df_ticks(f->y0, f->y1, 6, &first, &step, &n);
+	ticks(f->y0, f->y1, 6, &first, &step, &n);
 	for (int i = 0; i < n; i++) {
 		double v = first + i * step, y = py(f, v);
 
@@ -199,7 +200,7 @@ svg_axes(const struct df_chart *c, const struct frame *f, struct df_buf *out)
 		snprintf(label, sizeof(label), "%.6g", fabs(v) < step * 1e-9 ? 0.0 : v);
 		text(out, LEFT - 10, y + 4, TICK_Y, label);
 	}
-	df_ticks(f->x0, f->x1, 9, &first, &step, &n);
+	ticks(f->x0, f->x1, 9, &first, &step, &n);
 	for (int i = 0; i < n; i++) {
 		double v = first + i * step, x = px(f, v);
 

@@ -17,7 +17,9 @@
 #include "base/file.h"
 #include "base/mem.h"
 
-#define DEPTH_MAX 32
+/* A tree of files that name each other twice over doubles with every level: both are bounded. */
+#define DEPTH_MAX  32
+#define BRANCH_MAX 4096
 
 struct known {
 	char *path; /* of a family: BASE.h5 */
@@ -29,6 +31,7 @@ struct known {
 struct files {
 	struct known *v;
 	size_t n, cap;
+	size_t branches; /* followed so far */
 };
 
 /* The name that stands for a shard's whole family: x.00001-of-00004.h5 -> x.h5. */
@@ -130,7 +133,7 @@ tell(const struct known *k, struct df_buf *out)
 }
 
 static void
-branch(const struct files *f, const struct df_meta *m, const char *indent, int depth, struct df_buf *out)
+branch(struct files *f, const struct df_meta *m, const char *indent, int depth, struct df_buf *out)
 {
 	for (size_t i = 0; i < m->n_inputs; i++) {
 		const struct df_input *in = &m->inputs[i];
@@ -145,7 +148,7 @@ branch(const struct files *f, const struct df_meta *m, const char *indent, int d
 			df_buf_puts(out, in->kind);
 		df_buf_printf(out, "  %.12s\n", in->id);
 		snprintf(deeper, sizeof(deeper), "%s%s", indent, last ? "   " : "|  ");
-		if (k && depth < DEPTH_MAX)
+		if (k && depth < DEPTH_MAX && f->branches++ < BRANCH_MAX)
 			branch(f, &k->meta, deeper, depth + 1, out);
 	}
 }
@@ -153,7 +156,7 @@ branch(const struct files *f, const struct df_meta *m, const char *indent, int d
 /* ---- JSON */
 
 static void
-node(const struct files *f, const char *role, const char *kind, const char *id, int depth, struct df_buf *out)
+node(struct files *f, const char *role, const char *kind, const char *id, int depth, struct df_buf *out)
 {
 	const struct known *k = find(f, id);
 
@@ -173,7 +176,9 @@ node(const struct files *f, const char *role, const char *kind, const char *id, 
 		df_buf_printf(out, ", \"rows\": %" PRIu64 ", \"tool\": ", k->rows);
 		df_buf_json_str(out, k->meta.tool ? k->meta.tool : "");
 		df_buf_puts(out, ", \"inputs\": [");
-		for (size_t i = 0; i < k->meta.n_inputs && depth < DEPTH_MAX; i++) {
+		bool follow = depth < DEPTH_MAX && f->branches++ < BRANCH_MAX;
+
+		for (size_t i = 0; i < k->meta.n_inputs && follow; i++) {
 			df_buf_puts(out, i ? ", " : "");
 			node(f, k->meta.inputs[i].role, k->meta.inputs[i].kind, k->meta.inputs[i].id, depth + 1, out);
 		}
@@ -186,7 +191,7 @@ int
 df_lineage(
     const char *path, const char *const *others, size_t n_others, bool json, struct df_buf *out, struct df_err *err)
 {
-	struct files f = { NULL, 0, 0 };
+	struct files f = { NULL, 0, 0, 0 };
 	struct df_meta m = DF_META_INIT;
 	struct df_set *s = NULL;
 	int rc;

@@ -3,10 +3,8 @@
  */
 #include "show/show.h"
 
-#include <errno.h>
 #include <inttypes.h>
 #include <math.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -376,10 +374,12 @@ column_to_plot(const struct df_set *s)
 static int
 collect(struct values *v, struct df_set *s, enum df_col c, struct df_err *err)
 {
+	const enum df_col cols[2] = { c, DF_COL_DOMAIN };
 	struct df_batch b = DF_BATCH_INIT;
 	uint64_t n;
 	int rc;
 
+	df_set_only(s, cols, 2);
 	for (;;) {
 		DF_TRY(df_set_next(s, 4096, &b, &n, err));
 		if (n == 0)

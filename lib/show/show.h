@@ -93,8 +93,6 @@ int df_chart_add(
 /* The picture as SVG text; as commands for gnuplot that write PNG to `png`. */
 int df_chart_svg(const struct df_chart *c, struct df_buf *out, struct df_err *err) DF_MUST_CHECK;
 int df_chart_gnuplot(const struct df_chart *c, const char *png, struct df_buf *out, struct df_err *err) DF_MUST_CHECK;
-/* Ticks at round numbers: *first, *step, how many; at most `most`. */
-void df_ticks(double lo, double hi, int most, double *first, double *step, int *n);
 
 /* Is this a training log, or a directory that has one? */
 bool df_is_run(const char *path);

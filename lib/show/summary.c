@@ -11,8 +11,6 @@
 
 #include "base/mem.h"
 
-#define BATCH_ROWS 256
-
 static void
 take(struct df_col_stats *st, double x)
 {
@@ -130,7 +128,7 @@ df_summary_make(struct df_summary *out, struct df_set *s, struct df_err *err)
 		DF_TRY(df_alloc(&u.domain, u.n_domains, sizeof(*u.domain), "domains", err));
 	}
 	for (;;) {
-		DF_TRY(df_set_next(s, BATCH_ROWS, &b, &n, err));
+		DF_TRY(df_set_next(s, df_set_scan_rows(s), &b, &n, err));
 		if (n == 0)
 			break;
 		DF_TRY(take_batch(&u, s, &b, err));

@@ -19,8 +19,8 @@ display_width(const char *s)
 	for (const unsigned char *p = (const unsigned char *)s; *p; p++) {
 		if ((*p & 0xc0) == 0x80)
 			continue;
-		/* U+3000 to U+9FFF, Hangul and full-width forms begin with these bytes. */
-		w += *p >= 0xe3 && *p <= 0xed ? 2 : 1;
+		/* From U+3000 to Hangul; full-width forms; emoji and the rarer ideographs. */
+		w += (*p >= 0xe3 && *p <= 0xed) || (*p == 0xef && p[1] == 0xbc) || *p >= 0xf0 ? 2 : 1;
 	}
 	return w;
 }
