@@ -286,7 +286,6 @@ add_file(struct df_dataset *ds, char *path, struct df_err *err)
 	ds->n_files++;
 	DF_TRY(df_file_map(path, &data, &f->n, err));
 	f->data = data;
-	ds->nbytes += f->n;
 out:
 	free(path);
 	return rc;
@@ -349,14 +348,32 @@ out:
 	return rc;
 }
 
-/* The digest of the files' bytes in order; their names and places do not matter. */
+/* A name, or that there is none, apart from every other. */
+static void
+digest_name(struct df_hasher *h, const char *name)
+{
+	df_hasher_add(h, name ? "+" : "-", 1);
+	if (name)
+		df_hasher_add(h, name, strlen(name) + 1);
+}
+
+/*
+ * The digest of the files' bytes in order, and of how they are read: with other
+ * columns they are other data.  Names and places of files do not matter.
+ */
 static int
 digest_files(struct df_dataset *ds, struct df_err *err)
 {
+	const uint32_t how[2] = { ds->formatting, ds->type };
 	struct df_hasher *h = NULL;
 	int rc = 0;
 
 	DF_TRY(df_hasher_new(&h, 0, err));
+	df_hasher_add(h, how, sizeof(how));
+	for (size_t i = 0; i < DF_COLUMN_COUNT; i++)
+		digest_name(h, ds->column[i]);
+	for (size_t i = 0; i < DF_TAG_COUNT; i++)
+		digest_name(h, ds->tag[i]);
 	for (size_t i = 0; i < ds->n_files; i++) {
 		const uint64_t n = ds->files[i].n;
 
@@ -454,12 +471,6 @@ const char *
 df_dataset_id(const struct df_dataset *ds)
 {
 	return ds->id;
-}
-
-uint64_t
-df_dataset_nbytes(const struct df_dataset *ds)
-{
-	return ds->nbytes;
 }
 
 int

@@ -94,7 +94,6 @@ void df_dataset_free(struct df_dataset *ds); /* accepts NULL */
 
 const char *df_dataset_name(const struct df_dataset *ds);
 const char *df_dataset_id(const struct df_dataset *ds); /* digest of its files and of how they are read */
-uint64_t df_dataset_nbytes(const struct df_dataset *ds);
 
 /*
  * The next record: 1, 0 at the end of the last file, or an error (a truncated

@@ -57,7 +57,6 @@ struct df_dataset {
 	char *tag[DF_TAG_COUNT];
 	struct df_datafile *files;
 	size_t n_files, cap_files;
-	uint64_t nbytes;
 	char id[DF_DIGEST_HEX];
 	struct df_cursor at;
 };
