@@ -91,12 +91,13 @@ struct run {
 static int
 parse_weights(const char *text, double **weights, size_t *n, struct df_err *err)
 {
-	char *copy = NULL, *save = NULL;
+	char *copy = NULL, *rest, *w;
 	size_t cap = 0;
 	int rc = 0;
 
 	DF_TRY(df_strdup(&copy, text, err));
-	for (char *w = strtok_r(copy, ",", &save); w; w = strtok_r(NULL, ",", &save)) {
+	rest = copy;
+	while ((w = strsep(&rest, ","))) {
 		DF_TRY(df_grow(weights, &cap, *n + 1, sizeof **weights, "weights", err));
 		DF_TRY(df_parse_double(w, &(*weights)[*n], err));
 		(*n)++;
@@ -196,26 +197,32 @@ out:
 }
 
 /* What was chosen, in words: how many of each domain. */
-static void
-report(const struct df_selection *s)
+static int
+report(const struct df_selection *s, struct df_err *err)
 {
+	const size_t n_domains = s->domain ? s->meta.n_domains : 0;
+	uint64_t *chosen = NULL, *all = NULL;
 	struct df_buf b = DF_BUF_INIT;
+	int rc = 0;
 
+	DF_TRY(df_alloc(&chosen, n_domains, sizeof *chosen, "domains", err));
+	DF_TRY(df_alloc(&all, n_domains, sizeof *all, "domains", err));
+	for (uint64_t i = 0; n_domains && i < s->n_index; i++)
+		chosen[s->domain[s->index[i]]]++;
+	for (uint64_t i = 0; n_domains && i < s->n_rows; i++)
+		all[s->domain[i]]++;
 	if (s->n_invalid)
-		df_warn("%" PRIu64 " rows have no finite score%s", s->n_invalid, " and were ranked last");
+		df_warn("%" PRIu64 " rows have no finite score and were ranked last", s->n_invalid);
 	df_buf_printf(&b, "chose %" PRIu64 " of %" PRIu64 " rows", s->n_index, s->n_rows);
-	for (size_t d = 0; s->domain && d < s->meta.n_domains; d++) {
-		uint64_t chosen = 0, all = 0;
-
-		for (uint64_t i = 0; i < s->n_index; i++)
-			chosen += s->domain[s->index[i]] == d;
-		for (uint64_t i = 0; i < s->n_rows; i++)
-			all += s->domain[i] == d;
-		df_buf_printf(&b, "%s %s %" PRIu64 "/%" PRIu64, d ? "," : ":", s->meta.domains[d], chosen, all);
-	}
-	if (b.data && !b.failed)
-		df_info("%s", b.data);
+	for (size_t d = 0; d < n_domains; d++)
+		df_buf_printf(&b, "%s %s %" PRIu64 "/%" PRIu64, d ? "," : ":", s->meta.domains[d], chosen[d], all[d]);
+	DF_TRY(df_buf_check(&b, err));
+	df_info("%s", b.data);
+out:
 	df_buf_release(&b);
+	free(chosen);
+	free(all);
+	return rc;
 }
 
 static int
@@ -301,7 +308,7 @@ select_and_write(struct run *r, struct df_err *err)
 
 	DF_TRY(start_meta(r, err));
 	DF_TRY(r->method->run(r->method, &r->opts, &r->sel, err));
-	report(&r->sel);
+	DF_TRY(report(&r->sel, err));
 	if (r->cfg.scores_output)
 		DF_TRY(write_scores(&r->sel, r->cfg.scores_output, &scores, err));
 	if (r->cfg.output)

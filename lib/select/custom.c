@@ -6,16 +6,19 @@
  */
 #include <errno.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/file.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/stop.h"
 #include "select/select.h"
 
 extern char **environ;
@@ -42,28 +45,66 @@ out:
 	return rc;
 }
 
+/* Start `command` under /bin/sh with SIGPIPE as programs expect it: a tool ignores it, and that would be inherited. */
+static int
+start(pid_t *pid, const char *command, char **env)
+{
+	char *argv[] = { (char *)(uintptr_t) "sh", (char *)(uintptr_t) "-c", (char *)(uintptr_t)command, NULL };
+	posix_spawnattr_t attr;
+	sigset_t defaults;
+	int e = posix_spawnattr_init(&attr);
+
+	if (e)
+		return e;
+	sigemptyset(&defaults);
+	sigaddset(&defaults, SIGPIPE);
+	e = posix_spawnattr_setsigdefault(&attr, &defaults);
+	if (!e)
+		e = posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGDEF);
+	if (!e)
+		e = posix_spawn(pid, "/bin/sh", NULL, &attr, argv, env);
+	posix_spawnattr_destroy(&attr);
+	return e;
+}
+
+/* Wait for the program.  A signal that asks us to stop is handed on once, and then it may end in its own way. */
+static int
+wait_for(pid_t pid, const char *command, int *status, struct df_err *err)
+{
+	const struct timespec tick = { 0, 20000000 };
+	bool told = false;
+	pid_t got;
+
+	while ((got = waitpid(pid, status, WNOHANG)) == 0) {
+		if (df_stop_requested() && !told) {
+			kill(pid, SIGTERM);
+			told = true;
+		}
+		nanosleep(&tick, NULL);
+	}
+	if (got < 0)
+		return df_fail(err, DF_EIO, "waiting for '%s':", command);
+	return 0;
+}
+
 static int
 run_program(const char *command, const char *out, uint64_t n, uint32_t step, struct df_err *err)
 {
-	char *argv[] = { (char *)(uintptr_t) "sh", (char *)(uintptr_t) "-c", (char *)(uintptr_t)command, NULL };
 	char **env = NULL, *extra[3] = { NULL };
 	int rc = 0, status = 0, e;
 	pid_t pid;
 
 	DF_TRY(make_env(&env, extra, out, n, step, err));
-	e = posix_spawn(&pid, "/bin/sh", NULL, NULL, argv, env);
+	e = start(&pid, command, env);
 	if (e) {
 		errno = e;
 		rc = df_fail(err, DF_ENOINPUT, "/bin/sh:");
 		goto out;
 	}
-	while (waitpid(pid, &status, 0) < 0) {
-		if (errno != EINTR) {
-			rc = df_fail(err, DF_EIO, "waiting for '%s':", command);
-			goto out;
-		}
-	}
-	if (WIFSIGNALED(status))
+	DF_TRY(wait_for(pid, command, &status, err));
+	if (df_stop_requested())
+		rc = df_fail(err, DF_ESTOPPED, "stopped by a signal while '%s' ran", command);
+	else if (WIFSIGNALED(status))
 		rc = df_fail(err, DF_EFORMAT, "the program '%s' was ended by signal %d", command, WTERMSIG(status));
 	else if (WEXITSTATUS(status))
 		rc = df_fail(err, DF_EFORMAT, "the program '%s' failed with status %d", command, WEXITSTATUS(status));

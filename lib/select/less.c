@@ -21,6 +21,10 @@
 
 #define BATCH_BYTES ((size_t)8 << 20)
 
+/* The columns that are read. */
+static const enum df_col used[] = { DF_COL_ID, DF_COL_DOMAIN, DF_COL_PROJECTION };
+#define N_USED (sizeof used / sizeof *used)
+
 /* ---- subtasks ------------------------------------------------------------------- */
 
 struct tasks {
@@ -94,6 +98,7 @@ tasks_by_domain(struct tasks *t, struct df_set *val, struct df_err *err)
 	struct df_batch b = DF_BATCH_INIT;
 	int rc = 0;
 
+	df_set_only(val, used, 2); /* not the projections */
 	for (uint64_t first = 0, n; first < t->n; first += n) {
 		const uint16_t *domain;
 		const uint64_t *id;
@@ -113,6 +118,7 @@ tasks_by_domain(struct tasks *t, struct df_set *val, struct df_err *err)
 		}
 	}
 out:
+	df_set_only(val, used, N_USED);
 	df_batch_release(&b);
 	return rc;
 }
@@ -154,8 +160,8 @@ struct pass {
 	struct df_set *train;
 	const struct df_less *less;
 	double weight;
-	double *influence; /* [n_rows, tasks], by id */
-	uint16_t *domain;  /* [n_rows] by id, or NULL */
+	double *influence;        /* [n_rows, tasks], by id */
+	struct df_selection *out; /* takes the domains, or NULL */
 	struct df_idset ids;
 	uint64_t max_rows, done;
 };
@@ -195,21 +201,20 @@ part_write(void *ctx, void *batch, struct df_err *err)
 	struct pass *p = ctx;
 	const struct part *part = batch;
 	const uint64_t *id = part->b.col[DF_COL_ID].data;
-	const uint16_t *domain = part->b.col[DF_COL_DOMAIN].data;
 	const size_t n_tasks = p->less->n_tasks;
-	const int rc = df_idset_add(&p->ids, id, part->b.n, df_set_name(p->train), err);
+	int rc = 0;
 
-	if (rc)
-		return rc;
-	for (uint64_t i = 0; i < part->b.n; i++) {
+	DF_TRY(df_idset_add(&p->ids, id, part->b.n, df_set_name(p->train), err));
+	for (uint64_t i = 0; i < part->b.n; i++)
 		for (size_t j = 0; j < n_tasks; j++)
 			p->influence[id[i] * n_tasks + j] += part->dots[i * n_tasks + j];
-		if (p->domain && domain)
-			p->domain[id[i]] = domain[i];
-	}
+	if (p->out)
+		DF_TRY(df_select_domains(
+		    p->out, id, part->b.col[DF_COL_DOMAIN].data, part->b.n, df_set_name(p->train), err));
 	p->done += part->b.n;
 	df_progress(p->done, p->ids.n, "rows");
-	return 0;
+out:
+	return rc;
 }
 
 /* Stream the training set past the targets, on all threads. */
@@ -300,6 +305,8 @@ open_one(struct df_set **set, const char *role, const struct df_strlist *paths, 
 
 	if (!rc && df_set_is_stream(*set))
 		rc = df_fail(err, DF_EUSAGE, "%s: projections to score must be in files", df_set_name(*set));
+	if (!rc)
+		df_set_only(*set, used, N_USED);
 	return rc;
 }
 
@@ -446,7 +453,7 @@ score_all(struct run *r, const struct df_select_opts *o, struct df_selection *ou
 			.less = &less,
 			.weight = r->weight[i],
 			.influence = r->influence,
-			.domain = i ? NULL : out->domain,
+			.out = i || !out->domain ? NULL : out,
 			.max_rows = 1 + BATCH_BYTES / sizeof(float) / k };
 
 		df_less_release(&less);

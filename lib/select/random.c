@@ -30,7 +30,7 @@ run(const struct df_selector *self, const struct df_select_opts *o, struct df_se
 		}
 		DF_TRY(df_alloc(&out->index, n, sizeof *out->index, "index", err));
 		if (o->torch_rng)
-			df_sample_torch_randint(out->n_rows, n, o->seed + o->step, out->index);
+			DF_TRY(df_sample_torch_randint(out->n_rows, n, o->seed + o->step, out->index, err));
 		else
 			DF_TRY(df_sample_replace(NULL, out->n_rows, n, o->seed, o->step, out->index, err));
 		out->n_index = n;

@@ -131,6 +131,15 @@ mt_next(struct mt *mt)
 	return y ^ y >> 18;
 }
 
+/* PyTorch draws 64 bits a number from there on. */
+static int
+torch_check(uint64_t n, struct df_err *err)
+{
+	return n >> 28
+	    ? df_fail(err, DF_EUNSUPPORTED, "PyTorch's random numbers are reproduced for fewer than 2^28 rows")
+	    : 0;
+}
+
 int
 df_sample_torch_perm(uint64_t n, uint64_t m, uint64_t seed, uint64_t *out, struct df_err *err)
 {
@@ -138,9 +147,7 @@ df_sample_torch_perm(uint64_t n, uint64_t m, uint64_t seed, uint64_t *out, struc
 	struct mt mt;
 	int rc = 0;
 
-	if (n >> 28)
-		return df_fail(
-		    err, DF_EUNSUPPORTED, "PyTorch's random numbers are reproduced for fewer than 2^28 rows");
+	DF_TRY(torch_check(n, err));
 	DF_TRY(df_alloc(&v, n, sizeof *v, "permutation", err));
 	mt_seed(&mt, (uint32_t)seed);
 	for (uint64_t i = 0; i < n; i++)
@@ -158,12 +165,16 @@ out:
 	return rc;
 }
 
-void
-df_sample_torch_randint(uint64_t n, uint64_t m, uint64_t seed, uint64_t *out)
+int
+df_sample_torch_randint(uint64_t n, uint64_t m, uint64_t seed, uint64_t *out, struct df_err *err)
 {
 	struct mt mt;
+	int rc = 0;
 
+	DF_TRY(torch_check(n, err));
 	mt_seed(&mt, (uint32_t)seed);
 	for (uint64_t i = 0; i < m; i++)
 		out[i] = mt_next(&mt) % n;
+out:
+	return rc;
 }

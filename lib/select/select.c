@@ -3,6 +3,7 @@
  */
 #include "select/select.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -42,6 +43,19 @@ df_select_tokens_id(const struct df_meta *m)
 	return in ? in->id : NULL;
 }
 
+int
+df_select_domains(struct df_selection *out, const uint64_t *id, const uint16_t *domain, uint64_t n, const char *name,
+    struct df_err *err)
+{
+	for (uint64_t i = 0; i < n; i++) {
+		if (domain[i] >= out->meta.n_domains)
+			return df_fail(err, DF_EFORMAT, "%s: id %" PRIu64 ": domain %u of %zu", name, id[i], domain[i],
+			    out->meta.n_domains);
+		out->domain[id[i]] = domain[i];
+	}
+	return 0;
+}
+
 /* Each row's domain.  Ids are checked on the way. */
 static int
 read_domains(struct df_set *set, struct df_selection *out, struct df_err *err)
@@ -56,17 +70,14 @@ read_domains(struct df_set *set, struct df_selection *out, struct df_err *err)
 	DF_TRY(df_idset_init(&ids, out->n_rows, err));
 	DF_TRY(df_alloc(&out->domain, out->n_rows, sizeof *out->domain, "domains", err));
 	for (;;) {
-		const uint16_t *domain;
 		const uint64_t *id;
 
 		DF_TRY(df_set_next(set, READ_ROWS, &b, &n, err));
 		if (!n)
 			break;
 		id = b.col[DF_COL_ID].data;
-		domain = b.col[DF_COL_DOMAIN].data;
 		DF_TRY(df_idset_add(&ids, id, n, df_set_name(set), err));
-		for (uint64_t i = 0; i < n; i++)
-			out->domain[id[i]] = domain[i];
+		DF_TRY(df_select_domains(out, id, b.col[DF_COL_DOMAIN].data, n, df_set_name(set), err));
 	}
 	DF_TRY(df_idset_check_full(&ids, df_set_name(set), err));
 out:

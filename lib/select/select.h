@@ -131,7 +131,7 @@ int df_sample_replace(const double *weight, uint64_t n, uint64_t m, uint64_t see
     struct df_err *err) DF_MUST_CHECK;
 /* The first m of torch.randperm(n), and torch.randint(0, n, (m,)), from a CPU generator with `seed`; n < 2^28. */
 int df_sample_torch_perm(uint64_t n, uint64_t m, uint64_t seed, uint64_t *out, struct df_err *err) DF_MUST_CHECK;
-void df_sample_torch_randint(uint64_t n, uint64_t m, uint64_t seed, uint64_t *out);
+int df_sample_torch_randint(uint64_t n, uint64_t m, uint64_t seed, uint64_t *out, struct df_err *err) DF_MUST_CHECK;
 
 /* ---- shared: inputs ------------------------------------------------------------------ */
 
@@ -141,6 +141,9 @@ void df_sample_torch_randint(uint64_t n, uint64_t m, uint64_t seed, uint64_t *ou
  * out.  DF_EUSAGE when there is none.
  */
 int df_select_rows(const struct df_select_opts *o, struct df_selection *out, struct df_err *err) DF_MUST_CHECK;
+/* out->domain[id[i]] = domain[i] for n rows of set `name`; a domain that out->meta does not name is DF_EFORMAT. */
+int df_select_domains(struct df_selection *out, const uint64_t *id, const uint16_t *domain, uint64_t n,
+    const char *name, struct df_err *err) DF_MUST_CHECK;
 /* The tokens that a set's rows are: its own id, or its input of that role. NULL when it does not say. */
 const char *df_select_tokens_id(const struct df_meta *m);
 /*

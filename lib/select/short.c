@@ -2,6 +2,7 @@
  * short.c - how many rows, and what to do when there are not that many.
  */
 #include <inttypes.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -36,9 +37,14 @@ df_amount_parse(const char *s, struct df_amount *a, struct df_err *err)
 uint64_t
 df_amount_of(const struct df_amount *a, uint64_t n_rows)
 {
-	if (!a->given)
-		return n_rows;
-	return a->percent > 0 ? (uint64_t)((double)n_rows * a->percent / 100.0) : a->n;
+	double x, whole;
+
+	if (!a->given || !(a->percent > 0))
+		return a->given ? a->n : n_rows;
+	/* 0.57 % of 10000 is 57, although the nearest double to 0.57 lies below it. */
+	x = (double)n_rows * a->percent / 100.0;
+	whole = nearbyint(x);
+	return (uint64_t)(fabs(x - whole) <= 1e-12 * x ? whole : floor(x));
 }
 
 int

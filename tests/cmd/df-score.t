@@ -59,6 +59,9 @@ exits 65 'the wrong kind' df-score less --train pool.h5 --val val.proj.h5 -n 8 -
 exits 64 'a set without its target' df-score less --train pool.proj.h5 -n 8 -o x.h5
 exits 64 'weights for another number of checkpoints' df-score less --train pool.proj.h5 --val val.proj.h5 \
 	--ckpt-weights 1,2 -n 8 -o x.h5
+exits 64 'weights that are none' df-score less --train pool.proj.h5 --val val.proj.h5 --ckpt-weights '' -n 8 -o x.h5
+exits 64 'a weight left out' df-score less --train pool.proj.h5 --val val.proj.h5 --train pool.proj.h5 --val val.proj.h5 \
+	--ckpt-weights 1,,2 -n 8 -o x.h5
 exits 64 'weights of zero' df-score less --train pool.proj.h5 --val val.proj.h5 --ckpt-weights 0 -n 8 -o x.h5
 exits 64 'an unknown method' df-score les --train pool.proj.h5 -n 8 -o x.h5
 says 'suggests one' "did you mean 'less'"
@@ -104,6 +107,17 @@ is 'its choice' "$(index_of p.h5)" '4,3,2'
 exits 65 'a program that fails' df-score custom --train val.h5 -n 3 --program 'exit 3' -o x.h5
 says 'with its status' 'failed with status 3'
 exits 65 'a program that writes nothing' df-score custom --train val.h5 -n 3 --program true -o x.h5
+# shellcheck disable=SC2016
+ok 'a program with a pipe that ends early' df-score custom --train val.h5 -n 2 --program 'yes 1 | head -n 2 >$DF_OUT' -o p2.h5
+is 'hears of it as programs do' "$(grep -ci pipe "$T/err")" 0
+# SIGTERM ends the program, and with it the wait.
+df-score custom --train val.h5 -n 1 --program 'exec sleep 60' -o x.h5 2>err &
+pid=$!
+sleep 0.5
+kill -TERM $pid
+wait $pid
+is 'SIGTERM while a program runs' $? 75
+says 'is told as that' "stopped by a signal while 'exec sleep 60' ran"
 exits 65 'an index for other tokens' df-score static --train val.h5 --index less.h5 -o x.h5
 exits 64 'custom with nothing' df-score custom --train val.h5 -n 3 -o x.h5
 is 'nothing appears under the name' "$(ls x.h5 2>/dev/null)" ''

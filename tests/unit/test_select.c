@@ -81,7 +81,8 @@ test_torch(void **state)
 	(void)state;
 	assert_int_equal(df_sample_torch_perm(10, 10, 42, out, &err), 0);
 	EQUAL_IDS(out, 2, 6, 1, 8, 4, 5, 0, 9, 3, 7);
-	df_sample_torch_randint(10, 5, 42, out);
+	assert_int_equal(df_sample_torch_randint(10, 5, 42, out, &err), 0);
+	assert_int_equal(df_sample_torch_randint(1 << 28, 5, 42, out, &err), DF_EUNSUPPORTED);
 	EQUAL_IDS(out, 2, 7, 6, 4, 6);
 }
 
@@ -176,6 +177,12 @@ test_amount(void **state)
 	assert_int_equal(df_amount_of(&a, 1000), 400);
 	assert_int_equal(df_amount_parse("5%", &a, &err), 0);
 	assert_int_equal(df_amount_of(&a, 1945), 97);
+	/* every hundredth of a percent, against whole numbers */
+	for (uint64_t i = 1; i <= 10000; i++) {
+		a.percent = (double)i / 100;
+		assert_int_equal(df_amount_of(&a, 50000), i * 50000 / 10000);
+		assert_int_equal(df_amount_of(&a, 270679), i * 270679 / 10000);
+	}
 	assert_int_equal(df_amount_parse("0%", &a, &err), DF_EUSAGE);
 	assert_int_not_equal(df_amount_parse("-1", &a, &err), 0);
 	assert_int_not_equal(df_amount_parse("5x", &a, &err), 0);
