@@ -21,7 +21,7 @@
 #define MAX_ADDED_BYTES 4096
 
 const struct tok_added_token *
-tok_added_by_id(const struct tok_added *a, uint32_t id)
+df_tok_added_by_id(const struct tok_added *a, uint32_t id)
 {
 	size_t lo = 0, hi = a->n;
 
@@ -37,7 +37,7 @@ tok_added_by_id(const struct tok_added *a, uint32_t id)
 }
 
 const struct tok_added_token *
-tok_added_by_text(const struct tok_added *a, const char *text, size_t n)
+df_tok_added_by_text(const struct tok_added *a, const char *text, size_t n)
 {
 	for (size_t i = 0; i < a->n; i++)
 		if (a->token[i].n == n && memcmp(a->token[i].text, text, n) == 0)
@@ -79,10 +79,10 @@ next_id(const struct tok_added *a, const struct tok_vocab_view *vocab)
 }
 
 int
-tok_added_add(struct tok_added *a, const char *text, size_t n, struct tok_added_flags flags,
+df_tok_added_add(struct tok_added *a, const char *text, size_t n, struct tok_added_flags flags,
     const struct tok_vocab_view *vocab, uint32_t *id, struct df_err *err)
 {
-	const struct tok_added_token *old = tok_added_by_text(a, text, n);
+	const struct tok_added_token *old = df_tok_added_by_text(a, text, n);
 	struct tok_added_token moved;
 	bool was_special;
 	size_t i;
@@ -185,7 +185,7 @@ trie_starts(struct tok_trie *t)
 }
 
 int
-tok_added_build(struct tok_added *a, const struct tok_norm *norm, struct df_err *err)
+df_tok_added_build(struct tok_added *a, const struct tok_norm *norm, struct df_err *err)
 {
 	struct df_buf text = DF_BUF_INIT;
 	uint32_t root;
@@ -219,7 +219,7 @@ out:
 }
 
 void
-tok_added_release(struct tok_added *a)
+df_tok_added_release(struct tok_added *a)
 {
 	for (size_t i = 0; i < a->n; i++)
 		free(a->token[i].text);
@@ -232,15 +232,15 @@ tok_added_release(struct tok_added *a)
 	*a = (struct tok_added){ .n = 0 };
 }
 
-struct tok_added_walk
-tok_added_walk(const struct tok_added *a, const struct tok_trie *trie, const char *text, size_t n, bool split_special)
+struct df_tok_added_walk
+df_tok_added_walk(const struct tok_added *a, const struct tok_trie *trie, const char *text, size_t n, bool split_special)
 {
-	return (struct tok_added_walk){ .a = a, .trie = trie, .text = text, .n = n, .split_special = split_special };
+	return (struct df_tok_added_walk){ .a = a, .trie = trie, .text = text, .n = n, .split_special = split_special };
 }
 
 /* The leftmost-longest match at or after w->pos; false when there is none. */
 static bool
-search(const struct tok_added_walk *w, size_t *start, size_t *end, uint32_t *id)
+search(const struct df_tok_added_walk *w, size_t *start, size_t *end, uint32_t *id)
 {
 	const struct tok_trie *t = w->trie;
 
@@ -284,7 +284,7 @@ is_uc(const char *s, enum df_uc bit)
 
 /* A word character touches the match on either side. */
 static bool
-inside_word(const struct tok_added_walk *w, size_t start, size_t end)
+inside_word(const struct df_tok_added_walk *w, size_t start, size_t end)
 {
 	size_t len;
 
@@ -294,13 +294,13 @@ inside_word(const struct tok_added_walk *w, size_t start, size_t end)
 }
 
 bool
-tok_added_next(struct tok_added_walk *w, const char **piece, size_t *piece_n, uint32_t *id)
+df_tok_added_next(struct df_tok_added_walk *w, const char **piece, size_t *piece_n, uint32_t *id)
 {
 	size_t start = 0, end = 0, len;
 
 	*piece = w->text + w->done;
 	while (w->trie->node[0].child != 0 && search(w, &start, &end, id)) {
-		const struct tok_added_token *t = tok_added_by_id(w->a, *id);
+		const struct tok_added_token *t = df_tok_added_by_id(w->a, *id);
 
 		w->pos = end;
 		if (w->split_special && t->flags.special)

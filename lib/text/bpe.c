@@ -87,7 +87,7 @@ plain_byte(unsigned b)
 }
 
 uint32_t
-tok_byte_char(unsigned char b)
+df_tok_byte_char(unsigned char b)
 {
 	if (plain_byte(b))
 		return b;
@@ -97,7 +97,7 @@ tok_byte_char(unsigned char b)
 }
 
 int
-tok_char_byte(uint32_t c)
+df_tok_char_byte(uint32_t c)
 {
 	if (c < 0x100)
 		return plain_byte(c) ? (int)c : -1;
@@ -109,7 +109,7 @@ tok_char_byte(uint32_t c)
 }
 
 void
-tok_put_utf8(struct df_buf *b, uint32_t c)
+df_tok_put_utf8(struct df_buf *b, uint32_t c)
 {
 	if (c < 0x80) {
 		df_buf_putc(b, (char)c);
@@ -141,7 +141,7 @@ mix(uint64_t x)
 }
 
 uint32_t
-tok_bpe_find(const void *model, const char *text, size_t n)
+df_tok_bpe_find(const void *model, const char *text, size_t n)
 {
 	const struct tok_bpe *m = model;
 	size_t i = df_hash_bytes(text, n, 0).lo & m->slot_mask;
@@ -291,9 +291,9 @@ load_merges(struct tok_bpe *m, const struct df_json_value *merges, struct df_err
 		df_buf_add(&joined, side[0], len[0]);
 		df_buf_add(&joined, side[1], len[1]);
 		DF_TRY(df_buf_check(&joined, err));
-		id[0] = tok_bpe_find(m, side[0], len[0]);
-		id[1] = tok_bpe_find(m, side[1], len[1]);
-		id[2] = tok_bpe_find(m, joined.data, joined.len);
+		id[0] = df_tok_bpe_find(m, side[0], len[0]);
+		id[1] = df_tok_bpe_find(m, side[1], len[1]);
+		id[2] = df_tok_bpe_find(m, joined.data, joined.len);
 		if (id[0] == DF_NO_TOKEN || id[1] == DF_NO_TOKEN || id[2] == DF_NO_TOKEN) {
 			size_t bad = id[0] == DF_NO_TOKEN ? 0 : 1;
 
@@ -330,9 +330,9 @@ load_bytes(struct tok_bpe *m, bool *all, struct df_err *err)
 	*all = true;
 	for (unsigned b = 0; b < 256; b++) {
 		df_buf_clear(&c);
-		tok_put_utf8(&c, tok_byte_char((unsigned char)b));
+		df_tok_put_utf8(&c, df_tok_byte_char((unsigned char)b));
 		DF_TRY(df_buf_check(&c, err));
-		m->byte_id[b] = tok_bpe_find(m, c.data, c.len);
+		m->byte_id[b] = df_tok_bpe_find(m, c.data, c.len);
 		*all &= m->byte_id[b] != DF_NO_TOKEN;
 	}
 out:
@@ -379,7 +379,7 @@ check_options(struct tok_bpe *m, const struct df_json_value *model, bool all_byt
 	DF_TRY(df_json_member_bool(model, "fuse_unk", false, &m->fuse_unk, err));
 	DF_TRY(df_json_member_bool(model, "ignore_merges", false, &m->ignore_merges, err));
 	DF_TRY(df_json_member_str(model, "unk_token", NULL, &unk, err));
-	m->unk = unk == NULL ? DF_NO_TOKEN : tok_bpe_find(m, unk, strlen(unk));
+	m->unk = unk == NULL ? DF_NO_TOKEN : df_tok_bpe_find(m, unk, strlen(unk));
 	if (unk != NULL && m->unk == DF_NO_TOKEN && !all_bytes)
 		rc = df_fail(err, DF_EFORMAT, "model.unk_token '%s' is not in the vocabulary", unk);
 out:
@@ -387,7 +387,7 @@ out:
 }
 
 int
-tok_bpe_new(struct tok_bpe **out, const struct df_json_value *model, struct df_err *err)
+df_tok_bpe_new(struct tok_bpe **out, const struct df_json_value *model, struct df_err *err)
 {
 	struct tok_bpe *m = NULL;
 	const char *type;
@@ -408,12 +408,12 @@ tok_bpe_new(struct tok_bpe **out, const struct df_json_value *model, struct df_e
 	*out = m;
 	m = NULL;
 out:
-	tok_bpe_free(m);
+	df_tok_bpe_free(m);
 	return rc;
 }
 
 void
-tok_bpe_free(struct tok_bpe *m)
+df_tok_bpe_free(struct tok_bpe *m)
 {
 	if (m == NULL)
 		return;
@@ -428,7 +428,7 @@ tok_bpe_free(struct tok_bpe *m)
 }
 
 struct df_digest
-tok_bpe_digest(const struct tok_bpe *m)
+df_tok_bpe_digest(const struct tok_bpe *m)
 {
 	struct df_digest d = m->digest;
 	uint32_t how[3] = { m->unk, m->fuse_unk, m->ignore_merges };
@@ -438,7 +438,7 @@ tok_bpe_digest(const struct tok_bpe *m)
 }
 
 bool
-tok_bpe_is_bytes(const struct tok_bpe *m)
+df_tok_bpe_is_bytes(const struct tok_bpe *m)
 {
 	for (uint32_t b = 0; b < 256; b++)
 		if (m->byte_id[b] != b)
@@ -447,19 +447,19 @@ tok_bpe_is_bytes(const struct tok_bpe *m)
 }
 
 uint32_t
-tok_bpe_size(const struct tok_bpe *m)
+df_tok_bpe_size(const struct tok_bpe *m)
 {
 	return m->n_entries;
 }
 
 uint32_t
-tok_bpe_max_id(const struct tok_bpe *m)
+df_tok_bpe_max_id(const struct tok_bpe *m)
 {
 	return (uint32_t)m->n_ids - 1;
 }
 
 const char *
-tok_bpe_text(const struct tok_bpe *m, uint32_t id, size_t *n)
+df_tok_bpe_text(const struct tok_bpe *m, uint32_t id, size_t *n)
 {
 	const struct entry *e;
 
@@ -473,7 +473,7 @@ tok_bpe_text(const struct tok_bpe *m, uint32_t id, size_t *n)
 /* --- merging -------------------------------------------------------------------------------------------------- */
 
 int
-tok_bpe_scratch_new(struct tok_bpe_scratch **out, struct df_err *err)
+df_tok_bpe_scratch_new(struct tok_bpe_scratch **out, struct df_err *err)
 {
 	struct tok_bpe_scratch *s = NULL;
 	int rc;
@@ -483,12 +483,12 @@ tok_bpe_scratch_new(struct tok_bpe_scratch **out, struct df_err *err)
 	*out = s;
 	s = NULL;
 out:
-	tok_bpe_scratch_free(s);
+	df_tok_bpe_scratch_free(s);
 	return rc;
 }
 
 void
-tok_bpe_scratch_free(struct tok_bpe_scratch *s)
+df_tok_bpe_scratch_free(struct tok_bpe_scratch *s)
 {
 	if (s == NULL)
 		return;
@@ -748,15 +748,15 @@ whole_word(const struct tok_bpe *m, struct tok_bpe_scratch *s, const unsigned ch
 
 	df_buf_clear(&s->mapped);
 	for (size_t i = 0; i < n; i++)
-		tok_put_utf8(&s->mapped, tok_byte_char(word[i]));
+		df_tok_put_utf8(&s->mapped, df_tok_byte_char(word[i]));
 	DF_TRY(df_buf_check(&s->mapped, err));
-	*id = tok_bpe_find(m, s->mapped.data, s->mapped.len);
+	*id = df_tok_bpe_find(m, s->mapped.data, s->mapped.len);
 out:
 	return rc;
 }
 
 int
-tok_bpe_word(const struct tok_bpe *m, struct tok_bpe_scratch *s, const unsigned char *word, size_t n,
+df_tok_bpe_word(const struct tok_bpe *m, struct tok_bpe_scratch *s, const unsigned char *word, size_t n,
     struct df_ids *ids, struct df_err *err)
 {
 	struct line *set = NULL;

@@ -80,7 +80,7 @@ static const struct tok_norm norms[] = {
 };
 
 const struct tok_norm *
-tok_norm_find(const char *type)
+df_tok_norm_find(const char *type)
 {
 	for (size_t i = 0; i < sizeof(norms) / sizeof(norms[0]); i++)
 		if (strcmp(norms[i].type, type) == 0)

@@ -15,7 +15,7 @@
 #define PATTERN_MODERN(digits)                                                                             \
 	"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|" digits "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|" \
 	"\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
-const char tok_pattern_gpt2[] =
+const char df_tok_pattern_gpt2[] =
     "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
 
 enum { L = DF_UC_LETTER, N = DF_UC_NUMBER, S = DF_UC_SPACE, LNS = L | N | S };
@@ -153,11 +153,11 @@ static const struct {
 } known[] = {
 	{ PATTERN_MODERN("\\p{N}{1,3}"), llama3 },
 	{ PATTERN_MODERN("\\p{N}"), qwen2 },
-	{ tok_pattern_gpt2, gpt2 },
+	{ df_tok_pattern_gpt2, gpt2 },
 };
 
 tok_matcher *
-tok_matcher_find(const char *pattern)
+df_tok_matcher_find(const char *pattern)
 {
 	for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
 		if (strcmp(known[i].pattern, pattern) == 0)

@@ -173,7 +173,7 @@ out:
 }
 
 int
-tok_regex_new(struct tok_regex **out, const char *pattern, size_t n, bool literal, struct df_err *err)
+df_tok_regex_new(struct tok_regex **out, const char *pattern, size_t n, bool literal, struct df_err *err)
 {
 	struct df_buf ours = DF_BUF_INIT;
 	struct tok_regex *re = NULL;
@@ -210,12 +210,12 @@ tok_regex_new(struct tok_regex **out, const char *pattern, size_t n, bool litera
 out:
 	pcre2_compile_context_free(ctx);
 	df_buf_release(&ours);
-	tok_regex_free(re);
+	df_tok_regex_free(re);
 	return rc;
 }
 
 void
-tok_regex_free(struct tok_regex *re)
+df_tok_regex_free(struct tok_regex *re)
 {
 	if (re == NULL)
 		return;
@@ -224,7 +224,7 @@ tok_regex_free(struct tok_regex *re)
 }
 
 int
-tok_regex_scratch_new(struct tok_regex_scratch **out, struct df_err *err)
+df_tok_regex_scratch_new(struct tok_regex_scratch **out, struct df_err *err)
 {
 	struct tok_regex_scratch *s = NULL;
 	int rc;
@@ -243,12 +243,12 @@ tok_regex_scratch_new(struct tok_regex_scratch **out, struct df_err *err)
 	*out = s;
 	s = NULL;
 out:
-	tok_regex_scratch_free(s);
+	df_tok_regex_scratch_free(s);
 	return rc;
 }
 
 void
-tok_regex_scratch_free(struct tok_regex_scratch *s)
+df_tok_regex_scratch_free(struct tok_regex_scratch *s)
 {
 	if (s == NULL)
 		return;
@@ -258,9 +258,10 @@ tok_regex_scratch_free(struct tok_regex_scratch *s)
 	free(s);
 }
 
-int
-tok_regex_find(const struct tok_regex *re, struct tok_regex_scratch *s, const char *text, size_t n, size_t from,
-    size_t *start, size_t *end, struct df_err *err)
+/* The first match at or after `from`: 1 with [*start,*end), 0 none, or an error code. */
+static int
+find(const struct tok_regex *re, struct tok_regex_scratch *s, const char *text, size_t n, size_t from, size_t *start,
+    size_t *end, struct df_err *err)
 {
 	unsigned char why[200];
 	PCRE2_SIZE *at;
@@ -322,14 +323,14 @@ out:
 }
 
 int
-tok_split_regex(const struct tok_split *sp, struct tok_regex_scratch *s, const char *text, size_t n, tok_word_fn *fn,
+df_tok_split_regex(const struct tok_split *sp, struct tok_regex_scratch *s, const char *text, size_t n, tok_word_fn *fn,
     void *ctx, struct df_err *err)
 {
 	struct gather g = { .sp = sp, .text = text, .fn = fn, .ctx = ctx };
 	size_t from = 0, last_end = SIZE_MAX, start, end, len;
 	int rc = DF_OK, found;
 
-	while (from <= n && (found = tok_regex_find(sp->regex, s, text, n, from, &start, &end, err)) != 0) {
+	while (from <= n && (found = find(sp->regex, s, text, n, from, &start, &end, err)) != 0) {
 		if (found < 0)
 			return found;
 		if (start == end && end == last_end) {

@@ -65,7 +65,7 @@ struct tok_norm {
 	bool (*run)(const char *text, size_t n, struct df_buf *out);
 };
 
-const struct tok_norm *tok_norm_find(const char *type); /* NULL when unknown */
+const struct tok_norm *df_tok_norm_find(const char *type); /* NULL when unknown */
 
 /* --- added.c -------------------------------------------------------------------------------------------------- */
 
@@ -110,16 +110,16 @@ struct tok_vocab_view {
 	uint32_t size; /* number of entries */
 };
 
-int tok_added_add(struct tok_added *a, const char *text, size_t n, struct tok_added_flags flags,
+int df_tok_added_add(struct tok_added *a, const char *text, size_t n, struct tok_added_flags flags,
     const struct tok_vocab_view *vocab, uint32_t *id, struct df_err *err) DF_MUST_CHECK;
-/* (Re)build the tries after the last tok_added_add; `norm` may be NULL. */
-int tok_added_build(struct tok_added *a, const struct tok_norm *norm, struct df_err *err) DF_MUST_CHECK;
-const struct tok_added_token *tok_added_by_id(const struct tok_added *a, uint32_t id);
-const struct tok_added_token *tok_added_by_text(const struct tok_added *a, const char *text, size_t n);
-void tok_added_release(struct tok_added *a);
+/* (Re)build the tries after the last df_tok_added_add; `norm` may be NULL. */
+int df_tok_added_build(struct tok_added *a, const struct tok_norm *norm, struct df_err *err) DF_MUST_CHECK;
+const struct tok_added_token *df_tok_added_by_id(const struct tok_added *a, uint32_t id);
+const struct tok_added_token *df_tok_added_by_text(const struct tok_added *a, const char *text, size_t n);
+void df_tok_added_release(struct tok_added *a);
 
 /* A walk over a text: plain pieces and added tokens in order. */
-struct tok_added_walk {
+struct df_tok_added_walk {
 	const struct tok_added *a;
 	const struct tok_trie *trie;
 	const char *text;
@@ -127,10 +127,10 @@ struct tok_added_walk {
 	bool split_special;
 };
 
-struct tok_added_walk tok_added_walk(const struct tok_added *a, const struct tok_trie *trie, const char *text, size_t n,
+struct df_tok_added_walk df_tok_added_walk(const struct tok_added *a, const struct tok_trie *trie, const char *text, size_t n,
     bool split_special);
 /* The next plain piece (perhaps empty) and the id of the token after it; false at the end, with the last piece, id DF_NO_TOKEN. */
-bool tok_added_next(struct tok_added_walk *w, const char **piece, size_t *piece_n, uint32_t *id);
+bool df_tok_added_next(struct df_tok_added_walk *w, const char **piece, size_t *piece_n, uint32_t *id);
 
 /* --- pretok.c, pretok_re.c ------------------------------------------------------------------------------------ */
 
@@ -157,22 +157,19 @@ struct tok_split {
 	bool prefix_space; /* first put a space before a piece that has none */
 };
 
-tok_matcher *tok_matcher_find(const char *pattern); /* NULL: not one of L3, Q2, G2 */
-extern const char tok_pattern_gpt2[];
+tok_matcher *df_tok_matcher_find(const char *pattern); /* NULL: not one of L3, Q2, G2 */
+extern const char df_tok_pattern_gpt2[];
 
-int tok_regex_new(struct tok_regex **out, const char *pattern, size_t n, bool literal, struct df_err *err) DF_MUST_CHECK;
-void tok_regex_free(struct tok_regex *re);
+int df_tok_regex_new(struct tok_regex **out, const char *pattern, size_t n, bool literal, struct df_err *err) DF_MUST_CHECK;
+void df_tok_regex_free(struct tok_regex *re);
 /* Per-thread state for matching. */
 struct tok_regex_scratch;
-int tok_regex_scratch_new(struct tok_regex_scratch **out, struct df_err *err) DF_MUST_CHECK;
-void tok_regex_scratch_free(struct tok_regex_scratch *s);
-/* The first match at or after `from`: 1 with [*start,*end), 0 none, or an error code. */
-int tok_regex_find(const struct tok_regex *re, struct tok_regex_scratch *s, const char *text, size_t n, size_t from,
-    size_t *start, size_t *end, struct df_err *err) DF_MUST_CHECK;
+int df_tok_regex_scratch_new(struct tok_regex_scratch **out, struct df_err *err) DF_MUST_CHECK;
+void df_tok_regex_scratch_free(struct tok_regex_scratch *s);
 
 /* Hand out the words that sp's regex makes of text (n > 0), in order. */
 typedef int tok_word_fn(void *ctx, const char *word, size_t n);
-int tok_split_regex(const struct tok_split *sp, struct tok_regex_scratch *s, const char *text, size_t n, tok_word_fn *fn,
+int df_tok_split_regex(const struct tok_split *sp, struct tok_regex_scratch *s, const char *text, size_t n, tok_word_fn *fn,
     void *ctx, struct df_err *err) DF_MUST_CHECK;
 
 /* --- bpe.c ---------------------------------------------------------------------------------------------------- */
@@ -181,25 +178,25 @@ struct tok_bpe;
 struct tok_bpe_scratch;
 
 /* From the "model" object of a tokenizer.json. */
-int tok_bpe_new(struct tok_bpe **out, const struct df_json_value *model, struct df_err *err) DF_MUST_CHECK;
-void tok_bpe_free(struct tok_bpe *m);
-struct df_digest tok_bpe_digest(const struct tok_bpe *m);
-bool tok_bpe_is_bytes(const struct tok_bpe *m);   /* id b is byte b, and that is all */
-uint32_t tok_bpe_size(const struct tok_bpe *m);   /* entries of the vocabulary */
-uint32_t tok_bpe_max_id(const struct tok_bpe *m); /* DF_NO_TOKEN when it is empty */
-uint32_t tok_bpe_find(const void *m, const char *text, size_t n);
-const char *tok_bpe_text(const struct tok_bpe *m, uint32_t id, size_t *n); /* NULL: no such id */
-int tok_bpe_scratch_new(struct tok_bpe_scratch **out, struct df_err *err) DF_MUST_CHECK;
-void tok_bpe_scratch_free(struct tok_bpe_scratch *s);
+int df_tok_bpe_new(struct tok_bpe **out, const struct df_json_value *model, struct df_err *err) DF_MUST_CHECK;
+void df_tok_bpe_free(struct tok_bpe *m);
+struct df_digest df_tok_bpe_digest(const struct tok_bpe *m);
+bool df_tok_bpe_is_bytes(const struct tok_bpe *m);   /* id b is byte b, and that is all */
+uint32_t df_tok_bpe_size(const struct tok_bpe *m);   /* entries of the vocabulary */
+uint32_t df_tok_bpe_max_id(const struct tok_bpe *m); /* DF_NO_TOKEN when it is empty */
+uint32_t df_tok_bpe_find(const void *m, const char *text, size_t n);
+const char *df_tok_bpe_text(const struct tok_bpe *m, uint32_t id, size_t *n); /* NULL: no such id */
+int df_tok_bpe_scratch_new(struct tok_bpe_scratch **out, struct df_err *err) DF_MUST_CHECK;
+void df_tok_bpe_scratch_free(struct tok_bpe_scratch *s);
 /* Append the ids of one word (raw bytes, not yet in the byte-level alphabet). */
-int tok_bpe_word(const struct tok_bpe *m, struct tok_bpe_scratch *s, const unsigned char *word, size_t n,
+int df_tok_bpe_word(const struct tok_bpe *m, struct tok_bpe_scratch *s, const unsigned char *word, size_t n,
     struct df_ids *ids, struct df_err *err) DF_MUST_CHECK;
 
 /* The byte-level alphabet: byte -> code point (all below U+0144), and back (-1: not in it). */
-uint32_t tok_byte_char(unsigned char b);
-int tok_char_byte(uint32_t c);
+uint32_t df_tok_byte_char(unsigned char b);
+int df_tok_char_byte(uint32_t c);
 /* Append c as UTF-8. */
-void tok_put_utf8(struct df_buf *b, uint32_t c);
+void df_tok_put_utf8(struct df_buf *b, uint32_t c);
 
 /* --- tokenizer.c ---------------------------------------------------------------------------------------------- */
 
@@ -219,11 +216,11 @@ struct df_tokenizer {
 };
 
 /* Fill *t (zeroed, path and json_path set) from the files. */
-int tok_load(struct df_tokenizer *t, struct df_err *err) DF_MUST_CHECK;
-/* Add a token by the rules of its vocabulary; tok_finish afterwards. */
-int tok_add(struct df_tokenizer *t, const char *text, size_t n, struct tok_added_flags flags, uint32_t *id,
+int df_tok_load(struct df_tokenizer *t, struct df_err *err) DF_MUST_CHECK;
+/* Add a token by the rules of its vocabulary; df_tok_finish afterwards. */
+int df_tok_add(struct df_tokenizer *t, const char *text, size_t n, struct tok_added_flags flags, uint32_t *id,
     struct df_err *err) DF_MUST_CHECK;
-/* After the last tok_add: make the added tokens searchable, and the id. */
-int tok_finish(struct df_tokenizer *t, struct df_err *err) DF_MUST_CHECK;
+/* After the last df_tok_add: make the added tokens searchable, and the id. */
+int df_tok_finish(struct df_tokenizer *t, struct df_err *err) DF_MUST_CHECK;
 
 #endif

@@ -30,7 +30,7 @@ bytes_find(const void *ctx, const char *text, size_t n)
 	(void)ctx;
 	if (n == 0 || df_utf8_check(text, n) != n)
 		return DF_NO_TOKEN;
-	b = tok_char_byte(df_uc_get((const unsigned char *)text, &len));
+	b = df_tok_char_byte(df_uc_get((const unsigned char *)text, &len));
 	return len == n && b >= 0 ? (uint32_t)b : DF_NO_TOKEN;
 }
 
@@ -41,7 +41,7 @@ vocab_of(const struct df_tokenizer *t)
 
 	if (t->bpe == NULL)
 		return bytes;
-	return (struct tok_vocab_view){ .find = tok_bpe_find, .ctx = t->bpe, .size = tok_bpe_size(t->bpe) };
+	return (struct tok_vocab_view){ .find = df_tok_bpe_find, .ctx = t->bpe, .size = df_tok_bpe_size(t->bpe) };
 }
 
 static const char *const bytes_names[] = { "<|bos|>", "<|eos|>", "<|pad|>" };
@@ -54,11 +54,11 @@ open_bytes(struct df_tokenizer *t, struct df_err *err)
 	int rc = DF_OK;
 
 	for (size_t i = 0; i < 3; i++)
-		DF_TRY(tok_add(t, bytes_names[i], strlen(bytes_names[i]), special, &id, err));
+		DF_TRY(df_tok_add(t, bytes_names[i], strlen(bytes_names[i]), special, &id, err));
 	t->bos = BYTES_BOS;
 	t->eos = BYTES_EOS;
 	t->pad = BYTES_PAD;
-	DF_TRY(tok_finish(t, err));
+	DF_TRY(df_tok_finish(t, err));
 out:
 	return rc;
 }
@@ -100,7 +100,7 @@ df_tokenizer_open(struct df_tokenizer **out, const char *name_or_path, struct df
 		DF_TRY(open_bytes(t, err));
 	} else {
 		DF_TRY(find_files(t, name_or_path, err));
-		DF_TRY(tok_load(t, err));
+		DF_TRY(df_tok_load(t, err));
 	}
 	*out = t;
 	t = NULL;
@@ -114,11 +114,11 @@ df_tokenizer_free(struct df_tokenizer *t)
 {
 	if (t == NULL)
 		return;
-	tok_added_release(&t->added);
+	df_tok_added_release(&t->added);
 	for (size_t i = 0; i < t->n_splits; i++)
-		tok_regex_free(t->split[i].regex);
+		df_tok_regex_free(t->split[i].regex);
 	free(t->split);
-	tok_bpe_free(t->bpe);
+	df_tok_bpe_free(t->bpe);
 	free(t->path);
 	free(t->json_path);
 	free(t);
@@ -139,7 +139,7 @@ df_tokenizer_path(const struct df_tokenizer *t)
 uint32_t
 df_tokenizer_vocab_size(const struct df_tokenizer *t)
 {
-	uint32_t max = t->bpe == NULL ? 255 : tok_bpe_max_id(t->bpe);
+	uint32_t max = t->bpe == NULL ? 255 : df_tok_bpe_max_id(t->bpe);
 	uint32_t added = t->added.n > 0 ? t->added.token[t->added.n - 1].id : DF_NO_TOKEN;
 
 	/* DF_NO_TOKEN + 1 is 0: an empty part. */
@@ -174,7 +174,7 @@ uint32_t
 df_tokenizer_lookup(const struct df_tokenizer *t, const char *token)
 {
 	size_t n = strlen(token);
-	const struct tok_added_token *a = tok_added_by_text(&t->added, token, n);
+	const struct tok_added_token *a = df_tok_added_by_text(&t->added, token, n);
 	struct tok_vocab_view vocab = vocab_of(t);
 
 	return a != NULL ? a->id : vocab.find(vocab.ctx, token, n);
@@ -183,11 +183,11 @@ df_tokenizer_lookup(const struct df_tokenizer *t, const char *token)
 /* --- special tokens ------------------------------------------------------------------------------------------- */
 
 int
-tok_add(struct df_tokenizer *t, const char *text, size_t n, struct tok_added_flags flags, uint32_t *id, struct df_err *err)
+df_tok_add(struct df_tokenizer *t, const char *text, size_t n, struct tok_added_flags flags, uint32_t *id, struct df_err *err)
 {
 	struct tok_vocab_view vocab = vocab_of(t);
 
-	return tok_added_add(&t->added, text, n, flags, &vocab, id, err);
+	return df_tok_added_add(&t->added, text, n, flags, &vocab, id, err);
 }
 
 static bool
@@ -209,12 +209,12 @@ is_plain_bytes(const struct df_tokenizer *t)
  * saved with a checkpoint is the one that packed the data.
  */
 int
-tok_finish(struct df_tokenizer *t, struct df_err *err)
+df_tok_finish(struct df_tokenizer *t, struct df_err *err)
 {
 	struct df_digest d = t->rules;
 	int rc;
 
-	DF_TRY(tok_added_build(&t->added, t->norm, err));
+	DF_TRY(df_tok_added_build(&t->added, t->norm, err));
 	for (size_t i = 0; i < t->added.n; i++) {
 		const struct tok_added_token *a = &t->added.token[i];
 		uint64_t seed = (uint64_t)a->id << 8 | a->flags.special | a->flags.normalized << 1 | a->flags.single_word << 2 |
@@ -234,7 +234,7 @@ int
 df_tokenizer_add_special(struct df_tokenizer *t, const char *token, uint32_t *id, struct df_err *err)
 {
 	struct tok_added_flags special = { .special = true };
-	const struct tok_added_token *old = tok_added_by_text(&t->added, token, strlen(token));
+	const struct tok_added_token *old = df_tok_added_by_text(&t->added, token, strlen(token));
 	int rc;
 
 	if (old != NULL && old->flags.special) {
@@ -243,9 +243,9 @@ df_tokenizer_add_special(struct df_tokenizer *t, const char *token, uint32_t *id
 	}
 	if (df_utf8_check(token, strlen(token)) != strlen(token))
 		return df_fail(err, DF_EFORMAT, "special token '%s' is not UTF-8", token);
-	DF_TRY(tok_add(t, token, strlen(token), special, id, err));
+	DF_TRY(df_tok_add(t, token, strlen(token), special, id, err));
 	t->changed = true;
-	DF_TRY(tok_finish(t, err));
+	DF_TRY(df_tok_finish(t, err));
 out:
 	return rc;
 }
@@ -282,9 +282,9 @@ df_tokscratch_new(struct df_tokscratch **out, const struct df_tokenizer *t, stru
 	DF_TRY(df_alloc(&s, 1, sizeof(*s), "tokenizer buffers", err));
 	DF_TRY(df_alloc(&s->spaced, t->n_splits, sizeof(*s->spaced), "tokenizer buffers", err));
 	s->n_spaced = t->n_splits;
-	DF_TRY(tok_regex_scratch_new(&s->regex, err));
+	DF_TRY(df_tok_regex_scratch_new(&s->regex, err));
 	if (t->bpe != NULL)
-		DF_TRY(tok_bpe_scratch_new(&s->bpe, err));
+		DF_TRY(df_tok_bpe_scratch_new(&s->bpe, err));
 	*out = s;
 	s = NULL;
 out:
@@ -301,8 +301,8 @@ df_tokscratch_free(struct df_tokscratch *s)
 	for (size_t i = 0; i < s->n_spaced; i++)
 		df_buf_release(&s->spaced[i]);
 	free(s->spaced);
-	tok_regex_scratch_free(s->regex);
-	tok_bpe_scratch_free(s->bpe);
+	df_tok_regex_scratch_free(s->regex);
+	df_tok_bpe_scratch_free(s->bpe);
 	free(s);
 }
 
@@ -355,7 +355,7 @@ split_from(const struct run *r, size_t step, const char *text, size_t n)
 	int rc = DF_OK;
 
 	if (step == t->n_splits)
-		return tok_bpe_word(t->bpe, r->s->bpe, (const unsigned char *)text, n, r->ids, r->err);
+		return df_tok_bpe_word(t->bpe, r->s->bpe, (const unsigned char *)text, n, r->ids, r->err);
 	if (sp->prefix_space && text[0] != ' ') {
 		struct df_buf *b = &r->s->spaced[step];
 
@@ -373,7 +373,7 @@ split_from(const struct run *r, size_t step, const char *text, size_t n)
 		}
 	} else if (sp->regex != NULL) {
 		next.step = step;
-		DF_TRY(tok_split_regex(sp, r->s->regex, text, n, on_word, &next, r->err));
+		DF_TRY(df_tok_split_regex(sp, r->s->regex, text, n, on_word, &next, r->err));
 	} else {
 		DF_TRY(split_from(r, step + 1, text, n));
 	}
@@ -399,7 +399,7 @@ static int
 encode_piece(const struct run *r, const char *text, size_t n, bool split_special)
 {
 	const struct df_tokenizer *t = r->t;
-	struct tok_added_walk walk;
+	struct df_tok_added_walk walk;
 	const char *piece;
 	size_t piece_n;
 	uint32_t id;
@@ -414,9 +414,9 @@ encode_piece(const struct run *r, const char *text, size_t n, bool split_special
 		text = r->s->norm.data;
 		n = r->s->norm.len;
 	}
-	walk = tok_added_walk(&t->added, &t->added.normalized, text, n, split_special);
+	walk = df_tok_added_walk(&t->added, &t->added.normalized, text, n, split_special);
 	do {
-		more = tok_added_next(&walk, &piece, &piece_n, &id);
+		more = df_tok_added_next(&walk, &piece, &piece_n, &id);
 		if (piece_n > 0 && t->bpe == NULL)
 			DF_TRY(encode_bytes((const unsigned char *)piece, piece_n, r->ids, r->err));
 		else if (piece_n > 0)
@@ -432,7 +432,7 @@ df_tokenizer_encode(const struct df_tokenizer *t, struct df_tokscratch *s, const
     bool split_special, struct df_ids *ids, struct df_err *err)
 {
 	struct run r = { .t = t, .s = s, .ids = ids, .err = err };
-	struct tok_added_walk walk;
+	struct df_tok_added_walk walk;
 	size_t bad = df_utf8_check(text, n), n_before = ids->n, piece_n;
 	const char *piece;
 	uint32_t id;
@@ -441,9 +441,9 @@ df_tokenizer_encode(const struct df_tokenizer *t, struct df_tokscratch *s, const
 
 	if (bad < n)
 		return df_fail(err, DF_EFORMAT, "byte %zu: not UTF-8 (0x%02x)", bad, (unsigned char)text[bad]);
-	walk = tok_added_walk(&t->added, &t->added.raw, text, n, split_special);
+	walk = df_tok_added_walk(&t->added, &t->added.raw, text, n, split_special);
 	do {
-		more = tok_added_next(&walk, &piece, &piece_n, &id);
+		more = df_tok_added_next(&walk, &piece, &piece_n, &id);
 		DF_TRY(encode_piece(&r, piece, piece_n, split_special));
 		DF_TRY(emit(&r, id));
 	} while (more);
@@ -462,7 +462,7 @@ decode_model_token(const char *text, size_t n, struct df_buf *out)
 	size_t start = out->len, len;
 
 	for (size_t i = 0; i < n; i += len) {
-		int b = tok_char_byte(df_uc_get((const unsigned char *)text + i, &len));
+		int b = df_tok_char_byte(df_uc_get((const unsigned char *)text + i, &len));
 
 		if (b < 0) {
 			out->len = start;
@@ -477,7 +477,7 @@ int
 df_tokenizer_decode(const struct df_tokenizer *t, const uint32_t *ids, size_t n, struct df_buf *out, struct df_err *err)
 {
 	for (size_t i = 0; i < n; i++) {
-		const struct tok_added_token *a = tok_added_by_id(&t->added, ids[i]);
+		const struct tok_added_token *a = df_tok_added_by_id(&t->added, ids[i]);
 		const char *text;
 		size_t len;
 
@@ -485,7 +485,7 @@ df_tokenizer_decode(const struct df_tokenizer *t, const uint32_t *ids, size_t n,
 			df_buf_add(out, a->text, a->n);
 		} else if (t->bpe == NULL && ids[i] < 256) {
 			df_buf_putc(out, (char)ids[i]);
-		} else if (t->bpe != NULL && (text = tok_bpe_text(t->bpe, ids[i], &len)) != NULL) {
+		} else if (t->bpe != NULL && (text = df_tok_bpe_text(t->bpe, ids[i], &len)) != NULL) {
 			decode_model_token(text, len, out);
 		} else {
 			return df_fail(err, DF_ERANGE, "token %zu: the tokenizer has no id %u", i, ids[i]);

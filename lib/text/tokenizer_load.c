@@ -55,7 +55,7 @@ load_normalizer(struct df_tokenizer *t, const struct df_json_value *v, struct df
 		/* At most as deep as the document may be. */
 		return load_normalizer(t, df_json_at(list, 0), err);
 	}
-	t->norm = tok_norm_find(type);
+	t->norm = df_tok_norm_find(type);
 	if (t->norm == NULL)
 		rc = df_fail(err, DF_EUNSUPPORTED, "normalizer '%s' is not supported (NFC is)", type);
 out:
@@ -119,9 +119,9 @@ load_split(struct df_tokenizer *t, const struct df_json_value *v, struct df_err 
 	/* The known patterns match everywhere: matches are all there is, whether they are isolated or kept as the non-gaps. */
 	if (regex != NULL && strlen(regex) == n &&
 	    ((sp->behavior == TOK_ISOLATED) || (sp->behavior == TOK_REMOVED && sp->invert)))
-		sp->match = tok_matcher_find(regex);
+		sp->match = df_tok_matcher_find(regex);
 	if (sp->match == NULL)
-		DF_TRY(tok_regex_new(&sp->regex, regex != NULL ? regex : literal, n, literal != NULL, err));
+		DF_TRY(df_tok_regex_new(&sp->regex, regex != NULL ? regex : literal, n, literal != NULL, err));
 out:
 	return rc;
 }
@@ -136,8 +136,8 @@ load_byte_level(struct df_tokenizer *t, const struct df_json_value *v, struct df
 	DF_TRY(new_split(t, &sp, err));
 	DF_TRY(df_json_member_bool(v, "add_prefix_space", true, &sp->prefix_space, err));
 	DF_TRY(df_json_member_bool(v, "use_regex", true, &use_regex, err));
-	sp->match = use_regex ? tok_matcher_find(tok_pattern_gpt2) : NULL;
-	note_split(t, sp, use_regex ? tok_pattern_gpt2 : "", use_regex ? strlen(tok_pattern_gpt2) : 0);
+	sp->match = use_regex ? df_tok_matcher_find(df_tok_pattern_gpt2) : NULL;
+	note_split(t, sp, use_regex ? df_tok_pattern_gpt2 : "", use_regex ? strlen(df_tok_pattern_gpt2) : 0);
 	/* Nothing to do: one split less per word. */
 	if (sp->match == NULL && !sp->prefix_space)
 		t->n_splits--;
@@ -236,7 +236,7 @@ load_added(struct df_tokenizer *t, const struct df_json_value *list, struct df_e
 			rc = df_fail(err, DF_EFORMAT, "has no integer 'id'");
 			goto out;
 		}
-		DF_TRY(tok_add(t, text, n, f, &id, err));
+		DF_TRY(df_tok_add(t, text, n, f, &id, err));
 		/* The reference numbers them itself and only warns; then the model would have been trained on other ids. */
 		if (said != id) {
 			rc = df_fail(err, DF_EFORMAT, "'%.100s' says id %lld, but its place in the vocabulary is %u", text,
@@ -293,7 +293,7 @@ load_added_decoder(struct df_tokenizer *t, const struct df_json_value *map, stru
 	for (size_t i = 0; i < n; i++) {
 		rc = read_token(list[i].v, &text, &len, &f, err);
 		if (rc == DF_OK)
-			rc = tok_add(t, text, len, f, &id, err);
+			rc = df_tok_add(t, text, len, f, &id, err);
 		if (rc == DF_OK && id != list[i].id)
 			rc = df_fail(err, DF_EFORMAT, "'%.100s' has id %u in the vocabulary", text, id);
 		if (rc != DF_OK) {
@@ -327,11 +327,11 @@ load_special(struct df_tokenizer *t, const struct df_json_value *v, uint32_t *id
 	if (n == 0)
 		return DF_OK;
 	f.special = true;
-	old = tok_added_by_text(&t->added, text, n);
+	old = df_tok_added_by_text(&t->added, text, n);
 	if (old != NULL)
 		*id = old->id;
 	else
-		DF_TRY(tok_add(t, text, n, f, id, err));
+		DF_TRY(df_tok_add(t, text, n, f, id, err));
 out:
 	return rc;
 }
@@ -460,21 +460,21 @@ load_pipeline(struct df_tokenizer *t, const struct df_json_value *root, struct d
 	DF_TRY(load_normalizer(t, df_json_get(root, "normalizer"), err));
 	if (t->norm != NULL)
 		df_digest_merge(&t->rules, df_hash_bytes(t->norm->type, strlen(t->norm->type), 1));
-	DF_TRY(tok_bpe_new(&t->bpe, df_json_get(root, "model"), err));
+	DF_TRY(df_tok_bpe_new(&t->bpe, df_json_get(root, "model"), err));
 	DF_TRY(load_pretokenizer(t, df_json_get(root, "pre_tokenizer"), true, &byte_level, err));
 	if (!byte_level) {
 		rc = df_fail(err, DF_EUNSUPPORTED, "BPE without the pre_tokenizer 'ByteLevel' is not supported");
 		goto out;
 	}
 	DF_TRY(check_post_processor(df_json_get(root, "post_processor"), err));
-	df_digest_merge(&t->rules, tok_bpe_digest(t->bpe));
+	df_digest_merge(&t->rules, df_tok_bpe_digest(t->bpe));
 	DF_TRY(load_added(t, df_json_get(root, "added_tokens"), err));
 out:
 	return rc;
 }
 
 int
-tok_load(struct df_tokenizer *t, struct df_err *err)
+df_tok_load(struct df_tokenizer *t, struct df_err *err)
 {
 	struct df_json *j = NULL;
 	int rc;
@@ -486,13 +486,13 @@ tok_load(struct df_tokenizer *t, struct df_err *err)
 		goto out;
 	}
 	DF_TRY(load_config(t, df_json_get(df_json_root(j), "pre_tokenizer"), err));
-	if (tok_bpe_is_bytes(t->bpe) && t->norm == NULL && t->n_splits == 0) {
+	if (df_tok_bpe_is_bytes(t->bpe) && t->norm == NULL && t->n_splits == 0) {
 		/* What df_tokenizer_save wrote for "bytes": the same tokenizer again. */
-		tok_bpe_free(t->bpe);
+		df_tok_bpe_free(t->bpe);
 		t->bpe = NULL;
 		t->rules = (struct df_digest){ 0, 0 };
 	}
-	DF_TRY(tok_finish(t, err));
+	DF_TRY(df_tok_finish(t, err));
 out:
 	df_json_free(j);
 	return rc;

@@ -80,7 +80,7 @@ put_added(struct df_buf *b, const struct tok_added *a)
 static void
 put_token(struct df_buf *b, const struct df_tokenizer *t, uint32_t id)
 {
-	const struct tok_added_token *a = tok_added_by_id(&t->added, id);
+	const struct tok_added_token *a = df_tok_added_by_id(&t->added, id);
 
 	if (a != NULL)
 		df_buf_json_strn(b, a->text, a->n);
@@ -109,7 +109,7 @@ save_bytes(const struct df_tokenizer *t, const char *dir, struct df_err *err)
 	    "\"vocab\": {");
 	for (unsigned i = 0; i < 256; i++) {
 		df_buf_clear(&c);
-		tok_put_utf8(&c, tok_byte_char((unsigned char)i));
+		df_tok_put_utf8(&c, df_tok_byte_char((unsigned char)i));
 		DF_TRY(df_buf_check(&c, err));
 		df_buf_puts(&b, i > 0 ? ", " : "");
 		df_buf_json_strn(&b, c.data, c.len);

@@ -142,7 +142,7 @@ put_random_char(char *out, const uint32_t r[4])
 	/* Any code point that PCRE2's older Unicode knows as the table does. */
 	if (r[1] % 8 == 0)
 		c = r[2] % 0x1C80 == 0xAD ? 'a' : r[2] % 0x1C80;
-	tok_put_utf8(&b, c);
+	df_tok_put_utf8(&b, c);
 	n = b.len;
 	memcpy(out, b.data, n);
 	df_buf_release(&b);
@@ -178,13 +178,13 @@ test_matchers(void **state)
 
 	(void)state;
 	df_uc_init();
-	OK(tok_regex_scratch_new(&s, &err));
+	OK(df_tok_regex_scratch_new(&s, &err));
 	for (size_t p = 0; p < 3; p++) {
-		tok_matcher *match = tok_matcher_find(patterns[p]);
+		tok_matcher *match = df_tok_matcher_find(patterns[p]);
 		struct tok_split sp = { .behavior = TOK_ISOLATED };
 
 		assert_non_null(match);
-		OK(tok_regex_new(&sp.regex, patterns[p], strlen(patterns[p]), false, &err));
+		OK(df_tok_regex_new(&sp.regex, patterns[p], strlen(patterns[p]), false, &err));
 		for (uint32_t i = 0; i < 20000; i++) {
 			char text[256];
 			struct words w = { .text = text };
@@ -196,7 +196,7 @@ test_matchers(void **state)
 				df_rng_words(2, DF_RNG_DEMO, i, c, r);
 				n += put_random_char(text + n, r);
 			}
-			OK(tok_split_regex(&sp, s, text, n, note_word, &w, &err));
+			OK(df_tok_split_regex(&sp, s, text, n, note_word, &w, &err));
 			while (at < n) {
 				at = match((const unsigned char *)text, n, at);
 				if (k >= w.n || w.end[k++] != at)
@@ -204,10 +204,10 @@ test_matchers(void **state)
 			}
 			assert_int_equal(k, w.n);
 		}
-		tok_regex_free(sp.regex);
+		df_tok_regex_free(sp.regex);
 	}
-	tok_regex_scratch_free(s);
-	assert_null(tok_matcher_find("\\p{L}+"));
+	df_tok_regex_scratch_free(s);
+	assert_null(df_tok_matcher_find("\\p{L}+"));
 }
 
 /* --- bytes, special tokens, saving ---------------------------------------------------------------------------- */
