@@ -326,9 +326,45 @@ out:
 	return rc;
 }
 
+/* Is any of the n numbers NaN or Inf?  The exponent bits decide, without a branch, so that the loop vectorises. */
+static bool
+any_not_finite(const float *x, size_t n)
+{
+	const uint32_t exponent = 0x7f800000;
+	uint32_t bad = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		uint32_t u;
+
+		memcpy(&u, &x[i], sizeof u);
+		bad |= (u & exponent) == exponent;
+	}
+	return bad != 0;
+}
+
+static void
+find_flaws(const struct df_grad *g, const struct df_batch *out, const struct df_losses *losses, struct df_grad_flaws *f)
+{
+	const enum df_col col = g->o.output == DF_GRAD_RAW ? DF_COL_GRADIENT : DF_COL_PROJECTION;
+	const struct df_column_data *rows = &out->col[col];
+	const uint64_t *id = out->col[DF_COL_ID].data;
+
+	*f = (struct df_grad_flaws){ 0 };
+	for (size_t s = 0; s < out->n; s++) {
+		if (!losses->n_targets[s]) {
+			f->n_unlabelled++;
+		} else if (!isfinite(losses->loss[s]) ||
+		    (rows->data && any_not_finite((const float *)rows->data + s * rows->width, rows->width))) {
+			if (!f->n_not_finite)
+				f->first_not_finite = id[s];
+			f->n_not_finite++;
+		}
+	}
+}
+
 int
-df_grad_block(
-    struct df_grad_lane *l, const struct df_batch *in, struct df_batch *out, uint64_t *n_unlabelled, struct df_err *err)
+df_grad_block(struct df_grad_lane *l, const struct df_batch *in, struct df_batch *out, struct df_grad_flaws *flaws,
+    struct df_err *err)
 {
 	const struct df_tokens t = { .n = in->n,
 		.offsets = in->col[DF_COL_IDS].offsets,
@@ -350,9 +386,7 @@ df_grad_block(
 		DF_TRY(losses_alone(l, &t, &losses, out, err));
 	else
 		DF_TRY(gradients(l, &t, &losses, out, err));
-	*n_unlabelled = 0;
-	for (size_t s = 0; s < t.n; s++)
-		*n_unlabelled += !losses.n_targets[s];
+	find_flaws(l->g, out, &losses, flaws);
 out:
 	return rc;
 }

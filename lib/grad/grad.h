@@ -84,11 +84,18 @@ int df_grad_blocks(const struct df_grad *g, const uint64_t *lengths, uint64_t n_
 struct df_grad_lane;
 int df_grad_lane_new(struct df_grad_lane **out, const struct df_grad *g, struct df_err *err) DF_MUST_CHECK;
 void df_grad_lane_free(struct df_grad_lane *l); /* accepts NULL */
+/* Rows whose numbers say nothing. */
+struct df_grad_flaws {
+	uint64_t n_unlabelled;     /* without a target */
+	uint64_t n_not_finite;     /* with targets, but with NaN or Inf in loss or gradient */
+	uint64_t first_not_finite; /* the id of the first of them, if any */
+};
 /*
  * One block: tokens in, the columns of the output out (in the arena of `out`, which is cleared first; id and domain
- * point into `in`).  Rows without targets have loss NaN and gradient zero in every form; *n_unlabelled counts them.
+ * point into `in`).  Rows without targets have loss NaN and gradient zero in every form; they and rows that overflowed
+ * are counted in *flaws.
  */
-int df_grad_block(struct df_grad_lane *l, const struct df_batch *in, struct df_batch *out, uint64_t *n_unlabelled,
+int df_grad_block(struct df_grad_lane *l, const struct df_batch *in, struct df_batch *out, struct df_grad_flaws *flaws,
     struct df_err *err) DF_MUST_CHECK;
 
 /* What a job would cost. */

@@ -56,7 +56,7 @@ open_base(struct df_model **out, const char *dir, struct df_backend *be, struct 
 	DF_TRY(df_st_open_model(&st, dir, err));
 	rc = df_params_load(&m->base, m->base_data, st, "", "model.", m->cfg.tied ? tied : untied, be, err);
 	if (rc != DF_OK) {
-		df_err_prefix(err, "%s: ", dir);
+		df_err_prefix(err, "%s: ", df_st_path(st) ? df_st_path(st) : dir);
 		goto out;
 	}
 	*out = m;

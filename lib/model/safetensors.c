@@ -443,6 +443,12 @@ df_st_find(const struct df_st *st, const char *name)
 }
 
 const char *
+df_st_path(const struct df_st *st)
+{
+	return st->n_files == 1 ? st->files[0].path : NULL;
+}
+
+const char *
 df_st_metadata(const struct df_st *st, const char *key)
 {
 	for (size_t i = 0; i < st->n_files; i++) {

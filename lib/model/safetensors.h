@@ -50,6 +50,7 @@ void df_st_close(struct df_st *st); /* accepts NULL */
 size_t df_st_count(const struct df_st *st);
 const struct df_st_tensor *df_st_at(const struct df_st *st, size_t i);
 const struct df_st_tensor *df_st_find(const struct df_st *st, const char *name); /* or NULL */
+const char *df_st_path(const struct df_st *st);                                  /* or NULL: several files */
 const char *df_st_metadata(const struct df_st *st, const char *key);             /* or NULL */
 /* Convert a floating tensor to f32 (dst has numel elements). DF_EFORMAT for integer types. */
 int df_st_to_f32(const struct df_st_tensor *t, float *dst, struct df_err *err) DF_MUST_CHECK;

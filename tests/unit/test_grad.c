@@ -157,7 +157,7 @@ model_dir(void)
 
 /* Rows [first, first+n) of an output, as an array of [n,width] that the caller frees. */
 static float *
-compute(const struct df_grad_opts *o, size_t first, size_t n, size_t *width, float *loss, uint64_t *n_unlabelled)
+compute(const struct df_grad_opts *o, size_t first, size_t n, size_t *width, float *loss, struct df_grad_flaws *flaws)
 {
 	const enum df_col col = o->output == DF_GRAD_RAW ? DF_COL_GRADIENT : DF_COL_PROJECTION;
 	struct df_batch out = DF_BATCH_INIT;
@@ -169,7 +169,7 @@ compute(const struct df_grad_opts *o, size_t first, size_t n, size_t *width, flo
 	tokens_init(&t, first, n);
 	mh_ok(df_grad_open(&g, o, mh_backend(), err));
 	mh_ok(df_grad_lane_new(&lane, g, err));
-	mh_ok(df_grad_block(lane, &t.batch, &out, n_unlabelled, err));
+	mh_ok(df_grad_block(lane, &t.batch, &out, flaws, err));
 	if (loss)
 		memcpy(loss, out.col[DF_COL_LOSS].data, n * sizeof *loss);
 	if (o->output != DF_GRAD_LOSSES) {
@@ -200,13 +200,14 @@ test_outputs(void **state)
 			.form = (enum df_grad_form)form,
 			.projector = { DF_PROJ_RADEMACHER, 40, 42, 0, 4, DF_SCALE_NONE } };
 		float loss[N_SAMPLES], worst = 0;
-		uint64_t n_unlabelled = 0;
+		struct df_grad_flaws flaws = { 0 };
 		size_t p = 0, k = 0;
-		float *raw = compute(&o, 0, N_SAMPLES, &p, loss, &n_unlabelled), *projected, *naive;
+		float *raw = compute(&o, 0, N_SAMPLES, &p, loss, &flaws), *projected, *naive;
 
-		assert_int_equal(n_unlabelled, 2);
+		assert_int_equal(flaws.n_unlabelled, 2);
+		assert_int_equal(flaws.n_not_finite, 0);
 		for (size_t s = 0; s < N_SAMPLES; s++) {
-			float *alone = compute(&o, s, 1, &p, NULL, &n_unlabelled);
+			float *alone = compute(&o, s, 1, &p, NULL, &flaws);
 
 			assert_memory_equal(alone, raw + s * p, p * sizeof *alone);
 			free(alone);
@@ -215,7 +216,7 @@ test_outputs(void **state)
 				assert_true(raw[s * p + i] == 0);
 		}
 		o.output = DF_GRAD_PROJECTED;
-		projected = compute(&o, 0, N_SAMPLES, &k, NULL, &n_unlabelled);
+		projected = compute(&o, 0, N_SAMPLES, &k, NULL, &flaws);
 		assert_int_equal(k, 40);
 		mh_ok(df_alloc(&naive, N_SAMPLES * k, sizeof *naive, "projection", err));
 		df_cpu_project_naive(&(struct df_cpu_project){ .type = DF_PROJ_RADEMACHER,
@@ -265,7 +266,7 @@ test_state(void **state)
 	const char *dir = mh_config("grad-fresh", 50, 16, 24, 1, 2, 1, NULL);
 	struct df_grad_opts o = { .model = dir, .output = DF_GRAD_RAW, .form = DF_GRAD_ADAM };
 	struct df_model *m = NULL;
-	uint64_t n_unlabelled;
+	struct df_grad_flaws flaws;
 	size_t p = 0, n_big = 0;
 	float *g;
 
@@ -275,7 +276,7 @@ test_state(void **state)
 	df_model_free(m);
 	mh_refused(df_grad_open(&(struct df_grad *){ NULL }, &o, mh_backend(), err), DF_ENOINPUT, "optimizer");
 	o.allow_zero_state = true;
-	g = compute(&o, 0, 1, &p, NULL, &n_unlabelled);
+	g = compute(&o, 0, 1, &p, NULL, &flaws);
 	/* m = v = 0: every coordinate is 0 or +-(1 - beta1) / sqrt(1 - beta2), up to eps where g is tiny. */
 	for (size_t i = 0; i < p; i++) {
 		assert_true(fabsf(g[i]) < 3.16228f);
