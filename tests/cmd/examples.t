@@ -122,6 +122,32 @@ done
 rm -rf run
 examples df-train.1 EXAMPLES
 
+# --- in Python, where it has what it needs ---
+
+python=${PYTHON:-python3}
+if "$python" -c 'import h5py, hdf5plugin, numpy' 2>/dev/null; then
+	n=0
+	while IFS= read -r line; do
+		case $line in
+		%%)
+			n=$((n + 1))
+			ok "df-shard.5: listing $n" "$python" -c "$text"
+			text=
+			;;
+		*) text=$text$line$'\n' ;;
+		esac
+	done < <(blocks df-shard.5 EXAMPLES)
+	df-score -q less --train pool.proj.h5 --val val.proj.h5 -n 400 -o less.h5
+	ids() { h5dump -y -w 0 -d index "$1" | sed -n '/DATA {/,/}/p' | tr -c '0-9\n' '\n' | grep . | sort; }
+	common=$(comm -12 <(ids mine.h5) <(ids less.h5) | wc -l)
+	[ "$common" -ge 396 ] # numpy adds in float32
+	report $? "df-shard.5: the listing selects what df-score does ($common of 400)"
+	ok 'df-train takes it' df-train configs/tiny-sft.yaml tokenized_path=pool.h5 output_dir=mine max_steps=3 --index mine.h5
+	says 'and says what it does not know' 'mine.h5 does not say which tokens it belongs to'
+else
+	skip 'df-shard.5: the listings' 'no Python with h5py and hdf5plugin here'
+fi
+
 # --- blocks that are files ---
 
 blocks df-config.5 EXAMPLES | grep -v '^%%$' >example.yaml
