@@ -57,7 +57,7 @@ int df_batch_check(
 int df_batch_digest(const struct df_batch *b, uint32_t cols, uint64_t position, struct df_digest *sum,
     struct df_err *err) DF_MUST_CHECK;
 
-/* ---- h5in.c: one artefact file or image, open for reading */
+/* ---- h5in.c: one artefact file or image, open for reading (its datasets: h5data.h) */
 
 struct df_h5in;
 /* What every reader of rows needs to know of it. */
@@ -67,7 +67,6 @@ struct df_h5info {
 	uint32_t cols;                 /* columns it has */
 	size_t width[DF_COL_COUNT];    /* of matrices */
 	uint64_t values[DF_COL_COUNT]; /* elements of ragged columns */
-	bool has_id;                   /* false: ids are positions (a user's weights file) */
 };
 /* `name` for messages; kind DF_KIND_ANY takes what it is. */
 int df_h5in_open(

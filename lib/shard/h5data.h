@@ -1,0 +1,54 @@
+/*
+ * h5data.h - one dataset of an open file: what it is, and its rows in our types.
+ *
+ * Between df_h5_enter() and df_h5_leave(): opening and closing.  Reading enters by itself.
+ */
+#ifndef DF_SHARD_H5DATA_H
+#define DF_SHARD_H5DATA_H
+
+#include "shard/h5_priv.h"
+
+#define DF_H5_CACHE_MAX 64
+
+/* A decoded chunk. */
+struct df_h5chunk {
+	uint64_t chunk_row, chunk_col; /* first row, first column */
+	uint64_t used;                 /* clock of the last use; 0 = empty */
+	char *data;
+};
+
+/* A dataset open for reading. */
+struct df_h5data {
+	hid_t d; /* -1: absent */
+	const char *path;
+	enum df_coltype type;
+	bool matrix;
+	uint64_t rows, width;
+	bool exact;       /* stored as our type */
+	bool is_signed;   /* stored as a signed integer: read as int64 and checked */
+	size_t file_size; /* bytes of an element in the file */
+	bool direct;      /* our own layout: H5Dread_chunk and codec */
+	struct df_codec codec;
+	uint64_t chunk_rows, chunk_cols;
+	struct df_h5chunk cache[DF_H5_CACHE_MAX];
+	int n_cache;
+	uint64_t clock;
+};
+
+/* What reading needs besides, shared by the datasets of a file. */
+struct df_h5scratch {
+	struct df_codec_ctx ctx;
+	void *raw; /* a chunk as stored */
+	size_t raw_cap;
+};
+void df_h5scratch_release(struct df_h5scratch *h);
+
+/* Dataset `path` of `file`, which messages and relative sources know as `name`.  Close it even when this fails. */
+int df_h5data_open(struct df_h5data *x, hid_t file, const char *name, const char *path, enum df_coltype type,
+    bool matrix, struct df_err *err) DF_MUST_CHECK;
+void df_h5data_close(struct df_h5data *x); /* accepts one with d == -1 */
+/* Rows [first, first+n) into dst, converted to x->type; DF_EFORMAT where a value does not fit, or data are damaged. */
+int df_h5data_read(struct df_h5data *x, struct df_h5scratch *h, uint64_t first, uint64_t n, void *dst,
+    struct df_err *err) DF_MUST_CHECK;
+
+#endif
