@@ -8,31 +8,25 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/stop.h"
+#include "grad/grad.h"
 #include "train/eval.h"
 
 #define BLOCK_TOKENS 4096
 
-struct block {
-	uint64_t first, n;
-	int rc;
-};
-
 struct run {
 	struct df_model *m;
 	const struct df_rows *r;
+	struct df_blocks blocks;
 	struct df_work **work; /* [workers] */
-	uint64_t **rows;       /* [workers]: scratch */
 	struct df_gather *gather;
-	struct block *block;
-	size_t n_blocks, cap_blocks, n_workers;
-	uint64_t widest; /* samples of the largest block */
-	float *loss;     /* [n rows] */
+	float *loss; /* [n rows] */
 	uint32_t *n_correct;
 	pthread_mutex_t lock; /* over what follows */
 	uint64_t done;
 	bool progress;
-	size_t bad_block;  /* the first block that failed, n_blocks = none */
-	struct df_err err; /* and its error */
+	size_t bad_block; /* the first block that failed, SIZE_MAX = none */
+	int rc;           /* how it failed */
+	struct df_err err;
 };
 
 double
@@ -73,55 +67,42 @@ static int
 cut(struct run *e, const struct df_eval_opts *o, struct df_err *err)
 {
 	const struct df_rows *r = e->r;
-	size_t max_tokens = o->max_tokens ? o->max_tokens : BLOCK_TOKENS;
-	int rc;
+	uint64_t *length = NULL;
+	int rc = DF_OK;
 
-	for (uint64_t i = 0; i < r->n;) {
-		uint64_t j = i + 1;
-
-		while (j < r->n && r->offsets[j + 1] - r->offsets[i] <= max_tokens &&
-		    (o->max_samples == 0 || j - i < o->max_samples))
-			j++;
-		if ((rc = df_grow(&e->block, &e->cap_blocks, e->n_blocks + 1, sizeof(*e->block), "blocks", err)) !=
-		    DF_OK)
-			return rc;
-		e->block[e->n_blocks++] = (struct block){ i, j - i, DF_OK };
-		e->widest = j - i > e->widest ? j - i : e->widest;
-		i = j;
-	}
-	return DF_OK;
+	DF_TRY(df_alloc(&length, r->n, sizeof(*length), "lengths", err));
+	for (uint64_t i = 0; i < r->n; i++)
+		length[i] = r->offsets[i + 1] - r->offsets[i];
+	rc = df_blocks_cut(&e->blocks, length, r->n, o->max_tokens ? o->max_tokens : BLOCK_TOKENS, o->max_samples, err);
+out:
+	free(length);
+	return rc;
 }
 
 static void
 run_block(void *ctx, size_t i, int worker)
 {
 	struct run *e = ctx;
-	struct block *b = &e->block[i];
+	uint64_t first = e->blocks.first[i], n = e->blocks.first[i + 1] - first;
+	struct df_losses losses = { .loss = e->loss + first, .n_correct = e->n_correct + first };
 	struct df_err err = DF_ERR_INIT;
 	struct df_tokens tokens;
-	struct df_losses losses = { .loss = e->loss + b->first, .n_correct = e->n_correct + b->first };
 	int rc = DF_OK;
 
-	if (df_stop_requested()) {
-		b->rc = DF_ESTOPPED;
+	if (df_stop_requested())
 		return;
-	}
 	if (!e->work[worker])
 		DF_TRY(df_work_new(&e->work[worker], e->m, &err));
-	if (!e->rows[worker])
-		DF_TRY(df_alloc(&e->rows[worker], e->widest, sizeof(uint64_t), "block", &err));
-	for (uint64_t k = 0; k < b->n; k++)
-		e->rows[worker][k] = b->first + k;
-	DF_TRY(df_gather_batch(&e->gather[worker], e->r, e->rows[worker], (size_t)b->n, &tokens, &err));
+	DF_TRY(df_gather_range(&e->gather[worker], e->r, first, (size_t)n, &tokens, &err));
 	DF_TRY(df_model_loss(e->m, e->work[worker], &tokens, &losses, &err));
 out:
-	b->rc = rc;
 	pthread_mutex_lock(&e->lock);
 	if (rc != DF_OK && i < e->bad_block) {
 		e->bad_block = i;
+		e->rc = rc;
 		e->err = err;
 	}
-	e->done += b->n;
+	e->done += n;
 	if (e->progress)
 		df_progress(e->done, e->r->n, "samples");
 	pthread_mutex_unlock(&e->lock);
@@ -169,21 +150,21 @@ int
 df_eval_run(struct df_eval *out, struct df_model *m, const struct df_rows *r, struct df_pool *pool,
     const struct df_eval_opts *o, struct df_err *err)
 {
-	struct run e = { .m = m, .r = r, .progress = o->progress, .lock = PTHREAD_MUTEX_INITIALIZER };
+	struct run e = {
+		.m = m, .r = r, .progress = o->progress, .lock = PTHREAD_MUTEX_INITIALIZER, .bad_block = SIZE_MAX
+	};
+	size_t n_workers = (size_t)df_pool_size(pool);
 	int rc = DF_OK;
 
 	*out = (struct df_eval){ 0 };
-	e.n_workers = (size_t)df_pool_size(pool);
 	DF_TRY(cut(&e, o, err));
-	e.bad_block = e.n_blocks;
-	DF_TRY(df_alloc(&e.work, e.n_workers, sizeof(*e.work), "workers", err));
-	DF_TRY(df_alloc(&e.rows, e.n_workers, sizeof(*e.rows), "workers", err));
-	DF_TRY(df_alloc(&e.gather, e.n_workers, sizeof(*e.gather), "workers", err));
+	DF_TRY(df_alloc(&e.work, n_workers, sizeof(*e.work), "workers", err));
+	DF_TRY(df_alloc(&e.gather, n_workers, sizeof(*e.gather), "workers", err));
 	DF_TRY(df_alloc(&e.loss, r->n, sizeof(*e.loss), "losses", err));
 	DF_TRY(df_alloc(&e.n_correct, r->n, sizeof(*e.n_correct), "losses", err));
-	df_pool_for(pool, e.n_blocks, run_block, &e);
-	if (e.bad_block < e.n_blocks) {
-		rc = e.block[e.bad_block].rc;
+	df_pool_for(pool, e.blocks.n, run_block, &e);
+	if (e.rc != DF_OK) {
+		rc = e.rc;
 		if (err)
 			*err = e.err;
 		goto out;
@@ -194,18 +175,15 @@ df_eval_run(struct df_eval *out, struct df_model *m, const struct df_rows *r, st
 	}
 	rc = sum_up(out, &e, err);
 out:
-	for (size_t i = 0; i < e.n_workers; i++) {
+	for (size_t i = 0; i < n_workers; i++) {
 		if (e.work)
 			df_work_free(e.work[i]);
-		if (e.rows)
-			free(e.rows[i]);
 		if (e.gather)
 			df_gather_release(&e.gather[i]);
 	}
 	free(e.work);
-	free(e.rows);
 	free(e.gather);
-	free(e.block);
+	df_blocks_release(&e.blocks);
 	free(e.loss);
 	free(e.n_correct);
 	return rc;

@@ -107,11 +107,12 @@ df_rows_load(struct df_rows *r, const char *role, const char *const *paths, size
 	DF_TRY(df_set_open(&set, DF_KIND_TOKENS, role, paths, n_paths, err));
 	DF_TRY(df_strdup(&r->name, df_set_name(set), err));
 	DF_TRY(df_meta_copy(&r->meta, df_set_meta(set), err));
-	do {
+	for (;;) {
 		DF_TRY(df_set_next(set, 4096, &b, &got, err));
-		if (got > 0)
-			DF_TRY(append(r, &cap, &b, err));
-	} while (got > 0);
+		if (got == 0)
+			break;
+		DF_TRY(append(r, &cap, &b, err));
+	}
 	if (r->n == 0) {
 		rc = df_fail(err, DF_EFORMAT, "%s: no samples", r->name);
 		goto out;
@@ -188,6 +189,21 @@ df_gather_batch(struct df_gather *g, const struct df_rows *r, const uint64_t *ro
 	}
 	g->offsets[n] = at;
 	*b = (struct df_tokens){ n, g->offsets, g->ids, g->mask };
+out:
+	return rc;
+}
+
+int
+df_gather_range(
+    struct df_gather *g, const struct df_rows *r, uint64_t first, size_t n, struct df_tokens *b, struct df_err *err)
+{
+	const uint64_t at = r->offsets[first];
+	int rc = DF_OK;
+
+	DF_TRY(df_grow(&g->offsets, &g->cap_offsets, n + 1, sizeof(*g->offsets), "batch offsets", err));
+	for (size_t i = 0; i <= n; i++)
+		g->offsets[i] = r->offsets[first + i] - at;
+	*b = (struct df_tokens){ n, g->offsets, r->ids + at, r->mask + at };
 out:
 	return rc;
 }

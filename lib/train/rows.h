@@ -39,8 +39,8 @@ void df_rows_release(struct df_rows *r);
 bool df_rows_find(const struct df_rows *r, uint64_t id, uint64_t *row);
 
 /*
- * A batch of the given rows.  df_gather owns the storage, which the next
- * df_gather_rows of the same df_gather reuses; b borrows from it.
+ * A batch of the given rows.  df_gather owns the storage, which the next call
+ * with the same df_gather reuses; b borrows from it.
  */
 struct df_gather {
 	uint64_t *offsets;
@@ -49,6 +49,9 @@ struct df_gather {
 	size_t cap_offsets, cap_ids, cap_mask;
 };
 int df_gather_batch(struct df_gather *g, const struct df_rows *r, const uint64_t *rows, size_t n, struct df_tokens *b,
+    struct df_err *err) DF_MUST_CHECK;
+/* A batch of rows [first, first+n): ids and mask are the rows' own, the offsets are in g. */
+int df_gather_range(struct df_gather *g, const struct df_rows *r, uint64_t first, size_t n, struct df_tokens *b,
     struct df_err *err) DF_MUST_CHECK;
 void df_gather_release(struct df_gather *g);
 
