@@ -116,6 +116,13 @@ for program in "$SRC"/cmd/df-*.c; do
 	report $? "$p: it leads to df-tools(7)"
 done
 
+# The sections of df-config(5) are the states of its keys (test_config compares names and defaults).
+awk '/^\.Sh / { state = tolower(substr($0, 5)); sub(/ ?keys ?/, "", state) } /^\.It Ic / { print $3 "\t" state }' \
+	"$SRC/man/df-config.5" | sort >states.man
+df-train --list-keys | cut -f1,2 | sed 's/ignored$/without effect/; s/checked$/of df-pack/' | sort >states.table
+diff states.table states.man >wrong
+empty 'df-config(5): states are those of the table' wrong
+
 # What is referred to exists, here or in other people's manuals.
 sed -n 's/^\.\(It \)\{0,1\}Xr \([^ ]*\) \([0-9]\).*/\2 \3/p' "$SRC"/man/*.[1-9] | sort -u | while read -r name section; do
 	case $name in
