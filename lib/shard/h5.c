@@ -70,7 +70,14 @@ note_reason(unsigned n, const H5E_error2_t *e, void *ctx)
 	(void)n;
 	df_debug("HDF5: %s(): %s", e->func_name ? e->func_name : "?", e->desc ? e->desc : "?");
 	if (!r->has && e->desc && *e->desc) {
-		snprintf(r->text, sizeof(r->text), "%s", e->desc);
+		/* Of a failed system call HDF5 tells the time, addresses and more: the error is what matters. */
+		static const char mark[] = "error message = '";
+		const char *fact = strstr(e->desc, mark);
+		size_t len;
+
+		fact = fact ? fact + strlen(mark) : e->desc;
+		len = fact == e->desc ? strlen(fact) : strcspn(fact, "'");
+		snprintf(r->text, sizeof(r->text), "%.*s", (int)len, fact);
 		r->has = true;
 	}
 	return 0;

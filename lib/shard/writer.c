@@ -61,8 +61,11 @@ df_writer_close(struct df_writer *w)
 	df_h5out_free(w->h5);
 	df_stream_out_free(w->pipe);
 	df_stream_out_free(w->work);
-	if (w->work_fd >= 0)
+	if (w->work_fd >= 0) {
 		close(w->work_fd);
+		if (w->rows == 0)
+			unlink(w->work_path); /* nothing was done that a rerun could take over */
+	}
 	if (w->spool_fd >= 0)
 		close(w->spool_fd);
 	df_atomic_discard(&w->atomic);
