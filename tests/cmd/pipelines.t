@@ -3,6 +3,7 @@
 # files, also when make was killed halfway.
 . "$(dirname "$0")/lib.sh"
 command -v make >/dev/null 2>&1 || skip_all 'no make here'
+unset MAKEFLAGS MFLAGS MAKELEVEL # of make check
 
 # Two skills of the demo as a pool; the configuration as it is installed, its model smaller.
 mkdir data

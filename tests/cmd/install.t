@@ -1,0 +1,52 @@
+#!/bin/bash
+# make install and make uninstall, and what is installed: programs that run from there, their manual, bash completion.
+. "$(dirname "$0")/lib.sh"
+command -v make >/dev/null 2>&1 || skip_all 'no make here'
+unset MAKEFLAGS MFLAGS MAKELEVEL # of make check
+case $BUILD in
+*san) skip_all 'the same as without sanitizers' ;;
+esac
+
+# Nothing is built here: what a build of other flags would rebuild is not this test's to say.
+mk()
+{
+	make -s -C "$SRC" BUILD="$BUILD" DESTDIR="$T/root" PREFIX=/opt/df "$@"
+}
+ok 'make install' mk -o all install
+at=root/opt/df
+is 'every program' "$(cd $at/bin && echo df-*)" "$(cd "$SRC/cmd" && printf '%s\n' df-*.c | sed 's/\.c$//' | tr '\n' ' ' | sed 's/ $//')"
+is 'every page' "$(find $at/share/man -type f | sed 's|.*/||' | sort | tr '\n' ' ')" \
+	"$(cd "$SRC/man" && printf '%s\n' *.[1-9] | sort | tr '\n' ' ')"
+ok 'programs run from there' env -u HDF5_PLUGIN_PATH "$at/bin/df-show" --version
+[ -e $at/lib/df-tools/hdf5/libdf_h5zstd.so ] && [ -e $at/share/df-tools/configs/tiny-sft.yaml ] &&
+	[ -x $at/share/df-tools/pipelines/less.sh ]
+report $? 'the plugin, configurations and pipelines'
+
+# complete WORD...: what the completion offers for the last word
+complete_words()
+{
+	(
+		compopt() { :; }
+		complete() { :; }
+		# shellcheck disable=SC1090
+		. "$at/share/bash-completion/completions/$1"
+		COMP_WORDS=("$@")
+		COMP_CWORD=$(($# - 1))
+		COMPREPLY=()
+		_df_tools "$1"
+		echo "${COMPREPLY[*]}"
+	)
+}
+is 'completion of options' "$(complete_words df-train --in)" '--index='
+is 'of flags' "$(complete_words df-grad --lo)" '--losses'
+is 'of short and long ones' "$(complete_words df-grad --pro)" '--project='
+is 'of choices' "$(complete_words df-grad --form = a)" 'adam'
+is 'all of them' "$(complete_words df-grad --form =)" 'sgd adam sign'
+is 'choices as a word' "$(complete_words df-pack --stage p)" 'pt'
+is 'files elsewhere' "$(complete_words df-pack --dataset-dir = a)" ''
+
+ok 'make uninstall' mk uninstall
+is 'leaves nothing' "$(find root ! -type d)" ''
+is 'no directory of its own either' "$(find root -name '*df-tools*')" ''
+
+done_testing
