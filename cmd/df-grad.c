@@ -34,9 +34,12 @@ struct cfg {
 	struct df_shard_arg shard;
 	struct df_prog_common common;
 };
-#define CFG_DEFAULT \
-	{ .sparsity = 4, .seed = 42, .shard = { 0, 1 }, .common = DF_PROG_COMMON_DEFAULT }
+#define CFG_DEFAULT                                                                            \
+	{                                                                                      \
+		.sparsity = 4, .seed = 42, .shard = { 0, 1 }, .common = DF_PROG_COMMON_DEFAULT \
+	}
 
+/* clang-format off */
 #define OPTS(c) { \
 	{ .type = DF_OPT_GROUP, .help = "What to compute" }, \
 	{ .name = "model", .short_name = 'm', .type = DF_OPT_STR, .value = &(c)->model, .arg = "DIR", \
@@ -82,6 +85,7 @@ struct cfg {
 	    .help = "print what the job would cost, and leave" }, \
 	DF_PROG_OPTS(&(c)->common), \
 	DF_OPT_END }
+/* clang-format on */
 
 /* A block on its way through the pipeline. */
 struct item {
@@ -128,13 +132,15 @@ grad_opts(const struct cfg *c)
 	return (struct df_grad_opts){
 		.model = c->model,
 		.base = c->base,
-		.output = c->losses ? DF_GRAD_LOSSES : c->project_given ? DF_GRAD_PROJECTED : DF_GRAD_RAW,
+		.output = c->losses    ? DF_GRAD_LOSSES
+		    : c->project_given ? DF_GRAD_PROJECTED
+				       : DF_GRAD_RAW,
 		.form = (enum df_grad_form)c->form,
 		.eps_inside = c->adam_eps == 1,
 		.allow_zero_state = c->allow_zero_state,
 		.token_loss = c->token_loss,
-		.projector = { (enum df_projection_type)c->type, (uint64_t)c->k, (uint64_t)c->seed, (uint32_t)c->model_id,
-		    (uint32_t)c->sparsity, (enum df_projection_scale)c->scale },
+		.projector = { (enum df_projection_type)c->type, (uint64_t)c->k, (uint64_t)c->seed,
+		    (uint32_t)c->model_id, (uint32_t)c->sparsity, (enum df_projection_scale)c->scale },
 		.block_tokens = (uint64_t)c->block_tokens,
 		.block_rows = (uint64_t)c->block_rows,
 	};
@@ -172,7 +178,8 @@ open_run(struct run *r, const struct df_strlist *paths, struct df_err *err)
 	r->n_threads = r->cfg.common.threads ? (int)r->cfg.common.threads : df_threads_default();
 	DF_TRY(df_set_open(&r->tokens, DF_KIND_TOKENS, "tokens", paths->v, paths->n, err));
 	if (df_set_is_stream(r->tokens)) {
-		rc = df_fail(err, DF_EUSAGE, "tokens must be in files: cutting them into blocks needs every row's length first");
+		rc = df_fail(
+		    err, DF_EUSAGE, "tokens must be in files: cutting them into blocks needs every row's length first");
 		goto out;
 	}
 	/* Threads take whole blocks, so the backend works in the thread that calls it. */
@@ -240,8 +247,12 @@ static int
 run_pipeline(struct run *r, struct df_err *err)
 {
 	const int n_items = r->n_threads + 2;
-	struct df_pipeline pl = { .read = read_block, .work = work_block, .write = write_block, .ctx = r,
-		.n_batches = n_items, .n_threads = r->n_threads };
+	struct df_pipeline pl = { .read = read_block,
+		.work = work_block,
+		.write = write_block,
+		.ctx = r,
+		.n_batches = n_items,
+		.n_threads = r->n_threads };
 	const uint64_t before = r->rows_done;
 	int rc = 0;
 
@@ -282,7 +293,9 @@ measure_rate(struct df_backend *be, double *rate, struct df_err *err)
 	DF_TRY(df_tensor_alloc(be, &t, DF_F32, (size_t)3 * N, N, "a test product", err));
 	DF_TRY(df_fill(be, t, 0.0f, err));
 	do {
-		const struct df_gemm g = { .alpha = 1, .a = df_tensor_rows(t, 0, N), .b = df_tensor_rows(t, N, N),
+		const struct df_gemm g = { .alpha = 1,
+			.a = df_tensor_rows(t, 0, N),
+			.b = df_tensor_rows(t, N, N),
 			.c = df_tensor_rows(t, (size_t)2 * N, N) };
 
 		clock_gettime(CLOCK_MONOTONIC, &a);

@@ -29,8 +29,12 @@ struct cfg {
 	int64_t k, sparsity, seed, model_id;
 	struct df_prog_common common;
 };
-#define CFG_DEFAULT { .k = 8192, .sparsity = 4, .seed = 42, .common = DF_PROG_COMMON_DEFAULT }
+#define CFG_DEFAULT                                                                    \
+	{                                                                              \
+		.k = 8192, .sparsity = 4, .seed = 42, .common = DF_PROG_COMMON_DEFAULT \
+	}
 
+/* clang-format off */
 #define OPTS(c) { \
 	{ .type = DF_OPT_GROUP, .help = "Projection" }, \
 	{ .name = "dim", .short_name = 'k', .type = DF_OPT_INT, .value = &(c)->k, .arg = "K", .min = 1, \
@@ -52,6 +56,7 @@ struct cfg {
 	    .help = "compression of the output" }, \
 	DF_PROG_OPTS(&(c)->common), \
 	DF_OPT_END }
+/* clang-format on */
 
 #define N_ITEMS     3
 #define BATCH_BYTES ((size_t)128 << 20) /* of gradients read from files at a time */
@@ -89,8 +94,8 @@ open_input(struct run *r, const struct df_strlist *paths, struct df_err *err)
 		goto out;
 	}
 	if ((uint64_t)r->cfg.k >= r->p)
-		df_warn("%s has %zu coordinates: projecting them to %" PRId64 " saves nothing", df_set_name(r->in), r->p,
-		    r->cfg.k);
+		df_warn("%s has %zu coordinates: projecting them to %" PRId64 " saves nothing", df_set_name(r->in),
+		    r->p, r->cfg.k);
 	r->max_rows = 1 + BATCH_BYTES / sizeof(float) / (r->p + 1);
 	if (r->max_rows > 128)
 		r->max_rows = 128;
@@ -223,8 +228,13 @@ run_pipeline(struct run *r, struct df_err *err)
 {
 	void *batches[N_ITEMS];
 	/* One batch at a time is projected, by all threads: gradients are large. */
-	const struct df_pipeline pl = { .read = read_batch, .work = project_batch, .write = write_batch, .ctx = r,
-		.batches = batches, .n_batches = N_ITEMS, .n_threads = 1 };
+	const struct df_pipeline pl = { .read = read_batch,
+		.work = project_batch,
+		.write = write_batch,
+		.ctx = r,
+		.batches = batches,
+		.n_batches = N_ITEMS,
+		.n_threads = 1 };
 	const uint64_t before = r->rows_done;
 	int rc = 0;
 

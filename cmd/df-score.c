@@ -28,8 +28,12 @@ struct cfg {
 	bool replacement, allow_invalid, list;
 	struct df_prog_common common;
 };
-#define CFG_DEFAULT { .subtasks = "domain", .seed = 42, .common = DF_PROG_COMMON_DEFAULT }
+#define CFG_DEFAULT                                                                \
+	{                                                                          \
+		.subtasks = "domain", .seed = 42, .common = DF_PROG_COMMON_DEFAULT \
+	}
 
+/* clang-format off */
 #define OPTS(c) { \
 	{ .type = DF_OPT_GROUP, .help = "What to choose from" }, \
 	{ .name = "list", .type = DF_OPT_FLAG, .value = &(c)->list, \
@@ -77,6 +81,7 @@ struct cfg {
 	    .help = "every row's score and rank too" }, \
 	DF_PROG_OPTS(&(c)->common), \
 	DF_OPT_END }
+/* clang-format on */
 
 struct run {
 	struct cfg cfg;
@@ -158,17 +163,28 @@ fill_opts(struct run *r, const struct df_strlist *args, struct df_err *err)
 		goto out;
 	}
 	if (args->n > 1 && c->train.n != 1) {
-		rc = df_fail(err, DF_EUSAGE, "'%s': further files belong to one --train; with several, quote a glob for each",
-		    args->v[1]);
+		rc = df_fail(err, DF_EUSAGE,
+		    "'%s': further files belong to one --train; with several, quote a glob for each", args->v[1]);
 		goto out;
 	}
 	DF_TRY(make_sets(&c->train, args->v + 1, args->n - 1, &r->train, err));
 	DF_TRY(make_sets(&c->val, NULL, 0, &r->val, err));
-	r->opts = (struct df_select_opts){ .shortage = (enum df_shortage)c->shortage, .seed = (uint64_t)c->seed,
-		.step = (uint32_t)c->step, .replacement = c->replacement, .torch_rng = c->rng == 1,
-		.allow_invalid = c->allow_invalid, .train = r->train, .val = r->val, .n_train = c->train.n, .n_val = c->val.n,
-		.subtasks = c->subtasks, .agg = (enum df_less_agg)c->agg, .val_agg = (enum df_less_val)c->val_agg,
-		.scores = c->scores, .index = c->index, .program = c->program };
+	r->opts = (struct df_select_opts){ .shortage = (enum df_shortage)c->shortage,
+		.seed = (uint64_t)c->seed,
+		.step = (uint32_t)c->step,
+		.replacement = c->replacement,
+		.torch_rng = c->rng == 1,
+		.allow_invalid = c->allow_invalid,
+		.train = r->train,
+		.val = r->val,
+		.n_train = c->train.n,
+		.n_val = c->val.n,
+		.subtasks = c->subtasks,
+		.agg = (enum df_less_agg)c->agg,
+		.val_agg = (enum df_less_val)c->val_agg,
+		.scores = c->scores,
+		.index = c->index,
+		.program = c->program };
 	r->opts.threads = c->common.threads ? (int)c->common.threads : df_threads_default();
 	if (c->amount)
 		DF_TRY(df_amount_parse(c->amount, &r->opts.amount, err));

@@ -104,5 +104,10 @@ says 'names both' "tokenizer 'bytes'.*'another'"
 is 'nothing appears under the name' "$(ls x.h5 2>/dev/null)" ''
 ok 'what it would cost' df-grad -m $CKPT --form adam --project 100 --dry-run pool.h5
 prints 'in blocks' '^rows +34 in [0-9]+ blocks'
+for i in 1 2 3; do
+	df-grad -m $CKPT --form adam --project 100 --block-rows 5 --shard $i/3 --dry-run pool.h5
+done >"$T/out"
+is 'of shards: together all rows, each once' "$(awk '$1 == "rows" { rows += $2; tokens += $6 } END { print rows, tokens }' "$T/out")" \
+	"$(df-grad -m $CKPT --form adam --project 100 --dry-run pool.h5 | awk '$1 == "rows" { print $2, $6 }')"
 
 done_testing
