@@ -52,7 +52,10 @@ const char *df_dtype_name(enum df_dtype t);
 struct df_backend;
 struct df_mem; /* one allocation; opaque */
 
-/* A window of rows x cols elements, rows `ld` elements apart, starting at element `off` of mem. A value: copy freely. */
+/*
+ * A window of rows x cols elements, rows `ld` elements apart, starting at element `off` of mem.
+ * A value: copy freely.
+ */
 struct df_tensor {
 	struct df_mem *mem;
 	size_t off, rows, cols, ld;
@@ -99,8 +102,12 @@ df_tensor_numel(struct df_tensor t)
 
 /* ---- life and memory ---------------------------------------------------- */
 
-/* device: "auto", "cpu", "poison", "reference", "cuda", "cuda:N".  pool is borrowed and must outlive the backend; NULL = one thread. */
-int df_backend_open(struct df_backend **out, const char *device, struct df_pool *pool, struct df_err *err) DF_MUST_CHECK;
+/*
+ * device: "auto", "cpu", "poison", "reference", "cuda", "cuda:N". pool is borrowed and must
+ * outlive the backend; NULL = one thread.
+ */
+int df_backend_open(struct df_backend **out, const char *device, struct df_pool *pool, struct df_err *err)
+    DF_MUST_CHECK;
 void df_backend_close(struct df_backend *be); /* accepts NULL; every tensor must be freed before */
 const char *df_backend_name(const struct df_backend *be);
 /* What can be opened, and with which instructions: "cpu (AVX2), poison, reference". */
@@ -108,7 +115,8 @@ const char *df_backend_list(void);
 size_t df_backend_peak_bytes(const struct df_backend *be); /* most device memory ever allocated */
 
 /* A new contiguous tensor; its content is undefined (poison: NaN). `what` names it in DF_ENOMEM. */
-int df_tensor_alloc(struct df_backend *be, struct df_tensor *t, enum df_dtype type, size_t rows, size_t cols, const char *what, struct df_err *err) DF_MUST_CHECK;
+int df_tensor_alloc(struct df_backend *be, struct df_tensor *t, enum df_dtype type, size_t rows, size_t cols,
+    const char *what, struct df_err *err) DF_MUST_CHECK;
 void df_tensor_free(struct df_backend *be, struct df_tensor *t); /* the allocation t windows on; *t becomes NONE */
 /* Dense host array (rows*cols of t's type, row after row) -> t, and back. */
 int df_upload(struct df_backend *be, struct df_tensor dst, const void *src, struct df_err *err) DF_MUST_CHECK;
@@ -134,24 +142,31 @@ int df_gemm(struct df_backend *be, const struct df_gemm *g, struct df_err *err) 
 /* ---- element-wise and reductions (f32) ---------------------------------- */
 
 /* y += alpha * x (same shape). */
-int df_axpy(struct df_backend *be, float alpha, struct df_tensor x, struct df_tensor y, struct df_err *err) DF_MUST_CHECK;
+int df_axpy(struct df_backend *be, float alpha, struct df_tensor x, struct df_tensor y, struct df_err *err)
+    DF_MUST_CHECK;
 /* x *= alpha. */
 int df_scale(struct df_backend *be, float alpha, struct df_tensor x, struct df_err *err) DF_MUST_CHECK;
 /* x[t,:] += bias[:] (bias [1,C]). */
 int df_bias_add(struct df_backend *be, struct df_tensor x, struct df_tensor bias, struct df_err *err) DF_MUST_CHECK;
 /* out[1,C] (+)= sum over rows of x [R,C]. */
-int df_colsum(struct df_backend *be, struct df_tensor x, struct df_tensor out, bool accumulate, struct df_err *err) DF_MUST_CHECK;
+int df_colsum(struct df_backend *be, struct df_tensor x, struct df_tensor out, bool accumulate, struct df_err *err)
+    DF_MUST_CHECK;
 /* *out = sum of squares, accumulated in f64 in a fixed order. Synchronises. */
 int df_sumsq(struct df_backend *be, struct df_tensor x, double *out, struct df_err *err) DF_MUST_CHECK;
 
 /* ---- transformer layers: forward and backward together ------------------ */
 
 /* out[t,:] = table[ids[t],:]; ids on the host, each < table.rows (checked: DF_EFORMAT). */
-int df_embed_fwd(struct df_backend *be, struct df_tensor out, struct df_tensor table, const uint32_t *ids, struct df_err *err) DF_MUST_CHECK;
+int df_embed_fwd(struct df_backend *be, struct df_tensor out, struct df_tensor table, const uint32_t *ids,
+    struct df_err *err) DF_MUST_CHECK;
 /* dtable[ids[t],:] += dout[t,:], in the order of t. */
-int df_embed_bwd(struct df_backend *be, struct df_tensor dtable, struct df_tensor dout, const uint32_t *ids, struct df_err *err) DF_MUST_CHECK;
+int df_embed_bwd(struct df_backend *be, struct df_tensor dtable, struct df_tensor dout, const uint32_t *ids,
+    struct df_err *err) DF_MUST_CHECK;
 
-/* y = w * x / rms(x), rms over a row: sqrt(mean x^2 + eps); rstd [T,1] is kept for the backward. Zhang & Sennrich 2019. */
+/*
+ * y = w * x / rms(x), rms over a row: sqrt(mean x^2 + eps); rstd [T,1] is kept for the
+ * backward. Zhang & Sennrich 2019.
+ */
 struct df_rmsnorm {
 	float eps;
 	struct df_tensor x, w, y, rstd; /* [T,D] [1,D] [T,D] [T,1] */
@@ -204,8 +219,10 @@ struct df_attn_bwd {
 int df_attn_bwd(struct df_backend *be, const struct df_attn_bwd *a, struct df_err *err) DF_MUST_CHECK;
 
 /* h = silu(gate) * up, [T,F] each.  Backward: dgate, dup assigned (may overwrite gate and up). Shazeer 2020. */
-int df_swiglu_fwd(struct df_backend *be, struct df_tensor h, struct df_tensor gate, struct df_tensor up, struct df_err *err) DF_MUST_CHECK;
-int df_swiglu_bwd(struct df_backend *be, struct df_tensor dgate, struct df_tensor dup, struct df_tensor dh, struct df_tensor gate, struct df_tensor up, struct df_err *err) DF_MUST_CHECK;
+int df_swiglu_fwd(struct df_backend *be, struct df_tensor h, struct df_tensor gate, struct df_tensor up,
+    struct df_err *err) DF_MUST_CHECK;
+int df_swiglu_bwd(struct df_backend *be, struct df_tensor dgate, struct df_tensor dup, struct df_tensor dh,
+    struct df_tensor gate, struct df_tensor up, struct df_err *err) DF_MUST_CHECK;
 
 /*
  * The fused end of the model: logits = h w^T, never more than a tile of them;
@@ -229,11 +246,17 @@ struct df_lmhead {
 int df_lmhead(struct df_backend *be, const struct df_lmhead *a, struct df_err *err) DF_MUST_CHECK;
 
 /* dst[i,:] = src[rows[i],:] and dst[rows[i],:] += src[i,:] (rows on the host, checked). */
-int df_gather_rows(struct df_backend *be, struct df_tensor dst, struct df_tensor src, const uint32_t *rows, struct df_err *err) DF_MUST_CHECK;
-int df_scatter_rows(struct df_backend *be, struct df_tensor dst, struct df_tensor src, const uint32_t *rows, struct df_err *err) DF_MUST_CHECK;
+int df_gather_rows(struct df_backend *be, struct df_tensor dst, struct df_tensor src, const uint32_t *rows,
+    struct df_err *err) DF_MUST_CHECK;
+int df_scatter_rows(struct df_backend *be, struct df_tensor dst, struct df_tensor src, const uint32_t *rows,
+    struct df_err *err) DF_MUST_CHECK;
 
-/* Inverted dropout mask from Philox: y = x * keep(i) / (1-p), keep addressed by (seed, substream, element). Same call = backward. */
-int df_dropout(struct df_backend *be, struct df_tensor y, struct df_tensor x, float p, uint64_t seed, uint32_t substream, uint64_t first, struct df_err *err) DF_MUST_CHECK;
+/*
+ * Inverted dropout mask from Philox: y = x * keep(i) / (1-p), keep addressed by (seed,
+ * substream, element). Same call = backward.
+ */
+int df_dropout(struct df_backend *be, struct df_tensor y, struct df_tensor x, float p, uint64_t seed,
+    uint32_t substream, uint64_t first, struct df_err *err) DF_MUST_CHECK;
 
 /* ---- optimiser ---------------------------------------------------------- */
 

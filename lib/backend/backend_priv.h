@@ -15,7 +15,10 @@
 
 #define DF_BACKEND_API_VERSION 1
 
-/* One allocation.  `data` is the backend's: a host address for cpu, poison and the reference, a device address elsewhere. */
+/*
+ * One allocation. `data` is the backend's: a host address for cpu, poison and the reference, a
+ * device address elsewhere.
+ */
 struct df_mem {
 	struct df_backend *be;
 	void *data;
@@ -102,7 +105,10 @@ struct df_backend_ops {
 	int (*download)(struct df_backend *be, void *dst, struct df_tensor src, struct df_err *err);
 	int (*sync)(struct df_backend *be, struct df_err *err);
 
-	/* required: op[DF_OP_GEMM].  Optional: the others; NULL means download, the CPU's version, upload, logged once. */
+	/*
+	 * required: op[DF_OP_GEMM]. Optional: the others; NULL means download, the CPU's
+	 * version, upload, logged once.
+	 */
 	df_op_fn *const *op; /* [DF_OP_COUNT] */
 
 	/* optional: called before and after each operation with its operands; NULL means nothing to do.
@@ -125,7 +131,10 @@ extern const struct df_backend_ops df_cpu_backend, df_poison_backend, df_referen
 int df_backend_open_ops(struct df_backend **out, const struct df_backend_ops *ops, const char *device,
     struct df_pool *pool, struct df_err *err) DF_MUST_CHECK;
 
-/* Check the operands (type, window within its allocation, this backend's) and run the operation. args are the caller's copy. */
+/*
+ * Check the operands (type, window within its allocation, this backend's) and run the
+ * operation. args are the caller's copy.
+ */
 int df_backend_run(struct df_backend *be, enum df_op op, void *args, struct df_operand *o, size_t n,
     struct df_err *err) DF_MUST_CHECK;
 

@@ -13,8 +13,8 @@
 #define BLOCK_BYTES ((uint64_t)1 << 30) /* activations of a block */
 #define RAW_BYTES   ((uint64_t)1 << 28) /* gradients of a block that are kept whole */
 #define MIN_TOKENS  256
-#define MAX_TOKENS   16384
-#define MAX_ROWS     64
+#define MAX_TOKENS  16384
+#define MAX_ROWS    64
 
 int
 df_blocks_cut(struct df_blocks *b, const uint64_t *lengths, uint64_t n_rows, uint64_t max_tokens, uint64_t max_rows,

@@ -207,7 +207,8 @@ df_tok_added_build(struct tok_added *a, const struct tok_norm *norm, struct df_e
 				DF_TRY(df_buf_check(&text, err));
 				DF_TRY(trie_add(&a->normalized, text.data, text.len, p->id, err));
 			} else {
-				DF_TRY(trie_add(p->flags.normalized ? &a->normalized : &a->raw, p->text, p->n, p->id, err));
+				DF_TRY(trie_add(
+				    p->flags.normalized ? &a->normalized : &a->raw, p->text, p->n, p->id, err));
 			}
 		}
 	}
@@ -233,7 +234,8 @@ df_tok_added_release(struct tok_added *a)
 }
 
 struct df_tok_added_walk
-df_tok_added_walk(const struct tok_added *a, const struct tok_trie *trie, const char *text, size_t n, bool split_special)
+df_tok_added_walk(
+    const struct tok_added *a, const struct tok_trie *trie, const char *text, size_t n, bool split_special)
 {
 	return (struct df_tok_added_walk){ .a = a, .trie = trie, .text = text, .n = n, .split_special = split_special };
 }
@@ -307,13 +309,17 @@ df_tok_added_next(struct df_tok_added_walk *w, const char **piece, size_t *piece
 			continue;
 		if (t->flags.single_word && inside_word(w, start, end))
 			continue;
-		while (t->flags.lstrip && start > w->done && (df_uc_table[df_uc_before(w->text, start, &len)] & DF_UC_SPACE))
+		while (t->flags.lstrip && start > w->done &&
+		    (df_uc_table[df_uc_before(w->text, start, &len)] & DF_UC_SPACE))
 			start -= len;
 		while (t->flags.rstrip && end < w->n && is_uc(w->text + end, DF_UC_SPACE)) {
 			df_uc_get((const unsigned char *)w->text + end, &len);
 			end += len;
 		}
-		/* White space that the token before swallowed may be part of this one: then there is no piece between. */
+		/*
+		 * White space that the token before swallowed may be part of this one: then there
+		 * is no piece between.
+		 */
 		*piece_n = start > w->done ? start - w->done : 0;
 		w->done = end;
 		return true;

@@ -20,12 +20,12 @@
 #include "base/mem.h"
 #include "text/tok_priv.h"
 
-#define NO_RANK UINT32_MAX
-#define SHORT_MAX 96 /* symbols */
+#define NO_RANK    UINT32_MAX
+#define SHORT_MAX  96 /* symbols */
 #define CACHE_WAYS 2
 #define CACHE_SETS (1u << 14) /* 2 MiB a thread */
-#define CACHE_KEY 24
-#define CACHE_IDS 9
+#define CACHE_KEY  24
+#define CACHE_IDS  9
 
 struct entry {
 	size_t at; /* of its text */
@@ -54,7 +54,7 @@ struct tok_bpe {
 	size_t merge_mask;
 	uint64_t *filter; /* bit (mix(pair) >> 20) & filter_mask is set for every merge */
 	size_t filter_mask;
-	uint32_t byte_id[256];   /* DF_NO_TOKEN: not in the vocabulary */
+	uint32_t byte_id[256];     /* DF_NO_TOKEN: not in the vocabulary */
 	struct rank_id *byte_pair; /* [256 * 256] */
 	uint32_t unk;
 	bool fuse_unk, ignore_merges;
@@ -69,7 +69,7 @@ struct line {
 };
 
 struct tok_bpe_scratch {
-	struct line *cache; /* [CACHE_SETS][CACHE_WAYS], most recently made first */
+	struct line *cache;                         /* [CACHE_SETS][CACHE_WAYS], most recently made first */
 	uint32_t *id, *rank, *merged, *prev, *next; /* per symbol */
 	size_t cap;
 	uint64_t *heap; /* rank << 32 | position */
@@ -206,7 +206,8 @@ load_vocab(struct tok_bpe *m, const struct df_json_value *vocab, struct df_err *
 		}
 		/* Ids are used as indices: a lying one must not cost more memory than the file is long. */
 		if (id < 0 || (uint64_t)id >= limit) {
-			rc = df_fail(err, DF_EFORMAT, "model.vocab '%s': id %lld in a vocabulary of %zu", key, (long long)id, n);
+			rc = df_fail(
+			    err, DF_EFORMAT, "model.vocab '%s': id %lld in a vocabulary of %zu", key, (long long)id, n);
 			goto out;
 		}
 		*e = (struct entry){ .at = m->text.len, .n = (uint32_t)len, .id = (uint32_t)id };
@@ -301,8 +302,8 @@ load_merges(struct tok_bpe *m, const struct df_json_value *merges, struct df_err
 				rc = df_fail(err, DF_EFORMAT, "model.merges[%zu]: '%.*s' is not in the vocabulary", i,
 				    (int)len[bad], side[bad]);
 			else
-				rc = df_fail(err, DF_EFORMAT, "model.merges[%zu]: the merged '%s' is not in the vocabulary", i,
-				    joined.data);
+				rc = df_fail(err, DF_EFORMAT,
+				    "model.merges[%zu]: the merged '%s' is not in the vocabulary", i, joined.data);
 			goto out;
 		}
 		/* Of a pair named twice the last one counts. */
@@ -366,7 +367,8 @@ check_options(struct tok_bpe *m, const struct df_json_value *model, bool all_byt
 	DF_TRY(df_json_member_bool(model, "byte_fallback", false, &byte_fallback, err));
 	DF_TRY(df_json_member_double(model, "dropout", 0.0, &dropout, err));
 	if (byte_fallback || dropout != 0.0) {
-		rc = df_fail(err, DF_EUNSUPPORTED, "BPE with %s is not supported", byte_fallback ? "byte_fallback" : "dropout");
+		rc = df_fail(
+		    err, DF_EUNSUPPORTED, "BPE with %s is not supported", byte_fallback ? "byte_fallback" : "dropout");
 		goto out;
 	}
 	for (size_t i = 0; i < 2; i++) {
@@ -546,7 +548,8 @@ start_symbols(const struct tok_bpe *m, struct tok_bpe_scratch *s, const unsigned
 		s->id[k++] = id;
 	}
 	for (size_t i = 0; i + 1 < k; i++) {
-		struct rank_id r = plain ? m->byte_pair[word[i] << 8 | word[i + 1]] : find_merge(m, s->id[i], s->id[i + 1]);
+		struct rank_id r =
+		    plain ? m->byte_pair[word[i] << 8 | word[i + 1]] : find_merge(m, s->id[i], s->id[i + 1]);
 
 		s->rank[i] = r.rank;
 		s->merged[i] = r.id;

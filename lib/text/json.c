@@ -41,15 +41,9 @@ check_depth(const char *s, size_t n, const char *name, struct df_err *err)
 
 	for (size_t i = 0; i < n; i++) {
 		switch (s[i]) {
-		case '\\':
-			i += in_str;
-			break;
-		case '"':
-			in_str = !in_str;
-			break;
-		case '\n':
-			line++;
-			break;
+		case '\\': i += in_str; break;
+		case '"': in_str = !in_str; break;
+		case '\n': line++; break;
 		case '[':
 		case '{':
 			if (!in_str && ++depth > DF_JSON_MAX_DEPTH)
@@ -61,8 +55,7 @@ check_depth(const char *s, size_t n, const char *name, struct df_err *err)
 			if (!in_str && depth > 0)
 				depth--;
 			break;
-		default:
-			break;
+		default: break;
 		}
 	}
 	return DF_OK;
@@ -72,13 +65,10 @@ static int
 code_of(const json_error_t *e)
 {
 	switch (json_error_code(e)) {
-	case json_error_out_of_memory:
-		return DF_ENOMEM;
+	case json_error_out_of_memory: return DF_ENOMEM;
 	case json_error_stack_overflow:
-	case json_error_numeric_overflow:
-		return DF_ERANGE;
-	default:
-		return DF_EFORMAT;
+	case json_error_numeric_overflow: return DF_ERANGE;
+	default: return DF_EFORMAT;
 	}
 }
 
@@ -151,21 +141,14 @@ df_json_type(const struct df_json_value *v)
 	if (v == NULL)
 		return DF_JSON_ABSENT;
 	switch (json_typeof(node(v))) {
-	case JSON_OBJECT:
-		return DF_JSON_OBJECT;
-	case JSON_ARRAY:
-		return DF_JSON_ARRAY;
-	case JSON_STRING:
-		return DF_JSON_STR;
-	case JSON_INTEGER:
-		return DF_JSON_INT;
-	case JSON_REAL:
-		return DF_JSON_REAL;
+	case JSON_OBJECT: return DF_JSON_OBJECT;
+	case JSON_ARRAY: return DF_JSON_ARRAY;
+	case JSON_STRING: return DF_JSON_STR;
+	case JSON_INTEGER: return DF_JSON_INT;
+	case JSON_REAL: return DF_JSON_REAL;
 	case JSON_TRUE:
-	case JSON_FALSE:
-		return DF_JSON_BOOL;
-	default:
-		return DF_JSON_NULL;
+	case JSON_FALSE: return DF_JSON_BOOL;
+	default: return DF_JSON_NULL;
 	}
 }
 
@@ -310,8 +293,8 @@ df_json_member_bool(const struct df_json_value *obj, const char *key, bool dflt,
 }
 
 int
-df_json_member_str(const struct df_json_value *obj, const char *key, const char *dflt, const char **out,
-    struct df_err *err)
+df_json_member_str(
+    const struct df_json_value *obj, const char *key, const char *dflt, const char **out, struct df_err *err)
 {
 	const struct df_json_value *v = member(obj, key);
 	size_t n;

@@ -45,15 +45,17 @@ enum df_json_type {
  */
 int df_json_parse(struct df_json **out, const char *text, size_t n, const char *name, struct df_err *err) DF_MUST_CHECK;
 /* The same, but a duplicate key is DF_EFORMAT: for formats that forbid them (safetensors). */
-int df_json_parse_unique(struct df_json **out, const char *text, size_t n, const char *name, struct df_err *err) DF_MUST_CHECK;
+int df_json_parse_unique(struct df_json **out, const char *text, size_t n, const char *name, struct df_err *err)
+    DF_MUST_CHECK;
 int df_json_load(struct df_json **out, const char *path, size_t limit, struct df_err *err) DF_MUST_CHECK;
 void df_json_free(struct df_json *j); /* accepts NULL */
 const struct df_json_value *df_json_root(const struct df_json *j);
 
 enum df_json_type df_json_type(const struct df_json_value *v);
 const char *df_json_type_name(const struct df_json_value *v); /* "a string", "an object": for messages */
-const struct df_json_value *df_json_get(const struct df_json_value *obj, const char *key); /* NULL when absent or not an object */
-size_t df_json_size(const struct df_json_value *v);                                        /* of an array or object; else 0 */
+/* NULL when absent or not an object. */
+const struct df_json_value *df_json_get(const struct df_json_value *obj, const char *key);
+size_t df_json_size(const struct df_json_value *v); /* of an array or object; else 0 */
 const struct df_json_value *df_json_at(const struct df_json_value *arr, size_t i);
 
 /*

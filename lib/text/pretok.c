@@ -12,11 +12,10 @@
 #include "text/tok_priv.h"
 
 /* Llama 3 and Qwen2 differ in how many digits make a word. */
-#define PATTERN_MODERN(digits)                                                                             \
+#define PATTERN_MODERN(digits)                                                                                  \
 	"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|" digits "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|" \
 	"\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
-const char df_tok_pattern_gpt2[] =
-    "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
+const char df_tok_pattern_gpt2[] = "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
 
 enum { L = DF_UC_LETTER, N = DF_UC_NUMBER, S = DF_UC_SPACE, LNS = L | N | S };
 

@@ -20,8 +20,8 @@
 #define SPACES "\\x09-\\x0d\\x20\\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}\\x{202f}\\x{205f}\\x{3000}"
 
 /* Bounds what one match may cost on a hostile pattern. */
-#define MATCH_LIMIT 50000000u
-#define JIT_STACK_MAX (8u << 20)
+#define MATCH_LIMIT       50000000u
+#define JIT_STACK_MAX     (8u << 20)
 #define MAX_PATTERN_BYTES (64u << 10)
 
 struct tok_regex {
@@ -64,21 +64,15 @@ rewrite_escape(struct df_buf *out, const char *p, size_t n, size_t i, bool in_cl
 	if (i + 1 < n)
 		c = p[i + 1];
 	switch (c) {
-	case 's':
-		df_buf_puts(out, in_class ? SPACES : "[" SPACES "]");
-		return DF_OK;
+	case 's': df_buf_puts(out, in_class ? SPACES : "[" SPACES "]"); return DF_OK;
 	case 'S':
 		/* Inside a class "not a space" has no spelling as a list. */
 		if (in_class)
 			return refuse(err, p, n, i, "\\S inside a class");
 		df_buf_puts(out, "[^" SPACES "]");
 		return DF_OK;
-	case 'd':
-		df_buf_puts(out, "\\p{Nd}");
-		return DF_OK;
-	case 'D':
-		df_buf_puts(out, "\\P{Nd}");
-		return DF_OK;
+	case 'd': df_buf_puts(out, "\\p{Nd}"); return DF_OK;
+	case 'D': df_buf_puts(out, "\\P{Nd}"); return DF_OK;
 	case 'p':
 	case 'P':
 		/* \p{^X} means \P{X} in both. */
@@ -106,7 +100,8 @@ rewrite_escape(struct df_buf *out, const char *p, size_t n, size_t i, bool in_cl
 		*len = 6;
 		return DF_OK;
 	default:
-		if (c == '\0' || (unsigned char)c >= 0x80 || (c >= '0' && c <= '9') || ((c | 0x20) >= 'a' && (c | 0x20) <= 'z'))
+		if (c == '\0' || (unsigned char)c >= 0x80 || (c >= '0' && c <= '9') ||
+		    ((c | 0x20) >= 'a' && (c | 0x20) <= 'z'))
 			return refuse(err, p, n, i, "this escape");
 		df_buf_add(out, p + i, 2);
 		return DF_OK;
@@ -196,8 +191,8 @@ df_tok_regex_new(struct tok_regex **out, const char *pattern, size_t n, bool lit
 		goto out;
 	}
 	pcre2_set_newline(ctx, PCRE2_NEWLINE_LF);
-	re->code = pcre2_compile((PCRE2_SPTR)ours.data, ours.len, literal ? PCRE2_UTF | PCRE2_LITERAL : PCRE2_UTF | PCRE2_UCP,
-	    &code, &where, ctx);
+	re->code = pcre2_compile((PCRE2_SPTR)ours.data, ours.len,
+	    literal ? PCRE2_UTF | PCRE2_LITERAL : PCRE2_UTF | PCRE2_UCP, &code, &where, ctx);
 	if (re->code == NULL) {
 		pcre2_get_error_message(code, why, sizeof(why));
 		rc = df_fail(err, DF_EFORMAT, "regex '%.*s': %s", (int)(n < 200 ? n : 200), pattern, why);
@@ -287,9 +282,9 @@ struct gather {
 	const char *text;
 	tok_word_fn *fn;
 	void *ctx;
-	size_t word, at;  /* the word so far is [word, at) */
-	bool have;        /* there is one */
-	bool last_match;  /* the last part was a match */
+	size_t word, at; /* the word so far is [word, at) */
+	bool have;       /* there is one */
+	bool last_match; /* the last part was a match */
 };
 
 static int

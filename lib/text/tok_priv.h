@@ -127,9 +127,13 @@ struct df_tok_added_walk {
 	bool split_special;
 };
 
-struct df_tok_added_walk df_tok_added_walk(const struct tok_added *a, const struct tok_trie *trie, const char *text, size_t n,
+struct df_tok_added_walk df_tok_added_walk(const struct tok_added *a, const struct tok_trie *trie, const char *text,
+    size_t n,
     bool split_special);
-/* The next plain piece (perhaps empty) and the id of the token after it; false at the end, with the last piece, id DF_NO_TOKEN. */
+/*
+ * The next plain piece (perhaps empty) and the id of the token after it; false at the end, with
+ * the last piece, id DF_NO_TOKEN.
+ */
 bool df_tok_added_next(struct df_tok_added_walk *w, const char **piece, size_t *piece_n, uint32_t *id);
 
 /* --- pretok.c, pretok_re.c ------------------------------------------------------------------------------------ */
@@ -160,7 +164,8 @@ struct tok_split {
 tok_matcher *df_tok_matcher_find(const char *pattern); /* NULL: not one of L3, Q2, G2 */
 extern const char df_tok_pattern_gpt2[];
 
-int df_tok_regex_new(struct tok_regex **out, const char *pattern, size_t n, bool literal, struct df_err *err) DF_MUST_CHECK;
+int df_tok_regex_new(struct tok_regex **out, const char *pattern, size_t n, bool literal, struct df_err *err)
+    DF_MUST_CHECK;
 void df_tok_regex_free(struct tok_regex *re);
 /* Per-thread state for matching. */
 struct tok_regex_scratch;
@@ -169,7 +174,8 @@ void df_tok_regex_scratch_free(struct tok_regex_scratch *s);
 
 /* Hand out the words that sp's regex makes of text (n > 0), in order. */
 typedef int tok_word_fn(void *ctx, const char *word, size_t n);
-int df_tok_split_regex(const struct tok_split *sp, struct tok_regex_scratch *s, const char *text, size_t n, tok_word_fn *fn,
+int df_tok_split_regex(const struct tok_split *sp, struct tok_regex_scratch *s, const char *text, size_t n,
+    tok_word_fn *fn,
     void *ctx, struct df_err *err) DF_MUST_CHECK;
 
 /* --- bpe.c ---------------------------------------------------------------------------------------------------- */

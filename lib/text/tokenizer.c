@@ -76,12 +76,15 @@ find_files(struct df_tokenizer *t, const char *path, struct df_err *err)
 		DF_TRY(df_strdup(&t->path, path, err));
 		DF_TRY(df_path_join(&t->json_path, path, "tokenizer.json", err));
 	} else {
-		DF_TRY(base == path ? df_strdup(&t->path, ".", err) : df_strndup(&t->path, path, (size_t)(base - path), err));
+		DF_TRY(base == path ? df_strdup(&t->path, ".", err)
+				    : df_strndup(&t->path, path, (size_t)(base - path), err));
 		DF_TRY(df_strdup(&t->json_path, path, err));
 	}
 	if (!df_file_exists(t->json_path))
-		rc = df_fail(err, DF_ENOINPUT, "tokenizer '%s': %s does not exist; expected \"bytes\", a tokenizer.json or "
-		    "a directory that holds one", path, t->json_path);
+		rc = df_fail(err, DF_ENOINPUT,
+		    "tokenizer '%s': %s does not exist; expected \"bytes\", a tokenizer.json or "
+		    "a directory that holds one",
+		    path, t->json_path);
 out:
 	return rc;
 }
@@ -183,7 +186,8 @@ df_tokenizer_lookup(const struct df_tokenizer *t, const char *token)
 /* --- special tokens ------------------------------------------------------------------------------------------- */
 
 int
-df_tok_add(struct df_tokenizer *t, const char *text, size_t n, struct tok_added_flags flags, uint32_t *id, struct df_err *err)
+df_tok_add(
+    struct df_tokenizer *t, const char *text, size_t n, struct tok_added_flags flags, uint32_t *id, struct df_err *err)
 {
 	struct tok_vocab_view vocab = vocab_of(t);
 
@@ -198,8 +202,8 @@ is_plain_bytes(const struct df_tokenizer *t)
 	for (uint32_t i = 0; same && i < 3; i++) {
 		const struct tok_added_token *a = &t->added.token[i];
 
-		same = a->id == 256 + i && strcmp(a->text, bytes_names[i]) == 0 && a->flags.special && !a->flags.normalized &&
-		    !a->flags.single_word && !a->flags.lstrip && !a->flags.rstrip;
+		same = a->id == 256 + i && strcmp(a->text, bytes_names[i]) == 0 && a->flags.special &&
+		    !a->flags.normalized && !a->flags.single_word && !a->flags.lstrip && !a->flags.rstrip;
 	}
 	return same;
 }
@@ -217,8 +221,8 @@ df_tok_finish(struct df_tokenizer *t, struct df_err *err)
 	DF_TRY(df_tok_added_build(&t->added, t->norm, err));
 	for (size_t i = 0; i < t->added.n; i++) {
 		const struct tok_added_token *a = &t->added.token[i];
-		uint64_t seed = (uint64_t)a->id << 8 | a->flags.special | a->flags.normalized << 1 | a->flags.single_word << 2 |
-		    a->flags.lstrip << 3 | a->flags.rstrip << 4;
+		uint64_t seed = (uint64_t)a->id << 8 | a->flags.special | a->flags.normalized << 1 |
+		    a->flags.single_word << 2 | a->flags.lstrip << 3 | a->flags.rstrip << 4;
 
 		df_digest_merge(&d, df_hash_bytes(a->text, a->n, seed));
 	}
@@ -266,7 +270,7 @@ out:
 /* --- encoding ------------------------------------------------------------------------------------------------- */
 
 struct df_tokscratch {
-	struct df_buf norm;   /* a normalised piece */
+	struct df_buf norm;    /* a normalised piece */
 	struct df_buf *spaced; /* per split: a piece with a space before it */
 	size_t n_spaced;
 	struct tok_regex_scratch *regex;

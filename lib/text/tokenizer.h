@@ -61,9 +61,13 @@ int df_tokenizer_encode(const struct df_tokenizer *t, struct df_tokscratch *s, c
     bool split_special, struct df_ids *ids, struct df_err *err) DF_MUST_CHECK;
 
 /* Append the text of ids (bytes; not necessarily whole UTF-8 sequences). */
-int df_tokenizer_decode(const struct df_tokenizer *t, const uint32_t *ids, size_t n, struct df_buf *out, struct df_err *err) DF_MUST_CHECK;
+int df_tokenizer_decode(const struct df_tokenizer *t, const uint32_t *ids, size_t n, struct df_buf *out,
+    struct df_err *err) DF_MUST_CHECK;
 
-/* Write the tokenizer's files into a model directory, so that a checkpoint loads elsewhere. "bytes" writes an equivalent tokenizer.json. */
+/*
+ * Write the tokenizer's files into a model directory, so that a checkpoint loads elsewhere.
+ * "bytes" writes an equivalent tokenizer.json.
+ */
 int df_tokenizer_save(const struct df_tokenizer *t, const char *dir, struct df_err *err) DF_MUST_CHECK;
 
 #endif

@@ -51,7 +51,8 @@ load_normalizer(struct df_tokenizer *t, const struct df_json_value *v, struct df
 	if (strcmp(type, "Sequence") == 0) {
 		list = df_json_get(v, "normalizers");
 		if (df_json_size(list) > 1)
-			return df_fail(err, DF_EUNSUPPORTED, "normalizer 'Sequence' of %zu is not supported", df_json_size(list));
+			return df_fail(
+			    err, DF_EUNSUPPORTED, "normalizer 'Sequence' of %zu is not supported", df_json_size(list));
 		/* At most as deep as the document may be. */
 		return load_normalizer(t, df_json_at(list, 0), err);
 	}
@@ -116,7 +117,10 @@ load_split(struct df_tokenizer *t, const struct df_json_value *v, struct df_err 
 	if (regex == NULL && literal == NULL)
 		return df_fail(err, DF_EFORMAT, "pre_tokenizer 'Split': pattern is neither a 'Regex' nor a 'String'");
 	note_split(t, sp, regex != NULL ? regex : literal, n);
-	/* The known patterns match everywhere: matches are all there is, whether they are isolated or kept as the non-gaps. */
+	/*
+	 * The known patterns match everywhere: matches are all there is, whether they are isolated
+	 * or kept as the non-gaps.
+	 */
 	if (regex != NULL && strlen(regex) == n &&
 	    ((sp->behavior == TOK_ISOLATED) || (sp->behavior == TOK_REMOVED && sp->invert)))
 		sp->match = df_tok_matcher_find(regex);
@@ -147,7 +151,8 @@ out:
 
 /* `last`: nothing comes after it, so ByteLevel may stand here; *byte_level: it did. */
 static int
-load_pretokenizer(struct df_tokenizer *t, const struct df_json_value *v, bool last, bool *byte_level, struct df_err *err)
+load_pretokenizer(
+    struct df_tokenizer *t, const struct df_json_value *v, bool last, bool *byte_level, struct df_err *err)
 {
 	const struct df_json_value *list;
 	const char *type;
@@ -164,11 +169,13 @@ load_pretokenizer(struct df_tokenizer *t, const struct df_json_value *v, bool la
 		DF_TRY(load_split(t, v, err));
 	} else if (strcmp(type, "ByteLevel") == 0) {
 		if (!last)
-			return df_fail(err, DF_EUNSUPPORTED, "pre_tokenizer 'ByteLevel' is supported in the last place only");
+			return df_fail(
+			    err, DF_EUNSUPPORTED, "pre_tokenizer 'ByteLevel' is supported in the last place only");
 		*byte_level = true;
 		DF_TRY(load_byte_level(t, v, err));
 	} else {
-		rc = df_fail(err, DF_EUNSUPPORTED, "pre_tokenizer '%s' is not supported (Split and ByteLevel are)", type);
+		rc = df_fail(
+		    err, DF_EUNSUPPORTED, "pre_tokenizer '%s' is not supported (Split and ByteLevel are)", type);
 	}
 out:
 	return rc;
@@ -237,10 +244,13 @@ load_added(struct df_tokenizer *t, const struct df_json_value *list, struct df_e
 			goto out;
 		}
 		DF_TRY(df_tok_add(t, text, n, f, &id, err));
-		/* The reference numbers them itself and only warns; then the model would have been trained on other ids. */
+		/*
+		 * The reference numbers them itself and only warns; then the model would have been
+		 * trained on other ids.
+		 */
 		if (said != id) {
-			rc = df_fail(err, DF_EFORMAT, "'%.100s' says id %lld, but its place in the vocabulary is %u", text,
-			    (long long)said, id);
+			rc = df_fail(err, DF_EFORMAT, "'%.100s' says id %lld, but its place in the vocabulary is %u",
+			    text, (long long)said, id);
 			goto out;
 		}
 	}
@@ -388,8 +398,8 @@ out:
  * tokenizer_config.json (absent: false), whatever tokenizer.json says.
  */
 static int
-apply_prefix_space(struct df_tokenizer *t, const struct df_json_value *config, const struct df_json_value *pre,
-    struct df_err *err)
+apply_prefix_space(
+    struct df_tokenizer *t, const struct df_json_value *config, const struct df_json_value *pre, struct df_err *err)
 {
 	const char *type;
 	bool prefix;

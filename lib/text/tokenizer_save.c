@@ -68,7 +68,8 @@ put_added(struct df_buf *b, const struct tok_added *a)
 
 		df_buf_printf(b, "%s\n    {\"id\": %u, \"content\": ", i > 0 ? "," : "", t->id);
 		df_buf_json_strn(b, t->text, t->n);
-		df_buf_printf(b, ", \"single_word\": %s, \"lstrip\": %s, \"rstrip\": %s, \"normalized\": %s, \"special\": %s}",
+		df_buf_printf(b,
+		    ", \"single_word\": %s, \"lstrip\": %s, \"rstrip\": %s, \"normalized\": %s, \"special\": %s}",
 		    t->flags.single_word ? "true" : "false", t->flags.lstrip ? "true" : "false",
 		    t->flags.rstrip ? "true" : "false", t->flags.normalized ? "true" : "false",
 		    t->flags.special ? "true" : "false");
@@ -96,9 +97,11 @@ save_bytes(const struct df_tokenizer *t, const char *dir, struct df_err *err)
 	struct df_buf b = DF_BUF_INIT, c = DF_BUF_INIT;
 	int rc;
 
-	df_buf_puts(&b, "{\n  \"version\": \"1.0\",\n  \"truncation\": null,\n  \"padding\": null,\n  \"added_tokens\": ");
+	df_buf_puts(
+	    &b, "{\n  \"version\": \"1.0\",\n  \"truncation\": null,\n  \"padding\": null,\n  \"added_tokens\": ");
 	put_added(&b, &t->added);
-	df_buf_puts(&b, ",\n  \"normalizer\": null,\n"
+	df_buf_puts(&b,
+	    ",\n  \"normalizer\": null,\n"
 	    "  \"pre_tokenizer\": {\"type\": \"ByteLevel\", \"add_prefix_space\": false, \"trim_offsets\": true, "
 	    "\"use_regex\": false},\n"
 	    "  \"post_processor\": null,\n"

@@ -291,7 +291,7 @@ lmhead(void **state)
 	free(scale);
 }
 
-/* ---- embedding and dropout are linear: the backward is the transpose ---------------------------------------------- */
+/* ---- embedding and dropout are linear: the backward is the transpose ----------------------------------- */
 
 static struct df_tensor table_t, picked;
 static const uint32_t picked_ids[] = { 4, 0, 4, 2 };

@@ -105,7 +105,8 @@ halves_round_to_nearest(void **state)
 			uint16_t want[3] = { h, (uint16_t)(h + (h & 1)), (uint16_t)(h + 1) }, got[3];
 
 			if (kind[k].type == DF_BF16 && h < 0x80)
-				continue; /* f32 has no numbers between subnormal bf16 that this test could form exactly */
+				/* f32 has no numbers between subnormal bf16 that this test could form exactly */
+				continue;
 			df_convert_row(got, kind[k].type, x, DF_F32, 3);
 			for (int i = 0; i < 3; i++)
 				if (got[i] != want[i])

@@ -38,7 +38,10 @@ int mh_cleanup(void **state);
 	} while (0)
 void mh_check_refused(int rc, const struct df_err *err, int code, const char *words);
 
-/* Write scratch/NAME/config.json: a llama of these sizes, with the members `more` (or NULL) in front.  Borrowed path. */
+/*
+ * Write scratch/NAME/config.json: a llama of these sizes, with the members `more` (or NULL) in
+ * front. Borrowed path.
+ */
 const char *mh_config(
     const char *name, size_t vocab, size_t d, size_t ff, size_t layers, size_t heads, size_t kv, const char *more);
 /* The trainable gradient of a batch with each sample scaled; keep()ed host array. */

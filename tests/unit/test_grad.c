@@ -185,7 +185,8 @@ compute(const struct df_grad_opts *o, size_t first, size_t n, size_t *width, flo
 
 /*
  * For every form: a sample alone gives the bits that it gives in company; projections are those of the gradients by
- * the naive matrix; samples without targets are zero with a loss of NaN; Adam's and sign's forms are functions of sgd's.
+ * the naive matrix; samples without targets are zero with a loss of NaN; Adam's and sign's forms
+ * are functions of sgd's.
  */
 static void
 test_outputs(void **state)

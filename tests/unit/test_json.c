@@ -26,7 +26,8 @@ parsed(const char *text)
 static void
 test_values(void **state)
 {
-	struct df_json *j = parsed("{\"a\": 1, \"b\": [true, null, \"x\\u0000y\", 2.5], \"c\": {}, \"big\": 9007199254740993}");
+	struct df_json *j =
+	    parsed("{\"a\": 1, \"b\": [true, null, \"x\\u0000y\", 2.5], \"c\": {}, \"big\": 9007199254740993}");
 	const struct df_json_value *r = df_json_root(j), *b = df_json_get(r, "b");
 	int64_t i = 0;
 	double d = 0;
@@ -77,7 +78,8 @@ test_walk(void **state)
 static void
 test_members(void **state)
 {
-	struct df_json *j = parsed("{\"i\": 7, \"s\": \"t\", \"n\": null, \"d\": 2, \"b\": true, \"nul\": \"a\\u0000b\"}");
+	struct df_json *j =
+	    parsed("{\"i\": 7, \"s\": \"t\", \"n\": null, \"d\": 2, \"b\": true, \"nul\": \"a\\u0000b\"}");
 	const struct df_json_value *r = df_json_root(j);
 	struct df_err err = DF_ERR_INIT;
 	const char *s;

@@ -231,7 +231,10 @@ test_lora_init(void **state)
 			if (strstr(p->name, "lora_A") == NULL)
 				continue;
 			range = mh_floats(f.ref, "lora_init.%s", p->name);
-			/* At least 128 uniform draws: the largest is within 20 % of the bound but for 1 case in 10^12. */
+			/*
+			 * At least 128 uniform draws: the largest is within 20 % of the bound but
+			 * for 1 case in 10^12.
+			 */
 			assert_true((double)range[0] >= -bound && (double)range[0] < -0.8 * bound);
 			assert_true((double)range[1] <= bound && (double)range[1] > 0.8 * bound);
 		}

@@ -28,10 +28,10 @@ fixture(const char *name)
 	return path;
 }
 
-#define OK(call)                                                        \
-	do {                                                            \
-		if ((call) != DF_OK)                                    \
-			fail_msg("%s: %s", #call, err.msg);             \
+#define OK(call)                                            \
+	do {                                                \
+		if ((call) != DF_OK)                        \
+			fail_msg("%s: %s", #call, err.msg); \
 	} while (0)
 
 /* --- fixtures ------------------------------------------------------------------------------------------------- */
@@ -44,8 +44,8 @@ same_ids(const char *family, const char *text, size_t n, const struct df_ids *ou
 	for (size_t i = 0; i < ours->n || i < df_json_size(theirs); i++) {
 		if (i < ours->n && df_json_int(df_json_at(theirs, i), &id) && id == ours->v[i])
 			continue;
-		fail_msg("%s: '%.*s': id %zu of %zu differs from the reference (%zu)", family, (int)(n < 100 ? n : 100), text, i,
-		    ours->n, df_json_size(theirs));
+		fail_msg("%s: '%.*s': id %zu of %zu differs from the reference (%zu)", family, (int)(n < 100 ? n : 100),
+		    text, i, ours->n, df_json_size(theirs));
 	}
 }
 
@@ -133,8 +133,9 @@ test_fixtures(void **state)
 static size_t
 put_random_char(char *out, const uint32_t r[4])
 {
-	static const uint32_t hard[] = { '\'', 's', 'S', 'T', 'r', 'e', 'v', 'l', 'L', 'm', 'd', 0x17F, ' ', ' ', '\t', '\r', '\n', 0x85,
-		0xA0, 0x180E, 0x2028, 0x3000, '1', '2', 0x663, 0xB2, 0x2163, 'x', 0xE9, 0x4E2D, 0x301, '.', '!', 0x1F600, 0x200D, 0 };
+	static const uint32_t hard[] = { '\'', 's', 'S', 'T', 'r', 'e', 'v', 'l', 'L', 'm', 'd', 0x17F, ' ', ' ', '\t',
+		'\r', '\n', 0x85, 0xA0, 0x180E, 0x2028, 0x3000, '1', '2', 0x663, 0xB2, 0x2163, 'x', 0xE9, 0x4E2D, 0x301,
+		'.', '!', 0x1F600, 0x200D, 0 };
 	uint32_t c = hard[r[0] % (sizeof(hard) / sizeof(hard[0]))];
 	struct df_buf b = DF_BUF_INIT;
 	size_t n;
@@ -332,7 +333,8 @@ test_save(void **state)
 static void
 test_not_utf8(void **state)
 {
-	static const char *const bad[] = { "ab\xff", "ab\xc0\x80", "ab\xed\xa0\x80", "ab\xe4\xb8", "ab\xf4\x90\x80\x80", "ab\x80" };
+	static const char *const bad[] = { "ab\xff", "ab\xc0\x80", "ab\xed\xa0\x80", "ab\xe4\xb8", "ab\xf4\x90\x80\x80",
+		"ab\x80" };
 	struct df_err err = DF_ERR_INIT;
 	struct df_tokenizer *t = NULL;
 	struct df_tokscratch *s = NULL;

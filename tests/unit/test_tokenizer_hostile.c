@@ -17,10 +17,10 @@
 #include "base/file.h"
 #include "text/tokenizer.h"
 
-#define PRE "\"pre_tokenizer\":{\"type\":\"ByteLevel\",\"add_prefix_space\":false}"
+#define PRE                  "\"pre_tokenizer\":{\"type\":\"ByteLevel\",\"add_prefix_space\":false}"
 #define MODEL(vocab, merges) "\"model\":{\"type\":\"BPE\",\"vocab\":" vocab ",\"merges\":" merges "}"
-#define DOC(rest) "{" PRE "," rest "}"
-#define GOOD MODEL("{\"a\":0,\"b\":1,\"ab\":2}", "[\"a b\"]")
+#define DOC(rest)            "{" PRE "," rest "}"
+#define GOOD                 MODEL("{\"a\":0,\"b\":1,\"ab\":2}", "[\"a b\"]")
 
 static char dir[] = "/tmp/df-test-hostile-XXXXXX";
 
@@ -75,7 +75,8 @@ test_documents(void **state)
 		{ DOC(MODEL("{\"a\":99999999999999999999}", "[]")), DF_ERANGE, "big" },
 		{ DOC(MODEL("{\"a\":0,\"b\":0}", "[]")), DF_EFORMAT, "'a' and 'b' both have id 0" },
 		{ DOC(MODEL("{\"a\":0}", "[\"a x\"]")), DF_EFORMAT, "model.merges[0]: 'x' is not in the vocabulary" },
-		{ DOC(MODEL("{\"a\":0}", "[\"a a\"]")), DF_EFORMAT, "model.merges[0]: the merged 'aa' is not in the vocabulary" },
+		{ DOC(MODEL("{\"a\":0}", "[\"a a\"]")), DF_EFORMAT,
+		    "model.merges[0]: the merged 'aa' is not in the vocabulary" },
 		{ DOC(MODEL("{\"a\":0,\"aa\":1}", "[\"a a\",\"a\"]")), DF_EFORMAT, "model.merges[1]" },
 		{ DOC(MODEL("{\"a\":0,\"aa\":1}", "[\"a a a\"]")), DF_EFORMAT, "model.merges[0]" },
 		{ DOC(MODEL("{\"a\":0,\"aa\":1}", "[[\"a\",\"a\"]]")), DF_OK, "" },
@@ -87,9 +88,11 @@ test_documents(void **state)
 		{ DOC("\"model\":{\"type\":\"Unigram\",\"vocab\":{},\"merges\":[]}"), DF_EUNSUPPORTED, "'Unigram'" },
 		{ DOC("\"model\":{\"type\":\"Unigram\",\"vocab\":[[\"a\",0.5]]}"), DF_EUNSUPPORTED, "'Unigram'" },
 		{ DOC("\"model\":{\"type\":\"WordPiece\",\"vocab\":{}}"), DF_EUNSUPPORTED, "'WordPiece'" },
-		{ DOC("\"model\":{\"byte_fallback\":true,\"vocab\":{},\"merges\":[]}"), DF_EUNSUPPORTED, "byte_fallback" },
+		{ DOC("\"model\":{\"byte_fallback\":true,\"vocab\":{},\"merges\":[]}"), DF_EUNSUPPORTED,
+		    "byte_fallback" },
 		{ DOC("\"model\":{\"dropout\":0.1,\"vocab\":{},\"merges\":[]}"), DF_EUNSUPPORTED, "dropout" },
-		{ DOC("\"model\":{\"end_of_word_suffix\":\"</w>\",\"vocab\":{},\"merges\":[]}"), DF_EUNSUPPORTED, "</w>" },
+		{ DOC("\"model\":{\"end_of_word_suffix\":\"</w>\",\"vocab\":{},\"merges\":[]}"), DF_EUNSUPPORTED,
+		    "</w>" },
 		{ DOC("\"model\":{\"unk_token\":\"<unk>\",\"vocab\":{},\"merges\":[]}"), DF_EFORMAT, "<unk>" },
 		{ DOC("\"model\":{\"ignore_merges\":1,\"vocab\":{},\"merges\":[]}"), DF_EFORMAT, "'ignore_merges'" },
 		{ DOC("\"normalizer\":{\"type\":\"Lowercase\"}," GOOD), DF_EUNSUPPORTED, "normalizer 'Lowercase'" },
@@ -98,25 +101,35 @@ test_documents(void **state)
 		{ DOC("\"normalizer\":{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"NFC\"},{\"type\":\"NFC\"}]}," GOOD),
 		    DF_EUNSUPPORTED, "'Sequence' of 2" },
 		{ DOC("\"post_processor\":{\"type\":\"Strange\"}," GOOD), DF_EUNSUPPORTED, "post_processor 'Strange'" },
-		{ "{\"pre_tokenizer\":{\"type\":\"Metaspace\"}," GOOD "}", DF_EUNSUPPORTED, "pre_tokenizer 'Metaspace'" },
+		{ "{\"pre_tokenizer\":{\"type\":\"Metaspace\"}," GOOD "}", DF_EUNSUPPORTED,
+		    "pre_tokenizer 'Metaspace'" },
 		{ "{\"pre_tokenizer\":{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"ByteLevel\"},{\"type\":\"Split\"}]}," GOOD
-		  "}", DF_EUNSUPPORTED, "last place" },
-		{ "{\"pre_tokenizer\":{\"type\":\"Split\",\"behavior\":\"Shredded\"}," GOOD "}", DF_EFORMAT, "'Shredded'" },
-		{ "{\"pre_tokenizer\":{\"type\":\"Split\",\"behavior\":\"Isolated\",\"pattern\":7}," GOOD "}", DF_EFORMAT, "pattern" },
-		{ "{\"pre_tokenizer\":{\"type\":\"Split\",\"behavior\":\"Isolated\",\"pattern\":{\"Regex\":\"(a\"}}," GOOD "}",
+		  "}",
+		    DF_EUNSUPPORTED, "last place" },
+		{ "{\"pre_tokenizer\":{\"type\":\"Split\",\"behavior\":\"Shredded\"}," GOOD "}", DF_EFORMAT,
+		    "'Shredded'" },
+		{ "{\"pre_tokenizer\":{\"type\":\"Split\",\"behavior\":\"Isolated\",\"pattern\":7}," GOOD "}",
+		    DF_EFORMAT, "pattern" },
+		{ "{\"pre_tokenizer\":{\"type\":\"Split\",\"behavior\":\"Isolated\",\"pattern\":{\"Regex\":\"(a\"}}," GOOD
+		  "}",
 		    DF_EFORMAT, "regex '(a'" },
-		{ "{\"pre_tokenizer\":{\"type\":\"Split\",\"behavior\":\"Isolated\",\"pattern\":{\"Regex\":\"a\\\\bc\"}}," GOOD "}",
+		{ "{\"pre_tokenizer\":{\"type\":\"Split\",\"behavior\":\"Isolated\",\"pattern\":{\"Regex\":\"a\\\\bc\"}}," GOOD
+		  "}",
 		    DF_EUNSUPPORTED, "at offset 1" },
-		{ "{\"pre_tokenizer\":{\"type\":\"Split\",\"behavior\":\"Isolated\",\"pattern\":{\"Regex\":\"[a[b]]\"}}," GOOD "}",
+		{ "{\"pre_tokenizer\":{\"type\":\"Split\",\"behavior\":\"Isolated\",\"pattern\":{\"Regex\":\"[a[b]]\"}}," GOOD
+		  "}",
 		    DF_EUNSUPPORTED, "at offset 2" },
 		{ DOC("\"added_tokens\":7," GOOD), DF_EFORMAT, "added_tokens: expected an array" },
 		{ DOC("\"added_tokens\":[{\"id\":3}]," GOOD), DF_EFORMAT, "added_tokens[0]: has no string 'content'" },
-		{ DOC("\"added_tokens\":[{\"content\":\"<x>\"}]," GOOD), DF_EFORMAT, "added_tokens[0]: has no integer 'id'" },
+		{ DOC("\"added_tokens\":[{\"content\":\"<x>\"}]," GOOD), DF_EFORMAT,
+		    "added_tokens[0]: has no integer 'id'" },
 		{ DOC("\"added_tokens\":[{\"id\":3,\"content\":\"<x>\"}]," GOOD), DF_OK, "" },
-		{ DOC("\"added_tokens\":[{\"id\":2147483648,\"content\":\"<x>\"}]," GOOD), DF_EFORMAT, "says id 2147483648" },
+		{ DOC("\"added_tokens\":[{\"id\":2147483648,\"content\":\"<x>\"}]," GOOD), DF_EFORMAT,
+		    "says id 2147483648" },
 		{ DOC("\"added_tokens\":[{\"id\":0,\"content\":\"<x>\"}]," GOOD), DF_EFORMAT, "says id 0" },
 		{ DOC("\"added_tokens\":[{\"id\":3,\"content\":\"\"}]," GOOD), DF_EFORMAT, "added_tokens[0]" },
-		{ DOC("\"added_tokens\":[{\"id\":3,\"content\":\"<x>\",\"special\":1}]," GOOD), DF_EFORMAT, "'special'" },
+		{ DOC("\"added_tokens\":[{\"id\":3,\"content\":\"<x>\",\"special\":1}]," GOOD), DF_EFORMAT,
+		    "'special'" },
 		{ "{\"model\": \"\xff\"}", DF_EFORMAT, "UTF-8" },
 		{ "{\"model\": \"\\ud800\"}", DF_EFORMAT, "tokenizer.json:1" },
 	};
@@ -225,10 +238,12 @@ test_encode(void **state)
 		df_tokscratch_free(s);
 		df_tokenizer_free(t);
 	}
-	put("tokenizer.json", "{\"pre_tokenizer\":{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Split\",\"behavior\":\"Isolated\","
+	put("tokenizer.json",
+	    "{\"pre_tokenizer\":{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Split\",\"behavior\":\"Isolated\","
 	    "\"pattern\":{\"Regex\":\"(a|a)*[xy]\"}},{\"type\":\"ByteLevel\"}]}," GOOD "}",
-	    strlen("{\"pre_tokenizer\":{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Split\",\"behavior\":\"Isolated\","
-	    "\"pattern\":{\"Regex\":\"(a|a)*[xy]\"}},{\"type\":\"ByteLevel\"}]}," GOOD "}"));
+	    strlen(
+		"{\"pre_tokenizer\":{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Split\",\"behavior\":\"Isolated\","
+		"\"pattern\":{\"Regex\":\"(a|a)*[xy]\"}},{\"type\":\"ByteLevel\"}]}," GOOD "}"));
 	assert_int_equal(df_tokenizer_open(&t, dir, &err), DF_OK);
 	assert_int_equal(df_tokscratch_new(&s, t, &err), DF_OK);
 	ids.n = 0;

@@ -144,8 +144,8 @@ copy_rows(float *dst, const float *src, size_t ld, size_t kc, size_t n)
 		COPY(6)
 		COPY(8)
 		COPY(12)
-		COPY(16) COPY(32) default : for (size_t k = 0; k < kc; k++)
-						memcpy(dst + k * n, src + k * ld, n * sizeof(float));
+		COPY(16)
+		COPY(32) default : for (size_t k = 0; k < kc; k++) memcpy(dst + k * n, src + k * ld, n * sizeof(float));
 	}
 #undef COPY
 }

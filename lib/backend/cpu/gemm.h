@@ -14,7 +14,8 @@
  * elements apart.  beta = 0 does not read c.  Each element depends on its row of op(a)
  * and its column of op(b) only, to the bit (gemm.c).
  */
-void df_cpu_sgemm(bool ta, bool tb, size_t m, size_t n, size_t k, float alpha, const float *a, size_t lda, const float *b,
+void df_cpu_sgemm(bool ta, bool tb, size_t m, size_t n, size_t k, float alpha, const float *a, size_t lda,
+    const float *b,
     size_t ldb, float beta, float *c, size_t ldc);
 
 /* The same with chosen instructions, for tests; false, and nothing done, where the CPU lacks them. */
