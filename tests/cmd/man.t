@@ -1,5 +1,5 @@
 #!/bin/bash
-# shellcheck disable=SC2046,SC2086 # names of pages are words
+# shellcheck disable=SC2016,SC2046,SC2086 # backquotes are text; names of pages are words
 # The manual says what the programs say: usage, options in their groups and
 # order, defaults.  (lint.t: pages are well-formed, and there is one for each
 # program; test_config: df-config(5) has the keys of the table.)
@@ -122,6 +122,16 @@ awk '/^\.Sh / { state = tolower(substr($0, 5)); sub(/ ?keys ?/, "", state) } /^\
 df-train --list-keys | cut -f1,2 | sed 's/ignored$/without effect/; s/checked$/of df-pack/' | sort >states.table
 diff states.table states.man >wrong
 empty 'df-config(5): states are those of the table' wrong
+
+# The README knows every room, and names only what there is.
+for room in "$SRC"/lib/*/; do
+	room=lib/$(basename "$room")
+	grep -q "^|.*\`$room\`.*|.*|" "$SRC/README.md" || echo "$room is not in the README"
+done >wrong
+grep -oE '`(lib|cmd|man|tests|configs|pipelines|demo)/[^` ]*`' "$SRC/README.md" | tr -d '`' | while read -r path; do
+	[ -e "$SRC/$path" ] || echo "the README names $path"
+done >>wrong
+empty 'the README finds its way' wrong
 
 # What is referred to exists, here or in other people's manuals.
 sed -n 's/^\.\(It \)\{0,1\}Xr \([^ ]*\) \([0-9]\).*/\2 \3/p' "$SRC"/man/*.[1-9] | sort -u | while read -r name section; do
