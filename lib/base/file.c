@@ -26,10 +26,10 @@
  */
 #include "base/file.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -180,6 +180,31 @@ out:
 	return rc;
 }
 
+/* A symbolic link stays, and what it leads to is written: *path becomes the name at its end, there or not. */
+static int
+follow_links(char **path, struct df_err *err)
+{
+	for (int hops = 0;; hops++) {
+		char to[PATH_MAX], *dir = NULL, *next = NULL;
+		ssize_t n = readlink(*path, to, sizeof(to));
+		int rc;
+
+		/* No link, or nothing there yet; any other trouble comes up again when it is written. */
+		if (n < 0)
+			return DF_OK;
+		if (hops == 40 || n == (ssize_t)sizeof(to))
+			return df_fail(err, DF_ECREATE, "%s: too long a way of symbolic links", *path);
+		to[n] = '\0';
+		if ((rc = df_strndup(&dir, *path, (size_t)(df_path_base(*path) - *path), err)) == DF_OK)
+			rc = df_path_join(&next, dir, to, err);
+		free(dir);
+		if (rc != DF_OK)
+			return rc;
+		free(*path);
+		*path = next;
+	}
+}
+
 static int
 begin(struct df_atomic *a, const char *path, bool is_dir, struct df_err *err)
 {
@@ -194,6 +219,7 @@ begin(struct df_atomic *a, const char *path, bool is_dir, struct df_err *err)
 	while (is_dir && n > 1 && path[n - 1] == '/')
 		n--;
 	DF_TRY(df_strndup(&a->path, path, n, err));
+	DF_TRY(follow_links(&a->path, err));
 	base = df_path_base(a->path);
 	if (*base == '\0' || strcmp(base, ".") == 0 || strcmp(base, "..") == 0) {
 		rc = df_fail(err, DF_ECREATE, "'%s' is not a name to write to", path);
@@ -203,6 +229,10 @@ begin(struct df_atomic *a, const char *path, bool is_dir, struct df_err *err)
 	if (stat(a->path, &st) == 0) {
 		if (!is_dir && S_ISDIR(st.st_mode)) {
 			rc = df_fail(err, DF_ECREATE, "%s: is a directory", a->path);
+			goto out;
+		}
+		if (is_dir && !S_ISDIR(st.st_mode)) {
+			rc = df_fail(err, DF_ECREATE, "%s: exists and is not a directory", a->path);
 			goto out;
 		}
 		if (!S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode)) {

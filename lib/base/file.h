@@ -23,7 +23,8 @@ struct df_atomic {
 #define DF_ATOMIC_INIT { NULL, NULL, -1, false }
 
 /*
- * Reserve the temporary name for `path`: a stale one is removed first; a live
+ * Reserve the temporary name for `path`, or for what it leads to when it is a symbolic link: a
+ * stale one is removed first; a live
  * writer of the same target is DF_ECREATE ("another process is writing it").
  * df_atomic_open leaves creating the file a->tmp to the caller; df_atomic_mkdir
  * creates the directory.

@@ -148,31 +148,47 @@ plain_source(char *name)
 	return true;
 }
 
+/* Is `source` readable from the directory of file `name`? */
+static bool
+readable_beside(const char *name, const char *source)
+{
+	char *dir = NULL, *path = NULL;
+	bool yes;
+
+	if (source[0] == '/')
+		return access(source, R_OK) == 0;
+	yes = df_strdup(&dir, name, NULL) == DF_OK &&
+	    df_asprintf(&path, NULL, "%s/%s", dirname(dir), source) == DF_OK && access(path, R_OK) == 0;
+	free(path);
+	free(dir);
+	return yes;
+}
+
 /* A virtual dataset whose source is missing would read as zeros: refuse it instead. */
 static int
 check_sources(const struct df_h5data *x, const char *name, hid_t dcpl, struct df_err *err)
 {
+	char *real = realpath(name, NULL); /* HDF5 looks there, too */
 	size_t n = 0;
 	int rc = DF_OK;
 
 	if (H5Pget_virtual_count(dcpl, &n) < 0)
-		return df_h5_fail(err, DF_EFORMAT, "dataset '%s': cannot read its sources", x->path);
+		rc = df_h5_fail(err, DF_EFORMAT, "dataset '%s': cannot read its sources", x->path);
 	for (size_t i = 0; i < n && rc == DF_OK; i++) {
-		char source[4096], *dir = NULL, *path = NULL;
+		char source[4096];
 		ssize_t len = H5Pget_virtual_filename(dcpl, i, source, sizeof(source));
 
-		if (len < 0 || (size_t)len >= sizeof(source))
-			return df_h5_fail(err, DF_EFORMAT, "dataset '%s': cannot read its sources", x->path);
+		if (len < 0 || (size_t)len >= sizeof(source)) {
+			rc = df_h5_fail(err, DF_EFORMAT, "dataset '%s': cannot read its sources", x->path);
+			break;
+		}
 		/* %b stands for a number, in files of an unlimited series, which HDF5 looks for itself. */
 		if (strcmp(source, ".") == 0 || !plain_source(source))
 			continue;
-		if ((rc = df_strdup(&dir, name, err)) == DF_OK &&
-		    (rc = df_asprintf(&path, err, "%s/%s", dirname(dir), source)) == DF_OK &&
-		    access(source[0] == '/' ? source : path, R_OK) != 0)
+		if (!readable_beside(name, source) && !(real && readable_beside(real, source)))
 			rc = df_fail(err, DF_ENOINPUT, "dataset '%s' is in '%s', which is missing", x->path, source);
-		free(path);
-		free(dir);
 	}
+	free(real);
 	return rc;
 }
 

@@ -165,7 +165,7 @@ df_set_link(struct df_set *s, const char *path, struct df_err *err)
 	struct df_atomic a = DF_ATOMIC_INIT;
 	uint64_t *lengths[DF_COL_COUNT] = { NULL };
 	char **source = NULL, *dir = NULL, *real_dir = NULL;
-	const char *base = df_path_base(path);
+	const char *base;
 	size_t n = df_set_parts(s);
 	hid_t fapl = -1, fcpl = -1, file = -1;
 	int rc;
@@ -179,7 +179,9 @@ df_set_link(struct df_set *s, const char *path, struct df_err *err)
 		if (strncmp(df_set_part(s, i).path, "/proc/", 6) == 0)
 			return df_fail(err, DF_EUSAGE, "%s: cannot be linked to; name files", df_set_name(s));
 	DF_TRY(df_alloc(&source, n, sizeof(*source), "shards", err));
-	DF_TRY(base == path ? df_strdup(&dir, ".", err) : df_strndup(&dir, path, (size_t)(base - path), err));
+	DF_TRY(df_atomic_open(&a, path, err));
+	base = df_path_base(a.path);
+	DF_TRY(base == a.path ? df_strdup(&dir, ".", err) : df_strndup(&dir, a.path, (size_t)(base - a.path), err));
 	if ((real_dir = realpath(dir, NULL)) == NULL) {
 		rc = df_fail(err, DF_ECREATE, "%s:", dir);
 		goto out;
@@ -190,7 +192,6 @@ df_set_link(struct df_set *s, const char *path, struct df_err *err)
 	for (int i = 0; i < DF_COL_COUNT; i++)
 		if (df_set_has(s, (enum df_col)i) && df_column((enum df_col)i)->offsets)
 			DF_TRY(df_set_lengths(s, (enum df_col)i, &lengths[i], err));
-	DF_TRY(df_atomic_open(&a, path, err));
 	df_h5_enter();
 	if ((fapl = df_h5_fapl_write()) < 0 || (fcpl = df_h5_fcpl()) < 0 ||
 	    (file = H5Fcreate(a.tmp, H5F_ACC_TRUNC, fcpl, fapl)) < 0)

@@ -140,6 +140,12 @@ mkdir 'a%%b%b'
 cp pool.h5 'a%%b%b/x%b%%1.h5'
 ok 'a link to a name with percent signs' df-show --link 'a%%b%b/all.h5' 'a%%b%b/x%b%%1.h5'
 ok 'has its rows' df-show --check 'a%%b%b/all.h5'
+mkdir far
+ln -s far/l.h5 l.h5
+ok 'a link through a symbolic link' df-show --link l.h5 pool.h5
+ok 'reads from either name' df-show --check l.h5
+ok '  and from the other' df-show --check far/l.h5
+is 'the name stays a link' "$(readlink l.h5)" far/l.h5
 mkfifo 'a%%b%b/pipe.h5'
 exits 64 'a directory with a pipe in it' timeout 10 df-show 'a%%b%b'
 if command -v h5dump >/dev/null; then

@@ -373,6 +373,10 @@ refuses_impossible_targets(void **state)
 	assert_int_equal(df_atomic_open(&a, "", &err), DF_ECREATE);
 	assert_int_equal(df_atomic_open(&a, ".", &err), DF_ECREATE);
 	assert_int_equal(df_atomic_mkdir(&a, "dir/..", &err), DF_ECREATE);
+	scribble("file", "not to be lost");
+	assert_int_equal(df_atomic_mkdir(&a, "file", &err), DF_ECREATE);
+	assert_string_equal(err.msg, "file: exists and is not a directory");
+	assert_int_equal(unlink("file"), 0);
 	assert_int_equal(df_atomic_open(&a, "/dev/null", &err), DF_ECREATE);
 	assert_non_null(strstr(err.msg, "not a regular file"));
 	assert_int_equal(df_atomic_open(&a, "none/x", &err), DF_ECREATE);
@@ -382,6 +386,38 @@ refuses_impossible_targets(void **state)
 	assert_int_equal(df_atomic_open(&a, longname, &err), DF_ECREATE);
 	assert_null(a.tmp);
 	assert_entries(".", 1);
+}
+
+/* pool.h5 -> /scratch/pool.h5 must not become a file on the small disk. */
+static void
+links_stay_links(void **state)
+{
+	struct df_atomic a = DF_ATOMIC_INIT;
+	struct df_err err = DF_ERR_INIT;
+
+	(void)state;
+	assert_int_equal(mkdir("far", 0777), 0);
+	scribble("far/x", "old");
+	assert_int_equal(symlink("far/x", "x"), 0);
+	assert_int_equal(symlink("x", "again"), 0);
+	assert_int_equal(df_file_put("again", "new", 3, &err), DF_OK);
+	assert_content("far/x", "new");
+	assert_content("again", "new");
+	assert_entries("far", 1);
+	assert_entries(".", 3);
+
+	/* Nothing there yet. */
+	assert_int_equal(symlink("far/y", "y"), 0);
+	assert_int_equal(df_file_put("y", "y", 1, &err), DF_OK);
+	assert_content("far/y", "y");
+
+	assert_int_equal(symlink("far/d", "d"), 0);
+	assert_int_equal(df_atomic_mkdir(&a, "d", &err), DF_OK);
+	assert_int_equal(df_atomic_commit(&a, &err), DF_OK);
+	assert_entries("far", 3);
+	assert_int_equal(symlink("loop", "loop"), 0);
+	assert_int_equal(df_file_put("loop", "x", 1, &err), DF_ECREATE);
+	assert_entries(".", 6);
 }
 
 static void
@@ -514,6 +550,7 @@ main(void)
 		T(directory_replaces_directory),
 		T(directory_put_aside_comes_back),
 		T(refuses_impossible_targets),
+		T(links_stay_links),
 		T(commit_without_a_file_fails_and_cleans_up),
 		T(get_and_map_refuse_politely),
 		T(mkdirs_and_rmtree),
