@@ -311,8 +311,8 @@ add_unseekable(struct df_set *s, enum df_kind kind, int fd, const char *name, st
 		return add_stream(s, kind, fd, name, err);
 	}
 	if (memcmp(head, DF_STREAM_MAGIC, 8) == 0) {
-		rc = df_fail(err, DF_EUNSUPPORTED,
-		    "a stream of another version; both ends of a pipe must be of one df-tools");
+		rc = df_fail(
+		    err, DF_EUNSUPPORTED, "a stream of another version; both ends of a pipe must be of one df-tools");
 		goto out;
 	}
 	if (memcmp(head, hdf5, sizeof(hdf5)) != 0) {
