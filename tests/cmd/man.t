@@ -146,6 +146,12 @@ empty 'pages that are referred to exist' wrong
 (cd "$SRC" && mandoc -Tlint man/*.[1-9] 2>/dev/null) | grep -v 'referenced manual not found' >wrong
 empty 'mandoc -Tlint is quiet' wrong
 
+# Literal text is not broken by the formatter.
+for f in "$SRC"/man/*.[1-9]; do
+	mandoc -Tascii -O width=80 "$f" | sed 's/.\x08//g' | awk -v f="$f" 'length > 80 { print f ": " $0 }'
+done >wrong
+empty 'pages fit 80 columns' wrong
+
 # Environment variables, read or set for others.
 grep -rhoE '(getenv\(|[^a-z])"(DF_[A-Z]+|[A-Z_]{4,})[="]' "$SRC"/cmd "$SRC"/lib | grep -E 'getenv|"DF_' | grep -oE '[A-Z_]{4,}' |
 	sort -u | while read -r name; do
