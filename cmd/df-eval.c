@@ -82,8 +82,8 @@ evaluate(struct run *r, const struct df_strlist *paths, struct df_err *err)
 	DF_TRY(df_pool_new(&r->pool, (int)r->cfg.common.threads, err));
 	DF_TRY(df_backend_open(&r->backend, r->cfg.common.device, r->pool, err));
 	DF_TRY(df_rows_load(&r->rows, "tokens", paths->v, paths->n, err));
-	DF_TRY(check_tokenizer(r, err));
 	DF_TRY(df_model_open(&r->model, r->cfg.model, r->cfg.base, r->backend, err));
+	DF_TRY(check_tokenizer(r, err));
 	DF_TRY(df_rows_check_vocab(&r->rows, df_model_config(r->model)->n_vocab, r->cfg.model, err));
 	rc = df_eval_run(&r->eval, r->model, &r->rows, r->pool, &o, err);
 	df_prog_count(r->eval.all.n_samples, "samples");
