@@ -101,6 +101,7 @@ struct run {
 	struct df_blocks blocks;
 	uint64_t *lengths, n_rows;
 	uint64_t next, end; /* blocks to do */
+	uint64_t shard_rows;
 	struct df_meta meta;
 	struct df_writer *out;
 	int n_threads;
@@ -191,6 +192,7 @@ open_run(struct run *r, const struct df_strlist *paths, struct df_err *err)
 	r->n_rows = df_set_rows(r->tokens);
 	DF_TRY(df_grad_blocks(r->grad, r->lengths, r->n_rows, &r->blocks, err));
 	df_shard_range(r->cfg.shard, r->blocks.n, &r->next, &r->end);
+	r->shard_rows = r->blocks.first[r->end] - r->blocks.first[r->next];
 out:
 	return rc;
 }
@@ -238,7 +240,7 @@ write_block(void *ctx, void *batch, struct df_err *err)
 	r->flaws.n_not_finite += it->flaws.n_not_finite;
 	r->flaws.n_unlabelled += it->flaws.n_unlabelled;
 	r->rows_done += it->out.n;
-	df_progress(r->rows_done, r->n_rows, "samples");
+	df_progress(r->rows_done, r->shard_rows, "samples");
 out:
 	return rc;
 }
@@ -314,12 +316,13 @@ out:
 static int
 dry_run(struct run *r, struct df_err *err)
 {
+	const struct df_blocks shard = { r->blocks.first + r->next, r->end - r->next };
 	struct df_grad_cost c;
 	double rate = 0;
 	int rc = 0;
 
 	DF_TRY(measure_rate(r->be, &rate, err));
-	df_grad_estimate(r->grad, r->lengths, r->n_rows, &r->blocks, &c);
+	df_grad_estimate(r->grad, r->lengths, r->shard_rows, &shard, &c);
 	printf("rows         %" PRIu64 " in %" PRIu64 " blocks, %" PRIu64 " tokens\n", c.rows, c.blocks, c.tokens);
 	printf("coordinates  %" PRIu64 "\n", c.coordinates);
 	printf("work         %.4g GFLOP model, %.4g GFLOP projection\n", c.model_flops / 1e9, c.projection_flops / 1e9);
