@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/utf8.h"
+
 void
 df_buf_release(struct df_buf *b)
 {
@@ -106,32 +108,24 @@ df_buf_printf(struct df_buf *b, const char *fmt, ...)
 	b->len += (size_t)n;
 }
 
-/*
- * The length of the valid UTF-8 character at s (n bytes left), 0 if there is
- * none: no overlong forms, no surrogates, nothing above U+10FFFF.
- */
-static size_t
-utf8_len(const unsigned char *s, size_t n)
+void
+df_buf_put_utf8(struct df_buf *b, uint32_t c)
 {
-	static const uint32_t least[5] = { 0, 0, 0x80, 0x800, 0x10000 };
-	size_t len = s[0] < 0x80    ? 1
-	    : (s[0] & 0xE0) == 0xC0 ? 2
-	    : (s[0] & 0xF0) == 0xE0 ? 3
-	    : (s[0] & 0xF8) == 0xF0 ? 4
-				    : 0;
-	uint32_t c;
-
-	if (len <= 1)
-		return len;
-	if (len > n)
-		return 0;
-	c = s[0] & (0xFFu >> (len + 1));
-	for (size_t i = 1; i < len; i++) {
-		if ((s[i] & 0xC0) != 0x80)
-			return 0;
-		c = c << 6 | (s[i] & 0x3Fu);
+	if (c < 0x80) {
+		df_buf_putc(b, (char)c);
+	} else if (c < 0x800) {
+		df_buf_putc(b, (char)(0xC0 | c >> 6));
+		df_buf_putc(b, (char)(0x80 | (c & 0x3F)));
+	} else if (c < 0x10000) {
+		df_buf_putc(b, (char)(0xE0 | c >> 12));
+		df_buf_putc(b, (char)(0x80 | (c >> 6 & 0x3F)));
+		df_buf_putc(b, (char)(0x80 | (c & 0x3F)));
+	} else {
+		df_buf_putc(b, (char)(0xF0 | c >> 18));
+		df_buf_putc(b, (char)(0x80 | (c >> 12 & 0x3F)));
+		df_buf_putc(b, (char)(0x80 | (c >> 6 & 0x3F)));
+		df_buf_putc(b, (char)(0x80 | (c & 0x3F)));
 	}
-	return c < least[len] || c > 0x10FFFF || (c >= 0xD800 && c <= 0xDFFF) ? 0 : len;
 }
 
 void
@@ -140,7 +134,7 @@ df_buf_json_strn(struct df_buf *b, const char *s, size_t n)
 	df_buf_putc(b, '"');
 	for (size_t i = 0; i < n;) {
 		unsigned char c = (unsigned char)s[i];
-		size_t len = utf8_len((const unsigned char *)s + i, n - i);
+		size_t len = df_utf8_len((const unsigned char *)s + i, n - i);
 
 		if (len == 0) {
 			df_buf_puts(b, "\xEF\xBF\xBD");

@@ -29,6 +29,8 @@ char *df_buf_detach(struct df_buf *b);
 void df_buf_add(struct df_buf *b, const void *data, size_t n);
 void df_buf_puts(struct df_buf *b, const char *s);
 void df_buf_putc(struct df_buf *b, char c);
+/* Append a code point of at most U+10FFFF as UTF-8. */
+void df_buf_put_utf8(struct df_buf *b, uint32_t c);
 void df_buf_printf(struct df_buf *b, const char *fmt, ...) DF_PRINTF(2, 3);
 /* Append s as a JSON string, quoted and escaped (UTF-8 kept; invalid bytes as U+FFFD). */
 void df_buf_json_str(struct df_buf *b, const char *s);

@@ -105,27 +105,6 @@ skip_value(const char *p, int depth)
 	return n > 0 ? p + n : NULL;
 }
 
-/* Append a code point of at most 0x10ffff as UTF-8. */
-static void
-add_utf8(struct df_buf *out, uint32_t c)
-{
-	if (c < 0x80) {
-		df_buf_putc(out, (char)c);
-	} else if (c < 0x800) {
-		df_buf_putc(out, (char)(0xc0 | c >> 6));
-		df_buf_putc(out, (char)(0x80 | (c & 0x3f)));
-	} else if (c < 0x10000) {
-		df_buf_putc(out, (char)(0xe0 | c >> 12));
-		df_buf_putc(out, (char)(0x80 | (c >> 6 & 0x3f)));
-		df_buf_putc(out, (char)(0x80 | (c & 0x3f)));
-	} else {
-		df_buf_putc(out, (char)(0xf0 | c >> 18));
-		df_buf_putc(out, (char)(0x80 | (c >> 12 & 0x3f)));
-		df_buf_putc(out, (char)(0x80 | (c >> 6 & 0x3f)));
-		df_buf_putc(out, (char)(0x80 | (c & 0x3f)));
-	}
-}
-
 static bool
 hex4(const char *p, uint32_t *v)
 {
@@ -173,7 +152,7 @@ df_json_unquote(const char *json, char **out)
 			}
 			if (c >= 0xd800 && c < 0xe000)
 				goto bad;
-			add_utf8(&b, c);
+			df_buf_put_utf8(&b, c);
 			continue;
 		}
 		simple = strchr(from, *p);

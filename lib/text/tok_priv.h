@@ -6,7 +6,7 @@
  *
  * This is the order of Hugging Face's tokenizers.  Each part is a file:
  * added.c, normalize.c, pretok.c (pretok_re.c for regexes that it does not know by heart),
- * bpe.c; tokenizer.c joins them and tokenizer_load.c builds them from JSON.
+ * bpe.c with bpe_load.c; tokenizer.c joins them and tokenizer_load.c builds them from JSON.
  */
 #ifndef DF_TEXT_TOK_PRIV_H
 #define DF_TEXT_TOK_PRIV_H
@@ -178,7 +178,7 @@ int df_tok_split_regex(const struct tok_split *sp, struct tok_regex_scratch *s, 
     tok_word_fn *fn,
     void *ctx, struct df_err *err) DF_MUST_CHECK;
 
-/* --- bpe.c ---------------------------------------------------------------------------------------------------- */
+/* --- bpe_load.c, bpe.c ----------------------------------------------------------------------------------------- */
 
 struct tok_bpe;
 struct tok_bpe_scratch;
@@ -201,8 +201,6 @@ int df_tok_bpe_word(const struct tok_bpe *m, struct tok_bpe_scratch *s, const un
 /* The byte-level alphabet: byte -> code point (all below U+0144), and back (-1: not in it). */
 uint32_t df_tok_byte_char(unsigned char b);
 int df_tok_char_byte(uint32_t c);
-/* Append c as UTF-8. */
-void df_tok_put_utf8(struct df_buf *b, uint32_t c);
 
 /* --- tokenizer.c ---------------------------------------------------------------------------------------------- */
 

@@ -112,7 +112,7 @@ save_bytes(const struct df_tokenizer *t, const char *dir, struct df_err *err)
 	    "\"vocab\": {");
 	for (unsigned i = 0; i < 256; i++) {
 		df_buf_clear(&c);
-		df_tok_put_utf8(&c, df_tok_byte_char((unsigned char)i));
+		df_buf_put_utf8(&c, df_tok_byte_char((unsigned char)i));
 		DF_TRY(df_buf_check(&c, err));
 		df_buf_puts(&b, i > 0 ? ", " : "");
 		df_buf_json_strn(&b, c.data, c.len);

@@ -11,6 +11,7 @@
 #include <string.h>
 #include <utf8proc.h>
 
+#include "base/utf8.h"
 #include "text/tok_priv.h"
 
 uint8_t df_uc_table[0x110000];
@@ -130,36 +131,6 @@ df_uc_init(void)
 	pthread_once(&once, fill);
 }
 
-/* The length of the character at s (n bytes left), 0 if it is not UTF-8: no overlong forms, no surrogates. */
-static size_t
-char_len(const unsigned char *s, size_t n)
-{
-	unsigned char lo = 0x80, hi = 0xBF;
-	size_t len;
-
-	if (s[0] < 0x80)
-		return 1;
-	if (s[0] < 0xC2 || s[0] > 0xF4)
-		return 0;
-	len = s[0] < 0xE0 ? 2 : s[0] < 0xF0 ? 3 : 4;
-	if (len > n)
-		return 0;
-	if (s[0] == 0xE0)
-		lo = 0xA0;
-	else if (s[0] == 0xED)
-		hi = 0x9F;
-	else if (s[0] == 0xF0)
-		lo = 0x90;
-	else if (s[0] == 0xF4)
-		hi = 0x8F;
-	if (s[1] < lo || s[1] > hi)
-		return 0;
-	for (size_t i = 2; i < len; i++)
-		if ((s[i] & 0xC0) != 0x80)
-			return 0;
-	return len;
-}
-
 size_t
 df_utf8_check(const char *s, size_t n)
 {
@@ -176,7 +147,7 @@ df_utf8_check(const char *s, size_t n)
 				continue;
 			}
 		}
-		len = char_len((const unsigned char *)s + i, n - i);
+		len = df_utf8_len((const unsigned char *)s + i, n - i);
 		if (len == 0)
 			return i;
 		i += len;

@@ -143,7 +143,7 @@ put_random_char(char *out, const uint32_t r[4])
 	/* Any code point that PCRE2's older Unicode knows as the table does. */
 	if (r[1] % 8 == 0)
 		c = r[2] % 0x1C80 == 0xAD ? 'a' : r[2] % 0x1C80;
-	df_tok_put_utf8(&b, c);
+	df_buf_put_utf8(&b, c);
 	n = b.len;
 	memcpy(out, b.data, n);
 	df_buf_release(&b);

@@ -1,0 +1,78 @@
+/*
+ * bpe_priv.h - the tables of byte-pair encoding, which bpe_load.c fills and bpe.c asks.
+ *
+ * Ranks live in one open-addressing table keyed by the pair of ids; pairs of
+ * single bytes, where every word begins, in a square of their own.  Most other
+ * pairs that are asked for do not merge, and the table is larger than a cache:
+ * a filter of a few bits per merge, which is not, answers for them.
+ */
+#ifndef DF_TEXT_BPE_PRIV_H
+#define DF_TEXT_BPE_PRIV_H
+
+#include "text/tok_priv.h"
+
+/* A word of the vocabulary. */
+struct tok_entry {
+	size_t at; /* of its text */
+	uint32_t n, id;
+};
+
+struct tok_merge {
+	uint64_t pair; /* left id << 32 | right id */
+	uint32_t rank, id;
+};
+#define TOK_NO_PAIR UINT64_MAX
+
+/* What a pair becomes, and how early. */
+struct tok_rank_id {
+	uint32_t rank, id;
+};
+#define TOK_NO_RANK UINT32_MAX
+
+struct tok_bpe {
+	struct df_buf text; /* the vocabulary's texts, end to end */
+	struct tok_entry *entry;
+	uint32_t n_entries;
+	uint32_t *slot; /* hash table of entries; DF_NO_TOKEN = free */
+	size_t slot_mask;
+	uint32_t *by_id; /* id -> entry */
+	size_t n_ids;    /* highest id + 1 */
+	struct tok_merge *merge;
+	size_t merge_mask;
+	uint64_t *filter; /* bit (tok_mix(pair) >> 20) & filter_mask is set for every merge */
+	size_t filter_mask;
+	uint32_t byte_id[256];         /* DF_NO_TOKEN: not in the vocabulary */
+	struct tok_rank_id *byte_pair; /* [256 * 256] */
+	uint32_t unk;
+	bool fuse_unk, ignore_merges;
+	size_t n_merges;
+	struct df_digest digest; /* of the vocabulary as a set and the merges in order */
+};
+
+/* Spreads the bits of x. */
+static inline size_t
+tok_mix(uint64_t x)
+{
+	x ^= x >> 32;
+	x *= 0x9E3779B97F4A7C15ull;
+	x ^= x >> 29;
+	x *= 0xBF58476D1CE4E5B9ull;
+	return (size_t)(x ^ x >> 32);
+}
+
+/* The rank and the id of a pair; TOK_NO_RANK when it does not merge. */
+static inline struct tok_rank_id
+tok_find_merge(const struct tok_bpe *m, uint32_t left, uint32_t right)
+{
+	uint64_t pair = (uint64_t)left << 32 | right;
+	size_t h = tok_mix(pair), bit = (h >> 20) & m->filter_mask, i = h & m->merge_mask;
+
+	if ((m->filter[bit / 64] >> bit % 64 & 1) == 0)
+		return (struct tok_rank_id){ TOK_NO_RANK, DF_NO_TOKEN };
+	for (; m->merge[i].pair != TOK_NO_PAIR; i = (i + 1) & m->merge_mask)
+		if (m->merge[i].pair == pair)
+			return (struct tok_rank_id){ m->merge[i].rank, m->merge[i].id };
+	return (struct tok_rank_id){ TOK_NO_RANK, DF_NO_TOKEN };
+}
+
+#endif
