@@ -17,7 +17,7 @@ for path in "$BUILD"/bin/df-*; do
 	ok "$p -h fits 80 columns" too_wide
 	ok "$p --version" "$p" --version
 	prints "$p --version names itself" "^$p \(df-tools\) [0-9]+\.[0-9]+\.[0-9]+$"
-	prints "$p --version names the libraries" 'HDF5 .*zstd .*backends cpu \\(.*\\), poison'
+	prints "$p --version names the libraries" 'HDF5 .*zstd .*backends cpu \(.*\), poison'
 	exits 64 "$p refuses an unknown option" "$p" --surely-not-an-option
 	says "$p says which" "^$p: unknown option --surely-not-an-option"
 	exits 64 "$p suggests the near one" "$p" --verbos=9x
