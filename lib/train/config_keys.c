@@ -74,8 +74,8 @@ static const struct df_key keys[] = {
 	{ "max_grad_norm", DF_KEY_REAL, SHAPES, FIELD(max_grad_norm), .dflt = "1.0", .min = 0, .max = 1e30,
 	    .help = "clip the gradient to this norm; 0 does not clip" },
 	{ "lr_scheduler_type", DF_KEY_STR, SHAPES, FIELD(lr_scheduler_type), .dflt = "linear",
-	    .allowed = "constant|constant_with_warmup|linear|cosine|polynomial|inverse_sqrt|cosine_with_min_lr|"
-		       "warmup_stable_decay",
+	    .allowed = "constant|constant_with_warmup|linear|cosine|cosine_with_restarts|polynomial|inverse_sqrt|"
+		       "cosine_with_min_lr|warmup_stable_decay",
 	    .help = "shape of the learning rate over the run" },
 	{ "lr_scheduler_kwargs", DF_KEY_MAP, SHAPES, FIELD(lr_scheduler_kwargs), .dflt = "null",
 	    .help = "further numbers of the schedule, a map" },

@@ -7,8 +7,8 @@
 #include "base/opt.h"
 #include "train/schedule.h"
 
-static const char *const names[] = { "constant", "constant_with_warmup", "linear", "cosine", "polynomial",
-	"inverse_sqrt", "cosine_with_min_lr", "warmup_stable_decay", NULL };
+static const char *const names[] = { "constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts",
+	"polynomial", "inverse_sqrt", "cosine_with_min_lr", "warmup_stable_decay", NULL };
 static const char *const curves[] = { "linear", "cosine", "1-sqrt", NULL };
 
 static int
@@ -60,7 +60,8 @@ int
 df_schedule_init(struct df_schedule *s, const char *name, const struct df_config_map *kwargs, double lr,
     uint64_t n_steps, int64_t warmup_steps, double warmup_ratio, struct df_err *err)
 {
-	const unsigned cosines = 1u << DF_SCHEDULE_COSINE | 1u << DF_SCHEDULE_COSINE_WITH_MIN_LR;
+	const unsigned cosines =
+	    1u << DF_SCHEDULE_COSINE | 1u << DF_SCHEDULE_COSINE_WITH_RESTARTS | 1u << DF_SCHEDULE_COSINE_WITH_MIN_LR;
 	const unsigned poly = 1u << DF_SCHEDULE_POLYNOMIAL, wsd = 1u << DF_SCHEDULE_WARMUP_STABLE_DECAY;
 	const unsigned with_min = 1u << DF_SCHEDULE_COSINE_WITH_MIN_LR;
 	double min_lr = 0;
@@ -84,7 +85,7 @@ df_schedule_init(struct df_schedule *s, const char *name, const struct df_config
 	*s = (struct df_schedule){ .type = (enum df_schedule_type)type,
 		.lr = lr,
 		.n_steps = n_steps,
-		.n_cycles = 0.5,
+		.n_cycles = type == DF_SCHEDULE_COSINE_WITH_RESTARTS ? 1 : 0.5,
 		.lr_end = 1e-7,
 		.power = 1,
 		.warmup = DF_CURVE_LINEAR,
@@ -180,6 +181,8 @@ factor(const struct df_schedule *s, double i)
 	switch (s->type) {
 	case DF_SCHEDULE_LINEAR: return fmax(0, (n - i) / fmax(1, n - w));
 	case DF_SCHEDULE_COSINE: return fmax(0, 0.5 * (1 + cos(M_PI * s->n_cycles * 2 * p)));
+	case DF_SCHEDULE_COSINE_WITH_RESTARTS:
+		return p >= 1 ? 0 : fmax(0, 0.5 * (1 + cos(M_PI * fmod(s->n_cycles * p, 1))));
 	case DF_SCHEDULE_COSINE_WITH_MIN_LR:
 		return fmax(0, 0.5 * (1 + cos(M_PI * s->n_cycles * 2 * p)) * (1 - s->min_rate) + s->min_rate);
 	case DF_SCHEDULE_POLYNOMIAL:

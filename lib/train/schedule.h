@@ -18,6 +18,7 @@ enum df_schedule_type {
 	DF_SCHEDULE_CONSTANT_WITH_WARMUP,
 	DF_SCHEDULE_LINEAR,
 	DF_SCHEDULE_COSINE,
+	DF_SCHEDULE_COSINE_WITH_RESTARTS,
 	DF_SCHEDULE_POLYNOMIAL,
 	DF_SCHEDULE_INVERSE_SQRT,
 	DF_SCHEDULE_COSINE_WITH_MIN_LR,
@@ -27,13 +28,13 @@ enum df_schedule_curve { DF_CURVE_LINEAR, DF_CURVE_COSINE, DF_CURVE_1_SQRT };
 
 struct df_schedule {
 	enum df_schedule_type type;
-	double lr;                    /* learning_rate */
-	uint64_t n_steps, n_warmup;   /* of the whole run */
-	double n_cycles;              /* cosine family */
-	double lr_end, power;         /* polynomial */
-	double timescale;             /* inverse_sqrt */
-	double min_rate;              /* cosine_with_min_lr, warmup_stable_decay: lowest factor */
-	uint64_t n_stable, n_decay;   /* warmup_stable_decay */
+	double lr;                  /* learning_rate */
+	uint64_t n_steps, n_warmup; /* of the whole run */
+	double n_cycles;            /* cosine family */
+	double lr_end, power;       /* polynomial */
+	double timescale;           /* inverse_sqrt */
+	double min_rate;            /* cosine_with_min_lr, warmup_stable_decay: lowest factor */
+	uint64_t n_stable, n_decay; /* warmup_stable_decay */
 	enum df_schedule_curve warmup, decay;
 };
 

@@ -18,6 +18,8 @@ CASES = [
     ("linear", 2e-3, 23, 5, {}),
     ("cosine", 2e-3, 23, 5, {}),
     ("cosine", 2e-3, 23, 0, {"num_cycles": 1.25}),
+    ("cosine_with_restarts", 2e-3, 23, 5, {}),
+    ("cosine_with_restarts", 2e-3, 23, 2, {"num_cycles": 3}),
     ("polynomial", 2e-3, 23, 5, {}),
     ("polynomial", 2e-3, 23, 3, {"lr_end": 1e-5, "power": 2.5}),
     ("inverse_sqrt", 2e-3, 23, 5, {}),
