@@ -162,8 +162,12 @@ show_row(const struct run *r, const struct df_block *b, uint64_t id, struct df_e
 	printf("\nmask: ");
 	for (size_t i = 0; i < b->n; i++)
 		putchar(b->mask[i] ? '1' : '0');
-	printf("\ntext:\n%.*s\ntargets:\n%.*s\n", (int)text.len, text.len ? text.data : "", (int)targets.len,
-	    targets.len ? targets.data : "");
+	/* Not %s: a text may hold NUL. */
+	fputs("\ntext:\n", stdout);
+	fwrite(text.data, 1, text.len, stdout);
+	fputs("\ntargets:\n", stdout);
+	fwrite(targets.data, 1, targets.len, stdout);
+	putchar('\n');
 out:
 	df_buf_release(&text);
 	df_buf_release(&targets);
@@ -292,6 +296,8 @@ check_usage(const struct cfg *c, const struct df_opt_result *args, struct df_err
 		    err, DF_EUSAGE, "--tokenizer is missing: 'bytes', a tokenizer.json or a model directory");
 	if (!c->output && !c->show_given)
 		return df_fail(err, DF_EUSAGE, "-o is missing");
+	if (c->show_given && c->output && strcmp(c->output, "-") == 0)
+		return df_fail(err, DF_EUSAGE, "--show-example and -o - would both write to standard output");
 	if (c->holdout.n > 0 && c->output && !c->holdout_output)
 		return df_fail(err, DF_EUSAGE, "--holdout needs --holdout-output");
 	if (c->holdout_output && c->holdout.n == 0)

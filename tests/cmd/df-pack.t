@@ -146,6 +146,7 @@ refuse 64 'not among the datasets' --dataset alpaca_en --holdout alpaca_zh=5 --h
 refuse 64 'stage pt' --dataset alpaca_en --packing
 refuse 64 'exclude each other' --dataset alpaca_en --train-on-prompt --mask-history
 refuse 64 'datasets are named with --dataset' alpaca_en
+refuse 64 'would both write to standard output' --dataset alpaca_en --show-example 0 -o -
 head -c 20000 data/alpaca_en.json >data/alpaca_zh.json
 refuse 65 'alpaca_zh.json: row [0-9]+ \(line [0-9]+, column 1\): the file ends inside' --dataset alpaca_en,alpaca_zh
 echo '[{"instruction": "i", "output": 5}]' >data/alpaca_zh.json
