@@ -25,7 +25,7 @@ prepare()
 		"web": { "file_name": "web", "columns": { "prompt": "text" } } }' >data/dataset_info.json
 	ln -s data DATA
 	cp -r "$SRC/configs" .
-	sed -i -e 's/"hidden_size": 128/"hidden_size": 16/' -e 's/"intermediate_size": 344/"intermediate_size": 32/' \
+	sed -i -e 's/"hidden_size": 128/"hidden_size": 8/' -e 's/"intermediate_size": 344/"intermediate_size": 16/' \
 		configs/models/tiny-llama/config.json
 }
 
