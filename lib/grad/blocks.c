@@ -49,20 +49,25 @@ df_blocks_release(struct df_blocks *b)
 	*b = (struct df_blocks){ 0 };
 }
 
-/* Bytes of activations that a token needs: what a layer keeps for its backward, and the scratch of one layer. */
+/*
+ * Bytes of activations that a token needs: what a layer keeps for its backward, the scratch of one layer, and where
+ * the head is trained, the gradient of its logits.
+ */
 static uint64_t
-bytes_per_token(const struct df_model_config *c)
+bytes_per_token(const struct df_grad *g)
 {
+	const struct df_model_config *c = df_model_config(g->model);
 	const uint64_t layer =
 	    6 * (uint64_t)c->d_model + 2 * (uint64_t)(c->n_heads + c->n_kv_heads) * c->d_head + 3 * (uint64_t)c->d_ff;
+	const bool logits = g->o.output != DF_GRAD_LOSSES && !df_model_has_lora(g->model);
 
-	return sizeof(float) * (c->n_layers + 1) * layer;
+	return sizeof(float) * ((c->n_layers + 1) * layer + (logits ? c->n_vocab : 0));
 }
 
 static void
 limits(const struct df_grad *g, uint64_t *max_tokens, uint64_t *max_rows)
 {
-	const uint64_t tokens = BLOCK_BYTES / bytes_per_token(df_model_config(g->model));
+	const uint64_t tokens = BLOCK_BYTES / bytes_per_token(g);
 	const uint64_t raw = RAW_BYTES / sizeof(float) / (g->p ? g->p : 1);
 
 	*max_tokens = tokens < MIN_TOKENS ? MIN_TOKENS : tokens > MAX_TOKENS ? MAX_TOKENS : tokens;
@@ -136,5 +141,5 @@ df_grad_estimate(const struct df_grad *g, const uint64_t *lengths, uint64_t n_ro
 	if (g->o.form == DF_GRAD_ADAM && g->o.output != DF_GRAD_LOSSES)
 		cost->model_bytes += 2 * p * sizeof(float);
 	cost->lane_bytes =
-	    longest * (double)bytes_per_token(c) + MAX_ROWS * sizeof(float) * (double)(width + DF_GRAD_PIECE);
+	    longest * (double)bytes_per_token(g) + MAX_ROWS * sizeof(float) * (double)(width + DF_GRAD_PIECE);
 }
