@@ -97,14 +97,14 @@ load_index(struct run *r, struct df_err *err)
 	int rc = DF_OK;
 
 	DF_TRY(df_set_open1(&set, DF_KIND_INDEX, "index", r->o->index, err));
-	do {
+	for (;;) {
 		DF_TRY(df_set_next(set, 65536, &b, &got, err));
 		if (got == 0)
 			break;
 		DF_TRY(df_grow(&r->index, &cap, r->n_index + got, sizeof(*r->index), "index", err));
 		memcpy(r->index + r->n_index, b.col[DF_COL_INDEX].data, got * sizeof(*r->index));
 		r->n_index += got;
-	} while (got > 0);
+	}
 	DF_TRY(check_lineage(set, &r->rows, err));
 	if (r->n_index == 0) {
 		rc = df_fail(err, DF_EFORMAT, "%s: no rows to train on", df_set_name(set));
@@ -259,6 +259,25 @@ lock_output(struct run *r, struct df_err *err)
 	return DF_OK;
 }
 
+/* Values of df_train_config_json: scalars, or maps of scalars. */
+static bool
+same_value(const struct df_json_value *x, const struct df_json_value *y)
+{
+	const char *xs = df_json_str(x, NULL), *ys = df_json_str(y, NULL), *key;
+	const struct df_json_member *m = NULL;
+	const struct df_json_value *v;
+	double xn, yn;
+
+	if (df_json_number(x, &xn) && df_json_number(y, &yn))
+		return xn == yn;
+	if (df_json_type(x) != df_json_type(y) || df_json_size(x) != df_json_size(y))
+		return false;
+	while (df_json_type(x) == DF_JSON_OBJECT && (m = df_json_next(x, m, &key, &v)))
+		if (!same_value(v, df_json_get(y, key)))
+			return false;
+	return df_json_bool(x, false) == df_json_bool(y, false) && strcmp(xs ? xs : "", ys ? ys : "") == 0;
+}
+
 /* Keys whose value differs between two df_train_config_json texts. */
 static int
 warn_changes(const char *was, const char *now, const char *where, struct df_err *err)
@@ -273,19 +292,8 @@ warn_changes(const char *was, const char *now, const char *where, struct df_err 
 	DF_TRY(df_json_parse(&a, was, strlen(was), where, err));
 	DF_TRY(df_json_parse(&b, now, strlen(now), "configuration", err));
 	for (k = df_train_keys(); k->name; k++) {
-		const struct df_json_value *x = df_json_get(df_json_root(a), k->name),
-					   *y = df_json_get(df_json_root(b), k->name);
-		const char *xs = df_json_str(x, NULL), *ys = df_json_str(y, NULL);
-		double xn = 0, yn = 0;
-		bool same = df_json_type(x) == df_json_type(y) || (df_json_number(x, &xn) && df_json_number(y, &yn));
-
-		if (!k->shapes)
-			continue;
-		df_json_number(x, &xn);
-		df_json_number(y, &yn);
-		same = same && xn == yn && df_json_bool(x, false) == df_json_bool(y, false) &&
-		    strcmp(xs ? xs : "", ys ? ys : "") == 0;
-		if (!same)
+		if (k->shapes &&
+		    !same_value(df_json_get(df_json_root(a), k->name), df_json_get(df_json_root(b), k->name)))
 			df_buf_printf(&diff, "%s%s", diff.len ? ", " : "", k->name);
 	}
 	DF_TRY(df_buf_check(&diff, err));

@@ -166,6 +166,9 @@ says 'says how to' 'adapter_name_or_path=lora/checkpoint-'
 
 ok 'from a checkpoint elsewhere' $train output_dir=fork resume_from_checkpoint=whole/checkpoint-18
 same 'gives the same end' whole/model.safetensors fork/model.safetensors
+ok 'with another schedule' df-train small.yaml tokenized_path=pool.h5 output_dir=fork2 --until 19 \
+	resume_from_checkpoint=whole/checkpoint-18 learning_rate=4e-3 lr_scheduler_kwargs.num_cycles=1 seed=42
+says 'names what changed, and no more' 'trained with another learning_rate, lr_scheduler_kwargs; going on'
 ok 'overwriting starts anew' $train output_dir=fork overwrite_output_dir=true --until 2
 is 'nothing old is left' "$(cd fork && echo checkpoint-* all_results.json*)" 'checkpoint-2 all_results.json*'
 exits 65 'other tokens in the same run' df-train small.yaml tokenized_path=other.h5 output_dir=fork
