@@ -203,6 +203,19 @@ df_h5_type(enum df_coltype t)
 	return -1;
 }
 
+void *
+df_h5_udata_same(void *udata)
+{
+	return udata;
+}
+
+herr_t
+df_h5_udata_free(void *udata)
+{
+	(void)udata;
+	return 0;
+}
+
 /* ---- attributes */
 
 /*

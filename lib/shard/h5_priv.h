@@ -33,6 +33,10 @@ hid_t df_h5_create(hid_t file, const char *path, hid_t type, hid_t space, hid_t 
 
 hid_t df_h5_type(enum df_coltype t);
 
+/* Of the core driver's image callbacks: their context is the caller's, and stays. */
+void *df_h5_udata_same(void *udata);
+herr_t df_h5_udata_free(void *udata);
+
 /* Attributes.  An absent one gives NULL / n = 0 and no error; another type is DF_EFORMAT. */
 int df_h5_attr_get_str(hid_t obj, const char *name, char **out, struct df_err *err) DF_MUST_CHECK;
 int df_h5_attr_get_strs(hid_t obj, const char *name, char ***out, size_t *n, struct df_err *err) DF_MUST_CHECK;

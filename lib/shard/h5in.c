@@ -308,19 +308,6 @@ image_free(void *p, H5FD_file_image_op_t op, void *udata)
 	return 0;
 }
 
-static void *
-udata_same(void *udata)
-{
-	return udata;
-}
-
-static herr_t
-udata_free(void *udata)
-{
-	(void)udata;
-	return 0;
-}
-
 int
 df_h5in_open_image(
     struct df_h5in **out, void *image, size_t len, const char *name, enum df_kind kind, struct df_err *err)
@@ -332,7 +319,8 @@ df_h5in_open_image(
 	DF_TRY(new_in(&in, name, err));
 	in->image = image;
 	in->image_len = len;
-	H5FD_file_image_callbacks_t cb = { image_alloc, image_copy, NULL, image_free, udata_same, udata_free, in };
+	H5FD_file_image_callbacks_t cb = { image_alloc, image_copy, NULL, image_free, df_h5_udata_same,
+		df_h5_udata_free, in };
 	df_h5_enter();
 	if ((fapl = df_h5_fapl_read()) < 0 || H5Pset_fapl_core(fapl, 65536, 0) < 0 ||
 	    H5Pset_file_image_callbacks(fapl, &cb) < 0 || H5Pset_file_image(fapl, image, len) < 0)

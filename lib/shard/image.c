@@ -187,19 +187,6 @@ memory_free(void *p, H5FD_file_image_op_t op, void *udata)
 	return 0;
 }
 
-static void *
-udata_same(void *udata)
-{
-	return udata;
-}
-
-static herr_t
-udata_free(void *udata)
-{
-	(void)udata;
-	return 0;
-}
-
 /*
  * The end of the file, as its superblock (version 2 or 3) has it.  It may lie
  * beyond the memory: datasets that nobody wrote need none.
@@ -220,8 +207,8 @@ df_image_make(struct df_image *im, const struct df_meta *meta, uint32_t cols, co
 	hid_t fapl = -1, fcpl = -1, dcpl = -1, file = -1;
 	struct df_image m = DF_IMAGE_INIT;
 	struct memory mem = { NULL, 0 };
-	H5FD_file_image_callbacks_t cb = { memory_alloc, NULL, memory_realloc, memory_free, udata_same, udata_free,
-		&mem };
+	H5FD_file_image_callbacks_t cb = { memory_alloc, NULL, memory_realloc, memory_free, df_h5_udata_same,
+		df_h5_udata_free, &mem };
 	size_t n_runs = 0;
 	bool ok;
 	int rc;

@@ -100,46 +100,44 @@ out:
 	return rc;
 }
 
+/* Takes the text in b. */
+static int
+set_text(struct df_meta *m, const char *key, struct df_buf *b, struct df_err *err)
+{
+	int rc;
+
+	DF_TRY(df_buf_check(b, err));
+	DF_TRY(df_meta_set_json(m, key, b->data, err));
+out:
+	df_buf_release(b);
+	return rc;
+}
+
 int
 df_meta_set_str(struct df_meta *m, const char *key, const char *value, struct df_err *err)
 {
 	struct df_buf b = DF_BUF_INIT;
-	int rc;
 
 	df_buf_json_str(&b, value);
-	DF_TRY(df_buf_check(&b, err));
-	DF_TRY(df_meta_set_json(m, key, b.data, err));
-out:
-	df_buf_release(&b);
-	return rc;
+	return set_text(m, key, &b, err);
 }
 
 int
 df_meta_set_int(struct df_meta *m, const char *key, int64_t value, struct df_err *err)
 {
 	struct df_buf b = DF_BUF_INIT;
-	int rc;
 
 	df_buf_printf(&b, "%lld", (long long)value);
-	DF_TRY(df_buf_check(&b, err));
-	DF_TRY(df_meta_set_json(m, key, b.data, err));
-out:
-	df_buf_release(&b);
-	return rc;
+	return set_text(m, key, &b, err);
 }
 
 int
 df_meta_set_double(struct df_meta *m, const char *key, double value, struct df_err *err)
 {
 	struct df_buf b = DF_BUF_INIT;
-	int rc;
 
 	df_buf_json_double(&b, value);
-	DF_TRY(df_buf_check(&b, err));
-	DF_TRY(df_meta_set_json(m, key, b.data, err));
-out:
-	df_buf_release(&b);
-	return rc;
+	return set_text(m, key, &b, err);
 }
 
 int

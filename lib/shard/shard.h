@@ -143,6 +143,10 @@ const char *df_meta_param(const struct df_meta *m, const char *key);
 bool df_meta_get_double(const struct df_meta *m, const char *key, double *v);
 bool df_meta_get_str(const struct df_meta *m, const char *key, char **s);
 
+/* Append what the root attributes say: an object of the parameters, an array of {role, kind, id}. */
+void df_meta_params_json(const struct df_meta *m, struct df_buf *out);
+void df_meta_inputs_json(const struct df_meta *m, struct df_buf *out);
+
 int df_meta_add_input(
     struct df_meta *m, const char *role, const char *kind, const char *id, struct df_err *err) DF_MUST_CHECK;
 const struct df_input *df_meta_input(const struct df_meta *m, const char *role); /* the first, or NULL */

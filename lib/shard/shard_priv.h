@@ -28,8 +28,6 @@ enum df_kind df_kind_parse(const char *name); /* DF_KIND_ANY when unknown */
 
 /* ---- metajson.c: the two JSON attributes.  Shapes are fixed, so a scanner of our own does. */
 
-void df_meta_params_json(const struct df_meta *m, struct df_buf *out);
-void df_meta_inputs_json(const struct df_meta *m, struct df_buf *out);
 /* DF_EFORMAT with the byte where it went wrong. */
 int df_meta_params_parse(struct df_meta *m, const char *json, struct df_err *err) DF_MUST_CHECK;
 int df_meta_inputs_parse(struct df_meta *m, const char *json, struct df_err *err) DF_MUST_CHECK;

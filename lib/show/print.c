@@ -270,23 +270,10 @@ df_summary_json(const struct df_summary *u, const struct df_set *s, struct df_bu
 	df_buf_json_str(out, m->tool ? m->tool : "");
 	df_buf_puts(out, ", \"version\": ");
 	df_buf_json_str(out, m->version ? m->version : "");
-	df_buf_puts(out, ", \"params\": {");
-	for (size_t i = 0; i < m->n_params; i++) {
-		df_buf_puts(out, i ? ", " : "");
-		df_buf_json_str(out, m->params[i].key);
-		df_buf_printf(out, ": %s", m->params[i].json);
-	}
-	df_buf_puts(out, "}, \"inputs\": [");
-	for (size_t i = 0; i < m->n_inputs; i++) {
-		df_buf_puts(out, i ? ", {\"role\": " : "{\"role\": ");
-		df_buf_json_str(out, m->inputs[i].role);
-		df_buf_puts(out, ", \"kind\": ");
-		df_buf_json_str(out, m->inputs[i].kind);
-		df_buf_puts(out, ", \"id\": ");
-		df_buf_json_str(out, m->inputs[i].id);
-		df_buf_putc(out, '}');
-	}
-	df_buf_putc(out, ']');
+	df_buf_puts(out, ", \"params\": ");
+	df_meta_params_json(m, out);
+	df_buf_puts(out, ", \"inputs\": ");
+	df_meta_inputs_json(m, out);
 	json_columns(u, s, out);
 	if (u->n_domains > 0)
 		json_domains(u, s, out);
