@@ -9,7 +9,6 @@
 #include <string.h>
 
 #include "base/file.h"
-#include "base/log.h"
 #include "base/mem.h"
 #include "select/select.h"
 
@@ -83,11 +82,8 @@ parse_id(const char *s, uint64_t n_rows, uint64_t *id, struct df_err *err)
 static int
 check_tokens(const struct df_set *set, const char *tokens_id, struct df_err *err)
 {
-	const struct df_meta *m = df_set_meta(set);
-	const struct df_input *in = df_meta_input(m, "tokens");
+	const struct df_input *in = df_meta_input(df_set_meta(set), "tokens");
 
-	if (!m->has_lineage)
-		df_info("%s: no lineage inside: taken after its ids are checked", df_set_name(set));
 	if (in && tokens_id && strcmp(in->id, tokens_id))
 		return df_fail(err, DF_ELINEAGE, "%s was made for tokens %s, the train set's tokens are %s",
 		    df_set_name(set), in->id, tokens_id);
