@@ -15,7 +15,7 @@ cd "$(dirname "$0")/../.."
 echo "# LESS: Chinese rows among the 400 chosen of 1945 (946 Chinese), by length of the warm-up"
 df-pack -q --dataset-dir "$DATA" --dataset alpaca_en_demo,alpaca_zh_demo --template alpaca --tokenizer bytes --cutoff-len 512 \
 	--holdout alpaca_zh_demo=50 --holdout-output "$work/val.h5" -o "$work/pool.h5"
-for steps in 25 50 100; do
+for steps in 25 100; do
 	df-train configs/tiny-sft.yaml -q tokenized_path="$work/pool.h5" output_dir="$work/run" --until $steps
 	df-grad -q -m "$work/run/checkpoint-$steps" --form adam --project 2048 "$work/pool.h5" -o "$work/pool-$steps.proj.h5"
 	df-grad -q -m "$work/run/checkpoint-$steps" --form sgd --project 2048 "$work/val.h5" -o "$work/val-$steps.proj.h5"

@@ -67,10 +67,11 @@ df-train configs/tiny-sft.yaml tokenized_path="$work/pool.h5" output_dir="$work/
 model=$work/run/checkpoint-10
 
 if wanted pipe; then
-	echo "# df-grad | df-project over df-grad --project, dense to 2048, whole commands (pairs.sh)"
+	echo "# df-grad | df-project over df-grad --project, dense to 2048, 256 rows, whole commands (pairs.sh)"
+	df-pack -q --dataset-dir "$data" --dataset "${sets%%,*}" --max-samples 256 --template alpaca --tokenizer bytes --cutoff-len 512 -o "$work/few.h5"
 	"$here/pairs.sh" -n "$pairs" "pipe / fused" \
-		"df-grad -q -m $model --form adam $work/pool.h5 -o - | df-project -q -k 2048 - -o $work/a.h5; rm -f $work/a.h5" \
-		"df-grad -q -m $model --form adam --project 2048 $work/pool.h5 -o $work/b.h5; rm -f $work/b.h5"
+		"df-grad -q -m $model --form adam $work/few.h5 -o - | df-project -q -k 2048 - -o $work/a.h5; rm -f $work/a.h5" \
+		"df-grad -q -m $model --form adam --project 2048 $work/few.h5 -o $work/b.h5; rm -f $work/b.h5"
 	echo
 fi
 
