@@ -227,6 +227,47 @@ refused(enum df_kind kind, int code, const char *words)
 }
 
 static void
+name_kind(hid_t f, const char *kind)
+{
+	hid_t s = H5Screate(H5S_SCALAR), t = H5Tcopy(H5T_C_S1), a;
+
+	H5Tset_size(t, strlen(kind));
+	a = H5Acreate2(f, "df_kind", t, s, H5P_DEFAULT, H5P_DEFAULT);
+	assert_true(a >= 0 && H5Awrite(a, t, kind) >= 0);
+	H5Aclose(a);
+	H5Tclose(t);
+	H5Sclose(s);
+}
+
+/* A script may name the kind and nothing more; a file that claims our schema must have been finished. */
+static void
+test_named_kinds(void **state)
+{
+	static const int64_t ids[3] = { 5, 0, 7 };
+	struct df_set *s;
+
+	(void)state;
+	for (int ours = 0; ours < 2; ours++) {
+		hid_t f = begin(), space = H5Screate(H5S_SCALAR);
+
+		put(f, "index", H5T_STD_I64LE, H5T_NATIVE_INT64, 3, ids);
+		name_kind(f, "index");
+		if (ours)
+			H5Aclose(H5Acreate2(f, "df_schema", H5T_STD_I64LE, space, H5P_DEFAULT, H5P_DEFAULT));
+		H5Sclose(space);
+		H5Fclose(f);
+		if (ours) {
+			refused(DF_KIND_INDEX, DF_EFORMAT, "incomplete: its writer did not finish");
+			continue;
+		}
+		OK(df_set_open1(&s, DF_KIND_INDEX, NULL, at("u.h5"), err));
+		assert_false(df_set_meta(s)->has_lineage);
+		df_set_close(s);
+		refused(DF_KIND_WEIGHTS, DF_EFORMAT, "holds index, not weights");
+	}
+}
+
+static void
 test_users_files(void **state)
 {
 	static const int64_t ids[3] = { 5, 0, 7 }, negative[3] = { 5, -3, 7 };
@@ -369,6 +410,7 @@ main(void)
 		cmocka_unit_test(test_fletcher32),
 		cmocka_unit_test(test_matrices),
 		cmocka_unit_test(test_hdf5_writes),
+		cmocka_unit_test(test_named_kinds),
 		cmocka_unit_test(test_users_files),
 		cmocka_unit_test(test_offsets),
 		cmocka_unit_test(test_large_meta),
