@@ -84,6 +84,8 @@ test_save_base(void **state)
 		struct df_model *m = NULL, *again = NULL;
 		struct df_st *st = NULL;
 		struct df_digest d;
+		char *config, *pad;
+		size_t n;
 
 		mh_ok(df_model_open(&m, dir, NULL, mh_backend(), err));
 		d = digest(m);
@@ -100,8 +102,18 @@ test_save_base(void **state)
 		df_st_close(st);
 		nudge(again, df_model_base_data(again), 17);
 		assert_false(same_digest(d, digest(again)));
+		df_model_free(again);
+		/* Which token is the padding decides which embedding has no gradient. */
+		mh_ok(df_file_get(join(two, "config.json"), 1 << 20, &config, &n, err));
+		pad = strstr(config, "\"pad_token_id\": 0");
+		assert_non_null(pad);
+		pad[strlen("\"pad_token_id\": ")] = '1';
+		mh_ok(df_file_put(join(two, "config.json"), config, n, err));
+		mh_ok(df_model_open(&again, two, NULL, mh_backend(), err));
+		assert_false(same_digest(d, digest(again)));
 		df_model_free(m);
 		df_model_free(again);
+		free(config);
 		free(dir);
 		free(one);
 		free(two);
@@ -321,14 +333,15 @@ test_bad_weights(void **state)
 		int code;
 		const char *words;
 	} t[] = {
-		{ { .drop = "model.norm.weight" }, DF_EFORMAT, "bad: |'model.norm.weight'|missing" },
+		{ { .drop = "model.norm.weight" }, DF_EFORMAT, "bad/model.safetensors: |'model.norm.weight'|missing" },
 		{ { .add = "model.layers.2.mlp.up_proj.weight" }, DF_EFORMAT,
-		    "bad: |layers.2.mlp.up_proj|no parameter" },
+		    "bad/model.safetensors: |layers.2.mlp.up_proj|no parameter" },
 		{ { .reshape = "model.layers.1.self_attn.k_proj.weight" }, DF_EFORMAT,
-		    "bad: |1.self_attn.k_proj|[512]|[16,32]" },
-		{ { .as_ints = "model.layers.1.self_attn.k_proj.weight" }, DF_EFORMAT, "bad: |1.self_attn.k_proj|I32" },
+		    "bad/model.safetensors: |1.self_attn.k_proj|[512]|[16,32]" },
+		{ { .as_ints = "model.layers.1.self_attn.k_proj.weight" }, DF_EFORMAT,
+		    "bad/model.safetensors: |1.self_attn.k_proj|I32" },
 		{ { .nan = "model.layers.1.self_attn.k_proj.weight" }, DF_EFORMAT,
-		    "bad: |1.self_attn.k_proj|element 0|nan" },
+		    "bad/model.safetensors: |1.self_attn.k_proj|element 0|nan" },
 		{ { .add = "lm_head.weight" }, DF_OK, NULL }, /* a tied model may repeat its head */
 		{ { .add = "model.layers.0.self_attn.rotary_emb.inv_freq" }, DF_OK, NULL },
 	};
