@@ -405,6 +405,26 @@ out:
 	return rc;
 }
 
+static int
+histogram_titles(
+    struct df_chart *c, const char *set, const char *what, const struct values *v, bool by_domain, struct df_err *err)
+{
+	char *name = NULL, skipped[80] = "";
+	int rc;
+
+	if (v->n_skipped > 0)
+		snprintf(skipped, sizeof(skipped), "; %zu without a finite value are not shown", v->n_skipped);
+	DF_TRY(short_name(&name, set, err));
+	DF_TRY(df_asprintf(&c->title, err, "%c%s of %s", what[0] - 'a' + 'A', what + 1, name));
+	DF_TRY(df_asprintf(
+	    &c->subtitle, err, "%zu rows%s%s", v->n + v->n_skipped, by_domain ? ", by domain" : "", skipped));
+	DF_TRY(df_strdup(&c->xlabel, what, err));
+	DF_TRY(df_strdup(&c->ylabel, "rows", err));
+out:
+	free(name);
+	return rc;
+}
+
 int
 df_plot_histogram(struct df_chart *c, struct df_set *s, struct df_err *err)
 {
@@ -417,7 +437,6 @@ df_plot_histogram(struct df_chart *c, struct df_set *s, struct df_err *err)
 	enum df_col col = column_to_plot(s);
 	size_t n_series = df_set_has(s, DF_COL_DOMAIN) && m->n_domains > 0 ? m->n_domains : 1, bins = BINS;
 	double lo = INFINITY, hi = -INFINITY;
-	char *name = NULL;
 	int rc;
 
 	if (col == DF_COL_COUNT)
@@ -467,24 +486,10 @@ df_plot_histogram(struct df_chart *c, struct df_set *s, struct df_err *err)
 
 		c->series[d].y[bin < bins ? bin : bins - 1]++;
 	}
-	DF_TRY(short_name(&name, df_set_name(s), err));
-	DF_TRY(df_asprintf(&c->title, err, "%c%s of %s", what[col][0] - 'a' + 'A', what[col] + 1, name));
-	DF_TRY(df_asprintf(&c->subtitle, err, "%zu rows%s", v.n + v.n_skipped, n_series > 1 ? ", by domain" : ""));
-	if (v.n_skipped > 0) {
-		char *old = c->subtitle;
-
-		c->subtitle = NULL;
-		rc = df_asprintf(&c->subtitle, err, "%s; %zu without a finite value are not shown", old, v.n_skipped);
-		free(old);
-		if (rc != DF_OK)
-			goto out;
-	}
-	DF_TRY(df_strdup(&c->xlabel, what[col], err));
-	DF_TRY(df_strdup(&c->ylabel, "rows", err));
+	DF_TRY(histogram_titles(c, df_set_name(s), what[col], &v, n_series > 1, err));
 out:
 	free(v.v);
 	free(v.domain);
-	free(name);
 	return rc;
 }
 
