@@ -21,399 +21,9 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/mem.h"
-#include "base/opt.h"
 #include "base/stop.h"
-#include "text/json.h"
-#include "train/checkpoint.h"
 #include "train/eval.h"
-#include "train/rows.h"
-#include "train/sampler.h"
-#include "train/schedule.h"
-#include "train/step.h"
-#include "train/train.h"
-#include "train/trainlog.h"
-
-struct run {
-	const struct df_train_opts *o;
-	const struct df_train_config *c;
-	int lock_fd; /* on output_dir: one run at a time */
-	struct df_rows rows, eval_rows;
-	bool has_eval;
-	float *weights;  /* [rows.n] */
-	uint64_t *index; /* [n_index] rows */
-	uint64_t n_index;
-	char index_id[DF_DIGEST_HEX], weights_id[DF_DIGEST_HEX];
-	char *start;       /* the checkpoint to go on from, or NULL */
-	bool start_is_own; /* it lies in output_dir */
-	bool clear;        /* overwrite_output_dir: what is there goes, once all inputs are known to be good */
-	struct df_model *model;
-	struct df_tokenizer *tokenizer;
-	struct df_sampler sampler;
-	struct df_schedule schedule;
-	struct df_stepper *stepper;
-	struct df_trainlog log;
-	struct df_train_state state;
-	uint64_t steps_per_epoch, max_steps, end;
-	uint64_t log_every, save_every, eval_every; /* 0 = never */
-	uint64_t saved;                             /* the step last saved for good; UINT64_MAX = none */
-	uint64_t first_step, n_samples;
-	double lr, grad_norm; /* of the last step */
-	uint64_t *which;      /* [batch * accum] */
-};
-
-/* ---- inputs ----------------------------------------------------------------- */
-
-/* The digest of n numbers of `size` bytes in their order. */
-static void
-ordered_id(const void *data, size_t n, size_t size, char hex[DF_DIGEST_HEX])
-{
-	df_digest_hex(df_hash_bytes(data, n * size, 0), hex);
-}
-
-/* An artefact that was made for other tokens does not belong to this run. */
-static int
-check_lineage(const struct df_set *set, const struct df_rows *rows, struct df_err *err)
-{
-	const struct df_meta *m = df_set_meta(set);
-	const struct df_input *in = df_meta_input(m, "tokens");
-
-	if (!m->has_lineage || !in) {
-		df_info("%s does not say which tokens it belongs to; taken for %s", df_set_name(set), rows->name);
-		return DF_OK;
-	}
-	if (strcmp(in->id, rows->meta.id) == 0)
-		return DF_OK;
-	return df_fail(err, DF_ELINEAGE, "%s was made for tokens %s, but %s is %s", df_set_name(set), in->id,
-	    rows->name, rows->meta.id);
-}
-
-static int
-load_index(struct run *r, struct df_err *err)
-{
-	struct df_set *set = NULL;
-	struct df_batch b = DF_BATCH_INIT;
-	uint64_t got;
-	size_t cap = 0;
-	int rc = DF_OK;
-
-	DF_TRY(df_set_open1(&set, DF_KIND_INDEX, "index", r->o->index, err));
-	for (;;) {
-		DF_TRY(df_set_next(set, 65536, &b, &got, err));
-		if (got == 0)
-			break;
-		DF_TRY(df_grow(&r->index, &cap, r->n_index + got, sizeof(*r->index), "index", err));
-		memcpy(r->index + r->n_index, b.col[DF_COL_INDEX].data, got * sizeof(*r->index));
-		r->n_index += got;
-	}
-	DF_TRY(check_lineage(set, &r->rows, err));
-	if (r->n_index == 0) {
-		rc = df_fail(err, DF_EFORMAT, "%s: no rows to train on", df_set_name(set));
-		goto out;
-	}
-	ordered_id(r->index, r->n_index, sizeof(*r->index), r->index_id);
-	for (uint64_t i = 0; i < r->n_index; i++) {
-		uint64_t id = r->index[i];
-
-		if (!df_rows_find(&r->rows, id, &r->index[i])) {
-			rc = df_fail(err, DF_ELINEAGE, "%s: row %" PRIu64 ": %s has no sample %" PRIu64,
-			    df_set_name(set), i, r->rows.name, id);
-			goto out;
-		}
-	}
-out:
-	df_batch_release(&b);
-	df_set_close(set);
-	return rc;
-}
-
-static int
-load_weights(struct run *r, struct df_err *err)
-{
-	struct df_idset seen = { 0 };
-	struct df_set *set = NULL;
-	struct df_batch b = DF_BATCH_INIT;
-	uint64_t got, row;
-	int rc = DF_OK;
-
-	DF_TRY(df_set_open1(&set, DF_KIND_WEIGHTS, "weights", r->o->weights, err));
-	DF_TRY(df_idset_init(&seen, r->rows.n, err));
-	DF_TRY(df_alloc(&r->weights, r->rows.n, sizeof(*r->weights), "weights", err));
-	do {
-		const float *w;
-		const uint64_t *id;
-
-		DF_TRY(df_set_next(set, 65536, &b, &got, err));
-		w = b.col[DF_COL_WEIGHT].data;
-		id = b.col[DF_COL_ID].data;
-		if (got > 0 && !w) {
-			rc = df_fail(err, DF_EFORMAT, "%s: no sample_weight: weights of domains do not weigh samples",
-			    df_set_name(set));
-			goto out;
-		}
-		for (uint64_t i = 0; i < got; i++) {
-			if (!df_rows_find(&r->rows, id[i], &row)) {
-				rc = df_fail(err, DF_ELINEAGE, "%s: %s has no sample %" PRIu64, df_set_name(set),
-				    r->rows.name, id[i]);
-				goto out;
-			}
-			if (!isfinite(w[i]) || w[i] < 0) {
-				rc = df_fail(err, DF_EFORMAT,
-				    "%s: sample %" PRIu64 ": weight %g is not a number from 0 up", df_set_name(set),
-				    id[i], (double)w[i]);
-				goto out;
-			}
-			DF_TRY(df_idset_add(&seen, &row, 1, df_set_name(set), err));
-			r->weights[row] = w[i];
-		}
-	} while (got > 0);
-	DF_TRY(check_lineage(set, &r->rows, err));
-	DF_TRY(df_idset_check_full(&seen, df_set_name(set), err));
-	ordered_id(r->weights, r->rows.n, sizeof(*r->weights), r->weights_id);
-out:
-	df_idset_release(&seen);
-	df_batch_release(&b);
-	df_set_close(set);
-	return rc;
-}
-
-/* Does the JSON text of a parameter say the same as the text of a key? */
-static bool
-says_the_same(const struct df_meta *m, const char *key, const char *text)
-{
-	const char *json = df_meta_param(m, key);
-	double a, b;
-	char *s;
-	bool same;
-
-	if (!json || !*text)
-		return true;
-	if (df_meta_get_str(m, key, &s)) {
-		same = strcmp(s, text) == 0;
-		free(s);
-		return same;
-	}
-	if (df_meta_get_double(m, key, &a))
-		return df_parse_double(text, &b, NULL) == DF_OK && a == b;
-	return strcmp(json, text) == 0;
-}
-
-/* The keys that are df-pack's business must be what df-pack was told. */
-static int
-check_packed(const struct run *r, struct df_err *err)
-{
-	const struct df_config_map *m = &r->c->packed;
-	struct df_buf place = DF_BUF_INIT;
-	int rc = DF_OK;
-
-	for (size_t i = 0; i < m->n && rc == DF_OK; i++) {
-		if (says_the_same(&r->rows.meta, m->v[i].key, m->v[i].value))
-			continue;
-		df_train_config_place(r->c, m->v[i].key, &place);
-		if ((rc = df_buf_check(&place, err)) == DF_OK)
-			rc = df_fail(err, DF_ECONFIG, "%s is %s, but %s was packed with %s", place.data, m->v[i].value,
-			    r->rows.name, df_meta_param(&r->rows.meta, m->v[i].key));
-	}
-	df_buf_release(&place);
-	return rc;
-}
-
-static int
-load_inputs(struct run *r, struct df_err *err)
-{
-	const char *const train[] = { r->c->tokenized_path }, *const eval[] = { r->c->eval_tokenized_path };
-	int rc = DF_OK;
-
-	DF_TRY(df_rows_load(&r->rows, "training tokens", train, 1, err));
-	DF_TRY(check_packed(r, err));
-	if (r->rows.n_unlabelled == r->rows.n) {
-		rc = df_fail(err, DF_EFORMAT, "%s: no sample has a target: nothing to learn from", r->rows.name);
-		goto out;
-	}
-	if (r->rows.n_unlabelled > 0)
-		df_info("%s: %" PRIu64 " of %" PRIu64 " samples have no target and count for nothing", r->rows.name,
-		    r->rows.n_unlabelled, r->rows.n);
-	r->has_eval = strcmp(r->c->eval_strategy, "no") != 0;
-	if (r->has_eval)
-		DF_TRY(df_rows_load(&r->eval_rows, "evaluation tokens", eval, 1, err));
-	if (r->o->index)
-		DF_TRY(load_index(r, err));
-	if (r->o->weights)
-		DF_TRY(load_weights(r, err));
-out:
-	return rc;
-}
-
-/* ---- where to start ------------------------------------------------------------ */
-
-static int
-lock_output(struct run *r, struct df_err *err)
-{
-	int rc;
-
-	if ((rc = df_mkdirs(r->c->output_dir, err)) != DF_OK)
-		return rc;
-	if ((r->lock_fd = open(r->c->output_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0)
-		return df_fail(err, DF_ECREATE, "%s:", r->c->output_dir);
-	if (flock(r->lock_fd, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK)
-		return df_fail(err, DF_ECREATE, "%s: another df-train is using it", r->c->output_dir);
-	return DF_OK;
-}
-
-/* Values of df_train_config_json: scalars, or maps of scalars. */
-static bool
-same_value(const struct df_json_value *x, const struct df_json_value *y)
-{
-	const char *xs = df_json_str(x, NULL), *ys = df_json_str(y, NULL), *key;
-	const struct df_json_member *m = NULL;
-	const struct df_json_value *v;
-	double xn, yn;
-
-	if (df_json_number(x, &xn) && df_json_number(y, &yn))
-		return xn == yn;
-	if (df_json_type(x) != df_json_type(y) || df_json_size(x) != df_json_size(y))
-		return false;
-	while (df_json_type(x) == DF_JSON_OBJECT && (m = df_json_next(x, m, &key, &v)))
-		if (!same_value(v, df_json_get(y, key)))
-			return false;
-	return df_json_bool(x, false) == df_json_bool(y, false) && strcmp(xs ? xs : "", ys ? ys : "") == 0;
-}
-
-/* Keys whose value differs between two df_train_config_json texts. */
-static int
-warn_changes(const char *was, const char *now, const char *where, struct df_err *err)
-{
-	struct df_json *a = NULL, *b = NULL;
-	const struct df_key *k;
-	struct df_buf diff = DF_BUF_INIT;
-	int rc = DF_OK;
-
-	if (!was || strcmp(was, now) == 0)
-		return DF_OK;
-	DF_TRY(df_json_parse(&a, was, strlen(was), where, err));
-	DF_TRY(df_json_parse(&b, now, strlen(now), "configuration", err));
-	for (k = df_train_keys(); k->name; k++) {
-		if (k->shapes &&
-		    !same_value(df_json_get(df_json_root(a), k->name), df_json_get(df_json_root(b), k->name)))
-			df_buf_printf(&diff, "%s%s", diff.len ? ", " : "", k->name);
-	}
-	DF_TRY(df_buf_check(&diff, err));
-	if (diff.len > 0)
-		df_warn("%s was trained with another %s; going on with the new value", where, diff.data);
-out:
-	df_buf_release(&diff);
-	df_json_free(a);
-	df_json_free(b);
-	return rc;
-}
-
-/* Decide on r->start and load its state. */
-static int
-find_start(struct run *r, struct df_err *err)
-{
-	const char *want = r->c->resume_from_checkpoint, *dir = r->c->output_dir;
-	bool named = want && strcmp(want, "true") != 0 && strcmp(want, "false") != 0;
-	bool fresh = want && strcmp(want, "false") == 0;
-	struct df_train_state s = { 0 };
-	uint64_t step = 0;
-	int rc = DF_OK;
-
-	DF_TRY(df_checkpoint_find(dir, &r->start, &step, err));
-	if (r->start)
-		DF_TRY(df_train_state_load(&r->state, r->start, err));
-	r->start_is_own = r->start != NULL;
-	/* overwriting starts anew, but not when a signal interrupted it and it is run again to go on */
-	if (r->c->overwrite_output_dir && (!want || fresh) && !r->state.interim) {
-		if (r->start)
-			df_info("overwrite_output_dir: %s starts anew", dir);
-		r->clear = true;
-		fresh = true;
-	}
-	if (fresh && !r->state.interim) {
-		if (r->start && !r->c->overwrite_output_dir) {
-			rc = df_fail(err, DF_EUSAGE,
-			    "resume_from_checkpoint: false, but %s exists: give another output_dir, or "
-			    "overwrite_output_dir=true",
-			    r->start);
-			goto out;
-		}
-		free(r->start);
-		r->start = NULL;
-		df_train_state_release(&r->state);
-		goto out;
-	}
-	if (named) {
-		if ((rc = df_train_state_load(&s, want, err)) != DF_OK) {
-			df_err_prefix(err, "resume_from_checkpoint: ");
-			goto out;
-		}
-		/* Run again after a kill, it goes on from its own checkpoints. */
-		if (!r->start || step < s.step) {
-			free(r->start);
-			r->start = NULL;
-			df_train_state_release(&r->state);
-			r->state = s;
-			s = (struct df_train_state){ 0 };
-			DF_TRY(df_strdup(&r->start, want, err));
-			r->start_is_own = false;
-		}
-	}
-	if (want && !named && !r->start)
-		rc = df_fail(err, DF_ENOINPUT, "resume_from_checkpoint: %s has no checkpoint to go on from", dir);
-out:
-	df_train_state_release(&s);
-	return rc;
-}
-
-/* A checkpoint that is taken for what was asked for must have been trained on the index that was given. */
-static int
-check_window(const struct run *r, const struct df_train_state *s, const char *path, struct df_err *err)
-{
-	if (!r->o->index || strcmp(s->index_id, r->index_id) == 0)
-		return DF_OK;
-	return df_fail(err, DF_ELINEAGE, "%s is there already, but was not trained on %s; remove it to train again",
-	    path, r->o->index);
-}
-
-/* The state that training begins with: loaded, or fresh; and whether it belongs to these inputs. */
-static int
-begin_state(struct run *r, struct df_err *err)
-{
-	struct df_train_state *s = &r->state;
-	struct df_buf config = DF_BUF_INIT;
-	const char *tokenizer = df_rows_tokenizer(&r->rows);
-	int rc = DF_OK;
-
-	df_train_config_json(r->c, &config);
-	DF_TRY(df_buf_check(&config, err));
-	if (r->start) {
-		if (s->tokens_id[0] && r->rows.meta.id[0] && strcmp(s->tokens_id, r->rows.meta.id) != 0) {
-			rc = df_fail(err, DF_ELINEAGE,
-			    "%s was trained on tokens %s, but %s is %s: to train its weights on other "
-			    "tokens give %s_name_or_path=%s and a new output_dir",
-			    r->start, s->tokens_id, r->rows.name, r->rows.meta.id,
-			    strcmp(r->c->finetuning_type, "lora") == 0 ? "adapter" : "model", r->start);
-			goto out;
-		}
-		DF_TRY(warn_changes(s->config, config.data, r->start, err));
-	}
-	if (r->start_is_own && s->step == r->end && !s->interim)
-		DF_TRY(check_window(r, s, r->start, err));
-	if (strcmp(s->index_id, r->index_id) != 0) {
-		s->window = r->o->index ? s->step : 0;
-		memcpy(s->index_id, r->index_id, sizeof(s->index_id));
-	}
-	memcpy(s->weights_id, r->weights_id, sizeof(s->weights_id));
-	memcpy(s->tokens_id, r->rows.meta.id, sizeof(s->tokens_id));
-	free(s->tokenizer_id);
-	s->tokenizer_id = NULL;
-	if (tokenizer)
-		DF_TRY(df_strdup(&s->tokenizer_id, tokenizer, err));
-	free(s->config);
-	s->config = df_buf_detach(&config);
-out:
-	df_buf_release(&config);
-	return rc;
-}
+#include "train/run_priv.h"
 
 /* ---- the parts ------------------------------------------------------------------ */
 
@@ -427,7 +37,7 @@ every(double x, uint64_t total)
 }
 
 static uint64_t
-strategy(const struct run *r, const char *name, double steps)
+strategy(const struct df_run *r, const char *name, double steps)
 {
 	if (strcmp(name, "no") == 0)
 		return 0;
@@ -435,7 +45,7 @@ strategy(const struct run *r, const char *name, double steps)
 }
 
 static int
-plan_steps(struct run *r, struct df_err *err)
+plan_steps(struct df_run *r, struct df_err *err)
 {
 	const struct df_train_config *c = r->c;
 	int rc = DF_OK;
@@ -461,7 +71,7 @@ out:
 
 /* As with LLaMA-Factory: a model and its adapter are two keys, so that what an adapter rests on is never in doubt. */
 static int
-check_model_dir(const struct run *r, struct df_err *err)
+check_model_dir(const struct df_run *r, struct df_err *err)
 {
 	struct df_buf place = DF_BUF_INIT;
 	char *path = NULL;
@@ -482,7 +92,7 @@ out:
 }
 
 static int
-open_model(struct run *r, struct df_err *err)
+open_model(struct df_run *r, struct df_err *err)
 {
 	const struct df_train_config *c = r->c;
 	bool lora = strcmp(c->finetuning_type, "lora") == 0;
@@ -519,7 +129,7 @@ out:
 
 /* The tokenizer whose files go into checkpoints: the model's own, or "bytes". */
 static int
-open_tokenizer(struct run *r, struct df_err *err)
+open_tokenizer(struct df_run *r, struct df_err *err)
 {
 	const char *want = df_rows_tokenizer(&r->rows), *dir = r->c->model_name_or_path;
 	char *path = NULL;
@@ -547,13 +157,13 @@ out:
 /* ---- one step, and what follows it ------------------------------------------------ */
 
 static double
-epoch(const struct run *r)
+epoch(const struct df_run *r)
 {
 	return (double)r->state.step / (double)r->steps_per_epoch;
 }
 
 static struct df_train_summary
-summary(const struct run *r, double seconds)
+summary(const struct df_run *r, double seconds)
 {
 	const struct df_train_state *s = &r->state;
 
@@ -575,7 +185,7 @@ summary(const struct run *r, double seconds)
 }
 
 static int
-save(struct run *r, bool interim, bool with_optimizer, struct df_err *err)
+save(struct df_run *r, bool interim, bool with_optimizer, struct df_err *err)
 {
 	struct df_train_summary sum = summary(r, -1);
 	struct df_checkpoint c = { r->model, with_optimizer ? r->stepper : NULL, r->tokenizer, &r->log, &sum,
@@ -593,7 +203,7 @@ save(struct run *r, bool interim, bool with_optimizer, struct df_err *err)
 }
 
 static int
-evaluate(struct run *r, struct df_err *err)
+evaluate(struct df_run *r, struct df_err *err)
 {
 	struct df_eval_opts o = { .max_samples = (size_t)r->c->per_device_eval_batch_size };
 	struct df_train_event e = { .step = r->state.step, .eval = true, .epoch = epoch(r) };
@@ -613,7 +223,7 @@ evaluate(struct run *r, struct df_err *err)
 }
 
 static int
-log_step(struct run *r, struct df_err *err)
+log_step(struct df_run *r, struct df_err *err)
 {
 	struct df_train_state *s = &r->state;
 	struct df_train_event e = { .step = s->step, .lr = r->lr, .grad_norm = r->grad_norm, .epoch = epoch(r) };
@@ -632,14 +242,14 @@ log_step(struct run *r, struct df_err *err)
 }
 
 static bool
-save_due(const struct run *r)
+save_due(const struct df_run *r)
 {
 	return r->save_every && (r->state.step % r->save_every == 0 || r->state.step == r->max_steps);
 }
 
 /* Evaluate and save where this step calls for it.  What --until asks for can always be gone on from. */
 static int
-finish_step(struct run *r, struct df_err *err)
+finish_step(struct df_run *r, struct df_err *err)
 {
 	uint64_t g = r->state.step;
 	bool asked = r->o->until && g == r->end;
@@ -656,7 +266,7 @@ finish_step(struct run *r, struct df_err *err)
 }
 
 static int
-one_step(struct run *r, struct df_train_report *report, struct df_err *err)
+one_step(struct df_run *r, struct df_train_report *report, struct df_err *err)
 {
 	struct df_train_state *s = &r->state;
 	struct df_step_result res;
@@ -695,7 +305,7 @@ one_step(struct run *r, struct df_train_report *report, struct df_err *err)
 
 /* The model itself and the final words, in output_dir. */
 static int
-write_results(struct run *r, double seconds, struct df_err *err)
+write_results(struct df_run *r, double seconds, struct df_err *err)
 {
 	struct df_train_summary sum = summary(r, seconds);
 	const char *dir = r->c->output_dir;
@@ -713,7 +323,7 @@ out:
 }
 
 static int
-loop(struct run *r, struct df_train_report *report, struct df_err *err)
+loop(struct df_run *r, struct df_train_report *report, struct df_err *err)
 {
 	struct df_train_state *s = &r->state;
 	double began = df_monotonic();
@@ -743,8 +353,22 @@ out:
 
 /* ---- a run ------------------------------------------------------------------------ */
 
+static int
+lock_output(struct df_run *r, struct df_err *err)
+{
+	int rc;
+
+	if ((rc = df_mkdirs(r->c->output_dir, err)) != DF_OK)
+		return rc;
+	if ((r->lock_fd = open(r->c->output_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0)
+		return df_fail(err, DF_ECREATE, "%s:", r->c->output_dir);
+	if (flock(r->lock_fd, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK)
+		return df_fail(err, DF_ECREATE, "%s: another df-train is using it", r->c->output_dir);
+	return DF_OK;
+}
+
 static void
-release(struct run *r)
+release(struct df_run *r)
 {
 	df_stepper_free(r->stepper);
 	df_model_free(r->model);
@@ -764,13 +388,13 @@ release(struct run *r)
 
 /* Everything up to the model: what a dry run needs too. */
 static int
-prepare(struct run *r, struct df_err *err)
+prepare(struct df_run *r, struct df_err *err)
 {
 	int rc = DF_OK;
 
-	DF_TRY(load_inputs(r, err));
+	DF_TRY(df_run_inputs(r, err));
 	DF_TRY(plan_steps(r, err));
-	DF_TRY(begin_state(r, err));
+	DF_TRY(df_run_begin_state(r, err));
 	if (r->o->index) {
 		uint64_t rows = (r->end - (r->end < r->state.window ? r->end : r->state.window)) * r->sampler.batch *
 		    r->sampler.n_accum;
@@ -791,7 +415,7 @@ out:
 
 /* Nothing is left to do, and all that a finished run writes is there. */
 static int
-finished(const struct run *r, bool *yes, struct df_err *err)
+finished(const struct df_run *r, bool *yes, struct df_err *err)
 {
 	char *path = NULL;
 	int rc = df_path_join(&path, r->c->output_dir, "all_results.json", err);
@@ -804,7 +428,7 @@ finished(const struct run *r, bool *yes, struct df_err *err)
 
 /* A run that is already past its goal: fine if what was asked for is there. */
 static int
-past(struct run *r, struct df_err *err)
+past(struct df_run *r, struct df_err *err)
 {
 	struct df_train_state s = { 0 };
 	char *path = NULL;
@@ -819,7 +443,7 @@ past(struct run *r, struct df_err *err)
 		goto out;
 	}
 	DF_TRY(df_train_state_load(&s, path, err));
-	DF_TRY(check_window(r, &s, path, err));
+	DF_TRY(df_run_check_window(r, &s, path, err));
 	df_info("%s is there already; the run has come to step %" PRIu64, path, r->state.step);
 out:
 	df_train_state_release(&s);
@@ -839,7 +463,7 @@ df_train_run(const struct df_train_opts *o, struct df_train_report *report, stru
 		.eps = c->adam_epsilon,
 		.max_grad_norm = c->max_grad_norm,
 	};
-	struct run r = { .o = o, .c = c, .lock_fd = -1, .saved = UINT64_MAX };
+	struct df_run r = { .o = o, .c = c, .lock_fd = -1, .saved = UINT64_MAX };
 	size_t per_step;
 	bool done;
 	int rc = DF_OK;
@@ -848,7 +472,7 @@ df_train_run(const struct df_train_opts *o, struct df_train_report *report, stru
 	/* nothing is made or removed before all inputs are known to be good */
 	if (df_file_is_dir(c->output_dir))
 		DF_TRY(lock_output(&r, err));
-	DF_TRY(find_start(&r, err));
+	DF_TRY(df_run_find_start(&r, err));
 	DF_TRY(prepare(&r, err));
 	if (r.lock_fd < 0)
 		DF_TRY(lock_output(&r, err));
@@ -886,12 +510,12 @@ out:
 int
 df_train_dry_run(const struct df_train_opts *o, struct df_train_plan *plan, struct df_err *err)
 {
-	struct run r = { .o = o, .c = o->config, .lock_fd = -1 };
+	struct df_run r = { .o = o, .c = o->config, .lock_fd = -1 };
 	double per_sample, steps;
 	int rc = DF_OK;
 
 	*plan = (struct df_train_plan){ 0 };
-	DF_TRY(find_start(&r, err));
+	DF_TRY(df_run_find_start(&r, err));
 	DF_TRY(prepare(&r, err));
 	plan->first_step = r.first_step;
 	plan->n_rows = r.rows.n;
