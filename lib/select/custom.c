@@ -21,8 +21,6 @@
 #include "base/stop.h"
 #include "select/select.h"
 
-extern char **environ;
-
 /* A copy of the environment with three more variables; *extra holds their strings. */
 static int
 make_env(char ***env, char *extra[3], const char *out, uint64_t n, uint32_t step, struct df_err *err)

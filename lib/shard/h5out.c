@@ -281,7 +281,7 @@ write_job(struct df_h5out *w, const struct job *j, const struct encoded *e, bool
 	struct out *o = j->o;
 	hsize_t at[2] = { j->at, j->col0 };
 	uint64_t end = j->at + o->chunk_rows < o->rows ? j->at + o->chunk_rows : o->rows;
-	int rc;
+	int rc = DF_OK;
 
 	if (o->d < 0) {
 		/* With the rows all here and no full chunk behind us, this is the only one. */

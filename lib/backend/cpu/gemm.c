@@ -118,16 +118,15 @@ df_cpu_gemm_isa(void)
 static inline void
 transpose4(float *dst, size_t ldd, const float *src, size_t lds)
 {
-	typedef int i4 __attribute__((vector_size(16)));
 	const v4 r0 = *(const v4u *)src, r1 = *(const v4u *)(src + lds);
 	const v4 r2 = *(const v4u *)(src + 2 * lds), r3 = *(const v4u *)(src + 3 * lds);
-	const v4 a = __builtin_shuffle(r0, r1, (i4){ 0, 4, 1, 5 }), b = __builtin_shuffle(r0, r1, (i4){ 2, 6, 3, 7 });
-	const v4 c = __builtin_shuffle(r2, r3, (i4){ 0, 4, 1, 5 }), d = __builtin_shuffle(r2, r3, (i4){ 2, 6, 3, 7 });
+	const v4 a = __builtin_shufflevector(r0, r1, 0, 4, 1, 5), b = __builtin_shufflevector(r0, r1, 2, 6, 3, 7);
+	const v4 c = __builtin_shufflevector(r2, r3, 0, 4, 1, 5), d = __builtin_shufflevector(r2, r3, 2, 6, 3, 7);
 
-	*(v4 *)dst = __builtin_shuffle(a, c, (i4){ 0, 1, 4, 5 });
-	*(v4 *)(dst + ldd) = __builtin_shuffle(a, c, (i4){ 2, 3, 6, 7 });
-	*(v4 *)(dst + 2 * ldd) = __builtin_shuffle(b, d, (i4){ 0, 1, 4, 5 });
-	*(v4 *)(dst + 3 * ldd) = __builtin_shuffle(b, d, (i4){ 2, 3, 6, 7 });
+	*(v4 *)dst = __builtin_shufflevector(a, c, 0, 1, 4, 5);
+	*(v4 *)(dst + ldd) = __builtin_shufflevector(a, c, 2, 3, 6, 7);
+	*(v4 *)(dst + 2 * ldd) = __builtin_shufflevector(b, d, 0, 1, 4, 5);
+	*(v4 *)(dst + 3 * ldd) = __builtin_shufflevector(b, d, 2, 3, 6, 7);
 }
 
 /* dst[k][0..n) = src[k*ld ..]; the usual n are constants to the compiler. */
