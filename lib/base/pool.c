@@ -434,7 +434,8 @@ work_lane(void *arg)
 		f->n_taken++;
 		s->state = BUSY;
 		pthread_mutex_unlock(&f->lock);
-		current_worker = l->worker;
+		/* The only worker is no one's neighbour: its loops may spread over a pool. */
+		current_worker = pl->n_threads > 1 ? l->worker : -1;
 		s->rc = pl->work ? pl->work(pl->ctx, pl->batches[seq % (uint64_t)pl->n_batches], l->worker, &s->err)
 				 : DF_OK;
 		current_worker = -1;

@@ -28,7 +28,7 @@ int df_pool_size(const struct df_pool *p); /* 1 for NULL */
 /*
  * Run fn(ctx, i, worker) for every i in [0,n), in any order, worker in
  * [0, size).  Returns when all are done.  A call from inside a task (of this or
- * another pool, or of a pipeline), or with a NULL pool, runs in place and keeps
+ * another pool, or of a pipeline with several workers), or with a NULL pool, runs in place and keeps
  * the task's worker number modulo size; so scratch picked by `worker` is safe
  * as long as the outer loop has no more workers than the inner pool.
  */

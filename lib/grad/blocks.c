@@ -11,7 +11,7 @@
 #include "grad/grad_priv.h"
 
 #define BLOCK_BYTES ((uint64_t)1 << 30) /* activations of a block */
-#define RAW_BYTES   ((uint64_t)1 << 28) /* gradients of a block that are kept whole */
+#define RAW_BYTES   ((uint64_t)1 << 26) /* gradients of a block that are kept whole */
 #define MIN_TOKENS  256
 #define MAX_TOKENS  16384
 #define MAX_ROWS    64

@@ -1,7 +1,7 @@
 #!/bin/sh
 # run.sh - the speed table: every claim as a ratio measured in one run.
 #
-#   make bench [PAIRS=9] [DATA=dir] [PYTHON=python3] [ONLY="ops grad project pipe train pack"]
+#   make bench [PAIRS=9] [PEER_PAIRS=5] [DATA=dir] [PYTHON=python3] [ONLY="ops grad project pipe train pack"]
 #
 # DATA is a folder with dataset_info.json and the Alpaca datasets alpaca_en_demo
 # and alpaca_zh_demo; without it the data of the demo serves.  PYTHON is one
@@ -11,6 +11,7 @@ set -eu
 
 here=$DF_SRCDIR/tests/bench
 pairs=${PAIRS:-9}
+peer_pairs=${PEER_PAIRS:-5} # a run of a peer takes half a minute
 only=${ONLY:-ops grad project pipe train pack}
 python=${PYTHON:-python3}
 work=$(mktemp -d)
@@ -78,7 +79,7 @@ fi
 # Compare with a program that reports its own seconds: "seconds X ..." against the wall time of ours.
 peer() { # name, our command, their command
 	i=0
-	while [ $i -lt "$pairs" ]; do
+	while [ $i -lt "$peer_pairs" ]; do
 		t0=$(date +%s%N)
 		sh -c "$2" >/dev/null
 		t1=$(date +%s%N)
@@ -104,12 +105,12 @@ if wanted train; then
 	echo "# df-train (whole command) against PyTorch's steps alone: same model, batch, threads, float32"
 	if have_python "torch, transformers, h5py, hdf5plugin"; then
 		for threads in 1 2; do
-			peer "tiny-sft, 40 steps x 16, $threads threads" \
-				"rm -rf $work/t; df-train configs/tiny-sft.yaml tokenized_path=$work/pool.h5 output_dir=$work/t max_steps=40 per_device_train_batch_size=16 gradient_accumulation_steps=1 save_strategy=no eval_strategy=no -q -j $threads" \
-				"OMP_NUM_THREADS=$threads $python $here/torch_train.py configs/models/tiny-llama $work/pool.h5 40 16 $threads"
-			peer "hidden 512 x 8, 8 steps x 8, $threads threads" \
-				"rm -rf $work/t; df-train configs/tiny-sft.yaml model_name_or_path=$here/model-512 tokenized_path=$work/pool.h5 output_dir=$work/t max_steps=8 per_device_train_batch_size=8 gradient_accumulation_steps=1 save_strategy=no eval_strategy=no -q -j $threads" \
-				"OMP_NUM_THREADS=$threads $python $here/torch_train.py $here/model-512 $work/pool.h5 8 8 $threads"
+			peer "tiny-sft, 12 steps x 16, $threads threads" \
+				"rm -rf $work/t; df-train configs/tiny-sft.yaml tokenized_path=$work/pool.h5 output_dir=$work/t max_steps=12 per_device_train_batch_size=16 gradient_accumulation_steps=1 save_strategy=no eval_strategy=no -q -j $threads" \
+				"OMP_NUM_THREADS=$threads $python $here/torch_train.py configs/models/tiny-llama $work/pool.h5 12 16 $threads"
+			peer "hidden 512 x 8, 4 steps x 4, $threads threads" \
+				"rm -rf $work/t; df-train configs/tiny-sft.yaml model_name_or_path=$here/model-512 tokenized_path=$work/pool.h5 output_dir=$work/t max_steps=4 per_device_train_batch_size=4 gradient_accumulation_steps=1 save_strategy=no eval_strategy=no -q -j $threads" \
+				"OMP_NUM_THREADS=$threads $python $here/torch_train.py $here/model-512 $work/pool.h5 4 4 $threads"
 		done
 	fi
 	echo
