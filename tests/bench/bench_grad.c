@@ -6,7 +6,7 @@
  * ratio of a pair is robust against a machine that changes its speed; the
  * median over the pairs is printed, with the extremes.
  *
- *   bench_grad [PAIRS]
+ *   bench_grad [PAIRS [WORD]]    only the shapes whose name has WORD
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -202,7 +202,8 @@ main(int argc, char **argv)
 	if (pairs < 1 || !mkdtemp(dir))
 		return 64;
 	for (size_t i = 0; i < sizeof(shapes) / sizeof(*shapes) && !rc; i++)
-		rc = bench(&shapes[i], dir, pairs, &err);
+		if (argc < 3 || strstr(shapes[i].name, argv[2]))
+			rc = bench(&shapes[i], dir, pairs, &err);
 	if (rc)
 		fprintf(stderr, "bench_grad: %s\n", err.msg);
 	if (df_rmtree(dir, &err))
