@@ -24,7 +24,7 @@ static const char *const forms[] = { DF_GRAD_FORMS, NULL };
 static const char *const eps_places[] = { "outside", "inside", NULL };
 static const char *const types[] = { DF_PROJECTION_TYPES, NULL };
 static const char *const scales[] = { DF_PROJECTION_SCALES, NULL };
-static const char *const compressions[] = { "default", "none", "gzip", "zstd", NULL };
+static const char *const compressions[] = { DF_COMPRESS_NAMES, NULL };
 
 struct cfg {
 	const char *model, *base, *output;

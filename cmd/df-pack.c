@@ -26,7 +26,7 @@ static const char synopsis[] = "[options] --dataset NAME[,NAME...] --tokenizer T
 static const char about[] = "Turn datasets into token shards: apply templates, mask prompts, cut to length.";
 
 static const char *const stages[] = { "sft", "pt", NULL };
-static const char *const compressions[] = { "default", "none", "gzip", "zstd", NULL };
+static const char *const compressions[] = { DF_COMPRESS_NAMES, NULL };
 
 struct cfg {
 	const char *dataset_dir, *dataset, *template, *tokenizer, *default_system, *output, *holdout_output;

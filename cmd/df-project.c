@@ -21,7 +21,7 @@ static const char about[] = "Project gradients to K dimensions at random, keepin
 
 static const char *const types[] = { DF_PROJECTION_TYPES, NULL };
 static const char *const scales[] = { DF_PROJECTION_SCALES, NULL };
-static const char *const compressions[] = { "default", "none", "gzip", "zstd", NULL };
+static const char *const compressions[] = { DF_COMPRESS_NAMES, NULL };
 
 struct cfg {
 	const char *output;

@@ -258,6 +258,7 @@ void df_idset_release(struct df_idset *s);
 /* ---- writing ------------------------------------------------------------ */
 
 enum df_compress { DF_COMPRESS_DEFAULT, DF_COMPRESS_NONE, DF_COMPRESS_GZIP, DF_COMPRESS_ZSTD };
+#define DF_COMPRESS_NAMES "default", "none", "gzip", "zstd" /* in that order, for an option's choices */
 
 struct df_writer_opts {
 	enum df_compress compress; /* default: zstd for ids, text and indices; none for float matrices */

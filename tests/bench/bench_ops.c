@@ -11,7 +11,8 @@
 #include <cblas.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
+
+#include "bench.h"
 
 #include "backend/backend.h"
 #include "base/mem.h"
@@ -22,23 +23,6 @@ enum { PAIRS_MAX = 101 };
 static struct df_backend *be;
 static struct df_err *err;
 static int pairs = 9;
-
-static double
-now(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (double)ts.tv_sec + 1e-9 * (double)ts.tv_nsec;
-}
-
-static int
-compare_doubles(const void *a, const void *b)
-{
-	double x = *(const double *)a, y = *(const double *)b;
-
-	return (x > y) - (x < y);
-}
 
 static double
 median(double *v, int n)
