@@ -13,31 +13,6 @@
 
 #include "model/work.h"
 
-static int
-group_backward(struct df_work *w, const struct df_emit *e, const struct df_group *g, struct df_tensor x,
-    struct df_tensor u, struct df_tensor dy, struct df_tensor dx, const uint64_t *seg, struct df_err *err)
-{
-	struct df_model *m = w->m;
-	int rc = DF_OK;
-
-	if (!m->lora)
-		DF_TRY(df_emit_group(w, e, g, x, dy, seg, err));
-	else if (g->n_lora > 0)
-		DF_TRY(df_emit_lora(w, e, g, x, u, dy, seg, err)); /* leaves scale * dy B in w->v */
-	if (df_tensor_is_none(dx))
-		goto out;
-	DF_TRY(
-	    df_mm(m->be, false, false, 1, dy, df_tensor_view(m->base_data, g->weight_off, g->out, g->in), 0, dx, err));
-	if (g->n_lora > 0) {
-		size_t k = g->n_lora * m->rank;
-
-		DF_TRY(df_mm(m->be, false, false, 1, df_tensor_view(w->v, 0, dy.rows, k),
-		    df_tensor_view(m->train_data, g->a_off, k, g->in), 1, dx, err));
-	}
-out:
-	return rc;
-}
-
 /* Is this the lowest parameter that trains? Then nothing below needs a gradient. */
 static bool
 lowest(const struct df_work *w, size_t layer, enum df_group_id id)
@@ -94,17 +69,17 @@ mlp_backward(struct df_work *w, const struct df_emit *e, size_t i, struct df_ten
 	int rc;
 
 	*done = true;
-	DF_TRY(group_backward(w, e, &l->group[DF_GROUP_DOWN], a->h, a->u[DF_GROUP_DOWN], d,
+	DF_TRY(df_group_backward(w, e, &l->group[DF_GROUP_DOWN], a->h, a->u[DF_GROUP_DOWN], d,
 	    lowest(w, i, DF_GROUP_DOWN) ? none : dh, seg, err));
 	if (lowest(w, i, DF_GROUP_DOWN))
 		goto out;
 	DF_TRY(df_swiglu_bwd(be, gate, up, dh, gate, up, err));
-	DF_TRY(group_backward(w, e, &l->group[DF_GROUP_GATE_UP], a->x2, a->u[DF_GROUP_GATE_UP], a->gu,
+	DF_TRY(df_group_backward(w, e, &l->group[DF_GROUP_GATE_UP], a->x2, a->u[DF_GROUP_GATE_UP], a->gu,
 	    lowest(w, i, DF_GROUP_GATE_UP) ? none : dx2, seg, err));
 	if (lowest(w, i, DF_GROUP_GATE_UP))
 		goto out;
 	DF_TRY(df_emit_norm(w, e, &w->m->base.v[l->post_norm], a->x_mid, a->rstd2, dx2, d, seg, err));
-	DF_TRY(group_backward(w, e, &l->group[DF_GROUP_O], a->o_in, a->u[DF_GROUP_O], d,
+	DF_TRY(df_group_backward(w, e, &l->group[DF_GROUP_O], a->o_in, a->u[DF_GROUP_O], d,
 	    lowest(w, i, DF_GROUP_O) ? none : d_o, seg, err));
 	*done = lowest(w, i, DF_GROUP_O);
 out:
@@ -140,7 +115,7 @@ layer_backward(struct df_work *w, const struct df_emit *e, size_t i, bool *done,
 			goto out;
 	}
 	DF_TRY(attention_backward(w, a, d_o, err));
-	DF_TRY(group_backward(w, e, &l->group[DF_GROUP_QKV], a->x1, a->u[DF_GROUP_QKV], w->s2,
+	DF_TRY(df_group_backward(w, e, &l->group[DF_GROUP_QKV], a->x1, a->u[DF_GROUP_QKV], w->s2,
 	    lowest(w, i, DF_GROUP_QKV) ? none : dx1, w->seg, err));
 	*done = lowest(w, i, DF_GROUP_QKV);
 	if (!*done)

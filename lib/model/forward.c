@@ -10,48 +10,6 @@
 
 #include "model/work.h"
 
-/* y = x W^T + b + LoRA, or y += when the residual stream is the target.  u keeps the low-rank activations. */
-static int
-group_forward(struct df_work *w, const struct df_group *g, struct df_tensor x, struct df_tensor u, bool add,
-    struct df_tensor y, struct df_err *err)
-{
-	struct df_model *m = w->m;
-	struct df_backend *be = m->be;
-	int rc;
-
-	DF_TRY(df_mm(
-	    be, false, true, 1, x, df_tensor_view(m->base_data, g->weight_off, g->out, g->in), add ? 1 : 0, y, err));
-	if (g->bias_off != DF_NO_ROW)
-		DF_TRY(df_bias_add(be, y, df_tensor_view(m->base_data, g->bias_off, 1, g->out), err));
-	if (g->n_lora == 0)
-		goto out;
-	DF_TRY(df_mm(be, false, true, (float)(m->alpha / (double)m->rank), x,
-	    df_tensor_view(m->train_data, g->a_off, g->n_lora * m->rank, g->in), 0, u, err));
-	for (size_t i = 0; i < g->n_parts; i++) {
-		const struct df_part *t = &g->part[i];
-
-		if (t->b == DF_NO_ROW)
-			continue;
-		DF_TRY(df_mm(be, false, true, 1, df_tensor_cols(u, t->u_col, m->rank),
-		    df_param_view(m->train_data, &m->train->v[t->b]), 1, df_tensor_cols(y, t->col, t->out), err));
-	}
-out:
-	return rc;
-}
-
-static int
-norm_forward(
-    struct df_work *w, size_t row, struct df_tensor x, struct df_tensor y, struct df_tensor rstd, struct df_err *err)
-{
-	struct df_rmsnorm a = { .eps = (float)w->m->cfg.norm_eps,
-		.x = x,
-		.y = y,
-		.rstd = rstd,
-		.w = df_param_view(w->m->base_data, &w->m->base.v[row]) };
-
-	return df_rmsnorm_fwd(w->m->be, &a, err);
-}
-
 static int
 attention(struct df_work *w, struct df_act *a, struct df_err *err)
 {
@@ -89,8 +47,8 @@ layer_forward(struct df_work *w, size_t i, struct df_tensor next, struct df_err 
 	size_t f = w->m->cfg.d_ff;
 	int rc;
 
-	DF_TRY(norm_forward(w, l->input_norm, a->x_in, a->x1, a->rstd1, err));
-	DF_TRY(group_forward(w, &l->group[DF_GROUP_QKV], a->x1, a->u[DF_GROUP_QKV], false, a->qkv, err));
+	DF_TRY(df_norm_forward(w, l->input_norm, a->x_in, a->x1, a->rstd1, err));
+	DF_TRY(df_group_forward(w, &l->group[DF_GROUP_QKV], a->x1, a->u[DF_GROUP_QKV], false, a->qkv, err));
 	DF_TRY(attention(w, a, err));
 	if (i + 1 == w->m->cfg.n_layers) {
 		DF_TRY(df_gather_rows(be, a->o_in, a->o, w->row, err));
@@ -98,12 +56,12 @@ layer_forward(struct df_work *w, size_t i, struct df_tensor next, struct df_err 
 	} else {
 		DF_TRY(df_copy(be, a->x_mid, a->x_in, err));
 	}
-	DF_TRY(group_forward(w, &l->group[DF_GROUP_O], a->o_in, a->u[DF_GROUP_O], true, a->x_mid, err));
-	DF_TRY(norm_forward(w, l->post_norm, a->x_mid, a->x2, a->rstd2, err));
-	DF_TRY(group_forward(w, &l->group[DF_GROUP_GATE_UP], a->x2, a->u[DF_GROUP_GATE_UP], false, a->gu, err));
+	DF_TRY(df_group_forward(w, &l->group[DF_GROUP_O], a->o_in, a->u[DF_GROUP_O], true, a->x_mid, err));
+	DF_TRY(df_norm_forward(w, l->post_norm, a->x_mid, a->x2, a->rstd2, err));
+	DF_TRY(df_group_forward(w, &l->group[DF_GROUP_GATE_UP], a->x2, a->u[DF_GROUP_GATE_UP], false, a->gu, err));
 	DF_TRY(df_swiglu_fwd(be, a->h, df_tensor_cols(a->gu, 0, f), df_tensor_cols(a->gu, f, f), err));
 	DF_TRY(df_copy(be, next, a->x_mid, err));
-	DF_TRY(group_forward(w, &l->group[DF_GROUP_DOWN], a->h, a->u[DF_GROUP_DOWN], true, next, err));
+	DF_TRY(df_group_forward(w, &l->group[DF_GROUP_DOWN], a->h, a->u[DF_GROUP_DOWN], true, next, err));
 out:
 	return rc;
 }
@@ -118,7 +76,7 @@ df_forward(struct df_work *w, struct df_err *err)
 	DF_TRY(df_embed_fwd(m->be, w->act[0].x_in, df_param_view(m->base_data, &m->base.v[m->embed]), w->ids, err));
 	for (size_t i = 0; i < n; i++)
 		DF_TRY(layer_forward(w, i, i + 1 < n ? w->act[i + 1].x_in : w->x_last, err));
-	DF_TRY(norm_forward(w, m->norm, w->x_last, w->h_f, w->rstd_f, err));
+	DF_TRY(df_norm_forward(w, m->norm, w->x_last, w->h_f, w->rstd_f, err));
 out:
 	return rc;
 }

@@ -72,12 +72,26 @@ int df_work_layout(struct df_work *w, enum df_work_mode mode, struct df_err *err
 /* forward.c: fills w->act and w->h_f. */
 int df_forward(struct df_work *w, struct df_err *err) DF_MUST_CHECK;
 
+/* linear.c: y = x W^T + b + LoRA, or y += when the residual stream is the target.  u keeps the low-rank activations. */
+int df_group_forward(struct df_work *w, const struct df_group *g, struct df_tensor x, struct df_tensor u, bool add,
+    struct df_tensor y, struct df_err *err) DF_MUST_CHECK;
+/* y = norm(x), rstd kept; `row` is the weight's row of base. */
+int df_norm_forward(struct df_work *w, size_t row, struct df_tensor x, struct df_tensor y, struct df_tensor rstd,
+    struct df_err *err) DF_MUST_CHECK;
+
 /* Where a backward's parameter gradients go: added to one flat gradient, or block by block to a sink. */
 struct df_emit {
 	struct df_tensor grad; /* NONE for a sink */
 	df_grad_sink *sink;
 	void *ctx;
 };
+/*
+ * linear.c: a group's parameter gradients from its input x and output gradient dy, to e; then dx = dy W (with
+ * adapters) unless dx is NONE.  seg [n+1] tells the samples' rows.
+ */
+int df_group_backward(struct df_work *w, const struct df_emit *e, const struct df_group *g, struct df_tensor x,
+    struct df_tensor u, struct df_tensor dy, struct df_tensor dx, const uint64_t *seg, struct df_err *err)
+    DF_MUST_CHECK;
 /* backward.c: head, layers, embedding.  w->scale holds each target row's factor. Fills w->nll and w->correct. */
 int df_backward(struct df_work *w, const struct df_emit *e, struct df_err *err) DF_MUST_CHECK;
 /* Zero blocks for all parameters: a batch without targets. */
