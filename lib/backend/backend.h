@@ -118,6 +118,12 @@ size_t df_backend_peak_bytes(const struct df_backend *be); /* most device memory
 int df_tensor_alloc(struct df_backend *be, struct df_tensor *t, enum df_dtype type, size_t rows, size_t cols,
     const char *what, struct df_err *err) DF_MUST_CHECK;
 void df_tensor_free(struct df_backend *be, struct df_tensor *t); /* the allocation t windows on; *t becomes NONE */
+/*
+ * A tensor over host memory that stays as it is until the tensor is freed, such as a mapped file: on the CPU
+ * the memory itself, if it is aligned for the type, elsewhere a copy of it.  Only to be read.
+ */
+int df_tensor_borrow(struct df_backend *be, struct df_tensor *t, enum df_dtype type, size_t rows, size_t cols,
+    const void *data, const char *what, struct df_err *err) DF_MUST_CHECK;
 /* Dense host array (rows*cols of t's type, row after row) -> t, and back. */
 int df_upload(struct df_backend *be, struct df_tensor dst, const void *src, struct df_err *err) DF_MUST_CHECK;
 int df_download(struct df_backend *be, void *dst, struct df_tensor src, struct df_err *err) DF_MUST_CHECK;
@@ -129,8 +135,9 @@ int df_sync(struct df_backend *be, struct df_err *err) DF_MUST_CHECK;
 /* ---- matrix product ----------------------------------------------------- */
 
 /*
- * c [M,N] = alpha * op(a) op(b) + beta * c, shapes from the windows; f32.  beta = 0 does not read c.  An element
- * depends on its row of op(a) and its column of op(b) alone, to the bit: not on M, N, the batch, threads, or strides.
+ * c [M,N] = alpha * op(a) op(b) + beta * c, shapes from the windows; a and c are f32, b is f32, bf16 or f16 (weights
+ * at rest, widened on their way: the result is that of b converted to f32, to the bit).  beta = 0 does not read c.
+ * An element depends on its row of op(a) and its column of op(b) alone, to the bit: not on M, N, the batch, threads, or strides.
  */
 struct df_gemm {
 	bool ta, tb;
@@ -156,7 +163,7 @@ int df_sumsq(struct df_backend *be, struct df_tensor x, double *out, struct df_e
 
 /* ---- transformer layers: forward and backward together ------------------ */
 
-/* out[t,:] = table[ids[t],:]; ids on the host, each < table.rows (checked: DF_EFORMAT). */
+/* out[t,:] = table[ids[t],:], table f32, bf16 or f16; ids on the host, each < table.rows (checked: DF_EFORMAT). */
 int df_embed_fwd(struct df_backend *be, struct df_tensor out, struct df_tensor table, const uint32_t *ids,
     struct df_err *err) DF_MUST_CHECK;
 /* dtable[ids[t],:] += dout[t,:], in the order of t. */
@@ -170,6 +177,7 @@ int df_embed_bwd(struct df_backend *be, struct df_tensor dtable, struct df_tenso
 struct df_rmsnorm {
 	float eps;
 	struct df_tensor x, w, y, rstd; /* [T,D] [1,D] [T,D] [T,1] */
+	size_t n_heads; /* 0, or: each of n_heads parts of a row on its own; x, y [T,n_heads*E], w [1,E], rstd [T,n_heads] */
 };
 int df_rmsnorm_fwd(struct df_backend *be, const struct df_rmsnorm *a, struct df_err *err) DF_MUST_CHECK;
 struct df_rmsnorm_bwd {
@@ -178,8 +186,19 @@ struct df_rmsnorm_bwd {
 	struct df_tensor dw;     /* [S,D], per segment of offsets (=), or NONE */
 	const uint64_t *offsets; /* [S+1] rows of x per row of dw; NULL = one segment of all rows */
 	bool accumulate;         /* dw += instead of = */
+	size_t n_heads;          /* as in the forward */
+	bool assign;             /* dx = instead of +=; dx may then be dy */
 };
 int df_rmsnorm_bwd(struct df_backend *be, const struct df_rmsnorm_bwd *a, struct df_err *err) DF_MUST_CHECK;
+
+/* y = w (x - mean) / sqrt(var + eps) + b over each row, var biased; y may be x.  Ba et al. 2016.  Forward only. */
+struct df_layernorm {
+	float eps;
+	struct df_tensor x, w, b, y; /* [T,D] [1,D] [1,D] [T,D] */
+};
+int df_layernorm_fwd(struct df_backend *be, const struct df_layernorm *a, struct df_err *err) DF_MUST_CHECK;
+/* y = x Phi(x), with the error function (not its tanh approximation); y may be x.  Hendrycks & Gimpel 2016. */
+int df_gelu_fwd(struct df_backend *be, struct df_tensor y, struct df_tensor x, struct df_err *err) DF_MUST_CHECK;
 
 /*
  * Rotary embedding in place, half-split form: x [T, n_heads*E] as heads of E;
@@ -209,6 +228,7 @@ struct df_attn {
 	size_t n_samples, n_heads, n_kv_heads;
 	size_t window;              /* 0 = none */
 	float scale;
+	bool bidirectional;         /* no causal mask: every token sees its whole sample; forward only, no window */
 };
 int df_attn_fwd(struct df_backend *be, const struct df_attn *a, struct df_err *err) DF_MUST_CHECK;
 struct df_attn_bwd {
@@ -217,6 +237,20 @@ struct df_attn_bwd {
 	struct df_tensor dq, dk, dv; /* assigned */
 };
 int df_attn_bwd(struct df_backend *be, const struct df_attn_bwd *a, struct df_err *err) DF_MUST_CHECK;
+
+/*
+ * One new token per sequence against what is kept of its past: sequence s has its keys and values in rows
+ * [first[s], first[s] + n[s]) of k and v, the new token's own last; o[s] = softmax(scale q[s] k^T) v.
+ * window > 0: only the last `window` of them are seen.
+ */
+struct df_attn_decode {
+	struct df_tensor q, o;        /* [S,H*E] */
+	struct df_tensor k, v;        /* [rows,K*E] */
+	const uint64_t *first, *n;    /* [S], host */
+	size_t n_heads, n_kv_heads, window;
+	float scale;
+};
+int df_attn_decode(struct df_backend *be, const struct df_attn_decode *a, struct df_err *err) DF_MUST_CHECK;
 
 /* h = silu(gate) * up, [T,F] each.  Backward: dgate, dup assigned (may overwrite gate and up). Shazeer 2020. */
 int df_swiglu_fwd(struct df_backend *be, struct df_tensor h, struct df_tensor gate, struct df_tensor up,
@@ -234,7 +268,7 @@ int df_swiglu_bwd(struct df_backend *be, struct df_tensor dgate, struct df_tenso
  * h has one row per predicted target only (the caller gathers them).
  */
 struct df_lmhead {
-	struct df_tensor h, w;    /* [L,D] [V,D] */
+	struct df_tensor h, w;    /* [L,D] f32, [V,D] f32, bf16 or f16 */
 	const uint32_t *target;   /* [L] host, each < V (checked) */
 	float *nll;               /* [L] host, out */
 	uint8_t *correct;         /* [L] host, out, or NULL */

@@ -131,14 +131,14 @@ read_rope(struct df_model_config *c, const struct df_json_value *root, struct df
 	double partial;
 	int rc;
 
-	DF_TRY(df_json_member_double(root, "rope_theta", 10000.0, &c->rope_theta, err));
-	DF_TRY(check_rope_object(root, "rope_scaling", &c->rope_theta, err));
-	DF_TRY(check_rope_object(root, "rope_parameters", &c->rope_theta, err));
+	DF_TRY(df_json_member_double(root, "rope_theta", 10000.0, &c->rope.theta, err));
+	DF_TRY(check_rope_object(root, "rope_scaling", &c->rope.theta, err));
+	DF_TRY(check_rope_object(root, "rope_parameters", &c->rope.theta, err));
 	DF_TRY(df_json_member_double(root, "partial_rotary_factor", 1.0, &partial, err));
 	if (partial != 1.0)
 		return df_fail(err, DF_EUNSUPPORTED, "'partial_rotary_factor': only 1 is supported");
-	if (!(c->rope_theta >= 1.0) || !isfinite(c->rope_theta))
-		return df_fail(err, DF_ERANGE, "'rope_theta': %g is not a number from 1 on", c->rope_theta);
+	if (!(c->rope.theta >= 1.0) || !isfinite(c->rope.theta))
+		return df_fail(err, DF_ERANGE, "'rope_theta': %g is not a number from 1 on", c->rope.theta);
 out:
 	return rc;
 }

@@ -323,7 +323,7 @@ df_model_digest(struct df_model *m, struct df_digest *d, struct df_err *err)
 {
 	const struct df_model_config *c = &m->cfg;
 	/* What the tables do not say and the arithmetic depends on. */
-	double scalars[] = { (double)c->arch, (double)c->n_heads, (double)c->n_kv_heads, c->norm_eps, c->rope_theta,
+	double scalars[] = { (double)c->arch, (double)c->n_heads, (double)c->n_kv_heads, c->norm_eps, c->rope.theta,
 		(double)c->pad_id, m->lora ? m->alpha : 0, m->lora ? (double)m->rank : 0 };
 	struct df_hasher *h = NULL;
 	float *buf = NULL;

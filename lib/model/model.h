@@ -34,15 +34,61 @@
 
 /* ---- config.json -------------------------------------------------------- */
 
-enum df_arch { DF_ARCH_LLAMA, DF_ARCH_QWEN2 };
+enum df_arch {
+	DF_ARCH_LLAMA,
+	DF_ARCH_MISTRAL,
+	DF_ARCH_QWEN2,
+	DF_ARCH_QWEN3,
+	DF_ARCH_MIXTRAL,
+	DF_ARCH_QWEN2_MOE,
+	DF_ARCH_QWEN3_MOE,
+	DF_ARCH_BERT /* an encoder: hidden states only */
+};
+
+/* What stands on the last hidden state. */
+enum df_head {
+	DF_HEAD_LM,     /* the vocabulary's logits */
+	DF_HEAD_NONE,   /* a bare body, *Model: hidden states only */
+	DF_HEAD_CLASSES /* *ForSequenceClassification: n_labels scores of a sample's last token */
+};
+
+enum df_rope_type { DF_ROPE_DEFAULT, DF_ROPE_LINEAR, DF_ROPE_DYNAMIC, DF_ROPE_LLAMA3, DF_ROPE_YARN };
+/* Rotary frequencies, as transformers' modeling_rope_utils computes them; rope.c. */
+struct df_rope_config {
+	enum df_rope_type type;
+	double theta, factor;
+	double low_freq_factor, high_freq_factor;       /* llama3 */
+	double attention_factor, beta_fast, beta_slow;  /* yarn */
+	size_t original_max_positions;                  /* llama3, yarn */
+	bool truncate;                                  /* yarn: correction dims are rounded outwards */
+};
+
+/* A mixture of experts in place of the feed-forward of some layers. */
+struct df_moe_config {
+	size_t n_experts; /* 0: no layer has one */
+	size_t top_k;
+	size_t d_expert;  /* feed-forward width of an expert */
+	size_t d_shared;  /* of the shared expert, 0 = none (qwen2_moe) */
+	bool normalise;   /* the chosen experts' weights sum to 1 */
+};
 
 struct df_model_config {
 	enum df_arch arch;
+	enum df_head head;
+	size_t n_labels; /* DF_HEAD_CLASSES */
 	size_t n_vocab, d_model, d_ff, n_layers, n_heads, n_kv_heads, d_head, max_positions;
-	double norm_eps, rope_theta, init_range;
+	double norm_eps, init_range;
+	struct df_rope_config rope;
+	struct df_moe_config moe;
+	bool *sparse;   /* [n_layers]: this layer is a mixture of experts; NULL: none is */
+	size_t *window; /* [n_layers]: attention window, 0 = none; NULL: none has one */
+	size_t n_types; /* BERT's token types */
 	bool tied; /* lm_head shares the embedding */
 	bool qkv_bias, o_bias, mlp_bias;
+	bool qk_norm; /* RMSNorm over each head of q and k, before the rotation (qwen3) */
 	int64_t bos_id, eos_id, pad_id; /* -1 = none */
+	int64_t eos_ids[8];             /* all of a list, for generation */
+	size_t n_eos;
 	char *json;                     /* what saving writes back: the file's members, dtype float32 */
 };
 /*
@@ -79,14 +125,27 @@ struct df_model;
 struct df_lora_spec {
 	size_t rank;
 	double alpha;
-	const char *targets; /* "all" or a comma list of last name parts */
+	const char *targets;    /* "all" or a comma list of last name parts; all leaves routers and the head out */
+	bool rslora;            /* scale alpha / sqrt(rank) instead of alpha / rank (Kalajdzievski 2023) */
+	double dropout;         /* of the adapters' input, while training (df_tokens.key is given) */
+	const char *additional; /* NULL or a comma list: modules that train whole beside the adapters (modules_to_save) */
+};
+
+/* Which weights of the checkpoint train, when there are no adapters. */
+struct df_train_spec {
+	bool freeze;               /* false: all of them */
+	int64_t layers;            /* freeze: the last n > 0, or the first -n */
+	const char *modules;       /* freeze: "all" or a comma list of name parts within those layers */
+	const char *extra_modules; /* freeze: NULL or a comma list of name parts outside the layers */
+	bool freeze_gate;          /* routers do not train */
 };
 
 /*
  * dir: a Hugging Face model directory, or a PEFT adapter directory, whose base
  * model is opened too: from `base`, or, if that is NULL, from where its
  * adapter_config.json says (a relative path counts from the working directory,
- * then from dir).  Weights of any floating type become float32.  A missing,
+ * then from dir).  Matrices stay in the file's floating type, on the CPU in the mapped file itself; arithmetic is
+ * float32, from the widened values.  A missing,
  * unknown, misshapen or non-finite tensor is DF_EFORMAT with its name.
  */
 int df_model_open(
@@ -102,6 +161,19 @@ void df_model_free(struct df_model *m); /* accepts NULL */
 /* Freeze the base and add fresh adapters: B = 0, A uniform in +-1/sqrt(in) (PEFT's initialisation). */
 int df_model_add_lora(
     struct df_model *m, const struct df_lora_spec *spec, uint64_t seed, struct df_err *err) DF_MUST_CHECK;
+
+/*
+ * Restrict what trains (a model opens with all its weights trainable, or its adapter's).  A checkpoint that was
+ * saved with such a restriction opens with it.
+ */
+int df_model_set_trainable(struct df_model *m, const struct df_train_spec *spec, struct df_err *err) DF_MUST_CHECK;
+/*
+ * Give what trains its float32 master weights, [1, train numel] at df_model_train_data(): before an optimiser
+ * changes them.  Weights at rest stay as the file has them (bf16, f16, mapped) until then.
+ */
+int df_model_master(struct df_model *m, struct df_err *err) DF_MUST_CHECK;
+/* Keep only each layer's input in a forward and compute the rest again in the backward. Same results, to the bit. */
+void df_model_set_checkpointing(struct df_model *m, bool on);
 
 const struct df_model_config *df_model_config(const struct df_model *m);
 const struct df_params *df_model_base(const struct df_model *m);
@@ -122,12 +194,19 @@ int df_model_save(struct df_model *m, const char *dir, struct df_err *err) DF_MU
 
 /* ---- losses and gradients -------------------------------------------------- */
 
-/* A ragged batch, host memory, borrowed. */
+/*
+ * A ragged batch, host memory, borrowed.  A packed row is one sample of several sequences: `position` starts
+ * anew in each of them, and with `sequence` (neat packing) attention stays within a run of equal numbers; without it
+ * (plain packing) a token sees all of its row before it.
+ */
 struct df_tokens {
-	size_t n;                /* samples */
-	const uint64_t *offsets; /* [n+1] */
-	const uint32_t *ids;     /* [offsets[n]] */
-	const uint8_t *mask;     /* [offsets[n]]: 1 = this token is a target */
+	size_t n;                 /* samples */
+	const uint64_t *offsets;  /* [n+1] */
+	const uint32_t *ids;      /* [offsets[n]] */
+	const uint8_t *mask;      /* [offsets[n]]: 1 = this token is a target */
+	const uint32_t *position; /* [offsets[n]] or NULL: counted from the sample's start */
+	const uint32_t *sequence; /* [offsets[n]] or NULL: each sample is one sequence */
+	const uint64_t *key;      /* [n] or NULL: addresses a sample's dropout (training only), with the step's seed */
 };
 
 /* Per-sample results, host memory of the caller; any pointer may be NULL. */
@@ -136,6 +215,7 @@ struct df_losses {
 	uint32_t *n_targets; /* [n] targets predicted (a target at position 0 is not) */
 	float *token_nll;    /* [sum of n_targets], sample by sample */
 	uint32_t *n_correct; /* [n] targets that were the most likely token */
+	float *gate_load;    /* [n, n_layers * n_experts] of all its tokens, how many were sent to each expert (0 in dense layers) */
 };
 
 /*
@@ -158,7 +238,34 @@ void df_work_free(struct df_work *w); /* accepts NULL */
 int df_model_loss(struct df_model *m, struct df_work *w, const struct df_tokens *b, const struct df_losses *out,
     struct df_err *err) DF_MUST_CHECK;
 
-/* All logits [tokens, V] to host memory: for tests and sampling. */
+/*
+ * The hidden states after `layer` layers, as transformers' hidden_states[layer]: 0 = the embeddings, n_layers =
+ * the last layer's behind the final norm.  *h [tokens, D] lies in the workspace, valid until its next use.  Every
+ * architecture; masks are not read.
+ */
+int df_model_hidden(struct df_model *m, struct df_work *w, const struct df_tokens *b, size_t layer, struct df_tensor *h,
+    struct df_err *err) DF_MUST_CHECK;
+/* DF_HEAD_CLASSES: scores [n, n_labels] of each sample's last token, to host memory. */
+int df_model_scores(
+    struct df_model *m, struct df_work *w, const struct df_tokens *b, float *scores, struct df_err *err) DF_MUST_CHECK;
+
+/*
+ * Generation: the keys and values of n_slots sequences of at most n_positions tokens.
+ * prefill runs whole prompts (batch sample i into slot[i], which is emptied first); decode adds one token to
+ * each of n sequences.  Both give the logits [n, V] that follow, to host memory.  decode.c.
+ */
+struct df_cache;
+int df_cache_new(struct df_cache **out, struct df_model *m, size_t n_slots, size_t n_positions, struct df_err *err)
+    DF_MUST_CHECK;
+void df_cache_free(struct df_cache *c); /* accepts NULL */
+int df_model_prefill(struct df_model *m, struct df_work *w, struct df_cache *c, const struct df_tokens *b,
+    const uint32_t *slot, float *logits, struct df_err *err) DF_MUST_CHECK;
+int df_model_decode(struct df_model *m, struct df_work *w, struct df_cache *c, size_t n, const uint32_t *slot,
+    const uint32_t *ids, float *logits, struct df_err *err) DF_MUST_CHECK;
+/* Slot `to` becomes a copy of slot `from`: n samples of one prompt need one prefill. */
+int df_cache_copy(struct df_cache *c, uint32_t from, uint32_t to, struct df_err *err) DF_MUST_CHECK;
+
+/* All logits [tokens, V] to host memory: for tests. */
 int df_model_logits(
     struct df_model *m, struct df_work *w, const struct df_tokens *b, float *logits, struct df_err *err) DF_MUST_CHECK;
 

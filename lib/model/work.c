@@ -101,7 +101,7 @@ grow_rope(struct df_work *w, size_t n_pos, struct df_err *err)
 	DF_TRY(df_alloc(&s, n, sizeof(*s), "the rotary table", err));
 	for (size_t k = 0; k < half; k++) {
 		float exponent = (float)(2 * k) / (float)w->m->cfg.d_head;
-		float inv = 1.0f / (float)pow(w->m->cfg.rope_theta, (double)exponent);
+		float inv = 1.0f / (float)pow(w->m->cfg.rope.theta, (double)exponent);
 
 		for (size_t p = 0; p < n_pos; p++) {
 			float angle = (float)p * inv;

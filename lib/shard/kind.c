@@ -18,6 +18,12 @@ static const struct df_column columns[DF_COL_COUNT] = {
 	    "token ids; sample i is ids[offsets[i]:offsets[i+1]]" },
 	[DF_COL_LABEL_MASK] = { DF_COL_LABEL_MASK, "tokens/label_mask", DF_COL_U8, false, "tokens/offsets",
 	    "1 where the token is a training target" },
+	[DF_COL_POSITION] = { DF_COL_POSITION, "tokens/position", DF_COL_U32, false, "tokens/offsets",
+	    "position of the token in its sequence" },
+	[DF_COL_SEQUENCE] = { DF_COL_SEQUENCE, "tokens/sequence", DF_COL_U32, false, "tokens/offsets",
+	    "sequence of a packed row that the token belongs to" },
+	[DF_COL_PROMPT] = { DF_COL_PROMPT, "sample/prompt", DF_COL_U64, false, NULL, "id of the prompt" },
+	[DF_COL_DRAW] = { DF_COL_DRAW, "sample/draw", DF_COL_U32, false, NULL, "number of the prompt's completion" },
 	[DF_COL_LOSS] = { DF_COL_LOSS, "loss", DF_COL_F32, false, NULL,
 	    "mean negative log likelihood of the sample's targets, nats; NaN without targets" },
 	[DF_COL_N_TOKENS] = { DF_COL_N_TOKENS, "n_tokens", DF_COL_U32, false, NULL, "targets that were predicted" },
@@ -28,6 +34,8 @@ static const struct df_column columns[DF_COL_COUNT] = {
 	[DF_COL_PROJECTION] = { DF_COL_PROJECTION, "projection", DF_COL_F32, true, NULL,
 	    "random projection of the per-sample gradient" },
 	[DF_COL_EMBEDDING] = { DF_COL_EMBEDDING, "embedding", DF_COL_F32, true, NULL, "one vector per sample" },
+	[DF_COL_GATE_LOAD] = { DF_COL_GATE_LOAD, "gate_load", DF_COL_F32, true, NULL,
+	    "tokens sent to each expert of each layer" },
 	[DF_COL_SCORE] = { DF_COL_SCORE, "score", DF_COL_F32, false, NULL, "higher is better" },
 	[DF_COL_RANK] = { DF_COL_RANK, "rank", DF_COL_U64, false, NULL, "0 is the best" },
 	[DF_COL_INDEX] = { DF_COL_INDEX, "index", DF_COL_U64, false, NULL, "sample ids in training order" },
@@ -41,7 +49,8 @@ static const struct df_column columns[DF_COL_COUNT] = {
 
 static const struct df_kind_schema schemas[DF_KIND_COUNT] = {
 	[DF_KIND_ANY] = { "any", 0, 0, 0 },
-	[DF_KIND_TOKENS] = { "tokens", BIT(ID) | BIT(IDS) | BIT(LABEL_MASK), 0, SAMPLE | BIT(IDS) | BIT(LABEL_MASK) },
+	[DF_KIND_TOKENS] = { "tokens", BIT(ID) | BIT(IDS) | BIT(LABEL_MASK), 0,
+	    SAMPLE | BIT(IDS) | BIT(LABEL_MASK) | BIT(POSITION) | BIT(SEQUENCE) },
 	[DF_KIND_LOSSES] = { "losses", BIT(ID) | BIT(LOSS), 0, SAMPLE | BIT(LOSS) | BIT(N_TOKENS) | BIT(TOKEN_LOSS) },
 	[DF_KIND_GRADIENTS] = { "gradients", BIT(ID) | BIT(GRADIENT), 0,
 	    SAMPLE | BIT(GRADIENT) | BIT(LOSS) | BIT(N_TOKENS) },
@@ -52,6 +61,9 @@ static const struct df_kind_schema schemas[DF_KIND_COUNT] = {
 	[DF_KIND_INDEX] = { "index", BIT(INDEX), 0, BIT(DOMAIN) | BIT(INDEX) | BIT(SCORE) },
 	[DF_KIND_WEIGHTS] = { "weights", 0, BIT(WEIGHT) | BIT(DOMAIN_WEIGHT),
 	    SAMPLE | BIT(WEIGHT) | BIT(DOMAIN_WEIGHT) },
+	[DF_KIND_GATELOAD] = { "gateload", BIT(ID) | BIT(GATE_LOAD), 0, SAMPLE | BIT(GATE_LOAD) | BIT(N_TOKENS) },
+	[DF_KIND_COMPLETIONS] = { "completions", BIT(ID) | BIT(IDS) | BIT(LABEL_MASK), 0,
+	    SAMPLE | BIT(IDS) | BIT(LABEL_MASK) | BIT(PROMPT) | BIT(DRAW) },
 };
 
 const char *

@@ -43,6 +43,8 @@ enum df_kind {
 	DF_KIND_SCORES,
 	DF_KIND_INDEX,
 	DF_KIND_WEIGHTS,
+	DF_KIND_GATELOAD,
+	DF_KIND_COMPLETIONS, /* tokens, of which the targets were generated; taken wherever tokens are */
 	DF_KIND_COUNT
 };
 const char *df_kind_name(enum df_kind k); /* "tokens", ... */
@@ -57,12 +59,17 @@ enum df_col {
 	DF_COL_SOURCE_ROW, /* sample/source_row u64: the row in the user's file */
 	DF_COL_IDS,        /* tokens/ids u32, ragged over tokens/offsets */
 	DF_COL_LABEL_MASK, /* tokens/label_mask u8, ragged over tokens/offsets: 1 = a target */
+	DF_COL_POSITION,   /* tokens/position u32, ragged likewise: in its sequence; absent: in the row */
+	DF_COL_SEQUENCE,   /* tokens/sequence u32, ragged likewise: tokens see their own sequence only; absent: the row */
+	DF_COL_PROMPT,     /* sample/prompt u64: the prompt that a completion answers */
+	DF_COL_DRAW,       /* sample/draw u32: which of its completions this is */
 	DF_COL_LOSS,       /* loss f32: mean nll over the sample's targets; NaN without targets */
 	DF_COL_N_TOKENS,   /* n_tokens u32: targets that were predicted */
 	DF_COL_TOKEN_LOSS, /* token_loss/values f32, ragged over token_loss/offsets: nll of each target */
 	DF_COL_GRADIENT,   /* gradient f32 [n,p] */
 	DF_COL_PROJECTION, /* projection f32 [n,k] */
 	DF_COL_EMBEDDING,  /* embedding f32 [n,d] */
+	DF_COL_GATE_LOAD,  /* gate_load f32 [n,layers*experts]: tokens sent to each expert of each layer */
 	DF_COL_SCORE,      /* score f32 */
 	DF_COL_RANK,       /* rank u64: 0 = best */
 	DF_COL_INDEX,      /* index u64: sample ids in training order */

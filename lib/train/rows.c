@@ -188,7 +188,7 @@ df_gather_batch(struct df_gather *g, const struct df_rows *r, const uint64_t *ro
 		at += len;
 	}
 	g->offsets[n] = at;
-	*b = (struct df_tokens){ n, g->offsets, g->ids, g->mask };
+	*b = (struct df_tokens){ .n = n, .offsets = g->offsets, .ids = g->ids, .mask = g->mask };
 out:
 	return rc;
 }
@@ -203,7 +203,7 @@ df_gather_range(
 	DF_TRY(df_grow(&g->offsets, &g->cap_offsets, n + 1, sizeof(*g->offsets), "batch offsets", err));
 	for (size_t i = 0; i <= n; i++)
 		g->offsets[i] = r->offsets[first + i] - at;
-	*b = (struct df_tokens){ n, g->offsets, r->ids + at, r->mask + at };
+	*b = (struct df_tokens){ .n = n, .offsets = g->offsets, .ids = r->ids + at, .mask = r->mask + at };
 out:
 	return rc;
 }

@@ -117,7 +117,7 @@ check_grads(const char *name, bool lora)
 {
 	float loss[8], nll[256], scale[8], *got = NULL;
 	uint32_t n_targets[8], n_correct[8];
-	struct df_losses out = { loss, n_targets, nll, n_correct };
+	struct df_losses out = { .loss = loss, .n_targets = n_targets, .token_nll = nll, .n_correct = n_correct };
 	struct df_tensor grad = DF_TENSOR_NONE;
 	const struct df_params *p;
 	struct fixture f;
@@ -174,7 +174,7 @@ check_sample_grads(const char *name, bool lora)
 	static const size_t golden[] = { 0, 4 };
 	float loss[8], nll[256];
 	uint32_t n_targets[8];
-	struct df_losses out = { loss, n_targets, nll, NULL };
+	struct df_losses out = { .loss = loss, .n_targets = n_targets, .token_nll = nll };
 	const struct df_params *p;
 	struct mh_grads g;
 	struct fixture f;

@@ -383,7 +383,7 @@ test_config(void **state)
 	mh_ok(df_model_config_load(&c, put_config("{" LLAMA "}"), err));
 	assert_int_equal(c.n_kv_heads, 4);
 	assert_int_equal(c.d_head, 6);
-	assert_true(c.rope_theta == 10000 && c.norm_eps == 1e-6 && c.init_range == 0.02);
+	assert_true(c.rope.theta == 10000 && c.norm_eps == 1e-6 && c.init_range == 0.02);
 	assert_false(c.tied || c.qkv_bias || c.o_bias || c.mlp_bias);
 	assert_int_equal(c.eos_id, -1);
 	df_model_config_release(&c);
@@ -397,7 +397,7 @@ test_config(void **state)
 	    err));
 	assert_int_equal(c.n_kv_heads, 2);
 	assert_int_equal(c.d_head, 8);
-	assert_true(c.rope_theta == 5e5 && c.norm_eps == 1e-5 && c.o_bias && c.mlp_bias);
+	assert_true(c.rope.theta == 5e5 && c.norm_eps == 1e-5 && c.o_bias && c.mlp_bias);
 	assert_int_equal(c.eos_id, 7);
 	assert_int_equal(c.bos_id, 1);
 	assert_non_null(strstr(c.json, "\"torch_dtype\": \"float32\"")); /* what we save is float32 */
@@ -410,7 +410,7 @@ test_config(void **state)
 		"\"max_window_layers\":21,\"tie_word_embeddings\":true,"
 		"\"layer_types\":[\"full_attention\",\"full_attention\"]}"),
 	    err));
-	assert_true(c.rope_theta == 1e6 && c.qkv_bias && !c.o_bias && c.tied);
+	assert_true(c.rope.theta == 1e6 && c.qkv_bias && !c.o_bias && c.tied);
 	assert_non_null(strstr(c.json, "\"dtype\": \"float32\""));
 	df_model_config_release(&c);
 	/* A window that begins above the last layer is no window. */
