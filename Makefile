@@ -54,6 +54,7 @@ UNIT_SRC   := $(sort $(wildcard tests/unit/test_*.c tests/ops/test_*.c))
 HELP_SRC   := $(sort $(filter-out $(UNIT_SRC),$(wildcard tests/unit/*.c tests/ops/*.c)))
 BENCH_SRC  := $(sort $(wildcard tests/bench/*.c))
 DEMO_SRC   := $(sort $(wildcard demo/*.c))
+FUZZ_SRC   := $(sort $(wildcard tests/fuzz/fuzz_*.c))
 SHIM_SRC   := $(sort $(wildcard tests/faults/*.c))
 TAP_TESTS  := $(sort $(wildcard tests/cmd/*.t tests/faults/*.t))
 MAN        := $(sort $(wildcard man/*.[1-9]))
@@ -67,16 +68,17 @@ PROGS   := $(patsubst cmd/%.c,$(BUILD)/bin/%,$(PROG_SRC))
 UNIT    := $(patsubst %.c,$(BUILD)/tests/%,$(notdir $(UNIT_SRC)))
 BENCH   := $(patsubst tests/bench/%.c,$(BUILD)/bench/%,$(BENCH_SRC))
 DEMO    := $(patsubst demo/%.c,$(BUILD)/demo/%,$(DEMO_SRC))
+FUZZ    := $(patsubst tests/fuzz/%.c,$(BUILD)/tests/%,$(FUZZ_SRC))
 SHIMS   := $(patsubst tests/faults/%.c,$(BUILD)/tests/%.so,$(SHIM_SRC))
 EXAMPLE := $(if $(wildcard tests/api_example.c),$(BUILD)/tests/api_example)
 
-.PHONY: all tests bench-programs demo-programs bootstrap demo check check-only check-san check-tsan sanitized-tests lint format \
+.PHONY: all tests bench-programs demo-programs bootstrap demo check check-only check-san check-tsan sanitized-tests fuzz lint format \
 	bench install uninstall bundle info help clean FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
 
 all: $(LIB) $(PLUGIN) $(PROGS)
-tests: all $(UNIT) $(EXAMPLE) $(SHIMS) $(BUILD)/demo/generate $(DEMO)
+tests: all $(UNIT) $(FUZZ) $(EXAMPLE) $(SHIMS) $(BUILD)/demo/generate $(DEMO)
 
 # --- building ----------------------------------------------------------------------------------------------------
 
@@ -117,6 +119,17 @@ $(BUILD)/tests/%: $(BUILD)/obj/tests/ops/%.o $(BUILD)/libtest.a $(LIB)
 	@$(call say,LD,$@)
 	$(Q)$(CC) $(LDFLAGS_) $(LDFLAGS) -o $@ $^ $(CMOCKA) $(LDLIBS_)
 
+# A fuzz target under our own driver (make fuzz links the same objects with libFuzzer).
+$(BUILD)/tests/fuzz_%: $(BUILD)/obj/tests/fuzz/fuzz_%.o $(call obj,tests/fuzz/fuzz.c tests/fuzz/driver.c) $(LIB)
+	@mkdir -p $(@D)
+	@$(call say,LD,$@)
+	$(Q)$(CC) $(LDFLAGS_) $(LDFLAGS) -o $@ $^ $(LDLIBS_)
+
+$(BUILD)/fuzz/%: $(BUILD)/obj/tests/fuzz/fuzz_%.o $(call obj,tests/fuzz/fuzz.c) $(LIB)
+	@mkdir -p $(@D)
+	@$(call say,LD,$@)
+	$(Q)$(CC) -fsanitize=fuzzer $(LDFLAGS_) $(LDFLAGS) -o $@ $^ $(LDLIBS_)
+
 $(BUILD)/tests/api_example: $(BUILD)/obj/tests/api_example.o $(LIB)
 	@mkdir -p $(@D)
 	@$(call say,LD,$@)
@@ -140,14 +153,14 @@ $(BUILD)/tests/%.so: tests/faults/%.c $(BUILD)/flags
 
 # Of the sources that there are: a file that was renamed must not be asked for again.
 -include $(patsubst %.c,$(BUILD)/obj/%.d,$(LIB_SRC) $(PLUGIN_SRC) $(PROG_SRC) $(UNIT_SRC) $(HELP_SRC) $(BENCH_SRC) \
-	$(wildcard cmd/prog.c tests/api_example.c demo/*.c))
+	$(wildcard tests/fuzz/*.c) $(wildcard cmd/prog.c tests/api_example.c demo/*.c))
 
 # --- checking ----------------------------------------------------------------------------------------------------
 
 # Numerical tests run again on the backend that finds device bugs.
 DEVICE_TESTS = $(patsubst %.c,$(BUILD)/tests/%,$(notdir $(shell grep -l DF_TEST_DEVICE $(UNIT_SRC) /dev/null))) \
 	$(shell grep -l DF_TEST_DEVICE $(TAP_TESTS) /dev/null)
-ALL_TESTS    = $(addprefix cpu:,$(UNIT) $(TAP_TESTS)) $(addprefix poison:,$(DEVICE_TESTS))
+ALL_TESTS    = $(addprefix cpu:,$(UNIT) $(TAP_TESTS)) $(FUZZ) $(addprefix poison:,$(DEVICE_TESTS))
 
 check: bootstrap
 	@$(MAKE) --no-print-directory -j$(JOBS) tests
@@ -172,6 +185,15 @@ check-tsan: bootstrap
 	@$(MAKE) --no-print-directory -j$(JOBS) ROOMS=base BUILD=build-tsan SANITIZE=thread OPT='-O1 -g' \
 	    $(addprefix build-tsan/tests/,$(TSAN_TESTS))
 	@TSAN_OPTIONS=halt_on_error=1:exitcode=99 tests/run.sh -b build-tsan $(addprefix build-tsan/tests/,$(TSAN_TESTS))
+
+# libFuzzer (clang) on every parser, FUZZ_TIME seconds each; T="tokenizer records" chooses.  What it finds stays in
+# build-fuzz/ with the command that shows it again; make it a seed in tests/fuzz/corpus.
+FUZZ_TIME ?= 60
+fuzz: bootstrap
+	@command -v clang >/dev/null || { echo "make fuzz needs clang: apt-get install clang" >&2; exit 1; }
+	@$(MAKE) --no-print-directory BUILD=build-fuzz CC=clang DEV= SANITIZE=fuzzer-no-link,address,undefined OPT='-O1 -g' \
+	    CFLAGS=-Wno-unknown-warning-option -j$(JOBS) $(patsubst tests/fuzz/fuzz_%.c,build-fuzz/fuzz/%,$(FUZZ_SRC))
+	@tests/fuzz/run.sh $(FUZZ_TIME) build-fuzz $(or $(T),$(patsubst tests/fuzz/fuzz_%.c,%,$(FUZZ_SRC)))
 
 lint: bootstrap
 	@$(MAKE) --no-print-directory -j$(JOBS) all
@@ -239,6 +261,7 @@ help:
 	@echo "make check      install what is missing, build, run all tests"
 	@echo "make check-only T='test_opt tests/cmd/x.t'"
 	@echo "make check-san  all tests under ASan and UBSan, the threads under TSan"
+	@echo "make fuzz       libFuzzer on every parser, FUZZ_TIME=60 seconds each (clang)"
 	@echo "make lint       format, clang-tidy, headers, symbols, shellcheck, manual"
 	@echo "make bench      the speed table (needs a quiet machine)"
 	@echo "make install    to PREFIX ($(PREFIX)) under DESTDIR; make uninstall"
@@ -247,4 +270,4 @@ help:
 	@echo "knobs: DEV=1 SANITIZE=address,undefined V=1 PREFIX= DESTDIR= CC= OPT='-O2 -g' JOBS=2"
 
 clean:
-	rm -rf $(BUILD) build-san build-tsan
+	rm -rf $(BUILD) build-san build-tsan build-fuzz

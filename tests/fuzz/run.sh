@@ -1,0 +1,26 @@
+#!/bin/bash
+# run.sh SECONDS BUILD TARGET... - libFuzzer on each target, from its seeds.  The seeds stay as they are; what the
+# search adds lies in BUILD/corpus/TARGET, inputs that crash in BUILD/crash-TARGET-*.
+set -u
+seconds=$1 build=$2
+shift 2
+here=$(cd "$(dirname "$0")" && pwd)
+export DF_SRCDIR=${here%/tests/fuzz} ASAN_OPTIONS=allocator_may_return_null=1:detect_leaks=1
+passed=0 failed=0
+for t in "$@"; do
+	mkdir -p "$build/corpus/$t"
+	if "$build/fuzz/$t" -max_total_time="$seconds" -max_len=65536 -timeout=10 -rss_limit_mb=4096 -close_fd_mask=1 \
+	    -print_final_stats=1 -artifact_prefix="$build/crash-$t-" "$build/corpus/$t" "$here/corpus/$t" \
+	    >"$build/$t.log" 2>&1; then
+		passed=$((passed + 1))
+		printf 'ok      %-14s %s runs, %s edges\n' "$t" \
+		    "$(sed -n 's/^stat::number_of_executed_units: *//p' "$build/$t.log")" \
+		    "$(sed -n 's/.* cov: \([0-9]*\).*/\1/p' "$build/$t.log" | tail -n 1)"
+	else
+		failed=$((failed + 1))
+		printf 'FAILED  %s\n' "$t"
+		grep -E 'ERROR|SUMMARY|runtime error|^ *#[0-9] .* in |Test unit written' "$build/$t.log" | head -n 25 | sed 's/^/    | /'
+	fi
+done
+echo "$passed passed, $failed failed"
+[ "$failed" -eq 0 ]
