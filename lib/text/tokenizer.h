@@ -60,6 +60,14 @@ void df_ids_release(struct df_ids *ids);
 int df_tokenizer_encode(const struct df_tokenizer *t, struct df_tokscratch *s, const char *text, size_t n,
     bool split_special, struct df_ids *ids, struct df_err *err) DF_MUST_CHECK;
 
+/*
+ * What the post-processor puts before and after a single text: bos, [CLS] and [SEP], Qwen3-Embedding's <|endoftext|>.
+ * Borrowed; NULL and 0 where there is nothing.  df_tokenizer_encode() adds none of it: who cuts texts to a length cuts
+ * them to what these leave.
+ */
+void df_tokenizer_frame(const struct df_tokenizer *t, const uint32_t **before, size_t *n_before, const uint32_t **after,
+    size_t *n_after);
+
 /* Append the text of ids (bytes; not necessarily whole UTF-8 sequences). */
 int df_tokenizer_decode(const struct df_tokenizer *t, const uint32_t *ids, size_t n, struct df_buf *out,
     struct df_err *err) DF_MUST_CHECK;
