@@ -140,6 +140,50 @@ df_asprintf(char **out, struct df_err *err, const char *fmt, ...)
 	return DF_OK;
 }
 
+/* The number behind `key` at the start of a line of a small file (of its only line, when key is ""), or `dflt`. */
+static size_t
+file_number(const char *path, const char *key, size_t dflt)
+{
+	FILE *f = fopen(path, "re");
+	const size_t n = strlen(key);
+	unsigned long long x;
+	char line[256];
+
+	if (f == NULL)
+		return dflt;
+	while (fgets(line, sizeof(line), f) != NULL) {
+		if (strncmp(line, key, n) == 0 && sscanf(line + n, "%llu", &x) == 1) {
+			dflt = x < SIZE_MAX ? (size_t)x : SIZE_MAX;
+			break;
+		}
+	}
+	fclose(f);
+	return dflt;
+}
+
+/* What a control group leaves: its limit less what cannot be dropped; pages of mapped files can. */
+static size_t
+group_available(const char *limit_path, const char *stat_path, const char *used_key)
+{
+	const size_t limit = file_number(limit_path, "", SIZE_MAX), used = file_number(stat_path, used_key, 0);
+
+	return used < limit ? limit - used : 0;
+}
+
+size_t
+df_mem_available(void)
+{
+	const size_t kib = file_number("/proc/meminfo", "MemAvailable:", SIZE_MAX);
+	const size_t groups[] = { group_available("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.stat", "anon"),
+		group_available(
+		    "/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.stat", "total_rss") };
+	size_t most = kib < SIZE_MAX / 1024 ? kib * 1024 : SIZE_MAX;
+
+	for (size_t i = 0; i < sizeof(groups) / sizeof(groups[0]); i++)
+		most = groups[i] < most ? groups[i] : most;
+	return most;
+}
+
 struct df_arena_chunk {
 	struct df_arena_chunk *next;
 	size_t size; /* bytes behind the header */

@@ -35,6 +35,12 @@ int df_strndup(char **out, const char *s, size_t n, struct df_err *err) DF_MUST_
 int df_asprintf(char **out, struct df_err *err, const char *fmt, ...) DF_PRINTF(3, 4) DF_MUST_CHECK;
 
 /*
+ * Bytes that this process could still use before others are pushed out or it is killed, as the kernel estimates them:
+ * of the machine, and within the limit of the control group.  SIZE_MAX where the system does not say.
+ */
+size_t df_mem_available(void);
+
+/*
  * An arena: memory of one batch, released at once.  Blocks are 64-byte
  * aligned, zeroed on request only, and redzoned under ASan.  Not thread-safe: one arena
  * belongs to one batch or one thread.  After df_arena_reset() its memory is

@@ -11,7 +11,7 @@
 #include "model/work.h"
 
 static int
-attention(struct df_work *w, struct df_act *a, struct df_err *err)
+attention(struct df_work *w, size_t layer, struct df_act *a, struct df_err *err)
 {
 	const struct df_model_config *c = &w->m->cfg;
 	size_t he = c->n_heads * c->d_head, ke = c->n_kv_heads * c->d_head;
@@ -33,7 +33,10 @@ attention(struct df_work *w, struct df_act *a, struct df_err *err)
 	int rc;
 
 	DF_TRY(df_rope(w->m->be, &r, err)); /* q and k lie side by side: one call */
-	DF_TRY(df_attn_fwd(w->m->be, &t, err));
+	if (w->cache != NULL)
+		DF_TRY(df_cache_attend(w, layer, &t, err));
+	else
+		DF_TRY(df_attn_fwd(w->m->be, &t, err));
 out:
 	return rc;
 }
@@ -49,7 +52,7 @@ layer_forward(struct df_work *w, size_t i, struct df_tensor next, struct df_err 
 
 	DF_TRY(df_norm_forward(w, l->input_norm, a->x_in, a->x1, a->rstd1, err));
 	DF_TRY(df_group_forward(w, &l->group[DF_GROUP_QKV], a->x1, a->u[DF_GROUP_QKV], false, a->qkv, err));
-	DF_TRY(attention(w, a, err));
+	DF_TRY(attention(w, i, a, err));
 	if (i + 1 == w->m->cfg.n_layers) {
 		DF_TRY(df_gather_rows(be, a->o_in, a->o, w->row, err));
 		DF_TRY(df_gather_rows(be, a->x_mid, a->x_in, w->row, err));

@@ -32,24 +32,45 @@ report(const struct df_work *w, const struct df_losses *out)
 }
 
 int
+df_logits(struct df_work *w, struct df_tensor logits, struct df_err *err)
+{
+	struct df_model *m = w->m;
+
+	return df_mm(
+	    m->be, false, true, 1, w->h_f, df_param_view(m->base_data, &m->base.v[m->lm_head]), 0, logits, err);
+}
+
+int
+df_head_losses(struct df_work *w, const struct df_losses *out, struct df_err *err)
+{
+	struct df_model *m = w->m;
+	struct df_lmhead a = { .h = w->h_f,
+		.w = df_param_view(m->base_data, &m->base.v[m->lm_head]),
+		.target = w->target,
+		.nll = w->nll,
+		.correct = w->correct };
+	int rc = DF_OK;
+
+	if (w->n_rows > 0)
+		DF_TRY(df_lmhead(m->be, &a, err));
+	report(w, out);
+out:
+	return rc;
+}
+
+int
 df_model_loss(
     struct df_model *m, struct df_work *w, const struct df_tokens *b, const struct df_losses *out, struct df_err *err)
 {
-	struct df_lmhead a = { 0 };
 	int rc;
 
+	(void)m;
 	DF_TRY(df_work_batch(w, b, err));
 	if (w->n_rows > 0) {
 		DF_TRY(df_work_layout(w, DF_WORK_LOSS, err));
 		DF_TRY(df_forward(w, err));
-		a = (struct df_lmhead){ .h = w->h_f,
-			.w = df_param_view(m->base_data, &m->base.v[m->lm_head]),
-			.target = w->target,
-			.nll = w->nll,
-			.correct = w->correct };
-		DF_TRY(df_lmhead(m->be, &a, err));
 	}
-	report(w, out);
+	rc = df_head_losses(w, out, err);
 out:
 	return rc;
 }
@@ -67,7 +88,7 @@ df_model_logits(struct df_model *m, struct df_work *w, const struct df_tokens *b
 	DF_TRY(df_work_layout(w, DF_WORK_LOSS, err));
 	DF_TRY(df_forward(w, err));
 	DF_TRY(df_tensor_alloc(m->be, &t, DF_F32, w->n_tok, m->cfg.n_vocab, "logits", err));
-	DF_TRY(df_mm(m->be, false, true, 1, w->h_f, df_param_view(m->base_data, &m->base.v[m->lm_head]), 0, t, err));
+	DF_TRY(df_logits(w, t, err));
 	DF_TRY(df_download(m->be, logits, t, err));
 out:
 	df_tensor_free(m->be, &t);

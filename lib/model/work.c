@@ -135,6 +135,8 @@ df_work_batch(struct df_work *w, const struct df_tokens *b, struct df_err *err)
 			return df_fail(err, DF_EFORMAT, "sample %zu of the batch: offsets decrease", s);
 		if (b->offsets[s + 1] - b->offsets[s] > longest)
 			longest = b->offsets[s + 1] - b->offsets[s];
+		for (size_t t = b->offsets[s]; b->position != NULL && t < b->offsets[s + 1]; t++)
+			longest = b->position[t] >= longest ? (size_t)b->position[t] + 1 : longest;
 	}
 	w->n = b->n;
 	w->n_tok = b->n > 0 ? b->offsets[b->n] : 0;
@@ -151,8 +153,8 @@ df_work_batch(struct df_work *w, const struct df_tokens *b, struct df_err *err)
 				return df_fail(err, DF_EFORMAT,
 				    "sample %zu of the batch: token %u at %zu, the vocabulary has %zu", s, b->ids[t],
 				    t - (size_t)b->offsets[s], w->m->cfg.n_vocab);
-			w->pos[t] = (uint32_t)(t - b->offsets[s]);
-			if (w->pos[t] > 0 && b->mask[t]) { /* predicted from the row before */
+			w->pos[t] = b->position != NULL ? b->position[t] : (uint32_t)(t - b->offsets[s]);
+			if (t > b->offsets[s] && b->mask[t]) { /* predicted from the row before */
 				w->row[rows] = (uint32_t)(t - 1);
 				w->target[rows++] = b->ids[t];
 			}

@@ -39,6 +39,8 @@ struct df_work {
 	struct df_tensor cos, sin; /* [n_pos, E/2] */
 	size_t n_pos;
 
+	struct df_cache *cache; /* generation (decode.c): attention sees the sequences' past too; NULL elsewhere */
+
 	/* the batch, host memory */
 	size_t n, n_tok, n_rows; /* samples, T, L */
 	const uint64_t *seg;     /* [n+1] tokens */
@@ -68,6 +70,12 @@ int df_work_batch(struct df_work *w, const struct df_tokens *b, struct df_err *e
 int df_work_all_rows(struct df_work *w, struct df_err *err) DF_MUST_CHECK;
 /* Lay out memory for the batch; grows when needed. */
 int df_work_layout(struct df_work *w, enum df_work_mode mode, struct df_err *err) DF_MUST_CHECK;
+
+/* run.c: behind a forward, the logits [L,V] of its rows; and what its targets lose. */
+int df_logits(struct df_work *w, struct df_tensor logits, struct df_err *err) DF_MUST_CHECK;
+int df_head_losses(struct df_work *w, const struct df_losses *out, struct df_err *err) DF_MUST_CHECK;
+/* decode.c: attention of a layer with w->cache: keep the rows' keys and values, then t.o. */
+int df_cache_attend(struct df_work *w, size_t layer, const struct df_attn *t, struct df_err *err) DF_MUST_CHECK;
 
 /* forward.c: fills w->act and w->h_f. */
 int df_forward(struct df_work *w, struct df_err *err) DF_MUST_CHECK;
