@@ -29,9 +29,12 @@ static const char *const op_name[DF_OP_COUNT] = {
 	"gather_rows",
 	"rmsnorm_fwd",
 	"rmsnorm_bwd",
+	"layernorm",
+	"gelu",
 	"rope",
 	"attn_fwd",
 	"attn_bwd",
+	"attn_decode",
 	"swiglu_fwd",
 	"swiglu_bwd",
 	"lmhead",
@@ -182,10 +185,52 @@ df_tensor_free(struct df_backend *be, struct df_tensor *t)
 {
 	if (!t || !t->mem)
 		return;
-	atomic_fetch_sub(&be->nbytes, t->mem->nbytes);
-	be->ops->free(be, t->mem);
+	if (!t->mem->borrowed) {
+		atomic_fetch_sub(&be->nbytes, t->mem->nbytes);
+		be->ops->free(be, t->mem);
+	}
 	free(t->mem);
 	*t = DF_TENSOR_NONE;
+}
+
+int
+df_tensor_borrow(struct df_backend *be, struct df_tensor *t, enum df_dtype type, size_t rows, size_t cols,
+    const void *data, const char *what, struct df_err *err)
+{
+	struct df_tensor made = DF_TENSOR_NONE;
+	struct df_mem *m = NULL;
+	int rc;
+
+	if (!be || !t || !what || !df_dtype_size(type))
+		return df_fail(err, DF_EINTERNAL, "df_tensor_borrow: a NULL argument or an unknown type");
+	if (be->ops->on_host && data && (uintptr_t)data % df_dtype_size(type) == 0) {
+		DF_TRY(df_alloc(&m, 1, sizeof(*m), what, err));
+		m->be = be;
+		m->type = type;
+		m->data = (void *)(uintptr_t)data; /* read_only keeps every operation from writing it */
+		m->borrowed = true;
+		DF_TRY(df_size_mul(rows, cols, &m->numel, what, err));
+		DF_TRY(df_size_mul(m->numel, df_dtype_size(type), &m->nbytes, what, err));
+		made = (struct df_tensor){ .mem = m, .rows = rows, .cols = cols, .ld = cols, .type = type };
+		m = NULL;
+	} else {
+		DF_TRY(df_tensor_alloc(be, &made, type, rows, cols, what, err));
+		DF_TRY(df_upload(be, made, data, err));
+	}
+	made.mem->read_only = true;
+	*t = made;
+	made = DF_TENSOR_NONE;
+	rc = DF_OK;
+out:
+	free(m);
+	df_tensor_free(be, &made);
+	return rc;
+}
+
+static bool
+is_among(enum df_types types, enum df_dtype t)
+{
+	return types == DF_ANY_TYPE || t == DF_F32 || (types == DF_FLOATS && (t == DF_BF16 || t == DF_F16));
 }
 
 /* The window of o lies within an allocation of this backend and has the type that the operation reads. */
@@ -199,9 +244,14 @@ check_operand(const struct df_backend *be, const char *op, const struct df_opera
 		return df_fail(err, DF_EINTERNAL, "%s: tensor %s is missing", op, o->name);
 	if (t->mem->be != be)
 		return df_fail(err, DF_EINTERNAL, "%s: tensor %s belongs to another backend", op, o->name);
-	if (t->type != t->mem->type || (!o->any_type && t->type != DF_F32))
+	if (t->type != t->mem->type || !is_among(o->types, t->type))
 		return df_fail(err, DF_EINTERNAL, "%s: tensor %s has type %s in memory of %s%s", op, o->name,
-		    df_dtype_name(t->type), df_dtype_name(t->mem->type), o->any_type ? "" : "; f32 is needed");
+		    df_dtype_name(t->type), df_dtype_name(t->mem->type),
+		    o->types == DF_ONLY_F32     ? "; f32 is needed"
+			: o->types == DF_FLOATS ? "; f32, bf16 or f16 is needed"
+						: "");
+	if (t->mem->read_only && (o->access & DF_OUT))
+		return df_fail(err, DF_EINTERNAL, "%s: tensor %s is borrowed, only to be read", op, o->name);
 	if (t->rows == 0 || t->cols == 0)
 		return DF_OK;
 	if (t->rows > 1 && t->ld < t->cols)
@@ -219,7 +269,7 @@ check_operand(const struct df_backend *be, const char *op, const struct df_opera
 int
 df_upload(struct df_backend *be, struct df_tensor dst, const void *src, struct df_err *err)
 {
-	const struct df_operand o = { &dst, DF_OUT, "dst", true };
+	const struct df_operand o = { &dst, DF_OUT, "dst", DF_ANY_TYPE };
 	int rc = DF_OK;
 
 	if (!be)
@@ -237,7 +287,7 @@ out:
 int
 df_download(struct df_backend *be, void *dst, struct df_tensor src, struct df_err *err)
 {
-	const struct df_operand o = { &src, DF_IN, "src", true };
+	const struct df_operand o = { &src, DF_IN, "src", DF_ANY_TYPE };
 	int rc = DF_OK;
 
 	if (!be)
@@ -292,7 +342,7 @@ run_on_host(struct df_backend *be, enum df_op op, void *args, struct df_operand 
 			m->nbytes = m->numel * df_dtype_size(d.type);
 			DF_TRY(df_alloc(&m->data, m->numel, df_dtype_size(d.type), "host copy of a tensor", err));
 		}
-		if ((o[i].access & DF_IN) && m->numel)
+		if ((o[i].access & DF_IN) && df_tensor_numel(d))
 			DF_TRY(be->ops->download(be, mem[same[i]].data, d, err));
 		*o[i].t = (struct df_tensor){ &mem[same[i]], 0, d.rows, d.cols, d.cols, d.type };
 	}

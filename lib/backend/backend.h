@@ -137,7 +137,8 @@ int df_sync(struct df_backend *be, struct df_err *err) DF_MUST_CHECK;
 /*
  * c [M,N] = alpha * op(a) op(b) + beta * c, shapes from the windows; a and c are f32, b is f32, bf16 or f16 (weights
  * at rest, widened on their way: the result is that of b converted to f32, to the bit).  beta = 0 does not read c.
- * An element depends on its row of op(a) and its column of op(b) alone, to the bit: not on M, N, the batch, threads, or strides.
+ * An element depends on its row of op(a) and its column of op(b) alone, to the bit: not on M, N, the batch, threads,
+ * or strides.
  */
 struct df_gemm {
 	bool ta, tb;
@@ -177,7 +178,7 @@ int df_embed_bwd(struct df_backend *be, struct df_tensor dtable, struct df_tenso
 struct df_rmsnorm {
 	float eps;
 	struct df_tensor x, w, y, rstd; /* [T,D] [1,D] [T,D] [T,1] */
-	size_t n_heads; /* 0, or: each of n_heads parts of a row on its own; x, y [T,n_heads*E], w [1,E], rstd [T,n_heads] */
+	size_t n_heads; /* 0, or each of n_heads parts of a row on its own: x, y [T,H*E], w [1,E], rstd [T,H] */
 };
 int df_rmsnorm_fwd(struct df_backend *be, const struct df_rmsnorm *a, struct df_err *err) DF_MUST_CHECK;
 struct df_rmsnorm_bwd {
@@ -197,7 +198,10 @@ struct df_layernorm {
 	struct df_tensor x, w, b, y; /* [T,D] [1,D] [1,D] [T,D] */
 };
 int df_layernorm_fwd(struct df_backend *be, const struct df_layernorm *a, struct df_err *err) DF_MUST_CHECK;
-/* y = x Phi(x), with the error function (not its tanh approximation); y may be x.  Hendrycks & Gimpel 2016. */
+/*
+ * y = x Phi(x), by the error function, not its tanh approximation; y may be x.  The relative error is below 3e-7,
+ * for x < 0 below 3e-7 + 1.2e-7 x^2.  Hendrycks & Gimpel 2016.
+ */
 int df_gelu_fwd(struct df_backend *be, struct df_tensor y, struct df_tensor x, struct df_err *err) DF_MUST_CHECK;
 
 /*
@@ -241,7 +245,7 @@ int df_attn_bwd(struct df_backend *be, const struct df_attn_bwd *a, struct df_er
 /*
  * One new token per sequence against what is kept of its past: sequence s has its keys and values in rows
  * [first[s], first[s] + n[s]) of k and v, the new token's own last; o[s] = softmax(scale q[s] k^T) v.
- * window > 0: only the last `window` of them are seen.
+ * window > 0: only the last `window` of them are seen.  Without a window: the bits of df_attn_fwd's last row.
  */
 struct df_attn_decode {
 	struct df_tensor q, o;        /* [S,H*E] */

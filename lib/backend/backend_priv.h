@@ -24,6 +24,8 @@ struct df_mem {
 	void *data;
 	size_t nbytes, numel;
 	enum df_dtype type;
+	bool read_only; /* df_tensor_borrow()'s: no operation may write it */
+	bool borrowed;  /* data is the caller's */
 	void *priv; /* the backend's own */
 };
 
@@ -41,9 +43,12 @@ enum df_op {
 	DF_OP_GATHER,     /* struct df_op_rows: dst[i,:] = src[rows[i],:]; also df_embed_fwd */
 	DF_OP_RMSNORM_FWD, /* struct df_rmsnorm */
 	DF_OP_RMSNORM_BWD, /* struct df_rmsnorm_bwd */
+	DF_OP_LAYERNORM,  /* struct df_layernorm */
+	DF_OP_GELU,       /* struct df_op_pair: dst = gelu(src) */
 	DF_OP_ROPE,       /* struct df_rope */
 	DF_OP_ATTN_FWD,   /* struct df_attn */
 	DF_OP_ATTN_BWD,   /* struct df_attn_bwd */
+	DF_OP_ATTN_DECODE, /* struct df_attn_decode */
 	DF_OP_SWIGLU_FWD, /* struct df_op_swiglu */
 	DF_OP_SWIGLU_BWD, /* struct df_op_swiglu */
 	DF_OP_LMHEAD,     /* struct df_lmhead */
@@ -81,11 +86,12 @@ struct df_op_dropout {
 
 /* A tensor that an operation touches, and how.  `t` points into the operation's args. */
 enum df_access { DF_IN = 1, DF_OUT = 2, DF_INOUT = 3 };
+enum df_types { DF_ONLY_F32, DF_FLOATS /* f32, bf16, f16 */, DF_ANY_TYPE };
 struct df_operand {
 	struct df_tensor *t;
 	enum df_access access;
 	const char *name;
-	bool any_type; /* else float32 is required */
+	enum df_types types;
 };
 #define DF_OPERANDS_MAX 12
 
@@ -94,6 +100,7 @@ typedef int df_op_fn(struct df_backend *be, const void *args, struct df_err *err
 struct df_backend_ops {
 	int api_version; /* DF_BACKEND_API_VERSION; checked at open */
 	const char *name;
+	bool on_host; /* memory is host memory at any time: the caller's may be used in place */
 
 	/* required: life and memory */
 	int (*open)(struct df_backend *be, const char *device, struct df_err *err);

@@ -42,10 +42,10 @@ check_offsets(const char *op, const uint64_t *offsets, size_t n, size_t rows, st
 
 /* Run an operation over a pair of tensors; src may be NONE. */
 static int
-run_pair(
-    struct df_backend *be, enum df_op op, struct df_op_pair *p, enum df_access dst, bool any_type, struct df_err *err)
+run_pair(struct df_backend *be, enum df_op op, struct df_op_pair *p, enum df_access dst, enum df_types types,
+    struct df_err *err)
 {
-	struct df_operand o[] = { { &p->dst, dst, "dst", any_type }, { &p->src, DF_IN, "src", any_type } };
+	struct df_operand o[] = { { &p->dst, dst, "dst", types }, { &p->src, DF_IN, "src", types } };
 
 	NEED(be, "backend is NULL");
 	return df_backend_run(be, op, p, o, p->src.mem ? 2 : 1, err);
@@ -63,7 +63,7 @@ df_copy(struct df_backend *be, struct df_tensor dst, struct df_tensor src, struc
 		NEED(dst.type == src.type || t == DF_F32 || t == DF_BF16 || t == DF_F16, "copy: %s to %s",
 		    df_dtype_name(src.type), df_dtype_name(dst.type));
 	}
-	return run_pair(be, DF_OP_COPY, &p, DF_OUT, true, err);
+	return run_pair(be, DF_OP_COPY, &p, DF_OUT, DF_ANY_TYPE, err);
 }
 
 int
@@ -72,7 +72,7 @@ df_fill(struct df_backend *be, struct df_tensor dst, float value, struct df_err 
 	struct df_op_pair p = { .dst = dst, .alpha = value };
 
 	NEED(dst.type == DF_F32 || dst.type == DF_BF16 || dst.type == DF_F16, "fill: type %s", df_dtype_name(dst.type));
-	return run_pair(be, DF_OP_FILL, &p, DF_OUT, true, err);
+	return run_pair(be, DF_OP_FILL, &p, DF_OUT, DF_ANY_TYPE, err);
 }
 
 int
@@ -82,9 +82,9 @@ df_gemm(struct df_backend *be, const struct df_gemm *g, struct df_err *err)
 
 	struct df_gemm a = *g;
 	struct df_operand o[] = {
-		{ &a.a, DF_IN, "a", false },
-		{ &a.b, DF_IN, "b", false },
-		{ &a.c, a.beta == 0.0f ? DF_OUT : DF_INOUT, "c", false },
+		{ &a.a, DF_IN, "a", DF_ONLY_F32 },
+		{ &a.b, DF_IN, "b", DF_FLOATS },
+		{ &a.c, a.beta == 0.0f ? DF_OUT : DF_INOUT, "c", DF_ONLY_F32 },
 	};
 	size_t m = a.ta ? a.a.cols : a.a.rows, k = a.ta ? a.a.rows : a.a.cols;
 	size_t kb = a.tb ? a.b.cols : a.b.rows, n = a.tb ? a.b.rows : a.b.cols;
@@ -100,7 +100,7 @@ df_axpy(struct df_backend *be, float alpha, struct df_tensor x, struct df_tensor
 	struct df_op_pair p = { .dst = y, .src = x, .alpha = alpha };
 
 	NEED(x.mem && same_shape(x, y), "axpy: shapes differ");
-	return run_pair(be, DF_OP_AXPY, &p, DF_INOUT, false, err);
+	return run_pair(be, DF_OP_AXPY, &p, DF_INOUT, DF_ONLY_F32, err);
 }
 
 int
@@ -108,7 +108,7 @@ df_scale(struct df_backend *be, float alpha, struct df_tensor x, struct df_err *
 {
 	struct df_op_pair p = { .dst = x, .alpha = alpha };
 
-	return run_pair(be, DF_OP_SCALE, &p, DF_INOUT, false, err);
+	return run_pair(be, DF_OP_SCALE, &p, DF_INOUT, DF_ONLY_F32, err);
 }
 
 int
@@ -117,7 +117,7 @@ df_bias_add(struct df_backend *be, struct df_tensor x, struct df_tensor bias, st
 	struct df_op_pair p = { .dst = x, .src = bias };
 
 	NEED(bias.mem && bias.rows == 1 && bias.cols == x.cols, "bias_add: shapes differ");
-	return run_pair(be, DF_OP_BIAS_ADD, &p, DF_INOUT, false, err);
+	return run_pair(be, DF_OP_BIAS_ADD, &p, DF_INOUT, DF_ONLY_F32, err);
 }
 
 int
@@ -126,14 +126,14 @@ df_colsum(struct df_backend *be, struct df_tensor x, struct df_tensor out, bool 
 	struct df_op_pair p = { .dst = out, .src = x, .accumulate = accumulate };
 
 	NEED(x.mem && out.rows == 1 && out.cols == x.cols, "colsum: shapes differ");
-	return run_pair(be, DF_OP_COLSUM, &p, accumulate ? DF_INOUT : DF_OUT, false, err);
+	return run_pair(be, DF_OP_COLSUM, &p, accumulate ? DF_INOUT : DF_OUT, DF_ONLY_F32, err);
 }
 
 int
 df_sumsq(struct df_backend *be, struct df_tensor x, double *out, struct df_err *err)
 {
 	struct df_op_sumsq a = { x, out };
-	struct df_operand o[] = { { &a.x, DF_IN, "x", false } };
+	struct df_operand o[] = { { &a.x, DF_IN, "x", DF_ONLY_F32 } };
 
 	NEED(be && out, "sumsq: a NULL argument");
 	return df_backend_run(be, DF_OP_SUMSQ, &a, o, 1, err);
@@ -146,8 +146,8 @@ run_rows(struct df_backend *be, enum df_op op, const char *name, const char *wha
 {
 	bool gather = op == DF_OP_GATHER;
 	struct df_op_rows a = { gather ? list : table, gather ? table : list, ids };
-	struct df_operand o[] = { { &a.dst, gather ? DF_OUT : DF_INOUT, "dst", false },
-		{ &a.src, DF_IN, "src", false } };
+	struct df_operand o[] = { { &a.dst, gather ? DF_OUT : DF_INOUT, "dst", DF_ONLY_F32 },
+		{ &a.src, DF_IN, "src", gather ? DF_FLOATS : DF_ONLY_F32 } };
 	int rc;
 
 	NEED(be, "%s: backend is NULL", name);
@@ -186,6 +186,20 @@ df_scatter_rows(
 	return run_rows(be, DF_OP_EMBED_BWD, "scatter_rows", "row", dst, src, rows, err);
 }
 
+/* w [1,E] and rstd [T,H] fit x [T,H*E]; H = 1 when n_heads is 0. */
+static int
+check_norm(
+    const char *op, struct df_tensor x, struct df_tensor w, struct df_tensor rstd, size_t n_heads, struct df_err *err)
+{
+	const size_t heads = n_heads ? n_heads : 1;
+
+	NEED(w.cols && w.rows == 1 && x.cols / heads == w.cols && x.cols % heads == 0 && rstd.rows == x.rows &&
+		rstd.cols == heads,
+	    "%s: x [%zu,%zu], w [%zu,%zu], rstd [%zu,%zu] with %zu heads", op, x.rows, x.cols, w.rows, w.cols,
+	    rstd.rows, rstd.cols, heads);
+	return DF_OK;
+}
+
 int
 df_rmsnorm_fwd(struct df_backend *be, const struct df_rmsnorm *args, struct df_err *err)
 {
@@ -193,16 +207,18 @@ df_rmsnorm_fwd(struct df_backend *be, const struct df_rmsnorm *args, struct df_e
 
 	struct df_rmsnorm a = *args;
 	struct df_operand o[] = {
-		{ &a.x, DF_IN, "x", false },
-		{ &a.w, DF_IN, "w", false },
-		{ &a.y, DF_OUT, "y", false },
-		{ &a.rstd, DF_OUT, "rstd", false },
+		{ &a.x, DF_IN, "x", DF_ONLY_F32 },
+		{ &a.w, DF_IN, "w", DF_ONLY_F32 },
+		{ &a.y, DF_OUT, "y", DF_ONLY_F32 },
+		{ &a.rstd, DF_OUT, "rstd", DF_ONLY_F32 },
 	};
+	int rc;
 
-	NEED(same_shape(a.x, a.y) && a.w.rows == 1 && a.w.cols == a.x.cols && a.rstd.rows == a.x.rows &&
-		a.rstd.cols == 1,
-	    "rmsnorm_fwd: shapes differ");
-	return df_backend_run(be, DF_OP_RMSNORM_FWD, &a, o, 4, err);
+	NEED(same_shape(a.x, a.y), "rmsnorm_fwd: shapes differ");
+	DF_TRY(check_norm("rmsnorm_fwd", a.x, a.w, a.rstd, a.n_heads, err));
+	rc = df_backend_run(be, DF_OP_RMSNORM_FWD, &a, o, 4, err);
+out:
+	return rc;
 }
 
 int
@@ -212,20 +228,19 @@ df_rmsnorm_bwd(struct df_backend *be, const struct df_rmsnorm_bwd *args, struct 
 
 	struct df_rmsnorm_bwd a = *args;
 	struct df_operand o[] = {
-		{ &a.x, DF_IN, "x", false },
-		{ &a.w, DF_IN, "w", false },
-		{ &a.rstd, DF_IN, "rstd", false },
-		{ &a.dy, DF_IN, "dy", false },
-		{ &a.dx, DF_INOUT, "dx", false },
-		{ &a.dw, a.accumulate ? DF_INOUT : DF_OUT, "dw", false },
+		{ &a.x, DF_IN, "x", DF_ONLY_F32 },
+		{ &a.w, DF_IN, "w", DF_ONLY_F32 },
+		{ &a.rstd, DF_IN, "rstd", DF_ONLY_F32 },
+		{ &a.dy, DF_IN, "dy", DF_ONLY_F32 },
+		{ &a.dx, a.assign ? DF_OUT : DF_INOUT, "dx", DF_ONLY_F32 },
+		{ &a.dw, a.accumulate ? DF_INOUT : DF_OUT, "dw", DF_ONLY_F32 },
 	};
 	int rc;
 
-	NEED(same_shape(a.x, a.dy) && same_shape(a.x, a.dx) && a.w.rows == 1 && a.w.cols == a.x.cols &&
-		a.rstd.rows == a.x.rows && a.rstd.cols == 1,
-	    "rmsnorm_bwd: shapes differ");
+	NEED(same_shape(a.x, a.dy) && same_shape(a.x, a.dx), "rmsnorm_bwd: shapes differ");
+	DF_TRY(check_norm("rmsnorm_bwd", a.x, a.w, a.rstd, a.n_heads, err));
 	if (a.dw.mem) {
-		NEED(a.dw.cols == a.x.cols && (a.offsets || a.dw.rows == 1), "rmsnorm_bwd: dw is [%zu,%zu]", a.dw.rows,
+		NEED(a.dw.cols == a.w.cols && (a.offsets || a.dw.rows == 1), "rmsnorm_bwd: dw is [%zu,%zu]", a.dw.rows,
 		    a.dw.cols);
 		if (a.offsets)
 			DF_TRY(check_offsets("rmsnorm_bwd", a.offsets, a.dw.rows, a.x.rows, err));
@@ -236,15 +251,42 @@ out:
 }
 
 int
+df_layernorm_fwd(struct df_backend *be, const struct df_layernorm *args, struct df_err *err)
+{
+	NEED(be && args, "layernorm: a NULL argument");
+
+	struct df_layernorm a = *args;
+	struct df_operand o[] = {
+		{ &a.x, DF_IN, "x", DF_ONLY_F32 },
+		{ &a.w, DF_IN, "w", DF_ONLY_F32 },
+		{ &a.b, DF_IN, "b", DF_ONLY_F32 },
+		{ &a.y, DF_OUT, "y", DF_ONLY_F32 },
+	};
+
+	NEED(same_shape(a.x, a.y) && same_shape(a.w, a.b) && a.w.rows == 1 && a.w.cols == a.x.cols,
+	    "layernorm: shapes differ");
+	return df_backend_run(be, DF_OP_LAYERNORM, &a, o, 4, err);
+}
+
+int
+df_gelu_fwd(struct df_backend *be, struct df_tensor y, struct df_tensor x, struct df_err *err)
+{
+	struct df_op_pair p = { .dst = y, .src = x };
+
+	NEED(x.mem && same_shape(x, y), "gelu: shapes differ");
+	return run_pair(be, DF_OP_GELU, &p, DF_OUT, DF_ONLY_F32, err);
+}
+
+int
 df_rope(struct df_backend *be, const struct df_rope *args, struct df_err *err)
 {
 	NEED(be && args, "rope: a NULL argument");
 
 	struct df_rope a = *args;
 	struct df_operand o[] = {
-		{ &a.x, DF_INOUT, "x", false },
-		{ &a.cos, DF_IN, "cos", false },
-		{ &a.sin, DF_IN, "sin", false },
+		{ &a.x, DF_INOUT, "x", DF_ONLY_F32 },
+		{ &a.cos, DF_IN, "cos", DF_ONLY_F32 },
+		{ &a.sin, DF_IN, "sin", DF_ONLY_F32 },
 	};
 	int rc;
 
@@ -279,14 +321,15 @@ df_attn_fwd(struct df_backend *be, const struct df_attn *args, struct df_err *er
 
 	struct df_attn a = *args;
 	struct df_operand o[] = {
-		{ &a.q, DF_IN, "q", false },
-		{ &a.k, DF_IN, "k", false },
-		{ &a.v, DF_IN, "v", false },
-		{ &a.o, DF_OUT, "o", false },
-		{ &a.lse, DF_OUT, "lse", false },
+		{ &a.q, DF_IN, "q", DF_ONLY_F32 },
+		{ &a.k, DF_IN, "k", DF_ONLY_F32 },
+		{ &a.v, DF_IN, "v", DF_ONLY_F32 },
+		{ &a.o, DF_OUT, "o", DF_ONLY_F32 },
+		{ &a.lse, DF_OUT, "lse", DF_ONLY_F32 },
 	};
 	int rc;
 
+	NEED(!(a.bidirectional && a.window), "attn_fwd: bidirectional with a window");
 	DF_TRY(check_attn("attn_fwd", &a, err));
 	rc = df_backend_run(be, DF_OP_ATTN_FWD, &a, o, 5, err);
 out:
@@ -300,18 +343,19 @@ df_attn_bwd(struct df_backend *be, const struct df_attn_bwd *args, struct df_err
 
 	struct df_attn_bwd a = *args;
 	struct df_operand o[] = {
-		{ &a.fwd.q, DF_IN, "q", false },
-		{ &a.fwd.k, DF_IN, "k", false },
-		{ &a.fwd.v, DF_IN, "v", false },
-		{ &a.fwd.o, DF_IN, "o", false },
-		{ &a.fwd.lse, DF_IN, "lse", false },
-		{ &a.d_o, DF_IN, "d_o", false },
-		{ &a.dq, DF_OUT, "dq", false },
-		{ &a.dk, DF_OUT, "dk", false },
-		{ &a.dv, DF_OUT, "dv", false },
+		{ &a.fwd.q, DF_IN, "q", DF_ONLY_F32 },
+		{ &a.fwd.k, DF_IN, "k", DF_ONLY_F32 },
+		{ &a.fwd.v, DF_IN, "v", DF_ONLY_F32 },
+		{ &a.fwd.o, DF_IN, "o", DF_ONLY_F32 },
+		{ &a.fwd.lse, DF_IN, "lse", DF_ONLY_F32 },
+		{ &a.d_o, DF_IN, "d_o", DF_ONLY_F32 },
+		{ &a.dq, DF_OUT, "dq", DF_ONLY_F32 },
+		{ &a.dk, DF_OUT, "dk", DF_ONLY_F32 },
+		{ &a.dv, DF_OUT, "dv", DF_ONLY_F32 },
 	};
 	int rc;
 
+	NEED(!a.fwd.bidirectional, "attn_bwd: bidirectional attention has no backward");
 	DF_TRY(check_attn("attn_bwd", &a.fwd, err));
 	NEED(same_shape(a.d_o, a.fwd.q) && same_shape(a.dq, a.fwd.q) && same_shape(a.dk, a.fwd.k) &&
 		same_shape(a.dv, a.fwd.k),
@@ -322,13 +366,41 @@ out:
 }
 
 int
+df_attn_decode(struct df_backend *be, const struct df_attn_decode *args, struct df_err *err)
+{
+	NEED(be && args, "attn_decode: a NULL argument");
+
+	struct df_attn_decode a = *args;
+	struct df_operand o[] = {
+		{ &a.q, DF_IN, "q", DF_ONLY_F32 },
+		{ &a.k, DF_IN, "k", DF_ONLY_F32 },
+		{ &a.v, DF_IN, "v", DF_ONLY_F32 },
+		{ &a.o, DF_OUT, "o", DF_ONLY_F32 },
+	};
+	size_t e;
+
+	NEED(a.n_heads && a.n_kv_heads && a.n_heads % a.n_kv_heads == 0, "attn_decode: %zu query heads share %zu",
+	    a.n_heads, a.n_kv_heads);
+	e = a.q.cols / a.n_heads;
+	NEED(e && a.q.cols == e * a.n_heads && a.k.cols == e * a.n_kv_heads && same_shape(a.k, a.v) &&
+		same_shape(a.q, a.o),
+	    "attn_decode: shapes differ");
+	NEED(a.q.rows == 0 || (a.first && a.n), "attn_decode: first or n is NULL");
+	for (size_t s = 0; s < a.q.rows; s++)
+		NEED(a.n[s] >= 1 && a.first[s] < a.k.rows && a.n[s] <= a.k.rows - a.first[s],
+		    "attn_decode: sequence %zu has rows [%llu, +%llu) of %zu", s, (unsigned long long)a.first[s],
+		    (unsigned long long)a.n[s], a.k.rows);
+	return df_backend_run(be, DF_OP_ATTN_DECODE, &a, o, 4, err);
+}
+
+int
 df_swiglu_fwd(struct df_backend *be, struct df_tensor h, struct df_tensor gate, struct df_tensor up, struct df_err *err)
 {
 	struct df_op_swiglu a = { .h = h, .gate = gate, .up = up };
 	struct df_operand o[] = {
-		{ &a.h, DF_OUT, "h", false },
-		{ &a.gate, DF_IN, "gate", false },
-		{ &a.up, DF_IN, "up", false },
+		{ &a.h, DF_OUT, "h", DF_ONLY_F32 },
+		{ &a.gate, DF_IN, "gate", DF_ONLY_F32 },
+		{ &a.up, DF_IN, "up", DF_ONLY_F32 },
 	};
 
 	NEED(be, "swiglu_fwd: a NULL argument");
@@ -342,11 +414,11 @@ df_swiglu_bwd(struct df_backend *be, struct df_tensor dgate, struct df_tensor du
 {
 	struct df_op_swiglu a = { dh, gate, up, dgate, dup };
 	struct df_operand o[] = {
-		{ &a.h, DF_IN, "dh", false },
-		{ &a.gate, DF_IN, "gate", false },
-		{ &a.up, DF_IN, "up", false },
-		{ &a.dgate, DF_OUT, "dgate", false },
-		{ &a.dup, DF_OUT, "dup", false },
+		{ &a.h, DF_IN, "dh", DF_ONLY_F32 },
+		{ &a.gate, DF_IN, "gate", DF_ONLY_F32 },
+		{ &a.up, DF_IN, "up", DF_ONLY_F32 },
+		{ &a.dgate, DF_OUT, "dgate", DF_ONLY_F32 },
+		{ &a.dup, DF_OUT, "dup", DF_ONLY_F32 },
 	};
 
 	NEED(be, "swiglu_bwd: a NULL argument");
@@ -361,7 +433,7 @@ df_lmhead(struct df_backend *be, const struct df_lmhead *args, struct df_err *er
 	NEED(be && args, "lmhead: a NULL argument");
 
 	struct df_lmhead a = *args;
-	struct df_operand o[5] = { { &a.h, DF_IN, "h", false }, { &a.w, DF_IN, "w", false } };
+	struct df_operand o[5] = { { &a.h, DF_IN, "h", DF_ONLY_F32 }, { &a.w, DF_IN, "w", DF_FLOATS } };
 	size_t n = 2;
 	int rc;
 
@@ -372,16 +444,16 @@ df_lmhead(struct df_backend *be, const struct df_lmhead *args, struct df_err *er
 	if (a.dh.mem) {
 		NEED(same_shape(a.dh, a.h), "lmhead: dh and h differ in shape");
 		NEED(a.scale || a.h.rows == 0, "lmhead: dh without scale");
-		o[n++] = (struct df_operand){ &a.dh, DF_OUT, "dh", false };
+		o[n++] = (struct df_operand){ &a.dh, DF_OUT, "dh", DF_ONLY_F32 };
 	}
 	if (a.dw.mem) {
 		NEED(same_shape(a.dw, a.w), "lmhead: dw and w differ in shape");
-		o[n++] = (struct df_operand){ &a.dw, DF_INOUT, "dw", false };
+		o[n++] = (struct df_operand){ &a.dw, DF_INOUT, "dw", DF_ONLY_F32 };
 	}
 	if (a.dlogits.mem) {
 		NEED(a.dlogits.rows == a.h.rows && a.dlogits.cols == a.w.rows, "lmhead: dlogits is [%zu,%zu]",
 		    a.dlogits.rows, a.dlogits.cols);
-		o[n++] = (struct df_operand){ &a.dlogits, DF_OUT, "dlogits", false };
+		o[n++] = (struct df_operand){ &a.dlogits, DF_OUT, "dlogits", DF_ONLY_F32 };
 	}
 	DF_TRY(check_ids("lmhead", "target", a.target, a.h.rows, a.w.rows, err));
 	rc = df_backend_run(be, DF_OP_LMHEAD, &a, o, n, err);
@@ -394,7 +466,7 @@ df_dropout(struct df_backend *be, struct df_tensor y, struct df_tensor x, float 
     uint64_t first, struct df_err *err)
 {
 	struct df_op_dropout a = { y, x, p, seed, first, substream };
-	struct df_operand o[] = { { &a.y, DF_OUT, "y", false }, { &a.x, DF_IN, "x", false } };
+	struct df_operand o[] = { { &a.y, DF_OUT, "y", DF_ONLY_F32 }, { &a.x, DF_IN, "x", DF_ONLY_F32 } };
 
 	NEED(be, "dropout: a NULL argument");
 	NEED(same_shape(x, y), "dropout: shapes differ");
@@ -410,10 +482,10 @@ df_adamw(struct df_backend *be, const struct df_adamw *args, struct df_err *err)
 
 	struct df_adamw a = *args;
 	struct df_operand o[] = {
-		{ &a.w, DF_INOUT, "w", false },
-		{ &a.g, DF_IN, "g", false },
-		{ &a.m, DF_INOUT, "m", false },
-		{ &a.v, DF_INOUT, "v", false },
+		{ &a.w, DF_INOUT, "w", DF_ONLY_F32 },
+		{ &a.g, DF_IN, "g", DF_ONLY_F32 },
+		{ &a.m, DF_INOUT, "m", DF_ONLY_F32 },
+		{ &a.v, DF_INOUT, "v", DF_ONLY_F32 },
 	};
 
 	NEED(same_shape(a.w, a.g) && same_shape(a.w, a.m) && same_shape(a.w, a.v), "adamw: shapes differ");
@@ -428,9 +500,9 @@ df_adam_form(struct df_backend *be, const struct df_adam_form *args, struct df_e
 
 	struct df_adam_form a = *args;
 	struct df_operand o[] = {
-		{ &a.g, DF_INOUT, "g", false },
-		{ &a.m, DF_IN, "m", false },
-		{ &a.v, DF_IN, "v", false },
+		{ &a.g, DF_INOUT, "g", DF_ONLY_F32 },
+		{ &a.m, DF_IN, "m", DF_ONLY_F32 },
+		{ &a.v, DF_IN, "v", DF_ONLY_F32 },
 	};
 
 	NEED(a.m.rows == 1 && same_shape(a.m, a.v) && a.m.cols == a.g.cols, "adam_form: shapes differ");
@@ -442,7 +514,7 @@ df_sign(struct df_backend *be, struct df_tensor g, struct df_err *err)
 {
 	struct df_op_pair p = { .dst = g };
 
-	return run_pair(be, DF_OP_SIGN, &p, DF_INOUT, false, err);
+	return run_pair(be, DF_OP_SIGN, &p, DF_INOUT, DF_ONLY_F32, err);
 }
 
 int
@@ -451,7 +523,7 @@ df_project(struct df_backend *be, const struct df_project *args, struct df_err *
 	NEED(be && args, "project: a NULL argument");
 
 	struct df_project a = *args;
-	struct df_operand o[] = { { &a.g, DF_IN, "g", false }, { &a.y, DF_INOUT, "y", false } };
+	struct df_operand o[] = { { &a.g, DF_IN, "g", DF_ONLY_F32 }, { &a.y, DF_INOUT, "y", DF_ONLY_F32 } };
 
 	NEED(a.g.rows == a.y.rows, "project: %zu gradients into %zu rows", a.g.rows, a.y.rows);
 	NEED(a.first + a.g.cols >= a.first, "project: coordinates overflow");

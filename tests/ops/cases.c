@@ -149,6 +149,43 @@ done(struct op_run *r, const char *name, struct df_tensor t)
 	df_tensor_free(r->be, &t);
 }
 
+/* A dense 16-bit tensor of numbers in [-scale, scale), rounded. */
+static struct df_tensor
+half_input(struct op_run *r, enum df_dtype type, size_t rows, size_t cols, float scale)
+{
+	float *v = test_numbers(r->n_made++, rows * cols, scale);
+	struct df_tensor wide = test_tensor(r->be, rows, cols, v), t;
+
+	OK(df_tensor_alloc(r->be, &t, type, rows, cols, "test", err));
+	OK(df_copy(r->be, t, wide, err));
+	df_tensor_free(r->be, &wide);
+	free(v);
+	return t;
+}
+
+/* The same, widened. */
+static struct df_tensor
+widened(struct op_run *r, struct df_tensor half)
+{
+	struct df_tensor t;
+
+	OK(df_tensor_alloc(r->be, &t, DF_F32, half.rows, half.cols, "test", err));
+	OK(df_copy(r->be, t, half, err));
+	return t;
+}
+
+/* The same bits in both, here and now: what is promised of weights at rest.  The reference keeps it, too. */
+static void
+same_as_widened(struct op_run *r, struct df_tensor x, struct df_tensor y)
+{
+	float *a = test_values(r->be, x), *b = test_values(r->be, y);
+
+	if (memcmp(a, b, df_tensor_numel(x) * sizeof(float)) != 0)
+		fail_msg("%s: not the bits of the widened operand's", r->c->name);
+	free(a);
+	free(b);
+}
+
 /* ---- the operations --------------------------------------------------------------------------------------------- */
 
 static void
@@ -163,6 +200,36 @@ run_gemm(struct op_run *r, const size_t *s) /* M N K ta tb, beta in tenths */
 	done(r, "c", g.c);
 	done(r, NULL, g.a);
 	done(r, NULL, g.b);
+}
+
+static void
+run_gemm_half(struct op_run *r, const size_t *s) /* M N K ta tb, f16 */
+{
+	const enum df_dtype type = s[5] ? DF_F16 : DF_BF16;
+	struct df_gemm g = { .ta = s[3], .tb = s[4], .alpha = 0.75f, .beta = 0.5f };
+	struct df_tensor half, wide, same;
+
+	g.a = g.ta ? input(r, s[2], s[0], 1) : input(r, s[0], s[2], 1);
+	half = g.tb ? half_input(r, type, s[1] + 2, s[2] + 5, 1) : half_input(r, type, s[2] + 2, s[1] + 5, 1);
+	wide = widened(r, half);
+	g.c = input(r, s[0], s[1], 1);
+	same = test_tensor(r->be, s[0], s[1], NULL);
+	OK(df_copy(r->be, same, g.c, err));
+	g.b = df_tensor_cols(df_tensor_rows(half, 1, half.rows - 2), 3, half.cols - 5);
+	OK(df_gemm(r->be, &g, err));
+	{
+		struct df_gemm f = g;
+
+		f.b = df_tensor_cols(df_tensor_rows(wide, 1, half.rows - 2), 3, half.cols - 5);
+		f.c = same;
+		OK(df_gemm(r->be, &f, err));
+	}
+	same_as_widened(r, g.c, same);
+	done(r, "c", g.c);
+	done(r, NULL, g.a);
+	df_tensor_free(r->be, &half);
+	df_tensor_free(r->be, &wide);
+	df_tensor_free(r->be, &same);
 }
 
 static void
@@ -220,6 +287,23 @@ run_rows(struct op_run *r, const size_t *s) /* rows, cols, rows of the table */
 	free(row);
 }
 
+static void
+run_rows_half(struct op_run *r, const size_t *s) /* rows, cols, rows of the table, f16 */
+{
+	struct df_tensor table = half_input(r, s[3] ? DF_F16 : DF_BF16, s[2], s[1], 1), wide = widened(r, table);
+	struct df_tensor out = window(r, s[0], s[1]), same = test_tensor(r->be, s[0], s[1], NULL);
+	uint32_t *row = ids(r, s[0], s[2]);
+
+	OK(df_embed_fwd(r->be, out, table, row, err));
+	OK(df_gather_rows(r->be, same, wide, row, err));
+	same_as_widened(r, out, same);
+	done(r, "out", out);
+	df_tensor_free(r->be, &table);
+	df_tensor_free(r->be, &wide);
+	df_tensor_free(r->be, &same);
+	free(row);
+}
+
 /* Boundaries of n segments of `total` rows, uneven, one of them empty when there are three. */
 static uint64_t *
 segments(size_t n, size_t total)
@@ -238,9 +322,9 @@ run_rmsnorm(struct op_run *r, const size_t *s) /* T D segments accumulate */
 {
 	uint64_t *offsets = segments(s[2], s[0]);
 	struct df_rmsnorm a = { 1e-5f, input(r, s[0], s[1], 1), input(r, 1, s[1], 1), window(r, s[0], s[1]),
-		window(r, s[0], 1) };
+		window(r, s[0], 1), 0 };
 	struct df_rmsnorm_bwd b = { a.x, a.w, a.rstd, input(r, s[0], s[1], 1), input(r, s[0], s[1], 1),
-		input(r, s[2], s[1], 1), offsets, s[3] };
+		input(r, s[2], s[1], 1), offsets, s[3], 0, false };
 
 	OK(df_rmsnorm_fwd(r->be, &a, err));
 	OK(df_rmsnorm_bwd(r->be, &b, err));
@@ -252,6 +336,59 @@ run_rmsnorm(struct op_run *r, const size_t *s) /* T D segments accumulate */
 	done(r, NULL, a.w);
 	done(r, NULL, b.dy);
 	free(offsets);
+}
+
+/* As of q or k within the product of all three: columns of a wider matrix. */
+static void
+run_rmsnorm_heads(struct op_run *r, const size_t *s) /* T E heads segments, accumulate, in place */
+{
+	const size_t E = s[1], HE = s[2] * E;
+	uint64_t *offsets = segments(s[3], s[0]);
+	struct df_tensor wide = input(r, s[0], HE + 2 * E, 1), grads = input(r, s[0], HE + 2 * E, 1);
+	struct df_rmsnorm a = { 1e-6f, df_tensor_cols(wide, E, HE), input(r, 1, E, 1), window(r, s[0], HE),
+		window(r, s[0], s[2]), s[2] };
+	struct df_tensor dy = df_tensor_cols(grads, E, HE);
+	struct df_rmsnorm_bwd b = { a.x, a.w, a.rstd, dy, s[5] ? dy : window(r, s[0], HE), input(r, s[3], E, 1),
+		offsets, s[4], s[2], true };
+
+	OK(df_rmsnorm_fwd(r->be, &a, err));
+	OK(df_rmsnorm_bwd(r->be, &b, err));
+	done(r, "y", a.y);
+	done(r, "rstd", a.rstd);
+	if (!s[5])
+		done(r, "dx", b.dx);
+	done(r, "dw", b.dw);
+	done(r, "grads", grads); /* in place: dx, and the columns beside it as they were */
+	done(r, NULL, wide);
+	done(r, NULL, a.w);
+	free(offsets);
+}
+
+static void
+run_layernorm(struct op_run *r, const size_t *s) /* T D, in place */
+{
+	struct df_layernorm a = { 1e-12f, input(r, s[0], s[1], 3), input(r, 1, s[1], 1), input(r, 1, s[1], 1),
+		DF_TENSOR_NONE };
+
+	OK(df_bias_add(r->be, a.x, a.b, err));
+	a.y = s[2] ? a.x : window(r, s[0], s[1]);
+	OK(df_layernorm_fwd(r->be, &a, err));
+	done(r, "y", a.y);
+	if (!s[2])
+		done(r, NULL, a.x);
+	done(r, NULL, a.w);
+	done(r, NULL, a.b);
+}
+
+static void
+run_gelu(struct op_run *r, const size_t *s) /* T F, in place */
+{
+	struct df_tensor x = input(r, s[0], s[1], 6), y = s[2] ? x : window(r, s[0], s[1]);
+
+	OK(df_gelu_fwd(r->be, y, x, err));
+	done(r, "y", y);
+	if (!s[2])
+		done(r, NULL, x);
 }
 
 static void
@@ -274,7 +411,7 @@ run_attn(struct op_run *r, const size_t *s) /* T samples H K E window */
 	const size_t T = s[0], HE = s[2] * s[4], KE = s[3] * s[4];
 	uint64_t *offsets = segments(s[1], T);
 	struct df_attn a = { input(r, T, HE, 2), input(r, T, KE, 2), input(r, T, KE, 1), window(r, T, HE),
-		window(r, T, s[2]), offsets, s[1], s[2], s[3], s[5], 1.0f / sqrtf((float)s[4]) };
+		window(r, T, s[2]), offsets, s[1], s[2], s[3], s[5], 1.0f / sqrtf((float)s[4]), false };
 	struct df_attn_bwd b = { a, input(r, T, HE, 1), window(r, T, HE), window(r, T, KE), window(r, T, KE) };
 
 	OK(df_attn_fwd(r->be, &a, err));
@@ -289,6 +426,47 @@ run_attn(struct op_run *r, const size_t *s) /* T samples H K E window */
 	done(r, NULL, a.v);
 	done(r, NULL, b.d_o);
 	free(offsets);
+}
+
+static void
+run_attn_both(struct op_run *r, const size_t *s) /* T samples H K E */
+{
+	const size_t T = s[0], HE = s[2] * s[4], KE = s[3] * s[4];
+	uint64_t *offsets = segments(s[1], T);
+	struct df_attn a = { input(r, T, HE, 2), input(r, T, KE, 2), input(r, T, KE, 1), window(r, T, HE),
+		window(r, T, s[2]), offsets, s[1], s[2], s[3], 0, 1.0f / sqrtf((float)s[4]), true };
+
+	OK(df_attn_fwd(r->be, &a, err));
+	done(r, "o", a.o);
+	done(r, "lse", a.lse);
+	done(r, NULL, a.q);
+	done(r, NULL, a.k);
+	done(r, NULL, a.v);
+	free(offsets);
+}
+
+static void
+run_decode(struct op_run *r, const size_t *s) /* S rows H K E window */
+{
+	const size_t S = s[0], HE = s[2] * s[4], KE = s[3] * s[4];
+	uint32_t *first = ids(r, S, s[1]);
+	uint64_t *from = calloc(S + 1, sizeof(*from)), *n = calloc(S + 1, sizeof(*n));
+	struct df_attn_decode a = { input(r, S, HE, 2), window(r, S, HE), input(r, s[1], KE, 2), input(r, s[1], KE, 1),
+		from, n, s[2], s[3], s[5], 1.0f / sqrtf((float)s[4]) };
+
+	assert_true(from && n);
+	for (size_t i = 0; i < S; i++) { /* the first has all rows, the others begin anywhere */
+		from[i] = i ? first[i] : 0;
+		n[i] = i % 2 ? (s[1] - from[i] + 1) / 2 : s[1] - from[i];
+	}
+	OK(df_attn_decode(r->be, &a, err));
+	done(r, "o", a.o);
+	done(r, NULL, a.q);
+	done(r, NULL, a.k);
+	done(r, NULL, a.v);
+	free(first);
+	free(from);
+	free(n);
 }
 
 static void
@@ -347,6 +525,40 @@ run_lmhead(struct op_run *r, const size_t *s) /* L D V: loss only, with dh, with
 	free(hit);
 	free(before);
 	free(correct);
+}
+
+static void
+run_lmhead_half(struct op_run *r, const size_t *s) /* L D V, f16 */
+{
+	uint32_t *target = ids(r, s[0], s[2]);
+	float *nll = calloc(2 * s[0] + 1, sizeof(*nll)), *scale = test_numbers(99, s[0], 1);
+	struct df_lmhead a = { .h = input(r, s[0], s[1], 3), .target = target, .nll = nll, .scale = scale };
+	struct df_tensor half = half_input(r, s[3] ? DF_F16 : DF_BF16, s[2], s[1], 1), wide = widened(r, half);
+	struct df_tensor same = test_tensor(r->be, s[0], s[1], NULL);
+
+	assert_non_null(nll);
+	a.dh = window(r, s[0], s[1]);
+	a.w = half;
+	OK(df_lmhead(r->be, &a, err));
+	keep(r, "nll", nll, s[0]);
+	a.nll = nll + s[0];
+	{
+		struct df_lmhead b = a;
+
+		b.w = wide;
+		b.dh = same;
+		OK(df_lmhead(r->be, &b, err));
+	}
+	assert_memory_equal(nll, nll + s[0], s[0] * sizeof(*nll));
+	same_as_widened(r, a.dh, same);
+	done(r, "dh", a.dh);
+	done(r, NULL, a.h);
+	df_tensor_free(r->be, &half);
+	df_tensor_free(r->be, &wide);
+	df_tensor_free(r->be, &same);
+	free(target);
+	free(nll);
+	free(scale);
 }
 
 static void
@@ -421,12 +633,30 @@ const struct op_case op_cases[] = {
 	{ "gemm lora a", run_gemm, { 8, 200, 77, 1, 0, 0 }, SUMS },
 	{ "gemm lora b", run_gemm, { 200, 8, 77, 1, 0, 0 }, SUMS },
 	{ "gemm tiles", run_gemm, { 301, 290, 100, 0, 0, 10 }, SUMS },
+	{ "gemm bf16, one row", run_gemm_half, { 1, 70, 300, 0, 1, 0 }, SUMS },
+	{ "gemm bf16, few rows", run_gemm_half, { 5, 33, 270, 0, 1, 0 }, SUMS },
+	{ "gemm bf16, few rows, b", run_gemm_half, { 7, 90, 290, 0, 0, 0 }, SUMS },
+	{ "gemm bf16, linear layer", run_gemm_half, { 150, 176, 300, 0, 1, 0 }, SUMS },
+	{ "gemm bf16, gradient", run_gemm_half, { 61, 83, 300, 0, 0, 0 }, SUMS },
+	{ "gemm bf16, a^T b^T", run_gemm_half, { 37, 29, 31, 1, 1, 0 }, SUMS },
+	{ "gemm f16, one row", run_gemm_half, { 1, 65, 70, 0, 1, 1 }, SUMS },
+	{ "gemm f16", run_gemm_half, { 97, 270, 100, 0, 1, 1 }, SUMS },
+	{ "gemm f16, b", run_gemm_half, { 17, 270, 19, 0, 0, 1 }, SUMS },
 	{ "element-wise 1", run_elementwise, { 1, 1 }, SUMS },
 	{ "element-wise", run_elementwise, { 33, 131 }, SUMS },
 	{ "element-wise, long rows", run_elementwise, { 2, 70001 }, SUMS },
 	{ "copy", run_copy, { 17, 33 }, EXACT },
 	{ "rows", run_rows, { 70, 97, 31 }, EXACT },
 	{ "rows 1", run_rows, { 1, 1, 1 }, EXACT },
+	{ "rows bf16", run_rows_half, { 70, 97, 31, 0 }, EXACT },
+	{ "rows f16", run_rows_half, { 7, 33, 3, 1 }, EXACT },
+	{ "rmsnorm of heads", run_rmsnorm_heads, { 23, 16, 3, 4, 0, 0 }, SUMS },
+	{ "rmsnorm of heads, in place", run_rmsnorm_heads, { 9, 128, 2, 1, 1, 1 }, SUMS },
+	{ "rmsnorm of heads, odd", run_rmsnorm_heads, { 5, 13, 1, 2, 0, 1 }, SUMS },
+	{ "layernorm", run_layernorm, { 21, 77, 0 }, SUMS },
+	{ "layernorm in place", run_layernorm, { 3, 384, 1 }, SUMS },
+	{ "gelu", run_gelu, { 21, 77, 0 }, EXPS },
+	{ "gelu in place", run_gelu, { 2, 40000, 1 }, EXPS },
 	{ "rmsnorm", run_rmsnorm, { 37, 64, 4, 0 }, SUMS },
 	{ "rmsnorm, accumulating", run_rmsnorm, { 9, 131, 1, 1 }, SUMS },
 	{ "rmsnorm, wide", run_rmsnorm, { 5, 1000, 2, 0 }, SUMS },
@@ -438,12 +668,22 @@ const struct op_case op_cases[] = {
 	{ "attention, window", run_attn, { 150, 3, 2, 2, 8, 5 }, EXPS },
 	{ "attention, long", run_attn, { 700, 2, 2, 1, 32, 0 }, EXPS },
 	{ "attention, long window", run_attn, { 700, 2, 1, 1, 8, 300 }, EXPS },
+	{ "attention both ways", run_attn_both, { 100, 4, 6, 2, 16 }, EXPS },
+	{ "attention both ways, 1", run_attn_both, { 1, 1, 1, 1, 32 }, EXPS },
+	{ "attention both ways, long", run_attn_both, { 700, 2, 2, 1, 32 }, EXPS },
+	{ "decode", run_decode, { 5, 90, 6, 2, 16, 0 }, EXPS },
+	{ "decode, one key", run_decode, { 3, 1, 4, 4, 8, 0 }, EXPS },
+	{ "decode, window", run_decode, { 4, 300, 4, 1, 24, 17 }, EXPS },
+	{ "decode, long", run_decode, { 2, 700, 3, 3, 13, 0 }, EXPS },
+	{ "decode, many heads", run_decode, { 2, 50, 71, 1, 8, 0 }, EXPS },
 	{ "swiglu", run_swiglu, { 21, 77, 0 }, EXPS },
 	{ "swiglu in place", run_swiglu, { 3, 200, 1 }, EXPS },
 	{ "lmhead", run_lmhead, { 50, 24, 100 }, EXPS },
 	{ "lmhead, two words", run_lmhead, { 3, 5, 2 }, EXPS },
 	{ "lmhead, tiles", run_lmhead, { 300, 8, 5000 }, EXPS },
 	{ "lmhead 0 rows", run_lmhead, { 0, 8, 10 }, EXPS },
+	{ "lmhead bf16", run_lmhead_half, { 50, 24, 100, 0 }, EXPS },
+	{ "lmhead f16, tiles", run_lmhead_half, { 300, 8, 5000, 1 }, EXPS },
 	{ "dropout", run_dropout, { 13, 31, 7 }, SUMS },
 	{ "adamw", run_adamw, { 3, 77, 1 }, EXPS },
 	{ "adamw, late", run_adamw, { 1, 40000, 1000 }, EXPS },

@@ -118,10 +118,11 @@ rmsnorm(void **state)
 	struct df_tensor dy = test_tensor(be, T, D, r);
 
 	(void)state;
-	norm = (struct df_rmsnorm){ 1e-3f, x.t, w.t, test_tensor(be, T, D, NULL), test_tensor(be, T, 1, NULL) };
+	norm = (struct df_rmsnorm){ 1e-3f, x.t, w.t, test_tensor(be, T, D, NULL), test_tensor(be, T, 1, NULL), 0 };
 	norm_loss();
 	assert_int_equal(
-	    df_rmsnorm_bwd(be, &(struct df_rmsnorm_bwd){ x.t, w.t, norm.rstd, dy, x.grad, w.grad, NULL, false }, NULL),
+	    df_rmsnorm_bwd(
+		be, &(struct df_rmsnorm_bwd){ x.t, w.t, norm.rstd, dy, x.grad, w.grad, NULL, false, 0, false }, NULL),
 	    DF_OK);
 	check("rmsnorm", &x, norm_loss);
 	check("rmsnorm", &w, norm_loss);
@@ -130,6 +131,30 @@ rmsnorm(void **state)
 	df_tensor_free(be, &norm.y);
 	df_tensor_free(be, &norm.rstd);
 	df_tensor_free(be, &dy);
+	free(r);
+}
+
+/* Each head of a window of columns on its own; dx assigned, in the place of dy. */
+static void
+rmsnorm_of_heads(void **state)
+{
+	enum { T = 7, H = 3, E = 8 };
+	struct var x = var("x", 15, T, H * E), w = var("w", 16, 1, E);
+	float *r = test_numbers(500, T * H * E, 1);
+	struct df_rmsnorm_bwd b;
+
+	(void)state;
+	norm = (struct df_rmsnorm){ 1e-3f, x.t, w.t, test_tensor(be, T, H * E, NULL), test_tensor(be, T, H, NULL), H };
+	norm_loss();
+	assert_int_equal(df_upload(be, x.grad, r, NULL), DF_OK);
+	b = (struct df_rmsnorm_bwd){ x.t, w.t, norm.rstd, x.grad, x.grad, w.grad, NULL, false, H, true };
+	assert_int_equal(df_rmsnorm_bwd(be, &b, NULL), DF_OK);
+	check("head norm", &x, norm_loss);
+	check("head norm", &w, norm_loss);
+	release(&x);
+	release(&w);
+	df_tensor_free(be, &norm.y);
+	df_tensor_free(be, &norm.rstd);
 	free(r);
 }
 
@@ -155,7 +180,7 @@ attention_of(size_t n_heads, size_t n_kv_heads, size_t window)
 	struct df_tensor d_o = test_tensor(be, T, n_heads * E, r);
 
 	attn = (struct df_attn){ q.t, k.t, v.t, test_tensor(be, T, n_heads * E, NULL),
-		test_tensor(be, T, n_heads, NULL), offsets, 3, n_heads, n_kv_heads, window, 0.7f };
+		test_tensor(be, T, n_heads, NULL), offsets, 3, n_heads, n_kv_heads, window, 0.7f, false };
 	attn_loss();
 	assert_int_equal(df_attn_bwd(be, &(struct df_attn_bwd){ attn, d_o, q.grad, k.grad, v.grad }, NULL), DF_OK);
 	check("attention", &q, attn_loss);
@@ -353,6 +378,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(rmsnorm),
+		cmocka_unit_test(rmsnorm_of_heads),
 		cmocka_unit_test(attention),
 		cmocka_unit_test(swiglu),
 		cmocka_unit_test(rope),

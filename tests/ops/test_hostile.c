@@ -24,7 +24,7 @@ static struct df_backend *be, *other;
 			fail_msg("%s: %d '%s', not %s", #call, refused_rc, refused.msg, #code); \
 	} while (0)
 
-static struct df_tensor a, b, c, row, foreign, half;
+static struct df_tensor a, b, c, row, foreign, half, bytes;
 
 static void
 shapes(void **state)
@@ -35,7 +35,7 @@ shapes(void **state)
 	REFUSES(DF_EINTERNAL, df_gemm(be, &(struct df_gemm){ false, false, 1, 0, a, b, c }, err));
 	REFUSES(DF_EINTERNAL, df_gemm(be, &(struct df_gemm){ false, true, 1, 0, a, b, none }, err));
 	REFUSES(DF_EINTERNAL, df_gemm(be, &(struct df_gemm){ false, true, 1, 0, a, foreign, c }, err));
-	REFUSES(DF_EINTERNAL, df_gemm(be, &(struct df_gemm){ false, true, 1, 0, a, half, c }, err));
+	REFUSES(DF_EINTERNAL, df_gemm(be, &(struct df_gemm){ false, true, 1, 0, a, bytes, c }, err));
 	REFUSES(DF_EINTERNAL, df_gemm(be, NULL, err));
 	REFUSES(DF_EINTERNAL, df_gemm(NULL, &(struct df_gemm){ false, true, 1, 0, a, b, c }, err));
 	REFUSES(DF_EINTERNAL, df_axpy(be, 1, a, c, err));
@@ -46,7 +46,11 @@ shapes(void **state)
 	REFUSES(DF_EINTERNAL, df_sumsq(be, a, NULL, err));
 	REFUSES(DF_EINTERNAL, df_fill(be, none, 0, err));
 	REFUSES(DF_EINTERNAL, df_swiglu_fwd(be, a, a, c, err));
-	REFUSES(DF_EINTERNAL, df_rmsnorm_fwd(be, &(struct df_rmsnorm){ 0, a, a, a, a }, err));
+	REFUSES(DF_EINTERNAL, df_rmsnorm_fwd(be, &(struct df_rmsnorm){ 0, a, a, a, a, 0 }, err));
+	REFUSES(DF_EINTERNAL, df_rmsnorm_fwd(be, &(struct df_rmsnorm){ 0, a, a, a, row, 4 }, err));
+	REFUSES(DF_EINTERNAL, df_layernorm_fwd(be, &(struct df_layernorm){ 0, a, b, b, a }, err));
+	REFUSES(DF_EINTERNAL, df_gelu_fwd(be, a, c, err));
+	REFUSES(DF_EINTERNAL, df_gemm(be, &(struct df_gemm){ false, true, 1, 0, half, b, c }, err));
 	REFUSES(DF_EINTERNAL, df_upload(be, none, "", err));
 	REFUSES(DF_EINTERNAL, df_upload(be, a, NULL, err));
 	REFUSES(DF_EINTERNAL, df_download(be, NULL, a, err));
@@ -103,7 +107,7 @@ static void
 offsets(void **state)
 {
 	const uint64_t beyond[] = { 0, 5 }, backwards[] = { 0, 3, 2, 4 }, late[] = { 1, 4 };
-	struct df_attn f = { a, a, a, a, row, NULL, 1, 1, 1, 0, 1 };
+	struct df_attn f = { a, a, a, a, row, NULL, 1, 1, 1, 0, 1, false };
 
 	(void)state;
 	REFUSES(DF_EINTERNAL, df_attn_fwd(be, &f, err));
@@ -114,13 +118,87 @@ offsets(void **state)
 	f.offsets = backwards;
 	f.n_samples = 3;
 	REFUSES(DF_EINTERNAL, df_attn_fwd(be, &f, err));
+	f.offsets = (const uint64_t[]){ 0, 4 };
+	f.n_samples = 1;
+	f.bidirectional = true;
+	f.window = 2;
+	REFUSES(DF_EINTERNAL, df_attn_fwd(be, &f, err));
+	f.window = 0;
+	REFUSES(DF_EINTERNAL, df_attn_bwd(be, &(struct df_attn_bwd){ f, a, c, c, c }, err));
 	f.n_heads = 0;
 	REFUSES(DF_EINTERNAL, df_attn_fwd(be, &f, err));
 	f.n_heads = 3;
 	f.n_kv_heads = 2;
 	REFUSES(DF_EINTERNAL, df_attn_bwd(be, &(struct df_attn_bwd){ .fwd = f }, err));
-	REFUSES(
-	    DF_EINTERNAL, df_rmsnorm_bwd(be, &(struct df_rmsnorm_bwd){ a, row, row, a, a, row, beyond, false }, err));
+	REFUSES(DF_EINTERNAL,
+	    df_rmsnorm_bwd(be, &(struct df_rmsnorm_bwd){ a, row, row, a, a, row, beyond, false, 0, false }, err));
+}
+
+/* What is borrowed is only read, and is no part of the backend's memory where it is used in place. */
+static void
+borrowed(void **state)
+{
+	uint16_t v[8] = { 0x3f80, 0x4000, 0x4040, 0x4080, 0x3f80, 0x4000, 0x4040, 0x4080 };
+	const uint16_t before[8] = { 0x3f80, 0x4000, 0x4040, 0x4080, 0x3f80, 0x4000, 0x4040, 0x4080 };
+	size_t peak;
+	const bool copies = strcmp(df_backend_name(be), "poison") == 0;
+	struct df_tensor t, odd;
+	float x[8], big[6];
+	struct df_tensor wide;
+
+	(void)state;
+	REFUSES(DF_EINTERNAL, df_tensor_borrow(be, NULL, DF_BF16, 2, 4, v, "v", err));
+	REFUSES(DF_EINTERNAL, df_tensor_borrow(be, &t, DF_BF16, 2, 4, NULL, "v", err));
+	REFUSES(DF_ERANGE, df_tensor_borrow(be, &t, DF_BF16, SIZE_MAX, 4, v, "v", err));
+	peak = df_backend_peak_bytes(be);
+	assert_int_equal(df_tensor_borrow(be, &t, DF_BF16, 2, 4, v, "v", NULL), DF_OK);
+	assert_true(copies || df_backend_peak_bytes(be) == peak);
+	REFUSES(DF_EINTERNAL, df_fill(be, t, 0, err));
+	REFUSES(DF_EINTERNAL, df_copy(be, t, t, err));
+	REFUSES(DF_EINTERNAL, df_upload(be, t, v, err));
+	wide = test_tensor(be, 2, 4, NULL);
+	assert_int_equal(df_copy(be, wide, t, NULL), DF_OK);
+	assert_int_equal(df_download(be, x, wide, NULL), DF_OK);
+	df_tensor_free(be, &wide);
+	for (int i = 0; i < 8; i++)
+		assert_true(x[i] == (float)(i % 4 + 1));
+	df_tensor_free(be, &t);
+	assert_null(t.mem);
+	assert_memory_equal(v, before, sizeof(v));
+	/* An address that no f32 may have: read as well, by a copy. */
+	memcpy((char *)big + 2, x, 5 * sizeof(float));
+	assert_int_equal(df_tensor_borrow(be, &odd, DF_F32, 1, 5, (char *)big + 2, "odd", NULL), DF_OK);
+	REFUSES(DF_EINTERNAL, df_scale(be, 2, odd, err));
+	memset(x, 0, sizeof(x));
+	assert_int_equal(df_download(be, x, odd, NULL), DF_OK);
+	assert_true(x[0] == 1 && x[4] == 1);
+	df_tensor_free(be, &odd);
+}
+
+static void
+decoding(void **state)
+{
+	uint64_t first[4] = { 0, 1, 2, 0 }, n[4] = { 1, 1, 2, 3 };
+	struct df_attn_decode d = { a, a, b, b, first, n, 2, 2, 0, 1 };
+	struct df_tensor two = df_tensor_rows(b, 0, 2);
+
+	(void)state;
+	REFUSES(DF_EINTERNAL, df_attn_decode(be, &d, err)); /* sequence 2 ends behind the last row */
+	n[2] = 0;
+	REFUSES(DF_EINTERNAL, df_attn_decode(be, &d, err));
+	n[2] = UINT64_MAX;
+	REFUSES(DF_EINTERNAL, df_attn_decode(be, &d, err));
+	n[2] = 1;
+	d.v = two;
+	REFUSES(DF_EINTERNAL, df_attn_decode(be, &d, err));
+	d.v = b;
+	d.n_kv_heads = 0;
+	REFUSES(DF_EINTERNAL, df_attn_decode(be, &d, err));
+	d.n_kv_heads = 1;
+	REFUSES(DF_EINTERNAL, df_attn_decode(be, &d, err));
+	d.n_kv_heads = 2;
+	d.n = NULL;
+	REFUSES(DF_EINTERNAL, df_attn_decode(be, &d, err));
 }
 
 static void
@@ -162,6 +240,8 @@ main(void)
 		cmocka_unit_test(shapes),
 		cmocka_unit_test(ids),
 		cmocka_unit_test(offsets),
+		cmocka_unit_test(borrowed),
+		cmocka_unit_test(decoding),
 		cmocka_unit_test(projections),
 		cmocka_unit_test(nothing_was_touched),
 	};
@@ -175,7 +255,8 @@ main(void)
 	c = test_tensor(be, 4, 3, v);
 	row = test_tensor(be, 4, 1, v);
 	foreign = test_tensor(other, 3, 6, v);
-	if (df_tensor_alloc(be, &half, DF_BF16, 3, 6, "half", NULL) != DF_OK)
+	if (df_tensor_alloc(be, &half, DF_BF16, 3, 6, "half", NULL) != DF_OK ||
+	    df_tensor_alloc(be, &bytes, DF_U32, 3, 6, "numbers", NULL) != DF_OK)
 		return 1;
 	rc = cmocka_run_group_tests(tests, NULL, NULL);
 	df_tensor_free(be, &a);
@@ -183,6 +264,7 @@ main(void)
 	df_tensor_free(be, &c);
 	df_tensor_free(be, &row);
 	df_tensor_free(be, &half);
+	df_tensor_free(be, &bytes);
 	df_tensor_free(other, &foreign);
 	df_backend_close(be);
 	df_backend_close(other);

@@ -45,6 +45,44 @@ exp_is_close(void **state)
 	assert_true(df_expf(1e9f) > 1.6e38f && isfinite(df_expf(INFINITY)));
 }
 
+/* gelu over [-14, 14], against erfc in f64; the exponent's own rounding grows with x^2 on the left. */
+static void
+gelu_is_close(void **state)
+{
+	enum { N = 400000 };
+	struct df_backend *be = NULL;
+	struct df_tensor t;
+	float *x = malloc(N * sizeof(*x)), *y = malloc(N * sizeof(*y));
+	double right = 0, left = 0;
+
+	(void)state;
+	assert_true(x && y);
+	for (int i = 0; i < N; i++)
+		x[i] = (float)(i - N / 2) * (28.0f / N);
+	assert_int_equal(df_backend_open(&be, "cpu", NULL, NULL), DF_OK);
+	assert_int_equal(df_tensor_alloc(be, &t, DF_F32, 1, N, "x", NULL), DF_OK);
+	assert_int_equal(df_upload(be, t, x, NULL), DF_OK);
+	assert_int_equal(df_gelu_fwd(be, t, t, NULL), DF_OK);
+	assert_int_equal(df_download(be, y, t, NULL), DF_OK);
+	for (int i = 0; i < N; i++) {
+		const double z = x[i], want = z / 2 * erfc(-z * sqrt(0.5)), diff = fabs(y[i] - want);
+
+		if (z > 0)
+			right = fmax(right, diff / want);
+		else if (z > -12.5)
+			left = fmax(left, diff / fabs(want) / (3e-7 + 1.2e-7 * z * z));
+		else
+			assert_true(diff < 1e-35);
+	}
+	print_message("# gelu: largest relative error %.1e for x > 0, %.2f of its bound below\n", right, left);
+	assert_true(right < 3e-7);
+	assert_true(left < 1);
+	df_tensor_free(be, &t);
+	df_backend_close(be);
+	free(x);
+	free(y);
+}
+
 /* The value of a 16-bit float with 5 or 8 exponent bits, from its fields. */
 static double
 half_value(uint16_t h, int n_exp)
@@ -173,6 +211,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(exp_is_close),
+		cmocka_unit_test(gelu_is_close),
 		cmocka_unit_test(kernels_agree),
 		cmocka_unit_test(halves_go_round),
 		cmocka_unit_test(halves_round_to_nearest),

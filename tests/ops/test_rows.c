@@ -104,7 +104,8 @@ attention(void **state)
 		o[2] = test_tensor(be, rows, H * E, NULL);
 		o[3] = test_tensor(be, rows, K * E, NULL);
 		o[4] = test_tensor(be, rows, K * E, NULL);
-		f = (struct df_attn){ x[0], x[1], x[2], o[0], o[1], alone ? one : both, alone ? 1 : 2, H, K, 0, 0.25f };
+		f = (struct df_attn){ x[0], x[1], x[2], o[0], o[1], alone ? one : both, alone ? 1 : 2, H, K, 0, 0.25f,
+			false };
 		assert_int_equal(df_attn_fwd(be, &f, NULL), DF_OK);
 		assert_int_equal(df_attn_bwd(be, &(struct df_attn_bwd){ f, x[3], o[2], o[3], o[4] }, NULL), DF_OK);
 	}
@@ -119,6 +120,47 @@ attention(void **state)
 	}
 	for (int i = 0; i < 4; i++)
 		df_tensor_free(be, &in[i]);
+}
+
+/* The last token of each sample, decoded against the sample's keys: the forward's last row. */
+static void
+decoding(void **state)
+{
+	enum { T = 640, H = 6, K = 2, E = 20 };
+	static const uint64_t offsets[] = { 0, 300, 301, T }, first[] = { 0, 300, 301 }, n[] = { 300, 1, T - 301 };
+	float *v[3];
+	struct df_tensor in[3], o = test_tensor(be, T, H * E, NULL), lse = test_tensor(be, T, H, NULL);
+	struct df_tensor q = test_tensor(be, 3, H * E, NULL), one = test_tensor(be, 3, H * E, NULL);
+	float *all, *last;
+
+	(void)state;
+	for (int i = 0; i < 3; i++) {
+		size_t cols = (i == 0 ? H : K) * E;
+
+		v[i] = test_numbers((uint32_t)(40 + i), T * cols, 2);
+		in[i] = test_tensor(be, T, cols, v[i]);
+	}
+	assert_int_equal(
+	    df_attn_fwd(be, &(struct df_attn){ in[0], in[1], in[2], o, lse, offsets, 3, H, K, 0, 0.25f, false }, NULL),
+	    DF_OK);
+	assert_int_equal(df_gather_rows(be, q, in[0], (uint32_t[]){ 299, 300, T - 1 }, NULL), DF_OK);
+	assert_int_equal(
+	    df_attn_decode(be, &(struct df_attn_decode){ q, one, in[1], in[2], first, n, H, K, 0, 0.25f }, NULL),
+	    DF_OK);
+	all = test_values(be, o);
+	last = test_values(be, one);
+	for (size_t s = 0; s < 3; s++)
+		same(all + (offsets[s + 1] - 1) * H * E, last + s * H * E, H * E, "decoding", s);
+	free(all);
+	free(last);
+	for (int i = 0; i < 3; i++) {
+		free(v[i]);
+		df_tensor_free(be, &in[i]);
+	}
+	df_tensor_free(be, &o);
+	df_tensor_free(be, &lse);
+	df_tensor_free(be, &q);
+	df_tensor_free(be, &one);
 }
 
 /* Loss and dh of a row alone and among 300, over more than one tile of logits. */
@@ -178,7 +220,8 @@ segments(void **state)
 
 	(void)state;
 	assert_int_equal(
-	    df_rmsnorm_bwd(be, &(struct df_rmsnorm_bwd){ x, w, rstd, dy, d, s, offsets, false }, NULL), DF_OK);
+	    df_rmsnorm_bwd(be, &(struct df_rmsnorm_bwd){ x, w, rstd, dy, d, s, offsets, false, 0, false }, NULL),
+	    DF_OK);
 	dw = test_values(be, s);
 	dx = test_values(be, d);
 	for (size_t i = 0; i < 3; i++) {
@@ -188,7 +231,7 @@ segments(void **state)
 
 		assert_int_equal(df_rmsnorm_bwd(be,
 				     &(struct df_rmsnorm_bwd){ df_tensor_rows(x, r, n), w, df_tensor_rows(rstd, r, n),
-					 df_tensor_rows(dy, r, n), dn, s1, NULL, false },
+					 df_tensor_rows(dy, r, n), dn, s1, NULL, false, 0, false },
 				     NULL),
 		    DF_OK);
 		v = test_values(be, s1);
@@ -240,6 +283,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(gemm),
 		cmocka_unit_test(attention),
+		cmocka_unit_test(decoding),
 		cmocka_unit_test(lmhead),
 		cmocka_unit_test(segments),
 	};

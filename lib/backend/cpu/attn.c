@@ -1,5 +1,5 @@
 /*
- * attn.c - causal attention, sample by sample, in blocks.
+ * attn.c - attention, sample by sample, in blocks.
  *
  *              keys, BK at a time
  *            +------+------+---
@@ -12,7 +12,8 @@
  * probabilities from lse = m + log l.  Forward tasks are blocks of queries of
  * one head; backward tasks are key/value heads, whose query heads are added
  * in their order.  Blocks count from the sample's start, so a sample's
- * numbers know nothing of the others in the batch.
+ * numbers know nothing of the others in the batch.  Decoding is the forward of one query whose heads on one
+ * key/value head are the rows of a block.
  */
 #include <math.h>
 #include <stdlib.h>
@@ -28,6 +29,7 @@ enum { BQ = 64, BK = 256 };
 /* One block of scores: queries [q0, q0+nq) and keys [k0, k0+nk) of a sample, s [BQ][BK]. */
 struct window {
 	size_t q0, nq, k0, nk, window;
+	bool all; /* every row sees every key */
 };
 
 static size_t
@@ -40,6 +42,12 @@ first_key(size_t query, size_t window)
 DF_INLINE void
 visible(const struct window *w, size_t i, size_t *lo, size_t *hi)
 {
+	if (w->all) {
+		*lo = 0;
+		*hi = w->nk;
+		return;
+	}
+
 	size_t query = w->q0 + i, first = w->window && query + 1 > w->window ? query + 1 - w->window : 0;
 
 	*lo = first > w->k0 ? first - w->k0 : 0;
@@ -108,7 +116,11 @@ forward(void *ctx, size_t index, int worker)
 	const struct task *task = &f->tasks[index % f->n_blocks];
 	const size_t h = index / f->n_blocks, e = a->q.cols / a->n_heads, kh = h / (a->n_heads / a->n_kv_heads);
 	const size_t t0 = a->offsets[task->sample], len = a->offsets[task->sample + 1] - t0;
-	struct window w = { .q0 = task->q0, .nq = len - task->q0 < BQ ? len - task->q0 : BQ, .window = a->window };
+	struct window w = { .q0 = task->q0,
+		.nq = len - task->q0 < BQ ? len - task->q0 : BQ,
+		.window = a->window,
+		.all = a->bidirectional };
+	const size_t end = w.all ? len : w.q0 + w.nq;
 	_Alignas(64) float s[BQ * BK];
 	float m[BQ], l[BQ], *o = AT(a->o, t0 + w.q0, h * e);
 	bool first = true;
@@ -118,8 +130,8 @@ forward(void *ctx, size_t index, int worker)
 		m[i] = -INFINITY;
 		l[i] = 0;
 	}
-	for (w.k0 = first_key(w.q0, w.window); w.k0 < w.q0 + w.nq; w.k0 += BK) {
-		w.nk = w.q0 + w.nq - w.k0 < BK ? w.q0 + w.nq - w.k0 : BK;
+	for (w.k0 = w.all ? 0 : first_key(w.q0, w.window); w.k0 < end; w.k0 += BK) {
+		w.nk = end - w.k0 < BK ? end - w.k0 : BK;
 		df_cpu_sgemm(false, true, w.nq, w.nk, e, a->scale, AT(a->q, t0 + w.q0, h * e), a->q.ld,
 		    AT(a->k, t0 + w.k0, kh * e), a->k.ld, 0, s, BK);
 		softmax_block(&w, s, m, l, o, a->o.ld, first ? 0 : e);
@@ -153,6 +165,55 @@ df_cpu_attn_fwd(struct df_backend *be, const void *args, struct df_err *err)
 out:
 	free(tasks);
 	return rc;
+}
+
+/* ---- decoding --------------------------------------------------------------------------------------------------- */
+
+/* Query heads [h, h + nq) of one sequence, which share key/value head kh: a block of queries, rows of one head apart. */
+static void
+decode_block(const struct df_attn_decode *a, size_t seq, size_t h, size_t nq, size_t kh)
+{
+	const size_t e = a->q.cols / a->n_heads, n = a->n[seq], t0 = a->first[seq];
+	const float *q = AT(a->q, seq, h * e);
+	struct window w = { .nq = nq, .k0 = a->window && n > a->window ? n - a->window : 0, .all = true };
+	_Alignas(64) float s[BQ * BK];
+	float m[BQ], l[BQ], *o = AT(a->o, seq, h * e);
+
+	for (size_t i = 0; i < nq; i++) {
+		m[i] = -INFINITY;
+		l[i] = 0;
+	}
+	for (bool first = true; w.k0 < n; w.k0 += BK, first = false) {
+		w.nk = n - w.k0 < BK ? n - w.k0 : BK;
+		df_cpu_sgemm(false, true, nq, w.nk, e, a->scale, q, e, AT(a->k, t0 + w.k0, kh * e), a->k.ld, 0, s, BK);
+		softmax_block(&w, s, m, l, o, e, first ? 0 : e);
+		df_cpu_sgemm(
+		    false, false, nq, e, w.nk, 1, s, BK, AT(a->v, t0 + w.k0, kh * e), a->v.ld, first ? 0 : 1, o, e);
+	}
+	for (size_t i = 0; i < nq; i++)
+		for (size_t c = 0; c < e; c++)
+			o[i * e + c] /= l[i];
+}
+
+static void
+decode(void *ctx, size_t index, int worker)
+{
+	const struct df_attn_decode *a = ctx;
+	const size_t group = a->n_heads / a->n_kv_heads, kh = index % a->n_kv_heads;
+
+	(void)worker;
+	for (size_t i = 0; i < group; i += BQ)
+		decode_block(a, index / a->n_kv_heads, kh * group + i, group - i < BQ ? group - i : BQ, kh);
+}
+
+int
+df_cpu_attn_decode(struct df_backend *be, const void *args, struct df_err *err)
+{
+	struct df_attn_decode a = *(const struct df_attn_decode *)args;
+
+	(void)err;
+	df_pool_for(be->pool, a.q.rows * a.n_kv_heads, decode, &a);
+	return DF_OK;
 }
 
 /* ---- backward --------------------------------------------------------------------------------------------------- */

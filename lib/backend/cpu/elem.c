@@ -242,7 +242,9 @@ gather(const void *args, size_t row, size_t col, size_t n)
 {
 	const struct df_op_rows *a = args;
 
-	memcpy(AT(a->dst, row, col), AT(a->src, a->rows[row], col), n * sizeof(float));
+	df_convert_row(AT(a->dst, row, col), DF_F32,
+	    (const char *)df_tensor_host(a->src) + (a->rows[row] * a->src.ld + col) * df_dtype_size(a->src.type),
+	    a->src.type, n);
 }
 
 int

@@ -30,6 +30,7 @@
 
 #include "backend/cpu/cpu.h"
 #include "backend/cpu/gemm.h"
+#include "backend/cpu/half.h"
 
 #if defined(__x86_64__) && defined(__GNUC__)
 #include <immintrin.h>
@@ -167,6 +168,32 @@ pack_strip(float *dst, const float *b, size_t ldb, bool tb, size_t kc, size_t n,
 			dst[k * nr + j] = j >= n ? 0.0f : tb ? b[j * ldb + k] : b[k * ldb + j];
 }
 
+/* op(b) as it lies in memory: f32, or a 16-bit float that is widened while it is packed. */
+struct operand {
+	const void *p;
+	size_t ld;
+	enum df_dtype type;
+};
+
+static const void *
+element(struct operand b, size_t row, size_t col)
+{
+	return (const char *)b.p + (row * b.ld + col) * df_dtype_size(b.type);
+}
+
+/* pack_strip() of a 16-bit b: the strip's rows of b, widened, then as f32. */
+static void
+pack_half(float *dst, struct operand b, size_t k0, size_t j0, bool tb, size_t kc, size_t n, size_t nr)
+{
+	_Alignas(64) float wide[KC * NR_MAX];
+	const size_t rows = tb ? n : kc, cols = tb ? kc : n;
+
+	for (size_t r = 0; r < rows; r++)
+		df_convert_row(
+		    wide + r * cols, DF_F32, tb ? element(b, j0 + r, k0) : element(b, k0 + r, j0), b.type, cols);
+	pack_strip(dst, wide, cols, tb, kc, n, nr);
+}
+
 /* A block whose columns end before its strip's: computed beside c, and added by the kernel's own arithmetic. */
 static void
 run_edge(const struct kernel *kern, const struct block *full, size_t n)
@@ -185,10 +212,13 @@ run_edge(const struct kernel *kern, const struct block *full, size_t n)
 
 static void
 multiply(struct kernel kern, bool ta, bool tb, size_t m, size_t n, size_t k, float alpha, const float *a, size_t lda,
-    const float *b, size_t ldb, float beta, float *c, size_t ldc)
+    struct operand b_at, float beta, float *c, size_t ldc)
 {
+	const bool is_half = b_at.type != DF_F32;
+	const float *b = is_half ? NULL : b_at.p;
+	const size_t ldb = b_at.ld;
 	const size_t mr = kern.mr, wide = 2 * kern.width;
-	const bool b_in_place = !tb && m <= 2 * mr; /* too few rows to repay packing */
+	const bool b_in_place = !is_half && !tb && m <= 2 * mr; /* too few rows to repay packing */
 	_Alignas(64) float packed[KC * NC], columns[KC * MR_MAX];
 
 	for (size_t j0 = 0; j0 < n; j0 += NC) {
@@ -201,7 +231,9 @@ multiply(struct kernel kern, bool ta, bool tb, size_t m, size_t n, size_t k, flo
 			for (size_t j = 0; j < nc; j += wide) {
 				size_t left = nc - j, nr = left <= kern.width ? kern.width : wide;
 
-				if (left < nr || !b_in_place)
+				if (is_half)
+					pack_half(packed + j * kc, b_at, k0, j0 + j, tb, kc, left < nr ? left : nr, nr);
+				else if (left < nr || !b_in_place)
 					pack_strip(packed + j * kc,
 					    tb ? b + (j0 + j) * ldb + k0 : b + k0 * ldb + j0 + j, ldb, tb, kc,
 					    left < nr ? left : nr, nr);
@@ -241,7 +273,8 @@ void
 df_cpu_sgemm(bool ta, bool tb, size_t m, size_t n, size_t k, float alpha, const float *a, size_t lda, const float *b,
     size_t ldb, float beta, float *c, size_t ldc)
 {
-	multiply(find_kernel(DF_CPU_ISA_BEST), ta, tb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
+	multiply(find_kernel(DF_CPU_ISA_BEST), ta, tb, m, n, k, alpha, a, lda, (struct operand){ b, ldb, DF_F32 }, beta,
+	    c, ldc);
 }
 
 bool
@@ -251,7 +284,7 @@ df_cpu_sgemm_with(enum df_cpu_isa isa, bool ta, bool tb, size_t m, size_t n, siz
 	const struct kernel kern = find_kernel(isa);
 
 	if (kern.run)
-		multiply(kern, ta, tb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
+		multiply(kern, ta, tb, m, n, k, alpha, a, lda, (struct operand){ b, ldb, DF_F32 }, beta, c, ldc);
 	return kern.run;
 }
 
@@ -267,13 +300,15 @@ run_tile(void *ctx, size_t i, int worker)
 {
 	const struct tiles *t = ctx;
 	const struct df_gemm *g = t->g;
+	struct operand b = { df_tensor_host(g->b), g->b.ld, g->b.type };
 	size_t i0 = i / t->n_across * t->tile_rows, j0 = i % t->n_across * t->tile_cols;
 	size_t m = g->c.rows - i0 < t->tile_rows ? g->c.rows - i0 : t->tile_rows;
 	size_t n = g->c.cols - j0 < t->tile_cols ? g->c.cols - j0 : t->tile_cols;
 
 	(void)worker;
-	df_cpu_sgemm(g->ta, g->tb, m, n, t->k, g->alpha, df_tensor_f32(g->a) + (g->ta ? i0 : i0 * g->a.ld), g->a.ld,
-	    df_tensor_f32(g->b) + (g->tb ? j0 * g->b.ld : j0), g->b.ld, g->beta,
+	b.p = g->tb ? element(b, j0, 0) : element(b, 0, j0);
+	multiply(find_kernel(DF_CPU_ISA_BEST), g->ta, g->tb, m, n, t->k, g->alpha,
+	    df_tensor_f32(g->a) + (g->ta ? i0 : i0 * g->a.ld), g->a.ld, b, g->beta,
 	    df_tensor_f32(g->c) + i0 * g->c.ld + j0, g->c.ld);
 }
 

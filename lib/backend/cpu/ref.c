@@ -14,6 +14,15 @@
 
 #define AT(t, i, j) (df_tensor_f32(t)[(i) * (t).ld + (j)])
 
+float
+df_ref_at(struct df_tensor t, size_t i, size_t j)
+{
+	float x;
+
+	df_convert_row(&x, DF_F32, (const char *)df_tensor_host(t) + (i * t.ld + j) * df_dtype_size(t.type), t.type, 1);
+	return x;
+}
+
 int
 df_ref_copy(struct df_backend *be, const void *args, struct df_err *err)
 {
@@ -58,7 +67,7 @@ df_ref_gemm(struct df_backend *be, const void *args, struct df_err *err)
 
 			for (size_t k = 0; k < n_inner; k++)
 				sum += (double)(g->ta ? AT(g->a, k, i) : AT(g->a, i, k)) *
-				    (g->tb ? AT(g->b, j, k) : AT(g->b, k, j));
+				    (g->tb ? df_ref_at(g->b, j, k) : df_ref_at(g->b, k, j));
 			AT(g->c, i, j) =
 			    (float)(g->alpha * sum + (g->beta == 0.0f ? 0.0 : (double)g->beta * AT(g->c, i, j)));
 		}
@@ -157,7 +166,7 @@ df_ref_gather_rows(struct df_backend *be, const void *args, struct df_err *err)
 	(void)err;
 	for (size_t i = 0; i < a->dst.rows; i++)
 		for (size_t j = 0; j < a->dst.cols; j++)
-			AT(a->dst, i, j) = AT(a->src, a->rows[i], j);
+			AT(a->dst, i, j) = df_ref_at(a->src, a->rows[i], j);
 	return DF_OK;
 }
 
@@ -250,9 +259,12 @@ df_op_fn *const df_ref_op[DF_OP_COUNT] = {
 	[DF_OP_GATHER] = df_ref_gather_rows,
 	[DF_OP_RMSNORM_FWD] = df_ref_rmsnorm_fwd,
 	[DF_OP_RMSNORM_BWD] = df_ref_rmsnorm_bwd,
+	[DF_OP_LAYERNORM] = df_ref_layernorm,
+	[DF_OP_GELU] = df_ref_gelu,
 	[DF_OP_ROPE] = df_ref_rope,
 	[DF_OP_ATTN_FWD] = df_ref_attn_fwd,
 	[DF_OP_ATTN_BWD] = df_ref_attn_bwd,
+	[DF_OP_ATTN_DECODE] = df_ref_attn_decode,
 	[DF_OP_SWIGLU_FWD] = df_ref_swiglu_fwd,
 	[DF_OP_SWIGLU_BWD] = df_ref_swiglu_bwd,
 	[DF_OP_LMHEAD] = df_ref_lmhead,
@@ -266,6 +278,7 @@ df_op_fn *const df_ref_op[DF_OP_COUNT] = {
 const struct df_backend_ops df_reference_backend = {
 	.api_version = DF_BACKEND_API_VERSION,
 	.name = "reference",
+	.on_host = true,
 	.open = df_host_open,
 	.close = df_host_close,
 	.alloc = df_host_alloc,

@@ -12,30 +12,32 @@
 
 #define AT(t, i, j) (df_tensor_f32(t)[(i) * (t).ld + (j)])
 
-/* y = w * x * rstd, rstd = 1 / sqrt(mean x^2 + eps). */
+/* y = w * x * rstd, rstd = 1 / sqrt(mean x^2 + eps); with heads, for each part of the row. */
 int
 df_ref_rmsnorm_fwd(struct df_backend *be, const void *args, struct df_err *err)
 {
 	const struct df_rmsnorm *a = args;
+	const size_t e = a->w.cols;
 
 	(void)be;
 	(void)err;
-	for (size_t t = 0; t < a->x.rows; t++) {
-		double sum = 0, rstd;
+	for (size_t t = 0; t < a->x.rows; t++)
+		for (size_t h = 0, c = 0; h < a->rstd.cols; h++, c += e) {
+			double sum = 0, rstd;
 
-		for (size_t j = 0; j < a->x.cols; j++)
-			sum += (double)AT(a->x, t, j) * AT(a->x, t, j);
-		rstd = 1 / sqrt(sum / (double)a->x.cols + a->eps);
-		for (size_t j = 0; j < a->x.cols; j++)
-			AT(a->y, t, j) = (float)(AT(a->w, 0, j) * AT(a->x, t, j) * rstd);
-		AT(a->rstd, t, 0) = (float)rstd;
-	}
+			for (size_t j = 0; j < e; j++)
+				sum += (double)AT(a->x, t, c + j) * AT(a->x, t, c + j);
+			rstd = 1 / sqrt(sum / (double)e + a->eps);
+			for (size_t j = 0; j < e; j++)
+				AT(a->y, t, c + j) = (float)(AT(a->w, 0, j) * AT(a->x, t, c + j) * rstd);
+			AT(a->rstd, t, h) = (float)rstd;
+		}
 	return DF_OK;
 }
 
 /*
  * With xhat = x * rstd and p = w * dy:  dx += rstd * (p - xhat * mean(p * xhat)),
- * dw[s] (+)= sum over the rows of segment s of dy * xhat.
+ * dw[s] (+)= sum over the rows (and heads) of segment s of dy * xhat.
  */
 int
 df_ref_rmsnorm_bwd(struct df_backend *be, const void *args, struct df_err *err)
@@ -43,26 +45,72 @@ df_ref_rmsnorm_bwd(struct df_backend *be, const void *args, struct df_err *err)
 	const struct df_rmsnorm_bwd *a = args;
 	uint64_t all[2] = { 0, a->x.rows };
 	const uint64_t *offsets = a->offsets ? a->offsets : all;
-	size_t cols = a->x.cols;
+	const size_t e = a->w.cols;
+
+	(void)be;
+	(void)err;
+	for (size_t s = 0; s < a->dw.rows; s++) /* first: dx may take the place of dy */
+		for (size_t j = 0; j < e; j++) {
+			double sum = a->accumulate ? AT(a->dw, s, j) : 0;
+
+			for (size_t t = offsets[s]; t < offsets[s + 1]; t++)
+				for (size_t h = 0, c = j; h < a->rstd.cols; h++, c += e)
+					sum += (double)AT(a->dy, t, c) * AT(a->x, t, c) * AT(a->rstd, t, h);
+			AT(a->dw, s, j) = (float)sum;
+		}
+	for (size_t t = 0; t < a->x.rows; t++)
+		for (size_t h = 0, c = 0; h < a->rstd.cols; h++, c += e) {
+			double rstd = AT(a->rstd, t, h), mean = 0;
+
+			for (size_t j = 0; j < e; j++)
+				mean += (double)AT(a->w, 0, j) * AT(a->dy, t, c + j) * AT(a->x, t, c + j) * rstd /
+				    (double)e;
+			for (size_t j = 0; j < e; j++) {
+				double p = (double)AT(a->w, 0, j) * AT(a->dy, t, c + j);
+				double d = rstd * (p - AT(a->x, t, c + j) * rstd * mean);
+
+				AT(a->dx, t, c + j) = (float)(a->assign ? d : AT(a->dx, t, c + j) + d);
+			}
+		}
+	return DF_OK;
+}
+
+/* y = w (x - mean) / sqrt(var + eps) + b, var = mean (x - mean)^2. */
+int
+df_ref_layernorm(struct df_backend *be, const void *args, struct df_err *err)
+{
+	const struct df_layernorm *a = args;
+	const size_t cols = a->x.cols;
 
 	(void)be;
 	(void)err;
 	for (size_t t = 0; t < a->x.rows; t++) {
-		double rstd = AT(a->rstd, t, 0), mean = 0;
+		double mean = 0, var = 0;
 
 		for (size_t j = 0; j < cols; j++)
-			mean += (double)AT(a->w, 0, j) * AT(a->dy, t, j) * AT(a->x, t, j) * rstd / (double)cols;
+			mean += AT(a->x, t, j) / (double)cols;
 		for (size_t j = 0; j < cols; j++)
-			AT(a->dx, t, j) +=
-			    (float)(rstd * ((double)AT(a->w, 0, j) * AT(a->dy, t, j) - AT(a->x, t, j) * rstd * mean));
+			var += (AT(a->x, t, j) - mean) * (AT(a->x, t, j) - mean) / (double)cols;
+		for (size_t j = 0; j < cols; j++)
+			AT(a->y, t, j) =
+			    (float)(AT(a->w, 0, j) * (AT(a->x, t, j) - mean) / sqrt(var + a->eps) + AT(a->b, 0, j));
 	}
-	for (size_t s = 0; s < a->dw.rows; s++)
-		for (size_t j = 0; j < cols; j++) {
-			double sum = a->accumulate ? AT(a->dw, s, j) : 0;
+	return DF_OK;
+}
 
-			for (size_t t = offsets[s]; t < offsets[s + 1]; t++)
-				sum += (double)AT(a->dy, t, j) * AT(a->x, t, j) * AT(a->rstd, t, 0);
-			AT(a->dw, s, j) = (float)sum;
+/* y = x Phi(x) = x / 2 erfc(-x / sqrt 2). */
+int
+df_ref_gelu(struct df_backend *be, const void *args, struct df_err *err)
+{
+	const struct df_op_pair *a = args;
+
+	(void)be;
+	(void)err;
+	for (size_t t = 0; t < a->src.rows; t++)
+		for (size_t j = 0; j < a->src.cols; j++) {
+			double x = AT(a->src, t, j);
+
+			AT(a->dst, t, j) = (float)(x / 2 * erfc(-x * sqrt(0.5)));
 		}
 	return DF_OK;
 }
@@ -122,25 +170,61 @@ df_ref_attn_fwd(struct df_backend *be, const void *args, struct df_err *err)
 
 		for (size_t h = 0; h < a->n_heads; h++)
 			for (size_t i = 0; i < len; i++) {
-				size_t j0 = first_key(a, i), kh = h / group * e;
+				size_t j0 = first_key(a, i), j1 = a->bidirectional ? len : i + 1, kh = h / group * e;
 				double max = -INFINITY, sum = 0;
 
-				for (size_t j = j0; j <= i; j++) {
+				for (size_t j = j0; j < j1; j++) {
 					p[j] = a->scale * dot(&AT(a->q, t0 + i, h * e), &AT(a->k, t0 + j, kh), e);
 					max = fmax(max, p[j]);
 				}
-				for (size_t j = j0; j <= i; j++)
+				for (size_t j = j0; j < j1; j++)
 					sum += p[j] = exp(p[j] - max);
 				for (size_t c = 0; c < e; c++) {
 					double o = 0;
 
-					for (size_t j = j0; j <= i; j++)
+					for (size_t j = j0; j < j1; j++)
 						o += p[j] / sum * AT(a->v, t0 + j, kh + c);
 					AT(a->o, t0 + i, h * e + c) = (float)o;
 				}
 				AT(a->lse, t0 + i, h) = (float)(max + log(sum));
 			}
 	}
+out:
+	free(p);
+	return rc;
+}
+
+/* The last query of a sequence, its keys and values in rows [first, first + n) of k and v. */
+int
+df_ref_attn_decode(struct df_backend *be, const void *args, struct df_err *err)
+{
+	const struct df_attn_decode *a = args;
+	size_t e = a->q.cols / a->n_heads, group = a->n_heads / a->n_kv_heads;
+	double *p = NULL;
+	int rc;
+
+	(void)be;
+	DF_TRY(df_alloc(&p, a->k.rows, sizeof(*p), "attention scores", err));
+	for (size_t s = 0; s < a->q.rows; s++)
+		for (size_t h = 0; h < a->n_heads; h++) {
+			size_t end = a->first[s] + a->n[s], kh = h / group * e;
+			size_t begin = a->window && a->n[s] > a->window ? end - a->window : a->first[s];
+			double max = -INFINITY, sum = 0;
+
+			for (size_t j = begin; j < end; j++) {
+				p[j] = a->scale * dot(&AT(a->q, s, h * e), &AT(a->k, j, kh), e);
+				max = fmax(max, p[j]);
+			}
+			for (size_t j = begin; j < end; j++)
+				sum += p[j] = exp(p[j] - max);
+			for (size_t c = 0; c < e; c++) {
+				double o = 0;
+
+				for (size_t j = begin; j < end; j++)
+					o += p[j] / sum * AT(a->v, j, kh + c);
+				AT(a->o, s, h * e + c) = (float)o;
+			}
+		}
 out:
 	free(p);
 	return rc;
@@ -240,7 +324,9 @@ logits_row(double *z, struct df_tensor h, struct df_tensor w, size_t t, size_t *
 
 	*best = 0;
 	for (size_t v = 0; v < w.rows; v++) {
-		z[v] = dot(&AT(h, t, 0), &AT(w, v, 0), w.cols);
+		z[v] = 0;
+		for (size_t j = 0; j < w.cols; j++)
+			z[v] += (double)AT(h, t, j) * df_ref_at(w, v, j);
 		if (z[v] > z[*best])
 			*best = v;
 	}
@@ -275,7 +361,7 @@ df_ref_lmhead(struct df_backend *be, const void *args, struct df_err *err)
 			double sum = 0;
 
 			for (size_t v = 0; v < n_vocab; v++)
-				sum += z[v] * AT(a->w, v, j);
+				sum += z[v] * df_ref_at(a->w, v, j);
 			AT(a->dh, t, j) = (float)sum;
 		}
 		for (size_t v = 0; v < a->dw.rows; v++)

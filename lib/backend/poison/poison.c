@@ -176,7 +176,7 @@ out:
 static int
 upload(struct df_backend *be, struct df_tensor dst, const void *src, struct df_err *err)
 {
-	const struct df_operand o = { &dst, DF_OUT, "dst", true };
+	const struct df_operand o = { &dst, DF_OUT, "dst", DF_ANY_TYPE };
 	int rc, rc2;
 
 	DF_TRY(enter(be, &o, 1, err));
@@ -190,7 +190,7 @@ out:
 static int
 download(struct df_backend *be, void *dst, struct df_tensor src, struct df_err *err)
 {
-	const struct df_operand o = { &src, DF_IN, "src", true };
+	const struct df_operand o = { &src, DF_IN, "src", DF_ANY_TYPE };
 	int rc, rc2;
 
 	DF_TRY(enter(be, &o, 1, err));
