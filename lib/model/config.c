@@ -3,19 +3,18 @@
  *
  * The rule: whatever would change the arithmetic and is not implemented is
  * refused by its name, so that no number is ever silently wrong.  Keys that
- * only concern generation, caching or bookkeeping are left alone.  Both ways of spelling the
- * rotary embedding are read: rope_theta and rope_scaling (transformers 4) and
- * rope_parameters (transformers 5).
+ * only concern generation, caching or bookkeeping are left alone.  What a file leaves out
+ * has the default of its family's configuration class in transformers 4.57.  Both ways of spelling the
+ * rotary embedding are read (config_rope.c).
  */
+#include "model/config_priv.h"
+
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/buf.h"
 #include "base/file.h"
 #include "base/mem.h"
-#include "model/model_priv.h"
-#include "text/json.h"
 
 #define CONFIG_MAX ((size_t)4 << 20)
 
@@ -23,16 +22,38 @@
 #define MAX_DIM    ((int64_t)1 << 24)
 #define MAX_LAYERS ((int64_t)1 << 14)
 
-static bool
-present(const struct df_json_value *obj, const char *key)
+/* A family's spelling of its model type and classes, and its defaults. */
+struct family {
+	const char *type, *name;
+	size_t n_kv_heads; /* 0: as many as heads */
+	size_t d_head;     /* 0: hidden_size / heads */
+	size_t max_positions;
+	double theta, eps;
+	int64_t bos_id, eos_id;
+	bool windows; /* reads layer_types, and windows from max_window_layers on */
+	bool moe;
+};
+static const struct family families[] = {
+	[DF_ARCH_LLAMA] = { "llama", "Llama", 0, 0, 2048, 1e4, 1e-6, 1, 2, false, false },
+	[DF_ARCH_MISTRAL] = { "mistral", "Mistral", 8, 0, 131072, 1e4, 1e-6, 1, 2, false, false },
+	[DF_ARCH_QWEN2] = { "qwen2", "Qwen2", 32, 0, 32768, 1e4, 1e-6, -1, -1, true, false },
+	[DF_ARCH_QWEN3] = { "qwen3", "Qwen3", 32, 128, 32768, 1e4, 1e-6, -1, -1, true, false },
+	[DF_ARCH_MIXTRAL] = { "mixtral", "Mixtral", 8, 0, 131072, 1e6, 1e-5, 1, 2, false, true },
+	[DF_ARCH_QWEN2_MOE] = { "qwen2_moe", "Qwen2Moe", 16, 0, 32768, 1e4, 1e-6, -1, -1, false, true },
+	[DF_ARCH_QWEN3_MOE] = { "qwen3_moe", "Qwen3Moe", 4, 0, 32768, 1e4, 1e-6, -1, -1, false, true },
+};
+#define N_FAMILIES (sizeof(families) / sizeof(families[0]))
+
+bool
+df_config_present(const struct df_json_value *obj, const char *key)
 {
 	enum df_json_type t = df_json_type(df_json_get(obj, key));
 
 	return t != DF_JSON_ABSENT && t != DF_JSON_NULL;
 }
 
-static int
-unsupported(const char *key, const char *what, struct df_err *err)
+int
+df_config_unsupported(const char *key, const char *what, struct df_err *err)
 {
 	return df_fail(err, DF_EUNSUPPORTED, "'%s': %.100s is not supported", key, what);
 }
@@ -44,7 +65,7 @@ need_size(const struct df_json_value *root, const char *key, int64_t max, size_t
 	int64_t v = 0;
 	int rc;
 
-	if (!present(root, key))
+	if (!df_config_present(root, key))
 		return df_fail(err, DF_EFORMAT, "'%s' is missing", key);
 	DF_TRY(df_json_member_int(root, key, 0, 1, max, &v, err));
 	*out = (size_t)v;
@@ -55,139 +76,264 @@ out:
 static int
 opt_size(const struct df_json_value *root, const char *key, size_t dflt, int64_t max, size_t *out, struct df_err *err)
 {
-	if (present(root, key))
+	if (df_config_present(root, key))
 		return need_size(root, key, max, out, err);
 	*out = dflt;
 	return DF_OK;
 }
 
+/* The class that the file was saved from: what stands on the body. */
+static int
+read_head(struct df_model_config *c, const struct df_json_value *root, struct df_err *err)
+{
+	static const char *const suffix[] = {
+		[DF_HEAD_LM] = "ForCausalLM", [DF_HEAD_NONE] = "Model", [DF_HEAD_CLASSES] = "ForSequenceClassification"
+	};
+	const char *name = families[c->arch].name;
+	const char *s = df_json_str(df_json_at(df_json_get(root, "architectures"), 0), NULL);
+	const struct df_json_value *labels = df_json_get(root, "id2label");
+	size_t n = strlen(name);
+	int rc = DF_OK;
+
+	c->head = DF_HEAD_LM;
+	if (s == NULL)
+		return DF_OK;
+	for (int i = 0; i < 3; i++) {
+		if (strncmp(s, name, n) != 0 || strcmp(s + n, suffix[i]) != 0)
+			continue;
+		c->head = (enum df_head)i;
+		if (c->head != DF_HEAD_CLASSES)
+			return DF_OK;
+		/* id2label wins over num_labels; without either there are two. */
+		DF_TRY(opt_size(root, "num_labels", 2, MAX_DIM, &c->n_labels, err));
+		if (df_json_type(labels) == DF_JSON_OBJECT && df_json_size(labels) > 0)
+			c->n_labels = df_json_size(labels);
+		return DF_OK;
+	}
+	rc = df_config_unsupported("architectures", s, err);
+out:
+	return rc;
+}
+
 static int
 read_arch(struct df_model_config *c, const struct df_json_value *root, struct df_err *err)
 {
-	static const struct {
-		const char *type, *head;
-	} known[] = {
-		[DF_ARCH_LLAMA] = { "llama", "LlamaForCausalLM" },
-		[DF_ARCH_QWEN2] = { "qwen2", "Qwen2ForCausalLM" },
-	};
-	const struct df_json_value *list = df_json_get(root, "architectures");
-	const char *type, *s;
+	struct df_buf known = DF_BUF_INIT;
+	const char *type;
 	int rc;
 
 	DF_TRY(df_json_member_str(root, "model_type", NULL, &type, err));
 	if (type == NULL)
 		return df_fail(err, DF_EFORMAT, "'model_type' is missing");
-	for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++) {
-		if (strcmp(type, known[i].type) != 0)
-			continue;
-		c->arch = (enum df_arch)i;
-		s = df_json_str(df_json_at(list, 0), NULL);
-		if (s != NULL && strcmp(s, known[i].head) != 0 &&
-		    strcmp(s, i == DF_ARCH_LLAMA ? "LlamaModel" : "Qwen2Model") != 0)
-			return unsupported("architectures", s, err);
-		return DF_OK;
+	for (size_t i = 0; i < N_FAMILIES; i++) {
+		if (strcmp(type, families[i].type) == 0) {
+			c->arch = (enum df_arch)i;
+			return read_head(c, root, err);
+		}
+		df_buf_printf(&known, "%s%s", i ? ", " : "", families[i].type);
 	}
-	rc = df_fail(err, DF_EUNSUPPORTED, "'model_type': '%.64s' is not supported (llama and qwen2 are)", type);
+	DF_TRY(df_buf_check(&known, err));
+	rc = df_fail(err, DF_EUNSUPPORTED, "'model_type': '%.64s' is not supported (%s are)", type, known.data);
 out:
+	df_buf_release(&known);
 	return rc;
 }
 
-/* The rotary embedding's scaling object, in either spelling. */
+/* ---- attention windows ------------------------------------------------------ */
+
+/*
+ * The window that the configuration class would use, 0 = none; layers before
+ * *first have none.
+ */
 static int
-check_rope_object(const struct df_json_value *root, const char *key, double *theta, struct df_err *err)
+read_window(const struct df_model_config *c, const struct df_json_value *root, size_t *window, size_t *first,
+    struct df_err *err)
 {
-	const struct df_json_value *r = df_json_get(root, key), *v;
-	const struct df_json_member *m = NULL;
-	const char *type, *k;
-	double partial;
+	bool mistral = c->arch == DF_ARCH_MISTRAL, use = mistral || c->arch == DF_ARCH_MIXTRAL;
+	int64_t from = 0;
 	int rc = DF_OK;
 
-	if (!present(root, key))
+	*window = *first = 0;
+	if (c->arch == DF_ARCH_LLAMA)
 		return DF_OK;
-	if (df_json_type(r) != DF_JSON_OBJECT)
-		return df_fail(err, DF_EFORMAT, "'%s': expected an object, found %s", key, df_json_type_name(r));
-	DF_TRY(df_json_member_str(r, "rope_type", NULL, &type, err));
-	if (type == NULL)
-		DF_TRY(df_json_member_str(r, "type", "default", &type, err));
-	if (strcmp(type, "default") != 0)
-		return df_fail(
-		    err, DF_EUNSUPPORTED, "'%s': rope type '%.64s' is not supported (default is)", key, type);
-	while ((m = df_json_next(r, m, &k, &v)) != NULL) {
-		if (df_json_type(v) == DF_JSON_OBJECT)
-			return df_fail(err, DF_EUNSUPPORTED,
-			    "'%s.%.64s': rope parameters by layer type are not supported", key, k);
+	if (!use)
+		DF_TRY(df_json_member_bool(root, "use_sliding_window", false, &use, err));
+	/* Of transformers' attention implementations some mask all layers of this one, some those from max_window_layers on. */
+	if (use && c->arch == DF_ARCH_QWEN2_MOE)
+		return df_config_unsupported("use_sliding_window", "a sliding window in qwen2_moe", err);
+	if (!use)
+		return DF_OK;
+	/* Absent, it is 4096, but for Mixtral; null, there is none. */
+	if (df_json_type(df_json_get(root, "sliding_window")) == DF_JSON_ABSENT)
+		*window = c->arch == DF_ARCH_MIXTRAL ? 0 : 4096;
+	else
+		DF_TRY(opt_size(root, "sliding_window", 0, (int64_t)1 << 31, window, err));
+	if (families[c->arch].windows) {
+		DF_TRY(df_json_member_int(root, "max_window_layers", 28, 0, INT64_MAX, &from, err));
+		*first = (uint64_t)from < c->n_layers ? (size_t)from : c->n_layers;
 	}
-	DF_TRY(df_json_member_double(r, "partial_rotary_factor", 1.0, &partial, err));
-	if (partial != 1.0)
-		return df_fail(err, DF_EUNSUPPORTED, "'%s.partial_rotary_factor': only 1 is supported", key);
-	DF_TRY(df_json_member_double(r, "rope_theta", *theta, theta, err));
 out:
 	return rc;
 }
 
+/*
+ * layer_types: what qwen2 and qwen3 go by; the other families ignore it, so
+ * there it must not say otherwise.
+ */
 static int
-read_rope(struct df_model_config *c, const struct df_json_value *root, struct df_err *err)
-{
-	double partial;
-	int rc;
-
-	DF_TRY(df_json_member_double(root, "rope_theta", 10000.0, &c->rope.theta, err));
-	DF_TRY(check_rope_object(root, "rope_scaling", &c->rope.theta, err));
-	DF_TRY(check_rope_object(root, "rope_parameters", &c->rope.theta, err));
-	DF_TRY(df_json_member_double(root, "partial_rotary_factor", 1.0, &partial, err));
-	if (partial != 1.0)
-		return df_fail(err, DF_EUNSUPPORTED, "'partial_rotary_factor': only 1 is supported");
-	if (!(c->rope.theta >= 1.0) || !isfinite(c->rope.theta))
-		return df_fail(err, DF_ERANGE, "'rope_theta': %g is not a number from 1 on", c->rope.theta);
-out:
-	return rc;
-}
-
-/* Sliding windows exist in Qwen2 files but are nearly always switched off. */
-static int
-check_window(const struct df_model_config *c, const struct df_json_value *root, struct df_err *err)
+read_layer_types(struct df_model_config *c, const struct df_json_value *root, size_t window, struct df_err *err)
 {
 	const struct df_json_value *types = df_json_get(root, "layer_types");
-	bool use;
-	int64_t first;
+
+	if (!df_config_present(root, "layer_types"))
+		return DF_OK;
+	if (df_json_type(types) != DF_JSON_ARRAY || df_json_size(types) != c->n_layers)
+		return df_fail(err, DF_EFORMAT, "'layer_types': expected a list of %zu strings", c->n_layers);
+	for (size_t i = 0; i < c->n_layers; i++) {
+		const char *s = df_json_str(df_json_at(types, i), NULL);
+		bool sliding = s != NULL && strcmp(s, "sliding_attention") == 0;
+
+		if (s == NULL || (!sliding && strcmp(s, "full_attention") != 0))
+			return df_config_unsupported("layer_types", s ? s : "an entry that is not a string", err);
+		if (!families[c->arch].windows && sliding != (c->window[i] > 0))
+			return df_config_unsupported("layer_types", sliding ? s : "a layer without the window", err);
+		if (sliding && window == 0)
+			return df_fail(err, DF_EFORMAT, "'layer_types': layer %zu slides, but there is no window", i);
+		c->window[i] = sliding ? window : 0;
+	}
+	return DF_OK;
+}
+
+static int
+read_windows(struct df_model_config *c, const struct df_json_value *root, struct df_err *err)
+{
+	size_t window, first, n = 0;
 	int rc;
 
-	for (size_t i = 0; i < df_json_size(types); i++) {
-		const char *s = df_json_str(df_json_at(types, i), NULL);
-
-		if (s == NULL || strcmp(s, "full_attention") != 0)
-			return unsupported("layer_types", s != NULL ? s : "an entry that is not a string", err);
+	DF_TRY(read_window(c, root, &window, &first, err));
+	DF_TRY(df_alloc(&c->window, c->n_layers, sizeof(*c->window), "the layers", err));
+	for (size_t i = first; i < c->n_layers; i++)
+		c->window[i] = window;
+	DF_TRY(read_layer_types(c, root, window, err));
+	for (size_t i = 0; i < c->n_layers; i++)
+		n += c->window[i] > 0;
+	if (n == 0) {
+		free(c->window);
+		c->window = NULL;
 	}
-	if (c->arch != DF_ARCH_QWEN2)
-		return DF_OK;
-	DF_TRY(df_json_member_bool(root, "use_sliding_window", false, &use, err));
-	DF_TRY(df_json_member_int(root, "max_window_layers", 28, 0, INT64_MAX, &first, err));
-	if (use && present(root, "sliding_window") && (uint64_t)first < c->n_layers)
-		return unsupported("use_sliding_window", "attention with a sliding window", err);
 out:
 	return rc;
 }
+
+/* ---- experts ---------------------------------------------------------------- */
+
+/* Is layer i listed in mlp_only_layers? */
+static bool
+listed(const struct df_json_value *list, size_t i)
+{
+	for (size_t k = 0; k < df_json_size(list); k++) {
+		int64_t v;
+
+		if (df_json_int(df_json_at(list, k), &v) && v >= 0 && (size_t)v == i)
+			return true;
+	}
+	return false;
+}
+
+/* The auxiliary loss and the noise belong to training routers; here neither exists. */
+static int
+check_router(const struct df_json_value *root, struct df_err *err)
+{
+	double noise, coef;
+	bool logits;
+	int rc;
+
+	DF_TRY(df_json_member_double(root, "router_jitter_noise", 0, &noise, err));
+	if (noise != 0)
+		return df_config_unsupported("router_jitter_noise", "a value other than 0", err);
+	DF_TRY(df_json_member_bool(root, "output_router_logits", false, &logits, err));
+	DF_TRY(df_json_member_double(root, "router_aux_loss_coef", 0.001, &coef, err));
+	if (logits && coef != 0)
+		return df_config_unsupported("output_router_logits", "the auxiliary loss of routers", err);
+out:
+	return rc;
+}
+
+static int
+read_moe(struct df_model_config *c, const struct df_json_value *root, struct df_err *err)
+{
+	static const struct {
+		const char *experts, *width;
+		size_t n_experts, top_k, d_expert;
+	} dflt[] = {
+		[DF_ARCH_MIXTRAL] = { "num_local_experts", "intermediate_size", 8, 2, 0 },
+		[DF_ARCH_QWEN2_MOE] = { "num_experts", "moe_intermediate_size", 60, 4, 1408 },
+		[DF_ARCH_QWEN3_MOE] = { "num_experts", "moe_intermediate_size", 128, 8, 768 },
+	};
+	const struct df_json_value *dense = df_json_get(root, "mlp_only_layers");
+	struct df_moe_config *m = &c->moe;
+	bool mixtral = c->arch == DF_ARCH_MIXTRAL;
+	size_t step = 1, n = 0;
+	int rc = DF_OK;
+
+	if (!families[c->arch].moe)
+		return DF_OK;
+	DF_TRY(opt_size(root, dflt[c->arch].experts, dflt[c->arch].n_experts, 1 << 16, &m->n_experts, err));
+	DF_TRY(opt_size(root, "num_experts_per_tok", dflt[c->arch].top_k, 1 << 16, &m->top_k, err));
+	DF_TRY(opt_size(root, dflt[c->arch].width, dflt[c->arch].d_expert, MAX_DIM, &m->d_expert, err));
+	if (m->top_k > m->n_experts)
+		return df_fail(err, DF_ERANGE, "'num_experts_per_tok' %zu of %zu experts", m->top_k, m->n_experts);
+	m->normalise = true;
+	if (!mixtral) {
+		DF_TRY(df_json_member_bool(root, "norm_topk_prob", false, &m->normalise, err));
+		DF_TRY(opt_size(root, "decoder_sparse_step", 1, MAX_LAYERS, &step, err));
+	}
+	if (c->arch == DF_ARCH_QWEN2_MOE)
+		DF_TRY(opt_size(root, "shared_expert_intermediate_size", 5632, MAX_DIM, &m->d_shared, err));
+	if (df_config_present(root, "mlp_only_layers") && df_json_type(dense) != DF_JSON_ARRAY)
+		return df_fail(
+		    err, DF_EFORMAT, "'mlp_only_layers': expected a list, found %s", df_json_type_name(dense));
+	DF_TRY(df_alloc(&c->sparse, c->n_layers, sizeof(*c->sparse), "the layers", err));
+	for (size_t i = 0; i < c->n_layers; i++) {
+		c->sparse[i] = mixtral || ((i + 1) % step == 0 && !listed(dense, i));
+		n += c->sparse[i];
+	}
+	DF_TRY(check_router(root, err));
+	if (n == 0) { /* all layers are dense */
+		free(c->sparse);
+		c->sparse = NULL;
+		*m = (struct df_moe_config){ 0 };
+	}
+out:
+	return rc;
+}
+
+/* ---- the rest --------------------------------------------------------------- */
 
 static int
 check_rest(const struct df_model_config *c, const struct df_json_value *root, struct df_err *err)
 {
-	static const char *const forbidden[] = { "quantization_config", "compression_config", "num_experts",
-		"num_local_experts", "n_routed_experts", NULL };
+	static const char *const forbidden[] = { "quantization_config", "compression_config", "n_routed_experts",
+		"attn_logit_softcapping", "final_logit_softcapping", "attention_chunk_size", NULL };
+	static const char *const experts[] = { "num_experts", "num_local_experts", NULL };
 	const char *act;
 	double dropout;
 	int rc;
 
 	for (size_t i = 0; forbidden[i] != NULL; i++) {
-		if (present(root, forbidden[i]))
-			return unsupported(forbidden[i], "this kind of model", err);
+		if (df_config_present(root, forbidden[i]))
+			return df_config_unsupported(forbidden[i], "this kind of model", err);
+	}
+	for (size_t i = 0; !families[c->arch].moe && experts[i] != NULL; i++) {
+		if (df_config_present(root, experts[i]))
+			return df_config_unsupported(experts[i], "a mixture of experts in this family", err);
 	}
 	DF_TRY(df_json_member_str(root, "hidden_act", "silu", &act, err));
 	if (strcmp(act, "silu") != 0 && strcmp(act, "swish") != 0)
-		return unsupported("hidden_act", act, err);
+		return df_config_unsupported("hidden_act", act, err);
 	DF_TRY(df_json_member_double(root, "attention_dropout", 0.0, &dropout, err));
 	if (dropout != 0)
-		return unsupported("attention_dropout", "a value other than 0", err);
-	DF_TRY(check_window(c, root, err));
+		return df_config_unsupported("attention_dropout", "a value other than 0", err);
 out:
 	return rc;
 }
@@ -195,6 +341,8 @@ out:
 static int
 read_sizes(struct df_model_config *c, const struct df_json_value *root, struct df_err *err)
 {
+	const struct family *f = &families[c->arch];
+	bool kv_absent = df_json_type(df_json_get(root, "num_key_value_heads")) == DF_JSON_ABSENT;
 	int rc;
 
 	DF_TRY(need_size(root, "vocab_size", MAX_DIM, &c->n_vocab, err));
@@ -202,10 +350,10 @@ read_sizes(struct df_model_config *c, const struct df_json_value *root, struct d
 	DF_TRY(need_size(root, "intermediate_size", MAX_DIM, &c->d_ff, err));
 	DF_TRY(need_size(root, "num_hidden_layers", MAX_LAYERS, &c->n_layers, err));
 	DF_TRY(need_size(root, "num_attention_heads", MAX_DIM, &c->n_heads, err));
-	DF_TRY(opt_size(root, "num_key_value_heads", c->n_heads, MAX_DIM, &c->n_kv_heads, err));
-	DF_TRY(opt_size(root, "head_dim", 0, MAX_DIM, &c->d_head, err));
-	DF_TRY(opt_size(root, "max_position_embeddings", c->arch == DF_ARCH_LLAMA ? 2048 : 32768, (int64_t)1 << 31,
-	    &c->max_positions, err));
+	DF_TRY(opt_size(root, "num_key_value_heads", kv_absent && f->n_kv_heads ? f->n_kv_heads : c->n_heads, MAX_DIM,
+	    &c->n_kv_heads, err));
+	DF_TRY(opt_size(root, "head_dim", f->d_head, MAX_DIM, &c->d_head, err));
+	DF_TRY(opt_size(root, "max_position_embeddings", f->max_positions, (int64_t)1 << 31, &c->max_positions, err));
 	if (c->d_head == 0) {
 		if (c->d_model % c->n_heads != 0)
 			return df_fail(err, DF_EFORMAT,
@@ -222,116 +370,97 @@ out:
 	return rc;
 }
 
-/* eos may be a list; its first counts. */
+/* Which projections have biases, and the norms of q and k. */
 static int
-read_token_id(const struct df_json_value *root, const char *key, int64_t *out, struct df_err *err)
+read_layer(struct df_model_config *c, const struct df_json_value *root, struct df_err *err)
 {
-	const struct df_json_value *v = df_json_get(root, key);
+	int rc = DF_OK;
 
-	*out = -1;
-	if (!present(root, key))
+	switch (c->arch) {
+	case DF_ARCH_LLAMA: DF_TRY(df_json_member_bool(root, "mlp_bias", false, &c->mlp_bias, err));
+	/* fall through */
+	case DF_ARCH_QWEN3:
+	case DF_ARCH_QWEN3_MOE:
+		DF_TRY(df_json_member_bool(root, "attention_bias", false, &c->qkv_bias, err));
+		c->o_bias = c->qkv_bias;
+		c->qk_norm = c->arch != DF_ARCH_LLAMA;
+		break;
+	case DF_ARCH_QWEN2: c->qkv_bias = true; break;
+	case DF_ARCH_QWEN2_MOE: DF_TRY(df_json_member_bool(root, "qkv_bias", true, &c->qkv_bias, err)); break;
+	default: break;
+	}
+out:
+	return rc;
+}
+
+/* A token id, or a list of at most `max` of them; absent is the default, null is none. */
+static int
+read_token_ids(const struct df_json_value *root, const char *key, int64_t dflt, int64_t *ids, size_t max, size_t *n,
+    struct df_err *err)
+{
+	const struct df_json_value *v = df_json_get(root, key), *item;
+	bool list = df_json_type(v) == DF_JSON_ARRAY;
+
+	*n = 0;
+	if (df_json_type(v) == DF_JSON_ABSENT && dflt >= 0)
+		ids[(*n)++] = dflt;
+	if (!df_config_present(root, key))
 		return DF_OK;
-	if (df_json_type(v) == DF_JSON_ARRAY)
-		v = df_json_at(v, 0);
-	if (!df_json_int(v, out))
-		return df_fail(err, DF_EFORMAT, "'%s': expected an integer, found %s", key, df_json_type_name(v));
+	for (size_t i = 0; i < (list ? df_json_size(v) : 1); i++) {
+		item = list ? df_json_at(v, i) : v;
+		if (i == max)
+			return df_fail(err, DF_ERANGE, "'%s': more than %zu tokens", key, max);
+		if (!df_json_int(item, &ids[i]))
+			return df_fail(
+			    err, DF_EFORMAT, "'%s': expected an integer, found %s", key, df_json_type_name(item));
+		*n = i + 1;
+	}
 	return DF_OK;
+}
+
+static int
+read_tokens(struct df_model_config *c, const struct df_json_value *root, struct df_err *err)
+{
+	const struct family *f = &families[c->arch];
+	size_t n_bos, n_pad;
+	int64_t one[8];
+	int rc;
+
+	DF_TRY(read_token_ids(root, "bos_token_id", f->bos_id, one, 8, &n_bos, err));
+	c->bos_id = n_bos > 0 ? one[0] : -1;
+	DF_TRY(read_token_ids(root, "pad_token_id", -1, one, 8, &n_pad, err));
+	c->pad_id = n_pad > 0 ? one[0] : -1;
+	DF_TRY(read_token_ids(root, "eos_token_id", f->eos_id, c->eos_ids, 8, &c->n_eos, err));
+	c->eos_id = c->n_eos > 0 ? c->eos_ids[0] : -1;
+out:
+	return rc;
 }
 
 static int
 read_config(struct df_model_config *c, const struct df_json_value *root, struct df_err *err)
 {
+	const struct family *f;
 	int rc;
 
 	if (df_json_type(root) != DF_JSON_OBJECT)
 		return df_fail(err, DF_EFORMAT, "expected an object, found %s", df_json_type_name(root));
 	DF_TRY(read_arch(c, root, err));
+	f = &families[c->arch];
 	DF_TRY(read_sizes(c, root, err));
-	DF_TRY(read_rope(c, root, err));
+	DF_TRY(df_config_read_rope(c, root, f->theta, err));
 	DF_TRY(check_rest(c, root, err));
-	DF_TRY(df_json_member_double(root, "rms_norm_eps", 1e-6, &c->norm_eps, err));
+	DF_TRY(read_windows(c, root, err));
+	DF_TRY(read_moe(c, root, err));
+	DF_TRY(read_layer(c, root, err));
+	DF_TRY(df_json_member_double(root, "rms_norm_eps", f->eps, &c->norm_eps, err));
 	DF_TRY(df_json_member_double(root, "initializer_range", 0.02, &c->init_range, err));
 	if (!(c->norm_eps >= 0 && c->norm_eps < 1) || !(c->init_range >= 0 && c->init_range < 1e3))
 		return df_fail(err, DF_ERANGE, "'rms_norm_eps' %g or 'initializer_range' %g is out of range",
 		    c->norm_eps, c->init_range);
 	DF_TRY(df_json_member_bool(root, "tie_word_embeddings", false, &c->tied, err));
-	c->qkv_bias = true;
-	if (c->arch == DF_ARCH_LLAMA) {
-		DF_TRY(df_json_member_bool(root, "attention_bias", false, &c->qkv_bias, err));
-		c->o_bias = c->qkv_bias;
-		DF_TRY(df_json_member_bool(root, "mlp_bias", false, &c->mlp_bias, err));
-	}
-	DF_TRY(read_token_id(root, "bos_token_id", &c->bos_id, err));
-	DF_TRY(read_token_id(root, "eos_token_id", &c->eos_id, err));
-	DF_TRY(read_token_id(root, "pad_token_id", &c->pad_id, err));
+	DF_TRY(read_tokens(c, root, err));
 out:
 	return rc;
-}
-
-/* ---- the text to save ----------------------------------------------------- */
-
-static void
-indent(struct df_buf *b, int depth)
-{
-	df_buf_putc(b, '\n');
-	for (int i = 0; i < depth; i++)
-		df_buf_puts(b, "  ");
-}
-
-static void
-dump(struct df_buf *b, const struct df_json_value *v, int depth)
-{
-	const struct df_json_member *m = NULL;
-	const struct df_json_value *x;
-	const char *key;
-	double d = 0;
-	int64_t i = 0;
-	size_t n;
-
-	switch (df_json_type(v)) {
-	case DF_JSON_BOOL: df_buf_puts(b, df_json_bool(v, false) ? "true" : "false"); break;
-	case DF_JSON_INT:
-		if (df_json_int(v, &i))
-			df_buf_printf(b, "%lld", (long long)i);
-		break;
-	case DF_JSON_REAL:
-		if (df_json_number(v, &d))
-			df_buf_json_double(b, d);
-		break;
-	case DF_JSON_STR:
-		key = df_json_str(v, &n);
-		df_buf_json_strn(b, key, n);
-		break;
-	case DF_JSON_ARRAY:
-		df_buf_putc(b, '[');
-		for (n = 0; n < df_json_size(v); n++) {
-			df_buf_puts(b, n ? "," : "");
-			indent(b, depth + 1);
-			dump(b, df_json_at(v, n), depth + 1);
-		}
-		if (n > 0)
-			indent(b, depth);
-		df_buf_putc(b, ']');
-		break;
-	case DF_JSON_OBJECT:
-		df_buf_putc(b, '{');
-		for (n = 0; (m = df_json_next(v, m, &key, &x)) != NULL; n++) {
-			df_buf_puts(b, n ? "," : "");
-			indent(b, depth + 1);
-			df_buf_json_str(b, key);
-			df_buf_puts(b, ": ");
-			/* We save float32, and transformers 5 believes this key rather than the tensors. */
-			if (depth == 0 && (strcmp(key, "torch_dtype") == 0 || strcmp(key, "dtype") == 0))
-				df_buf_puts(b, "\"float32\"");
-			else
-				dump(b, x, depth + 1);
-		}
-		if (n > 0)
-			indent(b, depth);
-		df_buf_putc(b, '}');
-		break;
-	default: df_buf_puts(b, "null");
-	}
 }
 
 int
@@ -350,12 +479,12 @@ df_model_config_load(struct df_model_config *c, const char *dir, struct df_err *
 		df_err_prefix(err, "%s: ", path);
 		goto out;
 	}
-	dump(&text, df_json_root(json), 0);
-	df_buf_putc(&text, '\n');
-	DF_TRY(df_buf_check(&text, err));
+	DF_TRY(df_config_text(&text, df_json_root(json), err));
 	cfg.json = df_buf_detach(&text);
 	*c = cfg;
+	cfg = (struct df_model_config){ 0 };
 out:
+	df_model_config_release(&cfg);
 	df_buf_release(&text);
 	df_json_free(json);
 	free(path);
@@ -366,5 +495,7 @@ void
 df_model_config_release(struct df_model_config *c)
 {
 	free(c->json);
+	free(c->sparse);
+	free(c->window);
 	memset(c, 0, sizeof(*c));
 }

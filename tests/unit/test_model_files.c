@@ -363,9 +363,11 @@ test_bad_weights(void **state)
 
 /* ---- config.json ------------------------------------------------------------- */
 
-#define SIZES "\"vocab_size\":61,\"hidden_size\":24,\"intermediate_size\":40,\"num_hidden_layers\":2"
-#define LLAMA "\"model_type\":\"llama\"," SIZES ",\"num_attention_heads\":4"
-#define QWEN  "\"model_type\":\"qwen2\"," SIZES ",\"num_attention_heads\":4"
+#define SIZES    "\"vocab_size\":61,\"hidden_size\":24,\"intermediate_size\":40,\"num_hidden_layers\":2"
+#define LLAMA    "\"model_type\":\"llama\"," SIZES ",\"num_attention_heads\":4"
+#define QWEN     "\"model_type\":\"qwen2\"," SIZES ",\"num_attention_heads\":4,\"num_key_value_heads\":4"
+#define MIXTRAL  "\"model_type\":\"mixtral\"," SIZES ",\"num_attention_heads\":4,\"num_key_value_heads\":2"
+#define QWEN_MOE "\"model_type\":\"qwen2_moe\"," SIZES ",\"num_attention_heads\":4,\"num_key_value_heads\":2"
 
 static const char *
 put_config(const char *text)
@@ -385,7 +387,9 @@ test_config(void **state)
 	assert_int_equal(c.d_head, 6);
 	assert_true(c.rope.theta == 10000 && c.norm_eps == 1e-6 && c.init_range == 0.02);
 	assert_false(c.tied || c.qkv_bias || c.o_bias || c.mlp_bias);
-	assert_int_equal(c.eos_id, -1);
+	assert_int_equal(c.bos_id, 1); /* the class's defaults */
+	assert_int_equal(c.eos_id, 2);
+	assert_int_equal(c.pad_id, -1);
 	df_model_config_release(&c);
 
 	/* transformers 4 and 5. */
@@ -418,6 +422,97 @@ test_config(void **state)
 	    put_config("{" QWEN ",\"use_sliding_window\":true,\"sliding_window\":8,"
 		       "\"max_window_layers\":2}"),
 	    err));
+	assert_null(c.window);
+	df_model_config_release(&c);
+	mh_ok(df_model_config_load(&c,
+	    put_config("{" QWEN ",\"use_sliding_window\":true,\"sliding_window\":8,"
+		       "\"max_window_layers\":1}"),
+	    err));
+	assert_int_equal(c.window[0], 0);
+	assert_int_equal(c.window[1], 8);
+	df_model_config_release(&c);
+}
+
+/* What a file of each family leaves out, and which layers get which feed-forward and window. */
+static void
+test_families(void **state)
+{
+	struct df_model_config c = { 0 };
+
+	(void)state;
+	/* Mistral's window is 4096 unless the file says null. */
+	mh_ok(df_model_config_load(
+	    &c, put_config("{\"model_type\":\"mistral\"," SIZES ",\"num_attention_heads\":8,\"head_dim\":16}"), err));
+	assert_true(c.arch == DF_ARCH_MISTRAL && c.head == DF_HEAD_LM);
+	assert_int_equal(c.n_kv_heads, 8);
+	assert_int_equal(c.d_head, 16);
+	assert_int_equal(c.window[0], 4096);
+	df_model_config_release(&c);
+	mh_ok(df_model_config_load(&c,
+	    put_config("{\"model_type\":\"mistral\"," SIZES ",\"num_attention_heads\":4,\"num_key_value_heads\":2,"
+		       "\"sliding_window\":null,\"architectures\":[\"MistralModel\"]}"),
+	    err));
+	assert_true(c.window == NULL && c.head == DF_HEAD_NONE);
+	df_model_config_release(&c);
+
+	mh_ok(df_model_config_load(&c,
+	    put_config("{\"model_type\":\"qwen3\"," SIZES ",\"num_attention_heads\":4,\"num_key_value_heads\":2,"
+		       "\"architectures\":[\"Qwen3ForSequenceClassification\"],\"num_labels\":7,"
+		       "\"id2label\":{\"0\":\"a\",\"1\":\"b\",\"2\":\"c\"}}"),
+	    err));
+	assert_true(c.qk_norm && !c.qkv_bias && c.head == DF_HEAD_CLASSES);
+	assert_int_equal(c.d_head, 128);
+	assert_int_equal(c.n_labels, 3);
+	assert_int_equal(c.eos_id, -1);
+	df_model_config_release(&c);
+
+	mh_ok(df_model_config_load(&c, put_config("{" MIXTRAL "}"), err));
+	assert_true(c.sparse[0] && c.sparse[1] && c.moe.normalise && c.window == NULL);
+	assert_int_equal(c.moe.n_experts, 8);
+	assert_int_equal(c.moe.top_k, 2);
+	assert_int_equal(c.moe.d_expert, 40);
+	assert_true(c.rope.theta == 1e6 && c.norm_eps == 1e-5);
+	df_model_config_release(&c);
+
+	mh_ok(df_model_config_load(&c,
+	    put_config("{" QWEN_MOE ",\"decoder_sparse_step\":2,\"moe_intermediate_size\":16,\"num_experts\":60}"),
+	    err));
+	assert_true(!c.sparse[0] && c.sparse[1] && !c.moe.normalise && c.qkv_bias);
+	assert_int_equal(c.moe.n_experts, 60);
+	assert_int_equal(c.moe.d_expert, 16);
+	assert_int_equal(c.moe.d_shared, 5632);
+	df_model_config_release(&c);
+	mh_ok(df_model_config_load(&c, put_config("{" QWEN_MOE ",\"mlp_only_layers\":[0,1]}"), err));
+	assert_true(c.sparse == NULL && c.moe.n_experts == 0);
+	df_model_config_release(&c);
+}
+
+static void
+test_rope_config(void **state)
+{
+	struct df_model_config c = { 0 };
+
+	(void)state;
+	mh_ok(df_model_config_load(&c,
+	    put_config("{" LLAMA ",\"rope_theta\":5e5,\"max_position_embeddings\":131072,\"rope_scaling\":{"
+		       "\"factor\":8.0,\"low_freq_factor\":1.0,\"high_freq_factor\":4.0,"
+		       "\"original_max_position_embeddings\":8192,\"rope_type\":\"llama3\"}}"),
+	    err));
+	assert_true(c.rope.type == DF_ROPE_LLAMA3 && c.rope.factor == 8 && c.rope.high_freq_factor == 4);
+	assert_int_equal(c.rope.original_max_positions, 8192);
+	df_model_config_release(&c);
+	mh_ok(df_model_config_load(&c,
+	    put_config("{" LLAMA ",\"max_position_embeddings\":64,\"rope_parameters\":{\"rope_theta\":1e4,"
+		       "\"factor\":4.0,\"rope_type\":\"yarn\",\"mscale\":1.0,\"mscale_all_dim\":0.5}}"),
+	    err));
+	assert_true(c.rope.type == DF_ROPE_YARN && c.rope.truncate && c.rope.beta_fast == 32);
+	assert_int_equal(c.rope.original_max_positions, 64);
+	/* (0.1 m ln 4 + 1) for m = 1 over the same for m = 0.5 */
+	assert_true(fabs(c.rope.attention_factor - 1.1386294361119891 / 1.0693147180559945) < 1e-15);
+	df_model_config_release(&c);
+	mh_ok(df_model_config_load(
+	    &c, put_config("{" LLAMA ",\"rope_scaling\":{\"type\":\"dynamic\",\"factor\":2}}"), err));
+	assert_true(c.rope.type == DF_ROPE_DYNAMIC && c.rope.factor == 2);
 	df_model_config_release(&c);
 }
 
@@ -433,9 +528,9 @@ test_hostile_config(void **state)
 		{ "[]", DF_EFORMAT, "config.json|object" },
 		{ "{}", DF_EFORMAT, "config.json|model_type" },
 		{ "{\"model_type\":7}", DF_EFORMAT, "config.json|model_type" },
-		{ "{\"model_type\":\"mistral\"," SIZES "}", DF_EUNSUPPORTED, "mistral|llama and qwen2" },
-		{ "{\"architectures\":[\"LlamaForSequenceClassification\"]," LLAMA "}", DF_EUNSUPPORTED,
-		    "LlamaForSequenceClassification" },
+		{ "{\"model_type\":\"gemma2\"," SIZES "}", DF_EUNSUPPORTED, "gemma2|llama, mistral, qwen2" },
+		{ "{\"architectures\":[\"LlamaForTokenClassification\"]," LLAMA "}", DF_EUNSUPPORTED,
+		    "LlamaForTokenClassification" },
 		{ "{\"model_type\":\"llama\"}", DF_EFORMAT, "vocab_size|missing" },
 		{ "{\"model_type\":\"llama\"," SIZES "}", DF_EFORMAT, "num_attention_heads|missing" },
 		{ "{\"model_type\":\"llama\"," SIZES ",\"num_attention_heads\":0}", DF_ERANGE, "num_attention_heads" },
@@ -448,12 +543,22 @@ test_hostile_config(void **state)
 		{ "{" LLAMA ",\"rms_norm_eps\":\"x\"}", DF_EFORMAT, "rms_norm_eps" },
 		{ "{" LLAMA ",\"rms_norm_eps\":-1}", DF_ERANGE, "rms_norm_eps" },
 		{ "{" LLAMA ",\"rope_theta\":0}", DF_ERANGE, "rope_theta" },
-		{ "{" LLAMA ",\"rope_scaling\":{\"rope_type\":\"llama3\",\"factor\":8}}", DF_EUNSUPPORTED,
-		    "rope_scaling|llama3" },
-		{ "{" LLAMA ",\"rope_scaling\":{\"type\":\"linear\",\"factor\":2}}", DF_EUNSUPPORTED,
-		    "rope_scaling|linear" },
+		{ "{" LLAMA ",\"rope_scaling\":{\"rope_type\":\"llama3\",\"factor\":8}}", DF_EFORMAT,
+		    "rope_scaling.original_max_position_embeddings|missing" },
+		{ "{" LLAMA ",\"rope_scaling\":{\"rope_type\":\"longrope\",\"factor\":2}}", DF_EUNSUPPORTED,
+		    "rope_scaling|longrope" },
+		{ "{" LLAMA ",\"rope_scaling\":{\"rope_type\":\"llama3\",\"type\":\"linear\",\"factor\":2}}",
+		    DF_EUNSUPPORTED, "rope_scaling|llama3|linear" },
+		{ "{" LLAMA ",\"rope_scaling\":{\"type\":\"linear\",\"factor\":-2}}", DF_ERANGE,
+		    "rope_scaling.factor|-2" },
+		{ "{" LLAMA ",\"rope_scaling\":{\"type\":\"linear\"}}", DF_EFORMAT, "rope_scaling.factor|missing" },
+		{ "{" LLAMA ",\"rope_scaling\":{\"type\":\"dynamic\",\"factor\":0.5}}", DF_EUNSUPPORTED,
+		    "rope_scaling|dynamic" },
+		{ "{" LLAMA ",\"rope_scaling\":{\"type\":\"yarn\",\"factor\":2,\"attention_factor\":-1}}", DF_ERANGE,
+		    "rope_scaling.attention_factor" },
 		{ "{" LLAMA ",\"rope_scaling\":7}", DF_EFORMAT, "rope_scaling" },
-		{ "{" LLAMA ",\"rope_parameters\":{\"rope_type\":\"yarn\"}}", DF_EUNSUPPORTED, "rope_parameters|yarn" },
+		{ "{" LLAMA ",\"rope_parameters\":{\"rope_type\":\"mrope\"}}", DF_EUNSUPPORTED,
+		    "rope_parameters|mrope" },
 		{ "{" LLAMA ",\"rope_parameters\":{\"full_attention\":{}}}", DF_EUNSUPPORTED,
 		    "rope_parameters|full_attention" },
 		{ "{" LLAMA ",\"partial_rotary_factor\":0.5}", DF_EUNSUPPORTED, "partial_rotary_factor" },
@@ -463,8 +568,18 @@ test_hostile_config(void **state)
 		{ "{" LLAMA ",\"num_experts\":8}", DF_EUNSUPPORTED, "num_experts" },
 		{ "{" LLAMA ",\"layer_types\":[\"full_attention\",\"sliding_attention\"]}", DF_EUNSUPPORTED,
 		    "sliding_attention" },
-		{ "{" QWEN ",\"use_sliding_window\":true,\"sliding_window\":8,\"max_window_layers\":1}",
-		    DF_EUNSUPPORTED, "use_sliding_window" },
+		{ "{" QWEN ",\"layer_types\":[\"full_attention\",\"sliding_attention\"]}", DF_EFORMAT,
+		    "layer_types|layer 1" },
+		{ "{" QWEN ",\"layer_types\":[\"full_attention\"]}", DF_EFORMAT, "layer_types|2 strings" },
+		{ "{" QWEN ",\"layer_types\":[\"full_attention\",\"chunked_attention\"]}", DF_EUNSUPPORTED,
+		    "layer_types|chunked_attention" },
+		{ "{" MIXTRAL ",\"num_experts_per_tok\":9}", DF_ERANGE, "num_experts_per_tok|9|8" },
+		{ "{" MIXTRAL ",\"router_jitter_noise\":0.1}", DF_EUNSUPPORTED, "router_jitter_noise" },
+		{ "{" MIXTRAL ",\"output_router_logits\":true}", DF_EUNSUPPORTED, "output_router_logits" },
+		{ "{" MIXTRAL ",\"num_local_experts\":0}", DF_ERANGE, "num_local_experts" },
+		{ "{" QWEN_MOE ",\"use_sliding_window\":true}", DF_EUNSUPPORTED, "use_sliding_window" },
+		{ "{" QWEN_MOE ",\"mlp_only_layers\":1}", DF_EFORMAT, "mlp_only_layers" },
+		{ "{" LLAMA ",\"attn_logit_softcapping\":30.0}", DF_EUNSUPPORTED, "attn_logit_softcapping" },
 		{ "{" LLAMA ",\"tie_word_embeddings\":1}", DF_EFORMAT, "tie_word_embeddings" },
 		{ "{" LLAMA ",\"pad_token_id\":\"x\"}", DF_EFORMAT, "pad_token_id" },
 		{ "{" LLAMA ",\"vocab_size\":99999999999}", DF_ERANGE, "vocab_size" },
@@ -655,6 +770,8 @@ main(void)
 		cmocka_unit_test_teardown(test_layouts, mh_cleanup),
 		cmocka_unit_test_teardown(test_bad_weights, mh_cleanup),
 		cmocka_unit_test_teardown(test_config, mh_cleanup),
+		cmocka_unit_test_teardown(test_families, mh_cleanup),
+		cmocka_unit_test_teardown(test_rope_config, mh_cleanup),
 		cmocka_unit_test_teardown(test_hostile_config, mh_cleanup),
 		cmocka_unit_test_teardown(test_huge_config, mh_cleanup),
 		cmocka_unit_test_teardown(test_adapters, mh_cleanup),

@@ -1,0 +1,21 @@
+/*
+ * config_priv.h - what the files that read config.json share; seen in lib/model only.
+ */
+#ifndef DF_MODEL_CONFIG_PRIV_H
+#define DF_MODEL_CONFIG_PRIV_H
+
+#include "base/buf.h"
+#include "model/model.h"
+#include "text/json.h"
+
+/* Neither absent nor null. */
+bool df_config_present(const struct df_json_value *obj, const char *key);
+/* DF_EUNSUPPORTED: "'KEY': WHAT is not supported". */
+int df_config_unsupported(const char *key, const char *what, struct df_err *err);
+/* config_rope.c: c->rope, of either spelling; c's sizes are read. */
+int df_config_read_rope(struct df_model_config *c, const struct df_json_value *root, double theta, struct df_err *err)
+    DF_MUST_CHECK;
+/* config_text.c: root as text, its floating type float32. */
+int df_config_text(struct df_buf *out, const struct df_json_value *root, struct df_err *err) DF_MUST_CHECK;
+
+#endif
