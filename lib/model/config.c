@@ -18,10 +18,6 @@
 
 #define CONFIG_MAX ((size_t)4 << 20)
 
-/* Bounds of plausible sizes: no product of two of them overflows 64 bits. */
-#define MAX_DIM    ((int64_t)1 << 24)
-#define MAX_LAYERS ((int64_t)1 << 14)
-
 /* A family's spelling of its model type and classes, and its defaults. */
 struct family {
 	const char *type, *name;
@@ -58,9 +54,8 @@ df_config_unsupported(const char *key, const char *what, struct df_err *err)
 	return df_fail(err, DF_EUNSUPPORTED, "'%s': %.100s is not supported", key, what);
 }
 
-/* A size that must be there. */
-static int
-need_size(const struct df_json_value *root, const char *key, int64_t max, size_t *out, struct df_err *err)
+int
+df_config_need_size(const struct df_json_value *root, const char *key, int64_t max, size_t *out, struct df_err *err)
 {
 	int64_t v = 0;
 	int rc;
@@ -73,11 +68,12 @@ out:
 	return rc;
 }
 
-static int
-opt_size(const struct df_json_value *root, const char *key, size_t dflt, int64_t max, size_t *out, struct df_err *err)
+int
+df_config_opt_size(
+    const struct df_json_value *root, const char *key, size_t dflt, int64_t max, size_t *out, struct df_err *err)
 {
 	if (df_config_present(root, key))
-		return need_size(root, key, max, out, err);
+		return df_config_need_size(root, key, max, out, err);
 	*out = dflt;
 	return DF_OK;
 }
@@ -105,7 +101,7 @@ read_head(struct df_model_config *c, const struct df_json_value *root, struct df
 		if (c->head != DF_HEAD_CLASSES)
 			return DF_OK;
 		/* id2label wins over num_labels; without either there are two. */
-		DF_TRY(opt_size(root, "num_labels", 2, MAX_DIM, &c->n_labels, err));
+		DF_TRY(df_config_opt_size(root, "num_labels", 2, DF_CONFIG_MAX_DIM, &c->n_labels, err));
 		if (df_json_type(labels) == DF_JSON_OBJECT && df_json_size(labels) > 0)
 			c->n_labels = df_json_size(labels);
 		return DF_OK;
@@ -130,8 +126,9 @@ read_arch(struct df_model_config *c, const struct df_json_value *root, struct df
 			c->arch = (enum df_arch)i;
 			return read_head(c, root, err);
 		}
-		df_buf_printf(&known, "%s%s", i ? ", " : "", families[i].type);
+		df_buf_printf(&known, "%s, ", families[i].type);
 	}
+	df_buf_puts(&known, "bert");
 	DF_TRY(df_buf_check(&known, err));
 	rc = df_fail(err, DF_EUNSUPPORTED, "'model_type': '%.64s' is not supported (%s are)", type, known.data);
 out:
@@ -167,7 +164,7 @@ read_window(const struct df_model_config *c, const struct df_json_value *root, s
 	if (df_json_type(df_json_get(root, "sliding_window")) == DF_JSON_ABSENT)
 		*window = c->arch == DF_ARCH_MIXTRAL ? 0 : 4096;
 	else
-		DF_TRY(opt_size(root, "sliding_window", 0, (int64_t)1 << 31, window, err));
+		DF_TRY(df_config_opt_size(root, "sliding_window", 0, (int64_t)1 << 31, window, err));
 	if (families[c->arch].windows) {
 		DF_TRY(df_json_member_int(root, "max_window_layers", 28, 0, INT64_MAX, &from, err));
 		*first = (uint64_t)from < c->n_layers ? (size_t)from : c->n_layers;
@@ -278,18 +275,20 @@ read_moe(struct df_model_config *c, const struct df_json_value *root, struct df_
 
 	if (!families[c->arch].moe)
 		return DF_OK;
-	DF_TRY(opt_size(root, dflt[c->arch].experts, dflt[c->arch].n_experts, 1 << 16, &m->n_experts, err));
-	DF_TRY(opt_size(root, "num_experts_per_tok", dflt[c->arch].top_k, 1 << 16, &m->top_k, err));
-	DF_TRY(opt_size(root, dflt[c->arch].width, dflt[c->arch].d_expert, MAX_DIM, &m->d_expert, err));
+	DF_TRY(df_config_opt_size(root, dflt[c->arch].experts, dflt[c->arch].n_experts, 1 << 16, &m->n_experts, err));
+	DF_TRY(df_config_opt_size(root, "num_experts_per_tok", dflt[c->arch].top_k, 1 << 16, &m->top_k, err));
+	DF_TRY(df_config_opt_size(
+	    root, dflt[c->arch].width, dflt[c->arch].d_expert, DF_CONFIG_MAX_DIM, &m->d_expert, err));
 	if (m->top_k > m->n_experts)
 		return df_fail(err, DF_ERANGE, "'num_experts_per_tok' %zu of %zu experts", m->top_k, m->n_experts);
 	m->normalise = true;
 	if (!mixtral) {
 		DF_TRY(df_json_member_bool(root, "norm_topk_prob", false, &m->normalise, err));
-		DF_TRY(opt_size(root, "decoder_sparse_step", 1, MAX_LAYERS, &step, err));
+		DF_TRY(df_config_opt_size(root, "decoder_sparse_step", 1, DF_CONFIG_MAX_LAYERS, &step, err));
 	}
 	if (c->arch == DF_ARCH_QWEN2_MOE)
-		DF_TRY(opt_size(root, "shared_expert_intermediate_size", 5632, MAX_DIM, &m->d_shared, err));
+		DF_TRY(df_config_opt_size(
+		    root, "shared_expert_intermediate_size", 5632, DF_CONFIG_MAX_DIM, &m->d_shared, err));
 	if (df_config_present(root, "mlp_only_layers") && df_json_type(dense) != DF_JSON_ARRAY)
 		return df_fail(
 		    err, DF_EFORMAT, "'mlp_only_layers': expected a list, found %s", df_json_type_name(dense));
@@ -345,15 +344,16 @@ read_sizes(struct df_model_config *c, const struct df_json_value *root, struct d
 	bool kv_absent = df_json_type(df_json_get(root, "num_key_value_heads")) == DF_JSON_ABSENT;
 	int rc;
 
-	DF_TRY(need_size(root, "vocab_size", MAX_DIM, &c->n_vocab, err));
-	DF_TRY(need_size(root, "hidden_size", MAX_DIM, &c->d_model, err));
-	DF_TRY(need_size(root, "intermediate_size", MAX_DIM, &c->d_ff, err));
-	DF_TRY(need_size(root, "num_hidden_layers", MAX_LAYERS, &c->n_layers, err));
-	DF_TRY(need_size(root, "num_attention_heads", MAX_DIM, &c->n_heads, err));
-	DF_TRY(opt_size(root, "num_key_value_heads", kv_absent && f->n_kv_heads ? f->n_kv_heads : c->n_heads, MAX_DIM,
-	    &c->n_kv_heads, err));
-	DF_TRY(opt_size(root, "head_dim", f->d_head, MAX_DIM, &c->d_head, err));
-	DF_TRY(opt_size(root, "max_position_embeddings", f->max_positions, (int64_t)1 << 31, &c->max_positions, err));
+	DF_TRY(df_config_need_size(root, "vocab_size", DF_CONFIG_MAX_DIM, &c->n_vocab, err));
+	DF_TRY(df_config_need_size(root, "hidden_size", DF_CONFIG_MAX_DIM, &c->d_model, err));
+	DF_TRY(df_config_need_size(root, "intermediate_size", DF_CONFIG_MAX_DIM, &c->d_ff, err));
+	DF_TRY(df_config_need_size(root, "num_hidden_layers", DF_CONFIG_MAX_LAYERS, &c->n_layers, err));
+	DF_TRY(df_config_need_size(root, "num_attention_heads", DF_CONFIG_MAX_DIM, &c->n_heads, err));
+	DF_TRY(df_config_opt_size(root, "num_key_value_heads", kv_absent && f->n_kv_heads ? f->n_kv_heads : c->n_heads,
+	    DF_CONFIG_MAX_DIM, &c->n_kv_heads, err));
+	DF_TRY(df_config_opt_size(root, "head_dim", f->d_head, DF_CONFIG_MAX_DIM, &c->d_head, err));
+	DF_TRY(df_config_opt_size(
+	    root, "max_position_embeddings", f->max_positions, (int64_t)1 << 31, &c->max_positions, err));
 	if (c->d_head == 0) {
 		if (c->d_model % c->n_heads != 0)
 			return df_fail(err, DF_EFORMAT,
@@ -440,10 +440,14 @@ static int
 read_config(struct df_model_config *c, const struct df_json_value *root, struct df_err *err)
 {
 	const struct family *f;
+	const char *type;
 	int rc;
 
 	if (df_json_type(root) != DF_JSON_OBJECT)
 		return df_fail(err, DF_EFORMAT, "expected an object, found %s", df_json_type_name(root));
+	DF_TRY(df_json_member_str(root, "model_type", "", &type, err));
+	if (strcmp(type, "bert") == 0)
+		return df_config_read_bert(c, root, err);
 	DF_TRY(read_arch(c, root, err));
 	f = &families[c->arch];
 	DF_TRY(read_sizes(c, root, err));
