@@ -38,7 +38,7 @@ df_select_tokens_id(const struct df_meta *m)
 {
 	const struct df_input *in = df_meta_input(m, "tokens");
 
-	if (m->kind == DF_KIND_TOKENS)
+	if (df_kind_fits(m->kind, DF_KIND_TOKENS))
 		return m->id[0] ? m->id : NULL;
 	return in ? in->id : NULL;
 }

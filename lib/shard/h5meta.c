@@ -317,7 +317,7 @@ df_h5_meta_read(hid_t file, enum df_kind expected, struct df_meta *m, struct df_
 			    err, DF_EFORMAT, "no dataset in it has a name that an artefact has (see df-shard(5))");
 		goto out;
 	}
-	if (expected != DF_KIND_ANY && m->kind != expected) {
+	if (!df_kind_fits(m->kind, expected)) {
 		rc = df_fail(err, DF_EFORMAT, "holds %s, not %s", df_kind_name(m->kind), df_kind_name(expected));
 		goto out;
 	}

@@ -81,6 +81,12 @@ df_kind_parse(const char *name)
 	return DF_KIND_ANY;
 }
 
+bool
+df_kind_fits(enum df_kind k, enum df_kind wanted)
+{
+	return wanted == DF_KIND_ANY || k == wanted || (wanted == DF_KIND_TOKENS && k == DF_KIND_COMPLETIONS);
+}
+
 const struct df_kind_schema *
 df_kind_schema(enum df_kind k)
 {

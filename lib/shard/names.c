@@ -118,7 +118,7 @@ add_glob(struct df_paths *p, const char *pattern, enum df_kind kind, bool filter
 	if (r == GLOB_NOSPACE)
 		return df_fail(err, DF_ENOMEM, "out of memory for '%s'", pattern);
 	for (size_t i = 0; r == 0 && i < g.gl_pathc && rc == DF_OK; i++)
-		if (!filter || kind == DF_KIND_ANY || df_h5_peek_kind(g.gl_pathv[i]) == kind)
+		if (!filter || df_kind_fits(df_h5_peek_kind(g.gl_pathv[i]), kind))
 			rc = add(p, g.gl_pathv[i], err);
 	globfree(&g);
 	return rc;

@@ -48,6 +48,8 @@ enum df_kind {
 	DF_KIND_COUNT
 };
 const char *df_kind_name(enum df_kind k); /* "tokens", ... */
+/* May a set of this kind be read where `wanted` is expected?  Completions are tokens, too. */
+bool df_kind_fits(enum df_kind k, enum df_kind wanted);
 
 enum df_coltype { DF_COL_U8, DF_COL_U16, DF_COL_U32, DF_COL_U64, DF_COL_F32, DF_COL_F64 };
 size_t df_coltype_size(enum df_coltype t);
