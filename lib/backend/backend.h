@@ -263,6 +263,37 @@ int df_swiglu_bwd(struct df_backend *be, struct df_tensor dgate, struct df_tenso
     struct df_tensor gate, struct df_tensor up, struct df_err *err) DF_MUST_CHECK;
 
 /*
+ * Where a mixture of experts sends each row: p = softmax(logits) over X experts; the row goes to the k experts with
+ * the largest p (ties: the lowest number), largest first, with weight p, divided by the sum of the k if
+ * `normalise` is set.  Fedus et al. 2021, Jiang et al. 2024.
+ */
+struct df_route {
+	struct df_tensor logits, p; /* [T,X] each */
+	struct df_tensor weight;    /* [T,k] */
+	uint32_t *expert;           /* [T*k] host, out */
+	bool normalise;
+};
+int df_route_fwd(struct df_backend *be, const struct df_route *a, struct df_err *err) DF_MUST_CHECK;
+struct df_route_bwd {
+	struct df_tensor p, weight; /* the forward's */
+	const uint32_t *expert;     /* [T*k] host, each < X (checked) */
+	struct df_tensor dweight;   /* [T,k] */
+	struct df_tensor dlogits;   /* [T,X] assigned; may be p */
+	bool normalise;
+};
+int df_route_bwd(struct df_backend *be, const struct df_route_bwd *a, struct df_err *err) DF_MUST_CHECK;
+/* y[t,:] = s[t] * x[t,:], s [T,1]; y may be x. */
+int df_row_scale(struct df_backend *be, struct df_tensor y, struct df_tensor x, struct df_tensor s,
+    struct df_err *err) DF_MUST_CHECK;
+/* out[t] = sum over j of x[t,j] y[t,j], out [T,1]. */
+int df_row_dot(struct df_backend *be, struct df_tensor out, struct df_tensor x, struct df_tensor y,
+    struct df_err *err) DF_MUST_CHECK;
+/* y = 1 / (1 + exp(-x)); y may be x.  Backward: dx = dy y (1 - y), assigned; may be dy. */
+int df_sigmoid_fwd(struct df_backend *be, struct df_tensor y, struct df_tensor x, struct df_err *err) DF_MUST_CHECK;
+int df_sigmoid_bwd(struct df_backend *be, struct df_tensor dx, struct df_tensor dy, struct df_tensor y,
+    struct df_err *err) DF_MUST_CHECK;
+
+/*
  * The fused end of the model: logits = h w^T, never more than a tile of them;
  *   nll[t]  = logsumexp(logits[t]) - logits[t, target[t]]
  *   correct[t] = the target is the most likely token (ties: lowest id)

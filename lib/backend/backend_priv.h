@@ -51,6 +51,12 @@ enum df_op {
 	DF_OP_ATTN_DECODE, /* struct df_attn_decode */
 	DF_OP_SWIGLU_FWD, /* struct df_op_swiglu */
 	DF_OP_SWIGLU_BWD, /* struct df_op_swiglu */
+	DF_OP_ROUTE_FWD,  /* struct df_route */
+	DF_OP_ROUTE_BWD,  /* struct df_route_bwd */
+	DF_OP_ROW_SCALE,  /* struct df_op_triple: a[t,:] = c[t] b[t,:] */
+	DF_OP_ROW_DOT,    /* struct df_op_triple: a[t] = sum of b[t,:] c[t,:] */
+	DF_OP_SIGMOID_FWD, /* struct df_op_pair: dst = sigmoid(src) */
+	DF_OP_SIGMOID_BWD, /* struct df_op_triple: a = b c (1 - c) */
 	DF_OP_LMHEAD,     /* struct df_lmhead */
 	DF_OP_DROPOUT,    /* struct df_op_dropout */
 	DF_OP_ADAMW,      /* struct df_adamw */
@@ -64,6 +70,9 @@ struct df_op_pair {
 	struct df_tensor dst, src;
 	float alpha;
 	bool accumulate;
+};
+struct df_op_triple {
+	struct df_tensor a, b, c;
 };
 struct df_op_sumsq {
 	struct df_tensor x;

@@ -487,6 +487,54 @@ run_swiglu(struct op_run *r, const size_t *s) /* T F in-place */
 }
 
 static void
+run_route(struct op_run *r, const size_t *s) /* T X k normalise in-place */
+{
+	uint32_t *expert = calloc(s[0] * s[2] + 1, sizeof(*expert));
+	float *chosen = calloc(s[0] * s[2] + 1, sizeof(*chosen));
+	struct df_tensor logits = input(r, s[0], s[1], 3), p = s[4] ? logits : window(r, s[0], s[1]);
+	struct df_tensor weight = window(r, s[0], s[2]), dweight = input(r, s[0], s[2], 1);
+	struct df_tensor dlogits = s[4] ? p : window(r, s[0], s[1]);
+	struct df_route a = { logits, p, weight, expert, s[3] != 0 };
+	struct df_route_bwd b = { p, weight, expert, dweight, dlogits, s[3] != 0 };
+
+	assert_true(expert && chosen);
+	OK(df_route_fwd(r->be, &a, err));
+	OK(df_route_bwd(r->be, &b, err));
+	for (size_t i = 0; i < s[0] * s[2]; i++)
+		chosen[i] = (float)expert[i];
+	keep(r, "expert", chosen, s[0] * s[2]);
+	done(r, "weight", weight);
+	done(r, "dlogits", dlogits);
+	done(r, NULL, dweight);
+	if (!s[4]) {
+		done(r, "p", p);
+		done(r, NULL, logits);
+	}
+	free(expert);
+	free(chosen);
+}
+
+static void
+run_weigh(struct op_run *r, const size_t *s) /* T D: row scale, row dot, sigmoid and its backward; all in place too */
+{
+	struct df_tensor x = input(r, s[0], s[1], 1), y = input(r, s[0], s[1], 9), w = input(r, s[0], 1, 1);
+	struct df_tensor scaled = window(r, s[0], s[1]), dot = window(r, s[0], 1), dx = window(r, s[0], s[1]);
+
+	OK(df_row_scale(r->be, scaled, x, w, err));
+	OK(df_row_scale(r->be, x, x, w, err));
+	OK(df_row_dot(r->be, dot, scaled, y, err));
+	OK(df_sigmoid_fwd(r->be, y, y, err));
+	OK(df_sigmoid_bwd(r->be, dx, scaled, y, err));
+	OK(df_sigmoid_bwd(r->be, scaled, scaled, y, err));
+	done(r, "scaled in place", x);
+	done(r, "dot", dot);
+	done(r, "sigmoid", y);
+	done(r, "dx", dx);
+	done(r, "dx in place", scaled);
+	done(r, NULL, w);
+}
+
+static void
 run_lmhead(struct op_run *r, const size_t *s) /* L D V: loss only, with dh, with dh and dw, and the logits' gradient */
 {
 	uint32_t *target = ids(r, s[0], s[2]);
@@ -678,6 +726,14 @@ const struct op_case op_cases[] = {
 	{ "decode, many heads", run_decode, { 2, 50, 71, 1, 8, 0 }, EXPS },
 	{ "swiglu", run_swiglu, { 21, 77, 0 }, EXPS },
 	{ "swiglu in place", run_swiglu, { 3, 200, 1 }, EXPS },
+	{ "route", run_route, { 37, 8, 2, 1, 0 }, EXPS },
+	{ "route, plain", run_route, { 21, 60, 4, 0, 0 }, EXPS },
+	{ "route, in place", run_route, { 9, 128, 8, 1, 1 }, EXPS },
+	{ "route, one", run_route, { 5, 3, 1, 1, 0 }, EXPS },
+	{ "route, all", run_route, { 5, 13, 13, 0, 1 }, EXPS },
+	{ "route 0 rows", run_route, { 0, 8, 2, 1, 0 }, EXPS },
+	{ "weigh rows", run_weigh, { 23, 45 }, EXPS },
+	{ "weigh rows, narrow", run_weigh, { 40, 1 }, EXPS },
 	{ "lmhead", run_lmhead, { 50, 24, 100 }, EXPS },
 	{ "lmhead, two words", run_lmhead, { 3, 5, 2 }, EXPS },
 	{ "lmhead, tiles", run_lmhead, { 300, 8, 5000 }, EXPS },

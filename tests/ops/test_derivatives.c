@@ -203,6 +203,76 @@ attention(void **state)
 	attention_of(2, 2, 6);
 }
 
+/* ---- routing ---------------------------------------------------------------------------------------------------- */
+
+static struct df_route route_args;
+
+static double
+route_loss(void)
+{
+	assert_int_equal(df_route_fwd(be, &route_args, NULL), DF_OK);
+	return weigh(route_args.weight, 506);
+}
+
+/* Logits far enough apart that a step changes no choice: the weights are smooth there. */
+static void
+route_of(bool normalise)
+{
+	enum { T = 6, X = 9, K = 3 };
+	uint32_t expert[T * K];
+	struct var logits = var("logits", 30, T, X);
+	float *r = test_numbers(506, T * K, 1);
+	struct df_route_bwd b;
+
+	for (size_t i = 0; i < T * X; i++)
+		logits.v[i] = 0.3f * (float)((i * 5 + i / X) % X) + 0.02f * logits.v[i];
+	assert_int_equal(df_upload(be, logits.t, logits.v, NULL), DF_OK);
+	route_args = (struct df_route){ .logits = logits.t,
+		.p = test_tensor(be, T, X, NULL),
+		.weight = test_tensor(be, T, K, NULL),
+		.expert = expert,
+		.normalise = normalise };
+	b = (struct df_route_bwd){ .p = route_args.p,
+		.weight = route_args.weight,
+		.expert = expert,
+		.dweight = test_tensor(be, T, K, r),
+		.dlogits = logits.grad,
+		.normalise = normalise };
+	assert_int_equal(df_route_fwd(be, &route_args, NULL), DF_OK);
+	assert_int_equal(df_route_bwd(be, &b, NULL), DF_OK);
+	check(normalise ? "route norm" : "route", &logits, route_loss);
+	df_tensor_free(be, &route_args.p);
+	df_tensor_free(be, &route_args.weight);
+	df_tensor_free(be, &b.dweight);
+	release(&logits);
+	free(r);
+}
+
+static void
+route(void **state)
+{
+	(void)state;
+	route_of(true);
+	route_of(false);
+}
+
+/* Equal probabilities: the experts with the lowest numbers, in that order. */
+static void
+route_ties(void **state)
+{
+	const float v[2][5] = { { 1, 1, 1, 1, 1 }, { 0, 2, 1, 2, 1 } };
+	const uint32_t want[2][3] = { { 0, 1, 2 }, { 1, 3, 2 } };
+	uint32_t expert[6];
+	struct df_tensor t = test_tensor(be, 2, 5, v[0]), weight = test_tensor(be, 2, 3, NULL);
+	struct df_route a = { t, t, weight, expert, false };
+
+	(void)state;
+	assert_int_equal(df_route_fwd(be, &a, NULL), DF_OK);
+	assert_memory_equal(expert, want, sizeof(want));
+	df_tensor_free(be, &t);
+	df_tensor_free(be, &weight);
+}
+
 /* ---- swiglu ----------------------------------------------------------------------------------------------------- */
 
 static struct df_tensor gate_t, up_t, h_t;
@@ -380,6 +450,8 @@ main(void)
 		cmocka_unit_test(rmsnorm),
 		cmocka_unit_test(rmsnorm_of_heads),
 		cmocka_unit_test(attention),
+		cmocka_unit_test(route),
+		cmocka_unit_test(route_ties),
 		cmocka_unit_test(swiglu),
 		cmocka_unit_test(rope),
 		cmocka_unit_test(lmhead),

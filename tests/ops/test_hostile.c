@@ -50,6 +50,12 @@ shapes(void **state)
 	REFUSES(DF_EINTERNAL, df_rmsnorm_fwd(be, &(struct df_rmsnorm){ 0, a, a, a, row, 4 }, err));
 	REFUSES(DF_EINTERNAL, df_layernorm_fwd(be, &(struct df_layernorm){ 0, a, b, b, a }, err));
 	REFUSES(DF_EINTERNAL, df_gelu_fwd(be, a, c, err));
+	REFUSES(DF_EINTERNAL, df_route_fwd(be, &(struct df_route){ a, c, a, &(uint32_t){ 0 }, false }, err));
+	REFUSES(DF_EINTERNAL, df_route_fwd(be, &(struct df_route){ a, a, a, NULL, false }, err));
+	REFUSES(DF_EINTERNAL, df_row_scale(be, a, a, a, err));
+	REFUSES(DF_EINTERNAL, df_row_dot(be, a, a, a, err));
+	REFUSES(DF_EINTERNAL, df_sigmoid_fwd(be, a, c, err));
+	REFUSES(DF_EINTERNAL, df_sigmoid_bwd(be, a, a, c, err));
 	REFUSES(DF_EINTERNAL, df_gemm(be, &(struct df_gemm){ false, true, 1, 0, half, b, c }, err));
 	REFUSES(DF_EINTERNAL, df_upload(be, none, "", err));
 	REFUSES(DF_EINTERNAL, df_upload(be, a, NULL, err));

@@ -43,6 +43,9 @@ df_op_fn df_cpu_rmsnorm_fwd, df_cpu_rmsnorm_bwd, df_cpu_layernorm, df_cpu_rope, 
 /* attn.c, loss.c */
 df_op_fn df_cpu_attn_fwd, df_cpu_attn_bwd, df_cpu_attn_decode, df_cpu_lmhead;
 
+/* moe.c */
+df_op_fn df_cpu_route_fwd, df_cpu_route_bwd, df_cpu_row_scale, df_cpu_row_dot, df_cpu_sigmoid_fwd, df_cpu_sigmoid_bwd;
+
 /* ref.c; df_ref_at: one element of an f32, bf16 or f16 tensor */
 float df_ref_at(struct df_tensor t, size_t row, size_t col);
 df_op_fn df_ref_copy, df_ref_fill, df_ref_gemm, df_ref_axpy, df_ref_scale, df_ref_bias_add, df_ref_colsum, df_ref_sumsq,
@@ -51,5 +54,8 @@ df_op_fn df_ref_copy, df_ref_fill, df_ref_gemm, df_ref_axpy, df_ref_scale, df_re
 /* ref_layers.c */
 df_op_fn df_ref_rmsnorm_fwd, df_ref_rmsnorm_bwd, df_ref_layernorm, df_ref_gelu, df_ref_rope, df_ref_attn_fwd,
     df_ref_attn_bwd, df_ref_attn_decode, df_ref_swiglu_fwd, df_ref_swiglu_bwd, df_ref_lmhead;
+
+/* ref_moe.c */
+df_op_fn df_ref_route_fwd, df_ref_route_bwd, df_ref_row_scale, df_ref_row_dot, df_ref_sigmoid_fwd, df_ref_sigmoid_bwd;
 
 #endif
