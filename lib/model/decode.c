@@ -36,13 +36,13 @@ struct df_cache {
 	struct df_tensor logits; /* [n, V], grown */
 
 	/* the call under way */
-	bool whole;            /* prompts into empty slots */
-	const uint32_t *slot;  /* [n samples] */
-	uint64_t *first, *n;   /* [tokens] rows of k and v that each may see */
-	uint32_t *position;    /* [tokens] */
-	uint8_t *mask;         /* [tokens] zeros */
-	uint64_t *offsets;     /* [n+1] of df_model_decode() */
-	bool *taken;           /* [n_slots] */
+	bool whole;           /* prompts into empty slots */
+	const uint32_t *slot; /* [n samples] */
+	uint64_t *first, *n;  /* [tokens] rows of k and v that each may see */
+	uint32_t *position;   /* [tokens] */
+	uint8_t *mask;        /* [tokens] zeros */
+	uint64_t *offsets;    /* [n+1] of df_model_decode() */
+	bool *taken;          /* [n_slots] */
 	size_t cap_tok;
 };
 
