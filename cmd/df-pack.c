@@ -16,6 +16,7 @@
 #include "base/pool.h"
 #include "prog.h"
 #include "shard/shard.h"
+#include "show/show.h"
 #include "text/corpus.h"
 #include "text/encode.h"
 #include "text/pack.h"
@@ -27,12 +28,18 @@ static const char about[] = "Turn datasets into token shards: apply templates, m
 
 static const char *const stages[] = { "sft", "pt", NULL };
 static const char *const compressions[] = { DF_COMPRESS_NAMES, NULL };
+static const char *const mixes[] = { DF_MIX_NAMES, NULL };
+
+#define SFT_BATCH 1000 /* preprocessing_batch_size: the examples among which --packing chooses, unless told */
 
 struct cfg {
-	const char *dataset_dir, *dataset, *template, *tokenizer, *default_system, *output, *holdout_output;
-	int stage, compress;
+	const char *dataset_dir, *dataset, *eval_dataset, *interleave_probs;
+	const char *template, *tokenizer, *default_system, *output, *holdout_output;
+	int stage, compress, mix;
 	int64_t cutoff_len, max_samples, seed, pack_batch, pack_shards, show_example;
-	bool train_on_prompt, mask_history, split_special_tokens, packing, packing_given, list_templates, show_given;
+	double val_size;
+	bool train_on_prompt, mask_history, split_special_tokens, packing, packing_given, neat_packing;
+	bool list_templates, show_given;
 	struct df_strlist holdout;
 	struct df_prog_common common;
 };
@@ -48,6 +55,10 @@ struct cfg {
 	    .help = "datasets in dataset_info.json, comma-separated" }, \
 	{ .name = "max-samples", .type = DF_OPT_INT, .value = &(c)->max_samples, .arg = "N", .min = 0, .max = 1e15, \
 	    .help = "take the first N rows of each dataset (0: all)" }, \
+	{ .name = "mix-strategy", .type = DF_OPT_CHOICE, .value = &(c)->mix, .choices = mixes, .arg = "HOW", \
+	    .help = "concat, interleave_under, _over or _once" }, \
+	{ .name = "interleave-probs", .type = DF_OPT_STR, .value = &(c)->interleave_probs, .arg = "P,P...", \
+	    .help = "draw the datasets with these probabilities" }, \
 	{ .type = DF_OPT_GROUP, .help = "How to encode" }, \
 	{ .name = "tokenizer", .type = DF_OPT_STR, .value = &(c)->tokenizer, .arg = "TOK", \
 	    .help = "bytes, a tokenizer.json or a model directory" }, \
@@ -67,26 +78,32 @@ struct cfg {
 	    .help = "only the last answer of a conversation is a target" }, \
 	{ .name = "split-special-tokens", .type = DF_OPT_FLAG, .value = &(c)->split_special_tokens, \
 	    .help = "names of special tokens are plain text" }, \
-	{ .type = DF_OPT_GROUP, .help = "Packing (stage pt)" }, \
+	{ .type = DF_OPT_GROUP, .help = "Packing" }, \
 	{ .name = "packing", .type = DF_OPT_FLAG, .value = &(c)->packing, .given = &(c)->packing_given, \
-	    .help = "join documents, cut into blocks" }, \
+	    .help = "pt: documents cut into blocks; sft: examples in packs" }, \
+	{ .name = "neat-packing", .type = DF_OPT_FLAG, .value = &(c)->neat_packing, \
+	    .help = "sft: packs whose examples do not see each other" }, \
 	{ .name = "pack-batch", .type = DF_OPT_INT, .value = &(c)->pack_batch, .arg = "N", .min = 0, .max = 1e15, \
-	    .help = "pack N documents at a time, lose the tails" }, \
+	    .help = "pack N rows at a time (pt: lose the tails)" }, \
 	{ .name = "pack-shards", .type = DF_OPT_INT, .value = &(c)->pack_shards, .arg = "N", .min = 1, .max = 1e6, \
-	    .help = "with --pack-batch: preprocessing_num_workers" }, \
+	    .help = "preprocessing_num_workers of LLaMA-Factory" }, \
 	{ .type = DF_OPT_GROUP, .help = "What to write" }, \
 	{ .name = "output", .short_name = 'o', .type = DF_OPT_STR, .value = &(c)->output, .arg = "FILE", \
 	    .help = "the token shard; - for a stream" }, \
 	{ .name = "holdout", .type = DF_OPT_LIST, .value = &(c)->holdout, .arg = "NAME=N", \
 	    .help = "hold out N rows, or a part: mine=0.1; repeatable" }, \
+	{ .name = "val-size", .type = DF_OPT_DOUBLE, .value = &(c)->val_size, .arg = "N", .min = 0, .max = 1e15, \
+	    .help = "hold out N rows, or a part, of all datasets" }, \
+	{ .name = "eval-dataset", .type = DF_OPT_STR, .value = &(c)->eval_dataset, .arg = "NAMES", \
+	    .help = "hold out all of these datasets" }, \
 	{ .name = "holdout-output", .type = DF_OPT_STR, .value = &(c)->holdout_output, .arg = "FILE", \
 	    .help = "where the held out rows go" }, \
 	{ .name = "seed", .type = DF_OPT_INT, .value = &(c)->seed, .arg = "N", .min = 0, .max = 9e15, \
-	    .help = "which rows are held out" }, \
+	    .help = "of all draws: held out rows, num_samples, mixing" }, \
 	{ .name = "compress", .type = DF_OPT_CHOICE, .value = &(c)->compress, .choices = compressions, \
 	    .help = "compression of the output" }, \
 	{ .name = "show-example", .type = DF_OPT_INT, .value = &(c)->show_example, .arg = "N", .min = 0, .max = 1e15, \
-	    .given = &(c)->show_given, .help = "print row N: ids, mask, text; -o may be left out" }, \
+	    .given = &(c)->show_given, .help = "print row N: text, ids, targets; -o may be left out" }, \
 	DF_PROG_OPTS(&(c)->common), \
 	DF_OPT_END }
 /* clang-format on */
@@ -100,12 +117,13 @@ struct cfg {
 struct sink {
 	struct df_writer *w; /* NULL: nothing is written (--show-example alone) */
 	struct df_packer packer;
-	bool packing;
 	uint64_t n_rows, n_tokens;
 	uint64_t id[SINK_ROWS], source_row[SINK_ROWS], offsets[SINK_ROWS + 1];
 	uint16_t domain[SINK_ROWS];
 	size_t n;
 	struct df_encoded rows;
+	uint32_t *position, *sequence; /* as rows.ids, where the rows have them */
+	size_t cap_position, cap_sequence;
 	struct run *run;
 	bool is_pool;
 };
@@ -119,6 +137,18 @@ struct run {
 	struct df_meta meta;
 	struct sink *pool, *held; /* held NULL without a holdout */
 };
+
+static bool
+is_packing(const struct cfg *c)
+{
+	return c->stage == DF_STAGE_PT ? c->packing : c->neat_packing || (c->packing_given && c->packing);
+}
+
+static bool
+holds_out(const struct cfg *c)
+{
+	return c->holdout.n > 0 || c->val_size > 0 || c->eval_dataset;
+}
 
 static int
 sink_flush(struct sink *s, struct df_err *err)
@@ -134,6 +164,8 @@ sink_flush(struct sink *s, struct df_err *err)
 		b.col[DF_COL_SOURCE_ROW] = (struct df_column_data){ s->source_row, NULL, 1 };
 		b.col[DF_COL_IDS] = (struct df_column_data){ s->rows.ids.v, s->offsets, 1 };
 		b.col[DF_COL_LABEL_MASK] = (struct df_column_data){ s->rows.mask, s->offsets, 1 };
+		b.col[DF_COL_POSITION] = (struct df_column_data){ s->position, s->offsets, 1 };
+		b.col[DF_COL_SEQUENCE] = (struct df_column_data){ s->sequence, s->offsets, 1 };
 		rc = df_writer_put(s->w, &b, err);
 	}
 	s->n = 0;
@@ -141,36 +173,42 @@ sink_flush(struct sink *s, struct df_err *err)
 	return rc;
 }
 
-/* ids, mask and text of a row, for eyes. */
+/* A row for eyes, as df-show --decode shows it. */
 static int
 show_row(const struct run *r, const struct df_block *b, uint64_t id, struct df_err *err)
 {
-	struct df_buf text = DF_BUF_INIT, targets = DF_BUF_INIT;
-	size_t n_targets = 0;
+	const struct df_row_view view = { b->ids, b->position, b->mask, b->n };
+	struct df_buf text = DF_BUF_INIT;
+	size_t n_targets = 0, n_examples = 0;
 	int rc = 0;
 
-	DF_TRY(df_tokenizer_decode(r->tok, b->ids, b->n, &text, err));
-	for (size_t i = 0; i < b->n; i++)
-		if (b->mask[i]) {
-			n_targets++;
-			DF_TRY(df_tokenizer_decode(r->tok, &b->ids[i], 1, &targets, err));
-		}
-	printf("row %" PRIu64 ": dataset %s, source row %" PRIu64 ", %zu tokens, %zu targets\nids:", id,
-	    df_dataset_name(r->corpus.part[b->domain].ds), b->source_row, b->n, n_targets);
-	for (size_t i = 0; i < b->n; i++)
-		printf(" %" PRIu32, b->ids[i]);
-	printf("\nmask: ");
-	for (size_t i = 0; i < b->n; i++)
-		putchar(b->mask[i] ? '1' : '0');
-	/* Not %s: a text may hold NUL. */
-	fputs("\ntext:\n", stdout);
-	fwrite(text.data, 1, text.len, stdout);
-	fputs("\ntargets:\n", stdout);
-	fwrite(targets.data, 1, targets.len, stdout);
+	for (size_t i = 0; i < b->n; i++) {
+		n_targets += b->mask[i];
+		n_examples += b->position && b->position[i] == 0;
+	}
+	DF_TRY(df_decode_row(r->tok, &view, &text, err));
+	DF_TRY(df_buf_check(&text, err));
+	printf("row %" PRIu64 ": dataset %s, source row %" PRIu64 ", %zu tokens, %zu targets", id,
+	    r->meta.domains[b->domain], b->source_row, b->n, n_targets);
+	if (b->position)
+		printf(", %zu examples", n_examples);
 	putchar('\n');
+	/* Not %s: a text may hold NUL. */
+	fwrite(text.data, 1, text.len, stdout);
 out:
 	df_buf_release(&text);
-	df_buf_release(&targets);
+	return rc;
+}
+
+static int
+copy_column(uint32_t **to, size_t *cap, size_t at, const uint32_t *from, size_t n, struct df_err *err)
+{
+	int rc;
+
+	if (from == NULL)
+		return 0;
+	if ((rc = df_grow(to, cap, at + n, sizeof(*from), "rows", err)) == 0)
+		memcpy(*to + at, from, n * sizeof(*from));
 	return rc;
 }
 
@@ -186,6 +224,8 @@ sink_row(void *ctx, const struct df_block *b, struct df_err *err)
 		DF_TRY(show_row(s->run, b, s->n_rows, err));
 	DF_TRY(df_grow(&rows->ids.v, &rows->ids.cap, rows->ids.n + b->n, sizeof(*b->ids), "rows", err));
 	DF_TRY(df_grow(&rows->mask, &rows->cap_mask, rows->ids.n + b->n, 1, "rows", err));
+	DF_TRY(copy_column(&s->position, &s->cap_position, rows->ids.n, b->position, b->n, err));
+	DF_TRY(copy_column(&s->sequence, &s->cap_sequence, rows->ids.n, b->sequence, b->n, err));
 	memcpy(rows->ids.v + rows->ids.n, b->ids, b->n * sizeof(*b->ids));
 	memcpy(rows->mask + rows->ids.n, b->mask, b->n);
 	rows->ids.n += b->n;
@@ -206,28 +246,59 @@ take_row(void *ctx, const struct df_encoded_row *row, struct df_err *err)
 {
 	struct run *r = ctx;
 	struct sink *s = row->held_out ? r->held : r->pool;
-	const struct df_block b = { (uint32_t *)(uintptr_t)row->ids, (uint8_t *)(uintptr_t)row->mask, row->n,
-		row->domain, row->source_row };
+	const struct df_block b = { .ids = (uint32_t *)(uintptr_t)row->ids,
+		.mask = (uint8_t *)(uintptr_t)row->mask,
+		.n = row->n,
+		.domain = row->domain,
+		.source_row = row->source_row };
 	int rc;
 
-	if (s->packing)
+	if (is_packing(&r->cfg)) {
+		df_packer_skip(&s->packer, row->n_dropped);
 		rc = df_packer_add(&s->packer, row->ids, row->mask, row->n, row->domain, row->source_row, err);
-	else
+	} else {
 		rc = sink_row(s, &b, err);
+	}
 	/* Without an output, what was to be shown is all there is to do. */
 	if (rc == 0 && !r->cfg.output && r->pool->n_rows > (uint64_t)r->cfg.show_example)
 		return 1;
 	return rc;
 }
 
+static void
+set_packer(struct sink *s)
+{
+	const struct run *r = s->run;
+	const struct cfg *c = &r->cfg;
+	struct df_packer *p = &s->packer;
+
+	p->whole = c->stage == DF_STAGE_SFT;
+	p->neat = c->neat_packing;
+	/* LLaMA-Factory's `packing: true`, written out, makes blocks and packs one token shorter. */
+	p->block = (uint32_t)c->cutoff_len - (p->whole || (c->pack_batch > 0 && c->packing_given));
+	p->bos = df_tokenizer_add_bos(r->tok) ? df_tokenizer_bos(r->tok) : DF_NO_TOKEN;
+	p->batch_rows = (uint64_t)c->pack_batch;
+	p->n_shards = (uint64_t)c->pack_shards;
+	p->emit = sink_row;
+	p->ctx = s;
+	for (size_t i = 0; i < r->corpus.n_parts; i++) {
+		const struct df_part *x = &r->corpus.part[i];
+
+		if (s->is_pool)
+			p->n_rows += x->eval ? 0 : x->n_read - x->n_held;
+		else
+			p->n_rows += x->eval ? x->n_read : x->n_held;
+	}
+}
+
 static int
 sink_open(struct sink **out, struct run *r, const char *path, bool is_pool, struct df_err *err)
 {
-	static const enum df_col cols[] = { DF_COL_ID, DF_COL_DOMAIN, DF_COL_SOURCE_ROW, DF_COL_IDS,
-		DF_COL_LABEL_MASK };
+	enum df_col cols[7] = { DF_COL_ID, DF_COL_DOMAIN, DF_COL_SOURCE_ROW, DF_COL_IDS, DF_COL_LABEL_MASK };
 	static const size_t widths[DF_COL_COUNT] = { 0 };
 	const struct df_writer_opts opts = { .compress = (enum df_compress)r->cfg.compress };
-	const struct cfg *c = &r->cfg;
+	size_t n_cols = 5;
+	uint64_t n_examples = 0;
 	struct sink *s;
 	int rc = 0;
 
@@ -235,20 +306,21 @@ sink_open(struct sink **out, struct run *r, const char *path, bool is_pool, stru
 	*out = s;
 	s->run = r;
 	s->is_pool = is_pool;
-	s->packing = c->stage == DF_STAGE_PT && c->packing;
-	/* LLaMA-Factory's `packing: true`, written out, makes blocks one token shorter. */
-	s->packer.block = (uint32_t)c->cutoff_len - (c->pack_batch > 0 && c->packing_given);
-	s->packer.bos = df_tokenizer_add_bos(r->tok) ? df_tokenizer_bos(r->tok) : DF_NO_TOKEN;
-	s->packer.batch_rows = (uint64_t)c->pack_batch;
-	s->packer.n_shards = (uint64_t)c->pack_shards;
-	s->packer.emit = sink_row;
-	s->packer.ctx = s;
-	for (size_t i = 0; i < r->corpus.n_parts; i++)
-		s->packer.n_rows +=
-		    is_pool ? r->corpus.part[i].n_kept - r->corpus.part[i].n_held : r->corpus.part[i].n_held;
+	set_packer(s);
+	if (is_packing(&r->cfg) && s->packer.whole) {
+		cols[n_cols++] = DF_COL_POSITION;
+		if (s->packer.neat)
+			cols[n_cols++] = DF_COL_SEQUENCE;
+		for (size_t i = 0; i < r->corpus.n_parts; i++) {
+			const struct df_part *x = &r->corpus.part[i];
+
+			n_examples += is_pool ? x->n_kept - x->n_held : x->n_held;
+		}
+		DF_TRY(df_meta_set_int(&r->meta, "examples", (int64_t)n_examples, err));
+	}
 	if (path) {
 		DF_TRY(df_meta_set_str(&r->meta, "split", is_pool ? "pool" : "holdout", err));
-		DF_TRY(df_writer_open(&s->w, path, &r->meta, cols, sizeof(cols) / sizeof(cols[0]), widths, &opts, err));
+		DF_TRY(df_writer_open(&s->w, path, &r->meta, cols, n_cols, widths, &opts, err));
 	}
 out:
 	return rc;
@@ -257,16 +329,23 @@ out:
 static int
 sink_end(struct sink *s, struct df_err *err)
 {
+	const struct df_packer *p = &s->packer;
+	const bool packing = is_packing(&s->run->cfg);
 	int rc = 0;
 
-	if (s->packing)
+	if (packing)
 		DF_TRY(df_packer_end(&s->packer, err));
 	DF_TRY(sink_flush(s, err));
-	if (s->packer.n_thrown)
-		df_warn("%" PRIu64 " tokens at the ends of batches thrown away (--pack-batch)", s->packer.n_thrown);
-	if (s->n_rows == 0)
+	if (p->n_thrown)
+		df_warn("%" PRIu64 " tokens at the ends of batches thrown away (--pack-batch)", p->n_thrown);
+	if (p->n_long)
+		df_warn("%" PRIu64 " examples of more than %" PRIu32 " tokens dropped: no pack holds them", p->n_long,
+		    p->block);
+	if (s->n_rows == 0 && packing && !p->whole)
 		rc = df_fail(
-		    err, DF_EFORMAT, "the documents do not fill a single block of %" PRIu32 " tokens", s->packer.block);
+		    err, DF_EFORMAT, "the documents do not fill a single block of %" PRIu32 " tokens", p->block);
+	else if (s->n_rows == 0)
+		rc = df_fail(err, DF_EFORMAT, "no row is %s", s->is_pool ? "left" : "held out");
 out:
 	return rc;
 }
@@ -279,6 +358,8 @@ sink_close(struct sink *s)
 	df_writer_close(s->w);
 	df_packer_release(&s->packer);
 	df_encoded_release(&s->rows);
+	free(s->position);
+	free(s->sequence);
 	free(s);
 }
 
@@ -298,18 +379,20 @@ check_usage(const struct cfg *c, const struct df_opt_result *args, struct df_err
 		return df_fail(err, DF_EUSAGE, "-o is missing");
 	if (c->show_given && c->output && strcmp(c->output, "-") == 0)
 		return df_fail(err, DF_EUSAGE, "--show-example and -o - would both write to standard output");
-	if (c->holdout.n > 0 && c->output && !c->holdout_output)
-		return df_fail(err, DF_EUSAGE, "--holdout needs --holdout-output");
-	if (c->holdout_output && c->holdout.n == 0)
-		return df_fail(err, DF_EUSAGE, "--holdout-output needs --holdout");
+	if (holds_out(c) && c->output && !c->holdout_output)
+		return df_fail(err, DF_EUSAGE, "--holdout, --val-size and --eval-dataset need --holdout-output");
+	if (c->holdout_output && !holds_out(c))
+		return df_fail(err, DF_EUSAGE, "--holdout-output needs --holdout, --val-size or --eval-dataset");
 	if (c->holdout_output && (!c->output || strcmp(c->holdout_output, c->output) == 0))
 		return df_fail(err, DF_EUSAGE, "--holdout-output and -o must both be given, and differ");
-	if (c->stage == DF_STAGE_SFT && ((c->packing_given && c->packing) || c->pack_batch))
+	if (c->stage == DF_STAGE_PT && c->neat_packing)
+		return df_fail(err, DF_EUSAGE, "--neat-packing is for --stage sft");
+	if (c->neat_packing && c->packing_given && !c->packing)
+		return df_fail(err, DF_EUSAGE, "--neat-packing and --no-packing exclude each other");
+	if (c->pack_batch && !is_packing(c))
 		return df_fail(err, DF_EUSAGE,
-		    "packing is for --stage pt: rows of stage sft are never padded, "
-		    "so packing them would gain nothing");
-	if (c->pack_batch && !c->packing)
-		return df_fail(err, DF_EUSAGE, "--pack-batch and --no-packing exclude each other");
+		    c->stage == DF_STAGE_PT ? "--pack-batch and --no-packing exclude each other"
+					    : "--pack-batch needs --packing");
 	return 0;
 }
 
@@ -319,7 +402,7 @@ fill_meta(struct run *r, struct df_err *err)
 {
 	const struct cfg *c = &r->cfg;
 	struct df_meta *m = &r->meta;
-	struct df_buf holdout = DF_BUF_INIT;
+	struct df_buf holdout = DF_BUF_INIT, samples = DF_BUF_INIT;
 	uint64_t dropped[DF_DROP_COUNT] = { 0 }, n_read = 0;
 	char key[64];
 	int rc = 0;
@@ -328,10 +411,15 @@ fill_meta(struct run *r, struct df_err *err)
 	DF_TRY(df_meta_set_tool(m, "df-pack", err));
 	for (size_t i = 0; i < r->corpus.n_parts; i++) {
 		const struct df_part *p = &r->corpus.part[i];
-		uint16_t index;
 
-		DF_TRY(df_meta_add_input(m, df_dataset_name(p->ds), "source", df_dataset_id(p->ds), err));
-		DF_TRY(df_meta_add_domain(m, df_dataset_name(p->ds), &index, err));
+		/* A dataset that is evaluated on, too, is there already. */
+		if (p->domain == m->n_domains) {
+			DF_TRY(df_meta_add_input(m, df_dataset_name(p->ds), "source", df_dataset_id(p->ds), err));
+			DF_TRY(df_meta_add_domain(m, df_dataset_name(p->ds), NULL, err));
+			if (df_dataset_num_samples(p->ds))
+				df_buf_printf(&samples, "%s%s=%" PRIu64, samples.len ? "," : "", df_dataset_name(p->ds),
+				    df_dataset_num_samples(p->ds));
+		}
 		for (enum df_drop d = 0; d < DF_DROP_COUNT; d++)
 			dropped[d] += p->dropped[d];
 		n_read += p->n_read;
@@ -347,14 +435,28 @@ fill_meta(struct run *r, struct df_err *err)
 	DF_TRY(df_meta_set_bool(m, "train_on_prompt", c->train_on_prompt, err));
 	DF_TRY(df_meta_set_bool(m, "mask_history", c->mask_history, err));
 	DF_TRY(df_meta_set_bool(m, "split_special_tokens", c->split_special_tokens, err));
-	DF_TRY(df_meta_set_bool(m, "packing", c->stage == DF_STAGE_PT && c->packing, err));
+	DF_TRY(df_meta_set_bool(m, "packing", is_packing(c), err));
+	if (c->neat_packing)
+		DF_TRY(df_meta_set_bool(m, "neat_packing", true, err));
 	if (c->pack_batch) {
 		DF_TRY(df_meta_set_int(m, "pack_batch", c->pack_batch, err));
 		DF_TRY(df_meta_set_int(m, "pack_shards", c->pack_shards, err));
-		DF_TRY(df_meta_set_bool(m, "packing_explicit", c->packing_given, err));
+		if (c->stage == DF_STAGE_PT)
+			DF_TRY(df_meta_set_bool(m, "packing_explicit", c->packing_given, err));
 	}
+	DF_TRY(df_buf_check(&samples, err));
+	if (samples.len > 0)
+		DF_TRY(df_meta_set_str(m, "num_samples", samples.data, err));
 	if (c->max_samples)
 		DF_TRY(df_meta_set_int(m, "max_samples", c->max_samples, err));
+	if (c->mix != DF_MIX_CONCAT)
+		DF_TRY(df_meta_set_str(m, "mix_strategy", mixes[c->mix], err));
+	if (c->interleave_probs)
+		DF_TRY(df_meta_set_str(m, "interleave_probs", c->interleave_probs, err));
+	if (c->val_size > 0)
+		DF_TRY(df_meta_set_double(m, "val_size", c->val_size, err));
+	if (c->eval_dataset)
+		DF_TRY(df_meta_set_str(m, "eval_dataset", c->eval_dataset, err));
 	if (c->holdout.n > 0) {
 		for (size_t i = 0; i < c->holdout.n; i++)
 			df_buf_printf(&holdout, "%s%s", i ? "," : "", c->holdout.v[i]);
@@ -370,16 +472,18 @@ fill_meta(struct run *r, struct df_err *err)
 		}
 out:
 	df_buf_release(&holdout);
+	df_buf_release(&samples);
 	return rc;
 }
 
 static int
 open_run(struct run *r, struct df_err *err)
 {
-	const struct cfg *c = &r->cfg;
+	struct cfg *c = &r->cfg;
+	const bool packs = c->stage == DF_STAGE_SFT && is_packing(c);
 	const struct df_encode_opts opts = {
 		.stage = (enum df_stage)c->stage,
-		.cutoff_len = (uint32_t)c->cutoff_len,
+		.cutoff_len = (uint32_t)c->cutoff_len - packs, /* as LLaMA-Factory has it: see set_packer() */
 		.train_on_prompt = c->train_on_prompt,
 		.mask_history = c->mask_history,
 		.split_special = c->split_special_tokens,
@@ -391,11 +495,16 @@ open_run(struct run *r, struct df_err *err)
 	if (!c->template)
 		df_warn("no --template is given; using 'empty', which adds nothing to the texts");
 	DF_TRY(df_template_find(&r->template, c->template ? c->template : "empty", err));
+	if (packs && c->pack_batch == 0)
+		c->pack_batch = SFT_BATCH;
 	if (c->max_samples)
 		r->corpus.max_samples = (uint64_t)c->max_samples;
+	r->corpus.mix = (enum df_mix)c->mix;
+	r->corpus.probs = c->interleave_probs;
+	r->corpus.val_size = c->val_size;
 	r->corpus.seed = (uint64_t)c->seed;
 	r->corpus.n_threads = c->common.threads ? (int)c->common.threads : df_threads_default();
-	DF_TRY(df_corpus_open(&r->corpus, c->dataset_dir, c->dataset, opts.stage, err));
+	DF_TRY(df_corpus_open(&r->corpus, c->dataset_dir, c->dataset, c->eval_dataset, opts.stage, err));
 	for (size_t i = 0; i < c->holdout.n; i++)
 		DF_TRY(df_corpus_hold_out(&r->corpus, c->holdout.v[i], err));
 	DF_TRY(df_tokenizer_open(&r->tok, c->tokenizer, err));
@@ -403,7 +512,7 @@ open_run(struct run *r, struct df_err *err)
 	DF_TRY(df_corpus_survey(&r->corpus, r->enc, err));
 	DF_TRY(fill_meta(r, err));
 	DF_TRY(sink_open(&r->pool, r, c->output, true, err));
-	if (c->holdout.n > 0)
+	if (holds_out(c))
 		DF_TRY(sink_open(&r->held, r, c->holdout_output, false, err));
 out:
 	return rc;

@@ -26,7 +26,10 @@ enum df_rng_tag {
 	DF_RNG_INIT = 9,           /* model and adapter initialisation; substream = parameter row */
 	DF_RNG_DROPOUT = 10,
 	DF_RNG_DEMO = 11,          /* the demo's generator */
-	DF_RNG_SPLIT = 12          /* hold-out and validation splits */
+	DF_RNG_SPLIT = 12,         /* hold-out and validation splits */
+	DF_RNG_INTERLEAVE = 13,    /* from which dataset the next row comes */
+	DF_RNG_NUM_SAMPLES = 14,   /* the order in which num_samples takes a dataset's rows */
+	DF_RNG_NUM_SAMPLES_MORE = 15 /* rows that it takes again */
 };
 
 /* out = Philox4x32-10(ctr, key). */

@@ -50,10 +50,11 @@ df_batch_check(const struct df_batch *b, uint32_t cols, const size_t widths[DF_C
 					    "a batch whose offsets of '%s' decrease at row %llu", c->path,
 					    (unsigned long long)r);
 		}
-		/* One offsets dataset serves both columns of the tokens. */
-		if (i == DF_COL_LABEL_MASK && d->offsets != first->offsets &&
+		/* One offsets dataset serves all columns of the tokens. */
+		if (c->offsets && strcmp(c->offsets, df_column(DF_COL_IDS)->offsets) == 0 &&
+		    d->offsets != first->offsets &&
 		    memcmp(d->offsets, first->offsets, (size_t)(b->n + 1) * sizeof(*d->offsets)) != 0)
-			return df_fail(err, DF_EINTERNAL, "a batch whose label masks are not as long as its token ids");
+			return df_fail(err, DF_EINTERNAL, "a batch whose '%s' is not as long as its token ids", c->path);
 	}
 	return DF_OK;
 }

@@ -446,8 +446,8 @@ read_ragged(struct df_set *s, enum df_col c, uint64_t first, uint64_t n, struct 
 	struct df_h5in *in;
 	int rc = DF_OK;
 
-	/* The two columns of the tokens share their offsets. */
-	if (c == DF_COL_LABEL_MASK && b->col[DF_COL_IDS].offsets) {
+	/* The columns of the tokens share their offsets. */
+	if (strcmp(col->offsets, df_column(DF_COL_IDS)->offsets) == 0 && b->col[DF_COL_IDS].offsets) {
 		d->offsets = b->col[DF_COL_IDS].offsets;
 		total = d->offsets[n];
 	} else {

@@ -1,6 +1,6 @@
 /*
  * decode.c - one sample of a token shard, readable: runs of prompt and target
- * as text, then the ids with targets marked.
+ * as text, then the ids and their pieces of text, with targets marked.
  */
 #include "show/show.h"
 
@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "base/utf8.h"
 
 #define LINE 96 /* columns of the list of ids */
 
@@ -63,37 +64,112 @@ out:
 	return rc;
 }
 
+/* A list of words, broken into lines. */
+struct words {
+	struct df_buf *out;
+	size_t column;
+};
+
 static void
-print_ids(const uint32_t *ids, const uint8_t *mask, uint64_t n, struct df_buf *out)
+put_word(struct words *w, const char *word, size_t nbytes, size_t width)
 {
-	size_t column = 0;
+	if (w->column > 0 && w->column + 1 + width > LINE) {
+		df_buf_putc(w->out, '\n');
+		w->column = 0;
+	}
+	df_buf_puts(w->out, w->column ? " " : "  ");
+	df_buf_add(w->out, word, nbytes);
+	w->column += width + (w->column ? 1 : 2);
+}
 
-	for (uint64_t i = 0; i < n; i++) {
+static void
+print_ids(const struct df_row_view *r, struct df_buf *out)
+{
+	struct words w = { out, 0 };
+
+	df_buf_puts(out, "--- ids, * = target\n");
+	for (size_t i = 0; i < r->n; i++) {
 		char word[24];
-		int len = snprintf(word, sizeof(word), "%s%" PRIu32, mask[i] ? "*" : "", ids[i]);
+		int len = snprintf(word, sizeof(word), "%s%" PRIu32, r->mask[i] ? "*" : "", r->ids[i]);
 
-		if (column > 0 && column + 1 + (size_t)len > LINE) {
-			df_buf_putc(out, '\n');
-			column = 0;
-		}
-		df_buf_printf(out, "%s%s", column ? " " : "  ", word);
-		column += (size_t)len + (column ? 1 : 2);
+		put_word(&w, word, (size_t)len, (size_t)len);
 	}
 	df_buf_putc(out, '\n');
 }
 
-static int
-print_text(const struct df_tokenizer *t, const uint32_t *ids, const uint8_t *mask, uint64_t n, struct df_buf *out,
-    struct df_err *err)
+/* "text", on one line: what is not a printable character (part of one, too) by its bytes.  Returns its columns. */
+static size_t
+quote(struct df_buf *out, const char *text, size_t n)
 {
+	const unsigned char *s = (const unsigned char *)text;
+	size_t width = 2, len;
+
+	df_buf_putc(out, '"');
+	for (size_t i = 0; i < n; i += len) {
+		size_t before = out->len;
+
+		len = df_utf8_len(s + i, n - i);
+		if (len == 1 && (s[i] == '"' || s[i] == '\\'))
+			df_buf_printf(out, "\\%c", s[i]);
+		else if (len == 1 && s[i] == '\n')
+			df_buf_puts(out, "\\n");
+		else if (len == 1 && s[i] == '\t')
+			df_buf_puts(out, "\\t");
+		else if (len == 0 || s[i] < 0x20 || s[i] == 0x7F)
+			df_buf_printf(out, "\\x%02x", s[i]);
+		else
+			df_buf_add(out, text + i, len);
+		width += len > 1 ? 1 : out->len - before;
+		len = len ? len : 1;
+	}
+	df_buf_putc(out, '"');
+	return width;
+}
+
+static int
+print_pieces(const struct df_tokenizer *t, const struct df_row_view *r, struct df_buf *out, struct df_err *err)
+{
+	struct df_buf piece = DF_BUF_INIT, word = DF_BUF_INIT;
+	struct words w = { out, 0 };
 	int rc = DF_OK;
 
-	for (uint64_t i = 0, end; i < n; i = end) {
-		for (end = i + 1; end < n && !mask[end] == !mask[i]; end++)
+	df_buf_puts(out, "--- pieces, * = target\n");
+	for (size_t i = 0; i < r->n; i++) {
+		size_t width = r->mask[i] != 0;
+
+		df_buf_clear(&piece);
+		df_buf_clear(&word);
+		DF_TRY(df_tokenizer_decode(t, &r->ids[i], 1, &piece, err));
+		if (r->mask[i])
+			df_buf_putc(&word, '*');
+		width += quote(&word, piece.data ? piece.data : "", piece.len);
+		DF_TRY(df_buf_check(&word, err));
+		put_word(&w, word.data, word.len, width);
+	}
+	df_buf_putc(out, '\n');
+out:
+	df_buf_release(&piece);
+	df_buf_release(&word);
+	return rc;
+}
+
+static int
+print_text(const struct df_tokenizer *t, const struct df_row_view *r, struct df_buf *out, struct df_err *err)
+{
+	size_t example = 0;
+	int rc = DF_OK;
+
+	for (size_t i = 0, end; i < r->n; i = end) {
+		example += r->position && r->position[i] == 0;
+		for (end = i + 1; end < r->n && !r->mask[end] == !r->mask[i] && !(r->position && r->position[end] == 0);
+		     end++)
 			;
-		df_buf_printf(out, "--- %s, %" PRIu64 " token%s\n", mask[i] ? "target" : "prompt", end - i,
-		    end - i == 1 ? "" : "s");
-		DF_TRY(df_tokenizer_decode(t, ids + i, (size_t)(end - i), out, err));
+		df_buf_puts(out, "--- ");
+		if (r->position)
+			df_buf_printf(out, "example %zu, ", example);
+		df_buf_printf(
+		    out, "%s, %zu token%s\n", r->mask[i] ? "target" : "prompt", end - i, end - i == 1 ? "" : "s");
+		DF_TRY(df_tokenizer_decode(t, r->ids + i, end - i, out, err));
 		if (out->len > 0 && out->data[out->len - 1] != '\n')
 			df_buf_putc(out, '\n');
 	}
@@ -101,14 +177,26 @@ out:
 	return rc;
 }
 
+int
+df_decode_row(const struct df_tokenizer *t, const struct df_row_view *row, struct df_buf *out, struct df_err *err)
+{
+	int rc = DF_OK;
+
+	DF_TRY(print_text(t, row, out, err));
+	print_ids(row, out);
+	DF_TRY(print_pieces(t, row, out, err));
+out:
+	return rc;
+}
+
 static int
 print_json(const struct df_tokenizer *t, const struct df_set *s, uint64_t id, uint64_t row, const char *domain,
-    const uint32_t *ids, const uint8_t *mask, uint64_t n, struct df_buf *out, struct df_err *err)
+    const struct df_row_view *r, struct df_buf *out, struct df_err *err)
 {
 	struct df_buf text = DF_BUF_INIT;
 	int rc;
 
-	DF_TRY(df_tokenizer_decode(t, ids, (size_t)n, &text, err));
+	DF_TRY(df_tokenizer_decode(t, r->ids, r->n, &text, err));
 	df_buf_puts(out, "{\"file\": ");
 	df_buf_json_str(out, df_set_name(s));
 	df_buf_printf(out, ", \"id\": %" PRIu64 ", \"row\": %" PRIu64, id, row);
@@ -119,11 +207,15 @@ print_json(const struct df_tokenizer *t, const struct df_set *s, uint64_t id, ui
 	df_buf_puts(out, ", \"text\": ");
 	df_buf_json_strn(out, text.data ? text.data : "", text.len);
 	df_buf_puts(out, ", \"ids\": [");
-	for (uint64_t i = 0; i < n; i++)
-		df_buf_printf(out, "%s%" PRIu32, i ? ", " : "", ids[i]);
+	for (size_t i = 0; i < r->n; i++)
+		df_buf_printf(out, "%s%" PRIu32, i ? ", " : "", r->ids[i]);
 	df_buf_puts(out, "], \"label_mask\": [");
-	for (uint64_t i = 0; i < n; i++)
-		df_buf_printf(out, "%s%d", i ? ", " : "", mask[i] != 0);
+	for (size_t i = 0; i < r->n; i++)
+		df_buf_printf(out, "%s%d", i ? ", " : "", r->mask[i] != 0);
+	if (r->position)
+		df_buf_puts(out, "], \"position\": [");
+	for (size_t i = 0; r->position && i < r->n; i++)
+		df_buf_printf(out, "%s%" PRIu32, i ? ", " : "", r->position[i]);
 	df_buf_puts(out, "]}\n");
 out:
 	df_buf_release(&text);
@@ -137,40 +229,40 @@ df_decode(struct df_set *tokens, uint64_t id, const char *tokenizer, bool json, 
 	struct df_batch b = DF_BATCH_INIT;
 	struct df_tokenizer *t = NULL;
 	const char *domain = NULL;
-	uint64_t row, n, n_targets = 0;
-	const uint32_t *ids;
-	const uint8_t *mask;
+	uint64_t row, n_targets = 0, n_examples = 0;
+	struct df_row_view r;
 	int rc;
 
 	DF_TRY(open_tokenizer(&t, tokens, tokenizer, err));
 	DF_TRY(find_row(tokens, id, &b, &row, err));
 	DF_TRY(df_set_read(tokens, row, 1, &b, err));
-	ids = b.col[DF_COL_IDS].data;
-	mask = b.col[DF_COL_LABEL_MASK].data;
-	n = b.col[DF_COL_IDS].offsets[1];
-	for (uint64_t i = 0; i < n; i++) {
-		n_targets += mask[i] != 0;
-		if (ids[i] >= df_tokenizer_vocab_size(t)) {
+	r = (struct df_row_view){ b.col[DF_COL_IDS].data, b.col[DF_COL_POSITION].data, b.col[DF_COL_LABEL_MASK].data,
+		(size_t)b.col[DF_COL_IDS].offsets[1] };
+	for (size_t i = 0; i < r.n; i++) {
+		n_targets += r.mask[i] != 0;
+		n_examples += r.position && r.position[i] == 0;
+		if (r.ids[i] >= df_tokenizer_vocab_size(t)) {
 			rc = df_fail(err, DF_ELINEAGE,
 			    "%s: sample %" PRIu64 " has token %" PRIu32 ", which tokenizer %s does not",
-			    df_set_name(tokens), id, ids[i], df_tokenizer_path(t));
+			    df_set_name(tokens), id, r.ids[i], df_tokenizer_path(t));
 			goto out;
 		}
 	}
 	if (df_set_has(tokens, DF_COL_DOMAIN) && *(const uint16_t *)b.col[DF_COL_DOMAIN].data < m->n_domains)
 		domain = m->domains[*(const uint16_t *)b.col[DF_COL_DOMAIN].data];
 	if (json) {
-		DF_TRY(print_json(t, tokens, id, row, domain, ids, mask, n, out, err));
+		DF_TRY(print_json(t, tokens, id, row, domain, &r, out, err));
 	} else {
 		df_buf_printf(out, "%s: sample %" PRIu64, df_set_name(tokens), id);
 		if (domain)
 			df_buf_printf(out, ", %s", domain);
 		if (df_set_has(tokens, DF_COL_SOURCE_ROW))
 			df_buf_printf(out, " row %" PRIu64, *(const uint64_t *)b.col[DF_COL_SOURCE_ROW].data);
-		df_buf_printf(out, ", %" PRIu64 " tokens, %" PRIu64 " of them targets\n", n, n_targets);
-		DF_TRY(print_text(t, ids, mask, n, out, err));
-		df_buf_puts(out, "--- ids, * = target\n");
-		print_ids(ids, mask, n, out);
+		df_buf_printf(out, ", %zu tokens, %" PRIu64 " of them targets", r.n, n_targets);
+		if (r.position)
+			df_buf_printf(out, ", %" PRIu64 " examples", n_examples);
+		df_buf_putc(out, '\n');
+		DF_TRY(df_decode_row(t, &r, out, err));
 	}
 	DF_TRY(df_buf_check(out, err));
 out:

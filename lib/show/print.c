@@ -16,7 +16,7 @@ static bool
 is_name(enum df_col c)
 {
 	return c == DF_COL_ID || c == DF_COL_DOMAIN || c == DF_COL_SOURCE_ROW || c == DF_COL_IDS || c == DF_COL_RANK ||
-	    c == DF_COL_INDEX;
+	    c == DF_COL_INDEX || c == DF_COL_PROMPT;
 }
 
 static int
@@ -92,8 +92,8 @@ print_columns(const struct df_summary *u, const struct df_set *s, struct df_buf 
 		else
 			df_table_cell(&t, "[%" PRIu64 "]", u->rows);
 		stats_row(&t, &u->col[i], !is_name((enum df_col)i), c->type >= DF_COL_F32);
-		/* The label mask is as long as the ids. */
-		if (c->offsets && i != DF_COL_LABEL_MASK) {
+		/* The label mask, positions and sequences are as long as the ids. */
+		if (c->offsets && (i == DF_COL_IDS || strcmp(c->offsets, df_column(DF_COL_IDS)->offsets) != 0)) {
 			df_table_cell(&t, "%s", i == DF_COL_IDS ? "  tokens per row" : "  values per row");
 			df_table_cell(&t, "%s", "");
 			df_table_cell(&t, "%s", "");

@@ -62,6 +62,19 @@ int df_lineage(const char *path, const char *const *others, size_t n_others, boo
 /* ---- a sample: decode.c ------------------------------------------------- */
 
 /*
+ * Append the text of a row in runs of prompt and target (and, in a packed row, of one example), then its ids and the
+ * text of each of them, targets marked with *.  `position` tells a packed row (it begins anew in each example); NULL: it is
+ * none.
+ */
+struct df_row_view {
+	const uint32_t *ids, *position;
+	const uint8_t *mask;
+	size_t n;
+};
+int df_decode_row(const struct df_tokenizer *t, const struct df_row_view *row, struct df_buf *out,
+    struct df_err *err) DF_MUST_CHECK;
+
+/*
  * The sample with this id: where it is from, its text with targets set off,
  * ids with targets marked.  DF_EUSAGE when the set has no such id.  `tokenizer` may be NULL:
  * then the one that the set records is used if that is "bytes".

@@ -114,17 +114,21 @@ refuse_member(
 }
 
 static int
-read_source(const struct df_json_value *entry, const char **file_name, struct df_err *err)
+read_source(struct df_dataset *ds, const struct df_json_value *entry, const char **file_name, struct df_err *err)
 {
 	static const char *const remote[] = { "hf_hub_url", "ms_hub_url", "om_hub_url", "script_url",
 		"cloud_file_name" };
+	const struct df_json_value *samples = df_json_get(entry, "num_samples");
+	int64_t n = 0;
 	int rc = 0;
 
 	/* They outrank file_name, so that an entry with both means the remote one. */
 	for (size_t i = 0; i < sizeof(remote) / sizeof(remote[0]); i++)
 		DF_TRY(refuse_member(entry, remote[i], NULL,
 		    "nothing is downloaded here; fetch the data and describe it with 'file_name' alone", err));
-	DF_TRY(refuse_member(entry, "num_samples", NULL, "use --max-samples to take the first rows", err));
+	if (samples && df_json_type(samples) != DF_JSON_NULL)
+		DF_TRY(df_json_member_int(entry, "num_samples", 0, 1, INT64_MAX, &n, err));
+	ds->num_samples = (uint64_t)n;
 	DF_TRY(refuse_member(entry, "subset", NULL, "a local file has no subsets", err));
 	DF_TRY(refuse_member(entry, "folder", NULL, "put the folder into 'file_name'", err));
 	DF_TRY(refuse_member(entry, "split", "train", "a local file has only the split 'train'", err));
@@ -154,9 +158,7 @@ read_formatting(struct df_dataset *ds, const struct df_json_value *entry, struct
 	} else if (strcmp(name, "sharegpt") == 0) {
 		ds->formatting = DF_FORMAT_SHAREGPT;
 	} else if (strcmp(name, "openai") == 0) {
-		rc = df_fail(err, DF_EUNSUPPORTED,
-		    "formatting 'openai' is not supported: use 'sharegpt' with tags "
-		    "role_tag=role, content_tag=content, user_tag=user, assistant_tag=assistant, system_tag=system");
+		ds->formatting = DF_FORMAT_OPENAI;
 	} else {
 		near = df_nearest(name, known);
 		rc = df_fail(err, DF_ECONFIG, "unknown formatting '%s'%s%s%s", name, near ? "; did you mean '" : "",
@@ -412,7 +414,7 @@ df_dataset_open(struct df_dataset **out, const struct df_dataset_info *info, con
 		rc = df_fail(err, DF_ECONFIG, "expected an object, found %s", df_json_type_name(entry));
 		goto out;
 	}
-	DF_TRY(read_source(entry, &file_name, err));
+	DF_TRY(read_source(ds, entry, &file_name, err));
 	DF_TRY(read_formatting(ds, entry, err));
 	DF_TRY(read_columns(ds, entry, err));
 	in_entry = false;
@@ -432,8 +434,8 @@ df_dataset_open(struct df_dataset **out, const struct df_dataset_info *info, con
 	ds = NULL;
 out:
 	if (rc && in_entry) {
-		/* A wrong type in an entry is a matter of configuration, whoever found it. */
-		if (rc == DF_EFORMAT)
+		/* A wrong type or number in an entry is a matter of configuration, whoever found it. */
+		if (rc == DF_EFORMAT || rc == DF_ERANGE)
 			rc = err ? (err->code = DF_ECONFIG) : DF_ECONFIG;
 		df_err_prefix(err, "%s: dataset '%s': ", info->path, name);
 	} else if (rc) {
@@ -453,6 +455,8 @@ df_dataset_free(struct df_dataset *ds)
 		free(ds->files[i].name);
 	}
 	free(ds->files);
+	free(ds->place);
+	free(ds->file_first);
 	for (size_t i = 0; i < DF_COLUMN_COUNT; i++)
 		free(ds->column[i]);
 	for (size_t i = 0; i < DF_TAG_COUNT; i++)
@@ -473,11 +477,17 @@ df_dataset_id(const struct df_dataset *ds)
 	return ds->id;
 }
 
+uint64_t
+df_dataset_num_samples(const struct df_dataset *ds)
+{
+	return ds->num_samples;
+}
+
 int
 df_dataset_check_columns(const struct df_dataset *ds, uint32_t seen, struct df_err *err)
 {
 	/* What the other formatting reads is not this one's business. */
-	const uint32_t turns = ds->formatting == DF_FORMAT_SHAREGPT
+	const uint32_t turns = ds->formatting != DF_FORMAT_ALPACA
 	    ? 1u << DF_COLUMN_PROMPT | 1u << DF_COLUMN_QUERY | 1u << DF_COLUMN_RESPONSE | 1u << DF_COLUMN_HISTORY
 	    : 1u << DF_COLUMN_MESSAGES;
 

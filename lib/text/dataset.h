@@ -86,7 +86,7 @@ void df_dataset_info_free(struct df_dataset_info *info); /* accepts NULL */
  * Open the dataset `name`, map its files and digest them.  DF_ECONFIG names
  * what is wrong in dataset_info.json (an unknown name comes with the nearest
  * known one), DF_EUNSUPPORTED what we cannot do (hub addresses, parquet,
- * openai format, ranking, num_samples).  `info` may be freed afterwards.
+ * ranking).  `info` may be freed afterwards.
  */
 int df_dataset_open(struct df_dataset **out, const struct df_dataset_info *info, const char *name, enum df_stage stage,
     struct df_err *err) DF_MUST_CHECK;
@@ -94,6 +94,7 @@ void df_dataset_free(struct df_dataset *ds); /* accepts NULL */
 
 const char *df_dataset_name(const struct df_dataset *ds);
 const char *df_dataset_id(const struct df_dataset *ds); /* digest of its files and of how they are read */
+uint64_t df_dataset_num_samples(const struct df_dataset *ds); /* of dataset_info.json: so many random rows; 0: all */
 
 /*
  * The next record: 1, 0 at the end of the last file, or an error (a truncated
@@ -101,6 +102,14 @@ const char *df_dataset_id(const struct df_dataset *ds); /* digest of its files a
  */
 int df_dataset_next(struct df_dataset *ds, struct df_record *rec, struct df_err *err) DF_MUST_CHECK;
 void df_dataset_rewind(struct df_dataset *ds);
+
+/*
+ * Find all records (16 bytes each), so that they can be had in any order: *n of them.  Errors as df_dataset_next;
+ * rewinds.
+ */
+int df_dataset_index(struct df_dataset *ds, uint64_t *n, struct df_err *err) DF_MUST_CHECK;
+/* The record of that row, after df_dataset_index. */
+struct df_record df_dataset_record(const struct df_dataset *ds, uint64_t row);
 
 /*
  * Parse and convert a record.  Any number of threads, an example each.

@@ -4,7 +4,7 @@
 
 #include "text/dataset.h"
 
-enum df_formatting { DF_FORMAT_ALPACA, DF_FORMAT_SHAREGPT };
+enum df_formatting { DF_FORMAT_ALPACA, DF_FORMAT_SHAREGPT, DF_FORMAT_OPENAI };
 enum df_filetype { DF_FILE_JSON, DF_FILE_TXT };
 
 enum df_colname {
@@ -47,6 +47,12 @@ struct df_cursor {
 	bool need_comma;
 };
 
+/* Where a record lies. */
+struct df_place {
+	uint64_t pos;
+	uint32_t n, file;
+};
+
 struct df_dataset {
 	char *name;
 	enum df_stage stage;
@@ -58,7 +64,11 @@ struct df_dataset {
 	struct df_datafile *files;
 	size_t n_files, cap_files;
 	char id[DF_DIGEST_HEX];
+	uint64_t num_samples; /* of dataset_info.json; 0: all rows, in their order */
 	struct df_cursor at;
+	struct df_place *place;    /* [n_places] of every row, once df_dataset_index() was called */
+	size_t n_places, cap_places;
+	uint64_t *file_first;      /* [n_files] likewise: the first row of each file */
 };
 
 extern const char *const df_column_names[DF_COLUMN_COUNT + 1]; /* as dataset_info.json spells them */

@@ -9,6 +9,7 @@
  */
 #include <string.h>
 
+#include "base/mem.h"
 #include "text/dataset_priv.h"
 
 static bool
@@ -249,4 +250,37 @@ void
 df_dataset_rewind(struct df_dataset *ds)
 {
 	memset(&ds->at, 0, sizeof(ds->at));
+}
+
+int
+df_dataset_index(struct df_dataset *ds, uint64_t *n, struct df_err *err)
+{
+	struct df_record rec;
+	size_t file = SIZE_MAX;
+	int rc = 0;
+
+	ds->n_places = 0;
+	df_dataset_rewind(ds);
+	if (!ds->file_first)
+		DF_TRY(df_alloc(&ds->file_first, ds->n_files, sizeof(*ds->file_first), "rows", err));
+	while ((rc = df_dataset_next(ds, &rec, err)) == 1) {
+		DF_TRY(df_grow(&ds->place, &ds->cap_places, ds->n_places + 1, sizeof(*ds->place), "rows", err));
+		if (rec.file != file)
+			ds->file_first[file = rec.file] = rec.row;
+		ds->place[ds->n_places++] =
+		    (struct df_place){ (uint64_t)(rec.text - ds->files[file].data), (uint32_t)rec.n, (uint32_t)file };
+	}
+	df_dataset_rewind(ds);
+	*n = ds->n_places;
+out:
+	return rc;
+}
+
+struct df_record
+df_dataset_record(const struct df_dataset *ds, uint64_t row)
+{
+	const struct df_place *p = &ds->place[row];
+
+	return (
+	    struct df_record){ ds->files[p->file].data + p->pos, p->n, row, row - ds->file_first[p->file], p->file };
 }

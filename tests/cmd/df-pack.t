@@ -101,6 +101,80 @@ says 'with losses that are spoken of' 'tokens at the ends of batches thrown away
 ok 'documents as rows' pack --dataset web --stage pt --template default --no-packing -o web.h5
 is 'one each' "$(count web.h5 sample/id)" 500
 
+# Packed examples: every one of them once, no pack too long.
+ok 'packed examples' two --neat-packing -o neat.h5
+is 'whose sum is that of the rows' "$(count neat.h5 tokens/ids)" "$(values neat.h5 tokens/offsets | tr , '\n' | tail -n 1)"
+is 'every example is in a pack' "$(values neat.h5 tokens/position | tr , '\n' | grep -cx 0)" 1000
+is 'with a sequence each' "$(count neat.h5 tokens/sequence)" "$(count neat.h5 tokens/ids)"
+longest=$(values neat.h5 tokens/offsets | tr , '\n' | awk 'NR > 1 && $1 - last > most { most = $1 - last } { last = $1 } END { print most }')
+[ "$longest" -le 255 ]
+report $? 'no pack is longer than cutoff_len - 1'
+is 'the examples are counted' "$(param neat.h5 examples)" '"examples": 1000'
+ok 'plain packs' two --packing -o plain.h5
+is 'hold the same' "$(values plain.h5 tokens/position)" "$(values neat.h5 tokens/position)"
+ok 'without sequences' sh -c '! h5dump -H -d tokens/sequence plain.h5'
+ok 'packed and cut anew' two --neat-packing -j 3 -o neat3.h5
+same 'the same packs on other threads' neat.h5 neat3.h5
+ok 'a whole file' df-show --check neat.h5
+ok 'packs in a stream' sh -c 'df-pack --dataset-dir data --tokenizer bytes --dataset alpaca_en,alpaca_zh --template alpaca \
+	--cutoff-len 256 --neat-packing -q -o - | df-show - | sed -n "s/^ *id *//p" >id.txt'
+is 'are the packs of the file' "$(cat id.txt)" "$(df-show neat.h5 | sed -n 's/^ *id *//p')"
+ok 'a pack for the eyes' two --neat-packing --cutoff-len 400 --show-example 0
+prints 'how many examples' '^row 0: dataset alpaca_zh, source row [0-9]+, [0-9]+ tokens, [0-9]+ targets, 2 examples$'
+prints 'each by itself' '^--- example 2, target, '
+ok 'the same from the file' df-show --decode 0 neat.h5
+prints 'its one example' '^--- example 1, prompt, '
+
+# Mixtures: the proportions and the rules to stop.
+domains()
+{
+	values "$1" sample/domain | tr , '\n' | sort | uniq -c | awk '{ print $2 ":" $1 }' | tr '\n' ' '
+}
+ok 'in turn, until one is used up' two --mix-strategy interleave_under -o m.h5
+is 'as many of each' "$(domains m.h5)" '0:300 1:300 '
+is 'alternating' "$(values m.h5 sample/domain | cut -c -7)" 0,1,0,1
+ok 'in turn, until all are used up' two --mix-strategy interleave_over -o m.h5
+is 'as many of each, rows again' "$(domains m.h5)" '0:700 1:700 '
+ok 'in turn, each row once' two --mix-strategy interleave_once -o m.h5
+is 'all rows' "$(domains m.h5)" '0:700 1:300 '
+ok 'drawn' two --mix-strategy interleave_over --interleave-probs 0.2,0.8 -o m.h5
+is 'the rarer one is used up once' "$(domains m.h5 | grep -o '^0:[0-9]*')" 0:700
+share=$(values m.h5 sample/domain | tr , '\n' | awk '{ n += $1 } END { print (n / NR > 0.77 && n / NR < 0.83) }')
+is 'a fifth against four' "$share" 1 # of 3500 draws: four standard deviations are 0.027
+ok 'drawn again' two --mix-strategy interleave_over --interleave-probs 0.2,0.8 -j 3 -o m3.h5
+same 'the same bytes on other threads' m.h5 m3.h5
+ok 'drawn with another seed' two --mix-strategy interleave_over --interleave-probs 0.2,0.8 --seed 1 -o m4.h5
+[ "$(values m.h5 sample/domain)" != "$(values m4.h5 sample/domain)" ]
+report $? 'another order'
+
+# num_samples: rows drawn once each, more than there are again.
+sed 's/"alpaca_zh.json"/"alpaca_zh.json", "num_samples": 650/; s/"alpaca_en.json"/"alpaca_en.json", "num_samples": 50/' \
+	data/dataset_info.json >data/few.json
+mkdir -p drawn && cp data/few.json drawn/dataset_info.json && cp data/*.json drawn/ && cp data/few.json drawn/dataset_info.json
+ok 'rows drawn' two --dataset-dir drawn -o d.h5
+is 'so many of each' "$(domains d.h5)" '0:50 1:650 '
+is 'no row twice before all are taken' "$(values d.h5 sample/source_row | tr , '\n' | sed -n '51,350p' | sort -un | wc -l)" 300
+is 'it is recorded' "$(param d.h5 num_samples)" '"num_samples": "alpaca_en=50'
+ok 'the first of the drawn' two --dataset-dir drawn --max-samples 20 -o d20.h5
+is 'are the same rows' "$(values d20.h5 sample/source_row | cut -d, -f 1-20)" "$(values d.h5 sample/source_row | cut -d, -f 1-20)"
+
+# Validation: a part of everything, or datasets of their own.
+ok 'a tenth of all' two --val-size 0.1 --holdout-output v.h5 -o p.h5
+is 'held out' "$(count v.h5 sample/id)" 100
+is 'the rest is left' "$(count p.h5 sample/id)" 900
+is 'of both datasets' "$(values v.h5 sample/domain | tr , '\n' | sort -u | tr '\n' ' ')" '0 1 '
+ok 'so many rows' two --val-size 30 --holdout-output v.h5 -o p.h5
+is 'exactly' "$(count v.h5 sample/id)" 30
+ok 'rows that come again' two --mix-strategy interleave_over --val-size 0.1 --holdout-output v.h5 -o p.h5
+values p.h5 sample/domain | tr , '\n' >p.domain && values p.h5 sample/source_row | tr , '\n' | paste p.domain - | sort -u >p.rows
+values v.h5 sample/domain | tr , '\n' >v.domain && values v.h5 sample/source_row | tr , '\n' | paste v.domain - | sort -u >v.rows
+is 'are never on both sides' "$(comm -12 p.rows v.rows)" ''
+ok 'another dataset' pack --dataset alpaca_en --eval-dataset alpaca_zh --template alpaca --holdout-output v.h5 -o p.h5
+is 'is held out whole' "$(count v.h5 sample/id)" 300
+is 'under its name' "$(domains v.h5)" '1:300 '
+ok 'the same dataset' pack --dataset alpaca_en --eval-dataset alpaca_en --template alpaca --holdout-output v.h5 -o p.h5
+is 'is evaluated on, too' "$(count v.h5 sample/id) $(count p.h5 sample/id)" '700 700'
+
 stream()
 {
 	set -o pipefail
@@ -114,9 +188,11 @@ is 'both hold the same' "$(df-show long.bin | sed -n "$id")" "$(df-show long.h5 
 
 ok 'a row for the eyes' pack --dataset alpaca_en --template alpaca --show-example 3
 prints 'its place' '^row 3: dataset alpaca_en, source row 3, [0-9]+ tokens, 11 targets'
-prints 'its mask' '^mask: 0+1{11}$'
 prints 'its text' '^first 3$'
+prints 'where the targets begin' '^--- target, 11 tokens$'
 prints 'its targets' '^answer 9<\|eos\|>$'
+prints 'its ids, targets marked' ' 10 \*97 '
+prints 'its pieces of text' ' ":" "\\n" \*"a" \*"n"'
 ok 'the templates' df-pack --list-templates
 prints 'one a line' '^qwen  '
 ok 'without a template' pack --dataset alpaca_en -o e.h5
@@ -140,10 +216,20 @@ refuse 69 'convert to .jsonl' --dataset table
 refuse 78 'nothing is downloaded' --dataset-dir ONLINE --dataset x
 refuse 66 'no/such/dir/dataset_info.json' --dataset-dir no/such/dir --dataset x
 refuse 64 "did you mean 'alpaca'" --dataset alpaca_en --template alpca
-refuse 64 'needs --holdout-output' --dataset alpaca_en --holdout alpaca_en=5
+refuse 64 'need --holdout-output' --dataset alpaca_en --holdout alpaca_en=5
 refuse 64 'only 700 can be used' --dataset alpaca_en --holdout alpaca_en=701 --holdout-output nov.h5
 refuse 64 'not among the datasets' --dataset alpaca_en --holdout alpaca_zh=5 --holdout-output nov.h5
-refuse 64 'stage pt' --dataset alpaca_en --packing
+refuse 64 'stage sft' --dataset web --stage pt --neat-packing
+refuse 64 'exclude each other' --dataset alpaca_en --neat-packing --no-packing
+refuse 64 'needs --packing' --dataset alpaca_en --pack-batch 5
+refuse 64 'exclude each other' --dataset alpaca_en --val-size 5 --holdout alpaca_en=5 --holdout-output nov.h5
+refuse 64 'exclude each other' --dataset alpaca_en --val-size 5 --eval-dataset alpaca_zh --holdout-output nov.h5
+refuse 64 'only 700 rows can be used' --dataset alpaca_en --val-size 701 --holdout-output nov.h5
+refuse 64 'a part between 0 and 1' --dataset alpaca_en --val-size 1.5 --holdout-output nov.h5
+refuse 64 'needs --holdout, ' --dataset alpaca_en --holdout-output nov.h5
+refuse 64 '1 probabilities for 2' --dataset alpaca_en,alpaca_zh --mix-strategy interleave_over --interleave-probs 1
+refuse 64 'sum to 0.8' --dataset alpaca_en,alpaca_zh --mix-strategy interleave_over --interleave-probs 0.4,0.4
+refuse 64 'for interleaved' --dataset alpaca_en,alpaca_zh --interleave-probs 0.5,0.5
 refuse 64 'exclude each other' --dataset alpaca_en --train-on-prompt --mask-history
 refuse 64 'datasets are named with --dataset' alpaca_en
 refuse 64 'would both write to standard output' --dataset alpaca_en --show-example 0 -o -

@@ -296,9 +296,9 @@ entries(void **state)
 	refused("{\"script_url\": \"x\"}", DF_EUNSUPPORTED, "script_url");
 	refused("{\"file_name\": \"d.json\", \"ranking\": true}", DF_EUNSUPPORTED, "ranking");
 	refused("{\"file_name\": \"d.json\", \"ranking\": \"yes\"}", DF_ECONFIG, "ranking");
-	refused("{\"file_name\": \"d.json\", \"num_samples\": 5}", DF_EUNSUPPORTED, "--max-samples");
+	refused("{\"file_name\": \"d.json\", \"num_samples\": \"5\"}", DF_ECONFIG, "num_samples");
+	refused("{\"file_name\": \"d.json\", \"num_samples\": 0}", DF_ECONFIG, "num_samples");
 	refused("{\"file_name\": \"d.json\", \"split\": \"test\"}", DF_EUNSUPPORTED, "split");
-	refused("{\"file_name\": \"d.json\", \"formatting\": \"openai\"}", DF_EUNSUPPORTED, "sharegpt");
 	refused("{\"file_name\": \"d.json\", \"formatting\": \"sharegtp\"}", DF_ECONFIG, "did you mean 'sharegpt'");
 	refused("{\"file_name\": \"d.json\", \"columns\": []}", DF_ECONFIG, "'columns': expected an object");
 	refused("{\"file_name\": \"d.json\", \"columns\": {\"prompt\": 7}}", DF_ECONFIG, "prompt");
@@ -483,7 +483,7 @@ run_corpus(const char *names, const char *hold_out, uint64_t seed, int n_threads
 	OK(df_template_find(&t, "alpaca", &error));
 	OK(df_tokenizer_open(&tok, "bytes", &error));
 	OK(df_encoder_new(&e, t, tok, &opts, &error));
-	OK(df_corpus_open(&c, dir, names, DF_STAGE_SFT, &error));
+	OK(df_corpus_open(&c, dir, names, NULL, DF_STAGE_SFT, &error));
 	if (hold_out)
 		OK(df_corpus_hold_out(&c, hold_out, &error));
 	OK(df_corpus_survey(&c, e, &error));
@@ -544,7 +544,7 @@ held_out_rows(void **state)
 		n_spaces += *s == ' ';
 	assert_int_equal(n_spaces, 31);
 
-	OK(df_corpus_open(&c, dir, "p,q", DF_STAGE_SFT, &error));
+	OK(df_corpus_open(&c, dir, "p,q", NULL, DF_STAGE_SFT, &error));
 	assert_int_equal(df_corpus_hold_out(&c, "q", &error), DF_EUSAGE);
 	assert_int_equal(df_corpus_hold_out(&c, "r=5", &error), DF_EUSAGE);
 	assert_int_equal(df_corpus_hold_out(&c, "q=0", &error), DF_EUSAGE);
@@ -554,9 +554,9 @@ held_out_rows(void **state)
 	OK(df_corpus_hold_out(&c, "q=5", &error));
 	assert_int_equal(df_corpus_hold_out(&c, "q=6", &error), DF_EUSAGE);
 	df_corpus_close(&c);
-	assert_int_equal(df_corpus_open(&c, dir, "p,p", DF_STAGE_SFT, &error), DF_EUSAGE);
+	assert_int_equal(df_corpus_open(&c, dir, "p,p", NULL, DF_STAGE_SFT, &error), DF_EUSAGE);
 	df_corpus_close(&c);
-	assert_int_equal(df_corpus_open(&c, dir, " , ", DF_STAGE_SFT, &error), DF_EUSAGE);
+	assert_int_equal(df_corpus_open(&c, dir, " , ", NULL, DF_STAGE_SFT, &error), DF_EUSAGE);
 	df_corpus_close(&c);
 	df_buf_release(&a.held);
 	df_buf_release(&a.kept);
@@ -596,7 +596,7 @@ survey(void **state)
 
 		OK(open_entry(&ds, cases[i].entry, DF_STAGE_SFT));
 		df_dataset_free(ds);
-		OK(df_corpus_open(&c, dir, "d", DF_STAGE_SFT, &error));
+		OK(df_corpus_open(&c, dir, "d", NULL, DF_STAGE_SFT, &error));
 		if (cases[i].hold_out)
 			OK(df_corpus_hold_out(&c, cases[i].hold_out, &error));
 		assert_int_equal(df_corpus_survey(&c, e, &error), cases[i].code);

@@ -139,7 +139,7 @@ run_case(const struct df_json_value *c, int n_threads)
 		assert_int_equal(df_encoder_pad(e), get_int(c, "pad", -1));
 	}
 	corpus.n_threads = n_threads;
-	OK(df_corpus_open(&corpus, golden_dir, get_str(c, "dataset"), opts.stage, &error));
+	OK(df_corpus_open(&corpus, golden_dir, get_str(c, "dataset"), NULL, opts.stage, &error));
 	OK(df_corpus_survey(&corpus, e, &error));
 	g.packer.block = opts.cutoff_len - (df_json_bool(packing, false) ? 1 : 0);
 	g.packer.bos = df_tokenizer_add_bos(tok) ? df_tokenizer_bos(tok) : DF_NO_TOKEN;
