@@ -203,6 +203,28 @@ df_h5_type(enum df_coltype t)
 	return -1;
 }
 
+hid_t
+df_h5_stored_type(enum df_coltype t, enum df_store store)
+{
+	hid_t h;
+
+	if (store != DF_STORE_F16)
+		return H5Tcopy(store == DF_STORE_BF16 ? H5T_STD_U16LE : df_h5_type(t));
+	/* A sign, 5 bits of exponent from bit 10 on with a bias of 15, 10 of fraction: what h5py calls float16. */
+	if ((h = H5Tcopy(H5T_IEEE_F32LE)) >= 0 &&
+	    (H5Tset_fields(h, 15, 10, 5, 0, 10) < 0 || H5Tset_size(h, 2) < 0 || H5Tset_ebias(h, 15) < 0)) {
+		H5Tclose(h);
+		h = -1;
+	}
+	return h;
+}
+
+size_t
+df_h5_stored_size(enum df_coltype t, enum df_store store)
+{
+	return store == DF_STORE_F32 ? df_coltype_size(t) : sizeof(uint16_t);
+}
+
 void *
 df_h5_udata_same(void *udata)
 {

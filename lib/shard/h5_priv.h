@@ -32,6 +32,13 @@ hid_t df_h5_dcpl(void);
 hid_t df_h5_create(hid_t file, const char *path, hid_t type, hid_t space, hid_t dcpl);
 
 hid_t df_h5_type(enum df_coltype t);
+/*
+ * The type of a column in a file: f16 is IEEE half precision; HDF5 has no bf16, so those are its bits as uint16, and
+ * the attribute dtype = "bfloat16" says so.  Close it with H5Tclose.
+ */
+hid_t df_h5_stored_type(enum df_coltype t, enum df_store store);
+size_t df_h5_stored_size(enum df_coltype t, enum df_store store);
+#define DF_H5_BF16 "bfloat16"
 
 /* Of the core driver's image callbacks: their context is the caller's, and stays. */
 void *df_h5_udata_same(void *udata);

@@ -9,6 +9,8 @@
  */
 #include "shard/h5data.h"
 
+#include "base/half.h"
+
 #include <libgen.h>
 #include <stdlib.h>
 #include <string.h>
@@ -37,6 +39,27 @@ type_name(hid_t t)
 	}
 }
 
+/* Which of the 16-bit floats an f32 column is stored as, if it is. */
+static enum df_store
+half_store(const struct df_h5data *x, hid_t t)
+{
+	char *dtype = NULL;
+	enum df_store store = DF_STORE_F32;
+	hid_t half;
+
+	if (x->type != DF_COL_F32)
+		return DF_STORE_F32;
+	half = df_h5_stored_type(x->type, DF_STORE_F16);
+	if (H5Tequal(t, half) > 0)
+		store = DF_STORE_F16;
+	H5Tclose(half);
+	if (H5Tequal(t, H5T_STD_U16LE) > 0 && df_h5_attr_get_str(x->d, "dtype", &dtype, NULL) == DF_OK && dtype &&
+	    strcmp(dtype, DF_H5_BF16) == 0)
+		store = DF_STORE_BF16;
+	free(dtype);
+	return store;
+}
+
 static int
 check_type(struct df_h5data *x, struct df_err *err)
 {
@@ -47,7 +70,8 @@ check_type(struct df_h5data *x, struct df_err *err)
 
 	if (t < 0)
 		return df_h5_fail(err, DF_EFORMAT, "dataset '%s': cannot read its type", x->path);
-	if (H5Tget_class(t) != (is_float ? H5T_FLOAT : H5T_INTEGER))
+	x->store = half_store(x, t);
+	if (x->store != DF_STORE_BF16 && H5Tget_class(t) != (is_float ? H5T_FLOAT : H5T_INTEGER))
 		rc = df_fail(
 		    err, DF_EFORMAT, "dataset '%s': expected %s, found %s", x->path, names[x->type], type_name(t));
 	else if (!is_float && H5Tget_size(t) > 8)
@@ -94,12 +118,12 @@ direct_layout(struct df_h5data *x, hid_t dcpl)
 	int n = H5Pget_nfilters(dcpl), stage = 0;
 	uint64_t bytes;
 
-	if (!x->exact || x->rows == 0 || x->width == 0 || H5Pget_layout(dcpl) != H5D_CHUNKED || n < 0 ||
-	    H5Pget_chunk(dcpl, 2, chunk) != (x->matrix ? 2 : 1))
+	if ((!x->exact && x->store == DF_STORE_F32) || x->rows == 0 || x->width == 0 ||
+	    H5Pget_layout(dcpl) != H5D_CHUNKED || n < 0 || H5Pget_chunk(dcpl, 2, chunk) != (x->matrix ? 2 : 1))
 		return false;
 	if (!x->matrix)
 		chunk[1] = 1;
-	x->codec = (struct df_codec){ .elem = df_coltype_size(x->type) };
+	x->codec = (struct df_codec){ .elem = df_h5_stored_size(x->type, x->store) };
 	for (int i = 0; i < n; i++) {
 		unsigned flags, config, values[8];
 		size_t n_values = 8;
@@ -261,6 +285,23 @@ read_block(struct df_h5data *x, hid_t mem_type, uint64_t first, uint64_t n, uint
 	return rc;
 }
 
+/* The same as the file has them. */
+static int
+read_stored(struct df_h5data *x, uint64_t first, uint64_t n, uint64_t c0, uint64_t cn, void *dst, struct df_err *err)
+{
+	hid_t t;
+	int rc;
+
+	df_h5_enter();
+	t = df_h5_stored_type(x->type, x->store);
+	df_h5_leave();
+	rc = read_block(x, t, first, n, c0, cn, dst, err);
+	df_h5_enter();
+	H5Tclose(t);
+	df_h5_leave();
+	return rc;
+}
+
 /* Integers of another width or sign: as 64 bits, checked, narrowed. */
 static int
 read_converted(struct df_h5data *x, uint64_t first, uint64_t n, char *dst, struct df_err *err)
@@ -356,7 +397,7 @@ get_chunk(
 		uint64_t rows = x->rows - row < x->chunk_rows ? x->rows - row : x->chunk_rows;
 		uint64_t cols = x->width - col < x->chunk_cols ? x->width - col : x->chunk_cols;
 
-		DF_TRY(read_block(x, df_h5_type(x->type), row, rows, col, cols, oldest->data, err));
+		DF_TRY(read_stored(x, row, rows, col, cols, oldest->data, err));
 	} else if ((rc = df_codec_decode(&x->codec, &h->ctx, h->raw, len, oldest->data, bytes, err)) != DF_OK) {
 		df_err_prefix(err, "dataset '%s', rows from %llu: ", x->path, (unsigned long long)row);
 		goto out;
@@ -369,11 +410,29 @@ out:
 	return rc;
 }
 
+/* n stored elements into dst, as our type. */
+static void
+widen(const struct df_h5data *x, char *dst, const char *src, size_t n)
+{
+	float *to = (float *)dst;
+
+	if (x->store == DF_STORE_F32) {
+		memcpy(dst, src, n * x->codec.elem);
+		return;
+	}
+	for (size_t i = 0; i < n; i++) {
+		uint16_t h;
+
+		memcpy(&h, src + i * sizeof(h), sizeof(h));
+		to[i] = x->store == DF_STORE_F16 ? df_f32_from_f16(h) : df_f32_from_bf16(h);
+	}
+}
+
 /* Rows [first, first+n) of a dataset in our own layout. */
 static int
 read_direct(struct df_h5scratch *h, struct df_h5data *x, uint64_t first, uint64_t n, char *dst, struct df_err *err)
 {
-	size_t elem = x->codec.elem, row_bytes = (size_t)x->width * elem;
+	size_t elem = x->codec.elem, row_bytes = (size_t)x->width * elem, own = df_coltype_size(x->type);
 	const char *data;
 	int rc = DF_OK;
 
@@ -386,13 +445,29 @@ read_direct(struct df_h5scratch *h, struct df_h5data *x, uint64_t first, uint64_
 
 			DF_TRY(get_chunk(h, x, at, c0, &data, err));
 			/* Either whole rows, or one row's piece (then skip is 0 and take 1). */
-			memcpy(dst + c0 * elem, data + skip * row_bytes, (size_t)(take * cn) * elem);
+			widen(x, dst + c0 * own, data + skip * row_bytes, (size_t)(take * cn));
 		}
-		dst += take * row_bytes;
+		dst += take * x->width * own;
 		first += take;
 		n -= take;
 	}
 out:
+	return rc;
+}
+
+/* bf16 in another layout: HDF5 would take its bits for integers. */
+static int
+read_bf16(struct df_h5data *x, uint64_t first, uint64_t n, float *dst, struct df_err *err)
+{
+	uint16_t *bits = NULL;
+	int rc;
+
+	DF_TRY(df_alloc(&bits, (size_t)(n * x->width), sizeof(*bits), x->path, err));
+	DF_TRY(read_stored(x, first, n, 0, x->width, bits, err));
+	for (uint64_t i = 0; i < n * x->width; i++)
+		dst[i] = df_f32_from_bf16(bits[i]);
+out:
+	free(bits);
 	return rc;
 }
 
@@ -411,6 +486,8 @@ df_h5data_read(struct df_h5data *x, struct df_h5scratch *h, uint64_t first, uint
 		return DF_OK;
 	if (x->direct)
 		rc = read_direct(h, x, first, n, dst, err);
+	else if (x->store == DF_STORE_BF16)
+		rc = read_bf16(x, first, n, dst, err);
 	else if (is_int && !x->exact)
 		rc = read_converted(x, first, n, dst, err);
 	else

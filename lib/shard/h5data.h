@@ -25,6 +25,7 @@ struct df_h5data {
 	bool matrix;
 	uint64_t rows, width;
 	bool exact;       /* stored as our type */
+	enum df_store store; /* an f32 column stored as one of the 16-bit floats */
 	bool is_signed;   /* stored as a signed integer: read as int64 and checked */
 	size_t file_size; /* bytes of an element in the file */
 	bool direct;      /* our own layout: H5Dread_chunk and codec */

@@ -122,6 +122,7 @@ open_columns(struct df_h5in *in, struct df_err *err)
 		}
 		in->info.rows = rows;
 		in->info.width[i] = c->matrix ? (size_t)in->col[i].width : 0;
+		in->info.store[i] = in->col[i].store;
 		in->info.cols |= 1u << i;
 		counted = true;
 	}

@@ -15,6 +15,8 @@
  */
 #include "shard/h5_priv.h"
 
+#include "base/half.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,7 +31,8 @@ struct out {
 	bool is_offsets;
 	const char *path, *about;
 	enum df_coltype type;
-	size_t elem, width; /* bytes; elements per row (1 unless a matrix) */
+	enum df_store store;
+	size_t elem, width; /* bytes in the file; elements per row (1 unless a matrix) */
 	size_t chunk_rows, chunk_cols;
 	struct df_codec codec;
 	bool gzip;        /* through HDF5's own filter instead of the codec */
@@ -87,7 +90,9 @@ add_out(struct df_h5out *w, const struct df_column *c, bool is_offsets, size_t w
 		.type = is_offsets ? DF_COL_U64 : c->type,
 		.width = c->matrix ? width : 1,
 		.d = -1 };
-	o->elem = df_coltype_size(o->type);
+	if (opts && c->col == DF_COL_EMBEDDING)
+		o->store = opts->store;
+	o->elem = df_h5_stored_size(o->type, o->store);
 	/* Random-looking floats do not compress; everything else does, and well once shuffled. */
 	if (how == DF_COMPRESS_DEFAULT)
 		how = c->matrix ? DF_COMPRESS_NONE : DF_COMPRESS_ZSTD;
@@ -163,7 +168,7 @@ create_dataset(struct df_h5out *w, struct out *o, int64_t rows, struct df_err *e
 	hsize_t max[2] = { rows < 0 ? H5S_UNLIMITED : (hsize_t)rows, o->width };
 	hsize_t chunk[2] = { o->chunk_rows, o->chunk_cols };
 	unsigned level = (unsigned)o->codec.level;
-	hid_t space, dcpl = df_h5_dcpl();
+	hid_t space, dcpl = df_h5_dcpl(), type = df_h5_stored_type(o->type, o->store);
 	int rc = DF_OK;
 
 	if (rows > 0 && o->chunk_rows > (size_t)rows)
@@ -184,13 +189,17 @@ create_dataset(struct df_h5out *w, struct out *o, int64_t rows, struct df_err *e
 		if (o->codec.fletcher && H5Pset_fletcher32(dcpl) < 0)
 			goto fail;
 	}
-	if ((o->d = df_h5_create(w->file, o->path, df_h5_type(o->type), space, dcpl)) < 0)
+	if ((o->d = df_h5_create(w->file, o->path, type, space, dcpl)) < 0)
 		goto fail;
 	rc = df_h5_attr_put_str(o->d, "description", o->about, err);
+	if (rc == DF_OK && o->store == DF_STORE_BF16)
+		rc = df_h5_attr_put_str(o->d, "dtype", DF_H5_BF16, err);
 	goto out;
 fail:
 	rc = df_h5_fail(err, DF_EIO, "dataset '%s': cannot create", o->path);
 out:
+	if (type >= 0)
+		H5Tclose(type);
 	if (space >= 0)
 		H5Sclose(space);
 	if (dcpl >= 0)
@@ -217,11 +226,14 @@ write_filtered(struct out *o, const struct job *j, uint64_t rows, struct df_err 
 	int rank = o->col->matrix && !o->is_offsets ? 2 : 1;
 	hsize_t start[2] = { j->at, j->col0 }, count[2] = { rows, n_cols };
 	hid_t file = H5Dget_space(o->d), mem = H5Screate_simple(rank, count, NULL);
+	hid_t type = df_h5_stored_type(o->type, o->store);
 	int rc = DF_OK;
 
 	if (file < 0 || mem < 0 || H5Sselect_hyperslab(file, H5S_SELECT_SET, start, NULL, count, NULL) < 0 ||
-	    H5Dwrite(o->d, df_h5_type(o->type), mem, file, H5P_DEFAULT, j->src) < 0)
+	    H5Dwrite(o->d, type, mem, file, H5P_DEFAULT, j->src) < 0)
 		rc = df_h5_fail(err, DF_EIO, "dataset '%s': cannot write", o->path);
+	if (type >= 0)
+		H5Tclose(type);
 	if (mem >= 0)
 		H5Sclose(mem);
 	if (file >= 0)
@@ -439,10 +451,26 @@ out:
 	return rc;
 }
 
+/* *half = a matrix of f32 as the file will hold it. */
+static int
+narrow(const struct out *o, const struct df_batch *b, uint16_t **half, struct df_err *err)
+{
+	const float *v = b->col[o->col->col].data;
+	const size_t n = (size_t)b->n * o->width;
+	int rc;
+
+	DF_TRY(df_alloc(half, n, sizeof(**half), o->path, err));
+	for (size_t i = 0; i < n; i++)
+		(*half)[i] = o->store == DF_STORE_F16 ? df_f16_from_f32(v[i]) : df_bf16_from_f32(v[i]);
+out:
+	return rc;
+}
+
 int
 df_h5out_append(struct df_h5out *w, const struct df_batch *b, struct df_err *err)
 {
 	uint64_t *abs = NULL;
+	uint16_t *half = NULL; /* at most one column is stored so */
 	int rc = DF_OK;
 
 	if (b->n == 0)
@@ -470,6 +498,9 @@ df_h5out_append(struct df_h5out *w, const struct df_batch *b, struct df_err *err
 				memcpy(j->owned, j->src, j->src_bytes);
 				j->src = j->owned;
 			}
+		} else if (o->store != DF_STORE_F32) {
+			DF_TRY(narrow(o, b, &half, err));
+			DF_TRY(append(w, o, (const char *)half, b->n, b, err));
 		} else {
 			DF_TRY(append(w, o, d->data, o->col->offsets ? d->offsets[b->n] : b->n, b, err));
 		}
@@ -481,6 +512,7 @@ df_h5out_append(struct df_h5out *w, const struct df_batch *b, struct df_err *err
 	w->rows += b->n;
 out:
 	free(abs);
+	free(half);
 	drop_jobs(w);
 	return rc;
 }

@@ -65,7 +65,8 @@ out:
 static int
 link_column(hid_t file, const struct df_set *s, const struct df_column *c, char *const *source, struct df_err *err)
 {
-	hid_t dcpl = df_h5_dcpl(), space = -1, d = -1;
+	const enum df_store store = df_set_parts(s) ? df_set_part(s, 0).store[c->col] : DF_STORE_F32;
+	hid_t dcpl = df_h5_dcpl(), type = df_h5_stored_type(c->type, store), space = -1, d = -1;
 	int rank = c->matrix ? 2 : 1, rc = DF_OK;
 	hsize_t dims[2] = { 0, df_set_width(s, c->col) }, at[2] = { 0, 0 };
 
@@ -79,6 +80,11 @@ link_column(hid_t file, const struct df_set *s, const struct df_column *c, char 
 		hid_t from;
 		herr_t r;
 
+		if (p.store[c->col] != store) {
+			rc = df_fail(err, DF_ELINEAGE, "dataset '%s': '%s' holds other floating numbers than '%s'",
+			    c->path, p.path, df_set_part(s, 0).path);
+			goto out;
+		}
 		if (part[0] == 0)
 			continue;
 		if ((from = H5Screate_simple(rank, part, NULL)) < 0)
@@ -92,15 +98,19 @@ link_column(hid_t file, const struct df_set *s, const struct df_column *c, char 
 		at[0] += part[0];
 	}
 	H5Sselect_all(space);
-	if ((d = df_h5_create(file, c->path, df_h5_type(c->type), space, dcpl)) < 0)
+	if ((d = df_h5_create(file, c->path, type, space, dcpl)) < 0)
 		goto fail;
 	rc = df_h5_attr_put_str(d, "description", c->about, err);
+	if (rc == DF_OK && store == DF_STORE_BF16)
+		rc = df_h5_attr_put_str(d, "dtype", DF_H5_BF16, err);
 	goto out;
 fail:
 	rc = df_h5_fail(err, DF_EIO, "dataset '%s': cannot link", c->path);
 out:
 	if (d >= 0)
 		H5Dclose(d);
+	if (type >= 0)
+		H5Tclose(type);
 	if (space >= 0)
 		H5Sclose(space);
 	if (dcpl >= 0)

@@ -25,6 +25,7 @@ struct member {
 	char *path, *name;
 	uint64_t first, rows;
 	uint64_t values[DF_COL_COUNT];
+	enum df_store store[DF_COL_COUNT];
 	struct df_h5in *in; /* NULL: not open now */
 	uint64_t used;
 };
@@ -103,9 +104,10 @@ struct df_set_part
 df_set_part(const struct df_set *s, size_t i)
 {
 	const struct member *m = &s->m[i];
-	struct df_set_part p = { m->path, m->first, m->rows, { 0 } };
+	struct df_set_part p = { .path = m->path, .first = m->first, .rows = m->rows };
 
 	memcpy(p.values, m->values, sizeof(p.values));
+	memcpy(p.store, m->store, sizeof(p.store));
 	return p;
 }
 
@@ -199,6 +201,7 @@ add_file(struct df_set *s, enum df_kind kind, const char *path, const char *name
 	m = &s->m[s->n];
 	*m = (struct member){ .first = s->rows, .rows = info->rows };
 	memcpy(m->values, info->values, sizeof(m->values));
+	memcpy(m->store, info->store, sizeof(m->store));
 	s->n++;
 	DF_TRY(df_strdup(&m->path, path, err));
 	DF_TRY(df_strdup(&m->name, name, err));

@@ -54,6 +54,10 @@ bool df_kind_fits(enum df_kind k, enum df_kind wanted);
 enum df_coltype { DF_COL_U8, DF_COL_U16, DF_COL_U32, DF_COL_U64, DF_COL_F32, DF_COL_F64 };
 size_t df_coltype_size(enum df_coltype t);
 
+/* How a file holds the numbers of `embedding`.  In batches and streams they are f32, of values that the form has. */
+enum df_store { DF_STORE_F32, DF_STORE_F16, DF_STORE_BF16 };
+#define DF_STORE_NAMES "f32", "f16", "bf16" /* in that order, for an option's choices */
+
 /* The columns, by number: a batch keeps their arrays in this order. */
 enum df_col {
 	DF_COL_ID,         /* sample/id u64: the row in the packed dataset */
@@ -274,6 +278,7 @@ struct df_writer_opts {
 	int level;                 /* 0 = the filter's default */
 	struct df_pool *pool;      /* compresses chunks; NULL = the calling thread */
 	bool resumable;            /* keep finished batches beside the target (see below) */
+	enum df_store store;       /* of `embedding`: its numbers are rounded as they are put (to nearest, ties to even) */
 	bool force_stream;         /* "-" is a stream even into a regular file (tests) */
 };
 
@@ -295,7 +300,10 @@ int df_writer_open(struct df_writer **out, const char *path, const struct df_met
     struct df_err *err) DF_MUST_CHECK;
 uint64_t df_writer_done_batches(const struct df_writer *w);
 uint64_t df_writer_done_rows(const struct df_writer *w);
-/* Append the batch's rows.  The batch may be reused when this returns. */
+/*
+ * Append the batch's rows.  The batch may be reused when this returns.  DF_ERANGE for a finite number that the
+ * writer's `store` cannot hold.
+ */
 int df_writer_put(struct df_writer *w, const struct df_batch *b, struct df_err *err) DF_MUST_CHECK;
 /*
  * Write out all that is left, without making the file visible: a program with

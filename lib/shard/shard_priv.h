@@ -64,6 +64,7 @@ struct df_h5info {
 	uint64_t rows;
 	uint32_t cols;                 /* columns it has */
 	size_t width[DF_COL_COUNT];    /* of matrices */
+	enum df_store store[DF_COL_COUNT];
 	uint64_t values[DF_COL_COUNT]; /* elements of ragged columns */
 };
 /* `name` for messages; kind DF_KIND_ANY takes what it is. */
@@ -158,6 +159,7 @@ struct df_set_part {
 	const char *path;
 	uint64_t first, rows;
 	uint64_t values[DF_COL_COUNT]; /* elements of its ragged columns */
+	enum df_store store[DF_COL_COUNT];
 };
 size_t df_set_parts(const struct df_set *s);
 bool df_set_ids_made_up(const struct df_set *s); /* no sample/id in the files: positions stand for it */

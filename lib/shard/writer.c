@@ -13,8 +13,11 @@
  */
 #include "shard/shard_priv.h"
 
+#include "base/half.h"
+
 #include <errno.h>
 #include <fcntl.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -36,6 +39,9 @@ struct df_writer {
 	char *work_path;            /* resumable */
 	int work_fd;
 	struct df_stream_out *work;
+	enum df_store store; /* of `embedding` */
+	float *rounded;
+	size_t cap_rounded;
 	uint64_t rows, done_batches, done_rows;
 	struct df_digest digest;
 	bool finished; /* the HDF5 file is whole, under its temporary name */
@@ -70,6 +76,7 @@ df_writer_close(struct df_writer *w)
 		close(w->spool_fd);
 	df_atomic_discard(&w->atomic);
 	df_meta_release(&w->meta);
+	free(w->rounded);
 	free(w->work_path);
 	free(w->name);
 	free(w);
@@ -201,6 +208,7 @@ df_writer_open(struct df_writer **out, const char *path, const struct df_meta *m
 	DF_TRY(df_strdup(&w->name, to_stdout ? "standard output" : path, err));
 	DF_TRY(df_meta_copy(&w->meta, meta, err));
 	w->meta.id[0] = '\0';
+	w->store = opts ? opts->store : DF_STORE_F32;
 	if (w->meta.version == NULL)
 		DF_TRY(df_strdup(&w->meta.version, DF_VERSION, err));
 	for (size_t i = 0; i < n_cols; i++) {
@@ -229,10 +237,38 @@ out:
 
 /* ---- writing */
 
+/*
+ * The numbers of a column as the file will have them: digests, streams and what a resumed run finds beside the file are
+ * made of what a reader will read.
+ */
+static int
+round_column(struct df_writer *w, enum df_col c, struct df_batch *b, struct df_err *err)
+{
+	const float *v = b->col[c].data;
+	const size_t n = (size_t)b->n * w->widths[c];
+	int rc;
+
+	DF_TRY(df_grow(&w->rounded, &w->cap_rounded, n, sizeof(*w->rounded), "rounded numbers", err));
+	for (size_t i = 0; i < n; i++) {
+		w->rounded[i] = w->store == DF_STORE_F16 ? df_f32_from_f16(df_f16_from_f32(v[i]))
+							 : df_f32_from_bf16(df_bf16_from_f32(v[i]));
+		if (isinf(w->rounded[i]) && !isinf(v[i])) {
+			rc = df_fail(err, DF_ERANGE, "%s: row %llu: %g is too large for a 16-bit float", w->name,
+			    (unsigned long long)(w->rows + i / w->widths[c]), (double)v[i]);
+			goto out;
+		}
+	}
+	b->col[c].data = w->rounded;
+out:
+	return rc;
+}
+
 int
-df_writer_put(struct df_writer *w, const struct df_batch *b, struct df_err *err)
+df_writer_put(struct df_writer *w, const struct df_batch *batch, struct df_err *err)
 {
 	struct df_digest d = { 0, 0 };
+	struct df_batch rounded = *batch;
+	const struct df_batch *b = &rounded;
 	int rc;
 
 	if ((rc = df_batch_check(b, w->cols, w->widths, err)) != DF_OK) {
@@ -241,6 +277,8 @@ df_writer_put(struct df_writer *w, const struct df_batch *b, struct df_err *err)
 	}
 	if (b->n == 0)
 		return DF_OK;
+	if (w->store != DF_STORE_F32 && w->cols & 1u << DF_COL_EMBEDDING)
+		DF_TRY(round_column(w, DF_COL_EMBEDDING, &rounded, err));
 	DF_TRY(df_batch_digest(b, w->cols, w->rows, &d, err));
 	if (w->work)
 		DF_TRY(df_stream_out_put(w->work, b, d, err));
