@@ -56,7 +56,7 @@ struct cfg {
 	{ .name = "max-samples", .type = DF_OPT_INT, .value = &(c)->max_samples, .arg = "N", .min = 0, .max = 1e15, \
 	    .help = "take the first N rows of each dataset (0: all)" }, \
 	{ .name = "mix-strategy", .type = DF_OPT_CHOICE, .value = &(c)->mix, .choices = mixes, .arg = "HOW", \
-	    .help = "concat, interleave_under, _over or _once" }, \
+	    .help = "whose row is next" }, \
 	{ .name = "interleave-probs", .type = DF_OPT_STR, .value = &(c)->interleave_probs, .arg = "P,P...", \
 	    .help = "draw the datasets with these probabilities" }, \
 	{ .type = DF_OPT_GROUP, .help = "How to encode" }, \
@@ -80,7 +80,7 @@ struct cfg {
 	    .help = "names of special tokens are plain text" }, \
 	{ .type = DF_OPT_GROUP, .help = "Packing" }, \
 	{ .name = "packing", .type = DF_OPT_FLAG, .value = &(c)->packing, .given = &(c)->packing_given, \
-	    .help = "pt: documents cut into blocks; sft: examples in packs" }, \
+	    .help = "cut documents into blocks, pack examples" }, \
 	{ .name = "neat-packing", .type = DF_OPT_FLAG, .value = &(c)->neat_packing, \
 	    .help = "sft: packs whose examples do not see each other" }, \
 	{ .name = "pack-batch", .type = DF_OPT_INT, .value = &(c)->pack_batch, .arg = "N", .min = 0, .max = 1e15, \
@@ -99,7 +99,7 @@ struct cfg {
 	{ .name = "holdout-output", .type = DF_OPT_STR, .value = &(c)->holdout_output, .arg = "FILE", \
 	    .help = "where the held out rows go" }, \
 	{ .name = "seed", .type = DF_OPT_INT, .value = &(c)->seed, .arg = "N", .min = 0, .max = 9e15, \
-	    .help = "of all draws: held out rows, num_samples, mixing" }, \
+	    .help = "of held out rows, num_samples and mixing" }, \
 	{ .name = "compress", .type = DF_OPT_CHOICE, .value = &(c)->compress, .choices = compressions, \
 	    .help = "compression of the output" }, \
 	{ .name = "show-example", .type = DF_OPT_INT, .value = &(c)->show_example, .arg = "N", .min = 0, .max = 1e15, \
@@ -183,7 +183,7 @@ show_row(const struct run *r, const struct df_block *b, uint64_t id, struct df_e
 	int rc = 0;
 
 	for (size_t i = 0; i < b->n; i++) {
-		n_targets += b->mask[i];
+		n_targets += b->mask[i] != 0;
 		n_examples += b->position && b->position[i] == 0;
 	}
 	DF_TRY(df_decode_row(r->tok, &view, &text, err));
