@@ -13,13 +13,6 @@
 
 #include "model/work.h"
 
-/* Is this the lowest parameter that trains? Then nothing below needs a gradient. */
-static bool
-lowest(const struct df_work *w, size_t layer, enum df_group_id id)
-{
-	return w->m->lora && layer == 0 && id == w->m->first_group;
-}
-
 static int
 attention_backward(struct df_work *w, struct df_act *a, struct df_tensor d_o, struct df_err *err)
 {
@@ -58,30 +51,32 @@ out:
 /* Second half: from the layer's output down to its attention's output; d runs over m rows. */
 static int
 mlp_backward(struct df_work *w, const struct df_emit *e, size_t i, struct df_tensor d, struct df_tensor d_o,
-    const uint64_t *seg, bool *done, struct df_err *err)
+    const struct df_act_rows *rows, bool *done, struct df_err *err)
 {
 	const struct df_layer *l = &w->m->layers[i];
 	struct df_backend *be = w->m->be;
 	struct df_act *a = &w->act[i];
-	size_t f = w->m->cfg.d_ff, rows = d.rows;
-	struct df_tensor dh = df_tensor_view(w->s1, 0, rows, f), dx2 = df_tensor_view(w->s1, 0, rows, d.cols);
+	size_t f = w->m->cfg.d_ff;
+	struct df_tensor dh = df_tensor_view(w->s1, 0, d.rows, f), dx2 = df_tensor_view(w->s1, 0, d.rows, d.cols);
 	struct df_tensor gate = df_tensor_cols(a->gu, 0, f), up = df_tensor_cols(a->gu, f, f), none = DF_TENSOR_NONE;
 	int rc;
 
 	*done = true;
 	DF_TRY(df_group_backward(w, e, &l->group[DF_GROUP_DOWN], a->h, a->u[DF_GROUP_DOWN], d,
-	    lowest(w, i, DF_GROUP_DOWN) ? none : dh, seg, err));
-	if (lowest(w, i, DF_GROUP_DOWN))
+	    df_group_is_lowest(&l->group[DF_GROUP_DOWN]) ? none : dh, rows, err));
+	if (df_group_is_lowest(&l->group[DF_GROUP_DOWN]))
 		goto out;
 	DF_TRY(df_swiglu_bwd(be, gate, up, dh, gate, up, err));
 	DF_TRY(df_group_backward(w, e, &l->group[DF_GROUP_GATE_UP], a->x2, a->u[DF_GROUP_GATE_UP], a->gu,
-	    lowest(w, i, DF_GROUP_GATE_UP) ? none : dx2, seg, err));
-	if (lowest(w, i, DF_GROUP_GATE_UP))
+	    df_group_is_lowest(&l->group[DF_GROUP_GATE_UP]) ? none : dx2, rows, err));
+	if (df_group_is_lowest(&l->group[DF_GROUP_GATE_UP]))
 		goto out;
-	DF_TRY(df_emit_norm(w, e, &w->m->base.v[l->post_norm], a->x_mid, a->rstd2, dx2, d, seg, err));
+	DF_TRY(df_emit_norm(w, e, l->post_norm, a->x_mid, a->rstd2, dx2, d, rows->seg, err));
+	if (df_row_is_lowest(w->m, l->post_norm))
+		goto out;
 	DF_TRY(df_group_backward(w, e, &l->group[DF_GROUP_O], a->o_in, a->u[DF_GROUP_O], d,
-	    lowest(w, i, DF_GROUP_O) ? none : d_o, seg, err));
-	*done = lowest(w, i, DF_GROUP_O);
+	    df_group_is_lowest(&l->group[DF_GROUP_O]) ? none : d_o, rows, err));
+	*done = df_group_is_lowest(&l->group[DF_GROUP_O]);
 out:
 	return rc;
 }
@@ -96,13 +91,13 @@ layer_backward(struct df_work *w, const struct df_emit *e, size_t i, bool *done,
 	size_t he = c->n_heads * c->d_head;
 	struct df_tensor d_o = df_tensor_view(w->s1, 0, w->n_tok, he);
 	struct df_tensor dx1 = df_tensor_view(w->s1, 0, w->n_tok, c->d_model), none = DF_TENSOR_NONE;
+	const struct df_act_rows all = df_act_rows_all(w), targets = df_act_rows_targets(w);
 	bool last = i + 1 == c->n_layers;
 	int rc;
 
 	if (last) {
 		/* Back from target rows to tokens; the gathered copy of o is free for its gradient. */
-		DF_TRY(mlp_backward(
-		    w, e, i, w->d_rows, df_tensor_view(w->s2, 0, w->n_rows, he), w->target_seg, done, err));
+		DF_TRY(mlp_backward(w, e, i, w->d_rows, df_tensor_view(w->s2, 0, w->n_rows, he), &targets, done, err));
 		if (*done)
 			goto out;
 		DF_TRY(df_fill(be, d_o, 0, err));
@@ -110,16 +105,18 @@ layer_backward(struct df_work *w, const struct df_emit *e, size_t i, bool *done,
 		DF_TRY(df_fill(be, w->d, 0, err));
 		DF_TRY(df_scatter_rows(be, w->d, w->d_rows, w->row, err));
 	} else {
-		DF_TRY(mlp_backward(w, e, i, w->d, d_o, w->seg, done, err));
+		DF_TRY(mlp_backward(w, e, i, w->d, d_o, &all, done, err));
 		if (*done)
 			goto out;
 	}
 	DF_TRY(attention_backward(w, a, d_o, err));
 	DF_TRY(df_group_backward(w, e, &l->group[DF_GROUP_QKV], a->x1, a->u[DF_GROUP_QKV], w->s2,
-	    lowest(w, i, DF_GROUP_QKV) ? none : dx1, w->seg, err));
-	*done = lowest(w, i, DF_GROUP_QKV);
-	if (!*done)
-		DF_TRY(df_emit_norm(w, e, &w->m->base.v[l->input_norm], a->x_in, a->rstd1, dx1, w->d, w->seg, err));
+	    df_group_is_lowest(&l->group[DF_GROUP_QKV]) ? none : dx1, &all, err));
+	*done = df_group_is_lowest(&l->group[DF_GROUP_QKV]);
+	if (*done)
+		goto out;
+	DF_TRY(df_emit_norm(w, e, l->input_norm, a->x_in, a->rstd1, dx1, w->d, w->seg, err));
+	*done = df_row_is_lowest(w->m, l->input_norm);
 out:
 	return rc;
 }
@@ -129,19 +126,18 @@ static int
 head_backward(struct df_work *w, const struct df_emit *e, struct df_tensor dh, struct df_err *err)
 {
 	struct df_model *m = w->m;
-	const struct df_param *p = &m->base.v[m->lm_head];
 	struct df_lmhead a = { .h = w->h_f,
-		.w = df_param_view(m->base_data, p),
+		.w = m->w[m->lm_head],
 		.target = w->target,
 		.nll = w->nll,
 		.correct = w->correct,
 		.scale = w->scale,
 		.dh = dh };
-	bool samples = !m->lora && df_tensor_is_none(e->grad);
+	bool trains = df_row_trains(m, m->lm_head), samples = trains && df_tensor_is_none(e->grad);
 	int rc;
 
-	if (!m->lora && !samples)
-		a.dw = df_param_view(e->grad, p);
+	if (trains && !samples)
+		a.dw = df_param_view(e->grad, &m->train.v[m->train_row[m->lm_head]]);
 	if (samples)
 		a.dlogits = w->dlogits;
 	DF_TRY(df_lmhead(m->be, &a, err));
@@ -156,15 +152,19 @@ df_backward(struct df_work *w, const struct df_emit *e, struct df_err *err)
 {
 	struct df_model *m = w->m;
 	struct df_tensor dh = df_tensor_view(w->s1, 0, w->n_rows, m->cfg.d_model);
-	bool done = false;
+	bool done;
 	int rc;
 
 	DF_TRY(head_backward(w, e, dh, err));
-	DF_TRY(df_fill(m->be, w->d_rows, 0, err));
-	DF_TRY(df_emit_norm(w, e, &m->base.v[m->norm], w->x_last, w->rstd_f, dh, w->d_rows, w->target_seg, err));
+	done = df_row_is_lowest(m, m->lm_head) && !m->cfg.tied;
+	if (!done) {
+		DF_TRY(df_fill(m->be, w->d_rows, 0, err));
+		DF_TRY(df_emit_norm(w, e, m->norm, w->x_last, w->rstd_f, dh, w->d_rows, w->target_seg, err));
+		done = df_row_is_lowest(m, m->norm);
+	}
 	for (size_t i = m->cfg.n_layers; i-- > 0 && !done;)
 		DF_TRY(layer_backward(w, e, i, &done, err));
-	if (!m->lora)
+	if (df_row_trains(m, m->embed))
 		DF_TRY(df_emit_embed(w, e, err));
 out:
 	return rc;

@@ -71,7 +71,7 @@ out:
 
 /* All pieces of a matrix [out,in] from dy [rows,out] and x [rows,in]. */
 static int
-emit_matrix(struct df_work *w, const struct df_emit *e, const struct df_param *p, struct df_tensor dy,
+sink_matrix(struct df_work *w, const struct df_emit *e, const struct df_param *p, struct df_tensor dy,
     struct df_tensor x, const uint64_t *seg, struct df_err *err)
 {
 	struct pieces it = pieces(p);
@@ -87,13 +87,28 @@ out:
 	return rc;
 }
 
-static int
-emit_bias(struct df_work *w, const struct df_emit *e, const struct df_param *p, struct df_tensor dy,
+int
+df_emit_matrix(struct df_work *w, const struct df_emit *e, size_t row, struct df_tensor dy, struct df_tensor x,
     const uint64_t *seg, struct df_err *err)
 {
-	struct df_tensor g = df_tensor_view(w->block, 0, w->n, p->cols);
+	const struct df_param *p = &w->m->train.v[row];
+
+	if (df_tensor_is_none(e->grad))
+		return sink_matrix(w, e, p, dy, x, seg, err);
+	return df_mm(w->m->be, true, false, 1, dy, x, 1, df_param_view(e->grad, p), err);
+}
+
+static int
+emit_bias(struct df_work *w, const struct df_emit *e, size_t row, struct df_tensor dy, const uint64_t *seg,
+    struct df_err *err)
+{
+	const struct df_param *p = &w->m->train.v[row];
+	struct df_tensor g;
 	int rc = DF_OK;
 
+	if (!df_tensor_is_none(e->grad))
+		return df_colsum(w->m->be, dy, df_param_view(e->grad, p), true, err);
+	g = df_tensor_view(w->block, 0, w->n, p->cols);
 	for (size_t s = 0; s < w->n; s++) {
 		size_t n = (size_t)(seg[s + 1] - seg[s]);
 
@@ -108,98 +123,94 @@ out:
 	return rc;
 }
 
+/* All weights of the group train: they lie side by side in the flat gradient. */
+static bool
+all_train(const struct df_model *m, const struct df_group *g)
+{
+	for (size_t i = 0; i < g->n_parts; i++) {
+		if (!df_row_trains(m, g->part[i].weight))
+			return false;
+	}
+	return true;
+}
+
 int
 df_emit_group(struct df_work *w, const struct df_emit *e, const struct df_group *g, struct df_tensor x,
     struct df_tensor dy, const uint64_t *seg, struct df_err *err)
 {
-	struct df_backend *be = w->m->be;
-	const struct df_params *p = w->m->train;
+	const struct df_model *m = w->m;
 	int rc = DF_OK;
 
-	if (!df_tensor_is_none(e->grad)) {
-		if (g->bias_off != DF_NO_ROW)
-			DF_TRY(df_colsum(be, dy, df_tensor_view(e->grad, g->bias_off, 1, g->out), true, err));
-		DF_TRY(df_mm(be, true, false, 1, dy, x, 1, df_tensor_view(e->grad, g->weight_off, g->out, g->in), err));
-		goto out;
-	}
-	for (size_t i = g->n_parts; i-- > 0 && g->bias_off != DF_NO_ROW;) {
+	for (size_t i = g->n_parts; i-- > 0;) {
 		const struct df_part *t = &g->part[i];
 
-		DF_TRY(emit_bias(w, e, &p->v[t->bias], df_tensor_cols(dy, t->col, t->out), seg, err));
+		if (df_row_trains(m, t->bias))
+			DF_TRY(emit_bias(w, e, m->train_row[t->bias], df_tensor_cols(dy, t->col, t->out), seg, err));
+	}
+	if (!df_tensor_is_none(e->grad) && all_train(m, g)) {
+		size_t at = m->train.v[m->train_row[g->part[0].weight]].offset;
+
+		DF_TRY(df_mm(m->be, true, false, 1, dy, x, 1, df_tensor_view(e->grad, at, g->out, g->in), err));
+		goto out;
 	}
 	for (size_t i = g->n_parts; i-- > 0;) {
 		const struct df_part *t = &g->part[i];
 
-		DF_TRY(emit_matrix(w, e, &p->v[t->weight], df_tensor_cols(dy, t->col, t->out), x, seg, err));
+		if (df_row_trains(m, t->weight))
+			DF_TRY(df_emit_matrix(
+			    w, e, m->train_row[t->weight], df_tensor_cols(dy, t->col, t->out), x, seg, err));
 	}
 out:
 	return rc;
 }
 
-/* With u = scale x A^T: dB = dy^T u, v = scale dy B, dA = v^T x. */
-int
-df_emit_lora(struct df_work *w, const struct df_emit *e, const struct df_group *g, struct df_tensor x,
-    struct df_tensor u, struct df_tensor dy, const uint64_t *seg, struct df_err *err)
+/* The backward of a norm that stands at `row` of base; a's dw is filled in here. */
+static int
+norm(struct df_work *w, const struct df_emit *e, size_t row, struct df_rmsnorm_bwd *a, const uint64_t *seg,
+    struct df_err *err)
 {
-	struct df_model *m = w->m;
-	const struct df_params *p = m->train;
-	struct df_tensor v = df_tensor_view(w->v, 0, dy.rows, g->n_lora * m->rank);
+	const struct df_model *m = w->m;
+	const struct df_param *p = df_row_trains(m, row) ? &m->train.v[m->train_row[row]] : NULL;
 	bool batch = !df_tensor_is_none(e->grad);
-	int rc = DF_OK;
-
-	for (size_t i = g->n_parts; i-- > 0;) {
-		const struct df_part *t = &g->part[i];
-		struct df_tensor dy_t = df_tensor_cols(dy, t->col, t->out), u_t;
-
-		if (t->b == DF_NO_ROW)
-			continue;
-		u_t = df_tensor_cols(u, t->u_col, m->rank);
-		if (batch)
-			DF_TRY(df_mm(m->be, true, false, 1, dy_t, u_t, 1, df_param_view(e->grad, &p->v[t->b]), err));
-		else
-			DF_TRY(emit_matrix(w, e, &p->v[t->b], dy_t, u_t, seg, err));
-		DF_TRY(df_mm(m->be, false, false, (float)(m->alpha / (double)m->rank), dy_t,
-		    df_param_view(m->train_data, &p->v[t->b]), 0, df_tensor_cols(v, t->u_col, m->rank), err));
-	}
-	if (batch) {
-		DF_TRY(df_mm(m->be, true, false, 1, v, x, 1, df_tensor_view(e->grad, g->a_off, v.cols, g->in), err));
-		goto out;
-	}
-	for (size_t i = g->n_parts; i-- > 0;) {
-		const struct df_part *t = &g->part[i];
-
-		if (t->a != DF_NO_ROW)
-			DF_TRY(emit_matrix(w, e, &p->v[t->a], df_tensor_cols(v, t->u_col, m->rank), x, seg, err));
-	}
-out:
-	return rc;
-}
-
-int
-df_emit_norm(struct df_work *w, const struct df_emit *e, const struct df_param *p, struct df_tensor x,
-    struct df_tensor rstd, struct df_tensor dy, struct df_tensor dx, const uint64_t *seg, struct df_err *err)
-{
-	struct df_rmsnorm_bwd a = { .x = x, .w = df_param_view(w->m->base_data, p), .rstd = rstd, .dy = dy, .dx = dx };
 	int rc;
 
-	if (!w->m->lora && !df_tensor_is_none(e->grad)) {
-		a.dw = df_param_view(e->grad, p);
-		a.accumulate = true;
-	} else if (!w->m->lora) {
-		a.dw = df_tensor_view(w->block, 0, w->n, p->cols);
-		a.offsets = seg;
+	a->w = m->w[row];
+	if (p != NULL && batch) {
+		a->dw = df_param_view(e->grad, p);
+		a->accumulate = true;
+	} else if (p != NULL) {
+		a->dw = df_tensor_view(w->block, 0, w->n, p->cols);
+		a->offsets = seg;
 	}
-	DF_TRY(df_rmsnorm_bwd(w->m->be, &a, err));
-	if (!w->m->lora && df_tensor_is_none(e->grad))
-		DF_TRY(sink_block(e, p, 0, a.dw, err));
+	DF_TRY(df_rmsnorm_bwd(m->be, a, err));
+	if (p != NULL && !batch)
+		DF_TRY(sink_block(e, p, 0, a->dw, err));
 out:
 	return rc;
+}
+
+int
+df_emit_norm(struct df_work *w, const struct df_emit *e, size_t row, struct df_tensor x, struct df_tensor rstd,
+    struct df_tensor dy, struct df_tensor dx, const uint64_t *seg, struct df_err *err)
+{
+	struct df_rmsnorm_bwd a = { .x = x, .rstd = rstd, .dy = dy, .dx = dx };
+
+	return norm(w, e, row, &a, seg, err);
+}
+
+int
+df_emit_head_norm(struct df_work *w, const struct df_emit *e, size_t row, size_t n_heads, struct df_tensor x,
+    struct df_tensor rstd, struct df_tensor dy, const uint64_t *seg, struct df_err *err)
+{
+	struct df_rmsnorm_bwd a = { .x = x, .rstd = rstd, .dy = dy, .dx = dy, .n_heads = n_heads, .assign = true };
+
+	return norm(w, e, row, &a, seg, err);
 }
 
 int
 df_emit_head(struct df_work *w, const struct df_emit *e, struct df_err *err)
 {
-	return emit_matrix(w, e, &w->m->base.v[w->m->lm_head], w->dlogits, w->h_f, w->target_seg, err);
+	return df_emit_matrix(w, e, w->m->train_row[w->m->lm_head], w->dlogits, w->h_f, w->target_seg, err);
 }
 
 static int
@@ -258,7 +269,7 @@ out:
 int
 df_emit_embed(struct df_work *w, const struct df_emit *e, struct df_err *err)
 {
-	const struct df_param *p = &w->m->base.v[w->m->embed];
+	const struct df_param *p = &w->m->train.v[w->m->train_row[w->m->embed]];
 	struct pieces it = pieces(p);
 	struct df_tensor sorted;
 	size_t end; /* tokens [0, end) of the order are still to come */
@@ -302,7 +313,7 @@ out:
 int
 df_emit_zeros(struct df_work *w, const struct df_emit *e, struct df_err *err)
 {
-	const struct df_params *p = w->m->train;
+	const struct df_params *p = &w->m->train;
 	int rc = DF_OK;
 
 	for (size_t i = p->n; i-- > 0;) {

@@ -48,10 +48,11 @@ layer_forward(struct df_work *w, size_t i, struct df_tensor next, struct df_err 
 	struct df_backend *be = w->m->be;
 	struct df_act *a = &w->act[i];
 	size_t f = w->m->cfg.d_ff;
+	struct df_act_rows all = df_act_rows_all(w), rows = i + 1 == w->m->cfg.n_layers ? df_act_rows_targets(w) : all;
 	int rc;
 
 	DF_TRY(df_norm_forward(w, l->input_norm, a->x_in, a->x1, a->rstd1, err));
-	DF_TRY(df_group_forward(w, &l->group[DF_GROUP_QKV], a->x1, a->u[DF_GROUP_QKV], false, a->qkv, err));
+	DF_TRY(df_group_forward(w, &l->group[DF_GROUP_QKV], a->x1, a->u[DF_GROUP_QKV], false, a->qkv, &all, err));
 	DF_TRY(attention(w, i, a, err));
 	if (i + 1 == w->m->cfg.n_layers) {
 		DF_TRY(df_gather_rows(be, a->o_in, a->o, w->row, err));
@@ -59,12 +60,13 @@ layer_forward(struct df_work *w, size_t i, struct df_tensor next, struct df_err 
 	} else {
 		DF_TRY(df_copy(be, a->x_mid, a->x_in, err));
 	}
-	DF_TRY(df_group_forward(w, &l->group[DF_GROUP_O], a->o_in, a->u[DF_GROUP_O], true, a->x_mid, err));
+	DF_TRY(df_group_forward(w, &l->group[DF_GROUP_O], a->o_in, a->u[DF_GROUP_O], true, a->x_mid, &rows, err));
 	DF_TRY(df_norm_forward(w, l->post_norm, a->x_mid, a->x2, a->rstd2, err));
-	DF_TRY(df_group_forward(w, &l->group[DF_GROUP_GATE_UP], a->x2, a->u[DF_GROUP_GATE_UP], false, a->gu, err));
+	DF_TRY(
+	    df_group_forward(w, &l->group[DF_GROUP_GATE_UP], a->x2, a->u[DF_GROUP_GATE_UP], false, a->gu, &rows, err));
 	DF_TRY(df_swiglu_fwd(be, a->h, df_tensor_cols(a->gu, 0, f), df_tensor_cols(a->gu, f, f), err));
 	DF_TRY(df_copy(be, next, a->x_mid, err));
-	DF_TRY(df_group_forward(w, &l->group[DF_GROUP_DOWN], a->h, a->u[DF_GROUP_DOWN], true, next, err));
+	DF_TRY(df_group_forward(w, &l->group[DF_GROUP_DOWN], a->h, a->u[DF_GROUP_DOWN], true, next, &rows, err));
 out:
 	return rc;
 }
@@ -76,7 +78,7 @@ df_forward(struct df_work *w, struct df_err *err)
 	size_t n = m->cfg.n_layers;
 	int rc;
 
-	DF_TRY(df_embed_fwd(m->be, w->act[0].x_in, df_param_view(m->base_data, &m->base.v[m->embed]), w->ids, err));
+	DF_TRY(df_embed_fwd(m->be, w->act[0].x_in, m->w[m->embed], w->ids, err));
 	for (size_t i = 0; i < n; i++)
 		DF_TRY(layer_forward(w, i, i + 1 < n ? w->act[i + 1].x_in : w->x_last, err));
 	DF_TRY(df_norm_forward(w, m->norm, w->x_last, w->h_f, w->rstd_f, err));

@@ -2,34 +2,108 @@
  * linear.c - the pieces that layers are made of, forward and backward: a group
  * of projections with its adapters, and a norm.  How layers are put together
  * is forward.c and backward.c; where parameter gradients go is emit.c.
+ *
+ * A group's weights are multiplied at once where they lie side by side, else part by part, with the same numbers: an
+ * element of a product depends on its own row and column alone.  The input's gradient is a sum over parts, always in
+ * their order, so that it does not depend on where the weights lie either.
  */
 #include "model/work.h"
 
-/* y = x W^T + b + LoRA, or y += when the residual stream is the target.  u keeps the low-rank activations. */
-int
-df_group_forward(struct df_work *w, const struct df_group *g, struct df_tensor x, struct df_tensor u, bool add,
-    struct df_tensor y, struct df_err *err)
+/* Dropout's mask of this group's adapters is in use. */
+static bool
+drops(const struct df_work *w)
+{
+	return w->key != NULL && w->m->lora_dropout > 0;
+}
+
+/*
+ * y = x with the mask of adapter `a` (Hu et al. 2021 drop an adapter's input).  An element's draw is addressed by its
+ * sample's key, the adapter, its place in the sample and its column: it does not depend on the batch, and the same
+ * call gives the backward.
+ */
+static int
+drop(struct df_work *w, size_t a, struct df_tensor x, struct df_tensor y, const struct df_act_rows *rows,
+    struct df_err *err)
+{
+	int rc = DF_OK;
+
+	for (size_t s = 0; s < w->n; s++) {
+		for (size_t r = rows->seg[s], n; r < rows->seg[s + 1]; r += n) {
+			size_t token = rows->token != NULL ? rows->token[r] : r;
+
+			/* A run of rows that are neighbours in the sample. */
+			n = rows->token == NULL ? rows->seg[s + 1] - r : 1;
+			while (rows->token != NULL && r + n < rows->seg[s + 1] && rows->token[r + n] == token + n)
+				n++;
+			DF_TRY(df_dropout(w->m->be, df_tensor_rows(y, r, n), df_tensor_rows(x, r, n),
+			    (float)w->m->lora_dropout, w->key[s], (uint32_t)a, (uint64_t)(token - w->seg[s]) * x.cols,
+			    err));
+		}
+	}
+out:
+	return rc;
+}
+
+static struct df_tensor
+drop_scratch(const struct df_work *w, struct df_tensor x)
+{
+	return df_tensor_view(w->drop, 0, x.rows, x.cols);
+}
+
+static int
+lora_forward(struct df_work *w, const struct df_group *g, struct df_tensor x, struct df_tensor u, struct df_tensor y,
+    const struct df_act_rows *rows, struct df_err *err)
 {
 	struct df_model *m = w->m;
 	struct df_backend *be = m->be;
-	int rc;
+	int rc = DF_OK;
 
-	DF_TRY(df_mm(
-	    be, false, true, 1, x, df_tensor_view(m->base_data, g->weight_off, g->out, g->in), add ? 1 : 0, y, err));
-	if (g->bias_off != DF_NO_ROW)
-		DF_TRY(df_bias_add(be, y, df_tensor_view(m->base_data, g->bias_off, 1, g->out), err));
-	if (g->n_lora == 0)
-		goto out;
-	DF_TRY(df_mm(be, false, true, (float)(m->alpha / (double)m->rank), x,
-	    df_tensor_view(m->train_data, g->a_off, g->n_lora * m->rank, g->in), 0, u, err));
+	if (!drops(w))
+		DF_TRY(df_mm(be, false, true, m->lora_scale, x,
+		    df_tensor_view(m->train_data, g->a_off, g->n_lora * m->rank, g->in), 0, u, err));
 	for (size_t i = 0; i < g->n_parts; i++) {
 		const struct df_part *t = &g->part[i];
+		struct df_tensor u_t;
 
 		if (t->b == DF_NO_ROW)
 			continue;
-		DF_TRY(df_mm(be, false, true, 1, df_tensor_cols(u, t->u_col, m->rank),
-		    df_param_view(m->train_data, &m->train->v[t->b]), 1, df_tensor_cols(y, t->col, t->out), err));
+		u_t = df_tensor_cols(u, t->u_col, m->rank);
+		if (drops(w)) {
+			DF_TRY(drop(w, t->a, x, drop_scratch(w, x), rows, err));
+			DF_TRY(df_mm(be, false, true, m->lora_scale, drop_scratch(w, x),
+			    df_param_view(m->train_data, &m->train.v[t->a]), 0, u_t, err));
+		}
+		DF_TRY(df_mm(be, false, true, 1, u_t, df_param_view(m->train_data, &m->train.v[t->b]), 1,
+		    df_tensor_cols(y, t->col, t->out), err));
 	}
+out:
+	return rc;
+}
+
+int
+df_group_forward(struct df_work *w, const struct df_group *g, struct df_tensor x, struct df_tensor u, bool add,
+    struct df_tensor y, const struct df_act_rows *rows, struct df_err *err)
+{
+	struct df_model *m = w->m;
+	struct df_backend *be = m->be;
+	const float beta = add ? 1 : 0;
+	int rc = DF_OK;
+
+	if (!df_tensor_is_none(g->weight))
+		DF_TRY(df_mm(be, false, true, 1, x, g->weight, beta, y, err));
+	for (size_t i = 0; i < g->n_parts; i++) {
+		const struct df_part *t = &g->part[i];
+		struct df_tensor y_t = df_tensor_cols(y, t->col, t->out);
+
+		if (df_tensor_is_none(g->weight))
+			DF_TRY(df_mm(be, false, true, 1, x, m->w[t->weight], beta, y_t, err));
+		if (t->bias != DF_NO_ROW && df_tensor_is_none(g->bias))
+			DF_TRY(df_bias_add(be, y_t, m->w[t->bias], err));
+	}
+	if (!df_tensor_is_none(g->bias))
+		DF_TRY(df_bias_add(be, y, g->bias, err));
+	if (g->n_lora > 0)
+		DF_TRY(lora_forward(w, g, x, u, y, rows, err));
 out:
 	return rc;
 }
@@ -38,36 +112,95 @@ int
 df_norm_forward(
     struct df_work *w, size_t row, struct df_tensor x, struct df_tensor y, struct df_tensor rstd, struct df_err *err)
 {
-	struct df_rmsnorm a = { .eps = (float)w->m->cfg.norm_eps,
-		.x = x,
-		.y = y,
-		.rstd = rstd,
-		.w = df_param_view(w->m->base_data, &w->m->base.v[row]) };
+	struct df_rmsnorm a = { .eps = (float)w->m->cfg.norm_eps, .x = x, .y = y, .rstd = rstd, .w = w->m->w[row] };
 
 	return df_rmsnorm_fwd(w->m->be, &a, err);
 }
 
+/* With u = scale x A^T: dB = dy^T u, v = scale dy B (left in w->v), dA = v^T x, x with its mask. */
+static int
+lora_backward(struct df_work *w, const struct df_emit *e, const struct df_group *g, struct df_tensor x,
+    struct df_tensor u, struct df_tensor dy, const struct df_act_rows *rows, struct df_err *err)
+{
+	struct df_model *m = w->m;
+	const struct df_params *p = &m->train;
+	struct df_tensor v = df_tensor_view(w->v, 0, dy.rows, g->n_lora * m->rank);
+	int rc = DF_OK;
+
+	for (size_t i = g->n_parts; i-- > 0;) {
+		const struct df_part *t = &g->part[i];
+		struct df_tensor dy_t = df_tensor_cols(dy, t->col, t->out);
+
+		if (t->b == DF_NO_ROW)
+			continue;
+		DF_TRY(df_emit_matrix(w, e, t->b, dy_t, df_tensor_cols(u, t->u_col, m->rank), rows->seg, err));
+		DF_TRY(df_mm(m->be, false, false, m->lora_scale, dy_t, df_param_view(m->train_data, &p->v[t->b]), 0,
+		    df_tensor_cols(v, t->u_col, m->rank), err));
+	}
+	if (!drops(w) && !df_tensor_is_none(e->grad)) { /* all at once */
+		DF_TRY(df_mm(m->be, true, false, 1, v, x, 1, df_tensor_view(e->grad, g->a_off, v.cols, g->in), err));
+		goto out;
+	}
+	for (size_t i = g->n_parts; i-- > 0;) {
+		const struct df_part *t = &g->part[i];
+
+		if (t->a == DF_NO_ROW)
+			continue;
+		if (drops(w))
+			DF_TRY(drop(w, t->a, x, drop_scratch(w, x), rows, err));
+		DF_TRY(df_emit_matrix(w, e, t->a, df_tensor_cols(v, t->u_col, m->rank),
+		    drops(w) ? drop_scratch(w, x) : x, rows->seg, err));
+	}
+out:
+	return rc;
+}
+
+/* dx += v A, each adapter's share with its mask. */
+static int
+lora_dx(struct df_work *w, const struct df_group *g, struct df_tensor dx, const struct df_act_rows *rows,
+    struct df_err *err)
+{
+	struct df_model *m = w->m;
+	struct df_tensor v = df_tensor_view(w->v, 0, dx.rows, g->n_lora * m->rank), share = drop_scratch(w, dx);
+	int rc = DF_OK;
+
+	if (!drops(w))
+		return df_mm(
+		    m->be, false, false, 1, v, df_tensor_view(m->train_data, g->a_off, v.cols, g->in), 1, dx, err);
+	for (size_t i = 0; i < g->n_parts; i++) {
+		const struct df_part *t = &g->part[i];
+
+		if (t->a == DF_NO_ROW)
+			continue;
+		DF_TRY(df_mm(m->be, false, false, 1, df_tensor_cols(v, t->u_col, m->rank),
+		    df_param_view(m->train_data, &m->train.v[t->a]), 0, share, err));
+		DF_TRY(drop(w, t->a, share, share, rows, err));
+		DF_TRY(df_axpy(m->be, 1, share, dx, err));
+	}
+out:
+	return rc;
+}
+
 int
 df_group_backward(struct df_work *w, const struct df_emit *e, const struct df_group *g, struct df_tensor x,
-    struct df_tensor u, struct df_tensor dy, struct df_tensor dx, const uint64_t *seg, struct df_err *err)
+    struct df_tensor u, struct df_tensor dy, struct df_tensor dx, const struct df_act_rows *rows, struct df_err *err)
 {
 	struct df_model *m = w->m;
 	int rc = DF_OK;
 
-	if (!m->lora)
-		DF_TRY(df_emit_group(w, e, g, x, dy, seg, err));
-	else if (g->n_lora > 0)
-		DF_TRY(df_emit_lora(w, e, g, x, u, dy, seg, err)); /* leaves scale * dy B in w->v */
+	if (g->n_lora > 0)
+		DF_TRY(lora_backward(w, e, g, x, u, dy, rows, err));
+	DF_TRY(df_emit_group(w, e, g, x, dy, rows->seg, err));
 	if (df_tensor_is_none(dx))
 		goto out;
-	DF_TRY(
-	    df_mm(m->be, false, false, 1, dy, df_tensor_view(m->base_data, g->weight_off, g->out, g->in), 0, dx, err));
-	if (g->n_lora > 0) {
-		size_t k = g->n_lora * m->rank;
+	for (size_t i = 0; i < g->n_parts; i++) {
+		const struct df_part *t = &g->part[i];
 
-		DF_TRY(df_mm(m->be, false, false, 1, df_tensor_view(w->v, 0, dy.rows, k),
-		    df_tensor_view(m->train_data, g->a_off, k, g->in), 1, dx, err));
+		DF_TRY(df_mm(m->be, false, false, 1, df_tensor_cols(dy, t->col, t->out), m->w[t->weight], i > 0 ? 1 : 0,
+		    dx, err));
 	}
+	if (g->n_lora > 0)
+		DF_TRY(lora_dx(w, g, dx, rows, err));
 out:
 	return rc;
 }

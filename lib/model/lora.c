@@ -1,7 +1,10 @@
 /*
  * lora.c - low-rank adapters in PEFT's layout (Hu et al. 2021).
  *
- *	y = W x + (alpha / r) B (A x),   A [r,in], B [out,r]
+ *	y = W x + s B (A x),   A [r,in], B [out,r], s = alpha / r  (rsLoRA: alpha / sqrt(r))
+ *
+ * Which projections are adapted is said as PEFT says it: names that end a module's whole name, or a pattern over the
+ * whole of it.  modules_to_save train whole beside the adapters.
  *
  * adapter_config.json is read with the same rule as config.json: what would
  * change the arithmetic and is not implemented is refused by name; keys of
@@ -11,96 +14,340 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define PCRE2_CODE_UNIT_WIDTH 8
+#include <pcre2.h>
+
 #include "base/buf.h"
 #include "base/file.h"
-#include "base/log.h"
 #include "base/mem.h"
 #include "model/model_priv.h"
 #include "text/json.h"
 
 #define RANK_MAX 65536
 
-/* "self_attn.q_proj" -> "q_proj" */
-static const char *
-last_part(const char *module)
-{
-	const char *dot = strrchr(module, '.');
+/* ---- names ------------------------------------------------------------------- */
 
-	return dot != NULL ? dot + 1 : module;
+/* PEFT: the module's whole name, or its end behind a dot. */
+static bool
+ends_with_module(const char *module, size_t n, const char *name, size_t k)
+{
+	return n >= k && memcmp(module + n - k, name, k) == 0 && (n == k || module[n - k - 1] == '.');
 }
 
-static void
-target_all(struct df_model *m)
+/* PEFT's modules_to_save: any end of the name. */
+static bool
+ends_with(const char *module, size_t n, const char *name, size_t k)
 {
-	for (int id = 0; id < DF_GROUPS; id++) {
-		for (size_t k = 0; k < m->layers[0].group[id].n_parts; k++)
-			m->target[id][k] = true;
-	}
+	return n >= k && memcmp(module + n - k, name, k) == 0;
 }
 
-static int
-target_one(struct df_model *m, const char *name, size_t n, struct df_err *err)
+/* Every projection of every layer; false from fn ends the walk. */
+typedef bool each_part(void *ctx, struct df_model *m, struct df_part *t, const char *module, size_t n);
+
+static bool
+for_parts(struct df_model *m, each_part *fn, void *ctx)
 {
-	for (int id = 0; id < DF_GROUPS; id++) {
-		const struct df_group *g = &m->layers[0].group[id];
+	struct df_group *g;
 
-		for (size_t k = 0; k < g->n_parts; k++) {
-			const char *s = last_part(g->part[k].module);
+	for (size_t i = 0; i < m->cfg.n_layers; i++) {
+		for (size_t k = 0; (g = df_layer_group(&m->layers[i], k)) != NULL; k++) {
+			for (size_t j = 0; j < g->n_parts; j++) {
+				size_t n;
+				const char *module = df_param_module(&m->base.v[g->part[j].weight], &n);
 
-			if (strlen(s) == n && strncmp(s, name, n) == 0) {
-				m->target[id][k] = true;
-				return DF_OK;
+				if (!fn(ctx, m, &g->part[j], module, n))
+					return false;
 			}
 		}
 	}
-	return df_fail(err, DF_EUNSUPPORTED,
-	    "'%.*s' cannot be adapted (q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, "
-	    "down_proj or all can)",
-	    (int)(n < 100 ? n : 100), name);
+	return true;
+}
+
+static bool
+is_gate(const char *module, size_t n)
+{
+	return ends_with_module(module, n, "gate", 4) || ends_with_module(module, n, "shared_expert_gate", 18);
+}
+
+/* A set of last name parts, as it is collected. */
+struct names {
+	const char *v[64];
+	size_t len[64], n;
+	bool gates;
+};
+
+static bool
+collect(void *ctx, struct df_model *m, struct df_part *t, const char *module, size_t n)
+{
+	struct names *s = ctx;
+	const char *dot = module;
+	size_t k;
+
+	(void)m;
+	(void)t;
+	if (!s->gates && is_gate(module, n))
+		return true;
+	for (size_t i = 0; i < n; i++) {
+		if (module[i] == '.')
+			dot = module + i + 1;
+	}
+	k = n - (size_t)(dot - module);
+	for (size_t i = 0; i < s->n; i++) {
+		if (s->len[i] == k && memcmp(s->v[i], dot, k) == 0)
+			return true;
+	}
+	if (s->n < sizeof(s->v) / sizeof(s->v[0])) {
+		s->v[s->n] = dot;
+		s->len[s->n++] = k;
+	}
+	return true;
+}
+
+static int
+by_text(const void *a, const void *b)
+{
+	return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+/* list = its entries, sorted and each once, with commas: as PEFT writes them. */
+static int
+sort_list(char **list, struct df_err *err)
+{
+	struct df_buf out = DF_BUF_INIT;
+	const char *s = *list, *name;
+	char **v = NULL;
+	size_t n = 0, cap = 0, k;
+	int rc = DF_OK;
+
+	while (df_next_name(&s, &name, &k)) {
+		DF_TRY(df_grow(&v, &cap, n + 1, sizeof(*v), "a list of names", err));
+		v[n] = strndup(name, k);
+		if (v[n++] == NULL) {
+			rc = df_fail(err, DF_ENOMEM, "a list of names");
+			goto out;
+		}
+	}
+	if (n > 0)
+		qsort(v, n, sizeof(*v), by_text);
+	for (size_t i = 0; i < n; i++) {
+		if (i == 0 || strcmp(v[i], v[i - 1]) != 0) {
+			df_buf_puts(&out, i ? "," : "");
+			df_buf_puts(&out, v[i]);
+		}
+	}
+	df_buf_puts(&out, "");
+	DF_TRY(df_buf_check(&out, err));
+	free(*list);
+	*list = df_buf_detach(&out);
+out:
+	for (size_t i = 0; i < n; i++)
+		free(v[i]);
+	free(v);
+	df_buf_release(&out);
+	return rc;
+}
+
+static int
+all_projections(struct df_model *m, bool gates, struct df_buf *b, const char *comma, struct df_err *err)
+{
+	struct names s = { .gates = gates };
+
+	(void)for_parts(m, collect, &s);
+	for (size_t i = 0; i < s.n; i++) {
+		df_buf_puts(b, i ? comma : "");
+		df_buf_add(b, s.v[i], s.len[i]);
+	}
+	return df_buf_check(b, err);
 }
 
 int
 df_lora_set_targets(struct df_model *m, const char *targets, struct df_err *err)
 {
-	const char *s = targets;
-	bool any = false;
+	struct df_buf b = DF_BUF_INIT;
+	const char *s = targets, *name;
+	size_t n;
 	int rc = DF_OK;
 
-	memset(m->target, 0, sizeof(m->target));
-	while (*s != '\0') {
-		size_t n = strcspn(s, ", \t");
-
-		if (n == 3 && strncmp(s, "all", 3) == 0)
-			target_all(m);
-		else if (n > 0)
-			DF_TRY(target_one(m, s, n, err));
-		any = any || n > 0;
-		s += n + (s[n] != '\0');
+	while (df_next_name(&s, &name, &n)) {
+		df_buf_puts(&b, b.len > 0 ? "," : "");
+		if (n == 3 && strncmp(name, "all", 3) == 0)
+			DF_TRY(all_projections(m, false, &b, ",", err));
+		else
+			df_buf_add(&b, name, n);
 	}
-	if (!any)
+	DF_TRY(df_buf_check(&b, err));
+	if (b.len == 0) {
 		rc = df_fail(err, DF_ECONFIG, "no LoRA targets are given");
+		goto out;
+	}
+	free(m->targets);
+	m->targets = df_buf_detach(&b);
+	m->target_pattern = false;
+	DF_TRY(sort_list(&m->targets, err));
+out:
+	df_buf_release(&b);
+	return rc;
+}
+
+/* ---- what they mean ------------------------------------------------------------ */
+
+struct wanted {
+	const char *name;
+	size_t n;
+	pcre2_code *pattern;
+	pcre2_match_data *match;
+	const bool *trains; /* [base.n] modules_to_save: they have no adapter */
+	size_t found;
+};
+
+/* Mark a projection whose name is wanted. */
+static bool
+mark(void *ctx, struct df_model *m, struct df_part *t, const char *module, size_t n)
+{
+	struct wanted *w = ctx;
+	bool hit;
+
+	(void)m;
+	if (w->pattern != NULL)
+		hit = pcre2_match(w->pattern, (PCRE2_SPTR)module, n, 0, 0, w->match, NULL) >= 0;
+	else
+		hit = ends_with_module(module, n, w->name, w->n);
+	w->found += hit;
+	if (hit && !w->trains[t->weight])
+		t->a = 0;
+	return true;
+}
+
+static bool
+unmark(void *ctx, struct df_model *m, struct df_part *t, const char *module, size_t n)
+{
+	(void)ctx;
+	(void)m;
+	(void)module;
+	(void)n;
+	t->a = t->b = DF_NO_ROW;
+	return true;
+}
+
+/* No projection has this name. */
+static int
+nothing_named(struct df_model *m, const char *name, size_t n, struct df_err *err)
+{
+	struct df_buf b = DF_BUF_INIT;
+	int rc;
+
+	DF_TRY(all_projections(m, true, &b, ", ", err));
+	rc = df_fail(err, DF_EUNSUPPORTED, "LoRA's target_modules: '%.*s' cannot be adapted (%s or all can)",
+	    (int)(n < 100 ? n : 100), name, b.data ? b.data : "");
+out:
+	df_buf_release(&b);
+	return rc;
+}
+
+static int
+mark_pattern(struct df_model *m, const bool *trains, struct df_err *err)
+{
+	struct wanted w = { .trains = trains };
+	PCRE2_UCHAR text[128];
+	PCRE2_SIZE at;
+	int code, rc = DF_OK;
+
+	/* Python's re.fullmatch. */
+	w.pattern = pcre2_compile((PCRE2_SPTR)m->targets, PCRE2_ZERO_TERMINATED,
+	    PCRE2_ANCHORED | PCRE2_ENDANCHORED | PCRE2_UTF, &code, &at, NULL);
+	if (w.pattern == NULL) {
+		pcre2_get_error_message(code, text, sizeof(text));
+		return df_fail(err, DF_EFORMAT, "'target_modules': the pattern '%.100s' at %zu: %s", m->targets, at,
+		    (const char *)text);
+	}
+	w.match = pcre2_match_data_create_from_pattern(w.pattern, NULL);
+	if (w.match == NULL) {
+		rc = df_fail(err, DF_ENOMEM, "a pattern");
+		goto out;
+	}
+	(void)for_parts(m, mark, &w);
+	if (w.found == 0)
+		rc = df_fail(
+		    err, DF_EUNSUPPORTED, "'target_modules': the pattern '%.100s' fits no projection", m->targets);
+out:
+	pcre2_match_data_free(w.match);
+	pcre2_code_free(w.pattern);
+	return rc;
+}
+
+static int
+mark_list(struct df_model *m, const bool *trains, struct df_err *err)
+{
+	const char *s = m->targets;
+	struct wanted w = { .trains = trains };
+	int rc = DF_OK;
+
+	while (df_next_name(&s, &w.name, &w.n)) {
+		w.found = 0;
+		(void)for_parts(m, mark, &w);
+		if (w.found == 0)
+			DF_TRY(nothing_named(m, w.name, w.n, err));
+	}
 out:
 	return rc;
+}
+
+/* trains [base.n] = the rows of modules_to_save. */
+static int
+mark_additional(const struct df_model *m, bool *trains, struct df_err *err)
+{
+	const char *s = m->additional != NULL ? m->additional : "", *name;
+	size_t k;
+
+	while (df_next_name(&s, &name, &k)) {
+		size_t found = 0;
+
+		for (size_t i = 0; i < m->base.n; i++) {
+			size_t n;
+			const char *module = df_param_module(&m->base.v[i], &n);
+
+			if (!ends_with(module, n, name, k))
+				continue;
+			/* PEFT would train a copy and untie the two. */
+			if (i == m->embed && m->cfg.tied)
+				return df_fail(err, DF_EUNSUPPORTED,
+				    "modules_to_save: '%.*s' is one table with the head (tie_word_embeddings)",
+				    (int)(k < 100 ? k : 100), name);
+			trains[i] = true;
+			found++;
+		}
+		if (found == 0)
+			return df_fail(err, DF_EUNSUPPORTED, "modules_to_save: no weights are named '%.*s'%s",
+			    (int)(k < 100 ? k : 100), name,
+			    m->cfg.tied && k == 7 && strncmp(name, "lm_head", 7) == 0
+				? ": the head is the embedding (tie_word_embeddings)"
+				: "");
+	}
+	return DF_OK;
 }
 
 int
 df_lora_attach(struct df_model *m, struct df_err *err)
 {
-	bool found = false;
+	bool *trains = NULL;
 	int rc;
 
 	if (m->rank == 0 || m->rank > RANK_MAX)
 		return df_fail(err, DF_ERANGE, "a LoRA rank of %zu is not in [1, %d]", m->rank, RANK_MAX);
 	if (!isfinite(m->alpha) || m->alpha <= 0)
 		return df_fail(err, DF_ERANGE, "a LoRA alpha of %g is not a positive number", m->alpha);
-	DF_TRY(df_params_build_lora(m, err));
-	DF_TRY(df_tensor_alloc(m->be, &m->train_data, DF_F32, 1, m->train_rows.numel, "the adapter's weights", err));
+	if (!(m->lora_dropout >= 0 && m->lora_dropout < 1))
+		return df_fail(err, DF_ERANGE, "a LoRA dropout of %g is not in [0, 1)", m->lora_dropout);
+	m->lora_scale = (float)(m->alpha / (m->rslora ? sqrt((double)m->rank) : (double)m->rank));
+	DF_TRY(df_alloc(&trains, m->base.n, sizeof(*trains), "the parameter table", err));
+	DF_TRY(mark_additional(m, trains, err));
+	(void)for_parts(m, unmark, NULL);
+	DF_TRY(m->target_pattern ? mark_pattern(m, trains, err) : mark_list(m, trains, err));
 	m->lora = true;
-	for (int id = 0; id < DF_GROUPS && !found; id++) {
-		found = m->layers[0].group[id].n_lora > 0;
-		m->first_group = (enum df_group_id)id;
-	}
+	DF_TRY(df_params_build_train(m, trains, err));
+	DF_TRY(df_weights_master(m, err));
 out:
+	free(trains);
 	return rc;
 }
 
@@ -119,28 +366,63 @@ empty(const struct df_json_value *v)
 	}
 }
 
+/* *out = a list of strings with commas between them, or NULL where there is none. */
+static int
+read_list(const struct df_json_value *v, char **out, struct df_err *err)
+{
+	struct df_buf b = DF_BUF_INIT;
+	int rc = DF_OK;
+
+	free(*out);
+	*out = NULL;
+	if (empty(v))
+		return DF_OK;
+	if (df_json_type(v) != DF_JSON_ARRAY)
+		return df_fail(err, DF_EFORMAT, "expected a list, found %s", df_json_type_name(v));
+	for (size_t i = 0; i < df_json_size(v); i++) {
+		const char *s = df_json_str(df_json_at(v, i), NULL);
+
+		if (s == NULL || *s == '\0' || s[strcspn(s, ", \t")] != '\0') {
+			rc = df_fail(err, DF_EFORMAT, "entry %zu is not a module's name", i);
+			goto out;
+		}
+		df_buf_puts(&b, i ? "," : "");
+		df_buf_puts(&b, s);
+	}
+	DF_TRY(df_buf_check(&b, err));
+	*out = df_buf_detach(&b);
+	DF_TRY(sort_list(out, err));
+out:
+	df_buf_release(&b);
+	return rc;
+}
+
 static int
 read_targets(struct df_model *m, const struct df_json_value *v, struct df_err *err)
 {
 	const char *s = df_json_str(v, NULL);
+	struct df_buf b = DF_BUF_INIT;
 	int rc = DF_OK;
 
-	if (s != NULL) {
-		if (strcmp(s, "all-linear") != 0)
-			return df_fail(err, DF_EUNSUPPORTED,
-			    "'target_modules': the pattern '%.100s' is not supported (a list is)", s);
-		target_all(m);
-		return DF_OK;
+	m->target_pattern = s != NULL && strcmp(s, "all-linear") != 0;
+	if (s == NULL) {
+		rc = read_list(v, &m->targets, err);
+		if (rc == DF_OK && m->targets == NULL)
+			rc = df_fail(err, DF_EFORMAT, "expected a list, found %s", df_json_type_name(v));
+		goto out;
 	}
-	if (df_json_type(v) != DF_JSON_ARRAY || df_json_size(v) == 0)
-		return df_fail(err, DF_EFORMAT, "'target_modules': expected a list, found %s", df_json_type_name(v));
-	for (size_t i = 0; i < df_json_size(v); i++) {
-		s = df_json_str(df_json_at(v, i), NULL);
-		if (s == NULL)
-			return df_fail(err, DF_EFORMAT, "'target_modules': entry %zu is not a string", i);
-		DF_TRY(target_one(m, s, strlen(s), err));
-	}
+	free(m->targets);
+	m->targets = NULL;
+	if (m->target_pattern)
+		df_buf_puts(&b, s);
+	else
+		DF_TRY(all_projections(m, true, &b, ",", err));
+	DF_TRY(df_buf_check(&b, err));
+	m->targets = df_buf_detach(&b);
+	if (!m->target_pattern)
+		DF_TRY(sort_list(&m->targets, err));
 out:
+	df_buf_release(&b);
 	if (rc != DF_OK)
 		df_err_prefix(err, "'target_modules': ");
 	return rc;
@@ -150,9 +432,9 @@ static int
 check_kind(const struct df_json_value *cfg, struct df_err *err)
 {
 	/* Each of these changes what the adapter computes. */
-	static const char *const off[] = { "use_dora", "use_rslora", "fan_in_fan_out", "lora_bias", "rank_pattern",
-		"alpha_pattern", "modules_to_save", "layers_to_transform", "layer_replication", "exclude_modules",
-		"trainable_token_indices", "target_parameters", "alora_invocation_tokens", "use_qalora", NULL };
+	static const char *const off[] = { "use_dora", "fan_in_fan_out", "lora_bias", "rank_pattern", "alpha_pattern",
+		"layers_to_transform", "layer_replication", "exclude_modules", "trainable_token_indices",
+		"target_parameters", "alora_invocation_tokens", "use_qalora", NULL };
 	const char *s;
 	int rc;
 
@@ -189,26 +471,39 @@ df_lora_read_config(struct df_model *m, const struct df_json_value *cfg, struct 
 	DF_TRY(df_json_member_int(cfg, "r", 8, 1, RANK_MAX, &r, err));
 	DF_TRY(df_json_member_double(cfg, "lora_alpha", 8, &m->alpha, err));
 	DF_TRY(df_json_member_double(cfg, "lora_dropout", 0, &m->lora_dropout, err));
+	DF_TRY(df_json_member_bool(cfg, "use_rslora", false, &m->rslora, err));
 	m->rank = (size_t)r;
-	memset(m->target, 0, sizeof(m->target));
 	DF_TRY(read_targets(m, df_json_get(cfg, "target_modules"), err));
-	if (m->lora_dropout != 0)
-		df_warn("the adapter was trained with lora_dropout %g; it is not applied here", m->lora_dropout);
+	rc = read_list(df_json_get(cfg, "modules_to_save"), &m->additional, err);
+	if (rc != DF_OK)
+		df_err_prefix(err, "'modules_to_save': ");
 out:
 	return rc;
+}
+
+/* A list as JSON, null without one. */
+static void
+put_list(struct df_buf *b, const char *list)
+{
+	const char *name, *comma = "";
+	size_t n;
+
+	if (list == NULL || *list == '\0') {
+		df_buf_puts(b, "null");
+		return;
+	}
+	df_buf_putc(b, '[');
+	for (; df_next_name(&list, &name, &n); comma = ",") {
+		df_buf_printf(b, "%s\n    ", comma);
+		df_buf_json_strn(b, name, n);
+	}
+	df_buf_puts(b, "\n  ]");
 }
 
 int
 df_lora_write_config(const struct df_model *m, const char *path, struct df_err *err)
 {
-	/* In the order of their last name parts, as PEFT sorts them. */
-	static const struct {
-		enum df_group_id id;
-		size_t part;
-	} sorted[] = { { DF_GROUP_DOWN, 0 }, { DF_GROUP_GATE_UP, 0 }, { DF_GROUP_QKV, 1 }, { DF_GROUP_O, 0 },
-		{ DF_GROUP_QKV, 0 }, { DF_GROUP_GATE_UP, 1 }, { DF_GROUP_QKV, 2 } };
 	struct df_buf b = DF_BUF_INIT;
-	const char *comma = "";
 	int rc;
 
 	df_buf_puts(&b, "{\n  \"alpha_pattern\": {},\n  \"auto_mapping\": null,\n  \"base_model_name_or_path\": ");
@@ -223,18 +518,17 @@ df_lora_write_config(const struct df_model *m, const char *path, struct df_err *
 		df_buf_json_double(&b, m->alpha);
 	df_buf_puts(&b, ",\n  \"lora_dropout\": ");
 	df_buf_json_double(&b, m->lora_dropout);
-	df_buf_puts(&b, ",\n  \"modules_to_save\": null,\n  \"peft_type\": \"LORA\",\n");
+	df_buf_puts(&b, ",\n  \"modules_to_save\": ");
+	put_list(&b, m->additional);
+	df_buf_puts(&b, ",\n  \"peft_type\": \"LORA\",\n");
 	df_buf_printf(
-	    &b, "  \"r\": %zu,\n  \"rank_pattern\": {},\n  \"revision\": null,\n  \"target_modules\": [", m->rank);
-	for (size_t i = 0; i < sizeof(sorted) / sizeof(sorted[0]); i++) {
-		if (!m->target[sorted[i].id][sorted[i].part])
-			continue;
-		df_buf_printf(&b, "%s\n    ", comma);
-		df_buf_json_str(&b, last_part(m->layers[0].group[sorted[i].id].part[sorted[i].part].module));
-		comma = ",";
-	}
-	df_buf_puts(
-	    &b, "\n  ],\n  \"task_type\": \"CAUSAL_LM\",\n  \"use_dora\": false,\n  \"use_rslora\": false\n}\n");
+	    &b, "  \"r\": %zu,\n  \"rank_pattern\": {},\n  \"revision\": null,\n  \"target_modules\": ", m->rank);
+	if (m->target_pattern)
+		df_buf_json_str(&b, m->targets);
+	else
+		put_list(&b, m->targets);
+	df_buf_printf(&b, ",\n  \"task_type\": \"CAUSAL_LM\",\n  \"use_dora\": false,\n  \"use_rslora\": %s\n}\n",
+	    m->rslora ? "true" : "false");
 	DF_TRY(df_buf_check(&b, err));
 	DF_TRY(df_file_put(path, b.data, b.len, err));
 out:

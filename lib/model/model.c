@@ -16,7 +16,7 @@
 #define CHUNK              ((size_t)1 << 20) /* elements drawn or digested at once */
 #define ADAPTER_CONFIG_MAX ((size_t)4 << 20)
 
-/* Config, tables and memory; the weights are undefined. */
+/* Config and tables; there are no weights yet. */
 static int
 new_model(struct df_model **out, const char *dir, struct df_backend *be, struct df_err *err)
 {
@@ -28,12 +28,15 @@ new_model(struct df_model **out, const char *dir, struct df_backend *be, struct 
 	DF_TRY(df_model_config_load(&m->cfg, dir, err));
 	rc = df_params_build_base(m, err);
 	if (rc == DF_OK)
-		rc = df_tensor_alloc(be, &m->base_data, DF_F32, 1, m->base.numel, "the model's weights", err);
+		rc = df_alloc(&m->w, m->base.n, sizeof(*m->w), "the parameter table", err);
+	if (rc == DF_OK)
+		rc = df_alloc(&m->borrowed, m->base.n, sizeof(*m->borrowed), "the parameter table", err);
+	if (rc == DF_OK)
+		rc = df_alloc(&m->file_type, m->base.n, sizeof(*m->file_type), "the parameter table", err);
 	if (rc != DF_OK) {
 		df_err_prefix(err, "%s: ", dir);
 		goto out;
 	}
-	m->train_data = m->base_data;
 	*out = m;
 	m = NULL;
 out:
@@ -41,28 +44,42 @@ out:
 	return rc;
 }
 
+/* What files hold besides: old buffers, the head that some tied checkpoints repeat, heads that no one asks for. */
+static const char *const *
+ignored_tensors(const struct df_model_config *c)
+{
+	static const char *const untied[] = { "rotary_emb.inv_freq", NULL };
+	static const char *const tied[] = { "rotary_emb.inv_freq", "lm_head.weight", NULL };
+	static const char *const bert[] = { "embeddings.position_ids", "pooler.dense.weight", "pooler.dense.bias",
+		"cls.predictions.bias", "cls.predictions.transform.dense.weight",
+		"cls.predictions.transform.dense.bias", "cls.predictions.transform.LayerNorm.weight",
+		"cls.predictions.transform.LayerNorm.bias", "cls.predictions.transform.LayerNorm.gamma",
+		"cls.predictions.transform.LayerNorm.beta", "cls.predictions.decoder.weight",
+		"cls.predictions.decoder.bias", "cls.seq_relationship.weight", "cls.seq_relationship.bias", NULL };
+
+	if (c->arch == DF_ARCH_BERT)
+		return bert;
+	return c->tied || c->head != DF_HEAD_LM ? tied : untied;
+}
+
 static int
 open_base(struct df_model **out, const char *dir, struct df_backend *be, struct df_err *err)
 {
-	/* Buffers that older files carry, and the head that some tied checkpoints repeat. */
-	static const char *const untied[] = { "rotary_emb.inv_freq", NULL };
-	static const char *const tied[] = { "rotary_emb.inv_freq", "lm_head.weight", NULL };
 	struct df_model *m = NULL;
-	struct df_st *st = NULL;
 	int rc;
 
 	DF_TRY(new_model(&m, dir, be, err));
 	DF_TRY(df_strdup(&m->dir, dir, err));
-	DF_TRY(df_st_open_model(&st, dir, err));
-	rc = df_params_load(&m->base, m->base_data, st, "", "model.", m->cfg.tied ? tied : untied, be, err);
+	DF_TRY(df_st_open_model(&m->st, dir, err));
+	rc = df_weights_load(m, ignored_tensors(&m->cfg), err);
 	if (rc != DF_OK) {
-		df_err_prefix(err, "%s: ", df_st_path(st) ? df_st_path(st) : dir);
+		df_err_prefix(err, "%s: ", df_st_path(m->st) ? df_st_path(m->st) : dir);
 		goto out;
 	}
+	DF_TRY(df_trainable_read(m, dir, err));
 	*out = m;
 	m = NULL;
 out:
-	df_st_close(st);
 	df_model_free(m);
 	return rc;
 }
@@ -130,7 +147,7 @@ open_adapter(struct df_model **out, const char *dir, const char *config, const c
 	}
 	DF_TRY(df_path_join(&path, dir, "adapter_model.safetensors", err));
 	DF_TRY(df_st_open(&st, path, err));
-	rc = df_params_load(m->train, m->train_data, st, "", NULL, NULL, be, err);
+	rc = df_params_load(&m->train, m->train_data, st, "", NULL, be, err);
 	if (rc != DF_OK) {
 		df_err_prefix(err, "%s: ", path);
 		goto out;
@@ -198,17 +215,26 @@ df_model_init(struct df_model **out, const char *dir, uint64_t seed, struct df_b
 	int rc;
 
 	DF_TRY(new_model(&m, dir, be, err));
+	rc = df_tensor_alloc(be, &m->drawn, DF_F32, 1, m->base.numel, "the model's weights", err);
+	if (rc != DF_OK) {
+		df_err_prefix(err, "%s: ", dir);
+		goto out;
+	}
 	DF_TRY(df_alloc(&buf, CHUNK, sizeof(*buf), "a staging buffer", err));
 	for (size_t i = 0; i < m->base.n; i++) {
 		const struct df_param *p = &m->base.v[i];
 		bool matrix = p->rank == 2, bias = strcmp(strrchr(p->name, '.'), ".bias") == 0;
 
-		DF_TRY(draw(m, m->base_data, p, i, matrix ? DRAW_NORMAL : DRAW_CONSTANT,
+		m->w[i] = df_param_view(m->drawn, p);
+		m->file_type[i] = DF_ST_F32;
+		DF_TRY(draw(m, m->drawn, p, i, matrix ? DRAW_NORMAL : DRAW_CONSTANT,
 		    matrix     ? m->cfg.init_range
 			: bias ? 0
 			       : 1,
 		    seed, buf, err));
 	}
+	df_weights_group(m);
+	DF_TRY(df_model_set_trainable(m, &(struct df_train_spec){ 0 }, err));
 	*out = m;
 	m = NULL;
 out:
@@ -225,18 +251,26 @@ df_model_add_lora(struct df_model *m, const struct df_lora_spec *spec, uint64_t 
 
 	if (m->lora)
 		return df_fail(err, DF_EUSAGE, "the model has an adapter already");
+	DF_TRY(df_weights_unmaster(m, err));
 	m->rank = spec->rank;
 	m->alpha = spec->alpha;
+	m->rslora = spec->rslora;
+	m->lora_dropout = spec->dropout;
+	free(m->additional);
+	m->additional = NULL;
+	if (spec->additional != NULL)
+		DF_TRY(df_strdup(&m->additional, spec->additional, err));
 	DF_TRY(df_lora_set_targets(m, spec->targets, err));
 	DF_TRY(df_lora_attach(m, err));
 	DF_TRY(df_alloc(&buf, CHUNK, sizeof(*buf), "a staging buffer", err));
-	for (size_t i = 0; i < m->train->n; i++) {
-		const struct df_param *p = &m->train->v[i];
-		bool a = strstr(p->name, ".lora_A.") != NULL;
+	for (size_t i = 0; i < m->train.n; i++) {
+		const struct df_param *p = &m->train.v[i];
 
+		if (m->base_row[i] != DF_NO_ROW)
+			continue;
 		/* nn.Linear's kaiming_uniform(a = sqrt 5) is uniform in +-1/sqrt(in). */
-		DF_TRY(draw(m, m->train_data, p, i, a ? DRAW_UNIFORM : DRAW_CONSTANT, a ? 1 / sqrt((double)p->cols) : 0,
-		    seed, buf, err));
+		DF_TRY(draw(m, m->train_data, p, i, p->lora_b ? DRAW_CONSTANT : DRAW_UNIFORM,
+		    p->lora_b ? 0 : 1 / sqrt((double)p->cols), seed, buf, err));
 	}
 out:
 	free(buf);
@@ -248,14 +282,32 @@ df_model_free(struct df_model *m)
 {
 	if (m == NULL)
 		return;
-	if (m->lora)
+	if (m->train_data.mem != m->drawn.mem)
 		df_tensor_free(m->be, &m->train_data);
-	df_tensor_free(m->be, &m->base_data);
+	for (size_t i = 0; m->borrowed != NULL && i < m->base.n; i++)
+		df_tensor_free(m->be, &m->borrowed[i]);
+	df_tensor_free(m->be, &m->drawn);
+	df_tensor_free(m->be, &m->small);
+	df_st_close(m->st); /* after the windows into it */
+	for (size_t i = 0; m->layers != NULL && i < m->cfg.n_layers; i++) {
+		if (m->layers[i].moe != NULL)
+			free(m->layers[i].moe->expert);
+		free(m->layers[i].moe);
+	}
 	df_params_release(&m->base);
-	df_params_release(&m->train_rows);
+	df_params_release(&m->train);
 	df_model_config_release(&m->cfg);
 	free(m->layers);
 	free(m->dir);
+	free(m->train_row);
+	free(m->base_row);
+	free(m->w);
+	free(m->borrowed);
+	free(m->file_type);
+	free(m->targets);
+	free(m->additional);
+	free(m->freeze_modules);
+	free(m->freeze_extra);
 	free(m);
 }
 
@@ -274,7 +326,7 @@ df_model_base(const struct df_model *m)
 const struct df_params *
 df_model_train(const struct df_model *m)
 {
-	return m->train;
+	return &m->train;
 }
 
 bool
@@ -289,10 +341,16 @@ df_model_backend(const struct df_model *m)
 	return m->be;
 }
 
-struct df_tensor
-df_model_base_data(struct df_model *m)
+int
+df_model_master(struct df_model *m, struct df_err *err)
 {
-	return m->base_data;
+	return df_weights_master(m, err);
+}
+
+void
+df_model_set_checkpointing(struct df_model *m, bool on)
+{
+	m->checkpointing = on;
 }
 
 struct df_tensor
@@ -301,89 +359,95 @@ df_model_train_data(struct df_model *m)
 	return m->train_data;
 }
 
-static int
-digest_flat(struct df_model *m, struct df_hasher *h, const struct df_params *p, struct df_tensor data, float *buf,
-    struct df_err *err)
+int
+df_model_read(struct df_model *m, size_t row, size_t first, size_t n, float *dst, struct df_err *err)
 {
-	struct df_digest names = df_params_digest(p);
+	struct df_tensor t = df_tensor_view(m->w[row], first, 1, n), wide = DF_TENSOR_NONE;
+	int rc;
+
+	if (t.type == DF_F32)
+		return df_download(m->be, dst, t, err);
+	DF_TRY(df_tensor_alloc(m->be, &wide, DF_F32, 1, n, "a staging buffer", err));
+	DF_TRY(df_copy(m->be, wide, t, err));
+	DF_TRY(df_download(m->be, dst, wide, err));
+out:
+	df_tensor_free(m->be, &wide);
+	return rc;
+}
+
+/* The values of base, row after row as float32: whatever type they have at rest, equal values have equal digests. */
+static int
+digest_base(struct df_model *m, struct df_hasher *h, float *buf, struct df_err *err)
+{
+	struct df_digest names = df_params_digest(&m->base);
 	int rc = DF_OK;
 
 	df_hasher_add(h, &names, sizeof(names));
-	for (size_t at = 0, n; at < p->numel; at += n) {
-		n = p->numel - at < CHUNK ? p->numel - at : CHUNK;
-		DF_TRY(df_download(m->be, buf, df_tensor_view(data, at, 1, n), err));
+	for (size_t i = 0; i < m->base.n; i++) {
+		size_t numel = m->base.v[i].rows * m->base.v[i].cols;
+
+		for (size_t at = 0, n; at < numel; at += n) {
+			n = numel - at < CHUNK ? numel - at : CHUNK;
+			DF_TRY(df_model_read(m, i, at, n, buf, err));
+			df_hasher_add(h, buf, n * sizeof(*buf));
+		}
+	}
+out:
+	return rc;
+}
+
+static int
+digest_adapters(struct df_model *m, struct df_hasher *h, float *buf, struct df_err *err)
+{
+	struct df_digest names = df_params_digest(&m->train);
+	int rc = DF_OK;
+
+	df_hasher_add(h, &names, sizeof(names));
+	for (size_t at = 0, n; at < m->train.numel; at += n) {
+		n = m->train.numel - at < CHUNK ? m->train.numel - at : CHUNK;
+		DF_TRY(df_download(m->be, buf, df_tensor_view(m->train_data, at, 1, n), err));
 		df_hasher_add(h, buf, n * sizeof(*buf));
 	}
 out:
 	return rc;
 }
 
+/* What the tables do not say and the arithmetic depends on. */
+static void
+digest_config(const struct df_model *m, struct df_hasher *h)
+{
+	const struct df_model_config *c = &m->cfg;
+	const struct df_rope_config *r = &c->rope;
+	const double scalars[] = { (double)c->arch, (double)c->head, (double)c->n_heads, (double)c->n_kv_heads,
+		c->norm_eps, (double)c->pad_id, (double)r->type, r->theta, r->factor, r->low_freq_factor,
+		r->high_freq_factor, r->attention_factor, r->beta_fast, r->beta_slow, (double)r->original_max_positions,
+		(double)r->truncate, (double)c->moe.top_k, (double)c->moe.normalise,
+		m->lora ? (double)m->lora_scale : 0, m->lora ? (double)m->rank : 0 };
+
+	df_hasher_add(h, scalars, sizeof(scalars));
+	for (size_t i = 0; c->window != NULL && i < c->n_layers; i++) {
+		uint64_t window = c->window[i];
+
+		df_hasher_add(h, &window, sizeof(window));
+	}
+}
+
 int
 df_model_digest(struct df_model *m, struct df_digest *d, struct df_err *err)
 {
-	const struct df_model_config *c = &m->cfg;
-	/* What the tables do not say and the arithmetic depends on. */
-	double scalars[] = { (double)c->arch, (double)c->n_heads, (double)c->n_kv_heads, c->norm_eps, c->rope.theta,
-		(double)c->pad_id, m->lora ? m->alpha : 0, m->lora ? (double)m->rank : 0 };
 	struct df_hasher *h = NULL;
 	float *buf = NULL;
 	int rc;
 
 	DF_TRY(df_hasher_new(&h, 0, err));
 	DF_TRY(df_alloc(&buf, CHUNK, sizeof(*buf), "a staging buffer", err));
-	df_hasher_add(h, scalars, sizeof(scalars));
-	DF_TRY(digest_flat(m, h, &m->base, m->base_data, buf, err));
+	digest_config(m, h);
+	DF_TRY(digest_base(m, h, buf, err));
 	if (m->lora)
-		DF_TRY(digest_flat(m, h, m->train, m->train_data, buf, err));
+		DF_TRY(digest_adapters(m, h, buf, err));
 	*d = df_hasher_end(h);
 out:
 	df_hasher_free(h);
 	free(buf);
-	return rc;
-}
-
-static int
-save_tensors(struct df_model *m, const struct df_params *p, struct df_tensor data, const char *dir, const char *name,
-    struct df_err *err)
-{
-	struct df_st_writer *w = NULL, *done;
-	char *path = NULL;
-	int rc;
-
-	DF_TRY(df_path_join(&path, dir, name, err));
-	DF_TRY(df_st_create(&w, path, err));
-	DF_TRY(df_st_add_metadata(w, "format", "pt", err)); /* transformers asks for it */
-	DF_TRY(df_params_declare(p, "", w, err));
-	DF_TRY(df_params_store(p, data, w, m->be, err));
-	done = w;
-	w = NULL;
-	DF_TRY(df_st_commit(done, err));
-out:
-	df_st_discard(w);
-	free(path);
-	return rc;
-}
-
-int
-df_model_save(struct df_model *m, const char *dir, struct df_err *err)
-{
-	char *path = NULL;
-	int rc;
-
-	if (m->lora && m->dir == NULL)
-		return df_fail(err, DF_EUNSUPPORTED,
-		    "%s: an adapter on random base weights that are in no file would be of no "
-		    "use; save the base model first and adapt that",
-		    dir);
-	DF_TRY(df_path_join(&path, dir, m->lora ? "adapter_config.json" : "config.json", err));
-	if (m->lora) {
-		DF_TRY(save_tensors(m, m->train, m->train_data, dir, "adapter_model.safetensors", err));
-		DF_TRY(df_lora_write_config(m, path, err));
-	} else {
-		DF_TRY(save_tensors(m, &m->base, m->base_data, dir, "model.safetensors", err));
-		DF_TRY(df_file_put(path, m->cfg.json, strlen(m->cfg.json), err));
-	}
-out:
-	free(path);
 	return rc;
 }

@@ -181,8 +181,10 @@ const struct df_params *df_model_base(const struct df_model *m);
 const struct df_params *df_model_train(const struct df_model *m);
 bool df_model_has_lora(const struct df_model *m);
 struct df_backend *df_model_backend(const struct df_model *m);
-struct df_tensor df_model_base_data(struct df_model *m);  /* [1, base numel] */
-struct df_tensor df_model_train_data(struct df_model *m); /* [1, train numel]: what an optimiser changes */
+/* [1, train numel]: what an optimiser changes; NONE before df_model_master() unless the model has adapters. */
+struct df_tensor df_model_train_data(struct df_model *m);
+/* Elements [first, first + n) of row `row` of base, as float32, to host memory. */
+int df_model_read(struct df_model *m, size_t row, size_t first, size_t n, float *dst, struct df_err *err) DF_MUST_CHECK;
 /* Digest of all weights (and adapters) and of what the arithmetic depends on besides: the checkpoint's df_id. */
 int df_model_digest(struct df_model *m, struct df_digest *d, struct df_err *err) DF_MUST_CHECK;
 /*
@@ -192,6 +194,20 @@ int df_model_digest(struct df_model *m, struct df_digest *d, struct df_err *err)
  * weights of df_model_init(), which are in no file, is DF_EUNSUPPORTED.
  */
 int df_model_save(struct df_model *m, const char *dir, struct df_err *err) DF_MUST_CHECK;
+
+/* How a merged model is written. */
+struct df_merge_spec {
+	bool convert;       /* to `type`; false: each tensor as its file has it */
+	enum df_dtype type; /* DF_F32, DF_BF16, DF_F16 */
+	uint64_t max_shard; /* bytes of a file; 0: one file */
+};
+/*
+ * Write the whole model into the existing directory, its adapters merged into the weights: W + s B A in float32,
+ * rounded once.  model.safetensors, or several files and model.safetensors.index.json, and config.json.  A value
+ * that float16 cannot hold is DF_ERANGE.
+ */
+int df_model_merge(
+    struct df_model *m, const char *dir, const struct df_merge_spec *spec, struct df_err *err) DF_MUST_CHECK;
 
 /* ---- losses and gradients -------------------------------------------------- */
 

@@ -1,24 +1,32 @@
 /*
  * model_priv.h - the inside of a model; seen in lib/model only.
  *
- * A layer is four linear *groups*, projections of one input whose weights lie
- * side by side in the flat buffer and are multiplied at once:
+ * A layer is made of norms and linear *groups*, projections of one input:
  *
  *	qkv      [(H+2K)E, D]   q_proj k_proj v_proj
  *	o        [D, HE]        o_proj
  *	gate_up  [2F, D]        gate_proj up_proj
  *	down     [D, F]         down_proj
  *
+ * In a mixture of experts the last two give way to a router and as many pairs of them as there are experts, each a
+ * group of its own.
+ *
  * The order of the tables follows the forward, so that a backward reaches the
  * parameters in descending order of offset:
  *
- *	base   embed | layer 0 | layer 1 | ... | norm | lm_head (unless tied)
- *	layer  input_layernorm | q.w k.w v.w q.b k.b v.b | o.w o.b |
- *	       post_attention_layernorm | gate.w up.w gate.b up.b | down.w down.b
- *	LoRA   per layer and group, over its adapted members: A.. | B..
+ *	base   embed | layer 0 | layer 1 | ... | norm | lm_head (unless tied) or score
+ *	layer  input_layernorm | q.w k.w v.w q.b k.b v.b | q_norm k_norm | o.w o.b | post_attention_layernorm | ffn
+ *	ffn    gate.w up.w gate.b up.b | down.w down.b
+ *	       or router | expert 0: gate up | down | expert 1 ... | shared: gate up | down | shared_expert_gate
+ *	train  the rows of base that train, in that order, and behind each group's own the adapters of its members, A.. B..
+ *
+ * Every row of base has a window of its own on its weights: in the mapped file (matrices at rest), in a buffer of small
+ * float32 rows (vectors), or in the flat buffer of what trains (its masters).
  */
 #ifndef DF_MODEL_PRIV_H
 #define DF_MODEL_PRIV_H
+
+#include <string.h>
 
 #include "base/buf.h"
 #include "model/model.h"
@@ -31,7 +39,6 @@ enum df_group_id { DF_GROUP_QKV, DF_GROUP_O, DF_GROUP_GATE_UP, DF_GROUP_DOWN, DF
 
 /* One projection of a group. */
 struct df_part {
-	const char *module;  /* "self_attn.q_proj" */
 	size_t col, out;     /* its columns of the group's output */
 	size_t weight, bias; /* rows of the base table; bias may be DF_NO_ROW */
 	size_t a, b;         /* rows of the train table under LoRA, or DF_NO_ROW */
@@ -41,37 +48,85 @@ struct df_part {
 struct df_group {
 	size_t in, out;
 	struct df_part part[DF_GROUP_PARTS];
-	size_t n_parts;
-	size_t weight_off, bias_off; /* into base: [out,in], [1,out]; bias_off may be DF_NO_ROW */
-	size_t n_lora, a_off;        /* adapted parts; their A side by side [n_lora * rank, in] in train */
+	size_t n_parts;                /* 0: the layer has no such group */
+	struct df_tensor weight, bias; /* [out,in], [1,out] where the parts lie side by side, else NONE */
+	size_t n_lora, a_off;          /* adapted parts; their A side by side [n_lora * rank, in] in train */
+	bool lowest;                   /* holds the first row of train: nothing below needs a gradient */
+};
+
+/* A mixture of experts; its router and the shared expert's gate are groups of one part. */
+struct df_expert {
+	struct df_group gate_up, down;
+};
+struct df_moe {
+	struct df_group router; /* [n_experts, D] */
+	struct df_expert *expert;
+	size_t n_experts;
+	struct df_expert shared;     /* qwen2_moe */
+	struct df_group shared_gate; /* [1, D]; n_parts 0: there is no shared expert */
 };
 
 struct df_layer {
-	size_t input_norm, post_norm; /* rows of base */
-	struct df_group group[DF_GROUPS];
+	size_t input_norm, post_norm;     /* rows of base; BERT: behind attention and behind the feed-forward */
+	size_t input_norm_b, post_norm_b; /* BERT's LayerNorm biases, or DF_NO_ROW */
+	size_t q_norm, k_norm;            /* or DF_NO_ROW */
+	struct df_group group[DF_GROUPS]; /* under a mixture of experts only qkv and o have parts */
+	struct df_moe *moe;               /* NULL: dense */
 };
 
 struct df_model {
 	struct df_model_config cfg;
 	struct df_backend *be;
 	char *dir; /* where the base weights came from; NULL when they are random */
-	struct df_params base, train_rows;
-	struct df_params *train;                /* &base, or &train_rows under LoRA */
-	struct df_tensor base_data, train_data; /* the same tensor without LoRA */
+	bool bare; /* the file's names lack "model.": a body without a head */
+
+	struct df_params base, train;
+	size_t *train_row; /* [base.n] its row of train, or DF_NO_ROW */
+	size_t *base_row;  /* [train.n] its row of base, or DF_NO_ROW: an adapter's */
+
+	struct df_tensor *w;          /* [base.n] windows on the weights */
+	struct df_tensor *borrowed;   /* [base.n] those in the file, to be freed */
+	enum df_st_type *file_type;   /* [base.n] */
+	struct df_tensor small;       /* the rows that are float32 in memory whatever the file has */
+	struct df_tensor drawn;       /* all of base, if it was drawn at random */
+	struct df_tensor train_data;  /* [1, train numel]; NONE before df_model_master() unless there are adapters */
+	struct df_st *st;             /* the mapping that `borrowed` points into */
+
 	struct df_layer *layers;
-	size_t embed, norm, lm_head; /* rows of base; lm_head == embed when tied */
-	bool lora;
+	size_t embed, norm; /* rows of base */
+	size_t lm_head;     /* == embed when tied; DF_NO_ROW without one */
+	size_t score;       /* DF_HEAD_CLASSES, or DF_NO_ROW */
+	size_t position, type, norm_b; /* BERT, or DF_NO_ROW; `norm` is then the embeddings' LayerNorm */
+
+	/* adapters */
+	bool lora, rslora;
 	size_t rank;
-	double alpha;
-	double lora_dropout; /* as the adapter's config says; kept for saving */
-	bool target[DF_GROUPS][DF_GROUP_PARTS];
-	enum df_group_id first_group; /* its lowest adapted group (LoRA) */
+	double alpha, lora_dropout;
+	float lora_scale;    /* alpha / rank, or / sqrt(rank) */
+	char *targets;       /* a comma list of module names, or a pattern over whole names */
+	bool target_pattern;
+	char *additional;    /* NULL or a comma list: modules_to_save */
+
+	/* what a checkpoint's restriction says; strings NULL where not given */
+	bool freeze, freeze_gate;
+	int64_t freeze_layers;
+	char *freeze_modules, *freeze_extra;
+
+	bool checkpointing;
 };
 
 /* ---- params.c ---- */
 int df_params_build_base(struct df_model *m, struct df_err *err) DF_MUST_CHECK;
-int df_params_build_lora(struct df_model *m, struct df_err *err) DF_MUST_CHECK; /* from target, rank */
+/*
+ * The train table from the rows `trains` [base.n] of base and the adapters of the groups' parts whose `a` is not
+ * DF_NO_ROW; replaces the table before.
+ */
+int df_params_build_train(struct df_model *m, const bool *trains, struct df_err *err) DF_MUST_CHECK;
 void df_params_release(struct df_params *p);
+/* Group i of a layer in the forward's order, or NULL behind the last. */
+struct df_group *df_layer_group(struct df_layer *l, size_t i);
+/* A row's name without ".weight" or ".bias": its module, n characters of it. */
+const char *df_param_module(const struct df_param *p, size_t *n);
 
 /* Window on a parameter's matrix in a flat buffer. */
 static inline struct df_tensor
@@ -79,26 +134,65 @@ df_param_view(struct df_tensor flat, const struct df_param *p)
 {
 	return df_tensor_view(flat, p->offset, p->rows, p->cols);
 }
+/* The next entry of a list that commas or blanks divide; false at its end. */
+static inline bool
+df_next_name(const char **list, const char **name, size_t *n)
+{
+	*name = *list + strspn(*list, ", \t");
+	*n = strcspn(*name, ", \t");
+	*list = *name + *n;
+	return *n > 0;
+}
+/* Does this row of base train? */
+static inline bool
+df_row_trains(const struct df_model *m, size_t row)
+{
+	return row != DF_NO_ROW && m->train_row[row] != DF_NO_ROW;
+}
+/* Is it the lowest parameter that does? Then nothing below needs a gradient. */
+static inline bool
+df_row_is_lowest(const struct df_model *m, size_t row)
+{
+	return m->train_row[row] == 0;
+}
+/* The same of a group, with its adapters. */
+static inline bool
+df_group_is_lowest(const struct df_group *g)
+{
+	return g->lowest;
+}
 
 /* ---- weights.c: moving parameters between files and the backend ---- */
 
 /*
- * Fill `data` with the tensors of st: `prefix` and the row's name, or, with
- * strip, the name without that beginning.  Presence, shape, dtype and
- * finiteness are checked, and that st holds nothing else, except names that
- * end like one of `ignore` (NULL-terminated).
+ * Fill the flat buffer `data` with the tensors of st that are named `prefix` and the row's name.  Presence, shape,
+ * dtype and finiteness are checked, and that st holds nothing else, except names that end like one of `ignore`
+ * (NULL-terminated).
  */
 int df_params_load(const struct df_params *p, struct df_tensor data, const struct df_st *st, const char *prefix,
-    const char *strip, const char *const *ignore, struct df_backend *be, struct df_err *err) DF_MUST_CHECK;
+    const char *const *ignore, struct df_backend *be, struct df_err *err) DF_MUST_CHECK;
 int df_params_declare(
     const struct df_params *p, const char *prefix, struct df_st_writer *w, struct df_err *err) DF_MUST_CHECK;
 int df_params_store(const struct df_params *p, struct df_tensor data, struct df_st_writer *w, struct df_backend *be,
     struct df_err *err) DF_MUST_CHECK;
+/* All rows of base from m->st, with the same checks: matrices stay where they are, the rest becomes float32. */
+int df_weights_load(struct df_model *m, const char *const *ignore, struct df_err *err) DF_MUST_CHECK;
+/* The windows of the groups anew, after those of their rows changed. */
+void df_weights_group(struct df_model *m);
+/* m->train_data with the present values of what trains; the windows of base move into it. */
+int df_weights_master(struct df_model *m, struct df_err *err) DF_MUST_CHECK;
+/* Before another choice of what trains: it is too late (DF_EUSAGE) once masters of the last one were made. */
+int df_weights_unmaster(struct df_model *m, struct df_err *err) DF_MUST_CHECK;
 
 /* ---- lora.c ---- */
 int df_lora_set_targets(struct df_model *m, const char *targets, struct df_err *err) DF_MUST_CHECK;
 int df_lora_read_config(struct df_model *m, const struct df_json_value *cfg, struct df_err *err) DF_MUST_CHECK;
 int df_lora_write_config(const struct df_model *m, const char *path, struct df_err *err) DF_MUST_CHECK;
-int df_lora_attach(struct df_model *m, struct df_err *err) DF_MUST_CHECK; /* table and memory; content undefined */
+/* Table and memory from targets, rank, alpha and additional; the adapters' content is undefined. */
+int df_lora_attach(struct df_model *m, struct df_err *err) DF_MUST_CHECK;
+
+/* ---- trainable.c: what trains without adapters ---- */
+int df_trainable_read(struct df_model *m, const char *dir, struct df_err *err) DF_MUST_CHECK; /* if dir says so */
+int df_trainable_write(const struct df_model *m, const char *dir, struct df_err *err) DF_MUST_CHECK;
 
 #endif

@@ -22,8 +22,8 @@ df_moments_init(struct df_moments *o, struct df_model *m, struct df_err *err)
 	struct df_moments t = { .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8 };
 	int rc;
 
-	DF_TRY(df_tensor_alloc(m->be, &t.m, DF_F32, 1, m->train->numel, "the optimiser's moments", err));
-	DF_TRY(df_tensor_alloc(m->be, &t.v, DF_F32, 1, m->train->numel, "the optimiser's moments", err));
+	DF_TRY(df_tensor_alloc(m->be, &t.m, DF_F32, 1, m->train.numel, "the optimiser's moments", err));
+	DF_TRY(df_tensor_alloc(m->be, &t.v, DF_F32, 1, m->train.numel, "the optimiser's moments", err));
 	DF_TRY(df_fill(m->be, t.m, 0, err));
 	DF_TRY(df_fill(m->be, t.v, 0, err));
 	*o = t;
@@ -104,11 +104,11 @@ df_moments_load(struct df_moments *o, struct df_model *m, const char *dir, struc
 	if (rc == DF_OK)
 		rc = metadata(st, "eps", 0, 1, &t.eps, err);
 	if (rc == DF_OK)
-		rc = check_names(m->train, st, err);
+		rc = check_names(&m->train, st, err);
 	if (rc == DF_OK)
-		rc = df_params_load(m->train, t.m, st, "exp_avg.", NULL, any_name, m->be, err);
+		rc = df_params_load(&m->train, t.m, st, "exp_avg.", any_name, m->be, err);
 	if (rc == DF_OK)
-		rc = df_params_load(m->train, t.v, st, "exp_avg_sq.", NULL, any_name, m->be, err);
+		rc = df_params_load(&m->train, t.v, st, "exp_avg_sq.", any_name, m->be, err);
 	if (rc != DF_OK) {
 		df_err_prefix(err, "%s: ", path);
 		goto out;
@@ -152,10 +152,10 @@ df_moments_save(const struct df_moments *o, struct df_model *m, const char *dir,
 	DF_TRY(put_metadata(w, "beta1", o->beta1, err));
 	DF_TRY(put_metadata(w, "beta2", o->beta2, err));
 	DF_TRY(put_metadata(w, "eps", o->eps, err));
-	DF_TRY(df_params_declare(m->train, "exp_avg.", w, err));
-	DF_TRY(df_params_declare(m->train, "exp_avg_sq.", w, err));
-	DF_TRY(df_params_store(m->train, o->m, w, m->be, err));
-	DF_TRY(df_params_store(m->train, o->v, w, m->be, err));
+	DF_TRY(df_params_declare(&m->train, "exp_avg.", w, err));
+	DF_TRY(df_params_declare(&m->train, "exp_avg_sq.", w, err));
+	DF_TRY(df_params_store(&m->train, o->m, w, m->be, err));
+	DF_TRY(df_params_store(&m->train, o->v, w, m->be, err));
 	done = w;
 	w = NULL;
 	DF_TRY(df_st_commit(done, err));

@@ -36,19 +36,16 @@ df_logits(struct df_work *w, struct df_tensor logits, struct df_err *err)
 {
 	struct df_model *m = w->m;
 
-	return df_mm(
-	    m->be, false, true, 1, w->h_f, df_param_view(m->base_data, &m->base.v[m->lm_head]), 0, logits, err);
+	return df_mm(m->be, false, true, 1, w->h_f, m->w[m->lm_head], 0, logits, err);
 }
 
 int
 df_head_losses(struct df_work *w, const struct df_losses *out, struct df_err *err)
 {
 	struct df_model *m = w->m;
-	struct df_lmhead a = { .h = w->h_f,
-		.w = df_param_view(m->base_data, &m->base.v[m->lm_head]),
-		.target = w->target,
-		.nll = w->nll,
-		.correct = w->correct };
+	struct df_lmhead a = {
+		.h = w->h_f, .w = m->w[m->lm_head], .target = w->target, .nll = w->nll, .correct = w->correct
+	};
 	int rc = DF_OK;
 
 	if (w->n_rows > 0)
@@ -102,9 +99,9 @@ df_model_grad(struct df_model *m, struct df_work *w, const struct df_tokens *b, 
 	struct df_emit e = { .grad = grad };
 	int rc;
 
-	if (grad.rows != 1 || grad.cols != m->train->numel)
+	if (grad.rows != 1 || grad.cols != m->train.numel)
 		return df_fail(err, DF_EINTERNAL, "a gradient of [%zu,%zu] for %zu parameters", grad.rows, grad.cols,
-		    m->train->numel);
+		    m->train.numel);
 	DF_TRY(df_work_batch(w, b, err));
 	if (w->n_rows > 0) {
 		for (size_t s = 0; s < w->n; s++) {

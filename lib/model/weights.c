@@ -1,8 +1,9 @@
 /*
- * weights.c - parameters between tensor files and the backend's flat buffers.
+ * weights.c - parameters between tensor files and the backend.
  *
- * One staging buffer, one tensor at a time: the file is mapped, so nothing else
- * is copied.
+ * Matrices of a checkpoint are not copied: they stay in the mapped file, in its type, and operations widen them on
+ * their way.  Vectors, which are small and feed operations that know float32 only, share one buffer.  What an optimiser
+ * changes moves into a flat buffer of float32 masters when it is asked for.
  */
 #include <math.h>
 #include <stdlib.h>
@@ -38,20 +39,30 @@ out:
 	return rc;
 }
 
-/* The tensor of a parameter under any of its names, or NULL. */
+/* The tensor of a row of base under any of its names, or NULL. */
 static const struct df_st_tensor *
-lookup(const struct df_param *p, const struct df_st *st, const char *prefix, const char *strip, struct df_buf *name)
+lookup(const struct df_model *m, const char *name, struct df_buf *buf)
 {
-	const struct df_st_tensor *t;
+	const struct df_st_tensor *t = df_st_find(m->st, name);
+	const char *dot = strrchr(name, '.');
 
-	df_buf_clear(name);
-	df_buf_puts(name, prefix);
-	df_buf_puts(name, p->name);
-	if (name->failed)
-		return NULL;
-	t = df_st_find(st, name->data);
-	if (t == NULL && strip != NULL && strncmp(p->name, strip, strlen(strip)) == 0)
-		t = df_st_find(st, p->name + strlen(strip));
+	if (t == NULL && strncmp(name, "model.", 6) == 0)
+		t = df_st_find(m->st, name + 6);
+	if (t != NULL || m->cfg.arch != DF_ARCH_BERT)
+		return t;
+	/* Below a head BERT's names begin so, and those of its first checkpoints end in gamma and beta. */
+	for (int i = 1; i < 4 && t == NULL; i++) {
+		df_buf_clear(buf);
+		df_buf_puts(buf, i & 1 ? "bert." : "");
+		df_buf_puts(buf, name);
+		if (i & 2 && dot != NULL && !buf->failed) {
+			buf->len -= strlen(dot);
+			df_buf_puts(buf, strcmp(dot, ".weight") == 0 ? ".gamma" : ".beta");
+		}
+		if (buf->failed)
+			return NULL;
+		t = df_st_find(m->st, buf->data);
+	}
 	return t;
 }
 
@@ -81,9 +92,89 @@ check_unknown(const struct df_st *st, const bool *used, const char *const *ignor
 	return DF_OK;
 }
 
+/* The first element that is no number, or n: those have all bits of the exponent set. */
+static size_t
+first_bad(const struct df_st_tensor *t)
+{
+	const char *data = t->data;
+	size_t i = 0;
+
+	for (size_t end; i < t->numel; i = end) {
+		uint32_t bad = 0;
+
+		/* Whole runs without a branch; only a run with a bad element is looked at one by one. */
+		end = t->numel - i < 4096 ? t->numel : i + 4096;
+		if (t->type == DF_ST_F32) {
+			for (size_t k = i; k < end; k++) {
+				uint32_t u;
+
+				memcpy(&u, data + 4 * k, 4);
+				bad |= (u & 0x7f800000u) == 0x7f800000u;
+			}
+		} else {
+			const uint16_t exponent = t->type == DF_ST_BF16 ? 0x7f80 : 0x7c00;
+
+			for (size_t k = i; k < end; k++) {
+				uint16_t u;
+
+				memcpy(&u, data + 2 * k, 2);
+				bad |= (u & exponent) == exponent;
+			}
+		}
+		if (bad)
+			break;
+	}
+	return i;
+}
+
+static int
+not_finite(const struct df_st_tensor *t, const float *x, size_t first, size_t n, struct df_err *err)
+{
+	for (size_t i = 0; i < n; i++) {
+		if (!isfinite(x[i]))
+			return df_fail(
+			    err, DF_EFORMAT, "tensor '%.200s': element %zu is %g", t->name, first + i, (double)x[i]);
+	}
+	return DF_OK;
+}
+
+static int
+check_finite(const struct df_st_tensor *t, struct df_err *err)
+{
+	struct df_st_tensor run = *t;
+	size_t i = first_bad(t);
+	float x[4096];
+	int rc;
+
+	if (i >= t->numel)
+		return DF_OK;
+	run.numel = t->numel - i < 4096 ? t->numel - i : 4096;
+	run.nbytes = run.numel * df_st_type_size(t->type);
+	run.data = (const char *)t->data + i * df_st_type_size(t->type);
+	DF_TRY(df_st_to_f32(&run, x, err));
+	DF_TRY(not_finite(t, x, i, run.numel, err));
+out:
+	return rc;
+}
+
+/* A tensor as float32 into dst. */
+static int
+widen(const struct df_st_tensor *t, struct df_tensor dst, float **stage, size_t *cap, struct df_backend *be,
+    struct df_err *err)
+{
+	int rc;
+
+	DF_TRY(df_grow(stage, cap, t->numel, sizeof(**stage), t->name, err));
+	DF_TRY(df_st_to_f32(t, *stage, err));
+	DF_TRY(not_finite(t, *stage, 0, t->numel, err));
+	DF_TRY(df_upload(be, dst, *stage, err));
+out:
+	return rc;
+}
+
 int
 df_params_load(const struct df_params *p, struct df_tensor data, const struct df_st *st, const char *prefix,
-    const char *strip, const char *const *ignore, struct df_backend *be, struct df_err *err)
+    const char *const *ignore, struct df_backend *be, struct df_err *err)
 {
 	struct df_buf name = DF_BUF_INIT;
 	float *stage = NULL;
@@ -94,31 +185,168 @@ df_params_load(const struct df_params *p, struct df_tensor data, const struct df
 	DF_TRY(df_alloc(&used, df_st_count(st) + 1, sizeof(*used), "a tensor list", err));
 	for (size_t i = 0; i < p->n; i++) {
 		const struct df_param *v = &p->v[i];
-		const struct df_st_tensor *t = lookup(v, st, prefix, strip, &name);
+		const struct df_st_tensor *t;
 
+		df_buf_clear(&name);
+		df_buf_puts(&name, prefix);
+		df_buf_puts(&name, v->name);
 		DF_TRY(df_buf_check(&name, err));
+		t = df_st_find(st, name.data);
 		if (t == NULL) {
 			rc = df_fail(err, DF_EFORMAT, "tensor '%.200s' is missing", name.data);
 			goto out;
 		}
 		DF_TRY(check_shape(v, t, err));
 		used[t - df_st_at(st, 0)] = true;
-		DF_TRY(df_grow(&stage, &cap, t->numel, sizeof(*stage), t->name, err));
-		DF_TRY(df_st_to_f32(t, stage, err));
-		for (size_t j = 0; j < t->numel; j++) {
-			if (!isfinite(stage[j])) {
-				rc = df_fail(err, DF_EFORMAT, "tensor '%.200s': element %zu is %g", t->name, j,
-				    (double)stage[j]);
-				goto out;
-			}
-		}
-		DF_TRY(df_upload(be, df_param_view(data, v), stage, err));
+		DF_TRY(widen(t, df_param_view(data, v), &stage, &cap, be, err));
 	}
 	DF_TRY(check_unknown(st, used, ignore, err));
 out:
 	df_buf_release(&name);
 	free(stage);
 	free(used);
+	return rc;
+}
+
+/* ---- weights at rest --------------------------------------------------------- */
+
+/* Does a row stay as the file has it?  Then *type says how. */
+static bool
+at_rest(const struct df_param *p, const struct df_st_tensor *t, enum df_dtype *type)
+{
+	*type = t->type == DF_ST_BF16 ? DF_BF16 : t->type == DF_ST_F16 ? DF_F16 : DF_F32;
+	return p->rank == 2 && (t->type == DF_ST_BF16 || t->type == DF_ST_F16 || t->type == DF_ST_F32);
+}
+
+/* The tensors of all rows, checked; *n_small = the elements that do not stay in the file. */
+static int
+find_all(struct df_model *m, const struct df_st_tensor **found, const char *const *ignore, size_t *n_small,
+    struct df_err *err)
+{
+	struct df_buf buf = DF_BUF_INIT;
+	enum df_dtype type;
+	bool *used = NULL;
+	int rc;
+
+	*n_small = 0;
+	DF_TRY(df_alloc(&used, df_st_count(m->st) + 1, sizeof(*used), "a tensor list", err));
+	for (size_t i = 0; i < m->base.n; i++) {
+		const struct df_param *p = &m->base.v[i];
+		const struct df_st_tensor *t = lookup(m, p->name, &buf);
+
+		if (t == NULL) {
+			rc = df_fail(err, DF_EFORMAT, "tensor '%.200s' is missing", p->name);
+			goto out;
+		}
+		DF_TRY(check_shape(p, t, err));
+		used[t - df_st_at(m->st, 0)] = true;
+		found[i] = t;
+		m->file_type[i] = t->type;
+		if (!at_rest(p, t, &type))
+			*n_small += t->numel;
+	}
+	m->bare = m->base.n > 0 && strcmp(found[m->embed]->name, "embed_tokens.weight") == 0;
+	DF_TRY(check_unknown(m->st, used, ignore, err));
+out:
+	df_buf_release(&buf);
+	free(used);
+	return rc;
+}
+
+int
+df_weights_load(struct df_model *m, const char *const *ignore, struct df_err *err)
+{
+	const struct df_st_tensor **found = NULL;
+	float *stage = NULL;
+	size_t n_small, at = 0, cap = 0;
+	int rc;
+
+	DF_TRY(df_alloc(&found, m->base.n, sizeof(*found), "a tensor list", err));
+	DF_TRY(find_all(m, found, ignore, &n_small, err));
+	if (n_small > 0)
+		DF_TRY(df_tensor_alloc(m->be, &m->small, DF_F32, 1, n_small, "the model's small weights", err));
+	for (size_t i = 0; i < m->base.n; i++) {
+		const struct df_param *p = &m->base.v[i];
+		const struct df_st_tensor *t = found[i];
+		enum df_dtype type;
+
+		if (at_rest(p, t, &type)) {
+			DF_TRY(check_finite(t, err));
+			DF_TRY(df_tensor_borrow(m->be, &m->borrowed[i], type, p->rows, p->cols, t->data, p->name, err));
+			m->w[i] = m->borrowed[i];
+			continue;
+		}
+		m->w[i] = df_tensor_view(m->small, at, p->rows, p->cols);
+		at += t->numel;
+		DF_TRY(widen(t, m->w[i], &stage, &cap, m->be, err));
+	}
+	df_weights_group(m);
+out:
+	free(stage);
+	free((void *)found);
+	return rc;
+}
+
+/* One window on all parts' weights or biases, or NONE if they do not lie side by side. */
+static struct df_tensor
+together(const struct df_model *m, const struct df_group *g, bool bias)
+{
+	struct df_tensor first = DF_TENSOR_NONE;
+	size_t n = 0;
+
+	for (size_t k = 0; k < g->n_parts; k++) {
+		size_t row = bias ? g->part[k].bias : g->part[k].weight;
+		struct df_tensor t;
+
+		if (row == DF_NO_ROW)
+			return DF_TENSOR_NONE;
+		t = m->w[row];
+		if (k == 0)
+			first = t;
+		if (t.mem != first.mem || t.type != first.type || t.ld != t.cols || t.off != first.off + n)
+			return DF_TENSOR_NONE;
+		n += df_tensor_numel(t);
+	}
+	return bias ? df_tensor_view(first, 0, 1, g->out) : df_tensor_view(first, 0, g->out, g->in);
+}
+
+void
+df_weights_group(struct df_model *m)
+{
+	struct df_group *g;
+
+	for (size_t i = 0; i < m->cfg.n_layers; i++) {
+		for (size_t k = 0; (g = df_layer_group(&m->layers[i], k)) != NULL; k++) {
+			g->weight = together(m, g, false);
+			g->bias = together(m, g, true);
+		}
+	}
+}
+
+int
+df_weights_master(struct df_model *m, struct df_err *err)
+{
+	int rc = DF_OK;
+
+	if (!df_tensor_is_none(m->train_data))
+		return DF_OK;
+	if (!df_tensor_is_none(m->drawn) && m->train.numel == m->base.numel && !m->lora) {
+		m->train_data = m->drawn; /* every window is in it already, in this order */
+		return DF_OK;
+	}
+	DF_TRY(df_tensor_alloc(m->be, &m->train_data, DF_F32, 1, m->train.numel, "what trains", err));
+	for (size_t i = 0; i < m->train.n; i++) {
+		const size_t row = m->base_row[i];
+		struct df_tensor to = df_param_view(m->train_data, &m->train.v[i]);
+
+		if (row == DF_NO_ROW)
+			continue;
+		DF_TRY(df_copy(m->be, to, m->w[row], err));
+		m->w[row] = to;
+		df_tensor_free(m->be, &m->borrowed[row]);
+	}
+	df_weights_group(m);
+out:
 	return rc;
 }
 
@@ -159,4 +387,13 @@ df_params_store(
 out:
 	free(stage);
 	return rc;
+}
+
+int
+df_weights_unmaster(struct df_model *m, struct df_err *err)
+{
+	if (!df_tensor_is_none(m->train_data) && m->train_data.mem != m->drawn.mem)
+		return df_fail(err, DF_EUSAGE, "what trains has its masters already; choose before df_model_master()");
+	m->train_data = DF_TENSOR_NONE;
+	return DF_OK;
 }

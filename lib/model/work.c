@@ -142,6 +142,7 @@ df_work_batch(struct df_work *w, const struct df_tokens *b, struct df_err *err)
 	w->n_tok = b->n > 0 ? b->offsets[b->n] : 0;
 	w->seg = b->offsets;
 	w->ids = b->ids;
+	w->key = b->key;
 	if (w->n_tok > INT32_MAX)
 		return df_fail(err, DF_ERANGE, "a batch of %zu tokens", w->n_tok);
 	DF_TRY(grow_host(w, w->n, w->n_tok, err));
@@ -291,6 +292,9 @@ carve(struct df_work *w, struct carver *c, enum df_work_mode mode)
 	w->x_last = take(c, l, f->d_model);
 	w->rstd_f = take(c, l, 1);
 	w->h_f = take(c, l, f->d_model);
+	w->drop = DF_TENSOR_NONE;
+	if (w->m->lora_dropout > 0 && w->key != NULL)
+		w->drop = take(c, t, max3(f->d_model, f->d_ff, he));
 	if (mode == DF_WORK_LOSS)
 		return;
 	w->d = take(c, t, f->d_model);
@@ -301,9 +305,9 @@ carve(struct df_work *w, struct carver *c, enum df_work_mode mode)
 	if (w->m->lora)
 		w->v = take(c, t, DF_GROUP_PARTS * w->m->rank);
 	if (mode == DF_WORK_SAMPLE_GRADS) {
-		if (!w->m->lora)
+		if (df_row_trains(w->m, w->m->lm_head))
 			w->dlogits = take(c, l, f->n_vocab);
-		w->block = take(c, w->n, largest_piece(w->m->train));
+		w->block = take(c, w->n, largest_piece(&w->m->train));
 	}
 }
 

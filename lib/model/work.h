@@ -45,6 +45,7 @@ struct df_work {
 	size_t n, n_tok, n_rows; /* samples, T, L */
 	const uint64_t *seg;     /* [n+1] tokens */
 	const uint32_t *ids;     /* [T] */
+	const uint64_t *key;     /* [n] of dropout, or NULL */
 	uint64_t *target_seg;    /* [n+1] target rows */
 	uint32_t *pos;           /* [T] position in its sample */
 	uint32_t *row, *target;  /* [L] */
@@ -60,6 +61,7 @@ struct df_work {
 	struct df_tensor d;                   /* [T,D] gradient of the residual stream */
 	struct df_tensor d_rows;              /* [L,D] the same while it runs over target rows */
 	struct df_tensor s1, s2, v;           /* scratch: [T, max(D,F,HE)] [T,(H+2K)E] [T, 3 rank] */
+	struct df_tensor drop;                /* [T, max(D,F,HE)] for dropout */
 	struct df_tensor dlogits;             /* [L,V] */
 	struct df_tensor block;               /* [1, n * largest piece] */
 };
@@ -80,9 +82,26 @@ int df_cache_attend(struct df_work *w, size_t layer, const struct df_attn *t, st
 /* forward.c: fills w->act and w->h_f. */
 int df_forward(struct df_work *w, struct df_err *err) DF_MUST_CHECK;
 
+/* The rows of a matrix of activations: `seg` [n+1] says which belong to which sample, `token` which token each is. */
+struct df_act_rows {
+	const uint64_t *seg;
+	const uint32_t *token; /* NULL: row t is token t; ascending within a sample */
+};
+/* All tokens, and the target rows. */
+static inline struct df_act_rows
+df_act_rows_all(const struct df_work *w)
+{
+	return (struct df_act_rows){ .seg = w->seg };
+}
+static inline struct df_act_rows
+df_act_rows_targets(const struct df_work *w)
+{
+	return (struct df_act_rows){ .seg = w->target_seg, .token = w->row };
+}
+
 /* linear.c: y = x W^T + b + LoRA, or y += when the residual stream is the target.  u keeps the low-rank activations. */
 int df_group_forward(struct df_work *w, const struct df_group *g, struct df_tensor x, struct df_tensor u, bool add,
-    struct df_tensor y, struct df_err *err) DF_MUST_CHECK;
+    struct df_tensor y, const struct df_act_rows *rows, struct df_err *err) DF_MUST_CHECK;
 /* y = norm(x), rstd kept; `row` is the weight's row of base. */
 int df_norm_forward(struct df_work *w, size_t row, struct df_tensor x, struct df_tensor y, struct df_tensor rstd,
     struct df_err *err) DF_MUST_CHECK;
@@ -95,10 +114,10 @@ struct df_emit {
 };
 /*
  * linear.c: a group's parameter gradients from its input x and output gradient dy, to e; then dx = dy W (with
- * adapters) unless dx is NONE.  seg [n+1] tells the samples' rows.
+ * adapters) unless dx is NONE.  With dropout w->drop is used.
  */
 int df_group_backward(struct df_work *w, const struct df_emit *e, const struct df_group *g, struct df_tensor x,
-    struct df_tensor u, struct df_tensor dy, struct df_tensor dx, const uint64_t *seg, struct df_err *err)
+    struct df_tensor u, struct df_tensor dy, struct df_tensor dx, const struct df_act_rows *rows, struct df_err *err)
     DF_MUST_CHECK;
 /* backward.c: head, layers, embedding.  w->scale holds each target row's factor. Fills w->nll and w->correct. */
 int df_backward(struct df_work *w, const struct df_emit *e, struct df_err *err) DF_MUST_CHECK;
@@ -106,15 +125,19 @@ int df_backward(struct df_work *w, const struct df_emit *e, struct df_err *err) 
 int df_emit_zeros(struct df_work *w, const struct df_emit *e, struct df_err *err) DF_MUST_CHECK;
 
 /* emit.c: one parameter's gradients; each picks the mode of e. seg [n+1] tells the samples' rows of dy and x. */
+/* Of the weights and biases of a group, those that train. */
 int df_emit_group(struct df_work *w, const struct df_emit *e, const struct df_group *g, struct df_tensor x,
     struct df_tensor dy, const uint64_t *seg, struct df_err *err) DF_MUST_CHECK;
-int df_emit_lora(struct df_work *w, const struct df_emit *e, const struct df_group *g, struct df_tensor x,
-    struct df_tensor u, struct df_tensor dy, const uint64_t *seg, struct df_err *err) DF_MUST_CHECK;
-/* A norm's backward; dx += the input's gradient. */
-int df_emit_norm(struct df_work *w, const struct df_emit *e, const struct df_param *p, struct df_tensor x,
-    struct df_tensor rstd, struct df_tensor dy, struct df_tensor dx, const uint64_t *seg,
-    struct df_err *err) DF_MUST_CHECK;
-/* The head's (if it is not tied) and the embedding's sample gradients. */
+/* dy^T x of row `row` of train. */
+int df_emit_matrix(struct df_work *w, const struct df_emit *e, size_t row, struct df_tensor dy, struct df_tensor x,
+    const uint64_t *seg, struct df_err *err) DF_MUST_CHECK;
+/* A norm's backward, `row` of base; dx += the input's gradient. */
+int df_emit_norm(struct df_work *w, const struct df_emit *e, size_t row, struct df_tensor x, struct df_tensor rstd,
+    struct df_tensor dy, struct df_tensor dx, const uint64_t *seg, struct df_err *err) DF_MUST_CHECK;
+/* The same over each of n_heads parts of a row; dy becomes the input's gradient. */
+int df_emit_head_norm(struct df_work *w, const struct df_emit *e, size_t row, size_t n_heads, struct df_tensor x,
+    struct df_tensor rstd, struct df_tensor dy, const uint64_t *seg, struct df_err *err) DF_MUST_CHECK;
+/* The head's (if it is not tied) sample gradients and the embedding's; only if they train. */
 int df_emit_head(struct df_work *w, const struct df_emit *e, struct df_err *err) DF_MUST_CHECK;
 int df_emit_embed(struct df_work *w, const struct df_emit *e, struct df_err *err) DF_MUST_CHECK;
 

@@ -90,6 +90,7 @@ df_stepper_new(struct df_stepper **out, struct df_model *m, struct df_pool *pool
 	s->m = m;
 	s->pool = pool;
 	s->o = *o;
+	DF_TRY(df_model_master(m, err));
 	for (s->n_lanes = MAX_LANES; s->n_lanes > 1 && s->n_lanes * numel > LANE_FLOATS;)
 		s->n_lanes /= 2;
 	DF_TRY(df_moments_init(&s->moments, m, err));

@@ -105,6 +105,18 @@ mh_config(const char *name, size_t vocab, size_t d, size_t ff, size_t layers, si
 }
 
 const float *
+mh_weights(struct df_model *m)
+{
+	const struct df_params *p = df_model_base(m);
+	float *x = NULL;
+
+	mh_ok(df_alloc(&x, p->numel, sizeof(*x), "weights", err));
+	for (size_t i = 0; i < p->n; i++)
+		mh_ok(df_model_read(m, i, 0, p->v[i].rows * p->v[i].cols, x + p->v[i].offset, err));
+	return keep(x);
+}
+
+const float *
 mh_batch_grad(struct df_model *m, struct df_work *w, const struct df_tokens *b, const float *scale)
 {
 	struct df_tensor grad = DF_TENSOR_NONE;

@@ -44,6 +44,8 @@ void mh_check_refused(int rc, const struct df_err *err, int code, const char *wo
  */
 const char *mh_config(
     const char *name, size_t vocab, size_t d, size_t ff, size_t layers, size_t heads, size_t kv, const char *more);
+/* All weights of base, row after row; keep()ed host array. */
+const float *mh_weights(struct df_model *m);
 /* The trainable gradient of a batch with each sample scaled; keep()ed host array. */
 const float *mh_batch_grad(struct df_model *m, struct df_work *w, const struct df_tokens *b, const float *scale);
 

@@ -89,10 +89,11 @@ export_case(const char *root, const char *name, const char *targets)
 	/* Weights of a trained model's size: initialisation alone gives logits near zero. */
 	n = df_model_base(m)->numel;
 	mh_ok(df_alloc(&x, n, sizeof(*x), "weights", err));
-	mh_ok(df_download(mh_backend(), x, df_model_base_data(m), err));
+	mh_ok(df_model_master(m, err));
+	mh_ok(df_download(mh_backend(), x, df_model_train_data(m), err));
 	for (size_t i = 0; i < n; i++)
 		x[i] = 8 * x[i] + 0.1f * (float)sin((double)i);
-	mh_ok(df_upload(mh_backend(), df_model_base_data(m), x, err));
+	mh_ok(df_upload(mh_backend(), df_model_train_data(m), x, err));
 	plain = logits(m, ids);
 	mh_ok(df_model_save(m, base, err));
 	check_reopened(base, ids, plain);

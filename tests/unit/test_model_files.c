@@ -100,7 +100,9 @@ test_save_base(void **state)
 		/* The head of a tied model is not written twice. */
 		assert_int_equal(df_st_find(st, "lm_head.weight") != NULL, !df_model_config(m)->tied);
 		df_st_close(st);
-		nudge(again, df_model_base_data(again), 17);
+		mh_ok(df_model_master(again, err));
+		assert_true(same_digest(d, digest(again)));
+		nudge(again, df_model_train_data(again), 17);
 		assert_false(same_digest(d, digest(again)));
 		df_model_free(again);
 		/* Which token is the padding decides which embedding has no gradient. */
@@ -225,29 +227,18 @@ rewrite(const char *from, const char *to, enum df_st_type type, bool strip, size
 	df_st_close(st);
 }
 
-static float *
-download(struct df_model *m)
-{
-	struct df_tensor t = df_model_base_data(m);
-	float *x = NULL;
-
-	mh_ok(df_alloc(&x, t.cols, sizeof(*x), "weights", err));
-	mh_ok(df_download(df_model_backend(m), x, t, err));
-	return x;
-}
-
 static void
 test_layouts(void **state)
 {
 	char *from = mh_path("llama", NULL), name[32];
 	struct df_model *m = NULL, *want = NULL;
 	struct df_digest d;
-	float *a, *b;
+	const float *a, *b;
 
 	(void)state;
 	mh_ok(df_model_open(&want, from, NULL, mh_backend(), err));
 	d = digest(want);
-	a = download(want);
+	a = mh_weights(want);
 	/* Sharded, and without the "model." prefix: the same weights. */
 	for (int k = 0; k < 4; k++) {
 		snprintf(name, sizeof(name), "layout%d", k);
@@ -261,17 +252,15 @@ test_layouts(void **state)
 		snprintf(name, sizeof(name), "half%d", k);
 		rewrite(from, subdir(name), k ? DF_ST_F16 : DF_ST_BF16, false, 1);
 		mh_ok(df_model_open(&m, subdir(name), NULL, mh_backend(), err));
-		b = download(m);
+		b = mh_weights(m);
 		for (size_t i = 0; i < df_model_base(m)->numel; i++) {
 			double tol = fabs((double)a[i]) * (k ? 0x1p-10 : 0x1p-7) + 6.2e-5;
 
 			if (!(fabs((double)a[i] - (double)b[i]) <= tol) || (k == 0 && fabsf(b[i]) > fabsf(a[i])))
 				fail_msg("weight %zu: %g became %g", i, (double)a[i], (double)b[i]);
 		}
-		free(b);
 		df_model_free(m);
 	}
-	free(a);
 	df_model_free(want);
 	free(from);
 }
@@ -646,19 +635,31 @@ test_adapters(void **state)
 		{ LORA ",\"unknown_key\":{\"a\":1},\"rank_pattern\":{},\"modules_to_save\":[],\"use_dora\":false",
 		    DF_OK, NULL },
 		{ "\"r\":4,\"lora_alpha\":8,\"target_modules\":\"all-linear\"", DF_OK, NULL },
-		{ "\"r\":4,\"lora_alpha\":8,\"target_modules\":\".*proj\"", DF_EUNSUPPORTED,
-		    "adapter_config.json|target_modules|.*proj" },
+		{ "\"r\":4,\"lora_alpha\":8,\"target_modules\":\".*proj\"", DF_OK, NULL },
+		{ "\"r\":4,\"lora_alpha\":8,\"target_modules\":\".*(q|k|v|o|gate|up|down)_proj\"", DF_OK, NULL },
+		{ "\"r\":4,\"lora_alpha\":8,\"target_modules\":\"q_proj\"", DF_EUNSUPPORTED,
+		    "adapter_config.json|target_modules|q_proj|no projection" },
+		{ "\"r\":4,\"lora_alpha\":8,\"target_modules\":\"(.*proj\"", DF_EFORMAT,
+		    "adapter_config.json|target_modules|(.*proj" },
 		{ "\"r\":4,\"lora_alpha\":8,\"target_modules\":[\"lm_head\"]", DF_EUNSUPPORTED,
 		    "target_modules|lm_head" },
 		{ "\"r\":4,\"lora_alpha\":8,\"target_modules\":[7]", DF_EFORMAT, "target_modules|entry 0" },
 		{ "\"r\":4,\"lora_alpha\":8", DF_EFORMAT, "target_modules" },
 		{ LORA ",\"use_dora\":true", DF_EUNSUPPORTED, "use_dora" },
-		{ LORA ",\"use_rslora\":true", DF_EUNSUPPORTED, "use_rslora" },
+		{ LORA ",\"use_rslora\":1", DF_EFORMAT, "use_rslora" },
+		{ LORA ",\"use_rslora\":true,\"lora_dropout\":0.5", DF_OK, NULL },
+		{ LORA ",\"lora_dropout\":1", DF_ERANGE, "dropout" },
+		{ LORA ",\"lora_dropout\":-0.1", DF_ERANGE, "dropout" },
 		{ LORA ",\"bias\":\"all\"", DF_EUNSUPPORTED, "bias|all" },
 		{ LORA ",\"lora_bias\":true", DF_EUNSUPPORTED, "lora_bias" },
 		{ LORA ",\"rank_pattern\":{\"q_proj\":8}", DF_EUNSUPPORTED, "rank_pattern" },
 		{ LORA ",\"alpha_pattern\":{\"q_proj\":8}", DF_EUNSUPPORTED, "alpha_pattern" },
-		{ LORA ",\"modules_to_save\":[\"lm_head\"]", DF_EUNSUPPORTED, "modules_to_save" },
+		{ LORA ",\"modules_to_save\":[\"lm_head\"]", DF_EUNSUPPORTED, "modules_to_save|lm_head|tie" },
+		{ LORA ",\"modules_to_save\":[\"embed_tokens\"]", DF_EUNSUPPORTED, "modules_to_save|embed_tokens|tie" },
+		{ LORA ",\"modules_to_save\":[\"classifier\"]", DF_EUNSUPPORTED, "modules_to_save|classifier" },
+		{ LORA ",\"modules_to_save\":\"norm\"", DF_EFORMAT, "modules_to_save|list" },
+		{ LORA ",\"modules_to_save\":[\"a,b\"]", DF_EFORMAT, "modules_to_save|entry 0" },
+		{ LORA ",\"modules_to_save\":[\"norm\"]", DF_EFORMAT, "norm.weight|missing" },
 		{ LORA ",\"layers_to_transform\":[0]", DF_EUNSUPPORTED, "layers_to_transform" },
 		{ LORA ",\"layers_to_transform\":0", DF_EUNSUPPORTED, "layers_to_transform" },
 		{ LORA ",\"fan_in_fan_out\":true", DF_EUNSUPPORTED, "fan_in_fan_out" },

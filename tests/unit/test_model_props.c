@@ -27,6 +27,7 @@ start(struct run *r, const char *dir, const char *lora)
 {
 	memset(r, 0, sizeof(*r));
 	mh_ok(df_model_init(&r->m, dir, 7, mh_backend(), err));
+	mh_ok(df_model_master(r->m, err));
 	if (lora != NULL) {
 		struct df_lora_spec spec = { .rank = 3, .alpha = 5, .targets = lora };
 		float *x = NULL;
@@ -316,7 +317,7 @@ test_init(void **state)
 
 	(void)state;
 	start(&r, dir, NULL);
-	x = weights(df_model_base_data(r.m));
+	x = mh_weights(r.m);
 	for (size_t i = 0; i < df_model_base(r.m)->n; i++) {
 		const struct df_param *p = &df_model_base(r.m)->v[i];
 		double sum = 0, sq = 0, n = (double)(p->rows * p->cols);

@@ -365,6 +365,7 @@ test_not_finite(void **state)
 	(void)state;
 	open_golden(&g, "llama", false, 4);
 	p = df_params_find(df_model_train(g.m), "model.norm.weight");
+	mh_ok(df_model_master(g.m, err));
 	data = df_model_train_data(g.m);
 	mh_ok(df_fill(mh_backend(), df_tensor_view(data, p->offset, 1, 1), INFINITY, err));
 	mh_ok(df_stepper_new(&s, g.m, NULL, &g.opts, err));
