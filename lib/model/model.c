@@ -329,6 +329,12 @@ df_model_train(const struct df_model *m)
 	return &m->train;
 }
 
+const char *
+df_model_dir(const struct df_model *m)
+{
+	return m->dir;
+}
+
 bool
 df_model_has_lora(const struct df_model *m)
 {

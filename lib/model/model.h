@@ -180,6 +180,7 @@ const struct df_model_config *df_model_config(const struct df_model *m);
 const struct df_params *df_model_base(const struct df_model *m);
 const struct df_params *df_model_train(const struct df_model *m);
 bool df_model_has_lora(const struct df_model *m);
+const char *df_model_dir(const struct df_model *m); /* of the base weights; NULL when they were drawn at random */
 struct df_backend *df_model_backend(const struct df_model *m);
 /* [1, train numel]: what an optimiser changes; NONE before df_model_master() unless the model has adapters. */
 struct df_tensor df_model_train_data(struct df_model *m);
