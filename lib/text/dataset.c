@@ -445,6 +445,34 @@ out:
 	return rc;
 }
 
+int
+df_dataset_open_file(struct df_dataset **out, const char *path, enum df_stage stage, struct df_err *err)
+{
+	struct df_dataset *ds = NULL;
+	int rc = 0;
+
+	DF_TRY(df_alloc(&ds, 1, sizeof(*ds), "dataset", err));
+	DF_TRY(df_strdup(&ds->name, df_path_base(path), err));
+	ds->stage = stage;
+	ds->formatting = DF_FORMAT_ALPACA;
+	for (size_t i = 0; i < DF_COLUMN_COUNT; i++)
+		if (column_defaults[i])
+			DF_TRY(df_strdup(&ds->column[i], column_defaults[i], err));
+	DF_TRY(open_files(ds, NULL, path, err));
+	if (ds->type == DF_FILE_TXT) {
+		free(ds->column[DF_COLUMN_PROMPT]);
+		ds->column[DF_COLUMN_PROMPT] = NULL;
+		DF_TRY(df_strdup(&ds->column[DF_COLUMN_PROMPT], "text", err));
+	}
+	DF_TRY(digest_files(ds, err));
+	df_dataset_rewind(ds);
+	*out = ds;
+	ds = NULL;
+out:
+	df_dataset_free(ds);
+	return rc;
+}
+
 void
 df_dataset_free(struct df_dataset *ds)
 {

@@ -90,6 +90,12 @@ void df_dataset_info_free(struct df_dataset_info *info); /* accepts NULL */
  */
 int df_dataset_open(struct df_dataset **out, const struct df_dataset_info *info, const char *name, enum df_stage stage,
     struct df_err *err) DF_MUST_CHECK;
+/*
+ * The same of a file, or of a directory's files, that no dataset_info.json describes: columns are the default ones of
+ * alpaca, and `text` of text files; its name is the file's.
+ */
+int df_dataset_open_file(struct df_dataset **out, const char *path, enum df_stage stage, struct df_err *err)
+    DF_MUST_CHECK;
 void df_dataset_free(struct df_dataset *ds); /* accepts NULL */
 
 const char *df_dataset_name(const struct df_dataset *ds);
