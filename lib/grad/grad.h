@@ -67,15 +67,6 @@ int df_grad_meta(const struct df_grad *g, const struct df_meta *tokens, const ch
 size_t df_grad_columns(
     const struct df_grad *g, bool has_domain, enum df_col cols[DF_GRAD_COLUMNS_MAX], size_t widths[DF_COL_COUNT]);
 
-/* Block i is rows [first[i], first[i+1]). */
-struct df_blocks {
-	uint64_t *first; /* [n+1] */
-	uint64_t n;
-};
-/* Cut rows of these lengths: as many rows as fit, at least one.  0 for a limit = none. */
-int df_blocks_cut(struct df_blocks *b, const uint64_t *lengths, uint64_t n_rows, uint64_t max_tokens, uint64_t max_rows,
-    struct df_err *err) DF_MUST_CHECK;
-void df_blocks_release(struct df_blocks *b);
 /* The cut for this job. */
 int df_grad_blocks(const struct df_grad *g, const uint64_t *lengths, uint64_t n_rows, struct df_blocks *b,
     struct df_err *err) DF_MUST_CHECK;

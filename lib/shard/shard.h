@@ -255,6 +255,16 @@ int df_set_lengths(struct df_set *s, enum df_col c, uint64_t **lengths, struct d
  */
 int df_set_check(struct df_set *s, struct df_err *err) DF_MUST_CHECK;
 
+/* Rows cut into blocks: block i is rows [first[i], first[i+1]). */
+struct df_blocks {
+	uint64_t *first; /* [n+1] */
+	uint64_t n;
+};
+/* Cut rows of these lengths: as many rows as fit, at least one.  0 for a limit = none. */
+int df_blocks_cut(struct df_blocks *b, const uint64_t *lengths, uint64_t n_rows, uint64_t max_tokens, uint64_t max_rows,
+    struct df_err *err) DF_MUST_CHECK;
+void df_blocks_release(struct df_blocks *b);
+
 /* Which ids of [0,n) have been seen: joins are by id. */
 struct df_idset {
 	uint64_t *bits;
