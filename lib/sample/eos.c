@@ -1,0 +1,135 @@
+/*
+ * eos.c - what a model's directory says about its texts: the tokenizer, and
+ * which tokens end an answer, where everybody has a say.
+ *
+ * Of generation_config.json this is all that is read: a temperature or top-p that a model's maker
+ * likes is not ours to apply unasked.
+ */
+#include <stdlib.h>
+
+#include "base/file.h"
+#include "base/mem.h"
+#include "sample/generate.h"
+#include "text/json.h"
+
+#define FILE_MAX ((size_t)16 << 20)
+
+static int
+add(struct df_ids *eos, int64_t id, const struct df_model *m, struct df_err *err)
+{
+	size_t at = 0;
+	int rc = DF_OK;
+
+	if (id < 0 || (uint64_t)id >= df_model_config(m)->n_vocab)
+		return DF_OK; /* the model cannot say it */
+	while (at < eos->n && eos->v[at] < id)
+		at++;
+	if (at < eos->n && eos->v[at] == id)
+		return DF_OK;
+	DF_TRY(df_grow(&eos->v, &eos->cap, eos->n + 1, sizeof(*eos->v), "eos", err));
+	for (size_t i = eos->n++; i > at; i--)
+		eos->v[i] = eos->v[i - 1];
+	eos->v[at] = (uint32_t)id;
+out:
+	return rc;
+}
+
+static int
+add_file(struct df_ids *eos, const char *path, const struct df_model *m, struct df_err *err)
+{
+	const struct df_json_value *v;
+	struct df_json *doc = NULL;
+	int64_t id;
+	int rc;
+
+	DF_TRY(df_json_load(&doc, path, FILE_MAX, err));
+	v = df_json_get(df_json_root(doc), "eos_token_id");
+	for (size_t i = 0; i < df_json_size(v); i++)
+		if (df_json_int(df_json_at(v, i), &id))
+			DF_TRY(add(eos, id, m, err));
+	if (df_json_int(v, &id))
+		rc = add(eos, id, m, err);
+out:
+	df_json_free(doc);
+	return rc;
+}
+
+static int
+add_dir(struct df_ids *eos, const char *dir, const struct df_model *m, struct df_err *err)
+{
+	char *path = NULL;
+	int rc = DF_OK;
+
+	if (dir == NULL)
+		return DF_OK;
+	DF_TRY(df_path_join(&path, dir, "generation_config.json", err));
+	if (df_file_exists(path))
+		rc = add_file(eos, path, m, err);
+out:
+	free(path);
+	return rc;
+}
+
+int
+df_generate_eos_add(struct df_ids *eos, const uint32_t *ids, size_t n, const struct df_model *m, struct df_err *err)
+{
+	int rc = DF_OK;
+
+	for (size_t i = 0; i < n && rc == DF_OK; i++)
+		rc = add(eos, ids[i], m, err);
+	return rc;
+}
+
+int
+df_generate_eos(
+    struct df_ids *eos, const char *dir, const struct df_model *m, const struct df_tokenizer *tok, struct df_err *err)
+{
+	const struct df_model_config *c = df_model_config(m);
+	int rc;
+
+	DF_TRY(add_dir(eos, dir, m, err));
+	DF_TRY(add_dir(eos, df_model_dir(m), m, err));
+	DF_TRY(add(eos, c->eos_id, m, err));
+	for (size_t i = 0; i < c->n_eos; i++)
+		DF_TRY(add(eos, c->eos_ids[i], m, err));
+	if (tok != NULL && df_tokenizer_eos(tok) != DF_NO_TOKEN)
+		rc = add(eos, df_tokenizer_eos(tok), m, err);
+out:
+	return rc;
+}
+
+/* Open the tokenizer in a directory, if there is one. */
+static int
+in_dir(struct df_tokenizer **out, const char *dir, struct df_err *err)
+{
+	char *path = NULL;
+	int rc = DF_OK;
+
+	if (dir == NULL)
+		return DF_OK;
+	DF_TRY(df_path_join(&path, dir, "tokenizer.json", err));
+	if (df_file_exists(path))
+		rc = df_tokenizer_open(out, dir, err);
+out:
+	free(path);
+	return rc;
+}
+
+int
+df_generate_tokenizer(
+    struct df_tokenizer **out, const char *name_or_path, const char *dir, const struct df_model *m, struct df_err *err)
+{
+	struct df_tokenizer *tok = NULL;
+	int rc;
+
+	if (name_or_path != NULL)
+		return df_tokenizer_open(out, name_or_path, err);
+	DF_TRY(in_dir(&tok, dir, err));
+	if (tok == NULL)
+		DF_TRY(in_dir(&tok, df_model_dir(m), err));
+	if (tok == NULL)
+		return df_fail(err, DF_EUSAGE, "%s has no tokenizer.json: name a tokenizer with --tokenizer", dir);
+	*out = tok;
+out:
+	return rc;
+}

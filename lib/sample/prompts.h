@@ -1,0 +1,64 @@
+/*
+ * prompts.h - what generation begins with: token ids, and who they are.
+ *
+ * From an artefact of tokens (up to the first target), from datasets through a
+ * template (up to the last answer), or from a file of texts.  All are held in
+ * memory: 4 bytes per token.
+ */
+#ifndef DF_SAMPLE_PROMPTS_H
+#define DF_SAMPLE_PROMPTS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "shard/shard.h"
+#include "text/dataset.h"
+#include "text/encode.h"
+#include "text/tokenizer.h"
+
+struct df_prompts {
+	size_t n;
+	uint64_t *offsets; /* [n+1] into ids */
+	uint32_t *ids;
+	uint64_t *id;      /* [n] unique: the sample's id, or the row in all that was read */
+	uint16_t *domain;  /* [n] into domains */
+	char **answer;     /* [n] the text that was given as the answer, or NULL */
+	char **domains;
+	size_t n_domains;
+	size_t longest;                                                           /* tokens */
+	size_t cap_offsets, cap_ids, cap_id, cap_domain, cap_answer, cap_domains; /* (private) */
+};
+void df_prompts_release(struct df_prompts *p);
+
+/* Append one of n > 0 ids; answer (n_answer bytes) may be NULL. */
+int df_prompts_add(struct df_prompts *p, const uint32_t *ids, size_t n, uint64_t id, uint16_t domain,
+    const char *answer, size_t n_answer, struct df_err *err) DF_MUST_CHECK;
+int df_prompts_add_domain(struct df_prompts *p, const char *name, struct df_err *err) DF_MUST_CHECK;
+
+/*
+ * The rows of an open set of tokens: those before the first target, or, `whole`, all; at most max_rows of them
+ * (0: no limit).  A row without any token in front of its first target is DF_EFORMAT.
+ */
+int df_prompts_tokens(
+    struct df_prompts *p, struct df_set *set, bool whole, uint64_t max_rows, struct df_err *err) DF_MUST_CHECK;
+
+/*
+ * The conversations of a dataset, each up to its last answer, which becomes `answer`; a new domain with the
+ * dataset's name.  Ids go on from the prompts that are there already.  Rows that df-pack drops are
+ * dropped (a warning says how many).
+ */
+int df_prompts_dataset(struct df_prompts *p, struct df_dataset *ds, const struct df_encoder *e, uint64_t max_rows,
+    struct df_err *err) DF_MUST_CHECK;
+
+/*
+ * A file of texts ("-": standard input): .jsonl and .json lines hold a string or an object with "prompt" and, if one
+ * likes, "system" and "answer"; of any other name each line is a prompt.  Through the template as a user's first
+ * message or, with e NULL, as they are in the tokenizer's frame (bos).  The id is the line, from 0; empty
+ * lines are passed over.
+ */
+int df_prompts_texts(struct df_prompts *p, const char *path, const struct df_encoder *e, const struct df_tokenizer *t,
+    uint64_t max_rows, struct df_err *err) DF_MUST_CHECK;
+
+#endif
