@@ -1,15 +1,15 @@
 /*
- * convert.c - one record of the user's data becomes turns and a system text.
+ * convert.c - one record of the user's data becomes turns, a system text and tools.
  *
  * The rules of LLaMA-Factory's AlpacaDatasetConverter and
- * SharegptDatasetConverter.  Where it would raise an exception in the middle of a
+ * SharegptDatasetConverter; its OpenAIDatasetConverter is convert_openai.c.  Where it would raise an exception in the middle of a
  * run, here is an error with the row; what it drops in silence has a reason.
  */
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/mem.h"
-#include "text/dataset_priv.h"
+#include "text/convert_priv.h"
 
 static const struct {
 	const char *name, *about;
@@ -19,7 +19,6 @@ static const struct {
 	[DF_DROP_ROLE_ORDER] = { "role_order", "roles unknown or out of order" },
 	[DF_DROP_ODD_TURNS] = { "odd_turns", "a last turn without an answer" },
 	[DF_DROP_EMPTY_CONVERSATION] = { "empty_conversation", "no turns" },
-	[DF_DROP_TOOLS] = { "tools", "tools and function calls are not supported" },
 	[DF_DROP_MEDIA] = { "media", "images, videos and audio are not supported" },
 	[DF_DROP_EMPTY] = { "empty", "not a single token" },
 };
@@ -40,18 +39,33 @@ void
 df_example_release(struct df_example *ex)
 {
 	df_json_free(ex->doc);
-	df_buf_release(&ex->text);
+	df_arena_release(&ex->mem);
 	free(ex->turns);
 	memset(ex, 0, sizeof(*ex));
 }
 
-static int
-add_turn(struct df_example *ex, enum df_role role, const char *text, size_t n, struct df_err *err)
+int
+df_convert_add_turn(struct df_example *ex, enum df_role role, const char *text, size_t n, struct df_err *err)
 {
 	int rc = df_grow(&ex->turns, &ex->cap_turns, ex->n_turns + 1, sizeof(*ex->turns), "turns", err);
 
 	if (rc == 0)
 		ex->turns[ex->n_turns++] = (struct df_turn){ role, text, n };
+	return rc;
+}
+
+int
+df_convert_keep(struct df_example *ex, const struct df_buf *text, const char **out, struct df_err *err)
+{
+	char *p;
+	int rc = 0;
+
+	DF_TRY(df_buf_check(text, err));
+	DF_TRY(df_arena_alloc(&ex->mem, &p, text->len, 1, "a text", err));
+	if (text->len > 0)
+		memcpy(p, text->data, text->len);
+	*out = p;
+out:
 	return rc;
 }
 
@@ -80,9 +94,8 @@ text_column(const struct df_dataset *ds, const struct df_json_value *row, enum d
 	return df_fail(err, DF_EFORMAT, "'%s': expected a string, found %s", ds->column[c], df_json_type_name(v));
 }
 
-/* A member that must be text, of a conversation's turn or a history's pair. */
-static int
-must_be_text(const struct df_json_value *v, const char *where, size_t i, const char *what, const char **s, size_t *n,
+int
+df_convert_text(const struct df_json_value *v, const char *where, size_t i, const char *what, const char **s, size_t *n,
     struct df_err *err)
 {
 	*s = df_json_str(v, n);
@@ -90,6 +103,33 @@ must_be_text(const struct df_json_value *v, const char *where, size_t i, const c
 		return 0;
 	return df_fail(
 	    err, DF_EFORMAT, "'%s'[%zu]: %s: expected a string, found %s", where, i, what, df_json_type_name(v));
+}
+
+/* Tools are JSON text; a JSON value stands for its text (LLaMA-Factory takes values in the openai format only). */
+static int
+tools_column(const struct df_dataset *ds, const struct df_json_value *row, struct df_example *ex, struct df_err *err)
+{
+	const struct df_json_value *v = column(ds, row, DF_COLUMN_TOOLS, ex);
+	struct df_buf text = DF_BUF_INIT;
+	int rc = 0;
+
+	switch (df_json_type(v)) {
+	case DF_JSON_ABSENT:
+	case DF_JSON_NULL: break;
+	case DF_JSON_STR: ex->tools = df_json_str(v, &ex->n_tools); break;
+	case DF_JSON_ARRAY:
+	case DF_JSON_OBJECT:
+		df_json_write_python(&text, v, 0, 0);
+		DF_TRY(df_convert_keep(ex, &text, &ex->tools, err));
+		ex->n_tools = text.len;
+		break;
+	default:
+		rc = df_fail(err, DF_EFORMAT, "'%s': expected JSON, as text or as a value, found %s",
+		    ds->column[DF_COLUMN_TOOLS], df_json_type_name(v));
+	}
+out:
+	df_buf_release(&text);
+	return rc;
 }
 
 /* Anything but absent, null, "", [] and {}. */
@@ -128,10 +168,10 @@ add_history(const struct df_dataset *ds, const struct df_json_value *row, struct
 		if (df_json_type(pair) != DF_JSON_ARRAY || df_json_size(pair) != 2)
 			return df_fail(
 			    err, DF_EFORMAT, "'%s'[%zu]: expected a pair of a question and its answer", where, i);
-		DF_TRY(must_be_text(df_json_at(pair, 0), where, i, "question", &s, &n, err));
-		DF_TRY(add_turn(ex, DF_ROLE_USER, s, n, err));
-		DF_TRY(must_be_text(df_json_at(pair, 1), where, i, "answer", &s, &n, err));
-		DF_TRY(add_turn(ex, DF_ROLE_ASSISTANT, s, n, err));
+		DF_TRY(df_convert_text(df_json_at(pair, 0), where, i, "question", &s, &n, err));
+		DF_TRY(df_convert_add_turn(ex, DF_ROLE_USER, s, n, err));
+		DF_TRY(df_convert_text(df_json_at(pair, 1), where, i, "answer", &s, &n, err));
+		DF_TRY(df_convert_add_turn(ex, DF_ROLE_ASSISTANT, s, n, err));
 	}
 out:
 	return rc;
@@ -142,6 +182,7 @@ convert_alpaca(const struct df_dataset *ds, const struct df_json_value *row, str
 {
 	const char *prompt, *query, *response;
 	size_t n_prompt, n_query, n_response;
+	char *both;
 	int rc = 0;
 
 	DF_TRY(text_column(ds, row, DF_COLUMN_PROMPT, ex, &prompt, &n_prompt, err));
@@ -152,31 +193,31 @@ convert_alpaca(const struct df_dataset *ds, const struct df_json_value *row, str
 
 	/* The question: prompt and query on lines of their own, without an empty one. */
 	if (n_prompt > 0 && n_query > 0) {
-		df_buf_add(&ex->text, prompt, n_prompt);
-		df_buf_putc(&ex->text, '\n');
-		df_buf_add(&ex->text, query, n_query);
-		DF_TRY(df_buf_check(&ex->text, err));
-		DF_TRY(add_turn(ex, DF_ROLE_USER, ex->text.data, ex->text.len, err));
+		DF_TRY(df_arena_alloc(&ex->mem, &both, n_prompt + 1 + n_query, 1, "a question", err));
+		memcpy(both, prompt, n_prompt);
+		both[n_prompt] = '\n';
+		memcpy(both + n_prompt + 1, query, n_query);
+		DF_TRY(df_convert_add_turn(ex, DF_ROLE_USER, both, n_prompt + 1 + n_query, err));
 	} else if (n_query > 0) {
-		DF_TRY(add_turn(ex, DF_ROLE_USER, query, n_query, err));
+		DF_TRY(df_convert_add_turn(ex, DF_ROLE_USER, query, n_query, err));
 	} else {
-		DF_TRY(add_turn(ex, DF_ROLE_USER, prompt ? prompt : "", n_prompt, err));
+		DF_TRY(df_convert_add_turn(ex, DF_ROLE_USER, prompt ? prompt : "", n_prompt, err));
 	}
 	if (response)
-		DF_TRY(add_turn(ex, DF_ROLE_ASSISTANT, response, n_response, err));
+		DF_TRY(df_convert_add_turn(ex, DF_ROLE_ASSISTANT, response, n_response, err));
 	else if (ds->stage == DF_STAGE_SFT)
 		ex->drop = DF_DROP_NO_RESPONSE;
 out:
 	return rc;
 }
 
-static bool
-is_tag(const struct df_dataset *ds, enum df_tagname t, const char *s, size_t n)
+bool
+df_convert_is_tag(const struct df_dataset *ds, enum df_tagname t, const char *s, size_t n)
 {
 	return ds->tag[t] && strlen(ds->tag[t]) == n && memcmp(ds->tag[t], s, n) == 0;
 }
 
-/* The role of turn i by its tag; false when it may not stand there. */
+/* The role of turn i by its tag; false when it may not stand there.  Of equal tags the later role counts. */
 static bool
 role_at(const struct df_dataset *ds, size_t i, const char *tag, size_t n, enum df_role *role)
 {
@@ -184,58 +225,80 @@ role_at(const struct df_dataset *ds, size_t i, const char *tag, size_t n, enum d
 		enum df_tagname tag;
 		enum df_role role;
 	} accept[2][2] = {
-		{ { DF_TAG_USER, DF_ROLE_USER }, { DF_TAG_OBSERVATION, DF_ROLE_OBSERVATION } },
-		{ { DF_TAG_ASSISTANT, DF_ROLE_ASSISTANT }, { DF_TAG_FUNCTION, DF_ROLE_FUNCTION } },
+		{ { DF_TAG_OBSERVATION, DF_ROLE_OBSERVATION }, { DF_TAG_USER, DF_ROLE_USER } },
+		{ { DF_TAG_FUNCTION, DF_ROLE_FUNCTION }, { DF_TAG_ASSISTANT, DF_ROLE_ASSISTANT } },
 	};
 
 	for (size_t k = 0; k < 2; k++)
-		if (is_tag(ds, accept[i % 2][k].tag, tag, n)) {
+		if (df_convert_is_tag(ds, accept[i % 2][k].tag, tag, n)) {
 			*role = accept[i % 2][k].role;
 			return true;
 		}
 	return false;
 }
 
+int
+df_convert_message(const struct df_dataset *ds, const struct df_json_value *messages, size_t i,
+    const struct df_json_value **m, const char **tag, size_t *n_tag, struct df_err *err)
+{
+	const char *where = ds->column[DF_COLUMN_MESSAGES], *role = ds->tag[DF_TAG_ROLE];
+
+	*m = df_json_at(messages, i);
+	if (df_json_type(*m) != DF_JSON_OBJECT)
+		return df_fail(
+		    err, DF_EFORMAT, "'%s'[%zu]: expected an object, found %s", where, i, df_json_type_name(*m));
+	return df_convert_text(df_json_get(*m, role), where, i, role, tag, n_tag, err);
+}
+
+int
+df_convert_messages(const struct df_dataset *ds, const struct df_json_value *row, struct df_example *ex,
+    const struct df_json_value **messages, size_t *first, struct df_err *err)
+{
+	const char *where = ds->column[DF_COLUMN_MESSAGES], *content = ds->tag[DF_TAG_CONTENT], *tag;
+	const struct df_json_value *m;
+	size_t n_tag;
+	int rc = 0;
+
+	*messages = column(ds, row, DF_COLUMN_MESSAGES, ex);
+	*first = 0;
+	if (df_json_type(*messages) != DF_JSON_ARRAY)
+		return df_fail(
+		    err, DF_EFORMAT, "'%s': expected an array of turns, found %s", where, df_json_type_name(*messages));
+	DF_TRY(text_column(ds, row, DF_COLUMN_SYSTEM, ex, &ex->system, &ex->n_system, err));
+	if (df_json_size(*messages) == 0)
+		goto out;
+	DF_TRY(df_convert_message(ds, *messages, 0, &m, &tag, &n_tag, err));
+	if (df_convert_is_tag(ds, DF_TAG_SYSTEM, tag, n_tag)) {
+		DF_TRY(df_convert_text(df_json_get(m, content), where, 0, content, &ex->system, &ex->n_system, err));
+		*first = 1;
+	}
+out:
+	return rc;
+}
+
 static int
 convert_sharegpt(
     const struct df_dataset *ds, const struct df_json_value *row, struct df_example *ex, struct df_err *err)
 {
-	const struct df_json_value *messages = column(ds, row, DF_COLUMN_MESSAGES, ex);
-	const char *where = ds->column[DF_COLUMN_MESSAGES];
-	size_t first = 0;
+	const char *where = ds->column[DF_COLUMN_MESSAGES], *content = ds->tag[DF_TAG_CONTENT];
+	const struct df_json_value *messages;
+	size_t first;
 	int rc = 0;
 
-	if (df_json_type(messages) != DF_JSON_ARRAY)
-		return df_fail(
-		    err, DF_EFORMAT, "'%s': expected an array of turns, found %s", where, df_json_type_name(messages));
-	DF_TRY(text_column(ds, row, DF_COLUMN_SYSTEM, ex, &ex->system, &ex->n_system, err));
-	for (size_t i = 0; i < df_json_size(messages); i++) {
-		const struct df_json_value *m = df_json_at(messages, i);
+	DF_TRY(df_convert_messages(ds, row, ex, &messages, &first, err));
+	for (size_t i = first; i < df_json_size(messages); i++) {
+		const struct df_json_value *m;
 		const char *tag, *text;
 		size_t n_tag, n_text;
 		enum df_role role;
 
-		if (df_json_type(m) != DF_JSON_OBJECT)
-			return df_fail(
-			    err, DF_EFORMAT, "'%s'[%zu]: expected an object, found %s", where, i, df_json_type_name(m));
-		DF_TRY(must_be_text(
-		    df_json_get(m, ds->tag[DF_TAG_ROLE]), where, i, ds->tag[DF_TAG_ROLE], &tag, &n_tag, err));
-		DF_TRY(must_be_text(
-		    df_json_get(m, ds->tag[DF_TAG_CONTENT]), where, i, ds->tag[DF_TAG_CONTENT], &text, &n_text, err));
-		/* A leading system turn outranks the system column. */
-		if (i == 0 && is_tag(ds, DF_TAG_SYSTEM, tag, n_tag)) {
-			ex->system = text;
-			ex->n_system = n_text;
-			first = 1;
-			continue;
-		}
+		DF_TRY(df_convert_message(ds, messages, i, &m, &tag, &n_tag, err));
+		DF_TRY(df_convert_text(df_json_get(m, content), where, i, content, &text, &n_text, err));
 		if (!role_at(ds, i - first, tag, n_tag, &role)) {
 			ex->drop = DF_DROP_ROLE_ORDER;
 			goto out;
 		}
-		if (role == DF_ROLE_FUNCTION && ds->stage == DF_STAGE_SFT)
-			ex->drop = DF_DROP_TOOLS;
-		DF_TRY(add_turn(ex, role, text, n_text, err));
+		DF_TRY(df_convert_add_turn(ex, role, text, n_text, err));
 	}
 	if (ex->n_turns == 0)
 		ex->drop = DF_DROP_EMPTY_CONVERSATION;
@@ -257,14 +320,15 @@ convert_json(const struct df_dataset *ds, const struct df_record *rec, struct df
 		rc = df_fail(err, DF_EFORMAT, "expected an object, found %s", df_json_type_name(row));
 		goto out;
 	}
-	if (ds->formatting == DF_FORMAT_ALPACA)
-		DF_TRY(convert_alpaca(ds, row, ex, err));
-	else
-		DF_TRY(convert_sharegpt(ds, row, ex, err));
-
-	for (enum df_colname c = DF_COLUMN_TOOLS; c < DF_COLUMN_COUNT; c++)
+	DF_TRY(tools_column(ds, row, ex, err));
+	switch (ds->formatting) {
+	case DF_FORMAT_ALPACA: DF_TRY(convert_alpaca(ds, row, ex, err)); break;
+	case DF_FORMAT_SHAREGPT: DF_TRY(convert_sharegpt(ds, row, ex, err)); break;
+	case DF_FORMAT_OPENAI: DF_TRY(df_convert_openai(ds, row, ex, err)); break;
+	}
+	for (enum df_colname c = DF_COLUMN_IMAGES; c < DF_COLUMN_COUNT; c++)
 		if (has_content(column(ds, row, c, ex)) && ds->stage == DF_STAGE_SFT && ex->drop == DF_DROP_NONE)
-			ex->drop = c == DF_COLUMN_TOOLS ? DF_DROP_TOOLS : DF_DROP_MEDIA;
+			ex->drop = DF_DROP_MEDIA;
 out:
 	return rc;
 }
@@ -276,7 +340,7 @@ convert_line(const struct df_dataset *ds, const struct df_record *rec, struct df
 	ex->columns = 1u << DF_COLUMN_PROMPT;
 	if (ds->stage == DF_STAGE_SFT)
 		ex->drop = DF_DROP_NO_RESPONSE;
-	return add_turn(ex, DF_ROLE_USER, rec->text, rec->n, err);
+	return df_convert_add_turn(ex, DF_ROLE_USER, rec->text, rec->n, err);
 }
 
 int
@@ -286,10 +350,10 @@ df_dataset_convert(const struct df_dataset *ds, const struct df_record *rec, str
 
 	df_json_free(ex->doc);
 	ex->doc = NULL;
-	df_buf_clear(&ex->text);
+	df_arena_reset(&ex->mem);
 	ex->n_turns = 0;
-	ex->system = NULL;
-	ex->n_system = 0;
+	ex->system = ex->tools = NULL;
+	ex->n_system = ex->n_tools = 0;
 	ex->drop = DF_DROP_NONE;
 	ex->columns = 0;
 	rc = ds->type == DF_FILE_TXT ? convert_line(ds, rec, ex, err) : convert_json(ds, rec, ex, err);

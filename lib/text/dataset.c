@@ -159,6 +159,7 @@ read_formatting(struct df_dataset *ds, const struct df_json_value *entry, struct
 		ds->formatting = DF_FORMAT_SHAREGPT;
 	} else if (strcmp(name, "openai") == 0) {
 		ds->formatting = DF_FORMAT_OPENAI;
+		ds->thinking_note = true;
 	} else {
 		near = df_nearest(name, known);
 		rc = df_fail(err, DF_ECONFIG, "unknown formatting '%s'%s%s%s", name, near ? "; did you mean '" : "",

@@ -19,9 +19,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "base/buf.h"
 #include "base/err.h"
 #include "base/hash.h"
+#include "base/mem.h"
 #include "text/json.h"
 
 /* A record larger than this is refused: it is no training sample. */
@@ -38,7 +38,6 @@ enum df_drop {
 	DF_DROP_ROLE_ORDER,         /* turns do not alternate, or carry an unknown role */
 	DF_DROP_ODD_TURNS,          /* a question without an answer */
 	DF_DROP_EMPTY_CONVERSATION, /* no turns at all */
-	DF_DROP_TOOLS,              /* tools or function calls: not supported */
 	DF_DROP_MEDIA,              /* images, videos or audio: not supported */
 	DF_DROP_EMPTY,              /* not a single token (df_encode_is_empty) */
 	DF_DROP_COUNT
@@ -58,12 +57,14 @@ struct df_example {
 	size_t n_turns, cap_turns;
 	const char *system; /* the row's own system text; n_system 0: none */
 	size_t n_system;
+	const char *tools; /* the row's tools: JSON, not looked at; n_tools 0: none */
+	size_t n_tools;
 	enum df_drop drop; /* when set, nothing else is */
 	uint32_t columns;  /* bit c: column c of the dataset was in the row */
 	struct df_json *doc;    /* (private) */
-	struct df_buf text;     /* (private) */
+	struct df_arena mem;    /* (private) texts that are not the row's own */
 };
-#define DF_EXAMPLE_INIT { .turns = NULL, .text = DF_BUF_INIT }
+#define DF_EXAMPLE_INIT { .turns = NULL, .mem = DF_ARENA_INIT }
 void df_example_release(struct df_example *ex);
 
 /* A record, not yet parsed: `n` bytes inside the mapped file. */

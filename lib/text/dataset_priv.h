@@ -61,6 +61,7 @@ struct df_dataset {
 	char *column[DF_COLUMN_COUNT]; /* the user's name for it; NULL: none */
 	bool named_columns;            /* a "columns" object was given */
 	char *tag[DF_TAG_COUNT];
+	bool thinking_note;            /* openai: rows without tools get "detailed thinking off" (convert_openai.c) */
 	struct df_datafile *files;
 	size_t n_files, cap_files;
 	char id[DF_DIGEST_HEX];

@@ -1,276 +1,17 @@
 /*
- * encode.c - templates applied, masks set, rows cut to length.
+ * encode.c - rows: turns encoded, cut to length, masks set.
  *
- * A template is bound to its tokenizer once: elements without a placeholder
- * become ids there and then, and so does the system text that most rows share.
- * What is left for a row is to splice its texts between the fixed parts and
- * tokenise each text element by itself.  The turns of a row are encoded end to end into the
- * thread's scratch; assembling the row is copying prefixes of them.
+ * The turns of a row are encoded end to end into the thread's scratch;
+ * assembling the row is copying prefixes of them.
  */
-#include "text/encode.h"
-
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/buf.h"
 #include "base/mem.h"
+#include "text/encode_priv.h"
 
-static const char content_mark[] = "{{content}}";
-static const char idx_mark[] = "{{idx}}";
-
-/* An element, bound: fixed ids, or a text around the message. */
-struct elem {
-	bool is_fixed;
-	struct df_ids ids;          /* fixed */
-	const char *before, *after; /* text: around {{content}} */
-	size_t n_before, n_after;
-};
-
-struct slot {
-	struct elem elem[DF_SLOT_MAX];
-	size_t n;
-};
-
-struct df_encoder {
-	const struct df_tokenizer *tok;
-	struct df_encode_opts opts;
-	char *default_system;
-	struct slot prefix, system, user, assistant, observation;
-	struct df_ids system_ids; /* prefix and the default system text, ready */
-	struct df_buf bos, eos;   /* pt: their texts; bos empty unless rows begin with it */
-	uint32_t pad;
-};
-
-/* A turn's tokens are scratch ids [start of the turn, end). */
-struct df_encscratch {
-	struct df_tokscratch *tok;
-	struct df_buf text;
-	struct df_ids ids;
-	size_t *ends;
-	size_t cap_ends;
-	struct cut *cuts; /* of the rounds */
-	size_t cap_cuts;
-};
-
-static int
-append(struct df_ids *to, const uint32_t *v, size_t n, struct df_err *err)
-{
-	int rc = df_grow(&to->v, &to->cap, to->n + n, sizeof(*to->v), "token ids", err);
-
-	if (rc == 0 && n > 0) {
-		memcpy(to->v + to->n, v, n * sizeof(*v));
-		to->n += n;
-	}
-	return rc;
-}
-
-/* ---- binding ------------------------------------------------------------ */
-
-static int
-bind_elem(
-    struct elem *b, const struct df_elem *e, const struct df_encoder *enc, struct df_tokscratch *ts, struct df_err *err)
-{
-	uint32_t id = DF_NO_TOKEN;
-	const char *mark;
-
-	b->is_fixed = true;
-	switch (e->kind) {
-	case DF_ELEM_BOS: id = df_tokenizer_bos(enc->tok); break;
-	case DF_ELEM_EOS: id = df_tokenizer_eos(enc->tok); break;
-	case DF_ELEM_TOKEN:
-		id = df_tokenizer_lookup(enc->tok, e->text);
-		if (id == DF_NO_TOKEN)
-			return df_fail(err, DF_EUNSUPPORTED, "the tokenizer has no token '%s'", e->text);
-		break;
-	default:
-		mark = strstr(e->text, content_mark);
-		if (!mark)
-			return df_tokenizer_encode(
-			    enc->tok, ts, e->text, strlen(e->text), enc->opts.split_special, &b->ids, err);
-		b->is_fixed = false;
-		b->before = e->text;
-		b->n_before = (size_t)(mark - e->text);
-		b->after = mark + sizeof(content_mark) - 1;
-		b->n_after = strlen(b->after);
-		return 0;
-	}
-	return id == DF_NO_TOKEN ? 0 : append(&b->ids, &id, 1, err);
-}
-
-static int
-bind_slot(
-    struct slot *b, const struct df_elem *e, const struct df_encoder *enc, struct df_tokscratch *ts, struct df_err *err)
-{
-	int rc = 0;
-
-	for (; e->kind != DF_ELEM_END && rc == 0; e++)
-		rc = bind_elem(&b->elem[b->n++], e, enc, ts, err);
-	return rc;
-}
-
-static void
-release_slot(struct slot *b)
-{
-	for (size_t i = 0; i < b->n; i++)
-		df_ids_release(&b->elem[i].ids);
-}
-
-/*
- * Append a slot's ids with `content` in it.  In user slots LLaMA-Factory then
- * replaces the first {{idx}} of each element by the round, wherever it stands,
- * be it in the user's own text; so does this.
- */
-static int
-apply_slot(const struct df_encoder *e, struct df_encscratch *s, const struct slot *slot, const char *content, size_t n,
-    const size_t *round, struct df_ids *ids, struct df_err *err)
-{
-	int rc = 0;
-
-	for (size_t i = 0; i < slot->n; i++) {
-		const struct elem *el = &slot->elem[i];
-		const char *mark;
-
-		if (el->is_fixed) {
-			DF_TRY(append(ids, el->ids.v, el->ids.n, err));
-			continue;
-		}
-		df_buf_clear(&s->text);
-		df_buf_add(&s->text, el->before, el->n_before);
-		df_buf_add(&s->text, content, n);
-		df_buf_add(&s->text, el->after, el->n_after);
-		DF_TRY(df_buf_check(&s->text, err));
-		mark = round ? memmem(s->text.data, s->text.len, idx_mark, sizeof(idx_mark) - 1) : NULL;
-		if (mark) {
-			const size_t at = (size_t)(mark - s->text.data);
-			const size_t behind = at + sizeof(idx_mark) - 1;
-			struct df_buf t = DF_BUF_INIT;
-
-			df_buf_add(&t, s->text.data, at);
-			df_buf_printf(&t, "%zu", *round);
-			df_buf_add(&t, s->text.data + behind, s->text.len - behind);
-			df_buf_release(&s->text);
-			s->text = t;
-			DF_TRY(df_buf_check(&s->text, err));
-		}
-		if (s->text.len > 0)
-			DF_TRY(df_tokenizer_encode(
-			    e->tok, s->tok, s->text.data, s->text.len, e->opts.split_special, ids, err));
-	}
-out:
-	return rc;
-}
-
-/* Stage pt works on strings: the texts of bos and eos are tokenised with the document. */
-static int
-bind_pt(struct df_encoder *e, const struct df_template *t, struct df_err *err)
-{
-	const uint32_t eos = df_tokenizer_eos(e->tok), bos = df_tokenizer_bos(e->tok);
-	int rc = 0;
-
-	if (strcmp(t->name, "llama3") == 0)
-		df_buf_puts(&e->eos, "<|end_of_text|>");
-	else
-		DF_TRY(df_tokenizer_decode(e->tok, &eos, 1, &e->eos, err));
-	if (df_tokenizer_add_bos(e->tok) && bos != DF_NO_TOKEN && !e->opts.packing)
-		DF_TRY(df_tokenizer_decode(e->tok, &bos, 1, &e->bos, err));
-	DF_TRY(df_buf_check(&e->eos, err));
-	DF_TRY(df_buf_check(&e->bos, err));
-out:
-	return rc;
-}
-
-int
-df_encoder_new(struct df_encoder **out, const struct df_template *t, struct df_tokenizer *tok,
-    const struct df_encode_opts *opts, struct df_err *err)
-{
-	struct df_encscratch *s = NULL;
-	struct df_encoder *e = NULL;
-	int rc = 0;
-
-	if (opts->train_on_prompt && opts->mask_history)
-		return df_fail(err, DF_EUSAGE, "train_on_prompt and mask_history exclude each other");
-	if (opts->cutoff_len < 1)
-		return df_fail(err, DF_EUSAGE, "cutoff_len must be at least 1");
-	if (opts->packing && opts->stage != DF_STAGE_PT)
-		return df_fail(err, DF_EUSAGE,
-		    "packing is for stage pt; rows of stage sft are never padded, "
-		    "so packing them would gain nothing");
-	DF_TRY(df_alloc(&e, 1, sizeof(*e), "encoder", err));
-	e->tok = tok;
-	e->opts = *opts;
-	e->opts.default_system = NULL;
-	DF_TRY(df_strdup(&e->default_system, opts->default_system ? opts->default_system : t->default_system, err));
-	DF_TRY(df_template_fix_tokenizer(t, tok, &e->pad, err));
-	DF_TRY(df_encscratch_new(&s, e, err));
-	DF_TRY(bind_slot(&e->prefix, t->prefix, e, s->tok, err));
-	DF_TRY(bind_slot(&e->system, t->system, e, s->tok, err));
-	DF_TRY(bind_slot(&e->user, t->user, e, s->tok, err));
-	DF_TRY(bind_slot(&e->assistant, t->assistant, e, s->tok, err));
-	DF_TRY(bind_slot(&e->observation, t->observation, e, s->tok, err));
-	DF_TRY(apply_slot(e, s, &e->prefix, "", 0, NULL, &e->system_ids, err));
-	if (*e->default_system)
-		DF_TRY(apply_slot(
-		    e, s, &e->system, e->default_system, strlen(e->default_system), NULL, &e->system_ids, err));
-	if (opts->stage == DF_STAGE_PT)
-		DF_TRY(bind_pt(e, t, err));
-	*out = e;
-	e = NULL;
-out:
-	df_encscratch_free(s);
-	df_encoder_free(e);
-	return rc;
-}
-
-void
-df_encoder_free(struct df_encoder *e)
-{
-	if (!e)
-		return;
-	release_slot(&e->prefix);
-	release_slot(&e->system);
-	release_slot(&e->user);
-	release_slot(&e->assistant);
-	release_slot(&e->observation);
-	df_ids_release(&e->system_ids);
-	df_buf_release(&e->bos);
-	df_buf_release(&e->eos);
-	free(e->default_system);
-	free(e);
-}
-
-uint32_t
-df_encoder_pad(const struct df_encoder *e)
-{
-	return e->pad;
-}
-
-int
-df_encscratch_new(struct df_encscratch **out, const struct df_encoder *e, struct df_err *err)
-{
-	struct df_encscratch *s = NULL;
-	int rc = 0;
-
-	DF_TRY(df_alloc(&s, 1, sizeof(*s), "encoder scratch", err));
-	DF_TRY(df_tokscratch_new(&s->tok, e->tok, err));
-	*out = s;
-	s = NULL;
-out:
-	df_encscratch_free(s);
-	return rc;
-}
-
-void
-df_encscratch_free(struct df_encscratch *s)
-{
-	if (!s)
-		return;
-	df_tokscratch_free(s->tok);
-	df_buf_release(&s->text);
-	df_ids_release(&s->ids);
-	free(s->ends);
-	free(s->cuts);
-	free(s);
-}
+/* The label of a token: none, itself, or the eos that ends the row. */
+enum { MASK_NONE, MASK_SELF, MASK_EOS };
 
 void
 df_encoded_release(struct df_encoded *r)
@@ -280,8 +21,6 @@ df_encoded_release(struct df_encoded *r)
 	r->mask = NULL;
 	r->cap_mask = 0;
 }
-
-/* ---- rows --------------------------------------------------------------- */
 
 void
 df_infer_seqlen(size_t S, size_t T, size_t C, size_t *source, size_t *target)
@@ -308,51 +47,128 @@ put(struct df_encoded *out, const uint32_t *ids, size_t n, uint8_t mask, struct 
 	DF_TRY(df_grow(&out->mask, &out->cap_mask, out->ids.n + n, 1, "label mask", err));
 	if (n > 0)
 		memset(out->mask + out->ids.n, mask, n);
-	DF_TRY(append(&out->ids, ids, n, err));
+	DF_TRY(df_enc_append(&out->ids, ids, n, err));
 out:
 	return rc;
 }
 
-/* All turns into s->ids; turn i is [ends[i-1], ends[i]). */
+/* ---- turns -------------------------------------------------------------- */
+
+/* What stands in front of the first turn; *system is left for the question where the template fuses them. */
 static int
-encode_turns(const struct df_encoder *e, struct df_encscratch *s, const struct df_example *ex, struct df_err *err)
+encode_opening(const struct df_encoder *e, struct df_encscratch *s, const struct df_example *ex, struct df_span *system,
+    bool *has_system, struct df_err *err)
 {
 	int rc = 0;
 
 	s->ids.n = 0;
-	DF_TRY(df_grow(&s->ends, &s->cap_ends, ex->n_turns, sizeof(*s->ends), "turns", err));
-	if (ex->n_system > 0) {
-		DF_TRY(apply_slot(e, s, &e->prefix, "", 0, NULL, &s->ids, err));
-		DF_TRY(apply_slot(e, s, &e->system, ex->system, ex->n_system, NULL, &s->ids, err));
-	} else {
-		DF_TRY(append(&s->ids, e->system_ids.v, e->system_ids.n, err));
+	DF_TRY(df_enc_system(e, s, ex, system, err));
+	*has_system = system->n > 0 || ex->n_tools > 0;
+	if (ex->n_system == 0 && ex->n_tools == 0) {
+		DF_TRY(df_enc_append(&s->ids, e->system_ids.v, e->system_ids.n, err));
+		goto out;
 	}
-	for (size_t i = 0; i < ex->n_turns; i++) {
-		const struct df_turn *t = &ex->turns[i];
-		const size_t round = i / 2;
+	DF_TRY(df_enc_slot(e, s, DF_SLOT_PREFIX, (struct df_span){ "", 0 }, NULL, &s->ids, err));
+	if (!e->fuse_system)
+		DF_TRY(df_enc_slot(e, s, DF_SLOT_SYSTEM, *system, NULL, &s->ids, err));
+out:
+	return rc;
+}
 
-		switch (t->role) {
-		case DF_ROLE_USER: DF_TRY(apply_slot(e, s, &e->user, t->text, t->n, &round, &s->ids, err)); break;
-		case DF_ROLE_OBSERVATION:
-			DF_TRY(apply_slot(e, s, &e->observation, t->text, t->n, NULL, &s->ids, err));
-			break;
-		case DF_ROLE_ASSISTANT:
-			DF_TRY(apply_slot(e, s, &e->assistant, t->text, t->n, NULL, &s->ids, err));
-			break;
-		case DF_ROLE_FUNCTION:
-			rc = df_fail(err, DF_EUNSUPPORTED, "a function call; convert drops these");
-			goto out;
+/* The question of round r, or what a tool returned. */
+static int
+encode_source(const struct df_encoder *e, struct df_encscratch *s, const struct df_turn *t, size_t r,
+    const struct df_span *system, struct df_err *err)
+{
+	struct df_span text = { t->text, t->n };
+	int rc = 0;
+
+	if (t->role == DF_ROLE_OBSERVATION)
+		return df_enc_slot(e, s, DF_SLOT_OBSERVATION, text, NULL, &s->ids, err);
+	if (e->fuse_system && system)
+		DF_TRY(df_enc_fuse(e, s, *system, text, &text, err));
+	DF_TRY(df_enc_slot(e, s, DF_SLOT_USER, text, e->fuse_system ? NULL : &r, &s->ids, err));
+out:
+	return rc;
+}
+
+static int
+encode_answer(
+    const struct df_encoder *e, struct df_encscratch *s, enum df_role role, struct df_span text, struct df_err *err)
+{
+	int rc = 0;
+
+	if (role != DF_ROLE_FUNCTION)
+		return df_enc_slot(e, s, DF_SLOT_ASSISTANT, text, NULL, &s->ids, err);
+	DF_TRY(df_enc_calls(e, s, text, &text, err));
+	DF_TRY(df_enc_slot(e, s, DF_SLOT_FUNCTION, text, NULL, &s->ids, err));
+out:
+	return rc;
+}
+
+/*
+ * All turns into s->ids; turn i is [ends[i-1], ends[i]).  A prompt ends where
+ * the last answer begins, and may lack that answer.
+ *
+ * Reasoning templates: an answer without a thought gets an empty one, in front
+ * of it to be learnt, or at the end of its question.  Where only the last
+ * answer counts, earlier ones lose their thoughts and get no empty ones.
+ */
+static int
+encode_turns(
+    const struct df_encoder *e, struct df_encscratch *s, const struct df_example *ex, bool prompt, struct df_err *err)
+{
+	const bool last_counts = prompt || (e->opts.mask_history && !e->opts.preserve_thinking);
+	const size_t n_rounds = (ex->n_turns + 1) / 2;
+	struct df_span system;
+	bool has_system;
+	int rc = 0;
+
+	DF_TRY(df_grow(&s->ends, &s->cap_ends, 2 * n_rounds, sizeof(*s->ends), "turns", err));
+	DF_TRY(encode_opening(e, s, ex, &system, &has_system, err));
+	for (size_t r = 0; r < n_rounds; r++) {
+		static const struct df_turn none = { DF_ROLE_ASSISTANT, "", 0 };
+		const struct df_turn *t = 2 * r + 1 < ex->n_turns ? &ex->turns[2 * r + 1] : &none;
+		const bool last = r + 1 == n_rounds;
+		struct df_span answer = { t->text, t->n };
+		bool empty_thought = false;
+
+		if (e->reasoning) {
+			const bool old = !last && last_counts;
+			const bool off = e->opts.thinking == DF_THINKING_FALSE && (last || !prompt);
+
+			if (off || (old && !e->opts.preserve_thinking))
+				DF_TRY(df_enc_strip(e, s, answer, &answer, err));
+			empty_thought = !old && !df_enc_has_thought(e, answer);
 		}
-		s->ends[i] = s->ids.n;
+		DF_TRY(encode_source(e, s, &ex->turns[2 * r], r, r == 0 && has_system ? &system : NULL, err));
+		if (empty_thought && e->opts.thinking != DF_THINKING_TRUE)
+			DF_TRY(df_enc_append(&s->ids, e->thought_ids.v, e->thought_ids.n, err));
+		s->ends[2 * r] = s->ids.n;
+		if (prompt && last)
+			break;
+		if (empty_thought && e->opts.thinking == DF_THINKING_TRUE)
+			DF_TRY(df_enc_append(&s->ids, e->thought_ids.v, e->thought_ids.n, err));
+		DF_TRY(encode_answer(e, s, t->role, answer, err));
+		s->ends[2 * r + 1] = s->ids.n;
 	}
 out:
 	return rc;
 }
 
-/* How many tokens of a round's source and target are kept. */
-struct cut {
-	size_t source, target;
-};
+int
+df_encode_prompt(const struct df_encoder *e, struct df_encscratch *s, const struct df_example *ex, struct df_ids *out,
+    struct df_err *err)
+{
+	int rc = 0;
+
+	DF_TRY(encode_turns(e, s, ex, true, err));
+	DF_TRY(df_enc_append(out, s->ids.v, s->ids.n, err));
+out:
+	return rc;
+}
+
+/* ---- rows --------------------------------------------------------------- */
 
 /*
  * Share cutoff_len among the rounds: in order, or from the last to the first
@@ -363,16 +179,16 @@ static int
 cut_rounds(const struct df_encoder *e, struct df_encscratch *s, size_t n_rounds, struct df_encode_info *info,
     struct df_err *err)
 {
-	size_t left = e->opts.cutoff_len;
+	size_t left = e->opts.cutoff_len - e->efficient_eos; /* the eos at the end has its place */
 	int rc = df_grow(&s->cuts, &s->cap_cuts, n_rounds, sizeof(*s->cuts), "rounds", err);
 
 	for (size_t i = 0; i < n_rounds && rc == 0; i++) {
 		const size_t r = e->opts.mask_history ? n_rounds - 1 - i : i;
 		const size_t start = r ? s->ends[2 * r - 1] : 0;
 		const size_t S = s->ends[2 * r] - start, T = s->ends[2 * r + 1] - s->ends[2 * r];
-		struct cut *c = &s->cuts[r];
+		struct df_enc_cut *c = &s->cuts[r];
 
-		*c = (struct cut){ 0, 0 };
+		*c = (struct df_enc_cut){ 0, 0 };
 		if (left > 0)
 			df_infer_seqlen(S, T, left, &c->source, &c->target);
 		left -= c->source + c->target;
@@ -381,25 +197,41 @@ cut_rounds(const struct df_encoder *e, struct df_encscratch *s, size_t n_rounds,
 	return rc;
 }
 
+/*
+ * With efficient_eos answers carry no eos.  Where the next question begins,
+ * eos is the label all the same: that is what a model should say there.  The
+ * round that LLaMA-Factory takes first has no such label - the first one, or
+ * the last one when it goes backwards (mask_history).
+ */
 static int
 encode_sft(const struct df_encoder *e, struct df_encscratch *s, const struct df_example *ex, struct df_encoded *out,
     struct df_encode_info *info, struct df_err *err)
 {
-	const size_t n_rounds = ex->n_turns / 2;
+	const size_t n_rounds = ex->n_turns / 2, first = e->opts.mask_history ? n_rounds - 1 : 0;
 	int rc = 0;
 
-	DF_TRY(encode_turns(e, s, ex, err));
+	DF_TRY(encode_turns(e, s, ex, false, err));
 	DF_TRY(cut_rounds(e, s, n_rounds, info, err));
 	for (size_t r = 0; r < n_rounds; r++) {
 		const uint32_t *source = s->ids.v + (r ? s->ends[2 * r - 1] : 0);
 		const uint32_t *target = s->ids.v + s->ends[2 * r];
-		const struct cut c = s->cuts[r];
+		const struct df_enc_cut c = s->cuts[r];
 		const bool learn = !e->opts.mask_history || r + 1 == n_rounds;
+		const size_t at = out->ids.n;
 
-		DF_TRY(put(out, source, c.source, e->opts.train_on_prompt, err));
-		DF_TRY(put(out, target, c.target, learn, err));
+		DF_TRY(put(out, source, c.source, e->opts.train_on_prompt ? MASK_SELF : MASK_NONE, err));
+		DF_TRY(put(out, target, c.target, learn ? MASK_SELF : MASK_NONE, err));
 		info->n += c.source + c.target;
 		info->n_targets += (e->opts.train_on_prompt ? c.source : 0) + (learn ? c.target : 0);
+		if (e->efficient_eos && r != first && c.source > 0) {
+			out->mask[at] = MASK_EOS;
+			info->n_targets++;
+		}
+	}
+	if (e->efficient_eos) {
+		DF_TRY(put(out, &e->eos_id, 1, MASK_SELF, err));
+		info->n++;
+		info->n_targets++;
 	}
 out:
 	return rc;
@@ -440,7 +272,7 @@ out:
 }
 
 static bool
-is_bare(const struct slot *slot)
+is_bare(const struct df_enc_slot *slot)
 {
 	for (size_t i = 0; i < slot->n; i++)
 		if (slot->elem[i].ids.n + slot->elem[i].n_before + slot->elem[i].n_after > 0)
@@ -451,13 +283,37 @@ is_bare(const struct slot *slot)
 bool
 df_encode_is_empty(const struct df_encoder *e, const struct df_example *ex)
 {
-	size_t n = e->system_ids.n + ex->n_system;
+	size_t n = e->system_ids.n + ex->n_system + ex->n_tools;
 
 	if (e->opts.stage == DF_STAGE_PT)
 		return ex->turns[0].n + e->eos.len + e->bos.len == 0;
 	for (size_t i = 0; i < ex->n_turns; i++)
 		n += ex->turns[i].n;
-	return n == 0 && is_bare(&e->user) && is_bare(&e->assistant) && is_bare(&e->observation);
+	for (enum df_slot i = DF_SLOT_USER; i < DF_SLOT_COUNT && n == 0; i++)
+		n += !is_bare(&e->slot[i]);
+	return n == 0 && !e->efficient_eos && e->thought_ids.n == 0;
+}
+
+int
+df_encode_check(const struct df_encoder *e, struct df_encscratch *s, const struct df_example *ex, struct df_err *err)
+{
+	struct df_span text;
+	int rc = 0;
+
+	if (e->opts.stage == DF_STAGE_PT)
+		return 0;
+	DF_TRY(df_enc_system(e, s, ex, &text, err));
+	for (size_t i = 0; i < ex->n_turns; i++) {
+		if (ex->turns[i].role != DF_ROLE_FUNCTION)
+			continue;
+		rc = df_enc_calls(e, s, (struct df_span){ ex->turns[i].text, ex->turns[i].n }, &text, err);
+		if (rc) {
+			df_err_prefix(err, "turn %zu: ", i);
+			goto out;
+		}
+	}
+out:
+	return rc;
 }
 
 int

@@ -1,124 +1,101 @@
 /*
- * template.c - the table of templates, and their fix-ups of the tokenizer.
- *
- * A new template is one entry of the table.  Entries are kept in alphabetical
- * order for --list-templates and for the eye.
+ * template.c - templates are found, their default slots filled in, and tokenizers fixed up for them.
  */
 #include "text/template.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/log.h"
+#include "base/mem.h"
 #include "base/opt.h"
-
-/* clang-format off */
-#define TEXT(s) { DF_ELEM_TEXT, s }
-#define BOS { DF_ELEM_BOS, NULL }
-#define EOS { DF_ELEM_EOS, NULL }
-#define PLAIN { TEXT("{{content}}") }
-
-/* ChatML's turns, shared by chatml and qwen. */
-#define CHATML_SYSTEM { TEXT("<|im_start|>system\n{{content}}<|im_end|>\n") }
-#define CHATML_USER { TEXT("<|im_start|>user\n{{content}}<|im_end|>\n<|im_start|>assistant\n") }
-#define CHATML_ASSISTANT { TEXT("{{content}}<|im_end|>\n") }
-
-#define LLAMA3_TURN(role) \
-	TEXT("<|start_header_id|>" role "<|end_header_id|>\n\n{{content}}<|eot_id|>" \
-	     "<|start_header_id|>assistant<|end_header_id|>\n\n")
-
-static const struct df_template templates[] = {
-	{
-	    .name = "alpaca",
-	    .about = "### Instruction / ### Response, with Alpaca's introduction",
-	    .system = PLAIN,
-	    .user = { TEXT("### Instruction:\n{{content}}\n\n### Response:\n") },
-	    .assistant = { TEXT("{{content}}"), EOS, TEXT("\n\n") },
-	    .observation = { TEXT("### Instruction:\n{{content}}\n\n### Response:\n") },
-	    .default_system = "Below is an instruction that describes a task. "
-	                      "Write a response that appropriately completes the request.\n\n",
-	},
-	{
-	    .name = "chatml",
-	    .about = "<|im_start|>role ... <|im_end|>",
-	    .system = CHATML_SYSTEM,
-	    .user = CHATML_USER,
-	    .assistant = CHATML_ASSISTANT,
-	    .observation = { TEXT("<|im_start|>tool\n{{content}}<|im_end|>\n<|im_start|>assistant\n") },
-	    .default_system = "",
-	    .stop_words = { "<|im_end|>", "<|im_start|>" },
-	    .replace_eos = true,
-	},
-	{
-	    .name = "default",
-	    .about = "Human: / Assistant:, each turn closed by eos",
-	    .system = { TEXT("System: {{content}}"), EOS, TEXT("\n") },
-	    .user = { TEXT("Human: {{content}}"), EOS, TEXT("\nAssistant:") },
-	    .assistant = { TEXT("{{content}}"), EOS, TEXT("\n") },
-	    .observation = { TEXT("Human: {{content}}"), EOS, TEXT("\nAssistant:") },
-	    .default_system = "",
-	},
-	{
-	    .name = "empty",
-	    .about = "the bare texts, without eos",
-	    .system = PLAIN,
-	    .user = PLAIN,
-	    .assistant = PLAIN,
-	    .observation = PLAIN,
-	    .default_system = "",
-	},
-	{
-	    .name = "llama3",
-	    .about = "Llama 3: headers and <|eot_id|>",
-	    .prefix = { BOS },
-	    .system = { TEXT("<|start_header_id|>system<|end_header_id|>\n\n{{content}}<|eot_id|>") },
-	    .user = { LLAMA3_TURN("user") },
-	    .assistant = { TEXT("{{content}}<|eot_id|>") },
-	    .observation = { LLAMA3_TURN("ipython") },
-	    .default_system = "",
-	    .stop_words = { "<|eot_id|>", "<|eom_id|>" },
-	    .replace_eos = true,
-	},
-	{
-	    .name = "qwen",
-	    .about = "ChatML with Qwen's system text",
-	    .system = CHATML_SYSTEM,
-	    .user = CHATML_USER,
-	    .assistant = CHATML_ASSISTANT,
-	    .observation = { TEXT("<|im_start|>user\n<tool_response>\n{{content}}\n</tool_response><|im_end|>\n"
-	                          "<|im_start|>assistant\n") },
-	    .default_system = "You are Qwen, created by Alibaba Cloud. You are a helpful assistant.",
-	    .stop_words = { "<|im_end|>" },
-	    .replace_eos = true,
-	},
-};
-
-#define N_TEMPLATES (sizeof(templates) / sizeof(templates[0]))
-/* clang-format on */
+#include "text/template_priv.h"
 
 const struct df_template *
 df_template_at(size_t i)
 {
-	return i < N_TEMPLATES ? &templates[i] : NULL;
+	return i < df_n_templates ? &df_template_table[i] : NULL;
+}
+
+static int
+unknown(const char *name, struct df_err *err)
+{
+	const char **names = NULL, *near;
+	int rc = 0;
+
+	DF_TRY(df_alloc(&names, df_n_templates + 1, sizeof(*names), "template names", err));
+	for (size_t i = 0; i < df_n_templates; i++)
+		names[i] = df_template_table[i].name;
+	near = df_nearest(name, names);
+	if (near)
+		rc = df_fail(err, DF_EUSAGE, "unknown template '%s'; did you mean '%s'?", name, near);
+	else
+		rc = df_fail(
+		    err, DF_EUSAGE, "unknown template '%s'; df-pack --list-templates shows the known ones", name);
+out:
+	free(names);
+	return rc;
 }
 
 int
 df_template_find(const struct df_template **out, const char *name, struct df_err *err)
 {
-	const char *names[N_TEMPLATES + 1];
-	const char *near;
-
-	for (size_t i = 0; i < N_TEMPLATES; i++) {
-		names[i] = templates[i].name;
-		if (strcmp(name, names[i]) == 0) {
-			*out = &templates[i];
+	for (size_t i = 0; i < df_n_templates; i++)
+		if (strcmp(name, df_template_table[i].name) == 0) {
+			*out = &df_template_table[i];
 			return 0;
 		}
+	return unknown(name, err);
+}
+
+static bool
+is_path(const char *name)
+{
+	static const char *const endings[] = { ".yaml", ".yml", ".json" };
+	const size_t n = strlen(name);
+
+	if (strchr(name, '/'))
+		return true;
+	for (size_t i = 0; i < sizeof(endings) / sizeof(endings[0]); i++) {
+		const size_t m = strlen(endings[i]);
+
+		if (n > m && strcmp(name + n - m, endings[i]) == 0)
+			return true;
 	}
-	names[N_TEMPLATES] = NULL;
-	near = df_nearest(name, names);
-	if (near)
-		return df_fail(err, DF_EUSAGE, "unknown template '%s'; did you mean '%s'?", name, near);
-	return df_fail(err, DF_EUSAGE, "unknown template '%s'; df-pack --list-templates shows the known ones", name);
+	return false;
+}
+
+int
+df_template_open(const struct df_template **out, const char *name_or_path, struct df_err *err)
+{
+	return is_path(name_or_path) ? df_template_load(out, name_or_path, err)
+				     : df_template_find(out, name_or_path, err);
+}
+
+void
+df_template_close(const struct df_template *t)
+{
+	if (t && t->own)
+		df_template_own_free(t->own);
+}
+
+const struct df_elem *
+df_template_slot(const struct df_template *t, enum df_slot s)
+{
+	static const struct df_elem none[] = { { DF_ELEM_END, NULL } };
+	static const struct df_elem plain[] = { { DF_ELEM_TEXT, "{{content}}" }, { DF_ELEM_END, NULL } };
+	static const struct df_elem closed[] = { { DF_ELEM_TEXT, "{{content}}" }, { DF_ELEM_EOS, NULL },
+		{ DF_ELEM_END, NULL } };
+
+	if (t->slot[s][0].kind != DF_ELEM_END)
+		return t->slot[s];
+	switch (s) {
+	case DF_SLOT_PREFIX: return none;
+	case DF_SLOT_ASSISTANT: return t->efficient_eos ? plain : closed;
+	case DF_SLOT_OBSERVATION: return df_template_slot(t, DF_SLOT_USER);
+	case DF_SLOT_FUNCTION: return df_template_slot(t, DF_SLOT_ASSISTANT);
+	default: return plain;
+	}
 }
 
 int

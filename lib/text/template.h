@@ -6,6 +6,9 @@
  * tokenizer's bos or eos.  Each text element is tokenised by itself, and
  * nothing merges across elements, turns or roles.  The rules and the slots
  * are LLaMA-Factory's, so that ids agree with what it trains on.
+ *
+ * Templates are built in (template_table.c) or come from the user's file, in
+ * YAML or JSON; df-pack(1) describes it.
  */
 #ifndef DF_TEXT_TEMPLATE_H
 #define DF_TEXT_TEMPLATE_H
@@ -16,6 +19,7 @@
 
 #include "base/err.h"
 #include "text/tokenizer.h"
+#include "text/tools.h"
 
 enum df_elem_kind {
 	DF_ELEM_END,   /* closes a slot */
@@ -30,26 +34,60 @@ struct df_elem {
 	const char *text;
 };
 
-#define DF_SLOT_MAX 4   /* elements of a slot, the closing one included */
-#define DF_STOP_MAX 3   /* stop words, the closing NULL included */
+#define DF_SLOT_MAX 8 /* elements of a slot, the closing one included */
+#define DF_STOP_MAX 8 /* stop words, the closing NULL included */
 
-struct df_template {
-	const char *name;
-	const char *about;                        /* one line for --list-templates */
-	struct df_elem prefix[DF_SLOT_MAX];       /* before everything else */
-	struct df_elem system[DF_SLOT_MAX];       /* left out when there is no system text */
-	struct df_elem user[DF_SLOT_MAX];
-	struct df_elem assistant[DF_SLOT_MAX];
-	struct df_elem observation[DF_SLOT_MAX];  /* what a tool returned */
-	const char *default_system;               /* for rows without a system text */
-	const char *stop_words[DF_STOP_MAX];
-	bool replace_eos;                         /* the first stop word becomes eos */
+enum df_slot {
+	DF_SLOT_PREFIX,      /* before everything else */
+	DF_SLOT_SYSTEM,      /* left out when there is neither a system text nor tools */
+	DF_SLOT_USER,
+	DF_SLOT_ASSISTANT,
+	DF_SLOT_OBSERVATION, /* what a tool returned */
+	DF_SLOT_FUNCTION,    /* a call of tools */
+	DF_SLOT_COUNT
 };
 
-/* The template of that name.  DF_EUSAGE suggests the nearest known one. */
+struct df_template_own;
+
+/* A slot without elements is the default one: ask df_template_slot. */
+struct df_template {
+	const char *name;
+	const char *about;                              /* one line for --list-templates */
+	struct df_elem slot[DF_SLOT_COUNT][DF_SLOT_MAX];
+	const char *default_system;                     /* for rows without a system text; NULL: none */
+	const char *stop_words[DF_STOP_MAX];
+	const char *thought_words[2];                   /* NULL: "<think>\n" and "\n</think>\n\n" */
+	const char *tool_call_words[2];                 /* NULL: "<tool_call>" and "</tool_call>" */
+	enum df_tool_format tool_format;
+	bool replace_eos;                               /* the first stop word becomes eos */
+	bool efficient_eos;                             /* answers have no eos of their own: one ends the row */
+	bool fuse_system;                               /* the system text opens the first user's message */
+	bool reasoning;                                 /* answers begin with a thought, if an empty one */
+	struct df_template_own *own;                    /* (private) NULL for what is built in */
+};
+
+/*
+ * The template of that name or, when the name has a '/' in it or ends in
+ * .yaml, .yml or .json, the one in that file.  DF_EUSAGE suggests the nearest
+ * known name; DF_ECONFIG says what is wrong in a file.  Give it back with
+ * df_template_close, after every encoder made with it.
+ */
+int df_template_open(const struct df_template **out, const char *name_or_path, struct df_err *err) DF_MUST_CHECK;
+void df_template_close(const struct df_template *t); /* accepts NULL and templates that are built in */
+/* The one in a file, whatever its name.  The file is small (1 MiB at most); its format is in df-pack(1). */
+int df_template_load(const struct df_template **out, const char *path, struct df_err *err) DF_MUST_CHECK;
+
+/* The built-in template of that name.  DF_EUSAGE suggests the nearest known one. */
 int df_template_find(const struct df_template **out, const char *name, struct df_err *err) DF_MUST_CHECK;
 /* Template i in alphabetical order, NULL past the last. */
 const struct df_template *df_template_at(size_t i);
+
+/*
+ * The elements of a slot, with LLaMA-Factory's defaults: system and user are
+ * the bare text, an answer is its text and eos (without when efficient_eos),
+ * observations look like the user's turns, calls like the assistant's.
+ */
+const struct df_elem *df_template_slot(const struct df_template *t, enum df_slot s);
 
 /*
  * What choosing a template does to a tokenizer, before anything is encoded:

@@ -128,6 +128,8 @@ read_all(const char *entry, enum df_stage stage, struct df_buf *out)
 				df_buf_putc(out, ex.turns[i].text[k] ? ex.turns[i].text[k] : '@');
 			df_buf_puts(out, i + 1 < ex.n_turns ? " |" : "");
 		}
+		if (ex.n_tools)
+			df_buf_printf(out, " T %.*s", (int)ex.n_tools, ex.tools);
 		df_buf_putc(out, '\n');
 	}
 	df_example_release(&ex);
@@ -214,12 +216,12 @@ sharegpt(void **state)
 	    " \"tools\": \"[{}]\"}]");
 	expect(entry, DF_STAGE_SFT,
 	    "0: U q | A a\n1: [s] U q | A a | O o | A b\n2: dropped role_order\n3: dropped odd_turns\n"
-	    "4: dropped empty_conversation\n5: dropped role_order\n6: dropped tools\n7: U q | A a\n");
+	    "4: dropped empty_conversation\n5: dropped role_order\n6: U q | F f\n7: U q | A a\n");
 	expect("{\"file_name\": \"d.json\", \"formatting\": \"sharegpt\", "
 	       "\"columns\": {\"messages\": \"conversations\", \"tools\": \"tools\"}}",
 	    DF_STAGE_SFT,
 	    "0: U q | A a\n1: [s] U q | A a | O o | A b\n2: dropped role_order\n3: dropped odd_turns\n"
-	    "4: dropped empty_conversation\n5: dropped role_order\n6: dropped tools\n7: dropped tools\n");
+	    "4: dropped empty_conversation\n5: dropped role_order\n6: U q | F f\n7: U q | A a T [{}]\n");
 	/* Tags without system_tag: a leading system turn is out of order. */
 	expect("{\"file_name\": \"d.json\", \"formatting\": \"sharegpt\", \"tags\": {\"role_tag\": \"from\", "
 	       "\"content_tag\": \"value\", \"user_tag\": \"human\", \"assistant_tag\": \"gpt\"}}",

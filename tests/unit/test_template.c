@@ -45,7 +45,7 @@ slot_marks(const struct df_elem *e)
 	for (; e[i].kind != DF_ELEM_END; i++) {
 		assert_true(i + 1 < DF_SLOT_MAX);
 		assert_true((e[i].kind == DF_ELEM_TEXT || e[i].kind == DF_ELEM_TOKEN) == (e[i].text != NULL));
-		if (e[i].text)
+		if (e[i].kind == DF_ELEM_TEXT)
 			n += count(e[i].text, "{{content}}");
 	}
 	return n;
@@ -59,15 +59,16 @@ table(void **state)
 	(void)state;
 	for (size_t i = 0; (t = df_template_at(i)) != NULL; before = t, i++) {
 		assert_true(!before || strcmp(before->name, t->name) < 0);
-		assert_non_null(t->about);
-		assert_non_null(t->default_system);
-		assert_int_equal(slot_marks(t->prefix), 0);
-		assert_int_equal(slot_marks(t->system), 1);
-		assert_int_equal(slot_marks(t->user), 1);
-		assert_int_equal(slot_marks(t->assistant), 1);
-		assert_int_equal(slot_marks(t->observation), 1);
+		assert_true(t->about && *t->about);
+		for (enum df_slot s = 0; s < DF_SLOT_COUNT; s++)
+			if (slot_marks(df_template_slot(t, s)) != (s != DF_SLOT_PREFIX))
+				fail_msg("%s: slot %d", t->name, (int)s);
 		assert_null(t->stop_words[DF_STOP_MAX - 1]);
 		assert_true(!t->replace_eos || t->stop_words[0]);
+		assert_true(!t->thought_words[0] == !t->thought_words[1]);
+		assert_true(!(t->fuse_system && t->reasoning));
+		assert_true(!t->fuse_system || df_template_slot(t, DF_SLOT_SYSTEM)[1].kind == DF_ELEM_END);
+		assert_null(t->own);
 	}
 	assert_non_null(before);
 }
@@ -75,7 +76,9 @@ table(void **state)
 static void
 find(void **state)
 {
-	static const char *const names[] = { "default", "empty", "alpaca", "chatml", "qwen", "llama3" };
+	static const char *const names[] = { "default", "empty", "alpaca", "vicuna", "chatml", "chatml_de", "qwen",
+		"qwen3", "qwen3_nothink", "llama2", "llama2_zh", "llama3", "mistral", "mistral_small", "gemma", "phi",
+		"deepseek", "deepseek3", "deepseekr1", "zephyr", "fewshot" };
 	const struct df_template *t;
 
 	(void)state;
