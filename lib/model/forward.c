@@ -72,16 +72,26 @@ out:
 }
 
 int
-df_forward(struct df_work *w, struct df_err *err)
+df_forward_to(struct df_work *w, size_t layer, struct df_tensor *h, struct df_err *err)
 {
 	struct df_model *m = w->m;
 	size_t n = m->cfg.n_layers;
 	int rc;
 
 	DF_TRY(df_embed_fwd(m->be, w->act[0].x_in, m->w[m->embed], w->ids, err));
-	for (size_t i = 0; i < n; i++)
+	for (size_t i = 0; i < layer; i++)
 		DF_TRY(layer_forward(w, i, i + 1 < n ? w->act[i + 1].x_in : w->x_last, err));
-	DF_TRY(df_norm_forward(w, m->norm, w->x_last, w->h_f, w->rstd_f, err));
+	*h = layer < n ? w->act[layer].x_in : w->h_f;
+	if (layer == n)
+		DF_TRY(df_norm_forward(w, m->norm, w->x_last, w->h_f, w->rstd_f, err));
 out:
 	return rc;
+}
+
+int
+df_forward(struct df_work *w, struct df_err *err)
+{
+	struct df_tensor h;
+
+	return df_forward_to(w, w->m->cfg.n_layers, &h, err);
 }

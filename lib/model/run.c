@@ -31,6 +31,18 @@ report(const struct df_work *w, const struct df_losses *out)
 	}
 }
 
+/* Losses need a head of logits. */
+static int
+need_head(const struct df_model *m, struct df_err *err)
+{
+	if (m->cfg.arch == DF_ARCH_BERT)
+		return df_fail(err, DF_EUNSUPPORTED,
+		    "an encoder has no losses and no gradients here, hidden states only: use df-embed");
+	if (m->lm_head == DF_NO_ROW)
+		return df_fail(err, DF_EUNSUPPORTED, "the model has no head that predicts tokens, so no losses");
+	return DF_OK;
+}
+
 int
 df_logits(struct df_work *w, struct df_tensor logits, struct df_err *err)
 {
@@ -61,7 +73,7 @@ df_model_loss(
 {
 	int rc;
 
-	(void)m;
+	DF_TRY(need_head(m, err));
 	DF_TRY(df_work_batch(w, b, err));
 	if (w->n_rows > 0) {
 		DF_TRY(df_work_layout(w, DF_WORK_LOSS, err));
@@ -78,6 +90,7 @@ df_model_logits(struct df_model *m, struct df_work *w, const struct df_tokens *b
 	struct df_tensor t = DF_TENSOR_NONE;
 	int rc;
 
+	DF_TRY(need_head(m, err));
 	DF_TRY(df_work_batch(w, b, err));
 	if (w->n_tok == 0)
 		goto out;
@@ -102,6 +115,7 @@ df_model_grad(struct df_model *m, struct df_work *w, const struct df_tokens *b, 
 	if (grad.rows != 1 || grad.cols != m->train.numel)
 		return df_fail(err, DF_EINTERNAL, "a gradient of [%zu,%zu] for %zu parameters", grad.rows, grad.cols,
 		    m->train.numel);
+	DF_TRY(need_head(m, err));
 	DF_TRY(df_work_batch(w, b, err));
 	if (w->n_rows > 0) {
 		for (size_t s = 0; s < w->n; s++) {
@@ -124,7 +138,7 @@ df_model_sample_grads(struct df_model *m, struct df_work *w, const struct df_tok
 	struct df_emit e = { .grad = DF_TENSOR_NONE, .sink = sink, .ctx = ctx };
 	int rc;
 
-	(void)m;
+	DF_TRY(need_head(m, err));
 	DF_TRY(df_work_batch(w, b, err));
 	if (w->n == 0)
 		goto out;

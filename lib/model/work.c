@@ -146,7 +146,8 @@ df_work_batch(struct df_work *w, const struct df_tokens *b, struct df_err *err)
 	if (w->n_tok > INT32_MAX)
 		return df_fail(err, DF_ERANGE, "a batch of %zu tokens", w->n_tok);
 	DF_TRY(grow_host(w, w->n, w->n_tok, err));
-	DF_TRY(grow_rope(w, longest, err));
+	if (w->m->cfg.arch != DF_ARCH_BERT)
+		DF_TRY(grow_rope(w, longest, err));
 	w->target_seg[0] = 0;
 	for (size_t s = 0; s < b->n; s++) {
 		for (size_t t = b->offsets[s]; t < b->offsets[s + 1]; t++) {
@@ -155,7 +156,7 @@ df_work_batch(struct df_work *w, const struct df_tokens *b, struct df_err *err)
 				    "sample %zu of the batch: token %u at %zu, the vocabulary has %zu", s, b->ids[t],
 				    t - (size_t)b->offsets[s], w->m->cfg.n_vocab);
 			w->pos[t] = b->position != NULL ? b->position[t] : (uint32_t)(t - b->offsets[s]);
-			if (t > b->offsets[s] && b->mask[t]) { /* predicted from the row before */
+			if (b->mask != NULL && t > b->offsets[s] && b->mask[t]) { /* predicted from the row before */
 				w->row[rows] = (uint32_t)(t - 1);
 				w->target[rows++] = b->ids[t];
 			}

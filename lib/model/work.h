@@ -81,6 +81,10 @@ int df_cache_attend(struct df_work *w, size_t layer, const struct df_attn *t, st
 
 /* forward.c: fills w->act and w->h_f. */
 int df_forward(struct df_work *w, struct df_err *err) DF_MUST_CHECK;
+/* The same up to `layer` layers, 0 to all: *h [T,D] the residual stream there, behind all of them (of the rows) w->h_f. */
+int df_forward_to(struct df_work *w, size_t layer, struct df_tensor *h, struct df_err *err) DF_MUST_CHECK;
+/* bert.c: an encoder's hidden states behind `layer` layers; only df_work_batch() came before. */
+int df_bert_forward(struct df_work *w, size_t layer, struct df_tensor *h, struct df_err *err) DF_MUST_CHECK;
 
 /* The rows of a matrix of activations: `seg` [n+1] says which belong to which sample, `token` which token each is. */
 struct df_act_rows {
