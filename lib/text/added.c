@@ -187,7 +187,7 @@ trie_starts(struct tok_trie *t)
 int
 df_tok_added_build(struct tok_added *a, const struct tok_norm *norm, struct df_err *err)
 {
-	struct df_buf text = DF_BUF_INIT;
+	struct tok_norm_scratch scratch = { .regex = NULL };
 	uint32_t root;
 	int rc;
 
@@ -200,22 +200,21 @@ df_tok_added_build(struct tok_added *a, const struct tok_norm *norm, struct df_e
 		for (size_t i = 0; i < a->n_patterns; i++) {
 			const struct tok_added_token *p = &a->pattern[i];
 
+			const char *text = p->text;
+			size_t n = p->n;
+			bool first = true;
+
 			if (p->flags.special != special)
 				continue;
-			df_buf_clear(&text);
-			if (p->flags.normalized && norm != NULL && norm->run(p->text, p->n, &text)) {
-				DF_TRY(df_buf_check(&text, err));
-				DF_TRY(trie_add(&a->normalized, text.data, text.len, p->id, err));
-			} else {
-				DF_TRY(trie_add(
-				    p->flags.normalized ? &a->normalized : &a->raw, p->text, p->n, p->id, err));
-			}
+			if (p->flags.normalized)
+				DF_TRY(df_tok_norm_run(norm, &scratch, &text, &n, &first, err));
+			DF_TRY(trie_add(p->flags.normalized ? &a->normalized : &a->raw, text, n, p->id, err));
 		}
 	}
 	trie_starts(&a->raw);
 	trie_starts(&a->normalized);
 out:
-	df_buf_release(&text);
+	df_tok_norm_scratch_release(&scratch);
 	return rc;
 }
 

@@ -1,95 +1,28 @@
 /*
- * bpe.c - byte-level byte-pair encoding: a word becomes ids.
+ * bpe.c - byte-pair encoding: a word becomes ids.
  *
- * A word starts as one symbol per byte; of all neighbouring pairs that a merge
- * names, the one of lowest rank (leftmost of equals) is joined, until none is
- * left.  Three ways, same result:
+ * A word starts as one symbol per byte (byte-level, GPT-2) or per character
+ * (Llama 2, where one that is not in the vocabulary falls back to its bytes); of
+ * all neighbouring pairs that a merge names, the one of lowest rank (leftmost of
+ * equals) is joined, until none is left.  Three ways, same result:
  *
  *	cache   words of up to 24 bytes that were seen lately: one 64-byte line each
  *	short   arrays, the lowest rank found by scanning: best up to some dozens of symbols
  *	long    a linked list and a heap of pairs, O(n log n): a word may be a megabyte
+ *
+ * Llama 2's word is a whole document.  Where no merge reaches from another
+ * character across to U+2581, which stands for a space, cutting it there changes
+ * nothing, and its words are short and repeat themselves.
  */
-#include <stdlib.h>
 #include <string.h>
 
-#include "base/mem.h"
 #include "text/bpe_priv.h"
 
-#define SHORT_MAX  96 /* symbols */
-#define CACHE_WAYS 2
-#define CACHE_SETS (1u << 14) /* 2 MiB a thread */
-#define CACHE_KEY  24
-#define CACHE_IDS  9
-
-struct line {
-	uint64_t key[CACHE_KEY / 8];
-	uint8_t n, n_ids;
-	uint32_t id[CACHE_IDS];
-};
-
-struct tok_bpe_scratch {
-	struct line *cache;                         /* [CACHE_SETS][CACHE_WAYS], most recently made first */
-	uint32_t *id, *rank, *merged, *prev, *next; /* per symbol */
-	size_t cap;
-	uint64_t *heap; /* rank << 32 | position */
-	size_t n_heap, cap_heap;
-	struct df_buf mapped;
-};
-
-int
-df_tok_bpe_scratch_new(struct tok_bpe_scratch **out, struct df_err *err)
-{
-	struct tok_bpe_scratch *s = NULL;
-	int rc;
-
-	DF_TRY(df_alloc(&s, 1, sizeof(*s), "tokenizer buffers", err));
-	DF_TRY(df_alloc(&s->cache, CACHE_SETS * CACHE_WAYS, sizeof(*s->cache), "the word cache", err));
-	*out = s;
-	s = NULL;
-out:
-	df_tok_bpe_scratch_free(s);
-	return rc;
-}
-
-void
-df_tok_bpe_scratch_free(struct tok_bpe_scratch *s)
-{
-	if (s == NULL)
-		return;
-	free(s->cache);
-	free(s->id);
-	free(s->rank);
-	free(s->merged);
-	free(s->prev);
-	free(s->next);
-	free(s->heap);
-	df_buf_release(&s->mapped);
-	free(s);
-}
-
-static int
-reserve(struct tok_bpe_scratch *s, size_t n, struct df_err *err)
-{
-	uint32_t **const arrays[] = { &s->id, &s->rank, &s->merged, &s->prev, &s->next };
-	size_t cap = 0;
-	int rc = DF_OK;
-
-	if (n <= s->cap)
-		return DF_OK;
-	if (n >= UINT32_MAX)
-		return df_fail(err, DF_ERANGE, "a word of %zu bytes", n);
-	for (size_t i = 0; i < sizeof(arrays) / sizeof(arrays[0]); i++) {
-		cap = s->cap;
-		DF_TRY(df_grow(arrays[i], &cap, n, sizeof(**arrays[0]), "tokenizer buffers", err));
-	}
-	s->cap = cap;
-out:
-	return rc;
-}
+#define SHORT_MAX 96 /* symbols */
 
 /* One symbol per byte, *n of them, with the rank of each with its right neighbour. */
 static void
-start_symbols(const struct tok_bpe *m, struct tok_bpe_scratch *s, const unsigned char *word, size_t len, size_t *n)
+start_bytes(const struct tok_bpe *m, struct tok_model_scratch *s, const unsigned char *word, size_t len, size_t *n)
 {
 	bool plain = true, unknown = false;
 	size_t k = 0;
@@ -121,6 +54,66 @@ start_symbols(const struct tok_bpe *m, struct tok_bpe_scratch *s, const unsigned
 	*n = k;
 }
 
+/* The id of the character of len bytes at p, or DF_NO_TOKEN. */
+static inline uint32_t
+char_id(const struct tok_bpe *m, const unsigned char *p, size_t *len)
+{
+	uint32_t c = df_uc_get(p, len);
+
+	return c < TOK_CHAR_IDS ? m->char_id[c] : df_tok_vocab_find(&m->vocab, (const char *)p, *len);
+}
+
+/* The tokens of a character's bytes; false when one of them is missing. */
+static bool
+fall_back(const struct tok_bpe *m, const unsigned char *p, size_t len, uint32_t *id)
+{
+	for (size_t i = 0; i < len; i++) {
+		id[i] = m->fallback[p[i]];
+		if (id[i] == DF_NO_TOKEN)
+			return false;
+	}
+	return true;
+}
+
+/*
+ * One symbol per character.  An unknown one is written when a known one follows or the word ends, so bytes that a
+ * later character falls back to come before it: a quirk of the reference that only incomplete vocabularies show.
+ */
+static void
+start_chars(const struct tok_bpe *m, struct tok_model_scratch *s, const unsigned char *word, size_t n, size_t *count)
+{
+	bool unknown = false;
+	size_t k = 0, len;
+
+	for (size_t i = 0; i < n; i += len) {
+		uint32_t id = char_id(m, word + i, &len);
+
+		if (id != DF_NO_TOKEN) {
+			if (unknown)
+				s->id[k++] = m->unk;
+			unknown = false;
+			s->id[k++] = id;
+		} else if (fall_back(m, word + i, len, s->id + k)) {
+			k += len;
+		} else if (m->unk != DF_NO_TOKEN) {
+			if (unknown && !m->fuse_unk)
+				s->id[k++] = m->unk;
+			unknown = true;
+		}
+	}
+	if (unknown)
+		s->id[k++] = m->unk;
+	for (size_t i = 0; i + 1 < k; i++) {
+		struct tok_rank_id r = tok_find_merge(m, s->id[i], s->id[i + 1]);
+
+		s->rank[i] = r.rank;
+		s->merged[i] = r.id;
+	}
+	if (k > 0)
+		s->rank[k - 1] = TOK_NO_RANK;
+	*count = k;
+}
+
 /* The leftmost lowest rank. */
 static size_t
 lowest(const uint32_t *rank, size_t n)
@@ -136,7 +129,7 @@ lowest(const uint32_t *rank, size_t n)
 }
 
 static void
-set_pair(const struct tok_bpe *m, struct tok_bpe_scratch *s, size_t i, size_t right)
+set_pair(const struct tok_bpe *m, struct tok_model_scratch *s, size_t i, size_t right)
 {
 	struct tok_rank_id r = tok_find_merge(m, s->id[i], s->id[right]);
 
@@ -145,7 +138,7 @@ set_pair(const struct tok_bpe *m, struct tok_bpe_scratch *s, size_t i, size_t ri
 }
 
 static size_t
-merge_short(const struct tok_bpe *m, struct tok_bpe_scratch *s, size_t n)
+merge_short(const struct tok_bpe *m, struct tok_model_scratch *s, size_t n)
 {
 	while (n > 1) {
 		size_t i = lowest(s->rank, n), tail;
@@ -169,7 +162,7 @@ merge_short(const struct tok_bpe *m, struct tok_bpe_scratch *s, size_t n)
 }
 
 static int
-heap_push(struct tok_bpe_scratch *s, uint64_t x, struct df_err *err)
+heap_push(struct tok_model_scratch *s, uint64_t x, struct df_err *err)
 {
 	size_t i, up;
 	int rc;
@@ -183,7 +176,7 @@ out:
 }
 
 static uint64_t
-heap_pop(struct tok_bpe_scratch *s)
+heap_pop(struct tok_model_scratch *s)
 {
 	uint64_t top = s->heap[0], x = s->heap[--s->n_heap];
 	size_t i = 0, kid;
@@ -202,7 +195,7 @@ heap_pop(struct tok_bpe_scratch *s)
 
 /* The same with a list and a heap.  An entry is stale when its position has another rank by now. */
 static int
-merge_long(const struct tok_bpe *m, struct tok_bpe_scratch *s, size_t *count, struct df_err *err)
+merge_long(const struct tok_bpe *m, struct tok_model_scratch *s, size_t *count, struct df_err *err)
 {
 	size_t n = *count, k = 0;
 	int rc = DF_OK;
@@ -247,98 +240,45 @@ out:
 	return rc;
 }
 
-/* --- the cache ------------------------------------------------------------------------------------------------ */
-
-static uint64_t
-load8(const unsigned char *p)
-{
-	uint64_t x;
-
-	memcpy(&x, p, 8);
-	return x;
-}
-
-static uint32_t
-load4(const unsigned char *p)
-{
-	uint32_t x;
-
-	memcpy(&x, p, 4);
-	return x;
-}
-
-/* n (1 to 24) bytes as words that, with n, determine them; loads overlap instead of reading outside. */
-static void
-make_key(uint64_t key[3], const unsigned char *w, size_t n)
-{
-	key[1] = key[2] = 0;
-	if (n > 8) {
-		key[0] = load8(w);
-		key[1] = load8(w + n - 8);
-		if (n > 16)
-			key[2] = load8(w + 8);
-	} else if (n >= 4) {
-		key[0] = load4(w) | (uint64_t)load4(w + n - 4) << 32;
-	} else {
-		key[0] = w[0] | (uint64_t)w[n / 2] << 8 | (uint64_t)w[n - 1] << 16;
-	}
-}
-
-static bool
-holds(const struct line *l, const uint64_t key[3], size_t n)
-{
-	return l->key[0] == key[0] && l->key[1] == key[1] && l->key[2] == key[2] && l->n == n;
-}
-
+/* Llama 3: a word that is in the vocabulary is its own token, whatever the merges say. */
 static int
-append_ids(struct df_ids *ids, const uint32_t *v, size_t n, struct df_err *err)
+whole_word(const struct tok_bpe *m, struct tok_model_scratch *s, const unsigned char *word, size_t n, uint32_t *id,
+    struct df_err *err)
 {
 	int rc = DF_OK;
 
-	if (ids->cap - ids->n < n)
-		DF_TRY(df_grow(&ids->v, &ids->cap, ids->n + n, sizeof(*ids->v), "token ids", err));
-	for (size_t i = 0; i < n; i++)
-		ids->v[ids->n + i] = v[i];
-	ids->n += n;
-out:
-	return rc;
-}
-
-/* Llama 3: a word that is in the vocabulary is its own token, whatever the merges say. */
-static int
-whole_word(const struct tok_bpe *m, struct tok_bpe_scratch *s, const unsigned char *word, size_t n, uint32_t *id,
-    struct df_err *err)
-{
-	int rc;
-
+	if (!m->bytes) {
+		*id = df_tok_vocab_find(&m->vocab, (const char *)word, n);
+		return DF_OK;
+	}
 	df_buf_clear(&s->mapped);
 	for (size_t i = 0; i < n; i++)
 		df_buf_put_utf8(&s->mapped, df_tok_byte_char(word[i]));
 	DF_TRY(df_buf_check(&s->mapped, err));
-	*id = df_tok_bpe_find(m, s->mapped.data, s->mapped.len);
+	*id = df_tok_vocab_find(&m->vocab, s->mapped.data, s->mapped.len);
 out:
 	return rc;
 }
 
-int
-df_tok_bpe_word(const struct tok_bpe *m, struct tok_bpe_scratch *s, const unsigned char *word, size_t n,
-    struct df_ids *ids, struct df_err *err)
+static int
+one_word(const struct tok_bpe *m, struct tok_model_scratch *s, const unsigned char *word, size_t n, struct df_ids *ids,
+    struct df_err *err)
 {
-	struct line *set = NULL;
+	struct tok_line *set = NULL;
+	const struct tok_line *hit;
 	uint64_t key[3];
 	size_t count;
 	uint32_t id;
 	int rc;
 
-	if (n <= CACHE_KEY) {
-		make_key(key, word, n);
-		set = &s->cache[(tok_mix(key[0] ^ tok_mix(key[1] ^ tok_mix(key[2] + n))) & (CACHE_SETS - 1)) *
-		    CACHE_WAYS];
-		for (size_t i = 0; i < CACHE_WAYS; i++)
-			if (holds(&set[i], key, n))
-				return append_ids(ids, set[i].id, set[i].n_ids, err);
+	if (n <= TOK_CACHE_KEY) {
+		set = tok_cache_set(s, word, n, key);
+		hit = tok_cache_find(set, key, n);
+		if (hit != NULL)
+			return tok_append_ids(ids, hit->id, hit->n_ids, err);
 	}
-	DF_TRY(reserve(s, n, err));
+	/* One more than bytes: an unknown character may come after all others fell back to theirs. */
+	DF_TRY(df_tok_model_reserve(s, n + 4, err));
 	id = DF_NO_TOKEN;
 	if (m->ignore_merges)
 		DF_TRY(whole_word(m, s, word, n, &id, err));
@@ -346,20 +286,53 @@ df_tok_bpe_word(const struct tok_bpe *m, struct tok_bpe_scratch *s, const unsign
 		s->id[0] = id;
 		count = 1;
 	} else {
-		start_symbols(m, s, word, n, &count);
+		if (m->bytes)
+			start_bytes(m, s, word, n, &count);
+		else
+			start_chars(m, s, word, n, &count);
 		if (count <= SHORT_MAX)
 			count = merge_short(m, s, count);
 		else
 			DF_TRY(merge_long(m, s, &count, err));
 	}
-	if (set != NULL && count <= CACHE_IDS) {
-		set[1] = set[0];
-		memcpy(set[0].key, key, sizeof(key));
-		set[0].n = (uint8_t)n;
-		set[0].n_ids = (uint8_t)count;
-		memcpy(set[0].id, s->id, count * sizeof(*s->id));
+	tok_cache_put(set, key, n, s->id, count);
+	DF_TRY(tok_append_ids(ids, s->id, count, err));
+out:
+	return rc;
+}
+
+/* Where the next word that begins with U+2581 begins, after the one at word; n when there is none. */
+static size_t
+next_start(const unsigned char *word, size_t n)
+{
+	static const unsigned char mark[3] = { 0xE2, 0x96, 0x81 };
+	size_t at = 1;
+
+	while (at + 3 <= n) {
+		const unsigned char *p = memmem(word + at, n - at, mark, 3);
+
+		if (p == NULL)
+			return n;
+		at = (size_t)(p - word);
+		if (at < 3 || memcmp(p - 3, mark, 3) != 0)
+			return at;
+		at += 3;
 	}
-	DF_TRY(append_ids(ids, s->id, count, err));
+	return n;
+}
+
+int
+df_tok_bpe_word(const struct tok_bpe *m, struct tok_model_scratch *s, const unsigned char *word, size_t n,
+    struct df_ids *ids, struct df_err *err)
+{
+	int rc = DF_OK;
+
+	if (!m->word_starts)
+		return one_word(m, s, word, n, ids, err);
+	for (size_t at = 0, len; at < n; at += len) {
+		len = next_start(word + at, n - at);
+		DF_TRY(one_word(m, s, word + at, len, ids, err));
+	}
 out:
 	return rc;
 }

@@ -1,9 +1,7 @@
 /*
  * bpe_load.c - the tables of byte-pair encoding, from the "model" of a tokenizer.json.
- *
- * The vocabulary is a hash table over one string of all texts; ids are checked
- * before they become indices.
  */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -43,20 +41,7 @@ df_tok_char_byte(uint32_t c)
 
 /* --- tables --------------------------------------------------------------------------------------------------- */
 
-uint32_t
-df_tok_bpe_find(const void *model, const char *text, size_t n)
-{
-	const struct tok_bpe *m = model;
-	size_t i = df_hash_bytes(text, n, 0).lo & m->slot_mask;
-
-	for (; m->slot[i] != DF_NO_TOKEN; i = (i + 1) & m->slot_mask) {
-		const struct tok_entry *e = &m->entry[m->slot[i]];
-
-		if (e->n == n && memcmp(m->text.data + e->at, text, n) == 0)
-			return e->id;
-	}
-	return DF_NO_TOKEN;
-}
+static const char word_start[] = "\xE2\x96\x81"; /* U+2581 stands for a space */
 
 /* A power of two that keeps n entries at most half full. */
 static size_t
@@ -69,62 +54,10 @@ table_size(size_t n)
 	return size;
 }
 
-static int
-load_vocab(struct tok_bpe *m, const struct df_json_value *vocab, struct df_err *err)
+static bool
+starts_word(const char *s, size_t n)
 {
-	const struct df_json_member *at = NULL;
-	const struct df_json_value *v;
-	size_t n = df_json_size(vocab), limit = 8 * n + 65536;
-	const char *key;
-	int64_t id;
-	int rc;
-
-	if (df_json_type(vocab) != DF_JSON_OBJECT)
-		return df_fail(err, DF_EFORMAT, "model.vocab: expected an object, found %s", df_json_type_name(vocab));
-	m->slot_mask = table_size(n) - 1;
-	DF_TRY(df_alloc(&m->entry, n, sizeof(*m->entry), "the vocabulary", err));
-	DF_TRY(df_alloc(&m->slot, m->slot_mask + 1, sizeof(*m->slot), "the vocabulary", err));
-	memset(m->slot, 0xFF, (m->slot_mask + 1) * sizeof(*m->slot));
-	while ((at = df_json_next(vocab, at, &key, &v)) != NULL) {
-		struct tok_entry *e = &m->entry[m->n_entries];
-		size_t i, len = strlen(key);
-
-		if (!df_json_int(v, &id)) {
-			rc = df_fail(err, DF_EFORMAT, "model.vocab '%s': the id is %s", key, df_json_type_name(v));
-			goto out;
-		}
-		/* Ids are used as indices: a lying one must not cost more memory than the file is long. */
-		if (id < 0 || (uint64_t)id >= limit) {
-			rc = df_fail(
-			    err, DF_EFORMAT, "model.vocab '%s': id %lld in a vocabulary of %zu", key, (long long)id, n);
-			goto out;
-		}
-		*e = (struct tok_entry){ .at = m->text.len, .n = (uint32_t)len, .id = (uint32_t)id };
-		df_buf_add(&m->text, key, len);
-		DF_TRY(df_buf_check(&m->text, err));
-		for (i = df_hash_bytes(key, len, 0).lo & m->slot_mask; m->slot[i] != DF_NO_TOKEN;)
-			i = (i + 1) & m->slot_mask;
-		m->slot[i] = m->n_entries++;
-		df_digest_merge(&m->digest, df_hash_bytes(key, len, (uint64_t)id));
-		if ((size_t)id >= m->n_ids)
-			m->n_ids = (size_t)id + 1;
-	}
-	DF_TRY(df_alloc(&m->by_id, m->n_ids, sizeof(*m->by_id), "the vocabulary", err));
-	memset(m->by_id, 0xFF, m->n_ids * sizeof(*m->by_id));
-	for (uint32_t i = 0; i < m->n_entries; i++) {
-		struct tok_entry *e = &m->entry[i];
-		const struct tok_entry *other;
-
-		if (m->by_id[e->id] != DF_NO_TOKEN) {
-			other = &m->entry[m->by_id[e->id]];
-			rc = df_fail(err, DF_EFORMAT, "model.vocab: '%.*s' and '%.*s' both have id %u", (int)other->n,
-			    m->text.data + other->at, (int)e->n, m->text.data + e->at, e->id);
-			goto out;
-		}
-		m->by_id[e->id] = i;
-	}
-out:
-	return rc;
+	return n >= 3 && memcmp(s, word_start, 3) == 0;
 }
 
 /* The two sides of merge i: "a b", or ["a", "b"]. */
@@ -181,9 +114,9 @@ load_merges(struct tok_bpe *m, const struct df_json_value *merges, struct df_err
 		df_buf_add(&joined, side[0], len[0]);
 		df_buf_add(&joined, side[1], len[1]);
 		DF_TRY(df_buf_check(&joined, err));
-		id[0] = df_tok_bpe_find(m, side[0], len[0]);
-		id[1] = df_tok_bpe_find(m, side[1], len[1]);
-		id[2] = df_tok_bpe_find(m, joined.data, joined.len);
+		id[0] = df_tok_vocab_find(&m->vocab, side[0], len[0]);
+		id[1] = df_tok_vocab_find(&m->vocab, side[1], len[1]);
+		id[2] = df_tok_vocab_find(&m->vocab, joined.data, joined.len);
 		if (id[0] == DF_NO_TOKEN || id[1] == DF_NO_TOKEN || id[2] == DF_NO_TOKEN) {
 			size_t bad = id[0] == DF_NO_TOKEN ? 0 : 1;
 
@@ -195,6 +128,8 @@ load_merges(struct tok_bpe *m, const struct df_json_value *merges, struct df_err
 				    "model.merges[%zu]: the merged '%s' is not in the vocabulary", i, joined.data);
 			goto out;
 		}
+		if (starts_word(side[1], len[1]) && (len[0] < 3 || !starts_word(side[0] + len[0] - 3, 3)))
+			m->word_starts = false;
 		/* Of a pair named twice the last one counts. */
 		pair = (uint64_t)id[0] << 32 | id[1];
 		for (at = tok_mix(pair) & m->merge_mask; m->merge[at].pair != TOK_NO_PAIR && m->merge[at].pair != pair;)
@@ -217,12 +152,12 @@ load_bytes(struct tok_bpe *m, bool *all, struct df_err *err)
 	struct df_buf c = DF_BUF_INIT;
 	int rc = DF_OK;
 
-	*all = true;
+	*all = m->bytes;
 	for (unsigned b = 0; b < 256; b++) {
 		df_buf_clear(&c);
 		df_buf_put_utf8(&c, df_tok_byte_char((unsigned char)b));
 		DF_TRY(df_buf_check(&c, err));
-		m->byte_id[b] = df_tok_bpe_find(m, c.data, c.len);
+		m->byte_id[b] = df_tok_vocab_find(&m->vocab, c.data, c.len);
 		*all &= m->byte_id[b] != DF_NO_TOKEN;
 	}
 out:
@@ -243,6 +178,43 @@ out:
 	return rc;
 }
 
+/* The ids of single characters, of those below TOK_CHAR_IDS. */
+static int
+load_chars(struct tok_bpe *m, struct df_err *err)
+{
+	int rc;
+
+	DF_TRY(df_alloc(&m->char_id, TOK_CHAR_IDS, sizeof(*m->char_id), "the vocabulary", err));
+	memset(m->char_id, 0xFF, TOK_CHAR_IDS * sizeof(*m->char_id));
+	for (uint32_t i = 0; i < m->vocab.n_entries; i++) {
+		const struct tok_entry *e = &m->vocab.entry[i];
+		const unsigned char *s = (const unsigned char *)m->vocab.text.data + e->at;
+		size_t len;
+		uint32_t c;
+
+		/* JSON's strings are UTF-8. */
+		if (e->n == 0 || e->n > 3)
+			continue;
+		c = df_uc_get(s, &len);
+		if (len == e->n && c < TOK_CHAR_IDS)
+			m->char_id[c] = e->id;
+	}
+out:
+	return rc;
+}
+
+/* byte_fallback's tokens "<0x00>" to "<0xFF>". */
+static void
+load_fallback(struct tok_bpe *m, bool wanted)
+{
+	char name[8];
+
+	for (unsigned b = 0; b < 256; b++) {
+		snprintf(name, sizeof(name), "<0x%02X>", b);
+		m->fallback[b] = wanted ? df_tok_vocab_find(&m->vocab, name, 6) : DF_NO_TOKEN;
+	}
+}
+
 /* What this model cannot do, refused by name. */
 static int
 check_options(struct tok_bpe *m, const struct df_json_value *model, bool all_bytes, struct df_err *err)
@@ -255,11 +227,15 @@ check_options(struct tok_bpe *m, const struct df_json_value *model, bool all_byt
 
 	DF_TRY(df_json_member_bool(model, "byte_fallback", false, &byte_fallback, err));
 	DF_TRY(df_json_member_double(model, "dropout", 0.0, &dropout, err));
-	if (byte_fallback || dropout != 0.0) {
-		rc = df_fail(
-		    err, DF_EUNSUPPORTED, "BPE with %s is not supported", byte_fallback ? "byte_fallback" : "dropout");
+	if (dropout != 0.0) {
+		rc = df_fail(err, DF_EUNSUPPORTED, "BPE with dropout is not supported");
 		goto out;
 	}
+	if (byte_fallback && m->bytes) {
+		rc = df_fail(err, DF_EUNSUPPORTED, "BPE with byte_fallback and ByteLevel is not supported");
+		goto out;
+	}
+	load_fallback(m, byte_fallback);
 	for (size_t i = 0; i < 2; i++) {
 		DF_TRY(df_json_member_str(model, affixes[i], "", &affix, err));
 		if (affix[0] != '\0') {
@@ -270,7 +246,7 @@ check_options(struct tok_bpe *m, const struct df_json_value *model, bool all_byt
 	DF_TRY(df_json_member_bool(model, "fuse_unk", false, &m->fuse_unk, err));
 	DF_TRY(df_json_member_bool(model, "ignore_merges", false, &m->ignore_merges, err));
 	DF_TRY(df_json_member_str(model, "unk_token", NULL, &unk, err));
-	m->unk = unk == NULL ? DF_NO_TOKEN : df_tok_bpe_find(m, unk, strlen(unk));
+	m->unk = unk == NULL ? DF_NO_TOKEN : df_tok_vocab_find(&m->vocab, unk, strlen(unk));
 	if (unk != NULL && m->unk == DF_NO_TOKEN && !all_bytes)
 		rc = df_fail(err, DF_EFORMAT, "model.unk_token '%s' is not in the vocabulary", unk);
 out:
@@ -278,24 +254,21 @@ out:
 }
 
 int
-df_tok_bpe_new(struct tok_bpe **out, const struct df_json_value *model, struct df_err *err)
+df_tok_bpe_new(struct tok_bpe **out, const struct df_json_value *model, bool bytes, struct df_err *err)
 {
 	struct tok_bpe *m = NULL;
-	const char *type;
 	bool all_bytes;
 	int rc;
 
-	if (df_json_type(model) != DF_JSON_OBJECT)
-		return df_fail(err, DF_EFORMAT, "model: expected an object, found %s", df_json_type_name(model));
-	DF_TRY(df_json_member_str(model, "type", "BPE", &type, err));
-	if (strcmp(type, "BPE") != 0)
-		return df_fail(err, DF_EUNSUPPORTED, "model '%s' is not supported (only byte-level BPE is)", type);
 	DF_TRY(df_alloc(&m, 1, sizeof(*m), "a tokenizer", err));
-	DF_TRY(load_vocab(m, df_json_get(model, "vocab"), err));
+	m->bytes = bytes;
+	DF_TRY(df_tok_vocab_load(&m->vocab, df_json_get(model, "vocab"), err));
 	DF_TRY(load_bytes(m, &all_bytes, err));
 	DF_TRY(check_options(m, model, all_bytes, err));
+	m->word_starts = !bytes && !m->ignore_merges && df_tok_vocab_find(&m->vocab, word_start, 3) != DF_NO_TOKEN;
+	m->digest = m->vocab.digest;
 	DF_TRY(load_merges(m, df_json_get(model, "merges"), err));
-	DF_TRY(load_byte_pairs(m, err));
+	DF_TRY(bytes ? load_byte_pairs(m, err) : load_chars(m, err));
 	*out = m;
 	m = NULL;
 out:
@@ -308,14 +281,18 @@ df_tok_bpe_free(struct tok_bpe *m)
 {
 	if (m == NULL)
 		return;
-	df_buf_release(&m->text);
-	free(m->entry);
-	free(m->slot);
-	free(m->by_id);
+	df_tok_vocab_release(&m->vocab);
 	free(m->merge);
 	free(m->filter);
 	free(m->byte_pair);
+	free(m->char_id);
 	free(m);
+}
+
+const struct tok_vocab *
+df_tok_bpe_vocab(const struct tok_bpe *m)
+{
+	return &m->vocab;
 }
 
 struct df_digest
@@ -325,6 +302,9 @@ df_tok_bpe_digest(const struct tok_bpe *m)
 	uint32_t how[3] = { m->unk, m->fuse_unk, m->ignore_merges };
 
 	df_digest_merge(&d, df_hash_bytes(how, sizeof(how), 0));
+	/* Symbols that are characters say so; those that are bytes have been named without it. */
+	if (!m->bytes)
+		df_digest_merge(&d, df_hash_bytes(m->fallback, sizeof(m->fallback), 1));
 	return d;
 }
 
@@ -334,29 +314,5 @@ df_tok_bpe_is_bytes(const struct tok_bpe *m)
 	for (uint32_t b = 0; b < 256; b++)
 		if (m->byte_id[b] != b)
 			return false;
-	return m->n_entries == 256 && m->n_merges == 0;
-}
-
-uint32_t
-df_tok_bpe_size(const struct tok_bpe *m)
-{
-	return m->n_entries;
-}
-
-uint32_t
-df_tok_bpe_max_id(const struct tok_bpe *m)
-{
-	return (uint32_t)m->n_ids - 1;
-}
-
-const char *
-df_tok_bpe_text(const struct tok_bpe *m, uint32_t id, size_t *n)
-{
-	const struct tok_entry *e;
-
-	if (id >= m->n_ids || m->by_id[id] == DF_NO_TOKEN)
-		return NULL;
-	e = &m->entry[m->by_id[id]];
-	*n = e->n;
-	return m->text.data + e->at;
+	return m->bytes && m->vocab.n_entries == 256 && m->n_merges == 0;
 }

@@ -9,13 +9,7 @@
 #ifndef DF_TEXT_BPE_PRIV_H
 #define DF_TEXT_BPE_PRIV_H
 
-#include "text/tok_priv.h"
-
-/* A word of the vocabulary. */
-struct tok_entry {
-	size_t at; /* of its text */
-	uint32_t n, id;
-};
+#include "text/tok_cache.h"
 
 struct tok_merge {
 	uint64_t pair; /* left id << 32 | right id */
@@ -30,35 +24,24 @@ struct tok_rank_id {
 #define TOK_NO_RANK UINT32_MAX
 
 struct tok_bpe {
-	struct df_buf text; /* the vocabulary's texts, end to end */
-	struct tok_entry *entry;
-	uint32_t n_entries;
-	uint32_t *slot; /* hash table of entries; DF_NO_TOKEN = free */
-	size_t slot_mask;
-	uint32_t *by_id; /* id -> entry */
-	size_t n_ids;    /* highest id + 1 */
+	struct tok_vocab vocab;
+	bool bytes; /* a symbol is a byte; else a character */
 	struct tok_merge *merge;
 	size_t merge_mask;
 	uint64_t *filter; /* bit (tok_mix(pair) >> 20) & filter_mask is set for every merge */
 	size_t filter_mask;
 	uint32_t byte_id[256];         /* DF_NO_TOKEN: not in the vocabulary */
 	struct tok_rank_id *byte_pair; /* [256 * 256] */
+	uint32_t *char_id;             /* [CHAR_IDS]: of characters; NULL when symbols are bytes */
+	uint32_t fallback[256];        /* "<0x00>" ...: byte_fallback; DF_NO_TOKEN: none */
 	uint32_t unk;
 	bool fuse_unk, ignore_merges;
+	bool word_starts; /* no merge crosses from another character to U+2581: words may be cut there */
 	size_t n_merges;
 	struct df_digest digest; /* of the vocabulary as a set and the merges in order */
 };
 
-/* Spreads the bits of x. */
-static inline size_t
-tok_mix(uint64_t x)
-{
-	x ^= x >> 32;
-	x *= 0x9E3779B97F4A7C15ull;
-	x ^= x >> 29;
-	x *= 0xBF58476D1CE4E5B9ull;
-	return (size_t)(x ^ x >> 32);
-}
+#define TOK_CHAR_IDS 0x10000u
 
 /* The rank and the id of a pair; TOK_NO_RANK when it does not merge. */
 static inline struct tok_rank_id

@@ -179,7 +179,11 @@ df_tok_regex_new(struct tok_regex **out, const char *pattern, size_t n, bool lit
 
 	if (n > MAX_PATTERN_BYTES)
 		return df_fail(err, DF_ERANGE, "a regex of %zu bytes (at most %u)", n, MAX_PATTERN_BYTES);
-	if (literal)
+	/* To the reference an empty string is nowhere, not everywhere. */
+	if (literal && n == 0) {
+		df_buf_puts(&ours, "(?!)");
+		literal = false;
+	} else if (literal)
 		df_buf_add(&ours, pattern, n);
 	else
 		DF_TRY(rewrite(&ours, pattern, n, err));
@@ -276,75 +280,48 @@ find(const struct tok_regex *re, struct tok_regex_scratch *s, const char *text, 
 	return 1;
 }
 
-/* Parts (matches and gaps) gathered into words. */
-struct gather {
-	const struct tok_split *sp;
-	const char *text;
-	tok_word_fn *fn;
-	void *ctx;
-	size_t word, at; /* the word so far is [word, at) */
-	bool have;       /* there is one */
-	bool last_match; /* the last part was a match */
-};
-
-static int
-flush(struct gather *g)
+int
+df_tok_regex_next(const struct tok_regex *re, struct tok_regex_scratch *s, const char *text, size_t n,
+    struct tok_regex_walk *walk, size_t *start, size_t *end, struct df_err *err)
 {
-	return g->have && g->at > g->word ? g->fn(g->ctx, g->text + g->word, g->at - g->word) : DF_OK;
-}
+	size_t len;
+	int found;
 
-/* The next part is [g->at, stop): it joins the word or begins a new one. */
-static int
-part(struct gather *g, size_t stop, bool is_match)
-{
-	bool match = is_match != g->sp->invert, join = false;
-	int rc = DF_OK;
-
-	if (g->sp->behavior == TOK_CONTIGUOUS)
-		join = match == g->last_match;
-	else if (g->sp->behavior == TOK_MERGED_WITH_PREVIOUS)
-		join = match && !g->last_match;
-	else if (g->sp->behavior == TOK_MERGED_WITH_NEXT)
-		join = !match && g->last_match;
-	if (!join || !g->have) {
-		DF_TRY(flush(g));
-		g->word = g->at;
+	while (walk->from <= n && (found = find(re, s, text, n, walk->from, start, end, err)) != 0) {
+		if (found < 0)
+			return found;
+		if (*start != *end || *end != walk->last_end) {
+			walk->from = walk->last_end = *end;
+			return 1;
+		}
+		/* An empty match right after a match is none: go on behind the next character. */
+		len = 1;
+		if (walk->from < n)
+			df_uc_get((const unsigned char *)text + walk->from, &len);
+		walk->from += len;
 	}
-	g->have = g->sp->behavior != TOK_REMOVED || !match;
-	g->last_match = match;
-	g->at = stop;
-out:
-	return rc;
+	return 0;
 }
 
 int
-df_tok_split_regex(const struct tok_split *sp, struct tok_regex_scratch *s, const char *text, size_t n, tok_word_fn *fn,
+df_tok_cut_regex(const struct tok_split *sp, struct tok_regex_scratch *s, const char *text, size_t n, tok_word_fn *fn,
     void *ctx, struct df_err *err)
 {
-	struct gather g = { .sp = sp, .text = text, .fn = fn, .ctx = ctx };
-	size_t from = 0, last_end = SIZE_MAX, start, end, len;
+	struct tok_gather g = { .sp = sp, .text = text, .fn = fn, .ctx = ctx };
+	struct tok_regex_walk walk = { 0, SIZE_MAX };
+	size_t start, end;
 	int rc = DF_OK, found;
 
-	while (from <= n && (found = find(sp->regex, s, text, n, from, &start, &end, err)) != 0) {
-		if (found < 0)
-			return found;
-		if (start == end && end == last_end) {
-			/* An empty match right after a match is none: go on behind the next character. */
-			if (from < n)
-				df_uc_get((const unsigned char *)text + from, &len);
-			else
-				len = 1;
-			from += len;
-			continue;
-		}
-		from = last_end = end;
+	while ((found = df_tok_regex_next(sp->regex, s, text, n, &walk, &start, &end, err)) > 0) {
 		if (g.at < start)
-			DF_TRY(part(&g, start, false));
-		DF_TRY(part(&g, end, true));
+			DF_TRY(df_tok_gather(&g, start, false));
+		DF_TRY(df_tok_gather(&g, end, true));
 	}
+	if (found < 0)
+		return found;
 	if (g.at < n)
-		DF_TRY(part(&g, n, false));
-	DF_TRY(flush(&g));
+		DF_TRY(df_tok_gather(&g, n, false));
+	DF_TRY(df_tok_gather_end(&g));
 out:
 	return rc;
 }

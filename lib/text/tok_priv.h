@@ -4,9 +4,10 @@
  *	text -> added tokens (raw) -> normalizer -> added tokens (normalized)
  *	     -> pre-tokenizer: a chain of splits -> model: word -> ids
  *
- * This is the order of Hugging Face's tokenizers.  Each part is a file:
- * added.c, normalize.c, pretok.c (pretok_re.c for regexes that it does not know by heart),
- * bpe.c with bpe_load.c; tokenizer.c joins them and tokenizer_load.c builds them from JSON.
+ * and back: ids -> decoder -> text.  This is the order of Hugging Face's
+ * tokenizers.  Each part is a file or two: added.c, normalize.c, pretok*.c, bpe*.c
+ * and wordpiece.c over vocab.c, post.c (what stands around a text), detok.c (back);
+ * tokenizer.c joins them and tokenizer_load.c builds them from JSON.
  */
 #ifndef DF_TEXT_TOK_PRIV_H
 #define DF_TEXT_TOK_PRIV_H
@@ -54,18 +55,66 @@ size_t df_utf8_check(const char *s, size_t n);
 /* The character that ends just before s + n (n > 0). */
 uint32_t df_uc_before(const char *s, size_t n, size_t *len);
 
-/* --- normalize.c ---------------------------------------------------------------------------------------------- */
+/* --- unicode_ref.c -------------------------------------------------------------------------------------------- */
 
-/*
- * A normalizer.  run() appends to out what text becomes and returns true, or
- * returns false when text stays as it is (the usual case, found out fast).
- */
-struct tok_norm {
-	const char *type; /* as in tokenizer.json */
-	bool (*run)(const char *text, size_t n, struct df_buf *out);
+/* General categories, in utf8proc's order. */
+enum df_uc_cat {
+	UC_CN, UC_LU, UC_LL, UC_LT, UC_LM, UC_LO, UC_MN, UC_MC, UC_ME, UC_ND, UC_NL, UC_NO, UC_PC, UC_PD, UC_PS, UC_PE, UC_PI,
+	UC_PF, UC_PO, UC_SM, UC_SC, UC_SK, UC_SO, UC_ZS, UC_ZL, UC_ZP, UC_CC, UC_CF, UC_CS, UC_CO, UC_N_CATS
 };
 
-const struct tok_norm *df_tok_norm_find(const char *type); /* NULL when unknown */
+/* What the reference's older tables say, as bits of df_uc_ref_table[code point]. */
+enum df_uc_ref {
+	DF_UCR_OTHER = 1,      /* BERT's clean_text drops it */
+	DF_UCR_BERT_MARK = 2,  /* BERT's strip_accents drops it */
+	DF_UCR_MARK = 4,       /* StripAccents drops it */
+	DF_UCR_PUNCT = 8,      /* Punctuation and BertPreTokenizer */
+	DF_UCR_NUMERIC = 16,   /* Digits */
+	DF_UCR_UPPER = 32,     /* Lowercase changes it */
+	DF_UCR_DECOMPOSES = 64, /* may change under NFD, NFKC or NFKD */
+	DF_UCR_LATER = 128     /* inert to them in the reference: its decomposition came later */
+};
+
+extern uint8_t df_uc_ref_table[0x110000]; /* both are filled by df_uc_ref_init */
+extern uint8_t df_uc_category[0x110000];  /* enum df_uc_cat by Unicode 16, as in the reference's regex engine */
+void df_uc_ref_init(void);                /* any thread, any number of times */
+uint32_t df_uc_lower(uint32_t c);
+
+/* --- normalize.c ---------------------------------------------------------------------------------------------- */
+
+struct tok_regex;         /* a compiled regex */
+struct tok_regex_scratch; /* per-thread state for matching */
+
+struct tok_norm_step;
+
+/* The "type" of a component; DF_EFORMAT, naming `what`, when it is no object or has none. (tokenizer_load.c) */
+int df_tok_type_of(const struct df_json_value *v, const char *what, const char **type, struct df_err *err) DF_MUST_CHECK;
+
+/* A chain of normalizers; zeroed: none. */
+struct tok_norm {
+	struct tok_norm_step *step;
+	size_t n, cap;
+	bool is_bert; /* one BertNormalizer and nothing else */
+	struct df_digest digest;
+};
+
+/* What normalising needs of a thread; zeroed to begin with. */
+struct tok_norm_scratch {
+	struct df_buf buf[2], part;
+	struct tok_regex_scratch *regex; /* made when first needed */
+};
+
+int df_tok_norm_load(struct tok_norm *norm, const struct df_json_value *v, struct df_err *err) DF_MUST_CHECK;
+/* transformers' BERT classes decide these whatever tokenizer.json says; accents: 1, 0 or -1 (as lowercase). */
+void df_tok_norm_set_bert(struct tok_norm *norm, bool lowercase, int accents, bool cjk);
+void df_tok_norm_release(struct tok_norm *norm);
+/*
+ * *text of *n bytes becomes its normal form, in s until the next call (or stays where it is when nothing changes, the
+ * usual case, found out fast).  *first becomes false when its first character went away.
+ */
+int df_tok_norm_run(const struct tok_norm *norm, struct tok_norm_scratch *s, const char **text, size_t *n, bool *first,
+    struct df_err *err) DF_MUST_CHECK;
+void df_tok_norm_scratch_release(struct tok_norm_scratch *s);
 
 /* --- added.c -------------------------------------------------------------------------------------------------- */
 
@@ -112,7 +161,7 @@ struct tok_vocab_view {
 
 int df_tok_added_add(struct tok_added *a, const char *text, size_t n, struct tok_added_flags flags,
     const struct tok_vocab_view *vocab, uint32_t *id, struct df_err *err) DF_MUST_CHECK;
-/* (Re)build the tries after the last df_tok_added_add; `norm` may be NULL. */
+/* (Re)build the tries after the last df_tok_added_add. */
 int df_tok_added_build(struct tok_added *a, const struct tok_norm *norm, struct df_err *err) DF_MUST_CHECK;
 const struct tok_added_token *df_tok_added_by_id(const struct tok_added *a, uint32_t id);
 const struct tok_added_token *df_tok_added_by_text(const struct tok_added *a, const char *text, size_t n);
@@ -136,7 +185,7 @@ struct df_tok_added_walk df_tok_added_walk(const struct tok_added *a, const stru
  */
 bool df_tok_added_next(struct df_tok_added_walk *w, const char **piece, size_t *piece_n, uint32_t *id);
 
-/* --- pretok.c, pretok_re.c ------------------------------------------------------------------------------------ */
+/* --- pretok.c, pretok_cut.c, pretok_re.c ----------------------------------------------------------------------- */
 
 /* What becomes of matches and of the gaps between them. */
 enum tok_split_behavior {
@@ -150,57 +199,163 @@ enum tok_split_behavior {
 /* The end of the word that starts at text + at (at < n); every byte belongs to one word. */
 typedef size_t tok_matcher(const unsigned char *text, size_t n, size_t at);
 
-struct tok_regex; /* a compiled regex */
+/* Called for each word, in order. */
+typedef int tok_word_fn(void *ctx, const char *word, size_t n);
 
-/* One step of the pre-tokenizer. */
+struct tok_split;
+/* Hand out the words that sp makes of text (n > 0). */
+typedef int tok_cutter(const struct tok_split *sp, struct tok_regex_scratch *s, const char *text, size_t n,
+    tok_word_fn *fn, void *ctx, struct df_err *err);
+
+/* What is done to a piece before it is cut. */
+enum tok_rewrite {
+	TOK_AS_IS,
+	TOK_SPACE,      /* ByteLevel's add_prefix_space: a space before a piece that has none */
+	TOK_METASPACE,  /* spaces become `mark`, one more stands before the piece as `prepend` says */
+	TOK_BYTE_CHARS, /* bytes become characters of the byte-level alphabet */
+};
+
+enum tok_prepend { TOK_NEVER, TOK_FIRST, TOK_ALWAYS };
+
+/* One step of the pre-tokenizer: rewrite, then cut. */
 struct tok_split {
-	tok_matcher *match;      /* a pattern known by heart, isolated; or NULL and: */
+	enum tok_rewrite rewrite;
+	enum tok_prepend prepend;
+	char mark[8]; /* Metaspace's replacement */
+	size_t mark_n;
+	tok_matcher *match; /* a pattern known by heart, isolated; */
+	tok_cutter *cut;    /* or any other way; both NULL: the piece stays whole */
 	struct tok_regex *regex;
 	enum tok_split_behavior behavior;
 	bool invert;
-	bool prefix_space; /* first put a space before a piece that has none */
+	bool (*is)(uint32_t c, uint32_t arg); /* for df_tok_cut_chars */
+	uint32_t arg;
 };
 
 tok_matcher *df_tok_matcher_find(const char *pattern); /* NULL: not one of L3, Q2, G2 */
 extern const char df_tok_pattern_gpt2[];
 
+/* The steps of a "pre_tokenizer" at the end of *split; *digest takes in what they decide. */
+struct tok_splits {
+	struct tok_split *v;
+	size_t n, cap;
+	bool byte_level; /* ends with ByteLevel: the model gets raw bytes, which saves mapping them */
+	struct df_digest digest;
+};
+int df_tok_splits_load(struct tok_splits *out, const struct df_json_value *v, struct df_err *err) DF_MUST_CHECK;
+/* A ByteLevel that stands alone: transformers decides on its add_prefix_space. */
+int df_tok_splits_prefix(struct tok_splits *s, bool prefix, struct df_err *err) DF_MUST_CHECK;
+void df_tok_splits_release(struct tok_splits *s);
+
+tok_cutter df_tok_cut_regex, df_tok_cut_chars, df_tok_cut_words, df_tok_cut_bert;
+
+/* Parts (matches and gaps) gathered into words, as the behavior says. */
+struct tok_gather {
+	const struct tok_split *sp;
+	const char *text;
+	tok_word_fn *fn;
+	void *ctx;
+	size_t word, at; /* the word so far is [word, at) */
+	bool have;       /* it is one, not what was removed */
+	bool last_match;
+};
+int df_tok_gather(struct tok_gather *g, size_t stop, bool is_match) DF_MUST_CHECK; /* the next part is [g->at, stop) */
+int df_tok_gather_end(struct tok_gather *g) DF_MUST_CHECK;
+
 int df_tok_regex_new(struct tok_regex **out, const char *pattern, size_t n, bool literal, struct df_err *err)
     DF_MUST_CHECK;
 void df_tok_regex_free(struct tok_regex *re);
-/* Per-thread state for matching. */
-struct tok_regex_scratch;
 int df_tok_regex_scratch_new(struct tok_regex_scratch **out, struct df_err *err) DF_MUST_CHECK;
 void df_tok_regex_scratch_free(struct tok_regex_scratch *s);
+/*
+ * The next match at or after *from (set 0, last_end SIZE_MAX before the first call), by the reference's rule for empty
+ * ones: 1 with [*start,*end), 0 none, or an error code.
+ */
+struct tok_regex_walk {
+	size_t from, last_end;
+};
+int df_tok_regex_next(const struct tok_regex *re, struct tok_regex_scratch *s, const char *text, size_t n,
+    struct tok_regex_walk *walk, size_t *start, size_t *end, struct df_err *err) DF_MUST_CHECK;
 
-/* Hand out the words that sp's regex makes of text (n > 0), in order. */
-typedef int tok_word_fn(void *ctx, const char *word, size_t n);
-int df_tok_split_regex(const struct tok_split *sp, struct tok_regex_scratch *s, const char *text, size_t n,
-    tok_word_fn *fn,
-    void *ctx, struct df_err *err) DF_MUST_CHECK;
+/* --- vocab.c -------------------------------------------------------------------------------------------------- */
 
-/* --- bpe_load.c, bpe.c ----------------------------------------------------------------------------------------- */
+/* A word of the vocabulary. */
+struct tok_entry {
+	size_t at; /* of its text */
+	uint32_t n, id;
+};
 
-struct tok_bpe;
-struct tok_bpe_scratch;
+/* Texts and ids, both ways. */
+struct tok_vocab {
+	struct df_buf text; /* the texts, end to end */
+	struct tok_entry *entry;
+	uint32_t n_entries;
+	uint32_t *slot; /* hash table of entries; DF_NO_TOKEN = free */
+	size_t slot_mask;
+	uint32_t *by_id; /* id -> entry */
+	size_t n_ids;    /* highest id + 1 */
+	struct df_digest digest; /* as a set */
+};
 
-/* From the "model" object of a tokenizer.json. */
-int df_tok_bpe_new(struct tok_bpe **out, const struct df_json_value *model, struct df_err *err) DF_MUST_CHECK;
+/* From "model.vocab": {"text": id, ...}. */
+int df_tok_vocab_load(struct tok_vocab *v, const struct df_json_value *vocab, struct df_err *err) DF_MUST_CHECK;
+void df_tok_vocab_release(struct tok_vocab *v);
+uint32_t df_tok_vocab_find(const void *v, const char *text, size_t n);               /* DF_NO_TOKEN when absent */
+const char *df_tok_vocab_text(const struct tok_vocab *v, uint32_t id, size_t *n);    /* NULL: no such id */
+
+/* --- model.c: words to ids ------------------------------------------------------------------------------------ */
+
+struct tok_bpe;       /* bpe.c, bpe_load.c */
+struct tok_wordpiece; /* wordpiece.c */
+struct tok_model_scratch;
+
+/*
+ * From the "model" object of a tokenizer.json.  `bytes`: words come as raw bytes, to be read through the byte-level
+ * alphabet.
+ */
+int df_tok_bpe_new(struct tok_bpe **out, const struct df_json_value *model, bool bytes, struct df_err *err)
+    DF_MUST_CHECK;
 void df_tok_bpe_free(struct tok_bpe *m);
+const struct tok_vocab *df_tok_bpe_vocab(const struct tok_bpe *m);
 struct df_digest df_tok_bpe_digest(const struct tok_bpe *m);
-bool df_tok_bpe_is_bytes(const struct tok_bpe *m);   /* id b is byte b, and that is all */
-uint32_t df_tok_bpe_size(const struct tok_bpe *m);   /* entries of the vocabulary */
-uint32_t df_tok_bpe_max_id(const struct tok_bpe *m); /* DF_NO_TOKEN when it is empty */
-uint32_t df_tok_bpe_find(const void *m, const char *text, size_t n);
-const char *df_tok_bpe_text(const struct tok_bpe *m, uint32_t id, size_t *n); /* NULL: no such id */
-int df_tok_bpe_scratch_new(struct tok_bpe_scratch **out, struct df_err *err) DF_MUST_CHECK;
-void df_tok_bpe_scratch_free(struct tok_bpe_scratch *s);
-/* Append the ids of one word (raw bytes, not yet in the byte-level alphabet). */
-int df_tok_bpe_word(const struct tok_bpe *m, struct tok_bpe_scratch *s, const unsigned char *word, size_t n,
+bool df_tok_bpe_is_bytes(const struct tok_bpe *m); /* id b is byte b, and that is all */
+/* Append the ids of one word. */
+int df_tok_bpe_word(const struct tok_bpe *m, struct tok_model_scratch *s, const unsigned char *word, size_t n,
     struct df_ids *ids, struct df_err *err) DF_MUST_CHECK;
+
+int df_tok_wordpiece_new(struct tok_wordpiece **out, const struct df_json_value *model, struct df_err *err) DF_MUST_CHECK;
+void df_tok_wordpiece_free(struct tok_wordpiece *m);
+const struct tok_vocab *df_tok_wordpiece_vocab(const struct tok_wordpiece *m);
+struct df_digest df_tok_wordpiece_digest(const struct tok_wordpiece *m);
+int df_tok_wordpiece_word(const struct tok_wordpiece *m, struct tok_model_scratch *s, const unsigned char *word,
+    size_t n, struct df_ids *ids, struct df_err *err) DF_MUST_CHECK;
+
+/* What a model needs of a thread: buffers, and the words seen lately. */
+int df_tok_model_scratch_new(struct tok_model_scratch **out, struct df_err *err) DF_MUST_CHECK;
+void df_tok_model_scratch_free(struct tok_model_scratch *s);
 
 /* The byte-level alphabet: byte -> code point (all below U+0144), and back (-1: not in it). */
 uint32_t df_tok_byte_char(unsigned char b);
 int df_tok_char_byte(uint32_t c);
+
+/* --- post.c --------------------------------------------------------------------------------------------------- */
+
+/* What stands before and after a text. */
+struct tok_frame {
+	uint32_t *id;
+	size_t n_before, n_after, cap;
+};
+
+int df_tok_frame_load(struct tok_frame *f, const struct df_json_value *post, struct df_err *err) DF_MUST_CHECK;
+/* Put one more token around what is there; DF_NO_TOKEN on a side: nothing. */
+int df_tok_frame_wrap(struct tok_frame *f, uint32_t before, uint32_t after, struct df_err *err) DF_MUST_CHECK;
+
+/* --- detok.c -------------------------------------------------------------------------------------------------- */
+
+struct tok_decoder;
+/* From "decoder"; what cannot be done is told when it is used. */
+int df_tok_decoder_new(struct tok_decoder **out, const struct df_json_value *v, struct df_err *err) DF_MUST_CHECK;
+void df_tok_decoder_free(struct tok_decoder *d);
 
 /* --- tokenizer.c ---------------------------------------------------------------------------------------------- */
 
@@ -210,13 +365,17 @@ struct df_tokenizer {
 	char id[DF_DIGEST_HEX];
 	struct df_digest rules; /* of everything but the added tokens; 0 for bytes */
 	struct tok_added added;
-	const struct tok_norm *norm; /* NULL: none */
-	struct tok_split *split;
-	size_t n_splits;
-	struct tok_bpe *bpe; /* NULL: every byte is its own id */
+	struct tok_norm norm;
+	struct tok_splits splits;
+	const struct tok_vocab *vocab; /* the model's; NULL for bytes */
+	struct tok_bpe *bpe;           /* one of the two; both NULL: every byte is its own id */
+	struct tok_wordpiece *wordpiece;
+	struct tok_frame frame;
+	struct tok_decoder *decoder;
 	uint32_t bos, eos, pad;
 	bool add_bos;
-	bool changed; /* other special tokens than the files say */
+	bool truncate_left; /* truncation_side */
+	bool changed;       /* other special tokens than the files say */
 };
 
 /* Fill *t (zeroed, path and json_path set) from the files. */

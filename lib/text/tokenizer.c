@@ -39,9 +39,9 @@ vocab_of(const struct df_tokenizer *t)
 {
 	struct tok_vocab_view bytes = { .find = bytes_find, .size = 256 };
 
-	if (t->bpe == NULL)
+	if (t->vocab == NULL)
 		return bytes;
-	return (struct tok_vocab_view){ .find = df_tok_bpe_find, .ctx = t->bpe, .size = df_tok_bpe_size(t->bpe) };
+	return (struct tok_vocab_view){ .find = df_tok_vocab_find, .ctx = t->vocab, .size = t->vocab->n_entries };
 }
 
 static const char *const bytes_names[] = { "<|bos|>", "<|eos|>", "<|pad|>" };
@@ -118,10 +118,11 @@ df_tokenizer_free(struct df_tokenizer *t)
 	if (t == NULL)
 		return;
 	df_tok_added_release(&t->added);
-	for (size_t i = 0; i < t->n_splits; i++)
-		df_tok_regex_free(t->split[i].regex);
-	free(t->split);
+	df_tok_norm_release(&t->norm);
+	df_tok_splits_release(&t->splits);
 	df_tok_bpe_free(t->bpe);
+	df_tok_wordpiece_free(t->wordpiece);
+	free(t->frame.id);
 	free(t->path);
 	free(t->json_path);
 	free(t);
@@ -142,7 +143,7 @@ df_tokenizer_path(const struct df_tokenizer *t)
 uint32_t
 df_tokenizer_vocab_size(const struct df_tokenizer *t)
 {
-	uint32_t max = t->bpe == NULL ? 255 : df_tok_bpe_max_id(t->bpe);
+	uint32_t max = t->vocab == NULL ? 255 : (uint32_t)t->vocab->n_ids - 1;
 	uint32_t added = t->added.n > 0 ? t->added.token[t->added.n - 1].id : DF_NO_TOKEN;
 
 	/* DF_NO_TOKEN + 1 is 0: an empty part. */
@@ -197,7 +198,7 @@ df_tok_add(
 static bool
 is_plain_bytes(const struct df_tokenizer *t)
 {
-	bool same = t->bpe == NULL && t->added.n == 3;
+	bool same = t->vocab == NULL && t->added.n == 3;
 
 	for (uint32_t i = 0; same && i < 3; i++) {
 		const struct tok_added_token *a = &t->added.token[i];
@@ -218,7 +219,7 @@ df_tok_finish(struct df_tokenizer *t, struct df_err *err)
 	struct df_digest d = t->rules;
 	int rc;
 
-	DF_TRY(df_tok_added_build(&t->added, t->norm, err));
+	DF_TRY(df_tok_added_build(&t->added, &t->norm, err));
 	for (size_t i = 0; i < t->added.n; i++) {
 		const struct tok_added_token *a = &t->added.token[i];
 		uint64_t seed = (uint64_t)a->id << 8 | a->flags.special | a->flags.normalized << 1 |
@@ -270,11 +271,11 @@ out:
 /* --- encoding ------------------------------------------------------------------------------------------------- */
 
 struct df_tokscratch {
-	struct df_buf norm;    /* a normalised piece */
-	struct df_buf *spaced; /* per split: a piece with a space before it */
-	size_t n_spaced;
+	struct tok_norm_scratch norm;
+	struct df_buf *rewritten; /* per split: the piece that it made */
+	size_t n_rewritten;
 	struct tok_regex_scratch *regex;
-	struct tok_bpe_scratch *bpe;
+	struct tok_model_scratch *model;
 };
 
 int
@@ -284,11 +285,11 @@ df_tokscratch_new(struct df_tokscratch **out, const struct df_tokenizer *t, stru
 	int rc;
 
 	DF_TRY(df_alloc(&s, 1, sizeof(*s), "tokenizer buffers", err));
-	DF_TRY(df_alloc(&s->spaced, t->n_splits, sizeof(*s->spaced), "tokenizer buffers", err));
-	s->n_spaced = t->n_splits;
+	DF_TRY(df_alloc(&s->rewritten, t->splits.n, sizeof(*s->rewritten), "tokenizer buffers", err));
+	s->n_rewritten = t->splits.n;
 	DF_TRY(df_tok_regex_scratch_new(&s->regex, err));
-	if (t->bpe != NULL)
-		DF_TRY(df_tok_bpe_scratch_new(&s->bpe, err));
+	if (t->vocab != NULL)
+		DF_TRY(df_tok_model_scratch_new(&s->model, err));
 	*out = s;
 	s = NULL;
 out:
@@ -301,12 +302,12 @@ df_tokscratch_free(struct df_tokscratch *s)
 {
 	if (s == NULL)
 		return;
-	df_buf_release(&s->norm);
-	for (size_t i = 0; i < s->n_spaced; i++)
-		df_buf_release(&s->spaced[i]);
-	free(s->spaced);
+	df_tok_norm_scratch_release(&s->norm);
+	for (size_t i = 0; i < s->n_rewritten; i++)
+		df_buf_release(&s->rewritten[i]);
+	free(s->rewritten);
 	df_tok_regex_scratch_free(s->regex);
-	df_tok_bpe_scratch_free(s->bpe);
+	df_tok_model_scratch_free(s->model);
 	free(s);
 }
 
@@ -336,8 +337,56 @@ struct run {
 	struct df_tokscratch *s;
 	struct df_ids *ids;
 	struct df_err *err;
-	size_t step; /* the split that the words of a callback come from */
+	size_t step;      /* the split that the words of a callback come from */
+	const char *head; /* the piece that begins where the whole text does; NULL: not this one */
 };
+
+static int
+model_word(const struct run *r, const char *text, size_t n)
+{
+	const unsigned char *word = (const unsigned char *)text;
+
+	if (r->t->bpe != NULL)
+		return df_tok_bpe_word(r->t->bpe, r->s->model, word, n, r->ids, r->err);
+	return df_tok_wordpiece_word(r->t->wordpiece, r->s->model, word, n, r->ids, r->err);
+}
+
+/* Put what sp makes of the piece into b; false when it leaves it as it is. */
+static bool
+rewrite(const struct tok_split *sp, struct df_buf *b, const char *text, size_t n, bool at_head)
+{
+	size_t start = 0;
+
+	df_buf_clear(b);
+	switch (sp->rewrite) {
+	case TOK_AS_IS: return false;
+	case TOK_SPACE:
+		if (text[0] == ' ')
+			return false;
+		df_buf_putc(b, ' ');
+		df_buf_add(b, text, n);
+		return true;
+	case TOK_METASPACE:
+		if ((sp->prepend == TOK_ALWAYS || (sp->prepend == TOK_FIRST && at_head)) && text[0] != ' ' &&
+		    (n < sp->mark_n || memcmp(text, sp->mark, sp->mark_n) != 0))
+			df_buf_add(b, sp->mark, sp->mark_n);
+		while (start < n) {
+			const char *space = memchr(text + start, ' ', n - start);
+			size_t end = space == NULL ? n : (size_t)(space - text);
+
+			df_buf_add(b, text + start, end - start);
+			if (space != NULL)
+				df_buf_add(b, sp->mark, sp->mark_n);
+			start = end + 1;
+		}
+		return true;
+	case TOK_BYTE_CHARS:
+		for (size_t i = 0; i < n; i++)
+			df_buf_put_utf8(b, df_tok_byte_char((unsigned char)text[i]));
+		return true;
+	}
+	return false;
+}
 
 static int split_from(const struct run *r, size_t step, const char *text, size_t n);
 
@@ -353,33 +402,33 @@ on_word(void *ctx, const char *word, size_t n)
 static int
 split_from(const struct run *r, size_t step, const char *text, size_t n)
 {
-	const struct df_tokenizer *t = r->t;
-	const struct tok_split *sp = &t->split[step];
+	const struct tok_split *sp = &r->t->splits.v[step];
 	struct run next = *r;
 	int rc = DF_OK;
 
-	if (step == t->n_splits)
-		return df_tok_bpe_word(t->bpe, r->s->bpe, (const unsigned char *)text, n, r->ids, r->err);
-	if (sp->prefix_space && text[0] != ' ') {
-		struct df_buf *b = &r->s->spaced[step];
+	if (step == r->t->splits.n)
+		return model_word(r, text, n);
+	if (sp->rewrite != TOK_AS_IS) {
+		struct df_buf *b = &r->s->rewritten[step];
+		bool at_head = text == r->head;
 
-		df_buf_clear(b);
-		df_buf_putc(b, ' ');
-		df_buf_add(b, text, n);
-		DF_TRY(df_buf_check(b, r->err));
-		text = b->data;
-		n = b->len;
+		if (rewrite(sp, b, text, n, at_head)) {
+			DF_TRY(df_buf_check(b, r->err));
+			text = b->data;
+			n = b->len;
+		}
+		next.head = at_head ? text : NULL;
 	}
 	if (sp->match != NULL) {
 		for (size_t at = 0, end; at < n; at = end) {
 			end = sp->match((const unsigned char *)text, n, at);
-			DF_TRY(split_from(r, step + 1, text + at, end - at));
+			DF_TRY(split_from(&next, step + 1, text + at, end - at));
 		}
-	} else if (sp->regex != NULL) {
+	} else if (sp->cut != NULL) {
 		next.step = step;
-		DF_TRY(df_tok_split_regex(sp, r->s->regex, text, n, on_word, &next, r->err));
+		DF_TRY(sp->cut(sp, r->s->regex, text, n, on_word, &next, r->err));
 	} else {
-		DF_TRY(split_from(r, step + 1, text, n));
+		DF_TRY(split_from(&next, step + 1, text, n));
 	}
 out:
 	return rc;
@@ -403,28 +452,25 @@ static int
 encode_piece(const struct run *r, const char *text, size_t n, bool split_special)
 {
 	const struct df_tokenizer *t = r->t;
+	struct run here = *r;
 	struct df_tok_added_walk walk;
+	bool more, first = text == r->head;
 	const char *piece;
 	size_t piece_n;
 	uint32_t id;
-	bool more;
 	int rc = DF_OK;
 
 	if (n == 0)
 		return DF_OK;
-	df_buf_clear(&r->s->norm);
-	if (t->norm != NULL && t->norm->run(text, n, &r->s->norm)) {
-		DF_TRY(df_buf_check(&r->s->norm, r->err));
-		text = r->s->norm.data;
-		n = r->s->norm.len;
-	}
+	DF_TRY(df_tok_norm_run(&t->norm, &r->s->norm, &text, &n, &first, r->err));
+	here.head = first ? text : NULL;
 	walk = df_tok_added_walk(&t->added, &t->added.normalized, text, n, split_special);
 	do {
 		more = df_tok_added_next(&walk, &piece, &piece_n, &id);
-		if (piece_n > 0 && t->bpe == NULL)
+		if (piece_n > 0 && t->vocab == NULL)
 			DF_TRY(encode_bytes((const unsigned char *)piece, piece_n, r->ids, r->err));
 		else if (piece_n > 0)
-			DF_TRY(split_from(r, 0, piece, piece_n));
+			DF_TRY(split_from(&here, 0, piece, piece_n));
 		DF_TRY(emit(r, id));
 	} while (more);
 out:
@@ -435,7 +481,7 @@ int
 df_tokenizer_encode(const struct df_tokenizer *t, struct df_tokscratch *s, const char *text, size_t n,
     bool split_special, struct df_ids *ids, struct df_err *err)
 {
-	struct run r = { .t = t, .s = s, .ids = ids, .err = err };
+	struct run r = { .t = t, .s = s, .ids = ids, .err = err, .head = text };
 	struct df_tok_added_walk walk;
 	size_t bad = df_utf8_check(text, n), n_before = ids->n, piece_n;
 	const char *piece;
@@ -454,6 +500,53 @@ df_tokenizer_encode(const struct df_tokenizer *t, struct df_tokscratch *s, const
 out:
 	if (rc != DF_OK)
 		ids->n = n_before;
+	return rc;
+}
+
+void
+df_tokenizer_frame(
+    const struct df_tokenizer *t, const uint32_t **before, size_t *n_before, const uint32_t **after, size_t *n_after)
+{
+	const struct tok_frame *f = &t->frame;
+
+	*before = f->n_before > 0 ? f->id : NULL;
+	*after = f->n_after > 0 ? f->id + f->n_before : NULL;
+	*n_before = f->n_before;
+	*n_after = f->n_after;
+}
+
+int
+df_tokenizer_encode_framed(const struct df_tokenizer *t, struct df_tokscratch *s, const char *text, size_t n,
+    size_t max_length, struct df_ids *ids, struct df_err *err)
+{
+	const struct tok_frame *f = &t->frame;
+	size_t start = ids->n, room, len;
+	int rc;
+
+	if (max_length > 0 && max_length < f->n_before + f->n_after)
+		return df_fail(err, DF_ERANGE, "a length of %zu leaves no room for the tokenizer's %zu special tokens",
+		    max_length, f->n_before + f->n_after);
+	for (size_t i = 0; i < f->n_before; i++) {
+		struct run r = { .ids = ids, .err = err };
+
+		DF_TRY(emit(&r, f->id[i]));
+	}
+	DF_TRY(df_tokenizer_encode(t, s, text, n, false, ids, err));
+	len = ids->n - start - f->n_before;
+	room = max_length - f->n_before - f->n_after;
+	if (max_length > 0 && len > room) {
+		if (t->truncate_left)
+			memmove(ids->v + start + f->n_before, ids->v + ids->n - room, room * sizeof(*ids->v));
+		ids->n = start + f->n_before + room;
+	}
+	for (size_t i = 0; i < f->n_after; i++) {
+		struct run r = { .ids = ids, .err = err };
+
+		DF_TRY(emit(&r, f->id[f->n_before + i]));
+	}
+out:
+	if (rc != DF_OK)
+		ids->n = start;
 	return rc;
 }
 
@@ -487,9 +580,9 @@ df_tokenizer_decode(const struct df_tokenizer *t, const uint32_t *ids, size_t n,
 
 		if (a != NULL) {
 			df_buf_add(out, a->text, a->n);
-		} else if (t->bpe == NULL && ids[i] < 256) {
+		} else if (t->vocab == NULL && ids[i] < 256) {
 			df_buf_putc(out, (char)ids[i]);
-		} else if (t->bpe != NULL && (text = df_tok_bpe_text(t->bpe, ids[i], &len)) != NULL) {
+		} else if (t->vocab != NULL && (text = df_tok_vocab_text(t->vocab, ids[i], &len)) != NULL) {
 			decode_model_token(text, len, out);
 		} else {
 			return df_fail(err, DF_ERANGE, "token %zu: the tokenizer has no id %u", i, ids[i]);

@@ -3,7 +3,8 @@
  *
  *   "bytes"   built in: ids 0-255 are bytes, then <|bos|> 256, <|eos|> 257, <|pad|> 258
  *   a path    a tokenizer.json, or a directory that holds one (with tokenizer_config.json
- *             beside it for bos/eos/pad): byte-level BPE (GPT-2, Llama 3, Qwen2 families)
+ *             beside it for bos/eos/pad): BPE (byte-level: GPT-2, Llama 3, Qwen; with byte
+ *             fallback: Llama 2, Mistral), WordPiece (BERT)
  *
  * What is not supported is refused by name when opened, never approximated.
  * Thread rule: immutable after opening (and after df_tokenizer_add_special);
@@ -67,6 +68,13 @@ int df_tokenizer_encode(const struct df_tokenizer *t, struct df_tokscratch *s, c
  */
 void df_tokenizer_frame(const struct df_tokenizer *t, const uint32_t **before, size_t *n_before, const uint32_t **after,
     size_t *n_after);
+
+/*
+ * Append the ids of text with what stands around it, as add_special_tokens=True does.  max_length > 0: at most so many
+ * ids; the text is cut (at the side that truncation_side names), what stands around it stays.
+ */
+int df_tokenizer_encode_framed(const struct df_tokenizer *t, struct df_tokscratch *s, const char *text, size_t n,
+    size_t max_length, struct df_ids *ids, struct df_err *err) DF_MUST_CHECK;
 
 /* Append the text of ids (bytes; not necessarily whole UTF-8 sequences). */
 int df_tokenizer_decode(const struct df_tokenizer *t, const uint32_t *ids, size_t n, struct df_buf *out,

@@ -16,190 +16,19 @@
 
 #define JSON_LIMIT ((size_t)512 << 20)
 
-/* The "type" of a component, or "nothing" where it is null or absent. */
-static int
-type_of(const struct df_json_value *v, const char *what, const char **type, struct df_err *err)
+int
+df_tok_type_of(const struct df_json_value *v, const char *what, const char **type, struct df_err *err)
 {
 	int rc;
 
-	*type = NULL;
-	if (df_json_type(v) == DF_JSON_ABSENT || df_json_type(v) == DF_JSON_NULL)
-		return DF_OK;
 	if (df_json_type(v) != DF_JSON_OBJECT)
 		return df_fail(err, DF_EFORMAT, "%s: expected an object, found %s", what, df_json_type_name(v));
 	DF_TRY(df_json_member_str(v, "type", NULL, type, err));
 	if (*type == NULL)
-		rc = df_fail(err, DF_EFORMAT, "%s: has no 'type'", what);
+		rc = df_fail(err, DF_EFORMAT, "has no 'type'");
 out:
 	if (rc != DF_OK)
 		df_err_prefix(err, "%s: ", what);
-	return rc;
-}
-
-/* --- normalizer ----------------------------------------------------------------------------------------------- */
-
-static int
-load_normalizer(struct df_tokenizer *t, const struct df_json_value *v, struct df_err *err)
-{
-	const struct df_json_value *list;
-	const char *type;
-	int rc;
-
-	DF_TRY(type_of(v, "normalizer", &type, err));
-	if (type == NULL)
-		return DF_OK;
-	if (strcmp(type, "Sequence") == 0) {
-		list = df_json_get(v, "normalizers");
-		if (df_json_size(list) > 1)
-			return df_fail(
-			    err, DF_EUNSUPPORTED, "normalizer 'Sequence' of %zu is not supported", df_json_size(list));
-		/* At most as deep as the document may be. */
-		return load_normalizer(t, df_json_at(list, 0), err);
-	}
-	t->norm = df_tok_norm_find(type);
-	if (t->norm == NULL)
-		rc = df_fail(err, DF_EUNSUPPORTED, "normalizer '%s' is not supported (NFC is)", type);
-out:
-	return rc;
-}
-
-/* --- pre-tokenizer -------------------------------------------------------------------------------------------- */
-
-/* A new split at the end of the chain. */
-static int
-new_split(struct df_tokenizer *t, struct tok_split **out, struct df_err *err)
-{
-	size_t cap = t->n_splits;
-	int rc;
-
-	DF_TRY(df_grow(&t->split, &cap, t->n_splits + 1, sizeof(*t->split), "the pre-tokenizer", err));
-	*out = &t->split[t->n_splits++];
-	**out = (struct tok_split){ .match = NULL };
-out:
-	return rc;
-}
-
-/* What this split decides goes into the tokenizer's id. */
-static void
-note_split(struct df_tokenizer *t, const struct tok_split *sp, const char *pattern, size_t n)
-{
-	uint64_t seed = (uint64_t)t->n_splits << 8 | (uint64_t)sp->behavior << 2 | sp->invert << 1 | sp->prefix_space;
-
-	df_digest_merge(&t->rules, df_hash_bytes(pattern, n, seed));
-}
-
-static int
-load_split(struct df_tokenizer *t, const struct df_json_value *v, struct df_err *err)
-{
-	static const char *const behaviors[] = {
-		[TOK_ISOLATED] = "Isolated",
-		[TOK_REMOVED] = "Removed",
-		[TOK_MERGED_WITH_PREVIOUS] = "MergedWithPrevious",
-		[TOK_MERGED_WITH_NEXT] = "MergedWithNext",
-		[TOK_CONTIGUOUS] = "Contiguous",
-	};
-	const struct df_json_value *pattern = df_json_get(v, "pattern");
-	const char *behavior, *regex, *literal;
-	struct tok_split *sp;
-	size_t n = 0, b = 0;
-	int rc;
-
-	DF_TRY(new_split(t, &sp, err));
-	DF_TRY(df_json_member_str(v, "behavior", "", &behavior, err));
-	while (b <= TOK_CONTIGUOUS && strcmp(behaviors[b], behavior) != 0)
-		b++;
-	if (b > TOK_CONTIGUOUS)
-		return df_fail(err, DF_EFORMAT, "pre_tokenizer 'Split': unknown behavior '%s'", behavior);
-	sp->behavior = (enum tok_split_behavior)b;
-	DF_TRY(df_json_member_bool(v, "invert", false, &sp->invert, err));
-	regex = df_json_str(df_json_get(pattern, "Regex"), &n);
-	literal = regex == NULL ? df_json_str(df_json_get(pattern, "String"), &n) : NULL;
-	if (regex == NULL && literal == NULL)
-		return df_fail(err, DF_EFORMAT, "pre_tokenizer 'Split': pattern is neither a 'Regex' nor a 'String'");
-	note_split(t, sp, regex != NULL ? regex : literal, n);
-	/*
-	 * The known patterns match everywhere: matches are all there is, whether they are isolated
-	 * or kept as the non-gaps.
-	 */
-	if (regex != NULL && strlen(regex) == n &&
-	    ((sp->behavior == TOK_ISOLATED) || (sp->behavior == TOK_REMOVED && sp->invert)))
-		sp->match = df_tok_matcher_find(regex);
-	if (sp->match == NULL)
-		DF_TRY(df_tok_regex_new(&sp->regex, regex != NULL ? regex : literal, n, literal != NULL, err));
-out:
-	return rc;
-}
-
-static int
-load_byte_level(struct df_tokenizer *t, const struct df_json_value *v, struct df_err *err)
-{
-	struct tok_split *sp;
-	bool use_regex;
-	int rc;
-
-	DF_TRY(new_split(t, &sp, err));
-	DF_TRY(df_json_member_bool(v, "add_prefix_space", true, &sp->prefix_space, err));
-	DF_TRY(df_json_member_bool(v, "use_regex", true, &use_regex, err));
-	sp->match = use_regex ? df_tok_matcher_find(df_tok_pattern_gpt2) : NULL;
-	note_split(t, sp, use_regex ? df_tok_pattern_gpt2 : "", use_regex ? strlen(df_tok_pattern_gpt2) : 0);
-	/* Nothing to do: one split less per word. */
-	if (sp->match == NULL && !sp->prefix_space)
-		t->n_splits--;
-out:
-	return rc;
-}
-
-/* `last`: nothing comes after it, so ByteLevel may stand here; *byte_level: it did. */
-static int
-load_pretokenizer(
-    struct df_tokenizer *t, const struct df_json_value *v, bool last, bool *byte_level, struct df_err *err)
-{
-	const struct df_json_value *list;
-	const char *type;
-	int rc;
-
-	DF_TRY(type_of(v, "pre_tokenizer", &type, err));
-	if (type == NULL)
-		return DF_OK;
-	if (strcmp(type, "Sequence") == 0) {
-		list = df_json_get(v, "pretokenizers");
-		for (size_t i = 0, n = df_json_size(list); i < n; i++)
-			DF_TRY(load_pretokenizer(t, df_json_at(list, i), last && i + 1 == n, byte_level, err));
-	} else if (strcmp(type, "Split") == 0) {
-		DF_TRY(load_split(t, v, err));
-	} else if (strcmp(type, "ByteLevel") == 0) {
-		if (!last)
-			return df_fail(
-			    err, DF_EUNSUPPORTED, "pre_tokenizer 'ByteLevel' is supported in the last place only");
-		*byte_level = true;
-		DF_TRY(load_byte_level(t, v, err));
-	} else {
-		rc = df_fail(
-		    err, DF_EUNSUPPORTED, "pre_tokenizer '%s' is not supported (Split and ByteLevel are)", type);
-	}
-out:
-	return rc;
-}
-
-/* --- what stands after the model ------------------------------------------------------------------------------ */
-
-/* It adds bos and eos or shifts offsets; our callers add special tokens themselves, so only its name matters. */
-static int
-check_post_processor(const struct df_json_value *v, struct df_err *err)
-{
-	static const char *const known[] = { "ByteLevel", "TemplateProcessing", "BertProcessing", "RobertaProcessing",
-		"Sequence" };
-	const char *type;
-	int rc;
-
-	DF_TRY(type_of(v, "post_processor", &type, err));
-	if (type == NULL)
-		return DF_OK;
-	for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
-		if (strcmp(known[i], type) == 0)
-			return DF_OK;
-	rc = df_fail(err, DF_EUNSUPPORTED, "post_processor '%s' is not supported", type);
-out:
 	return rc;
 }
 
@@ -401,23 +230,88 @@ static int
 apply_prefix_space(
     struct df_tokenizer *t, const struct df_json_value *config, const struct df_json_value *pre, struct df_err *err)
 {
-	const char *type;
+	const char *type = df_json_str(df_json_get(pre, "type"), NULL);
 	bool prefix;
 	int rc;
 
-	DF_TRY(type_of(pre, "pre_tokenizer", &type, err));
 	DF_TRY(df_json_member_bool(config, "add_prefix_space", false, &prefix, err));
-	if (type == NULL || strcmp(type, "ByteLevel") != 0 || (t->n_splits == 0 && !prefix))
-		goto out;
-	if (t->n_splits == 0) {
-		struct tok_split *sp;
+	if (type != NULL && strcmp(type, "ByteLevel") == 0)
+		DF_TRY(df_tok_splits_prefix(&t->splits, prefix, err));
+out:
+	return rc;
+}
 
-		DF_TRY(new_split(t, &sp, err));
-	}
-	if (t->split[0].prefix_space != prefix) {
-		t->split[0].prefix_space = prefix;
-		note_split(t, &t->split[0], "prefix", 6);
-	}
+static bool
+is_one_of(const char *name, const char *const *list)
+{
+	size_t n = strlen(name);
+
+	if (n > 4 && strcmp(name + n - 4, "Fast") == 0)
+		n -= 4;
+	for (; *list != NULL; list++)
+		if (strlen(*list) == n && memcmp(*list, name, n) == 0)
+			return true;
+	return false;
+}
+
+/* Classes of transformers that overrule their tokenizer.json: BERT's decide on the normalizer, */
+static int
+apply_bert(struct df_tokenizer *t, const struct df_json_value *config, struct df_err *err)
+{
+	static const char *const classes[] = { "BertTokenizer", "ConvBertTokenizer", "DistilBertTokenizer",
+		"ElectraTokenizer", "FunnelTokenizer", "LayoutLMTokenizer", "LxmertTokenizer", "MobileBertTokenizer",
+		"MPNetTokenizer", "SqueezeBertTokenizer", NULL };
+	const char *class;
+	bool lower, cjk, accents;
+	int rc;
+
+	DF_TRY(df_json_member_str(config, "tokenizer_class", "", &class, err));
+	if (!t->norm.is_bert || !is_one_of(class, classes))
+		goto out;
+	DF_TRY(df_json_member_bool(config, "do_lower_case", true, &lower, err));
+	DF_TRY(df_json_member_bool(config, "tokenize_chinese_chars", true, &cjk, err));
+	DF_TRY(df_json_member_bool(config, "strip_accents", false, &accents, err));
+	df_tok_norm_set_bert(
+	    &t->norm, lower, df_json_type(df_json_get(config, "strip_accents")) == DF_JSON_BOOL ? accents : -1, cjk);
+out:
+	return rc;
+}
+
+/* Llama's on bos and eos around a text. */
+static int
+apply_llama(struct df_tokenizer *t, const struct df_json_value *config, struct df_err *err)
+{
+	static const char *const classes[] = { "LlamaTokenizer", "CodeLlamaTokenizer", "GemmaTokenizer",
+		"CohereTokenizer", NULL };
+	const char *class;
+	bool eos;
+	int rc;
+
+	DF_TRY(df_json_member_str(config, "tokenizer_class", "", &class, err));
+	if (!is_one_of(class, classes))
+		goto out;
+	DF_TRY(df_json_member_bool(config, "add_bos_token", true, &t->add_bos, err));
+	DF_TRY(df_json_member_bool(config, "add_eos_token", false, &eos, err));
+	t->frame.n_before = t->frame.n_after = 0;
+	DF_TRY(df_tok_frame_wrap(&t->frame, t->add_bos ? t->bos : DF_NO_TOKEN, eos ? t->eos : DF_NO_TOKEN, err));
+out:
+	return rc;
+}
+
+static int
+apply_config(
+    struct df_tokenizer *t, const struct df_json_value *config, const struct df_json_value *pre, struct df_err *err)
+{
+	const char *side;
+	int rc;
+
+	DF_TRY(apply_prefix_space(t, config, pre, err));
+	DF_TRY(apply_bert(t, config, err));
+	DF_TRY(df_json_member_bool(config, "add_bos_token", false, &t->add_bos, err));
+	DF_TRY(df_json_member_str(config, "truncation_side", "right", &side, err));
+	t->truncate_left = strcmp(side, "left") == 0;
+	DF_TRY(load_added_decoder(t, df_json_get(config, "added_tokens_decoder"), err));
+	DF_TRY(load_specials(t, config, err));
 out:
 	return rc;
 }
@@ -426,7 +320,7 @@ static int
 load_config(struct df_tokenizer *t, const struct df_json_value *pre, struct df_err *err)
 {
 	struct df_json *config = NULL, *map = NULL;
-	const struct df_json_value *root = NULL, *decoder = NULL;
+	const struct df_json_value *root = NULL;
 	char *config_path = NULL, *map_path = NULL, *at;
 	int rc;
 
@@ -435,19 +329,16 @@ load_config(struct df_tokenizer *t, const struct df_json_value *pre, struct df_e
 	at = config_path;
 	if (config != NULL) {
 		root = df_json_root(config);
-		decoder = df_json_get(root, "added_tokens_decoder");
-		rc = apply_prefix_space(t, root, pre, err);
-		if (rc == DF_OK)
-			rc = df_json_member_bool(root, "add_bos_token", false, &t->add_bos, err);
-		if (rc == DF_OK)
-			rc = load_added_decoder(t, decoder, err);
-		if (rc == DF_OK)
-			rc = load_specials(t, root, err);
+		rc = apply_config(t, root, pre, err);
 	}
 	/* Since added_tokens_decoder exists, special_tokens_map.json has no say beside it. */
-	if (rc == DF_OK && map != NULL && decoder == NULL) {
+	if (rc == DF_OK && map != NULL && df_json_get(root, "added_tokens_decoder") == NULL) {
 		at = map_path;
 		rc = load_specials(t, df_json_root(map), err);
+	}
+	if (rc == DF_OK && root != NULL) {
+		at = config_path;
+		rc = apply_llama(t, root, err);
 	}
 	if (rc != DF_OK)
 		df_err_prefix(err, "%s: ", at);
@@ -459,25 +350,61 @@ out:
 	return rc;
 }
 
+/* *type = what the model is; older files do not say it. */
+static int
+model_type(const struct df_json_value *model, const char **type, struct df_err *err)
+{
+	int rc;
+
+	if (df_json_type(model) != DF_JSON_OBJECT)
+		return df_fail(err, DF_EFORMAT, "model: expected an object, found %s", df_json_type_name(model));
+	DF_TRY(df_json_member_str(model, "type", NULL, type, err));
+	if (*type == NULL)
+		*type = df_json_get(model, "merges") != NULL                     ? "BPE"
+		    : df_json_get(model, "continuing_subword_prefix") != NULL    ? "WordPiece"
+		    : df_json_type(df_json_get(model, "vocab")) == DF_JSON_ARRAY ? "Unigram"
+										 : "BPE";
+out:
+	return rc;
+}
+
+static int
+load_model(struct df_tokenizer *t, const struct df_json_value *model, struct df_err *err)
+{
+	const char *type;
+	int rc;
+
+	DF_TRY(model_type(model, &type, err));
+	if (strcmp(type, "BPE") == 0) {
+		DF_TRY(df_tok_bpe_new(&t->bpe, model, t->splits.byte_level, err));
+		t->vocab = df_tok_bpe_vocab(t->bpe);
+		df_digest_merge(&t->rules, df_tok_bpe_digest(t->bpe));
+	} else if (strcmp(type, "WordPiece") == 0) {
+		if (t->splits.byte_level) {
+			rc = df_fail(err, DF_EUNSUPPORTED, "WordPiece behind ByteLevel is not supported");
+			goto out;
+		}
+		DF_TRY(df_tok_wordpiece_new(&t->wordpiece, model, err));
+		t->vocab = df_tok_wordpiece_vocab(t->wordpiece);
+		df_digest_merge(&t->rules, df_tok_wordpiece_digest(t->wordpiece));
+	} else {
+		rc = df_fail(err, DF_EUNSUPPORTED, "model '%s' is not supported (BPE and WordPiece are)", type);
+	}
+out:
+	return rc;
+}
+
 static int
 load_pipeline(struct df_tokenizer *t, const struct df_json_value *root, struct df_err *err)
 {
-	bool byte_level = false;
 	int rc;
 
 	if (df_json_type(root) != DF_JSON_OBJECT)
 		return df_fail(err, DF_EFORMAT, "expected an object, found %s", df_json_type_name(root));
-	DF_TRY(load_normalizer(t, df_json_get(root, "normalizer"), err));
-	if (t->norm != NULL)
-		df_digest_merge(&t->rules, df_hash_bytes(t->norm->type, strlen(t->norm->type), 1));
-	DF_TRY(df_tok_bpe_new(&t->bpe, df_json_get(root, "model"), err));
-	DF_TRY(load_pretokenizer(t, df_json_get(root, "pre_tokenizer"), true, &byte_level, err));
-	if (!byte_level) {
-		rc = df_fail(err, DF_EUNSUPPORTED, "BPE without the pre_tokenizer 'ByteLevel' is not supported");
-		goto out;
-	}
-	DF_TRY(check_post_processor(df_json_get(root, "post_processor"), err));
-	df_digest_merge(&t->rules, df_tok_bpe_digest(t->bpe));
+	DF_TRY(df_tok_norm_load(&t->norm, df_json_get(root, "normalizer"), err));
+	DF_TRY(df_tok_splits_load(&t->splits, df_json_get(root, "pre_tokenizer"), err));
+	DF_TRY(load_model(t, df_json_get(root, "model"), err));
+	DF_TRY(df_tok_frame_load(&t->frame, df_json_get(root, "post_processor"), err));
 	DF_TRY(load_added(t, df_json_get(root, "added_tokens"), err));
 out:
 	return rc;
@@ -496,10 +423,13 @@ df_tok_load(struct df_tokenizer *t, struct df_err *err)
 		goto out;
 	}
 	DF_TRY(load_config(t, df_json_get(df_json_root(j), "pre_tokenizer"), err));
-	if (df_tok_bpe_is_bytes(t->bpe) && t->norm == NULL && t->n_splits == 0) {
+	df_digest_merge(&t->rules, t->norm.digest);
+	df_digest_merge(&t->rules, t->splits.digest);
+	if (t->bpe != NULL && df_tok_bpe_is_bytes(t->bpe) && t->norm.n == 0 && t->splits.n == 0) {
 		/* What df_tokenizer_save wrote for "bytes": the same tokenizer again. */
 		df_tok_bpe_free(t->bpe);
 		t->bpe = NULL;
+		t->vocab = NULL;
 		t->rules = (struct df_digest){ 0, 0 };
 	}
 	DF_TRY(df_tok_finish(t, err));

@@ -204,7 +204,7 @@ put_config(struct df_buf *b, const struct df_tokenizer *t, const struct df_json_
 		put_key(b, "tokenizer_class", first);
 		df_buf_puts(b, "\"PreTrainedTokenizerFast\"");
 		put_key(b, "add_prefix_space", false);
-		df_buf_puts(b, t->n_splits > 0 && t->split[0].prefix_space ? "true" : "false");
+		df_buf_puts(b, t->splits.n > 0 && t->splits.v[0].rewrite == TOK_SPACE ? "true" : "false");
 		put_key(b, "clean_up_tokenization_spaces", false);
 		df_buf_puts(b, "false");
 	}

@@ -197,7 +197,7 @@ test_matchers(void **state)
 				df_rng_words(2, DF_RNG_DEMO, i, c, r);
 				n += put_random_char(text + n, r);
 			}
-			OK(df_tok_split_regex(&sp, s, text, n, note_word, &w, &err));
+			OK(df_tok_cut_regex(&sp, s, text, n, note_word, &w, &err));
 			while (at < n) {
 				at = match((const unsigned char *)text, n, at);
 				if (k >= w.n || w.end[k++] != at)
