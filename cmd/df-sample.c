@@ -85,7 +85,7 @@ struct cfg {
 	{ .name = "shard", .type = DF_OPT_SHARD, .value = &(c)->shard, .arg = "I/N", \
 	    .help = "part I of N only, or auto: from the Slurm array" }, \
 	{ .name = "slots", .type = DF_OPT_INT, .value = &(c)->slots, .arg = "N", .min = 0, .max = 1 << 20, \
-	    .help = "sequences at once (0: by memory); no number changes" }, \
+	    .help = "sequences at once (0: as memory allows)" }, \
 	{ .name = "compress", .type = DF_OPT_CHOICE, .value = &(c)->compress, .choices = compressions, \
 	    .help = "compression of -o" }, \
 	DF_PROG_OPTS(&(c)->common), \

@@ -116,7 +116,7 @@ sed 's/^output_dir.*//' configs/tiny-sft.yaml >run.yaml
 printf 'tokenized_path: pool.h5\noutput_dir: requeued\nmax_steps: 3\n' >>run.yaml
 cp -r run run-less
 cp -r run run-random
-for page in pack grad project score eval show; do
+for page in pack grad project score eval sample show; do
 	examples "df-$page.1" EXAMPLES
 done
 rm -rf run
