@@ -124,7 +124,8 @@ read_arch(struct df_model_config *c, const struct df_json_value *root, struct df
 	for (size_t i = 0; i < N_FAMILIES; i++) {
 		if (strcmp(type, families[i].type) == 0) {
 			c->arch = (enum df_arch)i;
-			return read_head(c, root, err);
+			rc = read_head(c, root, err);
+			goto out;
 		}
 		df_buf_printf(&known, "%s, ", families[i].type);
 	}
