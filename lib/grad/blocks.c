@@ -1,5 +1,5 @@
 /*
- * blocks.c - cutting rows into blocks, and what a job costs.
+ * blocks.c - how long blocks may be, and what a job costs.
  *
  * A block wants to be long, so that GEMMs run at speed and the signs of a
  * projection are shared by many samples, and must not be longer than memory allows.  The rule may look

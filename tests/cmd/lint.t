@@ -71,7 +71,7 @@ arrows()
 		may["base"] = ""
 		may["shard"] = may["text"] = may["backend"] = "base"
 		may["model"] = "base shard text backend"
-		may["project"] = may["grad"] = may["select"] = may["mix"] = may["weigh"] = "base shard text backend model project"
+		may["project"] = may["grad"] = may["embed"] = may["select"] = may["mix"] = may["weigh"] = "base shard text backend model project"
 		may["sample"] = "base shard text backend model"
 		may["eval"] = may["sample"] " sample train"
 		may["train"] = may["plan"] = "base shard text backend model project grad select mix weigh"

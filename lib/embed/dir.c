@@ -1,0 +1,279 @@
+/*
+ * dir.c - a directory of sentence-transformers.
+ *
+ *	modules.json                          Transformer, Pooling, and perhaps Normalize, each with a directory
+ *	<Transformer>/sentence_bert_config.json  max_seq_length, do_lower_case
+ *	<Pooling>/config.json                 pooling_mode_*
+ *	config_sentence_transformers.json     prompts, default_prompt_name
+ *
+ * (Reimers & Gurevych 2019.)  What a model does besides (a Dense layer, other poolings) is refused by its name:
+ * vectors that only look like the model's are worse than none.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "base/mem.h"
+#include "base/opt.h"
+#include "embed/embed_priv.h"
+#include "text/json.h"
+
+#define FILE_MAX ((size_t)4 << 20)
+
+/* dir/name as an object; *j = NULL where there is no such file. */
+static int
+load(struct df_json **j, char **path, const char *dir, const char *name, enum df_json_type want, struct df_err *err)
+{
+	int rc;
+
+	*j = NULL;
+	DF_TRY(df_path_join(path, dir, name, err));
+	if (!df_file_exists(*path))
+		goto out;
+	DF_TRY(df_json_load(j, *path, FILE_MAX, err));
+	if (df_json_type(df_json_root(*j)) != want)
+		rc = df_fail(err, DF_EFORMAT, "%s: expected %s, found %s", *path,
+		    want == DF_JSON_ARRAY ? "an array" : "an object", df_json_type_name(df_json_root(*j)));
+out:
+	return rc;
+}
+
+/* ---- modules.json ------------------------------------------------------------- */
+
+enum module { MODULE_TRANSFORMER, MODULE_POOLING, MODULE_NORMALIZE, MODULES };
+
+/* The class's name, behind the last dot of "sentence_transformers.models.Pooling". */
+static const char *
+class_of(const char *type)
+{
+	const char *dot = strrchr(type, '.');
+
+	return dot ? dot + 1 : type;
+}
+
+/* The directories of the three modules that we know; path[i] NULL: there is none. */
+static int
+read_modules(const struct df_json_value *root, const char *path[MODULES], struct df_err *err)
+{
+	static const char *const names[] = { "Transformer", "Pooling", "Normalize" };
+	int at = -1, rc = 0;
+
+	for (size_t i = 0; i < df_json_size(root); i++) {
+		const struct df_json_value *v = df_json_at(root, i);
+		const char *type, *where;
+		int k = 0;
+
+		if (df_json_type(v) != DF_JSON_OBJECT)
+			return df_fail(
+			    err, DF_EFORMAT, "module %zu: expected an object, found %s", i, df_json_type_name(v));
+		DF_TRY(df_json_member_str(v, "type", "", &type, err));
+		DF_TRY(df_json_member_str(v, "path", "", &where, err));
+		while (k < MODULES && strcmp(class_of(type), names[k]) != 0)
+			k++;
+		if (k == MODULES)
+			return df_fail(err, DF_EUNSUPPORTED,
+			    "module %zu: '%.100s' is not supported (Transformer, Pooling and Normalize are)", i, type);
+		if (k != at + 1)
+			return df_fail(err, DF_EUNSUPPORTED,
+			    "module %zu: a %s there is not supported: the order is Transformer, Pooling, Normalize", i,
+			    names[k]);
+		path[k] = where;
+		at = k;
+	}
+	if (at < MODULE_POOLING)
+		rc = df_fail(err, DF_EFORMAT, "no %s among the modules", names[at + 1]);
+out:
+	return rc;
+}
+
+static int
+read_pooling(struct df_embed_dir *d, const char *dir, struct df_err *err)
+{
+	static const struct {
+		const char *key;
+		enum df_pooling pooling; /* DEFAULT: not supported */
+	} modes[] = {
+		{ "pooling_mode_cls_token", DF_POOL_CLS },
+		{ "pooling_mode_mean_tokens", DF_POOL_MEAN },
+		{ "pooling_mode_lasttoken", DF_POOL_LAST },
+		{ "pooling_mode_weightedmean_tokens", DF_POOL_WEIGHTED },
+		{ "pooling_mode_max_tokens", DF_POOL_DEFAULT },
+		{ "pooling_mode_mean_sqrt_len_tokens", DF_POOL_DEFAULT },
+	};
+	const char *found = NULL;
+	struct df_json *j = NULL;
+	char *path = NULL;
+	bool on;
+	int rc;
+
+	DF_TRY(load(&j, &path, dir, "config.json", DF_JSON_OBJECT, err));
+	if (!j) {
+		rc = df_fail(err, DF_ENOINPUT, "%s: missing, though modules.json names it", path);
+		goto out;
+	}
+	for (size_t i = 0; i < sizeof(modes) / sizeof(modes[0]); i++) {
+		rc = df_json_member_bool(df_json_root(j), modes[i].key, false, &on, err);
+		if (rc == 0 && on && modes[i].pooling == DF_POOL_DEFAULT)
+			rc = df_fail(err, DF_EUNSUPPORTED, "'%s' is not supported", modes[i].key);
+		else if (rc == 0 && on && found)
+			rc = df_fail(err, DF_EUNSUPPORTED, "'%s' beside '%s' is not supported: one pooling at a time",
+			    modes[i].key, found);
+		if (rc)
+			goto place;
+		if (on) {
+			found = modes[i].key;
+			d->pooling = modes[i].pooling;
+		}
+	}
+	if (!found) {
+		rc = df_fail(err, DF_EFORMAT, "no pooling_mode_... is true");
+		goto place;
+	}
+	rc = df_json_member_bool(df_json_root(j), "include_prompt", true, &on, err);
+	d->exclude_prompt = !on;
+place:
+	if (rc)
+		df_err_prefix(err, "%s: ", path);
+out:
+	df_json_free(j);
+	free(path);
+	return rc;
+}
+
+/* ---- lengths -------------------------------------------------------------------- */
+
+/* max_seq_length, or, where nothing says it, the tokenizer's model_max_length. */
+static int
+read_lengths(struct df_embed_dir *d, struct df_err *err)
+{
+	struct df_json *j = NULL;
+	char *path = NULL;
+	int64_t n;
+	double x;
+	int rc;
+
+	DF_TRY(load(&j, &path, d->model, "sentence_bert_config.json", DF_JSON_OBJECT, err));
+	if (j) {
+		rc = df_json_member_int(df_json_root(j), "max_seq_length", 0, 1, INT32_MAX, &n, err);
+		if (!rc)
+			rc = df_json_member_bool(df_json_root(j), "do_lower_case", false, &d->lower, err);
+		if (rc) {
+			df_err_prefix(err, "%s: ", path);
+			goto out;
+		}
+		if (n > 0) {
+			d->max_length = (size_t)n;
+			goto out;
+		}
+		df_json_free(j);
+	}
+	free(path);
+	path = NULL;
+	DF_TRY(load(&j, &path, d->model, "tokenizer_config.json", DF_JSON_OBJECT, err));
+	/* "Without a limit" is written as 1e30. */
+	if (j && df_json_number(df_json_get(df_json_root(j), "model_max_length"), &x) && x >= 1 && x < INT32_MAX)
+		d->max_length = (size_t)x;
+out:
+	df_json_free(j);
+	free(path);
+	return rc;
+}
+
+/* ---- prompts ---------------------------------------------------------------------- */
+
+static int
+unknown_prompt(const struct df_json_value *prompts, const char *name, struct df_err *err)
+{
+	struct df_buf names = DF_BUF_INIT;
+	const struct df_json_member *m = NULL;
+	const struct df_json_value *v;
+	const char *key;
+	int rc;
+
+	while ((m = df_json_next(prompts, m, &key, &v)) != NULL)
+		df_buf_printf(&names, "%s%s", names.len ? ", " : "", key);
+	DF_TRY(df_buf_check(&names, err));
+	rc = df_fail(err, DF_EUSAGE, "no prompt '%.100s' (there is: %.500s)", name, names.len ? names.data : "none");
+out:
+	df_buf_release(&names);
+	return rc;
+}
+
+static int
+read_prompt(struct df_embed_dir *d, const char *dir, const char *name, struct df_err *err)
+{
+	const struct df_json_value *prompts, *v;
+	struct df_json *j = NULL;
+	const char *text;
+	char *path = NULL;
+	size_t n;
+	int rc;
+
+	DF_TRY(load(&j, &path, dir, "config_sentence_transformers.json", DF_JSON_OBJECT, err));
+	prompts = j ? df_json_get(df_json_root(j), "prompts") : NULL;
+	if (j && !name && (rc = df_json_member_str(df_json_root(j), "default_prompt_name", NULL, &name, err)) != 0)
+		goto place;
+	if (!name)
+		goto out;
+	v = df_json_get(prompts, name);
+	text = df_json_str(v, &n);
+	if (text)
+		rc = df_strndup(&d->prompt, text, n, err);
+	else if (v)
+		rc = df_fail(
+		    err, DF_EFORMAT, "prompt '%.100s': expected a string, found %s", name, df_json_type_name(v));
+	else
+		rc = unknown_prompt(prompts, name, err);
+place:
+	if (rc)
+		df_err_prefix(err, "%s: ", path);
+out:
+	df_json_free(j);
+	free(path);
+	return rc;
+}
+
+/* ---- the whole ----------------------------------------------------------------------- */
+
+int
+df_embed_dir_read(struct df_embed_dir *d, const char *dir, const char *prompt_name, struct df_err *err)
+{
+	const char *path[MODULES] = { NULL };
+	struct df_embed_dir x = { .normalise = -1, .max_length = SIZE_MAX };
+	struct df_json *modules = NULL;
+	char *file = NULL, *pooling = NULL;
+	int rc;
+
+	DF_TRY(load(&modules, &file, dir, "modules.json", DF_JSON_ARRAY, err));
+	if (modules) {
+		if ((rc = read_modules(df_json_root(modules), path, err)) != 0) {
+			df_err_prefix(err, "%s: ", file);
+			goto out;
+		}
+		x.normalise = path[MODULE_NORMALIZE] != NULL;
+		DF_TRY(df_path_join(&pooling, dir, path[MODULE_POOLING], err));
+		DF_TRY(read_pooling(&x, pooling, err));
+	}
+	if (modules && *path[MODULE_TRANSFORMER])
+		DF_TRY(df_path_join(&x.model, dir, path[MODULE_TRANSFORMER], err));
+	else
+		DF_TRY(df_strdup(&x.model, dir, err));
+	DF_TRY(read_lengths(&x, err));
+	DF_TRY(read_prompt(&x, dir, prompt_name, err));
+	*d = x;
+	x = (struct df_embed_dir){ 0 };
+out:
+	df_embed_dir_release(&x);
+	df_json_free(modules);
+	free(file);
+	free(pooling);
+	return rc;
+}
+
+void
+df_embed_dir_release(struct df_embed_dir *d)
+{
+	free(d->model);
+	free(d->prompt);
+	*d = (struct df_embed_dir){ 0 };
+}
