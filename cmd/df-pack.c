@@ -30,21 +30,23 @@ static const char *const stages[] = { "sft", "pt", NULL };
 static const char *const compressions[] = { DF_COMPRESS_NAMES, NULL };
 static const char *const mixes[] = { DF_MIX_NAMES, NULL };
 
+static const char *const thinking[] = { "true", "false", "null", NULL }; /* as enum df_thinking */
+
 #define SFT_BATCH 1000 /* preprocessing_batch_size: the examples among which --packing chooses, unless told */
 
 struct cfg {
 	const char *dataset_dir, *dataset, *eval_dataset, *interleave_probs;
-	const char *template, *tokenizer, *default_system, *output, *holdout_output;
-	int stage, compress, mix;
+	const char *template, *tokenizer, *default_system, *tool_format, *date, *output, *holdout_output;
+	int stage, compress, mix, thinking;
 	int64_t cutoff_len, max_samples, seed, pack_batch, pack_shards, show_example;
 	double val_size;
 	bool train_on_prompt, mask_history, split_special_tokens, packing, packing_given, neat_packing;
-	bool list_templates, show_given;
+	bool list_templates, show_given, preserve_thinking, openai_quirk;
 	struct df_strlist holdout;
 	struct df_prog_common common;
 };
 /* clang-format off */
-#define CFG_DEFAULT { .dataset_dir = "data", .cutoff_len = 2048, .seed = 42, .pack_shards = 1, .packing = true, \
+#define CFG_DEFAULT { .dataset_dir = "data", .cutoff_len = 2048, .seed = 42, .pack_shards = 1, .packing = true, .openai_quirk = true, \
 	.common = DF_PROG_COMMON_DEFAULT }
 
 #define OPTS(c) { \
@@ -63,11 +65,21 @@ struct cfg {
 	{ .name = "tokenizer", .type = DF_OPT_STR, .value = &(c)->tokenizer, .arg = "TOK", \
 	    .help = "bytes, a tokenizer.json or a model directory" }, \
 	{ .name = "template", .type = DF_OPT_STR, .value = &(c)->template, .arg = "NAME", \
-	    .help = "prompt template" }, \
+	    .help = "prompt template: a name, or a file of your own" }, \
 	{ .name = "list-templates", .type = DF_OPT_FLAG, .value = &(c)->list_templates, \
 	    .help = "print the templates and leave" }, \
 	{ .name = "default-system", .type = DF_OPT_STR, .value = &(c)->default_system, .arg = "TEXT", \
 	    .help = "system text of rows without one" }, \
+	{ .name = "tool-format", .type = DF_OPT_STR, .value = &(c)->tool_format, .arg = "NAME", \
+	    .help = "how tools and their calls are written" }, \
+	{ .name = "date", .type = DF_OPT_STR, .value = &(c)->date, .arg = "YYYY-MM-DD", \
+	    .help = "today, where a prompt for tools says it (llama3)" }, \
+	{ .name = "enable-thinking", .type = DF_OPT_CHOICE, .value = &(c)->thinking, .choices = thinking, \
+	    .help = "thoughts of reasoning models" }, \
+	{ .name = "preserve-thinking", .type = DF_OPT_FLAG, .value = &(c)->preserve_thinking, \
+	    .help = "with --mask-history: earlier answers keep theirs" }, \
+	{ .name = "openai-quirk", .type = DF_OPT_FLAG, .value = &(c)->openai_quirk, \
+	    .help = "LLaMA-Factory's system text of openai rows" }, \
 	{ .name = "cutoff-len", .type = DF_OPT_INT, .value = &(c)->cutoff_len, .arg = "N", .min = 2, .max = 1 << 30, \
 	    .help = "the most tokens of a row" }, \
 	{ .name = "stage", .type = DF_OPT_CHOICE, .value = &(c)->stage, .choices = stages, \
@@ -431,6 +443,16 @@ fill_meta(struct run *r, struct df_err *err)
 	DF_TRY(df_meta_set_str(m, "template", r->template->name, err));
 	if (c->default_system)
 		DF_TRY(df_meta_set_str(m, "default_system", c->default_system, err));
+	if (c->tool_format)
+		DF_TRY(df_meta_set_str(m, "tool_format", c->tool_format, err));
+	if (c->date)
+		DF_TRY(df_meta_set_str(m, "date", c->date, err));
+	if (r->template->reasoning) {
+		DF_TRY(df_meta_set_str(m, "enable_thinking", thinking[c->thinking], err));
+		DF_TRY(df_meta_set_bool(m, "preserve_thinking", c->preserve_thinking, err));
+	}
+	if (!c->openai_quirk)
+		DF_TRY(df_meta_set_bool(m, "openai_quirk", false, err));
 	DF_TRY(df_meta_set_int(m, "cutoff_len", c->cutoff_len, err));
 	DF_TRY(df_meta_set_bool(m, "train_on_prompt", c->train_on_prompt, err));
 	DF_TRY(df_meta_set_bool(m, "mask_history", c->mask_history, err));
@@ -489,12 +511,16 @@ open_run(struct run *r, struct df_err *err)
 		.split_special = c->split_special_tokens,
 		.packing = c->stage == DF_STAGE_PT && c->packing,
 		.default_system = c->default_system,
+		.tool_format = c->tool_format,
+		.date = c->date,
+		.thinking = (enum df_thinking)c->thinking,
+		.preserve_thinking = c->preserve_thinking,
 	};
 	int rc = 0;
 
 	if (!c->template)
 		df_warn("no --template is given; using 'empty', which adds nothing to the texts");
-	DF_TRY(df_template_find(&r->template, c->template ? c->template : "empty", err));
+	DF_TRY(df_template_open(&r->template, c->template ? c->template : "empty", err));
 	if (packs && c->pack_batch == 0)
 		c->pack_batch = SFT_BATCH;
 	if (c->max_samples)
@@ -502,6 +528,7 @@ open_run(struct run *r, struct df_err *err)
 	r->corpus.mix = (enum df_mix)c->mix;
 	r->corpus.probs = c->interleave_probs;
 	r->corpus.val_size = c->val_size;
+	r->corpus.no_openai_quirk = !c->openai_quirk;
 	r->corpus.seed = (uint64_t)c->seed;
 	r->corpus.n_threads = c->common.threads ? (int)c->common.threads : df_threads_default();
 	DF_TRY(df_corpus_open(&r->corpus, c->dataset_dir, c->dataset, c->eval_dataset, opts.stage, err));
@@ -578,7 +605,7 @@ main(int argc, char **argv)
 	df_prog_parse(opts, synopsis, about, &r.cfg.common, argc, argv, &args);
 	if (r.cfg.list_templates) {
 		for (size_t i = 0; df_template_at(i); i++)
-			printf("%-10s %s\n", df_template_at(i)->name, df_template_at(i)->about);
+			printf("%-20s %s\n", df_template_at(i)->name, df_template_at(i)->about);
 		rc = 0;
 	} else {
 		rc = check_usage(&r.cfg, &args, &err);
@@ -590,6 +617,7 @@ main(int argc, char **argv)
 	sink_close(r.pool);
 	sink_close(r.held);
 	df_encoder_free(r.enc);
+	df_template_close(r.template);
 	df_tokenizer_free(r.tok);
 	df_corpus_close(&r.corpus);
 	df_meta_release(&r.meta);

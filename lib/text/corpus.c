@@ -53,7 +53,7 @@ struct pass {
 	uint64_t total, done;
 	uint64_t n_dropped[2];          /* since the last kept row of the pool, and of the held out ones */
 	struct df_example *ex;          /* [threads] */
-	struct df_encscratch **scratch; /* [threads], encoding only */
+	struct df_encscratch **scratch; /* [threads] */
 };
 
 /* ---- opening ------------------------------------------------------------ */
@@ -83,6 +83,7 @@ add_part(struct df_corpus *c, const struct df_dataset_info *info, const char *na
 	if (c->n_parts > UINT16_MAX)
 		return df_fail(err, DF_ERANGE, "more than %d datasets", UINT16_MAX + 1);
 	DF_TRY(df_dataset_open(&ds, info, name, stage, err));
+	df_dataset_set_quirk(ds, !c->no_openai_quirk);
 	DF_TRY(df_grow(&c->part, &c->cap_parts, c->n_parts + 1, sizeof(*c->part), "datasets", err));
 	c->part[c->n_parts++] = (struct df_part){ .ds = ds, .eval = eval, .domain = domain };
 	ds = NULL;
@@ -360,9 +361,12 @@ work_block(void *ctx, void *batch, int worker, struct df_err *err)
 		if (ex->drop == DF_DROP_NONE && df_encode_is_empty(p->e, ex))
 			ex->drop = DF_DROP_EMPTY;
 		b->drop[i] = ex->drop;
-		if (ex->drop != DF_DROP_NONE || !p->emit)
+		if (ex->drop != DF_DROP_NONE)
 			continue;
-		rc = df_encode(p->e, p->scratch[worker], ex, &b->rows, &b->info[i], err);
+		if (p->emit)
+			rc = df_encode(p->e, p->scratch[worker], ex, &b->rows, &b->info[i], err);
+		else
+			rc = df_encode_check(p->e, p->scratch[worker], ex, err);
 		if (rc) {
 			df_dataset_place(ds, &b->rec[i], err);
 			goto out;
@@ -478,7 +482,7 @@ run_pass(struct pass *p, struct df_err *err)
 		DF_TRY(df_alloc(&blocks[i], 1, sizeof(*blocks[i]), "blocks", err));
 	DF_TRY(df_alloc(&p->ex, n_threads, sizeof(*p->ex), "examples", err));
 	DF_TRY(df_alloc(&p->scratch, n_threads, sizeof(struct df_encscratch *), "encoder scratch", err));
-	for (size_t i = 0; i < n_threads && p->emit; i++)
+	for (size_t i = 0; i < n_threads; i++)
 		DF_TRY(df_encscratch_new(&p->scratch[i], p->e, err));
 	for (size_t i = 0; i < p->c->n_parts; i++)
 		df_dataset_rewind(p->c->part[i].ds);

@@ -51,6 +51,7 @@ struct df_corpus {
 	enum df_mix mix;
 	const char *probs;    /* interleave_probs; NULL: in turn */
 	double val_size;      /* hold out this part of all kept rows, or, from 1 on, so many; 0: none */
+	bool no_openai_quirk; /* df_dataset_set_quirk; before opening */
 	int n_threads;
 	/* private */
 	bool surveyed;

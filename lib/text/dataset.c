@@ -506,6 +506,12 @@ df_dataset_id(const struct df_dataset *ds)
 	return ds->id;
 }
 
+void
+df_dataset_set_quirk(struct df_dataset *ds, bool on)
+{
+	ds->thinking_note = on && ds->formatting == DF_FORMAT_OPENAI;
+}
+
 uint64_t
 df_dataset_num_samples(const struct df_dataset *ds)
 {

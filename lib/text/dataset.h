@@ -98,6 +98,8 @@ int df_dataset_open(struct df_dataset **out, const struct df_dataset_info *info,
 int df_dataset_open_file(struct df_dataset **out, const char *path, enum df_stage stage, struct df_err *err)
     DF_MUST_CHECK;
 void df_dataset_free(struct df_dataset *ds); /* accepts NULL */
+/* Before its rows are read: does LLaMA-Factory's quirk of the openai format apply (convert_openai.c)?  It does unless told. */
+void df_dataset_set_quirk(struct df_dataset *ds, bool on);
 
 const char *df_dataset_name(const struct df_dataset *ds);
 const char *df_dataset_id(const struct df_dataset *ds); /* digest of its files and of how they are read */

@@ -88,7 +88,7 @@ says 'are counted by reason' "dataset 'chats': 1 of 4 rows dropped: a last turn 
 says 'each of them' "1 of 4 rows dropped: roles unknown or out of order"
 says 'new tokens are spoken of' 'resize_vocab'
 is 'and kept in the parameters' "$(param chats.h5 'dropped.odd_turns')" '"dropped.odd_turns": 1'
-is 'the kept ones say where they were' "$(echo $(values chats.h5 sample/source_row))" '0 2'
+is 'the kept ones say where they were' "$(values chats.h5 sample/source_row)" '0,2'
 
 ok 'answers that do not fit' two --cutoff-len 8 -o short.h5
 says 'rows without a target are counted' "dataset 'alpaca_en': 700 rows have no target"
@@ -198,6 +198,28 @@ ok 'the templates' df-pack --list-templates
 prints 'one a line' '^qwen  '
 ok 'without a template' pack --dataset alpaca_en -o e.h5
 says 'empty is used' "no --template is given; using 'empty'"
+
+# Templates of the user's own, thoughts, and the openai format's quirk.
+cat >mine.yaml <<'END'
+like: chatml
+user: "[{{content}}]"
+assistant: ["{{content}}", {eos_token}]
+END
+ok 'a template from a file' pack --dataset alpaca_en --template ./mine.yaml --show-example 0
+prints 'its text' '^\[first 0\]$'
+ok 'a reasoning template' pack --dataset alpaca_en --template qwen3 --show-example 0
+prints 'an empty thought is learnt' '^--- target, 29 tokens$'
+ok 'without thinking' pack --dataset alpaca_en --template qwen3 --enable-thinking false --show-example 0
+prints 'it is part of the question' '^--- target, 10 tokens$'
+cat >data/openai.jsonl <<'END'
+{"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}
+END
+sed -i '2i "openai": { "file_name": "openai.jsonl", "formatting": "openai", "columns": { "messages": "messages" }, "tags": { "role_tag": "role", "content_tag": "content", "user_tag": "user", "assistant_tag": "assistant", "system_tag": "system", "observation_tag": "tool", "function_tag": "function" } },' data/dataset_info.json
+ok 'the openai format' pack --dataset openai --template chatml --show-example 0
+prints 'with the quirk' '^detailed thinking off'
+ok 'the openai format plain' pack --dataset openai --template chatml --no-openai-quirk --show-example 0
+matches_not=$(grep -c detailed "$T/out")
+is 'without' "$matches_not" 0
 
 # What is refused, and how.  No output may appear.
 refuse()
