@@ -26,7 +26,7 @@ bytes_per_token(const struct df_grad *g)
 	const struct df_model_config *c = df_model_config(g->model);
 	const uint64_t layer =
 	    6 * (uint64_t)c->d_model + 2 * (uint64_t)(c->n_heads + c->n_kv_heads) * c->d_head + 3 * (uint64_t)c->d_ff;
-	const bool logits = g->o.output != DF_GRAD_LOSSES && !df_model_has_lora(g->model);
+	const bool logits = g->o.output != DF_GRAD_LOSSES && df_model_trains_head(g->model);
 
 	return sizeof(float) * ((c->n_layers + 1) * layer + (logits ? c->n_vocab : 0));
 }
@@ -102,9 +102,7 @@ df_grad_estimate(const struct df_grad *g, const uint64_t *lengths, uint64_t n_ro
 	    (double)(width * sizeof(float) + sizeof(uint64_t) + sizeof(uint16_t) + sizeof(float) + sizeof(uint32_t));
 	if (g->o.token_loss)
 		cost->out_bytes += (double)cost->tokens * sizeof(float);
-	cost->model_bytes = (double)base->numel * sizeof(float);
-	if (df_model_has_lora(g->model))
-		cost->model_bytes += p * sizeof(float);
+	cost->model_bytes = (double)df_model_bytes(g->model);
 	if (g->o.form == DF_GRAD_ADAM && g->o.output != DF_GRAD_LOSSES)
 		cost->model_bytes += 2 * p * sizeof(float);
 	cost->lane_bytes =

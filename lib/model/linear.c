@@ -7,6 +7,7 @@
  * element of a product depends on its own row and column alone.  The input's gradient is a sum over parts, always in
  * their order, so that it does not depend on where the weights lie either.
  */
+#include "base/rng.h"
 #include "model/work.h"
 
 /* Dropout's mask of this group's adapters is in use. */
@@ -44,6 +45,15 @@ out:
 	return rc;
 }
 
+uint64_t
+df_model_dropout_key(uint64_t seed, uint64_t step, uint64_t id)
+{
+	uint32_t w[4];
+
+	df_rng_words(seed, DF_RNG_DROPOUT, (uint32_t)step, id, w);
+	return (uint64_t)w[0] << 32 | w[1];
+}
+
 static struct df_tensor
 drop_scratch(const struct df_work *w, struct df_tensor x)
 {
@@ -58,6 +68,7 @@ lora_forward(struct df_work *w, const struct df_group *g, struct df_tensor x, st
 	struct df_backend *be = m->be;
 	int rc = DF_OK;
 
+	u = df_tensor_cols(u, 0, g->n_lora * m->rank); /* other layers may have more of them */
 	if (!drops(w))
 		DF_TRY(df_mm(be, false, true, m->lora_scale, x,
 		    df_tensor_view(m->train_data, g->a_off, g->n_lora * m->rank, g->in), 0, u, err));

@@ -341,6 +341,24 @@ df_model_has_lora(const struct df_model *m)
 	return m->lora;
 }
 
+size_t
+df_model_bytes(const struct df_model *m)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < m->base.n; i++)
+		n += df_tensor_numel(m->w[i]) * df_dtype_size(m->w[i].type);
+	for (size_t i = 0; i < m->train.n; i++)
+		n += m->base_row[i] == DF_NO_ROW ? m->train.v[i].rows * m->train.v[i].cols * sizeof(float) : 0;
+	return n;
+}
+
+bool
+df_model_trains_head(const struct df_model *m)
+{
+	return df_row_trains(m, m->lm_head);
+}
+
 struct df_backend *
 df_model_backend(const struct df_model *m)
 {

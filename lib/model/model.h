@@ -180,6 +180,8 @@ const struct df_model_config *df_model_config(const struct df_model *m);
 const struct df_params *df_model_base(const struct df_model *m);
 const struct df_params *df_model_train(const struct df_model *m);
 bool df_model_has_lora(const struct df_model *m);
+size_t df_model_bytes(const struct df_model *m);     /* of all weights, as they lie in memory or in the mapped file */
+bool df_model_trains_head(const struct df_model *m); /* sample gradients then need its logits' */
 const char *df_model_dir(const struct df_model *m); /* of the base weights; NULL when they were drawn at random */
 struct df_backend *df_model_backend(const struct df_model *m);
 /* [1, train numel]: what an optimiser changes; NONE before df_model_master() unless the model has adapters. */
@@ -224,8 +226,10 @@ struct df_tokens {
 	const uint8_t *mask;      /* [offsets[n]]: 1 = this token is a target */
 	const uint32_t *position; /* [offsets[n]] or NULL: counted from the sample's start */
 	const uint32_t *sequence; /* [offsets[n]] or NULL: each sample is one sequence */
-	const uint64_t *key;      /* [n] or NULL: addresses a sample's dropout (training only), with the step's seed */
+	const uint64_t *key;      /* [n] or NULL: each sample's dropout (training only), of df_model_dropout_key() */
 };
+/* The dropout of sample `id` in optimiser step `step` of a run with this seed: equal keys draw equal masks. */
+uint64_t df_model_dropout_key(uint64_t seed, uint64_t step, uint64_t id);
 
 /* Per-sample results, host memory of the caller; any pointer may be NULL. */
 struct df_losses {
@@ -263,7 +267,10 @@ int df_model_loss(struct df_model *m, struct df_work *w, const struct df_tokens 
  */
 int df_model_hidden(struct df_model *m, struct df_work *w, const struct df_tokens *b, size_t layer, struct df_tensor *h,
     struct df_err *err) DF_MUST_CHECK;
-/* DF_HEAD_CLASSES: scores [n, n_labels] of each sample's last token, to host memory. */
+/*
+ * DF_HEAD_CLASSES: scores [n, n_labels] of each sample's last token that is not the config's padding, as transformers
+ * takes it; to host memory.  An empty sample is DF_EFORMAT.  Masks are not read.
+ */
 int df_model_scores(
     struct df_model *m, struct df_work *w, const struct df_tokens *b, float *scores, struct df_err *err) DF_MUST_CHECK;
 
