@@ -4,17 +4,19 @@
  * Matrix products: df_gemm and cblas_sgemm of the same shape, both on one
  * thread, in turn; printed are both rates and the median ratio.  Attention and the loss
  * head have no counterpart in BLAS: their arithmetic (masked scores counted
- * as half) is held against an sgemm of 512 x 512 x 512.
+ * as half) is held against an sgemm of 512 x 512 x 512.  A product with weights at rest is held against ours with
+ * the same weights in f32, one of few rows against reading the weights once, and element-wise layers against copying.
  *
- *   bench_ops [PAIRS]
+ *   bench_ops [PAIRS [WORD]]    only the lines whose name has WORD
  */
 #include <cblas.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "bench.h"
 
-#include "backend/backend.h"
+#include "backend/backend_priv.h"
 #include "base/mem.h"
 #include "base/rng.h"
 
@@ -23,6 +25,7 @@ enum { PAIRS_MAX = 101 };
 static struct df_backend *be;
 static struct df_err *err;
 static int pairs = 9;
+static const char *word = "";
 
 static double
 median(double *v, int n)
@@ -48,23 +51,31 @@ out:
 	return rc;
 }
 
-/* A and B in turn; their median rates and the median of A over B. */
+/* A and B in turn; their median rates and the median of A over B.  The rates are of `unit`, 10^9 a second. */
 static int
-compare(const char *name, int (*a)(void), double a_flops, int (*b)(void), double b_flops)
+compare_in(const char *unit, const char *name, int (*a)(void), double a_flops, const char *what_b, int (*b)(void),
+    double b_flops)
 {
 	double ra[PAIRS_MAX], rb[PAIRS_MAX], ratio[PAIRS_MAX];
 	int rc = 0;
 
 	DF_TRY(a()); /* touch the memory */
+	DF_TRY(b());
 	for (int i = 0; i < pairs; i++) {
 		DF_TRY(measure(a, a_flops, &ra[i]));
 		DF_TRY(measure(b, b_flops, &rb[i]));
 		ratio[i] = ra[i] / rb[i];
 	}
-	printf("%-40s %7.1f GFLOP/s, sgemm %7.1f: %.2f\n", name, median(ra, pairs), median(rb, pairs),
+	printf("%-40s %7.1f %s, %s %7.1f: %.2f\n", name, median(ra, pairs), unit, what_b, median(rb, pairs),
 	    median(ratio, pairs));
 out:
 	return rc;
+}
+
+static int
+compare(const char *name, int (*a)(void), double a_flops, int (*b)(void), double b_flops)
+{
+	return compare_in("GFLOP/s", name, a, a_flops, "sgemm", b, b_flops);
 }
 
 static int
@@ -91,7 +102,9 @@ static struct {
 	size_t m, n, k;
 	bool ta, tb;
 	struct df_gemm g;
+	struct df_tensor half; /* b, rounded */
 	float *a, *b, *c;
+	double sum;
 } shape;
 
 static int
@@ -110,12 +123,41 @@ blas(void)
 	return 0;
 }
 
+/* b in bf16 */
+static int
+mixed(void)
+{
+	struct df_gemm g = shape.g;
+
+	g.b = shape.half;
+	return df_gemm(be, &g, err);
+}
+
+/* Every byte of the rounded b, once. */
+static int
+read_half(void)
+{
+	const uint64_t *x = df_tensor_host(shape.half);
+	uint64_t s[8] = { 0 };
+
+	for (size_t i = 0; i + 8 <= shape.n * shape.k / 4; i += 8)
+		for (size_t j = 0; j < 8; j++)
+			s[j] ^= x[i + j];
+	for (size_t j = 0; j < 8; j++)
+		shape.sum += (double)(s[j] & 1);
+	return 0;
+}
+
 static int
 gemm(const char *what, size_t m, size_t n, size_t k, bool ta, bool tb)
 {
+	const double flops = 2.0 * (double)m * (double)n * (double)k;
 	char name[64];
-	int rc;
+	int rc = 0;
 
+	snprintf(name, sizeof(name), "%s %zux%zux%zu", what, m, n, k);
+	if (!strstr(name, word))
+		return 0;
 	shape.m = m;
 	shape.n = n;
 	shape.k = k;
@@ -130,13 +172,21 @@ gemm(const char *what, size_t m, size_t n, size_t k, bool ta, bool tb)
 	DF_TRY(df_alloc(&shape.c, m * n, sizeof(float), "c", err));
 	DF_TRY(df_download(be, shape.a, shape.g.a, err));
 	DF_TRY(df_download(be, shape.b, shape.g.b, err));
-	snprintf(name, sizeof(name), "%s %zux%zux%zu", what, m, n, k);
-	DF_TRY(compare(name, ours, 2.0 * (double)(m * n * k), blas, 2.0 * (double)(m * n * k)));
+	DF_TRY(df_tensor_alloc(be, &shape.half, DF_BF16, shape.g.b.rows, shape.g.b.cols, "half", err));
+	DF_TRY(df_copy(be, shape.half, shape.g.b, err));
+	if (strncmp(what, "bf16, few", 9) == 0)
+		DF_TRY(
+		    compare_in("GB/s", name, mixed, 2.0 * (double)(n * k), "read", read_half, 2.0 * (double)(n * k)));
+	else if (strncmp(what, "bf16", 4) == 0)
+		DF_TRY(compare_in("GFLOP/s", name, mixed, flops, "f32", ours, flops));
+	else
+		DF_TRY(compare(name, ours, flops, blas, flops));
 out:
 	free(shape.a);
 	free(shape.b);
 	free(shape.c);
 	shape.a = shape.b = shape.c = NULL;
+	df_tensor_free(be, &shape.half);
 	df_tensor_free(be, &shape.g.a);
 	df_tensor_free(be, &shape.g.b);
 	df_tensor_free(be, &shape.g.c);
@@ -176,13 +226,19 @@ lmhead(void)
 }
 
 static int
-attention(size_t n_samples, size_t len, size_t n_heads, size_t n_kv_heads, size_t e)
+attention(size_t n_samples, size_t len, size_t n_heads, size_t n_kv_heads, size_t e, bool both_ways)
 {
 	const size_t rows = n_samples * len;
 	uint64_t *offsets = NULL;
 	char name[64];
-	double flops = 4.0 * (double)(n_samples * n_heads * e) * (double)len * (double)(len + 1) / 2;
-	int rc;
+	double flops =
+	    4.0 * (double)(n_samples * n_heads * e) * (double)len * (both_ways ? (double)len : (double)(len + 1) / 2);
+	int rc = 0;
+
+	snprintf(name, sizeof(name), "attention%s %zux%zu, %zu/%zu heads of %zu", both_ways ? " both ways" : "",
+	    n_samples, len, n_heads, n_kv_heads, e);
+	if (!strstr(name, word))
+		return 0;
 
 	DF_TRY(df_alloc(&offsets, n_samples + 1, sizeof(*offsets), "offsets", err));
 	for (size_t s = 0; s <= n_samples; s++)
@@ -191,7 +247,8 @@ attention(size_t n_samples, size_t len, size_t n_heads, size_t n_kv_heads, size_
 					 .n_samples = n_samples,
 					 .n_heads = n_heads,
 					 .n_kv_heads = n_kv_heads,
-					 .scale = 0.2f } };
+					 .scale = 0.2f,
+					 .bidirectional = both_ways } };
 	DF_TRY(tensor(&attn.fwd.q, rows, n_heads * e));
 	DF_TRY(tensor(&attn.fwd.k, rows, n_kv_heads * e));
 	DF_TRY(tensor(&attn.fwd.v, rows, n_kv_heads * e));
@@ -201,9 +258,9 @@ attention(size_t n_samples, size_t len, size_t n_heads, size_t n_kv_heads, size_
 	DF_TRY(tensor(&attn.dq, rows, n_heads * e));
 	DF_TRY(tensor(&attn.dk, rows, n_kv_heads * e));
 	DF_TRY(tensor(&attn.dv, rows, n_kv_heads * e));
-	snprintf(name, sizeof(name), "attention %zux%zu, %zu/%zu heads of %zu", n_samples, len, n_heads, n_kv_heads, e);
 	DF_TRY(compare(name, attn_fwd, flops, probe, probe_flops));
-	DF_TRY(compare("  backward", attn_bwd, 2.5 * flops, probe, probe_flops));
+	if (!both_ways)
+		DF_TRY(compare("  backward", attn_bwd, 2.5 * flops, probe, probe_flops));
 out:
 	df_tensor_free(be, &attn.fwd.q);
 	df_tensor_free(be, &attn.fwd.k);
@@ -224,8 +281,11 @@ loss_head(size_t n_rows, size_t width, size_t vocab)
 	uint32_t *target = NULL;
 	float *nll = NULL, *scale = NULL;
 	char name[64];
-	int rc;
+	int rc = 0;
 
+	snprintf(name, sizeof(name), "lmhead %zu rows of %zu, %zu words", n_rows, width, vocab);
+	if (!strstr(name, word))
+		return 0;
 	DF_TRY(df_alloc(&target, n_rows, sizeof(*target), "targets", err));
 	DF_TRY(df_alloc(&nll, n_rows, sizeof(*nll), "losses", err));
 	DF_TRY(df_alloc(&scale, n_rows, sizeof(*scale), "scales", err));
@@ -238,7 +298,6 @@ loss_head(size_t n_rows, size_t width, size_t vocab)
 	DF_TRY(tensor(&head.w, vocab, width));
 	DF_TRY(tensor(&head.dh, n_rows, width));
 	DF_TRY(tensor(&head.dw, vocab, width));
-	snprintf(name, sizeof(name), "lmhead %zu rows of %zu, %zu words", n_rows, width, vocab);
 	DF_TRY(compare(name, lmhead, 6.0 * (double)(n_rows * width * vocab), probe, probe_flops));
 out:
 	df_tensor_free(be, &head.h);
@@ -260,6 +319,8 @@ main(int argc, char **argv)
 	err = &e;
 	if (argc > 1)
 		pairs = atoi(argv[1]);
+	if (argc > 2)
+		word = argv[2];
 	if (pairs < 1 || pairs > PAIRS_MAX)
 		return 64;
 	openblas_set_num_threads(1);
@@ -269,6 +330,23 @@ main(int argc, char **argv)
 	DF_TRY(gemm("linear", 2048, 352, 128, false, true));
 	DF_TRY(gemm("linear", 1024, 896, 896, false, true));
 	DF_TRY(gemm("linear", 1024, 4864, 896, false, true));
+	DF_TRY(gemm("linear", 256, 1536, 1536, false, true));
+	DF_TRY(gemm("linear", 1024, 1536, 8960, false, true));
+	DF_TRY(gemm("linear", 1024, 384, 384, false, true));
+	DF_TRY(gemm("linear", 1024, 1536, 384, false, true));
+	DF_TRY(gemm("linear", 1024, 384, 1536, false, true));
+	DF_TRY(gemm("bf16 linear", 128, 1536, 1536, false, true));
+	DF_TRY(gemm("bf16 linear", 1024, 8960, 1536, false, true));
+	DF_TRY(gemm("bf16 linear", 512, 1536, 8960, false, true));
+	DF_TRY(gemm("bf16 gradient", 128, 1536, 1536, false, false));
+	DF_TRY(gemm("bf16 gradient", 512, 1536, 8960, false, false));
+	DF_TRY(gemm("bf16, few rows", 1, 8960, 1536, false, true));
+	DF_TRY(gemm("bf16, few rows", 1, 1536, 8960, false, true));
+	DF_TRY(gemm("bf16, few rows", 4, 8960, 1536, false, true));
+	DF_TRY(gemm("bf16, few rows", 16, 8960, 1536, false, true));
+	DF_TRY(gemm("few rows", 1, 8960, 1536, false, true));
+	DF_TRY(gemm("few rows", 4, 8960, 1536, false, true));
+	DF_TRY(gemm("few rows", 16, 8960, 1536, false, true));
 	DF_TRY(gemm("input gradient", 2048, 128, 352, false, false));
 	DF_TRY(gemm("input gradient", 1024, 896, 4864, false, false));
 	DF_TRY(gemm("weight gradient", 352, 128, 2048, true, false));
@@ -278,9 +356,14 @@ main(int argc, char **argv)
 	DF_TRY(gemm("lora up", 1024, 896, 16, false, true));
 	DF_TRY(gemm("sample's lora a", 8, 896, 128, true, false));
 	DF_TRY(gemm("sample's lora b", 896, 8, 128, true, false));
-	DF_TRY(attention(16, 128, 4, 2, 32));
-	DF_TRY(attention(4, 512, 14, 2, 64));
-	DF_TRY(attention(1, 2048, 4, 4, 64));
+	DF_TRY(attention(16, 128, 4, 2, 32, false));
+	DF_TRY(attention(4, 512, 14, 2, 64, false));
+	DF_TRY(attention(1, 2048, 4, 4, 64, false));
+	DF_TRY(attention(4, 128, 12, 2, 128, false));
+	DF_TRY(attention(1, 512, 12, 2, 128, false));
+	DF_TRY(attention(1, 2048, 12, 2, 128, false));
+	DF_TRY(attention(32, 32, 12, 12, 32, true));
+	DF_TRY(attention(4, 256, 12, 12, 32, true));
 	DF_TRY(loss_head(2048, 128, 260));
 	DF_TRY(loss_head(512, 896, 32000));
 out:

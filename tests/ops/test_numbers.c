@@ -164,7 +164,8 @@ static void
 kernels_agree(void **state)
 {
 	static const enum df_cpu_isa isa[] = { DF_CPU_ISA_SCALAR, DF_CPU_ISA_AVX2, DF_CPU_ISA_AVX512 };
-	enum { MAX = 40, K = 300 };
+	enum { MAX = 132, SMALL = 40, K = 300 };
+	static const size_t wide[] = { 64, 71, 128, 131 }; /* few rows take up to four strips at once, of 16 or 32 */
 	static float a[K * MAX], b[K * MAX], c[3][MAX * MAX];
 	double most = 0;
 	bool have[3] = { false };
@@ -172,11 +173,12 @@ kernels_agree(void **state)
 	(void)state;
 	for (int i = 0; i < K * MAX; i++) {
 		a[i] = (float)((i * 7919 % 2001) - 1000) / 1000;
-		b[i] = (float)((i * 104729 % 2003) - 1001) / 1000;
+		b[i] = (float)((i % 4001 * 104729 % 2003) - 1001) / 1000;
 	}
-	for (size_t m = 1; m <= MAX; m += 3)
-		for (size_t n = 1; n <= MAX; n++)
+	for (size_t m = 1; m <= SMALL; m += m < 4 ? 1 : 3)
+		for (size_t step = 1; step <= SMALL + 4; step++)
 			for (int t = 0; t < 4; t++) {
+				const size_t n = step <= SMALL ? step : wide[step - SMALL - 1];
 				bool ta = t & 1, tb = t & 2;
 				size_t lda = ta ? MAX : K, ldb = tb ? K : MAX;
 

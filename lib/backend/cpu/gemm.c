@@ -30,7 +30,7 @@
 
 #include "backend/cpu/cpu.h"
 #include "backend/cpu/gemm.h"
-#include "backend/cpu/half.h"
+#include "backend/cpu/gemm_pack.h"
 
 #if defined(__x86_64__) && defined(__GNUC__)
 #include <immintrin.h>
@@ -49,8 +49,8 @@ typedef float v4u __attribute__((vector_size(16), aligned(4), may_alias));
 struct block {
 	const float *a, *b;
 	float *c, alpha, beta;
-	size_t kc, rs, cs, bs, ldc;
-	int rows, nr; /* nr: its columns, one or two vectors */
+	size_t kc, rs, cs, bs, ss, ldc;
+	int rows, nv; /* nv: its columns, in vectors */
 };
 
 #ifdef HAVE_X86
@@ -115,21 +115,6 @@ df_cpu_gemm_isa(void)
 	}
 }
 
-/* dst[k][j] = src[j][k] for 4 x 4 floats. */
-static inline void
-transpose4(float *dst, size_t ldd, const float *src, size_t lds)
-{
-	const v4 r0 = *(const v4u *)src, r1 = *(const v4u *)(src + lds);
-	const v4 r2 = *(const v4u *)(src + 2 * lds), r3 = *(const v4u *)(src + 3 * lds);
-	const v4 a = __builtin_shufflevector(r0, r1, 0, 4, 1, 5), b = __builtin_shufflevector(r0, r1, 2, 6, 3, 7);
-	const v4 c = __builtin_shufflevector(r2, r3, 0, 4, 1, 5), d = __builtin_shufflevector(r2, r3, 2, 6, 3, 7);
-
-	*(v4 *)dst = __builtin_shufflevector(a, c, 0, 1, 4, 5);
-	*(v4 *)(dst + ldd) = __builtin_shufflevector(a, c, 2, 3, 6, 7);
-	*(v4 *)(dst + 2 * ldd) = __builtin_shufflevector(b, d, 0, 1, 4, 5);
-	*(v4 *)(dst + 3 * ldd) = __builtin_shufflevector(b, d, 2, 3, 6, 7);
-}
-
 /* dst[k][0..n) = src[k*ld ..]; the usual n are constants to the compiler. */
 static void
 copy_rows(float *dst, const float *src, size_t ld, size_t kc, size_t n)
@@ -150,50 +135,6 @@ copy_rows(float *dst, const float *src, size_t ld, size_t kc, size_t n)
 #undef COPY
 }
 
-/* One strip: dst[k][0..nr) = op(b)[k][0..n), the columns from n on zero. */
-static void
-pack_strip(float *dst, const float *b, size_t ldb, bool tb, size_t kc, size_t n, size_t nr)
-{
-	size_t k4 = tb ? kc / 4 * 4 : 0, n4 = tb ? n / 4 * 4 : 0;
-
-	if (!tb && n == nr) {
-		copy_rows(dst, b, ldb, kc, nr);
-		return;
-	}
-	for (size_t j = 0; j < n4; j += 4)
-		for (size_t k = 0; k < k4; k += 4)
-			transpose4(dst + k * nr + j, nr, b + j * ldb + k, ldb);
-	for (size_t k = 0; k < kc; k++)
-		for (size_t j = k < k4 ? n4 : 0; j < nr; j++)
-			dst[k * nr + j] = j >= n ? 0.0f : tb ? b[j * ldb + k] : b[k * ldb + j];
-}
-
-/* op(b) as it lies in memory: f32, or a 16-bit float that is widened while it is packed. */
-struct operand {
-	const void *p;
-	size_t ld;
-	enum df_dtype type;
-};
-
-static const void *
-element(struct operand b, size_t row, size_t col)
-{
-	return (const char *)b.p + (row * b.ld + col) * df_dtype_size(b.type);
-}
-
-/* pack_strip() of a 16-bit b: the strip's rows of b, widened, then as f32. */
-static void
-pack_half(float *dst, struct operand b, size_t k0, size_t j0, bool tb, size_t kc, size_t n, size_t nr)
-{
-	_Alignas(64) float wide[KC * NR_MAX];
-	const size_t rows = tb ? n : kc, cols = tb ? kc : n;
-
-	for (size_t r = 0; r < rows; r++)
-		df_convert_row(
-		    wide + r * cols, DF_F32, tb ? element(b, j0 + r, k0) : element(b, k0 + r, j0), b.type, cols);
-	pack_strip(dst, wide, cols, tb, kc, n, nr);
-}
-
 /* A block whose columns end before its strip's: computed beside c, and added by the kernel's own arithmetic. */
 static void
 run_edge(const struct kernel *kern, const struct block *full, size_t n)
@@ -210,36 +151,42 @@ run_edge(const struct kernel *kern, const struct block *full, size_t n)
 		memcpy(full->c + (size_t)i * full->ldc, edge + i * NR_MAX, n * sizeof(float));
 }
 
+/* How many whole strips from column j on a block of so many rows takes at once. */
+static size_t
+strips_at_once(size_t rows, size_t whole)
+{
+	const size_t most = rows == 1 ? 4 : rows <= 3 ? 2 : 1;
+
+	return whole >= most ? most : 1;
+}
+
 static void
 multiply(struct kernel kern, bool ta, bool tb, size_t m, size_t n, size_t k, float alpha, const float *a, size_t lda,
-    struct operand b_at, float beta, float *c, size_t ldc)
+    struct df_cpu_operand b, float beta, float *c, size_t ldc)
 {
-	const bool is_half = b_at.type != DF_F32;
-	const float *b = is_half ? NULL : b_at.p;
-	const size_t ldb = b_at.ld;
 	const size_t mr = kern.mr, wide = 2 * kern.width;
-	const bool b_in_place = !is_half && !tb && m <= 2 * mr; /* too few rows to repay packing */
+	const bool few = m <= 2 * mr, b_in_place = few && !tb && b.type == DF_F32; /* too few rows to repay packing */
+	const size_t nc_most = few ? 4 * wide : NC;
 	_Alignas(64) float packed[KC * NC], columns[KC * MR_MAX];
 
-	for (size_t j0 = 0; j0 < n; j0 += NC) {
-		const size_t nc = n - j0 < NC ? n - j0 : NC;
+	for (size_t j0 = 0; j0 < n; j0 += nc_most) {
+		const size_t nc = n - j0 < nc_most ? n - j0 : nc_most;
 		size_t k0 = 0;
 
 		do { /* once even when k = 0: an empty sum is zero */
-			const size_t kc = k - k0 < KC ? k - k0 : KC;
+			const size_t kc = k - k0 < KC ? k - k0 : KC, packed_from = b_in_place ? nc / wide * wide : 0;
+			struct df_cpu_operand at = b;
 
-			for (size_t j = 0; j < nc; j += wide) {
-				size_t left = nc - j, nr = left <= kern.width ? kern.width : wide;
+			at.p = tb ? df_cpu_element(b, j0, k0) : df_cpu_element(b, k0, j0);
+			if (packed_from < nc) {
+				struct df_cpu_operand rest = at;
 
-				if (is_half)
-					pack_half(packed + j * kc, b_at, k0, j0 + j, tb, kc, left < nr ? left : nr, nr);
-				else if (left < nr || !b_in_place)
-					pack_strip(packed + j * kc,
-					    tb ? b + (j0 + j) * ldb + k0 : b + k0 * ldb + j0 + j, ldb, tb, kc,
-					    left < nr ? left : nr, nr);
+				rest.p = tb ? df_cpu_element(at, packed_from, 0) : df_cpu_element(at, 0, packed_from);
+				df_cpu_pack(packed, rest, tb, kc, nc - packed_from, wide, kern.width);
 			}
 			for (size_t i = 0; i < m; i += mr) {
 				struct block blk = { .alpha = alpha, .beta = k0 ? 1.0f : beta, .kc = kc, .ldc = ldc };
+				size_t n_strips;
 
 				blk.rows = (int)(m - i < mr ? m - i : mr);
 				blk.a = ta ? a + k0 * lda + i : a + i * lda + k0;
@@ -250,16 +197,26 @@ multiply(struct kernel kern, bool ta, bool tb, size_t m, size_t n, size_t k, flo
 					blk.a = columns;
 					blk.cs = (size_t)blk.rows;
 				}
-				for (size_t j = 0; j < nc; j += wide) {
-					bool edge;
+				for (size_t j = 0; j < nc; j += n_strips * wide) {
+					const size_t left = nc - j, nr = left <= kern.width ? kern.width : wide;
 
-					blk.nr = (int)(nc - j <= kern.width ? kern.width : wide);
-					edge = nc - j < (size_t)blk.nr;
-					blk.b = b_in_place && !edge ? b + k0 * ldb + j0 + j : packed + j * kc;
-					blk.bs = b_in_place && !edge ? ldb : (size_t)blk.nr;
+					/* the rows that come next, a line of each at every strip */
+					for (size_t r = mr; !ta && r < 2 * mr && i + r < m; r++)
+						__builtin_prefetch(blk.a + r * lda + j);
+					n_strips = strips_at_once((size_t)blk.rows, left / wide);
+					blk.nv = (int)(n_strips > 1 ? 2 * n_strips : nr / kern.width);
+					if (j < packed_from) {
+						blk.b = (const float *)at.p + j;
+						blk.bs = b.ld;
+						blk.ss = wide;
+					} else {
+						blk.b = packed + (j - packed_from) * kc;
+						blk.bs = nr;
+						blk.ss = wide * kc;
+					}
 					blk.c = c + i * ldc + j0 + j;
-					if (edge)
-						run_edge(&kern, &blk, nc - j);
+					if (left < nr)
+						run_edge(&kern, &blk, left);
 					else
 						kern.run(&blk);
 				}
@@ -273,8 +230,8 @@ void
 df_cpu_sgemm(bool ta, bool tb, size_t m, size_t n, size_t k, float alpha, const float *a, size_t lda, const float *b,
     size_t ldb, float beta, float *c, size_t ldc)
 {
-	multiply(find_kernel(DF_CPU_ISA_BEST), ta, tb, m, n, k, alpha, a, lda, (struct operand){ b, ldb, DF_F32 }, beta,
-	    c, ldc);
+	multiply(find_kernel(DF_CPU_ISA_BEST), ta, tb, m, n, k, alpha, a, lda,
+	    (struct df_cpu_operand){ b, ldb, DF_F32 }, beta, c, ldc);
 }
 
 bool
@@ -284,7 +241,7 @@ df_cpu_sgemm_with(enum df_cpu_isa isa, bool ta, bool tb, size_t m, size_t n, siz
 	const struct kernel kern = find_kernel(isa);
 
 	if (kern.run)
-		multiply(kern, ta, tb, m, n, k, alpha, a, lda, (struct operand){ b, ldb, DF_F32 }, beta, c, ldc);
+		multiply(kern, ta, tb, m, n, k, alpha, a, lda, (struct df_cpu_operand){ b, ldb, DF_F32 }, beta, c, ldc);
 	return kern.run;
 }
 
@@ -300,13 +257,13 @@ run_tile(void *ctx, size_t i, int worker)
 {
 	const struct tiles *t = ctx;
 	const struct df_gemm *g = t->g;
-	struct operand b = { df_tensor_host(g->b), g->b.ld, g->b.type };
+	struct df_cpu_operand b = { df_tensor_host(g->b), g->b.ld, g->b.type };
 	size_t i0 = i / t->n_across * t->tile_rows, j0 = i % t->n_across * t->tile_cols;
 	size_t m = g->c.rows - i0 < t->tile_rows ? g->c.rows - i0 : t->tile_rows;
 	size_t n = g->c.cols - j0 < t->tile_cols ? g->c.cols - j0 : t->tile_cols;
 
 	(void)worker;
-	b.p = g->tb ? element(b, j0, 0) : element(b, 0, j0);
+	b.p = g->tb ? df_cpu_element(b, j0, 0) : df_cpu_element(b, 0, j0);
 	multiply(find_kernel(DF_CPU_ISA_BEST), g->ta, g->tb, m, n, t->k, g->alpha,
 	    df_tensor_f32(g->a) + (g->ta ? i0 : i0 * g->a.ld), g->a.ld, b, g->beta,
 	    df_tensor_f32(g->c) + i0 * g->c.ld + j0, g->c.ld);
