@@ -6,34 +6,29 @@
  * only the emitter knows whether samples are summed or told apart.  Input gradients
  * (dx) are computed here, and only down to the first trainable parameter.
  *
+ * With checkpointing a layer's activations are computed again from its input, by the forward's own code: the same
+ * bits.
+ *
  * The residual stream's gradient `d` is changed in place: each block adds its
  * input's gradient to it.
  */
-#include <math.h>
-
 #include "model/work.h"
 
+/* From the gradient of attention's output to that of q, k and v as the projections gave them, in s2. */
 static int
-attention_backward(struct df_work *w, struct df_act *a, struct df_tensor d_o, struct df_err *err)
+attention_backward(
+    struct df_work *w, const struct df_emit *e, size_t i, struct df_tensor d_o, bool *done, struct df_err *err)
 {
 	const struct df_model_config *c = &w->m->cfg;
+	const struct df_layer *l = &w->m->layers[i];
+	struct df_act *a = &w->act[i];
 	size_t he = c->n_heads * c->d_head, ke = c->n_kv_heads * c->d_head;
-	struct df_attn_bwd t = {
-		.fwd = { .q = df_tensor_cols(a->qkv, 0, he),
-		    .k = df_tensor_cols(a->qkv, he, ke),
-		    .v = df_tensor_cols(a->qkv, he + ke, ke),
-		    .o = a->o,
-		    .lse = a->lse,
-		    .offsets = w->seg,
-		    .n_samples = w->n,
-		    .n_heads = c->n_heads,
-		    .n_kv_heads = c->n_kv_heads,
-		    .scale = 1.0f / sqrtf((float)c->d_head) },
+	struct df_tensor dq = df_tensor_cols(w->s2, 0, he), dk = df_tensor_cols(w->s2, he, ke);
+	struct df_attn_bwd t = { .fwd = df_layer_attention(w, i),
 		.d_o = d_o,
-		.dq = df_tensor_cols(w->s2, 0, he),
-		.dk = df_tensor_cols(w->s2, he, ke),
-		.dv = df_tensor_cols(w->s2, he + ke, ke),
-	};
+		.dq = dq,
+		.dk = dk,
+		.dv = df_tensor_cols(w->s2, he + ke, ke) };
 	struct df_rope r = { .x = df_tensor_cols(w->s2, 0, he + ke),
 		.cos = w->cos,
 		.sin = w->sin,
@@ -44,39 +39,65 @@ attention_backward(struct df_work *w, struct df_act *a, struct df_tensor d_o, st
 
 	DF_TRY(df_attn_bwd(w->m->be, &t, err));
 	DF_TRY(df_rope(w->m->be, &r, err));
+	if (!c->qk_norm)
+		goto out;
+	DF_TRY(df_emit_head_norm(
+	    w, e, l->k_norm, c->n_kv_heads, df_tensor_cols(a->qk, he, ke), a->rstd_k, dk, w->seg, err));
+	*done = df_row_is_lowest(w->m, l->k_norm);
+	if (*done)
+		goto out;
+	DF_TRY(
+	    df_emit_head_norm(w, e, l->q_norm, c->n_heads, df_tensor_cols(a->qk, 0, he), a->rstd_q, dq, w->seg, err));
+	*done = df_row_is_lowest(w->m, l->q_norm);
+out:
+	return rc;
+}
+
+/* The feed-forward, from the gradient d of its output to dx2, that of its input; both may run over target rows. */
+static int
+dense_backward(struct df_work *w, const struct df_emit *e, size_t i, struct df_tensor d, struct df_tensor dx2,
+    const struct df_act_rows *rows, bool *done, struct df_err *err)
+{
+	const struct df_group *up = &w->m->layers[i].group[DF_GROUP_GATE_UP];
+	const struct df_group *down = &w->m->layers[i].group[DF_GROUP_DOWN];
+	struct df_act *a = &w->act[i];
+	size_t f = w->m->cfg.d_ff;
+	struct df_tensor dh = df_tensor_view(w->s1, 0, d.rows, f), none = DF_TENSOR_NONE;
+	struct df_tensor g = df_tensor_cols(a->gu, 0, f), u = df_tensor_cols(a->gu, f, f);
+	int rc;
+
+	*done = df_group_is_lowest(down);
+	DF_TRY(df_group_backward(w, e, down, a->h, a->u[DF_GROUP_DOWN], d, *done ? none : dh, rows, err));
+	if (*done)
+		goto out;
+	DF_TRY(df_swiglu_bwd(w->m->be, g, u, dh, g, u, err));
+	*done = df_group_is_lowest(up);
+	DF_TRY(df_group_backward(w, e, up, a->x2, a->u[DF_GROUP_GATE_UP], a->gu, *done ? none : dx2, rows, err));
 out:
 	return rc;
 }
 
 /* Second half: from the layer's output down to its attention's output; d runs over m rows. */
 static int
-mlp_backward(struct df_work *w, const struct df_emit *e, size_t i, struct df_tensor d, struct df_tensor d_o,
+second_half(struct df_work *w, const struct df_emit *e, size_t i, struct df_tensor d, struct df_tensor d_o,
     const struct df_act_rows *rows, bool *done, struct df_err *err)
 {
 	const struct df_layer *l = &w->m->layers[i];
-	struct df_backend *be = w->m->be;
 	struct df_act *a = &w->act[i];
-	size_t f = w->m->cfg.d_ff;
-	struct df_tensor dh = df_tensor_view(w->s1, 0, d.rows, f), dx2 = df_tensor_view(w->s1, 0, d.rows, d.cols);
-	struct df_tensor gate = df_tensor_cols(a->gu, 0, f), up = df_tensor_cols(a->gu, f, f), none = DF_TENSOR_NONE;
+	struct df_tensor dx2 = df_tensor_view(w->s1, 0, d.rows, d.cols), none = DF_TENSOR_NONE;
 	int rc;
 
-	*done = true;
-	DF_TRY(df_group_backward(w, e, &l->group[DF_GROUP_DOWN], a->h, a->u[DF_GROUP_DOWN], d,
-	    df_group_is_lowest(&l->group[DF_GROUP_DOWN]) ? none : dh, rows, err));
-	if (df_group_is_lowest(&l->group[DF_GROUP_DOWN]))
-		goto out;
-	DF_TRY(df_swiglu_bwd(be, gate, up, dh, gate, up, err));
-	DF_TRY(df_group_backward(w, e, &l->group[DF_GROUP_GATE_UP], a->x2, a->u[DF_GROUP_GATE_UP], a->gu,
-	    df_group_is_lowest(&l->group[DF_GROUP_GATE_UP]) ? none : dx2, rows, err));
-	if (df_group_is_lowest(&l->group[DF_GROUP_GATE_UP]))
+	DF_TRY(l->moe != NULL ? df_moe_backward(w, e, i, d, dx2, rows, done, err)
+			      : dense_backward(w, e, i, d, dx2, rows, done, err));
+	if (*done)
 		goto out;
 	DF_TRY(df_emit_norm(w, e, l->post_norm, a->x_mid, a->rstd2, dx2, d, rows->seg, err));
-	if (df_row_is_lowest(w->m, l->post_norm))
+	*done = df_row_is_lowest(w->m, l->post_norm);
+	if (*done)
 		goto out;
-	DF_TRY(df_group_backward(w, e, &l->group[DF_GROUP_O], a->o_in, a->u[DF_GROUP_O], d,
-	    df_group_is_lowest(&l->group[DF_GROUP_O]) ? none : d_o, rows, err));
 	*done = df_group_is_lowest(&l->group[DF_GROUP_O]);
+	DF_TRY(df_group_backward(
+	    w, e, &l->group[DF_GROUP_O], a->o_in, a->u[DF_GROUP_O], d, *done ? none : d_o, rows, err));
 out:
 	return rc;
 }
@@ -97,7 +118,7 @@ layer_backward(struct df_work *w, const struct df_emit *e, size_t i, bool *done,
 
 	if (last) {
 		/* Back from target rows to tokens; the gathered copy of o is free for its gradient. */
-		DF_TRY(mlp_backward(w, e, i, w->d_rows, df_tensor_view(w->s2, 0, w->n_rows, he), &targets, done, err));
+		DF_TRY(second_half(w, e, i, w->d_rows, df_tensor_view(w->s2, 0, w->n_rows, he), &targets, done, err));
 		if (*done)
 			goto out;
 		DF_TRY(df_fill(be, d_o, 0, err));
@@ -105,11 +126,13 @@ layer_backward(struct df_work *w, const struct df_emit *e, size_t i, bool *done,
 		DF_TRY(df_fill(be, w->d, 0, err));
 		DF_TRY(df_scatter_rows(be, w->d, w->d_rows, w->row, err));
 	} else {
-		DF_TRY(mlp_backward(w, e, i, w->d, d_o, &all, done, err));
+		DF_TRY(second_half(w, e, i, w->d, d_o, &all, done, err));
 		if (*done)
 			goto out;
 	}
-	DF_TRY(attention_backward(w, a, d_o, err));
+	DF_TRY(attention_backward(w, e, i, d_o, done, err));
+	if (*done)
+		goto out;
 	DF_TRY(df_group_backward(w, e, &l->group[DF_GROUP_QKV], a->x1, a->u[DF_GROUP_QKV], w->s2,
 	    df_group_is_lowest(&l->group[DF_GROUP_QKV]) ? none : dx1, &all, err));
 	*done = df_group_is_lowest(&l->group[DF_GROUP_QKV]);
@@ -162,8 +185,12 @@ df_backward(struct df_work *w, const struct df_emit *e, struct df_err *err)
 		DF_TRY(df_emit_norm(w, e, m->norm, w->x_last, w->rstd_f, dh, w->d_rows, w->target_seg, err));
 		done = df_row_is_lowest(m, m->norm);
 	}
-	for (size_t i = m->cfg.n_layers; i-- > 0 && !done;)
+	for (size_t i = m->cfg.n_layers; i-- > 0 && !done;) {
+		/* The last layer's activations are still there; its successors' made way for this one's. */
+		if (m->checkpointing && i + 1 < m->cfg.n_layers)
+			DF_TRY(df_layer_forward(w, i, df_tensor_view(w->s1, 0, w->n_tok, m->cfg.d_model), err));
 		DF_TRY(layer_backward(w, e, i, &done, err));
+	}
 	if (df_row_trains(m, m->embed))
 		DF_TRY(df_emit_embed(w, e, err));
 out:

@@ -310,22 +310,54 @@ out:
 	return rc;
 }
 
+/* Zero blocks of row `row` of train. */
+static int
+sink_zeros(struct df_work *w, const struct df_emit *e, size_t row, struct df_err *err)
+{
+	const struct df_param *p = &w->m->train.v[row];
+	struct pieces it = pieces(p);
+	int rc = DF_OK;
+
+	while (next_piece(&it)) {
+		struct df_tensor g = df_tensor_view(w->block, 0, w->n, it.n * p->cols);
+
+		DF_TRY(df_fill(w->m->be, g, 0, err));
+		DF_TRY(sink_block(e, p, it.first, g, err));
+	}
+out:
+	return rc;
+}
+
+int
+df_emit_group_zeros(struct df_work *w, const struct df_emit *e, const struct df_group *g, struct df_err *err)
+{
+	const struct df_model *m = w->m;
+	int rc = DF_OK;
+
+	/* As the table has them: weights, biases, A, B. */
+	for (int kind = 3; kind >= 0; kind--) {
+		for (size_t i = g->n_parts; i-- > 0;) {
+			const struct df_part *t = &g->part[i];
+			size_t base = kind == 0 ? t->weight : kind == 1 ? t->bias : DF_NO_ROW;
+			size_t row = kind == 3 ? t->b : kind == 2 ? t->a : DF_NO_ROW;
+
+			if (df_row_trains(m, base))
+				row = m->train_row[base];
+			if (row != DF_NO_ROW)
+				DF_TRY(sink_zeros(w, e, row, err));
+		}
+	}
+out:
+	return rc;
+}
+
 int
 df_emit_zeros(struct df_work *w, const struct df_emit *e, struct df_err *err)
 {
-	const struct df_params *p = &w->m->train;
 	int rc = DF_OK;
 
-	for (size_t i = p->n; i-- > 0;) {
-		struct pieces it = pieces(&p->v[i]);
-
-		while (next_piece(&it)) {
-			struct df_tensor g = df_tensor_view(w->block, 0, w->n, it.n * p->v[i].cols);
-
-			DF_TRY(df_fill(w->m->be, g, 0, err));
-			DF_TRY(sink_block(e, &p->v[i], it.first, g, err));
-		}
-	}
+	for (size_t i = w->m->train.n; i-- > 0;)
+		DF_TRY(sink_zeros(w, e, i, err));
 out:
 	return rc;
 }

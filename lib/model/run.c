@@ -2,9 +2,10 @@
  * run.c - losses, batch gradients, sample gradients: what callers ask for, in
  * terms of one forward and one backward.
  */
-#include <math.h>
-
 #include "model/work.h"
+
+#include <math.h>
+#include <string.h>
 
 /* Mean nll, counts and token losses from w->nll.  Sums run over a sample's own targets: batching cannot change them. */
 static void
@@ -43,6 +44,48 @@ need_head(const struct df_model *m, struct df_err *err)
 	return DF_OK;
 }
 
+/* Take in a batch from outside: a token's position is counted from its sample's start or from a later one. */
+static int
+take_batch(struct df_work *w, const struct df_tokens *b, struct df_err *err)
+{
+	int rc;
+
+	DF_TRY(df_work_check_offsets(b, err));
+	for (size_t s = 0; s < b->n && b->position != NULL; s++) {
+		for (size_t t = b->offsets[s]; t < b->offsets[s + 1]; t++) {
+			if (b->position[t] > t - b->offsets[s])
+				return df_fail(err, DF_EFORMAT, "sample %zu of the batch: position %u of token %zu", s,
+				    b->position[t], t - (size_t)b->offsets[s]);
+		}
+	}
+	rc = df_work_batch(w, b, err);
+out:
+	return rc;
+}
+
+/* The forward, with router loads if they are wanted; without target rows only for those. */
+static int
+forward(struct df_work *w, enum df_work_mode mode, const struct df_losses *out, struct df_err *err)
+{
+	const struct df_model_config *c = &w->m->cfg;
+	int rc = DF_OK;
+
+	w->gate_load = out != NULL ? out->gate_load : NULL;
+	if (w->gate_load != NULL && c->moe.n_experts == 0) {
+		rc = df_fail(err, DF_EUNSUPPORTED, "the model has no experts, so no router loads");
+		goto out;
+	}
+	if (w->gate_load != NULL)
+		memset(w->gate_load, 0, w->n * c->n_layers * c->moe.n_experts * sizeof(*w->gate_load));
+	if (w->n_rows > 0 || w->gate_load != NULL || mode == DF_WORK_SAMPLE_GRADS)
+		DF_TRY(df_work_layout(w, mode, err));
+	if (w->n_rows > 0 || (w->gate_load != NULL && w->n_tok > 0))
+		DF_TRY(df_forward(w, err));
+out:
+	w->gate_load = NULL;
+	return rc;
+}
+
 int
 df_logits(struct df_work *w, struct df_tensor logits, struct df_err *err)
 {
@@ -74,13 +117,50 @@ df_model_loss(
 	int rc;
 
 	DF_TRY(need_head(m, err));
-	DF_TRY(df_work_batch(w, b, err));
-	if (w->n_rows > 0) {
-		DF_TRY(df_work_layout(w, DF_WORK_LOSS, err));
-		DF_TRY(df_forward(w, err));
-	}
+	DF_TRY(take_batch(w, b, err));
+	DF_TRY(forward(w, DF_WORK_LOSS, out, err));
 	rc = df_head_losses(w, out, err);
 out:
+	return rc;
+}
+
+/* Each sample's last token that is no padding is its only row; one of nothing but padding has its first. */
+static void
+last_rows(struct df_work *w)
+{
+	for (size_t s = 0; s < w->n; s++) {
+		size_t t = (size_t)w->seg[s + 1] - 1;
+
+		while (t > w->seg[s] && (int64_t)w->ids[t] == w->m->cfg.pad_id)
+			t--;
+		w->row[s] = (uint32_t)t;
+		w->target_seg[s] = s;
+	}
+	w->target_seg[w->n] = w->n_rows = w->n;
+}
+
+int
+df_model_scores(struct df_model *m, struct df_work *w, const struct df_tokens *b, float *scores, struct df_err *err)
+{
+	struct df_tensor t = DF_TENSOR_NONE;
+	int rc;
+
+	if (m->score == DF_NO_ROW)
+		return df_fail(err, DF_EUNSUPPORTED, "the model has no head for scores (*ForSequenceClassification)");
+	DF_TRY(take_batch(w, b, err));
+	for (size_t s = 0; s < b->n; s++) {
+		if (b->offsets[s] == b->offsets[s + 1])
+			return df_fail(err, DF_EFORMAT, "sample %zu of the batch is empty: it has no score", s);
+	}
+	if (b->n == 0)
+		goto out;
+	last_rows(w);
+	DF_TRY(forward(w, DF_WORK_LOSS, NULL, err));
+	DF_TRY(df_tensor_alloc(m->be, &t, DF_F32, w->n, m->cfg.n_labels, "scores", err));
+	DF_TRY(df_mm(m->be, false, true, 1, w->h_f, m->w[m->score], 0, t, err));
+	DF_TRY(df_download(m->be, scores, t, err));
+out:
+	df_tensor_free(m->be, &t);
 	return rc;
 }
 
@@ -91,12 +171,11 @@ df_model_logits(struct df_model *m, struct df_work *w, const struct df_tokens *b
 	int rc;
 
 	DF_TRY(need_head(m, err));
-	DF_TRY(df_work_batch(w, b, err));
+	DF_TRY(take_batch(w, b, err));
 	if (w->n_tok == 0)
 		goto out;
 	DF_TRY(df_work_all_rows(w, err));
-	DF_TRY(df_work_layout(w, DF_WORK_LOSS, err));
-	DF_TRY(df_forward(w, err));
+	DF_TRY(forward(w, DF_WORK_LOSS, NULL, err));
 	DF_TRY(df_tensor_alloc(m->be, &t, DF_F32, w->n_tok, m->cfg.n_vocab, "logits", err));
 	DF_TRY(df_logits(w, t, err));
 	DF_TRY(df_download(m->be, logits, t, err));
@@ -116,16 +195,14 @@ df_model_grad(struct df_model *m, struct df_work *w, const struct df_tokens *b, 
 		return df_fail(err, DF_EINTERNAL, "a gradient of [%zu,%zu] for %zu parameters", grad.rows, grad.cols,
 		    m->train.numel);
 	DF_TRY(need_head(m, err));
-	DF_TRY(df_work_batch(w, b, err));
-	if (w->n_rows > 0) {
-		for (size_t s = 0; s < w->n; s++) {
-			for (size_t i = w->target_seg[s]; i < w->target_seg[s + 1]; i++)
-				w->scale[i] = sample_scale[s];
-		}
-		DF_TRY(df_work_layout(w, DF_WORK_GRAD, err));
-		DF_TRY(df_forward(w, err));
-		DF_TRY(df_backward(w, &e, err));
+	DF_TRY(take_batch(w, b, err));
+	for (size_t s = 0; s < w->n; s++) {
+		for (size_t i = w->target_seg[s]; i < w->target_seg[s + 1]; i++)
+			w->scale[i] = sample_scale[s];
 	}
+	DF_TRY(forward(w, DF_WORK_GRAD, out, err));
+	if (w->n_rows > 0)
+		DF_TRY(df_backward(w, &e, err));
 	report(w, out);
 out:
 	return rc;
@@ -139,22 +216,20 @@ df_model_sample_grads(struct df_model *m, struct df_work *w, const struct df_tok
 	int rc;
 
 	DF_TRY(need_head(m, err));
-	DF_TRY(df_work_batch(w, b, err));
+	DF_TRY(take_batch(w, b, err));
 	if (w->n == 0)
 		goto out;
-	DF_TRY(df_work_layout(w, DF_WORK_SAMPLE_GRADS, err));
-	if (w->n_rows > 0) {
-		for (size_t s = 0; s < w->n; s++) {
-			float n = (float)(w->target_seg[s + 1] - w->target_seg[s]);
+	for (size_t s = 0; s < w->n; s++) {
+		float n = (float)(w->target_seg[s + 1] - w->target_seg[s]);
 
-			for (size_t i = w->target_seg[s]; i < w->target_seg[s + 1]; i++)
-				w->scale[i] = 1.0f / n;
-		}
-		DF_TRY(df_forward(w, err));
-		DF_TRY(df_backward(w, &e, err));
-	} else {
-		DF_TRY(df_emit_zeros(w, &e, err));
+		for (size_t i = w->target_seg[s]; i < w->target_seg[s + 1]; i++)
+			w->scale[i] = 1.0f / n;
 	}
+	DF_TRY(forward(w, DF_WORK_SAMPLE_GRADS, out, err));
+	if (w->n_rows > 0)
+		DF_TRY(df_backward(w, &e, err));
+	else
+		DF_TRY(df_emit_zeros(w, &e, err));
 	report(w, out);
 out:
 	return rc;

@@ -6,7 +6,6 @@
  */
 #include "model/work.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -46,6 +45,13 @@ df_work_free(struct df_work *w)
 	free(w->correct);
 	free(w->order);
 	free(w->index);
+	free(w->sequences);
+	free(w->moe.row);
+	free(w->moe.slot);
+	free(w->moe.token);
+	free(w->moe.first);
+	free(w->moe.seg);
+	free(w->moe.expert);
 	free(w);
 }
 
@@ -68,13 +74,13 @@ grow_host(struct df_work *w, size_t n, size_t n_tok, struct df_err *err)
 			void *ptr;
 			size_t size;
 		} arrays[] = { { &w->pos, 4 }, { &w->row, 4 }, { &w->target, 4 }, { &w->scale, 4 }, { &w->nll, 4 },
-			{ &w->correct, 1 }, { &w->order, 8 }, { &w->index, 4 } };
+			{ &w->correct, 1 }, { &w->order, 8 }, { &w->index, 4 }, { &w->sequences, 8 } };
 
 		w->cap_tok = 0;
 		for (size_t i = 0; i < sizeof(arrays) / sizeof(arrays[0]); i++) {
 			void *p = NULL;
 
-			DF_TRY(df_alloc(&p, n_tok, arrays[i].size, "a batch", err));
+			DF_TRY(df_alloc(&p, n_tok + 1, arrays[i].size, "a batch", err));
 			free(*(void **)arrays[i].ptr);
 			*(void **)arrays[i].ptr = p;
 		}
@@ -84,60 +90,84 @@ out:
 	return rc;
 }
 
-/* The rotation of position p and pair k: p * theta^(-2k/E), in the float32 steps that transformers takes. */
+/* Memory for where rows go: R = T k at most, of every layer that keeps it. */
 static int
-grow_rope(struct df_work *w, size_t n_pos, struct df_err *err)
+grow_moe(struct df_work *w, struct df_err *err)
 {
-	struct df_backend *be = w->m->be;
-	size_t half = w->m->cfg.d_head / 2, n;
-	float *c = NULL, *s = NULL;
+	const struct df_model_config *c = &w->m->cfg;
+	size_t n, all;
 	int rc = DF_OK;
 
-	if (n_pos <= w->n_pos)
+	if (c->moe.n_experts == 0)
 		return DF_OK;
-	n_pos = n_pos + n_pos / 2;
-	DF_TRY(df_size_mul(n_pos, half, &n, "the rotary table", err));
-	DF_TRY(df_alloc(&c, n, sizeof(*c), "the rotary table", err));
-	DF_TRY(df_alloc(&s, n, sizeof(*s), "the rotary table", err));
-	for (size_t k = 0; k < half; k++) {
-		float exponent = (float)(2 * k) / (float)w->m->cfg.d_head;
-		float inv = 1.0f / (float)pow(w->m->cfg.rope.theta, (double)exponent);
+	if (w->moe.first == NULL)
+		DF_TRY(df_alloc(&w->moe.first, c->moe.n_experts + 1, sizeof(*w->moe.first), "a batch", err));
+	if (w->n + 1 > w->moe.cap_n)
+		DF_TRY(df_grow(&w->moe.seg, &w->moe.cap_n, w->n + 1, sizeof(*w->moe.seg), "a batch", err));
+	DF_TRY(df_size_mul(w->n_tok, c->moe.top_k, &n, "a batch", err));
+	DF_TRY(df_size_mul(n, c->n_layers, &all, "a batch", err));
+	if (n > UINT32_MAX)
+		return df_fail(err, DF_ERANGE, "a batch of %zu tokens for %zu experts each", w->n_tok, c->moe.top_k);
+	if (n > w->moe.cap_rows) {
+		uint32_t **arrays[] = { &w->moe.row, &w->moe.slot, &w->moe.token };
 
-		for (size_t p = 0; p < n_pos; p++) {
-			float angle = (float)p * inv;
+		w->moe.cap_rows = 0;
+		for (int i = 0; i < 3; i++) {
+			free(*arrays[i]);
+			*arrays[i] = NULL;
+			DF_TRY(df_alloc(arrays[i], n, sizeof(**arrays[i]), "a batch", err));
+		}
+		w->moe.cap_rows = n;
+	}
+	if (all > w->moe.cap_expert) {
+		free(w->moe.expert);
+		w->moe.expert = NULL;
+		w->moe.cap_expert = 0;
+		DF_TRY(df_alloc(&w->moe.expert, all, sizeof(*w->moe.expert), "a batch", err));
+		w->moe.cap_expert = all;
+	}
+out:
+	return rc;
+}
 
-			c[p * half + k] = (float)cos((double)angle);
-			s[p * half + k] = (float)sin((double)angle);
+/* Attention's samples: the batch's, or, with `sequence`, each run of equal numbers in one. */
+static void
+find_sequences(struct df_work *w, const uint32_t *sequence)
+{
+	size_t n = 0;
+
+	w->attn_seg = w->seg;
+	w->n_attn = w->n;
+	if (sequence == NULL)
+		return;
+	for (size_t s = 0; s < w->n; s++) {
+		for (size_t t = w->seg[s]; t < w->seg[s + 1]; t++) {
+			if (t == w->seg[s] || sequence[t] != sequence[t - 1])
+				w->sequences[n++] = t;
 		}
 	}
-	w->n_pos = 0;
-	df_tensor_free(be, &w->cos);
-	df_tensor_free(be, &w->sin);
-	DF_TRY(df_tensor_alloc(be, &w->cos, DF_F32, n_pos, half, "the rotary table", err));
-	DF_TRY(df_tensor_alloc(be, &w->sin, DF_F32, n_pos, half, "the rotary table", err));
-	DF_TRY(df_upload(be, w->cos, c, err));
-	DF_TRY(df_upload(be, w->sin, s, err));
-	w->n_pos = n_pos;
-out:
-	free(c);
-	free(s);
-	return rc;
+	w->sequences[n] = w->n_tok;
+	w->attn_seg = w->sequences;
+	w->n_attn = n;
+}
+
+int
+df_work_check_offsets(const struct df_tokens *b, struct df_err *err)
+{
+	for (size_t s = 0; s < b->n; s++) {
+		if (b->offsets[s + 1] < b->offsets[s] || b->offsets[0] != 0)
+			return df_fail(err, DF_EFORMAT, "sample %zu of the batch: offsets decrease", s);
+	}
+	return DF_OK;
 }
 
 int
 df_work_batch(struct df_work *w, const struct df_tokens *b, struct df_err *err)
 {
-	size_t longest = 0, rows = 0;
+	size_t rows = 0;
 	int rc;
 
-	for (size_t s = 0; s < b->n; s++) {
-		if (b->offsets[s + 1] < b->offsets[s] || b->offsets[0] != 0)
-			return df_fail(err, DF_EFORMAT, "sample %zu of the batch: offsets decrease", s);
-		if (b->offsets[s + 1] - b->offsets[s] > longest)
-			longest = b->offsets[s + 1] - b->offsets[s];
-		for (size_t t = b->offsets[s]; b->position != NULL && t < b->offsets[s + 1]; t++)
-			longest = b->position[t] >= longest ? (size_t)b->position[t] + 1 : longest;
-	}
+	DF_TRY(df_work_check_offsets(b, err));
 	w->n = b->n;
 	w->n_tok = b->n > 0 ? b->offsets[b->n] : 0;
 	w->seg = b->offsets;
@@ -146,8 +176,9 @@ df_work_batch(struct df_work *w, const struct df_tokens *b, struct df_err *err)
 	if (w->n_tok > INT32_MAX)
 		return df_fail(err, DF_ERANGE, "a batch of %zu tokens", w->n_tok);
 	DF_TRY(grow_host(w, w->n, w->n_tok, err));
-	if (w->m->cfg.arch != DF_ARCH_BERT)
-		DF_TRY(grow_rope(w, longest, err));
+	DF_TRY(grow_moe(w, err));
+	DF_TRY(df_work_rotate(w, b->position, err));
+	find_sequences(w, b->sequence);
 	w->target_seg[0] = 0;
 	for (size_t s = 0; s < b->n; s++) {
 		for (size_t t = b->offsets[s]; t < b->offsets[s + 1]; t++) {
@@ -155,7 +186,6 @@ df_work_batch(struct df_work *w, const struct df_tokens *b, struct df_err *err)
 				return df_fail(err, DF_EFORMAT,
 				    "sample %zu of the batch: token %u at %zu, the vocabulary has %zu", s, b->ids[t],
 				    t - (size_t)b->offsets[s], w->m->cfg.n_vocab);
-			w->pos[t] = b->position != NULL ? b->position[t] : (uint32_t)(t - b->offsets[s]);
 			if (b->mask != NULL && t > b->offsets[s] && b->mask[t]) { /* predicted from the row before */
 				w->row[rows] = (uint32_t)(t - 1);
 				w->target[rows++] = b->ids[t];
@@ -211,52 +241,129 @@ max3(size_t a, size_t b, size_t c)
 	return a > c ? a : c;
 }
 
-/* The first `rows` rows of a window. */
+/* LoRA's activations of a group over these rows, or NONE. */
 static struct df_tensor
-cut(struct df_tensor t, size_t rows)
+take_u(const struct df_work *w, struct carver *c, const struct df_group *g, size_t rows)
 {
-	return df_tensor_rows(t, 0, rows);
+	return g->n_lora > 0 ? take(c, rows, g->n_lora * w->m->rank) : DF_TENSOR_NONE;
 }
 
 static void
-carve_layer(const struct df_work *w, struct carver *c, struct df_act *a, size_t m)
+carve_moe(const struct df_work *w, struct carver *c, size_t i, size_t m)
 {
 	const struct df_model_config *f = &w->m->cfg;
-	size_t t = w->n_tok, he = f->n_heads * f->d_head;
+	const struct df_moe *moe = w->m->layers[i].moe;
+	struct df_moe_act *a = &w->act[i].moe;
+	size_t r = m * f->moe.top_k, n_in = 0, n_out = 0;
 
-	a->x_in = take(c, t, f->d_model);
+	for (size_t e = 0; e < moe->n_experts; e++) {
+		n_in = moe->expert[e].gate_up.n_lora > n_in ? moe->expert[e].gate_up.n_lora : n_in;
+		n_out = moe->expert[e].down.n_lora > n_out ? moe->expert[e].down.n_lora : n_out;
+	}
+	a->p = take(c, m, f->moe.n_experts);
+	a->weight = take(c, m, f->moe.top_k);
+	a->expert = w->moe.expert + i * w->n_tok * f->moe.top_k;
+	a->gu = take(c, r, 2 * f->moe.d_expert);
+	a->h = take(c, r, f->moe.d_expert);
+	a->u_in = n_in > 0 ? take(c, r, n_in * w->m->rank) : DF_TENSOR_NONE;
+	a->u_out = n_out > 0 ? take(c, r, n_out * w->m->rank) : DF_TENSOR_NONE;
+	a->u_router = take_u(w, c, &moe->router, m);
+	if (moe->shared_gate.n_parts == 0)
+		return;
+	a->s_gu = take(c, m, 2 * f->moe.d_shared);
+	a->s_h = take(c, m, f->moe.d_shared);
+	a->s_y = take(c, m, f->d_model);
+	a->s_gate = take(c, m, 1);
+	a->su_in = take_u(w, c, &moe->shared.gate_up, m);
+	a->su_out = take_u(w, c, &moe->shared.down, m);
+	a->su_gate = take_u(w, c, &moe->shared_gate, m);
+}
+
+/* All that layer i keeps but x_in; its second half runs over m rows. */
+static void
+carve_layer(const struct df_work *w, struct carver *c, size_t i, size_t m)
+{
+	const struct df_model_config *f = &w->m->cfg;
+	const struct df_layer *l = &w->m->layers[i];
+	struct df_act *a = &w->act[i];
+	size_t t = w->n_tok, he = f->n_heads * f->d_head, ke = f->n_kv_heads * f->d_head;
+
 	a->rstd1 = take(c, t, 1);
 	a->x1 = take(c, t, f->d_model);
-	a->qkv = take(c, t, he + 2 * f->n_kv_heads * f->d_head);
+	a->qkv = take(c, t, he + 2 * ke);
+	a->u[DF_GROUP_QKV] = take_u(w, c, &l->group[DF_GROUP_QKV], t);
+	if (f->qk_norm) {
+		a->qk = take(c, t, he + ke);
+		a->rstd_q = take(c, t, f->n_heads);
+		a->rstd_k = take(c, t, f->n_kv_heads);
+	}
 	a->o = take(c, t, he);
 	a->lse = take(c, t, f->n_heads);
-	a->o_in = a->o;
+	a->o_in = i + 1 == f->n_layers ? take(c, m, he) : a->o;
+	a->u[DF_GROUP_O] = take_u(w, c, &l->group[DF_GROUP_O], m);
 	a->x_mid = take(c, m, f->d_model);
 	a->rstd2 = take(c, m, 1);
 	a->x2 = take(c, m, f->d_model);
+	if (l->moe != NULL) {
+		carve_moe(w, c, i, m);
+		return;
+	}
 	a->gu = take(c, m, 2 * f->d_ff);
 	a->h = take(c, m, f->d_ff);
-	for (int id = 0; id < DF_GROUPS; id++) {
-		size_t n_lora = w->m->layers[0].group[id].n_lora;
-
-		if (w->m->lora && n_lora > 0)
-			a->u[id] = take(c, id == DF_GROUP_QKV ? t : m, n_lora * w->m->rank);
-	}
+	a->u[DF_GROUP_GATE_UP] = take_u(w, c, &l->group[DF_GROUP_GATE_UP], m);
+	a->u[DF_GROUP_DOWN] = take_u(w, c, &l->group[DF_GROUP_DOWN], m);
 }
 
-/* The last layer's second half runs over L rows of the same windows. */
+/* The layers: each with memory of its own, or all in the same (and then, for a backward, each with its own input). */
 static void
-cut_layer(const struct df_work *w, struct df_act *a)
+carve_layers(const struct df_work *w, struct carver *c, enum df_work_mode mode)
 {
-	size_t l = w->n_rows;
+	const struct df_model_config *f = &w->m->cfg;
+	const bool one = mode == DF_WORK_LOSS, same = one || w->m->checkpointing;
+	size_t start = 0, end = 0;
 
-	a->x_mid = cut(a->x_mid, l);
-	a->rstd2 = cut(a->rstd2, l);
-	a->x2 = cut(a->x2, l);
-	a->gu = cut(a->gu, l);
-	a->h = cut(a->h, l);
-	for (int id = DF_GROUP_O; id < DF_GROUPS; id++)
-		a->u[id] = cut(a->u[id], l);
+	for (size_t i = 0; i < f->n_layers && same; i++)
+		w->act[i].x_in = i > 0 && one ? w->act[0].x_in : take(c, w->n_tok, f->d_model);
+	start = c->at;
+	for (size_t i = 0; i < f->n_layers; i++) {
+		if (same)
+			c->at = start;
+		else
+			w->act[i].x_in = take(c, w->n_tok, f->d_model);
+		carve_layer(w, c, i, i + 1 == f->n_layers ? w->n_rows : w->n_tok);
+		end = c->at > end ? c->at : end;
+	}
+	c->at = end;
+}
+
+/* What moe.c uses besides, in any layer. */
+static void
+carve_moe_scratch(struct df_work *w, struct carver *c, enum df_work_mode mode)
+{
+	const struct df_model_config *f = &w->m->cfg;
+	const struct df_layer *last = &w->m->layers[f->n_layers - 1];
+	size_t t = w->n_tok > w->n_rows ? w->n_tok : w->n_rows, r = t * f->moe.top_k;
+
+	w->ms.x = take(c, r, f->d_model);
+	w->ms.hs = take(c, r, f->moe.d_expert);
+	w->ms.weight = take(c, r, 1);
+	w->ms.wide = take(c, t, f->d_model);
+	if (w->gate_load != NULL && last->moe != NULL) {
+		w->ms.x_mid = take(c, t, f->d_model);
+		w->ms.x2 = take(c, t, f->d_model);
+		w->ms.rstd = take(c, t, 1);
+		w->ms.p = take(c, t, f->moe.n_experts);
+		w->ms.top = take(c, t, f->moe.top_k);
+		w->ms.u = take(c, t, (last->group[DF_GROUP_O].n_lora + last->moe->router.n_lora + 1) * w->m->rank);
+	}
+	if (mode == DF_WORK_LOSS)
+		return;
+	w->ms.dy = take(c, r, f->d_model);
+	w->ms.dhs = take(c, r, f->moe.d_expert);
+	w->ms.dweight = take(c, r, 1);
+	w->ms.dslot = take(c, r, 1);
+	if (f->moe.d_shared > 0)
+		w->ms.sh = take(c, t, f->moe.d_shared);
 }
 
 /* Most coordinates in a piece of any trainable parameter. */
@@ -278,29 +385,23 @@ static void
 carve(struct df_work *w, struct carver *c, enum df_work_mode mode)
 {
 	const struct df_model_config *f = &w->m->cfg;
-	size_t t = w->n_tok, l = w->n_rows, he = f->n_heads * f->d_head, last = f->n_layers - 1;
+	size_t t = w->n_tok, l = w->n_rows, he = f->n_heads * f->d_head;
+	size_t ff = max3(f->d_ff, f->moe.d_expert, f->moe.d_shared);
 
-	if (mode == DF_WORK_LOSS) {
-		carve_layer(w, c, &w->act[0], t);
-		for (size_t i = 1; i <= last; i++)
-			w->act[i] = w->act[0];
-		cut_layer(w, &w->act[last]);
-	} else {
-		for (size_t i = 0; i <= last; i++)
-			carve_layer(w, c, &w->act[i], i == last ? l : t);
-	}
-	w->act[last].o_in = take(c, l, he);
+	carve_layers(w, c, mode);
+	if (f->moe.n_experts > 0)
+		carve_moe_scratch(w, c, mode);
 	w->x_last = take(c, l, f->d_model);
 	w->rstd_f = take(c, l, 1);
 	w->h_f = take(c, l, f->d_model);
 	w->drop = DF_TENSOR_NONE;
 	if (w->m->lora_dropout > 0 && w->key != NULL)
-		w->drop = take(c, t, max3(f->d_model, f->d_ff, he));
+		w->drop = take(c, t, max3(f->d_model, ff, he));
 	if (mode == DF_WORK_LOSS)
 		return;
 	w->d = take(c, t, f->d_model);
 	w->d_rows = take(c, l, f->d_model);
-	w->s1 = take(c, t, max3(f->d_model, f->d_ff, he));
+	w->s1 = take(c, t, max3(f->d_model, ff, he));
 	w->s2 = take(c, t, he + 2 * f->n_kv_heads * f->d_head);
 	w->v = w->dlogits = w->block = DF_TENSOR_NONE;
 	if (w->m->lora)

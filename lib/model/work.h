@@ -10,24 +10,53 @@
  * Memory, in floats, with r' = rank times adapted members of all groups (0
  * without LoRA), P = n * the largest piece of a parameter (sample gradients only):
  *
- *	a layer     m (4 D + (H+2K) E + H E + H + 2 + 3 F + r')       m = T
- *	all         losses: 1 layer; gradients: n_layers of them
+ *	x_in        m D                                                  m = T
+ *	the rest    m (3 D + (H+2K) E + H E + H + 2 + 3 F + r')  of a layer; + T ((H+K) E + H + K) for norms of q and k
+ *	all         losses: 1 layer; gradients: n_layers of them; with checkpointing n_layers x_in and 1 rest
  *	scratch     T (D + max(D,F,HE) + (H+2K) E + 3 rank) + L (3 D + HE) + P
  *	            + L V for sample gradients of a trainable head
+ *
+ * A layer with a mixture of experts has, with k experts of width Fe a row, X in all, a shared one of width Fs,
+ *
+ *	in place of 3 F     X + k + k (3 Fe + r') + 3 Fs + D + 1
+ *	scratch             T (k (2 D + 2 Fe + 3) + 2 D + Fs), once
  */
 #ifndef DF_MODEL_WORK_H
 #define DF_MODEL_WORK_H
 
 #include "model/model_priv.h"
 
+/* The rows of a matrix of activations: `seg` [n+1] says which belong to which sample, `token` which token each is. */
+struct df_act_rows {
+	const uint64_t *seg;
+	const uint32_t *token; /* NULL: row t is token t; ascending within a sample */
+};
+
+/*
+ * What a mixture of experts keeps.  R = m k rows: each row as often as it is sent to an expert, sorted by expert and
+ * then by row (moe.c).
+ */
+struct df_moe_act {
+	struct df_tensor p, weight;   /* [m,X] routing probabilities; [m,k] weights of the chosen */
+	uint32_t *expert;             /* [m*k] host: the chosen */
+	struct df_tensor gu, h;       /* [R,2Fe] [R,Fe] */
+	struct df_tensor u_in, u_out; /* LoRA of the experts: [R, most n_lora * rank of any] */
+	struct df_tensor s_gu, s_h;   /* shared expert: [m,2Fs] [m,Fs] */
+	struct df_tensor s_y, s_gate; /* its output [m,D]; sigmoid of its gate [m,1] */
+	struct df_tensor u_router, su_in, su_out, su_gate;
+};
+
 /* What one layer keeps for its backward.  m = T, or L in the second half of the last layer. */
 struct df_act {
 	struct df_tensor x_in, rstd1, x1;  /* [T,D] [T,1] [T,D]: residual stream, normed */
-	struct df_tensor qkv;              /* [T,(H+2K)E], q and k rotated */
+	struct df_tensor qkv;              /* [T,(H+2K)E], q and k normed and rotated */
+	struct df_tensor qk;               /* [T,(H+K)E]: q and k before their norm, if they have one */
+	struct df_tensor rstd_q, rstd_k;   /* [T,H] [T,K] */
 	struct df_tensor o, lse;           /* [T,HE] [T,H] */
 	struct df_tensor o_in;             /* [m,HE]: o, or its target rows */
 	struct df_tensor x_mid, rstd2, x2; /* [m,D] [m,1] [m,D] */
-	struct df_tensor gu, h;            /* [m,2F] [m,F] */
+	struct df_tensor gu, h;            /* [m,2F] [m,F]; dense layers */
+	struct df_moe_act moe;             /* the others */
 	struct df_tensor u[DF_GROUPS];     /* LoRA: scale * x A^T, [m, n_lora * rank] */
 };
 
@@ -36,8 +65,8 @@ enum df_work_mode { DF_WORK_LOSS, DF_WORK_GRAD, DF_WORK_SAMPLE_GRADS };
 struct df_work {
 	struct df_model *m;
 	struct df_tensor mem;      /* everything below but the rope tables */
-	struct df_tensor cos, sin; /* [n_pos, E/2] */
-	size_t n_pos;
+	struct df_tensor cos, sin; /* [n_pos + n_own, E/2]; rope.c */
+	size_t n_pos, n_own;
 
 	struct df_cache *cache; /* generation (decode.c): attention sees the sequences' past too; NULL elsewhere */
 
@@ -47,13 +76,28 @@ struct df_work {
 	const uint32_t *ids;     /* [T] */
 	const uint64_t *key;     /* [n] of dropout, or NULL */
 	uint64_t *target_seg;    /* [n+1] target rows */
-	uint32_t *pos;           /* [T] position in its sample */
+	uint32_t *pos;           /* [T] row of the rotary table */
+	const uint64_t *attn_seg; /* [n_attn+1] tokens that see each other: samples, or their sequences */
+	size_t n_attn;
+	uint64_t *sequences;     /* [T+1] memory of attn_seg, if it is not seg */
 	uint32_t *row, *target;  /* [L] */
 	float *scale, *nll;      /* [L] */
 	uint8_t *correct;        /* [L] */
 	uint64_t *order;         /* [T] tokens sorted by id, for the embedding */
 	uint32_t *index;         /* [T] */
 	size_t cap_n, cap_tok;
+
+	/* mixtures of experts: where rows go, of the layer under way; host memory */
+	struct {
+		uint32_t *row;   /* [R] the row of x2 */
+		uint32_t *slot;  /* [R] its place in weight [m k] */
+		uint32_t *token; /* [R] the row's token */
+		size_t *first;   /* [X+1] rows of each expert */
+		uint64_t *seg;   /* [n+1] of one expert's rows */
+		uint32_t *expert; /* [n_layers][m k] */
+		size_t cap_rows, cap_n, cap_expert;
+	} moe;
+	float *gate_load; /* [n, n_layers X] wanted of the forward, or NULL */
 
 	/* views into mem */
 	struct df_act *act;                   /* [n_layers]; all the same in DF_WORK_LOSS */
@@ -62,10 +106,20 @@ struct df_work {
 	struct df_tensor d_rows;              /* [L,D] the same while it runs over target rows */
 	struct df_tensor s1, s2, v;           /* scratch: [T, max(D,F,HE)] [T,(H+2K)E] [T, 3 rank] */
 	struct df_tensor drop;                /* [T, max(D,F,HE)] for dropout */
+	struct {
+		struct df_tensor x, hs, weight;      /* [R,D] gathered; [R,Fe] weighted; [R,1] */
+		struct df_tensor dy, dhs, dweight;   /* [R,D] [R,Fe] [R,1] */
+		struct df_tensor dslot;              /* [T k,1] */
+		struct df_tensor wide, sh;           /* [T,D] [T,Fs] */
+		struct df_tensor x_mid, x2, rstd, p; /* [T,D] [T,D] [T,1] [T,X]: the last layer's loads (gate_load) */
+		struct df_tensor u, top;             /* [T, rank of its o] [T,k] */
+	} ms;                                        /* scratch of mixtures of experts */
 	struct df_tensor dlogits;             /* [L,V] */
 	struct df_tensor block;               /* [1, n * largest piece] */
 };
 
+/* Offsets begin at 0 and do not decrease. */
+int df_work_check_offsets(const struct df_tokens *b, struct df_err *err) DF_MUST_CHECK;
 /* Take in a batch: check it, find its target rows.  The batch is borrowed until the next call. */
 int df_work_batch(struct df_work *w, const struct df_tokens *b, struct df_err *err) DF_MUST_CHECK;
 /* Take all tokens as rows instead (their targets are arbitrary): for logits. */
@@ -79,18 +133,22 @@ int df_head_losses(struct df_work *w, const struct df_losses *out, struct df_err
 /* decode.c: attention of a layer with w->cache: keep the rows' keys and values, then t.o. */
 int df_cache_attend(struct df_work *w, size_t layer, const struct df_attn *t, struct df_err *err) DF_MUST_CHECK;
 
+/*
+ * rope.c: w->pos and the rotary table for tokens at these positions, NULL: counted from their sample's start.
+ */
+int df_work_rotate(struct df_work *w, const uint32_t *position, struct df_err *err) DF_MUST_CHECK;
+
 /* forward.c: fills w->act and w->h_f. */
 int df_forward(struct df_work *w, struct df_err *err) DF_MUST_CHECK;
+/* The arguments of layer i's attention, for both ways. */
+struct df_attn df_layer_attention(const struct df_work *w, size_t i);
+/* Layer i from its act's x_in; its output goes to next.  Again in the backward with checkpointing. */
+int df_layer_forward(struct df_work *w, size_t i, struct df_tensor next, struct df_err *err) DF_MUST_CHECK;
 /* The same up to `layer` layers, 0 to all: *h [T,D] the residual stream there, behind all of them (of the rows) w->h_f. */
 int df_forward_to(struct df_work *w, size_t layer, struct df_tensor *h, struct df_err *err) DF_MUST_CHECK;
 /* bert.c: an encoder's hidden states behind `layer` layers; only df_work_batch() came before. */
 int df_bert_forward(struct df_work *w, size_t layer, struct df_tensor *h, struct df_err *err) DF_MUST_CHECK;
 
-/* The rows of a matrix of activations: `seg` [n+1] says which belong to which sample, `token` which token each is. */
-struct df_act_rows {
-	const uint64_t *seg;
-	const uint32_t *token; /* NULL: row t is token t; ascending within a sample */
-};
 /* All tokens, and the target rows. */
 static inline struct df_act_rows
 df_act_rows_all(const struct df_work *w)
@@ -102,6 +160,12 @@ df_act_rows_targets(const struct df_work *w)
 {
 	return (struct df_act_rows){ .seg = w->target_seg, .token = w->row };
 }
+
+/* moe.c: next += the experts' part of layer i, from its act's x2. */
+int df_moe_forward(struct df_work *w, size_t i, struct df_tensor next, const struct df_act_rows *rows,
+    struct df_err *err) DF_MUST_CHECK;
+/* Of the last layer, which turns to target rows before its experts: where they would send all tokens. */
+int df_moe_last_load(struct df_work *w, struct df_err *err) DF_MUST_CHECK;
 
 /* linear.c: y = x W^T + b + LoRA, or y += when the residual stream is the target.  u keeps the low-rank activations. */
 int df_group_forward(struct df_work *w, const struct df_group *g, struct df_tensor x, struct df_tensor u, bool add,
@@ -123,10 +187,17 @@ struct df_emit {
 int df_group_backward(struct df_work *w, const struct df_emit *e, const struct df_group *g, struct df_tensor x,
     struct df_tensor u, struct df_tensor dy, struct df_tensor dx, const struct df_act_rows *rows, struct df_err *err)
     DF_MUST_CHECK;
+/* moe.c: d [m,D] is the gradient of the layer's output; dx2 [m,D] becomes that of x2. *done: nothing below trains. */
+int df_moe_backward(struct df_work *w, const struct df_emit *e, size_t i, struct df_tensor d, struct df_tensor dx2,
+    const struct df_act_rows *rows, bool *done, struct df_err *err) DF_MUST_CHECK;
 /* backward.c: head, layers, embedding.  w->scale holds each target row's factor. Fills w->nll and w->correct. */
 int df_backward(struct df_work *w, const struct df_emit *e, struct df_err *err) DF_MUST_CHECK;
 /* Zero blocks for all parameters: a batch without targets. */
 int df_emit_zeros(struct df_work *w, const struct df_emit *e, struct df_err *err) DF_MUST_CHECK;
+
+/* Zero blocks for what trains of a group without rows: an expert that no token was sent to. */
+int df_emit_group_zeros(struct df_work *w, const struct df_emit *e, const struct df_group *g, struct df_err *err)
+    DF_MUST_CHECK;
 
 /* emit.c: one parameter's gradients; each picks the mode of e. seg [n+1] tells the samples' rows of dy and x. */
 /* Of the weights and biases of a group, those that train. */
