@@ -353,8 +353,9 @@ int df_tok_frame_wrap(struct tok_frame *f, uint32_t before, uint32_t after, stru
 /* --- detok.c -------------------------------------------------------------------------------------------------- */
 
 struct tok_decoder;
-/* From "decoder"; what cannot be done is told when it is used. */
-int df_tok_decoder_new(struct tok_decoder **out, const struct df_json_value *v, struct df_err *err) DF_MUST_CHECK;
+/* From "decoder" (`bytes`: ByteLevel, whatever v says); what cannot be done is told when it is used. */
+int df_tok_decoder_new(struct tok_decoder **out, const struct df_json_value *v, bool bytes, struct df_err *err)
+    DF_MUST_CHECK;
 void df_tok_decoder_free(struct tok_decoder *d);
 
 /* --- tokenizer.c ---------------------------------------------------------------------------------------------- */

@@ -1,5 +1,5 @@
 /*
- * tokenizer.c - the tokenizer as its users see it: open, encode, decode.
+ * tokenizer.c - the tokenizer as its users see it: open, encode (detok.c goes back).
  *
  * Encoding joins the parts in tok_priv.h's order.  Nothing is copied on the
  * way unless normalisation really changes a piece, and nothing is allocated
@@ -55,6 +55,7 @@ open_bytes(struct df_tokenizer *t, struct df_err *err)
 
 	for (size_t i = 0; i < 3; i++)
 		DF_TRY(df_tok_add(t, bytes_names[i], strlen(bytes_names[i]), special, &id, err));
+	DF_TRY(df_tok_decoder_new(&t->decoder, NULL, true, err));
 	t->bos = BYTES_BOS;
 	t->eos = BYTES_EOS;
 	t->pad = BYTES_PAD;
@@ -122,6 +123,7 @@ df_tokenizer_free(struct df_tokenizer *t)
 	df_tok_splits_release(&t->splits);
 	df_tok_bpe_free(t->bpe);
 	df_tok_wordpiece_free(t->wordpiece);
+	df_tok_decoder_free(t->decoder);
 	free(t->frame.id);
 	free(t->path);
 	free(t->json_path);
@@ -548,45 +550,4 @@ out:
 	if (rc != DF_OK)
 		ids->n = start;
 	return rc;
-}
-
-/* --- decoding ------------------------------------------------------------------------------------------------- */
-
-/* A token of the model: its characters stand for bytes; text outside the byte-level alphabet for itself. */
-static void
-decode_model_token(const char *text, size_t n, struct df_buf *out)
-{
-	size_t start = out->len, len;
-
-	for (size_t i = 0; i < n; i += len) {
-		int b = df_tok_char_byte(df_uc_get((const unsigned char *)text + i, &len));
-
-		if (b < 0) {
-			out->len = start;
-			df_buf_add(out, text, n);
-			return;
-		}
-		df_buf_putc(out, (char)b);
-	}
-}
-
-int
-df_tokenizer_decode(const struct df_tokenizer *t, const uint32_t *ids, size_t n, struct df_buf *out, struct df_err *err)
-{
-	for (size_t i = 0; i < n; i++) {
-		const struct tok_added_token *a = df_tok_added_by_id(&t->added, ids[i]);
-		const char *text;
-		size_t len;
-
-		if (a != NULL) {
-			df_buf_add(out, a->text, a->n);
-		} else if (t->vocab == NULL && ids[i] < 256) {
-			df_buf_putc(out, (char)ids[i]);
-		} else if (t->vocab != NULL && (text = df_tok_vocab_text(t->vocab, ids[i], &len)) != NULL) {
-			decode_model_token(text, len, out);
-		} else {
-			return df_fail(err, DF_ERANGE, "token %zu: the tokenizer has no id %u", i, ids[i]);
-		}
-	}
-	return df_buf_check(out, err);
 }

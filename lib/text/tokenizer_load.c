@@ -405,6 +405,7 @@ load_pipeline(struct df_tokenizer *t, const struct df_json_value *root, struct d
 	DF_TRY(df_tok_splits_load(&t->splits, df_json_get(root, "pre_tokenizer"), err));
 	DF_TRY(load_model(t, df_json_get(root, "model"), err));
 	DF_TRY(df_tok_frame_load(&t->frame, df_json_get(root, "post_processor"), err));
+	DF_TRY(df_tok_decoder_new(&t->decoder, df_json_get(root, "decoder"), false, err));
 	DF_TRY(load_added(t, df_json_get(root, "added_tokens"), err));
 out:
 	return rc;

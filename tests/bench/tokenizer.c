@@ -4,9 +4,12 @@
  *	tokenizer TOKENIZER TEXTS IDS       write the ids of every text
  *	tokenizer TOKENIZER TEXTS [-N]      encode all texts N times (3), print the best rate by CPU time
  *	tokenizer save TOKENIZER DIR        what a checkpoint gets
+ *	tokenizer decode TOKENIZER IDS TEXTS
  *
  * TEXTS holds a u32 length before each text, IDS a u32 count before each list
- * of u32 ids; `split` before TOKENIZER treats special tokens as plain text.
+ * of u32 ids.  A word before TOKENIZER: `split` treats special tokens as plain
+ * text; `framed=N` adds what stands around a text, in at most N ids (0: no limit);
+ * `skip` (decode) leaves special tokens out.
  * tests/golden/tokenizer.py writes the one and reads the other.
  */
 #include <stdio.h>
@@ -22,7 +25,8 @@ struct job {
 	struct df_tokenizer *t;
 	struct df_tokscratch *s;
 	struct df_ids ids;
-	bool split;
+	bool split, skip;
+	long framed; /* -1: no */
 	const char *texts;
 	size_t n;
 };
@@ -41,7 +45,11 @@ encode_all(struct job *j, FILE *out, size_t *n_ids, struct df_err *err)
 		if (len > j->n - at)
 			return df_fail(err, DF_EFORMAT, "truncated at byte %zu", at);
 		j->ids.n = 0;
-		DF_TRY(df_tokenizer_encode(j->t, j->s, j->texts + at, len, j->split, &j->ids, err));
+		if (j->framed >= 0)
+			DF_TRY(df_tokenizer_encode_framed(
+			    j->t, j->s, j->texts + at, len, (size_t)j->framed, &j->ids, err));
+		else
+			DF_TRY(df_tokenizer_encode(j->t, j->s, j->texts + at, len, j->split, &j->ids, err));
 		*n_ids += j->ids.n;
 		count = (uint32_t)j->ids.n;
 		if (out != NULL && (fwrite(&count, 4, 1, out) != 1 || fwrite(j->ids.v, 4, count, out) != count))
@@ -98,6 +106,60 @@ out:
 	return rc;
 }
 
+/* The text of every list of ids; pushed one by one, checking what is said to be settled. */
+static int
+decode(struct job *j, const char *name, const char *from, const char *to, struct df_err *err)
+{
+	struct df_buf settled = DF_BUF_INIT;
+	struct df_detok *d = NULL;
+	char *lists = NULL;
+	const char *text;
+	FILE *out = NULL;
+	size_t n, len, done;
+	uint32_t count, id;
+	int rc;
+
+	DF_TRY(df_tokenizer_open(&j->t, name, err));
+	DF_TRY(df_detok_new(&d, j->t, j->skip, err));
+	DF_TRY(df_file_get(from, (size_t)1 << 32, &lists, &n, err));
+	out = fopen(to, "wb");
+	if (out == NULL) {
+		rc = df_fail(err, DF_ECREATE, "%s:", to);
+		goto out;
+	}
+	for (size_t at = 0; at + 4 <= n; at += 4 * (size_t)count) {
+		memcpy(&count, lists + at, 4);
+		at += 4;
+		df_detok_reset(d);
+		df_buf_clear(&settled);
+		for (size_t i = 0; i < count; i++) {
+			memcpy(&id, lists + at + 4 * i, 4);
+			DF_TRY(df_detok_push(d, id, err));
+			text = df_detok_text(d, &len, &done);
+			if (done < settled.len || (settled.len > 0 && memcmp(text, settled.data, settled.len) != 0)) {
+				rc = df_fail(err, DF_ERANGE, "settled text changed at id %zu", i);
+				goto out;
+			}
+			df_buf_add(&settled, text + settled.len, done - settled.len);
+		}
+		DF_TRY(df_detok_end(d, err));
+		text = df_detok_text(d, &len, NULL);
+		count = (uint32_t)len;
+		if (fwrite(&count, 4, 1, out) != 1 || fwrite(text, 1, len, out) != len) {
+			rc = df_fail(err, DF_EIO, "%s:", to);
+			goto out;
+		}
+		memcpy(&count, lists + at - 4, 4);
+	}
+out:
+	if (out != NULL && fclose(out) != 0)
+		rc = df_fail(err, DF_EIO, "%s:", to);
+	df_detok_free(d);
+	df_buf_release(&settled);
+	free(lists);
+	return rc;
+}
+
 static int
 save(const char *name, const char *dir, struct df_err *err)
 {
@@ -115,18 +177,31 @@ int
 main(int argc, char **argv)
 {
 	struct df_err err = DF_ERR_INIT;
-	struct job j = { .split = argc > 1 && strcmp(argv[1], "split") == 0 };
-	int rc;
+	struct job j = { .framed = -1 };
+	int rc, words = 1;
 
-	argc -= j.split;
-	argv += j.split;
-	if (argc < 3 || argc > 4) {
+	for (; argc > words; words++) {
+		if (strcmp(argv[words], "split") == 0)
+			j.split = true;
+		else if (strcmp(argv[words], "skip") == 0)
+			j.skip = true;
+		else if (strncmp(argv[words], "framed=", 7) == 0)
+			j.framed = atol(argv[words] + 7);
+		else
+			break;
+	}
+	argc -= words - 1;
+	argv += words - 1;
+	if (argc < 3 || argc > 5) {
 		fprintf(stderr,
-		    "usage: tokenizer [split] TOKENIZER TEXTS [IDS | -N]\n       tokenizer save TOKENIZER DIR\n");
+		    "usage: tokenizer [split | framed=N] TOKENIZER TEXTS [IDS | -N]\n"
+		    "       tokenizer save TOKENIZER DIR\n       tokenizer [skip] decode TOKENIZER IDS TEXTS\n");
 		return 64;
 	}
 	if (argc == 4 && strcmp(argv[1], "save") == 0)
 		rc = save(argv[2], argv[3], &err);
+	else if (argc == 5 && strcmp(argv[1], "decode") == 0)
+		rc = decode(&j, argv[2], argv[3], argv[4], &err);
 	else
 		rc = run(&j, argc, argv, &err);
 	if (rc != DF_OK)
