@@ -107,49 +107,62 @@ out:
 }
 
 /*
- * All turns into s->ids; turn i is [ends[i-1], ends[i]).  A prompt ends where
- * the last answer begins, and may lack that answer.
+ * The answer of round r as it is to be encoded, and whether an empty thought
+ * comes with it.  A prompt may lack the last answer.
  *
- * Reasoning templates: an answer without a thought gets an empty one, in front
- * of it to be learnt, or at the end of its question.  Where only the last
- * answer counts, earlier ones lose their thoughts and get no empty ones.
+ * Reasoning templates: an answer without a thought gets an empty one.  Where only
+ * the last answer counts, earlier ones lose their thoughts and get no empty ones.
+ */
+static int
+take_answer(const struct df_encoder *e, struct df_encscratch *s, const struct df_example *ex, size_t r, bool prompt,
+    struct df_span *answer, bool *empty_thought, struct df_err *err)
+{
+	const bool last_counts = prompt || (e->opts.mask_history && !e->opts.preserve_thinking);
+	const bool last = 2 * r + 2 >= ex->n_turns, old = !last && last_counts;
+	const bool off = e->opts.thinking == DF_THINKING_FALSE && (last || !prompt);
+	int rc = 0;
+
+	*answer = (struct df_span){ "", 0 };
+	*empty_thought = false;
+	if (2 * r + 1 < ex->n_turns)
+		*answer = (struct df_span){ ex->turns[2 * r + 1].text, ex->turns[2 * r + 1].n };
+	if (!e->reasoning)
+		return 0;
+	if (off || (old && !e->opts.preserve_thinking))
+		DF_TRY(df_enc_strip(e, s, *answer, answer, err));
+	*empty_thought = !old && !df_enc_has_thought(e, *answer);
+out:
+	return rc;
+}
+
+/*
+ * All turns into s->ids; turn i is [ends[i-1], ends[i]).  A prompt ends where
+ * the last answer begins.  An empty thought stands in front of its answer, to
+ * be learnt, or at the end of the question.
  */
 static int
 encode_turns(
     const struct df_encoder *e, struct df_encscratch *s, const struct df_example *ex, bool prompt, struct df_err *err)
 {
-	const bool last_counts = prompt || (e->opts.mask_history && !e->opts.preserve_thinking);
+	const bool learn_thought = e->opts.thinking == DF_THINKING_TRUE;
 	const size_t n_rounds = (ex->n_turns + 1) / 2;
-	struct df_span system;
-	bool has_system;
+	struct df_span system, answer;
+	bool has_system, empty_thought;
 	int rc = 0;
 
 	DF_TRY(df_grow(&s->ends, &s->cap_ends, 2 * n_rounds, sizeof(*s->ends), "turns", err));
 	DF_TRY(encode_opening(e, s, ex, &system, &has_system, err));
 	for (size_t r = 0; r < n_rounds; r++) {
-		static const struct df_turn none = { DF_ROLE_ASSISTANT, "", 0 };
-		const struct df_turn *t = 2 * r + 1 < ex->n_turns ? &ex->turns[2 * r + 1] : &none;
-		const bool last = r + 1 == n_rounds;
-		struct df_span answer = { t->text, t->n };
-		bool empty_thought = false;
-
-		if (e->reasoning) {
-			const bool old = !last && last_counts;
-			const bool off = e->opts.thinking == DF_THINKING_FALSE && (last || !prompt);
-
-			if (off || (old && !e->opts.preserve_thinking))
-				DF_TRY(df_enc_strip(e, s, answer, &answer, err));
-			empty_thought = !old && !df_enc_has_thought(e, answer);
-		}
+		DF_TRY(take_answer(e, s, ex, r, prompt, &answer, &empty_thought, err));
 		DF_TRY(encode_source(e, s, &ex->turns[2 * r], r, r == 0 && has_system ? &system : NULL, err));
-		if (empty_thought && e->opts.thinking != DF_THINKING_TRUE)
+		if (empty_thought && !learn_thought)
 			DF_TRY(df_enc_append(&s->ids, e->thought_ids.v, e->thought_ids.n, err));
 		s->ends[2 * r] = s->ids.n;
-		if (prompt && last)
+		if (prompt && r + 1 == n_rounds)
 			break;
-		if (empty_thought && e->opts.thinking == DF_THINKING_TRUE)
+		if (empty_thought && learn_thought)
 			DF_TRY(df_enc_append(&s->ids, e->thought_ids.v, e->thought_ids.n, err));
-		DF_TRY(encode_answer(e, s, t->role, answer, err));
+		DF_TRY(encode_answer(e, s, ex->turns[2 * r + 1].role, answer, err));
 		s->ends[2 * r + 1] = s->ids.n;
 	}
 out:
@@ -298,19 +311,17 @@ int
 df_encode_check(const struct df_encoder *e, struct df_encscratch *s, const struct df_example *ex, struct df_err *err)
 {
 	struct df_span text;
+	bool empty_thought;
 	int rc = 0;
 
 	if (e->opts.stage == DF_STAGE_PT)
 		return 0;
 	DF_TRY(df_enc_system(e, s, ex, &text, err));
-	for (size_t i = 0; i < ex->n_turns; i++) {
+	for (size_t i = 1; i < ex->n_turns; i += 2) {
 		if (ex->turns[i].role != DF_ROLE_FUNCTION)
 			continue;
-		rc = df_enc_calls(e, s, (struct df_span){ ex->turns[i].text, ex->turns[i].n }, &text, err);
-		if (rc) {
-			df_err_prefix(err, "turn %zu: ", i);
-			goto out;
-		}
+		DF_TRY(take_answer(e, s, ex, i / 2, false, &text, &empty_thought, err));
+		DF_TRY(df_enc_calls(e, s, text, &text, err));
 	}
 out:
 	return rc;
