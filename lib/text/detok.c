@@ -165,7 +165,8 @@ end_run(struct df_detok *d, size_t k)
 	else
 		for (size_t i = 0; i < n; i++)
 			DF_TRY(feed(d, k + 1, replacement, 3));
-	df_buf_clear(held);
+	/* Not df_buf_clear: the bytes stay, for who only wanted to see. */
+	held->len = 0;
 out:
 	return rc;
 }

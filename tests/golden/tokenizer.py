@@ -255,13 +255,68 @@ def run_ours(encoder, tokenizer, texts, work, split_special=False):
     write_texts(os.path.join(work, "texts"), texts)
     ids = os.path.join(work, "ids")
     subprocess.run([encoder] + (["split"] if split_special else []) + [tokenizer, os.path.join(work, "texts"), ids], check=True)
-    raw = open(ids, "rb").read()
+    return read_lists(ids)
+
+
+def read_lists(path):
+    raw = open(path, "rb").read()
     out, at = [], 0
     while at < len(raw):
         n = struct.unpack_from("<I", raw, at)[0]
         out.append(list(struct.unpack_from("<%dI" % n, raw, at + 4)))
         at += 4 + 4 * n
     return out
+
+
+def check_framed(name, encoder, path, texts, work):
+    """With special tokens around the texts, cut to several lengths, on both sides."""
+    tok = Tokenizer.from_file(path)
+    tok.no_padding()
+    write_texts(os.path.join(work, "texts"), texts)
+    bad = 0
+    for length in (0, 8, 33, 512):
+        tok.no_truncation()
+        if length:
+            tok.enable_truncation(length)
+        subprocess.run([encoder, "framed=%d" % length, path, os.path.join(work, "texts"), os.path.join(work, "ids")], check=True)
+        theirs = [e.ids for e in tok.encode_batch(texts, add_special_tokens=True)]
+        bad += sum(a != b for a, b in zip(read_lists(os.path.join(work, "ids")), theirs))
+    print("%-28s %7d strings framed and cut:  %d mismatches" % (name, 4 * len(texts), bad))
+    return bad
+
+
+def check_decode(name, encoder, path, texts, work):
+    """The text of ids: those of texts, and ids at random."""
+    tok = Tokenizer.from_file(path)
+    tok.no_truncation()
+    tok.no_padding()
+    rng = random.Random(6)
+    top = tok.get_vocab_size()
+    special = list(tok.get_added_tokens_decoder())
+    lists = [e.ids for e in tok.encode_batch(texts)]
+    for _ in range(len(texts)):
+        pool = rng.choice([lambda: rng.randrange(top), lambda: rng.randrange(min(top, 320)),
+                           lambda: rng.choice(special) if special and rng.random() < 0.3 else rng.randrange(min(top, 1000))])
+        lists.append([pool() for _ in range(rng.choice([1, 2, 3, 5, 8, 13, 40]))])
+    with open(os.path.join(work, "ids"), "wb") as f:
+        for ids in lists:
+            f.write(struct.pack("<%dI" % (len(ids) + 1), len(ids), *ids))
+    bad = 0
+    for skip in (False, True):
+        subprocess.run([encoder] + (["skip"] if skip else []) +
+                       ["decode", path, os.path.join(work, "ids"), os.path.join(work, "decoded")], check=True)
+        raw, at = open(os.path.join(work, "decoded"), "rb").read(), 0
+        theirs = tok.decode_batch(lists, skip_special_tokens=skip)
+        for ids, text in zip(lists, theirs):
+            n = struct.unpack_from("<I", raw, at)[0]
+            ours = raw[at + 4:at + 4 + n].decode()
+            at += 4 + n
+            if ours != text:
+                bad += 1
+                if bad <= 3:
+                    print("   %s\n      reference %a\n      ours      %a" % (ids[:20], text[:100], ours[:100]))
+    print("%-28s %7d lists decoded:  %d mismatches" % (name, 2 * len(lists), bad))
+    return bad
 
 
 def reference(tok, texts, split_special=False):
