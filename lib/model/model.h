@@ -214,6 +214,9 @@ int df_model_merge(
 
 /* ---- losses and gradients -------------------------------------------------- */
 
+/* A value of df_tokens.mask: the sample's last token, an eos, is the target in the place of this one. */
+#define DF_LABEL_LAST 2
+
 /*
  * A ragged batch, host memory, borrowed.  A packed row is one sample of several sequences: `position` starts
  * anew in each of them, and with `sequence` (neat packing) attention stays within a run of equal numbers; without it
@@ -223,7 +226,7 @@ struct df_tokens {
 	size_t n;                 /* samples */
 	const uint64_t *offsets;  /* [n+1] */
 	const uint32_t *ids;      /* [offsets[n]] */
-	const uint8_t *mask;      /* [offsets[n]]: 1 = this token is a target */
+	const uint8_t *mask;      /* [offsets[n]]: 0, 1 = this token is a target, or DF_LABEL_LAST */
 	const uint32_t *position; /* [offsets[n]] or NULL: counted from the sample's start */
 	const uint32_t *sequence; /* [offsets[n]] or NULL: each sample is one sequence */
 	const uint64_t *key;      /* [n] or NULL: each sample's dropout (training only), of df_model_dropout_key() */

@@ -188,7 +188,7 @@ df_work_batch(struct df_work *w, const struct df_tokens *b, struct df_err *err)
 				    t - (size_t)b->offsets[s], w->m->cfg.n_vocab);
 			if (b->mask != NULL && t > b->offsets[s] && b->mask[t]) { /* predicted from the row before */
 				w->row[rows] = (uint32_t)(t - 1);
-				w->target[rows++] = b->ids[t];
+				w->target[rows++] = b->ids[b->mask[t] == DF_LABEL_LAST ? b->offsets[s + 1] - 1 : t];
 			}
 		}
 		w->target_seg[s + 1] = rows;

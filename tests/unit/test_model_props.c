@@ -290,6 +290,28 @@ test_edges(void **state)
 	finish(&r);
 }
 
+/* A label that is not the token: the loss is that of the row which has the label there. */
+static void
+test_last_label(void **state)
+{
+	const uint64_t off[3] = { 0, 6, 9 };
+	const uint32_t ids[9] = { 5, 6, 7, 8, 9, 60, 5, 6, 60 };
+	const uint8_t mask[9] = { 0, 0, DF_LABEL_LAST, 0, 0, 0, 0, 0, 1 };
+	const struct df_tokens b = { .n = 2, .offsets = off, .ids = ids, .mask = mask };
+	float loss[2];
+	uint32_t n[2];
+	struct df_losses out = { .loss = loss, .n_targets = n };
+	struct run r;
+
+	(void)state;
+	start(&r, mh_config("m", 61, 24, 40, 2, 4, 2, NULL), NULL);
+	mh_ok(df_model_loss(r.m, r.w, &b, &out, err));
+	assert_true(n[0] == 1 && n[1] == 1);
+	/* The same prefix through the same arithmetic, but for a row's place in its tile. */
+	assert_true(fabsf(loss[0] - loss[1]) < 1e-5f * loss[1]);
+	finish(&r);
+}
+
 static const float *
 weights(struct df_tensor t)
 {
@@ -437,6 +459,7 @@ main(void)
 		cmocka_unit_test_teardown(test_differences, mh_cleanup),
 		cmocka_unit_test_teardown(test_independent, mh_cleanup),
 		cmocka_unit_test_teardown(test_edges, mh_cleanup),
+		cmocka_unit_test_teardown(test_last_label, mh_cleanup),
 		cmocka_unit_test_teardown(test_init, mh_cleanup),
 		cmocka_unit_test_teardown(test_threads, mh_cleanup),
 	};
