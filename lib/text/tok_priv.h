@@ -379,6 +379,13 @@ struct df_tokenizer {
 	bool changed;       /* other special tokens than the files say */
 };
 
+/* --- tokenizer_class.c: transformers' classes, named with or without Fast ------------------------------------- */
+
+#define TOK_N_SPECIALS 7 /* bos, eos, unk, sep, pad, cls, mask */
+bool df_tok_class_is(const char *class, const char *name);
+const char *df_tok_class_of_model(const char *model_type); /* "" when unknown */
+const char *df_tok_class_token(const char *class, size_t i); /* special token i that its constructor sets; NULL: none */
+
 /* Fill *t (zeroed, path and json_path set) from the files. */
 int df_tok_load(struct df_tokenizer *t, struct df_err *err) DF_MUST_CHECK;
 /* Add a token by the rules of its vocabulary; df_tok_finish afterwards. */

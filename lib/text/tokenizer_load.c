@@ -175,35 +175,54 @@ out:
 	return rc;
 }
 
-/* All special tokens of a file, in the order in which transformers adds them. */
+/* The special tokens, in the order in which transformers adds them. */
+static const char *const special_keys[TOK_N_SPECIALS] = { "bos_token", "eos_token", "unk_token", "sep_token",
+	"pad_token", "cls_token", "mask_token" };
+
+/* Where the id of special token i is kept. */
+static uint32_t *
+special_id(struct df_tokenizer *t, size_t i, uint32_t *other)
+{
+	return i == 0 ? &t->bos : i == 1 ? &t->eos : i == 4 ? &t->pad : other;
+}
+
+/* All special tokens of a file. */
 static int
 load_specials(struct df_tokenizer *t, const struct df_json_value *config, struct df_err *err)
 {
 	uint32_t other;
-	struct {
-		const char *key;
-		uint32_t *id;
-	} const all[] = {
-		{ "bos_token", &t->bos },
-		{ "eos_token", &t->eos },
-		{ "unk_token", &other },
-		{ "sep_token", &other },
-		{ "pad_token", &t->pad },
-		{ "cls_token", &other },
-		{ "mask_token", &other },
-	};
 	const struct df_json_value *more = df_json_get(config, "additional_special_tokens");
 	int rc = DF_OK;
 
-	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
-		rc = load_special(t, df_json_get(config, all[i].key), all[i].id, err);
+	for (size_t i = 0; i < TOK_N_SPECIALS; i++) {
+		rc = load_special(t, df_json_get(config, special_keys[i]), special_id(t, i, &other), err);
 		if (rc != DF_OK) {
-			df_err_prefix(err, "%s: ", all[i].key);
+			df_err_prefix(err, "%s: ", special_keys[i]);
 			goto out;
 		}
 	}
 	for (size_t i = 0; i < df_json_size(more) && df_json_type(more) == DF_JSON_ARRAY; i++)
 		DF_TRY(load_special(t, df_json_at(more, i), &other, err));
+out:
+	return rc;
+}
+
+/* The class's own, where the files do not speak of one; null in a file means none. */
+static int
+default_specials(struct df_tokenizer *t, const char *class, const struct df_json_value *config,
+    const struct df_json_value *map, struct df_err *err)
+{
+	const struct tok_added_flags f = { .special = true };
+	uint32_t other;
+	int rc = DF_OK;
+
+	for (size_t i = 0; i < TOK_N_SPECIALS; i++) {
+		const char *text = df_tok_class_token(class, i);
+
+		if (text != NULL && df_json_get(config, special_keys[i]) == NULL &&
+		    df_json_get(map, special_keys[i]) == NULL)
+			DF_TRY(df_tok_add(t, text, strlen(text), f, special_id(t, i, &other), err));
+	}
 out:
 	return rc;
 }
@@ -242,30 +261,23 @@ out:
 }
 
 static bool
-is_one_of(const char *name, const char *const *list)
+is_one_of(const char *class, const char *const *list)
 {
-	size_t n = strlen(name);
-
-	if (n > 4 && strcmp(name + n - 4, "Fast") == 0)
-		n -= 4;
-	for (; *list != NULL; list++)
-		if (strlen(*list) == n && memcmp(*list, name, n) == 0)
-			return true;
-	return false;
+	while (*list != NULL && !df_tok_class_is(class, *list))
+		list++;
+	return *list != NULL;
 }
 
 /* Classes of transformers that overrule their tokenizer.json: BERT's decide on the normalizer, */
 static int
-apply_bert(struct df_tokenizer *t, const struct df_json_value *config, struct df_err *err)
+apply_bert(struct df_tokenizer *t, const char *class, const struct df_json_value *config, struct df_err *err)
 {
 	static const char *const classes[] = { "BertTokenizer", "ConvBertTokenizer", "DistilBertTokenizer",
 		"ElectraTokenizer", "FunnelTokenizer", "LayoutLMTokenizer", "LxmertTokenizer", "MobileBertTokenizer",
 		"MPNetTokenizer", "SqueezeBertTokenizer", NULL };
-	const char *class;
 	bool lower, cjk, accents;
-	int rc;
+	int rc = DF_OK;
 
-	DF_TRY(df_json_member_str(config, "tokenizer_class", "", &class, err));
 	if (!t->norm.is_bert || !is_one_of(class, classes))
 		goto out;
 	DF_TRY(df_json_member_bool(config, "do_lower_case", true, &lower, err));
@@ -279,15 +291,13 @@ out:
 
 /* Llama's on bos and eos around a text. */
 static int
-apply_llama(struct df_tokenizer *t, const struct df_json_value *config, struct df_err *err)
+apply_llama(struct df_tokenizer *t, const char *class, const struct df_json_value *config, struct df_err *err)
 {
 	static const char *const classes[] = { "LlamaTokenizer", "CodeLlamaTokenizer", "GemmaTokenizer",
 		"CohereTokenizer", NULL };
-	const char *class;
 	bool eos;
-	int rc;
+	int rc = DF_OK;
 
-	DF_TRY(df_json_member_str(config, "tokenizer_class", "", &class, err));
 	if (!is_one_of(class, classes))
 		goto out;
 	DF_TRY(df_json_member_bool(config, "add_bos_token", true, &t->add_bos, err));
@@ -299,14 +309,14 @@ out:
 }
 
 static int
-apply_config(
-    struct df_tokenizer *t, const struct df_json_value *config, const struct df_json_value *pre, struct df_err *err)
+apply_config(struct df_tokenizer *t, const char *class, const struct df_json_value *config,
+    const struct df_json_value *pre, struct df_err *err)
 {
 	const char *side;
 	int rc;
 
 	DF_TRY(apply_prefix_space(t, config, pre, err));
-	DF_TRY(apply_bert(t, config, err));
+	DF_TRY(apply_bert(t, class, config, err));
 	DF_TRY(df_json_member_bool(config, "add_bos_token", false, &t->add_bos, err));
 	DF_TRY(df_json_member_str(config, "truncation_side", "right", &side, err));
 	t->truncate_left = strcmp(side, "left") == 0;
@@ -316,12 +326,38 @@ out:
 	return rc;
 }
 
+/* The class that transformers would make: tokenizer_config.json's, or that of the model in config.json; "" if unknown. */
+static int
+find_class(const struct df_tokenizer *t, const struct df_json_value *config, struct df_json **model, const char **class,
+    struct df_err *err)
+{
+	char *path = NULL;
+	int rc;
+
+	DF_TRY(df_json_member_str(config, "tokenizer_class", NULL, class, err));
+	if (*class != NULL)
+		goto out;
+	DF_TRY(load_beside(t, "config.json", &path, model, err));
+	*class = "";
+	if (*model == NULL)
+		goto out;
+	rc = df_json_member_str(df_json_root(*model), "tokenizer_class", NULL, class, err);
+	if (rc == DF_OK && *class == NULL) {
+		rc = df_json_member_str(df_json_root(*model), "model_type", "", class, err);
+		*class = df_tok_class_of_model(*class);
+	}
+out:
+	free(path);
+	return rc;
+}
+
 static int
 load_config(struct df_tokenizer *t, const struct df_json_value *pre, struct df_err *err)
 {
-	struct df_json *config = NULL, *map = NULL;
-	const struct df_json_value *root = NULL;
+	struct df_json *config = NULL, *map = NULL, *model = NULL;
+	const struct df_json_value *root = NULL, *more = NULL;
 	char *config_path = NULL, *map_path = NULL, *at;
+	const char *class = "";
 	int rc;
 
 	DF_TRY(load_beside(t, "tokenizer_config.json", &config_path, &config, err));
@@ -329,28 +365,32 @@ load_config(struct df_tokenizer *t, const struct df_json_value *pre, struct df_e
 	at = config_path;
 	if (config != NULL) {
 		root = df_json_root(config);
-		rc = apply_config(t, root, pre, err);
+		DF_TRY(find_class(t, root, &model, &class, err));
+		rc = apply_config(t, class, root, pre, err);
 	}
 	/* Since added_tokens_decoder exists, special_tokens_map.json has no say beside it. */
 	if (rc == DF_OK && map != NULL && df_json_get(root, "added_tokens_decoder") == NULL) {
 		at = map_path;
-		rc = load_specials(t, df_json_root(map), err);
+		more = df_json_root(map);
+		rc = load_specials(t, more, err);
 	}
 	if (rc == DF_OK && root != NULL) {
 		at = config_path;
-		rc = apply_llama(t, root, err);
+		rc = default_specials(t, class, root, more, err);
 	}
+	if (rc == DF_OK && root != NULL)
+		rc = apply_llama(t, class, root, err);
 	if (rc != DF_OK)
 		df_err_prefix(err, "%s: ", at);
 out:
 	df_json_free(config);
 	df_json_free(map);
+	df_json_free(model);
 	free(config_path);
 	free(map_path);
 	return rc;
 }
 
-/* *type = what the model is; older files do not say it. */
 static int
 model_type(const struct df_json_value *model, const char **type, struct df_err *err)
 {
