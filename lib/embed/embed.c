@@ -167,7 +167,7 @@ df_embedder_open(struct df_embedder **out, const struct df_embed_opts *o, struct
 	DF_TRY(resolve_layer(e, err));
 	DF_TRY(resolve_width(e, err));
 	DF_TRY(resolve_length(e, err));
-	e->batch_tokens = o->block_tokens ? (size_t)o->block_tokens : batch_tokens(df_model_config(e->model));
+	e->batch_tokens = o->batch_tokens ? (size_t)o->batch_tokens : batch_tokens(df_model_config(e->model));
 	if (o->texts)
 		DF_TRY(open_texts(e, err));
 	DF_TRY(df_model_digest(e->model, &d, err));

@@ -49,7 +49,7 @@ struct df_embed_opts {
 	const char *prompt_name;  /* one of the directory's prompts, or NULL */
 	uint64_t max_length;      /* the most tokens of a row, frame included; 0: as the directory says */
 	uint64_t truncate_dim;    /* keep so many numbers of a vector; 0: all */
-	uint64_t block_tokens;    /* the most tokens of a batch; 0: by the model's size */
+	uint64_t batch_tokens;    /* the most tokens of a batch; 0: by the model's size */
 };
 
 struct df_embedder;

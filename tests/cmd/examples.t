@@ -24,6 +24,7 @@ prepare()
 		"alpaca_zh_demo": { "file_name": "alpaca_zh_demo.jsonl" },
 		"web": { "file_name": "web", "columns": { "prompt": "text" } } }' >data/dataset_info.json
 	ln -s data DATA
+	ln -s "$SRC/tests/golden/embed/bert" MiniLM
 	cp -r "$SRC/configs" .
 	sed -i -e 's/"hidden_size": 128/"hidden_size": 8/' -e 's/"intermediate_size": 344/"intermediate_size": 16/' \
 		configs/models/tiny-llama/config.json
@@ -116,7 +117,7 @@ sed 's/^output_dir.*//' configs/tiny-sft.yaml >run.yaml
 printf 'tokenized_path: pool.h5\noutput_dir: requeued\nmax_steps: 3\n' >>run.yaml
 cp -r run run-less
 cp -r run run-random
-for page in pack grad project score eval sample show; do
+for page in pack grad embed project score eval sample show; do
 	examples "df-$page.1" EXAMPLES
 done
 rm -rf run
