@@ -28,7 +28,7 @@ static const char *const compressions[] = { DF_COMPRESS_NAMES, NULL };
 
 struct cfg {
 	const char *model, *base, *output;
-	bool losses, token_loss, allow_zero_state, dry_run, project_given;
+	bool losses, token_loss, gate_load, allow_zero_state, dry_run, project_given;
 	int form, adam_eps, type, scale, compress;
 	int64_t k, sparsity, seed, model_id, block_tokens, block_rows;
 	struct df_shard_arg shard;
@@ -56,6 +56,8 @@ struct cfg {
 	    .help = "losses only, no gradients" }, \
 	{ .name = "token-loss", .type = DF_OPT_FLAG, .value = &(c)->token_loss, \
 	    .help = "with --losses: the loss of every target too" }, \
+	{ .name = "gate-load", .type = DF_OPT_FLAG, .value = &(c)->gate_load, \
+	    .help = "how many tokens each router sends to each expert, no gradients" }, \
 	{ .type = DF_OPT_GROUP, .help = "Projection" }, \
 	{ .name = "project", .short_name = 'k', .type = DF_OPT_INT, .value = &(c)->k, .arg = "K", .min = 1, \
 	    .max = INT32_MAX, .given = &(c)->project_given, \
@@ -122,6 +124,8 @@ check_usage(const struct cfg *c, const struct df_opt_result *args, struct df_err
 		return df_fail(err, DF_EUSAGE, "-o FILE is missing (- for a stream)");
 	if (c->losses && c->project_given)
 		return df_fail(err, DF_EUSAGE, "--losses and --project exclude each other");
+	if (c->gate_load && (c->losses || c->project_given))
+		return df_fail(err, DF_EUSAGE, "--gate-load excludes --losses and --project");
 	if (c->token_loss && !c->losses)
 		return df_fail(err, DF_EUSAGE, "--token-loss needs --losses");
 	return 0;
@@ -133,7 +137,8 @@ grad_opts(const struct cfg *c)
 	return (struct df_grad_opts){
 		.model = c->model,
 		.base = c->base,
-		.output = c->losses    ? DF_GRAD_LOSSES
+		.output = c->gate_load ? DF_GRAD_LOADS
+		    : c->losses        ? DF_GRAD_LOSSES
 		    : c->project_given ? DF_GRAD_PROJECTED
 				       : DF_GRAD_RAW,
 		.form = (enum df_grad_form)c->form,

@@ -6,6 +6,7 @@
  * at lengths and options only: never at threads, shards, or what the machine happens to have.
  */
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/mem.h"
 #include "grad/grad_priv.h"
@@ -24,11 +25,14 @@ static uint64_t
 bytes_per_token(const struct df_grad *g)
 {
 	const struct df_model_config *c = df_model_config(g->model);
-	const uint64_t layer =
-	    6 * (uint64_t)c->d_model + 2 * (uint64_t)(c->n_heads + c->n_kv_heads) * c->d_head + 3 * (uint64_t)c->d_ff;
-	const bool logits = g->o.output != DF_GRAD_LOSSES && df_model_trains_head(g->model);
+	const uint64_t expert = (uint64_t)c->moe.top_k * (3 * c->moe.d_expert), shared = 3 * (uint64_t)c->moe.d_shared;
+	const uint64_t ffn = c->moe.n_experts == 0 ? 3 * (uint64_t)c->d_ff : expert + shared + c->moe.n_experts;
+	const uint64_t layer = 6 * (uint64_t)c->d_model + 2 * (uint64_t)(c->n_heads + c->n_kv_heads) * c->d_head + ffn;
+	const uint64_t once = (uint64_t)c->moe.top_k * 2 * (c->d_model + c->moe.d_expert); /* rows gathered by expert */
+	const bool logits =
+	    (g->o.output == DF_GRAD_RAW || g->o.output == DF_GRAD_PROJECTED) && df_model_trains_head(g->model);
 
-	return sizeof(float) * ((c->n_layers + 1) * layer + (logits ? c->n_vocab : 0));
+	return sizeof(float) * ((c->n_layers + 1) * layer + once + (logits ? c->n_vocab : 0));
 }
 
 static void
@@ -70,7 +74,9 @@ df_grad_estimate(const struct df_grad *g, const uint64_t *lengths, uint64_t n_ro
 	*cost = (struct df_grad_cost){ .rows = n_rows, .blocks = b->n, .coordinates = g->p };
 	for (size_t i = 0; i < base->n; i++)
 		if (base->v[i].rank == 2)
-			linear += (double)base->v[i].rows * (double)base->v[i].cols;
+			linear += (double)base->v[i].rows * (double)base->v[i].cols *
+			    (strstr(base->v[i].name, ".experts.") ? (double)c->moe.top_k / (double)c->moe.n_experts
+								  : 1);
 	if (!c->tied) /* the embedding is looked up, not multiplied */
 		linear -= (double)c->n_vocab * (double)c->d_model;
 	for (uint64_t i = 0; i < b->n; i++) {
@@ -86,11 +92,12 @@ df_grad_estimate(const struct df_grad *g, const uint64_t *lengths, uint64_t n_ro
 	/* Two per weight and token forward; as many again for the inputs' gradients, and for the weights'. */
 	cost->model_flops =
 	    2 * linear * (double)cost->tokens + 2 * squares * (double)(c->n_layers * c->n_heads * c->d_head);
-	if (g->o.output != DF_GRAD_LOSSES)
+	if (g->o.output == DF_GRAD_RAW || g->o.output == DF_GRAD_PROJECTED)
 		cost->model_flops = df_model_has_lora(g->model) ? 2 * cost->model_flops + 6 * p * (double)cost->tokens
 								: 3 * cost->model_flops;
 	switch (g->o.output) {
 	case DF_GRAD_LOSSES: break;
+	case DF_GRAD_LOADS: width = c->n_layers * c->moe.n_experts; break;
 	case DF_GRAD_RAW: width = g->p; break;
 	case DF_GRAD_PROJECTED:
 		width = g->o.projector.k;
@@ -103,7 +110,7 @@ df_grad_estimate(const struct df_grad *g, const uint64_t *lengths, uint64_t n_ro
 	if (g->o.token_loss)
 		cost->out_bytes += (double)cost->tokens * sizeof(float);
 	cost->model_bytes = (double)df_model_bytes(g->model);
-	if (g->o.form == DF_GRAD_ADAM && g->o.output != DF_GRAD_LOSSES)
+	if (!df_tensor_is_none(g->moments.m))
 		cost->model_bytes += 2 * p * sizeof(float);
 	cost->lane_bytes =
 	    longest * (double)bytes_per_token(g) + MAX_ROWS * sizeof(float) * (double)(width + DF_GRAD_PIECE);

@@ -1,5 +1,5 @@
 /*
- * grad.c - a block's losses, gradients, or projections.
+ * grad.c - a block's losses, gradients, projections, or router loads.
  *
  * The backward hands out pieces of per-sample gradients, the last coordinates
  * first, and this sink does with each piece what the output asks:
@@ -21,6 +21,12 @@
 #include "text/json.h"
 
 #define STATE_LIMIT ((size_t)16 << 20)
+
+static bool
+has_gradients(const struct df_grad *g)
+{
+	return g->o.output == DF_GRAD_RAW || g->o.output == DF_GRAD_PROJECTED;
+}
 
 /* ---- opening ------------------------------------------------------------------- */
 
@@ -81,12 +87,17 @@ df_grad_open(struct df_grad **out, const struct df_grad_opts *o, struct df_backe
 	if (o->output == DF_GRAD_PROJECTED)
 		DF_TRY(df_projector_check(&o->projector, err));
 	DF_TRY(df_model_open(&g->model, o->model, o->base, be, err));
+	if (o->output == DF_GRAD_LOADS && df_model_config(g->model)->moe.n_experts == 0) {
+		rc = df_fail(err, DF_EUNSUPPORTED, "%s: the model is dense: it has no experts that tokens are sent to",
+		    o->model);
+		goto out;
+	}
 	g->p = df_model_train(g->model)->numel;
 	DF_TRY(df_model_digest(g->model, &d, err));
 	df_digest_hex(d, g->checkpoint);
 	df_digest_hex(df_params_digest(df_model_train(g->model)), g->manifest);
 	DF_TRY(read_tokenizer(g, err));
-	if (o->form == DF_GRAD_ADAM && o->output != DF_GRAD_LOSSES)
+	if (o->form == DF_GRAD_ADAM && has_gradients(g))
 		DF_TRY(load_moments(g, err));
 	*out = g;
 	g = NULL;
@@ -132,8 +143,10 @@ int
 df_grad_meta(
     const struct df_grad *g, const struct df_meta *tokens, const char *name, struct df_meta *m, struct df_err *err)
 {
-	static const enum df_kind kinds[] = { DF_KIND_LOSSES, DF_KIND_GRADIENTS, DF_KIND_PROJECTIONS };
+	static const enum df_kind kinds[] = { DF_KIND_LOSSES, DF_KIND_GRADIENTS, DF_KIND_PROJECTIONS,
+		DF_KIND_GATELOAD };
 	const struct df_params *train = df_model_train(g->model);
+	const struct df_model_config *c = df_model_config(g->model);
 	char *tokenizer = NULL;
 	int rc = 0;
 
@@ -143,8 +156,13 @@ df_grad_meta(
 		goto out;
 	}
 	m->kind = kinds[g->o.output];
-	if (g->o.output != DF_GRAD_LOSSES)
+	if (has_gradients(g))
 		DF_TRY(form_to_meta(g, m, err));
+	if (g->o.output == DF_GRAD_LOADS) {
+		DF_TRY(df_meta_set_int(m, "layers", (int64_t)c->n_layers, err));
+		DF_TRY(df_meta_set_int(m, "experts", (int64_t)c->moe.n_experts, err));
+		DF_TRY(df_meta_set_int(m, "experts_per_token", (int64_t)c->moe.top_k, err));
+	}
 	if (g->o.output == DF_GRAD_PROJECTED)
 		DF_TRY(df_projector_to_meta(&g->o.projector, m, err));
 	if (tokens->id[0])
@@ -160,6 +178,14 @@ out:
 	return rc;
 }
 
+static size_t
+load_width(const struct df_grad *g)
+{
+	const struct df_model_config *c = df_model_config(g->model);
+
+	return c->n_layers * c->moe.n_experts;
+}
+
 size_t
 df_grad_columns(
     const struct df_grad *g, bool has_domain, enum df_col cols[DF_GRAD_COLUMNS_MAX], size_t widths[DF_COL_COUNT])
@@ -170,6 +196,11 @@ df_grad_columns(
 	cols[n++] = DF_COL_ID;
 	if (has_domain)
 		cols[n++] = DF_COL_DOMAIN;
+	if (g->o.output == DF_GRAD_LOADS) {
+		cols[n++] = DF_COL_GATE_LOAD;
+		widths[DF_COL_GATE_LOAD] = load_width(g);
+		return n;
+	}
 	cols[n++] = DF_COL_LOSS;
 	cols[n++] = DF_COL_N_TOKENS;
 	if (g->o.output == DF_GRAD_RAW) {
@@ -362,6 +393,23 @@ find_flaws(const struct df_grad *g, const struct df_batch *out, const struct df_
 	}
 }
 
+/* A forward that predicts nothing: the head is not needed. */
+static int
+loads(struct df_grad_lane *l, const struct df_tokens *t, struct df_batch *out, struct df_err *err)
+{
+	const size_t width = load_width(l->g);
+	struct df_tokens b = *t;
+	struct df_losses wanted = { 0 };
+	int rc = 0;
+
+	b.mask = NULL;
+	DF_TRY(df_arena_alloc(&out->arena, &wanted.gate_load, t->n * width, sizeof(float), "router loads", err));
+	DF_TRY(df_model_loss(l->g->model, l->work, &b, &wanted, err));
+	out->col[DF_COL_GATE_LOAD] = (struct df_column_data){ .data = wanted.gate_load, .width = width };
+out:
+	return rc;
+}
+
 int
 df_grad_block(struct df_grad_lane *l, const struct df_batch *in, struct df_batch *out, struct df_grad_flaws *flaws,
     struct df_err *err)
@@ -369,17 +417,23 @@ df_grad_block(struct df_grad_lane *l, const struct df_batch *in, struct df_batch
 	const struct df_tokens t = { .n = in->n,
 		.offsets = in->col[DF_COL_IDS].offsets,
 		.ids = in->col[DF_COL_IDS].data,
-		.mask = in->col[DF_COL_LABEL_MASK].data };
+		.mask = in->col[DF_COL_LABEL_MASK].data,
+		.position = in->col[DF_COL_POSITION].data,
+		.sequence = in->col[DF_COL_SEQUENCE].data };
 	struct df_losses losses = { 0 };
 	int rc = 0;
 
 	df_batch_clear(out);
 	out->n = in->n;
 	out->first = in->first;
-	DF_TRY(df_arena_alloc(&out->arena, &losses.loss, t.n, sizeof(float), "losses", err));
-	DF_TRY(df_arena_alloc(&out->arena, &losses.n_targets, t.n, sizeof(uint32_t), "losses", err));
 	out->col[DF_COL_ID] = in->col[DF_COL_ID];
 	out->col[DF_COL_DOMAIN] = in->col[DF_COL_DOMAIN];
+	if (l->g->o.output == DF_GRAD_LOADS) {
+		*flaws = (struct df_grad_flaws){ 0 };
+		return loads(l, &t, out, err);
+	}
+	DF_TRY(df_arena_alloc(&out->arena, &losses.loss, t.n, sizeof(float), "losses", err));
+	DF_TRY(df_arena_alloc(&out->arena, &losses.n_targets, t.n, sizeof(uint32_t), "losses", err));
 	out->col[DF_COL_LOSS] = (struct df_column_data){ .data = losses.loss, .width = 1 };
 	out->col[DF_COL_N_TOKENS] = (struct df_column_data){ .data = losses.n_targets, .width = 1 };
 	if (l->g->o.output == DF_GRAD_LOSSES)

@@ -1,12 +1,12 @@
 /*
  * grad.h - from tokens and a checkpoint to per-sample losses, gradients, or projections of gradients.
  *
- * The three outputs of df-grad are one walk over *blocks*: runs of consecutive
+ * The outputs of df-grad are one walk over *blocks*: runs of consecutive
  * rows, cut by a rule that looks at the rows' lengths and the options alone.
  * Shards end where blocks end, threads take whole blocks, and a block's numbers depend on
  * nothing outside it; so neither sharding nor threads nor an interruption changes a bit.
  *
- *   losses      one forward
+ *   losses      one forward; so are router loads
  *   gradients   a batched backward whose pieces are brought into the asked form and put side by side
  *   projections the same pieces, projected as they come and forgotten: no gradient is ever whole in memory
  *
@@ -32,7 +32,12 @@ enum df_grad_form {
 };
 #define DF_GRAD_FORMS "sgd", "adam", "sign" /* in the order of the enum, for option tables */
 
-enum df_grad_output { DF_GRAD_LOSSES, DF_GRAD_RAW, DF_GRAD_PROJECTED };
+enum df_grad_output {
+	DF_GRAD_LOSSES,
+	DF_GRAD_RAW,
+	DF_GRAD_PROJECTED,
+	DF_GRAD_LOADS /* how many of a sample's tokens each router sent to each expert; mixtures of experts only */
+};
 
 struct df_grad_opts {
 	const char *model; /* a checkpoint, a Hugging Face directory, or a PEFT adapter directory */
@@ -50,7 +55,7 @@ struct df_grad_opts {
 struct df_grad;
 /*
  * Open the checkpoint (and its moments for the Adam form).  DF_ENOINPUT says what to do when the optimiser's state is
- * missing.  The backend must outlive it.
+ * missing, DF_EUNSUPPORTED that a dense model has no router loads.  The backend must outlive it.
  */
 int df_grad_open(
     struct df_grad **out, const struct df_grad_opts *o, struct df_backend *be, struct df_err *err) DF_MUST_CHECK;

@@ -86,6 +86,25 @@ df-grad -q $many -o calm.h5
 same 'with the bytes of an undisturbed run' term.h5 calm.h5
 rm -f term.h5 calm.h5
 
+# --- router loads ---------------------------------------------------------------------------------------------------
+
+mkdir moe
+moe='"num_experts": 6, "num_experts_per_tok": 2, "moe_intermediate_size": 16, "decoder_sparse_step": 2,'
+moe="$moe \"shared_expert_intermediate_size\": 20"
+sed "s/LlamaForCausalLM/Qwen2MoeForCausalLM/; s/\"llama\"/\"qwen2_moe\", $moe/" model/config.json >moe/config.json
+sed 's/^model_name_or_path:.*/model_name_or_path: moe/; s/^output_dir:.*/output_dir: moe.run/' train.yaml >moe.yaml
+ok 'a mixture of experts trains' df-train -q moe.yaml --until 2
+ok 'and says where tokens go' df-grad -q -m moe.run/checkpoint-2 --gate-load pool.h5 -o load.h5
+is 'to the experts of two layers' "$(h5ls load.h5/gate_load)" 'gate_load                Dataset {34, 12}'
+is 'each token to two, in the second' "$(text_of load.h5 gate_load | tr , '\n' | awk '
+	(NR - 1) % 12 < 6 { dense += $1 } (NR - 1) % 12 >= 6 { sparse += $1 } END { print dense, sparse }')" \
+	"0 $((2 * $(h5ls pool.h5/tokens/ids | tr -dc 0-9)))"
+ok 'blocks and threads change nothing' df-grad -q -j 2 -m moe.run/checkpoint-2 --gate-load --block-rows 3 pool.h5 -o load3.h5
+is 'to the content' "$(id_of load3.h5)" "$(id_of load.h5)"
+exits 69 'a dense model has none' df-grad -m $CKPT --gate-load pool.h5 -o x.h5
+says 'and says so' 'dense'
+exits 64 'loads and losses' df-grad -m moe.run/checkpoint-2 --losses --gate-load pool.h5 -o x.h5
+
 # --- refusals -------------------------------------------------------------------------------------------------------------------
 
 exits 64 'no model' df-grad pool.h5 -o x.h5
