@@ -79,7 +79,8 @@ dry_run(const struct df_train_opts *o, struct df_err *err)
 	printf("steps        %" PRIu64 " to %" PRIu64 " of %" PRIu64 " (%" PRIu64 " an epoch)\n", p.first_step + 1,
 	    p.end_step, p.max_steps, p.steps_per_epoch);
 	printf("compute      %.3g TFLOP\n", p.flops / 1e12);
-	printf("memory       %.1f MB and activations\n", p.memory / 1e6);
+	printf("memory       %.1f MB, activations about %.1f MB%s\n", p.memory / 1e6, p.activations / 1e6,
+	    p.checkpointing ? " (gradient checkpointing)" : "");
 	printf("disk         %.1f MB a checkpoint\n", p.checkpoint / 1e6);
 	return DF_OK;
 }

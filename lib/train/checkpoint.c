@@ -3,6 +3,7 @@
  */
 #include <dirent.h>
 #include <errno.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,6 +23,50 @@
 
 /* ---- df_state.json -------------------------------------------------------- */
 
+static void
+put_best(struct df_buf *b, const struct df_best *x)
+{
+	const struct df_plateau *p = &x->plateau;
+
+	df_buf_puts(b, "  \"best\": {\"metric\": ");
+	df_buf_json_double(b, x->known ? x->metric : NAN);
+	df_buf_printf(b, ", \"step\": %llu, \"checkpoint\": %llu, \"patience\": %llu, \"stopped\": %s",
+	    (unsigned long long)x->step, (unsigned long long)x->saved, (unsigned long long)x->patience,
+	    x->stopped ? "true" : "false");
+	df_buf_puts(b, ", \"lr_scale\": ");
+	df_buf_json_double(b, p->scale);
+	df_buf_puts(b, ", \"lr_metric\": ");
+	df_buf_json_double(b, p->known ? p->best : NAN);
+	df_buf_printf(b, ", \"lr_patience\": %llu, \"lr_cooldown\": %llu},\n", (unsigned long long)p->n_bad,
+	    (unsigned long long)p->cooldown);
+}
+
+/* A checkpoint without it is older than evaluations that decide. */
+static int
+get_best(const struct df_json_value *v, struct df_best *x, struct df_err *err)
+{
+	struct {
+		const char *key;
+		uint64_t *to;
+	} counts[] = { { "step", &x->step }, { "checkpoint", &x->saved }, { "patience", &x->patience },
+		{ "lr_patience", &x->plateau.n_bad }, { "lr_cooldown", &x->plateau.cooldown } };
+	int64_t n;
+	int rc = DF_OK;
+
+	x->known = df_json_number(df_json_get(v, "metric"), &x->metric);
+	x->plateau.known = df_json_number(df_json_get(v, "lr_metric"), &x->plateau.best);
+	DF_TRY(df_json_member_bool(v, "stopped", false, &x->stopped, err));
+	DF_TRY(df_json_member_double(v, "lr_scale", 1, &x->plateau.scale, err));
+	for (size_t i = 0; i < sizeof(counts) / sizeof(counts[0]); i++) {
+		DF_TRY(df_json_member_int(v, counts[i].key, 0, 0, INT64_MAX, &n, err));
+		*counts[i].to = (uint64_t)n;
+	}
+out:
+	if (rc != DF_OK)
+		df_err_prefix(err, "best: ");
+	return rc;
+}
+
 int
 df_train_state_save(const struct df_train_state *s, const char *dir, struct df_err *err)
 {
@@ -37,6 +82,7 @@ df_train_state_save(const struct df_train_state *s, const char *dir, struct df_e
 	df_buf_json_double(&b, s->total_loss);
 	df_buf_printf(&b, ",\n  \"total_steps\": %llu,\n  \"eval_pending\": %s,\n  \"interim\": %s,\n",
 	    (unsigned long long)s->total_steps, s->eval_pending ? "true" : "false", s->interim ? "true" : "false");
+	put_best(&b, &s->best);
 	df_buf_printf(&b, "  \"window\": %llu,\n  \"index\": \"%s\",\n  \"weights\": \"%s\",\n  \"tokens\": \"%s\",\n",
 	    (unsigned long long)s->window, s->index_id, s->weights_id, s->tokens_id);
 	df_buf_puts(&b, "  \"tokenizer\": ");
@@ -100,7 +146,7 @@ df_train_state_load(struct df_train_state *s, const char *dir, struct df_err *er
 	size_t n;
 	int rc = DF_OK;
 
-	*s = (struct df_train_state){ 0 };
+	*s = (struct df_train_state)DF_TRAIN_STATE_INIT;
 	DF_TRY(df_path_join(&path, dir, STATE_FILE, err));
 	DF_TRY(df_file_get(path, STATE_MAX, &text, &n, err));
 	DF_TRY(df_json_parse(&j, text, n, path, err));
@@ -114,6 +160,7 @@ df_train_state_load(struct df_train_state *s, const char *dir, struct df_err *er
 	    (rc = df_json_member_double(root, "total_loss", 0, &s->total_loss, err)) != DF_OK ||
 	    (rc = df_json_member_bool(root, "eval_pending", false, &s->eval_pending, err)) != DF_OK ||
 	    (rc = df_json_member_bool(root, "interim", false, &s->interim, err)) != DF_OK ||
+	    (df_json_get(root, "best") && (rc = get_best(df_json_get(root, "best"), &s->best, err)) != DF_OK) ||
 	    (rc = digest(root, "index", s->index_id, err)) != DF_OK ||
 	    (rc = digest(root, "weights", s->weights_id, err)) != DF_OK ||
 	    (rc = digest(root, "tokens", s->tokens_id, err)) != DF_OK ||
@@ -139,7 +186,7 @@ df_train_state_release(struct df_train_state *s)
 {
 	free(s->tokenizer_id);
 	free(s->config);
-	*s = (struct df_train_state){ 0 };
+	*s = (struct df_train_state)DF_TRAIN_STATE_INIT;
 }
 
 /* ---- the directory -------------------------------------------------------- */
@@ -320,15 +367,18 @@ out:
 }
 
 int
-df_checkpoint_rotate(const char *output_dir, uint64_t limit, struct df_err *err)
+df_checkpoint_rotate(const char *output_dir, uint64_t limit, uint64_t best, struct df_err *err)
 {
-	struct df_train_state s = { 0 };
+	struct df_train_state s = DF_TRAIN_STATE_INIT;
 	uint64_t *steps = NULL;
 	char *path = NULL;
 	size_t n, kept = 0;
 	int rc = DF_OK;
 
 	DF_TRY(list(output_dir, true, &steps, &n, err));
+	/* The best one takes a place among them, unless the newest would have none then. */
+	for (size_t i = 0; i < n; i++)
+		kept += steps[i] == best && (limit > 1 || i + 1 == n);
 	for (size_t i = n; i-- > 0;) {
 		bool interim = false;
 
@@ -338,6 +388,8 @@ df_checkpoint_rotate(const char *output_dir, uint64_t limit, struct df_err *err)
 		df_train_state_release(&s);
 		free(path);
 		path = NULL;
+		if (steps[i] == best && !interim)
+			continue;
 		if ((interim && i + 1 < n) || (limit > 0 && kept >= limit))
 			DF_TRY(remove_dir(output_dir, steps[i], err));
 		else

@@ -23,6 +23,7 @@
 #include "base/hash.h"
 #include "model/model.h"
 #include "text/tokenizer.h"
+#include "train/best.h"
 #include "train/step.h"
 #include "train/trainlog.h"
 
@@ -36,6 +37,7 @@ struct df_train_state {
 	uint64_t total_steps;
 	bool eval_pending;     /* stopped before this step's evaluation was done */
 	bool interim;          /* saved because of a signal: removed once a later one exists */
+	struct df_best best;   /* what evaluations have decided */
 	uint64_t window;       /* the step at which the index began */
 	char index_id[DF_DIGEST_HEX];   /* of its ids in order; "" = none */
 	char weights_id[DF_DIGEST_HEX]; /* likewise */
@@ -43,6 +45,7 @@ struct df_train_state {
 	char *tokenizer_id;    /* NULL = not known */
 	char *config;          /* df_train_config_json */
 };
+#define DF_TRAIN_STATE_INIT { .best = DF_BEST_INIT }
 /* dir/df_state.json, of a checkpoint or of a finished run's directory.  DF_ENOINPUT when there is none. */
 int df_train_state_load(struct df_train_state *s, const char *dir, struct df_err *err) DF_MUST_CHECK;
 int df_train_state_save(const struct df_train_state *s, const char *dir, struct df_err *err) DF_MUST_CHECK;
@@ -68,9 +71,11 @@ int df_checkpoint_save(const struct df_checkpoint *c, const char *output_dir, st
 
 /*
  * Remove what no longer counts: interim checkpoints before the newest, the
- * oldest beyond `limit` (0 = no limit), and what a killed removal left.
+ * oldest beyond `limit` (0 = no limit), and what a killed removal left.  The
+ * checkpoint of step `best` (0 = none) stays, as one of the limit, and so does the newest.
  */
-int df_checkpoint_rotate(const char *output_dir, uint64_t limit, struct df_err *err) DF_MUST_CHECK;
+int df_checkpoint_rotate(
+    const char *output_dir, uint64_t limit, uint64_t best, struct df_err *err) DF_MUST_CHECK;
 /* Remove all checkpoints, logs and results of a run: overwrite_output_dir. */
 int df_checkpoint_clear(const char *output_dir, struct df_err *err) DF_MUST_CHECK;
 

@@ -219,7 +219,12 @@ set_checked(const struct df_key *k, struct df_train_config *c, struct df_yaml_va
 		return wrong(k, NULL, "a single value", err);
 	if ((rc = df_strdup(&key, k->name, err)) != DF_OK)
 		return rc;
-	rc = df_strdup(&value, is_null(v) ? "" : is_bool(v, &b) ? (b ? "true" : "false") : v->text, err);
+	/* null means that nothing is said, unless it is a value like any other */
+	rc = df_strdup(&value,
+	    is_null(v)           ? (k->allowed ? "null" : "")
+		: is_bool(v, &b) ? (b ? "true" : "false")
+				 : v->text,
+	    err);
 	if (rc != DF_OK) {
 		free(key);
 		return rc;
@@ -331,6 +336,30 @@ set_defaults(struct df_train_config *c, struct df_err *err)
 	return DF_OK;
 }
 
+static bool
+one_of(const char *word, const char *a, const char *b, const char *c)
+{
+	return word && (strcmp(word, a) == 0 || strcmp(word, b) == 0 || strcmp(word, c) == 0);
+}
+
+/* What is decided by evaluations needs some, and the best model a checkpoint. */
+static int
+check_evaluation(const struct df_train_config *c, struct df_err *err)
+{
+	const char *needs = c->load_best_model_at_end                   ? "load_best_model_at_end"
+	    : c->early_stopping_steps > 0                               ? "early_stopping_steps"
+	    : strcmp(c->lr_scheduler_type, "reduce_lr_on_plateau") == 0 ? "lr_scheduler_type: reduce_lr_on_plateau"
+									: NULL;
+
+	if (needs && strcmp(c->eval_strategy, "no") == 0)
+		return df_fail(err, DF_ECONFIG, "%s needs eval_strategy: steps or epoch", needs);
+	if (c->load_best_model_at_end && strcmp(c->eval_strategy, c->save_strategy) != 0)
+		return df_fail(err, DF_ECONFIG,
+		    "load_best_model_at_end needs save_strategy and eval_strategy to be the same, not %s and %s",
+		    c->save_strategy, c->eval_strategy);
+	return DF_OK;
+}
+
 /* What one key alone cannot show. */
 static int
 check(const struct df_train_config *c, struct df_err *err)
@@ -356,7 +385,15 @@ check(const struct df_train_config *c, struct df_err *err)
 		return df_fail(err, DF_ECONFIG, "nothing to train: num_train_epochs is 0 and max_steps is not given");
 	if (strcmp(c->eval_strategy, "no") != 0 && !c->eval_tokenized_path)
 		return df_fail(err, DF_ECONFIG, "eval_strategy: %s needs eval_tokenized_path", c->eval_strategy);
-	return DF_OK;
+	if (c->loraplus_lr_ratio > 0 && strcmp(c->finetuning_type, "lora") != 0)
+		return df_fail(err, DF_ECONFIG, "loraplus_lr_ratio needs finetuning_type: lora");
+	if (!one_of(c->gradient_checkpointing, "auto", "true", "false"))
+		return df_fail(err, DF_ECONFIG, "gradient_checkpointing: '%.40s' is none of auto, true, false",
+		    c->gradient_checkpointing ? c->gradient_checkpointing : "null");
+	if (c->greater_is_better && !one_of(c->greater_is_better, "true", "false", "false"))
+		return df_fail(
+		    err, DF_ECONFIG, "greater_is_better: '%.40s' is neither true nor false", c->greater_is_better);
+	return check_evaluation(c, err);
 }
 
 int

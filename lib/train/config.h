@@ -54,6 +54,14 @@ struct df_train_config {
 	bool train_from_scratch;
 	int64_t lora_rank;
 	double lora_alpha; /* 2 * lora_rank when null */
+	bool use_rslora;
+	double lora_dropout, loraplus_lr_ratio; /* 0 when null: one rate for all */
+	char *additional_target;
+	int64_t freeze_trainable_layers;
+	char *freeze_trainable_modules, *freeze_extra_modules;
+	bool freeze_gate;
+	char *gradient_checkpointing; /* auto, true, false */
+	bool disable_gradient_checkpointing;
 	char *tokenized_path, *eval_tokenized_path, *output_dir, *resume_from_checkpoint;
 	bool overwrite_output_dir;
 	int64_t per_device_train_batch_size, per_device_eval_batch_size, gradient_accumulation_steps;
@@ -69,6 +77,10 @@ struct df_train_config {
 	char *save_strategy, *eval_strategy;
 	double logging_steps, save_steps, eval_steps; /* below 1: a part of all steps */
 	int64_t save_total_limit;
+	bool eval_on_each_dataset, compute_accuracy, load_best_model_at_end;
+	char *metric_for_best_model, *greater_is_better; /* NULL: loss; as the metric's name says */
+	int64_t early_stopping_steps; /* evaluations; 0 when null */
+	double early_stopping_min_delta;
 
 	struct df_config_map packed; /* the DF_KEY_CHECKED keys that were given */
 

@@ -63,6 +63,14 @@ df_eval_exact(const struct df_eval_sum *s)
 	return n ? (double)s->n_exact / (double)n : NAN;
 }
 
+double
+df_eval_sample_accuracy(const struct df_eval_sum *s)
+{
+	uint64_t n = s->n_samples - s->n_unlabelled - s->n_bad;
+
+	return n ? s->sample_accuracy / (double)n : NAN;
+}
+
 static int
 cut(struct run *e, const struct df_eval_opts *o, struct df_err *err)
 {
@@ -127,6 +135,7 @@ add(struct df_eval_sum *s, const struct run *e, uint64_t i)
 	s->n_exact += e->n_correct[i] == n;
 	s->nll += (double)e->loss[i] * n;
 	s->sample_loss += (double)e->loss[i];
+	s->sample_accuracy += (double)e->n_correct[i] / n;
 }
 
 static int

@@ -24,6 +24,7 @@ struct df_eval_sum {
 	uint64_t n_exact;              /* samples with every target the most likely token */
 	double nll;                    /* sum over all targets */
 	double sample_loss;            /* sum over samples of their mean nll */
+	double sample_accuracy;        /* sum over samples of the part of their targets that was the most likely token */
 };
 
 /* Mean nll over targets, its exponential (infinity on overflow), mean of the samples' means.  NaN without targets. */
@@ -32,6 +33,7 @@ double df_eval_perplexity(const struct df_eval_sum *s);
 double df_eval_sample_loss(const struct df_eval_sum *s);
 double df_eval_token_accuracy(const struct df_eval_sum *s);
 double df_eval_exact(const struct df_eval_sum *s);
+double df_eval_sample_accuracy(const struct df_eval_sum *s); /* mean over samples: LLaMA-Factory's compute_accuracy */
 
 struct df_eval {
 	struct df_eval_sum all;

@@ -128,6 +128,19 @@ out:
 	return rc;
 }
 
+/* "a, b" and "a,b" are the same list. */
+static bool
+same_words(const char *a, const char *b)
+{
+	for (; *a != '\0' && *a == *b; a++, b++) {
+		if (*a != ',')
+			continue;
+		a += strspn(a + 1, " ");
+		b += strspn(b + 1, " ");
+	}
+	return *a == *b;
+}
+
 /* Does the JSON text of a parameter say the same as the text of a key? */
 static bool
 says_the_same(const struct df_meta *m, const char *key, const char *text)
@@ -140,7 +153,7 @@ says_the_same(const struct df_meta *m, const char *key, const char *text)
 	if (!json || !*text)
 		return true;
 	if (df_meta_get_str(m, key, &s)) {
-		same = strcmp(s, text) == 0;
+		same = same_words(s, text);
 		free(s);
 		return same;
 	}
@@ -193,4 +206,63 @@ df_run_inputs(struct df_run *r, struct df_err *err)
 		DF_TRY(load_weights(r, err));
 out:
 	return rc;
+}
+
+/* "loss", "accuracy" or "NAME_loss", with or without "eval_" in front. */
+static bool
+find_metric(struct df_run *r, const char *name)
+{
+	const struct df_meta *m = &r->eval_rows.meta;
+
+	name += strncmp(name, "eval_", 5) == 0 ? 5 : 0;
+	if (strcmp(name, "loss") == 0)
+		return true;
+	r->metric = DF_METRIC_ACCURACY;
+	if (strcmp(name, "accuracy") == 0)
+		return r->c->compute_accuracy;
+	r->metric = DF_METRIC_DOMAIN;
+	for (size_t i = 0; r->c->eval_on_each_dataset && i < m->n_domains; i++) {
+		const size_t n = strlen(m->domains[i]);
+
+		r->metric_domain = i;
+		if (strncmp(name, m->domains[i], n) == 0 && strcmp(name + n, "_loss") == 0)
+			return true;
+	}
+	return false;
+}
+
+int
+df_run_metric(struct df_run *r, struct df_err *err)
+{
+	const struct df_train_config *c = r->c;
+	const char *name = c->metric_for_best_model ? c->metric_for_best_model : "loss";
+	const size_t n = strlen(name);
+
+	if (!r->has_eval)
+		return DF_OK;
+	if (c->eval_on_each_dataset) {
+		r->log.name = r->eval_rows.meta.domains;
+		r->log.n_names = r->eval_rows.meta.n_domains;
+	}
+	r->wants_best = c->load_best_model_at_end || c->metric_for_best_model || c->early_stopping_steps > 0 ||
+	    r->schedule.type == DF_SCHEDULE_REDUCE_LR_ON_PLATEAU;
+	if (!find_metric(r, name))
+		return df_fail(err, DF_ECONFIG,
+		    "metric_for_best_model: there is no '%.60s': loss is always there, accuracy with compute_accuracy, "
+		    "and the NAME_loss of a dataset in %s with eval_on_each_dataset",
+		    name, r->eval_rows.name);
+	r->best = (struct df_best_opts){
+		.greater = c->greater_is_better ? strcmp(c->greater_is_better, "true") == 0
+						: n < 4 || strcmp(name + n - 4, "loss") != 0,
+		.patience = (uint64_t)c->early_stopping_steps,
+		.min_delta = c->early_stopping_min_delta,
+		.schedule = &r->schedule,
+	};
+	/* The best of another run has no checkpoint here. */
+	if (r->start && !r->start_is_own)
+		r->state.best = (struct df_best){ .plateau = r->state.best.plateau };
+	/* More patience than the run was stopped with: it goes on. */
+	if (r->best.patience == 0 || r->state.best.patience < r->best.patience)
+		r->state.best.stopped = false;
+	return DF_OK;
 }

@@ -50,8 +50,22 @@ out:
 }
 
 struct caps {
-	size_t offsets, ids, mask, id, domain, n_targets;
+	size_t offsets, ids, mask, position, sequence, id, domain, n_targets;
 };
+
+/* One more column of the tokens, if they have it. */
+static int
+append_column(
+    uint32_t **to, size_t *cap, uint64_t base, const struct df_column_data *from, uint64_t total, struct df_err *err)
+{
+	int rc;
+
+	if (from->data == NULL)
+		return DF_OK;
+	if ((rc = df_grow(to, cap, base + total, sizeof(**to), "packed rows", err)) == DF_OK)
+		memcpy(*to + base, from->data, total * sizeof(**to));
+	return rc;
+}
 
 static int
 append(struct df_rows *r, struct caps *cap, const struct df_batch *b, struct df_err *err)
@@ -68,6 +82,8 @@ append(struct df_rows *r, struct caps *cap, const struct df_batch *b, struct df_
 	DF_TRY(df_grow(&r->id, &cap->id, n, sizeof(*r->id), "sample ids", err));
 	DF_TRY(df_grow(&r->domain, &cap->domain, n, sizeof(*r->domain), "sample domains", err));
 	DF_TRY(df_grow(&r->n_targets, &cap->n_targets, n, sizeof(*r->n_targets), "target counts", err));
+	DF_TRY(append_column(&r->position, &cap->position, base, &b->col[DF_COL_POSITION], total, err));
+	DF_TRY(append_column(&r->sequence, &cap->sequence, base, &b->col[DF_COL_SEQUENCE], total, err));
 	memcpy(r->ids + base, b->col[DF_COL_IDS].data, total * sizeof(*r->ids));
 	memcpy(r->mask + base, b->col[DF_COL_LABEL_MASK].data, total);
 	memcpy(r->id + r->n, id, b->n * sizeof(*id));
@@ -135,6 +151,8 @@ df_rows_release(struct df_rows *r)
 	free(r->offsets);
 	free(r->ids);
 	free(r->mask);
+	free(r->position);
+	free(r->sequence);
 	free(r->id);
 	free(r->domain);
 	free(r->n_targets);
@@ -167,6 +185,24 @@ df_rows_find(const struct df_rows *r, uint64_t id, uint64_t *row)
 	return true;
 }
 
+/* The same rows of one more column; *out stays NULL without it. */
+static int
+gather_column(uint32_t **to, size_t *cap, const uint32_t *column, const struct df_rows *r, const uint64_t *rows,
+    size_t n, const uint64_t *offsets, const uint32_t **out, struct df_err *err)
+{
+	int rc = DF_OK;
+
+	*out = NULL;
+	if (column == NULL)
+		return DF_OK;
+	DF_TRY(df_grow(to, cap, offsets[n] + 1, sizeof(**to), "batch positions", err));
+	for (size_t i = 0; i < n; i++)
+		memcpy(*to + offsets[i], column + r->offsets[rows[i]], (offsets[i + 1] - offsets[i]) * sizeof(*column));
+	*out = *to;
+out:
+	return rc;
+}
+
 int
 df_gather_batch(struct df_gather *g, const struct df_rows *r, const uint64_t *rows, size_t n, struct df_tokens *b,
     struct df_err *err)
@@ -189,6 +225,8 @@ df_gather_batch(struct df_gather *g, const struct df_rows *r, const uint64_t *ro
 	}
 	g->offsets[n] = at;
 	*b = (struct df_tokens){ .n = n, .offsets = g->offsets, .ids = g->ids, .mask = g->mask };
+	DF_TRY(gather_column(&g->position, &g->cap_position, r->position, r, rows, n, g->offsets, &b->position, err));
+	DF_TRY(gather_column(&g->sequence, &g->cap_sequence, r->sequence, r, rows, n, g->offsets, &b->sequence, err));
 out:
 	return rc;
 }
@@ -203,7 +241,12 @@ df_gather_range(
 	DF_TRY(df_grow(&g->offsets, &g->cap_offsets, n + 1, sizeof(*g->offsets), "batch offsets", err));
 	for (size_t i = 0; i <= n; i++)
 		g->offsets[i] = r->offsets[first + i] - at;
-	*b = (struct df_tokens){ .n = n, .offsets = g->offsets, .ids = r->ids + at, .mask = r->mask + at };
+	*b = (struct df_tokens){ .n = n,
+		.offsets = g->offsets,
+		.ids = r->ids + at,
+		.mask = r->mask + at,
+		.position = r->position ? r->position + at : NULL,
+		.sequence = r->sequence ? r->sequence + at : NULL };
 out:
 	return rc;
 }
@@ -214,6 +257,8 @@ df_gather_release(struct df_gather *g)
 	free(g->offsets);
 	free(g->ids);
 	free(g->mask);
+	free(g->position);
+	free(g->sequence);
 	*g = (struct df_gather){ 0 };
 }
 

@@ -1,6 +1,6 @@
 /*
  * rows.h - a tokens artefact in memory: what a run that visits rows in any
- * order, many times, reads from.  5 bytes per token and 22 per sample.
+ * order, many times, reads from.  5 bytes per token (of packed rows 9, of neatly packed ones 13) and 22 per sample.
  *
  * Immutable after loading; may be read by many threads.
  */
@@ -20,6 +20,7 @@ struct df_rows {
 	uint64_t *offsets;   /* [n+1] into ids and mask */
 	uint32_t *ids;
 	uint8_t *mask;       /* 1 = a target */
+	uint32_t *position, *sequence; /* as ids, of packed rows; NULL: the tokens have none */
 	uint64_t *id;        /* [n] sample ids, unique */
 	uint16_t *domain;    /* [n] into meta.domains; all 0 when the file has none */
 	uint32_t *n_targets; /* [n] targets that are predicted: not the one at position 0 */
@@ -44,9 +45,9 @@ bool df_rows_find(const struct df_rows *r, uint64_t id, uint64_t *row);
  */
 struct df_gather {
 	uint64_t *offsets;
-	uint32_t *ids;
+	uint32_t *ids, *position, *sequence;
 	uint8_t *mask;
-	size_t cap_offsets, cap_ids, cap_mask;
+	size_t cap_offsets, cap_ids, cap_position, cap_sequence, cap_mask;
 };
 int df_gather_batch(struct df_gather *g, const struct df_rows *r, const uint64_t *rows, size_t n, struct df_tokens *b,
     struct df_err *err) DF_MUST_CHECK;

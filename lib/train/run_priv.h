@@ -37,11 +37,24 @@ struct df_run {
 	uint64_t saved;                             /* the step last saved for good; UINT64_MAX = none */
 	uint64_t first_step, n_samples;
 	double lr, grad_norm; /* of the last step */
+	struct df_best_opts best;
+	enum { DF_METRIC_LOSS, DF_METRIC_ACCURACY, DF_METRIC_DOMAIN } metric;
+	size_t metric_domain; /* DF_METRIC_DOMAIN: the loss of this dataset */
+	bool wants_best;      /* some key asks for the best metric */
+	bool checkpointing;   /* gradient_checkpointing, decided */
+	double activations;   /* bytes, about, of a micro-batch */
 	uint64_t *which;      /* [batch * accum] */
 };
 
 /* Load tokens, index and weights, and see that they belong together and to what the configuration says. */
 int df_run_inputs(struct df_run *r, struct df_err *err) DF_MUST_CHECK;
+
+/* What metric_for_best_model and the keys around it mean with these evaluation tokens. */
+int df_run_metric(struct df_run *r, struct df_err *err) DF_MUST_CHECK;
+/* The model, as r->start or the configuration has it, and what of it trains. */
+int df_run_open_model(struct df_run *r, struct df_err *err) DF_MUST_CHECK;
+/* The tokenizer whose files go into checkpoints: the model's own, or "bytes". */
+int df_run_open_tokenizer(struct df_run *r, struct df_err *err) DF_MUST_CHECK;
 
 /* Decide on r->start and load its state.  Changes no file. */
 int df_run_find_start(struct df_run *r, struct df_err *err) DF_MUST_CHECK;

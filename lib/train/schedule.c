@@ -8,8 +8,10 @@
 #include "train/schedule.h"
 
 static const char *const names[] = { "constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts",
-	"polynomial", "inverse_sqrt", "cosine_with_min_lr", "warmup_stable_decay", NULL };
+	"polynomial", "inverse_sqrt", "cosine_with_min_lr", "warmup_stable_decay", "reduce_lr_on_plateau", NULL };
 static const char *const curves[] = { "linear", "cosine", "1-sqrt", NULL };
+static const char *const modes[] = { "min", "max", NULL };
+static const char *const threshold_modes[] = { "rel", "abs", NULL };
 
 static int
 find(const char *word, const char *const *words)
@@ -28,6 +30,8 @@ struct arg {
 	double *real;
 	uint64_t *count;
 	enum df_schedule_curve *curve;
+	const char *const *words; /* two of them */
+	bool *second;             /* the second one is said */
 	bool *given;
 };
 
@@ -43,6 +47,12 @@ set_arg(const struct arg *a, const char *text, struct df_err *err)
 		if ((c = find(text, curves)) < 0)
 			return df_fail(err, DF_ECONFIG, "'%.40s' is none of linear, cosine, 1-sqrt", text);
 		*a->curve = (enum df_schedule_curve)c;
+		return DF_OK;
+	}
+	if (a->words) {
+		if ((c = find(text, a->words)) < 0)
+			return df_fail(err, DF_ECONFIG, "'%.40s' is neither %s nor %s", text, a->words[0], a->words[1]);
+		*a->second = c == 1;
 		return DF_OK;
 	}
 	if (a->count) {
@@ -63,7 +73,8 @@ df_schedule_init(struct df_schedule *s, const char *name, const struct df_config
 	const unsigned cosines =
 	    1u << DF_SCHEDULE_COSINE | 1u << DF_SCHEDULE_COSINE_WITH_RESTARTS | 1u << DF_SCHEDULE_COSINE_WITH_MIN_LR;
 	const unsigned poly = 1u << DF_SCHEDULE_POLYNOMIAL, wsd = 1u << DF_SCHEDULE_WARMUP_STABLE_DECAY;
-	const unsigned with_min = 1u << DF_SCHEDULE_COSINE_WITH_MIN_LR;
+	const unsigned with_min = 1u << DF_SCHEDULE_COSINE_WITH_MIN_LR,
+		       plateau = 1u << DF_SCHEDULE_REDUCE_LR_ON_PLATEAU;
 	double min_lr = 0;
 	bool has_min_lr = false, has_min_rate = false, has_stable = false, has_decay = false;
 	const struct arg args[] = {
@@ -77,6 +88,14 @@ df_schedule_init(struct df_schedule *s, const char *name, const struct df_config
 		{ "min_lr_ratio", wsd, .real = &s->min_rate },
 		{ "warmup_type", wsd, .curve = &s->warmup },
 		{ "decay_type", wsd, .curve = &s->decay },
+		{ "mode", plateau, .words = modes, .second = &s->plateau_max },
+		{ "threshold_mode", plateau, .words = threshold_modes, .second = &s->plateau_abs },
+		{ "factor", plateau, .real = &s->plateau_factor },
+		{ "threshold", plateau, .real = &s->threshold },
+		{ "min_lr", plateau, .real = &s->plateau_min_lr },
+		{ "eps", plateau, .real = &s->plateau_eps },
+		{ "patience", plateau, .count = &s->plateau_patience },
+		{ "cooldown", plateau, .count = &s->plateau_cooldown },
 	};
 	int type = find(name, names), rc;
 
@@ -89,7 +108,11 @@ df_schedule_init(struct df_schedule *s, const char *name, const struct df_config
 		.lr_end = 1e-7,
 		.power = 1,
 		.warmup = DF_CURVE_LINEAR,
-		.decay = DF_CURVE_COSINE };
+		.decay = DF_CURVE_COSINE,
+		.plateau_factor = 0.1,
+		.threshold = 1e-4,
+		.plateau_eps = 1e-8,
+		.plateau_patience = 10 };
 	s->n_warmup = warmup_steps > 0 ? (uint64_t)warmup_steps : (uint64_t)ceil((double)n_steps * warmup_ratio);
 	for (size_t i = 0; kwargs && i < kwargs->n; i++) {
 		const struct arg *a = NULL;
@@ -125,6 +148,11 @@ df_schedule_init(struct df_schedule *s, const char *name, const struct df_config
 			return df_fail(err, DF_ECONFIG, "lr_scheduler_kwargs: min_lr needs a learning_rate above 0");
 		if (has_min_lr)
 			s->min_rate = min_lr / lr;
+		break;
+	case DF_SCHEDULE_REDUCE_LR_ON_PLATEAU:
+		if (!(s->plateau_factor < 1 && s->plateau_factor >= 0) || s->plateau_min_lr < 0)
+			return df_fail(err, DF_ECONFIG, "lr_scheduler_kwargs: %s",
+			    s->plateau_min_lr < 0 ? "min_lr is below 0" : "factor must be below 1, and not below 0");
 		break;
 	case DF_SCHEDULE_WARMUP_STABLE_DECAY: {
 		uint64_t rest = n_steps > s->n_warmup ? n_steps - s->n_warmup : 0, stable = rest / 3;
@@ -172,7 +200,7 @@ factor(const struct df_schedule *s, double i)
 {
 	double n = (double)s->n_steps, w = (double)s->n_warmup, p = (i - w) / fmax(1, n - w);
 
-	if (s->type == DF_SCHEDULE_CONSTANT)
+	if (s->type == DF_SCHEDULE_CONSTANT || s->type == DF_SCHEDULE_REDUCE_LR_ON_PLATEAU)
 		return 1;
 	if (s->type == DF_SCHEDULE_WARMUP_STABLE_DECAY)
 		return wsd_factor(s, i);

@@ -3,11 +3,12 @@
  * computes it (with LLaMA-Factory's defaults for warmup_stable_decay).
  *
  * A schedule is a pure function of the step index, so nothing of it needs to
- * be saved in a checkpoint.
+ * be saved in a checkpoint; what evaluations do to the rate is train/best.h's.
  */
 #ifndef DF_TRAIN_SCHEDULE_H
 #define DF_TRAIN_SCHEDULE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/err.h"
@@ -22,7 +23,8 @@ enum df_schedule_type {
 	DF_SCHEDULE_POLYNOMIAL,
 	DF_SCHEDULE_INVERSE_SQRT,
 	DF_SCHEDULE_COSINE_WITH_MIN_LR,
-	DF_SCHEDULE_WARMUP_STABLE_DECAY
+	DF_SCHEDULE_WARMUP_STABLE_DECAY,
+	DF_SCHEDULE_REDUCE_LR_ON_PLATEAU /* constant; evaluations scale it (train/best.h) */
 };
 enum df_schedule_curve { DF_CURVE_LINEAR, DF_CURVE_COSINE, DF_CURVE_1_SQRT };
 
@@ -36,6 +38,10 @@ struct df_schedule {
 	double min_rate;            /* cosine_with_min_lr, warmup_stable_decay: lowest factor */
 	uint64_t n_stable, n_decay; /* warmup_stable_decay */
 	enum df_schedule_curve warmup, decay;
+	/* reduce_lr_on_plateau: PyTorch's arguments */
+	bool plateau_max, plateau_abs;  /* mode max, threshold_mode abs */
+	double plateau_factor, threshold, plateau_min_lr, plateau_eps;
+	uint64_t plateau_patience, plateau_cooldown;
 };
 
 /*

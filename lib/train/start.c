@@ -48,8 +48,10 @@ warn_changes(const char *was, const char *now, const char *where, struct df_err 
 	DF_TRY(df_json_parse(&a, was, strlen(was), where, err));
 	DF_TRY(df_json_parse(&b, now, strlen(now), "configuration", err));
 	for (k = df_train_keys(); k->name; k++) {
-		if (k->shapes &&
-		    !same_value(df_json_get(df_json_root(a), k->name), df_json_get(df_json_root(b), k->name)))
+		const struct df_json_value *old = df_json_get(df_json_root(a), k->name);
+
+		/* A key that is younger than the checkpoint was as good as unset. */
+		if (k->shapes && old && !same_value(old, df_json_get(df_json_root(b), k->name)))
 			df_buf_printf(&diff, "%s%s", diff.len ? ", " : "", k->name);
 	}
 	DF_TRY(df_buf_check(&diff, err));
@@ -68,7 +70,7 @@ df_run_find_start(struct df_run *r, struct df_err *err)
 	const char *want = r->c->resume_from_checkpoint, *dir = r->c->output_dir;
 	bool named = want && strcmp(want, "true") != 0 && strcmp(want, "false") != 0;
 	bool fresh = want && strcmp(want, "false") == 0;
-	struct df_train_state s = { 0 };
+	struct df_train_state s = DF_TRAIN_STATE_INIT;
 	uint64_t step = 0;
 	int rc = DF_OK;
 
@@ -107,7 +109,7 @@ df_run_find_start(struct df_run *r, struct df_err *err)
 			r->start = NULL;
 			df_train_state_release(&r->state);
 			r->state = s;
-			s = (struct df_train_state){ 0 };
+			s = (struct df_train_state)DF_TRAIN_STATE_INIT;
 			DF_TRY(df_strdup(&r->start, want, err));
 			r->start_is_own = false;
 		}

@@ -19,10 +19,10 @@ struct lane {
 	struct df_tensor grad; /* [1, train numel]; NONE until first used */
 	bool dirty;            /* grad holds this step's sum */
 	struct df_gather gather;
-	uint64_t *rows;      /* [batch] */
-	float *scale, *loss; /* [batch] */
-	uint32_t *n_targets; /* [batch] */
-	size_t *slot;        /* [batch] position in the step, for the losses */
+	uint64_t *rows, *key; /* [batch] */
+	float *scale, *loss;  /* [batch] */
+	uint32_t *n_targets;  /* [batch] */
+	size_t *slot;         /* [batch] position in the step, for the losses */
 	size_t n;
 	uint64_t n_tokens;
 	int rc;
@@ -54,6 +54,7 @@ lane_release(struct df_stepper *s, struct lane *l)
 		df_tensor_free(df_model_backend(s->m), &l->grad);
 	df_gather_release(&l->gather);
 	free(l->rows);
+	free(l->key);
 	free(l->scale);
 	free(l->loss);
 	free(l->n_targets);
@@ -69,6 +70,7 @@ lane_init(struct df_stepper *s, struct lane *l, struct df_err *err)
 	DF_TRY(df_work_new(&l->work, s->m, err));
 	DF_TRY(df_tensor_alloc(df_model_backend(s->m), &l->grad, DF_F32, 1, numel, "gradient", err));
 	DF_TRY(df_alloc(&l->rows, s->o.batch, sizeof(*l->rows), "batch", err));
+	DF_TRY(df_alloc(&l->key, s->o.batch, sizeof(*l->key), "batch", err));
 	DF_TRY(df_alloc(&l->scale, s->o.batch, sizeof(*l->scale), "batch", err));
 	DF_TRY(df_alloc(&l->loss, s->o.batch, sizeof(*l->loss), "batch", err));
 	DF_TRY(df_alloc(&l->n_targets, s->o.batch, sizeof(*l->n_targets), "batch", err));
@@ -210,6 +212,9 @@ run_lane(void *ctx, size_t i, int worker)
 		DF_TRY(df_fill(df_model_backend(s->m), l->grad, 0, &l->err));
 	l->dirty = true;
 	DF_TRY(df_gather_batch(&l->gather, s->r, l->rows, l->n, &b, &l->err));
+	for (size_t k = 0; k < l->n; k++)
+		l->key[k] = df_model_dropout_key(s->o.seed, s->moments.step, s->r->id[l->rows[k]]);
+	b.key = l->key;
 	DF_TRY(df_model_grad(s->m, l->work, &b, l->scale, l->grad, &losses, &l->err));
 	for (size_t k = 0; k < l->n; k++)
 		s->loss[l->slot[k]] = (double)l->loss[k];
@@ -217,7 +222,14 @@ out:
 	l->rc = rc;
 }
 
-/* AdamW over runs of parameters that share their decay. */
+/* LLaMA-Factory's groups of LoRA+ (_create_loraplus_optimizer): B and vectors on one side, all others on the other. */
+static double
+rate_of(const struct df_stepper *s, const struct df_param *p, double lr)
+{
+	return s->o.lr_b_ratio > 0 && (p->lora_b || p->rank == 1) ? lr * s->o.lr_b_ratio : lr;
+}
+
+/* AdamW over runs of parameters that share their decay and their rate. */
 static int
 update(struct df_stepper *s, double lr, double grad_scale, struct df_err *err)
 {
@@ -229,8 +241,10 @@ update(struct df_stepper *s, double lr, double grad_scale, struct df_err *err)
 	for (size_t i = 0; i < p->n;) {
 		size_t first = p->v[i].offset, end, j = i + 1;
 		bool decay = p->v[i].decay;
+		double rate = rate_of(s, &p->v[i], lr);
 
-		while (j < p->n && (p->v[j].decay == decay || s->o.weight_decay == 0))
+		while (
+		    j < p->n && (p->v[j].decay == decay || s->o.weight_decay == 0) && rate_of(s, &p->v[j], lr) == rate)
 			j++;
 		end = j < p->n ? p->v[j].offset : p->numel;
 		struct df_adamw a = {
@@ -238,7 +252,7 @@ update(struct df_stepper *s, double lr, double grad_scale, struct df_err *err)
 			.g = df_tensor_view(s->lane[0].grad, first, 1, end - first),
 			.m = df_tensor_view(s->moments.m, first, 1, end - first),
 			.v = df_tensor_view(s->moments.v, first, 1, end - first),
-			.lr = lr,
+			.lr = rate,
 			.beta1 = s->o.beta1,
 			.beta2 = s->o.beta2,
 			.eps = s->o.eps,

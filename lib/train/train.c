@@ -61,6 +61,13 @@ plan_steps(struct df_run *r, struct df_err *err)
 	r->log_every = c->logging_steps > 0 ? every(c->logging_steps, r->max_steps) : 0;
 	r->save_every = strategy(r, c->save_strategy, c->save_steps);
 	r->eval_every = strategy(r, c->eval_strategy, c->eval_steps > 0 ? c->eval_steps : c->logging_steps);
+	if (c->load_best_model_at_end && r->save_every % r->eval_every != 0) {
+		rc = df_fail(err, DF_ECONFIG,
+		    "load_best_model_at_end needs save_steps (%" PRIu64 ") to be a multiple of eval_steps (%" PRIu64
+		    ")",
+		    r->save_every, r->eval_every);
+		goto out;
+	}
 	rc = df_schedule_init(&r->schedule, c->lr_scheduler_type, &c->lr_scheduler_kwargs, c->learning_rate,
 	    r->max_steps, c->warmup_steps, c->warmup_ratio, err);
 	if (rc == DF_ECONFIG && c->path)
@@ -69,89 +76,11 @@ out:
 	return rc;
 }
 
-/* As with LLaMA-Factory: a model and its adapter are two keys, so that what an adapter rests on is never in doubt. */
 static int
-check_model_dir(const struct df_run *r, struct df_err *err)
+rotate(const struct df_run *r, struct df_err *err)
 {
-	struct df_buf place = DF_BUF_INIT;
-	char *path = NULL;
-	int rc = DF_OK;
-
-	DF_TRY(df_path_join(&path, r->c->model_name_or_path, "adapter_config.json", err));
-	if (!df_file_exists(path))
-		goto out;
-	df_train_config_place(r->c, "model_name_or_path", &place);
-	DF_TRY(df_buf_check(&place, err));
-	rc = df_fail(err, DF_ECONFIG,
-	    "%s: %s is an adapter: give its base model here, and the adapter as adapter_name_or_path", place.data,
-	    r->c->model_name_or_path);
-out:
-	df_buf_release(&place);
-	free(path);
-	return rc;
-}
-
-static int
-open_model(struct df_run *r, struct df_err *err)
-{
-	const struct df_train_config *c = r->c;
-	bool lora = strcmp(c->finetuning_type, "lora") == 0;
-	const char *dir = r->start ? r->start : c->adapter_name_or_path; /* of weights trained before */
-	struct df_lora_spec spec = {
-		.rank = (size_t)c->lora_rank,
-		.alpha = c->lora_alpha > 0 ? c->lora_alpha : 2 * (double)c->lora_rank,
-		.targets = c->lora_target,
-	};
-	int rc = DF_OK;
-
-	DF_TRY(check_model_dir(r, err));
-	if (dir) {
-		DF_TRY(df_model_open(&r->model, dir, c->model_name_or_path, r->o->backend, err));
-		if (df_model_has_lora(r->model) != lora) {
-			rc = df_fail(err, DF_ELINEAGE, "%s is %s, finetuning_type is %s", dir,
-			    lora ? "a whole model" : "an adapter", c->finetuning_type);
-			goto out;
-		}
-	} else if (c->train_from_scratch) {
-		DF_TRY(df_model_init(&r->model, c->model_name_or_path, (uint64_t)c->seed, r->o->backend, err));
-	} else {
-		DF_TRY(df_model_open(&r->model, c->model_name_or_path, NULL, r->o->backend, err));
-		if (lora)
-			DF_TRY(df_model_add_lora(r->model, &spec, (uint64_t)c->seed, err));
-	}
-	DF_TRY(df_rows_check_vocab(&r->rows, df_model_config(r->model)->n_vocab, c->model_name_or_path, err));
-	if (r->has_eval)
-		DF_TRY(
-		    df_rows_check_vocab(&r->eval_rows, df_model_config(r->model)->n_vocab, c->model_name_or_path, err));
-out:
-	return rc;
-}
-
-/* The tokenizer whose files go into checkpoints: the model's own, or "bytes". */
-static int
-open_tokenizer(struct df_run *r, struct df_err *err)
-{
-	const char *want = df_rows_tokenizer(&r->rows), *dir = r->c->model_name_or_path;
-	char *path = NULL;
-	int rc = DF_OK;
-
-	DF_TRY(df_path_join(&path, dir, "tokenizer.json", err));
-	if (df_file_exists(path)) {
-		DF_TRY(df_tokenizer_open(&r->tokenizer, dir, err));
-		if (want && strcmp(df_tokenizer_id(r->tokenizer), want) != 0)
-			rc = df_fail(err, DF_ELINEAGE, "%s was packed with tokenizer %s, but that of %s is %s",
-			    r->rows.name, want, dir, df_tokenizer_id(r->tokenizer));
-		goto out;
-	}
-	DF_TRY(df_tokenizer_open(&r->tokenizer, "bytes", err));
-	if (want && strcmp(df_tokenizer_id(r->tokenizer), want) == 0)
-		goto out;
-	df_tokenizer_free(r->tokenizer);
-	r->tokenizer = NULL;
-	df_warn("%s has no tokenizer.json: checkpoints will have none either", dir);
-out:
-	free(path);
-	return rc;
+	return df_checkpoint_rotate(r->c->output_dir, (uint64_t)r->c->save_total_limit,
+	    r->c->load_best_model_at_end ? r->state.best.saved : 0, err);
 }
 
 /* ---- one step, and what follows it ------------------------------------------------ */
@@ -181,52 +110,90 @@ summary(const struct df_run *r, double seconds)
 		.train_loss = s->total_steps ? s->total_loss / (double)s->total_steps : 0,
 		.seconds = seconds,
 		.samples = (double)r->n_samples,
+		.best_metric = r->wants_best && s->best.known ? s->best.metric : NAN,
+		.best_step = r->wants_best ? s->best.step : 0,
+		.best_checkpoint = r->wants_best ? s->best.saved : 0,
 	};
+}
+
+static bool
+save_due(const struct df_run *r)
+{
+	return r->save_every && (r->state.step % r->save_every == 0 || r->state.step == r->max_steps);
 }
 
 static int
 save(struct df_run *r, bool interim, bool with_optimizer, struct df_err *err)
 {
-	struct df_train_summary sum = summary(r, -1);
-	struct df_checkpoint c = { r->model, with_optimizer ? r->stepper : NULL, r->tokenizer, &r->log, &sum,
+	struct df_checkpoint c = { r->model, with_optimizer ? r->stepper : NULL, r->tokenizer, &r->log, NULL,
 		&r->state };
+	struct df_train_summary sum;
 	double t = df_monotonic();
 	int rc;
 
 	r->state.interim = interim;
+	/* Only what every run saves can be the best checkpoint: what --until or a signal brings must not decide. */
+	if (!interim && save_due(r) && r->state.best.step == r->state.step)
+		r->state.best.saved = r->state.step;
+	sum = summary(r, -1);
+	c.summary = &sum;
 	if ((rc = df_checkpoint_save(&c, r->c->output_dir, err)) != DF_OK)
 		return rc;
 	if (!interim && with_optimizer)
 		r->saved = r->state.step;
 	df_info("saved %s/checkpoint-%" PRIu64 " (%.2f s)", r->c->output_dir, r->state.step, df_monotonic() - t);
-	return df_checkpoint_rotate(r->c->output_dir, (uint64_t)r->c->save_total_limit, err);
+	return rotate(r, err);
+}
+
+static double
+metric_of(const struct df_run *r, const struct df_eval *ev)
+{
+	switch (r->metric) {
+	case DF_METRIC_ACCURACY: return df_eval_sample_accuracy(&ev->all);
+	case DF_METRIC_DOMAIN: return df_eval_loss(&ev->domain[r->metric_domain]);
+	default: return df_eval_loss(&ev->all);
+	}
 }
 
 static int
 evaluate(struct df_run *r, struct df_err *err)
 {
 	struct df_eval_opts o = { .max_samples = (size_t)r->c->per_device_eval_batch_size };
-	struct df_train_event e = { .step = r->state.step, .eval = true, .epoch = epoch(r) };
-	struct df_eval ev;
-	int rc;
+	struct df_train_event e = { .step = r->state.step, .eval = true, .epoch = epoch(r), .accuracy = NAN };
+	struct df_eval ev = { 0 };
+	int rc = DF_OK;
 
 	r->state.eval_pending = true;
-	if ((rc = df_eval_run(&ev, r->model, &r->eval_rows, r->o->pool, &o, err)) != DF_OK)
-		return rc;
+	DF_TRY(df_eval_run(&ev, r->model, &r->eval_rows, r->o->pool, &o, err));
 	e.loss = df_eval_loss(&ev.all);
-	df_eval_release(&ev);
-	if ((rc = df_trainlog_add(&r->log, &e, r->state.tokens_seen, err)) != DF_OK)
-		return rc;
+	if (r->c->compute_accuracy)
+		e.accuracy = df_eval_sample_accuracy(&ev.all);
+	if (r->log.n_names > 0) {
+		DF_TRY(df_alloc(&e.each, r->log.n_names, sizeof(*e.each), "losses", err));
+		for (size_t i = 0; i < r->log.n_names; i++)
+			e.each[i] = df_eval_loss(&ev.domain[i]);
+	}
+	DF_TRY(df_trainlog_add(&r->log, &e, r->state.tokens_seen, err));
 	r->state.eval_pending = false;
 	df_info("step %" PRIu64 "/%" PRIu64 "  eval_loss %.4f", e.step, r->max_steps, e.loss);
-	return DF_OK;
+	if (r->wants_best)
+		df_best_update(&r->state.best, &r->best, metric_of(r, &ev), e.step);
+	if (r->state.best.stopped)
+		df_info("step %" PRIu64 "/%" PRIu64 "  no better since step %" PRIu64 ": the run ends early", e.step,
+		    r->max_steps, r->state.best.step);
+out:
+	free(e.each);
+	df_eval_release(&ev);
+	return rc;
 }
 
 static int
 log_step(struct df_run *r, struct df_err *err)
 {
 	struct df_train_state *s = &r->state;
-	struct df_train_event e = { .step = s->step, .lr = r->lr, .grad_norm = r->grad_norm, .epoch = epoch(r) };
+	struct df_train_event e = {
+		.step = s->step, .lr = r->lr, .grad_norm = r->grad_norm, .epoch = epoch(r), .accuracy = NAN
+	};
 	int rc;
 
 	if (s->loss_steps == 0)
@@ -239,12 +206,6 @@ log_step(struct df_run *r, struct df_err *err)
 	df_info("step %" PRIu64 "/%" PRIu64 "  loss %.4f  grad_norm %.3f  lr %.3g  epoch %.2f", e.step, r->max_steps,
 	    e.loss, e.grad_norm, e.lr, e.epoch);
 	return DF_OK;
-}
-
-static bool
-save_due(const struct df_run *r)
-{
-	return r->save_every && (r->state.step % r->save_every == 0 || r->state.step == r->max_steps);
 }
 
 /* Evaluate and save where this step calls for it.  What --until asks for can always be gone on from. */
@@ -262,6 +223,7 @@ finish_step(struct df_run *r, struct df_err *err)
 		if (rc == DF_ESTOPPED)
 			return DF_OK; /* the loop sees the signal and saves with eval_pending */
 	}
+	asked = asked || r->state.best.stopped; /* so that the run is known to be over when it is started again */
 	return asked || save_due(r) ? save(r, false, asked || !r->c->save_only_model, err) : DF_OK;
 }
 
@@ -276,7 +238,7 @@ one_step(struct df_run *r, struct df_train_report *report, struct df_err *err)
 
 	if ((rc = df_sampler_step(&r->sampler, s->step, r->which, &n, err)) != DF_OK)
 		return rc;
-	r->lr = df_schedule_lr(&r->schedule, s->step);
+	r->lr = df_schedule_lr(&r->schedule, s->step) * s->best.plateau.scale;
 	rc = df_stepper_run(r->stepper, &r->rows, r->which, n, r->weights, r->lr, &res, err);
 	if (rc != DF_OK) {
 		df_err_prefix(err, "step %" PRIu64 ": ", s->step + 1);
@@ -303,6 +265,30 @@ one_step(struct df_run *r, struct df_train_report *report, struct df_err *err)
 	return DF_OK;
 }
 
+/* load_best_model_at_end: the best checkpoint's weights instead of the last ones. */
+static int
+load_best(struct df_run *r, struct df_err *err)
+{
+	uint64_t step = r->state.best.saved;
+	char *path = NULL;
+	int rc = DF_OK;
+
+	if (step == 0 || step == r->state.step)
+		return DF_OK;
+	DF_TRY(df_checkpoint_path(&path, r->c->output_dir, step, err));
+	/* Not both at once: a model may fill the memory. */
+	df_stepper_free(r->stepper);
+	r->stepper = NULL;
+	df_model_free(r->model);
+	r->model = NULL;
+	DF_TRY(df_model_open(&r->model, path, r->c->model_name_or_path, r->o->backend, err));
+	df_info("the best model is that of step %" PRIu64 " (%s %.4f)", step,
+	    r->c->metric_for_best_model ? r->c->metric_for_best_model : "loss", r->state.best.metric);
+out:
+	free(path);
+	return rc;
+}
+
 /* The model itself and the final words, in output_dir. */
 static int
 write_results(struct df_run *r, double seconds, struct df_err *err)
@@ -311,6 +297,8 @@ write_results(struct df_run *r, double seconds, struct df_err *err)
 	const char *dir = r->c->output_dir;
 	int rc = DF_OK;
 
+	if (r->c->load_best_model_at_end)
+		DF_TRY(load_best(r, err));
 	DF_TRY(df_model_save(r->model, dir, err));
 	if (r->tokenizer)
 		DF_TRY(df_tokenizer_save(r->tokenizer, dir, err));
@@ -331,12 +319,12 @@ loop(struct df_run *r, struct df_train_report *report, struct df_err *err)
 
 	if (s->eval_pending)
 		DF_TRY(finish_step(r, err));
-	while (s->step < r->end && !df_stop_requested()) {
+	while (s->step < r->end && !s->best.stopped && !df_stop_requested()) {
 		DF_TRY(one_step(r, report, err));
 		DF_TRY(finish_step(r, err));
 	}
 	report->step = s->step;
-	if (df_stop_requested() && (s->step < r->end || s->eval_pending)) {
+	if (df_stop_requested() && ((s->step < r->end && !s->best.stopped) || s->eval_pending)) {
 		if (s->step > r->first_step && r->saved != s->step)
 			DF_TRY(save(r, !save_due(r) || s->eval_pending, true, err));
 		rc = df_fail(err, DF_ESTOPPED, "stopped by a signal after step %" PRIu64, s->step);
@@ -345,7 +333,7 @@ loop(struct df_run *r, struct df_train_report *report, struct df_err *err)
 	/* an interim checkpoint, or one that a longer run saved in passing, becomes the one asked for */
 	if (r->o->until && r->saved != s->step)
 		DF_TRY(save(r, false, true, err));
-	if (s->step == r->max_steps)
+	if (s->step == r->max_steps || s->best.stopped)
 		DF_TRY(write_results(r, df_monotonic() - began, err));
 out:
 	return rc;
@@ -395,6 +383,7 @@ prepare(struct df_run *r, struct df_err *err)
 	DF_TRY(df_run_inputs(r, err));
 	DF_TRY(plan_steps(r, err));
 	DF_TRY(df_run_begin_state(r, err));
+	DF_TRY(df_run_metric(r, err));
 	if (r->o->index) {
 		uint64_t rows = (r->end - (r->end < r->state.window ? r->end : r->state.window)) * r->sampler.batch *
 		    r->sampler.n_accum;
@@ -406,8 +395,8 @@ prepare(struct df_run *r, struct df_err *err)
 				"its start",
 			    r->state.window + 1, r->end, rows, r->o->index, r->n_index);
 	}
-	DF_TRY(open_model(r, err));
-	DF_TRY(open_tokenizer(r, err));
+	DF_TRY(df_run_open_model(r, err));
+	DF_TRY(df_run_open_tokenizer(r, err));
 	r->first_step = r->state.step;
 out:
 	return rc;
@@ -420,8 +409,8 @@ finished(const struct df_run *r, bool *yes, struct df_err *err)
 	char *path = NULL;
 	int rc = df_path_join(&path, r->c->output_dir, "all_results.json", err);
 
-	*yes = rc == DF_OK && r->state.step == r->max_steps && r->start_is_own && !r->state.interim &&
-	    df_file_exists(path);
+	*yes = rc == DF_OK && (r->state.step == r->max_steps || r->state.best.stopped) && r->start_is_own &&
+	    !r->state.interim && df_file_exists(path);
 	free(path);
 	return rc;
 }
@@ -430,7 +419,7 @@ finished(const struct df_run *r, bool *yes, struct df_err *err)
 static int
 past(struct df_run *r, struct df_err *err)
 {
-	struct df_train_state s = { 0 };
+	struct df_train_state s = DF_TRAIN_STATE_INIT;
 	char *path = NULL;
 	int rc = DF_OK;
 
@@ -462,8 +451,10 @@ df_train_run(const struct df_train_opts *o, struct df_train_report *report, stru
 		.beta2 = c->adam_beta2,
 		.eps = c->adam_epsilon,
 		.max_grad_norm = c->max_grad_norm,
+		.lr_b_ratio = c->loraplus_lr_ratio,
+		.seed = (uint64_t)c->seed,
 	};
-	struct df_run r = { .o = o, .c = c, .lock_fd = -1, .saved = UINT64_MAX };
+	struct df_run r = { .o = o, .c = c, .lock_fd = -1, .saved = UINT64_MAX, .state = DF_TRAIN_STATE_INIT };
 	size_t per_step;
 	bool done;
 	int rc = DF_OK;
@@ -484,10 +475,10 @@ df_train_run(const struct df_train_opts *o, struct df_train_report *report, stru
 		rc = past(&r, err);
 		goto out;
 	}
-	DF_TRY(df_checkpoint_rotate(c->output_dir, (uint64_t)c->save_total_limit, err));
+	DF_TRY(rotate(&r, err));
 	DF_TRY(finished(&r, &done, err));
 	if (done) {
-		df_info("%s: all %" PRIu64 " steps are done", c->output_dir, r.max_steps);
+		df_info("%s: all %" PRIu64 " steps are done", c->output_dir, r.state.step);
 		goto out;
 	}
 	DF_TRY(df_stepper_new(&r.stepper, r.model, o->pool, &so, err));
@@ -510,7 +501,7 @@ out:
 int
 df_train_dry_run(const struct df_train_opts *o, struct df_train_plan *plan, struct df_err *err)
 {
-	struct df_run r = { .o = o, .c = o->config, .lock_fd = -1 };
+	struct df_run r = { .o = o, .c = o->config, .lock_fd = -1, .state = DF_TRAIN_STATE_INIT };
 	double per_sample, steps;
 	int rc = DF_OK;
 
@@ -530,9 +521,13 @@ df_train_dry_run(const struct df_train_opts *o, struct df_train_plan *plan, stru
 	plan->n_trained = df_model_train(r.model)->numel;
 	per_sample = (double)plan->n_tokens / (double)plan->n_rows;
 	steps = r.end > plan->first_step ? (double)(r.end - plan->first_step) : 0;
-	plan->flops = (df_model_has_lora(r.model) ? 4.0 : 6.0) * (double)plan->n_params * per_sample *
-	    (double)(r.sampler.batch * r.sampler.n_accum) * steps;
-	plan->memory = 4.0 * (double)(plan->n_params + 4 * plan->n_trained) + 5.0 * (double)plan->n_tokens;
+	plan->checkpointing = r.checkpointing;
+	/* forward, and backward to the inputs; to the weights; and with checkpointing the forward again */
+	plan->flops = (4.0 + 2.0 * !df_model_has_lora(r.model) + 2.0 * r.checkpointing) * (double)plan->n_params *
+	    per_sample * (double)(r.sampler.batch * r.sampler.n_accum) * steps;
+	/* weights as the file has them; master weights, gradient and two moments of what trains */
+	plan->memory = (double)df_model_bytes(r.model) + 16.0 * (double)plan->n_trained + 5.0 * (double)plan->n_tokens;
+	plan->activations = r.activations;
 	plan->checkpoint = 12.0 * (double)plan->n_trained;
 out:
 	release(&r);

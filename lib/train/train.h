@@ -9,6 +9,7 @@
 #ifndef DF_TRAIN_TRAIN_H
 #define DF_TRAIN_TRAIN_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "backend/backend.h"
@@ -44,7 +45,9 @@ struct df_train_plan {
 	uint64_t steps_per_epoch, max_steps, first_step, end_step;
 	uint64_t n_params, n_trained;
 	double flops;        /* of the steps to do */
-	double memory;       /* bytes: weights, gradients, moments, tokens; activations not counted */
+	double memory;       /* bytes: weights, gradients, moments, tokens */
+	double activations;  /* bytes, about, of the longest micro-batch that there can be */
+	bool checkpointing;  /* they are computed twice */
 	double checkpoint;   /* bytes of one */
 };
 int df_train_dry_run(const struct df_train_opts *o, struct df_train_plan *plan, struct df_err *err) DF_MUST_CHECK;

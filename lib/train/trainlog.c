@@ -74,6 +74,8 @@ out:
 void
 df_trainlog_release(struct df_trainlog *l)
 {
+	for (size_t i = 0; i < l->n; i++)
+		free(l->event[i].each);
 	free(l->path);
 	free(l->event);
 	*l = (struct df_trainlog){ 0 };
@@ -82,12 +84,48 @@ df_trainlog_release(struct df_trainlog *l)
 static int
 push(struct df_trainlog *l, const struct df_train_event *e, struct df_err *err)
 {
+	double *each = NULL;
 	int rc;
 
-	if ((rc = df_grow(&l->event, &l->cap, l->n + 1, sizeof(*l->event), "log", err)) != DF_OK)
-		return rc;
-	l->event[l->n++] = *e;
-	return DF_OK;
+	DF_TRY(df_grow(&l->event, &l->cap, l->n + 1, sizeof(*l->event), "log", err));
+	if (e->each) {
+		DF_TRY(df_alloc(&each, l->n_names, sizeof(*each), "log", err));
+		memcpy(each, e->each, l->n_names * sizeof(*each));
+	}
+	l->event[l->n] = *e;
+	l->event[l->n++].each = each;
+out:
+	return rc;
+}
+
+/* "eval_NAME_loss" as JSON. */
+static void
+each_key(struct df_buf *b, const char *name)
+{
+	struct df_buf key = DF_BUF_INIT;
+
+	df_buf_printf(&key, "eval_%s_loss", name);
+	df_buf_json_str(b, key.data ? key.data : "");
+	df_buf_release(&key);
+}
+
+/* What an evaluation has besides its loss, each behind `before`. */
+static void
+put_eval(struct df_buf *b, const struct df_trainlog *l, const struct df_train_event *e, const char *before,
+    const char *after)
+{
+	if (!isnan(e->accuracy)) {
+		df_buf_printf(b, "%s\"eval_accuracy\": ", before);
+		df_buf_json_double(b, e->accuracy);
+		df_buf_puts(b, after);
+	}
+	for (size_t i = 0; e->each && i < l->n_names; i++) {
+		df_buf_puts(b, before);
+		each_key(b, l->name[i]);
+		df_buf_puts(b, ": ");
+		df_buf_json_double(b, e->each[i]);
+		df_buf_puts(b, after);
+	}
 }
 
 /* "H:MM:SS" */
@@ -117,6 +155,8 @@ df_trainlog_add(struct df_trainlog *l, const struct df_train_event *e, uint64_t 
 	if (!e->eval) {
 		df_buf_puts(&b, ", \"lr\": ");
 		df_buf_json_double(&b, e->lr);
+	} else {
+		put_eval(&b, l, e, ", ", "");
 	}
 	df_buf_puts(&b, ", \"epoch\": ");
 	df_buf_json_double(&b, e->epoch);
@@ -144,6 +184,32 @@ out:
 	return rc;
 }
 
+/* The losses of datasets in an entry of log_history, where it has them. */
+static int
+load_each(const struct df_trainlog *l, const struct df_json_value *v, double **each, struct df_err *err)
+{
+	char *key = NULL;
+	int rc = DF_OK;
+
+	for (size_t i = 0; i < l->n_names; i++) {
+		const struct df_json_value *x;
+
+		DF_TRY(df_asprintf(&key, err, "eval_%s_loss", l->name[i]));
+		x = df_json_get(v, key);
+		free(key);
+		key = NULL;
+		if (!x)
+			continue;
+		if (!*each)
+			DF_TRY(df_alloc(each, l->n_names, sizeof(**each), "log", err));
+		(*each)[i] = NAN;
+		df_json_number(x, &(*each)[i]);
+	}
+out:
+	free(key);
+	return rc;
+}
+
 int
 df_trainlog_load(struct df_trainlog *l, const char *dir, struct df_err *err)
 {
@@ -156,7 +222,7 @@ df_trainlog_load(struct df_trainlog *l, const char *dir, struct df_err *err)
 	DF_TRY(df_json_load(&j, path, LOG_MAX, err));
 	history = df_json_get(df_json_root(j), "log_history");
 	for (size_t i = 0; i < df_json_size(history); i++) {
-		struct df_train_event e = { .loss = NAN };
+		struct df_train_event e = { .loss = NAN, .accuracy = NAN };
 		int64_t step;
 
 		v = df_json_at(history, i);
@@ -172,7 +238,13 @@ df_trainlog_load(struct df_trainlog *l, const char *dir, struct df_err *err)
 		df_json_number(df_json_get(v, "learning_rate"), &e.lr);
 		df_json_number(df_json_get(v, "grad_norm"), &e.grad_norm);
 		df_json_number(df_json_get(v, "epoch"), &e.epoch);
-		DF_TRY(push(l, &e, err));
+		df_json_number(df_json_get(v, "eval_accuracy"), &e.accuracy);
+		rc = e.eval ? load_each(l, v, &e.each, err) : DF_OK;
+		if (rc == DF_OK)
+			rc = push(l, &e, err);
+		free(e.each);
+		if (rc != DF_OK)
+			goto out;
 	}
 out:
 	df_json_free(j);
@@ -206,6 +278,7 @@ history(struct df_buf *b, const struct df_trainlog *l, const struct df_train_sum
 		df_buf_printf(b, "%s    {\n", sep);
 		number(b, in, "epoch", e->epoch, ",\n");
 		if (e->eval) {
+			put_eval(b, l, e, in, ",\n");
 			number(b, in, "eval_loss", e->loss, ",\n");
 		} else {
 			number(b, in, "grad_norm", e->grad_norm, ",\n");
@@ -248,7 +321,17 @@ df_trainlog_write_state(
 	struct df_buf b = DF_BUF_INIT;
 	int rc;
 
-	df_buf_puts(&b, "{\n  \"best_metric\": null,\n  \"best_model_checkpoint\": null,\n");
+	df_buf_puts(&b, "{\n");
+	if (s->best_step > 0)
+		count(&b, "  ", "best_global_step", s->best_step, ",\n");
+	else
+		df_buf_puts(&b, "  \"best_global_step\": null,\n");
+	number(&b, "  ", "best_metric", s->best_metric, ",\n");
+	if (s->best_checkpoint > 0)
+		df_buf_printf(
+		    &b, "  \"best_model_checkpoint\": \"checkpoint-%llu\",\n", (unsigned long long)s->best_checkpoint);
+	else
+		df_buf_puts(&b, "  \"best_model_checkpoint\": null,\n");
 	number(&b, "  ", "epoch", s->epoch, ",\n");
 	number(&b, "  ", "eval_steps", s->eval_steps, ",\n");
 	count(&b, "  ", "global_step", s->step, ",\n");
@@ -281,8 +364,10 @@ results(const struct df_trainlog *l, const struct df_train_summary *s, const str
 
 	df_buf_puts(&b, "{\n");
 	number(&b, in, "epoch", s->epoch, ",\n");
-	if (eval)
+	if (eval) {
+		put_eval(&b, l, eval, in, ",\n");
 		number(&b, in, "eval_loss", eval->loss, ",\n");
+	}
 	count(&b, in, "num_input_tokens_seen", s->tokens_seen, ",\n");
 	number(&b, in, "total_flos", s->flops, ",\n");
 	number(&b, in, "train_loss", s->train_loss, ",\n");

@@ -24,10 +24,14 @@ struct df_train_event {
 	bool eval;              /* an evaluation; else the mean since the last training event */
 	double loss, lr, grad_norm;
 	double epoch;
+	double accuracy;        /* of an evaluation; NaN: not asked for */
+	double *each;           /* likewise: the loss of each dataset [n_names]; NULL: not asked for */
 };
 
 struct df_trainlog {
 	char *path;             /* of trainer_log.jsonl */
+	char *const *name;      /* [n_names] datasets of the evaluation, borrowed; set before anything else */
+	size_t n_names;
 	uint64_t max_steps;
 	struct df_train_event *event;
 	size_t n, cap;
@@ -43,7 +47,7 @@ void df_trainlog_release(struct df_trainlog *l);
 /* Take the events of dir/trainer_state.json (before df_trainlog_open). */
 int df_trainlog_load(struct df_trainlog *l, const char *dir, struct df_err *err) DF_MUST_CHECK;
 
-/* Record an event: into memory, and as one line at the end of trainer_log.jsonl. */
+/* Record an event, a copy of it: into memory, and as one line at the end of trainer_log.jsonl. */
 int df_trainlog_add(struct df_trainlog *l, const struct df_train_event *e, uint64_t total_tokens,
     struct df_err *err) DF_MUST_CHECK;
 
@@ -55,6 +59,9 @@ struct df_train_summary {
 	double train_loss; /* mean over all steps */
 	double seconds;    /* of this process; below 0 in a checkpoint: its bytes must not depend on time */
 	double samples;    /* trained on by this process */
+	double best_metric;       /* NaN: none was asked for */
+	uint64_t best_step;       /* where it was; 0: nowhere */
+	uint64_t best_checkpoint; /* the best one that was saved; 0: none */
 };
 int df_trainlog_write_state(const struct df_trainlog *l, const struct df_train_summary *s, const char *dir,
     struct df_err *err) DF_MUST_CHECK;

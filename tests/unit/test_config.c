@@ -157,11 +157,19 @@ test_refused(void **state)
 	refused("max_steps: 1.5\n", NULL, DF_ECONFIG, "max_steps|whole number");
 	refused("warmup_ratio: 2\n", NULL, DF_ECONFIG, "warmup_ratio|outside 0 to 1");
 	refused("disable_shuffling: perhaps\n", NULL, DF_ECONFIG, "disable_shuffling|true or false");
-	refused("finetuning_type: freeze\n", NULL, DF_ECONFIG, "finetuning_type|lora, full");
+	refused("finetuning_type: oft\n", NULL, DF_ECONFIG, "finetuning_type|lora, full, freeze");
+	refused("loraplus_lr_ratio: 16\nfinetuning_type: full\n", NULL, DF_ECONFIG, "loraplus_lr_ratio|lora");
+	refused("gradient_checkpointing: maybe\n", NULL, DF_ECONFIG, "gradient_checkpointing|auto, true, false");
+	refused("load_best_model_at_end: true\n", NULL, DF_ECONFIG, "load_best_model_at_end|eval_strategy");
+	refused("early_stopping_steps: 3\n", NULL, DF_ECONFIG, "early_stopping_steps|eval_strategy");
+	refused("lr_scheduler_type: reduce_lr_on_plateau\n", NULL, DF_ECONFIG, "reduce_lr_on_plateau|eval_strategy");
+	refused("eval_strategy: steps\neval_tokenized_path: e\nsave_strategy: epoch\nload_best_model_at_end: true\n",
+	    NULL, DF_ECONFIG, "load_best_model_at_end|epoch and steps");
+	refused("greater_is_better: 3\n", NULL, DF_ECONFIG, "greater_is_better|'3'");
 	refused("stage: dpo\n", NULL, DF_ECONFIG, "stage|sft, pt");
 	refused("lr_scheduler_kwargs: 3\n", NULL, DF_ECONFIG, "lr_scheduler_kwargs|map");
 	refused("use_dora: true\n", NULL, DF_ECONFIG, "x.yaml:4|use_dora");
-	refused("lora_dropout: 0.1\n", NULL, DF_ECONFIG, "lora_dropout|0");
+	refused("lora_dropout: 1\n", NULL, DF_ECONFIG, "lora_dropout|outside");
 	refused("train_type: dynamic_select\n", NULL, DF_ECONFIG, "train_type|df-train --index");
 	refused("quantization_bit: 4\n", NULL, DF_ECONFIG, "quantization_bit");
 	refused("train_from_scratch: true\n", NULL, DF_ECONFIG, "train_from_scratch|full");

@@ -126,7 +126,10 @@ static void
 test_refused(void **state)
 {
 	(void)state;
-	refused("reduce_lr_on_plateau", NULL, NULL, "reduce_lr_on_plateau");
+	refused("reduce_lr_on_plateau", "factor", "1", "factor");
+	refused("reduce_lr_on_plateau", "mode", "up", "neither min nor max");
+	refused("reduce_lr_on_plateau", "patience", "-1", "patience");
+	refused("step", NULL, NULL, "unknown schedule");
 	refused("linear", "num_cycles", "2", "num_cycles");
 	refused("cosine", "num_cycles", "two", "two");
 	refused("cosine_with_min_lr", NULL, NULL, "min_lr");
