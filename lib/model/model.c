@@ -14,6 +14,7 @@
 #include "model/model_priv.h"
 
 #define CHUNK              ((size_t)1 << 20) /* elements drawn or digested at once */
+#define DIGEST_CHUNK       ((size_t)1 << 16) /* of base: they pass through a cache, not through memory */
 #define ADAPTER_CONFIG_MAX ((size_t)4 << 20)
 
 /* Config and tables; there are no weights yet. */
@@ -383,17 +384,31 @@ df_model_train_data(struct df_model *m)
 	return m->train_data;
 }
 
+/* Elements of a row as float32; `wide` [1, n or more] is staging for what is not. */
+static int
+read_row(struct df_model *m, size_t row, size_t first, size_t n, struct df_tensor wide, float *dst, struct df_err *err)
+{
+	struct df_tensor t = df_tensor_view(m->w[row], first, 1, n);
+	int rc;
+
+	if (t.type != DF_F32) {
+		wide = df_tensor_view(wide, 0, 1, n);
+		DF_TRY(df_copy(m->be, wide, t, err));
+		t = wide;
+	}
+	DF_TRY(df_download(m->be, dst, t, err));
+out:
+	return rc;
+}
+
 int
 df_model_read(struct df_model *m, size_t row, size_t first, size_t n, float *dst, struct df_err *err)
 {
-	struct df_tensor t = df_tensor_view(m->w[row], first, 1, n), wide = DF_TENSOR_NONE;
+	struct df_tensor wide = DF_TENSOR_NONE;
 	int rc;
 
-	if (t.type == DF_F32)
-		return df_download(m->be, dst, t, err);
 	DF_TRY(df_tensor_alloc(m->be, &wide, DF_F32, 1, n, "a staging buffer", err));
-	DF_TRY(df_copy(m->be, wide, t, err));
-	DF_TRY(df_download(m->be, dst, wide, err));
+	DF_TRY(read_row(m, row, first, n, wide, dst, err));
 out:
 	df_tensor_free(m->be, &wide);
 	return rc;
@@ -404,19 +419,22 @@ static int
 digest_base(struct df_model *m, struct df_hasher *h, float *buf, struct df_err *err)
 {
 	struct df_digest names = df_params_digest(&m->base);
-	int rc = DF_OK;
+	struct df_tensor wide = DF_TENSOR_NONE;
+	int rc;
 
 	df_hasher_add(h, &names, sizeof(names));
+	DF_TRY(df_tensor_alloc(m->be, &wide, DF_F32, 1, DIGEST_CHUNK, "a staging buffer", err));
 	for (size_t i = 0; i < m->base.n; i++) {
 		size_t numel = m->base.v[i].rows * m->base.v[i].cols;
 
 		for (size_t at = 0, n; at < numel; at += n) {
-			n = numel - at < CHUNK ? numel - at : CHUNK;
-			DF_TRY(df_model_read(m, i, at, n, buf, err));
+			n = numel - at < DIGEST_CHUNK ? numel - at : DIGEST_CHUNK;
+			DF_TRY(read_row(m, i, at, n, wide, buf, err));
 			df_hasher_add(h, buf, n * sizeof(*buf));
 		}
 	}
 out:
+	df_tensor_free(m->be, &wide);
 	return rc;
 }
 

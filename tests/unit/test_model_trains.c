@@ -105,6 +105,16 @@ text_of(const char *dir, const char *name)
 }
 
 static void
+put_text(const char *dir, const char *name, const char *text)
+{
+	char *p = NULL;
+
+	mh_ok(df_path_join(&p, dir, name, err));
+	mh_ok(df_file_put(p, text, strlen(text), err));
+	free(p);
+}
+
+static void
 check_same(const struct run *a, const struct run *b, const char *what)
 {
 	struct mh_grads ga, gb;
@@ -426,6 +436,8 @@ test_peft(void **state)
 	(void)state;
 	check_peft("rslora");
 	check_peft("additional");
+	check_peft("pattern");
+	check_peft("experts");
 }
 
 /* W + s B A is what merge_and_unload() leaves, and the merged model says what base and adapter say. */
@@ -495,10 +507,10 @@ test_merge(void **state)
 /* ---- dropout ----------------------------------------------------------------------- */
 
 static void
-add_lora(struct run *r, double dropout)
+add_lora(struct run *r, const char *targets, double dropout)
 {
 	const struct df_lora_spec spec = {
-		.rank = 3, .alpha = 5, .targets = "all", .dropout = dropout, .additional = "lm_head", .rslora = true
+		.rank = 3, .alpha = 5, .targets = targets, .dropout = dropout, .additional = "lm_head", .rslora = true
 	};
 	const struct df_params *p;
 	float *x = NULL;
@@ -534,23 +546,26 @@ objective(struct run *r)
  * its derivative is |g|.  A step of 0.02 against float32 noise of 1e-6 and its curvature: 2 %.
  */
 static void
-test_dropout_differences(void **state)
+check_dropout(const char *from, const char *targets)
 {
 	const double h = 0.02;
-	char *from = mh_path("llama", NULL);
 	uint64_t keys[N_SAMPLES] = { 5, 99, 1234567, (uint64_t)1 << 60 };
 	const struct df_params *p;
-	const float *grad;
+	const float *grad, *again;
 	float *x = NULL, *y = NULL;
 	double worst = 0;
 	struct run r;
 
-	(void)state;
 	start(&r, from);
 	r.batch.b.key = keys;
-	add_lora(&r, 0.3);
+	add_lora(&r, targets, 0.3);
 	p = df_model_train(r.m);
 	grad = batch_grad(&r);
+	/* A layer computed again has the masks that it had. */
+	df_model_set_checkpointing(r.m, true);
+	again = batch_grad(&r);
+	assert_memory_equal(again, grad, p->numel * sizeof(float));
+	df_model_set_checkpointing(r.m, false);
 	mh_ok(df_alloc(&x, p->numel, sizeof(*x), "weights", err));
 	mh_ok(df_alloc(&y, p->numel, sizeof(*y), "weights", err));
 	mh_ok(df_download(mh_backend(), x, df_model_train_data(r.m), err));
@@ -574,11 +589,34 @@ test_dropout_differences(void **state)
 		if (fabs((f[1] - f[0]) / (2 * h) / norm - 1) > 0.02)
 			fail_msg("%s: |g| %g, difference %g", v->name, norm, (f[1] - f[0]) / (2 * h));
 	}
-	print_message("# dropout: finite differences, worst %.2e\n", worst);
+	print_message("# dropout of %s: finite differences, worst %.2e\n", targets, worst);
 	free(x);
 	free(y);
 	finish(&r);
-	free(from);
+}
+
+static void
+test_dropout_differences(void **state)
+{
+	char *llama = mh_path("llama", NULL), *moe = path("%s", "qwen2_moe"), *all = scratch("moe"), *config, *k;
+	struct df_model *m = NULL;
+
+	(void)state;
+	check_dropout(llama, "all");
+	/* Which experts a router chooses is not differentiable: here it takes all of them. */
+	mh_ok(df_model_open(&m, moe, NULL, mh_backend(), err));
+	mh_ok(df_model_save(m, all, err));
+	df_model_free(m);
+	config = text_of(all, "config.json");
+	k = strstr(config, "\"num_experts_per_tok\": 2");
+	assert_non_null(k);
+	k[strlen("\"num_experts_per_tok\": ")] = '4';
+	put_text(all, "config.json", config);
+	check_dropout(all, "q_proj,gate_proj,up_proj,down_proj,gate,shared_expert_gate");
+	free(config);
+	free(llama);
+	free(moe);
+	free(all);
 }
 
 /* Masks are a sample's own: not its batch's; without keys there are none; other keys draw others. */
@@ -599,7 +637,7 @@ test_dropout_keys(void **state)
 		assert_true(s == 0 || keys[s] != keys[s - 1]);
 	}
 	start(&r, from);
-	add_lora(&r, 0.5);
+	add_lora(&r, "all", 0.5);
 	r.batch.b.key = keys;
 	mh_ok(df_model_loss(r.m, r.w, &r.batch.b, &(struct df_losses){ .loss = loss }, err));
 	mh_sample_grads(&all, r.m, r.w, &r.batch.b, NULL);
@@ -620,7 +658,7 @@ test_dropout_keys(void **state)
 	r.batch.b.key = NULL;
 	mh_ok(df_model_loss(r.m, r.w, &r.batch.b, &(struct df_losses){ .loss = none }, err));
 	start(&p, from);
-	add_lora(&p, 0);
+	add_lora(&p, "all", 0);
 	p.batch.b.key = keys;
 	mh_ok(df_model_loss(p.m, p.w, &p.batch.b, &(struct df_losses){ .loss = plain }, err));
 	for (size_t s = 0; s < N_SAMPLES; s++) {
