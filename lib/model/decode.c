@@ -12,10 +12,10 @@
  *	        slot 0: k_0 k_1 ... k_len-1 . . . | slot 1: ... | ...     keys are kept rotated
  *
  * Two roads lead through attention.  Whole prompts (prefill) take the batched
- * one of the forward, and its logits are the forward's to the bit.  Tokens behind a
- * past (extend, decode) are each a query against their sequence's rows up to themselves; the
- * sums then run in another order, which moves logits by some 1e-6 of their
- * size.  On either road a sequence's numbers do not depend on the others in the call.
+ * one of the forward.  Tokens behind a past (extend, decode) are each a query
+ * against their sequence's rows up to themselves.  Both give the forward's
+ * logits to the bit, but for sliding windows on the second, whose sums begin elsewhere: there
+ * roundings differ.  On either road a sequence's numbers do not depend on the others in the call.
  *
  * Rotations that depend on the length (dynamic NTK): a call rotates its new
  * tokens with the frequencies of the length that the sequence has then, and keys in the cache stay

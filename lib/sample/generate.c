@@ -5,12 +5,11 @@
  *	          done             live  done  live  waiting
  *	slots   [prompt 0 . . .] [prompt 1 . . .] ...          each runs a job, or waits for one
  *
- * A job is admitted when a slot is free: the slot gets the prompt without its
- * last token, by a prefill shared with the other prompts that are admitted
- * now, or as a copy from a slot that begins with the same prompt.  The last
- * token of the prompt is then its first step.  So what a
- * completion is computed from does not depend on which of the two ways it
- * came: prefills are the forward to the bit, copies are copies, and steps are alike.
+ * A job is admitted when a slot is free: the slot gets the prompt, and its
+ * first token the logits that follow it, by a prefill shared with the other prompts that are
+ * admitted now, or as a copy from a slot that begins with the same prompt.  A
+ * prefill is the forward to the bit, and copies are copies; so what a completion is computed from
+ * does not depend on which of the two ways it came.
  */
 #include "sample/generate.h"
 
@@ -40,7 +39,7 @@ struct job {
 struct slot {
 	bool live;
 	uint64_t job;
-	size_t prompt; /* the tokens at its start, but the prompt's last; or NOTHING */
+	size_t prompt; /* the tokens at its start, whose logits are in g->first; or NOTHING */
 };
 
 struct picker {
@@ -61,17 +60,19 @@ struct gen {
 	size_t n_kept;
 	uint64_t total, next_admit, next_emit; /* jobs [o->first, total) */
 
-	/* a prefill */
+	/* an admission */
 	struct df_ids ids;
 	uint64_t *offsets;
 	uint32_t *fill;                /* [n_slots] slots to be filled ... */
 	uint32_t *copy_to, *copy_from; /* ... and to be copied behind it */
 	size_t n_fill, n_copy;
+	float *first; /* [n_slots, V] what follows each slot's prompt */
 
 	/* a step */
 	uint32_t *live, *last; /* [n_slots] */
 	size_t n_live;
 	float *logits;         /* [n_slots, V] */
+	const float **row;     /* [n_slots] where the logits of live[i] are */
 	struct picker *picker; /* [threads] */
 	struct df_err *errs;   /* [n_slots] */
 	int *rcs;
@@ -131,7 +132,7 @@ static int
 admit(struct gen *g, size_t i, struct df_err *err)
 {
 	struct job *j = job_of(g, g->next_admit);
-	const size_t p = (size_t)(g->next_admit / g->o->n_samples), n = prompt_len(g, p) - 1, from = slot_with(g, p);
+	const size_t p = (size_t)(g->next_admit / g->o->n_samples), n = prompt_len(g, p), from = slot_with(g, p);
 	int rc = DF_OK;
 
 	j->prompt = p;
@@ -139,7 +140,7 @@ admit(struct gen *g, size_t i, struct df_err *err)
 	j->ids.n = 0;
 	j->logprob = 0;
 	j->done = false;
-	if (from == i || n == 0) {
+	if (g->slot[i].prompt == p) {
 		df_cache_cut(g->cache, (uint32_t)i, n);
 	} else if (from != NOTHING) {
 		g->copy_from[g->n_copy] = (uint32_t)from;
@@ -152,16 +153,20 @@ admit(struct gen *g, size_t i, struct df_err *err)
 		g->offsets[g->n_fill] = g->ids.n;
 	}
 	g->slot[i] = (struct slot){ true, g->next_admit++, p };
+	g->live[g->n_live] = (uint32_t)i;
+	g->row[g->n_live++] = g->first + i * g->n_vocab;
 out:
 	return rc;
 }
 
+/* Fill free slots; g->live are those that were, g->row what follows their prompts. */
 static int
 admit_all(struct gen *g, struct df_err *err)
 {
+	const size_t v = g->n_vocab;
 	int rc = DF_OK;
 
-	g->n_fill = g->n_copy = g->ids.n = 0;
+	g->n_fill = g->n_copy = g->ids.n = g->n_live = 0;
 	while (g->next_admit < g->total && g->next_admit - g->next_emit < g->n_kept) {
 		const size_t p = (size_t)(g->next_admit / g->o->n_samples), i = free_slot(g, p);
 
@@ -172,12 +177,15 @@ admit_all(struct gen *g, struct df_err *err)
 	if (g->n_fill > 0) {
 		const struct df_tokens b = { .n = g->n_fill, .offsets = g->offsets, .ids = g->ids.v };
 
-		DF_TRY(df_model_prefill(g->m, g->work, g->cache, &b, g->fill, NULL, err));
+		DF_TRY(df_model_prefill(g->m, g->work, g->cache, &b, g->fill, g->logits, err));
+		for (size_t i = 0; i < g->n_fill; i++)
+			memcpy(g->first + g->fill[i] * v, g->logits + i * v, v * sizeof(*g->first));
 	}
 	for (size_t i = 0; i < g->n_copy; i++) {
-		const size_t n = prompt_len(g, g->slot[g->copy_to[i]].prompt) - 1;
+		const uint32_t from = g->copy_from[i], to = g->copy_to[i];
 
-		DF_TRY(df_cache_copy(g->cache, g->copy_from[i], g->copy_to[i], n, err));
+		DF_TRY(df_cache_copy(g->cache, from, to, prompt_len(g, g->slot[to].prompt), err));
+		memcpy(g->first + to * v, g->first + from * v, v * sizeof(*g->first));
 	}
 out:
 	return rc;
@@ -224,7 +232,7 @@ pick(struct gen *g, size_t i, struct picker *k, struct df_err *err)
 	if (g->o->warp.temperature > 0)
 		u = df_rng_uniform(
 		    g->o->seed, DF_RNG_GENERATE, (uint32_t)t, g->p->id[j->prompt] << 24 | (uint64_t)j->draw);
-	rc = df_warp_pick(&g->o->warp, g->logits + i * g->n_vocab, g->n_vocab, u, &k->warp, &id, &logprob, err);
+	rc = df_warp_pick(&g->o->warp, g->row[i], g->n_vocab, u, &k->warp, &id, &logprob, err);
 	if (rc != DF_OK) {
 		df_err_prefix(err, "prompt %llu, token %zu: ", (unsigned long long)g->p->id[j->prompt], t);
 		goto out;
@@ -255,6 +263,23 @@ pick_task(void *ctx, size_t i, int worker)
 	g->rcs[i] = pick(g, i, &g->picker[worker], &g->errs[i]);
 }
 
+/* The next tokens of g->live, from g->row. */
+static int
+pick_all(struct gen *g, struct df_err *err)
+{
+	df_pool_for(g->pool, g->n_live, pick_task, g);
+	for (size_t i = 0; i < g->n_live; i++) {
+		if (g->rcs[i] != DF_OK) {
+			*err = g->errs[i];
+			return g->rcs[i];
+		}
+		if (job_of(g, g->slot[g->live[i]].job)->done)
+			g->slot[g->live[i]].live = false;
+	}
+	return DF_OK;
+}
+
+/* One token more for every sequence. */
 static int
 step(struct gen *g, struct df_err *err)
 {
@@ -266,21 +291,12 @@ step(struct gen *g, struct df_err *err)
 
 		if (!g->slot[i].live)
 			continue;
+		g->row[g->n_live] = g->logits + g->n_live * g->n_vocab;
 		g->live[g->n_live] = (uint32_t)i;
-		g->last[g->n_live++] =
-		    j->ids.n > 0 ? j->ids.v[j->ids.n - 1] : g->p->ids[g->p->offsets[j->prompt + 1] - 1];
+		g->last[g->n_live++] = j->ids.v[j->ids.n - 1];
 	}
 	DF_TRY(df_model_decode(g->m, g->work, g->cache, g->n_live, g->live, g->last, g->logits, err));
-	df_pool_for(g->pool, g->n_live, pick_task, g);
-	for (size_t i = 0; i < g->n_live; i++) {
-		if (g->rcs[i] != DF_OK) {
-			*err = g->errs[i];
-			rc = g->rcs[i];
-			goto out;
-		}
-		if (job_of(g, g->slot[g->live[i]].job)->done)
-			g->slot[g->live[i]].live = false;
-	}
+	rc = pick_all(g, err);
 out:
 	return rc;
 }
@@ -381,11 +397,13 @@ open_gen(struct gen *g, struct df_err *err)
 	DF_TRY(df_alloc(&g->copy_to, n, sizeof(*g->copy_to), "slots", err));
 	DF_TRY(df_alloc(&g->copy_from, n, sizeof(*g->copy_from), "slots", err));
 	DF_TRY(df_alloc(&g->live, n, sizeof(*g->live), "slots", err));
+	DF_TRY(df_alloc(&g->row, n, sizeof(*g->row), "slots", err));
 	DF_TRY(df_alloc(&g->last, n, sizeof(*g->last), "slots", err));
 	DF_TRY(df_alloc(&g->errs, n, sizeof(*g->errs), "slots", err));
 	DF_TRY(df_alloc(&g->rcs, n, sizeof(*g->rcs), "slots", err));
 	DF_TRY(df_size_mul(n, g->n_vocab, &n, "logits", err));
 	DF_TRY(df_alloc(&g->logits, n, sizeof(*g->logits), "logits", err));
+	DF_TRY(df_alloc(&g->first, n, sizeof(*g->first), "logits", err));
 	DF_TRY(df_alloc(&g->picker, n_threads, sizeof(*g->picker), "threads", err));
 out:
 	return rc;
@@ -415,6 +433,8 @@ close_gen(struct gen *g)
 	free(g->errs);
 	free(g->rcs);
 	free(g->logits);
+	free(g->first);
+	free(g->row);
 	free(g->picker);
 }
 
@@ -441,6 +461,7 @@ df_generate(struct df_model *m, struct df_pool *pool, const struct df_prompts *p
 			goto out;
 		}
 		DF_TRY(admit_all(&g, err));
+		DF_TRY(pick_all(&g, err));
 		DF_TRY(step(&g, err));
 		while (g.next_emit < g.next_admit && job_of(&g, g.next_emit)->done)
 			DF_TRY(emit_job(&g, job_of(&g, g.next_emit), emit, ctx, err));

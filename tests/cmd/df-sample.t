@@ -1,0 +1,112 @@
+#!/bin/sh
+# df-sample: prompts from everywhere, the same completions whatever runs beside
+# them, and that other programs read what it writes.
+# shellcheck disable=SC2086 # commands are words
+. "$(dirname "$0")/lib.sh"
+
+# A model that knows one answer by heart.
+awk 'BEGIN { printf "["; for (i = 0; i < 24; i++) printf "%s{\"instruction\": \"say it\", \"output\": \"ok, said\"}", i ? "," : ""; print "]" }' >same.json
+awk 'BEGIN { printf "["; for (i = 0; i < 24; i++) printf "%s{\"instruction\": \"count %d\", \"output\": \"%d\"}", i ? "," : "", i, i * i; print "]" }' >count.json
+echo '{"same": {"file_name": "same.json"}, "count": {"file_name": "count.json"}}' >dataset_info.json
+mkdir small
+sed -e 's/"hidden_size": 128/"hidden_size": 32/' -e 's/"intermediate_size": 344/"intermediate_size": 64/' \
+	"$SRC/configs/models/tiny-llama/config.json" >small/config.json
+pack="df-pack -q --dataset-dir . --template default --tokenizer bytes --cutoff-len 64"
+ok 'tokens' $pack --dataset same,count -o pool.h5
+ok 'a model' df-train -q model_name_or_path=small train_from_scratch=true finetuning_type=full tokenized_path=pool.h5 \
+	output_dir=run max_steps=80 learning_rate=1e-2 logging_steps=40 lr_scheduler_type=constant
+m=run/checkpoint-80
+
+# --- greedy ---
+ok 'lines' df-sample -q -m $m pool.h5 --max-new-tokens 16
+cp out lines
+is 'one for each row' "$(wc -l <lines)" 48
+prints 'what is known by heart' '^\{"id": 0, "sample": 0, "domain": "same", "prompt": "Human: say it<.eos.>\\nAssistant:", "completion": "ok, said", "tokens": [0-9]+, "finish": "eos", "logprob": -0\.[0-9]+\}$'
+ok 'of the datasets' df-sample -q -m $m --dataset-dir . --dataset same,count --template default --max-new-tokens 16
+prints 'what the data says stands beside' '"domain": "count".*"answer": "4"'
+sed 's/, "answer": "[^"]*"//' out >from_dataset
+same 'the prompts are those of df-pack' lines from_dataset
+echo 'say it' >prompts.txt
+ok 'of a text' df-sample -q -m $m --prompts prompts.txt --template default --max-new-tokens 16
+is 'is the same' "$(sed 's/.*"completion"/"completion"/' out)" "$(head -n 1 lines | sed 's/.*"completion"/"completion"/')"
+printf '"say it"\n\n{"prompt": "say it", "answer": "no", "system": ""}\n' >prompts.jsonl
+ok 'of JSON lines' df-sample -q -m $m --prompts prompts.jsonl --template default --max-new-tokens 16
+is 'ids are lines' "$(sed -nE 's/^\{"id": ([0-9]+),.*/\1/p' out | tr '\n' ' ')" '0 2 '
+prints 'an answer of theirs' '"answer": "no"'
+ok 'texts as they are' sh -c "printf 'Human: say it\nAssistant:\n' | df-sample -q -m $m --prompts - --max-new-tokens 3 --ignore-eos"
+is 'a line each' "$(wc -l <out)" 2
+prints 'cut to length' '"tokens": 3, "finish": "length"'
+ok 'a stop text' df-sample -q -m $m pool.h5 --max-samples 1 --max-new-tokens 16 --stop 'nothing' --stop ', s'
+prints 'ends it in front' '"completion": "ok", "tokens": [0-9]+, "finish": "stop"'
+ok 'no eos' df-sample -q -m $m pool.h5 --max-samples 1 --max-new-tokens 20 --ignore-eos
+prints 'goes on' '"tokens": 20, "finish": "length"'
+ok 'whole rows' df-sample -q -m $m pool.h5 --max-samples 1 --max-new-tokens 2 --whole
+prints 'are continued' '"prompt": "Human: say it<.eos.>\\nAssistant:ok, said'
+
+# --- drawn ---
+draw="df-sample -q -m $m pool.h5 -n 3 --temperature 1.5 --top-k 80 --top-p 0.95 --max-new-tokens 10"
+ok 'draws' $draw --slots 16 -o d.h5 --json d.jsonl
+is 'three of each' "$(wc -l <d.jsonl)" 144
+ok 'one at a time, one thread' $draw --slots 1 -j 1 -o one.h5
+same 'are the same bytes' one.h5 d.h5
+ok 'all at once, three threads' $draw --slots 1000 -j 3 -o all.h5
+same 'so are these' all.h5 d.h5
+ok 'fewer of each' df-sample -q -m $m pool.h5 -n 1 --temperature 1.5 --top-k 80 --top-p 0.95 --max-new-tokens 10
+cp out one.jsonl
+grep '"sample": 0' d.jsonl >first.jsonl
+same 'are the first of them' one.jsonl first.jsonl
+for i in 1 2 3; do
+	ok "part $i" $draw --shard $i/3 -o part.h5
+done
+df-show d.h5 | sed -n 's/^  id *//p' >id.whole
+df-show 'part.0*.h5' | sed -n 's/^  id *//p' >id.parts
+same 'the parts are the whole' id.whole id.parts
+ok 'through a pipe' sh -c "$draw -o - | df-show - | grep completions"
+ok 'another seed' $draw --seed 43 -o other.h5
+! cmp -s d.h5 other.h5
+report $? 'is another draw'
+
+# --- readers ---
+ok 'losses of completions' df-grad -q -m $m --losses d.h5 -o l.h5
+ok 'gradients of completions' df-grad -q -m $m --project 64 d.h5 -o g.h5
+ok 'evaluation on completions' df-eval -q -m $m --json d.h5
+sum=$(awk -F '"logprob": ' '{ s -= $2 } END { printf "%.6g", s }' d.jsonl)
+is 'the log-probabilities are the loss' "$(sed -nE 's/.*"overall": .*"targets": ([0-9]+), "loss": ([-+0-9.e]+).*/\1 \2/p' out |
+	awk -v s="$sum" '{ d = $1 * $2 / s - 1; print (d < 1e-5 && d > -1e-5) }')" 1
+ok 'a selection on completions' $draw -o again.h5
+ok 'training on completions' df-train -q model_name_or_path=$m finetuning_type=full tokenized_path=d.h5 output_dir=self \
+	max_steps=2 logging_steps=1
+ok 'a directory of them' sh -c "mkdir parts && mv part.0* parts && df-grad -q -m $m --losses parts -o p.h5"
+df-show l.h5 | sed -n 's/^  id *//p' >id.whole
+df-show p.h5 | sed -n 's/^  id *//p' >id.parts
+same 'has the losses of the whole' id.whole id.parts
+
+# --- refused ---
+exits 64 'no model' df-sample pool.h5
+exits 64 'no prompts' df-sample -m $m
+exits 64 'two kinds of prompts' df-sample -m $m pool.h5 --prompts prompts.txt
+exits 64 'top-p without a temperature' df-sample -m $m pool.h5 --top-p 0.9
+says 'says what to do' '--temperature'
+exits 64 'many greedy ones' df-sample -m $m pool.h5 -n 2
+exits 64 'an empty stop text' df-sample -m $m pool.h5 --stop ''
+exits 64 'two streams' df-sample -m $m pool.h5 -o - --json -
+exits 66 'a missing model' df-sample -m nowhere pool.h5
+exits 66 'missing texts' df-sample -m $m --prompts nothing.txt
+exits 71 'more than memory' df-sample -q -m $m pool.h5 --max-new-tokens 16777216 --slots 48 -o never.h5
+says 'says how much' 'MiB are free'
+[ ! -e never.h5 ]
+report $? 'leaves nothing'
+printf '{"prompt": 3}\n' >bad.jsonl
+exits 65 'a prompt that is none' df-sample -m $m --prompts bad.jsonl
+says 'has its line' 'bad.jsonl: line 1: .prompt.: expected a string'
+printf 'a\377b\n' >bad.txt
+exits 65 'a text that is not UTF-8' df-sample -m $m --prompts bad.txt
+says 'has its line, too' 'bad.txt: line 1: '
+: >empty.txt
+exits 65 'no text at all' df-sample -m $m --prompts empty.txt
+ok 'rows of plain text' df-pack -q --dataset-dir . --dataset same --stage pt --no-packing --template empty --tokenizer bytes -o pt.h5
+exits 65 'have nothing in front of their first target' df-sample -m $m pt.h5
+says 'says so' 'in front of its first target'
+ok 'and are continued whole' df-sample -q -m $m pt.h5 --whole --max-new-tokens 2
+
+done_testing
