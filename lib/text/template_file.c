@@ -341,17 +341,14 @@ df_template_load(const struct df_template **out, const char *path, struct df_err
 	DF_TRY(df_file_get(path, FILE_MAX, &text, &n, err));
 	DF_TRY(df_alloc(&own, 1, sizeof(*own), "template", err));
 	if (dot && strcmp(dot, ".json") == 0) {
-		DF_TRY(df_json_parse_unique(&own->doc, text, n, path, err));
+		rc = df_json_parse_unique(&own->doc, text, n, "JSON", err);
 	} else {
 		rc = yaml_to_json(text, n, &json, err);
 		if (rc == 0)
 			rc = df_json_parse_unique(&own->doc, json.data, json.len, "as JSON", err);
-		if (rc) {
-			df_err_prefix(err, "%s: ", path);
-			goto out;
-		}
 	}
-	rc = read_template(&own->t, df_json_root(own->doc), err);
+	if (rc == 0)
+		rc = read_template(&own->t, df_json_root(own->doc), err);
 	if (rc == 0 && !own->t.name) {
 		rc = df_strndup(&own->name, df_path_base(path),
 		    dot ? (size_t)(dot - df_path_base(path)) : strlen(df_path_base(path)), err);
@@ -359,10 +356,8 @@ df_template_load(const struct df_template **out, const char *path, struct df_err
 	}
 	if (rc) {
 		/* A wrong type or an unknown name in a file is a matter of configuration, whoever found it. */
-		if ((rc == DF_EFORMAT || rc == DF_EUSAGE) && err)
-			err->code = DF_ECONFIG;
-		if (rc == DF_EFORMAT || rc == DF_EUSAGE)
-			rc = DF_ECONFIG;
+		if (rc != DF_ENOMEM)
+			rc = err ? (err->code = DF_ECONFIG) : DF_ECONFIG;
 		df_err_prefix(err, "%s: ", path);
 		goto out;
 	}

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/file.h"
 #include "base/log.h"
@@ -93,6 +94,197 @@ find(void **state)
 	assert_non_null(strstr(error.msg, "--list-templates"));
 }
 
+/* ---- files -------------------------------------------------------------- */
+
+static char dir[] = "/tmp/df-test-template-XXXXXX";
+
+/* dir/name with this text; borrowed. */
+static const char *
+put_file(const char *name, const char *text, size_t n)
+{
+	static char path[300];
+	FILE *f;
+
+	snprintf(path, sizeof(path), "%s/%s", dir, name);
+	f = fopen(path, "w");
+	assert_non_null(f);
+	assert_int_equal(fwrite(text, 1, n, f), n);
+	fclose(f);
+	return path;
+}
+
+static void
+assert_same_slot(const struct df_template *a, const struct df_template *b, enum df_slot s)
+{
+	const struct df_elem *x = df_template_slot(a, s), *y = df_template_slot(b, s);
+	size_t i = 0;
+
+	for (; x[i].kind != DF_ELEM_END; i++) {
+		assert_int_equal(x[i].kind, y[i].kind);
+		if (x[i].text)
+			assert_string_equal(x[i].text, y[i].text);
+	}
+	assert_int_equal(y[i].kind, DF_ELEM_END);
+}
+
+/* What LLaMA-Factory has in Python, in YAML and in JSON. */
+static void
+files(void **state)
+{
+	static const char yaml[] = "# a comment\nname: mine\nabout: for the test\n"
+				   "system: [\"<|system|>\\n{{content}}\", {eos_token}]\n"
+				   "user:\n  - \"<|user|>\\n{{content}}\"\n  - eos_token:\n  - \"<|assistant|>\\n\"\n"
+				   "default_system: You are Zephyr, a helpful assistant.\n";
+	static const char json[] = "{\"system\": [\"<|system|>\\n{{content}}\", {\"eos_token\": true}], \"user\": "
+				   "[\"<|user|>\\n{{content}}\", {\"eos_token\": null}, \"<|assistant|>\\n\"], "
+				   "\"default_system\": \"You are Zephyr, a helpful assistant.\"}";
+	static const char like[] = "like: llama3\nname: other\nprefix: []\nobservation: 'tool: {{content}}'\n"
+				   "stop_words: [a, b, \"c\"]\nthought_words: [<t>, </t>]\ntool_format: qwen\n"
+				   "reasoning: true\nreplace_eos: false\nprefix: [{token: x}, {bos_token}]\n";
+	static const char all[] = "efficient_eos: true\nfuse_system: true\nsystem: '{{content}}, '\n";
+	const struct df_template *t, *zephyr, *llama3;
+
+	(void)state;
+	OK(df_template_find(&zephyr, "zephyr", &error));
+	OK(df_template_find(&llama3, "llama3", &error));
+	OK(df_template_open(&t, put_file("a.yaml", yaml, sizeof(yaml) - 1), &error));
+	assert_string_equal(t->name, "mine");
+	assert_string_equal(t->default_system, zephyr->default_system);
+	for (enum df_slot s = 0; s < DF_SLOT_COUNT; s++)
+		assert_same_slot(t, zephyr, s);
+	df_template_close(t);
+	OK(df_template_open(&t, put_file("b.json", json, sizeof(json) - 1), &error));
+	assert_string_equal(t->name, "b");
+	for (enum df_slot s = 0; s < DF_SLOT_COUNT; s++)
+		assert_same_slot(t, zephyr, s);
+	df_template_close(t);
+
+	/* A key twice is refused; without its second prefix the file is fine. */
+	assert_int_equal(df_template_load(&t, put_file("c.yml", like, sizeof(like) - 1), &error), DF_ECONFIG);
+	OK(df_template_load(&t, put_file("c.yml", like, (size_t)(strstr(like, "prefix: [{") - like)), &error));
+	assert_string_equal(t->name, "other");
+	assert_int_equal(df_template_slot(t, DF_SLOT_PREFIX)->kind, DF_ELEM_END);
+	assert_same_slot(t, llama3, DF_SLOT_USER);
+	assert_string_equal(df_template_slot(t, DF_SLOT_OBSERVATION)->text, "tool: {{content}}");
+	assert_string_equal(t->stop_words[2], "c");
+	assert_null(t->stop_words[3]);
+	assert_string_equal(t->thought_words[1], "</t>");
+	assert_int_equal(t->tool_format, DF_TOOLS_QWEN);
+	assert_true(t->reasoning && !t->replace_eos);
+	df_template_close(t);
+
+	/* Names without an ending need a slash; `empty` is not the file in this directory. */
+	OK(df_template_open(&t, put_file("empty", all, sizeof(all) - 1), &error));
+	assert_string_equal(t->name, "empty");
+	assert_true(t->own && t->efficient_eos && t->fuse_system);
+	df_template_close(t);
+	OK(df_template_open(&t, "empty", &error));
+	assert_null(t->own);
+	df_template_close(t);
+	df_template_close(NULL);
+	assert_int_equal(df_template_open(&t, "/nowhere/t.yaml", &error), DF_ENOINPUT);
+}
+
+static void
+malformed(void **state)
+{
+	static const struct {
+		const char *text, *words;
+	} cases[] = {
+		{ "", "empty" },
+		{ "- a\n", "expected keys and values" },
+		{ "just text", "expected keys and values" },
+		{ "user: '{{content}}'\nusr: x\n", "unknown key 'usr'; did you mean 'user'?" },
+		{ "user: hello\n", "'user': no text with {{content}}" },
+		{ "user: [{bos_token}]\n", "'user': no text with {{content}}" },
+		{ "prefix: '{{content}}'\n", "'prefix': {{content}} has no place here" },
+		{ "user: ['{{content}}', {pad_token}]\n", "found {pad_token}" },
+		{ "user: ['{{content}}', {bos_token: 7}]\n", "{bos_token} has no value" },
+		{ "user: ['{{content}}', {token: [a]}]\n", "expected a text, found an array" },
+		{ "user: ['{{content}}', {a: b, c: d}]\n", "expected a text, {bos_token}" },
+		{ "user: ['{{content}}', '']\n", "a text is empty" },
+		{ "user: ['{{content}}', null]\n", "found null" },
+		{ "user: ['{{content}}', a, b, c, d, e, f, g]\n", "more than 7 elements" },
+		{ "user: ['{{content}}', [a]]\n", "found an array" },
+		{ "stop_words: text\n", "'stop_words': expected a list" },
+		{ "stop_words: [1, 2, 3, 4, 5, 6, 7, 8]\n", "at most 7" },
+		{ "thought_words: [a]\n", "'thought_words': expected a list of 2 texts" },
+		{ "replace_eos: true\n", "'replace_eos' needs 'stop_words'" },
+		{ "replace_eos: yes\n", "'replace_eos': expected a boolean" },
+		{ "fuse_system: true\nsystem: ['{{content}}', {eos_token}]\n", "'fuse_system' needs" },
+		{ "tool_format: qwn\n", "did you mean 'qwen'?" },
+		{ "like: chatlm\n", "did you mean 'chatml'?" },
+		{ "name: [a]\n", "'name': expected a string" },
+		{ "a: &x b\nc: *x\n", "line 2: aliases" },
+		{ "user: a\n---\nuser: b\n", "a second document" },
+		{ "user: [[[[[[a]]]]]]\n", "nested" },
+		{ "[a]: b\n", "a key must be a word" },
+		{ "user: 'open\n", "line 2" },
+		{ "user: \"\xFF\"\n", "" },
+		{ "\tuser: a\n", "line 1" },
+	};
+	const struct df_template *t;
+	char *big;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		const char *path = put_file("bad.yaml", cases[i].text, strlen(cases[i].text));
+		int rc = df_template_load(&t, path, &error);
+
+		if (rc != DF_ECONFIG)
+			fail_msg("%s: %d %s", cases[i].text, rc, rc ? error.msg : "");
+		if (!strstr(error.msg, cases[i].words) || !strstr(error.msg, "bad.yaml"))
+			fail_msg("%s: '%s' is not in '%s'", cases[i].text, cases[i].words, error.msg);
+	}
+	assert_int_not_equal(df_template_load(&t, put_file("bad.json", "{\"user\": ", 9), &error), 0);
+	assert_int_not_equal(df_template_load(&t, put_file("bad.json", "[]", 2), &error), 0);
+	assert_int_not_equal(df_template_load(&t, put_file("bad.json", "{\"name\": \"a\\u0000b\"}", 20), &error), 0);
+	assert_int_not_equal(df_template_load(&t, dir, &error), 0);
+	/* More than a template can be. */
+	big = malloc(2 << 20);
+	assert_non_null(big);
+	memset(big, 'x', 2 << 20);
+	assert_int_not_equal(df_template_load(&t, put_file("bad.yaml", big, 2 << 20), &error), 0);
+	free(big);
+}
+
+/* A file cut anywhere is a template or an error. */
+static void
+cut_anywhere(void **state)
+{
+	static const char yaml[] =
+	    "name: mine\nlike: qwen3\nuser: [{bos_token}, \"a\\n{{content}} {{idx}}\", {token: x}]\n"
+	    "stop_words: [\"<|im_end|>\", y]\nthought_words: [a, b]\nreplace_eos: true\n";
+	const struct df_template *t;
+
+	(void)state;
+	for (size_t n = 0; n < sizeof(yaml); n++) {
+		int rc = df_template_load(&t, put_file("cut.yaml", yaml, n), &error);
+
+		assert_true(rc == 0 || rc == DF_ECONFIG);
+		if (rc == 0)
+			df_template_close(t);
+	}
+}
+
+static int
+make_dir(void **state)
+{
+	(void)state;
+	return mkdtemp(dir) ? 0 : -1;
+}
+
+static int
+remove_dir(void **state)
+{
+	static const char *const names[] = { "a.yaml", "b.json", "c.yml", "empty", "bad.yaml", "bad.json", "cut.yaml" };
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+		remove(put_file(names[i], "", 0));
+	return rmdir(dir);
+}
+
 static void
 catch_warning(void *ctx, enum df_log_level level, const char *msg)
 {
@@ -153,13 +345,16 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(table),
 		cmocka_unit_test(find),
+		cmocka_unit_test(files),
+		cmocka_unit_test(malformed),
+		cmocka_unit_test(cut_anywhere),
 		cmocka_unit_test(fix_tokenizer),
 	};
 	int rc;
 
 	if (df_path_join(&golden_dir, getenv("DF_SRCDIR"), "tests/golden/templates", NULL) != 0)
 		return 1;
-	rc = cmocka_run_group_tests_name("template", tests, NULL, NULL);
+	rc = cmocka_run_group_tests_name("template", tests, make_dir, remove_dir);
 	free(golden_dir);
 	return rc;
 }
