@@ -2,11 +2,9 @@
  * pretok_re.c - Split patterns that are not known by heart, through PCRE2.
  *
  * tokenizer.json's regexes are Oniguruma's (Ruby syntax).  PCRE2 agrees with it
- * on literals, groups, alternation, quantifiers, look-around and \p{..}; what
- * differs is rewritten (\s and \d to the sets that Oniguruma means) or, where
- * that cannot be done faithfully, refused by name: a tokenizer that is nearly
- * right would be worse than none.  One difference stays: \p{..} knows the
- * characters of PCRE2's Unicode (14 in 10.42), the reference's those of 16.
+ * on literals, groups, alternation, quantifiers and look-around; classes are
+ * rewritten (pretok_class.c), and what cannot be said faithfully is refused by name:
+ * a tokenizer that is nearly right would be worse than none.
  */
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
@@ -14,15 +12,13 @@
 #include <string.h>
 
 #include "base/mem.h"
-#include "text/tok_priv.h"
-
-/* White_Space; PCRE2's own \s would add U+180E. */
-#define SPACES "\\x09-\\x0d\\x20\\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}\\x{202f}\\x{205f}\\x{3000}"
+#include "text/pretok_priv.h"
 
 /* Bounds what one match may cost on a hostile pattern. */
 #define MATCH_LIMIT       50000000u
 #define JIT_STACK_MAX     (8u << 20)
 #define MAX_PATTERN_BYTES (64u << 10)
+#define MAX_GROUPS        128
 
 struct tok_regex {
 	pcre2_code *code;
@@ -34,78 +30,23 @@ struct tok_regex_scratch {
 	pcre2_jit_stack *stack;
 };
 
-static int
-refuse(struct df_err *err, const char *pattern, size_t n, size_t at, const char *what)
+int
+df_tok_regex_refuse(struct df_err *err, const char *p, size_t n, size_t at, const char *what)
 {
 	return df_fail(err, DF_EUNSUPPORTED, "regex '%.*s': %s at offset %zu is not supported",
-	    (int)(n < 200 ? n : 200), pattern, what, at);
+	    (int)(n < 200 ? n : 200), p, what, at);
 }
 
-/* An escape with its braces, as it stands: the brace that closes it closes no repeat. */
-static int
-rewrite_braced(struct df_buf *out, const char *p, size_t n, size_t i, size_t *len, struct df_err *err)
+bool
+df_tok_regex_modern(void)
 {
-	const char *end = memchr(p + i, '}', n - i);
+	char version[64] = "";
+	int major = 0;
 
-	if (end == NULL)
-		return refuse(err, p, n, i, "an open brace");
-	*len = (size_t)(end - (p + i)) + 1;
-	df_buf_add(out, p + i, *len);
-	return DF_OK;
-}
-
-/* The escape at p[i] (a backslash); *len = bytes read. */
-static int
-rewrite_escape(struct df_buf *out, const char *p, size_t n, size_t i, bool in_class, size_t *len, struct df_err *err)
-{
-	char c = '\0', hex[5] = "";
-
-	*len = 2;
-	if (i + 1 < n)
-		c = p[i + 1];
-	switch (c) {
-	case 's': df_buf_puts(out, in_class ? SPACES : "[" SPACES "]"); return DF_OK;
-	case 'S':
-		/* Inside a class "not a space" has no spelling as a list. */
-		if (in_class)
-			return refuse(err, p, n, i, "\\S inside a class");
-		df_buf_puts(out, "[^" SPACES "]");
-		return DF_OK;
-	case 'd': df_buf_puts(out, "\\p{Nd}"); return DF_OK;
-	case 'D': df_buf_puts(out, "\\P{Nd}"); return DF_OK;
-	case 'p':
-	case 'P':
-		/* \p{^X} means \P{X} in both. */
-		if (i + 2 >= n || p[i + 2] != '{')
-			return refuse(err, p, n, i, "\\p without braces");
-		return rewrite_braced(out, p, n, i, len, err);
-	case 'x':
-		/* \x41, or \x{4e00} */
-		if (i + 2 < n && p[i + 2] == '{')
-			return rewrite_braced(out, p, n, i, len, err);
-		df_buf_add(out, p + i, 2);
-		return DF_OK;
-	case 'r':
-	case 'n':
-	case 't':
-	case 'f':
-	case 'v':
-		/* \v is one character in Ruby, a class in PCRE2. */
-		df_buf_puts(out, c == 'v' ? "\\x0b" : (char[]){ '\\', c, '\0' });
-		return DF_OK;
-	case 'u':
-		if (i + 6 > n || strspn(memcpy(hex, p + i + 2, 4), "0123456789abcdefABCDEF") != 4)
-			return refuse(err, p, n, i, "a \\u without four hex digits");
-		df_buf_printf(out, "\\x{%s}", hex);
-		*len = 6;
-		return DF_OK;
-	default:
-		if (c == '\0' || (unsigned char)c >= 0x80 || (c >= '0' && c <= '9') ||
-		    ((c | 0x20) >= 'a' && (c | 0x20) <= 'z'))
-			return refuse(err, p, n, i, "this escape");
-		df_buf_add(out, p + i, 2);
-		return DF_OK;
-	}
+	if (pcre2_config(PCRE2_CONFIG_UNICODE_VERSION, NULL) <= (int)sizeof(version))
+		pcre2_config(PCRE2_CONFIG_UNICODE_VERSION, version);
+	major = atoi(version);
+	return major >= 14 && major <= 16;
 }
 
 /* Groups that mean the same to both. */
@@ -126,41 +67,33 @@ known_group(const char *p, size_t n)
 static int
 rewrite(struct df_buf *out, const char *p, size_t n, struct df_err *err)
 {
-	bool in_class = false, first = false;
-	size_t len;
+	bool any_case[MAX_GROUPS] = { false };
+	size_t depth = 0, i = 0;
 	int rc = DF_OK;
 
-	for (size_t i = 0; i < n; i += len) {
-		bool was_first = first;
-
-		len = 1;
-		first = false;
-		if (p[i] == '\\') {
-			DF_TRY(rewrite_escape(out, p, n, i, in_class, &len, err));
+	while (i < n) {
+		if (p[i] == '\\' || p[i] == '[') {
+			DF_TRY(df_tok_class(out, p, n, &i, any_case[depth], err));
 			continue;
 		}
-		if (in_class) {
-			if (p[i] == '[')
-				return refuse(err, p, n, i, "a class inside a class");
-			if (p[i] == '&' && i + 1 < n && p[i + 1] == '&')
-				return refuse(err, p, n, i, "&& inside a class");
-			if (p[i] == ']' && was_first)
-				return refuse(err, p, n, i, "an empty class");
-			in_class = p[i] != ']';
-			first = was_first && p[i] == '^';
-		} else if (p[i] == '[') {
-			in_class = first = true;
-		} else if (p[i] == '^' || p[i] == '$') {
-			return refuse(err, p, n, i, "an anchor");
-		} else if (p[i] == '(' && !known_group(p + i, n - i)) {
-			return refuse(err, p, n, i, "this group");
-		} else if (p[i] == '{' && i + 1 < n && p[i + 1] == ',') {
-			return refuse(err, p, n, i, "a repeat without a lower bound");
-		} else if (p[i] == '}' && i + 1 < n && p[i + 1] == '+') {
-			/* Possessive in PCRE2, a repeat of a repeat in Ruby. */
-			return refuse(err, p, n, i, "}+");
+		if (p[i] == '^' || p[i] == '$')
+			return df_tok_regex_refuse(err, p, n, i, "an anchor");
+		if (p[i] == '{' && i + 1 < n && p[i + 1] == ',')
+			return df_tok_regex_refuse(err, p, n, i, "a repeat without a lower bound");
+		/* Possessive in PCRE2, a repeat of a repeat in Ruby. */
+		if (p[i] == '}' && i + 1 < n && p[i + 1] == '+')
+			return df_tok_regex_refuse(err, p, n, i, "}+");
+		if (p[i] == '(') {
+			if (!known_group(p + i, n - i))
+				return df_tok_regex_refuse(err, p, n, i, "this group");
+			if (++depth == MAX_GROUPS)
+				return df_tok_regex_refuse(err, p, n, i, "groups so deep");
+			any_case[depth] = any_case[depth - 1] || (n - i >= 4 && memcmp(p + i, "(?i:", 4) == 0);
 		}
-		df_buf_putc(out, p[i]);
+		/* One too many is PCRE2's to tell. */
+		if (p[i] == ')' && depth > 0)
+			depth--;
+		df_buf_putc(out, p[i++]);
 	}
 	DF_TRY(df_buf_check(out, err));
 out:
