@@ -32,7 +32,7 @@ bytes_per_token(const struct df_grad *g)
 	const bool logits =
 	    (g->o.output == DF_GRAD_RAW || g->o.output == DF_GRAD_PROJECTED) && df_model_trains_head(g->model);
 
-	return sizeof(float) * ((c->n_layers + 1) * layer + once + (logits ? c->n_vocab : 0));
+	return sizeof(float) * ((df_model_backward_layers(g->model) + 1) * layer + once + (logits ? c->n_vocab : 0));
 }
 
 static void

@@ -442,8 +442,9 @@ check_kind(const struct df_json_value *cfg, struct df_err *err)
 	if (strcmp(s, "LORA") != 0)
 		return df_fail(err, DF_EUNSUPPORTED, "'peft_type': '%.64s' is not supported (LORA is)", s);
 	DF_TRY(df_json_member_str(cfg, "task_type", "CAUSAL_LM", &s, err));
-	if (strcmp(s, "CAUSAL_LM") != 0)
-		return df_fail(err, DF_EUNSUPPORTED, "'task_type': '%.64s' is not supported (CAUSAL_LM is)", s);
+	if (strcmp(s, "CAUSAL_LM") != 0 && strcmp(s, "FEATURE_EXTRACTION") != 0)
+		return df_fail(err, DF_EUNSUPPORTED,
+		    "'task_type': '%.64s' is not supported (CAUSAL_LM and FEATURE_EXTRACTION are)", s);
 	DF_TRY(df_json_member_str(cfg, "bias", "none", &s, err));
 	if (strcmp(s, "none") != 0)
 		return df_fail(err, DF_EUNSUPPORTED, "'bias': '%.64s' is not supported (none is)", s);

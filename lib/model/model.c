@@ -354,6 +354,12 @@ df_model_bytes(const struct df_model *m)
 	return n;
 }
 
+size_t
+df_model_backward_layers(const struct df_model *m)
+{
+	return m->cfg.n_layers - m->first_layer;
+}
+
 bool
 df_model_trains_head(const struct df_model *m)
 {

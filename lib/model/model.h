@@ -181,6 +181,7 @@ const struct df_params *df_model_base(const struct df_model *m);
 const struct df_params *df_model_train(const struct df_model *m);
 bool df_model_has_lora(const struct df_model *m);
 size_t df_model_bytes(const struct df_model *m);     /* of all weights, as they lie in memory or in the mapped file */
+size_t df_model_backward_layers(const struct df_model *m); /* from the lowest that trains on */
 bool df_model_trains_head(const struct df_model *m); /* sample gradients then need its logits' */
 const char *df_model_dir(const struct df_model *m); /* of the base weights; NULL when they were drawn at random */
 struct df_backend *df_model_backend(const struct df_model *m);

@@ -93,6 +93,7 @@ struct df_model {
 	struct df_st *st;             /* the mapping that `borrowed` points into */
 
 	struct df_layer *layers;
+	size_t first_layer; /* that a backward enters; n_layers: none */
 	size_t embed, norm; /* rows of base */
 	size_t lm_head;     /* == embed when tied; DF_NO_ROW without one */
 	size_t score;       /* DF_HEAD_CLASSES, or DF_NO_ROW */

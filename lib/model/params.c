@@ -457,6 +457,11 @@ df_params_build_train(struct df_model *m, const bool *trains, struct df_err *err
 		for (size_t k = 0; (g = df_layer_group(&m->layers[i], k)) != NULL; k++)
 			g->lowest = holds_first(m, g);
 	}
+	m->first_layer = 0;
+	if (m->train.n > 0 && m->train.v[0].layer >= 0)
+		m->first_layer = (size_t)m->train.v[0].layer;
+	else if (m->train_row[m->embed] != 0) /* the norm or the head */
+		m->first_layer = m->cfg.n_layers;
 out:
 	return rc;
 }

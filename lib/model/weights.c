@@ -14,6 +14,9 @@
 
 #define STAGE ((size_t)1 << 20) /* elements moved at once when storing */
 
+/* Where PEFT's names have the body of a model with a head. */
+#define BODY "base_model.model.model."
+
 static int
 check_shape(const struct df_param *p, const struct df_st_tensor *t, struct df_err *err)
 {
@@ -193,8 +196,14 @@ df_params_load(const struct df_params *p, struct df_tensor data, const struct df
 		df_buf_puts(&name, v->name);
 		DF_TRY(df_buf_check(&name, err));
 		t = df_st_find(st, name.data);
+		if (t == NULL && strncmp(name.data, BODY, sizeof(BODY) - 1) == 0) {
+			/* An adapter that was made for the body alone. */
+			memmove(name.data + sizeof(BODY) - 1 - 6, name.data + sizeof(BODY) - 1,
+			    name.len - sizeof(BODY) + 2);
+			t = df_st_find(st, name.data);
+		}
 		if (t == NULL) {
-			rc = df_fail(err, DF_EFORMAT, "tensor '%.200s' is missing", name.data);
+			rc = df_fail(err, DF_EFORMAT, "tensor '%.200s' is missing", v->name);
 			goto out;
 		}
 		DF_TRY(check_shape(v, t, err));

@@ -314,21 +314,30 @@ carve_layer(const struct df_work *w, struct carver *c, size_t i, size_t m)
 	a->u[DF_GROUP_DOWN] = take_u(w, c, &l->group[DF_GROUP_DOWN], m);
 }
 
-/* The layers: each with memory of its own, or all in the same (and then, for a backward, each with its own input). */
+/*
+ * The layers.  Those that a backward reaches have memory of their own, or, with checkpointing, an input of their own;
+ * all others share one.
+ */
 static void
 carve_layers(const struct df_work *w, struct carver *c, enum df_work_mode mode)
 {
 	const struct df_model_config *f = &w->m->cfg;
-	const bool one = mode == DF_WORK_LOSS, same = one || w->m->checkpointing;
-	size_t start = 0, end = 0;
+	const size_t kept = mode == DF_WORK_LOSS ? f->n_layers : w->m->first_layer;
+	const struct df_tensor below = kept > 0 ? take(c, w->n_tok, f->d_model) : DF_TENSOR_NONE;
+	size_t start, end;
 
-	for (size_t i = 0; i < f->n_layers && same; i++)
-		w->act[i].x_in = i > 0 && one ? w->act[0].x_in : take(c, w->n_tok, f->d_model);
-	start = c->at;
 	for (size_t i = 0; i < f->n_layers; i++) {
-		if (same)
-			c->at = start;
-		else
+		if (i < kept)
+			w->act[i].x_in = below;
+		else if (w->m->checkpointing)
+			w->act[i].x_in = take(c, w->n_tok, f->d_model);
+	}
+	start = end = c->at;
+	for (size_t i = 0; i < f->n_layers; i++) {
+		const bool shares = i < kept || w->m->checkpointing;
+
+		c->at = shares ? start : end;
+		if (!shares)
 			w->act[i].x_in = take(c, w->n_tok, f->d_model);
 		carve_layer(w, c, i, i + 1 == f->n_layers ? w->n_rows : w->n_tok);
 		end = c->at > end ? c->at : end;

@@ -12,7 +12,8 @@
  *
  *	x_in        m D                                                  m = T
  *	the rest    m (3 D + (H+2K) E + H E + H + 2 + 3 F + r')  of a layer; + T ((H+K) E + H + K) for norms of q and k
- *	all         losses: 1 layer; gradients: n_layers of them; with checkpointing n_layers x_in and 1 rest
+ *	all         losses: 1 layer; gradients: n_layers of them (where the lowest do not train, those from the first
+ *	            that does, and 1); with checkpointing n_layers x_in and 1 rest
  *	scratch     T (D + max(D,F,HE) + (H+2K) E + 3 rank) + L (3 D + HE) + P
  *	            + L V for sample gradients of a trainable head
  *

@@ -334,6 +334,40 @@ test_freeze_refused(void **state)
 	free(to);
 }
 
+/* Layers below the lowest that trains keep nothing for a backward. */
+static void
+test_freeze_memory(void **state)
+{
+	const char *dir = mh_config("deep", 50, 16, 40, 8, 2, 2, NULL);
+	const struct df_train_spec specs[] = { { 0 }, { .freeze = true, .layers = 2, .modules = "all" },
+		{ .freeze = true, .layers = 0, .modules = "all", .extra_modules = "lm_head" } };
+	const size_t kept[] = { 8, 2, 0 };
+	size_t peak[3];
+
+	(void)state;
+	for (size_t i = 0; i < 3; i++) {
+		struct df_backend *be = NULL;
+		struct df_tensor grad = DF_TENSOR_NONE;
+		struct run r = { 0 };
+
+		mh_ok(df_backend_open(&be, "cpu", NULL, err));
+		mh_ok(df_model_init(&r.m, dir, 1, be, err));
+		mh_ok(df_model_set_trainable(r.m, &specs[i], err));
+		assert_int_equal(df_model_backward_layers(r.m), kept[i]);
+		mh_batch_random(&r.batch, (const size_t[]){ 200 }, 1, 50, 3);
+		mh_ok(df_work_new(&r.w, r.m, err));
+		mh_ok(df_tensor_alloc(be, &grad, DF_F32, 1, df_model_train(r.m)->numel, "grad", err));
+		mh_ok(df_fill(be, grad, 0, err));
+		mh_ok(df_model_grad(r.m, r.w, &r.batch.b, scale, grad, NULL, err));
+		peak[i] = df_backend_peak_bytes(be) - (df_model_base(r.m)->numel + grad.cols) * sizeof(float);
+		df_tensor_free(be, &grad);
+		finish(&r);
+		df_backend_close(be);
+	}
+	print_message("# activations of 8, 2, 0 layers: %zu, %zu, %zu bytes\n", peak[0], peak[1], peak[2]);
+	assert_true(peak[1] < peak[0] / 2 && peak[2] < peak[1]);
+}
+
 /* What did not train stays in the file's type; what did is float32, and config.json says so. */
 static void
 test_freeze_saves(void **state)
@@ -438,6 +472,60 @@ test_peft(void **state)
 	check_peft("additional");
 	check_peft("pattern");
 	check_peft("experts");
+}
+
+/* PEFT's names for a body without a head lack one "model."; the adapter fits the same body under a head. */
+static void
+test_peft_body(void **state)
+{
+	char *dir = path("%s", "rslora"), *base = path("%s", "llama"), *to = scratch("body"), *config, *k, *file = NULL;
+	struct df_model *m = NULL;
+	struct df_st_writer *w = NULL;
+	struct df_st *st = NULL;
+	struct df_digest d1, d2;
+
+	(void)state;
+	mh_ok(df_model_open(&m, dir, NULL, mh_backend(), err));
+	mh_ok(df_model_digest(m, &d1, err));
+	df_model_free(m);
+	m = NULL;
+	config = text_of(dir, "adapter_config.json");
+	k = strstr(config, "\"task_type\": \"CAUSAL_LM\"");
+	assert_non_null(k);
+	*k = '\0';
+	mh_ok(df_asprintf(&file, err, "%s\"task_type\": \"FEATURE_EXTRACTION\"%s", config,
+	    k + strlen("\"task_type\": \"CAUSAL_LM\"")));
+	put_text(to, "adapter_config.json", file);
+	free(file);
+	mh_ok(df_asprintf(&file, err, "%s/adapter_model.safetensors", dir));
+	mh_ok(df_st_open(&st, file, err));
+	free(file);
+	mh_ok(df_asprintf(&file, err, "%s/adapter_model.safetensors", to));
+	mh_ok(df_st_create(&w, file, err));
+	for (int pass = 0; pass < 2; pass++) {
+		for (size_t i = 0; i < df_st_count(st); i++) {
+			const struct df_st_tensor *t = df_st_at(st, i);
+			char name[256];
+
+			snprintf(
+			    name, sizeof(name), "base_model.model.%s", t->name + strlen("base_model.model.model."));
+			if (pass == 0)
+				mh_ok(df_st_add(w, name, t->type, t->shape, t->rank, err));
+			else
+				mh_ok(df_st_write(w, t->data, t->nbytes, err));
+		}
+	}
+	mh_ok(df_st_commit(w, err));
+	df_st_close(st);
+	mh_ok(df_model_open(&m, to, base, mh_backend(), err));
+	mh_ok(df_model_digest(m, &d2, err));
+	assert_true(d1.lo == d2.lo && d1.hi == d2.hi);
+	df_model_free(m);
+	free(config);
+	free(file);
+	free(dir);
+	free(base);
+	free(to);
 }
 
 /* W + s B A is what merge_and_unload() leaves, and the merged model says what base and adapter say. */
@@ -692,8 +780,10 @@ main(void)
 		cmocka_unit_test_teardown(test_half_range, mh_cleanup),
 		cmocka_unit_test_teardown(test_freeze, mh_cleanup),
 		cmocka_unit_test_teardown(test_freeze_refused, mh_cleanup),
+		cmocka_unit_test_teardown(test_freeze_memory, mh_cleanup),
 		cmocka_unit_test_teardown(test_freeze_saves, mh_cleanup),
 		cmocka_unit_test_teardown(test_peft, mh_cleanup),
+		cmocka_unit_test_teardown(test_peft_body, mh_cleanup),
 		cmocka_unit_test_teardown(test_merge, mh_cleanup),
 		cmocka_unit_test_teardown(test_dropout_differences, mh_cleanup),
 		cmocka_unit_test_teardown(test_dropout_keys, mh_cleanup),
