@@ -398,6 +398,15 @@ df_detok_reset(struct df_detok *d)
 	d->settled = 0;
 }
 
+/* Take back what was only shown. */
+static void
+take_back(struct df_detok *d)
+{
+	d->text.len = d->settled;
+	if (d->text.data != NULL)
+		d->text.data[d->text.len] = '\0';
+}
+
 /* The text of an id, NULL when the tokenizer has no such id.  Where a byte is its own id, its character. */
 static const char *
 text_of(const struct df_tokenizer *t, uint32_t id, char byte[4], size_t *n, bool *special)
@@ -454,7 +463,7 @@ df_detok_push(struct df_detok *d, uint32_t id, struct df_err *err)
 	if (text == NULL || (special && d->skip_special))
 		return DF_OK;
 	d->err = err;
-	d->text.len = d->settled;
+	take_back(d);
 	if (d->t->decoder->spaces && d->seen[MAX_STEPS]++ > 0)
 		DF_TRY(feed(d, 0, " ", 1));
 	DF_TRY(feed(d, 0, text, n));
@@ -469,7 +478,7 @@ df_detok_end(struct df_detok *d, struct df_err *err)
 	int rc;
 
 	d->err = err;
-	d->text.len = d->settled;
+	take_back(d);
 	DF_TRY(let_go(d, true));
 	d->settled = d->text.len;
 out:

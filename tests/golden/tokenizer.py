@@ -21,8 +21,9 @@ import subprocess
 import sys
 import tempfile
 import time
+import zlib
 
-from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
 HERE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "tokenizer")
 
@@ -77,7 +78,8 @@ SCRIPTS = [(0x41, 0x7a), (0xc0, 0x24f), (0x370, 0x3ff), (0x400, 0x52f), (0x531, 
            (0x20000, 0x200ff), (0x30000, 0x300ff), (0x1e900, 0x1e95f)]
 SPECIALS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|begin_of_text|>", "<|end_of_text|>", "<|eot_id|>",
             "<|start_header_id|>", "<|end_header_id|>", "<tool_call>", "</tool_call>", "<think>", "</think>", "<|im_", "_end|>",
-            "<|", "|>", "[WORD]", "[LEFT]", "[RIGHT]", "[BOTH]", "été", "e\u0301te\u0301", "<a>", "<a><b>", "<b>", "  "]
+            "<|", "|>", "[WORD]", "[LEFT]", "[RIGHT]", "[BOTH]", "été", "e\u0301te\u0301", "<a>", "<a><b>", "<b>", "  ", "[CLS]", "[SEP]", "[MASK]", "[UNK]", "<s>", "</s>", "<unk>", "[INST]", "<0x41>", "##ing",
+            "\u2581", "\u2581the", " \u2581 "]
 WORDS = sorted({w for s in SENTENCES for w in s.split()})
 
 
@@ -201,7 +203,71 @@ def flags():
     return document(m, tokens, {"type": "Sequence", "normalizers": [{"type": "NFC"}]}, sequence(split(Q2), byte_level()), None)
 
 
-FAMILIES = {"gpt2": gpt2, "llama3": llama3, "qwen2": qwen2, "flags": flags}
+def special_ids(doc):
+    return {t["content"]: t["id"] for t in doc["added_tokens"]}
+
+
+def template(single, ids):
+    """TemplateProcessing of a single text; "$A" is the text."""
+    items = [{"Sequence": {"id": "A", "type_id": 0}} if t == "$A" else {"SpecialToken": {"id": t, "type_id": 0}} for t in single]
+    return {"type": "TemplateProcessing", "single": items, "pair": items + [{"Sequence": {"id": "B", "type_id": 1}}],
+            "special_tokens": {t: {"id": t, "ids": [ids[t]], "tokens": [t]} for t in single if t != "$A"}}
+
+
+def bert():
+    tok = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tok.normalizer = normalizers.BertNormalizer()
+    tok.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    names = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    tok.train_from_iterator(SENTENCES * 3, trainers.WordPieceTrainer(vocab_size=800, show_progress=False, special_tokens=names))
+    doc = json.loads(tok.to_str())
+    doc["model"]["max_input_chars_per_word"] = 60
+    doc["post_processor"] = template(["[CLS]", "$A", "[SEP]"], special_ids(doc))
+    doc["decoder"] = {"type": "WordPiece", "prefix": "##", "cleanup": True}
+    return doc
+
+
+FALLBACK = {"type": "Sequence", "decoders": [{"type": "Replace", "pattern": {"String": "\u2581"}, "content": " "},
+                                             {"type": "ByteFallback"}, {"type": "Fuse"},
+                                             {"type": "Strip", "content": " ", "start": 1, "stop": 0}]}
+PREPEND = {"type": "Sequence", "normalizers": [{"type": "Prepend", "prepend": "\u2581"},
+                                               {"type": "Replace", "pattern": {"String": " "}, "content": "\u2581"}]}
+
+
+def metaspace(scheme="first", split=False):
+    return {"type": "Metaspace", "replacement": "\u2581", "prepend_scheme": scheme, "split": split}
+
+
+def characters(size, cross=False):
+    """Llama 2's kind of model: characters, bytes for those it does not know; `cross`: merges that reach over spaces."""
+    tok = Tokenizer(models.BPE())
+    tok.pre_tokenizer = pre_tokenizers.Metaspace()
+    tok.train_from_iterator(SENTENCES * 3, trainers.BpeTrainer(vocab_size=size, show_progress=False, min_frequency=2))
+    m = json.loads(tok.to_str())["model"]
+    names = ["<unk>", "<s>", "</s>"] + ["<0x%02X>" % b for b in range(256)]
+    words = [a + b for a, b in m["merges"]]
+    if cross:
+        for pair in (["e", "\u2581"], ["\u2581", "\u2581"], ["e\u2581", "t"], [".", "\u2581"], ["\n", "\n"]):
+            m["merges"].insert(7 * len(pair[0]), pair)
+    words = list(dict.fromkeys([a + b for a, b in m["merges"]]))
+    chars = sorted(c for c in {c for w in words for c in w} | set(m["vocab"]) if len(c) == 1)
+    return {"type": "BPE", "dropout": None, "unk_token": "<unk>", "continuing_subword_prefix": None, "end_of_word_suffix": None,
+            "fuse_unk": True, "byte_fallback": True, "ignore_merges": False,
+            "vocab": {w: i for i, w in enumerate(dict.fromkeys(names + words + chars))}, "merges": m["merges"]}
+
+
+def llama2():
+    doc = document(characters(900), [added(t, i) for i, t in enumerate(["<unk>", "<s>", "</s>"])], PREPEND, None, None)
+    return dict(doc, decoder=FALLBACK, post_processor=template(["<s>", "$A"], special_ids(doc)))
+
+
+def mistral():
+    doc = document(characters(500, True), [added(t, i) for i, t in enumerate(["<unk>", "<s>", "</s>"])], None, metaspace(), None)
+    doc["added_tokens"].append(added("[INST]", len(doc["model"]["vocab"])))
+    return dict(doc, decoder=FALLBACK, post_processor=template(["<s>", "$A", "</s>"], special_ids(doc)))
+
+
+FAMILIES = {"gpt2": gpt2, "llama3": llama3, "qwen2": qwen2, "flags": flags, "bert": bert, "llama2": llama2, "mistral": mistral}
 
 
 def pairs():
@@ -364,23 +430,47 @@ def strings_of(path):
     return out
 
 
+def summary(ids):
+    """A long list of ids by its length and CRC-32."""
+    return [len(ids), zlib.crc32(struct.pack("<%dI" % len(ids), *ids))]
+
+
+def cases_of(tok, texts, repeat):
+    ids = reference(tok, texts)
+    split_ids = reference(tok, texts, True)
+    tok.encode_special_tokens = False
+    rng = random.Random(7)
+    out = {"ids": ids, "split": {str(i): b for i, (a, b) in enumerate(zip(ids, split_ids)) if a != b},
+           "repeat": [summary(x) for x in reference(tok, [s * n for s, n in repeat])], "framed": [], "decode": []}
+    tok.encode_special_tokens = False
+    for i in range(0, len(texts), 17):
+        for length in (0, 4, 9):
+            tok.no_truncation()
+            if length:
+                tok.enable_truncation(length)
+            out["framed"].append([i, length, tok.encode(texts[i]).ids])
+    tok.no_truncation()
+    lists = [ids[i] for i in range(5, len(texts), 13)]
+    lists += [[rng.randrange(tok.get_vocab_size() if i % 2 else 320) for _ in range(9)] for i in range(30)]
+    out["decode"] = [[x, tok.decode(x, skip_special_tokens=False), tok.decode(x, skip_special_tokens=True)] for x in lists]
+    return out
+
+
 def make():
     rng = random.Random(2)
-    texts = fixed_strings() + [hard_string(rng)[:160] for _ in range(160)]
+    texts = [t for t in fixed_strings() if len(t) < 60]
+    texts = sorted(set(texts[:60] + texts[60::2]), key=texts.index) + SENTENCES[:8] + [hard_string(rng)[:60] for _ in range(70)]
     cases = {"texts": texts, "repeat": [["a", 5000], ["ab", 3000], [" ", 4000], ["\n", 300], ["é", 2000], ["中", 700], ["'", 900],
-                                        ["1", 1000], ["the quick ", 200], ["<|im_end|>", 50], ["e\u0301", 300]]}
+                                        ["1", 1000], ["the quick ", 200], ["<|im_end|>", 50], ["e\u0301", 300], ["e the ", 400]]}
     for name, build in FAMILIES.items():
         folder = os.path.join(HERE, name)
         os.makedirs(folder, exist_ok=True)
-        doc = build()
         path = os.path.join(folder, "tokenizer.json")
         with open(path, "w", encoding="utf-8") as f:
-            json.dump(doc, f, ensure_ascii=False, separators=(",", ":"))
+            json.dump(build(), f, ensure_ascii=False, separators=(",", ":"))
         tok = Tokenizer.from_file(path)
-        everything = texts + [s * n for s, n in cases["repeat"]]
-        cases[name] = reference(tok, everything)
-        split_ids = reference(tok, everything, True)
-        cases[name + "-split"] = {str(i): b for i, (a, b) in enumerate(zip(cases[name], split_ids)) if a != b}
+        tok.no_padding()
+        cases[name] = cases_of(tok, texts, cases["repeat"])
     for name, ids in (("gpt2", {"eos_token": "<|endoftext|>", "bos_token": "<|endoftext|>", "add_bos_token": False}),
                       ("llama3", {"bos_token": "<|begin_of_text|>", "eos_token": {"__type": "AddedToken", "content": "<|eot_id|>",
                                   "lstrip": False, "normalized": False, "rstrip": False, "single_word": False}, "add_bos_token": True}),
