@@ -40,8 +40,8 @@ struct df_encode_opts {
 	enum df_thinking thinking;  /* sft: of reasoning templates */
 	/*
 	 * Reasoning templates: earlier answers keep their thoughts where only the
-	 * last one counts (mask_history, df_encode_prompt).  LLaMA-Factory has the
-	 * choice since 0.9.5; before, mask_history kept them and prompts did not.
+	 * last one counts (mask_history, df_encode_prompt).  LLaMA-Factory 0.9.4
+	 * has no such choice: mask_history keeps them and prompts do not; 0.9.6 has it.
 	 */
 	bool preserve_thinking;
 };

@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "text/corpus.h"
 #include "text/encode.h"
@@ -31,6 +32,15 @@ static struct df_err error;
 	} while (0)
 
 static char *golden_dir;
+
+/* A sink for warnings of tokens that templates add. */
+static void
+ignore(void *ctx, enum df_log_level level, const char *msg)
+{
+	(void)ctx;
+	(void)level;
+	(void)msg;
+}
 
 /* Rows as they come out, to be compared with the case's. */
 struct got {
@@ -270,6 +280,117 @@ pack_without_loss(void **state)
 		}
 }
 
+/* A bytes tokenizer that knows the tokens which templates name. */
+static struct df_tokenizer *
+open_bytes(void)
+{
+	static const char *const tokens[] = { "<reserved_102>", "<reserved_103>", "[|Human|]:", "[|AI|]:", "[gMASK]",
+		"sop", "<|user|>", "<|assistant|>", "<|system|>", "<|observation|>", "<|Human|>", "<|YaYi|>",
+		"<|System|>", "<sep>" };
+	struct df_tokenizer *tok;
+	uint32_t id;
+
+	OK(df_tokenizer_open(&tok, "bytes", &error));
+	for (size_t i = 0; i < sizeof(tokens) / sizeof(tokens[0]); i++)
+		OK(df_tokenizer_add_special(tok, tokens[i], &id, &error));
+	return tok;
+}
+
+/*
+ * A prompt ends where the last answer begins: it is the row without its last targets, whatever the answer is, and
+ * with none at all.
+ */
+static void
+prompts(void **state)
+{
+	struct df_turn turns[] = { { DF_ROLE_USER, "first?", 6 }, { DF_ROLE_ASSISTANT, "one", 3 },
+		{ DF_ROLE_USER, "second?", 7 }, { DF_ROLE_ASSISTANT, "two", 3 } };
+	const struct df_encode_opts opts = { .cutoff_len = 4096, .thinking = DF_THINKING_TRUE };
+	const struct df_template *t;
+
+	(void)state;
+	df_log_set_sink(ignore, NULL);
+	for (size_t i = 0; (t = df_template_at(i)) != NULL; i++)
+		for (int with_system = 0; with_system < 2; with_system++) {
+			struct df_example ex = {
+				.turns = turns, .n_turns = 4, .system = "sys", .n_system = with_system ? 3 : 0
+			};
+			struct df_tokenizer *tok = open_bytes();
+			struct df_ids with = { NULL, 0, 0 }, without = { NULL, 0, 0 };
+			struct df_encoded row = DF_ENCODED_INIT;
+			struct df_encode_info info;
+			struct df_encscratch *s;
+			struct df_encoder *e;
+			size_t end;
+
+			OK(df_encoder_new(&e, t, tok, &opts, &error));
+			OK(df_encscratch_new(&s, e, &error));
+			OK(df_encode(e, s, &ex, &row, &info, &error));
+			OK(df_encode_prompt(e, s, &ex, &with, &error));
+			ex.n_turns = 3;
+			OK(df_encode_prompt(e, s, &ex, &without, &error));
+			assert_int_equal(with.n, without.n);
+			assert_memory_equal(with.v, without.v, with.n * sizeof(*with.v));
+			for (end = row.ids.n; end > 0 && row.mask[end - 1] == 1; end--)
+				;
+			/* Reasoning: the first answer's empty thought is the row's only. */
+			if (!t->reasoning) {
+				if (with.n != end)
+					fail_msg("%s: a prompt of %zu tokens, the answer begins at %zu", t->name,
+					    with.n, end);
+				assert_memory_equal(with.v, row.ids.v, with.n * sizeof(*with.v));
+			} else {
+				assert_true(with.n < end);
+				assert_memory_equal(with.v + with.n - 7, row.ids.v + end - 7,
+				    7 * sizeof(*with.v)); /* how questions end */
+			}
+			df_ids_release(&with);
+			df_ids_release(&without);
+			df_encoded_release(&row);
+			df_encscratch_free(s);
+			df_encoder_free(e);
+			df_tokenizer_free(tok);
+		}
+	df_log_set_sink(NULL, NULL);
+}
+
+/* Messages of many megabytes are cut like others: nothing in a row is of a fixed size. */
+static void
+gigantic(void **state)
+{
+	enum { N = 6 << 20 };
+	char *text = malloc(N);
+	struct df_turn turns[] = { { DF_ROLE_USER, text, N }, { DF_ROLE_ASSISTANT, text, N } };
+	struct df_example ex = { .turns = turns, .n_turns = 2, .system = text, .n_system = N };
+	const struct df_encode_opts opts = { .cutoff_len = 100 };
+	struct df_encoded row = DF_ENCODED_INIT;
+	struct df_encode_info info;
+	const struct df_template *t;
+	struct df_tokenizer *tok;
+	struct df_encscratch *s;
+	struct df_encoder *e;
+
+	(void)state;
+	assert_non_null(text);
+	for (size_t i = 0; i < N; i += 8)
+		memcpy(text + i, "{{idx}} ", 8);
+	OK(df_template_find(&t, "qwen3", &error));
+	OK(df_tokenizer_open(&tok, "bytes", &error));
+	df_log_set_sink(ignore, NULL);
+	OK(df_encoder_new(&e, t, tok, &opts, &error));
+	df_log_set_sink(NULL, NULL);
+	OK(df_encscratch_new(&s, e, &error));
+	OK(df_encode(e, s, &ex, &row, &info, &error));
+	assert_true(info.truncated);
+	assert_int_equal(row.ids.n, 100);
+	assert_int_equal(info.n_targets, 33); /* 100 T / (S + T), S the question and the system text */
+	df_encoded_release(&row);
+	df_encscratch_free(s);
+	df_encoder_free(e);
+	df_tokenizer_free(tok);
+	free(text);
+}
+
 /* What excludes each other is refused. */
 static void
 refusals(void **state)
@@ -287,6 +408,13 @@ refusals(void **state)
 	assert_int_equal(df_encoder_new(&e, t, tok, &opts, &error), DF_EUSAGE);
 	opts = (struct df_encode_opts){ .cutoff_len = 0 };
 	assert_int_equal(df_encoder_new(&e, t, tok, &opts, &error), DF_EUSAGE);
+	opts = (struct df_encode_opts){ .cutoff_len = 8, .tool_format = "qwn" };
+	assert_int_equal(df_encoder_new(&e, t, tok, &opts, &error), DF_EUSAGE);
+	opts = (struct df_encode_opts){ .cutoff_len = 8, .date = "tomorrow" };
+	assert_int_equal(df_encoder_new(&e, t, tok, &opts, &error), DF_EUSAGE);
+	OK(df_template_find(&t, "fewshot", &error));
+	opts = (struct df_encode_opts){ .cutoff_len = 8, .train_on_prompt = true };
+	assert_int_equal(df_encoder_new(&e, t, tok, &opts, &error), DF_EUSAGE);
 	df_tokenizer_free(tok);
 }
 
@@ -297,6 +425,8 @@ main(void)
 		cmocka_unit_test(as_llamafactory),
 		cmocka_unit_test(infer_seqlen),
 		cmocka_unit_test(pack_without_loss),
+		cmocka_unit_test(prompts),
+		cmocka_unit_test(gigantic),
 		cmocka_unit_test(refusals),
 	};
 	const char *src = getenv("DF_SRCDIR");
