@@ -156,7 +156,7 @@ read_window(const struct df_model_config *c, const struct df_json_value *root, s
 		return DF_OK;
 	if (!use)
 		DF_TRY(df_json_member_bool(root, "use_sliding_window", false, &use, err));
-	/* Of transformers' attention implementations some mask all layers of this one, some those from max_window_layers on. */
+	/* Some of transformers' attentions mask all layers of this family, some those from max_window_layers on. */
 	if (use && c->arch == DF_ARCH_QWEN2_MOE)
 		return df_config_unsupported("use_sliding_window", "a sliding window in qwen2_moe", err);
 	if (!use)

@@ -241,7 +241,8 @@ struct df_losses {
 	uint32_t *n_targets; /* [n] targets predicted (a target at position 0 is not) */
 	float *token_nll;    /* [sum of n_targets], sample by sample */
 	uint32_t *n_correct; /* [n] targets that were the most likely token */
-	float *gate_load;    /* [n, n_layers * n_experts] of all its tokens, how many were sent to each expert (0 in dense layers) */
+	/* [n, n_layers * n_experts] of all its tokens, how many each router sent to each expert (0 in dense layers) */
+	float *gate_load;
 };
 
 /*

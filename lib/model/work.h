@@ -145,7 +145,7 @@ int df_forward(struct df_work *w, struct df_err *err) DF_MUST_CHECK;
 struct df_attn df_layer_attention(const struct df_work *w, size_t i);
 /* Layer i from its act's x_in; its output goes to next.  Again in the backward with checkpointing. */
 int df_layer_forward(struct df_work *w, size_t i, struct df_tensor next, struct df_err *err) DF_MUST_CHECK;
-/* The same up to `layer` layers, 0 to all: *h [T,D] the residual stream there, behind all of them (of the rows) w->h_f. */
+/* The same up to `layer` layers, 0 to all: *h [T,D] the residual stream there, behind all of them (its rows) w->h_f. */
 int df_forward_to(struct df_work *w, size_t layer, struct df_tensor *h, struct df_err *err) DF_MUST_CHECK;
 /* bert.c: an encoder's hidden states behind `layer` layers; only df_work_batch() came before. */
 int df_bert_forward(struct df_work *w, size_t layer, struct df_tensor *h, struct df_err *err) DF_MUST_CHECK;

@@ -26,7 +26,16 @@ torch.set_num_threads(1)
 
 def logits(model, ids, offsets):
     with torch.no_grad():
-        return torch.cat([model(input_ids=ids[a:b][None]).logits[0] for a, b in zip(offsets[:-1], offsets[1:])])
+        return torch.cat([fresh(model)(input_ids=ids[a:b][None]).logits[0] for a, b in zip(offsets, offsets[1:])])
+
+
+def fresh(model):
+    """Dynamic rotary scaling remembers the longest sequence it saw."""
+    for m in model.modules():
+        if hasattr(m, "original_inv_freq"):
+            m.register_buffer("inv_freq", m.original_inv_freq, persistent=False)
+            m.max_seq_len_cached = m.original_max_seq_len
+    return model
 
 
 def compare(what, got, want):

@@ -91,8 +91,12 @@ export_case(const char *root, const char *name, const char *targets)
 	mh_ok(df_alloc(&x, n, sizeof(*x), "weights", err));
 	mh_ok(df_model_master(m, err));
 	mh_ok(df_download(mh_backend(), x, df_model_train_data(m), err));
-	for (size_t i = 0; i < n; i++)
-		x[i] = 8 * x[i] + 0.1f * (float)sin((double)i);
+	for (size_t k = 0; k < df_model_train(m)->n; k++) {
+		const struct df_param *p = &df_model_train(m)->v[k];
+
+		for (size_t i = p->offset; i < p->offset + p->rows * p->cols; i++)
+			x[i] = (p->decay ? 8 : 1) * x[i] + 0.1f * (float)sin((double)i);
+	}
 	mh_ok(df_upload(mh_backend(), df_model_train_data(m), x, err));
 	plain = logits(m, ids);
 	mh_ok(df_model_save(m, base, err));
@@ -134,6 +138,18 @@ test_export(void **state)
 	export_case(dir, "llama-gqa-tied", "q_proj,v_proj");
 	export_case(dir, "qwen2", "all");
 	export_case(dir, "qwen2-untied", "o_proj,gate_proj,down_proj");
+	export_case(dir, "llama-linear", "all");
+	export_case(dir, "llama-dynamic", "all");
+	export_case(dir, "llama-llama3", "all");
+	export_case(dir, "llama-yarn-mscale", "all");
+	export_case(dir, "mistral", "all");
+	export_case(dir, "qwen2-window", "all");
+	export_case(dir, "qwen3", "all");
+	export_case(dir, "qwen3-tied", "q_proj,up_proj");
+	export_case(dir, "mixtral", "w1,w3,v_proj");
+	export_case(dir, "qwen2-moe", "all");
+	export_case(dir, "qwen2-moe-norm", "down_proj,q_proj");
+	export_case(dir, "qwen3-moe", "gate,up_proj,o_proj");
 }
 
 int
