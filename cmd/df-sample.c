@@ -92,7 +92,7 @@ struct cfg {
 	DF_OPT_END }
 /* clang-format on */
 
-#define BATCH_ROWS 64
+#define BATCH_ROWS 16 /* what a kill may cost */
 
 struct run {
 	struct cfg cfg;

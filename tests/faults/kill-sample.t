@@ -4,6 +4,8 @@
 . "$(dirname "$0")/../cmd/lib.sh"
 . "$SRC/tests/faults/kill.sh"
 
+n_kills=$(((n_kills + 2) / 3))
+n_calls=$(((n_calls + 1) / 2))
 draw="df-sample -j 1 -m $m pool.h5 -n 2 --temperature 1 --top-p 0.9 --max-new-tokens 24 --slots 16"
 torture 'df-sample' drawn.h5 40 $draw -o drawn.h5
 n_kills=$(((n_kills + 2) / 3))
