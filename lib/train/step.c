@@ -229,6 +229,13 @@ rate_of(const struct df_stepper *s, const struct df_param *p, double lr)
 	return s->o.lr_b_ratio > 0 && (p->lora_b || p->rank == 1) ? lr * s->o.lr_b_ratio : lr;
 }
 
+/* Its groups spare biases and torch's LayerNorms from decay, so that the RMSNorms of our models decay with it. */
+static bool
+decays(const struct df_stepper *s, const struct df_param *p)
+{
+	return s->o.lr_b_ratio > 0 ? strstr(p->name, "bias") == NULL : p->decay;
+}
+
 /* AdamW over runs of parameters that share their decay and their rate. */
 static int
 update(struct df_stepper *s, double lr, double grad_scale, struct df_err *err)
@@ -240,11 +247,11 @@ update(struct df_stepper *s, double lr, double grad_scale, struct df_err *err)
 	s->moments.step++;
 	for (size_t i = 0; i < p->n;) {
 		size_t first = p->v[i].offset, end, j = i + 1;
-		bool decay = p->v[i].decay;
+		bool decay = decays(s, &p->v[i]);
 		double rate = rate_of(s, &p->v[i], lr);
 
-		while (
-		    j < p->n && (p->v[j].decay == decay || s->o.weight_decay == 0) && rate_of(s, &p->v[j], lr) == rate)
+		while (j < p->n && (decays(s, &p->v[j]) == decay || s->o.weight_decay == 0) &&
+		    rate_of(s, &p->v[j], lr) == rate)
 			j++;
 		end = j < p->n ? p->v[j].offset : p->numel;
 		struct df_adamw a = {
