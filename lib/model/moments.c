@@ -60,21 +60,37 @@ metadata(const struct df_st *st, const char *key, double min, double max, double
 static int
 check_names(const struct df_params *p, const struct df_st *st, struct df_err *err)
 {
-	for (size_t i = 0; i < df_st_count(st); i++) {
-		const char *name = df_st_at(st, i)->name, *rest = NULL;
+	static const char *const prefix[] = { "exp_avg.", "exp_avg_sq." };
+	struct df_buf name = DF_BUF_INIT;
+	bool *used = NULL;
+	int rc;
 
-		if (strncmp(name, "exp_avg.", 8) == 0)
-			rest = name + 8;
-		else if (strncmp(name, "exp_avg_sq.", 11) == 0)
-			rest = name + 11;
-		if (rest == NULL || df_params_find(p, rest) == NULL)
-			return df_fail(
-			    err, DF_EFORMAT, "tensor '%.200s' belongs to no trainable parameter of this model", name);
+	DF_TRY(df_alloc(&used, df_st_count(st) + 1, sizeof(*used), "a tensor list", err));
+	for (size_t i = 0; i < 2 * p->n; i++) {
+		const struct df_st_tensor *t;
+
+		df_buf_clear(&name);
+		df_buf_puts(&name, prefix[i % 2]);
+		df_buf_puts(&name, p->v[i / 2].name);
+		DF_TRY(df_buf_check(&name, err));
+		t = df_st_find(st, name.data);
+		if (t != NULL)
+			used[t - df_st_at(st, 0)] = true;
 	}
-	return DF_OK;
+	for (size_t i = 0; i < df_st_count(st); i++) {
+		if (used[i])
+			continue;
+		rc = df_fail(err, DF_EFORMAT, "tensor '%.200s' belongs to no trainable parameter of this model",
+		    df_st_at(st, i)->name);
+		goto out;
+	}
+out:
+	df_buf_release(&name);
+	free(used);
+	return rc;
 }
 
-/* Check_names() knows every tensor, so nothing is left to call unknown. */
+/* check_names() knows every tensor, so nothing is left to call unknown. */
 static const char *const any_name[] = { "", NULL };
 
 int

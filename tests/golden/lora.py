@@ -11,10 +11,13 @@ Reference tensors for adapters, made with transformers and PEFT: what an adapter
         offsets ids mask loss n_targets nll grad.NAME sample_grad.S.NAME      as in tests/golden/model.py; NAME is the
                                       one in adapter_model.safetensors
         merged.NAME                   weights that merge_and_unload() changed
+    freeze.txt                        what LLaMA-Factory trains of llama/ under finetuning_type: freeze; a line is
+                                      layers|modules|extra_modules|name,name...
 """
 import json
 import os
 import shutil
+import sys
 
 import torch
 from model import batch, forward, pack, randomise, tidy
@@ -40,6 +43,26 @@ CASES = {
     "experts": ("qwen2_moe", dict(r=2, lora_alpha=4, target_modules=[
         "q_proj", "gate_proj", "up_proj", "down_proj", "gate", "shared_expert_gate"])),
 }
+
+
+FREEZE = [(1, "all", ""), (-1, "all", ""), (5, "mlp", ""), (1, "self_attn,input_layernorm", ""), (-2, "mlp", "lm_head"),
+          (1, "mlp", "norm"), (-1, "post_attention_layernorm", "embed_tokens,lm_head"), (2, "all", "norm")]
+
+
+def freeze(out):
+    """LLaMA-Factory's own function, on the tiny llama."""
+    # The script of that name beside this one is not what is meant.
+    sys.path[:] = [p for p in sys.path if os.path.abspath(p or ".") != os.path.dirname(HERE)]
+    from llamafactory.hparams import FinetuningArguments
+    from llamafactory.model.adapter import _setup_freeze_tuning
+
+    for layers, modules, extra in FREEZE:
+        model = AutoModelForCausalLM.from_pretrained(os.path.join(HERE, "llama"))
+        args = FinetuningArguments(finetuning_type="freeze", freeze_trainable_layers=layers,
+                                   freeze_trainable_modules=modules, freeze_extra_modules=extra or None)
+        _setup_freeze_tuning(model, args, True, False)
+        names = sorted(n for n, p in model.named_parameters() if p.requires_grad)
+        out.write(f"{layers}|{modules}|{extra}|{','.join(names)}\n")
 
 
 def saved_name(name):
@@ -98,6 +121,8 @@ def main():
                 out["merged." + n] = p
         save_file(tidy(out), os.path.join(where, "ref.safetensors"))
         print(name, out["loss"], sum(k.startswith("merged.") for k in out))
+    with open(os.path.join(HERE, "freeze.txt"), "w") as f:
+        freeze(f)
 
 
 if __name__ == "__main__":

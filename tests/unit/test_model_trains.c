@@ -206,6 +206,105 @@ test_half_range(void **state)
 	free(to);
 }
 
+/*
+ * Write the llama of tests/golden/lora again: as a body alone, whose names lack "model.", or with every number a
+ * double.
+ */
+static char *
+rewritten(const char *name, bool body, bool doubles)
+{
+	char *from = path("%s/model.safetensors", "llama"), *dir = path("%s", "llama"), *to = scratch(name),
+	     *file = NULL, *config = text_of(dir, "config.json"), *k = strstr(config, "LlamaForCausalLM");
+	struct df_st_writer *w = NULL;
+	struct df_st *st = NULL;
+
+	assert_non_null(k);
+	if (body) { /* the rest of the longer name becomes blanks behind the shorter one's quote */
+		memcpy(k, "LlamaModel\"     ", 16);
+		k[16] = ' ';
+	}
+	put_text(to, "config.json", config);
+	mh_ok(df_st_open(&st, from, err));
+	mh_ok(df_asprintf(&file, err, "%s/model.safetensors", to));
+	mh_ok(df_st_create(&w, file, err));
+	for (int pass = 0; pass < 2; pass++) {
+		for (size_t i = 0; i < df_st_count(st); i++) {
+			const struct df_st_tensor *t = df_st_at(st, i);
+			const float *x = mh_floats(st, "%s", t->name);
+
+			if (body && strcmp(t->name, "lm_head.weight") == 0)
+				continue;
+			if (pass == 0)
+				mh_ok(df_st_add(w, body ? t->name + strlen("model.") : t->name,
+				    doubles ? DF_ST_F64 : DF_ST_F32, t->shape, t->rank, err));
+			for (size_t j = 0; j < t->numel && pass == 1; j++) {
+				double d = (double)x[j];
+
+				mh_ok(df_st_write(w, doubles ? (const void *)&d : &x[j], doubles ? 8 : 4, err));
+			}
+		}
+	}
+	mh_ok(df_st_commit(w, err));
+	df_st_close(st);
+	free(config);
+	free(file);
+	free(from);
+	free(dir);
+	return to;
+}
+
+/* A body alone has no head to take losses with; it is saved under the names that it had. */
+static void
+test_body(void **state)
+{
+	char *dir = rewritten("body", true, false), *to = scratch("saved"), *whole = path("%s", "llama");
+	struct df_model *m = NULL, *again = NULL, *full = NULL;
+	struct df_work *w = NULL;
+	struct df_digest d1, d2;
+	struct mh_batch b;
+
+	(void)state;
+	mh_ok(df_model_open(&m, dir, NULL, mh_backend(), err));
+	mh_ok(df_model_open(&full, whole, NULL, mh_backend(), err));
+	assert_int_equal(df_model_base(m)->n + 1, df_model_base(full)->n);
+	assert_memory_equal(mh_weights(m), mh_weights(full), df_model_base(m)->numel * sizeof(float));
+	mh_batch_random(&b, lengths, N_SAMPLES, df_model_config(m)->n_vocab, 11);
+	mh_ok(df_work_new(&w, m, err));
+	mh_refused(df_model_loss(m, w, &b.b, NULL, err), DF_EUNSUPPORTED, "head");
+	mh_ok(df_model_save(m, to, err));
+	assert_int_equal(file_type(to, "layers.1.mlp.up_proj.weight"), DF_ST_F32);
+	mh_ok(df_model_open(&again, to, NULL, mh_backend(), err));
+	mh_ok(df_model_digest(m, &d1, err));
+	mh_ok(df_model_digest(again, &d2, err));
+	assert_true(d1.lo == d2.lo && d1.hi == d2.hi);
+	mh_batch_release(&b);
+	df_work_free(w);
+	df_model_free(m);
+	df_model_free(again);
+	df_model_free(full);
+	free(dir);
+	free(to);
+	free(whole);
+}
+
+/* Doubles are read as float32: there is no arithmetic on them at rest. */
+static void
+test_doubles(void **state)
+{
+	char *dir = rewritten("doubles", false, true), *whole = path("%s", "llama");
+	struct df_model *m = NULL, *full = NULL;
+
+	(void)state;
+	mh_ok(df_model_open(&m, dir, NULL, mh_backend(), err));
+	mh_ok(df_model_open(&full, whole, NULL, mh_backend(), err));
+	assert_memory_equal(mh_weights(m), mh_weights(full), df_model_base(m)->numel * sizeof(float));
+	assert_int_equal(df_model_bytes(m), df_model_base(m)->numel * sizeof(float));
+	df_model_free(m);
+	df_model_free(full);
+	free(dir);
+	free(whole);
+}
+
 /* ---- freezing ------------------------------------------------------------------- */
 
 /* What trains under a restriction has the gradient that it has without one, to the bit. */
@@ -284,6 +383,82 @@ test_freeze(void **state)
 	check_freeze("qwen2",
 	    &(struct df_train_spec){ .freeze = true, .layers = 1, .modules = "q_proj,v_proj,input_layernorm" }, biases,
 	    5);
+}
+
+static int
+by_text(const void *a, const void *b)
+{
+	return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+/* The names that LLaMA-Factory's own function leaves trainable. */
+static void
+test_freeze_llamafactory(void **state)
+{
+	char *list = path("%s", "freeze.txt"), *dir = path("%s", "llama"), *text = NULL, *line, *rest;
+	size_t n, cases = 0;
+
+	(void)state;
+	mh_ok(df_file_get(list, 1 << 20, &text, &n, err));
+	for (line = strtok_r(text, "\n", &rest); line != NULL; line = strtok_r(NULL, "\n", &rest), cases++) {
+		char *layers = strsep(&line, "|"), *modules = strsep(&line, "|"), *extra = strsep(&line, "|"), *name;
+		const struct df_train_spec spec = { .freeze = true,
+			.layers = strtol(layers, NULL, 10),
+			.modules = modules,
+			.extra_modules = *extra ? extra : NULL };
+		const char *got[64];
+		struct run r;
+
+		start(&r, dir);
+		mh_ok(df_model_set_trainable(r.m, &spec, err));
+		n = df_model_train(r.m)->n;
+		assert_true(n <= 64);
+		for (size_t i = 0; i < n; i++)
+			got[i] = df_model_train(r.m)->v[i].name;
+		qsort(got, n, sizeof(*got), by_text);
+		for (size_t i = 0; i < n; i++) {
+			name = strsep(&line, ",");
+			if (name == NULL || strcmp(name, got[i]) != 0)
+				fail_msg(
+				    "%s|%s|%s: %s trains, not %s", layers, modules, extra, got[i], name ? name : "-");
+		}
+		assert_null(line);
+		finish(&r);
+	}
+	assert_true(cases >= 8);
+	free(text);
+	free(list);
+	free(dir);
+}
+
+/* Routers and the gate of the shared expert stand still; everything else has its gradient. */
+static void
+test_freeze_gate(void **state)
+{
+	char *dir = path("%s", "qwen2_moe");
+	struct run all, some;
+	const struct df_params *p, *whole;
+	const float *want, *got;
+
+	(void)state;
+	start(&all, dir);
+	start(&some, dir);
+	mh_ok(df_model_set_trainable(some.m, &(struct df_train_spec){ .freeze_gate = true }, err));
+	p = df_model_train(some.m);
+	whole = df_model_train(all.m);
+	assert_int_equal(p->n + 4, whole->n); /* two layers, a router and a gate in each */
+	want = batch_grad(&all);
+	got = batch_grad(&some);
+	for (size_t i = 0; i < p->n; i++) {
+		const struct df_param *v = &p->v[i], *u = df_params_find(whole, v->name);
+
+		assert_null(strstr(v->name, "mlp.gate."));
+		assert_null(strstr(v->name, "shared_expert_gate"));
+		assert_memory_equal(got + v->offset, want + u->offset, v->rows * v->cols * sizeof(float));
+	}
+	finish(&all);
+	finish(&some);
+	free(dir);
 }
 
 static void
@@ -778,7 +953,11 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_teardown(test_rest, mh_cleanup),
 		cmocka_unit_test_teardown(test_half_range, mh_cleanup),
+		cmocka_unit_test_teardown(test_body, mh_cleanup),
+		cmocka_unit_test_teardown(test_doubles, mh_cleanup),
 		cmocka_unit_test_teardown(test_freeze, mh_cleanup),
+		cmocka_unit_test_teardown(test_freeze_llamafactory, mh_cleanup),
+		cmocka_unit_test_teardown(test_freeze_gate, mh_cleanup),
 		cmocka_unit_test_teardown(test_freeze_refused, mh_cleanup),
 		cmocka_unit_test_teardown(test_freeze_memory, mh_cleanup),
 		cmocka_unit_test_teardown(test_freeze_saves, mh_cleanup),
