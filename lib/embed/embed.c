@@ -16,9 +16,10 @@
 #include "base/opt.h"
 #include "base/utf8.h"
 #include "embed/embed_priv.h"
+#include "text/lower.h"
 
 /* Activations of a batch: small enough for the nearest caches, large enough for a GEMM. */
-#define BATCH_BYTES ((size_t)4 << 20)
+#define BATCH_BYTES ((size_t)16 << 20)
 #define MIN_TOKENS  64
 #define MAX_TOKENS  4096
 
@@ -239,7 +240,7 @@ struct df_embed_lane {
 	const struct df_embedder *e;
 	struct df_work *work;
 	struct df_tokscratch *scratch; /* texts only */
-	struct df_buf text;            /* prompt and text */
+	struct df_buf text, lower;     /* prompt and text; that in lower case */
 	struct df_ids ids;             /* of a text, before it is cut */
 
 	/* the rows of a call, by falling length, and the batch at hand */
@@ -278,6 +279,7 @@ df_embed_lane_free(struct df_embed_lane *l)
 	df_work_free(l->work);
 	df_tokscratch_free(l->scratch);
 	df_buf_release(&l->text);
+	df_buf_release(&l->lower);
 	df_ids_release(&l->ids);
 	free(l->order);
 	free(l->offsets);
@@ -371,6 +373,12 @@ df_embed_encode(struct df_embed_lane *l, const char *text, size_t n, struct df_i
 		n = l->text.len;
 	}
 	strip(&text, &n);
+	if (e->dir.lower) {
+		df_buf_clear(&l->lower);
+		DF_TRY(df_text_lower(&l->lower, text, n, err));
+		text = l->lower.data ? l->lower.data : "";
+		n = l->lower.len;
+	}
 	l->ids.n = 0;
 	DF_TRY(df_tokenizer_encode(e->tok, l->scratch, text, n, false, &l->ids, err));
 	df_tokenizer_frame(e->tok, &before, &n_before, &after, &n_after);

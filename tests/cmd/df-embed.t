@@ -58,7 +58,7 @@ printf '%s\n' '{"text": "Instruction: Add\nInput: 1 and 2\nOutput: 3"}' \
 	'{"text": "Instruction: Say\nInput: \nOutput: "}' >alpaca.jsonl
 for form in alpaca dataflex; do
 	name=${form/dataflex/dataflex-alpaca}
-	ok "$name" embed -q -m "$E/qwen3" --template $name row.jsonl -o got.h5
+	ok "$name" embed -q -m "$E/qwen3" --template "$name" row.jsonl -o got.h5
 	embed -q -m "$E/qwen3" $form.jsonl -o want.h5
 	is "$name: its lines" "$(text_of got.h5 embedding)" "$(text_of want.h5 embedding)"
 done
@@ -129,6 +129,14 @@ broken()
 }
 T1='{"idx":0,"path":"","type":"sentence_transformers.models.Transformer"}'
 P1='{"idx":1,"path":"1_Pooling","type":"sentence_transformers.models.Pooling"}'
+cp -r "$E/qwen3" lower
+chmod -R u+w lower
+echo '{"do_lower_case": true, "max_seq_length": 24}' >lower/sentence_bert_config.json
+echo 'THE QUICK FOX' >upper.txt
+echo 'the quick fox' >lower.txt
+ok 'do_lower_case' embed -q -m lower upper.txt -o got.h5
+embed -q -m "$E/qwen3" lower.txt -o want.h5
+is 'lowers' "$(text_of got.h5 embedding)" "$(text_of want.h5 embedding)"
 broken 'modules.json cut short' 65 'modules.json' modules.json '[{"idx": 0,'
 broken 'of another type' 65 'expected an array' modules.json '{}'
 broken 'without modules' 65 'no Transformer' modules.json '[]'

@@ -12,6 +12,7 @@
 #include "base/file.h"
 #include "embed/embed.h"
 #include "embed/source.h"
+#include "text/lower.h"
 
 #define ROWS 10
 
@@ -368,6 +369,34 @@ test_no_losses(void **state)
 	}
 }
 
+/* What Python 3.11 makes of them with str.lower(). */
+static void
+test_lower(void **state)
+{
+	static const char *const cases[][2] = {
+		{ "ABC", "abc" },
+		{ "Straße ÀÉ", "straße àé" },
+		{ "İstanbul", "i̇stanbul" },
+		{ "ΑΣ", "ας" },
+		{ "ΣΑ ΟΔΟΣ. ΣΟΦΟΣ’Σ Σ", "σα οδος. σοφοσ’ς σ" },
+		{ "ΑΣ1", "ας1" },
+		{ "ΑΣ́Α", "ασ́α" },
+		{ "Ǆ ǅ", "ǆ ǆ" },
+		{ "KK ÅÅ", "kk åå" },
+		{ "日本 ĲЖ", "日本 ĳж" },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct df_buf out = DF_BUF_INIT;
+
+		mh_ok(df_text_lower(&out, cases[i][0], strlen(cases[i][0]), err));
+		assert_string_equal(out.data, cases[i][1]);
+		df_buf_release(&out);
+	}
+	mh_refused(df_text_lower(&(struct df_buf)DF_BUF_INIT, "ab\xff", 3, err), DF_EFORMAT, "byte 2");
+}
+
 int
 main(void)
 {
@@ -378,6 +407,7 @@ main(void)
 		cmocka_unit_test(test_options),
 		cmocka_unit_test(test_rows),
 		cmocka_unit_test(test_no_losses),
+		cmocka_unit_test(test_lower),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);

@@ -1,0 +1,71 @@
+/*
+ * lower.c - lower case, as Python's str.lower(): character by character, but for the Greek sigma, which has a form of
+ * its own at the end of a word (Unicode 3.13, Final_Sigma).
+ */
+#include "text/lower.h"
+
+#include "base/utf8.h"
+#include "text/tok_priv.h"
+
+#define SIGMA       0x3a3
+#define FINAL_SIGMA 0x3c2
+
+static bool
+is_cased(uint32_t c)
+{
+	const uint8_t cat = df_uc_category[c];
+
+	return cat == UC_LU || cat == UC_LL || cat == UC_LT;
+}
+
+/* What may stand between letters of a word. */
+static bool
+is_ignorable(uint32_t c)
+{
+	const uint8_t cat = df_uc_category[c];
+
+	return cat == UC_MN || cat == UC_ME || cat == UC_CF || cat == UC_LM || cat == UC_SK || c == '\'' || c == '.' ||
+	    c == ':' || c == 0xb7 || c == 0x2018 || c == 0x2019;
+}
+
+/* Does a letter follow at s[i..n), before anything else that counts? */
+static bool
+letter_follows(const unsigned char *s, size_t i, size_t n)
+{
+	size_t len;
+
+	for (; i < n; i += len) {
+		const uint32_t c = df_uc_get(s + i, &len);
+
+		if (!is_ignorable(c))
+			return is_cased(c);
+	}
+	return false;
+}
+
+int
+df_text_lower(struct df_buf *out, const char *text, size_t n, struct df_err *err)
+{
+	const unsigned char *s = (const unsigned char *)text;
+	bool in_word = false; /* a letter came before, with nothing behind it that ends a word */
+	size_t len;
+
+	df_uc_ref_init();
+	for (size_t i = 0; i < n; i += len)
+		if ((len = df_utf8_len(s + i, n - i)) == 0)
+			return df_fail(err, DF_EFORMAT, "not UTF-8 at byte %zu", i);
+	for (size_t i = 0; i < n; i += len) {
+		const uint32_t c = df_uc_get(s + i, &len);
+
+		if (c == SIGMA && in_word && !letter_follows(s, i + len, n))
+			df_buf_put_utf8(out, FINAL_SIGMA);
+		else
+			df_buf_put_utf8(out, df_uc_lower(c));
+		/* The one letter whose lower case is two characters. */
+		if (c == 0x130)
+			df_buf_put_utf8(out, 0x307);
+		if (!is_ignorable(c))
+			in_word = is_cased(c);
+	}
+	return df_buf_check(out, err);
+}
