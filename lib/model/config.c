@@ -18,6 +18,9 @@
 
 #define CONFIG_MAX ((size_t)4 << 20)
 
+/* Experts of all layers together: ten times those of the largest models there are. */
+#define MAX_EXPERTS ((size_t)1 << 17)
+
 /* A family's spelling of its model type and classes, and its defaults. */
 struct family {
 	const char *type, *name;
@@ -282,6 +285,9 @@ read_moe(struct df_model_config *c, const struct df_json_value *root, struct df_
 	    root, dflt[c->arch].width, dflt[c->arch].d_expert, DF_CONFIG_MAX_DIM, &m->d_expert, err));
 	if (m->top_k > m->n_experts)
 		return df_fail(err, DF_ERANGE, "'num_experts_per_tok' %zu of %zu experts", m->top_k, m->n_experts);
+	if (m->n_experts > MAX_EXPERTS / c->n_layers)
+		return df_fail(err, DF_ERANGE, "'%s' %zu in each of %zu layers are too many", dflt[c->arch].experts,
+		    m->n_experts, c->n_layers);
 	m->normalise = true;
 	if (!mixtral) {
 		DF_TRY(df_json_member_bool(root, "norm_topk_prob", false, &m->normalise, err));

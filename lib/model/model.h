@@ -253,6 +253,10 @@ struct df_losses {
  *   losses            A + L (2 D + HE),    A = T (4 D + 3 F + 2 (H+K) E + H + LoRA ranks)
  *   gradients         n_layers A + T (D + max(D,F,HE) + (H+2K) E) + L (3 D + HE)
  *   sample gradients  the same + samples * 2^16, and L V if the head trains
+ *   checkpointing     A + n_layers T D in place of n_layers A
+ *
+ * With k experts of width Fe to a token, of X, and a shared one of width Fs: k (3 Fe) + 3 Fs + D + X in place of 3 F,
+ * and once T (k (2 D + 2 Fe) + 2 D + Fs).
  */
 struct df_work;
 int df_work_new(struct df_work **out, struct df_model *m, struct df_err *err) DF_MUST_CHECK;

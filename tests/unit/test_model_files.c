@@ -566,6 +566,7 @@ test_hostile_config(void **state)
 		{ "{" MIXTRAL ",\"router_jitter_noise\":0.1}", DF_EUNSUPPORTED, "router_jitter_noise" },
 		{ "{" MIXTRAL ",\"output_router_logits\":true}", DF_EUNSUPPORTED, "output_router_logits" },
 		{ "{" MIXTRAL ",\"num_local_experts\":0}", DF_ERANGE, "num_local_experts" },
+		{ "{" MIXTRAL ",\"num_local_experts\":65536}", DF_ERANGE, "num_local_experts|65536|too many" },
 		{ "{" QWEN_MOE ",\"use_sliding_window\":true}", DF_EUNSUPPORTED, "use_sliding_window" },
 		{ "{" QWEN_MOE ",\"mlp_only_layers\":1}", DF_EFORMAT, "mlp_only_layers" },
 		{ "{" LLAMA ",\"attn_logit_softcapping\":30.0}", DF_EUNSUPPORTED, "attn_logit_softcapping" },
