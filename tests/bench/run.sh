@@ -1,18 +1,18 @@
 #!/bin/sh
 # run.sh - the speed table: every claim as a ratio measured in one run.
 #
-#   make bench [PAIRS=9] [PEER_PAIRS=5] [DATA=dir] [PYTHON=python3] [ONLY="ops grad project pipe train pack"]
+#   make bench [PAIRS=9] [PEER_PAIRS=5] [DATA=dir] [PYTHON=python3] [ONLY="ops grad project pipe train pack embed"]
 #
 # DATA is a folder with dataset_info.json and the Alpaca datasets alpaca_en_demo
 # and alpaca_zh_demo; without it the data of the demo serves.  PYTHON is one
 # with torch, transformers, datasets, h5py and hdf5plugin; without it the comparisons with
-# them are skipped, and say so.  Let nothing else run meanwhile.
+# them are skipped, and say so.  EMBED_MODEL is a directory of sentence-transformers (all-MiniLM-L6-v2).  Let nothing else run meanwhile.
 set -eu
 
 here=$DF_SRCDIR/tests/bench
 pairs=${PAIRS:-9}
 peer_pairs=${PEER_PAIRS:-5} # a run of a peer takes half a minute
-only=${ONLY:-ops grad project pipe train pack}
+only=${ONLY:-ops grad project pipe train pack embed}
 python=${PYTHON:-python3}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -134,6 +134,34 @@ json.dump(rows * 20, open(sys.argv[2], 'w'), ensure_ascii=False)" "$DATA/alpaca_
 		done
 	else
 		echo "  skipped: needs DATA and Python"
+	fi
+	echo
+fi
+
+if wanted embed; then
+	echo "# df-embed (whole command) against sentence-transformers' encode() alone: same model, 1,000 texts, float32"
+	if [ -n "${DATA:-}" ] && [ -n "${EMBED_MODEL:-}" ] && have_python "sentence_transformers, h5py"; then
+		"$python" -c "
+import json, sys
+rows = json.load(open(sys.argv[1]))[:1000]
+whole = lambda r: 'Instruction: %s\nInput: %s\nOutput: %s\nPrediction:' % (r['instruction'], r.get('input') or '', r['output'])
+for name, text in ('short', lambda r: r['instruction']), ('long', whole):
+    with open('%s/%s.jsonl' % (sys.argv[2], name), 'w', encoding='utf-8') as f:
+        f.writelines(json.dumps({'text': text(r)}, ensure_ascii=False) + '\n' for r in rows)" "$DATA/alpaca_en_demo.json" "$work"
+		for set in short long; do
+			for threads in 1 2; do
+				peer "$set texts, $threads threads" \
+					"df-embed -q -j $threads -m $EMBED_MODEL $work/$set.jsonl -o $work/e.h5" \
+					"OMP_NUM_THREADS=$threads $python $here/embed.py $EMBED_MODEL $work/$set.jsonl $threads $work/e.h5"
+			done
+		done
+		head -n 1 "$work/short.jsonl" >"$work/one.jsonl"
+		t0=$(date +%s%N)
+		for i in 1 2 3 4 5 6 7 8 9 10; do df-embed -q -m "$EMBED_MODEL" "$work/one.jsonl" -o "$work/e$i.h5"; done
+		t1=$(date +%s%N)
+		echo "$t0 $t1" | awk '{ printf "start to the first vector           %.3f s (mean of 10)\n", ($2 - $1) / 1e10 }'
+	else
+		echo "  skipped: needs DATA, EMBED_MODEL and Python"
 	fi
 	echo
 fi
