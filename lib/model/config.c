@@ -18,8 +18,8 @@
 
 #define CONFIG_MAX ((size_t)4 << 20)
 
-/* Experts of all layers together: ten times those of the largest models there are. */
-#define MAX_EXPERTS ((size_t)1 << 17)
+/* Experts of all layers together: a few times those of the largest models there are. */
+#define MAX_EXPERTS ((size_t)1 << 16)
 
 /* A family's spelling of its model type and classes, and its defaults. */
 struct family {
