@@ -23,7 +23,8 @@
 #include "model/model_priv.h"
 #include "text/json.h"
 
-#define RANK_MAX 65536
+#define RANK_MAX    65536
+#define MATCH_LIMIT 100000 /* steps of a pattern on one name: a hostile one takes no longer */
 
 /* ---- names ------------------------------------------------------------------- */
 
@@ -196,6 +197,7 @@ struct wanted {
 	size_t n;
 	pcre2_code *pattern;
 	pcre2_match_data *match;
+	pcre2_match_context *limits;
 	const bool *trains; /* [base.n] modules_to_save: they have no adapter */
 	size_t found;
 };
@@ -208,10 +210,15 @@ mark(void *ctx, struct df_model *m, struct df_part *t, const char *module, size_
 	bool hit;
 
 	(void)m;
-	if (w->pattern != NULL)
-		hit = pcre2_match(w->pattern, (PCRE2_SPTR)module, n, 0, 0, w->match, NULL) >= 0;
-	else
+	if (w->pattern != NULL) {
+		int code = pcre2_match(w->pattern, (PCRE2_SPTR)module, n, 0, 0, w->match, w->limits);
+
+		if (code < 0 && code != PCRE2_ERROR_NOMATCH)
+			return false;
+		hit = code >= 0;
+	} else {
 		hit = ends_with_module(module, n, w->name, w->n);
+	}
 	w->found += hit;
 	if (hit && !w->trains[t->weight])
 		t->a = 0;
@@ -261,15 +268,20 @@ mark_pattern(struct df_model *m, const bool *trains, struct df_err *err)
 		    (const char *)text);
 	}
 	w.match = pcre2_match_data_create_from_pattern(w.pattern, NULL);
-	if (w.match == NULL) {
+	w.limits = pcre2_match_context_create(NULL);
+	if (w.match == NULL || w.limits == NULL) {
 		rc = df_fail(err, DF_ENOMEM, "a pattern");
 		goto out;
 	}
-	(void)for_parts(m, mark, &w);
-	if (w.found == 0)
+	pcre2_set_match_limit(w.limits, MATCH_LIMIT);
+	if (!for_parts(m, mark, &w))
+		rc = df_fail(
+		    err, DF_EUNSUPPORTED, "'target_modules': the pattern '%.100s' takes too long to match", m->targets);
+	else if (w.found == 0)
 		rc = df_fail(
 		    err, DF_EUNSUPPORTED, "'target_modules': the pattern '%.100s' fits no projection", m->targets);
 out:
+	pcre2_match_context_free(w.limits);
 	pcre2_match_data_free(w.match);
 	pcre2_code_free(w.pattern);
 	return rc;

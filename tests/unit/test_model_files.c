@@ -642,6 +642,8 @@ test_adapters(void **state)
 		    "adapter_config.json|target_modules|q_proj|no projection" },
 		{ "\"r\":4,\"lora_alpha\":8,\"target_modules\":\"(.*proj\"", DF_EFORMAT,
 		    "adapter_config.json|target_modules|(.*proj" },
+		{ "\"r\":4,\"lora_alpha\":8,\"target_modules\":\"([a-z0-9_]+|[.])*[!?]\"", DF_EUNSUPPORTED,
+		    "target_modules|too long" },
 		{ "\"r\":4,\"lora_alpha\":8,\"target_modules\":[\"lm_head\"]", DF_EUNSUPPORTED,
 		    "target_modules|lm_head" },
 		{ "\"r\":4,\"lora_alpha\":8,\"target_modules\":[7]", DF_EFORMAT, "target_modules|entry 0" },
