@@ -1,5 +1,5 @@
 /*
- * df-eval - loss, perplexity and accuracy of a model, per domain.
+ * df-eval - what a model can do: perplexity, multiple choice, exact answers; or what a reward model thinks.
  */
 #include <inttypes.h>
 #include <math.h>
@@ -9,35 +9,83 @@
 
 #include "backend/backend.h"
 #include "base/buf.h"
+#include "base/file.h"
 #include "base/log.h"
+#include "base/mem.h"
+#include "eval/choice.h"
+#include "eval/match.h"
+#include "eval/report.h"
+#include "eval/reward.h"
 #include "prog.h"
 #include "train/checkpoint.h"
 #include "train/eval.h"
 
-static const char synopsis[] = "[options] -m MODEL TOKENS...";
-static const char about[] = "Loss, perplexity and accuracy of a model on tokens, by domain and overall.";
+static const char synopsis[] = "[options] -m MODEL {TOKENS... | --mmlu DIR | --dataset NAMES}";
+static const char about[] = "Loss on tokens, multiple choice, exact answers, or a reward model's scores.";
+
+static const char *const matches[] = { DF_MATCH_NAMES, NULL };
 
 struct cfg {
-	const char *model, *base;
-	int64_t batch_tokens;
-	bool json;
+	const char *model, *base, *tokenizer, *template;
+	const char *mmlu, *split, *subjects, *dataset, *dataset_dir, *details, *output;
+	int64_t batch_tokens, shots, max_samples, max_new, slots, label;
+	int match;
+	bool json, letters_only;
+	struct df_strlist stop;
 	struct df_prog_common common;
 };
 
 /* clang-format off */
-#define CFG_DEFAULT { .batch_tokens = 4096, .common = DF_PROG_COMMON_DEFAULT }
+#define CFG_DEFAULT { .split = "test", .dataset_dir = "data", .batch_tokens = 4096, .shots = 5, .max_new = 128, \
+	.match = DF_MATCH_STRIP, .common = DF_PROG_COMMON_DEFAULT }
 
 #define OPTS(c) { \
-	{ .type = DF_OPT_GROUP, .help = "What to evaluate" }, \
+	{ .type = DF_OPT_GROUP, .help = "Model" }, \
 	{ .name = "model", .short_name = 'm', .type = DF_OPT_STR, .value = &(c)->model, .arg = "DIR", \
 	    .help = "checkpoint, Hugging Face directory or PEFT adapter" }, \
 	{ .name = "base", .type = DF_OPT_STR, .value = &(c)->base, .arg = "DIR", \
 	    .help = "base model of an adapter, not the one it names" }, \
-	{ .type = DF_OPT_GROUP, .help = "How" }, \
+	{ .name = "tokenizer", .type = DF_OPT_STR, .value = &(c)->tokenizer, .arg = "TOK", \
+	    .help = "bytes, or a path, not the model's own" }, \
+	{ .name = "template", .type = DF_OPT_STR, .value = &(c)->template, .arg = "NAME", \
+	    .help = "ask through this prompt template" }, \
+	{ .type = DF_OPT_GROUP, .help = "Multiple choice" }, \
+	{ .name = "mmlu", .type = DF_OPT_STR, .value = &(c)->mmlu, .arg = "DIR", \
+	    .help = "questions: dev/ and test/ of MMLU's CSV files" }, \
+	{ .name = "split", .type = DF_OPT_STR, .value = &(c)->split, .arg = "NAME", \
+	    .help = "which are asked" }, \
+	{ .name = "subjects", .type = DF_OPT_STR, .value = &(c)->subjects, .arg = "NAMES", \
+	    .help = "these only, comma-separated" }, \
+	{ .name = "shots", .type = DF_OPT_INT, .value = &(c)->shots, .arg = "N", .min = 0, .max = 1000, \
+	    .help = "solved questions shown first" }, \
+	{ .name = "letters-only", .type = DF_OPT_FLAG, .value = &(c)->letters_only, \
+	    .help = "leave the likelihoods of the answers' texts out" }, \
+	{ .type = DF_OPT_GROUP, .help = "Exact answers" }, \
+	{ .name = "dataset", .type = DF_OPT_STR, .value = &(c)->dataset, .arg = "NAMES", \
+	    .help = "datasets whose last answers are to be found" }, \
+	{ .name = "dataset-dir", .type = DF_OPT_STR, .value = &(c)->dataset_dir, .arg = "DIR", \
+	    .help = "directory of dataset_info.json" }, \
+	{ .name = "max-samples", .type = DF_OPT_INT, .value = &(c)->max_samples, .arg = "N", .min = 0, .max = 1e15, \
+	    .help = "the first N rows of each dataset (0: all)" }, \
+	{ .name = "max-new-tokens", .type = DF_OPT_INT, .value = &(c)->max_new, .arg = "N", .min = 1, .max = 1 << 24, \
+	    .help = "most tokens of an answer" }, \
+	{ .name = "stop", .type = DF_OPT_LIST, .value = &(c)->stop, .arg = "TEXT", \
+	    .help = "end an answer before TEXT; repeatable" }, \
+	{ .name = "match", .type = DF_OPT_CHOICE, .value = &(c)->match, .choices = matches, \
+	    .help = "what is compared" }, \
+	{ .type = DF_OPT_GROUP, .help = "Work and output" }, \
 	{ .name = "batch-tokens", .type = DF_OPT_INT, .value = &(c)->batch_tokens, .arg = "N", .min = 1, .max = 1e9, \
-	    .help = "tokens per thread at once; changes no number" }, \
+	    .help = "TOKENS at once in a thread; changes no number" }, \
+	{ .name = "slots", .type = DF_OPT_INT, .value = &(c)->slots, .arg = "N", .min = 0, .max = 1 << 20, \
+	    .help = "questions at once (0: as memory allows)" }, \
 	{ .name = "json", .type = DF_OPT_FLAG, .value = &(c)->json, \
 	    .help = "one JSON object instead of a table" }, \
+	{ .name = "details", .type = DF_OPT_STR, .value = &(c)->details, .arg = "FILE", \
+	    .help = "a JSON line for each question or answer" }, \
+	{ .name = "output", .short_name = 'o', .type = DF_OPT_STR, .value = &(c)->output, .arg = "FILE", \
+	    .help = "a reward model's scores; - for a stream" }, \
+	{ .name = "label", .type = DF_OPT_INT, .value = &(c)->label, .arg = "I", .min = 0, .max = 1e6, \
+	    .help = "which of its labels is the score" }, \
 	DF_PROG_OPTS(&(c)->common), \
 	DF_OPT_END }
 /* clang-format on */
@@ -47,9 +95,59 @@ struct run {
 	struct df_pool *pool;
 	struct df_backend *backend;
 	struct df_model *model;
+	struct df_buf text; /* the report */
+
 	struct df_rows rows;
 	struct df_eval eval;
+	float *scores; /* [rows, labels] */
+
+	struct df_tokenizer *tok;
+	const struct df_template *template;
+	struct df_encoder *enc;
+	struct df_choice_task task;
+	struct df_choice_scores choices;
+	struct df_prompts prompts;
+	struct df_ids eos;
+	struct df_match_scores matches;
+
+	FILE *details;
+	struct df_atomic details_file;
+	struct df_buf line;
 };
+
+static int
+check_usage(const struct cfg *c, const struct df_opt_result *args, struct df_err *err)
+{
+	const bool tokens = args->operands.n > 0;
+
+	if (!c->model)
+		return df_fail(err, DF_EUSAGE, "no model: give -m DIR");
+	if (tokens + (c->mmlu != NULL) + (c->dataset != NULL) != 1)
+		return df_fail(err, DF_EUSAGE,
+		    "evaluate on what?  Name tokens made by df-pack, or --mmlu, or --dataset, and one of them only");
+	if (tokens && (c->template || c->tokenizer || c->details))
+		return df_fail(err, DF_EUSAGE, "--%s is not for tokens",
+		    c->template      ? "template"
+			: c->details ? "details"
+				     : "tokenizer");
+	if (!tokens && c->output)
+		return df_fail(err, DF_EUSAGE, "-o is for a reward model's scores of tokens; see --details");
+	return DF_OK;
+}
+
+static int
+open_model(struct run *r, struct df_err *err)
+{
+	int rc;
+
+	DF_TRY(df_pool_new(&r->pool, (int)r->cfg.common.threads, err));
+	DF_TRY(df_backend_open(&r->backend, r->cfg.common.device, r->pool, err));
+	rc = df_model_open(&r->model, r->cfg.model, r->cfg.base, r->backend, err);
+out:
+	return rc;
+}
+
+/* ---- tokens --------------------------------------------------------------------- */
 
 /* A checkpoint of ours says which tokenizer its training tokens came from. */
 static int
@@ -70,129 +168,278 @@ check_tokenizer(const struct run *r, struct df_err *err)
 }
 
 static int
-evaluate(struct run *r, const struct df_strlist *paths, struct df_err *err)
+losses(struct run *r, struct df_err *err)
 {
-	struct df_eval_opts o = { .max_tokens = (size_t)r->cfg.batch_tokens, .progress = true };
-	int rc = DF_OK;
+	const struct df_eval_opts o = { .max_tokens = (size_t)r->cfg.batch_tokens, .progress = true };
+	const struct df_eval_sum *all = &r->eval.all;
+	int rc;
 
-	if (!r->cfg.model)
-		return df_fail(err, DF_EUSAGE, "no model: give -m DIR");
-	if (paths->n == 0)
-		return df_fail(err, DF_EUSAGE, "no tokens to evaluate on");
-	DF_TRY(df_pool_new(&r->pool, (int)r->cfg.common.threads, err));
-	DF_TRY(df_backend_open(&r->backend, r->cfg.common.device, r->pool, err));
-	DF_TRY(df_rows_load(&r->rows, "tokens", paths->v, paths->n, err));
-	DF_TRY(df_model_open(&r->model, r->cfg.model, r->cfg.base, r->backend, err));
-	DF_TRY(check_tokenizer(r, err));
-	DF_TRY(df_rows_check_vocab(&r->rows, df_model_config(r->model)->n_vocab, r->cfg.model, err));
-	rc = df_eval_run(&r->eval, r->model, &r->rows, r->pool, &o, err);
-	df_prog_count(r->eval.all.n_samples, "samples");
+	DF_TRY(df_eval_run(&r->eval, r->model, &r->rows, r->pool, &o, err));
+	df_prog_count(all->n_samples, "samples");
+	if (all->n_bad > 0)
+		df_warn("%" PRIu64
+			" samples have a loss that is not finite and are left out, the first is sample %" PRIu64,
+		    all->n_bad, r->eval.bad_id);
+	if (all->n_unlabelled > 0)
+		df_info("%" PRIu64 " samples have no target and count for nothing", all->n_unlabelled);
+	df_loss_report(&r->text, &r->rows, &r->eval, r->cfg.model, r->cfg.json);
 out:
 	return rc;
 }
 
-/* ---- the report ----------------------------------------------------------------- */
-
-static void
-cell(double x, const char *fmt)
-{
-	if (isfinite(x))
-		printf(fmt, x);
-	else
-		printf("%12s", "-");
-}
-
-static void
-table_line(const char *name, const struct df_eval_sum *s)
-{
-	printf("%-24.24s%9" PRIu64 "%11" PRIu64, name, s->n_samples, s->n_targets);
-	cell(df_eval_loss(s), "%12.4f");
-	cell(df_eval_perplexity(s), "%12.4g");
-	cell(df_eval_sample_loss(s), "%12.4f");
-	cell(100 * df_eval_token_accuracy(s), "%11.2f%%");
-	cell(100 * df_eval_exact(s), "%11.2f%%");
-	putchar('\n');
-}
-
-static void
-json_line(struct df_buf *b, const char *name, const struct df_eval_sum *s)
-{
-	const struct {
-		const char *key;
-		double value;
-	} reals[] = { { "loss", df_eval_loss(s) }, { "perplexity", df_eval_perplexity(s) },
-		{ "sample_loss", df_eval_sample_loss(s) }, { "token_accuracy", df_eval_token_accuracy(s) },
-		{ "exact_accuracy", df_eval_exact(s) } };
-
-	df_buf_json_str(b, name);
-	df_buf_printf(b,
-	    ": {\"samples\": %" PRIu64 ", \"samples_without_targets\": %" PRIu64 ", \"samples_not_finite\": %" PRIu64
-	    ", \"targets\": %" PRIu64,
-	    s->n_samples, s->n_unlabelled, s->n_bad, s->n_targets);
-	for (size_t i = 0; i < sizeof(reals) / sizeof(reals[0]); i++) {
-		df_buf_printf(b, ", \"%s\": ", reals[i].key);
-		df_buf_json_double(b, reals[i].value);
-	}
-	df_buf_putc(b, '}');
-}
-
-static const char *
-domain_name(const struct run *r, size_t d)
-{
-	return d < r->rows.meta.n_domains ? r->rows.meta.domains[d] : "all";
-}
-
 static int
-report_json(const struct run *r, struct df_err *err)
+put_scores(struct run *r, size_t n_labels, struct df_err *err)
 {
-	struct df_buf b = DF_BUF_INIT;
+	static const enum df_col cols[] = { DF_COL_ID, DF_COL_SCORE, DF_COL_DOMAIN };
+	static const size_t widths[DF_COL_COUNT] = { 0 };
+	const struct df_writer_opts opts = { .compress = DF_COMPRESS_DEFAULT };
+	const bool domains = r->rows.meta.n_domains > 0;
+	struct df_meta m = DF_META_INIT;
+	struct df_batch b = DF_BATCH_INIT;
+	struct df_writer *out = NULL;
+	struct df_digest d;
+	char hex[DF_DIGEST_HEX];
+	float *score = NULL;
 	int rc;
 
-	df_buf_puts(&b, "{\n  \"model\": ");
-	df_buf_json_str(&b, r->cfg.model);
-	df_buf_puts(&b, ",\n  \"tokens\": ");
-	df_buf_json_str(&b, r->rows.meta.id);
-	df_buf_puts(&b, ",\n  ");
-	json_line(&b, "overall", &r->eval.all);
-	df_buf_puts(&b, ",\n  \"domains\": {");
-	for (size_t d = 0; d < r->eval.n_domains; d++) {
-		df_buf_puts(&b, d ? ",\n    " : "\n    ");
-		json_line(&b, domain_name(r, d), &r->eval.domain[d]);
-	}
-	df_buf_puts(&b, "\n  }\n}\n");
-	if ((rc = df_buf_check(&b, err)) == DF_OK)
-		fputs(b.data, stdout);
-	df_buf_release(&b);
+	DF_TRY(df_alloc(&score, r->rows.n, sizeof(*score), "scores", err));
+	for (uint64_t i = 0; i < r->rows.n; i++)
+		score[i] = r->scores[i * n_labels + (size_t)r->cfg.label];
+	m.kind = DF_KIND_SCORES;
+	DF_TRY(df_meta_set_tool(&m, "df-eval", err));
+	DF_TRY(df_meta_set_int(&m, "label", r->cfg.label, err));
+	if (r->rows.meta.id[0])
+		DF_TRY(df_meta_add_input(&m, "tokens", "tokens", r->rows.meta.id, err));
+	DF_TRY(df_model_digest(r->model, &d, err));
+	df_digest_hex(d, hex);
+	DF_TRY(df_meta_add_input(&m, "checkpoint", "checkpoint", hex, err));
+	for (size_t i = 0; i < r->rows.meta.n_domains; i++)
+		DF_TRY(df_meta_add_domain(&m, r->rows.meta.domains[i], NULL, err));
+	DF_TRY(df_writer_open(&out, r->cfg.output, &m, cols, domains ? 3 : 2, widths, &opts, err));
+	b.n = r->rows.n;
+	b.col[DF_COL_ID] = (struct df_column_data){ r->rows.id, NULL, 1 };
+	b.col[DF_COL_SCORE] = (struct df_column_data){ score, NULL, 1 };
+	if (domains)
+		b.col[DF_COL_DOMAIN] = (struct df_column_data){ r->rows.domain, NULL, 1 };
+	DF_TRY(df_writer_put(out, &b, err));
+	DF_TRY(df_writer_commit(out, NULL, err));
+out:
+	df_writer_close(out);
+	df_meta_release(&m);
+	free(score);
 	return rc;
 }
 
 static int
-report(const struct run *r, struct df_err *err)
+rewards(struct run *r, struct df_err *err)
 {
-	const struct df_eval *e = &r->eval;
+	const size_t n_labels = df_model_config(r->model)->n_labels;
+	size_t n;
+	int rc;
 
-	if (e->all.n_bad > 0)
-		df_warn("%" PRIu64
-			" samples have a loss that is not finite and are left out, the first is sample %" PRIu64,
-		    e->all.n_bad, e->bad_id);
-	if (e->all.n_unlabelled > 0)
-		df_info("%" PRIu64 " samples have no target and count for nothing", e->all.n_unlabelled);
-	if (r->cfg.json)
-		return report_json(r, err);
-	printf("%-24s%9s%11s%12s%12s%12s%12s%12s\n", "domain", "samples", "targets", "loss", "perplexity",
-	    "sample loss", "token acc", "exact acc");
-	for (size_t d = 0; d < e->n_domains; d++) {
-		if (e->domain[d].n_samples > 0)
-			table_line(domain_name(r, d), &e->domain[d]);
+	if ((size_t)r->cfg.label >= n_labels)
+		return df_fail(err, DF_EUSAGE, "--label %" PRId64 ": %s has labels 0 to %zu", r->cfg.label,
+		    r->cfg.model, n_labels - 1);
+	DF_TRY(df_size_mul(r->rows.n, n_labels, &n, "scores", err));
+	DF_TRY(df_alloc(&r->scores, n, sizeof(*r->scores), "scores", err));
+	DF_TRY(df_reward_run(r->scores, r->model, &r->rows, (size_t)r->cfg.batch_tokens, true, err));
+	df_prog_count(r->rows.n, "samples");
+	if (r->cfg.output)
+		DF_TRY(put_scores(r, n_labels, err));
+	if (!r->cfg.output || strcmp(r->cfg.output, "-") != 0)
+		df_reward_report(&r->text, &r->rows, r->scores, n_labels, r->cfg.model, r->cfg.json);
+out:
+	return rc;
+}
+
+static int
+on_tokens(struct run *r, const struct df_strlist *paths, struct df_err *err)
+{
+	const struct df_model_config *c;
+	int rc;
+
+	DF_TRY(df_rows_load(&r->rows, "tokens", paths->v, paths->n, err));
+	DF_TRY(open_model(r, err));
+	DF_TRY(check_tokenizer(r, err));
+	c = df_model_config(r->model);
+	DF_TRY(df_rows_check_vocab(&r->rows, c->n_vocab, r->cfg.model, err));
+	if (c->head == DF_HEAD_CLASSES)
+		rc = rewards(r, err);
+	else if (r->cfg.output)
+		rc = df_fail(err, DF_EUSAGE, "-o: %s has no head that gives scores; df-grad --losses writes losses",
+		    r->cfg.model);
+	else
+		rc = losses(r, err);
+out:
+	return rc;
+}
+
+/* ---- questions and datasets ------------------------------------------------------- */
+
+/* The tokenizer, and the template if there is one. */
+static int
+open_text(struct run *r, bool need_template, struct df_err *err)
+{
+	const struct df_encode_opts opts = { .stage = DF_STAGE_SFT, .cutoff_len = UINT32_MAX };
+	const char *name = r->cfg.template;
+	int rc;
+
+	DF_TRY(df_generate_tokenizer(&r->tok, r->cfg.tokenizer, r->cfg.model, r->model, err));
+	if (!name && need_template) {
+		df_warn("no --template is given; using 'empty', which adds nothing to the texts");
+		name = "empty";
 	}
-	table_line("overall", &e->all);
-	return DF_OK;
+	if (name) {
+		DF_TRY(df_template_open(&r->template, name, err));
+		DF_TRY(df_encoder_new(&r->enc, r->template, r->tok, &opts, err));
+	}
+	if (r->cfg.details) {
+		DF_TRY(df_atomic_open(&r->details_file, r->cfg.details, err));
+		r->details = fopen(r->details_file.tmp, "we");
+		if (!r->details)
+			rc = df_fail(err, DF_ECREATE, "%s:", r->cfg.details);
+	}
+out:
+	return rc;
+}
+
+static int
+put_detail(struct run *r, struct df_err *err)
+{
+	int rc;
+
+	DF_TRY(df_buf_check(&r->line, err));
+	if (fwrite(r->line.data, 1, r->line.len, r->details) != r->line.len)
+		rc = df_fail(err, DF_EIO, "%s:", r->cfg.details);
+out:
+	return rc;
+}
+
+static int
+choice_detail(void *ctx, const struct df_choice_task *t, const struct df_choice_result *x, struct df_err *err)
+{
+	struct run *r = ctx;
+
+	if (!r->details)
+		return DF_OK;
+	df_buf_clear(&r->line);
+	df_choice_detail(&r->line, t, x, !r->cfg.letters_only);
+	return put_detail(r, err);
+}
+
+static int
+on_choices(struct run *r, struct df_err *err)
+{
+	const struct cfg *c = &r->cfg;
+	struct df_choice_opts o = { .letters_only = c->letters_only, .n_slots = (size_t)c->slots, .progress = true };
+	int rc;
+
+	DF_TRY(df_choice_load(&r->task, c->mmlu, c->split, c->subjects, (size_t)c->shots, err));
+	DF_TRY(open_model(r, err));
+	DF_TRY(open_text(r, false, err));
+	o.tok = r->tok;
+	o.enc = r->enc;
+	DF_TRY(df_choice_run(&r->choices, r->model, &r->task, &o, choice_detail, r, err));
+	df_prog_count(r->choices.all.n, "questions");
+	df_choice_report(&r->text, &r->task, &r->choices, c->model, (size_t)c->shots, c->json);
+out:
+	return rc;
+}
+
+static int
+match_detail(void *ctx, const struct df_completion *x, bool right, struct df_err *err)
+{
+	struct run *r = ctx;
+
+	if (!r->details)
+		return DF_OK;
+	df_buf_clear(&r->line);
+	df_match_detail(&r->line, &r->prompts, x, right);
+	return put_detail(r, err);
+}
+
+static int
+on_datasets(struct run *r, struct df_err *err)
+{
+	const struct cfg *c = &r->cfg;
+	struct df_generate_opts o = { .warp = DF_WARP_GREEDY,
+		.n_samples = 1,
+		.max_new = (size_t)c->max_new,
+		.stop = c->stop.v,
+		.n_stop = c->stop.n,
+		.n_slots = (size_t)c->slots,
+		.end = UINT64_MAX,
+		.progress = true };
+	int rc;
+
+	DF_TRY(open_model(r, err));
+	DF_TRY(open_text(r, true, err));
+	DF_TRY(
+	    df_prompts_datasets(&r->prompts, c->dataset_dir, c->dataset, r->enc, (uint64_t)c->max_samples, NULL, err));
+	DF_TRY(df_generate_eos(&r->eos, c->model, r->model, r->tok, err));
+	DF_TRY(df_generate_eos_add(&r->eos, df_encoder_stops(r->enc)->v, df_encoder_stops(r->enc)->n, r->model, err));
+	o.eos = r->eos.v;
+	o.n_eos = r->eos.n;
+	o.tok = r->tok;
+	DF_TRY(df_match_run(
+	    &r->matches, r->model, r->pool, &r->prompts, &o, (enum df_match)c->match, match_detail, r, err));
+	df_prog_count(r->matches.all.n, "answers");
+	df_match_report(&r->text, &r->prompts, &r->matches, c->model, c->json);
+out:
+	return rc;
+}
+
+/* ---- the run -------------------------------------------------------------------- */
+
+static int
+finish(struct run *r, struct df_err *err)
+{
+	FILE *f = r->details;
+	int rc;
+
+	DF_TRY(df_buf_check(&r->text, err));
+	r->details = NULL;
+	if (f && fclose(f) != 0) {
+		rc = df_fail(err, DF_EIO, "%s:", r->cfg.details);
+		goto out;
+	}
+	if (f)
+		DF_TRY(df_atomic_commit(&r->details_file, err));
+	if (r->text.len > 0)
+		fwrite(r->text.data, 1, r->text.len, stdout);
+out:
+	return rc;
+}
+
+static void
+close_run(struct run *r)
+{
+	if (r->details)
+		fclose(r->details);
+	df_atomic_discard(&r->details_file);
+	df_eval_release(&r->eval);
+	df_rows_release(&r->rows);
+	df_choice_scores_release(&r->choices);
+	df_choice_release(&r->task);
+	df_match_scores_release(&r->matches);
+	df_prompts_release(&r->prompts);
+	df_ids_release(&r->eos);
+	df_encoder_free(r->enc);
+	df_template_close(r->template);
+	df_tokenizer_free(r->tok);
+	df_model_free(r->model);
+	df_backend_close(r->backend);
+	df_pool_free(r->pool);
+	df_buf_release(&r->text);
+	df_buf_release(&r->line);
+	free(r->scores);
+	free(r->cfg.stop.v);
 }
 
 int
 main(int argc, char **argv)
 {
-	static struct run r = { .cfg = CFG_DEFAULT, .rows = { .meta = DF_META_INIT } };
+	static struct run r = { .cfg = CFG_DEFAULT, .rows = { .meta = DF_META_INIT }, .details_file = DF_ATOMIC_INIT };
 	const struct df_opt opts[] = OPTS(&r.cfg);
 	struct df_opt_result args;
 	struct df_err err = DF_ERR_INIT;
@@ -200,14 +447,14 @@ main(int argc, char **argv)
 
 	df_prog_init("df-eval");
 	df_prog_parse(opts, synopsis, about, &r.cfg.common, argc, argv, &args);
-	rc = evaluate(&r, &args.operands, &err);
+	rc = check_usage(&r.cfg, &args, &err);
 	if (rc == DF_OK)
-		rc = report(&r, &err);
-	df_eval_release(&r.eval);
-	df_rows_release(&r.rows);
-	df_model_free(r.model);
-	df_backend_close(r.backend);
-	df_pool_free(r.pool);
+		rc = r.cfg.mmlu     ? on_choices(&r, &err)
+		    : r.cfg.dataset ? on_datasets(&r, &err)
+				    : on_tokens(&r, &args.operands, &err);
+	if (rc == DF_OK)
+		rc = finish(&r, &err);
+	close_run(&r);
 	df_opt_result_release(&args);
 	return df_prog_exit(rc, &err);
 }

@@ -199,32 +199,6 @@ out:
 }
 
 static int
-from_datasets(struct run *r, struct df_err *err)
-{
-	struct df_dataset_info *info = NULL;
-	struct df_dataset *ds = NULL;
-	char *list = NULL, *save = NULL;
-	int rc;
-
-	DF_TRY(df_dataset_info_open(&info, r->cfg.dataset_dir, err));
-	DF_TRY(df_strdup(&list, r->cfg.dataset, err));
-	for (char *name = strtok_r(list, ", ", &save); name; name = strtok_r(NULL, ", ", &save)) {
-		DF_TRY(df_dataset_open(&ds, info, name, DF_STAGE_SFT, err));
-		DF_TRY(df_prompts_dataset(&r->prompts, ds, r->enc, (uint64_t)r->cfg.max_samples, err));
-		DF_TRY(df_meta_add_input(&r->meta, name, "source", df_dataset_id(ds), err));
-		df_dataset_free(ds);
-		ds = NULL;
-	}
-	if (r->prompts.n == 0)
-		rc = df_fail(err, DF_EFORMAT, "the datasets have no usable row");
-out:
-	free(list);
-	df_dataset_free(ds);
-	df_dataset_info_free(info);
-	return rc;
-}
-
-static int
 open_encoder(struct run *r, struct df_err *err)
 {
 	const struct df_encode_opts opts = {
@@ -261,7 +235,8 @@ open_prompts(struct run *r, const struct df_strlist *paths, struct df_err *err)
 	if (!texts)
 		DF_TRY(from_tokens(r, paths, err));
 	else if (r->cfg.dataset)
-		DF_TRY(from_datasets(r, err));
+		DF_TRY(df_prompts_datasets(&r->prompts, r->cfg.dataset_dir, r->cfg.dataset, r->enc,
+		    (uint64_t)r->cfg.max_samples, &r->meta, err));
 	else
 		DF_TRY(
 		    df_prompts_texts(&r->prompts, r->cfg.prompts, r->enc, r->tok, (uint64_t)r->cfg.max_samples, err));

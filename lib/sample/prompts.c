@@ -175,6 +175,34 @@ out:
 	return rc;
 }
 
+int
+df_prompts_datasets(struct df_prompts *p, const char *dataset_dir, const char *names, const struct df_encoder *e,
+    uint64_t max_rows, struct df_meta *meta, struct df_err *err)
+{
+	struct df_dataset_info *info = NULL;
+	struct df_dataset *ds = NULL;
+	char *list = NULL, *save = NULL;
+	int rc;
+
+	DF_TRY(df_dataset_info_open(&info, dataset_dir, err));
+	DF_TRY(df_strdup(&list, names, err));
+	for (char *name = strtok_r(list, ", ", &save); name != NULL; name = strtok_r(NULL, ", ", &save)) {
+		DF_TRY(df_dataset_open(&ds, info, name, DF_STAGE_SFT, err));
+		DF_TRY(df_prompts_dataset(p, ds, e, max_rows, err));
+		if (meta != NULL)
+			DF_TRY(df_meta_add_input(meta, name, "source", df_dataset_id(ds), err));
+		df_dataset_free(ds);
+		ds = NULL;
+	}
+	if (p->n == 0)
+		rc = df_fail(err, DF_EFORMAT, "the datasets have no usable row");
+out:
+	free(list);
+	df_dataset_free(ds);
+	df_dataset_info_free(info);
+	return rc;
+}
+
 /* ---- texts ----------------------------------------------------------------- */
 
 /* What turns a text into ids. */

@@ -52,6 +52,10 @@ int df_prompts_tokens(
 int df_prompts_dataset(struct df_prompts *p, struct df_dataset *ds, const struct df_encoder *e, uint64_t max_rows,
     struct df_err *err) DF_MUST_CHECK;
 
+/* All datasets of a comma list, as df-pack has it; each one's id goes to meta's inputs unless that is NULL. */
+int df_prompts_datasets(struct df_prompts *p, const char *dataset_dir, const char *names, const struct df_encoder *e,
+    uint64_t max_rows, struct df_meta *meta, struct df_err *err) DF_MUST_CHECK;
+
 /*
  * A file of texts ("-": standard input): .jsonl and .json lines hold a string or an object with "prompt" and, if one
  * likes, "system" and "answer"; of any other name each line is a prompt.  Through the template as a user's first

@@ -1,0 +1,171 @@
+/*
+ * choice_load.c - MMLU's directories: dev/ has solved questions, val/ and test/ those to be asked.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "base/mem.h"
+#include "eval/choice.h"
+
+void
+df_choice_release(struct df_choice_task *t)
+{
+	for (size_t i = 0; i < t->n; i++) {
+		struct df_subject *s = &t->subject[i];
+
+		free(s->name);
+		free(s->solved);
+		free(s->asked);
+		df_csv_release(&s->solved_text);
+		df_csv_release(&s->asked_text);
+	}
+	free(t->subject);
+	*t = (struct df_choice_task){ 0 };
+}
+
+static int
+read_questions(
+    const struct df_csv *c, const char *path, size_t most, struct df_question **out, size_t *n, struct df_err *err)
+{
+	struct df_question *q = NULL;
+	int rc;
+
+	*n = c->n_rows < most ? c->n_rows : most;
+	DF_TRY(df_alloc(&q, *n, sizeof(*q), "questions", err));
+	for (size_t i = 0; i < *n; i++) {
+		const struct df_csv_row *row = &c->row[i];
+		const char *const *field = c->field + row->first, *letter = field[row->n - 1];
+
+		if (row->n < 4 || row->n > DF_CHOICES_MAX + 2) {
+			rc = df_fail(err, DF_EFORMAT,
+			    "%s: line %zu: %zu fields; expected a question, 2 to %d choices, and a letter", path,
+			    row->line, row->n, DF_CHOICES_MAX);
+			goto out;
+		}
+		q[i].text = field[0];
+		q[i].n_choices = row->n - 2;
+		for (size_t k = 0; k < q[i].n_choices; k++)
+			q[i].choice[k] = field[k + 1];
+		q[i].answer = (size_t)(unsigned char)letter[0] - 'A';
+		if (letter[0] < 'A' || letter[1] != '\0' || q[i].answer >= q[i].n_choices) {
+			rc = df_fail(err, DF_EFORMAT, "%s: line %zu: the answer is '%.20s', not a letter from A to %c",
+			    path, row->line, letter, (int)('A' + q[i].n_choices - 1));
+			goto out;
+		}
+	}
+	*out = q;
+	q = NULL;
+out:
+	free(q);
+	return rc;
+}
+
+/* dir/SPLIT/NAME_SPLIT.csv */
+static int
+read_split(const char *dir, const char *split, const char *name, size_t most, struct df_csv *text,
+    struct df_question **out, size_t *n, struct df_err *err)
+{
+	char *path = NULL;
+	int rc;
+
+	DF_TRY(df_asprintf(&path, err, "%s/%s/%s_%s.csv", dir, split, name, split));
+	DF_TRY(df_csv_load(text, path, err));
+	rc = read_questions(text, path, most, out, n, err);
+	if (rc == DF_OK && *n == 0)
+		rc = df_fail(err, DF_EFORMAT, "%s: no question", path);
+out:
+	free(path);
+	return rc;
+}
+
+static int
+add_subject(struct df_choice_task *t, const char *dir, const char *split, const char *name, size_t n_name,
+    size_t n_shots, struct df_err *err)
+{
+	struct df_subject *s;
+	int rc;
+
+	DF_TRY(df_grow(&t->subject, &t->cap, t->n + 1, sizeof(*t->subject), "subjects", err));
+	s = &t->subject[t->n++];
+	*s = (struct df_subject){ 0 };
+	DF_TRY(df_strndup(&s->name, name, n_name, err));
+	DF_TRY(read_split(dir, split, s->name, SIZE_MAX, &s->asked_text, &s->asked, &s->n_asked, err));
+	if (n_shots == 0)
+		goto out;
+	DF_TRY(read_split(dir, "dev", s->name, n_shots, &s->solved_text, &s->solved, &s->n_solved, err));
+	if (s->n_solved < n_shots)
+		rc = df_fail(err, DF_EFORMAT, "%s/dev/%s_dev.csv: %zu questions of the %zu that are to be shown", dir,
+		    s->name, s->n_solved, n_shots);
+out:
+	return rc;
+}
+
+static int
+by_name(const void *a, const void *b)
+{
+	return strcmp(((const struct df_subject *)a)->name, ((const struct df_subject *)b)->name);
+}
+
+/* All files of the split. */
+static int
+add_all(struct df_choice_task *t, const char *dir, const char *split, size_t n_shots, struct df_err *err)
+{
+	struct dirent *e;
+	char *path = NULL, *end = NULL;
+	DIR *d = NULL;
+	size_t n_end;
+	int rc;
+
+	DF_TRY(df_path_join(&path, dir, split, err));
+	DF_TRY(df_asprintf(&end, err, "_%s.csv", split));
+	n_end = strlen(end);
+	d = opendir(path);
+	if (d == NULL) {
+		rc = df_fail(err, DF_ENOINPUT, "%s:", path);
+		goto out;
+	}
+	while ((e = readdir(d)) != NULL) {
+		const size_t n = strlen(e->d_name);
+
+		if (n > n_end && strcmp(e->d_name + n - n_end, end) == 0)
+			DF_TRY(add_subject(t, dir, split, e->d_name, n - n_end, n_shots, err));
+	}
+	if (t->n == 0)
+		rc = df_fail(err, DF_ENOINPUT, "%s: no file <subject>%s", path, end);
+out:
+	if (d != NULL)
+		closedir(d);
+	free(path);
+	free(end);
+	return rc;
+}
+
+int
+df_choice_load(struct df_choice_task *t, const char *dir, const char *split, const char *subjects, size_t n_shots,
+    struct df_err *err)
+{
+	int rc = DF_OK;
+
+	*t = (struct df_choice_task){ 0 };
+	if (subjects == NULL)
+		DF_TRY(add_all(t, dir, split, n_shots, err));
+	for (const char *at = subjects; at != NULL && *at != '\0';) {
+		const size_t n = strcspn(at, ",");
+
+		if (n > 0)
+			DF_TRY(add_subject(t, dir, split, at, n, n_shots, err));
+		at += n + (at[n] == ',');
+	}
+	if (t->n == 0) {
+		rc = df_fail(err, DF_EUSAGE, "no subject is named");
+		goto out;
+	}
+	qsort(t->subject, t->n, sizeof(*t->subject), by_name);
+out:
+	if (rc != DF_OK)
+		df_choice_release(t);
+	return rc;
+}

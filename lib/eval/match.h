@@ -1,0 +1,51 @@
+/*
+ * match.h - generated answers against given ones.
+ */
+#ifndef DF_EVAL_MATCH_H
+#define DF_EVAL_MATCH_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "base/err.h"
+#include "sample/generate.h"
+#include "sample/prompts.h"
+
+/* What two texts are compared by. */
+enum df_match {
+	DF_MATCH_EXACT,  /* their bytes */
+	DF_MATCH_STRIP,  /* without white space at both ends */
+	DF_MATCH_TEXT,   /* ASCII letters in lower case, ASCII punctuation and the words a, an, the left out, white space
+			  * one space: as SQuAD's evaluation (Rajpurkar et al. 2016) */
+	DF_MATCH_NUMBER, /* the last number in them, without commas between digits: 1,234.50 and 1234.5 are one */
+	DF_MATCH_COUNT
+};
+#define DF_MATCH_NAMES "exact", "strip", "text", "number" /* in that order, for an option's choices */
+
+/*
+ * Append what of the text is compared; of a number its shortest decimal, nothing when there is none (which matches
+ * no answer, not even one without a number).
+ */
+int df_match_normalise(enum df_match how, const char *text, size_t n, struct df_buf *out, struct df_err *err)
+    DF_MUST_CHECK;
+
+struct df_match_score {
+	uint64_t n, right, cut; /* answers; those that match; those that ended because they were too long */
+};
+struct df_match_scores {
+	struct df_match_score all;
+	struct df_match_score *domain; /* [n_domains], as in the prompts */
+	size_t n_domains;
+};
+typedef int df_match_fn(void *ctx, const struct df_completion *c, bool right, struct df_err *err);
+
+/*
+ * Generate (o) and compare with p->answer; a prompt without an answer is DF_EFORMAT.  each() may be NULL.
+ */
+int df_match_run(struct df_match_scores *out, struct df_model *m, struct df_pool *pool, const struct df_prompts *p,
+    const struct df_generate_opts *o, enum df_match how, df_match_fn *each, void *ctx, struct df_err *err) DF_MUST_CHECK;
+void df_match_scores_release(struct df_match_scores *s);
+
+#endif
