@@ -121,8 +121,8 @@ CASES = {
     "mixtral": Case(MixtralForCausalLM, MixtralConfig(
         num_local_experts=5, num_experts_per_tok=2, **SMALL), targets=LINEAR[:4] + ["w1", "w2", "w3"]),
     "mixtral-window": Case(MixtralForCausalLM, MixtralConfig(
-        num_local_experts=3, num_experts_per_tok=2, sliding_window=6, head_dim=6, **SMALL), lora=False,
-        stored=torch.bfloat16),
+        num_local_experts=3, num_experts_per_tok=2, sliding_window=6, head_dim=6, **SMALL), stored=torch.bfloat16,
+        targets=r".*experts\.1\.(w1|w2)|.*layers\.1.*experts\.2\.(w1|w3)|.*layers\.0\.self_attn\.q_proj"),
     "qwen2-moe": Case(Qwen2MoeForCausalLM, Qwen2MoeConfig(shared_expert_intermediate_size=20, **MOE)),
     "qwen2-moe-norm": Case(Qwen2MoeForCausalLM, Qwen2MoeConfig(
         shared_expert_intermediate_size=10, norm_topk_prob=True, qkv_bias=False, mlp_only_layers=[0], **MOE),
@@ -339,7 +339,8 @@ def make_adapter(case, where, base, ref, seed):
     path = os.path.join(adapter, "adapter_config.json")
     cfg = json.load(open(path))
     cfg["base_model_name_or_path"] = ".."
-    cfg["target_modules"] = sorted(cfg["target_modules"])
+    if not isinstance(case.targets, str):
+        cfg["target_modules"] = sorted(cfg["target_modules"])
     json.dump(cfg, open(path, "w"), indent=2, sort_keys=True)
     return peft
 
