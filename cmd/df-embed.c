@@ -164,6 +164,7 @@ open_embedder(struct run *r, struct df_err *err)
 	/* Threads take whole blocks, so the backend works in the thread that calls it. */
 	DF_TRY(df_backend_open(&r->be, c->common.device, NULL, err));
 	DF_TRY(df_embedder_open(&r->embedder, &o, r->be, err));
+	DF_TRY(df_embed_source_check(r->source, r->embedder, err));
 	DF_TRY(df_embedder_meta(r->embedder, &r->meta, err));
 	DF_TRY(df_embed_source_meta(r->source, &r->meta, err));
 	DF_TRY(df_meta_set_str(&r->meta, "dtype", stores[c->store], err));

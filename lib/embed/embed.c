@@ -130,6 +130,7 @@ open_texts(struct df_embedder *e, struct df_err *err)
 		    df_model_config(e->model)->n_vocab);
 		goto out;
 	}
+	DF_TRY(df_model_check_tokenizer(e->dir.model, df_tokenizer_id(e->tok), df_tokenizer_path(e->tok), err));
 	df_tokenizer_frame(e->tok, &ids, &n_before, &ids, &n_after);
 	if (e->max_length <= n_before + n_after)
 		rc = df_fail(err, DF_EUSAGE, "--max-length %zu leaves no room beside the %zu tokens around a text",
@@ -197,10 +198,10 @@ df_embedder_width(const struct df_embedder *e)
 	return e->width;
 }
 
-const struct df_model_config *
-df_embedder_config(const struct df_embedder *e)
+const char *
+df_embedder_model(const struct df_embedder *e)
 {
-	return df_model_config(e->model);
+	return e->dir.model;
 }
 
 int

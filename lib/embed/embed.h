@@ -58,7 +58,7 @@ int df_embedder_open(
     struct df_embedder **out, const struct df_embed_opts *o, struct df_backend *be, struct df_err *err) DF_MUST_CHECK;
 void df_embedder_close(struct df_embedder *e); /* accepts NULL */
 size_t df_embedder_width(const struct df_embedder *e); /* numbers of a vector */
-const struct df_model_config *df_embedder_config(const struct df_embedder *e);
+const char *df_embedder_model(const struct df_embedder *e); /* the directory of its weights */
 /* What the output says of itself: kind, and the parameters and inputs that are the model's. */
 int df_embedder_meta(const struct df_embedder *e, struct df_meta *m, struct df_err *err) DF_MUST_CHECK;
 

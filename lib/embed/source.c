@@ -270,6 +270,12 @@ out:
 	return rc;
 }
 
+int
+df_embed_source_check(const struct df_embed_source *s, const struct df_embedder *e, struct df_err *err)
+{
+	return s->tokens ? df_model_check_tokens(df_embedder_model(e), df_set_meta(s->tokens), s->name, err) : 0;
+}
+
 /* ---- blocks ---------------------------------------------------------------------------- */
 
 void

@@ -39,6 +39,10 @@ uint64_t df_embed_source_rows(const struct df_embed_source *s, uint64_t begin, u
 /* Its inputs, domains and parameters. */
 int df_embed_source_meta(const struct df_embed_source *s, struct df_meta *m, struct df_err *err) DF_MUST_CHECK;
 
+/* DF_ELINEAGE when these tokens were made with another tokenizer than the embedder's checkpoint was trained with. */
+int df_embed_source_check(
+    const struct df_embed_source *s, const struct df_embedder *e, struct df_err *err) DF_MUST_CHECK;
+
 /* A block on its way. */
 struct df_embed_block {
 	struct df_batch in;    /* tokens */

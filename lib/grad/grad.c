@@ -14,13 +14,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/file.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "grad/grad_priv.h"
-#include "text/json.h"
-
-#define STATE_LIMIT ((size_t)16 << 20)
 
 static bool
 has_gradients(const struct df_grad *g)
@@ -29,30 +25,6 @@ has_gradients(const struct df_grad *g)
 }
 
 /* ---- opening ------------------------------------------------------------------- */
-
-/* The tokenizer that the checkpoint was trained with, as df-train notes it in df_state.json. */
-static int
-read_tokenizer(struct df_grad *g, struct df_err *err)
-{
-	struct df_json *j = NULL;
-	const char *id = NULL;
-	char *path = NULL;
-	int rc = 0;
-
-	DF_TRY(df_path_join(&path, g->o.model, "df_state.json", err));
-	if (!df_file_exists(path))
-		goto out;
-	DF_TRY(df_json_load(&j, path, STATE_LIMIT, err));
-	rc = df_json_member_str(df_json_root(j), "tokenizer", NULL, &id, err);
-	if (rc)
-		df_err_prefix(err, "%s: ", path);
-	else if (id)
-		rc = df_strdup(&g->tokenizer, id, err);
-out:
-	df_json_free(j);
-	free(path);
-	return rc;
-}
 
 static int
 load_moments(struct df_grad *g, struct df_err *err)
@@ -96,7 +68,6 @@ df_grad_open(struct df_grad **out, const struct df_grad_opts *o, struct df_backe
 	DF_TRY(df_model_digest(g->model, &d, err));
 	df_digest_hex(d, g->checkpoint);
 	df_digest_hex(df_params_digest(df_model_train(g->model)), g->manifest);
-	DF_TRY(read_tokenizer(g, err));
 	if (o->form == DF_GRAD_ADAM && has_gradients(g))
 		DF_TRY(load_moments(g, err));
 	*out = g;
@@ -114,7 +85,6 @@ df_grad_close(struct df_grad *g)
 	if (!df_tensor_is_none(g->moments.m))
 		df_moments_release(&g->moments, g->model);
 	df_model_free(g->model);
-	free(g->tokenizer);
 	free(g);
 }
 
@@ -147,14 +117,9 @@ df_grad_meta(
 		DF_KIND_GATELOAD };
 	const struct df_params *train = df_model_train(g->model);
 	const struct df_model_config *c = df_model_config(g->model);
-	char *tokenizer = NULL;
 	int rc = 0;
 
-	if (g->tokenizer && df_meta_get_str(tokens, "tokenizer", &tokenizer) && strcmp(tokenizer, g->tokenizer)) {
-		rc = df_fail(err, DF_ELINEAGE, "%s was made with tokenizer '%s', the checkpoint %s trained with '%s'",
-		    name, tokenizer, g->o.model, g->tokenizer);
-		goto out;
-	}
+	DF_TRY(df_model_check_tokens(g->o.model, tokens, name, err));
 	m->kind = kinds[g->o.output];
 	if (has_gradients(g))
 		DF_TRY(form_to_meta(g, m, err));
@@ -174,7 +139,6 @@ df_grad_meta(
 		DF_TRY(df_meta_add_manifest(
 		    m, train->v[i].name, train->v[i].offset, train->v[i].rows, train->v[i].cols, err));
 out:
-	free(tokenizer);
 	return rc;
 }
 

@@ -13,7 +13,6 @@ struct df_grad {
 	struct df_moments moments; /* the Adam form's; else NONE */
 	size_t p;                  /* coordinates */
 	char checkpoint[DF_DIGEST_HEX], manifest[DF_DIGEST_HEX];
-	char *tokenizer; /* the checkpoint's, or NULL: it does not say */
 };
 
 #endif

@@ -92,6 +92,12 @@ ok 'an empty row' sh -c "printf 'one\n\ntwo\n' >gap.txt"
 ok 'has a vector' embed -m $CKPT --tokenizer bytes gap.txt -o gap.h5
 says 'of zeros, with a warning' '1 rows are empty: their vectors are zero'
 
+cp -r $CKPT other
+sed -i 's/"tokenizer": *"[^"]*"/"tokenizer": "another"/' other/df_state.json
+exits 65 'tokens of another tokenizer than the checkpoint was trained with' embed -m other pool.h5 -o x.h5
+says 'both are named' "made with tokenizer 'bytes', the checkpoint other trained with 'another'"
+exits 65 'texts likewise' embed -m other --tokenizer bytes lines.txt -o x.h5
+
 # --- an interruption -----------------------------------------------------------------------------------------------------
 
 df-embed -q -j 1 --device "$DF_TEST_DEVICE" -m "$E/bert" many.jsonl -o again.h5 &

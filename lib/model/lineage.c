@@ -1,0 +1,65 @@
+/*
+ * lineage.c - which tokenizer a checkpoint belongs to.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "base/mem.h"
+#include "model/model.h"
+#include "text/json.h"
+
+#define STATE_LIMIT ((size_t)16 << 20)
+
+/* *id = the tokenizer that dir/df_state.json names, where df-train notes it; NULL: it does not say. */
+static int
+read_tokenizer(char **id, const char *dir, struct df_err *err)
+{
+	struct df_json *j = NULL;
+	const char *s = NULL;
+	char *path = NULL;
+	int rc;
+
+	*id = NULL;
+	DF_TRY(df_path_join(&path, dir, "df_state.json", err));
+	if (!df_file_exists(path))
+		goto out;
+	DF_TRY(df_json_load(&j, path, STATE_LIMIT, err));
+	rc = df_json_member_str(df_json_root(j), "tokenizer", NULL, &s, err);
+	if (rc)
+		df_err_prefix(err, "%s: ", path);
+	else if (s)
+		rc = df_strdup(id, s, err);
+out:
+	df_json_free(j);
+	free(path);
+	return rc;
+}
+
+int
+df_model_check_tokenizer(const char *dir, const char *tokenizer, const char *name, struct df_err *err)
+{
+	char *id = NULL;
+	int rc;
+
+	DF_TRY(read_tokenizer(&id, dir, err));
+	if (id && tokenizer && strcmp(id, tokenizer))
+		rc = df_fail(err, DF_ELINEAGE, "%s was made with tokenizer '%s', the checkpoint %s trained with '%s'",
+		    name, tokenizer, dir, id);
+out:
+	free(id);
+	return rc;
+}
+
+int
+df_model_check_tokens(const char *dir, const struct df_meta *tokens, const char *name, struct df_err *err)
+{
+	char *tokenizer = NULL;
+	int rc;
+
+	if (!df_meta_get_str(tokens, "tokenizer", &tokenizer))
+		return DF_OK;
+	rc = df_model_check_tokenizer(dir, tokenizer, name, err);
+	free(tokenizer);
+	return rc;
+}
