@@ -2,8 +2,9 @@
  * convert.c - one record of the user's data becomes turns, a system text and tools.
  *
  * The rules of LLaMA-Factory's AlpacaDatasetConverter and
- * SharegptDatasetConverter; its OpenAIDatasetConverter is convert_openai.c.  Where it would raise an exception in the middle of a
- * run, here is an error with the row; what it drops in silence has a reason.
+ * SharegptDatasetConverter; its OpenAIDatasetConverter is convert_openai.c.
+ * Where it would raise an exception in the middle of a run, here is an error with
+ * the row; what it drops in silence has a reason.
  */
 #include <stdlib.h>
 #include <string.h>

@@ -7,7 +7,8 @@
 int df_convert_add_turn(struct df_example *ex, enum df_role role, const char *text, size_t n,
     struct df_err *err) DF_MUST_CHECK;
 /* *out = a copy of a text that lives as long as the row. */
-int df_convert_keep(struct df_example *ex, const struct df_buf *text, const char **out, struct df_err *err) DF_MUST_CHECK;
+int df_convert_keep(struct df_example *ex, const struct df_buf *text, const char **out,
+    struct df_err *err) DF_MUST_CHECK;
 /* A member that must be text, of a conversation's turn or a history's pair. */
 int df_convert_text(const struct df_json_value *v, const char *where, size_t i, const char *what, const char **s,
     size_t *n, struct df_err *err) DF_MUST_CHECK;

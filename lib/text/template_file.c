@@ -108,7 +108,7 @@ put_event(struct df_buf *out, const yaml_event_t *e, struct level *level, size_t
 static int
 yaml_to_json(const char *text, size_t n, struct df_buf *out, struct df_err *err)
 {
-	struct level level[DEPTH_MAX];
+	struct level level[DEPTH_MAX] = { { false, 0 } };
 	yaml_parser_t parser;
 	yaml_event_type_t type;
 	size_t depth = 0, documents = 0;

@@ -3,9 +3,9 @@
  * LLaMA-Factory does.
  *
  * tests/golden/templates/digests.txt and digests-newer.txt were computed by LLaMA-Factory itself
- * (tests/golden/llamafactory.py).  A line is a case; a word of it is one row: the CRC-32 of its ids and labels, "-" where
- * it is dropped, "x" where LLaMA-Factory raises an exception and we must refuse the row, "?" where it makes more labels
- * than ids (an empty question in a template with efficient_eos) and nothing is expected.
+ * (tests/golden/llamafactory.py).  A line is a case; a word of it is one row: the CRC-32 of its ids and labels, "-"
+ * where it is dropped, "x" where LLaMA-Factory raises an exception and we must refuse the row, "?" where it makes more
+ * labels than ids (an empty question in a template with efficient_eos) and nothing is expected.
  */
 #include <stdarg.h>
 #include <stddef.h>
