@@ -16,27 +16,27 @@
 #include "base/pool.h"
 #include "grad/grad.h"
 #include "prog.h"
+#include "projection.h"
 
 static const char synopsis[] = "[options] -m MODEL TOKENS... -o FILE";
 static const char about[] = "Per-sample losses and gradients of a checkpoint, raw or projected on the way.";
 
 static const char *const forms[] = { DF_GRAD_FORMS, NULL };
 static const char *const eps_places[] = { "outside", "inside", NULL };
-static const char *const types[] = { DF_PROJECTION_TYPES, NULL };
-static const char *const scales[] = { DF_PROJECTION_SCALES, NULL };
 static const char *const compressions[] = { DF_COMPRESS_NAMES, NULL };
 
 struct cfg {
 	const char *model, *base, *output;
 	bool losses, token_loss, gate_load, allow_zero_state, dry_run, project_given;
-	int form, adam_eps, type, scale, compress;
-	int64_t k, sparsity, seed, model_id, block_tokens, block_rows;
+	int form, adam_eps, compress;
+	int64_t block_tokens, block_rows;
+	struct df_prog_projection projection;
 	struct df_shard_arg shard;
 	struct df_prog_common common;
 };
-#define CFG_DEFAULT                                                                            \
-	{                                                                                      \
-		.sparsity = 4, .seed = 42, .shard = { 0, 1 }, .common = DF_PROG_COMMON_DEFAULT \
+#define CFG_DEFAULT                                                                                              \
+	{                                                                                                        \
+		.projection = DF_PROG_PROJECTION_DEFAULT(0), .shard = { 0, 1 }, .common = DF_PROG_COMMON_DEFAULT \
 	}
 
 /* clang-format off */
@@ -59,19 +59,10 @@ struct cfg {
 	{ .name = "gate-load", .type = DF_OPT_FLAG, .value = &(c)->gate_load, \
 	    .help = "how many tokens each router sends to each expert, no gradients" }, \
 	{ .type = DF_OPT_GROUP, .help = "Projection" }, \
-	{ .name = "project", .short_name = 'k', .type = DF_OPT_INT, .value = &(c)->k, .arg = "K", .min = 1, \
+	{ .name = "project", .short_name = 'k', .type = DF_OPT_INT, .value = &(c)->projection.k, .arg = "K", .min = 1, \
 	    .max = INT32_MAX, .given = &(c)->project_given, \
 	    .help = "project to K dimensions on the way" }, \
-	{ .name = "type", .type = DF_OPT_CHOICE, .value = &(c)->type, .choices = types, \
-	    .help = "dense signs, or sparse" }, \
-	{ .name = "sparsity", .short_name = 's', .type = DF_OPT_INT, .value = &(c)->sparsity, .arg = "N", .min = 1, \
-	    .max = 1024, .help = "sjlt: nonzeros per coordinate" }, \
-	{ .name = "seed", .type = DF_OPT_INT, .value = &(c)->seed, .arg = "N", .min = 0, .max = 9e15, \
-	    .help = "seed of the projection" }, \
-	{ .name = "model-id", .type = DF_OPT_INT, .value = &(c)->model_id, .arg = "N", .min = 0, .max = 16777215, \
-	    .help = "second seed of the projection, as TRAK's" }, \
-	{ .name = "scale", .type = DF_OPT_CHOICE, .value = &(c)->scale, .choices = scales, \
-	    .help = "1/sqrt(K), or the plain sum" }, \
+	DF_PROG_PROJECTION_OPTS(&(c)->projection), \
 	{ .type = DF_OPT_GROUP, .help = "Work and output" }, \
 	{ .name = "output", .short_name = 'o', .type = DF_OPT_STR, .value = &(c)->output, .arg = "FILE", \
 	    .help = "where the result goes; - for a stream" }, \
@@ -128,7 +119,7 @@ check_usage(const struct cfg *c, const struct df_opt_result *args, struct df_err
 		return df_fail(err, DF_EUSAGE, "--gate-load excludes --losses and --project");
 	if (c->token_loss && !c->losses)
 		return df_fail(err, DF_EUSAGE, "--token-loss needs --losses");
-	return 0;
+	return df_prog_projection_check(&c->projection, err);
 }
 
 static struct df_grad_opts
@@ -145,8 +136,7 @@ grad_opts(const struct cfg *c)
 		.eps_inside = c->adam_eps == 1,
 		.allow_zero_state = c->allow_zero_state,
 		.token_loss = c->token_loss,
-		.projector = { (enum df_projection_type)c->type, (uint64_t)c->k, (uint64_t)c->seed,
-		    (uint32_t)c->model_id, (uint32_t)c->sparsity, (enum df_projection_scale)c->scale },
+		.projector = df_prog_projector(&c->projection),
 		.block_tokens = (uint64_t)c->block_tokens,
 		.block_rows = (uint64_t)c->block_rows,
 	};

@@ -14,41 +14,31 @@
 #include "base/mem.h"
 #include "base/pool.h"
 #include "prog.h"
+#include "projection.h"
 #include "project/project.h"
 
 static const char synopsis[] = "[options] [-k K] GRADIENTS... -o FILE";
 static const char about[] = "Project gradients to K dimensions at random, keeping their inner products.";
 
-static const char *const types[] = { DF_PROJECTION_TYPES, NULL };
-static const char *const scales[] = { DF_PROJECTION_SCALES, NULL };
 static const char *const compressions[] = { DF_COMPRESS_NAMES, NULL };
 
 struct cfg {
 	const char *output;
-	int type, scale, compress;
-	int64_t k, sparsity, seed, model_id;
+	int compress;
+	struct df_prog_projection projection;
 	struct df_prog_common common;
 };
-#define CFG_DEFAULT                                                                    \
-	{                                                                              \
-		.k = 8192, .sparsity = 4, .seed = 42, .common = DF_PROG_COMMON_DEFAULT \
+#define CFG_DEFAULT                                                                              \
+	{                                                                                        \
+		.projection = DF_PROG_PROJECTION_DEFAULT(8192), .common = DF_PROG_COMMON_DEFAULT \
 	}
 
 /* clang-format off */
 #define OPTS(c) { \
 	{ .type = DF_OPT_GROUP, .help = "Projection" }, \
-	{ .name = "dim", .short_name = 'k', .type = DF_OPT_INT, .value = &(c)->k, .arg = "K", .min = 1, \
+	{ .name = "dim", .short_name = 'k', .type = DF_OPT_INT, .value = &(c)->projection.k, .arg = "K", .min = 1, \
 	    .max = INT32_MAX, .help = "dimensions of the result" }, \
-	{ .name = "type", .type = DF_OPT_CHOICE, .value = &(c)->type, .choices = types, \
-	    .help = "dense signs, or sparse" }, \
-	{ .name = "sparsity", .short_name = 's', .type = DF_OPT_INT, .value = &(c)->sparsity, .arg = "N", .min = 1, \
-	    .max = 1024, .help = "sjlt: nonzeros per coordinate" }, \
-	{ .name = "seed", .type = DF_OPT_INT, .value = &(c)->seed, .arg = "N", .min = 0, .max = 9e15, \
-	    .help = "seed of the matrix" }, \
-	{ .name = "model-id", .type = DF_OPT_INT, .value = &(c)->model_id, .arg = "N", .min = 0, .max = 16777215, \
-	    .help = "second seed of the matrix, as TRAK's" }, \
-	{ .name = "scale", .type = DF_OPT_CHOICE, .value = &(c)->scale, .choices = scales, \
-	    .help = "1/sqrt(K), or the plain sum" }, \
+	DF_PROG_PROJECTION_OPTS(&(c)->projection), \
 	{ .type = DF_OPT_GROUP, .help = "Output" }, \
 	{ .name = "output", .short_name = 'o', .type = DF_OPT_STR, .value = &(c)->output, .arg = "FILE", \
 	    .help = "where the projections go; - for a stream" }, \
@@ -93,9 +83,9 @@ open_input(struct run *r, const struct df_strlist *paths, struct df_err *err)
 		rc = df_fail(err, DF_EFORMAT, "%s: no manifest says what the coordinates are", df_set_name(r->in));
 		goto out;
 	}
-	if ((uint64_t)r->cfg.k >= r->p)
+	if ((uint64_t)r->cfg.projection.k >= r->p)
 		df_warn("%s has %zu coordinates: projecting them to %" PRId64 " saves nothing", df_set_name(r->in),
-		    r->p, r->cfg.k);
+		    r->p, r->cfg.projection.k);
 	r->max_rows = 1 + BATCH_BYTES / sizeof(float) / (r->p + 1);
 	if (r->max_rows > 128)
 		r->max_rows = 128;
@@ -121,8 +111,8 @@ open_run(struct run *r, const struct df_strlist *paths, struct df_err *err)
 	size_t widths[DF_COL_COUNT] = { 0 }, n_cols = 0;
 	int rc = 0;
 
-	r->projector = (struct df_projector){ (enum df_projection_type)c->type, (uint64_t)c->k, (uint64_t)c->seed,
-		(uint32_t)c->model_id, (uint32_t)c->sparsity, (enum df_projection_scale)c->scale };
+	r->projector = df_prog_projector(&c->projection);
+	DF_TRY(df_prog_projection_check(&c->projection, err));
 	DF_TRY(df_projector_check(&r->projector, err));
 	DF_TRY(open_input(r, paths, err));
 	for (size_t i = 0; i < sizeof wanted / sizeof *wanted; i++)

@@ -41,7 +41,8 @@ df_projector_to_meta(const struct df_projector *p, struct df_meta *m, struct df_
 	DF_TRY(df_meta_set_int(m, "model_id", p->model_id, err));
 	if (p->type == DF_PROJ_SJLT)
 		DF_TRY(df_meta_set_int(m, "sparsity", p->sparsity, err));
-	DF_TRY(df_meta_set_str(m, "scale", scales[p->scale], err));
+	else
+		DF_TRY(df_meta_set_str(m, "scale", scales[p->scale], err));
 out:
 	return rc;
 }

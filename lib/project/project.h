@@ -43,7 +43,7 @@ struct df_projector {
 	uint64_t seed;
 	uint32_t model_id; /* below 2^24 */
 	uint32_t sparsity; /* sjlt only: 1..k, at most 1024 */
-	enum df_projection_scale scale;
+	enum df_projection_scale scale; /* dense only */
 };
 #define DF_PROJECTOR_DEFAULT                                    \
 	{                                                       \

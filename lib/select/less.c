@@ -130,6 +130,10 @@ tasks_find(struct tasks *t, const struct df_select_opts *o, struct df_set *val, 
 	uint32_t all;
 	int rc = 0;
 
+	if (o->agg == DF_AGG_MEAN && !by_domain && strcmp(o->subtasks, "none") != 0)
+		return df_fail(err, DF_EUSAGE,
+		    "%s would have no effect: the mean is over all validation rows; leave the subtasks out, or aggregate by max",
+		    o->subtasks);
 	t->n = df_set_rows(val);
 	DF_TRY(df_alloc(&t->of_row, t->n, sizeof *t->of_row, "subtasks", err));
 	if (o->agg == DF_AGG_MEAN || (o->subtasks && !strcmp(o->subtasks, "none"))) {

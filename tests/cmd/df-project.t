@@ -37,6 +37,8 @@ exits 65 'no stream at all' df-project -q -k 90 - -o y.h5 </dev/null
 exits 65 'not gradients' df-project -q -k 90 pool.h5 -o x.h5
 says 'says what it is' 'tokens'
 exits 64 'no dimensions' df-project -q -k 0 grad.h5 -o x.h5
+exits 64 'a scale of what has none' df-project -q -k 40 --type sjlt --scale none grad.h5 -o x.h5
+says 'says so' 'scale is for --type rademacher'
 exits 64 'more nonzeros than columns' df-project -q -k 3 --type sjlt grad.h5 -o x.h5
 exits 66 'no file' df-project -q -k 9 nothing.h5 -o x.h5
 is 'nothing appears under the name' "$(ls x.h5 y.h5 2>/dev/null)" ''

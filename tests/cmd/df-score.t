@@ -66,6 +66,8 @@ exits 64 'weights of zero' df-score less --train pool.proj.h5 --val val.proj.h5 
 exits 64 'an unknown method' df-score les --train pool.proj.h5 -n 8 -o x.h5
 says 'suggests one' "did you mean 'less'"
 printf 'a\nb\n' >labels.short
+exits 64 'subtasks of a mean' df-score less --agg mean --subtasks labels --train pool.proj.h5 --val val.proj.h5 -o x.h5
+says 'would have no effect' 'labels would have no effect'
 exits 65 'labels for a part' df-score less --subtasks labels.short --train pool.proj.h5 --val val.proj.h5 -o x.h5
 
 # --- random, static, custom --------------------------------------------------------------------------------------------------
