@@ -2,11 +2,10 @@
  * model.h - one transformer, described by config.json, written once against
  * the backend.
  *
- * Weights live in flat buffers on the backend, described by tables of rows
- * {name, shape, offset}.  There are two tables: `base`, the weights of the
- * checkpoint, and `train`, the coordinates of gradients and optimiser: for full
- * fine-tuning the same rows as base; for LoRA the adapters' A and B.  The
- * order of `train` is the order of a flat gradient.
+ * Weights are described by tables of rows {name, shape, offset}.  There are two: `base`, the weights of the
+ * checkpoint, each row where it lies (in the mapped file, or in memory), and `train`, the coordinates of gradients
+ * and optimiser: the rows of base that train, all or a part of them, or the adapters' A and B and the modules that
+ * train beside them.  The order of `train` is the order of a flat gradient.
  *
  * A batch is ragged: the tokens of its samples end to end, plus offsets.
  * Nothing is padded; attention is per sample; so a sample's loss and gradient
@@ -126,7 +125,7 @@ struct df_model;
 struct df_lora_spec {
 	size_t rank;
 	double alpha;
-	const char *targets;    /* "all" or a comma list of last name parts; all leaves routers and the head out */
+	const char *targets;    /* "all" or a comma list of ends of module names; all leaves routers and the head out */
 	bool rslora;            /* scale alpha / sqrt(rank) instead of alpha / rank (Kalajdzievski 2023) */
 	double dropout;         /* of the adapters' input, while training (df_tokens.key is given) */
 	const char *additional; /* NULL or a comma list: modules that train whole beside the adapters (modules_to_save) */
@@ -193,7 +192,8 @@ int df_model_read(struct df_model *m, size_t row, size_t first, size_t n, float 
 int df_model_digest(struct df_model *m, struct df_digest *d, struct df_err *err) DF_MUST_CHECK;
 /*
  * Write what a fine-tuning saves into the existing directory: model.safetensors
- * and config.json, or adapter_model.safetensors and adapter_config.json, whose
+ * (masters as float32, what has none as its file had it), config.json and, where not all of it trains,
+ * trainable.json; or adapter_model.safetensors and adapter_config.json, whose
  * base is the directory that this model was opened from.  An adapter on
  * weights of df_model_init(), which are in no file, is DF_EUNSUPPORTED.
  */
