@@ -416,7 +416,7 @@ fill_meta(struct run *r, struct df_err *err)
 	struct df_meta *m = &r->meta;
 	struct df_buf holdout = DF_BUF_INIT, samples = DF_BUF_INIT;
 	uint64_t dropped[DF_DROP_COUNT] = { 0 }, n_read = 0;
-	char key[64];
+	char key[64], digest[DF_DIGEST_HEX];
 	int rc = 0;
 
 	m->kind = DF_KIND_TOKENS;
@@ -441,6 +441,10 @@ fill_meta(struct run *r, struct df_err *err)
 	DF_TRY(df_meta_set_str(m, "tokenizer", df_tokenizer_id(r->tok), err));
 	DF_TRY(df_meta_set_int(m, "vocab_size", df_tokenizer_vocab_size(r->tok), err));
 	DF_TRY(df_meta_set_str(m, "template", r->template->name, err));
+	if (r->template->own) {
+		DF_TRY(df_template_digest(r->template, digest, err));
+		DF_TRY(df_meta_set_str(m, "template_digest", digest, err));
+	}
 	if (c->default_system)
 		DF_TRY(df_meta_set_str(m, "default_system", c->default_system, err));
 	if (c->tool_format)
@@ -458,8 +462,8 @@ fill_meta(struct run *r, struct df_err *err)
 	DF_TRY(df_meta_set_bool(m, "mask_history", c->mask_history, err));
 	DF_TRY(df_meta_set_bool(m, "split_special_tokens", c->split_special_tokens, err));
 	DF_TRY(df_meta_set_bool(m, "packing", is_packing(c), err));
-	if (c->neat_packing)
-		DF_TRY(df_meta_set_bool(m, "neat_packing", true, err));
+	if (c->stage == DF_STAGE_SFT)
+		DF_TRY(df_meta_set_bool(m, "neat_packing", c->neat_packing, err));
 	if (c->pack_batch) {
 		DF_TRY(df_meta_set_int(m, "pack_batch", c->pack_batch, err));
 		DF_TRY(df_meta_set_int(m, "pack_shards", c->pack_shards, err));
@@ -471,12 +475,10 @@ fill_meta(struct run *r, struct df_err *err)
 		DF_TRY(df_meta_set_str(m, "num_samples", samples.data, err));
 	if (c->max_samples)
 		DF_TRY(df_meta_set_int(m, "max_samples", c->max_samples, err));
-	if (c->mix != DF_MIX_CONCAT)
-		DF_TRY(df_meta_set_str(m, "mix_strategy", mixes[c->mix], err));
+	DF_TRY(df_meta_set_str(m, "mix_strategy", mixes[c->mix], err));
 	if (c->interleave_probs)
 		DF_TRY(df_meta_set_str(m, "interleave_probs", c->interleave_probs, err));
-	if (c->val_size > 0)
-		DF_TRY(df_meta_set_double(m, "val_size", c->val_size, err));
+	DF_TRY(df_meta_set_double(m, "val_size", c->val_size, err));
 	if (c->eval_dataset)
 		DF_TRY(df_meta_set_str(m, "eval_dataset", c->eval_dataset, err));
 	if (c->holdout.n > 0) {

@@ -98,6 +98,47 @@ df_template_slot(const struct df_template *t, enum df_slot s)
 	}
 }
 
+/* A text or none, apart from what follows. */
+static void
+digest_text(struct df_hasher *h, const char *s)
+{
+	df_hasher_add(h, s ? "+" : "-", 1);
+	if (s)
+		df_hasher_add(h, s, strlen(s) + 1);
+}
+
+int
+df_template_digest(const struct df_template *t, char hex[DF_DIGEST_HEX], struct df_err *err)
+{
+	const uint8_t how[] = { (uint8_t)t->tool_format, t->replace_eos, t->efficient_eos, t->fuse_system,
+		t->reasoning };
+	struct df_hasher *h = NULL;
+	int rc = 0;
+
+	DF_TRY(df_hasher_new(&h, 0, err));
+	for (enum df_slot s = 0; s < DF_SLOT_COUNT; s++)
+		for (const struct df_elem *e = df_template_slot(t, s);; e++) {
+			const uint8_t kind = (uint8_t)e->kind;
+
+			df_hasher_add(h, &kind, 1);
+			digest_text(h, e->text);
+			if (e->kind == DF_ELEM_END)
+				break;
+		}
+	digest_text(h, t->default_system);
+	for (size_t i = 0; i == 0 || t->stop_words[i - 1]; i++)
+		digest_text(h, t->stop_words[i]);
+	for (size_t i = 0; i < 2; i++) {
+		digest_text(h, t->thought_words[i]);
+		digest_text(h, t->tool_call_words[i]);
+	}
+	df_hasher_add(h, how, sizeof(how));
+	df_digest_hex(df_hasher_end(h), hex);
+out:
+	df_hasher_free(h);
+	return rc;
+}
+
 int
 df_template_fix_tokenizer(const struct df_template *t, struct df_tokenizer *tok, uint32_t *pad, struct df_err *err)
 {

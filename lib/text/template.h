@@ -18,6 +18,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "base/hash.h"
 #include "text/tokenizer.h"
 #include "text/tools.h"
 
@@ -63,7 +64,7 @@ struct df_template {
 	bool efficient_eos;                             /* answers have no eos of their own: one ends the row */
 	bool fuse_system;                               /* the system text opens the first user's message */
 	bool reasoning;                                 /* answers begin with a thought, if an empty one */
-	struct df_template_own *own;                    /* (private) NULL for what is built in */
+	struct df_template_own *own;                    /* of a file's template, opaque; NULL: built in */
 };
 
 /*
@@ -81,6 +82,12 @@ int df_template_load(const struct df_template **out, const char *path, struct df
 int df_template_find(const struct df_template **out, const char *name, struct df_err *err) DF_MUST_CHECK;
 /* Template i in alphabetical order, NULL past the last. */
 const struct df_template *df_template_at(size_t i);
+
+/*
+ * The digest of all that changes ids, name and description aside: what tells
+ * a file's template from another of its name.
+ */
+int df_template_digest(const struct df_template *t, char hex[DF_DIGEST_HEX], struct df_err *err) DF_MUST_CHECK;
 
 /*
  * The elements of a slot, with LLaMA-Factory's defaults: system and user are

@@ -143,6 +143,7 @@ files(void **state)
 				   "reasoning: true\nreplace_eos: false\nprefix: [{token: x}, {bos_token}]\n";
 	static const char all[] = "efficient_eos: true\nfuse_system: true\nsystem: '{{content}}, '\n";
 	const struct df_template *t, *zephyr, *llama3;
+	char hex[2][DF_DIGEST_HEX];
 
 	(void)state;
 	OK(df_template_find(&zephyr, "zephyr", &error));
@@ -152,6 +153,11 @@ files(void **state)
 	assert_string_equal(t->default_system, zephyr->default_system);
 	for (enum df_slot s = 0; s < DF_SLOT_COUNT; s++)
 		assert_same_slot(t, zephyr, s);
+	OK(df_template_digest(t, hex[0], &error));
+	OK(df_template_digest(zephyr, hex[1], &error));
+	assert_string_equal(hex[0], hex[1]);
+	OK(df_template_digest(llama3, hex[1], &error));
+	assert_string_not_equal(hex[0], hex[1]);
 	df_template_close(t);
 	OK(df_template_open(&t, put_file("b.json", json, sizeof(json) - 1), &error));
 	assert_string_equal(t->name, "b");
