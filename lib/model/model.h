@@ -128,7 +128,7 @@ struct df_lora_spec {
 	const char *targets;    /* "all" or a comma list of ends of module names; all leaves routers and the head out */
 	bool rslora;            /* scale alpha / sqrt(rank) instead of alpha / rank (Kalajdzievski 2023) */
 	double dropout;         /* of the adapters' input, while training (df_tokens.key is given) */
-	const char *additional; /* NULL or a comma list: modules that train whole beside the adapters (modules_to_save) */
+	const char *additional; /* NULL or a comma list: what trains whole beside the adapters (modules_to_save) */
 };
 
 /* Which weights of the checkpoint train, when there are no adapters. */

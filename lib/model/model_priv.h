@@ -18,7 +18,7 @@
  *	layer  input_layernorm | q.w k.w v.w q.b k.b v.b | q_norm k_norm | o.w o.b | post_attention_layernorm | ffn
  *	ffn    gate.w up.w gate.b up.b | down.w down.b
  *	       or router | expert 0: gate up | down | expert 1 ... | shared: gate up | down | shared_expert_gate
- *	train  the rows of base that train, in that order, and behind each group's own the adapters of its members, A.. B..
+ *	train  the rows of base that train, in that order, and behind each group's own its members' adapters, A.. B..
  *
  * Every row of base has a window of its own on its weights: in the mapped file (matrices at rest), in a buffer of small
  * float32 rows (vectors), or in the flat buffer of what trains (its masters).
