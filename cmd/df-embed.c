@@ -25,7 +25,8 @@ static const char *const stores[] = { DF_STORE_NAMES, NULL };
 static const char *const compressions[] = { DF_COMPRESS_NAMES, NULL };
 
 struct cfg {
-	const char *model, *base, *tokenizer, *dataset_dir, *dataset, *column, *pooling, *prompt, *prompt_name, *output;
+	const char *model, *base, *tokenizer, *dataset_dir, *dataset, *rows, *column, *pooling, *prompt, *prompt_name,
+	    *output;
 	bool normalize, normalize_given, dry_run, column_given, form_given;
 	int form, store, compress;
 	int64_t layer, max_length, truncate_dim;
@@ -45,6 +46,8 @@ struct cfg {
 	    .help = "directory of dataset_info.json" }, \
 	{ .name = "dataset", .type = DF_OPT_STR, .value = &(c)->dataset, .arg = "NAMES", \
 	    .help = "datasets in dataset_info.json, comma-separated" }, \
+	{ .name = "rows", .type = DF_OPT_STR, .value = &(c)->rows, .arg = "TOKENS", \
+	    .help = "the rows that these tokens are made of, with their ids" }, \
 	{ .name = "template", .type = DF_OPT_CHOICE, .value = &(c)->form, .choices = forms, .given = &(c)->form_given, \
 	    .help = "the text of a row: a column, or lines of an alpaca row" }, \
 	{ .name = "column", .type = DF_OPT_STR, .value = &(c)->column, .arg = "NAME", .given = &(c)->column_given, \
@@ -128,13 +131,14 @@ open_source(struct run *r, const struct df_strlist *paths, struct df_err *err)
 		.dataset_dir = c->dataset_dir,
 		.dataset = c->dataset,
 		.form = (enum df_rowtext_form)c->form,
-		.column = c->column };
+		.column = c->column,
+		.rows = c->rows };
 	int rc;
 
 	DF_TRY(df_embed_source_open(&r->source, &o, err));
-	if (!df_embed_source_is_text(r->source) && (c->form_given || c->column_given || c->tokenizer))
-		rc = df_fail(
-		    err, DF_EUSAGE, "--template, --column and --tokenizer are for texts: tokens are as they are");
+	if (!df_embed_source_is_text(r->source) && (c->form_given || c->column_given || c->tokenizer || c->rows))
+		rc = df_fail(err, DF_EUSAGE,
+		    "--rows, --template, --column and --tokenizer are for texts: tokens are as they are");
 	else if (df_embed_source_is_stream(r->source) && c->shard.n > 1)
 		rc = df_fail(err, DF_EUSAGE, "--shard needs files: what a stream holds is not known before its end");
 	else if (!df_embed_source_is_stream(r->source) && !df_embed_source_blocks(r->source))

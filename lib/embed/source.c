@@ -21,11 +21,20 @@ struct part {
 	uint64_t first, rows; /* its rows among all */
 };
 
+/* A row of text that has an id of its own. */
+struct pick {
+	uint64_t id, row; /* in its part */
+	uint16_t part, domain;
+};
+
 struct df_embed_source {
 	struct df_embed_source_opts o;
 	struct df_set *tokens; /* NULL: texts */
 	struct part *part;
 	size_t n_parts, cap_parts;
+	struct pick *pick;        /* [n_rows] or NULL: row i is the i-th of all parts */
+	uint64_t n_rows;          /* texts */
+	struct df_meta rows_meta; /* of the tokens that pick */
 	char *name;
 	struct df_blocks blocks; /* of a stream: none */
 	uint64_t next, end;
@@ -63,9 +72,9 @@ add_part(struct df_embed_source *s, struct df_dataset *ds, struct df_err *err)
 		goto out;
 	}
 	DF_TRY(df_rowtext_check(ds, s->o.form, err));
-	if (df_dataset_num_samples(ds)) {
+	if (df_dataset_num_samples(ds) && !s->o.rows) {
 		rc = df_fail(err, DF_EUNSUPPORTED,
-		    "dataset '%s': 'num_samples' draws rows: pack it with df-pack and embed the tokens",
+		    "dataset '%s': 'num_samples' draws rows: pack it with df-pack, and name its tokens with --rows",
 		    df_dataset_name(ds));
 		goto out;
 	}
@@ -120,15 +129,103 @@ out:
 	return rc;
 }
 
-/* The part that row belongs to. */
-static size_t
-part_of(const struct df_embed_source *s, uint64_t row)
+/* The part of each of the tokens' domains; a single dataset need not have their name. */
+static int
+match_domains(const struct df_embed_source *s, const struct df_meta *m, uint16_t **part, struct df_err *err)
 {
-	size_t i = 0;
+	int rc;
 
-	while (row - s->part[i].first >= s->part[i].rows)
-		i++;
-	return i;
+	DF_TRY(df_alloc(part, m->n_domains + 1, sizeof(**part), "domains", err));
+	for (size_t d = 0; d < m->n_domains; d++) {
+		size_t i = 0;
+
+		while (i < s->n_parts && strcmp(df_dataset_name(s->part[i].ds), m->domains[d]) != 0)
+			i++;
+		if (i == s->n_parts && s->n_parts == 1 && m->n_domains == 1)
+			i = 0;
+		if (i == s->n_parts) {
+			rc = df_fail(err, DF_ELINEAGE, "%s: its rows come from '%s' too, which is not among the texts",
+			    s->o.rows, m->domains[d]);
+			goto out;
+		}
+		(*part)[d] = (uint16_t)i;
+	}
+out:
+	return rc;
+}
+
+/* s->pick from a batch of the tokens' ids, domains and source rows. */
+static int
+pick_rows(
+    struct df_embed_source *s, const struct df_batch *b, const uint16_t *part, size_t n_domains, struct df_err *err)
+{
+	const uint64_t *id = b->col[DF_COL_ID].data, *row = b->col[DF_COL_SOURCE_ROW].data;
+	const uint16_t *domain = b->col[DF_COL_DOMAIN].data;
+
+	for (uint64_t i = 0; i < b->n; i++) {
+		const uint16_t d = domain ? domain[i] : 0;
+		struct pick *p = &s->pick[b->first + i];
+
+		if (domain && d >= n_domains)
+			return df_fail(err, DF_EFORMAT, "%s: sample %llu has the domain %u of %zu", s->o.rows,
+			    (unsigned long long)id[i], d, n_domains);
+		*p = (struct pick){ id[i], row[i], domain ? part[d] : 0, d };
+		if (row[i] >= s->part[p->part].rows)
+			return df_fail(err, DF_ELINEAGE, "%s: sample %llu is row %llu of '%s', which has %llu",
+			    s->o.rows, (unsigned long long)id[i], (unsigned long long)row[i],
+			    df_dataset_name(s->part[p->part].ds), (unsigned long long)s->part[p->part].rows);
+	}
+	return 0;
+}
+
+static int
+read_rows(struct df_embed_source *s, struct df_err *err)
+{
+	static const enum df_col cols[] = { DF_COL_ID, DF_COL_DOMAIN, DF_COL_SOURCE_ROW };
+	struct df_batch b = DF_BATCH_INIT;
+	struct df_set *set = NULL;
+	uint16_t *part = NULL;
+	const char *packing;
+	uint64_t n;
+	int rc;
+
+	DF_TRY(df_set_open1(&set, DF_KIND_TOKENS, "rows", s->o.rows, err));
+	packing = df_meta_param(df_set_meta(set), "packing");
+	if (df_set_is_stream(set) || !df_set_has(set, DF_COL_SOURCE_ROW) || (packing && strcmp(packing, "true") == 0)) {
+		rc = df_fail(err, DF_EUNSUPPORTED, "%s does not say which row each of its samples was", s->o.rows);
+		goto out;
+	}
+	DF_TRY(df_meta_copy(&s->rows_meta, df_set_meta(set), err));
+	DF_TRY(match_domains(s, &s->rows_meta, &part, err));
+	if (!df_set_has(set, DF_COL_DOMAIN) && s->n_parts > 1) {
+		rc = df_fail(err, DF_EUNSUPPORTED, "%s does not say which dataset its samples come from", s->o.rows);
+		goto out;
+	}
+	s->n_rows = df_set_rows(set);
+	DF_TRY(df_alloc(&s->pick, s->n_rows, sizeof(*s->pick), "rows", err));
+	df_set_only(set, cols, 3);
+	do {
+		DF_TRY(df_set_next(set, df_set_scan_rows(set), &b, &n, err));
+		DF_TRY(pick_rows(s, &b, part, s->rows_meta.n_domains, err));
+	} while (n > 0);
+out:
+	df_batch_release(&b);
+	df_set_close(set);
+	free(part);
+	return rc;
+}
+
+/* Row i of the texts. */
+static struct pick
+row_at(const struct df_embed_source *s, uint64_t i)
+{
+	uint16_t k = 0;
+
+	if (s->pick)
+		return s->pick[i];
+	while (i - s->part[k].first >= s->part[k].rows)
+		k++;
+	return (struct pick){ i, i - s->part[k].first, k, k };
 }
 
 /* Blocks of all texts, by the lengths of their records. */
@@ -136,15 +233,19 @@ static int
 cut_texts(struct df_embed_source *s, struct df_err *err)
 {
 	const struct part *last = &s->part[s->n_parts - 1];
-	const uint64_t n = last->first + last->rows;
 	uint64_t *lengths = NULL;
-	int rc;
+	int rc = 0;
 
-	DF_TRY(df_alloc(&lengths, n, sizeof(*lengths), "rows", err));
-	for (size_t i = 0; i < s->n_parts; i++)
-		for (uint64_t r = 0; r < s->part[i].rows; r++)
-			lengths[s->part[i].first + r] = df_dataset_record(s->part[i].ds, r).n;
-	DF_TRY(df_blocks_cut(&s->blocks, lengths, n, MAX_BYTES, MAX_ROWS, err));
+	s->n_rows = last->first + last->rows;
+	if (s->o.rows)
+		DF_TRY(read_rows(s, err));
+	DF_TRY(df_alloc(&lengths, s->n_rows, sizeof(*lengths), "rows", err));
+	for (uint64_t i = 0; i < s->n_rows; i++) {
+		const struct pick p = row_at(s, i);
+
+		lengths[i] = df_dataset_record(s->part[p.part].ds, p.row).n;
+	}
+	DF_TRY(df_blocks_cut(&s->blocks, lengths, s->n_rows, MAX_BYTES, MAX_ROWS, err));
 out:
 	free(lengths);
 	return rc;
@@ -175,6 +276,7 @@ df_embed_source_open(struct df_embed_source **out, const struct df_embed_source_
 
 	DF_TRY(df_alloc(&s, 1, sizeof(*s), "a source", err));
 	s->o = *o;
+	s->rows_meta = (struct df_meta)DF_META_INIT;
 	if (!o->dataset && !is_text_file(o->paths[0])) {
 		DF_TRY(open_tokens(s, err));
 	} else {
@@ -199,6 +301,8 @@ df_embed_source_close(struct df_embed_source *s)
 		df_dataset_free(s->part[i].ds);
 	df_set_close(s->tokens);
 	df_blocks_release(&s->blocks);
+	df_meta_release(&s->rows_meta);
+	free(s->pick);
 	free(s->part);
 	free(s->name);
 	free(s);
@@ -264,8 +368,13 @@ df_embed_source_meta(const struct df_embed_source *s, struct df_meta *m, struct 
 		const struct df_dataset *ds = s->part[i].ds;
 
 		DF_TRY(df_meta_add_input(m, df_dataset_name(ds), "source", df_dataset_id(ds), err));
-		DF_TRY(df_meta_add_domain(m, df_dataset_name(ds), NULL, err));
+		if (!s->pick)
+			DF_TRY(df_meta_add_domain(m, df_dataset_name(ds), NULL, err));
 	}
+	if (s->pick && s->rows_meta.id[0])
+		DF_TRY(df_meta_add_input(m, "tokens", "tokens", s->rows_meta.id, err));
+	for (size_t i = 0; s->pick && i < s->rows_meta.n_domains; i++)
+		DF_TRY(df_meta_add_domain(m, s->rows_meta.domains[i], NULL, err));
 out:
 	return rc;
 }
@@ -332,19 +441,19 @@ encode_texts(const struct df_embed_source *s, struct df_embed_lane *l, struct df
 	b->ids.n = 0;
 	b->offsets[0] = 0;
 	for (uint64_t i = 0; i < b->n; i++) {
-		const size_t k = part_of(s, b->first + i);
-		const struct part *p = &s->part[k];
-		const struct df_record rec = df_dataset_record(p->ds, b->first + i - p->first);
+		const struct pick p = row_at(s, b->first + i);
+		const struct df_dataset *ds = s->part[p.part].ds;
+		const struct df_record rec = df_dataset_record(ds, p.row);
 
-		DF_TRY(df_rowtext_get(&b->text, p->ds, &rec, s->o.form, s->o.column, err));
+		DF_TRY(df_rowtext_get(&b->text, ds, &rec, s->o.form, s->o.column, err));
 		if ((rc = df_embed_encode(l, b->text.text, b->text.n, &b->ids, &cut, err)) != 0) {
-			df_dataset_place(p->ds, &rec, err);
+			df_dataset_place(ds, &rec, err);
 			goto out;
 		}
 		b->flaws.n_cut += cut;
 		b->offsets[i + 1] = b->ids.n;
-		id[i] = b->first + i;
-		domain[i] = (uint16_t)k;
+		id[i] = p.id;
+		domain[i] = p.domain;
 	}
 out:
 	return rc;

@@ -5,7 +5,8 @@
  *	texts    JSON, JSON lines or text files, or datasets that a dataset_info.json describes
  *
  * A block is a run of consecutive rows, cut by their lengths alone; of a stream, a record.  The ids of texts are their rows,
- * counted through all files in the order given.
+ * counted through all files in the order given; or texts are those rows that tokens were made of, with the tokens' ids
+ * (df-pack leaves rows out and holds rows out, so that its ids are not the rows of the files).
  *
  * Thread rule: opening, seeking and df_embed_next() belong to one thread; df_embed_block() to any, a block and a lane each.
  */
@@ -22,6 +23,7 @@ struct df_embed_source_opts {
 	const char *dataset_dir, *dataset; /* or datasets, a comma list; NULL */
 	enum df_rowtext_form form;         /* texts: which text of a row */
 	const char *column;                /* DF_ROWTEXT_COLUMN: of which column */
+	const char *rows;                  /* texts: tokens that say which rows, and their ids; NULL: all */
 };
 
 struct df_embed_source;

@@ -98,6 +98,26 @@ exits 65 'tokens of another tokenizer than the checkpoint was trained with' embe
 says 'both are named' "made with tokenizer 'bytes', the checkpoint other trained with 'another'"
 exits 65 'texts likewise' embed -m other --tokenizer bytes lines.txt -o x.h5
 
+# --- texts of the rows that tokens are made of ----------------------------------------------------------------------------
+
+ok 'the rows of the held out tokens' embed -q -m "$E/qwen3" --dataset-dir data --dataset sums,turns --rows val.h5 \
+	--template alpaca -o rows.h5
+is 'with their ids' "$(text_of rows.h5 sample/id)" "$(text_of val.h5 sample/id)"
+embed -q -m "$E/qwen3" --dataset-dir data --dataset turns --template alpaca -o turns.h5
+row=$(text_of val.h5 sample/source_row | cut -d, -f3)
+is 'and their vectors' "$(text_of rows.h5 embedding | tr , '\n' | sed -n '65,96p')" \
+	"$(text_of turns.h5 embedding | tr , '\n' | sed -n "$((row * 32 + 1)),$((row * 32 + 32))p")"
+ok 'those of the pool' embed -q -m "$E/qwen3" --dataset-dir data --dataset turns,sums --rows pool.h5 --template alpaca -o rows.h5
+is 'keep their domains' "$(text_of rows.h5 sample/domain)" "$(text_of pool.h5 sample/domain)"
+exits 65 'not without one of its datasets' embed -q -m "$E/qwen3" --dataset-dir data --dataset sums --rows pool.h5 \
+	--template alpaca -o x.h5
+says 'which is named' "'turns' too"
+head -n 3 data/sums.jsonl >few.jsonl
+df-pack -q --dataset-dir data --dataset sums --template alpaca --tokenizer bytes -o sums.h5
+exits 65 'nor with fewer rows' embed -m "$E/qwen3" --rows sums.h5 --template alpaca few.jsonl -o x.h5
+says 'which are counted' "sample 3 is row 3 of 'few.jsonl', which has 3"
+exits 64 'rows are of texts' embed -m $CKPT --rows pool.h5 pool.h5 -o x.h5
+
 # --- an interruption -----------------------------------------------------------------------------------------------------
 
 df-embed -q -j 1 --device "$DF_TEST_DEVICE" -m "$E/bert" many.jsonl -o again.h5 &
