@@ -323,10 +323,17 @@ int
 df_tok_norm_run(const struct tok_norm *norm, struct tok_norm_scratch *s, const char **text, size_t *n, bool *first,
     struct df_err *err)
 {
+	const char *before;
+	size_t other = 0; /* the buffer that the text is not in */
 	int rc = DF_OK;
 
-	for (size_t i = 0; i < norm->n; i++)
-		DF_TRY(run_step(&norm->step[i], s, text, n, &s->buf[i % 2], first, err));
+	for (size_t i = 0; i < norm->n; i++) {
+		before = *text;
+		DF_TRY(run_step(&norm->step[i], s, text, n, &s->buf[other], first, err));
+		/* Strip moves the text's ends where it lies. */
+		if (*text != before && s->buf[other].data != NULL && *text == s->buf[other].data)
+			other = 1 - other;
+	}
 out:
 	return rc;
 }

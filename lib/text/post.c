@@ -2,8 +2,8 @@
  * post.c - what a post-processor puts around a single text: ids before it and ids after it.
  *
  * TemplateProcessing spells it out, BertProcessing and RobertaProcessing mean
- * [CLS] text [SEP], ByteLevel only moves offsets; a Sequence applies one after
- * the other, so that each next one comes to stand further out.
+ * [CLS] text [SEP], ByteLevel only moves offsets.  Of a Sequence one may add tokens:
+ * a second one would see the first one's as another text.
  */
 #include <string.h>
 
@@ -118,11 +118,15 @@ df_tok_frame_load(struct tok_frame *f, const struct df_json_value *v, struct df_
 			DF_TRY(df_tok_frame_load(f, df_json_at(list, i), err));
 		return DF_OK;
 	}
+	if (strcmp(type, "ByteLevel") == 0)
+		return DF_OK;
+	if (f->n_before + f->n_after > 0)
+		return df_fail(err, DF_EUNSUPPORTED, "post_processor '%s' behind another one is not supported", type);
 	if (strcmp(type, "TemplateProcessing") == 0)
 		rc = load_template(f, v, err);
 	else if (strcmp(type, "BertProcessing") == 0 || strcmp(type, "RobertaProcessing") == 0)
 		rc = load_bert(f, v, err);
-	else if (strcmp(type, "ByteLevel") != 0)
+	else
 		return df_fail(err, DF_EUNSUPPORTED, "post_processor '%s' is not supported", type);
 	if (rc != DF_OK)
 		df_err_prefix(err, "post_processor '%s': ", type);

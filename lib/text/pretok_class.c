@@ -195,9 +195,9 @@ add_property(struct set *s, const char *name)
 	return false;
 }
 
-/* \s, \d, \w, \h as Oniguruma means them. */
+/* \s, \d, \w, \h as Oniguruma means them; \w not quite the same within a class. */
 static void
-add_shorthand(struct set *s, char c)
+add_shorthand(struct set *s, char c, bool in_class)
 {
 	if (c == 's') {
 		for (uint32_t p = 0; p < N_POINTS; p++)
@@ -210,12 +210,15 @@ add_shorthand(struct set *s, char c)
 		add_range(s, 'A', 'F');
 		add_range(s, 'a', 'f');
 	} else {
-		/* Letters, marks, Nd, Nl, Pc, other letter-like symbols, and some of Latin-1's numbers. */
-		static const struct range more[] = { { 0xB2, 0xB3 }, { 0xB9, 0xB9 }, { 0xBC, 0xBE }, { 0x24B6, 0x24E9 },
-			{ 0x1F130, 0x1F149 }, { 0x1F150, 0x1F169 }, { 0x1F170, 0x1F189 } };
+		/* Letters, marks, Nd, Nl, Pc, other letter-like symbols, and (alone) some of Latin-1's numbers. */
+		static const struct range alone[] = { { 0xB2, 0xB3 }, { 0xB9, 0xB9 }, { 0xBC, 0xBE } };
+		static const struct range more[] = { { 0x24B6, 0x24E9 }, { 0x1F130, 0x1F149 }, { 0x1F150, 0x1F169 },
+			{ 0x1F170, 0x1F189 } };
 
 		add_categories(s, category_mask("L") | category_mask("M") | 1u << UC_ND | 1u << UC_NL | 1u << UC_PC);
 		add_ranges(s, more, N(more));
+		if (!in_class)
+			add_ranges(s, alone, N(alone));
 	}
 }
 
@@ -224,7 +227,9 @@ add_shorthand(struct set *s, char c)
 struct reader {
 	const char *p;
 	size_t n, i;
+	bool in_class;
 	bool kinds; /* met something that is not a plain character or range */
+	bool wide;  /* met a character outside ASCII */
 	struct df_err *err;
 };
 
@@ -312,7 +317,7 @@ read_escape(struct reader *r, struct set *out, uint32_t *c, bool *is_set)
 	case 'd':
 	case 'w':
 	case 'h':
-		add_shorthand(out, e);
+		add_shorthand(out, e, r->in_class);
 		*is_set = true;
 		return DF_OK;
 	case 'S':
@@ -320,7 +325,7 @@ read_escape(struct reader *r, struct set *out, uint32_t *c, bool *is_set)
 	case 'W':
 	case 'H':
 		DF_TRY(df_alloc(&s, 1, sizeof(*s), "a regex", r->err));
-		add_shorthand(s, (char)(e | 0x20));
+		add_shorthand(s, (char)(e | 0x20), r->in_class);
 		invert(s);
 		add_set(out, s);
 		*is_set = true;
@@ -394,6 +399,7 @@ read_range(struct reader *r, struct set *out)
 			return refuse(r, at, "this range");
 	}
 	add_range(out, first, last);
+	r->wide |= last >= 0x80;
 out:
 	return rc;
 }
@@ -552,16 +558,16 @@ out:
 int
 df_tok_class(struct df_buf *out, const char *p, size_t n, size_t *i, bool any_case, struct df_err *err)
 {
-	struct reader r = { .p = p, .n = n, .i = *i + 1, .err = err };
+	struct reader r = { .p = p, .n = n, .i = *i + 1, .in_class = p[*i] == '[', .err = err };
 	struct set *s = NULL;
-	bool is_set = true, is_class = p[*i] == '[';
+	bool is_set = true, is_class = r.in_class;
 	uint32_t c = 0;
 	int rc;
 
 	DF_TRY(df_alloc(&s, 1, sizeof(*s), "a regex", err));
 	DF_TRY(is_class ? read_class(&r, s, 0) : read_escape(&r, s, &c, &is_set));
-	if (any_case && is_class && r.kinds) {
-		rc = refuse(&r, *i, "a class of kinds of characters that ignores case");
+	if (any_case && is_class && (r.kinds || r.wide)) {
+		rc = refuse(&r, *i, "ignoring the case of this class");
 		goto out;
 	}
 	if (!is_set) {

@@ -63,6 +63,21 @@ known_group(const char *p, size_t n)
 	return false;
 }
 
+/*
+ * Ignoring case, Oniguruma also takes single characters for several (U+00DF for ss, U+FB06 for st); PCRE2 does not.
+ * Of ASCII these pairs can be such.
+ */
+static bool
+folds_together(const char *p, size_t n)
+{
+	static const char *const pairs[] = { "ss", "st", "ff", "fi", "fl" };
+
+	for (size_t i = 0; i < sizeof(pairs) / sizeof(pairs[0]) && n >= 2; i++)
+		if ((p[0] | 0x20) == pairs[i][0] && (p[1] | 0x20) == pairs[i][1])
+			return true;
+	return (unsigned char)p[0] >= 0x80;
+}
+
 /* Oniguruma's pattern in PCRE2's words. */
 static int
 rewrite(struct df_buf *out, const char *p, size_t n, struct df_err *err)
@@ -76,6 +91,8 @@ rewrite(struct df_buf *out, const char *p, size_t n, struct df_err *err)
 			DF_TRY(df_tok_class(out, p, n, &i, any_case[depth], err));
 			continue;
 		}
+		if (any_case[depth] && folds_together(p + i, n - i))
+			return df_tok_regex_refuse(err, p, n, i, "ignoring the case of this");
 		if (p[i] == '^' || p[i] == '$')
 			return df_tok_regex_refuse(err, p, n, i, "an anchor");
 		if (p[i] == '{' && i + 1 < n && p[i + 1] == ',')

@@ -347,7 +347,7 @@ struct tok_frame {
 };
 
 int df_tok_frame_load(struct tok_frame *f, const struct df_json_value *post, struct df_err *err) DF_MUST_CHECK;
-/* Put one more token around what is there; DF_NO_TOKEN on a side: nothing. */
+/* Put a token around what is there; DF_NO_TOKEN on a side: nothing. */
 int df_tok_frame_wrap(struct tok_frame *f, uint32_t before, uint32_t after, struct df_err *err) DF_MUST_CHECK;
 
 /* --- detok.c -------------------------------------------------------------------------------------------------- */
