@@ -72,16 +72,46 @@ code_of(const json_error_t *e)
 	}
 }
 
+/* The text with ".0" behind every integer that 64 bits do not hold, which makes it a real. */
+static int
+with_reals(const char *text, size_t n, struct df_buf *out, struct df_err *err)
+{
+	bool in_string = false;
+
+	for (size_t i = 0, from; i < n;) {
+		if (in_string || text[i] < '0' || text[i] > '9') {
+			if (in_string && text[i] == '\\' && i + 1 < n)
+				df_buf_putc(out, text[i++]);
+			else if (text[i] == '"')
+				in_string = !in_string;
+			df_buf_putc(out, text[i++]);
+			continue;
+		}
+		for (from = i; i < n && text[i] >= '0' && text[i] <= '9'; i++)
+			;
+		df_buf_add(out, text + from, i - from);
+		if ((i - from > 19 || (i - from == 19 && memcmp(text + from, "9223372036854775807", 19) > 0)) &&
+		    (from == 0 || strchr(".eE+", text[from - 1]) == NULL) && (i == n || strchr(".eE", text[i]) == NULL))
+			df_buf_puts(out, ".0");
+	}
+	return df_buf_check(out, err);
+}
+
 static int
 parse(struct df_json **out, const char *text, size_t n, const char *name, size_t flags, struct df_err *err)
 {
 	struct df_json *j = NULL;
+	struct df_buf reals = DF_BUF_INIT;
 	json_error_t e;
 	int rc;
 
 	DF_TRY(check_depth(text, n, name, err));
 	DF_TRY(df_alloc(&j, 1, sizeof(*j), "a JSON document", err));
 	j->root = json_loadb(text, n, JSON_DECODE_ANY | JSON_ALLOW_NUL | flags, &e);
+	if (j->root == NULL && json_error_code(&e) == json_error_numeric_overflow) {
+		DF_TRY(with_reals(text, n, &reals, err));
+		j->root = json_loadb(reals.data, reals.len, JSON_DECODE_ANY | JSON_ALLOW_NUL | flags, &e);
+	}
 	if (j->root == NULL) {
 		rc = df_fail(err, code_of(&e), "%s:%d:%d: %s%s", name, e.line, e.column, e.text,
 		    json_error_code(&e) == json_error_invalid_utf8 ? " (not UTF-8)" : "");
@@ -91,6 +121,7 @@ parse(struct df_json **out, const char *text, size_t n, const char *name, size_t
 	j = NULL;
 out:
 	df_json_free(j);
+	df_buf_release(&reals);
 	return rc;
 }
 

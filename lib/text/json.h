@@ -7,8 +7,8 @@
  * Thread rule: a parsed document is immutable and may be read by many threads.
  *
  * Policies: of duplicate keys the last one counts (as in Python and serde); a
- * lone surrogate (\ud800) and an integer beyond 64 bits are errors; NaN and
- * Infinity are not JSON; \u0000 is kept in strings and refused in keys; at
+ * lone surrogate (\ud800) is an error; an integer beyond 64 bits is a real
+ * (model_max_length of many a tokenizer is 10^30); NaN and Infinity are not JSON; \u0000 is kept in strings and refused in keys; at
  * most DF_JSON_MAX_DEPTH levels.
  */
 #ifndef DF_TEXT_JSON_H
