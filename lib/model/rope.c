@@ -161,7 +161,7 @@ grow(struct df_work *w, struct need need, float *inv, float *wave, struct df_err
 
 	if (need.longest <= n_pos && need.n_own <= n_own)
 		return DF_OK;
-	if (need.longest > n_pos)
+	if (need.longest > n_pos) /* half as much again, so that growing batches do not refill it each time */
 		n_pos = need.longest + need.longest / 2;
 	if (need.n_own > n_own)
 		n_own = need.n_own + need.n_own / 2;
@@ -236,6 +236,8 @@ df_work_rotate(struct df_work *w, const uint32_t *position, struct df_err *err)
 			w->pos[t] = position != NULL ? position[t] : (uint32_t)(t - w->seg[s]);
 	}
 	if (c->arch == DF_ARCH_BERT) /* adds its positions' embeddings instead */
+		return DF_OK;
+	if (need.longest <= w->n_pos && need.n_own == 0)
 		return DF_OK;
 	DF_TRY(df_alloc(&inv, c->d_head / 2, sizeof(*inv), "the rotary table", err));
 	DF_TRY(df_alloc(&wave, c->d_head / 2, sizeof(*wave), "the rotary table", err));
