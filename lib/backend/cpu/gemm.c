@@ -151,13 +151,11 @@ run_edge(const struct kernel *kern, const struct block *full, size_t n)
 		memcpy(full->c + (size_t)i * full->ldc, edge + i * NR_MAX, n * sizeof(float));
 }
 
-/* How many whole strips from column j on a block of so many rows takes at once. */
+/* How many strips a block of so many rows takes at once, where as many whole ones are left. */
 static size_t
-strips_at_once(size_t rows, size_t whole)
+strips_at_once(size_t rows)
 {
-	const size_t most = rows == 1 ? 4 : rows <= 3 ? 2 : 1;
-
-	return whole >= most ? most : 1;
+	return rows == 1 ? 4 : rows <= 3 ? 2 : 1;
 }
 
 static void
@@ -186,9 +184,12 @@ multiply(struct kernel kern, bool ta, bool tb, size_t m, size_t n, size_t k, flo
 			}
 			for (size_t i = 0; i < m; i += mr) {
 				struct block blk = { .alpha = alpha, .beta = k0 ? 1.0f : beta, .kc = kc, .ldc = ldc };
-				size_t n_strips;
+				const size_t rows = m - i < mr ? m - i : mr, many = strips_at_once(rows) * wide;
+				/* the rows that come next, fetched a line of each at every strip */
+				const size_t rows_next = ta ? 0 : m - i - rows < mr ? m - i - rows : mr;
+				size_t step;
 
-				blk.rows = (int)(m - i < mr ? m - i : mr);
+				blk.rows = (int)rows;
 				blk.a = ta ? a + k0 * lda + i : a + i * lda + k0;
 				blk.rs = ta ? 1 : lda;
 				blk.cs = ta ? lda : 1;
@@ -197,14 +198,13 @@ multiply(struct kernel kern, bool ta, bool tb, size_t m, size_t n, size_t k, flo
 					blk.a = columns;
 					blk.cs = (size_t)blk.rows;
 				}
-				for (size_t j = 0; j < nc; j += n_strips * wide) {
+				for (size_t j = 0; j < nc; j += step) {
 					const size_t left = nc - j, nr = left <= kern.width ? kern.width : wide;
 
-					/* the rows that come next, a line of each at every strip */
-					for (size_t r = mr; !ta && r < 2 * mr && i + r < m; r++)
-						__builtin_prefetch(blk.a + r * lda + j);
-					n_strips = strips_at_once((size_t)blk.rows, left / wide);
-					blk.nv = (int)(n_strips > 1 ? 2 * n_strips : nr / kern.width);
+					for (size_t r = 0; r < rows_next && j < kc; r++)
+						__builtin_prefetch(blk.a + (mr + r) * lda + j);
+					step = left >= many ? many : nr;
+					blk.nv = step > wide ? (rows == 1 ? 8 : 4) : nr > kern.width ? 2 : 1;
 					if (j < packed_from) {
 						blk.b = (const float *)at.p + j;
 						blk.bs = b.ld;
