@@ -17,8 +17,7 @@
 enum df_match {
 	DF_MATCH_EXACT,  /* their bytes */
 	DF_MATCH_STRIP,  /* without white space at both ends */
-	DF_MATCH_TEXT,   /* ASCII letters in lower case, ASCII punctuation and the words a, an, the left out, white space
-			  * one space: as SQuAD's evaluation (Rajpurkar et al. 2016) */
+	DF_MATCH_TEXT,   /* words in lower case (ASCII), without punctuation and a, an, the: as SQuAD's (Rajpurkar 2016) */
 	DF_MATCH_NUMBER, /* the last number in them, without commas between digits: 1,234.50 and 1234.5 are one */
 	DF_MATCH_COUNT
 };
@@ -45,7 +44,8 @@ typedef int df_match_fn(void *ctx, const struct df_completion *c, bool right, st
  * Generate (o) and compare with p->answer; a prompt without an answer is DF_EFORMAT.  each() may be NULL.
  */
 int df_match_run(struct df_match_scores *out, struct df_model *m, struct df_pool *pool, const struct df_prompts *p,
-    const struct df_generate_opts *o, enum df_match how, df_match_fn *each, void *ctx, struct df_err *err) DF_MUST_CHECK;
+    const struct df_generate_opts *o, enum df_match how, df_match_fn *each, void *ctx, struct df_err *err)
+    DF_MUST_CHECK;
 void df_match_scores_release(struct df_match_scores *s);
 
 #endif

@@ -250,7 +250,7 @@ out:
 	return rc;
 }
 
-/* Take the batch into the slots and run it; w->h_f has the last tokens' rows, or, with `targets`, those of the masks. */
+/* Run the batch into the slots; w->h_f has the last tokens' rows, or, with `targets`, those of the masks. */
 static int
 run(struct df_work *w, struct df_cache *c, const struct df_tokens *b, const uint32_t *slot, bool targets,
     struct df_err *err)

@@ -38,7 +38,7 @@ struct df_generate_opts {
 	size_t n_stop;
 	const struct df_tokenizer *tok; /* ids become text; NULL: completions have none */
 	size_t n_slots;          /* sequences at once; 0: up to 64, in half of the free memory */
-	uint64_t first, end;     /* completions [first, end) of all prompts' n_samples each; end UINT64_MAX: to the last */
+	uint64_t first, end;     /* completions [first, end) of all; end UINT64_MAX: to the last */
 	bool progress;           /* report through base/log.h */
 };
 

@@ -61,4 +61,62 @@ head -c 3000 pool.h5 >cut.h5
 exits 65 'damaged tokens' df-eval -m run cut.h5
 says 'are named' 'cut\.h5'
 
+# --- multiple choice ---
+q=$SRC/tests/golden/mmlu
+ok 'multiple choice' df-eval -q -m $q/model --mmlu $q --shots 3 --details d.jsonl
+prints 'a subject by letter, by text and normalised' \
+	'^abstract_algebra +7 +42\.86% \+-20\.20 +0\.00% \+- 0\.00 +28\.57% \+-18\.44$'
+prints 'all questions' '^all questions +21 '
+prints 'the mean of subjects' '^mean of subjects +31\.3[0-9]% '
+is 'a line for each question' "$(wc -l <d.jsonl)" 21
+ok 'as JSON' df-eval -q -m $q/model --mmlu $q --shots 3 --json
+prints 'with errors' '"overall": \{"questions": 21, "letter": 0\.28[0-9]*, "letter_stderr": 0\.1[0-9]*, "text": '
+ok 'one at a time' df-eval -q -m $q/model --mmlu $q --shots 3 --slots 1 -j 1 --details one.jsonl
+same 'gives the same bytes' one.jsonl d.jsonl
+ok 'one subject, letters only' df-eval -q -m $q/model --mmlu $q --shots 0 --subjects virology --letters-only
+is 'is two lines and its mean' "$(wc -l <out)" 4
+ok 'bytes: a letter is two tokens' df-eval -q -m run/checkpoint-60 --mmlu $q --shots 1 --subjects virology
+ok 'through a template' df-eval -q -m $q/model --mmlu $q --shots 2 --template qwen --details template.jsonl
+! cmp -s template.jsonl d.jsonl
+report $? 'is asked in other words'
+exits 66 'no such questions' df-eval -q -m run/checkpoint-60 --mmlu nowhere
+exits 65 'more solved ones than there are' df-eval -q -m $q/model --mmlu $q --shots 6
+says 'says how many there are' '5 questions of the 6'
+exits 64 'questions and tokens' df-eval -m run/checkpoint-60 --mmlu $q same.h5
+exits 64 'scores of questions' df-eval -m run/checkpoint-60 --mmlu $q -o scores.h5
+
+# --- exact answers ---
+match="df-eval -q -m run/checkpoint-60 --dataset-dir . --dataset same,random --template default --max-new-tokens 16"
+ok 'exact answers' $match --details a.jsonl
+prints 'by domain' '^same +40 +0 +100\.00% '
+prints 'and all' '^overall +80 '
+is 'a line for each answer' "$(wc -l <a.jsonl)" 80
+is 'which says whether it is right' "$(grep -c '"completion": "ok", "answer": "ok", "finish": "eos", "match": true' a.jsonl)" 40
+ok 'as JSON' $match --json
+prints 'as JSON, by domain' '"same": \{"samples": 40, "cut": 0, "match": 1, "match_stderr": 0\}'
+ok 'by numbers' $match --match number --json
+prints 'there is none in the first' '"same": \{"samples": 40, "cut": 0, "match": 0,'
+exits 64 'no such dataset' sh -c "$match,third || exit 64"
+
+# --- a reward model: the language model's head under another name scores 259 labels ---
+exits 65 'tokens of another vocabulary' df-eval -q -m "$SRC/tests/golden/model/llama-scores" same.h5
+cp -r run/checkpoint-60 judge
+sed -i 's/"LlamaForCausalLM"/"LlamaForSequenceClassification"/; s/"vocab_size"/"num_labels": 259, "vocab_size"/' judge/config.json
+exits 65 'a head without weights' df-eval -q -m judge same.h5
+says 'says which' 'score.weight'
+sed -i 's/"lm_head.weight"/"score.weight"  /' judge/model.safetensors
+ok 'scores' df-eval -q -m judge pool.h5 --label 111 -o s.h5
+prints 'of each label, by domain' '^same +111 +40 +[-0-9.]+ +[-0-9.e]+$'
+ok 'are an artefact' df-show s.h5
+prints 'of scores' '^s.h5: scores, 80 rows'
+prints 'with domains' '^ *random +40 '
+ok 'small batches, one thread' df-eval -q -j 1 --batch-tokens 1 -m judge pool.h5 --label 111 -o one.h5
+same 'give the same bytes' one.h5 s.h5
+ok 'as JSON' df-eval -q -m judge pool.h5 --json
+prints 'with means and deviations' '^  "overall": \{"score": \[[-0-9.]+, .*\], "deviation": \[.*\], "samples": 80\},$'
+ok 'a selection by them' df-score -q custom --train pool.h5 --scores s.h5 -n 10 -o chosen.h5
+exits 64 'a label that is none' df-eval -q -m judge pool.h5 --label 259
+exits 64 'scores of a language model' df-eval -q -m run/checkpoint-60 pool.h5 -o s2.h5
+exits 69 'a classifier cannot generate' df-sample -q -m judge pool.h5
+
 done_testing
