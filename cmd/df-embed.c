@@ -17,7 +17,7 @@
 #include "embed/source.h"
 #include "prog.h"
 
-static const char synopsis[] = "[options] -m MODEL FILE... | --dataset NAMES -o FILE";
+static const char synopsis[] = "[options] -m MODEL {FILE... | --dataset NAMES} -o FILE";
 static const char about[] = "One vector per row, of tokens or texts, by an embedding model or any other.";
 
 static const char *const forms[] = { DF_ROWTEXT_FORMS, NULL };

@@ -143,7 +143,7 @@ test_golden(void **state)
 		expect(models[i], "position", o);
 		o.pooling = DF_POOL_MEAN;
 		for (int layer = 0; layer <= 2; layer++) {
-			char name[16];
+			char name[32];
 
 			snprintf(name, sizeof(name), "layer.%d", layer);
 			o.layer = layer;
