@@ -1,6 +1,7 @@
 /*
  * test_schedule.c - every schedule against transformers' get_scheduler
- * (tests/golden/schedule.py), and what a schedule refuses.
+ * (tests/golden/schedule.py), plateaus against PyTorch's (tests/golden/plateau.py), the best model and early stopping,
+ * and what a schedule refuses.
  */
 #include <stdarg.h>
 #include <stddef.h>
@@ -14,6 +15,7 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "train/best.h"
 #include "train/schedule.h"
 
 /* Both sides compute in double; only the order of a few operations may differ. */
@@ -94,6 +96,75 @@ test_table(void **state)
 }
 
 static void
+test_plateau(void **state)
+{
+	const char *root = getenv("DF_SRCDIR");
+	struct df_schedule s = { 0 };
+	struct df_best_opts o = { .schedule = &s };
+	struct df_best best = DF_BEST_INIT;
+	struct df_err err = DF_ERR_INIT;
+	struct block b = { 0 };
+	char *path = NULL, *text = NULL, *save = NULL, *end;
+	size_t n, n_blocks = 0, n_values = 0, n_lowered = 0;
+
+	(void)state;
+	assert_int_equal(df_path_join(&path, root ? root : ".", "tests/golden/plateau.txt", &err), 0);
+	assert_int_equal(df_file_get(path, 1 << 20, &text, &n, &err), 0);
+	for (char *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
+		double metric, want, got;
+
+		if (strncmp(line, "plateau ", 8) == 0) {
+			parse_block(&b, line + 8);
+			if (df_schedule_init(
+				&s, "reduce_lr_on_plateau", &b.map, strtod(b.name, NULL), 30, 0, 0, &err) != DF_OK)
+				fail_msg("%s", err.msg);
+			best = (struct df_best)DF_BEST_INIT;
+			n_blocks++;
+			continue;
+		}
+		metric = strtod(line, &end);
+		want = strtod(end, NULL);
+		df_best_update(&best, &o, metric, n_values);
+		got = df_schedule_lr(&s, n_values) * best.plateau.scale;
+		/* the rate is kept as a multiple of the first one: a rounding or two */
+		if (!(fabs(got - want) <= 1e-15))
+			fail_msg("block %zu, metric %g: %.17g, PyTorch has %.17g", n_blocks, metric, got, want);
+		n_lowered += want < 0.002;
+		n_values++;
+	}
+	assert_true(n_blocks >= 11 && n_values == n_blocks * 30 && n_lowered > 50);
+	free(text);
+	free(path);
+}
+
+/* EarlyStoppingCallback: patience counts evaluations that are not better by more than the threshold. */
+static void
+test_best(void **state)
+{
+	static const struct {
+		double metric;
+		uint64_t best, patience;
+	} steps[] = { { 3, 1, 0 }, { 2, 2, 0 }, { 1.95, 3, 1 }, { 2, 3, 2 }, { NAN, 3, 3 }, { 1.8, 6, 0 },
+		{ 1.9, 6, 1 }, { 1.8, 6, 2 }, { 2, 6, 3 }, { 3, 6, 4 } };
+	struct df_schedule s = { .type = DF_SCHEDULE_CONSTANT };
+
+	(void)state;
+	for (int greater = 0; greater < 2; greater++) {
+		const struct df_best_opts o = { .greater = greater, .patience = 4, .min_delta = 0.1, .schedule = &s };
+		struct df_best b = DF_BEST_INIT;
+
+		for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]); i++) {
+			assert_false(b.stopped);
+			df_best_update(&b, &o, greater ? -steps[i].metric : steps[i].metric, i + 1);
+			assert_int_equal(b.step, steps[i].best);
+			assert_int_equal(b.patience, steps[i].patience);
+		}
+		assert_true(b.stopped);
+		assert_true(b.plateau.scale == 1);
+	}
+}
+
+static void
 test_warmup(void **state)
 {
 	struct df_schedule s;
@@ -144,6 +215,8 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_table),
+		cmocka_unit_test(test_plateau),
+		cmocka_unit_test(test_best),
 		cmocka_unit_test(test_warmup),
 		cmocka_unit_test(test_refused),
 	};
