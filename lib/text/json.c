@@ -98,7 +98,7 @@ with_reals(const char *text, size_t n, struct df_buf *out, struct df_err *err)
 }
 
 static int
-parse(struct df_json **out, const char *text, size_t n, const char *name, size_t flags, struct df_err *err)
+parse(struct df_json **out, const char *text, size_t n, const char *name, size_t flags, bool exact, struct df_err *err)
 {
 	struct df_json *j = NULL;
 	struct df_buf reals = DF_BUF_INIT;
@@ -108,7 +108,7 @@ parse(struct df_json **out, const char *text, size_t n, const char *name, size_t
 	DF_TRY(check_depth(text, n, name, err));
 	DF_TRY(df_alloc(&j, 1, sizeof(*j), "a JSON document", err));
 	j->root = json_loadb(text, n, JSON_DECODE_ANY | JSON_ALLOW_NUL | flags, &e);
-	if (j->root == NULL && json_error_code(&e) == json_error_numeric_overflow) {
+	if (j->root == NULL && !exact && json_error_code(&e) == json_error_numeric_overflow) {
 		DF_TRY(with_reals(text, n, &reals, err));
 		j->root = json_loadb(reals.data, reals.len, JSON_DECODE_ANY | JSON_ALLOW_NUL | flags, &e);
 	}
@@ -128,13 +128,19 @@ out:
 int
 df_json_parse(struct df_json **out, const char *text, size_t n, const char *name, struct df_err *err)
 {
-	return parse(out, text, n, name, 0, err);
+	return parse(out, text, n, name, 0, false, err);
+}
+
+int
+df_json_parse_exact(struct df_json **out, const char *text, size_t n, const char *name, struct df_err *err)
+{
+	return parse(out, text, n, name, 0, true, err);
 }
 
 int
 df_json_parse_unique(struct df_json **out, const char *text, size_t n, const char *name, struct df_err *err)
 {
-	return parse(out, text, n, name, JSON_REJECT_DUPLICATES, err);
+	return parse(out, text, n, name, JSON_REJECT_DUPLICATES, true, err);
 }
 
 int

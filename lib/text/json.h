@@ -8,8 +8,9 @@
  *
  * Policies: of duplicate keys the last one counts (as in Python and serde); a
  * lone surrogate (\ud800) is an error; an integer beyond 64 bits is a real
- * (model_max_length of many a tokenizer is 10^30); NaN and Infinity are not JSON; \u0000 is kept in strings and refused in keys; at
- * most DF_JSON_MAX_DEPTH levels.
+ * (model_max_length of many a tokenizer is 10^30), or an error where it is
+ * asked for exactly; NaN and Infinity are not JSON; \u0000 is kept in strings
+ * and refused in keys; at most DF_JSON_MAX_DEPTH levels.
  */
 #ifndef DF_TEXT_JSON_H
 #define DF_TEXT_JSON_H
@@ -44,7 +45,10 @@ enum df_json_type {
  * standard input).  *out is yours: df_json_free().
  */
 int df_json_parse(struct df_json **out, const char *text, size_t n, const char *name, struct df_err *err) DF_MUST_CHECK;
-/* The same, but a duplicate key is DF_EFORMAT: for formats that forbid them (safetensors). */
+/* The same, but an integer beyond 64 bits is DF_ERANGE: for values that are written out again. */
+int df_json_parse_exact(struct df_json **out, const char *text, size_t n, const char *name, struct df_err *err)
+    DF_MUST_CHECK;
+/* Likewise exact, and a duplicate key is DF_EFORMAT: for formats that forbid them (safetensors), and rows of data. */
 int df_json_parse_unique(struct df_json **out, const char *text, size_t n, const char *name, struct df_err *err)
     DF_MUST_CHECK;
 int df_json_load(struct df_json **out, const char *path, size_t limit, struct df_err *err) DF_MUST_CHECK;
