@@ -372,8 +372,10 @@ check(const struct df_train_config *c, struct df_err *err)
 	for (size_t i = 0; i < sizeof(required) / sizeof(required[0]); i++) {
 		if (!required[i].value || !*required[i].value)
 			return df_fail(err, DF_ECONFIG,
-			    "%s%s%s is required: put it into the file or on the command line (%s=...)",
-			    c->path ? c->path : "", c->path ? ": " : "", required[i].key, required[i].key);
+			    "%s%s%s is required: put it into the file or on the command line (%s=...)%s",
+			    c->path ? c->path : "", c->path ? ": " : "", required[i].key, required[i].key,
+			    strcmp(required[i].key, "tokenized_path") == 0 ? "; df-pack makes it of your datasets"
+									   : "");
 	}
 	if (c->train_from_scratch && strcmp(c->finetuning_type, "full") != 0)
 		return df_fail(err, DF_ECONFIG,
