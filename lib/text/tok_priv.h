@@ -363,6 +363,7 @@ void df_tok_decoder_free(struct tok_decoder *d);
 struct df_tokenizer {
 	char *path;      /* the directory, or "bytes" */
 	char *json_path; /* tokenizer.json; NULL for "bytes" */
+	char *made;      /* its text where older files stand for it; else NULL */
 	char id[DF_DIGEST_HEX];
 	struct df_digest rules; /* of everything but the added tokens; 0 for bytes */
 	struct tok_added added;
@@ -386,6 +387,11 @@ bool df_tok_class_is(const char *class, const char *name);
 const char *df_tok_class_of_model(const char *model_type); /* "" when unknown */
 const char *df_tok_class_token(const char *class, size_t i); /* special token i that its constructor sets; NULL: none */
 
+/*
+ * Append what DIR's vocab.txt, or vocab.json and merges.txt, of a tokenizer of that class is as a tokenizer.json; nothing
+ * when there are none. (tokenizer_old.c)
+ */
+int df_tok_old_files(const char *dir, const char *class, struct df_buf *out, struct df_err *err) DF_MUST_CHECK;
 /* Fill *t (zeroed, path and json_path set) from the files. */
 int df_tok_load(struct df_tokenizer *t, struct df_err *err) DF_MUST_CHECK;
 /* Add a token by the rules of its vocabulary; df_tok_finish afterwards. */

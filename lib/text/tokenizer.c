@@ -81,11 +81,6 @@ find_files(struct df_tokenizer *t, const char *path, struct df_err *err)
 				    : df_strndup(&t->path, path, (size_t)(base - path), err));
 		DF_TRY(df_strdup(&t->json_path, path, err));
 	}
-	if (!df_file_exists(t->json_path))
-		rc = df_fail(err, DF_ENOINPUT,
-		    "tokenizer '%s': %s does not exist; expected \"bytes\", a tokenizer.json or "
-		    "a directory that holds one",
-		    path, t->json_path);
 out:
 	return rc;
 }
@@ -127,6 +122,7 @@ df_tokenizer_free(struct df_tokenizer *t)
 	free(t->frame.id);
 	free(t->path);
 	free(t->json_path);
+	free(t->made);
 	free(t);
 }
 

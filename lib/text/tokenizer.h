@@ -4,7 +4,8 @@
  *   "bytes"   built in: ids 0-255 are bytes, then <|bos|> 256, <|eos|> 257, <|pad|> 258
  *   a path    a tokenizer.json, or a directory that holds one (with tokenizer_config.json
  *             beside it for bos/eos/pad): BPE (byte-level: GPT-2, Llama 3, Qwen; with byte
- *             fallback: Llama 2, Mistral), WordPiece (BERT)
+ *             fallback: Llama 2, Mistral), WordPiece (BERT); older directories with
+ *             vocab.txt (BERT) or vocab.json and merges.txt (GPT-2, Qwen2) too
  *
  * What is not supported is refused by name when opened, never approximated.
  * Thread rule: immutable after opening (and after df_tokenizer_add_special);

@@ -289,18 +289,19 @@ out:
 	return rc;
 }
 
-/* Llama's on bos and eos around a text. */
+/* Llama's and GPT-NeoX's on bos and eos around a text. */
 static int
 apply_llama(struct df_tokenizer *t, const char *class, const struct df_json_value *config, struct df_err *err)
 {
 	static const char *const classes[] = { "LlamaTokenizer", "CodeLlamaTokenizer", "GemmaTokenizer",
 		"CohereTokenizer", NULL };
+	const bool neox = df_tok_class_is(class, "GPTNeoXTokenizer");
 	bool eos;
 	int rc = DF_OK;
 
-	if (!is_one_of(class, classes))
+	if (!neox && !is_one_of(class, classes))
 		goto out;
-	DF_TRY(df_json_member_bool(config, "add_bos_token", true, &t->add_bos, err));
+	DF_TRY(df_json_member_bool(config, "add_bos_token", !neox, &t->add_bos, err));
 	DF_TRY(df_json_member_bool(config, "add_eos_token", false, &eos, err));
 	t->frame.n_before = t->frame.n_after = 0;
 	DF_TRY(df_tok_frame_wrap(&t->frame, t->add_bos ? t->bos : DF_NO_TOKEN, eos ? t->eos : DF_NO_TOKEN, err));
@@ -391,6 +392,39 @@ out:
 	return rc;
 }
 
+/* The document: tokenizer.json, or what the files of a time before it amount to, which t->made keeps. */
+static int
+load_document(struct df_tokenizer *t, struct df_json **out, struct df_err *err)
+{
+	struct df_json *config = NULL, *model = NULL;
+	struct df_buf made = DF_BUF_INIT;
+	char *path = NULL;
+	const char *class;
+	int rc;
+
+	if (df_file_exists(t->json_path))
+		return df_json_load(out, t->json_path, JSON_LIMIT, err);
+	DF_TRY(load_beside(t, "tokenizer_config.json", &path, &config, err));
+	DF_TRY(find_class(t, config != NULL ? df_json_root(config) : NULL, &model, &class, err));
+	DF_TRY(df_tok_old_files(t->path, class, &made, err));
+	if (made.len == 0) {
+		rc = df_fail(err, DF_ENOINPUT,
+		    "tokenizer '%s': %s does not exist, nor vocab.txt or vocab.json with merges.txt; expected \"bytes\", "
+		    "a tokenizer.json or a directory that holds one",
+		    t->path, t->json_path);
+		goto out;
+	}
+	DF_TRY(df_json_parse(out, made.data, made.len, t->path, err));
+	t->made = df_buf_detach(&made);
+out:
+	df_json_free(config);
+	df_json_free(model);
+	df_buf_release(&made);
+	free(path);
+	return rc;
+}
+
+/* What the model is; older files do not say it. */
 static int
 model_type(const struct df_json_value *model, const char **type, struct df_err *err)
 {
@@ -457,7 +491,7 @@ df_tok_load(struct df_tokenizer *t, struct df_err *err)
 	struct df_json *j = NULL;
 	int rc;
 
-	DF_TRY(df_json_load(&j, t->json_path, JSON_LIMIT, err));
+	DF_TRY(load_document(t, &j, err));
 	rc = load_pipeline(t, df_json_root(j), err);
 	if (rc != DF_OK) {
 		df_err_prefix(err, "%s: ", t->json_path);

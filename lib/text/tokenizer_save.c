@@ -16,7 +16,8 @@
 #define FILE_LIMIT ((size_t)512 << 20)
 
 /* Files that only ride along. */
-static const char *const companions[] = { "vocab.json", "merges.txt", "added_tokens.json", "chat_template.jinja" };
+static const char *const companions[] = { "vocab.txt", "vocab.json", "merges.txt", "added_tokens.json",
+	"chat_template.jinja" };
 
 static int
 put_beside(const char *dir, const char *name, const struct df_buf *b, struct df_err *err)
@@ -139,9 +140,10 @@ save_pipeline(const struct df_tokenizer *t, const char *dir, struct df_err *err)
 	bool first = true, written = false;
 	int rc;
 
-	if (!t->changed)
+	if (!t->changed && t->made == NULL)
 		return copy(t->json_path, dir, "tokenizer.json", err);
-	DF_TRY(df_json_load(&j, t->json_path, FILE_LIMIT, err));
+	DF_TRY(t->made != NULL ? df_json_parse(&j, t->made, strlen(t->made), t->path, err)
+			       : df_json_load(&j, t->json_path, FILE_LIMIT, err));
 	df_buf_putc(&b, '{');
 	while ((m = df_json_next(df_json_root(j), m, &key, &v)) != NULL) {
 		put_key(&b, key, first);

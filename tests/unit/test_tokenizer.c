@@ -492,6 +492,57 @@ test_save(void **state)
 	free(path);
 }
 
+/* Files from before tokenizer.json; what is saved has one. */
+static void
+test_old_files(void **state)
+{
+	static const struct {
+		const char *name, *text;
+	} bert[] = { { "vocab.txt", "[PAD]\n[UNK]\n[CLS]\r\n[SEP]\nthe\n##m\n.\n" },
+		{ "tokenizer_config.json", "{\"tokenizer_class\": \"BertTokenizer\"}" } },
+	  qwen[] = { { "vocab.json", "{\"a\":0,\"b\":1,\"ab\":2,\"<|endoftext|>\":3}" },
+		  { "merges.txt", "#version: 0.2\na b\n" },
+		  { "tokenizer_config.json", "{\"tokenizer_class\": \"Qwen2TokenizerFast\"}" } };
+	char dir[] = "/tmp/df-test-tok-XXXXXX";
+	struct df_err err = DF_ERR_INIT;
+	struct df_tokenizer *t = NULL, *again = NULL;
+	char *path = NULL, *saved = NULL;
+
+	(void)state;
+	assert_non_null(mkdtemp(dir));
+	OK(df_path_join(&saved, dir, "saved", &err));
+	for (size_t k = 0; k < 2; k++) {
+		for (size_t i = 0; i < 2 + k; i++) {
+			OK(df_path_join(&path, dir, k == 0 ? bert[i].name : qwen[i].name, &err));
+			OK(df_file_put(path, k == 0 ? bert[i].text : qwen[i].text,
+			    strlen(k == 0 ? bert[i].text : qwen[i].text), &err));
+			free(path);
+		}
+		OK(df_tokenizer_open(&t, dir, &err));
+		if (k == 0)
+			expect(t, "The THEM.[SEP]x", false, (uint32_t[]){ 4, 4, 5, 6, 3, 1 }, 6);
+		else
+			expect(t, "abba<|endoftext|>", false, (uint32_t[]){ 2, 1, 0, 3 }, 4);
+		OK(df_tokenizer_save(t, saved, &err));
+		OK(df_tokenizer_open(&again, saved, &err));
+		assert_string_equal(df_tokenizer_id(t), df_tokenizer_id(again));
+		df_tokenizer_free(again);
+		df_tokenizer_free(t);
+		OK(df_rmtree(dir, &err));
+		OK(df_mkdirs(dir, &err));
+	}
+	assert_int_equal(df_tokenizer_open(&t, dir, &err), DF_ENOINPUT);
+	OK(df_path_join(&path, dir, "vocab.txt", &err));
+	OK(df_file_put(path, "a\nb\n", 4, &err));
+	assert_int_equal(df_tokenizer_open(&t, dir, &err), DF_EFORMAT);
+	OK(df_file_put(path, "a\n\xff\n", 4, &err));
+	assert_int_equal(df_tokenizer_open(&t, dir, &err), DF_EFORMAT);
+	assert_non_null(strstr(err.msg, "vocab.txt: byte 2"));
+	OK(df_rmtree(dir, &err));
+	free(path);
+	free(saved);
+}
+
 static void
 test_not_utf8(void **state)
 {
@@ -524,6 +575,7 @@ main(void)
 		cmocka_unit_test(test_matchers),
 		cmocka_unit_test(test_bytes),
 		cmocka_unit_test(test_save),
+		cmocka_unit_test(test_old_files),
 		cmocka_unit_test(test_not_utf8),
 	};
 
