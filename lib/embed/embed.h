@@ -7,8 +7,8 @@
  * then an encoder's vectors are the mean over its tokens, a decoder's are its last token's, of length one.
  *
  * Rows are worked on in *blocks*, runs of consecutive rows cut by a rule that looks at lengths alone.  Within a block
- * rows are sorted by length and go through the model in ragged batches.  A row's vector depends on nothing but the row, to
- * the bit: not on its block, batch, shard or thread.
+ * rows are sorted by length and go through the model in ragged batches.  A row's vector depends on nothing but the
+ * row, to the bit: not on its block, batch, shard or thread.
  *
  * Thread rule: a df_embedder is immutable after opening and shared by threads; each has its own lane.
  */
@@ -84,8 +84,8 @@ size_t df_embed_lane_width(const struct df_embed_lane *l); /* the embedder's */
 int df_embed_encode(struct df_embed_lane *l, const char *text, size_t n, struct df_ids *ids, bool *cut,
     struct df_err *err) DF_MUST_CHECK;
 /*
- * The vectors [b->n, width] of rows of tokens; id [b->n] names rows in messages; `flaws` is added to.  b->position may be NULL, mask and key are not
- * read; DF_EUNSUPPORTED with b->sequence: a vector of several samples is of none.
+ * The vectors [b->n, width] of rows of tokens; id [b->n] names rows in messages; `flaws` is added to.  b->position may
+ * be NULL, mask and key are not read; DF_EUNSUPPORTED with b->sequence: a vector of several samples is of none.
  */
 int df_embed_rows(struct df_embed_lane *l, const struct df_tokens *b, const uint64_t *id, float *vectors,
     struct df_embed_flaws *flaws, struct df_err *err) DF_MUST_CHECK;

@@ -4,11 +4,12 @@
  *	tokens   artefacts that df-pack made, files or a stream
  *	texts    JSON, JSON lines or text files, or datasets that a dataset_info.json describes
  *
- * A block is a run of consecutive rows, cut by their lengths alone; of a stream, a record.  The ids of texts are their rows,
- * counted through all files in the order given; or texts are those rows that tokens were made of, with the tokens' ids
- * (df-pack leaves rows out and holds rows out, so that its ids are not the rows of the files).
+ * A block is a run of consecutive rows, cut by their lengths alone; of a stream, a record.  The ids of texts are their
+ * rows, counted through all files in the order given; or texts are those rows that tokens were made of, with the
+ * tokens' ids (df-pack leaves rows out and holds rows out, so that its ids are not the rows of the files).
  *
- * Thread rule: opening, seeking and df_embed_next() belong to one thread; df_embed_block() to any, a block and a lane each.
+ * Thread rule: opening, seeking and df_embed_next() belong to one thread; df_embed_block() to any, a block and a lane
+ * each.
  */
 #ifndef DF_EMBED_SOURCE_H
 #define DF_EMBED_SOURCE_H

@@ -214,10 +214,11 @@ int df_model_merge(
     struct df_model *m, const char *dir, const struct df_merge_spec *spec, struct df_err *err) DF_MUST_CHECK;
 
 /*
- * DF_ELINEAGE when the checkpoint `dir` says that it was trained with another tokenizer than this one (NULL: unknown), or
- * than these tokens were made with; `name` is theirs in messages.
+ * DF_ELINEAGE when the checkpoint `dir` says that it was trained with another tokenizer than this one (NULL: unknown),
+ * or than these tokens were made with; `name` is theirs in messages.
  */
-int df_model_check_tokenizer(const char *dir, const char *tokenizer, const char *name, struct df_err *err) DF_MUST_CHECK;
+int df_model_check_tokenizer(
+    const char *dir, const char *tokenizer, const char *name, struct df_err *err) DF_MUST_CHECK;
 int df_model_check_tokens(
     const char *dir, const struct df_meta *tokens, const char *name, struct df_err *err) DF_MUST_CHECK;
 

@@ -288,7 +288,7 @@ struct df_writer_opts {
 	int level;                 /* 0 = the filter's default */
 	struct df_pool *pool;      /* compresses chunks; NULL = the calling thread */
 	bool resumable;            /* keep finished batches beside the target (see below) */
-	enum df_store store;       /* of `embedding`: its numbers are rounded as they are put (to nearest, ties to even) */
+	enum df_store store;       /* of `embedding`: its numbers are rounded (to nearest even) as they are put */
 	bool force_stream;         /* "-" is a stream even into a regular file (tests) */
 };
 
