@@ -238,8 +238,8 @@ open_prompts(struct run *r, const struct df_strlist *paths, struct df_err *err)
 		DF_TRY(df_prompts_datasets(&r->prompts, r->cfg.dataset_dir, r->cfg.dataset, r->enc,
 		    (uint64_t)r->cfg.max_samples, &r->meta, err));
 	else
-		DF_TRY(
-		    df_prompts_texts(&r->prompts, r->cfg.prompts, r->enc, r->tok, (uint64_t)r->cfg.max_samples, err));
+		DF_TRY(df_prompts_texts(
+		    &r->prompts, r->cfg.prompts, r->enc, r->tok, (uint64_t)r->cfg.max_samples, &r->meta, err));
 	if (!r->cfg.ignore_eos)
 		DF_TRY(df_generate_eos(&r->eos, r->cfg.model, r->model, r->tok, err));
 	else

@@ -340,11 +340,11 @@ add_lines(struct reader *r, const char *text, size_t size, const char *path, uin
 
 int
 df_prompts_texts(struct df_prompts *p, const char *path, const struct df_encoder *e, const struct df_tokenizer *t,
-    uint64_t max_rows, struct df_err *err)
+    uint64_t max_rows, struct df_meta *meta, struct df_err *err)
 {
 	struct reader r = { .p = p, .e = e, .t = t, .is_json = ends_with(path, ".jsonl") || ends_with(path, ".json") };
 	const size_t before = p->n;
-	char *text = NULL;
+	char hex[DF_DIGEST_HEX], *text = NULL;
 	size_t size;
 	int rc;
 
@@ -355,8 +355,14 @@ df_prompts_texts(struct df_prompts *p, const char *path, const struct df_encoder
 	else
 		DF_TRY(df_tokscratch_new(&r.ts, t, err));
 	DF_TRY(add_lines(&r, text, size, path, max_rows, err));
-	if (p->n == before)
+	if (p->n == before) {
 		rc = df_fail(err, DF_EFORMAT, "%s: no prompt", path);
+		goto out;
+	}
+	if (meta != NULL) {
+		df_digest_hex(df_hash_bytes(text, size, 0), hex);
+		rc = df_meta_add_input(meta, "prompts", "source", hex, err);
+	}
 out:
 	df_ids_release(&r.ids);
 	df_encscratch_free(r.es);

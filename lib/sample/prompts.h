@@ -60,9 +60,9 @@ int df_prompts_datasets(struct df_prompts *p, const char *dataset_dir, const cha
  * A file of texts ("-": standard input): .jsonl and .json lines hold a string or an object with "prompt" and, if one
  * likes, "system" and "answer"; of any other name each line is a prompt.  Through the template as a user's first
  * message or, with e NULL, as they are in the tokenizer's frame (bos).  The id is the line, from 0; empty
- * lines are passed over.
+ * lines are passed over.  The file's digest goes to meta's inputs unless that is NULL.
  */
 int df_prompts_texts(struct df_prompts *p, const char *path, const struct df_encoder *e, const struct df_tokenizer *t,
-    uint64_t max_rows, struct df_err *err) DF_MUST_CHECK;
+    uint64_t max_rows, struct df_meta *meta, struct df_err *err) DF_MUST_CHECK;
 
 #endif
