@@ -46,8 +46,8 @@ struct cfg {
 	struct df_prog_common common;
 };
 /* clang-format off */
-#define CFG_DEFAULT { .dataset_dir = "data", .cutoff_len = 2048, .seed = 42, .pack_shards = 1, .packing = true, .openai_quirk = true, \
-	.common = DF_PROG_COMMON_DEFAULT }
+#define CFG_DEFAULT { .dataset_dir = "data", .cutoff_len = 2048, .seed = 42, .pack_shards = 1, .packing = true, \
+	.openai_quirk = true, .common = DF_PROG_COMMON_DEFAULT }
 
 #define OPTS(c) { \
 	{ .type = DF_OPT_GROUP, .help = "What to read" }, \

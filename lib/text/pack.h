@@ -11,7 +11,8 @@
  *
  * Packs (stage sft, `whole`): examples stay whole.  A batch of rows is dealt out by
  * LLaMA-Factory's greedy knapsack (knapsack.c); what does not fit into a pack at all is left out and counted.
- * LLaMA-Factory fills packs up with padding, which can change no loss and no gradient; here they end where their last example does.
+ * LLaMA-Factory fills packs up with padding, which can change no loss and no gradient; here they end where their last
+ * example does.
  */
 #ifndef DF_TEXT_PACK_H
 #define DF_TEXT_PACK_H
@@ -31,7 +32,7 @@ struct df_block {
 	uint16_t domain;
 	uint64_t source_row;
 	const uint32_t *position; /* of a pack: counted from 0 in each example; else NULL */
-	const uint32_t *sequence; /* of a pack, if asked for: 1 for the tokens of its first example, 2 ... ; else NULL */
+	const uint32_t *sequence; /* of a pack, if asked for: 1 in its first example, 2 in the next; else NULL */
 };
 typedef int df_block_fn(void *ctx, const struct df_block *b, struct df_err *err);
 

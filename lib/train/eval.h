@@ -24,7 +24,7 @@ struct df_eval_sum {
 	uint64_t n_exact;              /* samples with every target the most likely token */
 	double nll;                    /* sum over all targets */
 	double sample_loss;            /* sum over samples of their mean nll */
-	double sample_accuracy;        /* sum over samples of the part of their targets that was the most likely token */
+	double sample_accuracy;        /* sum over samples of their n_correct over their targets */
 };
 
 /* Mean nll over targets, its exponential (infinity on overflow), mean of the samples' means.  NaN without targets. */

@@ -24,8 +24,8 @@ struct df_stepper_opts {
 	double weight_decay, beta1, beta2, eps;
 	double max_grad_norm; /* 0 = no clipping */
 	/*
-	 * LoRA+ (Hayou et al. 2024): the learning rate of the adapters' B, and, as LLaMA-Factory groups parameters, of all
-	 * vectors, is this many times the others'; 0 = the same.
+	 * LoRA+ (Hayou et al. 2024): the learning rate of the adapters' B, and, as LLaMA-Factory groups
+	 * parameters, of all vectors, is this many times the others', and decay spares biases only; 0 = the same.
 	 */
 	double lr_b_ratio;
 	uint64_t seed; /* of dropout */
