@@ -24,12 +24,13 @@ static const char synopsis[] = "[options] -m MODEL {TOKENS... | --mmlu DIR | --d
 static const char about[] = "Loss on tokens, multiple choice, exact answers, or a reward model's scores.";
 
 static const char *const matches[] = { DF_MATCH_NAMES, NULL };
+static const char *const thinking[] = { "true", "false", "null", NULL };
 
 struct cfg {
 	const char *model, *base, *tokenizer, *template;
 	const char *mmlu, *split, *subjects, *dataset, *dataset_dir, *details, *output;
 	int64_t batch_tokens, shots, max_samples, max_new, slots, label;
-	int match;
+	int match, thinking;
 	bool json, letters_only;
 	struct df_strlist stop;
 	struct df_prog_common common;
@@ -49,6 +50,8 @@ struct cfg {
 	    .help = "bytes, or a path, not the model's own" }, \
 	{ .name = "template", .type = DF_OPT_STR, .value = &(c)->template, .arg = "NAME", \
 	    .help = "ask through this prompt template" }, \
+	{ .name = "enable-thinking", .type = DF_OPT_CHOICE, .value = &(c)->thinking, .choices = thinking, \
+	    .help = "of reasoning templates, as df-pack's" }, \
 	{ .type = DF_OPT_GROUP, .help = "Multiple choice" }, \
 	{ .name = "mmlu", .type = DF_OPT_STR, .value = &(c)->mmlu, .arg = "DIR", \
 	    .help = "questions: dev/ and test/ of MMLU's CSV files" }, \
@@ -280,7 +283,9 @@ out:
 static int
 open_text(struct run *r, bool need_template, struct df_err *err)
 {
-	const struct df_encode_opts opts = { .stage = DF_STAGE_SFT, .cutoff_len = UINT32_MAX };
+	const struct df_encode_opts opts = {
+		.stage = DF_STAGE_SFT, .cutoff_len = UINT32_MAX, .thinking = (enum df_thinking)r->cfg.thinking
+	};
 	const char *name = r->cfg.template;
 	int rc;
 

@@ -21,6 +21,7 @@ static const char synopsis[] = "[options] -m MODEL {TOKENS... | --dataset NAMES 
 static const char about[] = "Generate completions of prompts, greedily or by chance.";
 
 static const char *const compressions[] = { DF_COMPRESS_NAMES, NULL };
+static const char *const thinking[] = { "true", "false", "null", NULL };
 
 struct cfg {
 	const char *model, *base, *tokenizer;
@@ -28,7 +29,7 @@ struct cfg {
 	int64_t max_samples, n, max_new, top_k, seed, slots;
 	double temperature, top_p;
 	bool whole, ignore_eos;
-	int compress;
+	int compress, thinking;
 	struct df_strlist stop;
 	struct df_shard_arg shard;
 	struct df_prog_common common;
@@ -56,6 +57,8 @@ struct cfg {
 	    .help = "prompt template of datasets and texts" }, \
 	{ .name = "default-system", .type = DF_OPT_STR, .value = &(c)->default_system, .arg = "TEXT", \
 	    .help = "system text of prompts without one" }, \
+	{ .name = "enable-thinking", .type = DF_OPT_CHOICE, .value = &(c)->thinking, .choices = thinking, \
+	    .help = "of reasoning templates, as df-pack's" }, \
 	{ .name = "whole", .type = DF_OPT_FLAG, .value = &(c)->whole, \
 	    .help = "TOKENS: the whole row, not up to its first target" }, \
 	{ .name = "max-samples", .type = DF_OPT_INT, .value = &(c)->max_samples, .arg = "N", .min = 0, .max = 1e15, \
@@ -201,9 +204,10 @@ out:
 static int
 open_encoder(struct run *r, struct df_err *err)
 {
-	const struct df_encode_opts opts = {
-		.stage = DF_STAGE_SFT, .cutoff_len = UINT32_MAX, .default_system = r->cfg.default_system
-	};
+	const struct df_encode_opts opts = { .stage = DF_STAGE_SFT,
+		.cutoff_len = UINT32_MAX,
+		.thinking = (enum df_thinking)r->cfg.thinking,
+		.default_system = r->cfg.default_system };
 	int rc;
 
 	if (!r->cfg.template && r->cfg.prompts)
@@ -277,6 +281,8 @@ fill_meta(struct run *r, struct df_err *err)
 	}
 	if (c->default_system)
 		DF_TRY(df_meta_set_str(m, "default_system", c->default_system, err));
+	if (c->thinking)
+		DF_TRY(df_meta_set_str(m, "enable_thinking", thinking[c->thinking], err));
 	if (c->whole)
 		DF_TRY(df_meta_set_bool(m, "whole", true, err));
 	if (c->max_samples)
