@@ -400,12 +400,13 @@ on_word(void *ctx, const char *word, size_t n)
 static int
 split_from(const struct run *r, size_t step, const char *text, size_t n)
 {
-	const struct tok_split *sp = &r->t->splits.v[step];
+	const struct tok_split *sp;
 	struct run next = *r;
 	int rc = DF_OK;
 
 	if (step == r->t->splits.n)
 		return model_word(r, text, n);
+	sp = &r->t->splits.v[step];
 	if (sp->rewrite != TOK_AS_IS) {
 		struct df_buf *b = &r->s->rewritten[step];
 		bool at_head = text == r->head;

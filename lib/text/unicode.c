@@ -4,7 +4,7 @@
  * The table is made once per process from utf8proc (a few milliseconds) rather
  * than kept as generated source.  Properties that utf8proc lacks are written out
  * as what they add to general categories.  The reference's regex engine knows
- * Unicode 16; what that adds to the letters and numbers of Unicode 15
+ * Unicode 16; what that adds to the letters, numbers and marks of Unicode 15
  * (utf8proc 2.8) is written out too.
  */
 #include <pthread.h>
@@ -35,6 +35,10 @@ static const struct range letters16[] = { { 0x1C89, 0x1C8A }, { 0xA7CB, 0xA7CD }
 	{ 0x18CFF, 0x18CFF }, { 0x1E5D0, 0x1E5ED }, { 0x1E5F0, 0x1E5F0 }, { 0x2EBF0, 0x2EE5D } };
 static const struct range numbers16[] = { { 0x10D40, 0x10D49 }, { 0x116D0, 0x116E3 }, { 0x11BF0, 0x11BF9 },
 	{ 0x16130, 0x16139 }, { 0x16D70, 0x16D79 }, { 0x1CCF0, 0x1CCF9 }, { 0x1E5F1, 0x1E5FA } };
+
+static const struct range marks16[] = { { 0x897, 0x897 }, { 0x10D69, 0x10D6D }, { 0x10EFC, 0x10EFC },
+	{ 0x113B8, 0x113C0 }, { 0x113C2, 0x113C2 }, { 0x113C5, 0x113C5 }, { 0x113C7, 0x113CA }, { 0x113CC, 0x113D0 },
+	{ 0x113D2, 0x113D2 }, { 0x113E1, 0x113E2 }, { 0x11F5A, 0x11F5A }, { 0x1611E, 0x1612F }, { 0x1E5EE, 0x1E5EF } };
 
 /*
  * The reference normalises by Unicode 9: later combining marks, and the second half
@@ -116,6 +120,7 @@ fill(void)
 	set(spaces, sizeof(spaces) / sizeof(spaces[0]), DF_UC_SPACE);
 	set(letters16, sizeof(letters16) / sizeof(letters16[0]), DF_UC_LETTER | DF_UC_WORD);
 	set(numbers16, sizeof(numbers16) / sizeof(numbers16[0]), DF_UC_NUMBER | DF_UC_WORD);
+	set(marks16, sizeof(marks16) / sizeof(marks16[0]), DF_UC_WORD | DF_UC_NFC_WALL);
 	set(after9, sizeof(after9) / sizeof(after9[0]), DF_UC_NFC_WALL);
 	for (uint32_t c = 0; c < 0x110000; c++)
 		if (df_uc_table[c] & DF_UC_NFC_WALL)

@@ -182,7 +182,7 @@ fill(void)
 	clear(bert_not_mark, N(bert_not_mark), DF_UCR_BERT_MARK);
 	set((struct range[]){ { 0x1734, 0x1734 }, { 0x1171E, 0x1171E } }, 2, DF_UCR_BERT_MARK);
 	clear(not_mark, N(not_mark), DF_UCR_MARK);
-	set((struct range[]){ { 0x1CF2, 0x1CF2 } }, 1, DF_UCR_MARK);
+	set((struct range[]){ { 0x1CF2, 0x1CF3 } }, 1, DF_UCR_MARK);
 	clear(not_punct, N(not_punct), DF_UCR_PUNCT);
 	set(old_punct, N(old_punct), DF_UCR_PUNCT);
 	clear(not_other, N(not_other), DF_UCR_OTHER);
