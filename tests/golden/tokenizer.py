@@ -6,6 +6,7 @@
                                         compare ENCODER (build/bench/tokenizer) with the reference on N generated strings
                                         and on the strings of FILEs (JSON, JSONL, text), framing and decoding too: for the
                                         tokenizer.json FILEs given, or the fixtures' tokenizers and variants of them
+  tokenizer.py transformers ENCODER     what AutoTokenizer makes of tokenizer_config.json, and of files without tokenizer.json
   tokenizer.py saved ENCODER DIR        DIR was written by df_tokenizer_save for "bytes": both must encode alike
   tokenizer.py speed TEXTS.json... --tokenizer FILE [--encoder ENCODER]
                                         MB/s of encode_batch and of ENCODER on the same strings
@@ -615,6 +616,60 @@ def compare(args):
     return 1 if bad else 0
 
 
+def as_transformers(args):
+    """Frames and overrides of classes: directories that AutoTokenizer and ENCODER open alike."""
+    from transformers import AutoTokenizer
+    rng = random.Random(9)
+    texts = fixed_strings()[::3] + [hard_string(rng) for _ in range(400)]
+
+    def files(family, **config):
+        with open(os.path.join(HERE, family, "tokenizer.json"), encoding="utf-8") as f:
+            return {"tokenizer.json": f.read(), "tokenizer_config.json": json.dumps(config)}
+
+    def old(family, config, **more):
+        model = json.loads(files(family)["tokenizer.json"])
+        vocab = dict({t["content"]: t["id"] for t in model["added_tokens"]}, **model["model"]["vocab"])
+        if "merges" not in model["model"]:
+            out = {"vocab.txt": "".join(w + "\n" for w in sorted(vocab, key=vocab.get))}
+        else:
+            merges = [m if isinstance(m, str) else " ".join(m) for m in model["model"]["merges"]]
+            out = {"vocab.json": json.dumps(vocab), "merges.txt": "#version: 0.2\n" + "".join(m + "\n" for m in merges)}
+        return dict(out, **{"tokenizer_config.json": json.dumps(dict(tokenizer_class=config, **more))})
+
+    llama = dict(tokenizer_class="LlamaTokenizer", bos_token="<s>", eos_token="</s>", unk_token="<unk>", legacy=False)
+    plain = dict(tokenizer_class="PreTrainedTokenizerFast")
+    flags = {str(i): {"content": c, "lstrip": strip, "rstrip": False, "normalized": norm, "single_word": False, "special": not norm}
+             for i, c, strip, norm in ((0, "<unk>", False, False), (1, "<s>", True, False), (2, "</s>", False, True))}
+    cases = [("bert %s" % x, 0, files("bert", tokenizer_class="BertTokenizer", **x)) for x in (
+        {}, {"do_lower_case": False}, {"tokenize_chinese_chars": False}, {"strip_accents": False},
+        {"do_lower_case": False, "strip_accents": True})]
+    cases += [("llama %s" % x, 0, files("llama2", **dict(llama, **x))) for x in (
+        {}, {"add_eos_token": True}, {"add_bos_token": False}, {"add_bos_token": False, "add_eos_token": True},
+        {"added_tokens_decoder": flags})]
+    cases += [("left", 9, files("bert", truncation_side="left", cls_token="[CLS]", **plain)),
+              ("left too", 7, files("mistral", truncation_side="left", bos_token="<s>", **plain)),
+              ("plain", 0, files("llama2", bos_token="<s>", add_bos_token=False, add_eos_token=True, **plain)),
+              ("llama3", 0, files("llama3", **plain)), ("prefix", 0, files("gpt2", tokenizer_class="GPT2Tokenizer", add_prefix_space=True)),
+              ("gpt2 bos", 0, files("gpt2", tokenizer_class="GPT2Tokenizer", add_bos_token=True)),
+              ("qwen2", 0, files("qwen2", tokenizer_class="Qwen2Tokenizer", eos_token="<|im_end|>")),
+              ("vocab.txt", 0, old("bert", "BertTokenizer")), ("vocab.txt cased", 0, old("bert", "BertTokenizer", do_lower_case=False)),
+              ("merges.txt", 0, old("gpt2", "GPT2Tokenizer")), ("merges.txt qwen2", 0, old("qwen2", "Qwen2Tokenizer"))]
+    bad = 0
+    for name, length, content in cases:
+        with tempfile.TemporaryDirectory() as work:
+            for file, text in content.items():
+                with open(os.path.join(work, file), "w", encoding="utf-8") as f:
+                    f.write(text)
+            tok = AutoTokenizer.from_pretrained(work)
+            write_texts(os.path.join(work, "texts"), texts)
+            subprocess.run([args.encoder, "framed=%d" % length, work, os.path.join(work, "texts"), os.path.join(work, "ids")], check=True)
+            cut = {"truncation": True, "max_length": length} if length else {}
+            wrong = sum(tok(t, **cut)["input_ids"] != ours for t, ours in zip(texts, read_lists(os.path.join(work, "ids"))))
+        print("%-60s %d strings, %d mismatches" % (name[:60], len(texts), wrong))
+        bad += wrong
+    return 1 if bad else 0
+
+
 def saved(args):
     rng = random.Random(4)
     texts = fixed_strings() + [hard_string(rng) for _ in range(args.n)]
@@ -664,6 +719,8 @@ def main():
     c.add_argument("--tokenizer", nargs="*", default=[])
     c.add_argument("--points", action="store_true", help="every code point (takes minutes)")
     c.add_argument("--only-variants", action="store_true")
+    c = sub.add_parser("transformers")
+    c.add_argument("encoder")
     c = sub.add_parser("saved")
     c.add_argument("encoder")
     c.add_argument("dir")
@@ -673,7 +730,7 @@ def main():
     c.add_argument("--tokenizer", required=True)
     c.add_argument("--encoder")
     args = p.parse_args()
-    return {"make": lambda a: make(), "compare": compare, "saved": saved, "speed": speed}[args.what](args)
+    return {"make": lambda a: make(), "compare": compare, "saved": saved, "transformers": as_transformers, "speed": speed}[args.what](args)
 
 
 if __name__ == "__main__":
