@@ -35,8 +35,9 @@ out:
 }
 
 /*
- * gradient_checkpointing: auto.  What a token leaves for the backward are these floats in each layer (model.h); beyond
- * ACTIVATIONS_MAX for a micro-batch of the longest samples, computing them again is cheaper than having the memory.
+ * gradient_checkpointing: auto.  What a token leaves for the backward are these floats in each layer from the lowest
+ * that trains on (model.h); beyond ACTIVATIONS_MAX for a micro-batch of the longest samples, computing them again is
+ * cheaper than having the memory.
  */
 static void
 decide_checkpointing(struct df_run *r)
@@ -45,20 +46,23 @@ decide_checkpointing(struct df_run *r)
 	const char *how = r->c->gradient_checkpointing;
 	const double ff =
 	    m->moe.n_experts > 0 ? (double)(m->moe.top_k * m->moe.d_expert + m->moe.d_shared) : (double)m->d_ff;
-	const double floats =
+	const double layer =
 	    4.0 * (double)m->d_model + 3.0 * ff + (double)(2 * (m->n_heads + m->n_kv_heads) * m->d_head + m->n_heads);
+	const size_t reached = df_model_backward_layers(r->model);
+	const double layers = reached > 0 ? (double)reached : 1; /* one has its memory in any case */
 	uint64_t longest = 0;
+	double tokens;
 
 	for (uint64_t i = 0; i < r->rows.n; i++)
 		longest = r->rows.offsets[i + 1] - r->rows.offsets[i] > longest
 		    ? r->rows.offsets[i + 1] - r->rows.offsets[i]
 		    : longest;
-	r->activations =
-	    4.0 * floats * (double)m->n_layers * (double)longest * (double)r->c->per_device_train_batch_size;
+	tokens = (double)longest * (double)r->c->per_device_train_batch_size;
+	r->activations = sizeof(float) * layers * layer * tokens;
 	r->checkpointing = strcmp(how, "auto") == 0 ? r->activations > ACTIVATIONS_MAX : strcmp(how, "true") == 0;
 	r->checkpointing = r->checkpointing && !r->c->disable_gradient_checkpointing;
 	if (r->checkpointing)
-		r->activations /= (double)m->n_layers;
+		r->activations = sizeof(float) * (layer + layers * (double)m->d_model) * tokens;
 	df_model_set_checkpointing(r->model, r->checkpointing);
 }
 
