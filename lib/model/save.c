@@ -261,16 +261,20 @@ write_config(const struct saver *s, const char *dir, struct df_err *err)
 	for (size_t i = 1; i < s->m->base.n; i++)
 		same = same && s->type[i] == s->type[0];
 	type = !same || s->type[0] == DF_ST_F32 ? "float32" : s->type[0] == DF_ST_BF16 ? "bfloat16" : "float16";
-	for (size_t i = 0; i < 2; i++) {
-		const char *at = strstr(text, keys[i]);
+	for (;;) {
+		const char *at = NULL;
 
+		for (size_t i = 0; i < 2; i++) {
+			const char *found = strstr(text, keys[i]);
+
+			if (found != NULL && (at == NULL || found + strlen(keys[i]) < at))
+				at = found + strlen(keys[i]);
+		}
 		if (at == NULL)
-			continue;
-		at += strlen(keys[i]);
+			break;
 		df_buf_add(&b, text, (size_t)(at - text));
 		df_buf_puts(&b, type);
 		text = at + strcspn(at, "\"");
-		break;
 	}
 	df_buf_puts(&b, text);
 	DF_TRY(df_buf_check(&b, err));
