@@ -4,6 +4,9 @@
  * Freezing is LLaMA-Factory's (finetuning_type: freeze): whole layers at either end, or modules of them, and modules
  * outside the layers.  What is saved under a restriction carries it in a small file beside the weights, in
  * LLaMA-Factory's own keys, so that gradients of the checkpoint have the coordinates that its training had.
+ *
+ * Where experts have numbers too, LLaMA-Factory takes those for layers: the last layer of 24 is to it also expert 23
+ * of every layer.  Here a layer's number is a layer's number.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -15,7 +18,7 @@
 #include "text/json.h"
 
 #define FILE_NAME "trainable.json"
-#define FILE_MAX  ((size_t)1 << 20)
+#define FILE_MAX  ((size_t)1 << 16)
 
 /* Is `part` one of the parts between the dots of a name? */
 static bool
