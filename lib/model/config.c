@@ -437,6 +437,11 @@ read_tokens(struct df_model_config *c, const struct df_json_value *root, struct 
 	c->bos_id = n_bos > 0 ? one[0] : -1;
 	DF_TRY(read_token_ids(root, "pad_token_id", -1, one, 8, &n_pad, err));
 	c->pad_id = n_pad > 0 ? one[0] : -1;
+	/* nn.Embedding's padding_idx counts from the end when it is negative. */
+	c->pad_row = n_pad > 0 && one[0] < 0 ? (int64_t)c->n_vocab + one[0] : c->pad_id;
+	if (n_pad > 0 && c->pad_row < 0)
+		return df_fail(
+		    err, DF_ERANGE, "'pad_token_id': %lld in a vocabulary of %zu", (long long)one[0], c->n_vocab);
 	DF_TRY(read_token_ids(root, "eos_token_id", f->eos_id, c->eos_ids, 8, &c->n_eos, err));
 	c->eos_id = c->n_eos > 0 ? c->eos_ids[0] : -1;
 out:

@@ -70,7 +70,7 @@ df_config_read_bert(struct df_model_config *c, const struct df_json_value *root,
 	c->d_head = c->d_model / c->n_heads;
 	c->qkv_bias = c->o_bias = c->mlp_bias = true;
 	c->rope.theta = 1;
-	c->bos_id = c->eos_id = c->pad_id = -1;
+	c->bos_id = c->eos_id = c->pad_id = c->pad_row = -1;
 	DF_TRY(df_json_member_double(root, "layer_norm_eps", 1e-12, &c->norm_eps, err));
 	DF_TRY(df_json_member_double(root, "initializer_range", 0.02, &c->init_range, err));
 	if (!(c->norm_eps >= 0 && c->norm_eps < 1) || !(c->init_range >= 0 && c->init_range < 1e3))

@@ -232,7 +232,7 @@ list_tokens(struct df_work *w)
 	size_t n = 0;
 
 	for (size_t t = 0; t < w->n_tok; t++) {
-		if ((int64_t)w->ids[t] != w->m->cfg.pad_id)
+		if ((int64_t)w->ids[t] != w->m->cfg.pad_row)
 			w->order[n++] = (uint64_t)w->ids[t] << 32 | t;
 	}
 	return n;

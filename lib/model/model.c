@@ -467,7 +467,7 @@ digest_config(const struct df_model *m, struct df_hasher *h)
 	const struct df_model_config *c = &m->cfg;
 	const struct df_rope_config *r = &c->rope;
 	const double scalars[] = { (double)c->arch, (double)c->head, (double)c->n_heads, (double)c->n_kv_heads,
-		c->norm_eps, (double)c->pad_id, (double)r->type, r->theta, r->factor, r->low_freq_factor,
+		c->norm_eps, (double)c->pad_row, (double)r->type, r->theta, r->factor, r->low_freq_factor,
 		r->high_freq_factor, r->attention_factor, r->beta_fast, r->beta_slow, (double)r->original_max_positions,
 		(double)r->truncate, (double)c->moe.top_k, (double)c->moe.normalise,
 		m->lora ? (double)m->lora_scale : 0, m->lora ? (double)m->rank : 0 };

@@ -86,6 +86,7 @@ struct df_model_config {
 	bool qkv_bias, o_bias, mlp_bias;
 	bool qk_norm; /* RMSNorm over each head of q and k, before the rotation (qwen3) */
 	int64_t bos_id, eos_id, pad_id; /* -1 = none */
+	int64_t pad_row;                /* of the embedding: gets no gradient from inputs; -1 = none */
 	int64_t eos_ids[8];             /* all of a list, for generation */
 	size_t n_eos;
 	char *json;                     /* what saving writes back: the file's members, dtype float32 */
@@ -265,7 +266,7 @@ struct df_losses {
  *   checkpointing     A + n_layers T D in place of n_layers A
  *
  * With k experts of width Fe to a token, of X, and a shared one of width Fs: k (3 Fe) + 3 Fs + D + X in place of 3 F,
- * and once T (k (2 D + 2 Fe) + 2 D + Fs).
+ * and once T (k (2 D + 2 Fe) + D + Fs).
  */
 struct df_work;
 int df_work_new(struct df_work **out, struct df_model *m, struct df_err *err) DF_MUST_CHECK;

@@ -44,9 +44,8 @@ need_head(const struct df_model *m, struct df_err *err)
 	return DF_OK;
 }
 
-/* Take in a batch from outside: a token's position is counted from its sample's start or from a later one. */
-static int
-take_batch(struct df_work *w, const struct df_tokens *b, struct df_err *err)
+int
+df_work_take(struct df_work *w, const struct df_tokens *b, struct df_err *err)
 {
 	int rc;
 
@@ -117,7 +116,7 @@ df_model_loss(
 	int rc;
 
 	DF_TRY(need_head(m, err));
-	DF_TRY(take_batch(w, b, err));
+	DF_TRY(df_work_take(w, b, err));
 	DF_TRY(forward(w, DF_WORK_LOSS, out, err));
 	rc = df_head_losses(w, out, err);
 out:
@@ -147,7 +146,7 @@ df_model_scores(struct df_model *m, struct df_work *w, const struct df_tokens *b
 
 	if (m->score == DF_NO_ROW)
 		return df_fail(err, DF_EUNSUPPORTED, "the model has no head for scores (*ForSequenceClassification)");
-	DF_TRY(take_batch(w, b, err));
+	DF_TRY(df_work_take(w, b, err));
 	for (size_t s = 0; s < b->n; s++) {
 		if (b->offsets[s] == b->offsets[s + 1])
 			return df_fail(err, DF_EFORMAT, "sample %zu of the batch is empty: it has no score", s);
@@ -171,10 +170,10 @@ df_model_logits(struct df_model *m, struct df_work *w, const struct df_tokens *b
 	int rc;
 
 	DF_TRY(need_head(m, err));
-	DF_TRY(take_batch(w, b, err));
+	DF_TRY(df_work_take(w, b, err));
 	if (w->n_tok == 0)
 		goto out;
-	DF_TRY(df_work_all_rows(w, err));
+	df_work_all_rows(w);
 	DF_TRY(forward(w, DF_WORK_LOSS, NULL, err));
 	DF_TRY(df_tensor_alloc(m->be, &t, DF_F32, w->n_tok, m->cfg.n_vocab, "logits", err));
 	DF_TRY(df_logits(w, t, err));
@@ -195,7 +194,7 @@ df_model_grad(struct df_model *m, struct df_work *w, const struct df_tokens *b, 
 		return df_fail(err, DF_EINTERNAL, "a gradient of [%zu,%zu] for %zu parameters", grad.rows, grad.cols,
 		    m->train.numel);
 	DF_TRY(need_head(m, err));
-	DF_TRY(take_batch(w, b, err));
+	DF_TRY(df_work_take(w, b, err));
 	for (size_t s = 0; s < w->n; s++) {
 		for (size_t i = w->target_seg[s]; i < w->target_seg[s + 1]; i++)
 			w->scale[i] = sample_scale[s];
@@ -216,7 +215,7 @@ df_model_sample_grads(struct df_model *m, struct df_work *w, const struct df_tok
 	int rc;
 
 	DF_TRY(need_head(m, err));
-	DF_TRY(take_batch(w, b, err));
+	DF_TRY(df_work_take(w, b, err));
 	if (w->n == 0)
 		goto out;
 	for (size_t s = 0; s < w->n; s++) {

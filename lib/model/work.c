@@ -198,15 +198,13 @@ out:
 	return rc;
 }
 
-int
-df_work_all_rows(struct df_work *w, struct df_err *err)
+void
+df_work_all_rows(struct df_work *w)
 {
-	(void)err;
 	for (size_t t = 0; t < w->n_tok; t++)
 		w->row[t] = (uint32_t)t;
 	memcpy(w->target_seg, w->seg, (w->n + 1) * sizeof(*w->seg));
 	w->n_rows = w->n_tok;
-	return DF_OK;
 }
 
 /* ---- layout ---------------------------------------------------------------- */
@@ -224,7 +222,8 @@ take(struct carver *c, size_t rows, size_t cols)
 	struct df_tensor t = c->mem;
 	size_t n;
 
-	if (__builtin_mul_overflow(rows, cols, &n) || __builtin_add_overflow(c->at, (n + 15) & ~(size_t)15, &n)) {
+	if (__builtin_mul_overflow(rows, cols, &n) || __builtin_add_overflow(n, 15, &n) ||
+	    __builtin_add_overflow(c->at, n & ~(size_t)15, &n)) {
 		c->overflow = true;
 		return t;
 	}
@@ -351,7 +350,7 @@ carve_moe_scratch(struct df_work *w, struct carver *c, enum df_work_mode mode)
 {
 	const struct df_model_config *f = &w->m->cfg;
 	const struct df_layer *last = &w->m->layers[f->n_layers - 1];
-	size_t t = w->n_tok > w->n_rows ? w->n_tok : w->n_rows, r = t * f->moe.top_k;
+	const size_t t = w->n_tok, r = t * f->moe.top_k;
 
 	w->ms.x = take(c, r, f->d_model);
 	w->ms.hs = take(c, r, f->moe.d_expert);
@@ -363,7 +362,7 @@ carve_moe_scratch(struct df_work *w, struct carver *c, enum df_work_mode mode)
 		w->ms.rstd = take(c, t, 1);
 		w->ms.p = take(c, t, f->moe.n_experts);
 		w->ms.top = take(c, t, f->moe.top_k);
-		w->ms.u = take(c, t, (last->group[DF_GROUP_O].n_lora + last->moe->router.n_lora + 1) * w->m->rank);
+		w->ms.u = take(c, t, (last->group[DF_GROUP_O].n_lora + last->moe->router.n_lora) * w->m->rank);
 	}
 	if (mode == DF_WORK_LOSS)
 		return;

@@ -20,7 +20,9 @@
  * A layer with a mixture of experts has, with k experts of width Fe a row, X in all, a shared one of width Fs,
  *
  *	in place of 3 F     X + k + k (3 Fe + r') + 3 Fs + D + 1
- *	scratch             T (k (2 D + 2 Fe + 3) + 2 D + Fs), once
+ *	scratch             T (k (2 D + 2 Fe + 3) + D + Fs), once; losses: T (k (D + Fe + 1) + D)
+ *
+ * Router loads take T (2 D + X + k + 1 + 2 rank) besides, dropout T max(D,F,HE).
  */
 #ifndef DF_MODEL_WORK_H
 #define DF_MODEL_WORK_H
@@ -121,13 +123,18 @@ struct df_work {
 
 /* Offsets begin at 0 and do not decrease. */
 int df_work_check_offsets(const struct df_tokens *b, struct df_err *err) DF_MUST_CHECK;
-/* Take in a batch: check it, find its target rows.  The batch is borrowed until the next call. */
+/*
+ * Take in a batch: check it, find its target rows.  The batch is borrowed until the next call.  Its positions are not
+ * checked, as a cache's go on from its past.
+ */
 int df_work_batch(struct df_work *w, const struct df_tokens *b, struct df_err *err) DF_MUST_CHECK;
 /* Take all tokens as rows instead (their targets are arbitrary): for logits. */
-int df_work_all_rows(struct df_work *w, struct df_err *err) DF_MUST_CHECK;
+void df_work_all_rows(struct df_work *w);
 /* Lay out memory for the batch; grows when needed. */
 int df_work_layout(struct df_work *w, enum df_work_mode mode, struct df_err *err) DF_MUST_CHECK;
 
+/* run.c: a batch from outside: a position is counted from its sample's start or from a later token, or DF_EFORMAT. */
+int df_work_take(struct df_work *w, const struct df_tokens *b, struct df_err *err) DF_MUST_CHECK;
 /* run.c: behind a forward, the logits [L,V] of its rows; and what its targets lose. */
 int df_logits(struct df_work *w, struct df_tensor logits, struct df_err *err) DF_MUST_CHECK;
 int df_head_losses(struct df_work *w, const struct df_losses *out, struct df_err *err) DF_MUST_CHECK;

@@ -442,6 +442,12 @@ test_families(void **state)
 		       "\"sliding_window\":null,\"architectures\":[\"MistralModel\"]}"),
 	    err));
 	assert_true(c.window == NULL && c.head == DF_HEAD_NONE);
+	assert_true(c.pad_id == -1 && c.pad_row == -1);
+	df_model_config_release(&c);
+
+	/* The first LLaMA's: no token is the padding, but to nn.Embedding its index is that of the last row. */
+	mh_ok(df_model_config_load(&c, put_config("{" LLAMA ",\"pad_token_id\":-1}"), err));
+	assert_true(c.pad_id == -1 && c.pad_row == (int64_t)c.n_vocab - 1);
 	df_model_config_release(&c);
 
 	mh_ok(df_model_config_load(&c,
@@ -572,6 +578,7 @@ test_hostile_config(void **state)
 		{ "{" LLAMA ",\"attn_logit_softcapping\":30.0}", DF_EUNSUPPORTED, "attn_logit_softcapping" },
 		{ "{" LLAMA ",\"tie_word_embeddings\":1}", DF_EFORMAT, "tie_word_embeddings" },
 		{ "{" LLAMA ",\"pad_token_id\":\"x\"}", DF_EFORMAT, "pad_token_id" },
+		{ "{" LLAMA ",\"pad_token_id\":-62}", DF_ERANGE, "pad_token_id|-62|vocabulary of 61" },
 		{ "{" LLAMA ",\"vocab_size\":99999999999}", DF_ERANGE, "vocab_size" },
 	};
 	struct df_model_config c = { 0 };

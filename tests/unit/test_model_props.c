@@ -253,12 +253,13 @@ static void
 test_edges(void **state)
 {
 	const uint64_t none[1] = { 0 }, off[3] = { 0, 3, 3 }, bad[3] = { 0, 3, 2 };
-	const uint32_t ids[3] = { 1, 2, 3 }, high[3] = { 1, 61, 3 };
+	const uint32_t ids[3] = { 1, 2, 3 }, high[3] = { 1, 61, 3 }, ahead[3] = { 0, 4000000000, 2 };
 	const uint8_t masked[3] = { 1, 0, 0 }, mask[3] = { 0, 1, 1 };
 	struct df_tokens b = { .n = 0, .offsets = none, .ids = ids, .mask = mask };
 	float loss[2] = { 0, 0 }, scale[2] = { 1, 1 };
 	uint32_t n[2] = { 9, 9 };
 	struct df_losses out = { .loss = loss, .n_targets = n };
+	struct df_tensor h;
 	const float *g;
 	size_t blocks = 0;
 	int calls = 0;
@@ -283,6 +284,10 @@ test_edges(void **state)
 	mh_refused(df_model_loss(r.m, r.w, &b, &out, err), DF_EFORMAT, "sample 0|token 61|vocabulary");
 	b = (struct df_tokens){ .n = 2, .offsets = bad, .ids = ids, .mask = mask };
 	mh_refused(df_model_loss(r.m, r.w, &b, &out, err), DF_EFORMAT, "sample 1|offsets");
+	/* So are positions that run ahead of their tokens: the rotary table would follow them. */
+	b = (struct df_tokens){ .n = 2, .offsets = off, .ids = ids, .mask = mask, .position = ahead };
+	mh_refused(df_model_loss(r.m, r.w, &b, &out, err), DF_EFORMAT, "sample 0|position 4000000000 of token 1");
+	mh_refused(df_model_hidden(r.m, r.w, &b, 1, &h, err), DF_EFORMAT, "sample 0|position 4000000000 of token 1");
 	/* A sink's error ends the call and is passed on. */
 	b = (struct df_tokens){ .n = 2, .offsets = off, .ids = ids, .mask = mask };
 	mh_refused(df_model_sample_grads(r.m, r.w, &b, failing_sink, &calls, &out, err), DF_EIO, "the sink is full");
