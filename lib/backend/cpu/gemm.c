@@ -31,6 +31,7 @@
 #include "backend/cpu/cpu.h"
 #include "backend/cpu/gemm.h"
 #include "backend/cpu/gemm_pack.h"
+#include "backend/cpu/gemm_thin.h"
 
 #if defined(__x86_64__) && defined(__GNUC__)
 #include <immintrin.h>
@@ -40,7 +41,7 @@
 #define CONCAT_(a, b) a##b
 #define CONCAT(a, b)  CONCAT_(a, b)
 
-enum { KC = 256, NC = 256, MR_MAX = 12, NR_MAX = 32 };
+enum { KC = DF_CPU_PACK_MOST, NC = 256, MR_MAX = 12, NR_MAX = 32 };
 
 typedef float v4 __attribute__((vector_size(16), aligned(16), may_alias));
 typedef float v4u __attribute__((vector_size(16), aligned(4), may_alias));
@@ -88,6 +89,7 @@ struct block {
 
 struct kernel {
 	size_t mr, width;
+	bool fused; /* multiply and add in one step */
 	void (*run)(const struct block *blk);
 };
 
@@ -97,12 +99,12 @@ find_kernel(enum df_cpu_isa isa)
 {
 #ifdef HAVE_X86
 	if ((isa == DF_CPU_ISA_BEST || isa == DF_CPU_ISA_AVX512) && __builtin_cpu_supports("avx512f"))
-		return (struct kernel){ 12, 16, kernel_avx512 };
+		return (struct kernel){ 12, 16, true, kernel_avx512 };
 	if ((isa == DF_CPU_ISA_BEST || isa == DF_CPU_ISA_AVX2) && __builtin_cpu_supports("avx2") &&
 	    __builtin_cpu_supports("fma"))
-		return (struct kernel){ 6, 8, kernel_avx2 };
+		return (struct kernel){ 6, 8, true, kernel_avx2 };
 #endif
-	return (struct kernel){ 6, 4, isa == DF_CPU_ISA_BEST || isa == DF_CPU_ISA_SCALAR ? kernel_base : NULL };
+	return (struct kernel){ 6, 4, false, isa == DF_CPU_ISA_BEST || isa == DF_CPU_ISA_SCALAR ? kernel_base : NULL };
 }
 
 const char *
@@ -166,8 +168,11 @@ multiply(struct kernel kern, bool ta, bool tb, size_t m, size_t n, size_t k, flo
 	const bool few = m <= 2 * mr, b_in_place = few && !tb && b.type == DF_F32; /* too few rows to repay packing */
 	const size_t nc_most = few ? 4 * wide : NC;
 	_Alignas(64) float packed[KC * NC], columns[KC * MR_MAX];
+	size_t thin = 0; /* columns that are done */
 
-	for (size_t j0 = 0; j0 < n; j0 += nc_most) {
+	if (m <= DF_CPU_THIN_ROWS && tb && !ta && k > 0 && kern.fused)
+		thin = df_cpu_gemm_thin(m, n, k, alpha, a, lda, b, beta, c, ldc);
+	for (size_t j0 = thin; j0 < n; j0 += nc_most) {
 		const size_t nc = n - j0 < nc_most ? n - j0 : nc_most;
 		size_t k0 = 0;
 
