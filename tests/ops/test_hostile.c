@@ -8,6 +8,7 @@
 
 #include <cmocka.h>
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -228,6 +229,33 @@ projections(void **state)
 }
 
 /* After all that was refused, a and b are what they were. */
+/* Of a model that diverged the router gives no numbers: rows go to experts that exist all the same, k different ones. */
+static void
+routing_of_nan(void **state)
+{
+	static const char *const names[] = { "cpu", "reference" };
+	const float v[] = { NAN, 1, 2, NAN, 0, NAN, NAN, NAN, NAN, NAN };
+
+	(void)state;
+	for (size_t i = 0; i < 2; i++) {
+		struct df_backend *on = test_backend(names[i], NULL);
+		struct df_tensor logits = test_tensor(on, 2, 5, v), weight = test_tensor(on, 2, 3, v);
+		uint32_t expert[6] = { 9, 9, 9, 9, 9, 9 };
+
+		assert_int_equal(
+		    df_route_fwd(on, &(struct df_route){ logits, logits, weight, expert, true }, NULL), DF_OK);
+		for (size_t t = 0; t < 2; t++) {
+			const uint32_t *e = expert + 3 * t;
+
+			assert_true(e[0] < 5 && e[1] < 5 && e[2] < 5);
+			assert_true(e[0] != e[1] && e[0] != e[2] && e[1] != e[2]);
+		}
+		df_tensor_free(on, &logits);
+		df_tensor_free(on, &weight);
+		df_backend_close(on);
+	}
+}
+
 static void
 nothing_was_touched(void **state)
 {
@@ -249,6 +277,7 @@ main(void)
 		cmocka_unit_test(borrowed),
 		cmocka_unit_test(decoding),
 		cmocka_unit_test(projections),
+		cmocka_unit_test(routing_of_nan),
 		cmocka_unit_test(nothing_was_touched),
 	};
 	float *v = test_numbers(1, 24, 1);

@@ -9,14 +9,17 @@
 
 #define AT(t, i, j) (df_tensor_f32(t)[(i) * (t).ld + (j)])
 
-/* How many experts come before expert j: those with a larger p, and of equal ones those with a lower number. */
+/*
+ * How many experts come before expert j: those with a larger p, and of equal ones those with a lower number.  What is
+ * no number counts as equal, so that each rank is taken whatever p is.
+ */
 static size_t
 rank_of(const struct df_route *a, size_t t, size_t j)
 {
 	size_t n = 0;
 
 	for (size_t i = 0; i < a->p.cols; i++)
-		n += AT(a->p, t, i) > AT(a->p, t, j) || (AT(a->p, t, i) == AT(a->p, t, j) && i < j);
+		n += AT(a->p, t, i) > AT(a->p, t, j) || (!(AT(a->p, t, i) < AT(a->p, t, j)) && i < j);
 	return n;
 }
 
