@@ -61,40 +61,55 @@ df_grad_blocks(
 	return df_blocks_cut(b, lengths, n_rows, max_tokens, max_rows, err);
 }
 
+/* Multiplications of a token with these matrices: of all experts it meets top_k, and an embedding is looked up. */
+static double
+products(const struct df_params *p, const struct df_model_config *c)
+{
+	static const char embedding[] = "embed_tokens.weight";
+	double sum = 0;
+
+	for (size_t i = 0; i < p->n; i++) {
+		const size_t n = strlen(p->v[i].name), k = sizeof embedding - 1;
+
+		if (p->v[i].rank != 2 || (!c->tied && n >= k && !strcmp(p->v[i].name + n - k, embedding)))
+			continue;
+		sum += (double)p->v[i].rows * (double)p->v[i].cols *
+		    (strstr(p->v[i].name, ".experts.") ? (double)c->moe.top_k / (double)c->moe.n_experts : 1);
+	}
+	return sum;
+}
+
 void
 df_grad_estimate(const struct df_grad *g, const uint64_t *lengths, uint64_t n_rows, const struct df_blocks *b,
     struct df_grad_cost *cost)
 {
 	const struct df_model_config *c = df_model_config(g->model);
-	const struct df_params *base = df_model_base(g->model);
-	const double p = (double)g->p;
-	double linear = 0, squares = 0, longest = 0;
+	const double p = (double)g->p, linear = products(df_model_base(g->model), c);
+	const double reached = (double)df_model_backward_layers(g->model) / (double)c->n_layers;
+	double attention = 0, longest = 0;
 	size_t width = 0;
 
 	*cost = (struct df_grad_cost){ .rows = n_rows, .blocks = b->n, .coordinates = g->p };
-	for (size_t i = 0; i < base->n; i++)
-		if (base->v[i].rank == 2)
-			linear += (double)base->v[i].rows * (double)base->v[i].cols *
-			    (strstr(base->v[i].name, ".experts.") ? (double)c->moe.top_k / (double)c->moe.n_experts
-								  : 1);
-	if (!c->tied) /* the embedding is looked up, not multiplied */
-		linear -= (double)c->n_vocab * (double)c->d_model;
 	for (uint64_t i = 0; i < b->n; i++) {
 		uint64_t tokens = 0;
 
 		for (uint64_t r = b->first[i]; r < b->first[i + 1]; r++) {
 			tokens += lengths[r];
-			squares += (double)lengths[r] * (double)lengths[r];
+			attention +=
+			    (double)lengths[r] * (double)lengths[r] * (double)(c->n_layers * c->n_heads * c->d_head);
 		}
 		cost->tokens += tokens;
 		longest = (double)tokens > longest ? (double)tokens : longest;
 	}
-	/* Two per weight and token forward; as many again for the inputs' gradients, and for the weights'. */
-	cost->model_flops =
-	    2 * linear * (double)cost->tokens + 2 * squares * (double)(c->n_layers * c->n_heads * c->d_head);
+	/*
+	 * Two per weight and token forward; as many again for the inputs' gradients, down to the lowest layer that
+	 * trains, and for the gradients of what does.  An adapter, which is not in the base, has all three.
+	 */
+	cost->model_flops = 2 * linear * (double)cost->tokens + 2 * attention;
 	if (g->o.output == DF_GRAD_RAW || g->o.output == DF_GRAD_PROJECTED)
-		cost->model_flops = df_model_has_lora(g->model) ? 2 * cost->model_flops + 6 * p * (double)cost->tokens
-								: 3 * cost->model_flops;
+		cost->model_flops += reached * (2 * linear * (double)cost->tokens + 5 * attention) +
+		    (df_model_has_lora(g->model) ? 6 : 2) * products(df_model_train(g->model), c) *
+			(double)cost->tokens;
 	switch (g->o.output) {
 	case DF_GRAD_LOSSES: break;
 	case DF_GRAD_LOADS: width = c->n_layers * c->moe.n_experts; break;
