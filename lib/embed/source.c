@@ -281,7 +281,11 @@ df_embed_source_open(struct df_embed_source **out, const struct df_embed_source_
 		DF_TRY(open_tokens(s, err));
 	} else {
 		DF_TRY(o->dataset ? open_datasets(s, err) : open_files(s, err));
-		DF_TRY(df_strdup(&s->name, df_dataset_name(s->part[0].ds), err));
+		if (s->n_parts > 1)
+			DF_TRY(df_asprintf(
+			    &s->name, err, "%s and %zu more", df_dataset_name(s->part[0].ds), s->n_parts - 1));
+		else
+			DF_TRY(df_strdup(&s->name, df_dataset_name(s->part[0].ds), err));
 		DF_TRY(cut_texts(s, err));
 	}
 	s->end = s->blocks.n;
