@@ -196,7 +196,7 @@ prints 'tells the steps' '^steps +1 to 24 of 24'
 report $? 'and leaves nothing'
 all=$(sed -n 's/.*activations about \([0-9.]*\) MB.*/\1/p' "$T/out")
 ok 'a dry run of the last layer alone' df-train small.yaml tokenized_path=pool.h5 output_dir=dry -n \
-	finetuning_type=freeze freeze_trainable_layers=1
+	model_name_or_path=whole/checkpoint-18 train_from_scratch=false finetuning_type=freeze freeze_trainable_layers=1
 is 'keeps the activations of that layer' "$(sed -n 's/.*activations about \([0-9.]*\) MB.*/\1/p' "$T/out")" \
 	"$(awk -v all="$all" 'BEGIN { printf "%.1f", all / 2 }')"
 ok 'a dry run from a checkpoint' df-train small.yaml tokenized_path=pool.h5 output_dir=dry \
