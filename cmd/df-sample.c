@@ -403,7 +403,7 @@ put_line(struct run *r, const struct df_completion *c, struct df_err *err)
 	struct df_buf *b = &r->line, prompt = DF_BUF_INIT;
 	int rc;
 
-	DF_TRY(df_tokenizer_decode(r->tok, p->ids + p->offsets[c->prompt],
+	DF_TRY(df_generate_text(r->tok, p->ids + p->offsets[c->prompt],
 	    (size_t)(p->offsets[c->prompt + 1] - p->offsets[c->prompt]), &prompt, err));
 	df_buf_clear(b);
 	df_buf_printf(b, "{\"id\": %" PRIu64 ", \"sample\": %" PRIu32, p->id[c->prompt], c->draw);
@@ -504,7 +504,7 @@ sample(struct run *r, struct df_err *err)
 		.n_eos = r->eos.n,
 		.stop = c->stop.v,
 		.n_stop = c->stop.n,
-		.tok = r->tok,
+		.tok = c->json || c->stop.n > 0 ? r->tok : NULL,
 		.n_slots = (size_t)c->slots,
 		.first = r->first,
 		.end = r->end,

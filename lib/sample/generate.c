@@ -191,6 +191,31 @@ out:
 	return rc;
 }
 
+/* ---- text ------------------------------------------------------------------ */
+
+int
+df_generate_text(const struct df_tokenizer *tok, const uint32_t *ids, size_t n, struct df_buf *out, struct df_err *err)
+{
+	const uint32_t limit = df_tokenizer_vocab_size(tok);
+	uint32_t *known = NULL;
+	size_t n_known = 0;
+	int rc;
+
+	while (n_known < n && ids[n_known] < limit)
+		n_known++;
+	if (n_known == n)
+		return df_tokenizer_decode(tok, ids, n, out, err);
+	DF_TRY(df_alloc(&known, n, sizeof(*known), "token ids", err));
+	n_known = 0;
+	for (size_t i = 0; i < n; i++)
+		if (ids[i] < limit)
+			known[n_known++] = ids[i];
+	rc = df_tokenizer_decode(tok, known, n_known, out, err);
+out:
+	free(known);
+	return rc;
+}
+
 /* ---- a step ---------------------------------------------------------------- */
 
 /* Does the text of a job hold a stop text?  Sets where the first one begins. */
@@ -202,7 +227,7 @@ find_stop(const struct gen *g, struct job *j, struct df_buf *text, bool *found, 
 
 	*found = false;
 	df_buf_clear(text);
-	DF_TRY(df_tokenizer_decode(g->o->tok, j->ids.v, j->ids.n, text, err));
+	DF_TRY(df_generate_text(g->o->tok, j->ids.v, j->ids.n, text, err));
 	for (size_t i = 0; i < g->o->n_stop; i++) {
 		const char *at =
 		    text->len > 0 ? memmem(text->data, text->len, g->o->stop[i], strlen(g->o->stop[i])) : NULL;
@@ -317,8 +342,7 @@ emit_job(struct gen *g, struct job *j, df_completion_fn *emit, void *ctx, struct
 	if (g->o->tok != NULL) {
 		df_buf_clear(&g->text);
 		df_buf_puts(&g->text, "");
-		DF_TRY(
-		    df_tokenizer_decode(g->o->tok, j->ids.v, j->ids.n - (j->finish == DF_FINISH_EOS), &g->text, err));
+		DF_TRY(df_generate_text(g->o->tok, j->ids.v, j->ids.n - (j->finish == DF_FINISH_EOS), &g->text, err));
 		DF_TRY(df_buf_check(&g->text, err));
 		c.text = g->text.data;
 		c.n_text = j->finish == DF_FINISH_STOP ? j->n_text : g->text.len;

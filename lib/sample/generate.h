@@ -60,6 +60,12 @@ int df_generate(struct df_model *m, struct df_pool *pool, const struct df_prompt
     df_completion_fn *emit, void *ctx, struct df_err *err) DF_MUST_CHECK;
 
 /*
+ * Append the text of ids; those beyond the tokenizer's vocabulary, which models with padded ones may say, have none.
+ */
+int df_generate_text(const struct df_tokenizer *tok, const uint32_t *ids, size_t n, struct df_buf *out,
+    struct df_err *err) DF_MUST_CHECK;
+
+/*
  * The tokenizer that goes with a model: of that name or path, or, with NULL, in the model's directory `dir`, or its
  * base model's.  DF_EUSAGE when neither has one.
  */

@@ -543,6 +543,25 @@ test_stop(void **state)
 	df_model_free(m);
 }
 
+/* A model may say what its tokenizer does not know: 259 ids here, and those of a longer vocabulary. */
+static void
+test_text_of_unknown_ids(void **state)
+{
+	static const uint32_t ids[] = { 'a', 5000, 'b', UINT32_MAX, 259 };
+	struct df_tokenizer *tok = NULL;
+	struct df_buf b = DF_BUF_INIT;
+
+	(void)state;
+	mh_ok(df_tokenizer_open(&tok, "bytes", err));
+	mh_ok(df_generate_text(tok, ids, 5, &b, err));
+	assert_int_equal(b.len, 2);
+	assert_memory_equal(b.data, "ab", 2);
+	mh_ok(df_generate_text(tok, ids + 1, 0, &b, err));
+	assert_int_equal(b.len, 2);
+	df_buf_release(&b);
+	df_tokenizer_free(tok);
+}
+
 static void
 test_refused(void **state)
 {
@@ -584,6 +603,7 @@ main(void)
 		cmocka_unit_test(test_nothing_else_matters),
 		cmocka_unit_test(test_logprob),
 		cmocka_unit_test(test_stop),
+		cmocka_unit_test(test_text_of_unknown_ids),
 		cmocka_unit_test(test_refused),
 	};
 	int failed;
