@@ -66,12 +66,12 @@ dense_backward(struct df_work *w, const struct df_emit *e, size_t i, struct df_t
 	struct df_tensor g = df_tensor_cols(a->gu, 0, f), u = df_tensor_cols(a->gu, f, f);
 	int rc;
 
-	*done = df_group_is_lowest(down);
+	*done = down->lowest;
 	DF_TRY(df_group_backward(w, e, down, a->h, a->u[DF_GROUP_DOWN], d, *done ? none : dh, rows, err));
 	if (*done)
 		goto out;
 	DF_TRY(df_swiglu_bwd(w->m->be, g, u, dh, g, u, err));
-	*done = df_group_is_lowest(up);
+	*done = up->lowest;
 	DF_TRY(df_group_backward(w, e, up, a->x2, a->u[DF_GROUP_GATE_UP], a->gu, *done ? none : dx2, rows, err));
 out:
 	return rc;
@@ -95,7 +95,7 @@ second_half(struct df_work *w, const struct df_emit *e, size_t i, struct df_tens
 	*done = df_row_is_lowest(w->m, l->post_norm);
 	if (*done)
 		goto out;
-	*done = df_group_is_lowest(&l->group[DF_GROUP_O]);
+	*done = l->group[DF_GROUP_O].lowest;
 	DF_TRY(df_group_backward(
 	    w, e, &l->group[DF_GROUP_O], a->o_in, a->u[DF_GROUP_O], d, *done ? none : d_o, rows, err));
 out:
@@ -134,8 +134,8 @@ layer_backward(struct df_work *w, const struct df_emit *e, size_t i, bool *done,
 	if (*done)
 		goto out;
 	DF_TRY(df_group_backward(w, e, &l->group[DF_GROUP_QKV], a->x1, a->u[DF_GROUP_QKV], w->s2,
-	    df_group_is_lowest(&l->group[DF_GROUP_QKV]) ? none : dx1, &all, err));
-	*done = df_group_is_lowest(&l->group[DF_GROUP_QKV]);
+	    l->group[DF_GROUP_QKV].lowest ? none : dx1, &all, err));
+	*done = l->group[DF_GROUP_QKV].lowest;
 	if (*done)
 		goto out;
 	DF_TRY(df_emit_norm(w, e, l->input_norm, a->x_in, a->rstd1, dx1, w->d, w->seg, err));

@@ -357,7 +357,7 @@ df_lora_attach(struct df_model *m, struct df_err *err)
 	DF_TRY(m->target_pattern ? mark_pattern(m, trains, err) : mark_list(m, trains, err));
 	m->lora = true;
 	DF_TRY(df_params_build_train(m, trains, err));
-	DF_TRY(df_weights_master(m, err));
+	DF_TRY(df_model_master(m, err));
 out:
 	free(trains);
 	return rc;

@@ -372,12 +372,6 @@ df_model_backend(const struct df_model *m)
 	return m->be;
 }
 
-int
-df_model_master(struct df_model *m, struct df_err *err)
-{
-	return df_weights_master(m, err);
-}
-
 void
 df_model_set_checkpointing(struct df_model *m, bool on)
 {

@@ -156,12 +156,6 @@ df_row_is_lowest(const struct df_model *m, size_t row)
 {
 	return m->train_row[row] == 0;
 }
-/* The same of a group, with its adapters. */
-static inline bool
-df_group_is_lowest(const struct df_group *g)
-{
-	return g->lowest;
-}
 
 /* ---- weights.c: moving parameters between files and the backend ---- */
 
@@ -180,8 +174,6 @@ int df_params_store(const struct df_params *p, struct df_tensor data, struct df_
 int df_weights_load(struct df_model *m, const char *const *ignore, struct df_err *err) DF_MUST_CHECK;
 /* The windows of the groups anew, after those of their rows changed. */
 void df_weights_group(struct df_model *m);
-/* m->train_data with the present values of what trains; the windows of base move into it. */
-int df_weights_master(struct df_model *m, struct df_err *err) DF_MUST_CHECK;
 /* Before another choice of what trains: it is too late (DF_EUSAGE) once masters of the last one were made. */
 int df_weights_unmaster(struct df_model *m, struct df_err *err) DF_MUST_CHECK;
 

@@ -333,8 +333,9 @@ df_weights_group(struct df_model *m)
 	}
 }
 
+/* The windows of what trains move into its masters. */
 int
-df_weights_master(struct df_model *m, struct df_err *err)
+df_model_master(struct df_model *m, struct df_err *err)
 {
 	int rc = DF_OK;
 
@@ -359,6 +360,17 @@ df_weights_master(struct df_model *m, struct df_err *err)
 out:
 	return rc;
 }
+
+int
+df_weights_unmaster(struct df_model *m, struct df_err *err)
+{
+	if (!df_tensor_is_none(m->train_data) && m->train_data.mem != m->drawn.mem)
+		return df_fail(err, DF_EUSAGE, "what trains has its masters already; choose before df_model_master()");
+	m->train_data = DF_TENSOR_NONE;
+	return DF_OK;
+}
+
+/* ---- to files ------------------------------------------------------------- */
 
 int
 df_params_declare(const struct df_params *p, const char *prefix, struct df_st_writer *w, struct df_err *err)
@@ -397,13 +409,4 @@ df_params_store(
 out:
 	free(stage);
 	return rc;
-}
-
-int
-df_weights_unmaster(struct df_model *m, struct df_err *err)
-{
-	if (!df_tensor_is_none(m->train_data) && m->train_data.mem != m->drawn.mem)
-		return df_fail(err, DF_EUSAGE, "what trains has its masters already; choose before df_model_master()");
-	m->train_data = DF_TENSOR_NONE;
-	return DF_OK;
 }
