@@ -17,7 +17,7 @@
 enum df_match {
 	DF_MATCH_EXACT,  /* their bytes */
 	DF_MATCH_STRIP,  /* without white space at both ends */
-	DF_MATCH_TEXT,   /* words in lower case (ASCII), without punctuation and a, an, the: as SQuAD's (Rajpurkar 2016) */
+	DF_MATCH_TEXT,   /* words in lower case, without punctuation and articles: SQuAD (Rajpurkar 2016) */
 	DF_MATCH_NUMBER, /* the last number in them, without commas between digits: 1,234.50 and 1234.5 are one */
 	DF_MATCH_COUNT
 };
