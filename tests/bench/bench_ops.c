@@ -275,6 +275,101 @@ out:
 	return rc;
 }
 
+/* ---- an encoder's layers, and generation's attention: against copying the same bytes ---------------------------- */
+
+static struct df_layernorm norm;
+static struct df_attn_decode last;
+static struct df_tensor copied;
+
+static int
+layernorm(void)
+{
+	return df_layernorm_fwd(be, &norm, err);
+}
+static int
+gelu(void)
+{
+	return df_gelu_fwd(be, norm.y, norm.x, err);
+}
+static int
+copy_rows(void)
+{
+	return df_copy(be, norm.y, norm.x, err);
+}
+static int
+decode(void)
+{
+	return df_attn_decode(be, &last, err);
+}
+static int
+copy_keys(void)
+{
+	return df_copy(be, copied, last.k, err);
+}
+
+static int
+elementwise(size_t rows, size_t cols)
+{
+	const double bytes = 8.0 * (double)rows * (double)cols;
+	char name[64];
+	int rc = 0;
+
+	snprintf(name, sizeof(name), "layernorm, gelu %zux%zu", rows, cols);
+	if (!strstr(name, word))
+		return 0;
+	norm.eps = 1e-12f;
+	DF_TRY(tensor(&norm.x, rows, cols));
+	DF_TRY(tensor(&norm.y, rows, cols));
+	DF_TRY(tensor(&norm.w, 1, cols));
+	DF_TRY(tensor(&norm.b, 1, cols));
+	DF_TRY(compare_in("GB/s", name, layernorm, bytes, "copy", copy_rows, bytes));
+	DF_TRY(compare_in("GB/s", "  gelu", gelu, bytes, "copy", copy_rows, bytes));
+out:
+	df_tensor_free(be, &norm.x);
+	df_tensor_free(be, &norm.y);
+	df_tensor_free(be, &norm.w);
+	df_tensor_free(be, &norm.b);
+	return rc;
+}
+
+/* Keys and values are read once: as many bytes as a copy of the keys reads and writes. */
+static int
+decoding(size_t n, size_t len, size_t n_heads, size_t n_kv_heads, size_t e)
+{
+	const double bytes = 8.0 * (double)(n * len) * (double)(n_kv_heads * e);
+	uint64_t *first = NULL, *count = NULL;
+	char name[64];
+	int rc = 0;
+
+	snprintf(name, sizeof(name), "decode %zux%zu, %zu/%zu heads of %zu", n, len, n_heads, n_kv_heads, e);
+	if (!strstr(name, word))
+		return 0;
+	DF_TRY(df_alloc(&first, n, sizeof(*first), "sequences", err));
+	DF_TRY(df_alloc(&count, n, sizeof(*count), "sequences", err));
+	for (size_t i = 0; i < n; i++) {
+		first[i] = i * len;
+		count[i] = len;
+	}
+	last = (struct df_attn_decode){
+		.first = first, .n = count, .n_heads = n_heads, .n_kv_heads = n_kv_heads, .scale = 0.1f
+	};
+	DF_TRY(tensor(&last.q, n, n_heads * e));
+	DF_TRY(tensor(&last.o, n, n_heads * e));
+	DF_TRY(tensor(&last.k, n * len, n_kv_heads * e));
+	DF_TRY(tensor(&last.v, n * len, n_kv_heads * e));
+	DF_TRY(tensor(&copied, n * len, n_kv_heads * e));
+	DF_TRY(compare_in("GB/s", name, decode, bytes, "copy", copy_keys, bytes));
+out:
+	df_tensor_free(be, &last.q);
+	df_tensor_free(be, &last.o);
+	df_tensor_free(be, &last.k);
+	df_tensor_free(be, &last.v);
+	df_tensor_free(be, &copied);
+	free(first);
+	free(count);
+	return rc;
+}
+
 static int
 loss_head(size_t n_rows, size_t width, size_t vocab)
 {
@@ -364,6 +459,10 @@ main(int argc, char **argv)
 	DF_TRY(attention(1, 2048, 12, 2, 128, false));
 	DF_TRY(attention(32, 32, 12, 12, 32, true));
 	DF_TRY(attention(4, 256, 12, 12, 32, true));
+	DF_TRY(elementwise(512, 384));
+	DF_TRY(elementwise(512, 1536));
+	DF_TRY(decoding(1, 2048, 12, 2, 128));
+	DF_TRY(decoding(16, 300, 12, 2, 128));
 	DF_TRY(loss_head(2048, 128, 260));
 	DF_TRY(loss_head(512, 896, 32000));
 out:

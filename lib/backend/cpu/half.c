@@ -3,9 +3,30 @@
  */
 #include "backend/cpu/half.h"
 
-#include <string.h>
-
+#include "backend/cpu/vec.h"
 #include "base/half.h"
+
+/* Those that a model's weights go through when it is opened and run. */
+DF_SIMD static void
+widen_bf16(float *dst, const uint16_t *src, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		dst[i] = df_f32_from_bf16(src[i]);
+}
+
+DF_SIMD static void
+widen_f16(float *dst, const uint16_t *src, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		dst[i] = df_f32_from_f16(src[i]);
+}
+
+DF_SIMD static void
+narrow_bf16(uint16_t *dst, const float *src, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		dst[i] = df_bf16_from_f32(src[i]);
+}
 
 void
 df_convert_row(void *dst, enum df_dtype dst_type, const void *src, enum df_dtype src_type, size_t n)
@@ -20,14 +41,11 @@ df_convert_row(void *dst, enum df_dtype dst_type, const void *src, enum df_dtype
 		return;
 	}
 	if (dst_type == DF_F32 && src_type == DF_BF16)
-		for (size_t i = 0; i < n; i++)
-			d32[i] = df_f32_from_bf16(s16[i]);
+		widen_bf16(d32, s16, n);
 	else if (dst_type == DF_F32)
-		for (size_t i = 0; i < n; i++)
-			d32[i] = df_f32_from_f16(s16[i]);
+		widen_f16(d32, s16, n);
 	else if (dst_type == DF_BF16 && src_type == DF_F32)
-		for (size_t i = 0; i < n; i++)
-			d16[i] = df_bf16_from_f32(s32[i]);
+		narrow_bf16(d16, s32, n);
 	else if (dst_type == DF_BF16)
 		for (size_t i = 0; i < n; i++)
 			d16[i] = df_bf16_from_f32(df_f32_from_f16(s16[i]));

@@ -14,8 +14,11 @@
 
 #include "backend/cpu/cpu.h"
 
-/* Vectorise (at -O2 gcc does only what costs no code), also where a comparison of NaN might have raised a flag. */
-#pragma GCC optimize("O3", "no-trapping-math")
+/*
+ * Vectorise (at -O2 gcc does only what costs no code), also where a comparison of NaN might have raised a flag.  Jump
+ * threading would give df_expf's ends a path of their own: a second division for every element.
+ */
+#pragma GCC optimize("O3", "no-trapping-math", "no-thread-jumps")
 
 /* The sanitizers' instrumentation is not ready when the loader runs the resolvers. */
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__) && \
