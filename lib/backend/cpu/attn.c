@@ -97,6 +97,18 @@ softmax_block(const struct window *w, float *s, float *m, float *l, float *o, si
 	}
 }
 
+/* The sums over all keys become averages. */
+DF_SIMD static void
+divide_rows(float *o, size_t ldo, const float *l, size_t n, size_t e)
+{
+	for (size_t i = 0; i < n; i++, o += ldo) {
+		const float sum = l[i];
+
+		for (size_t c = 0; c < e; c++)
+			o[c] /= sum;
+	}
+}
+
 /* ---- forward ---------------------------------------------------------------------------------------------------- */
 
 struct task {
@@ -139,11 +151,9 @@ forward(void *ctx, size_t index, int worker)
 		    o, a->o.ld);
 		first = false;
 	}
-	for (size_t i = 0; i < w.nq; i++) {
-		for (size_t c = 0; c < e; c++)
-			o[i * a->o.ld + c] /= l[i];
+	divide_rows(o, a->o.ld, l, w.nq, e);
+	for (size_t i = 0; i < w.nq; i++)
 		*AT(a->lse, t0 + w.q0 + i, h) = m[i] + logf(l[i]);
-	}
 }
 
 int
@@ -190,9 +200,7 @@ decode_block(const struct df_attn_decode *a, size_t seq, size_t h, size_t nq, si
 		df_cpu_sgemm(
 		    false, false, nq, e, w.nk, 1, s, BK, AT(a->v, t0 + w.k0, kh * e), a->v.ld, first ? 0 : 1, o, e);
 	}
-	for (size_t i = 0; i < nq; i++)
-		for (size_t c = 0; c < e; c++)
-			o[i * e + c] /= l[i];
+	divide_rows(o, e, l, nq, e);
 }
 
 static void

@@ -114,9 +114,13 @@ pack_rows(float *dst, const char *p, size_t stride, enum df_dtype type, size_t k
 {
 	const size_t size = df_dtype_size(type), n_full = n / wide * wide, left = n - n_full;
 	const size_t nr = left <= narrow ? narrow : wide;
+	const bool few = n_full <= 4 * wide; /* strip by strip then: rows so short need no care of how they are read */
 
-	for (size_t k = 0; k < kc; k++, p += stride) {
-		for (size_t j = 0; j < n_full; j += wide)
+	for (size_t j = 0; few && j < n_full; j += wide)
+		for (size_t k = 0; k < kc; k++)
+			widen_run(dst + j * kc + k * wide, p + k * stride + j * size, type, wide);
+	for (size_t k = 0; k < kc && (!few || left); k++, p += stride) {
+		for (size_t j = few ? n_full : 0; j < n_full; j += wide)
 			widen_run(dst + j * kc + k * wide, p + j * size, type, wide);
 		if (left) {
 			float *out = dst + n_full * kc + k * nr;
