@@ -152,20 +152,23 @@ out:
 
 /* ---- tokens --------------------------------------------------------------------- */
 
-/* A checkpoint of ours says which tokenizer its training tokens came from. */
+/* A checkpoint of ours says which tokenizer its training tokens came from; other models have one in their directory. */
 static int
 check_tokenizer(const struct run *r, struct df_err *err)
 {
 	const char *want = df_rows_tokenizer(&r->rows);
 	struct df_train_state s = { 0 };
-	int rc = DF_OK;
+	char *path = NULL;
+	int rc;
 
-	if (df_train_state_load(&s, r->cfg.model, NULL) != DF_OK || !s.tokenizer_id || !want)
+	DF_TRY(df_model_check_tokenizer(r->cfg.model, want, r->rows.name, err));
+	DF_TRY(df_path_join(&path, r->cfg.model, "tokenizer.json", err));
+	if (!want ||
+	    ((df_train_state_load(&s, r->cfg.model, NULL) != DF_OK || !s.tokenizer_id) && !df_file_exists(path)))
 		df_info("%s: not known which tokenizer it was trained with; taken to be that of %s", r->cfg.model,
 		    r->rows.name);
-	else if (strcmp(s.tokenizer_id, want) != 0)
-		rc = df_fail(err, DF_ELINEAGE, "%s was trained on tokens of tokenizer %s, %s was packed with %s",
-		    r->cfg.model, s.tokenizer_id, r->rows.name, want);
+out:
+	free(path);
 	df_train_state_release(&s);
 	return rc;
 }

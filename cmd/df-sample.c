@@ -135,6 +135,9 @@ check_usage(struct cfg *c, const struct df_opt_result *args, struct df_err *err)
 		    "which prompts?  Name tokens made by df-pack, or --dataset, or --prompts, and one of them only");
 	if (args->operands.n > 0 && (c->template || c->default_system))
 		return df_fail(err, DF_EUSAGE, "--template and --default-system are for datasets and texts");
+	if (c->prompts && c->default_system && !c->template)
+		return df_fail(
+		    err, DF_EUSAGE, "--default-system needs --template: without one, texts are taken as they are");
 	if (args->operands.n == 0 && c->whole)
 		return df_fail(err, DF_EUSAGE, "--whole is for tokens");
 	if (!drawn && (c->top_k > 0 || c->top_p < 1))
@@ -148,6 +151,8 @@ check_usage(struct cfg *c, const struct df_opt_result *args, struct df_err *err)
 		c->json = "-";
 	if (c->output && c->json && strcmp(c->output, "-") == 0 && strcmp(c->json, "-") == 0)
 		return df_fail(err, DF_EUSAGE, "-o - and --json - would both write to standard output");
+	if (c->output && c->json && strcmp(c->output, c->json) == 0)
+		return df_fail(err, DF_EUSAGE, "-o and --json are the same file, %s", c->json);
 	return DF_OK;
 }
 
@@ -160,7 +165,7 @@ check_tokenizer(const struct run *r, const struct df_set *set, struct df_err *er
 	char *id = NULL;
 	int rc = DF_OK;
 
-	if (r->tok && df_meta_get_str(df_set_meta(set), "tokenizer", &id) && strcmp(id, df_tokenizer_id(r->tok)) != 0)
+	if (df_meta_get_str(df_set_meta(set), "tokenizer", &id) && strcmp(id, df_tokenizer_id(r->tok)) != 0)
 		rc = df_fail(err, DF_ELINEAGE, "%s was made with tokenizer %s, not with %s (%s)", df_set_name(set), id,
 		    df_tokenizer_path(r->tok), df_tokenizer_id(r->tok));
 	free(id);
@@ -176,7 +181,10 @@ from_tokens(struct run *r, const struct df_strlist *paths, struct df_err *err)
 	int rc;
 
 	DF_TRY(df_set_open(&set, DF_KIND_TOKENS, "prompts", paths->v, paths->n, err));
-	DF_TRY(check_tokenizer(r, set, err));
+	if (r->tok)
+		DF_TRY(check_tokenizer(r, set, err));
+	else
+		DF_TRY(df_model_check_tokens(r->cfg.model, df_set_meta(set), df_set_name(set), err));
 	DF_TRY(df_prompts_tokens(&r->prompts, set, r->cfg.whole, (uint64_t)r->cfg.max_samples, err));
 	m = df_set_meta(set);
 	for (size_t i = 0; keys[i]; i++) {

@@ -216,7 +216,8 @@ int df_model_merge(
 
 /*
  * DF_ELINEAGE when the checkpoint `dir` says that it was trained with another tokenizer than this one (NULL: unknown),
- * or than these tokens were made with; `name` is theirs in messages.
+ * or than these tokens were made with, or, where it says nothing, its tokenizer.json is another; `name` is theirs in
+ * messages.
  */
 int df_model_check_tokenizer(
     const char *dir, const char *tokenizer, const char *name, struct df_err *err) DF_MUST_CHECK;

@@ -35,20 +35,37 @@ out:
 }
 
 static int
+add_value(
+    struct df_ids *eos, const struct df_json_value *v, const char *path, const struct df_model *m, struct df_err *err)
+{
+	int64_t id;
+
+	if (!df_json_int(v, &id))
+		return df_fail(err, DF_EFORMAT, "%s: 'eos_token_id': expected an integer, or a list of them, found %s",
+		    path, df_json_type_name(v));
+	return add(eos, id, m, err);
+}
+
+static int
 add_file(struct df_ids *eos, const char *path, const struct df_model *m, struct df_err *err)
 {
 	const struct df_json_value *v;
 	struct df_json *doc = NULL;
-	int64_t id;
 	int rc;
 
 	DF_TRY(df_json_load(&doc, path, FILE_MAX, err));
+	if (df_json_type(df_json_root(doc)) != DF_JSON_OBJECT) {
+		rc = df_fail(
+		    err, DF_EFORMAT, "%s: expected an object, found %s", path, df_json_type_name(df_json_root(doc)));
+		goto out;
+	}
 	v = df_json_get(df_json_root(doc), "eos_token_id");
-	for (size_t i = 0; i < df_json_size(v); i++)
-		if (df_json_int(df_json_at(v, i), &id))
-			DF_TRY(add(eos, id, m, err));
-	if (df_json_int(v, &id))
-		rc = add(eos, id, m, err);
+	if (df_json_type(v) == DF_JSON_ARRAY) {
+		for (size_t i = 0; i < df_json_size(v); i++)
+			DF_TRY(add_value(eos, df_json_at(v, i), path, m, err));
+	} else if (df_json_type(v) != DF_JSON_ABSENT && df_json_type(v) != DF_JSON_NULL) {
+		rc = add_value(eos, v, path, m, err);
+	}
 out:
 	df_json_free(doc);
 	return rc;

@@ -83,7 +83,10 @@ embed -q -m $CKPT --max-length 5 pool.h5 -o cut.h5 2>err
 ok 'cut to length' embed -m $CKPT --max-length 5 pool.h5 -o cut.h5
 says 'which is told' '34 rows cut to length'
 exits 64 'options of texts are not for tokens' embed -m $CKPT --tokenizer bytes pool.h5 -o x.h5
-exits 65 'tokens beyond the vocabulary' embed -m "$E/bert" --max-length 30 pool.h5 -o x.h5
+exits 65 'tokens of another tokenizer' embed -m "$E/bert" --max-length 30 pool.h5 -o x.h5
+says 'names both' 'pool.h5 .*bytes.*bert'
+cp -r "$E/bert" mute && rm mute/tokenizer.json
+exits 65 'tokens beyond the vocabulary' embed -m mute --max-length 30 pool.h5 -o x.h5
 says 'are named with their rows' 'pool.h5: rows 0\.\.33: .*token [0-9]+ at .*the vocabulary has 100'
 [ ! -e x.h5 ]
 report $? 'and leave no output'

@@ -90,6 +90,10 @@ says 'says what to do' '--temperature'
 exits 64 'many greedy ones' df-sample -m $m pool.h5 -n 2
 exits 64 'an empty stop text' df-sample -m $m pool.h5 --stop ''
 exits 64 'two streams' df-sample -m $m pool.h5 -o - --json -
+exits 64 'one file for both' df-sample -m $m pool.h5 -o both.h5 --json both.h5
+says 'names it' 'both\.h5'
+exits 64 'a system text without a template' df-sample -m $m --prompts prompts.txt --default-system be
+says 'says what it needs' '--template'
 exits 66 'a missing model' df-sample -m nowhere pool.h5
 exits 66 'missing texts' df-sample -m $m --prompts nothing.txt
 exits 71 'more than memory' df-sample -q -m $m pool.h5 --max-new-tokens 16777216 --slots 48 -o never.h5
@@ -108,5 +112,24 @@ ok 'rows of plain text' df-pack -q --dataset-dir . --dataset same --stage pt --n
 exits 65 'have nothing in front of their first target' df-sample -m $m pt.h5
 says 'says so' 'in front of its first target'
 ok 'and are continued whole' df-sample -q -m $m pt.h5 --whole --max-new-tokens 2
+
+# --- what a model's directory says ---
+cp -r "$SRC/tests/golden/mmlu/model" hf
+exits 65 'tokens that are not those of the directory' df-sample -m hf pool.h5 -o never.h5
+says 'names them' 'pool\.h5.*bytes.*hf'
+exits 65 'nor are their losses taken' df-grad -q -m hf --losses pool.h5 -o never.h5
+says 'by the same name' 'pool\.h5.*bytes.*hf'
+exits 65 'nor their mean' df-eval -q -m hf pool.h5
+for eos in '["a"]' '"a"' 2.5 '{}'; do
+	echo "{\"eos_token_id\": $eos}" >hf/generation_config.json
+	exits 65 "an end that is $eos" df-sample -m hf --prompts prompts.txt
+	says 'has its file' 'hf/generation_config\.json.*eos_token_id'
+done
+echo '[]' >hf/generation_config.json
+exits 65 'no object' df-sample -m hf --prompts prompts.txt
+for eos in null '[2, 1000000]' 0; do
+	echo "{\"eos_token_id\": $eos}" >hf/generation_config.json
+	ok "an end that is $eos" df-sample -q -m hf --prompts prompts.txt --max-new-tokens 1
+done
 
 done_testing
