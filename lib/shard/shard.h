@@ -64,9 +64,9 @@ enum df_col {
 	DF_COL_DOMAIN,     /* sample/domain u16: into the root attribute `domains`; in an index, of each chosen row */
 	DF_COL_SOURCE_ROW, /* sample/source_row u64: the row in the user's file */
 	DF_COL_IDS,        /* tokens/ids u32, ragged over tokens/offsets */
-	DF_COL_LABEL_MASK, /* tokens/label_mask u8, ragged over tokens/offsets: 1 = a target, 2 = the row's last token is, here */
+	DF_COL_LABEL_MASK, /* tokens/label_mask u8, ragged likewise: 1 = a target, 2 = the row's last token is, here */
 	DF_COL_POSITION,   /* tokens/position u32, ragged likewise: in its sequence; absent: in the row */
-	DF_COL_SEQUENCE,   /* tokens/sequence u32, ragged likewise: tokens see their own sequence only; absent: the row */
+	DF_COL_SEQUENCE,   /* tokens/sequence u32, ragged likewise: what a token sees; absent: all of the row */
 	DF_COL_PROMPT,     /* sample/prompt u64: the prompt that a completion answers */
 	DF_COL_DRAW,       /* sample/draw u32: which of its completions this is */
 	DF_COL_LOSS,       /* loss f32: mean nll over the sample's targets; NaN without targets */

@@ -63,8 +63,8 @@ int df_lineage(const char *path, const char *const *others, size_t n_others, boo
 
 /*
  * Append the text of a row in runs of prompt and target (and, in a packed row, of one example), then its ids and the
- * text of each of them, targets marked with *.  `position` tells a packed row (it begins anew in each example); NULL: it is
- * none.
+ * text of each of them, targets marked with *.  `position` tells a packed row (it begins anew in each
+ * example); NULL: it is none.
  */
 struct df_row_view {
 	const uint32_t *ids, *position;

@@ -98,7 +98,7 @@ int df_dataset_open(struct df_dataset **out, const struct df_dataset_info *info,
 int df_dataset_open_file(struct df_dataset **out, const char *path, enum df_stage stage, struct df_err *err)
     DF_MUST_CHECK;
 void df_dataset_free(struct df_dataset *ds); /* accepts NULL */
-/* Before its rows are read: does LLaMA-Factory's quirk of the openai format (convert_openai.c) apply?  By default yes. */
+/* Before its rows are read: does LLaMA-Factory's quirk of openai rows (convert_openai.c) apply?  By default yes. */
 void df_dataset_set_quirk(struct df_dataset *ds, bool on);
 
 const char *df_dataset_name(const struct df_dataset *ds);

@@ -228,8 +228,7 @@ projections(void **state)
 	REFUSES(DF_EUNSUPPORTED, df_project(be, &p, err));
 }
 
-/* After all that was refused, a and b are what they were. */
-/* Of a model that diverged the router gives no numbers: rows go to experts that exist all the same, k different ones. */
+/* Of a model that diverged the router gives no numbers: rows go to experts that exist, k different ones. */
 static void
 routing_of_nan(void **state)
 {

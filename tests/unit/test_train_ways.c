@@ -309,8 +309,8 @@ with_dropout(double dropout, uint64_t seed, size_t batch, int threads, uint64_t 
 }
 
 /*
- * Dropout is addressed by step and sample: threads, micro-batches (one rounding each) and interruptions do not see it; another
- * seed does, and so does none.
+ * Dropout is addressed by step and sample: threads, micro-batches (one rounding each) and interruptions do not see
+ * it; another seed does, and so does none.
  */
 static void
 test_dropout(void **state)
