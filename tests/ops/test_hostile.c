@@ -255,6 +255,7 @@ routing_of_nan(void **state)
 	}
 }
 
+/* After all that was refused, a is what it was. */
 static void
 nothing_was_touched(void **state)
 {
