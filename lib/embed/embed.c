@@ -242,7 +242,6 @@ struct df_embed_lane {
 	struct df_work *work;
 	struct df_tokscratch *scratch; /* texts only */
 	struct df_buf text, lower;     /* prompt and text; that in lower case */
-	struct df_ids ids;             /* of a text, before it is cut */
 
 	/* the rows of a call, by falling length, and the batch at hand */
 	uint64_t *order, *offsets;
@@ -281,7 +280,6 @@ df_embed_lane_free(struct df_embed_lane *l)
 	df_tokscratch_free(l->scratch);
 	df_buf_release(&l->text);
 	df_buf_release(&l->lower);
-	df_ids_release(&l->ids);
 	free(l->order);
 	free(l->offsets);
 	free(l->batch);
@@ -344,26 +342,11 @@ strip(const char **text, size_t *n)
 	*n = len;
 }
 
-static int
-append(struct df_ids *ids, const uint32_t *v, size_t n, struct df_err *err)
-{
-	int rc;
-
-	DF_TRY(df_grow(&ids->v, &ids->cap, ids->n + n, sizeof(*ids->v), "token ids", err));
-	if (n)
-		memcpy(ids->v + ids->n, v, n * sizeof(*v));
-	ids->n += n;
-out:
-	return rc;
-}
-
 int
 df_embed_encode(struct df_embed_lane *l, const char *text, size_t n, struct df_ids *ids, bool *cut, struct df_err *err)
 {
 	const struct df_embedder *e = l->e;
-	const uint32_t *before, *after;
-	size_t n_before, n_after, room;
-	int rc;
+	int rc = DF_OK;
 
 	if (*e->prompt) {
 		df_buf_clear(&l->text);
@@ -380,14 +363,7 @@ df_embed_encode(struct df_embed_lane *l, const char *text, size_t n, struct df_i
 		text = l->lower.data ? l->lower.data : "";
 		n = l->lower.len;
 	}
-	l->ids.n = 0;
-	DF_TRY(df_tokenizer_encode(e->tok, l->scratch, text, n, false, &l->ids, err));
-	df_tokenizer_frame(e->tok, &before, &n_before, &after, &n_after);
-	room = e->max_length - n_before - n_after; /* more than 0: checked at opening */
-	*cut = l->ids.n > room;
-	DF_TRY(append(ids, before, n_before, err));
-	DF_TRY(append(ids, l->ids.v, *cut ? room : l->ids.n, err));
-	DF_TRY(append(ids, after, n_after, err));
+	DF_TRY(df_tokenizer_encode_framed(e->tok, l->scratch, text, n, e->max_length, ids, cut, err));
 out:
 	return rc;
 }

@@ -75,18 +75,6 @@ put_subject(struct df_buf *b, const char *name)
 	df_buf_puts(b, ".\n\n");
 }
 
-static int
-append(struct df_ids *to, const uint32_t *v, size_t n, struct df_err *err)
-{
-	int rc = df_grow(&to->v, &to->cap, to->n + n, sizeof(*to->v), "token ids", err);
-
-	if (rc == DF_OK && n > 0) {
-		memcpy(to->v + to->n, v, n * sizeof(*v));
-		to->n += n;
-	}
-	return rc;
-}
-
 /* The text in r->text, in the tokenizer's frame. */
 static int
 encode_text(struct run *r, struct df_ids *ids, struct df_err *err)
@@ -97,7 +85,7 @@ encode_text(struct run *r, struct df_ids *ids, struct df_err *err)
 
 	DF_TRY(df_buf_check(&r->text, err));
 	df_tokenizer_frame(r->o->tok, &before, &n_before, &after, &n_after);
-	DF_TRY(append(ids, before, n_before, err));
+	DF_TRY(df_ids_add(ids, before, n_before, err));
 	rc = df_tokenizer_encode(r->o->tok, r->tok, r->text.data, r->text.len, false, ids, err);
 out:
 	return rc;
@@ -177,7 +165,7 @@ ask_template(struct run *r, const struct df_subject *s, const struct df_question
 
 		if (!is_letter && r->o->letters_only)
 			break;
-		DF_TRY(append(whole, a->question.v, a->question.n, err));
+		DF_TRY(df_ids_add(whole, a->question.v, a->question.n, err));
 		DF_TRY(df_tokenizer_encode(r->o->tok, r->tok, text, strlen(text), false, whole, err));
 	}
 out:
@@ -257,7 +245,7 @@ add(struct run *r, size_t i, const struct df_ids *ids, size_t from, size_t to, s
 {
 	int rc;
 
-	DF_TRY(append(&r->ids, ids->v + from, to - from, err));
+	DF_TRY(df_ids_add(&r->ids, ids->v + from, to - from, err));
 	DF_TRY(df_grow(&r->mask, &r->cap_mask, r->ids.n, 1, "masks", err));
 	for (size_t t = from; t < to; t++)
 		r->mask[r->ids.n - to + t] = t >= target;

@@ -222,18 +222,6 @@ struct text {
 };
 
 static int
-append_ids(struct df_ids *to, const uint32_t *v, size_t n, struct df_err *err)
-{
-	int rc = df_grow(&to->v, &to->cap, to->n + n, sizeof(*to->v), "token ids", err);
-
-	if (rc == DF_OK && n > 0) {
-		memcpy(to->v + to->n, v, n * sizeof(*v));
-		to->n += n;
-	}
-	return rc;
-}
-
-static int
 add_text(struct reader *r, struct text prompt, struct text system, struct text answer, uint64_t id, struct df_err *err)
 {
 	int rc = DF_OK;
@@ -253,7 +241,7 @@ add_text(struct reader *r, struct text prompt, struct text system, struct text a
 		if (system.n > 0)
 			return df_fail(err, DF_EUSAGE, "a system text needs a template");
 		df_tokenizer_frame(r->t, &before, &n_before, &after, &n_after);
-		DF_TRY(append_ids(&r->ids, before, n_before, err));
+		DF_TRY(df_ids_add(&r->ids, before, n_before, err));
 		DF_TRY(df_tokenizer_encode(r->t, r->ts, prompt.v, prompt.n, false, &r->ids, err));
 	}
 	if (r->ids.n == 0)

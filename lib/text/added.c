@@ -20,103 +20,7 @@
 /* Bounds the work per position of a text. */
 #define MAX_ADDED_BYTES 4096
 
-const struct tok_added_token *
-df_tok_added_by_id(const struct tok_added *a, uint32_t id)
-{
-	size_t lo = 0, hi = a->n;
-
-	while (lo < hi) {
-		size_t mid = lo + (hi - lo) / 2;
-
-		if (a->token[mid].id < id)
-			lo = mid + 1;
-		else
-			hi = mid;
-	}
-	return lo < a->n && a->token[lo].id == id ? &a->token[lo] : NULL;
-}
-
-const struct tok_added_token *
-df_tok_added_by_text(const struct tok_added *a, const char *text, size_t n)
-{
-	for (size_t i = 0; i < a->n; i++)
-		if (a->token[i].n == n && memcmp(a->token[i].text, text, n) == 0)
-			return &a->token[i];
-	return NULL;
-}
-
-static bool
-same_flags(struct tok_added_flags a, struct tok_added_flags b)
-{
-	return a.special == b.special && a.normalized == b.normalized && a.single_word == b.single_word &&
-	    a.lstrip == b.lstrip && a.rstrip == b.rstrip;
-}
-
-static int
-append(struct tok_added_token **list, size_t *count, size_t *cap, const char *text, size_t n, uint32_t id,
-    struct tok_added_flags flags, struct df_err *err)
-{
-	struct tok_added_token t = { .n = n, .id = id, .flags = flags };
-	int rc;
-
-	DF_TRY(df_grow(list, cap, *count + 1, sizeof(**list), "added tokens", err));
-	DF_TRY(df_strndup(&t.text, text, n, err));
-	(*list)[(*count)++] = t;
-out:
-	return rc;
-}
-
-/* The next free id: after the vocabulary, and after the added tokens beyond it. */
-static uint32_t
-next_id(const struct tok_added *a, const struct tok_vocab_view *vocab)
-{
-	uint32_t max;
-
-	if (a->n == 0)
-		return vocab->size;
-	max = a->token[a->n - 1].id;
-	return max >= vocab->size || vocab->size == 0 ? max + 1 : vocab->size;
-}
-
-int
-df_tok_added_add(struct tok_added *a, const char *text, size_t n, struct tok_added_flags flags,
-    const struct tok_vocab_view *vocab, uint32_t *id, struct df_err *err)
-{
-	const struct tok_added_token *old = df_tok_added_by_text(a, text, n);
-	struct tok_added_token moved;
-	bool was_special;
-	size_t i;
-	int rc;
-
-	if (n == 0)
-		return df_fail(err, DF_EFORMAT, "an added token is empty");
-	if (n > MAX_ADDED_BYTES)
-		return df_fail(err, DF_ERANGE, "added token '%.40s...' is longer than %d bytes", text, MAX_ADDED_BYTES);
-	if (old != NULL && same_flags(old->flags, flags)) {
-		*id = old->id;
-		return DF_OK;
-	}
-	was_special = old != NULL && old->flags.special;
-	*id = old != NULL ? old->id : vocab->find(vocab->ctx, text, n);
-	if (*id == DF_NO_TOKEN)
-		*id = next_id(a, vocab);
-	if (!was_special)
-		DF_TRY(append(&a->pattern, &a->n_patterns, &a->cap_patterns, text, n, *id, flags, err));
-	if (old != NULL) {
-		/* Once special, always special. */
-		a->token[old - a->token].flags = flags;
-		a->token[old - a->token].flags.special |= was_special;
-		return DF_OK;
-	}
-	DF_TRY(append(&a->token, &a->n, &a->cap, text, n, *id, flags, err));
-	/* Keep the list sorted by id; tokens mostly come in order. */
-	moved = a->token[a->n - 1];
-	for (i = a->n - 1; i > 0 && a->token[i - 1].id > moved.id; i--)
-		a->token[i] = a->token[i - 1];
-	a->token[i] = moved;
-out:
-	return rc;
-}
+/* --- tries ---------------------------------------------------------------------------------------------------- */
 
 static int
 new_node(struct tok_trie *t, unsigned char byte, uint32_t *node, struct df_err *err)
@@ -184,6 +88,136 @@ trie_starts(struct tok_trie *t)
 	}
 }
 
+/* --- the list ------------------------------------------------------------------------------------------------- */
+
+const struct tok_added_token *
+df_tok_added_at(const struct tok_added *a, size_t i)
+{
+	return &a->token[a->by_id[i].at];
+}
+
+const struct tok_added_token *
+df_tok_added_by_id(const struct tok_added *a, uint32_t id)
+{
+	size_t lo = 0, hi = a->n;
+
+	while (lo < hi) {
+		size_t mid = lo + (hi - lo) / 2;
+
+		if (a->by_id[mid].id < id)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	return lo < a->n && a->by_id[lo].id == id ? df_tok_added_at(a, lo) : NULL;
+}
+
+const struct tok_added_token *
+df_tok_added_by_text(const struct tok_added *a, const char *text, size_t n)
+{
+	uint32_t at = 0;
+
+	if (a->n == 0)
+		return NULL;
+	for (size_t i = 0; i < n; i++)
+		if ((at = child_of(&a->names, at, (unsigned char)text[i])) == 0)
+			return NULL;
+	return a->names.node[at].id == DF_NO_TOKEN ? NULL : &a->token[a->names.node[at].id];
+}
+
+static bool
+same_flags(struct tok_added_flags a, struct tok_added_flags b)
+{
+	return a.special == b.special && a.normalized == b.normalized && a.single_word == b.single_word &&
+	    a.lstrip == b.lstrip && a.rstrip == b.rstrip;
+}
+
+static int
+append(struct tok_added_token **list, size_t *count, size_t *cap, const char *text, size_t n, uint32_t id,
+    struct tok_added_flags flags, struct df_err *err)
+{
+	struct tok_added_token t = { .n = n, .id = id, .flags = flags };
+	int rc;
+
+	DF_TRY(df_grow(list, cap, *count + 1, sizeof(**list), "added tokens", err));
+	DF_TRY(df_strndup(&t.text, text, n, err));
+	(*list)[(*count)++] = t;
+out:
+	return rc;
+}
+
+/* The next free id: after the vocabulary, and after the added tokens beyond it. */
+static uint32_t
+next_id(const struct tok_added *a, const struct tok_vocab_view *vocab)
+{
+	if (a->n == 0)
+		return vocab->size;
+	return a->max_id >= vocab->size || vocab->size == 0 ? a->max_id + 1 : vocab->size;
+}
+
+int
+df_tok_added_add(struct tok_added *a, const char *text, size_t n, struct tok_added_flags flags,
+    const struct tok_vocab_view *vocab, uint32_t *id, struct df_err *err)
+{
+	const struct tok_added_token *old = df_tok_added_by_text(a, text, n);
+	bool was_special;
+	uint32_t root;
+	int rc;
+
+	if (n == 0)
+		return df_fail(err, DF_EFORMAT, "an added token is empty");
+	if (n > MAX_ADDED_BYTES)
+		return df_fail(err, DF_ERANGE, "added token '%.40s...' is longer than %d bytes", text, MAX_ADDED_BYTES);
+	if (old != NULL && same_flags(old->flags, flags)) {
+		*id = old->id;
+		return DF_OK;
+	}
+	was_special = old != NULL && old->flags.special;
+	*id = old != NULL ? old->id : vocab->find(vocab->ctx, text, n);
+	if (*id == DF_NO_TOKEN)
+		*id = next_id(a, vocab);
+	if (!was_special)
+		DF_TRY(append(&a->pattern, &a->n_patterns, &a->cap_patterns, text, n, *id, flags, err));
+	if (old != NULL) {
+		/* Once special, always special. */
+		a->token[old - a->token].flags = flags;
+		a->token[old - a->token].flags.special |= was_special;
+		return DF_OK;
+	}
+	DF_TRY(append(&a->token, &a->n, &a->cap, text, n, *id, flags, err));
+	if (a->n == 1 || *id > a->max_id)
+		a->max_id = *id;
+	if (a->names.n == 0)
+		DF_TRY(new_node(&a->names, 0, &root, err));
+	DF_TRY(trie_add(&a->names, text, n, (uint32_t)a->n - 1, err));
+out:
+	return rc;
+}
+
+static int
+compare_ids(const void *a, const void *b)
+{
+	const struct tok_added_ref *x = a, *y = b;
+
+	return (x->id > y->id) - (x->id < y->id);
+}
+
+static int
+sort_ids(struct tok_added *a, struct df_err *err)
+{
+	int rc;
+
+	free(a->by_id);
+	a->by_id = NULL;
+	DF_TRY(df_alloc(&a->by_id, a->n, sizeof(*a->by_id), "added tokens", err));
+	for (size_t i = 0; i < a->n; i++)
+		a->by_id[i] = (struct tok_added_ref){ a->token[i].id, (uint32_t)i };
+	if (a->n > 1)
+		qsort(a->by_id, a->n, sizeof(*a->by_id), compare_ids);
+out:
+	return rc;
+}
+
 int
 df_tok_added_build(struct tok_added *a, const struct tok_norm *norm, struct df_err *err)
 {
@@ -191,6 +225,7 @@ df_tok_added_build(struct tok_added *a, const struct tok_norm *norm, struct df_e
 	uint32_t root;
 	int rc;
 
+	DF_TRY(sort_ids(a, err));
 	trie_release(&a->raw);
 	trie_release(&a->normalized);
 	DF_TRY(new_node(&a->raw, 0, &root, err));
@@ -199,7 +234,6 @@ df_tok_added_build(struct tok_added *a, const struct tok_norm *norm, struct df_e
 	for (int special = 1; special >= 0; special--) {
 		for (size_t i = 0; i < a->n_patterns; i++) {
 			const struct tok_added_token *p = &a->pattern[i];
-
 			const char *text = p->text;
 			size_t n = p->n;
 			bool first = true;
@@ -227,10 +261,14 @@ df_tok_added_release(struct tok_added *a)
 		free(a->pattern[i].text);
 	free(a->token);
 	free(a->pattern);
+	free(a->by_id);
+	trie_release(&a->names);
 	trie_release(&a->raw);
 	trie_release(&a->normalized);
 	*a = (struct tok_added){ .n = 0 };
 }
+
+/* --- the search ----------------------------------------------------------------------------------------------- */
 
 struct df_tok_added_walk
 df_tok_added_walk(

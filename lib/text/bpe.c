@@ -275,7 +275,7 @@ one_word(const struct tok_bpe *m, struct tok_model_scratch *s, const unsigned ch
 		set = tok_cache_set(s, word, n, key);
 		hit = tok_cache_find(set, key, n);
 		if (hit != NULL)
-			return tok_append_ids(ids, hit->id, hit->n_ids, err);
+			return df_ids_add(ids, hit->id, hit->n_ids, err);
 	}
 	/* One more than bytes: an unknown character may come after all others fell back to theirs. */
 	DF_TRY(df_tok_model_reserve(s, n + 4, err));
@@ -296,7 +296,7 @@ one_word(const struct tok_bpe *m, struct tok_model_scratch *s, const unsigned ch
 			DF_TRY(merge_long(m, s, &count, err));
 	}
 	tok_cache_put(set, key, n, s->id, count);
-	DF_TRY(tok_append_ids(ids, s->id, count, err));
+	DF_TRY(df_ids_add(ids, s->id, count, err));
 out:
 	return rc;
 }

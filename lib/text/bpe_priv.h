@@ -32,7 +32,7 @@ struct tok_bpe {
 	size_t filter_mask;
 	uint32_t byte_id[256];         /* DF_NO_TOKEN: not in the vocabulary */
 	struct tok_rank_id *byte_pair; /* [256 * 256] */
-	uint32_t *char_id;             /* [CHAR_IDS]: of characters; NULL when symbols are bytes */
+	uint32_t *char_id;             /* [TOK_CHAR_IDS]: of characters; NULL when symbols are bytes */
 	uint32_t fallback[256];        /* "<0x00>" ...: byte_fallback; DF_NO_TOKEN: none */
 	uint32_t unk;
 	bool fuse_unk, ignore_merges;

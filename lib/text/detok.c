@@ -450,6 +450,19 @@ out:
 	return rc;
 }
 
+/* The text of the next id, without a look at what is held. */
+static int
+take(struct df_detok *d, const char *text, size_t n)
+{
+	int rc;
+
+	if (d->t->decoder->spaces && d->seen[MAX_STEPS]++ > 0)
+		DF_TRY(feed(d, 0, " ", 1));
+	DF_TRY(feed(d, 0, text, n));
+out:
+	return rc;
+}
+
 int
 df_detok_push(struct df_detok *d, uint32_t id, struct df_err *err)
 {
@@ -457,17 +470,27 @@ df_detok_push(struct df_detok *d, uint32_t id, struct df_err *err)
 	char byte[4];
 	bool special;
 	size_t n;
-	int rc = DF_OK;
+	int rc;
 
 	text = text_of(d->t, id, byte, &n, &special);
 	if (text == NULL || (special && d->skip_special))
 		return DF_OK;
 	d->err = err;
 	take_back(d);
-	if (d->t->decoder->spaces && d->seen[MAX_STEPS]++ > 0)
-		DF_TRY(feed(d, 0, " ", 1));
-	DF_TRY(feed(d, 0, text, n));
+	DF_TRY(take(d, text, n));
 	DF_TRY(show_held(d));
+out:
+	return rc;
+}
+
+/* Nothing else comes: all that is held is text. */
+static int
+finish(struct df_detok *d)
+{
+	int rc;
+
+	DF_TRY(let_go(d, true));
+	d->settled = d->text.len;
 out:
 	return rc;
 }
@@ -475,14 +498,9 @@ out:
 int
 df_detok_end(struct df_detok *d, struct df_err *err)
 {
-	int rc;
-
 	d->err = err;
 	take_back(d);
-	DF_TRY(let_go(d, true));
-	d->settled = d->text.len;
-out:
-	return rc;
+	return finish(d);
 }
 
 const char *
@@ -505,16 +523,17 @@ df_tokenizer_decode(const struct df_tokenizer *t, const uint32_t *ids, size_t n,
 	int rc;
 
 	DF_TRY(df_detok_new(&d, t, false, err));
+	d->err = err;
 	for (size_t i = 0; i < n; i++) {
-		if (text_of(t, ids[i], byte, &len, &special) == NULL) {
+		text = text_of(t, ids[i], byte, &len, &special);
+		if (text == NULL) {
 			rc = df_fail(err, DF_ERANGE, "token %zu: the tokenizer has no id %u", i, ids[i]);
 			goto out;
 		}
-		DF_TRY(df_detok_push(d, ids[i], err));
+		DF_TRY(take(d, text, len));
 	}
-	DF_TRY(df_detok_end(d, err));
-	text = df_detok_text(d, &len, NULL);
-	df_buf_add(out, text, len);
+	DF_TRY(finish(d));
+	df_buf_add(out, d->text.data, d->text.len);
 	DF_TRY(df_buf_check(out, err));
 out:
 	df_detok_free(d);

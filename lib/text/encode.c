@@ -47,7 +47,7 @@ put(struct df_encoded *out, const uint32_t *ids, size_t n, uint8_t mask, struct 
 	DF_TRY(df_grow(&out->mask, &out->cap_mask, out->ids.n + n, 1, "label mask", err));
 	if (n > 0)
 		memset(out->mask + out->ids.n, mask, n);
-	DF_TRY(df_enc_append(&out->ids, ids, n, err));
+	DF_TRY(df_ids_add(&out->ids, ids, n, err));
 out:
 	return rc;
 }
@@ -65,7 +65,7 @@ encode_opening(const struct df_encoder *e, struct df_encscratch *s, const struct
 	DF_TRY(df_enc_system(e, s, ex, system, err));
 	*has_system = system->n > 0 || ex->n_tools > 0;
 	if (ex->n_system == 0 && ex->n_tools == 0) {
-		DF_TRY(df_enc_append(&s->ids, e->system_ids.v, e->system_ids.n, err));
+		DF_TRY(df_ids_add(&s->ids, e->system_ids.v, e->system_ids.n, err));
 		goto out;
 	}
 	DF_TRY(df_enc_slot(e, s, DF_SLOT_PREFIX, (struct df_span){ "", 0 }, NULL, &s->ids, err));
@@ -156,12 +156,12 @@ encode_turns(
 		DF_TRY(take_answer(e, s, ex, r, prompt, &answer, &empty_thought, err));
 		DF_TRY(encode_source(e, s, &ex->turns[2 * r], r, r == 0 && has_system ? &system : NULL, err));
 		if (empty_thought && !learn_thought)
-			DF_TRY(df_enc_append(&s->ids, e->thought_ids.v, e->thought_ids.n, err));
+			DF_TRY(df_ids_add(&s->ids, e->thought_ids.v, e->thought_ids.n, err));
 		s->ends[2 * r] = s->ids.n;
 		if (prompt && r + 1 == n_rounds)
 			break;
 		if (empty_thought && learn_thought)
-			DF_TRY(df_enc_append(&s->ids, e->thought_ids.v, e->thought_ids.n, err));
+			DF_TRY(df_ids_add(&s->ids, e->thought_ids.v, e->thought_ids.n, err));
 		DF_TRY(encode_answer(e, s, ex->turns[2 * r + 1].role, answer, err));
 		s->ends[2 * r + 1] = s->ids.n;
 	}
@@ -176,7 +176,7 @@ df_encode_prompt(const struct df_encoder *e, struct df_encscratch *s, const stru
 	int rc = 0;
 
 	DF_TRY(encode_turns(e, s, ex, true, err));
-	DF_TRY(df_enc_append(out, s->ids.v, s->ids.n, err));
+	DF_TRY(df_ids_add(out, s->ids.v, s->ids.n, err));
 out:
 	return rc;
 }

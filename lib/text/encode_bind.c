@@ -14,18 +14,6 @@
 static const char content_mark[] = "{{content}}";
 static const char idx_mark[] = "{{idx}}";
 
-int
-df_enc_append(struct df_ids *to, const uint32_t *v, size_t n, struct df_err *err)
-{
-	int rc = df_grow(&to->v, &to->cap, to->n + n, sizeof(*to->v), "token ids", err);
-
-	if (rc == 0 && n > 0) {
-		memcpy(to->v + to->n, v, n * sizeof(*v));
-		to->n += n;
-	}
-	return rc;
-}
-
 static int
 bind_elem(struct df_enc_elem *b, const struct df_elem *e, const struct df_encoder *enc, struct df_tokscratch *ts,
     bool numbered, struct df_err *err)
@@ -55,7 +43,7 @@ bind_elem(struct df_enc_elem *b, const struct df_elem *e, const struct df_encode
 		b->n_after = strlen(b->after);
 		return 0;
 	}
-	return id == DF_NO_TOKEN ? 0 : df_enc_append(&b->ids, &id, 1, err);
+	return id == DF_NO_TOKEN ? 0 : df_ids_add(&b->ids, &id, 1, err);
 }
 
 static int
@@ -89,7 +77,7 @@ df_enc_slot(const struct df_encoder *e, struct df_encscratch *s, enum df_slot wh
 		const char *mark;
 
 		if (el->is_fixed) {
-			DF_TRY(df_enc_append(ids, el->ids.v, el->ids.n, err));
+			DF_TRY(df_ids_add(ids, el->ids.v, el->ids.n, err));
 			continue;
 		}
 		df_buf_clear(&s->text);
@@ -174,12 +162,12 @@ bind_stops(struct df_encoder *e, const struct df_template *t, struct df_err *err
 {
 	int rc = 0;
 
-	DF_TRY(df_enc_append(&e->stops, &e->eos_id, 1, err));
+	DF_TRY(df_ids_add(&e->stops, &e->eos_id, 1, err));
 	for (const char *const *w = t->stop_words; *w; w++) {
 		const uint32_t id = df_tokenizer_lookup(e->tok, *w);
 
 		if (id != DF_NO_TOKEN && id != e->eos_id)
-			DF_TRY(df_enc_append(&e->stops, &id, 1, err));
+			DF_TRY(df_ids_add(&e->stops, &id, 1, err));
 	}
 out:
 	return rc;

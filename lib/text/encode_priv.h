@@ -65,7 +65,6 @@ struct df_span {
 	size_t n;
 };
 
-int df_enc_append(struct df_ids *to, const uint32_t *v, size_t n, struct df_err *err) DF_MUST_CHECK;
 /*
  * Append a slot's ids with `content` in it.  In user slots LLaMA-Factory then
  * replaces the first {{idx}} of each element by the round, wherever it stands,

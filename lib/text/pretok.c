@@ -4,7 +4,7 @@
  * Three regexes cover nearly every byte-level tokenizer.  Each is a few
  * questions about the next one or two characters, so it is written out as a
  * function over UTF-8: a table answers for ASCII, df_uc_table for the rest.
- * Alternatives are tried in the regex's order.  tests/unit/test_pretok.c holds
+ * Alternatives are tried in the regex's order.  tests/unit/test_tokenizer.c holds
  * each against the regex itself.
  */
 #include <string.h>

@@ -68,7 +68,7 @@ put_scalar(struct df_buf *out, const yaml_event_t *e, bool is_key)
 	df_buf_json_strn(out, s, e->data.scalar.length);
 }
 
-/* One event.  *done after the document's value. */
+/* One event as JSON, with the comma or colon in front of it. */
 static int
 put_event(struct df_buf *out, const yaml_event_t *e, struct level *level, size_t *depth, struct df_err *err)
 {
@@ -81,8 +81,6 @@ put_event(struct df_buf *out, const yaml_event_t *e, struct level *level, size_t
 	case YAML_MAPPING_START_EVENT:
 		if (in && in->n++ > 0)
 			df_buf_putc(out, in->is_map && !is_key ? ':' : ',');
-		else if (in && in->is_map && !is_key)
-			df_buf_putc(out, ':');
 		if (e->type == YAML_SCALAR_EVENT) {
 			put_scalar(out, e, is_key);
 			break;

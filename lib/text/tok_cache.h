@@ -114,20 +114,6 @@ tok_cache_put(struct tok_line *set, const uint64_t key[3], size_t n, const uint3
 	memcpy(set[0].id, id, count * sizeof(*id));
 }
 
-static inline int
-tok_append_ids(struct df_ids *ids, const uint32_t *v, size_t n, struct df_err *err)
-{
-	int rc = DF_OK;
-
-	if (ids->cap - ids->n < n)
-		DF_TRY(df_grow(&ids->v, &ids->cap, ids->n + n, sizeof(*ids->v), "token ids", err));
-	for (size_t i = 0; i < n; i++)
-		ids->v[ids->n + i] = v[i];
-	ids->n += n;
-out:
-	return rc;
-}
-
 /* Room for a word of n symbols. */
 int df_tok_model_reserve(struct tok_model_scratch *s, size_t n, struct df_err *err) DF_MUST_CHECK;
 

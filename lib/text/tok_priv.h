@@ -132,7 +132,7 @@ struct tok_added_token {
 /* A byte trie: node 0 is the root; children are linked. */
 struct tok_trie_node {
 	uint32_t child, sibling; /* 0 = none */
-	uint32_t id;             /* of the token that ends here, or DF_NO_TOKEN */
+	uint32_t id;             /* of the token that ends here (in `names`: its place), or DF_NO_TOKEN */
 	unsigned char byte;
 };
 
@@ -143,10 +143,18 @@ struct tok_trie {
 	int only_start;   /* the byte, when there is just one; -1 */
 };
 
+/* Where the token of an id is. */
+struct tok_added_ref {
+	uint32_t id, at;
+};
+
 /* The added vocabulary. */
 struct tok_added {
-	struct tok_added_token *token; /* one per id, with the flags given last */
+	struct tok_added_token *token; /* as they came, with the flags given last */
 	size_t n, cap;
+	uint32_t max_id;             /* when n > 0 */
+	struct tok_trie names;       /* text -> place in token */
+	struct tok_added_ref *by_id; /* n of them, by rising id; made by df_tok_added_build */
 	struct tok_added_token *pattern; /* what is searched for, with the flags given first */
 	size_t n_patterns, cap_patterns;
 	struct tok_trie raw, normalized;
@@ -163,6 +171,8 @@ int df_tok_added_add(struct tok_added *a, const char *text, size_t n, struct tok
     const struct tok_vocab_view *vocab, uint32_t *id, struct df_err *err) DF_MUST_CHECK;
 /* (Re)build the tries after the last df_tok_added_add. */
 int df_tok_added_build(struct tok_added *a, const struct tok_norm *norm, struct df_err *err) DF_MUST_CHECK;
+/* Token i by rising id, and the token of an id, NULL when there is none; both after df_tok_added_build. */
+const struct tok_added_token *df_tok_added_at(const struct tok_added *a, size_t i);
 const struct tok_added_token *df_tok_added_by_id(const struct tok_added *a, uint32_t id);
 const struct tok_added_token *df_tok_added_by_text(const struct tok_added *a, const char *text, size_t n);
 void df_tok_added_release(struct tok_added *a);
@@ -177,15 +187,14 @@ struct df_tok_added_walk {
 };
 
 struct df_tok_added_walk df_tok_added_walk(const struct tok_added *a, const struct tok_trie *trie, const char *text,
-    size_t n,
-    bool split_special);
+    size_t n, bool split_special);
 /*
  * The next plain piece (perhaps empty) and the id of the token after it; false at the end, with
  * the last piece, id DF_NO_TOKEN.
  */
 bool df_tok_added_next(struct df_tok_added_walk *w, const char **piece, size_t *piece_n, uint32_t *id);
 
-/* --- pretok.c, pretok_cut.c, pretok_re.c ----------------------------------------------------------------------- */
+/* --- pretok.c, pretok_cut.c, pretok_load.c, pretok_re.c -------------------------------------------------------- */
 
 /* What becomes of matches and of the gaps between them. */
 enum tok_split_behavior {
@@ -232,7 +241,7 @@ struct tok_split {
 	uint32_t arg;
 };
 
-tok_matcher *df_tok_matcher_find(const char *pattern); /* NULL: not one of L3, Q2, G2 */
+tok_matcher *df_tok_matcher_find(const char *pattern); /* NULL: not one of Llama 3's, Qwen2's and GPT-2's */
 extern const char df_tok_pattern_gpt2[];
 
 /* The steps of a "pre_tokenizer" at the end of *split; *digest takes in what they decide. */
@@ -303,7 +312,7 @@ void df_tok_vocab_release(struct tok_vocab *v);
 uint32_t df_tok_vocab_find(const void *v, const char *text, size_t n);               /* DF_NO_TOKEN when absent */
 const char *df_tok_vocab_text(const struct tok_vocab *v, uint32_t id, size_t *n);    /* NULL: no such id */
 
-/* --- model.c: words to ids ------------------------------------------------------------------------------------ */
+/* --- bpe.c, wordpiece.c, tok_model.c: words to ids ------------------------------------------------------------- */
 
 struct tok_bpe;       /* bpe.c, bpe_load.c */
 struct tok_wordpiece; /* wordpiece.c */

@@ -142,7 +142,7 @@ uint32_t
 df_tokenizer_vocab_size(const struct df_tokenizer *t)
 {
 	uint32_t max = t->vocab == NULL ? 255 : (uint32_t)t->vocab->n_ids - 1;
-	uint32_t added = t->added.n > 0 ? t->added.token[t->added.n - 1].id : DF_NO_TOKEN;
+	uint32_t added = t->added.n > 0 ? t->added.max_id : DF_NO_TOKEN;
 
 	/* DF_NO_TOKEN + 1 is 0: an empty part. */
 	return max + 1 > added + 1 ? max + 1 : added + 1;
@@ -199,7 +199,7 @@ is_plain_bytes(const struct df_tokenizer *t)
 	bool same = t->vocab == NULL && t->added.n == 3;
 
 	for (uint32_t i = 0; same && i < 3; i++) {
-		const struct tok_added_token *a = &t->added.token[i];
+		const struct tok_added_token *a = df_tok_added_at(&t->added, i);
 
 		same = a->id == 256 + i && strcmp(a->text, bytes_names[i]) == 0 && a->flags.special &&
 		    !a->flags.normalized && !a->flags.single_word && !a->flags.lstrip && !a->flags.rstrip;
@@ -436,14 +436,7 @@ out:
 static int
 emit(const struct run *r, uint32_t id)
 {
-	int rc;
-
-	if (id == DF_NO_TOKEN)
-		return DF_OK;
-	DF_TRY(df_grow(&r->ids->v, &r->ids->cap, r->ids->n + 1, sizeof(*r->ids->v), "token ids", r->err));
-	r->ids->v[r->ids->n++] = id;
-out:
-	return rc;
+	return id == DF_NO_TOKEN ? DF_OK : df_ids_add(r->ids, &id, 1, r->err);
 }
 
 /* A piece without raw added tokens: normalise, find the others, split. */
@@ -516,33 +509,30 @@ df_tokenizer_frame(
 
 int
 df_tokenizer_encode_framed(const struct df_tokenizer *t, struct df_tokscratch *s, const char *text, size_t n,
-    size_t max_length, struct df_ids *ids, struct df_err *err)
+    size_t max_length, struct df_ids *ids, bool *cut, struct df_err *err)
 {
 	const struct tok_frame *f = &t->frame;
 	size_t start = ids->n, room, len;
+	bool too_long;
 	int rc;
 
 	if (max_length > 0 && max_length < f->n_before + f->n_after)
 		return df_fail(err, DF_ERANGE, "a length of %zu leaves no room for the tokenizer's %zu special tokens",
 		    max_length, f->n_before + f->n_after);
-	for (size_t i = 0; i < f->n_before; i++) {
-		struct run r = { .ids = ids, .err = err };
-
-		DF_TRY(emit(&r, f->id[i]));
-	}
+	DF_TRY(df_ids_add(ids, f->id, f->n_before, err));
 	DF_TRY(df_tokenizer_encode(t, s, text, n, false, ids, err));
 	len = ids->n - start - f->n_before;
 	room = max_length - f->n_before - f->n_after;
-	if (max_length > 0 && len > room) {
+	too_long = max_length > 0 && len > room;
+	if (too_long) {
 		if (t->truncate_left)
 			memmove(ids->v + start + f->n_before, ids->v + ids->n - room, room * sizeof(*ids->v));
 		ids->n = start + f->n_before + room;
 	}
-	for (size_t i = 0; i < f->n_after; i++) {
-		struct run r = { .ids = ids, .err = err };
-
-		DF_TRY(emit(&r, f->id[f->n_before + i]));
-	}
+	if (cut != NULL)
+		*cut = too_long;
+	if (f->n_after > 0)
+		DF_TRY(df_ids_add(ids, f->id + f->n_before, f->n_after, err));
 out:
 	if (rc != DF_OK)
 		ids->n = start;

@@ -21,6 +21,7 @@
 #include "base/buf.h"
 #include "base/err.h"
 #include "base/hash.h"
+#include "base/mem.h"
 
 struct df_tokenizer;
 struct df_tokscratch; /* caches and buffers of one thread */
@@ -54,6 +55,21 @@ struct df_ids {
 };
 void df_ids_release(struct df_ids *ids);
 
+/* Append n ids (v may be NULL when n is 0).  Inline, for it is done once per word. */
+static inline int
+df_ids_add(struct df_ids *ids, const uint32_t *v, size_t n, struct df_err *err)
+{
+	int rc = DF_OK;
+
+	if (ids->cap - ids->n < n)
+		DF_TRY(df_grow(&ids->v, &ids->cap, ids->n + n, sizeof(*ids->v), "token ids", err));
+	for (size_t i = 0; i < n; i++)
+		ids->v[ids->n + i] = v[i];
+	ids->n += n;
+out:
+	return rc;
+}
+
 /*
  * Append the ids of text (n bytes of valid UTF-8; else DF_EFORMAT with the
  * byte offset), without bos/eos.  Added tokens in the text are recognised
@@ -72,10 +88,11 @@ void df_tokenizer_frame(const struct df_tokenizer *t, const uint32_t **before, s
 
 /*
  * Append the ids of text with what stands around it, as add_special_tokens=True does.  max_length > 0: at most so many
- * ids; the text is cut (at the side that truncation_side names), what stands around it stays.
+ * ids; the text is cut (at the side that truncation_side names), what stands around it stays.  *cut (may be NULL)
+ * tells whether it was.
  */
 int df_tokenizer_encode_framed(const struct df_tokenizer *t, struct df_tokscratch *s, const char *text, size_t n,
-    size_t max_length, struct df_ids *ids, struct df_err *err) DF_MUST_CHECK;
+    size_t max_length, struct df_ids *ids, bool *cut, struct df_err *err) DF_MUST_CHECK;
 
 /*
  * Append the text of ids, valid UTF-8, as the reference's decode() gives it (bytes that are no character become U+FFFD),

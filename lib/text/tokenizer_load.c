@@ -359,27 +359,29 @@ load_config(struct df_tokenizer *t, const struct df_json_value *pre, struct df_e
 	const struct df_json_value *root = NULL, *more = NULL;
 	char *config_path = NULL, *map_path = NULL, *at;
 	const char *class = "";
+	bool known;
 	int rc;
 
 	DF_TRY(load_beside(t, "tokenizer_config.json", &config_path, &config, err));
 	DF_TRY(load_beside(t, "special_tokens_map.json", &map_path, &map, err));
 	at = config_path;
-	if (config != NULL) {
-		root = df_json_root(config);
-		DF_TRY(find_class(t, root, &model, &class, err));
+	root = config != NULL ? df_json_root(config) : NULL;
+	DF_TRY(find_class(t, root, &model, &class, err));
+	/* Of a tokenizer.json alone nothing is known but what it says itself. */
+	known = root != NULL || *class != '\0';
+	if (known)
 		rc = apply_config(t, class, root, pre, err);
-	}
 	/* Since added_tokens_decoder exists, special_tokens_map.json has no say beside it. */
 	if (rc == DF_OK && map != NULL && df_json_get(root, "added_tokens_decoder") == NULL) {
 		at = map_path;
 		more = df_json_root(map);
 		rc = load_specials(t, more, err);
 	}
-	if (rc == DF_OK && root != NULL) {
+	if (rc == DF_OK && known) {
 		at = config_path;
 		rc = default_specials(t, class, root, more, err);
 	}
-	if (rc == DF_OK && root != NULL)
+	if (rc == DF_OK && known)
 		rc = apply_llama(t, class, root, err);
 	if (rc != DF_OK)
 		df_err_prefix(err, "%s: ", at);

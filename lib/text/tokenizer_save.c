@@ -65,7 +65,7 @@ put_added(struct df_buf *b, const struct tok_added *a)
 {
 	df_buf_putc(b, '[');
 	for (size_t i = 0; i < a->n; i++) {
-		const struct tok_added_token *t = &a->token[i];
+		const struct tok_added_token *t = df_tok_added_at(a, i);
 
 		df_buf_printf(b, "%s\n    {\"id\": %u, \"content\": ", i > 0 ? "," : "", t->id);
 		df_buf_json_strn(b, t->text, t->n);

@@ -189,10 +189,10 @@ df_tok_wordpiece_word(const struct tok_wordpiece *m, struct tok_model_scratch *s
 		set = tok_cache_set(s, word, n, key);
 		hit = tok_cache_find(set, key, n);
 		if (hit != NULL)
-			return tok_append_ids(ids, hit->id, hit->n_ids, err);
+			return df_ids_add(ids, hit->id, hit->n_ids, err);
 	}
 	if (n > m->max_chars && count_chars(word, n) > m->max_chars)
-		return tok_append_ids(ids, &m->unk, 1, err);
+		return df_ids_add(ids, &m->unk, 1, err);
 	DF_TRY(df_tok_model_reserve(s, n, err));
 	for (size_t at = 0; at < n; at += len) {
 		uint32_t id = longest(m, at == 0 ? 0 : m->inner, word + at, n - at, &len);
@@ -205,7 +205,7 @@ df_tok_wordpiece_word(const struct tok_wordpiece *m, struct tok_model_scratch *s
 		s->id[count++] = id;
 	}
 	tok_cache_put(set, key, n, s->id, count);
-	DF_TRY(tok_append_ids(ids, s->id, count, err));
+	DF_TRY(df_ids_add(ids, s->id, count, err));
 out:
 	return rc;
 }

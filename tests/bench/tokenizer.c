@@ -47,7 +47,7 @@ encode_all(struct job *j, FILE *out, size_t *n_ids, struct df_err *err)
 		j->ids.n = 0;
 		if (j->framed >= 0)
 			DF_TRY(df_tokenizer_encode_framed(
-			    j->t, j->s, j->texts + at, len, (size_t)j->framed, &j->ids, err));
+			    j->t, j->s, j->texts + at, len, (size_t)j->framed, &j->ids, NULL, err));
 		else
 			DF_TRY(df_tokenizer_encode(j->t, j->s, j->texts + at, len, j->split, &j->ids, err));
 		*n_ids += j->ids.n;

@@ -26,7 +26,8 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 	if (rc == DF_OK && df_tokenizer_decode(t, ids.v, ids.n, &out, &err) == DF_ERANGE && strstr(err.msg, "no id"))
 		__builtin_trap();
 	ids.n = 0;
-	if (rc == DF_OK && df_tokenizer_encode_framed(t, s, text, strlen(text), 16, &ids, &err) == DF_OK && ids.n > 16)
+	if (rc == DF_OK && df_tokenizer_encode_framed(t, s, text, strlen(text), 16, &ids, NULL, &err) == DF_OK &&
+	    ids.n > 16)
 		__builtin_trap();
 	df_buf_release(&out);
 	df_ids_release(&ids);

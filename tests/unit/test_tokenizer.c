@@ -147,12 +147,12 @@ check_framed(struct family *f, const struct df_json_value *cases, const struct d
 		assert_true(df_json_int(df_json_at(one, 0), &i) && df_json_int(df_json_at(one, 1), &length));
 		text = df_json_str(df_json_at(texts, (size_t)i), &n);
 		f->ids.n = 0;
-		OK(df_tokenizer_encode_framed(f->t, f->s, text, n, (size_t)length, &f->ids, &err));
+		OK(df_tokenizer_encode_framed(f->t, f->s, text, n, (size_t)length, &f->ids, NULL, &err));
 		same_ids(f, text, n, df_json_at(one, 2));
 	}
 	df_tokenizer_frame(f->t, &before, &n_before, &after, &n_after);
 	if (n_before + n_after > 1)
-		assert_int_equal(df_tokenizer_encode_framed(f->t, f->s, "a", 1, 1, &f->ids, &err), DF_ERANGE);
+		assert_int_equal(df_tokenizer_encode_framed(f->t, f->s, "a", 1, 1, &f->ids, NULL, &err), DF_ERANGE);
 }
 
 /* The text of ids, with special tokens and without; pushed one by one, what is settled stays. */

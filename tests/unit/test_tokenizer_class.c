@@ -78,6 +78,10 @@ classes(void **state)
 	expect("{\"tokenizer_class\": \"PreTrainedTokenizerFast\"}", gpt2, NULL, -1, -1, -1, 1201);
 	expect("{\"tokenizer_class\": \"LlamaTokenizerFast\"}", NULL, NULL, 1201, 1202, -1, 1204);
 	expect("{}", llama, NULL, 1201, 1202, -1, 1204);
+	/* Nor does tokenizer_config.json have to exist; of a tokenizer.json alone nothing is guessed. */
+	expect(NULL, gpt2, NULL, 1200, 1200, -1, 1201);
+	expect(NULL, llama, NULL, 1201, 1202, -1, 1204);
+	expect(NULL, NULL, NULL, -1, -1, -1, 1201);
 	expect("{\"tokenizer_class\": \"GPT2Tokenizer\"}", NULL, "{\"bos_token\": \"a\"}", 64, 1200, -1, 1201);
 	expect("{\"tokenizer_class\": \"GPT2Tokenizer\", \"added_tokens_decoder\": {}}", NULL, "{\"bos_token\": \"a\"}",
 	    1200, 1200, -1, 1201);

@@ -285,6 +285,68 @@ test_encode(void **state)
 	free(text);
 }
 
+/* Very many added tokens, in the order that is worst for a list sorted by id: no work that grows with their square. */
+static void
+test_many_added(void **state)
+{
+	const uint32_t n = 60000;
+	struct df_buf doc = DF_BUF_INIT;
+	struct df_err err = DF_ERR_INIT;
+	struct df_tokenizer *t = NULL;
+	struct df_tokscratch *s = NULL;
+	struct df_ids ids = { .v = NULL };
+	static const char text[] = "t7 and t59999t0";
+
+	(void)state;
+	df_buf_puts(&doc, "{" PRE ",\"model\":{\"type\":\"BPE\",\"merges\":[],\"vocab\":{");
+	for (uint32_t i = 0; i < n; i++)
+		df_buf_printf(&doc, "%s\"t%u\":%u", i > 0 ? "," : "", i, i);
+	df_buf_puts(&doc, "}},\"added_tokens\":[");
+	for (uint32_t i = n; i-- > 0;)
+		df_buf_printf(&doc, "{\"content\":\"t%u\",\"id\":%u,\"special\":true}%s", i, i, i > 0 ? "," : "]}");
+	put("tokenizer.json", doc.data, doc.len);
+	if (df_tokenizer_open(&t, dir, &err) != DF_OK || df_tokscratch_new(&s, t, &err) != DF_OK ||
+	    df_tokenizer_encode(t, s, text, strlen(text), false, &ids, &err) != DF_OK)
+		fail_msg("%s", err.msg);
+	/* " and " is made of bytes that the vocabulary does not have. */
+	assert_int_equal(ids.n, 3);
+	assert_int_equal(ids.v[0], 7);
+	assert_int_equal(ids.v[1], 59999);
+	assert_int_equal(ids.v[2], 0);
+	assert_int_equal(df_tokenizer_vocab_size(t), n);
+	assert_int_equal(df_tokenizer_lookup(t, "t31415"), 31415);
+	assert_int_equal(df_tokenizer_lookup(t, "t60000"), DF_NO_TOKEN);
+	assert_int_equal(df_tokenizer_lookup(t, "t"), DF_NO_TOKEN);
+	df_ids_release(&ids);
+	df_tokscratch_free(s);
+	df_tokenizer_free(t);
+	df_buf_release(&doc);
+}
+
+/* A run of byte tokens is held to its end; decoding it is one look at each of them. */
+static void
+test_long_run(void **state)
+{
+	static const char doc[] = "{\"decoder\":{\"type\":\"ByteFallback\"},\"model\":{\"type\":\"BPE\","
+				  "\"byte_fallback\":true,\"vocab\":{\"<0x61>\":0},\"merges\":[]}}";
+	const size_t n = 1000000;
+	struct df_buf text = DF_BUF_INIT;
+	struct df_err err = DF_ERR_INIT;
+	struct df_tokenizer *t = NULL;
+	uint32_t *ids = calloc(n, sizeof(*ids));
+
+	(void)state;
+	assert_non_null(ids);
+	put("tokenizer.json", doc, sizeof(doc) - 1);
+	if (df_tokenizer_open(&t, dir, &err) != DF_OK || df_tokenizer_decode(t, ids, n, &text, &err) != DF_OK)
+		fail_msg("%s", err.msg);
+	assert_int_equal(text.len, n);
+	assert_int_equal(strspn(text.data, "a"), n);
+	df_buf_release(&text);
+	df_tokenizer_free(t);
+	free(ids);
+}
+
 static int
 set_up(void **state)
 {
@@ -315,6 +377,8 @@ main(void)
 		cmocka_unit_test(test_config),
 		cmocka_unit_test(test_deep_and_damaged),
 		cmocka_unit_test(test_encode),
+		cmocka_unit_test(test_many_added),
+		cmocka_unit_test(test_long_run),
 	};
 
 	return cmocka_run_group_tests(tests, set_up, tear_down);
