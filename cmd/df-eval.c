@@ -133,6 +133,10 @@ check_usage(const struct cfg *c, const struct df_opt_result *args, struct df_err
 		    c->template      ? "template"
 			: c->details ? "details"
 				     : "tokenizer");
+	if (!c->mmlu && (c->subjects || c->letters_only))
+		return df_fail(err, DF_EUSAGE, "--%s is for --mmlu", c->subjects ? "subjects" : "letters-only");
+	if (!c->dataset && (c->stop.n > 0 || c->max_samples > 0))
+		return df_fail(err, DF_EUSAGE, "--%s is for --dataset", c->stop.n > 0 ? "stop" : "max-samples");
 	if (!tokens && c->output)
 		return df_fail(err, DF_EUSAGE, "-o is for a reward model's scores of tokens; see --details");
 	return DF_OK;

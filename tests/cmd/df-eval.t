@@ -54,6 +54,10 @@ rm -f other/df_state.json other/tokenizer.json
 ok 'a model that does not say' df-eval -m other same.h5
 says 'gets a line' 'not known which tokenizer'
 exits 64 'no model' df-eval pool.h5
+exits 64 'subjects of tokens' df-eval -m run --subjects x pool.h5
+says 'are told' '--subjects is for --mmlu'
+exits 64 'stop texts of tokens' df-eval -m run --stop x pool.h5
+says 'are told, too' '--stop is for --dataset'
 exits 64 'no tokens' df-eval -m run
 exits 66 'a missing model' df-eval -m nowhere pool.h5
 exits 66 'missing tokens' df-eval -m run nothing.h5
