@@ -25,6 +25,8 @@ read_type(struct df_rope_config *r, const struct df_json_value *o, const char *k
 
 	DF_TRY(df_json_member_str(o, "rope_type", NULL, &type, err));
 	DF_TRY(df_json_member_str(o, "type", type ? type : "default", &old, err));
+	if (type == NULL && !df_config_present(o, "type") && df_config_present(o, "factor"))
+		return df_fail(err, DF_EFORMAT, "'%s': a 'factor', but no 'rope_type'", key);
 	if (type != NULL && strcmp(type, old) != 0)
 		return df_fail(err, DF_EUNSUPPORTED, "'%s': both rope type '%.64s' and type '%.64s'", key, type, old);
 	for (size_t i = 0; i < N_TYPES; i++) {

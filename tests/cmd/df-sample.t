@@ -125,6 +125,10 @@ for eos in '["a"]' '"a"' 2.5 '{}'; do
 	exits 65 "an end that is $eos" df-sample -m hf --prompts prompts.txt
 	says 'has its file' 'hf/generation_config\.json.*eos_token_id'
 done
+sed -i 's/"rope_scaling": null/"rope_scaling": {"factor": 2.0}/' hf/config.json
+exits 65 'a rotary factor of no type' df-sample -m hf --prompts prompts.txt
+says 'has its key' 'config\.json.*rope_scaling.*rope_type'
+sed -i 's/"rope_scaling": .*/"rope_scaling": null,/' hf/config.json
 echo '[]' >hf/generation_config.json
 exits 65 'no object' df-sample -m hf --prompts prompts.txt
 for eos in null '[2, 1000000]' 0; do
