@@ -43,17 +43,6 @@ df_tok_char_byte(uint32_t c)
 
 static const char word_start[] = "\xE2\x96\x81"; /* U+2581 stands for a space */
 
-/* A power of two that keeps n entries at most half full. */
-static size_t
-table_size(size_t n)
-{
-	size_t size = 16;
-
-	while (size < 2 * n)
-		size *= 2;
-	return size;
-}
-
 static bool
 starts_word(const char *s, size_t n)
 {
@@ -93,11 +82,11 @@ load_merges(struct tok_bpe *m, const struct df_json_value *merges, struct df_err
 
 	if (df_json_type(merges) != DF_JSON_ARRAY)
 		return df_fail(err, DF_EFORMAT, "model.merges: expected an array, found %s", df_json_type_name(merges));
-	m->merge_mask = table_size(n) - 1;
+	m->merge_mask = df_tok_table_size(n) - 1;
 	DF_TRY(df_alloc(&m->merge, m->merge_mask + 1, sizeof(*m->merge), "the merges", err));
 	for (size_t i = 0; i <= m->merge_mask; i++)
 		m->merge[i].pair = TOK_NO_PAIR;
-	m->filter_mask = 64 * table_size(n / 16) - 1;
+	m->filter_mask = 64 * df_tok_table_size(n / 16) - 1;
 	DF_TRY(df_alloc(&m->filter, (m->filter_mask + 1) / 64, sizeof(*m->filter), "the merges", err));
 	for (size_t i = 0; i < n; i++) {
 		const struct df_json_value *v = df_json_at(merges, i);

@@ -121,15 +121,6 @@ normal_form(enum norm_kind kind, const char *text, size_t n, struct df_buf *out)
 
 /* --- characters ----------------------------------------------------------------------------------------------- */
 
-static void
-put_lower(struct df_buf *out, uint32_t c)
-{
-	df_buf_put_utf8(out, df_uc_lower(c));
-	/* The one letter whose lower case is two characters. */
-	if (c == 0x130)
-		df_buf_put_utf8(out, 0x307);
-}
-
 static bool
 lowercase(const unsigned char *s, size_t n, struct df_buf *out)
 {
@@ -144,7 +135,7 @@ lowercase(const unsigned char *s, size_t n, struct df_buf *out)
 		uint32_t c = df_uc_get(s + i, &len);
 
 		if (df_uc_ref_table[c] & DF_UCR_UPPER)
-			put_lower(out, c);
+			df_uc_put_lower(out, c);
 		else
 			df_buf_add(out, s + i, len);
 	}
@@ -213,7 +204,7 @@ bert_clean(const struct tok_norm_step *st, bool lower, const unsigned char *s, s
 			df_buf_add(out, s + i, len);
 			df_buf_putc(out, ' ');
 		} else if (lower && (df_uc_ref_table[c] & DF_UCR_UPPER))
-			put_lower(out, c);
+			df_uc_put_lower(out, c);
 		else
 			df_buf_add(out, s + i, len);
 	}
@@ -246,7 +237,7 @@ bert(const struct tok_norm_step *st, const char *text, size_t n, struct df_buf *
 		if (df_uc_ref_table[c] & DF_UCR_BERT_MARK)
 			*first &= i > 0;
 		else if (st->lower && (df_uc_ref_table[c] & DF_UCR_UPPER))
-			put_lower(out, c);
+			df_uc_put_lower(out, c);
 		else
 			df_buf_add(out, s + i, len);
 	}

@@ -27,8 +27,19 @@ enum df_uc {
 	DF_UC_NFC_WALL = 32  /* newer than the reference's NFC: nothing moves past it or combines with it */
 };
 
-extern uint8_t df_uc_table[0x110000]; /* filled by df_uc_init */
-void df_uc_init(void);                /* any thread, any number of times */
+/* General categories, in utf8proc's order. */
+enum df_uc_cat {
+	UC_CN, UC_LU, UC_LL, UC_LT, UC_LM, UC_LO, UC_MN, UC_MC, UC_ME, UC_ND, UC_NL, UC_NO, UC_PC, UC_PD, UC_PS, UC_PE, UC_PI,
+	UC_PF, UC_PO, UC_SM, UC_SC, UC_SK, UC_SO, UC_ZS, UC_ZL, UC_ZP, UC_CC, UC_CF, UC_CS, UC_CO, UC_N_CATS
+};
+
+struct df_uc_range {
+	uint32_t first, last;
+};
+
+extern uint8_t df_uc_table[0x110000];    /* both are filled by df_uc_init */
+extern uint8_t df_uc_category[0x110000]; /* enum df_uc_cat by Unicode 16, as in the reference's regex engine */
+void df_uc_init(void);                   /* any thread, any number of times */
 
 /* The code point at s (valid UTF-8); *len = its bytes. */
 static inline uint32_t
@@ -57,12 +68,6 @@ uint32_t df_uc_before(const char *s, size_t n, size_t *len);
 
 /* --- unicode_ref.c -------------------------------------------------------------------------------------------- */
 
-/* General categories, in utf8proc's order. */
-enum df_uc_cat {
-	UC_CN, UC_LU, UC_LL, UC_LT, UC_LM, UC_LO, UC_MN, UC_MC, UC_ME, UC_ND, UC_NL, UC_NO, UC_PC, UC_PD, UC_PS, UC_PE, UC_PI,
-	UC_PF, UC_PO, UC_SM, UC_SC, UC_SK, UC_SO, UC_ZS, UC_ZL, UC_ZP, UC_CC, UC_CF, UC_CS, UC_CO, UC_N_CATS
-};
-
 /* What the reference's older tables say, as bits of df_uc_ref_table[code point]. */
 enum df_uc_ref {
 	DF_UCR_OTHER = 1,      /* BERT's clean_text drops it */
@@ -75,10 +80,9 @@ enum df_uc_ref {
 	DF_UCR_LATER = 128     /* inert to them in the reference: its decomposition came later */
 };
 
-extern uint8_t df_uc_ref_table[0x110000]; /* both are filled by df_uc_ref_init */
-extern uint8_t df_uc_category[0x110000];  /* enum df_uc_cat by Unicode 16, as in the reference's regex engine */
-void df_uc_ref_init(void);                /* any thread, any number of times */
-uint32_t df_uc_lower(uint32_t c);
+extern uint8_t df_uc_ref_table[0x110000]; /* filled by df_uc_ref_init */
+void df_uc_ref_init(void);                /* any thread, any number of times; df_uc_init() with it */
+void df_uc_put_lower(struct df_buf *out, uint32_t c); /* append the lower case of a character */
 
 /* --- normalize.c ---------------------------------------------------------------------------------------------- */
 
@@ -285,6 +289,17 @@ struct tok_regex_walk {
 };
 int df_tok_regex_next(const struct tok_regex *re, struct tok_regex_scratch *s, const char *text, size_t n,
     struct tok_regex_walk *walk, size_t *start, size_t *end, struct df_err *err) DF_MUST_CHECK;
+
+/* A power of two that keeps n entries of a hash table at most half full. */
+static inline size_t
+df_tok_table_size(size_t n)
+{
+	size_t size = 16;
+
+	while (size < 2 * n)
+		size *= 2;
+	return size;
+}
 
 /* --- vocab.c -------------------------------------------------------------------------------------------------- */
 

@@ -2,10 +2,10 @@
  * unicode_ref.c - what the reference takes a character for, where that is not Unicode of today.
  *
  * Hugging Face's tokenizers stands on several tables: its regex engine knows
- * Unicode 16, its normalisation 9, BERT's categories 8.  utf8proc gives one
- * version (15 in 2.8), so the tables here are its categories, brought up to 16
- * by the list `later`, and for each older table the list of what it lacks.  The
- * lists came from asking the reference about every code point.
+ * Unicode 16, its normalisation 9, BERT's categories 8.  The tables here are
+ * unicode.c's categories, which are those of 16, and for each older table the
+ * list of what it lacks.  The lists came from asking the reference about every
+ * code point.
  */
 #include <pthread.h>
 #include <utf8proc.h>
@@ -13,51 +13,11 @@
 #include "text/tok_priv.h"
 
 uint8_t df_uc_ref_table[0x110000];
-uint8_t df_uc_category[0x110000];
-
-struct range {
-	uint32_t first, last;
-};
-
-struct category_range {
-	uint32_t first, last;
-	enum df_uc_cat category;
-};
-
-/* What Unicode 15.1 and 16 changed: new characters, and one that is another kind of mark. */
-static const struct category_range later[] = { { 0x897, 0x897, UC_MN }, { 0x1B4E, 0x1B4F, UC_PO },
-	{ 0x1B7F, 0x1B7F, UC_PO }, { 0x1C89, 0x1C89, UC_LU }, { 0x1C8A, 0x1C8A, UC_LL }, { 0x2427, 0x2429, UC_SO },
-	{ 0x2FFC, 0x2FFF, UC_SO }, { 0x31E4, 0x31E5, UC_SO }, { 0x31EF, 0x31EF, UC_SO }, { 0xA7CB, 0xA7CC, UC_LU },
-	{ 0xA7CD, 0xA7CD, UC_LL }, { 0xA7DA, 0xA7DA, UC_LU }, { 0xA7DB, 0xA7DB, UC_LL }, { 0xA7DC, 0xA7DC, UC_LU },
-	{ 0x105C0, 0x105F3, UC_LO }, { 0x10D40, 0x10D49, UC_ND }, { 0x10D4A, 0x10D4D, UC_LO },
-	{ 0x10D4E, 0x10D4E, UC_LM }, { 0x10D4F, 0x10D4F, UC_LO }, { 0x10D50, 0x10D65, UC_LU },
-	{ 0x10D69, 0x10D6D, UC_MN }, { 0x10D6E, 0x10D6E, UC_PD }, { 0x10D6F, 0x10D6F, UC_LM },
-	{ 0x10D70, 0x10D85, UC_LL }, { 0x10D8E, 0x10D8F, UC_SM }, { 0x10EC2, 0x10EC4, UC_LO },
-	{ 0x10EFC, 0x10EFC, UC_MN }, { 0x11380, 0x11389, UC_LO }, { 0x1138B, 0x1138B, UC_LO },
-	{ 0x1138E, 0x1138E, UC_LO }, { 0x11390, 0x113B5, UC_LO }, { 0x113B7, 0x113B7, UC_LO },
-	{ 0x113B8, 0x113BA, UC_MC }, { 0x113BB, 0x113C0, UC_MN }, { 0x113C2, 0x113C2, UC_MC },
-	{ 0x113C5, 0x113C5, UC_MC }, { 0x113C7, 0x113CA, UC_MC }, { 0x113CC, 0x113CD, UC_MC },
-	{ 0x113CE, 0x113CE, UC_MN }, { 0x113CF, 0x113CF, UC_MC }, { 0x113D0, 0x113D0, UC_MN },
-	{ 0x113D1, 0x113D1, UC_LO }, { 0x113D2, 0x113D2, UC_MN }, { 0x113D3, 0x113D3, UC_LO },
-	{ 0x113D4, 0x113D5, UC_PO }, { 0x113D7, 0x113D8, UC_PO }, { 0x113E1, 0x113E2, UC_MN },
-	{ 0x116D0, 0x116E3, UC_ND }, { 0x1171E, 0x1171E, UC_MC }, { 0x11BC0, 0x11BE0, UC_LO },
-	{ 0x11BE1, 0x11BE1, UC_PO }, { 0x11BF0, 0x11BF9, UC_ND }, { 0x11F5A, 0x11F5A, UC_MN },
-	{ 0x13460, 0x143FA, UC_LO }, { 0x16100, 0x1611D, UC_LO }, { 0x1611E, 0x16129, UC_MN },
-	{ 0x1612A, 0x1612C, UC_MC }, { 0x1612D, 0x1612F, UC_MN }, { 0x16130, 0x16139, UC_ND },
-	{ 0x16D40, 0x16D42, UC_LM }, { 0x16D43, 0x16D6A, UC_LO }, { 0x16D6B, 0x16D6C, UC_LM },
-	{ 0x16D6D, 0x16D6F, UC_PO }, { 0x16D70, 0x16D79, UC_ND }, { 0x18CFF, 0x18CFF, UC_LO },
-	{ 0x1CC00, 0x1CCEF, UC_SO }, { 0x1CCF0, 0x1CCF9, UC_ND }, { 0x1CD00, 0x1CEB3, UC_SO },
-	{ 0x1E5D0, 0x1E5ED, UC_LO }, { 0x1E5EE, 0x1E5EF, UC_MN }, { 0x1E5F0, 0x1E5F0, UC_LO },
-	{ 0x1E5F1, 0x1E5FA, UC_ND }, { 0x1E5FF, 0x1E5FF, UC_PO }, { 0x1F8B2, 0x1F8BB, UC_SO },
-	{ 0x1F8C0, 0x1F8C1, UC_SO }, { 0x1FA89, 0x1FA89, UC_SO }, { 0x1FA8F, 0x1FA8F, UC_SO },
-	{ 0x1FABE, 0x1FABE, UC_SO }, { 0x1FAC6, 0x1FAC6, UC_SO }, { 0x1FADC, 0x1FADC, UC_SO },
-	{ 0x1FADF, 0x1FADF, UC_SO }, { 0x1FAE9, 0x1FAE9, UC_SO }, { 0x1FBCB, 0x1FBEF, UC_SO },
-	{ 0x2EBF0, 0x2EE5D, UC_LO } };
 
 /* Marks that BERT's strip_accents does not know (it stopped at Unicode 8). */
-static const struct range bert_not_mark[] = { { 0x7FD, 0x7FD }, { 0x897, 0x89F }, { 0x8CA, 0x8E1 }, { 0x9FE, 0x9FE },
-	{ 0xAFA, 0xAFF }, { 0xB55, 0xB55 }, { 0xC04, 0xC04 }, { 0xC3C, 0xC3C }, { 0xD00, 0xD00 }, { 0xD3B, 0xD3C },
-	{ 0xD81, 0xD81 }, { 0xEBA, 0xEBA }, { 0xECE, 0xECE }, { 0x180F, 0x180F }, { 0x1885, 0x1886 },
+static const struct df_uc_range bert_not_mark[] = { { 0x7FD, 0x7FD }, { 0x897, 0x89F }, { 0x8CA, 0x8E1 },
+	{ 0x9FE, 0x9FE }, { 0xAFA, 0xAFF }, { 0xB55, 0xB55 }, { 0xC04, 0xC04 }, { 0xC3C, 0xC3C }, { 0xD00, 0xD00 },
+	{ 0xD3B, 0xD3C }, { 0xD81, 0xD81 }, { 0xEBA, 0xEBA }, { 0xECE, 0xECE }, { 0x180F, 0x180F }, { 0x1885, 0x1886 },
 	{ 0x1ABF, 0x1ACE }, { 0x1DF6, 0x1DFB }, { 0xA82C, 0xA82C }, { 0xA8C5, 0xA8C5 }, { 0xA8FF, 0xA8FF },
 	{ 0xA9BD, 0xA9BD }, { 0x10D24, 0x10D27 }, { 0x10D69, 0x10D6D }, { 0x10EAB, 0x10EAC }, { 0x10EFC, 0x10EFF },
 	{ 0x10F46, 0x10F50 }, { 0x10F82, 0x10F85 }, { 0x11070, 0x11070 }, { 0x11073, 0x11074 }, { 0x110C2, 0x110C2 },
@@ -78,7 +38,7 @@ static const struct range bert_not_mark[] = { { 0x7FD, 0x7FD }, { 0x897, 0x89F }
 	{ 0x1E944, 0x1E94A } };
 
 /* Marks that StripAccents does not know. */
-static const struct range not_mark[] = { { 0x7FD, 0x7FD }, { 0x897, 0x89F }, { 0x8CA, 0x8D3 }, { 0x9FE, 0x9FE },
+static const struct df_uc_range not_mark[] = { { 0x7FD, 0x7FD }, { 0x897, 0x89F }, { 0x8CA, 0x8D3 }, { 0x9FE, 0x9FE },
 	{ 0xAFA, 0xAFF }, { 0xB55, 0xB55 }, { 0xC04, 0xC04 }, { 0xC3C, 0xC3C }, { 0xCF3, 0xCF3 }, { 0xD00, 0xD00 },
 	{ 0xD3B, 0xD3C }, { 0xD81, 0xD81 }, { 0xEBA, 0xEBA }, { 0xECE, 0xECE }, { 0x1715, 0x1715 }, { 0x180F, 0x180F },
 	{ 0x1ABF, 0x1ACE }, { 0x1CF7, 0x1CF7 }, { 0x1DF6, 0x1DFA }, { 0xA82C, 0xA82C }, { 0xA8FF, 0xA8FF },
@@ -98,7 +58,7 @@ static const struct range not_mark[] = { { 0x7FD, 0x7FD }, { 0x897, 0x89F }, { 0
 	{ 0x1E5EE, 0x1E5EF } };
 
 /* Punctuation that came after Unicode 8, and what was punctuation then. */
-static const struct range not_punct[] = { { 0x61D, 0x61D }, { 0x9FD, 0x9FD }, { 0xA76, 0xA76 }, { 0xC77, 0xC77 },
+static const struct df_uc_range not_punct[] = { { 0x61D, 0x61D }, { 0x9FD, 0x9FD }, { 0xA76, 0xA76 }, { 0xC77, 0xC77 },
 	{ 0xC84, 0xC84 }, { 0x1B4E, 0x1B4F }, { 0x1B7D, 0x1B7F }, { 0x2E43, 0x2E4F }, { 0x2E52, 0x2E5D },
 	{ 0x10D6E, 0x10D6E }, { 0x10EAD, 0x10EAD }, { 0x10F55, 0x10F59 }, { 0x10F86, 0x10F89 }, { 0x113D4, 0x113D5 },
 	{ 0x113D7, 0x113D8 }, { 0x1144B, 0x1144F }, { 0x1145A, 0x1145B }, { 0x1145D, 0x1145D }, { 0x11660, 0x1166C },
@@ -108,16 +68,16 @@ static const struct range not_punct[] = { { 0x61D, 0x61D }, { 0x9FD, 0x9FD }, { 
 	{ 0x16D6D, 0x16D6F }, { 0x16E97, 0x16E9A }, { 0x16FE2, 0x16FE2 }, { 0x1E5FF, 0x1E5FF }, { 0x1E95E, 0x1E95F } };
 
 /* Control and format characters that clean_text keeps. */
-static const struct range not_other[] = { { 0x9, 0xA }, { 0xD, 0xD }, { 0x890, 0x891 }, { 0x8E2, 0x8E2 },
+static const struct df_uc_range not_other[] = { { 0x9, 0xA }, { 0xD, 0xD }, { 0x890, 0x891 }, { 0x8E2, 0x8E2 },
 	{ 0x110CD, 0x110CD }, { 0x13430, 0x1343F } };
 
 /* Decompositions that came after Unicode 9. */
-static const struct range later_compat[] = { { 0x32FF, 0x32FF }, { 0xA7F2, 0xA7F4 }, { 0xAB69, 0xAB69 },
+static const struct df_uc_range later_compat[] = { { 0x32FF, 0x32FF }, { 0xA7F2, 0xA7F4 }, { 0xAB69, 0xAB69 },
 	{ 0x10781, 0x10785 }, { 0x10787, 0x107B0 }, { 0x107B2, 0x107BA }, { 0x11938, 0x11938 }, { 0x1E030, 0x1E06D },
 	{ 0x1F16C, 0x1F16C }, { 0x1FBF0, 0x1FBF9 } };
 
 static void
-set(const struct range *r, size_t n, uint8_t bit)
+set(const struct df_uc_range *r, size_t n, uint8_t bit)
 {
 	for (size_t i = 0; i < n; i++)
 		for (uint32_t c = r[i].first; c <= r[i].last; c++)
@@ -125,7 +85,7 @@ set(const struct range *r, size_t n, uint8_t bit)
 }
 
 static void
-clear(const struct range *r, size_t n, uint8_t bit)
+clear(const struct df_uc_range *r, size_t n, uint8_t bit)
 {
 	for (size_t i = 0; i < n; i++)
 		for (uint32_t c = r[i].first; c <= r[i].last; c++)
@@ -156,52 +116,9 @@ category_bits(enum df_uc_cat cat)
 	}
 }
 
-#define N(a) (sizeof(a) / sizeof((a)[0]))
-
-static void
-fill(void)
-{
-	static const struct range later_numbers[] = { { 0x11DE0, 0x11DE9 }, { 0x16FF4, 0x16FF6 } };
-	static const struct range old_punct[] = { { '$', '$' }, { '+', '+' }, { '<', '>' }, { '^', '^' }, { '`', '`' },
-		{ '|', '|' }, { '~', '~' }, { 0x166D, 0x166D }, { 0x111C9, 0x111C9 } };
-
-	for (utf8proc_int32_t c = 0; c < 0x110000; c++)
-		df_uc_category[c] = (uint8_t)utf8proc_get_property(c)->category;
-	for (size_t i = 0; i < N(later); i++)
-		for (uint32_t c = later[i].first; c <= later[i].last; c++)
-			df_uc_category[c] = (uint8_t)later[i].category;
-	for (utf8proc_int32_t c = 0; c < 0x110000; c++) {
-		const utf8proc_property_t *p = utf8proc_get_property(c);
-
-		df_uc_ref_table[c] = category_bits(df_uc_category[c]);
-		if (p->combining_class != 0 || p->decomp_seqindex != UINT16_MAX || (c >= 0xAC00 && c < 0xD7A4))
-			df_uc_ref_table[c] |= DF_UCR_DECOMPOSES;
-		if (df_uc_lower((uint32_t)c) != (uint32_t)c)
-			df_uc_ref_table[c] |= DF_UCR_UPPER;
-	}
-	clear(bert_not_mark, N(bert_not_mark), DF_UCR_BERT_MARK);
-	set((struct range[]){ { 0x1734, 0x1734 }, { 0x1171E, 0x1171E } }, 2, DF_UCR_BERT_MARK);
-	clear(not_mark, N(not_mark), DF_UCR_MARK);
-	set((struct range[]){ { 0x1CF2, 0x1CF3 } }, 1, DF_UCR_MARK);
-	clear(not_punct, N(not_punct), DF_UCR_PUNCT);
-	set(old_punct, N(old_punct), DF_UCR_PUNCT);
-	clear(not_other, N(not_other), DF_UCR_OTHER);
-	set((struct range[]){ { 0xFFFD, 0xFFFD } }, 1, DF_UCR_OTHER);
-	set(later_compat, N(later_compat), DF_UCR_LATER);
-	set(later_numbers, N(later_numbers), DF_UCR_NUMERIC);
-}
-
-void
-df_uc_ref_init(void)
-{
-	static pthread_once_t once = PTHREAD_ONCE_INIT;
-
-	pthread_once(&once, fill);
-}
-
 /* Lower case by Unicode 17; U+0130 becomes two characters, of which this is the first. */
-uint32_t
-df_uc_lower(uint32_t c)
+static uint32_t
+lower(uint32_t c)
 {
 	if (c < 0x80)
 		return c >= 'A' && c <= 'Z' ? c | 0x20 : c;
@@ -222,4 +139,52 @@ df_uc_lower(uint32_t c)
 	if (c >= 0x16EA0 && c <= 0x16EB8)
 		return c + 0x1B;
 	return (uint32_t)utf8proc_tolower((utf8proc_int32_t)c);
+}
+
+#define N(a) (sizeof(a) / sizeof((a)[0]))
+
+static void
+fill(void)
+{
+	static const struct df_uc_range later_numbers[] = { { 0x11DE0, 0x11DE9 }, { 0x16FF4, 0x16FF6 } };
+	static const struct df_uc_range old_punct[] = { { '$', '$' }, { '+', '+' }, { '<', '>' }, { '^', '^' },
+		{ '`', '`' }, { '|', '|' }, { '~', '~' }, { 0x166D, 0x166D }, { 0x111C9, 0x111C9 } };
+
+	df_uc_init();
+	for (utf8proc_int32_t c = 0; c < 0x110000; c++) {
+		const utf8proc_property_t *p = utf8proc_get_property(c);
+
+		df_uc_ref_table[c] = category_bits(df_uc_category[c]);
+		if (p->combining_class != 0 || p->decomp_seqindex != UINT16_MAX || (c >= 0xAC00 && c < 0xD7A4))
+			df_uc_ref_table[c] |= DF_UCR_DECOMPOSES;
+		if (lower((uint32_t)c) != (uint32_t)c)
+			df_uc_ref_table[c] |= DF_UCR_UPPER;
+	}
+	clear(bert_not_mark, N(bert_not_mark), DF_UCR_BERT_MARK);
+	set((struct df_uc_range[]){ { 0x1734, 0x1734 }, { 0x1171E, 0x1171E } }, 2, DF_UCR_BERT_MARK);
+	clear(not_mark, N(not_mark), DF_UCR_MARK);
+	set((struct df_uc_range[]){ { 0x1CF2, 0x1CF3 } }, 1, DF_UCR_MARK);
+	clear(not_punct, N(not_punct), DF_UCR_PUNCT);
+	set(old_punct, N(old_punct), DF_UCR_PUNCT);
+	clear(not_other, N(not_other), DF_UCR_OTHER);
+	set((struct df_uc_range[]){ { 0xFFFD, 0xFFFD } }, 1, DF_UCR_OTHER);
+	set(later_compat, N(later_compat), DF_UCR_LATER);
+	set(later_numbers, N(later_numbers), DF_UCR_NUMERIC);
+}
+
+void
+df_uc_ref_init(void)
+{
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+	pthread_once(&once, fill);
+}
+
+void
+df_uc_put_lower(struct df_buf *out, uint32_t c)
+{
+	df_buf_put_utf8(out, lower(c));
+	/* The one letter whose lower case is two characters. */
+	if (c == 0x130)
+		df_buf_put_utf8(out, 0x307);
 }

@@ -37,17 +37,6 @@ df_tok_vocab_text(const struct tok_vocab *v, uint32_t id, size_t *n)
 	return v->text.data + e->at;
 }
 
-/* A power of two that keeps n entries at most half full. */
-static size_t
-table_size(size_t n)
-{
-	size_t size = 16;
-
-	while (size < 2 * n)
-		size *= 2;
-	return size;
-}
-
 static int
 add_entry(struct tok_vocab *v, const char *key, int64_t id, struct df_err *err)
 {
@@ -101,7 +90,7 @@ df_tok_vocab_load(struct tok_vocab *v, const struct df_json_value *vocab, struct
 
 	if (df_json_type(vocab) != DF_JSON_OBJECT)
 		return df_fail(err, DF_EFORMAT, "model.vocab: expected an object, found %s", df_json_type_name(vocab));
-	v->slot_mask = table_size(n) - 1;
+	v->slot_mask = df_tok_table_size(n) - 1;
 	DF_TRY(df_alloc(&v->entry, n, sizeof(*v->entry), "the vocabulary", err));
 	DF_TRY(df_alloc(&v->slot, v->slot_mask + 1, sizeof(*v->slot), "the vocabulary", err));
 	memset(v->slot, 0xFF, (v->slot_mask + 1) * sizeof(*v->slot));

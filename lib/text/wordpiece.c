@@ -44,12 +44,10 @@ edge_slot(const struct tok_wordpiece *m, uint32_t node, unsigned char byte)
 static int
 build_trie(struct tok_wordpiece *m, struct df_err *err)
 {
-	size_t size = 16;
+	/* One edge per byte of text at the most. */
+	const size_t size = df_tok_table_size(m->vocab.text.len);
 	int rc;
 
-	/* One edge per byte of text at the most; half full. */
-	while (size < 2 * m->vocab.text.len)
-		size *= 2;
 	DF_TRY(df_alloc(&m->edge, size, sizeof(*m->edge), "the vocabulary", err));
 	memset(m->edge, 0xFF, size * sizeof(*m->edge));
 	m->edge_mask = size - 1;
