@@ -16,6 +16,7 @@ Step k trains on samples 4 (k mod 4) .. + 3; packed rows are these four, end to 
 target, which is then predicted from the sample before.
 """
 import importlib.machinery
+import json
 import os
 import shutil
 import sys
@@ -131,6 +132,12 @@ def lora(name, base, ratio=0, **config):
     d = os.path.join(OUT, name, "adapter")
     model.save_pretrained(d)
     os.remove(os.path.join(d, "README.md"))
+    path = os.path.join(d, "adapter_config.json")
+    with open(path) as f:
+        cfg = json.load(f)
+    cfg["base_model_name_or_path"] = "../../../model/" + base
+    with open(path, "w") as f:
+        json.dump(cfg, f, indent=2)
     run(name, base, model, samples, loraplus(model, ratio) if ratio else groups(model),
         lambda s: [nlls(model, i, m) for i, m in s], lambda: get_peft_model_state_dict(model).items(), ratio=ratio)
 
