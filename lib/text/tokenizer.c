@@ -409,7 +409,7 @@ split_from(const struct run *r, size_t step, const char *text, size_t n)
 	sp = &r->t->splits.v[step];
 	if (sp->rewrite != TOK_AS_IS) {
 		struct df_buf *b = &r->s->rewritten[step];
-		bool at_head = text == r->head;
+		bool at_head = r->head != NULL && text == r->head;
 
 		if (rewrite(sp, b, text, n, at_head)) {
 			DF_TRY(df_buf_check(b, r->err));
