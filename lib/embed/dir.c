@@ -215,6 +215,10 @@ read_prompt(struct df_embed_dir *d, const char *dir, const char *name, struct df
 		goto place;
 	if (!name)
 		goto out;
+	if (prompts && df_json_type(prompts) != DF_JSON_OBJECT) {
+		rc = df_fail(err, DF_EFORMAT, "'prompts': expected an object, found %s", df_json_type_name(prompts));
+		goto place;
+	}
 	v = df_json_get(prompts, name);
 	text = df_json_str(v, &n);
 	if (text)

@@ -193,17 +193,40 @@ read_elem(const struct df_json_value *v, struct df_elem *e, struct df_err *err)
 	return 0;
 }
 
+/* A misspelled placeholder would stand in every sample as it is. */
+static int
+check_marks(const char *text, enum df_slot slot, struct df_err *err)
+{
+	for (const char *s = text; (s = strstr(s, "{{")); s += 2) {
+		const size_t n = strspn(s + 2, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_");
+
+		if (n == 0 || strncmp(s + 2 + n, "}}", 2) != 0)
+			continue;
+		if ((n == 7 && strncmp(s + 2, "content", n) == 0) ||
+		    (n == 3 && slot == DF_SLOT_USER && strncmp(s + 2, "idx", n) == 0))
+			continue;
+		return df_fail(err, DF_ECONFIG, "{{%.*s}} means nothing here ({{content}} is the message%s)",
+		    (int)(n < 60 ? n : 60), s + 2, slot == DF_SLOT_USER ? ", {{idx}} the round" : "");
+	}
+	return 0;
+}
+
 /* The rules of LLaMA-Factory's formatters: prefixes say always the same, the others hold the message. */
 static int
 check_slot(const struct df_elem *e, enum df_slot s, struct df_err *err)
 {
 	bool has_mark = false;
+	int rc = 0;
 
-	for (; e->kind != DF_ELEM_END; e++)
+	for (; e->kind != DF_ELEM_END; e++) {
 		has_mark |= e->kind == DF_ELEM_TEXT && strstr(e->text, "{{content}}");
-	if (has_mark == (s != DF_SLOT_PREFIX))
-		return 0;
-	return df_fail(err, DF_ECONFIG, has_mark ? "{{content}} has no place here" : "no text with {{content}}");
+		if (e->kind == DF_ELEM_TEXT)
+			DF_TRY(check_marks(e->text, s, err));
+	}
+	if (has_mark != (s != DF_SLOT_PREFIX))
+		rc = df_fail(err, DF_ECONFIG, has_mark ? "{{content}} has no place here" : "no text with {{content}}");
+out:
+	return rc;
 }
 
 static int

@@ -115,8 +115,11 @@ load_added_decoder(struct df_tokenizer *t, const struct df_json_value *map, stru
 	uint32_t id;
 	int rc = DF_OK;
 
-	if (map == NULL)
+	if (df_json_type(map) == DF_JSON_ABSENT || df_json_type(map) == DF_JSON_NULL)
 		return DF_OK;
+	if (df_json_type(map) != DF_JSON_OBJECT)
+		return df_fail(
+		    err, DF_EFORMAT, "added_tokens_decoder: expected an object, found %s", df_json_type_name(map));
 	DF_TRY(df_alloc(&list, df_json_size(map), sizeof(*list), "added tokens", err));
 	while ((m = df_json_next(map, m, &key, &v)) != NULL) {
 		char *end;
@@ -235,8 +238,12 @@ load_beside(const struct df_tokenizer *t, const char *name, char **path, struct 
 
 	*out = NULL;
 	DF_TRY(df_path_join(path, t->path, name, err));
-	if (df_file_exists(*path))
-		DF_TRY(df_json_load(out, *path, JSON_LIMIT, err));
+	if (!df_file_exists(*path))
+		goto out;
+	DF_TRY(df_json_load(out, *path, JSON_LIMIT, err));
+	if (df_json_type(df_json_root(*out)) != DF_JSON_OBJECT)
+		rc = df_fail(
+		    err, DF_EFORMAT, "%s: expected an object, found %s", *path, df_json_type_name(df_json_root(*out)));
 out:
 	return rc;
 }

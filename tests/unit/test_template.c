@@ -204,6 +204,7 @@ malformed(void **state)
 		{ "user: hello\n", "'user': no text with {{content}}" },
 		{ "user: [{bos_token}]\n", "'user': no text with {{content}}" },
 		{ "prefix: '{{content}}'\n", "'prefix': {{content}} has no place here" },
+		{ "user: 'a {{content}} {{contnet}}'\n", "'user': {{contnet}} means nothing here" },
 		{ "user: ['{{content}}', {pad_token}]\n", "found {pad_token}" },
 		{ "user: ['{{content}}', {bos_token: 7}]\n", "{bos_token} has no value" },
 		{ "user: ['{{content}}', {token: [a]}]\n", "expected a text, found an array" },

@@ -186,6 +186,8 @@ test_config(void **state)
 		{ "{\"eos_token\": 7}", DF_EFORMAT, "eos_token" },
 		{ "{\"eos_token\": {\"content\": 7}}", DF_EFORMAT, "eos_token" },
 		{ "{\"add_bos_token\": \"yes\"}", DF_EFORMAT, "'add_bos_token'" },
+		{ "[]", DF_EFORMAT, "expected an object, found array" },
+		{ "{\"added_tokens_decoder\": \"x\"}", DF_EFORMAT, "expected an object, found string" },
 		{ "{\"added_tokens_decoder\": {\"x\": {\"content\": \"<x>\"}}}", DF_EFORMAT, "'x' is not an id" },
 		{ "{\"added_tokens_decoder\": {\"2147483648\": {\"content\": \"<x>\"}}}", DF_EFORMAT, "has id 3" },
 		{ "{\"added_tokens_decoder\": {\"3\": 5}}", DF_EFORMAT, "added_tokens_decoder '3'" },
