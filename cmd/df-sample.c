@@ -459,17 +459,12 @@ out:
 static int
 open_run(struct run *r, const struct df_strlist *paths, struct df_err *err)
 {
-	size_t positions;
 	int rc;
 
 	DF_TRY(df_pool_new(&r->pool, (int)r->cfg.common.threads, err));
 	DF_TRY(df_backend_open(&r->backend, r->cfg.common.device, r->pool, err));
 	DF_TRY(df_model_open(&r->model, r->cfg.model, r->cfg.base, r->backend, err));
 	DF_TRY(open_prompts(r, paths, err));
-	positions = r->prompts.longest + (size_t)r->cfg.max_new;
-	if (positions > df_model_config(r->model)->max_positions)
-		df_warn("sequences may grow to %zu tokens, the model was made for %zu", positions,
-		    df_model_config(r->model)->max_positions);
 	DF_TRY(open_outputs(r, err));
 out:
 	return rc;
@@ -519,7 +514,18 @@ sample(struct run *r, struct df_err *err)
 		.progress = true };
 	int rc;
 
-	DF_TRY(df_generate(r->model, r->pool, &r->prompts, &o, put, r, err));
+	rc = df_generate(r->model, r->pool, &r->prompts, &o, put, r, err);
+	if (rc == DF_ESTOPPED && r->out) {
+		struct df_err late = DF_ERR_INIT;
+
+		/* What is done is kept; if that fails, this is what there is to say. */
+		if (flush_rows(r, &late) != DF_OK) {
+			*err = late;
+			rc = late.code;
+		}
+	}
+	if (rc != DF_OK)
+		goto out;
 	DF_TRY(commit(r, err));
 	df_info("%" PRIu64 " tokens; %" PRIu64 " of %" PRIu64 " completions reached --max-new-tokens", r->n_tokens,
 	    r->n_cut, r->end - r->first);

@@ -21,6 +21,7 @@
 #include "base/utf8.h"
 
 #define SLOTS_MAX 16
+#define AT_ONCE   2048 /* tokens of questions in one call; more go one by one, in pieces */
 #define INTRO     "The following are multiple choice questions (with answers) about "
 
 /* A question as tokens: the question, and question and choice, for each choice by letter and by text. */
@@ -54,6 +55,7 @@ struct run {
 	size_t *who; /* [n_slots] questions of the group in the call */
 	size_t n;
 	uint64_t done, total;
+	bool told; /* that questions are longer than the model was made for */
 };
 
 /* ---- texts ----------------------------------------------------------------- */
@@ -264,10 +266,15 @@ go(struct run *r, bool losses, struct df_err *err)
 
 	if (r->n == 0)
 		goto out;
-	if (!losses) {
+	if (!losses && r->ids.n <= AT_ONCE) {
 		rc = df_model_extend(r->m, r->work, r->cache, &b, r->slot, NULL, err);
 		goto out;
 	}
+	for (size_t j = 0; j < r->n && !losses; j++)
+		DF_TRY(df_model_extend_long(r->m, r->work, r->cache, r->slot[j], r->ids.v + r->offsets[j],
+		    (size_t)(r->offsets[j + 1] - r->offsets[j]), NULL, err));
+	if (!losses)
+		goto out;
 	DF_TRY(df_grow(&r->nll, &r->cap_nll, r->ids.n, sizeof(*r->nll), "losses", err));
 	rc = df_model_extend_loss(r->m, r->work, r->cache, &b, r->slot,
 	    &(struct df_losses){ .token_nll = r->nll, .n_targets = r->n_targets }, err);
@@ -404,6 +411,10 @@ open_cache(struct run *r, struct df_err *err)
 		for (size_t k = 0; k < 2 * DF_CHOICES_MAX; k++)
 			if (r->ask[i].whole[k].n > longest)
 				longest = r->ask[i].whole[k].n;
+	if (longest > df_model_config(r->m)->max_positions && !r->told)
+		df_warn("questions grow to %zu tokens and more, the model was made for %zu", longest,
+		    df_model_config(r->m)->max_positions);
+	r->told = r->told || longest > df_model_config(r->m)->max_positions;
 	df_cache_free(r->cache);
 	r->cache = NULL;
 	r->n_slots = r->o->n_slots > 0 ? r->o->n_slots : SLOTS_MAX;
@@ -446,11 +457,7 @@ run_subject(struct run *r, struct df_choice_scores *out, size_t subject, struct 
 		shared = r->ask[i].question.n - 1 < shared ? r->ask[i].question.n - 1 : shared;
 	}
 	if (shared > 0) {
-		const struct df_tokens b = {
-			.n = 1, .offsets = (uint64_t[]){ 0, shared }, .ids = r->ask[0].question.v
-		};
-
-		DF_TRY(df_model_prefill(r->m, r->work, r->cache, &b, &(uint32_t){ 0 }, NULL, err));
+		DF_TRY(df_model_extend_long(r->m, r->work, r->cache, 0, r->ask[0].question.v, shared, NULL, err));
 		for (size_t i = 1; i < r->n_slots; i++)
 			DF_TRY(df_cache_copy(r->cache, 0, (uint32_t)i, shared, err));
 	}

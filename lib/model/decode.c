@@ -26,7 +26,10 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "base/stop.h"
 #include "model/work.h"
+
+#define PIECE 512 /* tokens of df_model_extend_long()'s calls: enough rows for a GEMM, few enough for who waits */
 
 struct df_cache {
 	struct df_model *m;
@@ -330,6 +333,33 @@ df_model_extend(struct df_model *m, struct df_work *w, struct df_cache *c, const
 {
 	(void)m;
 	return extend(w, c, b, slot, false, logits, err);
+}
+
+int
+df_model_extend_long(struct df_model *m, struct df_work *w, struct df_cache *c, uint32_t slot, const uint32_t *ids,
+    size_t n, float *logits, struct df_err *err)
+{
+	const size_t past = slot < c->n_slots ? c->length[slot] : 0;
+	size_t piece = PIECE;
+	int rc = DF_OK;
+
+	if (n > c->n_positions - past)
+		return df_fail(err, DF_ERANGE, "a text of %zu tokens: more than the %zu of a slot", n, c->n_positions);
+	/* Frequencies of the whole length are known to a call with the whole only. */
+	if (m->cfg.rope.type == DF_ROPE_DYNAMIC && past + n > m->cfg.max_positions)
+		piece = n;
+	for (size_t at = 0, k; at < n; at += k) {
+		const struct df_tokens b = {
+			.n = 1, .offsets = (uint64_t[]){ 0, n - at < piece ? n - at : piece }, .ids = ids + at
+		};
+
+		if (df_stop_requested())
+			return df_fail(err, DF_ESTOPPED, "stopped by a signal while reading a text of %zu tokens", n);
+		k = (size_t)b.offsets[1];
+		DF_TRY(extend(w, c, &b, &slot, false, at + k == n ? logits : NULL, err));
+	}
+out:
+	return rc;
 }
 
 int

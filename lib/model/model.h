@@ -317,6 +317,13 @@ int df_cache_copy(struct df_cache *c, uint32_t from, uint32_t to, size_t n, stru
 /* Run whole prompts: batch sample i into slot[i], which is emptied first; each of at least one token. */
 int df_model_prefill(struct df_model *m, struct df_work *w, struct df_cache *c, const struct df_tokens *b,
     const uint32_t *slot, float *logits, struct df_err *err) DF_MUST_CHECK;
+/*
+ * Append n tokens to a slot piece by piece, so that a long text takes the memory of a piece, and a signal that asks to
+ * stop is heard between them: DF_ESTOPPED, with a part of the tokens in the slot.  Bits are those of extend with all of
+ * them; logits [V] follow the last one.
+ */
+int df_model_extend_long(struct df_model *m, struct df_work *w, struct df_cache *c, uint32_t slot,
+    const uint32_t *ids, size_t n, float *logits, struct df_err *err) DF_MUST_CHECK;
 /* Append batch sample i to slot[i], whatever is in it.  Masks are not read, positions are the cache's. */
 int df_model_extend(struct df_model *m, struct df_work *w, struct df_cache *c, const struct df_tokens *b,
     const uint32_t *slot, float *logits, struct df_err *err) DF_MUST_CHECK;

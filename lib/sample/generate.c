@@ -22,7 +22,7 @@
 #include "base/stop.h"
 
 #define SLOTS_MAX      64
-#define PREFILL_TOKENS 2048 /* of one call, unless a single prompt has more */
+#define PREFILL_TOKENS 2048 /* of one call; a single prompt that has more goes in pieces */
 #define AHEAD          4096 /* jobs that may be done before the first one in line is */
 #define NOTHING        SIZE_MAX
 
@@ -177,7 +177,13 @@ admit_all(struct gen *g, struct df_err *err)
 	if (g->n_fill > 0) {
 		const struct df_tokens b = { .n = g->n_fill, .offsets = g->offsets, .ids = g->ids.v };
 
-		DF_TRY(df_model_prefill(g->m, g->work, g->cache, &b, g->fill, g->logits, err));
+		if (g->ids.n > PREFILL_TOKENS) { /* one alone */
+			df_cache_cut(g->cache, g->fill[0], 0);
+			DF_TRY(df_model_extend_long(
+			    g->m, g->work, g->cache, g->fill[0], g->ids.v, g->ids.n, g->logits, err));
+		} else {
+			DF_TRY(df_model_prefill(g->m, g->work, g->cache, &b, g->fill, g->logits, err));
+		}
 		for (size_t i = 0; i < g->n_fill; i++)
 			memcpy(g->first + g->fill[i] * v, g->logits + i * v, v * sizeof(*g->first));
 	}
@@ -406,6 +412,9 @@ open_gen(struct gen *g, struct df_err *err)
 	size_t n;
 	int rc;
 
+	if (positions + 1 > df_model_config(g->m)->max_positions)
+		df_warn("sequences may grow to %zu tokens, the model was made for %zu", positions + 1,
+		    df_model_config(g->m)->max_positions);
 	DF_TRY(choose_slots(g, positions, err));
 	n = g->n_slots;
 	g->n_vocab = df_model_config(g->m)->n_vocab;

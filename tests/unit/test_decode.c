@@ -120,6 +120,47 @@ rotates_anew(const struct under_test *t)
 	return c->rope.type == DF_ROPE_DYNAMIC && c->max_positions < t->longest;
 }
 
+/* A text in pieces: the bits of one call; the last piece is a short one. */
+static void
+test_read(void **state)
+{
+	enum { N = 1100, BEFORE = 3 };
+
+	(void)state;
+	for (size_t i = 0; i < n_cases; i++) {
+		struct df_model *m = NULL;
+		struct df_work *w = NULL;
+		struct df_cache *c = NULL;
+		struct mh_batch batch;
+		struct df_tokens rest = { .n = 1, .offsets = (uint64_t[]){ 0, N - BEFORE } };
+		float *want, *got;
+		size_t v;
+
+		mh_ok(df_model_open(&m, cases[i], NULL, mh_backend(), err));
+		mh_ok(df_work_new(&w, m, err));
+		mh_ok(df_cache_new(&c, m, 2, N, err));
+		v = df_model_config(m)->n_vocab;
+		mh_ok(df_alloc(&want, v, sizeof(*want), "logits", err));
+		mh_ok(df_alloc(&got, v, sizeof(*got), "logits", err));
+		mh_batch_random(&batch, (size_t[]){ N }, 1, v, 3);
+		rest.ids = batch.ids + BEFORE;
+		for (uint32_t slot = 0; slot < 2; slot++)
+			mh_ok(df_model_extend_long(m, w, c, slot, batch.ids, BEFORE, NULL, err));
+		mh_ok(df_model_extend(m, w, c, &rest, &(uint32_t){ 0 }, want, err));
+		mh_ok(df_model_extend_long(m, w, c, 1, rest.ids, N - BEFORE, got, err));
+		assert_int_equal(df_cache_length(c, 1), N);
+		if (memcmp(want, got, v * sizeof(*want)) != 0)
+			fail_msg("%s: max difference %.3g", cases[i], mh_rel_diff(got, want, v));
+		mh_refused(df_model_extend_long(m, w, c, 1, rest.ids, 1, got, err), DF_ERANGE, "1100");
+		mh_batch_release(&batch);
+		free(want);
+		free(got);
+		df_cache_free(c);
+		df_work_free(w);
+		df_model_free(m);
+	}
+}
+
 /* Prompts: the forward's own logits of the last tokens. */
 static void
 test_prefill(void **state)
@@ -337,6 +378,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_prefill),
+		cmocka_unit_test(test_read),
 		cmocka_unit_test(test_steps),
 		cmocka_unit_test(test_extend),
 		cmocka_unit_test(test_alone),

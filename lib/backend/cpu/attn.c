@@ -13,7 +13,8 @@
  * one head; backward tasks are key/value heads, whose query heads are added
  * in their order.  Blocks count from the sample's start, so a sample's
  * numbers know nothing of the others in the batch.  Decoding is the forward of one query whose heads on one
- * key/value head are the rows of a block.
+ * key/value head are the rows of a block; of many tokens of one sequence, as of a long prompt's next piece, it is the
+ * forward's own blocks.  A query's numbers are the same in both.
  */
 #include <math.h>
 #include <stdlib.h>
@@ -179,49 +180,90 @@ out:
 
 /* ---- decoding --------------------------------------------------------------------------------------------------- */
 
-/* Query heads [h, h + nq) of one sequence, which share key/value head kh: a block of queries, rows of one head apart. */
-static void
-decode_block(const struct df_attn_decode *a, size_t seq, size_t h, size_t nq, size_t kh)
-{
-	const size_t e = a->q.cols / a->n_heads, n = a->n[seq], t0 = a->first[seq];
-	const float *q = AT(a->q, seq, h * e);
-	struct window w = { .nq = nq, .k0 = a->window && n > a->window ? n - a->window : 0, .all = true };
-	_Alignas(64) float s[BQ * BK];
-	float m[BQ], l[BQ], *o = AT(a->o, seq, h * e);
+/* Queries in a row: tokens of one sequence one behind the other, which see all of their past, or one alone. */
+struct stretch {
+	size_t row, n;
+};
+struct decode {
+	const struct df_attn_decode *a;
+	const struct stretch *stretches;
+};
 
-	for (size_t i = 0; i < nq; i++) {
+/* The rows of a block, which share key/value head kh, see keys up to n; q and o have their rows ld_q and ld_o apart. */
+static void
+decode_block(const struct df_attn_decode *a, struct window w, size_t t0, size_t n, size_t kh, const float *q,
+    size_t ld_q, float *o, size_t ld_o)
+{
+	const size_t e = a->q.cols / a->n_heads;
+	_Alignas(64) float s[BQ * BK];
+	float m[BQ], l[BQ];
+
+	for (size_t i = 0; i < w.nq; i++) {
 		m[i] = -INFINITY;
 		l[i] = 0;
 	}
 	for (bool first = true; w.k0 < n; w.k0 += BK, first = false) {
 		w.nk = n - w.k0 < BK ? n - w.k0 : BK;
-		df_cpu_sgemm(false, true, nq, w.nk, e, a->scale, q, e, AT(a->k, t0 + w.k0, kh * e), a->k.ld, 0, s, BK);
-		softmax_block(&w, s, m, l, o, e, first ? 0 : e);
 		df_cpu_sgemm(
-		    false, false, nq, e, w.nk, 1, s, BK, AT(a->v, t0 + w.k0, kh * e), a->v.ld, first ? 0 : 1, o, e);
+		    false, true, w.nq, w.nk, e, a->scale, q, ld_q, AT(a->k, t0 + w.k0, kh * e), a->k.ld, 0, s, BK);
+		softmax_block(&w, s, m, l, o, ld_o, first ? 0 : e);
+		df_cpu_sgemm(false, false, w.nq, e, w.nk, 1, s, BK, AT(a->v, t0 + w.k0, kh * e), a->v.ld, first ? 0 : 1,
+		    o, ld_o);
 	}
-	divide_rows(o, e, l, nq, e);
+	divide_rows(o, ld_o, l, w.nq, e);
 }
 
 static void
 decode(void *ctx, size_t index, int worker)
 {
-	const struct df_attn_decode *a = ctx;
-	const size_t group = a->n_heads / a->n_kv_heads, kh = index % a->n_kv_heads;
+	const struct decode *d = ctx;
+	const struct df_attn_decode *a = d->a;
+	const struct stretch *x = &d->stretches[index / a->n_kv_heads];
+	const size_t group = a->n_heads / a->n_kv_heads, kh = index % a->n_kv_heads, e = a->q.cols / a->n_heads;
+	const size_t n = a->n[x->row], t0 = a->first[x->row];
+	struct window w = { .nq = x->n, .q0 = n - 1 };
 
 	(void)worker;
-	for (size_t i = 0; i < group; i += BQ)
-		decode_block(a, index / a->n_kv_heads, kh * group + i, group - i < BQ ? group - i : BQ, kh);
+	for (size_t h = kh * group; h < (kh + 1) * group && x->n > 1; h++)
+		decode_block(
+		    a, w, t0, n + x->n - 1, kh, AT(a->q, x->row, h * e), a->q.ld, AT(a->o, x->row, h * e), a->o.ld);
+	w = (struct window){ .k0 = a->window && n > a->window ? n - a->window : 0, .all = true };
+	for (size_t i = 0; i < group && x->n == 1; i += BQ) {
+		const size_t h = (kh * group + i) * e;
+
+		w.nq = group - i < BQ ? group - i : BQ;
+		decode_block(a, w, t0, n, kh, AT(a->q, x->row, h), e, AT(a->o, x->row, h), e);
+	}
+}
+
+/* How many rows from `row` on are a block. */
+static size_t
+stretch_at(const struct df_attn_decode *a, size_t row)
+{
+	const uint64_t n = a->n[row];
+	size_t len = 1;
+
+	while (n > 0 && len < BQ && row + len < a->q.rows && a->first[row + len] == a->first[row] &&
+	    a->n[row + len] == n + len && !(a->window && n + len > a->window))
+		len++;
+	return len;
 }
 
 int
 df_cpu_attn_decode(struct df_backend *be, const void *args, struct df_err *err)
 {
-	struct df_attn_decode a = *(const struct df_attn_decode *)args;
+	const struct df_attn_decode *a = args;
+	struct stretch *stretches = NULL;
+	size_t n = 0;
+	int rc;
 
-	(void)err;
-	df_pool_for(be->pool, a.q.rows * a.n_kv_heads, decode, &a);
-	return DF_OK;
+	DF_TRY(df_alloc(&stretches, a->q.rows, sizeof(*stretches), "attention tasks", err));
+	for (size_t row = 0; row < a->q.rows; row += stretches[n++].n)
+		stretches[n] = (struct stretch){ row, stretch_at(a, row) };
+	df_pool_for(be->pool, n * a->n_kv_heads, decode, &(struct decode){ a, stretches });
+out:
+	free(stretches);
+	return rc;
 }
 
 /* ---- backward --------------------------------------------------------------------------------------------------- */
