@@ -59,8 +59,8 @@ struct df_choice_task {
 };
 /*
  * dir/SPLIT/<subject>_SPLIT.csv, all of them or those of the comma list `subjects`, and n_shots rows of
- * dir/dev/<subject>_dev.csv.  A row is the question, 2 to 10 choices and the right one's letter.  DF_EFORMAT and
- * DF_ENOINPUT name file and line.
+ * dir/dev/<subject>_dev.csv.  A row is the question, 2 to 10 choices, the same number in all rows of a subject,
+ * and the right one's letter, of 1 MiB at most.  DF_EFORMAT and DF_ENOINPUT name file and line.
  */
 int df_choice_load(struct df_choice_task *t, const char *dir, const char *split, const char *subjects, size_t n_shots,
     struct df_err *err) DF_MUST_CHECK;

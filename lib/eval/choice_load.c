@@ -10,6 +10,8 @@
 #include "base/mem.h"
 #include "eval/choice.h"
 
+#define QUESTION_MAX ((size_t)1 << 20) /* bytes, choices included: far beyond what a model reads */
+
 void
 df_choice_release(struct df_choice_task *t)
 {
@@ -26,12 +28,38 @@ df_choice_release(struct df_choice_task *t)
 	*t = (struct df_choice_task){ 0 };
 }
 
+/* A row's fields: as many as the subject has (*width, 0 before its first row), and together a question's size. */
 static int
-read_questions(
-    const struct df_csv *c, const char *path, size_t most, struct df_question **out, size_t *n, struct df_err *err)
+check_row(const struct df_csv *c, const struct df_csv_row *row, const char *path, size_t *width, struct df_err *err)
+{
+	size_t bytes = 0;
+
+	if (row->n < 4 || row->n > DF_CHOICES_MAX + 2)
+		return df_fail(err, DF_EFORMAT,
+		    "%s: line %zu: %zu fields; expected a question, 2 to %d choices, and a letter", path, row->line,
+		    row->n, DF_CHOICES_MAX);
+	if (*width != 0 && row->n != *width)
+		return df_fail(err, DF_EFORMAT,
+		    "%s: line %zu: %zu fields where the subject's first question has %zu: a comma may lack its quotes",
+		    path, row->line, row->n, *width);
+	*width = row->n;
+	for (size_t i = 0; i < row->n; i++)
+		bytes += strlen(c->field[row->first + i]);
+	if (bytes > QUESTION_MAX)
+		return df_fail(err, DF_EFORMAT, "%s: line %zu: a question of %zu bytes; the most are %zu", path,
+		    row->line, bytes, QUESTION_MAX);
+	return DF_OK;
+}
+
+static int
+read_questions(const struct df_csv *c, const char *path, size_t most, size_t *width, struct df_question **out,
+    size_t *n, struct df_err *err)
 {
 	struct df_question *q = NULL;
 	int rc;
+
+	for (size_t i = 0; i < c->n_rows; i++)
+		DF_TRY(check_row(c, &c->row[i], path, width, err));
 
 	*n = c->n_rows < most ? c->n_rows : most;
 	DF_TRY(df_alloc(&q, *n, sizeof(*q), "questions", err));
@@ -39,12 +67,6 @@ read_questions(
 		const struct df_csv_row *row = &c->row[i];
 		const char *const *field = c->field + row->first, *letter = field[row->n - 1];
 
-		if (row->n < 4 || row->n > DF_CHOICES_MAX + 2) {
-			rc = df_fail(err, DF_EFORMAT,
-			    "%s: line %zu: %zu fields; expected a question, 2 to %d choices, and a letter", path,
-			    row->line, row->n, DF_CHOICES_MAX);
-			goto out;
-		}
 		q[i].text = field[0];
 		q[i].n_choices = row->n - 2;
 		for (size_t k = 0; k < q[i].n_choices; k++)
@@ -65,7 +87,7 @@ out:
 
 /* dir/SPLIT/NAME_SPLIT.csv */
 static int
-read_split(const char *dir, const char *split, const char *name, size_t most, struct df_csv *text,
+read_split(const char *dir, const char *split, const char *name, size_t most, size_t *width, struct df_csv *text,
     struct df_question **out, size_t *n, struct df_err *err)
 {
 	char *path = NULL;
@@ -73,7 +95,7 @@ read_split(const char *dir, const char *split, const char *name, size_t most, st
 
 	DF_TRY(df_asprintf(&path, err, "%s/%s/%s_%s.csv", dir, split, name, split));
 	DF_TRY(df_csv_load(text, path, err));
-	rc = read_questions(text, path, most, out, n, err);
+	rc = read_questions(text, path, most, width, out, n, err);
 	if (rc == DF_OK && *n == 0)
 		rc = df_fail(err, DF_EFORMAT, "%s: no question", path);
 out:
@@ -86,16 +108,17 @@ add_subject(struct df_choice_task *t, const char *dir, const char *split, const 
     size_t n_shots, struct df_err *err)
 {
 	struct df_subject *s;
+	size_t width = 0;
 	int rc;
 
 	DF_TRY(df_grow(&t->subject, &t->cap, t->n + 1, sizeof(*t->subject), "subjects", err));
 	s = &t->subject[t->n++];
 	*s = (struct df_subject){ 0 };
 	DF_TRY(df_strndup(&s->name, name, n_name, err));
-	DF_TRY(read_split(dir, split, s->name, SIZE_MAX, &s->asked_text, &s->asked, &s->n_asked, err));
+	DF_TRY(read_split(dir, split, s->name, SIZE_MAX, &width, &s->asked_text, &s->asked, &s->n_asked, err));
 	if (n_shots == 0)
 		goto out;
-	DF_TRY(read_split(dir, "dev", s->name, n_shots, &s->solved_text, &s->solved, &s->n_solved, err));
+	DF_TRY(read_split(dir, "dev", s->name, n_shots, &width, &s->solved_text, &s->solved, &s->n_solved, err));
 	if (s->n_solved < n_shots)
 		rc = df_fail(err, DF_EFORMAT, "%s/dev/%s_dev.csv: %zu questions of the %zu that are to be shown", dir,
 		    s->name, s->n_solved, n_shots);

@@ -328,11 +328,11 @@ static void
 test_refused(void **state)
 {
 	struct df_choice_task t = { 0 };
-	char dir[4096];
+	char dir[4096], *long_row;
 
 	(void)state;
 	snprintf(dir, sizeof(dir), "%s/q", mh_scratch());
-	write_csv("test", "q,a,b,c,d,A\nq,a,b,B\n");
+	write_csv("test", "q,a,b,A\nq,a,b,B\n");
 	mh_ok(df_choice_load(&t, dir, "test", "x", 0, err));
 	assert_int_equal(t.subject[0].n_asked, 2);
 	assert_int_equal(t.subject[0].asked[1].n_choices, 2);
@@ -341,13 +341,26 @@ test_refused(void **state)
 	mh_refused(df_choice_load(&t, dir, "test", NULL, 1, err), DF_ENOINPUT, "x_dev.csv");
 	write_csv("dev", "q,a,b,A\n");
 	mh_refused(df_choice_load(&t, dir, "test", NULL, 2, err), DF_EFORMAT, "x_dev.csv|1 questions of the 2");
+	write_csv("dev", "q,a,b,A\nq,a,b,c,A\n"); /* behind the solved one that is shown, and yet */
+	mh_refused(df_choice_load(&t, dir, "test", NULL, 1, err), DF_EFORMAT, "x_dev.csv|line 2|5 fields|has 4");
+	write_csv("dev", "q,a,b,c,A\n");
+	mh_refused(df_choice_load(&t, dir, "test", NULL, 1, err), DF_EFORMAT, "x_dev.csv|line 1|5 fields|has 4");
 	mh_refused(df_choice_load(&t, dir, "val", NULL, 0, err), DF_ENOINPUT, "val");
 	mh_refused(df_choice_load(&t, dir, "test", "y", 0, err), DF_ENOINPUT, "y_test.csv");
 	mh_refused(df_choice_load(&t, dir, "test", ",", 0, err), DF_EUSAGE, "no subject");
-	write_csv("test", "q,a,b,c,d,A\nq,a,b,C\n");
+	write_csv("test", "q,a,b,A\nq,a,b,C\n");
 	mh_refused(df_choice_load(&t, dir, "test", NULL, 0, err), DF_EFORMAT, "x_test.csv|line 2|'C'");
 	write_csv("test", "q,a,A\n");
 	mh_refused(df_choice_load(&t, dir, "test", NULL, 0, err), DF_EFORMAT, "line 1|3 fields");
+	write_csv("test", "q,a,b,c,d,A\nq,a,b,B\n");
+	mh_refused(df_choice_load(&t, dir, "test", NULL, 0, err), DF_EFORMAT, "x_test.csv|line 2|4 fields|has 6");
+	long_row = malloc(((size_t)1 << 20) + 16);
+	assert_non_null(long_row);
+	memset(long_row, 'q', (size_t)1 << 20);
+	strcpy(long_row + ((size_t)1 << 20), ",a,b,A\n");
+	write_csv("test", long_row);
+	free(long_row);
+	mh_refused(df_choice_load(&t, dir, "test", NULL, 0, err), DF_EFORMAT, "line 1|1048579 bytes|1048576");
 	write_csv("test", "");
 	mh_refused(df_choice_load(&t, dir, "test", NULL, 0, err), DF_EFORMAT, "no question");
 	assert_int_equal(t.n, 0);
