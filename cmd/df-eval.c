@@ -32,6 +32,9 @@ struct cfg {
 	int64_t batch_tokens, shots, max_samples, max_new, slots, label;
 	int match, thinking;
 	bool json, letters_only;
+	struct {
+		bool split, shots, max_new, match, label, dataset_dir, batch_tokens, slots, thinking;
+	} given;
 	struct df_strlist stop;
 	struct df_prog_common common;
 };
@@ -51,36 +54,36 @@ struct cfg {
 	{ .name = "template", .type = DF_OPT_STR, .value = &(c)->template, .arg = "NAME", \
 	    .help = "ask through this prompt template" }, \
 	{ .name = "enable-thinking", .type = DF_OPT_CHOICE, .value = &(c)->thinking, .choices = thinking, \
-	    .help = "of reasoning templates, as df-pack's" }, \
+	    .given = &(c)->given.thinking, .help = "of reasoning templates, as df-pack's" }, \
 	{ .type = DF_OPT_GROUP, .help = "Multiple choice" }, \
 	{ .name = "mmlu", .type = DF_OPT_STR, .value = &(c)->mmlu, .arg = "DIR", \
 	    .help = "questions: dev/ and test/ of MMLU's CSV files" }, \
-	{ .name = "split", .type = DF_OPT_STR, .value = &(c)->split, .arg = "NAME", \
+	{ .name = "split", .type = DF_OPT_STR, .value = &(c)->split, .arg = "NAME", .given = &(c)->given.split, \
 	    .help = "which are asked" }, \
 	{ .name = "subjects", .type = DF_OPT_STR, .value = &(c)->subjects, .arg = "NAMES", \
 	    .help = "these only, comma-separated" }, \
 	{ .name = "shots", .type = DF_OPT_INT, .value = &(c)->shots, .arg = "N", .min = 0, .max = 1000, \
-	    .help = "solved questions shown first" }, \
+	    .given = &(c)->given.shots, .help = "solved questions shown first" }, \
 	{ .name = "letters-only", .type = DF_OPT_FLAG, .value = &(c)->letters_only, \
 	    .help = "leave the likelihoods of the answers' texts out" }, \
 	{ .type = DF_OPT_GROUP, .help = "Exact answers" }, \
 	{ .name = "dataset", .type = DF_OPT_STR, .value = &(c)->dataset, .arg = "NAMES", \
 	    .help = "datasets whose last answers are to be found" }, \
 	{ .name = "dataset-dir", .type = DF_OPT_STR, .value = &(c)->dataset_dir, .arg = "DIR", \
-	    .help = "directory of dataset_info.json" }, \
+	    .given = &(c)->given.dataset_dir, .help = "directory of dataset_info.json" }, \
 	{ .name = "max-samples", .type = DF_OPT_INT, .value = &(c)->max_samples, .arg = "N", .min = 0, .max = 1e15, \
 	    .help = "the first N rows of each dataset (0: all)" }, \
 	{ .name = "max-new-tokens", .type = DF_OPT_INT, .value = &(c)->max_new, .arg = "N", .min = 1, .max = 1 << 24, \
-	    .help = "most tokens of an answer" }, \
+	    .given = &(c)->given.max_new, .help = "most tokens of an answer" }, \
 	{ .name = "stop", .type = DF_OPT_LIST, .value = &(c)->stop, .arg = "TEXT", \
 	    .help = "end an answer before TEXT; repeatable" }, \
 	{ .name = "match", .type = DF_OPT_CHOICE, .value = &(c)->match, .choices = matches, \
-	    .help = "what is compared" }, \
+	    .given = &(c)->given.match, .help = "what is compared" }, \
 	{ .type = DF_OPT_GROUP, .help = "Work and output" }, \
 	{ .name = "batch-tokens", .type = DF_OPT_INT, .value = &(c)->batch_tokens, .arg = "N", .min = 1, .max = 1e9, \
-	    .help = "TOKENS at once in a thread; changes no number" }, \
+	    .given = &(c)->given.batch_tokens, .help = "TOKENS at once in a thread; changes no number" }, \
 	{ .name = "slots", .type = DF_OPT_INT, .value = &(c)->slots, .arg = "N", .min = 0, .max = 1 << 20, \
-	    .help = "questions at once (0: as memory allows)" }, \
+	    .given = &(c)->given.slots, .help = "questions at once (0: as memory allows)" }, \
 	{ .name = "json", .type = DF_OPT_FLAG, .value = &(c)->json, \
 	    .help = "one JSON object instead of a table" }, \
 	{ .name = "details", .type = DF_OPT_STR, .value = &(c)->details, .arg = "FILE", \
@@ -88,7 +91,7 @@ struct cfg {
 	{ .name = "output", .short_name = 'o', .type = DF_OPT_STR, .value = &(c)->output, .arg = "FILE", \
 	    .help = "a reward model's scores; - for a stream" }, \
 	{ .name = "label", .type = DF_OPT_INT, .value = &(c)->label, .arg = "I", .min = 0, .max = 1e6, \
-	    .help = "which of its labels is the score" }, \
+	    .given = &(c)->given.label, .help = "which of its labels is the score" }, \
 	DF_PROG_OPTS(&(c)->common), \
 	DF_OPT_END }
 /* clang-format on */
@@ -121,22 +124,35 @@ struct run {
 static int
 check_usage(const struct cfg *c, const struct df_opt_result *args, struct df_err *err)
 {
+	enum { ON_TOKENS = 1, ON_CHOICES = 2, ON_DATASETS = 4, ON_TEXT = ON_CHOICES | ON_DATASETS };
 	const bool tokens = args->operands.n > 0;
+	const int task = tokens ? ON_TOKENS : c->mmlu ? ON_CHOICES : ON_DATASETS;
+	const struct {
+		const char *name;
+		bool given;
+		int tasks;
+	} of[] = { { "template", c->template != NULL, ON_TEXT }, { "tokenizer", c->tokenizer != NULL, ON_TEXT },
+		{ "details", c->details != NULL, ON_TEXT }, { "enable-thinking", c->given.thinking, ON_TEXT },
+		{ "slots", c->given.slots, ON_TEXT }, { "split", c->given.split, ON_CHOICES },
+		{ "subjects", c->subjects != NULL, ON_CHOICES }, { "shots", c->given.shots, ON_CHOICES },
+		{ "letters-only", c->letters_only, ON_CHOICES }, { "dataset-dir", c->given.dataset_dir, ON_DATASETS },
+		{ "max-samples", c->max_samples > 0, ON_DATASETS }, { "max-new-tokens", c->given.max_new, ON_DATASETS },
+		{ "stop", c->stop.n > 0, ON_DATASETS }, { "match", c->given.match, ON_DATASETS },
+		{ "batch-tokens", c->given.batch_tokens, ON_TOKENS }, { "label", c->given.label, ON_TOKENS } };
 
 	if (!c->model)
 		return df_fail(err, DF_EUSAGE, "no model: give -m DIR");
 	if (tokens + (c->mmlu != NULL) + (c->dataset != NULL) != 1)
 		return df_fail(err, DF_EUSAGE,
 		    "evaluate on what?  Name tokens made by df-pack, or --mmlu, or --dataset, and one of them only");
-	if (tokens && (c->template || c->tokenizer || c->details))
-		return df_fail(err, DF_EUSAGE, "--%s is not for tokens",
-		    c->template      ? "template"
-			: c->details ? "details"
-				     : "tokenizer");
-	if (!c->mmlu && (c->subjects || c->letters_only))
-		return df_fail(err, DF_EUSAGE, "--%s is for --mmlu", c->subjects ? "subjects" : "letters-only");
-	if (!c->dataset && (c->stop.n > 0 || c->max_samples > 0))
-		return df_fail(err, DF_EUSAGE, "--%s is for --dataset", c->stop.n > 0 ? "stop" : "max-samples");
+	for (size_t i = 0; i < sizeof(of) / sizeof(of[0]); i++) {
+		if (of[i].given && !(task & of[i].tasks))
+			return df_fail(err, DF_EUSAGE, "--%s is for %s", of[i].name,
+			    of[i].tasks == ON_TOKENS         ? "tokens"
+				: of[i].tasks == ON_CHOICES  ? "--mmlu"
+				: of[i].tasks == ON_DATASETS ? "--dataset"
+							     : "--mmlu and --dataset");
+	}
 	if (!tokens && c->output)
 		return df_fail(err, DF_EUSAGE, "-o is for a reward model's scores of tokens; see --details");
 	return DF_OK;
@@ -275,6 +291,8 @@ on_tokens(struct run *r, const struct df_strlist *paths, struct df_err *err)
 	DF_TRY(df_rows_check_vocab(&r->rows, c->n_vocab, r->cfg.model, err));
 	if (c->head == DF_HEAD_CLASSES)
 		rc = rewards(r, err);
+	else if (r->cfg.given.label)
+		rc = df_fail(err, DF_EUSAGE, "--label: %s has no head that gives scores", r->cfg.model);
 	else if (r->cfg.output)
 		rc = df_fail(err, DF_EUSAGE, "-o: %s has no head that gives scores; df-grad --losses writes losses",
 		    r->cfg.model);

@@ -47,7 +47,7 @@ struct cfg {
 };
 /* clang-format off */
 #define CFG_DEFAULT { .dataset_dir = "data", .cutoff_len = 2048, .seed = 42, .pack_shards = 1, .packing = true, \
-	.openai_quirk = true, .common = DF_PROG_COMMON_DEFAULT }
+	.openai_quirk = true, .show_example = -1, .common = DF_PROG_COMMON_DEFAULT }
 
 #define OPTS(c) { \
 	{ .type = DF_OPT_GROUP, .help = "What to read" }, \

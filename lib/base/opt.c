@@ -464,7 +464,7 @@ put_default(const struct df_opt *o, struct df_buf *b)
 			df_buf_printf(b, " [%s]", s);
 		break;
 	case DF_OPT_INT:
-		if (!o->given) /* else no value is the default */
+		if (o->min == o->max || (double)*(const int64_t *)o->value >= o->min) /* else it is no value of it */
 			df_buf_printf(b, " [%lld]", (long long)*(const int64_t *)o->value);
 		break;
 	case DF_OPT_DOUBLE:

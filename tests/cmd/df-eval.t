@@ -58,6 +58,21 @@ exits 64 'subjects of tokens' df-eval -m run --subjects x pool.h5
 says 'are told' '--subjects is for --mmlu'
 exits 64 'stop texts of tokens' df-eval -m run --stop x pool.h5
 says 'are told, too' '--stop is for --dataset'
+for o in split=test shots=5; do
+	exits 64 "--$o of tokens" df-eval -m run pool.h5 --$o
+	says 'is refused' 'is for --mmlu$'
+	exits 64 "--$o of answers" df-eval -m run --dataset same --$o
+done
+for o in match=strip max-new-tokens=128 dataset-dir=.; do
+	exits 64 "--$o of tokens" df-eval -m run pool.h5 --$o
+	exits 64 "--$o of questions" df-eval -m run --mmlu . --$o
+	says 'is refused' 'is for --dataset$'
+done
+exits 64 'a label of questions' df-eval -m run --mmlu . --label 0
+says 'is refused, the default too' '--label is for tokens'
+exits 64 'a label of a language model' df-eval -m run same.h5 --label 0
+exits 64 'slots of tokens' df-eval -m run same.h5 --slots 1
+says 'are refused' '--slots is for --mmlu and --dataset'
 exits 64 'no tokens' df-eval -m run
 exits 66 'a missing model' df-eval -m nowhere pool.h5
 exits 66 'missing tokens' df-eval -m run nothing.h5
@@ -86,6 +101,11 @@ report $? 'is asked in other words'
 exits 66 'no such questions' df-eval -q -m run/checkpoint-60 --mmlu nowhere
 exits 65 'more solved ones than there are' df-eval -q -m $q/model --mmlu $q --shots 6
 says 'says how many there are' '5 questions of the 6'
+mkdir -p long/test
+awk 'BEGIN { for (i = 0; i < 200000; i++) printf "a "; print ",b,c,A" }' >long/test/x_test.csv
+exits 75 'SIGTERM while a long question is read' \
+	timeout --preserve-status -k 20 2 df-eval -m $q/model --mmlu long --shots 0 --letters-only
+says 'which is longer than the model knows' 'warning: questions grow to 400[0-9]{3} tokens and more, the model was made for 4096'
 exits 64 'questions and tokens' df-eval -m run/checkpoint-60 --mmlu $q same.h5
 exits 64 'scores of questions' df-eval -m run/checkpoint-60 --mmlu $q -o scores.h5
 
