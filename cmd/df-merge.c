@@ -2,6 +2,7 @@
  * df-merge - an adapter merged into its base: a model directory to hand on.
  */
 #include <stdlib.h>
+#include <string.h>
 
 #include "backend/backend.h"
 #include "base/log.h"
@@ -72,6 +73,8 @@ what_to_do(struct df_export *e, const struct cfg *c, const struct df_strlist *fi
 	}
 	if (e->dir == NULL)
 		return df_fail(err, DF_EUSAGE, "no output: give -o DIR%s", files->n ? " or export_dir" : "");
+	if (strcmp(e->dir, "-") == 0)
+		return df_fail(err, DF_EUSAGE, "-o -: a model is a directory of files; name one");
 	if (e->model == NULL && e->adapter == NULL)
 		return df_fail(err, DF_EUSAGE, "%s: no model_name_or_path", files->v[0]);
 out:

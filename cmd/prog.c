@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -245,18 +246,27 @@ print_summary(void)
 	    prog.unit, secs, rate, cpu, ru.ru_maxrss / 1024);
 }
 
+/* `df-show x | head` is no mistake of anyone's: it ends with the status, but says nothing. */
+static bool
+reader_left(int rc, const struct df_err *err)
+{
+	struct pollfd p = { .fd = STDOUT_FILENO, .events = POLLOUT };
+	const char *why = strerror(EPIPE); /* as df_fail() puts it at the message's end */
+	const size_t n = err != NULL ? strlen(err->msg) : 0, n_why = strlen(why);
+
+	return rc == DF_EIO && n >= n_why && strcmp(err->msg + n - n_why, why) == 0 && poll(&p, 1, 0) == 1 &&
+	    (p.revents & POLLERR) != 0;
+}
+
 int
 df_prog_exit(int rc, struct df_err *err)
 {
 	struct df_err late = DF_ERR_INIT;
-	bool silent = false;
 
 	/* From here on nobody reports progress any more. */
 	df_progress_set_sink(NULL, NULL);
 	wipe_bar();
 	if ((fflush(stdout) != 0 || ferror(stdout)) && rc == DF_OK) {
-		/* `df-show x | head` is no mistake of anyone's: end with the status, but say nothing. */
-		silent = errno == EPIPE;
 		rc = df_fail(&late, DF_EIO, "standard output: cannot write:");
 		err = &late;
 	}
@@ -265,7 +275,7 @@ df_prog_exit(int rc, struct df_err *err)
 			print_summary();
 		return 0;
 	}
-	if (silent)
+	if (reader_left(rc, err))
 		return df_err_exit_status(rc);
 	fprintf(stderr, "%s: %s\n", prog.name, err && err->msg[0] ? err->msg : "failed without saying why");
 	if (rc == DF_ESTOPPED)

@@ -266,15 +266,36 @@ member(const struct df_json_value *v, const char *key, struct text *out, struct 
 	return DF_OK;
 }
 
+/* A message of the parser begins with LINE:1:COLUMN; which line it is says its caller. */
+static void
+place_in_line(struct df_err *err)
+{
+	static const char begin[] = "line:1:";
+	const size_t n = strlen(begin);
+
+	if (err == NULL || strncmp(err->msg, begin, n) != 0)
+		return;
+	if (err->msg[n] == ' ') {
+		memmove(err->msg, err->msg + n + 1, strlen(err->msg + n));
+	} else {
+		memmove(err->msg, err->msg + n, strlen(err->msg + n) + 1);
+		df_err_prefix(err, "column ");
+	}
+}
+
 static int
-add_json(struct reader *r, const char *line, size_t n, const char *name, uint64_t id, struct df_err *err)
+add_json(struct reader *r, const char *line, size_t n, uint64_t id, struct df_err *err)
 {
 	struct text prompt, system = { NULL, 0 }, answer = { NULL, 0 };
 	const struct df_json_value *root;
 	struct df_json *doc = NULL;
 	int rc;
 
-	DF_TRY(df_json_parse(&doc, line, n, name, err));
+	rc = df_json_parse(&doc, line, n, "line", err);
+	if (rc != DF_OK) {
+		place_in_line(err);
+		goto out;
+	}
 	root = df_json_root(doc);
 	prompt.v = df_json_str(root, &prompt.n);
 	if (prompt.v == NULL) {
@@ -315,7 +336,7 @@ add_lines(struct reader *r, const char *text, size_t size, const char *path, uin
 			n--;
 		if (n == 0)
 			continue;
-		rc = r->is_json ? add_json(r, text + at, n, "the line", row, err)
+		rc = r->is_json ? add_json(r, text + at, n, row, err)
 				: add_text(r, (struct text){ text + at, n }, (struct text){ NULL, 0 },
 				      (struct text){ NULL, 0 }, row, err);
 		if (rc != DF_OK) {

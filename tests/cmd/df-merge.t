@@ -67,6 +67,8 @@ exits 78 'a typo' df-merge -q typo.yaml -o x
 says 'is corrected' "did you mean 'export_size'"
 sed 's/^adapter_name_or_path.*/adapter_name_or_path: a,b/' export.yaml >two.yaml
 exits 78 'two adapters' df-merge -q two.yaml -o x
+exits 64 'standard output' df-merge -q -m merged -o -
+says 'is no directory' 'a model is a directory'
 is 'nothing appears' "$(ls -a | grep -E '^x$|df-tmp')" ''
 
 done_testing

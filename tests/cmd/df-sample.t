@@ -103,6 +103,9 @@ report $? 'leaves nothing'
 printf '{"prompt": 3}\n' >bad.jsonl
 exits 65 'a prompt that is none' df-sample -m $m --prompts bad.jsonl
 says 'has its line' 'bad.jsonl: line 1: .prompt.: expected a string'
+printf '"a"\n{"a": 1,,}\n' >bad.jsonl
+exits 65 'a line that is no JSON' df-sample -m $m --prompts bad.jsonl
+says 'has its place, once' 'df-sample: bad.jsonl: line 2: column [0-9]+: [^:]+$'
 printf 'a\377b\n' >bad.txt
 exits 65 'a text that is not UTF-8' df-sample -m $m --prompts bad.txt
 says 'has its line, too' 'bad.txt: line 1: '
@@ -135,5 +138,22 @@ for eos in null '[2, 1000000]' 0; do
 	echo "{\"eos_token_id\": $eos}" >hf/generation_config.json
 	ok "an end that is $eos" df-sample -q -m hf --prompts prompts.txt --max-new-tokens 1
 done
+
+# A prompt that takes minutes: who asks to stop does not wait for its end.
+awk 'BEGIN { for (i = 0; i < 200000; i++) printf "a " }' >long.txt
+exits 75 'SIGTERM while a long prompt is read' timeout --preserve-status -k 20 1 df-sample -m $m --prompts long.txt
+says 'which is longer than the model knows' 'warning: sequences may grow to 400[0-9]{3} tokens, the model was made for '
+say_it="df-sample -q -m $m pool.h5 --temperature 1 -n 400 --max-new-tokens 40 --ignore-eos"
+timeout --preserve-status 0.5 $say_it -o cut.h5 2>err
+ok 'what was done before a SIGTERM' $say_it -o cut.h5
+ok 'without' $say_it -o straight.h5
+same 'is the same' cut.h5 straight.h5
+
+# --- a reader that leaves ---
+seq 3000 >many.txt
+df-sample -q -m $m --prompts many.txt --max-new-tokens 1 2>err | head -n 1 >out
+is 'lines into head end in silence' "$(wc -l <out) $(wc -c <err)" '1 0'
+df-sample -q -m $m --prompts many.txt --max-new-tokens 1 -o - 2>err | head -c 10 >out
+is 'a stream, too' "$(wc -c <out) $(wc -c <err)" '10 0'
 
 done_testing
