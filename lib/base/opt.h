@@ -43,7 +43,7 @@ struct df_opt {
 	enum df_opt_type type;
 	void *value;                /* where it goes; its content before parsing is the default */
 	const char *arg;            /* name of the argument in help: "FILE", "N"; CHOICE: NULL shows the choices */
-	const char *help;           /* one line, no full stop; the default is printed from value (INT: unless below min) */
+	const char *help;           /* one line, no full stop; the default is that of value (INT: none below min) */
 	const char *const *choices; /* CHOICE: NULL-terminated */
 	double min, max;            /* INT, DOUBLE, COUNT; both 0 = any */
 	bool *given;                /* optional: set when the option is on the command line */

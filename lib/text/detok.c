@@ -71,7 +71,7 @@ feed_made(struct df_detok *d, size_t k)
 
 enum sequence { SEQ_WHOLE, SEQ_BROKEN, SEQ_OPEN };
 
-/* What stands at s (n > 0 bytes), *len of them: a character, the beginning of one that goes wrong, or that just ends. */
+/* What stands at s (n > 0 bytes), *len of them: a character, or the beginning of one that goes wrong or just ends. */
 static enum sequence
 sequence_at(const unsigned char *s, size_t n, size_t *len)
 {

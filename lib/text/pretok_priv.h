@@ -10,7 +10,8 @@
  * The class or escape that begins at p[*i] ('[' or a backslash), appended in PCRE2's words; *i is moved behind it.
  * any_case: it stands within (?i:.  DF_EUNSUPPORTED when it cannot be said exactly.
  */
-int df_tok_class(struct df_buf *out, const char *p, size_t n, size_t *i, bool any_case, struct df_err *err) DF_MUST_CHECK;
+int df_tok_class(struct df_buf *out, const char *p, size_t n, size_t *i, bool any_case, struct df_err *err)
+    DF_MUST_CHECK;
 
 /* Whether PCRE2's general categories are those of Unicode 14 to 16, on which pretok_class.c counts. */
 bool df_tok_regex_modern(void);

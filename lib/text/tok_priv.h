@@ -29,8 +29,8 @@ enum df_uc {
 
 /* General categories, in utf8proc's order. */
 enum df_uc_cat {
-	UC_CN, UC_LU, UC_LL, UC_LT, UC_LM, UC_LO, UC_MN, UC_MC, UC_ME, UC_ND, UC_NL, UC_NO, UC_PC, UC_PD, UC_PS, UC_PE, UC_PI,
-	UC_PF, UC_PO, UC_SM, UC_SC, UC_SK, UC_SO, UC_ZS, UC_ZL, UC_ZP, UC_CC, UC_CF, UC_CS, UC_CO, UC_N_CATS
+	UC_CN, UC_LU, UC_LL, UC_LT, UC_LM, UC_LO, UC_MN, UC_MC, UC_ME, UC_ND, UC_NL, UC_NO, UC_PC, UC_PD, UC_PS, UC_PE,
+	UC_PI, UC_PF, UC_PO, UC_SM, UC_SC, UC_SK, UC_SO, UC_ZS, UC_ZL, UC_ZP, UC_CC, UC_CF, UC_CS, UC_CO, UC_N_CATS
 };
 
 struct df_uc_range {
@@ -92,7 +92,8 @@ struct tok_regex_scratch; /* per-thread state for matching */
 struct tok_norm_step;
 
 /* The "type" of a component; DF_EFORMAT, naming `what`, when it is no object or has none. (tokenizer_load.c) */
-int df_tok_type_of(const struct df_json_value *v, const char *what, const char **type, struct df_err *err) DF_MUST_CHECK;
+int df_tok_type_of(const struct df_json_value *v, const char *what, const char **type, struct df_err *err)
+    DF_MUST_CHECK;
 
 /* A chain of normalizers; zeroed: none. */
 struct tok_norm {
@@ -347,7 +348,8 @@ bool df_tok_bpe_is_bytes(const struct tok_bpe *m); /* id b is byte b, and that i
 int df_tok_bpe_word(const struct tok_bpe *m, struct tok_model_scratch *s, const unsigned char *word, size_t n,
     struct df_ids *ids, struct df_err *err) DF_MUST_CHECK;
 
-int df_tok_wordpiece_new(struct tok_wordpiece **out, const struct df_json_value *model, struct df_err *err) DF_MUST_CHECK;
+int df_tok_wordpiece_new(struct tok_wordpiece **out, const struct df_json_value *model, struct df_err *err)
+    DF_MUST_CHECK;
 void df_tok_wordpiece_free(struct tok_wordpiece *m);
 const struct tok_vocab *df_tok_wordpiece_vocab(const struct tok_wordpiece *m);
 struct df_digest df_tok_wordpiece_digest(const struct tok_wordpiece *m);
@@ -412,8 +414,8 @@ const char *df_tok_class_of_model(const char *model_type); /* "" when unknown */
 const char *df_tok_class_token(const char *class, size_t i); /* special token i that its constructor sets; NULL: none */
 
 /*
- * Append what DIR's vocab.txt, or vocab.json and merges.txt, of a tokenizer of that class is as a tokenizer.json; nothing
- * when there are none. (tokenizer_old.c)
+ * Append what DIR's vocab.txt, or vocab.json and merges.txt, of a tokenizer of that class is as a tokenizer.json;
+ * nothing when there are none. (tokenizer_old.c)
  */
 int df_tok_old_files(const char *dir, const char *class, struct df_buf *out, struct df_err *err) DF_MUST_CHECK;
 /* Fill *t (zeroed, path and json_path set) from the files. */

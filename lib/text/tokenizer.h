@@ -95,22 +95,23 @@ int df_tokenizer_encode_framed(const struct df_tokenizer *t, struct df_tokscratc
     size_t max_length, struct df_ids *ids, bool *cut, struct df_err *err) DF_MUST_CHECK;
 
 /*
- * Append the text of ids, valid UTF-8, as the reference's decode() gives it (bytes that are no character become U+FFFD),
- * special tokens included.  DF_ERANGE for an id that the tokenizer does not have; DF_EUNSUPPORTED where its decoder is
- * of a kind that is not known.
+ * Append the text of ids, valid UTF-8, as the reference's decode() gives it (bytes that are no character become
+ * U+FFFD), special tokens included.  DF_ERANGE for an id that the tokenizer does not have; DF_EUNSUPPORTED where its
+ * decoder is of a kind that is not known.
  */
 int df_tokenizer_decode(const struct df_tokenizer *t, const uint32_t *ids, size_t n, struct df_buf *out,
     struct df_err *err) DF_MUST_CHECK;
 
 /*
- * Text that grows with its ids, for generation: after each df_detok_push() the text is what the ids so far mean, without
- * a character that is not finished.  Its first n_settled bytes never change again; the rest (with byte fallback, a run
- * of byte tokens) may still become something else.  skip_special leaves special tokens out; an id that the
+ * Text that grows with its ids, for generation: after each df_detok_push() the text is what the ids so far mean,
+ * without a character that is not finished.  Its first n_settled bytes never change again; the rest (with byte
+ * fallback, a run of byte tokens) may still become something else.  skip_special leaves special tokens out; an id that the
  * tokenizer does not have (a padded vocabulary's) means nothing, as in the reference.  df_detok_end() finishes: now the
  * text is df_tokenizer_decode()'s.  One per thread; the tokenizer must outlive it.
  */
 struct df_detok;
-int df_detok_new(struct df_detok **out, const struct df_tokenizer *t, bool skip_special, struct df_err *err) DF_MUST_CHECK;
+int df_detok_new(struct df_detok **out, const struct df_tokenizer *t, bool skip_special, struct df_err *err)
+    DF_MUST_CHECK;
 void df_detok_free(struct df_detok *d); /* accepts NULL */
 void df_detok_reset(struct df_detok *d); /* no ids yet */
 int df_detok_push(struct df_detok *d, uint32_t id, struct df_err *err) DF_MUST_CHECK;

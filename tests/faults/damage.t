@@ -129,7 +129,7 @@ rm -f .out.h5.df-work
 exits 65 'a producer that dies' sh -c "sh -c 'head -c 2000000 val.stream; kill -9 \$\$' | $from_stream"
 says 'is noticed' 'truncated'
 exits 74 'a consumer that dies' bash -c "df-grad -q -m $m --form sgd val.h5 -o - | head -c 1000 >/dev/null; exit \${PIPESTATUS[0]}"
-says 'is noticed too' '[Bb]roken pipe'
+is 'of which nothing needs to be told' "$(cat "$T/err")" ''
 exits 74 'a full standard output' sh -c 'df-show pool.h5 >/dev/full'
 
 # --- lineage ----------------------------------------------------------------------------------------------------------
@@ -158,11 +158,11 @@ refused 65 'a shard given twice' 'twice .*sample id 0 occurs twice' df-score les
 cp -r $m foreign
 sed -i 's/"tokenizer": "[^"]*"/"tokenizer": "0123456789abcdef"/' foreign/df_state.json
 refused 65 'a checkpoint with another tokenizer' "pool\.h5 .*'bytes'.*foreign.*'0123456789abcdef'" df-grad -q -m foreign --losses pool.h5 -o out.h5
-refused 65 'and to df-eval' "foreign .*0123456789abcdef.*pool\.h5 .*bytes" df-eval -q -m foreign pool.h5
+refused 65 'and to df-eval' "pool\.h5 .*'bytes'.*foreign .*0123456789abcdef" df-eval -q -m foreign pool.h5
 ok 'tokens of a larger vocabulary' df-pack -q --dataset-dir data --dataset add --template default \
 	--tokenizer "$SRC/tests/golden/tokenizer/gpt2" --cutoff-len 64 -o gpt2.h5
 rm foreign/df_state.json
-refused 65 'tokens that the model does not have' 'gpt2\.h5: .*(vocabulary|embedding|token)' df-grad -q -m foreign --losses gpt2.h5 -o out.h5
+refused 65 'tokens that the model does not have' 'gpt2\.h5.*tokenizer' df-grad -q -m foreign --losses gpt2.h5 -o out.h5
 refused 65 'the same to df-eval' 'gpt2\.h5' df-eval -q -m foreign gpt2.h5
 refused 65 'the same to df-train' 'gpt2\.h5' $to_train tokenized_path=gpt2.h5
 

@@ -9,8 +9,8 @@
  *   r1 k k k k ...   k1  r0 r1 ... r7
  *   ...              ...
  *
- * Two 16-bit floats side by side turn as one 32-bit unit, and are widened after.  While eight rows are turned the next eight are fetched:
- * with few rows of a, the speed of the whole product is that of memory.
+ * Two 16-bit floats side by side turn as one 32-bit unit, and are widened after.  While eight rows are turned the next
+ * eight are fetched: with few rows of a, the speed of the whole product is that of memory.
  *
  * Any other b is read row by row, all strips at once.
  */

@@ -24,8 +24,9 @@ df_cpu_element(struct df_cpu_operand b, size_t row, size_t col)
 enum { DF_CPU_PACK_MOST = 256 }; /* inner indices at a time */
 
 /*
- * Columns [0, n) of op(b), and of those the inner indices [0, kc), kc <= DF_CPU_PACK_MOST, in strips of `wide` columns; the last strip has
- * `wide`, or `narrow` where that is enough.  The strip that begins at column j lies at dst + j*kc, index after index:
+ * Columns [0, n) of op(b), and of those the inner indices [0, kc), kc <= DF_CPU_PACK_MOST, in strips of `wide` columns;
+ * the last strip has `wide`, or `narrow` where that is enough.  The strip that begins at column j lies at
+ * dst + j*kc, index after index:
  *   dst[j*kc + k*nr + i] = op(b)[k][j + i]
  * What lies beyond column n in the last strip is of no meaning (but finite if b is).
  */
