@@ -105,9 +105,9 @@ int df_tokenizer_decode(const struct df_tokenizer *t, const uint32_t *ids, size_
 /*
  * Text that grows with its ids, for generation: after each df_detok_push() the text is what the ids so far mean,
  * without a character that is not finished.  Its first n_settled bytes never change again; the rest (with byte
- * fallback, a run of byte tokens) may still become something else.  skip_special leaves special tokens out; an id that the
- * tokenizer does not have (a padded vocabulary's) means nothing, as in the reference.  df_detok_end() finishes: now the
- * text is df_tokenizer_decode()'s.  One per thread; the tokenizer must outlive it.
+ * fallback, a run of byte tokens) may still become something else.  skip_special leaves special tokens out;
+ * an id that the tokenizer does not have (a padded vocabulary's) means nothing, as in the reference.
+ * df_detok_end() finishes: now the text is df_tokenizer_decode()'s.  One per thread; the tokenizer must outlive it.
  */
 struct df_detok;
 int df_detok_new(struct df_detok **out, const struct df_tokenizer *t, bool skip_special, struct df_err *err)
