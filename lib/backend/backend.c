@@ -120,7 +120,8 @@ df_backend_open(struct df_backend **out, const char *device, struct df_pool *poo
 	if (strcmp(device, "cuda") == 0 || strncmp(device, "cuda:", 5) == 0)
 		return df_fail(
 		    err, DF_EUNSUPPORTED, "device '%s': this build has no CUDA backend; use --device cpu", device);
-	return df_fail(err, DF_EUSAGE, "device '%s' is unknown; the devices are auto, cpu, reference and poison", device);
+	return df_fail(
+	    err, DF_EUSAGE, "device '%s' is unknown; the devices are auto, cpu, reference and poison", device);
 }
 
 void

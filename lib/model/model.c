@@ -108,8 +108,8 @@ find_base(char **out, const char *dir, const struct df_json_value *cfg, struct d
 		DF_TRY(df_path_join(&probe, path, "config.json", err));
 	}
 	if (!df_file_exists(probe)) {
-		rc = df_fail(
-		    err, DF_ENOINPUT, "its base model '%.300s' is not here; name its directory (--base)", name);
+		rc =
+		    df_fail(err, DF_ENOINPUT, "its base model '%.300s' is not here; name its directory (--base)", name);
 		goto out;
 	}
 	*out = path;

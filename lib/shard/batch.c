@@ -54,7 +54,8 @@ df_batch_check(const struct df_batch *b, uint32_t cols, const size_t widths[DF_C
 		if (c->offsets && strcmp(c->offsets, df_column(DF_COL_IDS)->offsets) == 0 &&
 		    d->offsets != first->offsets &&
 		    memcmp(d->offsets, first->offsets, (size_t)(b->n + 1) * sizeof(*d->offsets)) != 0)
-			return df_fail(err, DF_EINTERNAL, "a batch whose '%s' is not as long as its token ids", c->path);
+			return df_fail(
+			    err, DF_EINTERNAL, "a batch whose '%s' is not as long as its token ids", c->path);
 	}
 	return DF_OK;
 }
