@@ -1,4 +1,5 @@
 #!/bin/bash
+# shellcheck disable=SC2046,SC2005,SC2010 # lists of file names are words here; none has a space
 # df-merge: adapters into their bases, other types, several files; what it refuses.  (test_model_trains compares the
 # weights with PEFT's.)
 . "$(dirname "$0")/lib.sh"
