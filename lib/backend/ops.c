@@ -4,19 +4,7 @@
  * A wrong shape is our own mistake (DF_EINTERNAL); an id out of range came
  * with the data (DF_EFORMAT).  Whatever passes here, a slot may trust.
  */
-#include "backend/backend_priv.h"
-
-#define NEED(cond, ...)                                                 \
-	do {                                                            \
-		if (!(cond))                                            \
-			return df_fail(err, DF_EINTERNAL, __VA_ARGS__); \
-	} while (0)
-
-static bool
-same_shape(struct df_tensor a, struct df_tensor b)
-{
-	return a.rows == b.rows && a.cols == b.cols;
-}
+#include "backend/ops_priv.h"
 
 static int
 check_ids(const char *op, const char *what, const uint32_t *ids, size_t n, size_t limit, struct df_err *err)

@@ -1,19 +1,7 @@
 /*
  * ops_moe.c - the public operations of mixtures of experts; see ops.c.
  */
-#include "backend/backend_priv.h"
-
-#define NEED(cond, ...)                                                 \
-	do {                                                            \
-		if (!(cond))                                            \
-			return df_fail(err, DF_EINTERNAL, __VA_ARGS__); \
-	} while (0)
-
-static bool
-same_shape(struct df_tensor a, struct df_tensor b)
-{
-	return a.rows == b.rows && a.cols == b.cols;
-}
+#include "backend/ops_priv.h"
 
 int
 df_route_fwd(struct df_backend *be, const struct df_route *args, struct df_err *err)

@@ -1,0 +1,22 @@
+/*
+ * ops_priv.h - how the public operations (ops.c, ops_moe.c) check their arguments: a wrong one is our own mistake.
+ */
+#ifndef DF_BACKEND_OPS_PRIV_H
+#define DF_BACKEND_OPS_PRIV_H
+
+#include "backend/backend_priv.h"
+
+/* In a function with `err` that returns a code. */
+#define NEED(cond, ...)                                                 \
+	do {                                                            \
+		if (!(cond))                                            \
+			return df_fail(err, DF_EINTERNAL, __VA_ARGS__); \
+	} while (0)
+
+static inline bool
+same_shape(struct df_tensor a, struct df_tensor b)
+{
+	return a.rows == b.rows && a.cols == b.cols;
+}
+
+#endif
