@@ -42,22 +42,22 @@ struct cfg {
 /* clang-format off */
 #define OPTS(c) { \
 	{ .type = DF_OPT_GROUP, .help = "What to read" }, \
-	{ .name = "dataset-dir", .type = DF_OPT_STR, .value = &(c)->dataset_dir, .arg = "DIR", \
+	{ .name = "dataset-dir", .type = DF_OPT_STR, .value = &(c)->dataset_dir, .arg = "DIR", .file = DF_FILE_READ, \
 	    .help = "directory of dataset_info.json" }, \
 	{ .name = "dataset", .type = DF_OPT_STR, .value = &(c)->dataset, .arg = "NAMES", \
 	    .help = "datasets in dataset_info.json, comma-separated" }, \
-	{ .name = "rows", .type = DF_OPT_STR, .value = &(c)->rows, .arg = "TOKENS", \
+	{ .name = "rows", .type = DF_OPT_STR, .value = &(c)->rows, .arg = "TOKENS", .file = DF_FILE_READ, \
 	    .help = "the rows that these tokens are made of, with their ids" }, \
 	{ .name = "template", .type = DF_OPT_CHOICE, .value = &(c)->form, .choices = forms, .given = &(c)->form_given, \
 	    .help = "the text of a row: a column, or lines of an alpaca row" }, \
 	{ .name = "column", .type = DF_OPT_STR, .value = &(c)->column, .arg = "NAME", .given = &(c)->column_given, \
 	    .help = "--template column: which" }, \
 	{ .type = DF_OPT_GROUP, .help = "How to embed" }, \
-	{ .name = "model", .short_name = 'm', .type = DF_OPT_STR, .value = &(c)->model, .arg = "DIR", \
+	{ .name = "model", .short_name = 'm', .type = DF_OPT_STR, .value = &(c)->model, .arg = "DIR", .file = DF_FILE_READ, \
 	    .help = "sentence-transformers or model directory, or an adapter" }, \
-	{ .name = "base", .type = DF_OPT_STR, .value = &(c)->base, .arg = "DIR", \
+	{ .name = "base", .type = DF_OPT_STR, .value = &(c)->base, .arg = "DIR", .file = DF_FILE_READ, \
 	    .help = "base model of an adapter, not the one it names" }, \
-	{ .name = "tokenizer", .type = DF_OPT_STR, .value = &(c)->tokenizer, .arg = "TOK", \
+	{ .name = "tokenizer", .type = DF_OPT_STR, .value = &(c)->tokenizer, .arg = "TOK", .file = DF_FILE_READ_ANY, \
 	    .help = "bytes, a tokenizer.json or a directory, not the model's" }, \
 	{ .name = "pooling", .type = DF_OPT_STR, .value = &(c)->pooling, .arg = "P", \
 	    .help = "mean, last, cls, position or position:N" }, \
@@ -74,7 +74,7 @@ struct cfg {
 	{ .name = "truncate-dim", .type = DF_OPT_INT, .value = &(c)->truncate_dim, .arg = "N", .min = 0, .max = 1e9, \
 	    .help = "keep the first N numbers of a vector (0: all)" }, \
 	{ .type = DF_OPT_GROUP, .help = "Work and output" }, \
-	{ .name = "output", .short_name = 'o', .type = DF_OPT_STR, .value = &(c)->output, .arg = "FILE", \
+	{ .name = "output", .short_name = 'o', .type = DF_OPT_STR, .value = &(c)->output, .arg = "FILE", .file = DF_FILE_WRITE, \
 	    .help = "where the vectors go; - for a stream" }, \
 	{ .name = "dtype", .type = DF_OPT_CHOICE, .value = &(c)->store, .choices = stores, \
 	    .help = "how the file holds them" }, \
@@ -84,6 +84,7 @@ struct cfg {
 	    .help = "compression of the output" }, \
 	{ .name = "dry-run", .short_name = 'n', .type = DF_OPT_FLAG, .value = &(c)->dry_run, \
 	    .help = "print what the job is, and leave" }, \
+	{ .type = DF_OPT_OPERANDS, .arg = "FILE", .file = DF_FILE_READ }, \
 	DF_PROG_OPTS(&(c)->common), \
 	DF_OPT_END }
 /* clang-format on */

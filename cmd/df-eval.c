@@ -45,18 +45,18 @@ struct cfg {
 
 #define OPTS(c) { \
 	{ .type = DF_OPT_GROUP, .help = "Model" }, \
-	{ .name = "model", .short_name = 'm', .type = DF_OPT_STR, .value = &(c)->model, .arg = "DIR", \
+	{ .name = "model", .short_name = 'm', .type = DF_OPT_STR, .value = &(c)->model, .arg = "DIR", .file = DF_FILE_READ, \
 	    .help = "checkpoint, Hugging Face directory or PEFT adapter" }, \
-	{ .name = "base", .type = DF_OPT_STR, .value = &(c)->base, .arg = "DIR", \
+	{ .name = "base", .type = DF_OPT_STR, .value = &(c)->base, .arg = "DIR", .file = DF_FILE_READ, \
 	    .help = "base model of an adapter, not the one it names" }, \
-	{ .name = "tokenizer", .type = DF_OPT_STR, .value = &(c)->tokenizer, .arg = "TOK", \
+	{ .name = "tokenizer", .type = DF_OPT_STR, .value = &(c)->tokenizer, .arg = "TOK", .file = DF_FILE_READ_ANY, \
 	    .help = "bytes, or a path, not the model's own" }, \
-	{ .name = "template", .type = DF_OPT_STR, .value = &(c)->template, .arg = "NAME", \
+	{ .name = "template", .type = DF_OPT_STR, .value = &(c)->template, .arg = "NAME", .file = DF_FILE_READ_ANY, \
 	    .help = "ask through this prompt template" }, \
 	{ .name = "enable-thinking", .type = DF_OPT_CHOICE, .value = &(c)->thinking, .choices = thinking, \
 	    .given = &(c)->given.thinking, .help = "of reasoning templates, as df-pack's" }, \
 	{ .type = DF_OPT_GROUP, .help = "Multiple choice" }, \
-	{ .name = "mmlu", .type = DF_OPT_STR, .value = &(c)->mmlu, .arg = "DIR", \
+	{ .name = "mmlu", .type = DF_OPT_STR, .value = &(c)->mmlu, .arg = "DIR", .file = DF_FILE_READ, \
 	    .help = "questions: dev/ and test/ of MMLU's CSV files" }, \
 	{ .name = "split", .type = DF_OPT_STR, .value = &(c)->split, .arg = "NAME", .given = &(c)->given.split, \
 	    .help = "which are asked" }, \
@@ -69,7 +69,7 @@ struct cfg {
 	{ .type = DF_OPT_GROUP, .help = "Exact answers" }, \
 	{ .name = "dataset", .type = DF_OPT_STR, .value = &(c)->dataset, .arg = "NAMES", \
 	    .help = "datasets whose last answers are to be found" }, \
-	{ .name = "dataset-dir", .type = DF_OPT_STR, .value = &(c)->dataset_dir, .arg = "DIR", \
+	{ .name = "dataset-dir", .type = DF_OPT_STR, .value = &(c)->dataset_dir, .arg = "DIR", .file = DF_FILE_READ, \
 	    .given = &(c)->given.dataset_dir, .help = "directory of dataset_info.json" }, \
 	{ .name = "max-samples", .type = DF_OPT_INT, .value = &(c)->max_samples, .arg = "N", .min = 0, .max = 1e15, \
 	    .help = "the first N rows of each dataset (0: all)" }, \
@@ -86,12 +86,13 @@ struct cfg {
 	    .given = &(c)->given.slots, .help = "questions at once (0: as memory allows)" }, \
 	{ .name = "json", .type = DF_OPT_FLAG, .value = &(c)->json, \
 	    .help = "one JSON object instead of a table" }, \
-	{ .name = "details", .type = DF_OPT_STR, .value = &(c)->details, .arg = "FILE", \
+	{ .name = "details", .type = DF_OPT_STR, .value = &(c)->details, .arg = "FILE", .file = DF_FILE_WRITE, \
 	    .help = "a JSON line for each question or answer" }, \
-	{ .name = "output", .short_name = 'o', .type = DF_OPT_STR, .value = &(c)->output, .arg = "FILE", \
+	{ .name = "output", .short_name = 'o', .type = DF_OPT_STR, .value = &(c)->output, .arg = "FILE", .file = DF_FILE_WRITE, \
 	    .help = "a reward model's scores; - for a stream" }, \
 	{ .name = "label", .type = DF_OPT_INT, .value = &(c)->label, .arg = "I", .min = 0, .max = 1e6, \
 	    .given = &(c)->given.label, .help = "which of its labels is the score" }, \
+	{ .type = DF_OPT_OPERANDS, .arg = "TOKENS", .file = DF_FILE_READ }, \
 	DF_PROG_OPTS(&(c)->common), \
 	DF_OPT_END }
 /* clang-format on */

@@ -42,9 +42,9 @@ struct cfg {
 /* clang-format off */
 #define OPTS(c) { \
 	{ .type = DF_OPT_GROUP, .help = "What to compute" }, \
-	{ .name = "model", .short_name = 'm', .type = DF_OPT_STR, .value = &(c)->model, .arg = "DIR", \
+	{ .name = "model", .short_name = 'm', .type = DF_OPT_STR, .value = &(c)->model, .arg = "DIR", .file = DF_FILE_READ, \
 	    .help = "checkpoint, Hugging Face directory or PEFT adapter" }, \
-	{ .name = "base", .type = DF_OPT_STR, .value = &(c)->base, .arg = "DIR", \
+	{ .name = "base", .type = DF_OPT_STR, .value = &(c)->base, .arg = "DIR", .file = DF_FILE_READ, \
 	    .help = "base model of an adapter, not the one it names" }, \
 	{ .name = "form", .type = DF_OPT_CHOICE, .value = &(c)->form, .choices = forms, \
 	    .help = "the gradient, Adam's step on it, or its sign" }, \
@@ -64,7 +64,7 @@ struct cfg {
 	    .help = "project to K dimensions on the way" }, \
 	DF_PROG_PROJECTION_OPTS(&(c)->projection), \
 	{ .type = DF_OPT_GROUP, .help = "Work and output" }, \
-	{ .name = "output", .short_name = 'o', .type = DF_OPT_STR, .value = &(c)->output, .arg = "FILE", \
+	{ .name = "output", .short_name = 'o', .type = DF_OPT_STR, .value = &(c)->output, .arg = "FILE", .file = DF_FILE_WRITE, \
 	    .help = "where the result goes; - for a stream" }, \
 	{ .name = "shard", .type = DF_OPT_SHARD, .value = &(c)->shard, .arg = "I/N", \
 	    .help = "part I of N only, or auto: from the Slurm array" }, \
@@ -76,6 +76,7 @@ struct cfg {
 	    .help = "compression of the output" }, \
 	{ .name = "dry-run", .short_name = 'n', .type = DF_OPT_FLAG, .value = &(c)->dry_run, \
 	    .help = "print what the job would cost, and leave" }, \
+	{ .type = DF_OPT_OPERANDS, .arg = "TOKENS", .file = DF_FILE_READ }, \
 	DF_PROG_OPTS(&(c)->common), \
 	DF_OPT_END }
 /* clang-format on */

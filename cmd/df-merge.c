@@ -28,17 +28,18 @@ struct cfg {
 
 #define OPTS(c) { \
 	{ .type = DF_OPT_GROUP, .help = "What to merge" }, \
-	{ .name = "model", .short_name = 'm', .type = DF_OPT_STR, .value = &(c)->model, .arg = "DIR", \
+	{ .name = "model", .short_name = 'm', .type = DF_OPT_STR, .value = &(c)->model, .arg = "DIR", .file = DF_FILE_READ, \
 	    .help = "PEFT adapter, or a model to convert" }, \
-	{ .name = "base", .type = DF_OPT_STR, .value = &(c)->base, .arg = "DIR", \
+	{ .name = "base", .type = DF_OPT_STR, .value = &(c)->base, .arg = "DIR", .file = DF_FILE_READ, \
 	    .help = "base model of the adapter, not the one it names" }, \
 	{ .type = DF_OPT_GROUP, .help = "Output" }, \
-	{ .name = "output", .short_name = 'o', .type = DF_OPT_STR, .value = &(c)->output, .arg = "DIR", \
+	{ .name = "output", .short_name = 'o', .type = DF_OPT_STR, .value = &(c)->output, .arg = "DIR", .file = DF_FILE_WRITE_DIR, \
 	    .help = "the model directory to make" }, \
 	{ .name = "dtype", .type = DF_OPT_CHOICE, .value = &(c)->dtype, .choices = dtypes, .given = &(c)->dtype_given, \
 	    .help = "type of the weights; auto: as the base has them" }, \
 	{ .name = "max-shard-size", .type = DF_OPT_STR, .value = &(c)->max_shard_size, .arg = "SIZE", \
 	    .given = &(c)->size_given, .help = "largest file, such as 500MB or 2GiB; 0: one file" }, \
+	{ .type = DF_OPT_OPERANDS, .arg = "YAML", .file = DF_FILE_READ }, \
 	DF_PROG_OPTS(&(c)->common), \
 	DF_OPT_END }
 /* clang-format on */

@@ -51,7 +51,7 @@ struct cfg {
 
 #define OPTS(c) { \
 	{ .type = DF_OPT_GROUP, .help = "What to read" }, \
-	{ .name = "dataset-dir", .type = DF_OPT_STR, .value = &(c)->dataset_dir, .arg = "DIR", \
+	{ .name = "dataset-dir", .type = DF_OPT_STR, .value = &(c)->dataset_dir, .arg = "DIR", .file = DF_FILE_READ, \
 	    .help = "directory of dataset_info.json" }, \
 	{ .name = "dataset", .type = DF_OPT_STR, .value = &(c)->dataset, .arg = "NAMES", \
 	    .help = "datasets in dataset_info.json, comma-separated" }, \
@@ -62,9 +62,9 @@ struct cfg {
 	{ .name = "interleave-probs", .type = DF_OPT_STR, .value = &(c)->interleave_probs, .arg = "P,P...", \
 	    .help = "draw the datasets with these probabilities" }, \
 	{ .type = DF_OPT_GROUP, .help = "How to encode" }, \
-	{ .name = "tokenizer", .type = DF_OPT_STR, .value = &(c)->tokenizer, .arg = "TOK", \
+	{ .name = "tokenizer", .type = DF_OPT_STR, .value = &(c)->tokenizer, .arg = "TOK", .file = DF_FILE_READ_ANY, \
 	    .help = "bytes, a tokenizer.json or a model directory" }, \
-	{ .name = "template", .type = DF_OPT_STR, .value = &(c)->template, .arg = "NAME", \
+	{ .name = "template", .type = DF_OPT_STR, .value = &(c)->template, .arg = "NAME", .file = DF_FILE_READ_ANY, \
 	    .help = "prompt template: a name, or a file of your own" }, \
 	{ .name = "list-templates", .type = DF_OPT_FLAG, .value = &(c)->list_templates, \
 	    .help = "print the templates and leave" }, \
@@ -100,7 +100,7 @@ struct cfg {
 	{ .name = "pack-shards", .type = DF_OPT_INT, .value = &(c)->pack_shards, .arg = "N", .min = 1, .max = 1e6, \
 	    .help = "preprocessing_num_workers of LLaMA-Factory" }, \
 	{ .type = DF_OPT_GROUP, .help = "What to write" }, \
-	{ .name = "output", .short_name = 'o', .type = DF_OPT_STR, .value = &(c)->output, .arg = "FILE", \
+	{ .name = "output", .short_name = 'o', .type = DF_OPT_STR, .value = &(c)->output, .arg = "FILE", .file = DF_FILE_WRITE, \
 	    .help = "the token shard; - for a stream" }, \
 	{ .name = "holdout", .type = DF_OPT_LIST, .value = &(c)->holdout, .arg = "NAME=N", \
 	    .help = "hold out N rows, or a part: mine=0.1; repeatable" }, \
@@ -108,7 +108,7 @@ struct cfg {
 	    .help = "hold out N rows, or a part, of all datasets" }, \
 	{ .name = "eval-dataset", .type = DF_OPT_STR, .value = &(c)->eval_dataset, .arg = "NAMES", \
 	    .help = "hold out all of these datasets" }, \
-	{ .name = "holdout-output", .type = DF_OPT_STR, .value = &(c)->holdout_output, .arg = "FILE", \
+	{ .name = "holdout-output", .type = DF_OPT_STR, .value = &(c)->holdout_output, .arg = "FILE", .file = DF_FILE_WRITE, \
 	    .help = "where the held out rows go" }, \
 	{ .name = "seed", .type = DF_OPT_INT, .value = &(c)->seed, .arg = "N", .min = 0, .max = 9e15, \
 	    .help = "of held out rows, num_samples and mixing" }, \

@@ -40,10 +40,11 @@ struct cfg {
 	    .max = INT32_MAX, .help = "dimensions of the result" }, \
 	DF_PROG_PROJECTION_OPTS(&(c)->projection), \
 	{ .type = DF_OPT_GROUP, .help = "Output" }, \
-	{ .name = "output", .short_name = 'o', .type = DF_OPT_STR, .value = &(c)->output, .arg = "FILE", \
+	{ .name = "output", .short_name = 'o', .type = DF_OPT_STR, .value = &(c)->output, .arg = "FILE", .file = DF_FILE_WRITE, \
 	    .help = "where the projections go; - for a stream" }, \
 	{ .name = "compress", .type = DF_OPT_CHOICE, .value = &(c)->compress, .choices = compressions, \
 	    .help = "compression of the output" }, \
+	{ .type = DF_OPT_OPERANDS, .arg = "GRADIENTS", .file = DF_FILE_READ }, \
 	DF_PROG_OPTS(&(c)->common), \
 	DF_OPT_END }
 /* clang-format on */

@@ -40,20 +40,20 @@ struct cfg {
 
 #define OPTS(c) { \
 	{ .type = DF_OPT_GROUP, .help = "Model" }, \
-	{ .name = "model", .short_name = 'm', .type = DF_OPT_STR, .value = &(c)->model, .arg = "DIR", \
+	{ .name = "model", .short_name = 'm', .type = DF_OPT_STR, .value = &(c)->model, .arg = "DIR", .file = DF_FILE_READ, \
 	    .help = "checkpoint, Hugging Face directory or PEFT adapter" }, \
-	{ .name = "base", .type = DF_OPT_STR, .value = &(c)->base, .arg = "DIR", \
+	{ .name = "base", .type = DF_OPT_STR, .value = &(c)->base, .arg = "DIR", .file = DF_FILE_READ, \
 	    .help = "base model of an adapter, not the one it names" }, \
-	{ .name = "tokenizer", .type = DF_OPT_STR, .value = &(c)->tokenizer, .arg = "TOK", \
+	{ .name = "tokenizer", .type = DF_OPT_STR, .value = &(c)->tokenizer, .arg = "TOK", .file = DF_FILE_READ_ANY, \
 	    .help = "bytes, or a path, not the model's own" }, \
 	{ .type = DF_OPT_GROUP, .help = "Prompts" }, \
 	{ .name = "dataset", .type = DF_OPT_STR, .value = &(c)->dataset, .arg = "NAMES", \
 	    .help = "rows of these datasets without their last answers" }, \
-	{ .name = "dataset-dir", .type = DF_OPT_STR, .value = &(c)->dataset_dir, .arg = "DIR", \
+	{ .name = "dataset-dir", .type = DF_OPT_STR, .value = &(c)->dataset_dir, .arg = "DIR", .file = DF_FILE_READ, \
 	    .help = "directory of dataset_info.json" }, \
-	{ .name = "prompts", .type = DF_OPT_STR, .value = &(c)->prompts, .arg = "FILE", \
+	{ .name = "prompts", .type = DF_OPT_STR, .value = &(c)->prompts, .arg = "FILE", .file = DF_FILE_READ, \
 	    .help = "texts: lines, or JSON lines (.jsonl)" }, \
-	{ .name = "template", .type = DF_OPT_STR, .value = &(c)->template, .arg = "NAME", \
+	{ .name = "template", .type = DF_OPT_STR, .value = &(c)->template, .arg = "NAME", .file = DF_FILE_READ_ANY, \
 	    .help = "prompt template of datasets and texts" }, \
 	{ .name = "default-system", .type = DF_OPT_STR, .value = &(c)->default_system, .arg = "TEXT", \
 	    .help = "system text of prompts without one" }, \
@@ -81,9 +81,9 @@ struct cfg {
 	{ .name = "seed", .type = DF_OPT_INT, .value = &(c)->seed, .arg = "N", .min = 0, .max = 9e15, \
 	    .help = "seed of the draws" }, \
 	{ .type = DF_OPT_GROUP, .help = "Work and output" }, \
-	{ .name = "output", .short_name = 'o', .type = DF_OPT_STR, .value = &(c)->output, .arg = "FILE", \
+	{ .name = "output", .short_name = 'o', .type = DF_OPT_STR, .value = &(c)->output, .arg = "FILE", .file = DF_FILE_WRITE, \
 	    .help = "completions as tokens; - for a stream" }, \
-	{ .name = "json", .type = DF_OPT_STR, .value = &(c)->json, .arg = "FILE", \
+	{ .name = "json", .type = DF_OPT_STR, .value = &(c)->json, .arg = "FILE", .file = DF_FILE_WRITE, \
 	    .help = "as JSON lines; - (also without -o): print them" }, \
 	{ .name = "shard", .type = DF_OPT_SHARD, .value = &(c)->shard, .arg = "I/N", \
 	    .help = "part I of N only, or auto: from the Slurm array" }, \
@@ -91,6 +91,7 @@ struct cfg {
 	    .help = "sequences at once (0: as memory allows)" }, \
 	{ .name = "compress", .type = DF_OPT_CHOICE, .value = &(c)->compress, .choices = compressions, \
 	    .help = "compression of -o" }, \
+	{ .type = DF_OPT_OPERANDS, .arg = "TOKENS", .file = DF_FILE_READ }, \
 	DF_PROG_OPTS(&(c)->common), \
 	DF_OPT_END }
 /* clang-format on */

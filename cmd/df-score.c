@@ -38,9 +38,9 @@ struct cfg {
 	{ .type = DF_OPT_GROUP, .help = "What to choose from" }, \
 	{ .name = "list", .type = DF_OPT_FLAG, .value = &(c)->list, \
 	    .help = "print the methods and leave" }, \
-	{ .name = "train", .type = DF_OPT_LIST, .value = &(c)->train, .arg = "FILE", \
+	{ .name = "train", .type = DF_OPT_LIST, .value = &(c)->train, .arg = "FILE", .file = DF_FILE_READ, \
 	    .help = "rows to choose from; less: projections, repeatable" }, \
-	{ .name = "val", .type = DF_OPT_LIST, .value = &(c)->val, .arg = "FILE", \
+	{ .name = "val", .type = DF_OPT_LIST, .value = &(c)->val, .arg = "FILE", .file = DF_FILE_READ, \
 	    .help = "less: the target's projections, one per --train" }, \
 	{ .type = DF_OPT_GROUP, .help = "How many, and what if there are fewer" }, \
 	{ .name = "count", .short_name = 'n', .type = DF_OPT_STR, .value = &(c)->amount, .arg = "N", \
@@ -52,7 +52,7 @@ struct cfg {
 	{ .type = DF_OPT_GROUP, .help = "less" }, \
 	{ .name = "ckpt-weights", .type = DF_OPT_STR, .value = &(c)->weights, .arg = "W,W...", \
 	    .help = "learning rate of each checkpoint (default: equal)" }, \
-	{ .name = "subtasks", .type = DF_OPT_STR, .value = &(c)->subtasks, .arg = "WHAT", \
+	{ .name = "subtasks", .type = DF_OPT_STR, .value = &(c)->subtasks, .arg = "WHAT", .file = DF_FILE_READ_ANY, \
 	    .help = "groups of the target: domain, none, FILE" }, \
 	{ .name = "agg", .type = DF_OPT_CHOICE, .value = &(c)->agg, .choices = aggs, \
 	    .help = "best subtask, or mean over target rows" }, \
@@ -68,17 +68,18 @@ struct cfg {
 	{ .name = "rng", .type = DF_OPT_CHOICE, .value = &(c)->rng, .choices = rngs, \
 	    .help = "torch: the draws of DataFlex's selector" }, \
 	{ .type = DF_OPT_GROUP, .help = "static, custom" }, \
-	{ .name = "index", .type = DF_OPT_STR, .value = &(c)->index, .arg = "FILE", \
+	{ .name = "index", .type = DF_OPT_STR, .value = &(c)->index, .arg = "FILE", .file = DF_FILE_READ, \
 	    .help = "take these ids: an index, or text with one per line" }, \
-	{ .name = "scores", .type = DF_OPT_STR, .value = &(c)->scores, .arg = "FILE", \
+	{ .name = "scores", .type = DF_OPT_STR, .value = &(c)->scores, .arg = "FILE", .file = DF_FILE_READ, \
 	    .help = "rank by these: scores or losses, or text" }, \
 	{ .name = "program", .type = DF_OPT_STR, .value = &(c)->program, .arg = "COMMAND", \
 	    .help = "run it with DF_STEP, DF_N, DF_OUT; writes an index" }, \
 	{ .type = DF_OPT_GROUP, .help = "Output" }, \
-	{ .name = "output", .short_name = 'o', .type = DF_OPT_STR, .value = &(c)->output, .arg = "FILE", \
+	{ .name = "output", .short_name = 'o', .type = DF_OPT_STR, .value = &(c)->output, .arg = "FILE", .file = DF_FILE_WRITE, \
 	    .help = "the index" }, \
-	{ .name = "scores-output", .type = DF_OPT_STR, .value = &(c)->scores_output, .arg = "FILE", \
+	{ .name = "scores-output", .type = DF_OPT_STR, .value = &(c)->scores_output, .arg = "FILE", .file = DF_FILE_WRITE, \
 	    .help = "every row's score and rank too" }, \
+	{ .type = DF_OPT_OPERANDS, .arg = "FILE", .file = DF_FILE_READ_ANY }, \
 	DF_PROG_OPTS(&(c)->common), \
 	DF_OPT_END }
 /* clang-format on */

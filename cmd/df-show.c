@@ -25,17 +25,18 @@ struct cfg {
 	    .help = "what it was made from, as a tree" }, \
 	{ .name = "decode", .type = DF_OPT_STR, .value = &(c)->decode, .arg = "ID", \
 	    .help = "the sample with this id: text, ids and targets" }, \
-	{ .name = "tokenizer", .type = DF_OPT_STR, .value = &(c)->tokenizer, .arg = "TOK", \
+	{ .name = "tokenizer", .type = DF_OPT_STR, .value = &(c)->tokenizer, .arg = "TOK", .file = DF_FILE_READ_ANY, \
 	    .help = "for --decode: bytes, or a tokenizer.json" }, \
 	{ .name = "check", .type = DF_OPT_FLAG, .value = &(c)->check, \
 	    .help = "read everything: checksums, ids, digest" }, \
 	{ .name = "json", .type = DF_OPT_FLAG, .value = &(c)->json, \
 	    .help = "one line of JSON per file instead of text" }, \
 	{ .type = DF_OPT_GROUP, .help = "What to make" }, \
-	{ .name = "plot", .type = DF_OPT_STR, .value = &(c)->plot, .arg = "PICTURE", \
+	{ .name = "plot", .type = DF_OPT_STR, .value = &(c)->plot, .arg = "PICTURE", .file = DF_FILE_WRITE, \
 	    .help = "loss curves of runs, or a histogram; .svg or .png" }, \
-	{ .name = "link", .type = DF_OPT_STR, .value = &(c)->link, .arg = "FILE", \
+	{ .name = "link", .type = DF_OPT_STR, .value = &(c)->link, .arg = "FILE", .file = DF_FILE_WRITE, \
 	    .help = "join the files into one virtual HDF5 file" }, \
+	{ .type = DF_OPT_OPERANDS, .arg = "FILE", .file = DF_FILE_READ }, \
 	DF_PROG_OPTS(&(c)->common), \
 	DF_OPT_END }
 /* clang-format on */

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "backend/backend.h"
+#include "base/inout.h"
 #include "base/log.h"
 #include "prog.h"
 #include "train/train.h"
@@ -27,15 +28,16 @@ struct cfg {
 	{ .type = DF_OPT_GROUP, .help = "How far, and on what" }, \
 	{ .name = "until", .type = DF_OPT_INT, .value = &(c)->until, .arg = "STEP", .min = 0, .max = 1e15, \
 	    .help = "stop after this step and save (0: the end)" }, \
-	{ .name = "index", .type = DF_OPT_STR, .value = &(c)->index, .arg = "FILE", \
+	{ .name = "index", .type = DF_OPT_STR, .value = &(c)->index, .arg = "FILE", .file = DF_FILE_READ, \
 	    .help = "train on these samples, in this order, from here on" }, \
-	{ .name = "weights", .type = DF_OPT_STR, .value = &(c)->weights, .arg = "FILE", \
+	{ .name = "weights", .type = DF_OPT_STR, .value = &(c)->weights, .arg = "FILE", .file = DF_FILE_READ, \
 	    .help = "weigh each sample's loss" }, \
 	{ .type = DF_OPT_GROUP, .help = "Looking first" }, \
 	{ .name = "dry-run", .short_name = 'n', .type = DF_OPT_FLAG, .value = &(c)->dry_run, \
 	    .help = "say what the run would cost, and leave" }, \
 	{ .name = "list-keys", .type = DF_OPT_FLAG, .value = &(c)->list_keys, \
 	    .help = "print all configuration keys and leave" }, \
+	{ .type = DF_OPT_OPERANDS, .arg = "CONFIG", .file = DF_FILE_READ_ANY }, \
 	DF_PROG_OPTS(&(c)->common), \
 	DF_OPT_END }
 /* clang-format on */
@@ -50,6 +52,25 @@ load_config(struct df_train_config *config, const struct df_strlist *words, stru
 	if (words->n == 0)
 		return df_fail(err, DF_EUSAGE, "no configuration: give a YAML file, key=value words, or both");
 	return df_train_config_load(config, path, words->v + skip, words->n - skip, err);
+}
+
+/* What the configuration names, as prog.c does it for options; what the run keeps in output_dir is its own. */
+static int
+note_files(const struct df_train_config *c, struct df_err *err)
+{
+	const struct {
+		const char *key, *path;
+	} reads[] = { { "model_name_or_path", c->model_name_or_path },
+		{ "adapter_name_or_path", c->adapter_name_or_path }, { "tokenized_path", c->tokenized_path },
+		{ "eval_tokenized_path", c->eval_tokenized_path } };
+	int rc = DF_OK;
+
+	for (size_t i = 0; i < sizeof(reads) / sizeof(reads[0]); i++)
+		if (reads[i].path)
+			DF_TRY(df_inout_read(reads[i].path, reads[i].key, err));
+	DF_TRY(df_inout_own(c->output_dir, err));
+out:
+	return rc;
 }
 
 static int
@@ -119,6 +140,7 @@ main(int argc, char **argv)
 	o.index = cfg.index;
 	o.weights = cfg.weights;
 	DF_TRY(load_config(&config, &args.operands, &err));
+	DF_TRY(note_files(&config, &err));
 	DF_TRY(df_pool_new(&o.pool, (int)cfg.common.threads, &err));
 	DF_TRY(df_backend_open(&o.backend, cfg.common.device, o.pool, &err));
 	rc = cfg.dry_run ? dry_run(&o, &err) : train(&o, &err);

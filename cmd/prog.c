@@ -21,6 +21,7 @@
 #include <zstd.h>
 
 #include "backend/backend.h"
+#include "base/inout.h"
 #include "base/log.h"
 #include "base/stop.h"
 
@@ -140,6 +141,7 @@ df_prog_init(const char *name)
 	prog.start = now();
 	prog.tty = isatty(STDERR_FILENO) && term && strcmp(term, "dumb") != 0;
 	df_stop_install();
+	df_inout_on();
 	df_log_set_sink(log_line, NULL);
 	df_progress_set_sink(progress_line, NULL);
 }
@@ -214,6 +216,8 @@ df_prog_parse(const struct df_opt *opts, const char *synopsis, const char *about
 		prog.quiet = common->quiet;
 		prog.verbose = common->verbose;
 	}
+	if (rc == DF_OK && !out->help && !out->version)
+		rc = df_opt_note_files(opts, &out->operands, &err);
 	if (rc == DF_OK && !out->help && !out->version)
 		return;
 	if (rc == DF_OK && out->help)

@@ -38,6 +38,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/inout.h"
 #include "base/log.h"
 #include "base/mem.h"
 
@@ -135,6 +136,8 @@ drop_lock(struct df_atomic *a)
 static void
 forget(struct df_atomic *a)
 {
+	if (a->path)
+		df_inout_written(a->path);
 	drop_lock(a);
 	free(a->path);
 	free(a->tmp);
@@ -240,6 +243,7 @@ begin(struct df_atomic *a, const char *path, bool is_dir, struct df_err *err)
 			goto out;
 		}
 	}
+	DF_TRY(df_inout_write(a->path, NULL, is_dir, err));
 	DF_TRY(companion(&a->tmp, a->path, "df-tmp", err));
 	DF_TRY(companion(&lock, a->path, "df-lock", err));
 	DF_TRY(take_lock(a, lock, err));
@@ -358,6 +362,7 @@ df_file_get(const char *path, size_t limit, char **data, size_t *n, struct df_er
 
 	if (fd < 0)
 		return df_fail(err, DF_ENOINPUT, "%s:", path);
+	DF_TRY(df_inout_read(path, NULL, err));
 	if (fstat(fd, &st) == 0) {
 		if (S_ISDIR(st.st_mode)) {
 			rc = df_fail(err, DF_ENOINPUT, "%s: is a directory", name);
@@ -399,6 +404,17 @@ out:
 
 int
 df_file_map(const char *path, const void **data, size_t *n, struct df_err *err)
+{
+	int rc;
+
+	DF_TRY(df_inout_read(path, NULL, err));
+	rc = df_file_map_peek(path, data, n, err);
+out:
+	return rc;
+}
+
+int
+df_file_map_peek(const char *path, const void **data, size_t *n, struct df_err *err)
 {
 	int fd = open(path, O_RDONLY | O_CLOEXEC), rc = DF_OK;
 	struct stat st;
@@ -512,6 +528,43 @@ df_path_base(const char *path)
 	const char *slash = strrchr(path, '/');
 
 	return slash ? slash + 1 : path;
+}
+
+int
+df_path_real(char **out, const char *path, struct df_err *err)
+{
+	char *end = NULL, *dir = NULL, *real = NULL;
+	size_t n;
+	int rc;
+
+	DF_TRY(df_strdup(&end, path, err));
+	DF_TRY(follow_links(&end, err));
+	/* The longest beginning that is there; what comes after it can hold no links. */
+	for (n = strlen(end); n > 1 && end[n - 1] == '/'; n--)
+		;
+	for (size_t at = n;; at = at > 0 ? at - 1 : 0) {
+		if (at > 0 && at < n && end[at] != '/')
+			continue;
+		free(dir);
+		dir = NULL;
+		DF_TRY(at > 0 ? df_strndup(&dir, end, at, err) : df_strdup(&dir, end[0] == '/' ? "/" : ".", err));
+		if ((real = realpath(dir, NULL)) == NULL) {
+			if (at > 0)
+				continue;
+			rc = df_fail(err, DF_EIO, "%s:", dir);
+			goto out;
+		}
+		while (at < n && end[at] == '/')
+			at++;
+		rc = df_asprintf(
+		    out, err, "%s%s%.*s", real, at < n && strcmp(real, "/") != 0 ? "/" : "", (int)(n - at), end + at);
+		break;
+	}
+out:
+	free(real);
+	free(dir);
+	free(end);
+	return rc;
 }
 
 int

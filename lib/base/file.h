@@ -45,6 +45,8 @@ int df_file_put(const char *path, const void *data, size_t n, struct df_err *err
 int df_file_get(const char *path, size_t limit, char **data, size_t *n, struct df_err *err) DF_MUST_CHECK;
 /* A read-only mapping of the whole file; empty files give *data = NULL. */
 int df_file_map(const char *path, const void **data, size_t *n, struct df_err *err) DF_MUST_CHECK;
+/* The same for a look at a file that may be no input at all: it is not noted as one (inout.h). */
+int df_file_map_peek(const char *path, const void **data, size_t *n, struct df_err *err) DF_MUST_CHECK;
 void df_file_unmap(const void *data, size_t n);
 
 bool df_file_exists(const char *path);
@@ -54,6 +56,11 @@ int df_rmtree(const char *path, struct df_err *err) DF_MUST_CHECK; /* as rm -rf,
 /* *out = "dir/name" ("name" when dir is NULL, "" or "."; name alone when absolute).  free() it. */
 int df_path_join(char **out, const char *dir, const char *name, struct df_err *err) DF_MUST_CHECK;
 const char *df_path_base(const char *path); /* the part after the last '/' */
+/*
+ * *out = the absolute name with all symbolic links followed, also where the file, or the last directories before it,
+ * are not there yet.  free() it.
+ */
+int df_path_real(char **out, const char *path, struct df_err *err) DF_MUST_CHECK;
 /* write(2)/read(2) until done; a short read is DF_EFORMAT "truncated", EPIPE and ENOSPC are DF_EIO. */
 int df_write_all(int fd, const void *data, size_t n, struct df_err *err) DF_MUST_CHECK;
 int df_read_all(int fd, void *data, size_t n, struct df_err *err) DF_MUST_CHECK;

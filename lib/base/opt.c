@@ -13,6 +13,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/file.h"
+#include "base/inout.h"
 #include "base/mem.h"
 
 /* Columns of -h: the text starts at HELP_COL and ends before HELP_END. */
@@ -35,7 +37,7 @@ count_rows(const struct df_opt *opts)
 {
 	size_t n = 0;
 
-	while (opts[n].name || opts[n].type == DF_OPT_GROUP)
+	while (opts[n].name || opts[n].type == DF_OPT_GROUP || opts[n].type == DF_OPT_OPERANDS)
 		n++;
 	return n;
 }
@@ -331,6 +333,7 @@ set_value(const struct df_opt *o, const char *s, struct df_err *err)
 	case DF_OPT_LIST: return append(o->value, s, err);
 	case DF_OPT_SHARD: return set_shard(o->value, s, err);
 	case DF_OPT_FLAG:
+	case DF_OPT_OPERANDS:
 	case DF_OPT_GROUP: break;
 	}
 	return df_fail(err, DF_EINTERNAL, "an option of unknown type");
@@ -451,6 +454,45 @@ df_opt_result_release(struct df_opt_result *r)
 	memset(r, 0, sizeof(*r));
 }
 
+static int
+note_file(const struct df_opt *o, const char *path, const char *option, struct df_err *err)
+{
+	switch (o->file) {
+	case DF_FILE_READ: return df_inout_read(path, option, err);
+	case DF_FILE_READ_ANY: return df_file_exists(path) ? df_inout_read(path, option, err) : DF_OK;
+	case DF_FILE_WRITE: return df_inout_write(path, option, false, err);
+	case DF_FILE_WRITE_DIR: return df_inout_write(path, option, true, err);
+	case DF_FILE_NONE: break;
+	}
+	return DF_OK;
+}
+
+int
+df_opt_note_files(const struct df_opt *opts, const struct df_strlist *operands, struct df_err *err)
+{
+	int rc = DF_OK;
+
+	for (size_t i = 0, n = count_rows(opts); i < n && rc == DF_OK; i++) {
+		const struct df_opt *o = &opts[i];
+		const struct df_strlist *list = o->type == DF_OPT_OPERANDS ? operands : o->value;
+		char option[80] = "";
+
+		if (o->file == DF_FILE_NONE)
+			continue;
+		if (o->name)
+			snprintf(option, sizeof(option), "--%s", o->name);
+		if (o->type == DF_OPT_STR) {
+			const char *path = *(const char **)o->value;
+
+			rc = path ? note_file(o, path, option, err) : DF_OK;
+			continue;
+		}
+		for (size_t j = 0; j < list->n && rc == DF_OK; j++)
+			rc = note_file(o, list->v[j], option, err);
+	}
+	return rc;
+}
+
 /* " [default]", read from where the value goes; nothing when there is none to speak of. */
 static void
 put_default(const struct df_opt *o, struct df_buf *b)
@@ -480,6 +522,7 @@ put_default(const struct df_opt *o, struct df_buf *b)
 	case DF_OPT_COUNT:
 	case DF_OPT_LIST:
 	case DF_OPT_SHARD:
+	case DF_OPT_OPERANDS:
 	case DF_OPT_GROUP: break;
 	}
 }
@@ -553,7 +596,7 @@ df_opt_help(const struct df_opt *opts, struct df_buf *out)
 	for (size_t i = 0; i < n; i++) {
 		if (opts[i].type == DF_OPT_GROUP)
 			df_buf_printf(out, "%s:\n", opts[i].help);
-		else
+		else if (opts[i].type != DF_OPT_OPERANDS)
 			put_row(&opts[i], out);
 	}
 	df_buf_printf(out, "  -h, --help, --version%*s", HELP_COL - 23, "");

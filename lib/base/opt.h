@@ -25,7 +25,17 @@ enum df_opt_type {
 	DF_OPT_COUNT,  /* int64_t *: each use adds one (-vv); --name=N sets it */
 	DF_OPT_LIST,   /* struct df_strlist *: each use appends; commas do not split */
 	DF_OPT_SHARD,  /* struct df_shard_arg *: "i/n" (1-based) or "auto" (a Slurm array) */
-	DF_OPT_GROUP   /* no option: a heading in -h and the manual */
+	DF_OPT_GROUP,  /* no option: a heading in -h and the manual */
+	DF_OPT_OPERANDS /* no option: the words that are none; only `arg` and `file` are looked at */
+};
+
+/* What the value of an option is to the program, when it is the name of a file.  Values of "-" are standard streams. */
+enum df_opt_file {
+	DF_FILE_NONE,     /* no file */
+	DF_FILE_READ,     /* a file or directory that is read */
+	DF_FILE_READ_ANY, /* the same, or a word that is no file: "bytes", a template's name */
+	DF_FILE_WRITE,    /* a file that is replaced */
+	DF_FILE_WRITE_DIR /* a directory that is replaced as a whole */
 };
 
 struct df_strlist {
@@ -46,6 +56,7 @@ struct df_opt {
 	const char *help;           /* one line, no full stop; the default is that of value (INT: none below min) */
 	const char *const *choices; /* CHOICE: NULL-terminated */
 	double min, max;            /* INT, DOUBLE, COUNT; both 0 = any */
+	enum df_opt_file file;      /* STR, LIST, OPERANDS: what is done to the file of that name */
 	bool *given;                /* optional: set when the option is on the command line */
 };
 #define DF_OPT_END { .name = NULL }
@@ -62,6 +73,12 @@ struct df_opt_result {
 int df_opt_parse(const struct df_opt *opts, int argc, char **argv, struct df_opt_result *out, struct df_err *err)
     DF_MUST_CHECK;
 void df_opt_result_release(struct df_opt_result *r);
+
+/*
+ * Tell base/inout.h which files the parsed command line reads and writes.  DF_EUSAGE when an output would replace an
+ * input, or another output.
+ */
+int df_opt_note_files(const struct df_opt *opts, const struct df_strlist *operands, struct df_err *err) DF_MUST_CHECK;
 
 /* The option list of -h, one line each, at most 80 columns. */
 void df_opt_help(const struct df_opt *opts, struct df_buf *out);

@@ -171,7 +171,7 @@ check_heaps(const struct df_h5in *in, const char *path, struct df_err *err)
 	if (in->image) {
 		ok = df_h5_heaps_sound(in->image, in->image_len);
 	} else {
-		DF_TRY(df_file_map(path, &map, &n, err));
+		DF_TRY(df_file_map_peek(path, &map, &n, err));
 		ok = df_h5_heaps_sound(map, n);
 		df_file_unmap(map, n);
 	}

@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "base/inout.h"
 #include "base/log.h"
 
 #define OPEN_MAX_MEMBERS 16
@@ -370,8 +371,10 @@ add_any(struct df_set *s, enum df_kind kind, const char *path, bool alone, struc
     struct df_err *err)
 {
 	const char *name = strcmp(path, "-") == 0 ? "standard input" : path;
-	int fd;
+	int fd, rc;
 
+	if ((rc = df_inout_read(path, NULL, err)) != DF_OK)
+		return rc;
 	if (!unseekable(path))
 		return add_file(s, kind, path, path, id, all_ids, err);
 	if (!alone)
