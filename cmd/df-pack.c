@@ -395,8 +395,8 @@ check_usage(const struct cfg *c, const struct df_opt_result *args, struct df_err
 		return df_fail(err, DF_EUSAGE, "--holdout, --val-size and --eval-dataset need --holdout-output");
 	if (c->holdout_output && !holds_out(c))
 		return df_fail(err, DF_EUSAGE, "--holdout-output needs --holdout, --val-size or --eval-dataset");
-	if (c->holdout_output && (!c->output || strcmp(c->holdout_output, c->output) == 0))
-		return df_fail(err, DF_EUSAGE, "--holdout-output and -o must both be given, and differ");
+	if (c->holdout_output && !c->output)
+		return df_fail(err, DF_EUSAGE, "--holdout-output needs -o");
 	if (c->stage == DF_STAGE_PT && c->neat_packing)
 		return df_fail(err, DF_EUSAGE, "--neat-packing is for --stage sft");
 	if (c->neat_packing && c->packing_given && !c->packing)

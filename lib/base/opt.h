@@ -54,7 +54,7 @@ struct df_opt {
 	void *value;                /* where it goes; its content before parsing is the default */
 	const char *arg;            /* name of the argument in help: "FILE", "N"; CHOICE: NULL shows the choices */
 	const char *help;           /* one line, no full stop; the default is that of value (INT: none below min) */
-	const char *const *choices; /* CHOICE: NULL-terminated */
+	const char *const *choices; /* NULL-terminated; CHOICE: one of them; STR: known words beside any other */
 	double min, max;            /* INT, DOUBLE, COUNT; both 0 = any */
 	enum df_opt_file file;      /* STR, LIST, OPERANDS: what is done to the file of that name */
 	bool *given;                /* optional: set when the option is on the command line */
@@ -64,11 +64,13 @@ struct df_opt {
 struct df_opt_result {
 	struct df_strlist operands;
 	bool help, version; /* -h/--help, --version were given: print and leave */
+	bool list_options;  /* --list-options was given: print df_opt_list() and leave */
 };
 
 /*
  * Parse argv[1..].  DF_EUSAGE names the option and suggests the nearest known
- * one.  Every table implicitly has -h/--help and --version.
+ * one.  Every table implicitly has -h/--help and --version, and --list-options
+ * for programs, which -h does not show.
  */
 int df_opt_parse(const struct df_opt *opts, int argc, char **argv, struct df_opt_result *out, struct df_err *err)
     DF_MUST_CHECK;
@@ -82,6 +84,15 @@ int df_opt_note_files(const struct df_opt *opts, const struct df_strlist *operan
 
 /* The option list of -h, one line each, at most 80 columns. */
 void df_opt_help(const struct df_opt *opts, struct df_buf *out);
+
+/*
+ * The table for programs, a line for each option, in its order: long name, short
+ * name, type (flag, string, integer, number, choice, count, list, shard, operands),
+ * name of the argument, choices with '|' between them, help, and what is done to
+ * the file that it names (read, read-any, write, write-dir).  Tabs separate; "-"
+ * stands for what an option has not.  New columns are added at the end.
+ */
+void df_opt_list(const struct df_opt *opts, struct df_buf *out);
 
 /* The name in `names` (NULL-terminated) nearest to s by edit distance, or NULL if none is near. */
 const char *df_nearest(const char *s, const char *const *names);
