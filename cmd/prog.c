@@ -203,6 +203,16 @@ print_help(const struct df_opt *opts, const char *synopsis, const char *about)
 	df_buf_release(&b);
 }
 
+static void
+print_options(const struct df_opt *opts)
+{
+	struct df_buf b = DF_BUF_INIT;
+
+	df_opt_list(opts, &b);
+	fputs(b.data ? b.data : "", stdout);
+	df_buf_release(&b);
+}
+
 void
 df_prog_parse(const struct df_opt *opts, const char *synopsis, const char *about, const struct df_prog_common *common,
     int argc, char **argv, struct df_opt_result *out)
@@ -214,10 +224,12 @@ df_prog_parse(const struct df_opt *opts, const char *synopsis, const char *about
 		prog.quiet = common->quiet;
 		prog.verbose = common->verbose;
 	}
-	if (rc == DF_OK && !out->help && !out->version)
+	if (rc == DF_OK && !out->help && !out->version && !out->list_options)
 		return;
 	if (rc == DF_OK && out->help)
 		print_help(opts, synopsis, about);
+	else if (rc == DF_OK && out->list_options)
+		print_options(opts);
 	else if (rc == DF_OK)
 		print_version();
 	df_opt_result_release(out);

@@ -38,9 +38,9 @@ struct df_prog_common {
 void df_prog_init(const char *name);
 
 /*
- * Parse the command line.  -h, --version and errors are answered here and end
- * the program (0 and 64).  `synopsis` is the usage line(s) after the name, as
- * in the manual; `about` one sentence.
+ * Parse the command line.  -h, --version, --list-options and errors are answered
+ * here and end the program (0 and 64).  `synopsis` is the usage line(s) after the
+ * name, as in the manual; `about` one sentence.
  */
 void df_prog_parse(const struct df_opt *opts, const char *synopsis, const char *about,
     const struct df_prog_common *common, int argc, char **argv, struct df_opt_result *out);

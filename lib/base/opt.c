@@ -19,8 +19,12 @@
 #define HELP_COL 28
 #define HELP_END 80
 
-static const struct df_opt builtin_help = { .name = "help", .short_name = 'h', .type = DF_OPT_FLAG };
-static const struct df_opt builtin_version = { .name = "version", .type = DF_OPT_FLAG };
+static const struct df_opt builtin_help = {
+	.name = "help", .short_name = 'h', .type = DF_OPT_FLAG, .help = "print how to use the program"
+};
+static const struct df_opt builtin_version = {
+	.name = "version", .type = DF_OPT_FLAG, .help = "print the program's name and version"
+};
 
 struct parser {
 	const struct df_opt *opts;
@@ -388,6 +392,11 @@ parse_long(struct parser *p, const char *word, struct df_err *err)
 	bool negated;
 	int rc;
 
+	/* Only by its whole name: it must not make abbreviations of the table's own options ambiguous. */
+	if (strcmp(word, "list-options") == 0) {
+		p->out->list_options = true;
+		return DF_OK;
+	}
 	if ((rc = find_long(p, word, n, &o, &negated, err)) != DF_OK)
 		return rc;
 	snprintf(shown, sizeof(shown), "--%s%s", negated ? "no-" : "", o->name);
@@ -436,7 +445,7 @@ df_opt_parse(const struct df_opt *opts, int argc, char **argv, struct df_opt_res
 		else
 			rc = parse_short(&p, word + 1, err);
 		/* Whoever asks for help is not told about the next mistake. */
-		if (out->help || out->version)
+		if (out->help || out->version || out->list_options)
 			break;
 	}
 	if (rc != DF_OK)
@@ -558,4 +567,34 @@ df_opt_help(const struct df_opt *opts, struct df_buf *out)
 	}
 	df_buf_printf(out, "  -h, --help, --version%*s", HELP_COL - 23, "");
 	put_wrapped("this text; name and version", out);
+}
+
+static const char *const type_names[] = {
+	[DF_OPT_FLAG] = "flag",
+	[DF_OPT_STR] = "string",
+	[DF_OPT_INT] = "integer",
+	[DF_OPT_DOUBLE] = "number",
+	[DF_OPT_CHOICE] = "choice",
+	[DF_OPT_COUNT] = "count",
+	[DF_OPT_LIST] = "list",
+	[DF_OPT_SHARD] = "shard",
+};
+
+void
+df_opt_list(const struct df_opt *opts, struct df_buf *out)
+{
+	const struct parser p = { .opts = opts, .n = count_rows(opts) };
+	const struct df_opt *o;
+
+	for (size_t i = 0; (o = row(&p, i)) != NULL; i++) {
+		if (o->type == DF_OPT_GROUP)
+			continue;
+		df_buf_printf(out, "%s\t%c\t%s\t%s\t", o->name, o->short_name ? o->short_name : '-',
+		    type_names[o->type], o->arg ? o->arg : "-");
+		if (o->choices)
+			join_choices(o, "|", out);
+		else
+			df_buf_putc(out, '-');
+		df_buf_printf(out, "\t%s\n", o->help ? o->help : "-");
+	}
 }

@@ -44,7 +44,7 @@ struct df_opt {
 	void *value;                /* where it goes; its content before parsing is the default */
 	const char *arg;            /* name of the argument in help: "FILE", "N"; CHOICE: NULL shows the choices */
 	const char *help;           /* one line, no full stop; the default is that of value (INT: none below min) */
-	const char *const *choices; /* CHOICE: NULL-terminated */
+	const char *const *choices; /* NULL-terminated; CHOICE: one of them; STR: known words beside any other */
 	double min, max;            /* INT, DOUBLE, COUNT; both 0 = any */
 	bool *given;                /* optional: set when the option is on the command line */
 };
@@ -53,11 +53,13 @@ struct df_opt {
 struct df_opt_result {
 	struct df_strlist operands;
 	bool help, version; /* -h/--help, --version were given: print and leave */
+	bool list_options;  /* --list-options was given: print df_opt_list() and leave */
 };
 
 /*
  * Parse argv[1..].  DF_EUSAGE names the option and suggests the nearest known
- * one.  Every table implicitly has -h/--help and --version.
+ * one.  Every table implicitly has -h/--help and --version, and --list-options
+ * for programs, which -h does not show.
  */
 int df_opt_parse(const struct df_opt *opts, int argc, char **argv, struct df_opt_result *out, struct df_err *err)
     DF_MUST_CHECK;
@@ -65,6 +67,14 @@ void df_opt_result_release(struct df_opt_result *r);
 
 /* The option list of -h, one line each, at most 80 columns. */
 void df_opt_help(const struct df_opt *opts, struct df_buf *out);
+
+/*
+ * The table for programs, a line for each option, in its order: long name, short
+ * name, type (flag, string, integer, number, choice, count, list, shard), name of
+ * the argument, choices with '|' between them, help.  Tabs separate; "-" stands
+ * for what an option has not.  New columns are added at the end.
+ */
+void df_opt_list(const struct df_opt *opts, struct df_buf *out);
 
 /* The name in `names` (NULL-terminated) nearest to s by edit distance, or NULL if none is near. */
 const char *df_nearest(const char *s, const char *const *names);

@@ -18,6 +18,13 @@ for path in "$BUILD"/bin/df-*; do
 	ok "$p --version" "$p" --version
 	prints "$p --version names itself" "^$p \(df-tools\) [0-9]+\.[0-9]+\.[0-9]+$"
 	prints "$p --version names the libraries" 'HDF5 .*zstd .*backends cpu \(.*\), poison'
+	ok "$p --list-options" "$p" --list-options
+	awk -F '\t' '$6 == "" { exit 1 } $3 != "flag" && $3 != "count" && $4 == "-" && $5 == "-" { exit 1 } { print "--" $1 }' \
+		"$T/out" | sort >listed
+	report $? "$p --list-options: each line has its columns"
+	grep -oE '^  (-[a-zA-Z], |    )--[a-z0-9-]+' "$T/help" | grep -oE -- '--.*' | sort >helped
+	echo --version >>helped
+	is "$p --list-options has the options of -h" "$(cat listed)" "$(sort helped)"
 	exits 64 "$p refuses an unknown option" "$p" --surely-not-an-option
 	says "$p says which" "^$p: unknown option --surely-not-an-option"
 	exits 64 "$p suggests the near one" "$p" --verbos=9x

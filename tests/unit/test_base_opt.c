@@ -372,6 +372,71 @@ help_shows_defaults_within_80_columns(void **state)
 }
 
 static void
+list_is_for_programs(void **state)
+{
+	static const char *const words[] = { "bytes", NULL };
+	struct df_strlist list = { NULL, 0, 0 };
+	struct df_shard_arg shard = { 0, 1 };
+	const char *text = NULL;
+	int64_t n = 1;
+	double x = 1;
+	bool on = false;
+	int form = 0;
+	const struct df_opt opts[] = {
+		{ .type = DF_OPT_GROUP, .help = "A heading" },
+		{ .name = "count",
+		    .short_name = 'n',
+		    .type = DF_OPT_INT,
+		    .value = &n,
+		    .arg = "N",
+		    .help = "how many, of all" },
+		{ .name = "eps", .type = DF_OPT_DOUBLE, .value = &x, .arg = "X", .help = "small" },
+		{ .name = "form", .type = DF_OPT_CHOICE, .value = &form, .choices = forms, .help = "which" },
+		{ .name = "tokenizer",
+		    .type = DF_OPT_STR,
+		    .value = &text,
+		    .choices = words,
+		    .arg = "DIR",
+		    .help = "a word or a path" },
+		{ .name = "list-only", .type = DF_OPT_FLAG, .value = &on, .help = "a flag" },
+		{ .name = "file", .type = DF_OPT_LIST, .value = &list, .arg = "FILE", .help = "files" },
+		{ .name = "shard", .type = DF_OPT_SHARD, .value = &shard, .arg = "i/n" },
+		{ .name = "verbose", .short_name = 'v', .type = DF_OPT_COUNT, .value = &n, .help = "words" },
+		DF_OPT_END,
+	};
+	char *asked[] = { "df-x", "--no-such", "--list-options", NULL };
+	char *abbreviated[] = { "df-x", "--list", NULL };
+	struct df_opt_result r;
+	struct df_buf b = DF_BUF_INIT;
+	struct df_err err = DF_ERR_INIT;
+
+	(void)state;
+	df_opt_list(opts, &b);
+	assert_int_equal(df_buf_check(&b, &err), DF_OK);
+	assert_string_equal(b.data,
+	    "count\tn\tinteger\tN\t-\thow many, of all\n"
+	    "eps\t-\tnumber\tX\t-\tsmall\n"
+	    "form\t-\tchoice\t-\tsgd|adam|sign\twhich\n"
+	    "tokenizer\t-\tstring\tDIR\tbytes\ta word or a path\n"
+	    "list-only\t-\tflag\t-\t-\ta flag\n"
+	    "file\t-\tlist\tFILE\t-\tfiles\n"
+	    "shard\t-\tshard\ti/n\t-\t-\n"
+	    "verbose\tv\tcount\t-\t-\twords\n"
+	    "help\th\tflag\t-\t-\tprint how to use the program\n"
+	    "version\t-\tflag\t-\t-\tprint the program's name and version\n");
+	df_buf_release(&b);
+
+	/* Asked for by its whole name only: an abbreviation is the table's own. */
+	assert_int_equal(df_opt_parse(opts, 2, asked + 1, &r, &err), DF_OK);
+	assert_true(r.list_options);
+	df_opt_result_release(&r);
+	assert_int_equal(df_opt_parse(opts, 3, asked, &r, &err), DF_EUSAGE);
+	assert_int_equal(df_opt_parse(opts, 2, abbreviated, &r, &err), DF_OK);
+	assert_true(on && !r.list_options);
+	df_opt_result_release(&r);
+}
+
+static void
 nearest_suggests_only_what_is_near(void **state)
 {
 	static const char *const names[] = { "learning_rate", "num_train_epochs", "lora_rank", "seed", NULL };
@@ -397,6 +462,7 @@ main(void)
 		cmocka_unit_test(very_long_words_are_refused_in_short_messages),
 		cmocka_unit_test(shard_auto_reads_the_slurm_array),
 		cmocka_unit_test(help_shows_defaults_within_80_columns),
+		cmocka_unit_test(list_is_for_programs),
 		cmocka_unit_test(nearest_suggests_only_what_is_near),
 	};
 
