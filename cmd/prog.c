@@ -213,6 +213,20 @@ print_options(const struct df_opt *opts)
 	df_buf_release(&b);
 }
 
+/* What the library would only see later, or in some programs never. */
+static int
+check_common(const struct df_prog_common *common, struct df_err *err)
+{
+	int64_t n_threads;
+	int rc;
+
+	DF_TRY(df_threads_env(&n_threads, err));
+	if (common && (rc = df_backend_check(common->device, err)) != DF_OK)
+		df_err_prefix(err, "--device: ");
+out:
+	return rc;
+}
+
 void
 df_prog_parse(const struct df_opt *opts, const char *synopsis, const char *about, const struct df_prog_common *common,
     int argc, char **argv, struct df_opt_result *out)
@@ -224,15 +238,17 @@ df_prog_parse(const struct df_opt *opts, const char *synopsis, const char *about
 		prog.quiet = common->quiet;
 		prog.verbose = common->verbose;
 	}
-	if (rc == DF_OK && !out->help && !out->version && !out->list_options)
-		return;
-	if (rc == DF_OK && out->help)
-		print_help(opts, synopsis, about);
-	else if (rc == DF_OK && out->list_options)
-		print_options(opts);
-	else if (rc == DF_OK)
-		print_version();
-	df_opt_result_release(out);
+	if (rc == DF_OK) {
+		if (out->help)
+			print_help(opts, synopsis, about);
+		else if (out->list_options)
+			print_options(opts);
+		else if (out->version)
+			print_version();
+		else if ((rc = check_common(common, &err)) == DF_OK)
+			return;
+		df_opt_result_release(out);
+	}
 	exit(df_prog_exit(rc, &err));
 }
 
@@ -263,11 +279,8 @@ static bool
 reader_left(int rc, const struct df_err *err)
 {
 	struct pollfd p = { .fd = STDOUT_FILENO, .events = POLLOUT };
-	const char *why = strerror(EPIPE); /* as df_fail() puts it at the message's end */
-	const size_t n = err != NULL ? strlen(err->msg) : 0, n_why = strlen(why);
 
-	return rc == DF_EIO && n >= n_why && strcmp(err->msg + n - n_why, why) == 0 && poll(&p, 1, 0) == 1 &&
-	    (p.revents & POLLERR) != 0;
+	return rc == DF_EIO && err != NULL && err->sys == EPIPE && poll(&p, 1, 0) == 1 && (p.revents & POLLERR) != 0;
 }
 
 int
