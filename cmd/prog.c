@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
@@ -94,11 +95,28 @@ put_rate(char out[32], double rate)
 	snprintf(out, 32, "%.*f/s", rate >= 100 ? 0 : rate >= 10 ? 1 : 2, rate);
 }
 
+/* Of the terminal, now: it may have been resized since the last line. */
+static int
+columns(void)
+{
+	struct winsize w;
+
+	return ioctl(STDERR_FILENO, TIOCGWINSZ, &w) == 0 && w.ws_col > 0 ? w.ws_col : 80;
+}
+
+/* In place of the line before, and never wrapped: what was wrapped could not be wiped. */
+static void
+draw_bar(const char *text)
+{
+	fprintf(stderr, "\r%.*s\033[K", columns() - 1, text);
+	bar.shown = true;
+}
+
 static void
 progress_line(void *ctx, uint64_t done, uint64_t total, const char *unit)
 {
 	double t = now(), rate;
-	char rate_text[32], left[32], part[64] = "";
+	char line[256], rate_text[32], left[32], part[64] = "";
 
 	(void)ctx;
 	if (prog.quiet)
@@ -120,14 +138,15 @@ progress_line(void *ctx, uint64_t done, uint64_t total, const char *unit)
 		put_clock(left, total > done ? (double)(total - done) / rate : 0);
 		snprintf(part, sizeof(part), " (%.0f %%), %s left", 100.0 * (double)done / (double)total, left);
 	}
-	if (prog.tty)
-		fputs("\r", stderr);
 	if (total > 0)
-		fprintf(stderr, "%s: %" PRIu64 "/%" PRIu64 " %s, %s%s", prog.name, done, total, unit, rate_text, part);
+		snprintf(line, sizeof(line), "%s: %" PRIu64 "/%" PRIu64 " %s, %s%s", prog.name, done, total, unit,
+		    rate_text, part);
 	else
-		fprintf(stderr, "%s: %" PRIu64 " %s, %s", prog.name, done, unit, rate_text);
-	fputs(prog.tty ? "\033[K" : "\n", stderr);
-	bar.shown = prog.tty;
+		snprintf(line, sizeof(line), "%s: %" PRIu64 " %s, %s", prog.name, done, unit, rate_text);
+	if (prog.tty)
+		draw_bar(line);
+	else
+		fprintf(stderr, "%s\n", line);
 }
 
 void
