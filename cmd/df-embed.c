@@ -58,9 +58,9 @@ struct cfg {
 	{ .name = "base", .type = DF_OPT_STR, .value = &(c)->base, .arg = "DIR", .file = DF_FILE_READ, \
 	    .help = "base model of an adapter, not the one it names" }, \
 	{ .name = "tokenizer", .type = DF_OPT_STR, .value = &(c)->tokenizer, .arg = "TOK", .file = DF_FILE_READ_ANY, \
-	    .help = "bytes, a tokenizer.json or a directory, not the model's" }, \
+	    .choices = df_tokenizer_names, .help = "bytes, a tokenizer.json or a directory, not the model's" }, \
 	{ .name = "pooling", .type = DF_OPT_STR, .value = &(c)->pooling, .arg = "P", \
-	    .help = "mean, last, cls, position or position:N" }, \
+	    .choices = df_pooling_names, .help = "mean, last, cls, position or position:N" }, \
 	{ .name = "layer", .type = DF_OPT_INT, .value = &(c)->layer, .arg = "K", .min = -100000, .max = 100000, \
 	    .help = "hidden states behind K layers; -1: the last" }, \
 	{ .name = "normalize", .type = DF_OPT_FLAG, .value = &(c)->normalize, .given = &(c)->normalize_given, \

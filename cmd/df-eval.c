@@ -50,9 +50,9 @@ struct cfg {
 	{ .name = "base", .type = DF_OPT_STR, .value = &(c)->base, .arg = "DIR", .file = DF_FILE_READ, \
 	    .help = "base model of an adapter, not the one it names" }, \
 	{ .name = "tokenizer", .type = DF_OPT_STR, .value = &(c)->tokenizer, .arg = "TOK", .file = DF_FILE_READ_ANY, \
-	    .help = "bytes, or a path, not the model's own" }, \
+	    .choices = df_tokenizer_names, .help = "bytes, or a path, not the model's own" }, \
 	{ .name = "template", .type = DF_OPT_STR, .value = &(c)->template, .arg = "NAME", .file = DF_FILE_READ_ANY, \
-	    .help = "ask through this prompt template" }, \
+	    .choices = df_template_names(), .help = "ask through this prompt template" }, \
 	{ .name = "enable-thinking", .type = DF_OPT_CHOICE, .value = &(c)->thinking, .choices = thinking, \
 	    .given = &(c)->given.thinking, .help = "of reasoning templates, as df-pack's" }, \
 	{ .type = DF_OPT_GROUP, .help = "Multiple choice" }, \

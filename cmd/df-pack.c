@@ -63,15 +63,15 @@ struct cfg {
 	    .help = "draw the datasets with these probabilities" }, \
 	{ .type = DF_OPT_GROUP, .help = "How to encode" }, \
 	{ .name = "tokenizer", .type = DF_OPT_STR, .value = &(c)->tokenizer, .arg = "TOK", .file = DF_FILE_READ_ANY, \
-	    .help = "bytes, a tokenizer.json or a model directory" }, \
+	    .choices = df_tokenizer_names, .help = "bytes, a tokenizer.json or a model directory" }, \
 	{ .name = "template", .type = DF_OPT_STR, .value = &(c)->template, .arg = "NAME", .file = DF_FILE_READ_ANY, \
-	    .help = "prompt template: a name, or a file of your own" }, \
+	    .choices = df_template_names(), .help = "prompt template: a name, or a file of your own" }, \
 	{ .name = "list-templates", .type = DF_OPT_FLAG, .value = &(c)->list_templates, \
 	    .help = "print the templates and leave" }, \
 	{ .name = "default-system", .type = DF_OPT_STR, .value = &(c)->default_system, .arg = "TEXT", \
 	    .help = "system text of rows without one" }, \
 	{ .name = "tool-format", .type = DF_OPT_STR, .value = &(c)->tool_format, .arg = "NAME", \
-	    .help = "how tools and their calls are written" }, \
+	    .choices = df_tool_format_names(), .help = "how tools and their calls are written" }, \
 	{ .name = "date", .type = DF_OPT_STR, .value = &(c)->date, .arg = "YYYY-MM-DD", \
 	    .help = "today, where a prompt for tools says it (llama3)" }, \
 	{ .name = "enable-thinking", .type = DF_OPT_CHOICE, .value = &(c)->thinking, .choices = thinking, \

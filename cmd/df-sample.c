@@ -45,7 +45,7 @@ struct cfg {
 	{ .name = "base", .type = DF_OPT_STR, .value = &(c)->base, .arg = "DIR", .file = DF_FILE_READ, \
 	    .help = "base model of an adapter, not the one it names" }, \
 	{ .name = "tokenizer", .type = DF_OPT_STR, .value = &(c)->tokenizer, .arg = "TOK", .file = DF_FILE_READ_ANY, \
-	    .help = "bytes, or a path, not the model's own" }, \
+	    .choices = df_tokenizer_names, .help = "bytes, or a path, not the model's own" }, \
 	{ .type = DF_OPT_GROUP, .help = "Prompts" }, \
 	{ .name = "dataset", .type = DF_OPT_STR, .value = &(c)->dataset, .arg = "NAMES", \
 	    .help = "rows of these datasets without their last answers" }, \
@@ -54,7 +54,7 @@ struct cfg {
 	{ .name = "prompts", .type = DF_OPT_STR, .value = &(c)->prompts, .arg = "FILE", .file = DF_FILE_READ, \
 	    .help = "texts: lines, or JSON lines (.jsonl)" }, \
 	{ .name = "template", .type = DF_OPT_STR, .value = &(c)->template, .arg = "NAME", .file = DF_FILE_READ_ANY, \
-	    .help = "prompt template of datasets and texts" }, \
+	    .choices = df_template_names(), .help = "prompt template of datasets and texts" }, \
 	{ .name = "default-system", .type = DF_OPT_STR, .value = &(c)->default_system, .arg = "TEXT", \
 	    .help = "system text of prompts without one" }, \
 	{ .name = "enable-thinking", .type = DF_OPT_CHOICE, .value = &(c)->thinking, .choices = thinking, \

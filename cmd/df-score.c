@@ -53,7 +53,7 @@ struct cfg {
 	{ .name = "ckpt-weights", .type = DF_OPT_STR, .value = &(c)->weights, .arg = "W,W...", \
 	    .help = "learning rate of each checkpoint (default: equal)" }, \
 	{ .name = "subtasks", .type = DF_OPT_STR, .value = &(c)->subtasks, .arg = "WHAT", .file = DF_FILE_READ_ANY, \
-	    .help = "groups of the target: domain, none, FILE" }, \
+	    .choices = df_less_subtasks, .help = "groups of the target: domain, none, FILE" }, \
 	{ .name = "agg", .type = DF_OPT_CHOICE, .value = &(c)->agg, .choices = aggs, \
 	    .help = "best subtask, or mean over target rows" }, \
 	{ .name = "val-agg", .type = DF_OPT_CHOICE, .value = &(c)->val_agg, .choices = val_aggs, \
@@ -138,18 +138,9 @@ out:
 static int
 find_method(struct run *r, const struct df_strlist *args, struct df_err *err)
 {
-	const char *names[16] = { NULL }, *near;
-
 	if (!args->n)
 		return df_fail(err, DF_EUSAGE, "which method?  df-score --list names them");
-	r->method = df_selector_find(args->v[0]);
-	if (r->method)
-		return 0;
-	for (size_t i = 0; df_selectors[i] && i < 15; i++)
-		names[i] = df_selectors[i]->name;
-	near = df_nearest(args->v[0], names);
-	return df_fail(err, DF_EUSAGE, "unknown method '%s'%s%s%s (df-score --list names them)", args->v[0],
-	    near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");
+	return df_selector_find(&r->method, args->v[0], err);
 }
 
 static int

@@ -26,7 +26,7 @@ struct cfg {
 	{ .name = "decode", .type = DF_OPT_STR, .value = &(c)->decode, .arg = "ID", \
 	    .help = "the sample with this id: text, ids and targets" }, \
 	{ .name = "tokenizer", .type = DF_OPT_STR, .value = &(c)->tokenizer, .arg = "TOK", .file = DF_FILE_READ_ANY, \
-	    .help = "for --decode: bytes, or a tokenizer.json" }, \
+	    .choices = df_tokenizer_names, .help = "for --decode: bytes, or a tokenizer.json" }, \
 	{ .name = "check", .type = DF_OPT_FLAG, .value = &(c)->check, \
 	    .help = "read everything: checksums, ids, digest" }, \
 	{ .name = "json", .type = DF_OPT_FLAG, .value = &(c)->json, \

@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
@@ -95,11 +96,28 @@ put_rate(char out[32], double rate)
 	snprintf(out, 32, "%.*f/s", rate >= 100 ? 0 : rate >= 10 ? 1 : 2, rate);
 }
 
+/* Of the terminal, now: it may have been resized since the last line. */
+static int
+columns(void)
+{
+	struct winsize w;
+
+	return ioctl(STDERR_FILENO, TIOCGWINSZ, &w) == 0 && w.ws_col > 0 ? w.ws_col : 80;
+}
+
+/* In place of the line before, and never wrapped: what was wrapped could not be wiped. */
+static void
+draw_bar(const char *text)
+{
+	fprintf(stderr, "\r%.*s\033[K", columns() - 1, text);
+	bar.shown = true;
+}
+
 static void
 progress_line(void *ctx, uint64_t done, uint64_t total, const char *unit)
 {
 	double t = now(), rate;
-	char rate_text[32], left[32], part[64] = "";
+	char line[256], rate_text[32], left[32], part[64] = "";
 
 	(void)ctx;
 	if (prog.quiet)
@@ -121,14 +139,15 @@ progress_line(void *ctx, uint64_t done, uint64_t total, const char *unit)
 		put_clock(left, total > done ? (double)(total - done) / rate : 0);
 		snprintf(part, sizeof(part), " (%.0f %%), %s left", 100.0 * (double)done / (double)total, left);
 	}
-	if (prog.tty)
-		fputs("\r", stderr);
 	if (total > 0)
-		fprintf(stderr, "%s: %" PRIu64 "/%" PRIu64 " %s, %s%s", prog.name, done, total, unit, rate_text, part);
+		snprintf(line, sizeof(line), "%s: %" PRIu64 "/%" PRIu64 " %s, %s%s", prog.name, done, total, unit,
+		    rate_text, part);
 	else
-		fprintf(stderr, "%s: %" PRIu64 " %s, %s", prog.name, done, unit, rate_text);
-	fputs(prog.tty ? "\033[K" : "\n", stderr);
-	bar.shown = prog.tty;
+		snprintf(line, sizeof(line), "%s: %" PRIu64 " %s, %s", prog.name, done, unit, rate_text);
+	if (prog.tty)
+		draw_bar(line);
+	else
+		fprintf(stderr, "%s\n", line);
 }
 
 void
@@ -215,6 +234,20 @@ print_options(const struct df_opt *opts)
 	df_buf_release(&b);
 }
 
+/* What the library would only see later, or in some programs never. */
+static int
+check_common(const struct df_prog_common *common, struct df_err *err)
+{
+	int64_t n_threads;
+	int rc;
+
+	DF_TRY(df_threads_env(&n_threads, err));
+	if (common && (rc = df_backend_check(common->device, err)) != DF_OK)
+		df_err_prefix(err, "--device: ");
+out:
+	return rc;
+}
+
 void
 df_prog_parse(const struct df_opt *opts, const char *synopsis, const char *about, const struct df_prog_common *common,
     int argc, char **argv, struct df_opt_result *out)
@@ -226,17 +259,18 @@ df_prog_parse(const struct df_opt *opts, const char *synopsis, const char *about
 		prog.quiet = common->quiet;
 		prog.verbose = common->verbose;
 	}
-	if (rc == DF_OK && !out->help && !out->version && !out->list_options)
-		rc = df_opt_note_files(opts, &out->operands, &err);
-	if (rc == DF_OK && !out->help && !out->version && !out->list_options)
-		return;
-	if (rc == DF_OK && out->help)
-		print_help(opts, synopsis, about);
-	else if (rc == DF_OK && out->list_options)
-		print_options(opts);
-	else if (rc == DF_OK)
-		print_version();
-	df_opt_result_release(out);
+	if (rc == DF_OK) {
+		if (out->help)
+			print_help(opts, synopsis, about);
+		else if (out->list_options)
+			print_options(opts);
+		else if (out->version)
+			print_version();
+		else if ((rc = check_common(common, &err)) == DF_OK &&
+		    (rc = df_opt_note_files(opts, &out->operands, &err)) == DF_OK)
+			return;
+		df_opt_result_release(out);
+	}
 	exit(df_prog_exit(rc, &err));
 }
 
@@ -267,11 +301,8 @@ static bool
 reader_left(int rc, const struct df_err *err)
 {
 	struct pollfd p = { .fd = STDOUT_FILENO, .events = POLLOUT };
-	const char *why = strerror(EPIPE); /* as df_fail() puts it at the message's end */
-	const size_t n = err != NULL ? strlen(err->msg) : 0, n_why = strlen(why);
 
-	return rc == DF_EIO && n >= n_why && strcmp(err->msg + n - n_why, why) == 0 && poll(&p, 1, 0) == 1 &&
-	    (p.revents & POLLERR) != 0;
+	return rc == DF_EIO && err != NULL && err->sys == EPIPE && poll(&p, 1, 0) == 1 && (p.revents & POLLERR) != 0;
 }
 
 int

@@ -10,8 +10,10 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "backend/backend.h"
 #include "base/err.h"
 #include "base/opt.h"
+#include "base/pool.h"
 
 /* Options that all programs share; put DF_PROG_OPTS(&cfg.common) into the table. */
 struct df_prog_common {
@@ -24,9 +26,9 @@ struct df_prog_common {
 #define DF_PROG_OPTS(c) \
 	{ .type = DF_OPT_GROUP, .help = "Common options" }, \
 	{ .name = "threads", .short_name = 'j', .type = DF_OPT_INT, .value = &(c)->threads, .arg = "N", \
-	    .help = "threads (0: all that this process may use)", .min = 0, .max = 4096 }, \
+	    .help = "threads (0: all that this process may use)", .min = 0, .max = DF_THREADS_MAX }, \
 	{ .name = "device", .type = DF_OPT_STR, .value = &(c)->device, .arg = "DEV", \
-	    .help = "auto, cpu, reference, poison or cuda[:N]" }, \
+	    .choices = df_backend_devices(), .help = "auto, cpu, reference, poison or cuda[:N]" }, \
 	{ .name = "quiet", .short_name = 'q', .type = DF_OPT_FLAG, .value = &(c)->quiet, \
 	    .help = "no progress and no summary" }, \
 	{ .name = "verbose", .short_name = 'v', .type = DF_OPT_COUNT, .value = &(c)->verbose, \
@@ -38,10 +40,11 @@ struct df_prog_common {
 void df_prog_init(const char *name);
 
 /*
- * Parse the command line.  -h, --version, --list-options, errors and an output
- * that is an input (base/inout.h) are answered here and end the program (0 and
- * 64).  `synopsis` is the usage line(s) after the name, as in the manual;
- * `about` one sentence.
+ * Parse the command line.  -h, --version, --list-options and errors are answered
+ * here and end the program (0 and 64).  `synopsis` is the usage line(s) after the
+ * name, as in the manual; `about` one sentence.  A malformed DF_THREADS, an
+ * unknown device and an output that is an input (base/inout.h) are errors like
+ * one in an option.
  */
 void df_prog_parse(const struct df_opt *opts, const char *synopsis, const char *about,
     const struct df_prog_common *common, int argc, char **argv, struct df_opt_result *out);

@@ -112,6 +112,10 @@ void df_backend_close(struct df_backend *be); /* accepts NULL; every tensor must
 const char *df_backend_name(const struct df_backend *be);
 /* What can be opened, and with which instructions: "cpu (AVX2), poison, reference". */
 const char *df_backend_list(void);
+/* The names that df_backend_open() takes, "auto" first, NULL at the end.  First called by one thread. */
+const char *const *df_backend_devices(void);
+/* Is it the name of a device, here or elsewhere?  DF_EUSAGE suggests the nearest one. */
+int df_backend_check(const char *device, struct df_err *err) DF_MUST_CHECK;
 size_t df_backend_peak_bytes(const struct df_backend *be); /* most device memory ever allocated */
 
 /* A new contiguous tensor; its content is undefined (poison: NaN). `what` names it in DF_ENOMEM. */

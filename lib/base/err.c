@@ -75,10 +75,12 @@ df_fail_at(struct df_err *err, int code, const char *file, int line, const char 
 	err->code = code;
 	err->file = file;
 	err->line = line;
+	err->sys = 0;
 	append(err->msg, &len, text);
 	if (n > 0 && fmt[n - 1] == ':') {
 		append(err->msg, &len, " ");
 		append(err->msg, &len, strerror(saved));
+		err->sys = saved;
 	}
 	errno = saved;
 	return code;
@@ -101,6 +103,23 @@ df_err_prefix(struct df_err *err, const char *fmt, ...)
 	append(err->msg, &len, text);
 	/* `old` is escaped already; append() leaves printable text as it is. */
 	append(err->msg, &len, old);
+}
+
+void
+df_err_suffix(struct df_err *err, const char *fmt, ...)
+{
+	char text[DF_ERR_MAX];
+	size_t len;
+	va_list ap;
+
+	if (err == NULL || err->code == DF_OK)
+		return;
+	va_start(ap, fmt);
+	if (vsnprintf(text, sizeof(text), fmt, ap) < 0)
+		text[0] = '\0';
+	va_end(ap);
+	len = strlen(err->msg);
+	append(err->msg, &len, text);
 }
 
 int

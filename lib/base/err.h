@@ -38,6 +38,7 @@ struct df_err {
 	int code;             /* enum df_code */
 	const char *file;     /* source place that raised it, for -vv */
 	int line;
+	int sys;              /* the errno that the message ends with, 0 if none */
 	char msg[DF_ERR_MAX]; /* one line, no newline; control characters are escaped */
 };
 
@@ -55,7 +56,7 @@ struct df_err {
  * Start an error: sets code and message, returns code so that it can end a
  * function: `return df_fail(err, DF_EFORMAT, "row %zu: no label", row);`.
  * A `err` of NULL is allowed and only the code is returned.  When the format
- * ends in ':' the text of errno is appended, as in perror(3).
+ * ends in ':' the text of errno is appended, as in perror(3), and err->sys is that errno.
  */
 #define df_fail(err, code, ...) (df_fail_at(err, code, __FILE__, __LINE__, __VA_ARGS__), df_err_same(code))
 int df_fail_at(struct df_err *err, int code, const char *file, int line, const char *fmt, ...) DF_PRINTF(5, 6);
@@ -69,6 +70,8 @@ df_err_same(int code)
 
 /* Put a place in front of the message: df_err_prefix(err, "%s: ", path). */
 void df_err_prefix(struct df_err *err, const char *fmt, ...) DF_PRINTF(2, 3);
+/* Add what helps at the message's end: df_err_suffix(err, "; did you mean '%s'?", near). */
+void df_err_suffix(struct df_err *err, const char *fmt, ...) DF_PRINTF(2, 3);
 
 /* The sysexits(3) status of a code (0 for DF_OK). */
 int df_err_exit_status(int code);

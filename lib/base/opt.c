@@ -16,6 +16,7 @@
 #include "base/file.h"
 #include "base/inout.h"
 #include "base/mem.h"
+#include "base/words.h"
 
 /* Columns of -h: the text starts at HELP_COL and ends before HELP_END. */
 #define HELP_COL 28
@@ -89,68 +90,6 @@ df_parse_double(const char *s, double *out, struct df_err *err)
 	return DF_OK;
 }
 
-static bool
-same_char(char a, char b)
-{
-	return a == b || (a == '_' && b == '-') || (a == '-' && b == '_');
-}
-
-/* Edits (insert, delete, replace, swap of neighbours) from a to b; words beyond 63 bytes are far from everything. */
-static size_t
-edit_distance(const char *a, const char *b)
-{
-	size_t na = strlen(a), nb = strlen(b);
-	size_t d[3][65];
-
-	if (na > 63 || nb > 63)
-		return SIZE_MAX;
-	for (size_t j = 0; j <= nb; j++)
-		d[0][j] = j;
-	for (size_t i = 1; i <= na; i++) {
-		size_t *cur = d[i % 3], *prev = d[(i + 2) % 3], *prev2 = d[(i + 1) % 3];
-
-		cur[0] = i;
-		for (size_t j = 1; j <= nb; j++) {
-			size_t best = prev[j - 1] + !same_char(a[i - 1], b[j - 1]);
-
-			if (prev[j] + 1 < best)
-				best = prev[j] + 1;
-			if (cur[j - 1] + 1 < best)
-				best = cur[j - 1] + 1;
-			if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] && prev2[j - 2] + 1 < best)
-				best = prev2[j - 2] + 1;
-			cur[j] = best;
-		}
-	}
-	return d[na % 3][nb];
-}
-
-/* Near means at most one edit in three letters, so that a suggestion is never silly. */
-static void
-consider(const char *s, const char *name, const char **best, size_t *best_dist)
-{
-	size_t dist = edit_distance(s, name), n = strlen(s);
-
-	/* The beginning of a longer name counts as near, too: "temp" for "temperature". */
-	if (n >= 3 && strncmp(s, name, n) == 0)
-		dist = 1;
-	if (dist < *best_dist && dist <= (n + 2) / 3) {
-		*best = name;
-		*best_dist = dist;
-	}
-}
-
-const char *
-df_nearest(const char *s, const char *const *names)
-{
-	const char *best = NULL;
-	size_t dist = SIZE_MAX;
-
-	for (; *names; names++)
-		consider(s, *names, &best, &dist);
-	return best;
-}
-
 static int
 unknown_option(const struct parser *p, const char *name, size_t n, struct df_err *err)
 {
@@ -161,9 +100,9 @@ unknown_option(const struct parser *p, const char *name, size_t n, struct df_err
 	snprintf(word, sizeof(word), "%.*s", (int)(n < sizeof(word) ? n : sizeof(word) - 1), name);
 	for (size_t i = 0; row(p, i); i++)
 		if (row(p, i)->name)
-			consider(word, row(p, i)->name, &best, &dist);
+			df_nearer(word, row(p, i)->name, &best, &dist);
 	if (best)
-		return df_fail(err, DF_EUSAGE, "unknown option --%s (did you mean --%s?)", word, best);
+		return df_fail(err, DF_EUSAGE, "unknown option --%s; did you mean --%s?", word, best);
 	return df_fail(err, DF_EUSAGE, "unknown option --%s (-h lists them)", word);
 }
 
@@ -241,7 +180,6 @@ static int
 set_choice(const struct df_opt *o, const char *s, struct df_err *err)
 {
 	struct df_buf all = DF_BUF_INIT;
-	const char *near;
 
 	for (int i = 0; o->choices[i]; i++) {
 		if (strcmp(o->choices[i], s) == 0) {
@@ -249,10 +187,9 @@ set_choice(const struct df_opt *o, const char *s, struct df_err *err)
 			return DF_OK;
 		}
 	}
-	near = df_nearest(s, o->choices);
 	join_choices(o, ", ", &all);
-	df_fail(err, DF_EUSAGE, "'%.60s' is not one of %s%s%s%s", s, all.data ? all.data : "the choices",
-	    near ? " (did you mean " : "", near ? near : "", near ? "?)" : "");
+	df_fail(err, DF_EUSAGE, "'%.60s' is not one of %s", s, all.data ? all.data : "the choices");
+	df_suggest(err, s, o->choices);
 	df_buf_release(&all);
 	return DF_EUSAGE;
 }

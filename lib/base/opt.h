@@ -94,9 +94,6 @@ void df_opt_help(const struct df_opt *opts, struct df_buf *out);
  */
 void df_opt_list(const struct df_opt *opts, struct df_buf *out);
 
-/* The name in `names` (NULL-terminated) nearest to s by edit distance, or NULL if none is near. */
-const char *df_nearest(const char *s, const char *const *names);
-
 int df_parse_int(const char *s, int64_t min, int64_t max, int64_t *out, struct df_err *err) DF_MUST_CHECK;
 int df_parse_double(const char *s, double *out, struct df_err *err) DF_MUST_CHECK; /* C locale; no trailing text */
 

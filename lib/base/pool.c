@@ -115,18 +115,32 @@ cgroups_limit(int64_t limit)
 }
 
 int
+df_threads_env(int64_t *n, struct df_err *err)
+{
+	const char *env = getenv("DF_THREADS");
+	int rc;
+
+	*n = 0;
+	if (env == NULL || *env == '\0')
+		return DF_OK;
+	if ((rc = df_parse_int(env, 1, DF_THREADS_MAX, n, err)) != DF_OK)
+		df_err_prefix(err, "environment variable DF_THREADS: ");
+	return rc;
+}
+
+int
 df_threads_default(void)
 {
-	const char *env = getenv("DF_THREADS"), *slurm = getenv("SLURM_CPUS_PER_TASK");
+	const char *slurm = getenv("SLURM_CPUS_PER_TASK");
 	int64_t n = 1, m;
 	cpu_set_t set;
 
-	if (env && df_parse_int(env, 1, 4096, &m, NULL) == DF_OK)
+	if (df_threads_env(&m, NULL) == DF_OK && m > 0)
 		return (int)m;
 	CPU_ZERO(&set);
 	if (sched_getaffinity(0, sizeof(set), &set) == 0 && CPU_COUNT(&set) > 0)
 		n = CPU_COUNT(&set);
-	if (slurm && df_parse_int(slurm, 1, 4096, &m, NULL) == DF_OK && m < n)
+	if (slurm && df_parse_int(slurm, 1, DF_THREADS_MAX, &m, NULL) == DF_OK && m < n)
 		n = m;
 	return (int)cgroups_limit(n);
 }

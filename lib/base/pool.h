@@ -19,6 +19,9 @@ struct df_pool;
  * capped by SLURM_CPUS_PER_TASK and by the quotas of the cgroup.
  */
 int df_threads_default(void);
+#define DF_THREADS_MAX 4096
+/* *n = what DF_THREADS says, 0 where it is not set or empty; DF_EUSAGE names it and its value. */
+int df_threads_env(int64_t *n, struct df_err *err) DF_MUST_CHECK;
 
 /* A pool of n threads (the caller counts as one); n <= 0 means the default. */
 int df_pool_new(struct df_pool **out, int n_threads, struct df_err *err) DF_MUST_CHECK;

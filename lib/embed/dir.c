@@ -14,7 +14,7 @@
 
 #include "base/file.h"
 #include "base/mem.h"
-#include "base/opt.h"
+#include "base/words.h"
 #include "embed/embed_priv.h"
 #include "text/json.h"
 
@@ -184,18 +184,19 @@ out:
 static int
 unknown_prompt(const struct df_json_value *prompts, const char *name, struct df_err *err)
 {
-	struct df_buf names = DF_BUF_INIT;
 	const struct df_json_member *m = NULL;
 	const struct df_json_value *v;
-	const char *key;
+	const char **names = NULL;
+	size_t n = 0;
 	int rc;
 
-	while ((m = df_json_next(prompts, m, &key, &v)) != NULL)
-		df_buf_printf(&names, "%s%s", names.len ? ", " : "", key);
-	DF_TRY(df_buf_check(&names, err));
-	rc = df_fail(err, DF_EUSAGE, "no prompt '%.100s' (there is: %.500s)", name, names.len ? names.data : "none");
+	DF_TRY(df_alloc(&names, df_json_size(prompts) + 1, sizeof(*names), "prompt names", err));
+	while ((m = df_json_next(prompts, m, &names[n], &v)) != NULL)
+		n++;
+	names[n] = NULL;
+	rc = df_unknown(err, DF_EUSAGE, "prompt", name, names, n == 0 ? "the model has none" : NULL);
 out:
-	df_buf_release(&names);
+	free(names);
 	return rc;
 }
 

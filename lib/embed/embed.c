@@ -15,6 +15,7 @@
 #include "base/mem.h"
 #include "base/opt.h"
 #include "base/utf8.h"
+#include "base/words.h"
 #include "embed/embed_priv.h"
 #include "text/lower.h"
 
@@ -38,22 +39,24 @@ struct df_embedder {
 
 /* ---- opening ------------------------------------------------------------------------ */
 
+const char *const df_pooling_names[] = { "mean", "last", "cls", "position", NULL };
+
 int
 df_pooling_parse(const char *s, enum df_pooling *p, size_t *position, struct df_err *err)
 {
-	static const char *const names[] = { "mean", "last", "cls", "position" };
 	static const char with_number[] = "position:";
 	int64_t n = 0;
 	int rc = 0;
 
 	*position = 0;
-	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
-		if (strcmp(s, names[i]) == 0) {
+	for (size_t i = 0; DF_POOL_MEAN + i <= DF_POOL_WEIGHTED; i++)
+		if (strcmp(s, df_pooling_names[i]) == 0) {
 			*p = (enum df_pooling)((size_t)DF_POOL_MEAN + i);
 			return 0;
 		}
 	if (strncmp(s, with_number, strlen(with_number)) != 0)
-		return df_fail(err, DF_EUSAGE, "pooling '%s': expected mean, last, cls, position or position:N", s);
+		return df_unknown(
+		    err, DF_EUSAGE, "pooling", s, df_pooling_names, "mean, last, cls, position or position:N");
 	DF_TRY(df_parse_int(s + strlen(with_number), 0, INT32_MAX, &n, err));
 	*p = DF_POOL_POSITION;
 	*position = (size_t)n;

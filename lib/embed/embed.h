@@ -34,6 +34,7 @@ enum df_pooling {
 	DF_POOL_POSITION  /* the token at `position` */
 };
 /* "mean", "last", "cls", "position" or "position:N"; DF_EUSAGE. */
+extern const char *const df_pooling_names[]; /* for completion and suggestions; NULL-terminated */
 int df_pooling_parse(const char *s, enum df_pooling *p, size_t *position, struct df_err *err) DF_MUST_CHECK;
 
 struct df_embed_opts {

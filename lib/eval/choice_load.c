@@ -3,11 +3,13 @@
  */
 #include <dirent.h>
 #include <errno.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/file.h"
 #include "base/mem.h"
+#include "base/words.h"
 #include "eval/choice.h"
 
 #define QUESTION_MAX ((size_t)1 << 20) /* bytes, choices included: far beyond what a model reads */
@@ -132,14 +134,16 @@ by_name(const void *a, const void *b)
 	return strcmp(((const struct df_subject *)a)->name, ((const struct df_subject *)b)->name);
 }
 
-/* All files of the split. */
+typedef int subject_fn(void *ctx, const char *name, size_t n_name, struct df_err *err);
+
+/* Call fn with the subject of each file of the split. */
 static int
-add_all(struct df_choice_task *t, const char *dir, const char *split, size_t n_shots, struct df_err *err)
+each_subject(const char *dir, const char *split, subject_fn *fn, void *ctx, struct df_err *err)
 {
 	struct dirent *e;
 	char *path = NULL, *end = NULL;
 	DIR *d = NULL;
-	size_t n_end;
+	size_t n_end, n_found = 0;
 	int rc;
 
 	DF_TRY(df_path_join(&path, dir, split, err));
@@ -153,10 +157,12 @@ add_all(struct df_choice_task *t, const char *dir, const char *split, size_t n_s
 	while ((e = readdir(d)) != NULL) {
 		const size_t n = strlen(e->d_name);
 
-		if (n > n_end && strcmp(e->d_name + n - n_end, end) == 0)
-			DF_TRY(add_subject(t, dir, split, e->d_name, n - n_end, n_shots, err));
+		if (n <= n_end || strcmp(e->d_name + n - n_end, end) != 0)
+			continue;
+		n_found++;
+		DF_TRY(fn(ctx, e->d_name, n - n_end, err));
 	}
-	if (t->n == 0)
+	if (n_found == 0)
 		rc = df_fail(err, DF_ENOINPUT, "%s: no file <subject>%s", path, end);
 out:
 	if (d != NULL)
@@ -166,20 +172,75 @@ out:
 	return rc;
 }
 
+struct adding {
+	struct df_choice_task *t;
+	const char *dir, *split;
+	size_t n_shots;
+};
+
+static int
+add_found(void *ctx, const char *name, size_t n_name, struct df_err *err)
+{
+	const struct adding *a = ctx;
+
+	return add_subject(a->t, a->dir, a->split, name, n_name, a->n_shots, err);
+}
+
+struct nearest {
+	const char *word;
+	char *name; /* NULL: none is near */
+	size_t dist;
+};
+
+static int
+find_nearer(void *ctx, const char *name, size_t n_name, struct df_err *err)
+{
+	struct nearest *f = ctx;
+	const char *best = NULL;
+	char *copy = NULL;
+	int rc;
+
+	DF_TRY(df_strndup(&copy, name, n_name, err));
+	df_nearer(f->word, copy, &best, &f->dist);
+	if (best) {
+		free(f->name);
+		f->name = copy;
+		copy = NULL;
+	}
+out:
+	free(copy);
+	return rc;
+}
+
+/* After "no such file" for the subject `word`: which one was meant? */
+static void
+suggest_subject(const char *dir, const char *split, const char *word, struct df_err *err)
+{
+	struct nearest f = { .word = word, .dist = SIZE_MAX };
+
+	if (each_subject(dir, split, find_nearer, &f, NULL) == DF_OK && f.name)
+		df_err_suffix(err, "; did you mean '%s'?", f.name);
+	free(f.name);
+}
+
 int
 df_choice_load(struct df_choice_task *t, const char *dir, const char *split, const char *subjects, size_t n_shots,
     struct df_err *err)
 {
+	struct adding a = { t, dir, split, n_shots };
 	int rc = DF_OK;
 
 	*t = (struct df_choice_task){ 0 };
 	if (subjects == NULL)
-		DF_TRY(add_all(t, dir, split, n_shots, err));
+		DF_TRY(each_subject(dir, split, add_found, &a, err));
 	for (const char *at = subjects; at != NULL && *at != '\0';) {
 		const size_t n = strcspn(at, ",");
 
-		if (n > 0)
-			DF_TRY(add_subject(t, dir, split, at, n, n_shots, err));
+		rc = n > 0 ? add_subject(t, dir, split, at, n, n_shots, err) : DF_OK;
+		if (rc == DF_ENOINPUT)
+			suggest_subject(dir, split, t->subject[t->n - 1].name, err);
+		if (rc != DF_OK)
+			goto out;
 		at += n + (at[n] == ',');
 	}
 	if (t->n == 0) {

@@ -15,6 +15,7 @@
 
 #include "base/file.h"
 #include "base/mem.h"
+#include "model/model_priv.h"
 
 #define CONFIG_MAX ((size_t)4 << 20)
 
@@ -489,7 +490,11 @@ df_model_config_load(struct df_model_config *c, const char *dir, struct df_err *
 	int rc;
 
 	DF_TRY(df_path_join(&path, dir, "config.json", err));
-	DF_TRY(df_json_load(&json, path, CONFIG_MAX, err));
+	rc = df_json_load(&json, path, CONFIG_MAX, err);
+	if (rc == DF_ENOINPUT)
+		df_model_suggest_newest(dir, err);
+	if (rc != DF_OK)
+		goto out;
 	rc = read_config(&cfg, df_json_root(json), err);
 	if (rc != DF_OK) {
 		df_err_prefix(err, "%s: ", path);

@@ -20,6 +20,7 @@
 #include "base/buf.h"
 #include "base/file.h"
 #include "base/mem.h"
+#include "base/words.h"
 #include "model/model_priv.h"
 #include "text/json.h"
 
@@ -241,13 +242,22 @@ static int
 nothing_named(struct df_model *m, const char *name, size_t n, struct df_err *err)
 {
 	struct df_buf b = DF_BUF_INIT;
+	const char *near = NULL;
+	char *word = NULL, *rest = NULL;
+	size_t dist = SIZE_MAX;
 	int rc;
 
 	DF_TRY(all_projections(m, true, &b, ", ", err));
-	rc = df_fail(err, DF_EUNSUPPORTED, "LoRA's target_modules: '%.*s' cannot be adapted (%s or all can)",
-	    (int)(n < 100 ? n : 100), name, b.data ? b.data : "");
+	DF_TRY(df_strndup(&word, name, n < 100 ? n : 100, err));
+	rc = df_fail(err, DF_EUNSUPPORTED, "LoRA's target_modules: '%s' cannot be adapted (%s or all can)", word,
+	    b.data ? b.data : "");
+	for (char *s = b.data ? strtok_r(b.data, ", ", &rest) : NULL; s; s = strtok_r(NULL, ", ", &rest))
+		df_nearer(word, s, &near, &dist);
+	if (near)
+		df_err_suffix(err, "; did you mean '%s'?", near);
 out:
 	df_buf_release(&b);
+	free(word);
 	return rc;
 }
 

@@ -171,6 +171,7 @@ df_model_open(struct df_model **out, const char *dir, const char *base, struct d
 	char *config = NULL;
 	int rc;
 
+	df_model_warn_newer(dir);
 	DF_TRY(df_path_join(&config, dir, "adapter_config.json", err));
 	if (df_file_exists(config))
 		rc = open_adapter(out, dir, config, base, be, err);

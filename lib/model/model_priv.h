@@ -116,6 +116,12 @@ struct df_model {
 	bool checkpointing;
 };
 
+/* ---- newest.c ---- */
+/* Add the newest checkpoint in dir, if there is one, to the error "dir has no model". */
+void df_model_suggest_newest(const char *dir, struct df_err *err);
+/* Warn when a run's directory has a checkpoint of a later step than its model. */
+void df_model_warn_newer(const char *dir);
+
 /* ---- params.c ---- */
 int df_params_build_base(struct df_model *m, struct df_err *err) DF_MUST_CHECK;
 /*

@@ -16,6 +16,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/words.h"
 #include "project/project.h"
 #include "select/select.h"
 
@@ -123,6 +124,8 @@ out:
 	return rc;
 }
 
+const char *const df_less_subtasks[] = { "domain", "none", NULL };
+
 static int
 tasks_find(struct tasks *t, const struct df_select_opts *o, struct df_set *val, struct df_err *err)
 {
@@ -145,7 +148,11 @@ tasks_find(struct tasks *t, const struct df_select_opts *o, struct df_set *val, 
 	} else {
 		t->path = o->subtasks;
 		DF_TRY(df_idset_init(&t->ids, t->n, err));
-		DF_TRY(df_select_lines(o->subtasks, task_line, t, err));
+		rc = df_select_lines(o->subtasks, task_line, t, err);
+		if (rc == DF_ENOINPUT)
+			df_suggest(err, o->subtasks, df_less_subtasks);
+		if (rc)
+			goto out;
 		DF_TRY(df_idset_check_full(&t->ids, o->subtasks, err));
 	}
 out:

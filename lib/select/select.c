@@ -8,19 +8,26 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "base/words.h"
 
 #define READ_ROWS 4096
 
 const struct df_selector *const df_selectors[] = { &df_select_less, &df_select_random, &df_select_static,
 	&df_select_custom, NULL };
 
-const struct df_selector *
-df_selector_find(const char *name)
+int
+df_selector_find(const struct df_selector **out, const char *name, struct df_err *err)
 {
-	for (size_t i = 0; df_selectors[i]; i++)
-		if (!strcmp(df_selectors[i]->name, name))
-			return df_selectors[i];
-	return NULL;
+	const char *names[sizeof df_selectors / sizeof df_selectors[0]] = { NULL };
+
+	for (size_t i = 0; df_selectors[i]; i++) {
+		names[i] = df_selectors[i]->name;
+		if (!strcmp(names[i], name)) {
+			*out = df_selectors[i];
+			return 0;
+		}
+	}
+	return df_unknown(err, DF_EUSAGE, "method", name, names, "df-score --list names them");
 }
 
 void

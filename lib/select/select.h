@@ -38,6 +38,8 @@ enum df_shortage {
 
 enum df_less_agg { DF_AGG_MAX, DF_AGG_MEAN }; /* over subtasks; mean: over all validation rows */
 enum df_less_val { DF_VAL_MEAN_OF_COSINE, DF_VAL_COSINE_OF_MEAN };
+/* What `subtasks` may be besides a file; NULL-terminated. */
+extern const char *const df_less_subtasks[];
 #define DF_LESS_AGG_NAMES "max", "mean"
 #define DF_LESS_VAL_NAMES "mean-of-cosine", "cosine-of-mean"
 
@@ -98,7 +100,8 @@ struct df_selector {
 };
 extern const struct df_selector df_select_less, df_select_random, df_select_static, df_select_custom;
 extern const struct df_selector *const df_selectors[];        /* NULL-terminated */
-const struct df_selector *df_selector_find(const char *name); /* or NULL */
+/* DF_EUSAGE suggests the nearest method. */
+int df_selector_find(const struct df_selector **out, const char *name, struct df_err *err) DF_MUST_CHECK;
 
 /* ---- shared: ranks and shortages ------------------------------------------------- */
 

@@ -20,6 +20,7 @@
 #include "base/opt.h"
 #include "base/pool.h"
 #include "base/rng.h"
+#include "base/words.h"
 
 #define BLOCK_ROWS  256
 #define BLOCK_BYTES ((size_t)4 << 20)
@@ -147,6 +148,25 @@ df_corpus_close(struct df_corpus *c)
 	c->n_parts = c->cap_parts = c->n_train = c->n_draws = c->cap_draws = 0;
 }
 
+static int
+no_such_dataset(const struct df_corpus *c, const char *spec, size_t n_name, struct df_err *err)
+{
+	const char **names = NULL;
+	char *name = NULL;
+	int rc;
+
+	DF_TRY(df_alloc(&names, c->n_train + 1, sizeof(*names), "dataset names", err));
+	DF_TRY(df_strndup(&name, spec, n_name, err));
+	for (size_t i = 0; i < c->n_train; i++)
+		names[i] = df_dataset_name(c->part[i].ds);
+	rc = df_fail(err, DF_EUSAGE, "holdout '%s': '%s' is not among the datasets", spec, name);
+	df_suggest(err, name, names);
+out:
+	free(names);
+	free(name);
+	return rc;
+}
+
 int
 df_corpus_hold_out(struct df_corpus *c, const char *spec, struct df_err *err)
 {
@@ -177,7 +197,7 @@ df_corpus_hold_out(struct df_corpus *c, const char *spec, struct df_err *err)
 			p->hold_out = (uint64_t)x;
 		return 0;
 	}
-	return df_fail(err, DF_EUSAGE, "holdout '%s': '%.*s' is not among the datasets", spec, (int)n_name, spec);
+	return no_such_dataset(c, spec, n_name, err);
 }
 
 /* ---- which rows, in which order ----------------------------------------- */

@@ -16,7 +16,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/mem.h"
-#include "base/opt.h"
+#include "base/words.h"
 #include "text/dataset_priv.h"
 
 #define INFO_MAX ((size_t)64 << 20)
@@ -82,7 +82,6 @@ unknown_name(const struct df_json_value *root, const char *name, struct df_err *
 	const struct df_json_member *m = NULL;
 	const struct df_json_value *value;
 	const char **names = NULL;
-	const char *near;
 	size_t n = 0;
 	int rc = 0;
 
@@ -90,11 +89,7 @@ unknown_name(const struct df_json_value *root, const char *name, struct df_err *
 	while ((m = df_json_next(root, m, &names[n], &value)) != NULL)
 		n++;
 	names[n] = NULL;
-	near = df_nearest(name, names);
-	if (near)
-		rc = df_fail(err, DF_ECONFIG, "no dataset '%s'; did you mean '%s'?", name, near);
-	else
-		rc = df_fail(err, DF_ECONFIG, "no dataset '%s' among the %zu there", name, n);
+	rc = df_unknown(err, DF_ECONFIG, "dataset", name, names, NULL);
 out:
 	free(names);
 	return rc;
@@ -143,7 +138,7 @@ static int
 read_formatting(struct df_dataset *ds, const struct df_json_value *entry, struct df_err *err)
 {
 	static const char *const known[] = { "alpaca", "sharegpt", "openai", NULL };
-	const char *name, *near;
+	const char *name;
 	bool ranking;
 	int rc = 0;
 
@@ -161,9 +156,7 @@ read_formatting(struct df_dataset *ds, const struct df_json_value *entry, struct
 		ds->formatting = DF_FORMAT_OPENAI;
 		ds->thinking_note = true;
 	} else {
-		near = df_nearest(name, known);
-		rc = df_fail(err, DF_ECONFIG, "unknown formatting '%s'%s%s%s", name, near ? "; did you mean '" : "",
-		    near ? near : "", near ? "'?" : "");
+		rc = df_unknown(err, DF_ECONFIG, "formatting", name, known, NULL);
 	}
 out:
 	return rc;

@@ -8,33 +8,13 @@
 
 #include "base/log.h"
 #include "base/mem.h"
-#include "base/opt.h"
+#include "base/words.h"
 #include "text/template_priv.h"
 
 const struct df_template *
 df_template_at(size_t i)
 {
 	return i < df_n_templates ? &df_template_table[i] : NULL;
-}
-
-static int
-unknown(const char *name, struct df_err *err)
-{
-	const char **names = NULL, *near;
-	int rc = 0;
-
-	DF_TRY(df_alloc(&names, df_n_templates + 1, sizeof(*names), "template names", err));
-	for (size_t i = 0; i < df_n_templates; i++)
-		names[i] = df_template_table[i].name;
-	near = df_nearest(name, names);
-	if (near)
-		rc = df_fail(err, DF_EUSAGE, "unknown template '%s'; did you mean '%s'?", name, near);
-	else
-		rc = df_fail(
-		    err, DF_EUSAGE, "unknown template '%s'; df-pack --list-templates shows the known ones", name);
-out:
-	free(names);
-	return rc;
 }
 
 int
@@ -45,7 +25,8 @@ df_template_find(const struct df_template **out, const char *name, struct df_err
 			*out = &df_template_table[i];
 			return 0;
 		}
-	return unknown(name, err);
+	return df_unknown(
+	    err, DF_EUSAGE, "template", name, df_template_names(), "df-pack --list-templates shows the known ones");
 }
 
 static bool

@@ -82,6 +82,8 @@ int df_template_load(const struct df_template **out, const char *path, struct df
 int df_template_find(const struct df_template **out, const char *name, struct df_err *err) DF_MUST_CHECK;
 /* Template i in alphabetical order, NULL past the last. */
 const struct df_template *df_template_at(size_t i);
+/* The names of all of them, NULL at the end.  First called by one thread. */
+const char *const *df_template_names(void);
 
 /*
  * The digest of all that changes ids, name and description aside: what tells

@@ -19,6 +19,7 @@
 #include "base/file.h"
 #include "base/mem.h"
 #include "base/opt.h"
+#include "base/words.h"
 #include "text/json.h"
 #include "text/template_priv.h"
 
@@ -281,7 +282,7 @@ check_keys(const struct df_json_value *root, struct df_err *err)
 		"tool_format", "replace_eos", "efficient_eos", "fuse_system", "reasoning", NULL };
 	const struct df_json_member *m = NULL;
 	const struct df_json_value *value;
-	const char *key, *near;
+	const char *key;
 
 	while ((m = df_json_next(root, m, &key, &value)) != NULL) {
 		size_t i = 0;
@@ -290,9 +291,7 @@ check_keys(const struct df_json_value *root, struct df_err *err)
 			i++;
 		if (known[i])
 			continue;
-		near = df_nearest(key, known);
-		return df_fail(err, DF_ECONFIG, "unknown key '%.100s'%s%s%s", key, near ? "; did you mean '" : "",
-		    near ? near : "", near ? "'?" : "");
+		return df_unknown(err, DF_ECONFIG, "key", key, known, "df-pack(1) lists the keys of a template");
 	}
 	return 0;
 }

@@ -624,4 +624,16 @@ const struct df_template df_template_table[] = {
 };
 /* clang-format on */
 
-const size_t df_n_templates = sizeof(df_template_table) / sizeof(df_template_table[0]);
+#define N_TEMPLATES (sizeof(df_template_table) / sizeof(df_template_table[0]))
+
+const size_t df_n_templates = N_TEMPLATES;
+
+const char *const *
+df_template_names(void)
+{
+	static const char *names[N_TEMPLATES + 1];
+
+	for (size_t i = 0; i < N_TEMPLATES; i++)
+		names[i] = df_template_table[i].name;
+	return names;
+}

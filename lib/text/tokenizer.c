@@ -12,6 +12,7 @@
 
 #include "base/file.h"
 #include "base/mem.h"
+#include "base/words.h"
 #include "text/tok_priv.h"
 
 /* --- bytes ---------------------------------------------------------------------------------------------------- */
@@ -85,6 +86,8 @@ out:
 	return rc;
 }
 
+const char *const df_tokenizer_names[] = { "bytes", NULL };
+
 int
 df_tokenizer_open(struct df_tokenizer **out, const char *name_or_path, struct df_err *err)
 {
@@ -98,8 +101,13 @@ df_tokenizer_open(struct df_tokenizer **out, const char *name_or_path, struct df
 		DF_TRY(df_strdup(&t->path, "bytes", err));
 		DF_TRY(open_bytes(t, err));
 	} else {
-		DF_TRY(find_files(t, name_or_path, err));
-		DF_TRY(df_tok_load(t, err));
+		rc = find_files(t, name_or_path, err);
+		if (rc == DF_OK)
+			rc = df_tok_load(t, err);
+		if (rc == DF_ENOINPUT)
+			df_suggest(err, name_or_path, df_tokenizer_names);
+		if (rc != DF_OK)
+			goto out;
 	}
 	*out = t;
 	t = NULL;

@@ -28,6 +28,9 @@ struct df_tokscratch; /* caches and buffers of one thread */
 
 #define DF_NO_TOKEN UINT32_MAX
 
+/* Names of tokenizers that are no files ("bytes"), NULL at the end. */
+extern const char *const df_tokenizer_names[];
+
 int df_tokenizer_open(struct df_tokenizer **out, const char *name_or_path, struct df_err *err) DF_MUST_CHECK;
 void df_tokenizer_free(struct df_tokenizer *t); /* accepts NULL */
 /* "bytes" or the digest of tokenizer.json and what changes ids: artefacts made with different ones do not mix. */

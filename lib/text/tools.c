@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "base/opt.h"
+#include "base/words.h"
 #include "text/tools_priv.h"
 
 const char *
@@ -15,21 +15,26 @@ df_tool_format_name(enum df_tool_format f)
 	return df_tool_words[f].name;
 }
 
+const char *const *
+df_tool_format_names(void)
+{
+	static const char *names[DF_TOOLS_COUNT + 1];
+
+	for (enum df_tool_format f = 0; f < DF_TOOLS_COUNT; f++)
+		names[f] = df_tool_words[f].name;
+	return names;
+}
+
 int
 df_tool_format_find(enum df_tool_format *out, const char *name, struct df_err *err)
 {
-	const char *names[DF_TOOLS_COUNT + 1] = { NULL }, *near;
-
 	for (enum df_tool_format f = 0; f < DF_TOOLS_COUNT; f++) {
-		names[f] = df_tool_words[f].name;
-		if (strcmp(name, names[f]) == 0) {
+		if (strcmp(name, df_tool_words[f].name) == 0) {
 			*out = f;
 			return 0;
 		}
 	}
-	near = df_nearest(name, names);
-	return df_fail(err, DF_EUSAGE, "unknown tool format '%.100s'%s%s%s", name, near ? "; did you mean '" : "",
-	    near ? near : "", near ? "'?" : "");
+	return df_unknown(err, DF_EUSAGE, "tool format", name, df_tool_format_names(), NULL);
 }
 
 int

@@ -30,6 +30,8 @@ enum df_tool_format {
 };
 
 const char *df_tool_format_name(enum df_tool_format f); /* "default", "glm4", ... as LLaMA-Factory spells them */
+/* All names, NULL at the end.  First called by one thread. */
+const char *const *df_tool_format_names(void);
 /* The format of that name.  DF_EUSAGE suggests the nearest known one. */
 int df_tool_format_find(enum df_tool_format *out, const char *name, struct df_err *err) DF_MUST_CHECK;
 

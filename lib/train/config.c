@@ -12,10 +12,12 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/opt.h"
+#include "base/words.h"
 #include "train/config.h"
 #include "train/config_priv.h"
 
-#define CONFIG_MAX ((size_t)1 << 20) /* bytes of a configuration file */
+#define CONFIG_MAX  ((size_t)1 << 20) /* bytes of a configuration file */
+#define CHOICES_MAX 32                /* words of a key's `allowed` */
 
 struct load {
 	struct df_train_config *c;
@@ -106,14 +108,22 @@ wrong(const struct df_key *k, const char *text, const char *want, struct df_err 
 static int
 bad_choice(const struct df_key *k, const char *text, struct df_err *err)
 {
+	const char *words[CHOICES_MAX + 1] = { NULL };
 	struct df_buf b = DF_BUF_INIT;
+	char *copy = NULL, *rest;
 	int rc;
 
 	spell_choices(&b, k->allowed);
-	rc = df_buf_check(&b, err);
-	if (rc == DF_OK)
-		rc = df_fail(err, DF_ECONFIG, "%s: '%.60s' is none of %s", k->name, text, b.data);
+	DF_TRY(df_buf_check(&b, err));
+	DF_TRY(df_strdup(&copy, k->allowed, err));
+	rest = copy;
+	for (size_t n = 0; rest && n < CHOICES_MAX; n++)
+		words[n] = strsep(&rest, "|");
+	rc = df_fail(err, DF_ECONFIG, "%s: '%.60s' is none of %s", k->name, text, b.data);
+	df_suggest(err, text, words);
+out:
 	df_buf_release(&b);
+	free(copy);
 	return rc;
 }
 
@@ -236,15 +246,13 @@ static int
 unknown(const char *key, struct df_err *err)
 {
 	const struct df_key *keys = df_train_keys();
-	const char *names[DF_TRAIN_KEYS_MAX + 1], *near;
+	const char *names[DF_TRAIN_KEYS_MAX + 1];
 	size_t n = 0;
 
 	for (; keys[n].name; n++)
 		names[n] = keys[n].name;
 	names[n] = NULL;
-	near = df_nearest(key, names);
-	return df_fail(err, DF_ECONFIG, "%.80s: unknown key%s%s%s", key, near ? "; did you mean '" : "",
-	    near ? near : "", near ? "'?" : "; df-config(5) lists all keys");
+	return df_unknown(err, DF_ECONFIG, "key", key, names, "df-config(5) lists all keys");
 }
 
 static int
@@ -336,12 +344,6 @@ set_defaults(struct df_train_config *c, struct df_err *err)
 	return DF_OK;
 }
 
-static bool
-one_of(const char *word, const char *a, const char *b, const char *c)
-{
-	return word && (strcmp(word, a) == 0 || strcmp(word, b) == 0 || strcmp(word, c) == 0);
-}
-
 /* What is decided by evaluations needs some, and the best model a checkpoint. */
 static int
 check_evaluation(const struct df_train_config *c, struct df_err *err)
@@ -364,6 +366,8 @@ check_evaluation(const struct df_train_config *c, struct df_err *err)
 static int
 check(const struct df_train_config *c, struct df_err *err)
 {
+	static const char *const checkpointing[] = { "auto", "true", "false", NULL };
+	static const char *const booleans[] = { "true", "false", NULL };
 	const struct {
 		const char *key, *value;
 	} required[] = { { "model_name_or_path", c->model_name_or_path }, { "output_dir", c->output_dir },
@@ -389,12 +393,11 @@ check(const struct df_train_config *c, struct df_err *err)
 		return df_fail(err, DF_ECONFIG, "eval_strategy: %s needs eval_tokenized_path", c->eval_strategy);
 	if (c->loraplus_lr_ratio > 0 && strcmp(c->finetuning_type, "lora") != 0)
 		return df_fail(err, DF_ECONFIG, "loraplus_lr_ratio needs finetuning_type: lora");
-	if (!one_of(c->gradient_checkpointing, "auto", "true", "false"))
-		return df_fail(err, DF_ECONFIG, "gradient_checkpointing: '%.40s' is none of auto, true, false",
-		    c->gradient_checkpointing ? c->gradient_checkpointing : "null");
-	if (c->greater_is_better && !one_of(c->greater_is_better, "true", "false", "false"))
-		return df_fail(
-		    err, DF_ECONFIG, "greater_is_better: '%.40s' is neither true nor false", c->greater_is_better);
+	if (!c->gradient_checkpointing || !any_of(c->gradient_checkpointing, checkpointing))
+		return df_unknown(err, DF_ECONFIG, "gradient_checkpointing",
+		    c->gradient_checkpointing ? c->gradient_checkpointing : "null", checkpointing, NULL);
+	if (c->greater_is_better && !any_of(c->greater_is_better, booleans))
+		return df_unknown(err, DF_ECONFIG, "greater_is_better", c->greater_is_better, booleans, NULL);
 	return check_evaluation(c, err);
 }
 

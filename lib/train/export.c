@@ -15,6 +15,7 @@
 #include "base/file.h"
 #include "base/mem.h"
 #include "base/opt.h"
+#include "base/words.h"
 #include "train/config_priv.h"
 
 #define YAML_MAX ((size_t)1 << 20)
@@ -28,6 +29,8 @@ df_export_dtype(const char *name, struct df_merge_spec *spec, struct df_err *err
 		enum df_dtype type;
 	} known[] = { { "float32", "f32", DF_F32 }, { "bfloat16", "bf16", DF_BF16 }, { "float16", "f16", DF_F16 } };
 
+	static const char *const words[] = { "auto", "float32", "bfloat16", "float16", NULL };
+
 	spec->convert = false;
 	if (strcmp(name, "auto") == 0)
 		return DF_OK;
@@ -38,7 +41,9 @@ df_export_dtype(const char *name, struct df_merge_spec *spec, struct df_err *err
 		spec->type = known[i].type;
 		return DF_OK;
 	}
-	return df_fail(err, DF_ECONFIG, "'%.64s' is not one of auto, float32, bfloat16, float16", name);
+	df_fail(err, DF_ECONFIG, "'%.64s' is not one of auto, float32, bfloat16, float16", name);
+	df_suggest(err, name, words);
+	return DF_ECONFIG;
 }
 
 int
@@ -147,7 +152,6 @@ static int
 member(void *ctx, const char *key, int line, struct df_yaml_value *v, struct df_err *err)
 {
 	const struct reading *r = ctx;
-	const char *near;
 	int rc = DF_OK;
 
 	if (among(key, passed_over) || (!among(key, taken) && among(key, refused) && is_off(v)))
@@ -158,9 +162,7 @@ member(void *ctx, const char *key, int line, struct df_yaml_value *v, struct df_
 	} else if (among(key, refused)) {
 		rc = df_fail(err, DF_ECONFIG, "is not supported");
 	} else {
-		near = df_nearest(key, taken);
-		rc = df_fail(err, DF_ECONFIG, "no such key%s%s%s", near ? "; did you mean '" : "", near ? near : "",
-		    near ? "'?" : "");
+		rc = df_unknown(err, DF_ECONFIG, "key", key, taken, NULL);
 	}
 	if (rc != DF_OK) {
 		err->code = rc = DF_ECONFIG;

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/opt.h"
+#include "base/words.h"
 #include "train/schedule.h"
 
 static const char *const names[] = { "constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts",
@@ -45,7 +46,7 @@ set_arg(const struct arg *a, const char *text, struct df_err *err)
 		*a->given = true;
 	if (a->curve) {
 		if ((c = find(text, curves)) < 0)
-			return df_fail(err, DF_ECONFIG, "'%.40s' is none of linear, cosine, 1-sqrt", text);
+			return df_unknown(err, DF_ECONFIG, "curve", text, curves, NULL);
 		*a->curve = (enum df_schedule_curve)c;
 		return DF_OK;
 	}
@@ -100,7 +101,7 @@ df_schedule_init(struct df_schedule *s, const char *name, const struct df_config
 	int type = find(name, names), rc;
 
 	if (type < 0)
-		return df_fail(err, DF_ECONFIG, "lr_scheduler_type: unknown schedule '%.60s'", name);
+		return df_unknown(err, DF_ECONFIG, "schedule (lr_scheduler_type)", name, names, NULL);
 	*s = (struct df_schedule){ .type = (enum df_schedule_type)type,
 		.lr = lr,
 		.n_steps = n_steps,

@@ -180,7 +180,7 @@ broken 'two modes' 69 'one pooling at a time' 1_Pooling/config.json \
 broken 'max pooling' 69 'pooling_mode_max_tokens' 1_Pooling/config.json '{"pooling_mode_max_tokens": true}'
 broken 'a mode that is no flag' 65 'pooling_mode_mean_tokens' 1_Pooling/config.json '{"pooling_mode_mean_tokens": 1}'
 broken 'a length below 1' 65 'max_seq_length' sentence_bert_config.json '{"max_seq_length": -3}'
-broken 'prompts without the default' 64 "no prompt 'x'" config_sentence_transformers.json '{"default_prompt_name": "x"}'
+broken 'prompts without the default' 64 "unknown prompt 'x'" config_sentence_transformers.json '{"default_prompt_name": "x"}'
 broken 'prompts of another type' 65 'expected a string' config_sentence_transformers.json \
 	'{"default_prompt_name": "x", "prompts": {"x": [1]}}'
 broken 'no tokenizer' 66 'tokenizer.json' tokenizer.json absent

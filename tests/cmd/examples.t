@@ -34,7 +34,7 @@ prepare()
 blocks()
 {
 	awk -v section="$2" '
-	/^\.S[hs] / { inside = ($0 == ".Sh " section || $0 == ".Ss " section) }
+	/^\.S[hs] / { gsub(/\\&/, ""); inside = ($0 == ".Sh " section || $0 == ".Ss " section) }
 	/^\.Ed/ { if (inside && literal) print "%%"; literal = 0; next }
 	literal && inside { gsub(/\\e/, "\\"); gsub(/\\-/, "-"); gsub(/\\&/, ""); print }
 	/^\.Bd -literal/ { literal = 1 }' "$SRC/man/$1"

@@ -146,6 +146,29 @@ empty 'pages that are referred to exist' wrong
 (cd "$SRC" && mandoc -Tlint man/*.[1-9] 2>/dev/null) | grep -v 'referenced manual not found' >wrong
 empty 'mandoc -Tlint is quiet' wrong
 
+# A word of a heading that is the name of a macro (In, At, Em) must not act as one.
+for f in "$SRC"/man/*.[1-9]; do
+	sed -nE 's/\\&//g; s/^\.S[hs] "?([^"]*)"?$/\1/p' "$f" >headings.source
+	page "$f" | sed '1d; $d' | sed -nE 's/^( {3})?([^ ].*)$/\2/p' >headings.page
+	diff headings.source headings.page | sed "s|^|$(basename "$f"): |"
+	page "$f" | grep -nE '<[a-z.]+>' | while IFS=: read -r n line; do
+		word=$(grep -oE '<[a-z.]+>' <<<"$line" | head -n 1)
+		grep -qF -- "$word" "$f" || grep -qE '^\.(In|Aq|Ao) ' "$f" || echo "$(basename "$f"):$n: $line"
+	done
+done >wrong
+empty 'headings are as they are written, and no macro acts by chance' wrong
+
+# All that groff has to say, of a page and of a terminal's width.
+if command -v groff >/dev/null 2>&1; then
+	for f in "$SRC"/man/*.[1-9]; do
+		groff -mandoc -Tutf8 -ww "$f" 2>&1 >/dev/null
+		groff -mandoc -Tutf8 -ww -rLL=80n -rLT=80n "$f" 2>&1 >/dev/null
+	done >wrong
+	empty 'groff -ww is quiet' wrong
+else
+	skip 'groff -ww is quiet' 'no groff here'
+fi
+
 # Literal text is not broken by the formatter.
 for f in "$SRC"/man/*.[1-9]; do
 	mandoc -Tascii -O width=80 "$f" | sed 's/.\x08//g' | awk -v f="$f" 'length > 80 { print f ": " $0 }'

@@ -29,6 +29,11 @@ for path in "$BUILD"/bin/df-*; do
 	exits 64 "$p refuses an unknown option" "$p" --surely-not-an-option
 	says "$p says which" "^$p: unknown option --surely-not-an-option"
 	exits 64 "$p suggests the near one" "$p" --verbos=9x
+	exits 64 "$p refuses a DF_THREADS that is none" env DF_THREADS=many "$p" nothing
+	says "$p names it" "^$p: environment variable DF_THREADS: 'many' is not a whole number"
+	exits 64 "$p knows its range" env DF_THREADS=5000 "$p" nothing
+	says "$p names that too" "DF_THREADS: 5000 is not in \[1, 4096\]"
+	exits 0 "$p -h does not mind" env DF_THREADS=many "$p" -h
 	exits 74 "$p notices that stdout is full" sh -c "$p -h >/dev/full"
 	says "$p says so" "^$p: standard output: cannot write: No space left on device"
 done

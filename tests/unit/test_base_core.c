@@ -32,8 +32,19 @@ err_says_code_place_and_errno(void **state)
 	assert_non_null(strstr(err.file, "test_base_core.c"));
 	df_err_prefix(&err, "row %d: ", 7);
 	assert_string_equal(err.msg, "row 7: x.h5: cannot open: No such file or directory");
+	assert_int_equal(err.sys, ENOENT);
+	df_err_suffix(&err, "; did you mean '%s'?", "y.h5\n");
+	assert_string_equal(err.msg, "row 7: x.h5: cannot open: No such file or directory; did you mean 'y.h5\\n'?");
+	assert_int_equal(err.sys, ENOENT);
+	/* The last error counts, and only what it says itself. */
+	df_fail(&err, DF_EFORMAT, "no errno here");
+	assert_int_equal(err.sys, 0);
+	err = (struct df_err)DF_ERR_INIT;
+	df_err_suffix(&err, "no error, no end");
+	assert_string_equal(err.msg, "");
 	assert_int_equal(df_fail(NULL, DF_EIO, "nobody listens"), DF_EIO);
 	df_err_prefix(NULL, "nor here: ");
+	df_err_suffix(NULL, "nor here");
 }
 
 static void

@@ -219,6 +219,32 @@ threads_default_obeys_the_environment(void **state)
 	unsetenv("SLURM_CPUS_PER_TASK");
 }
 
+static void
+malformed_thread_numbers_are_named(void **state)
+{
+	static const char *const bad[] = { "lots", "0", "-1", "4097", "2x", " 2", "99999999999999999999" };
+	struct df_err err = DF_ERR_INIT;
+	int64_t n = -1;
+
+	(void)state;
+	unsetenv("DF_THREADS");
+	assert_int_equal(df_threads_env(&n, &err), DF_OK);
+	assert_int_equal(n, 0);
+	setenv("DF_THREADS", "", 1);
+	assert_int_equal(df_threads_env(&n, &err), DF_OK);
+	assert_int_equal(n, 0);
+	setenv("DF_THREADS", "4096", 1);
+	assert_int_equal(df_threads_env(&n, &err), DF_OK);
+	assert_int_equal(n, 4096);
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		setenv("DF_THREADS", bad[i], 1);
+		assert_int_equal(df_threads_env(&n, &err), DF_EUSAGE);
+		assert_non_null(strstr(err.msg, "DF_THREADS: "));
+		assert_non_null(strstr(err.msg, bad[i]));
+	}
+	unsetenv("DF_THREADS");
+}
+
 /* --- the pipeline: numbers go in, their squares come out ---------------------------------------------------------- */
 
 struct batch {
@@ -464,6 +490,7 @@ main(void)
 		cmocka_unit_test(nested_loops_run_in_place_with_the_same_worker),
 		cmocka_unit_test(two_callers_take_turns),
 		cmocka_unit_test(threads_default_obeys_the_environment),
+		cmocka_unit_test(malformed_thread_numbers_are_named),
 		cmocka_unit_test(pipeline_keeps_order),
 		cmocka_unit_test(pipeline_of_nothing),
 		cmocka_unit_test(pipeline_errors_keep_what_came_before),

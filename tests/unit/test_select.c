@@ -323,9 +323,21 @@ test_less_edges(void **state)
 static void
 test_registry(void **state)
 {
+	const struct df_selector *s = NULL;
+	struct df_err err = DF_ERR_INIT;
+
 	(void)state;
-	assert_ptr_equal(df_selector_find("less"), &df_select_less);
-	assert_null(df_selector_find("lessen"));
+	for (size_t i = 0; df_selectors[i]; i++) {
+		char typo[32];
+
+		assert_int_equal(df_selector_find(&s, df_selectors[i]->name, &err), 0);
+		assert_ptr_equal(s, df_selectors[i]);
+		/* every one is suggested, the last too */
+		snprintf(typo, sizeof typo, "%sx", df_selectors[i]->name);
+		assert_int_equal(df_selector_find(&s, typo, &err), DF_EUSAGE);
+		assert_non_null(strstr(err.msg, df_selectors[i]->name));
+		assert_non_null(strstr(err.msg, "did you mean"));
+	}
 }
 
 int
