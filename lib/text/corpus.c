@@ -446,7 +446,7 @@ emit_block(struct pass *p, const struct block *b, struct df_err *err)
 		at += info->n;
 		part->n_tokens += info->n;
 		part->n_truncated += info->truncated;
-		part->n_unlabelled += info->n_targets == 0;
+		part->unlearnt[info->unlearnt]++;
 		rc = p->emit(p->ctx, &row, err);
 		if (rc < 0)
 			return rc;

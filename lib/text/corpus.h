@@ -34,7 +34,8 @@ struct df_part {
 	uint64_t n_held;
 	uint64_t dropped[DF_DROP_COUNT];
 	/* filled by encoding */
-	uint64_t n_tokens, n_truncated, n_unlabelled; /* of the kept rows */
+	uint64_t n_tokens, n_truncated; /* of the kept rows */
+	uint64_t unlearnt[DF_UNLEARNT_COUNT];
 	/* private */
 	bool is_indexed;       /* rows are had in any order */
 	uint64_t *row;         /* [n_rows] num_samples: the rows as drawn; NULL: as they come */
