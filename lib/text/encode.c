@@ -358,7 +358,7 @@ out:
 	return rc;
 }
 
-/* Has the row from `at` on a target but for the eos of efficient_eos?  One in its first place would not be predicted. */
+/* Has the row at `at` a target beside the eos of efficient_eos?  One in its first place would not be predicted. */
 static bool
 has_target(const struct df_encoder *e, const struct df_encoded *rows, size_t at)
 {
