@@ -84,6 +84,7 @@ for program in "$BUILD"/bin/df-*; do
 		done 3<ways.txt
 	done
 done
+exits 1 'an option that is not in the table fails' ways df-pack --new-dataset
 [ "$n_options" -ge 5 ]
 report $? 'the options were found'
 

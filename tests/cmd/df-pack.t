@@ -106,7 +106,7 @@ reasons()
 		shift
 	done
 	shift
-	ok "$what" df-pack --dataset-dir data --tokenizer bytes --dataset odd -o odd.h5 "$@"
+	ok "$what" pack --dataset odd -o odd.h5 "$@"
 	for pattern in "${patterns[@]}"; do
 		says "  $pattern" "^df-pack: warning: dataset 'odd': $pattern"
 	done
