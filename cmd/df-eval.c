@@ -405,8 +405,8 @@ on_datasets(struct run *r, struct df_err *err)
 
 	DF_TRY(open_model(r, err));
 	DF_TRY(open_text(r, true, err));
-	DF_TRY(
-	    df_prompts_datasets(&r->prompts, c->dataset_dir, c->dataset, r->enc, (uint64_t)c->max_samples, NULL, err));
+	DF_TRY(df_prompts_datasets(
+	    &r->prompts, c->dataset_dir, c->dataset, DF_STAGE_SFT, r->enc, (uint64_t)c->max_samples, NULL, err));
 	DF_TRY(df_generate_eos(&r->eos, c->model, r->model, r->tok, err));
 	DF_TRY(df_generate_eos_add(&r->eos, df_encoder_stops(r->enc)->v, df_encoder_stops(r->enc)->n, r->model, err));
 	o.eos = r->eos.v;

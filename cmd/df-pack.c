@@ -349,7 +349,9 @@ sink_end(struct sink *s, struct df_err *err)
 		DF_TRY(df_packer_end(&s->packer, err));
 	DF_TRY(sink_flush(s, err));
 	if (p->n_thrown)
-		df_warn("%" PRIu64 " tokens at the ends of batches thrown away (--pack-batch)", p->n_thrown);
+		df_warn("%" PRIu64 " tokens at the ends of batches thrown away (--pack-batch), %" PRIu64
+			" documents entirely",
+		    p->n_thrown, p->n_lost);
 	if (p->n_long)
 		df_warn("%" PRIu64 " examples of more than %" PRIu32 " tokens dropped: no pack holds them", p->n_long,
 		    p->block);
@@ -558,10 +560,10 @@ report(const struct run *r)
 		df_info("dataset '%s': %" PRIu64 " rows, %" PRIu64 " kept, %" PRIu64 " of them held out, %" PRIu64
 			" tokens, %" PRIu64 " cut to length",
 		    name, p->n_read, p->n_kept, p->n_held, p->n_tokens, p->n_truncated);
-		if (p->n_unlabelled)
-			df_warn("dataset '%s': %" PRIu64
-				" rows have no target within --cutoff-len: their loss is undefined",
-			    name, p->n_unlabelled);
+		for (enum df_unlearnt u = DF_UNLEARNT_NONE + 1; u < DF_UNLEARNT_COUNT; u++)
+			if (p->unlearnt[u])
+				df_warn("dataset '%s': %" PRIu64 " of %" PRIu64 " kept rows %s", name, p->unlearnt[u],
+				    p->n_kept, df_unlearnt_about(u));
 	}
 }
 

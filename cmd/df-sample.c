@@ -248,7 +248,7 @@ open_prompts(struct run *r, const struct df_strlist *paths, struct df_err *err)
 	if (!texts)
 		DF_TRY(from_tokens(r, paths, err));
 	else if (r->cfg.dataset)
-		DF_TRY(df_prompts_datasets(&r->prompts, r->cfg.dataset_dir, r->cfg.dataset, r->enc,
+		DF_TRY(df_prompts_datasets(&r->prompts, r->cfg.dataset_dir, r->cfg.dataset, DF_STAGE_PROMPT, r->enc,
 		    (uint64_t)r->cfg.max_samples, &r->meta, err));
 	else
 		DF_TRY(df_prompts_texts(

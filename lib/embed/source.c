@@ -71,7 +71,7 @@ add_part(struct df_embed_source *s, struct df_dataset *ds, struct df_err *err)
 		rc = df_fail(err, DF_ERANGE, "more than %d files of text", UINT16_MAX + 1);
 		goto out;
 	}
-	DF_TRY(df_rowtext_check(ds, s->o.form, err));
+	DF_TRY(df_rowtext_check(ds, s->o.form, s->o.column, err));
 	if (df_dataset_num_samples(ds) && !s->o.rows) {
 		rc = df_fail(err, DF_EUNSUPPORTED,
 		    "dataset '%s': 'num_samples' draws rows: pack it with df-pack, and name its tokens with --rows",

@@ -146,9 +146,9 @@ df_prompts_dataset(
 	struct df_record rec;
 	int rc;
 
+	DF_TRY(df_dataset_check_columns(ds, err));
 	DF_TRY(df_prompts_add_domain(p, df_dataset_name(ds), err));
 	DF_TRY(df_encscratch_new(&s, e, err));
-	df_dataset_rewind(ds);
 	while ((rc = df_dataset_next(ds, &rec, err)) == 1 && (max_rows == 0 || rec.row < max_rows)) {
 		DF_TRY(df_dataset_convert(ds, &rec, &ex, err));
 		n_read++;
@@ -176,8 +176,8 @@ out:
 }
 
 int
-df_prompts_datasets(struct df_prompts *p, const char *dataset_dir, const char *names, const struct df_encoder *e,
-    uint64_t max_rows, struct df_meta *meta, struct df_err *err)
+df_prompts_datasets(struct df_prompts *p, const char *dataset_dir, const char *names, enum df_stage stage,
+    const struct df_encoder *e, uint64_t max_rows, struct df_meta *meta, struct df_err *err)
 {
 	struct df_dataset_info *info = NULL;
 	struct df_dataset *ds = NULL;
@@ -187,7 +187,7 @@ df_prompts_datasets(struct df_prompts *p, const char *dataset_dir, const char *n
 	DF_TRY(df_dataset_info_open(&info, dataset_dir, err));
 	DF_TRY(df_strdup(&list, names, err));
 	for (char *name = strtok_r(list, ", ", &save); name != NULL; name = strtok_r(NULL, ", ", &save)) {
-		DF_TRY(df_dataset_open(&ds, info, name, DF_STAGE_SFT, err));
+		DF_TRY(df_dataset_open(&ds, info, name, stage, err));
 		DF_TRY(df_prompts_dataset(p, ds, e, max_rows, err));
 		if (meta != NULL)
 			DF_TRY(df_meta_add_input(meta, name, "source", df_dataset_id(ds), err));

@@ -47,14 +47,18 @@ int df_prompts_tokens(
 /*
  * The conversations of a dataset, each up to its last answer, which becomes `answer`; a new domain with the
  * dataset's name.  Ids go on from the prompts that are there already.  Rows that df-pack drops are
- * dropped (a warning says how many).
+ * dropped (a warning says how many), but for those without a response in a dataset of DF_STAGE_PROMPT.  Errors of its
+ * columns as df_dataset_check_columns.
  */
 int df_prompts_dataset(struct df_prompts *p, struct df_dataset *ds, const struct df_encoder *e, uint64_t max_rows,
     struct df_err *err) DF_MUST_CHECK;
 
-/* All datasets of a comma list, as df-pack has it; each one's id goes to meta's inputs unless that is NULL. */
-int df_prompts_datasets(struct df_prompts *p, const char *dataset_dir, const char *names, const struct df_encoder *e,
-    uint64_t max_rows, struct df_meta *meta, struct df_err *err) DF_MUST_CHECK;
+/*
+ * All datasets of a comma list, as df-pack has it; each one's id goes to meta's inputs unless that is NULL.  `stage`:
+ * DF_STAGE_PROMPT, or DF_STAGE_SFT where every prompt must have an answer.
+ */
+int df_prompts_datasets(struct df_prompts *p, const char *dataset_dir, const char *names, enum df_stage stage,
+    const struct df_encoder *e, uint64_t max_rows, struct df_meta *meta, struct df_err *err) DF_MUST_CHECK;
 
 /*
  * A file of texts ("-": standard input): .jsonl and .json lines hold a string or an object with "prompt" and, if one

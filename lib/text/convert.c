@@ -72,21 +72,17 @@ out:
 
 /* A column's value, NULL when the dataset has no such column or the row lacks it. */
 static const struct df_json_value *
-column(const struct df_dataset *ds, const struct df_json_value *row, enum df_colname c, struct df_example *ex)
+column(const struct df_dataset *ds, const struct df_json_value *row, enum df_colname c)
 {
-	const struct df_json_value *v = ds->column[c] ? df_json_get(row, ds->column[c]) : NULL;
-
-	if (v)
-		ex->columns |= 1u << c;
-	return v;
+	return ds->column[c] ? df_json_get(row, ds->column[c]) : NULL;
 }
 
 /* A text column: *s = NULL when absent or null. */
 static int
-text_column(const struct df_dataset *ds, const struct df_json_value *row, enum df_colname c, struct df_example *ex,
-    const char **s, size_t *n, struct df_err *err)
+text_column(const struct df_dataset *ds, const struct df_json_value *row, enum df_colname c, const char **s, size_t *n,
+    struct df_err *err)
 {
-	const struct df_json_value *v = column(ds, row, c, ex);
+	const struct df_json_value *v = column(ds, row, c);
 
 	*n = 0;
 	*s = df_json_str(v, n);
@@ -110,7 +106,7 @@ df_convert_text(const struct df_json_value *v, const char *where, size_t i, cons
 static int
 tools_column(const struct df_dataset *ds, const struct df_json_value *row, struct df_example *ex, struct df_err *err)
 {
-	const struct df_json_value *v = column(ds, row, DF_COLUMN_TOOLS, ex);
+	const struct df_json_value *v = column(ds, row, DF_COLUMN_TOOLS);
 	struct df_buf text = DF_BUF_INIT;
 	int rc = 0;
 
@@ -152,7 +148,7 @@ has_content(const struct df_json_value *v)
 static int
 add_history(const struct df_dataset *ds, const struct df_json_value *row, struct df_example *ex, struct df_err *err)
 {
-	const struct df_json_value *history = column(ds, row, DF_COLUMN_HISTORY, ex);
+	const struct df_json_value *history = column(ds, row, DF_COLUMN_HISTORY);
 	const char *where = ds->column[DF_COLUMN_HISTORY];
 	int rc = 0;
 
@@ -186,10 +182,10 @@ convert_alpaca(const struct df_dataset *ds, const struct df_json_value *row, str
 	char *both;
 	int rc = 0;
 
-	DF_TRY(text_column(ds, row, DF_COLUMN_PROMPT, ex, &prompt, &n_prompt, err));
-	DF_TRY(text_column(ds, row, DF_COLUMN_QUERY, ex, &query, &n_query, err));
-	DF_TRY(text_column(ds, row, DF_COLUMN_RESPONSE, ex, &response, &n_response, err));
-	DF_TRY(text_column(ds, row, DF_COLUMN_SYSTEM, ex, &ex->system, &ex->n_system, err));
+	DF_TRY(text_column(ds, row, DF_COLUMN_PROMPT, &prompt, &n_prompt, err));
+	DF_TRY(text_column(ds, row, DF_COLUMN_QUERY, &query, &n_query, err));
+	DF_TRY(text_column(ds, row, DF_COLUMN_RESPONSE, &response, &n_response, err));
+	DF_TRY(text_column(ds, row, DF_COLUMN_SYSTEM, &ex->system, &ex->n_system, err));
 	DF_TRY(add_history(ds, row, ex, err));
 
 	/* The question: prompt and query on lines of their own, without an empty one. */
@@ -260,12 +256,12 @@ df_convert_messages(const struct df_dataset *ds, const struct df_json_value *row
 	size_t n_tag;
 	int rc = 0;
 
-	*messages = column(ds, row, DF_COLUMN_MESSAGES, ex);
+	*messages = column(ds, row, DF_COLUMN_MESSAGES);
 	*first = 0;
 	if (df_json_type(*messages) != DF_JSON_ARRAY)
 		return df_fail(
 		    err, DF_EFORMAT, "'%s': expected an array of turns, found %s", where, df_json_type_name(*messages));
-	DF_TRY(text_column(ds, row, DF_COLUMN_SYSTEM, ex, &ex->system, &ex->n_system, err));
+	DF_TRY(text_column(ds, row, DF_COLUMN_SYSTEM, &ex->system, &ex->n_system, err));
 	if (df_json_size(*messages) == 0)
 		goto out;
 	DF_TRY(df_convert_message(ds, *messages, 0, &m, &tag, &n_tag, err));
@@ -328,7 +324,7 @@ convert_json(const struct df_dataset *ds, const struct df_record *rec, struct df
 	case DF_FORMAT_OPENAI: DF_TRY(df_convert_openai(ds, row, ex, err)); break;
 	}
 	for (enum df_colname c = DF_COLUMN_IMAGES; c < DF_COLUMN_COUNT; c++)
-		if (has_content(column(ds, row, c, ex)) && ds->stage == DF_STAGE_SFT && ex->drop == DF_DROP_NONE)
+		if (has_content(column(ds, row, c)) && ds->stage != DF_STAGE_PT && ex->drop == DF_DROP_NONE)
 			ex->drop = DF_DROP_MEDIA;
 out:
 	return rc;
@@ -338,7 +334,6 @@ out:
 static int
 convert_line(const struct df_dataset *ds, const struct df_record *rec, struct df_example *ex, struct df_err *err)
 {
-	ex->columns = 1u << DF_COLUMN_PROMPT;
 	if (ds->stage == DF_STAGE_SFT)
 		ex->drop = DF_DROP_NO_RESPONSE;
 	return df_convert_add_turn(ex, DF_ROLE_USER, rec->text, rec->n, err);
@@ -356,7 +351,6 @@ df_dataset_convert(const struct df_dataset *ds, const struct df_record *rec, str
 	ex->system = ex->tools = NULL;
 	ex->n_system = ex->n_tools = 0;
 	ex->drop = DF_DROP_NONE;
-	ex->columns = 0;
 	rc = ds->type == DF_FILE_TXT ? convert_line(ds, rec, ex, err) : convert_json(ds, rec, ex, err);
 	if (rc)
 		df_dataset_place(ds, rec, err);

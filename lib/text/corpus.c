@@ -36,7 +36,6 @@ struct block {
 	size_t part[BLOCK_ROWS];
 	struct df_encode_info info[BLOCK_ROWS];
 	enum df_drop drop[BLOCK_ROWS];
-	uint32_t columns[BLOCK_ROWS];
 	size_t n;
 	struct df_encoded rows; /* the kept ones, end to end */
 };
@@ -84,6 +83,7 @@ add_part(struct df_corpus *c, const struct df_dataset_info *info, const char *na
 	if (c->n_parts > UINT16_MAX)
 		return df_fail(err, DF_ERANGE, "more than %d datasets", UINT16_MAX + 1);
 	DF_TRY(df_dataset_open(&ds, info, name, stage, err));
+	DF_TRY(df_dataset_check_columns(ds, err));
 	df_dataset_set_quirk(ds, !c->no_openai_quirk);
 	DF_TRY(df_grow(&c->part, &c->cap_parts, c->n_parts + 1, sizeof(*c->part), "datasets", err));
 	c->part[c->n_parts++] = (struct df_part){ .ds = ds, .eval = eval, .domain = domain };
@@ -377,7 +377,6 @@ work_block(void *ctx, void *batch, int worker, struct df_err *err)
 		const struct df_dataset *ds = p->c->part[b->part[i]].ds;
 
 		DF_TRY(df_dataset_convert(ds, &b->rec[i], ex, err));
-		b->columns[i] = ex->columns;
 		if (ex->drop == DF_DROP_NONE && df_encode_is_empty(p->e, ex))
 			ex->drop = DF_DROP_EMPTY;
 		b->drop[i] = ex->drop;
@@ -415,7 +414,6 @@ survey_block(struct pass *p, const struct block *b, struct df_err *err)
 	for (size_t i = 0; i < b->n; i++) {
 		struct df_part *part = &c->part[b->part[i]];
 
-		part->columns |= b->columns[i];
 		part->n_read++;
 		if (b->drop[i] != DF_DROP_NONE) {
 			part->dropped[b->drop[i]]++;
@@ -468,7 +466,7 @@ emit_block(struct pass *p, const struct block *b, struct df_err *err)
 		at += info->n;
 		part->n_tokens += info->n;
 		part->n_truncated += info->truncated;
-		part->n_unlabelled += info->n_targets == 0;
+		part->unlearnt[info->unlearnt]++;
 		rc = p->emit(p->ctx, &row, err);
 		if (rc < 0)
 			return rc;
@@ -627,8 +625,6 @@ df_corpus_survey(struct df_corpus *c, const struct df_encoder *e, struct df_err 
 		struct df_part *part = &c->part[i];
 		const char *name = df_dataset_name(part->ds);
 
-		if (c->max_samples == UINT64_MAX && !part->is_indexed && part->n_read > 0)
-			DF_TRY(df_dataset_check_columns(part->ds, part->columns, err));
 		for (enum df_drop d = DF_DROP_NONE + 1; d < DF_DROP_COUNT; d++)
 			if (part->dropped[d])
 				df_warn("dataset '%s': %llu of %llu rows dropped: %s", name,

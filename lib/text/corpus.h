@@ -34,9 +34,9 @@ struct df_part {
 	uint64_t n_held;
 	uint64_t dropped[DF_DROP_COUNT];
 	/* filled by encoding */
-	uint64_t n_tokens, n_truncated, n_unlabelled; /* of the kept rows */
+	uint64_t n_tokens, n_truncated; /* of the kept rows */
+	uint64_t unlearnt[DF_UNLEARNT_COUNT];
 	/* private */
-	uint32_t columns;
 	bool is_indexed;       /* rows are had in any order */
 	uint64_t *row;         /* [n_rows] num_samples: the rows as drawn; NULL: as they come */
 	uint64_t n_rows;       /* of an indexed dataset: those to be read */
@@ -63,8 +63,8 @@ struct df_corpus {
 #define DF_CORPUS_INIT { .max_samples = UINT64_MAX, .seed = 42, .n_threads = 1 }
 
 /*
- * Open the datasets of comma-separated lists, as `dataset_dir`, `dataset` and `eval_dataset` (or NULL) name them.
- * DF_EUSAGE for a name that is twice in one list.
+ * Open the datasets of comma-separated lists, as `dataset_dir`, `dataset` and `eval_dataset` (or NULL) name them, and
+ * check their columns.  DF_EUSAGE for a name that is twice in one list.
  */
 int df_corpus_open(struct df_corpus *c, const char *dataset_dir, const char *datasets, const char *eval_datasets,
     enum df_stage stage, struct df_err *err) DF_MUST_CHECK;

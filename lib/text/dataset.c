@@ -3,8 +3,8 @@
  *
  * The rules are LLaMA-Factory's, the trap among them: once an entry has a
  * "columns" object, a column that it does not name is unset, not default; the
- * same for "tags".  What an entry asks for and we cannot do is refused here,
- * before a single row is read.
+ * same for "tags".  What an entry asks for and we cannot do, and what nobody
+ * knows, is refused here, before a single row is read.
  */
 #include "text/dataset.h"
 
@@ -13,8 +13,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/buf.h"
 #include "base/file.h"
-#include "base/log.h"
 #include "base/mem.h"
 #include "base/words.h"
 #include "text/dataset_priv.h"
@@ -72,6 +72,78 @@ df_dataset_info_free(struct df_dataset_info *info)
 	free(info->path);
 	free(info->dir);
 	free(info);
+}
+
+/* ---- names -------------------------------------------------------------- */
+
+/*
+ * Every name that LLaMA-Factory 0.9.4 knows, supported here or not; and file_sha1, which its older data directories
+ * have.  It passes over any other in silence, and so over a misspelt one.
+ */
+static const char *const member_names[] = { "file_name", "hf_hub_url", "ms_hub_url", "om_hub_url", "script_url",
+	"cloud_file_name", "formatting", "ranking", "subset", "split", "folder", "num_samples", "columns", "tags",
+	"file_sha1", NULL };
+static const char *const preference_names[] = { "chosen", "rejected", "kto_tag", NULL };
+
+static bool
+is_among(const char *name, const char *const *names)
+{
+	while (*names && strcmp(name, *names) != 0)
+		names++;
+	return *names != NULL;
+}
+
+/* Where else an entry has a member of this name; NULL: nowhere. */
+static const char *
+place_of(const char *name)
+{
+	if (is_among(name, member_names))
+		return "the entry itself";
+	if (is_among(name, df_column_names) || is_among(name, preference_names))
+		return "\"columns\"";
+	return is_among(name, tag_names) ? "\"tags\"" : NULL;
+}
+
+/* Append the members of obj that are in neither list of names, each with what it may stand for. */
+static void
+add_unknown(struct df_buf *out, const struct df_json_value *obj, const char *prefix, const char *const *names,
+    const char *const *more)
+{
+	const struct df_json_member *m = NULL;
+	const struct df_json_value *value;
+	const char *key, *hint, *near;
+
+	while ((m = df_json_next(obj, m, &key, &value)) != NULL) {
+		if (is_among(key, names) || (more && is_among(key, more)))
+			continue;
+		df_buf_printf(out, "%s'%s%s'", out->len ? ", " : "", prefix, key);
+		near = df_nearest(key, names);
+		if (!near && more)
+			near = df_nearest(key, more);
+		hint = place_of(key);
+		if (hint)
+			df_buf_printf(out, " (it belongs in %s)", hint);
+		else if (near)
+			df_buf_printf(out, " (did you mean '%s'?)", near);
+	}
+}
+
+/* All unknown members of an entry at once. */
+static int
+check_members(const struct df_json_value *entry, struct df_err *err)
+{
+	struct df_buf unknown = DF_BUF_INIT;
+	int rc;
+
+	add_unknown(&unknown, entry, "", member_names, NULL);
+	add_unknown(&unknown, df_json_get(entry, "columns"), "columns.", df_column_names, preference_names);
+	add_unknown(&unknown, df_json_get(entry, "tags"), "tags.", tag_names, NULL);
+	DF_TRY(df_buf_check(&unknown, err));
+	if (unknown.len > 0)
+		rc = df_fail(err, DF_ECONFIG, "unknown member %s", unknown.data);
+out:
+	df_buf_release(&unknown);
+	return rc;
 }
 
 /* ---- one entry ---------------------------------------------------------- */
@@ -167,9 +239,6 @@ static int
 read_names(const struct df_json_value *obj, const char *what, const char *const *keys, const char *const *dflt,
     size_t n, char **names, struct df_err *err)
 {
-	const struct df_json_member *m = NULL;
-	const struct df_json_value *value;
-	const char *key;
 	int rc = 0;
 
 	if (obj && df_json_type(obj) != DF_JSON_OBJECT)
@@ -184,15 +253,6 @@ read_names(const struct df_json_value *obj, const char *what, const char *const 
 		if (s)
 			DF_TRY(df_strdup(&names[i], s, err));
 	}
-	while ((m = df_json_next(obj, m, &key, &value)) != NULL) {
-		const char *near = df_nearest(key, keys);
-		bool is_known = false;
-
-		for (size_t k = 0; k < n; k++)
-			is_known |= strcmp(key, keys[k]) == 0;
-		if (!is_known && near)
-			df_warn("dataset_info.json: '%s': '%s' is not used; did you mean '%s'?", what, key, near);
-	}
 out:
 	if (rc)
 		df_err_prefix(err, "'%s': ", what);
@@ -202,14 +262,13 @@ out:
 static int
 read_columns(struct df_dataset *ds, const struct df_json_value *entry, struct df_err *err)
 {
-	static const char *const preference[] = { "chosen", "rejected", "kto_tag" };
 	const struct df_json_value *columns = df_json_get(entry, "columns");
 	const struct df_json_value *tags = df_json_get(entry, "tags");
 	int rc = 0;
 
-	for (size_t i = 0; i < sizeof(preference) / sizeof(preference[0]); i++)
+	for (size_t i = 0; preference_names[i]; i++)
 		DF_TRY(refuse_member(
-		    columns, preference[i], NULL, "preference data has no place in the stages sft and pt", err));
+		    columns, preference_names[i], NULL, "preference data has no place in the stages sft and pt", err));
 	DF_TRY(read_names(columns, "columns", df_column_names, column_defaults, DF_COLUMN_COUNT, ds->column, err));
 	DF_TRY(read_names(tags, "tags", tag_names, tag_defaults, DF_TAG_COUNT, ds->tag, err));
 	ds->named_columns = columns != NULL;
@@ -408,6 +467,7 @@ df_dataset_open(struct df_dataset **out, const struct df_dataset_info *info, con
 		rc = df_fail(err, DF_ECONFIG, "expected an object, found %s", df_json_type_name(entry));
 		goto out;
 	}
+	DF_TRY(check_members(entry, err));
 	DF_TRY(read_source(ds, entry, &file_name, err));
 	DF_TRY(read_formatting(ds, entry, err));
 	DF_TRY(read_columns(ds, entry, err));
@@ -509,22 +569,4 @@ uint64_t
 df_dataset_num_samples(const struct df_dataset *ds)
 {
 	return ds->num_samples;
-}
-
-int
-df_dataset_check_columns(const struct df_dataset *ds, uint32_t seen, struct df_err *err)
-{
-	/* What the other formatting reads is not this one's business. */
-	const uint32_t turns = ds->formatting != DF_FORMAT_ALPACA
-	    ? 1u << DF_COLUMN_PROMPT | 1u << DF_COLUMN_QUERY | 1u << DF_COLUMN_RESPONSE | 1u << DF_COLUMN_HISTORY
-	    : 1u << DF_COLUMN_MESSAGES;
-
-	seen |= turns;
-	for (size_t i = 0; ds->named_columns && i < DF_COLUMN_COUNT; i++)
-		if (ds->column[i] && !(seen & 1u << i))
-			return df_fail(err, DF_ECONFIG,
-			    "dataset '%s': no row has the column '%s' that dataset_info.json "
-			    "names for '%s'",
-			    ds->name, ds->column[i], df_column_names[i]);
-	return 0;
 }

@@ -27,7 +27,8 @@
 /* A record larger than this is refused: it is no training sample. */
 #define DF_RECORD_MAX ((size_t)256 << 20)
 
-enum df_stage { DF_STAGE_SFT, DF_STAGE_PT };
+/* What rows are for: training on answers, training on plain text, or prompts, which need no answer. */
+enum df_stage { DF_STAGE_SFT, DF_STAGE_PT, DF_STAGE_PROMPT };
 
 enum df_role { DF_ROLE_USER, DF_ROLE_ASSISTANT, DF_ROLE_OBSERVATION, DF_ROLE_FUNCTION };
 
@@ -60,7 +61,6 @@ struct df_example {
 	const char *tools; /* the row's tools: JSON, not looked at; n_tools 0: none */
 	size_t n_tools;
 	enum df_drop drop; /* when set, nothing else is */
-	uint32_t columns;  /* bit c: column c of the dataset was in the row */
 	struct df_json *doc;    /* (private) */
 	struct df_arena mem;    /* (private) texts that are not the row's own */
 };
@@ -130,9 +130,11 @@ int df_dataset_convert(const struct df_dataset *ds, const struct df_record *rec,
 void df_dataset_place(const struct df_dataset *ds, const struct df_record *rec, struct df_err *err);
 
 /*
- * After all rows: a column that dataset_info.json names but no row had is a
- * spelling mistake, DF_ECONFIG.  `seen` is the union of the examples' columns.
+ * Before the work: some row must have each column that "columns" names, and each default one that the stage needs (the
+ * prompt, in stage sft the response too, or the messages).  One that no row has is a spelling mistake: DF_ECONFIG, with
+ * the columns that are there and the nearest of them.  Rows are read until all were seen, mostly one; their errors are
+ * those of df_dataset_next and df_dataset_convert.  A dataset without rows passes.  Rewinds.
  */
-int df_dataset_check_columns(const struct df_dataset *ds, uint32_t seen, struct df_err *err) DF_MUST_CHECK;
+int df_dataset_check_columns(struct df_dataset *ds, struct df_err *err) DF_MUST_CHECK;
 
 #endif

@@ -72,6 +72,17 @@ struct df_dataset {
 	uint64_t *file_first;      /* [n_files] likewise: the first row of each file */
 };
 
+/* A column that some row must have. */
+struct df_need {
+	const char *column;
+	const char *role; /* what it is for, as dataset_info.json spells it; NULL: the caller named the column itself */
+	bool is_default;  /* LLaMA-Factory's name for it, not one of dataset_info.json */
+};
+/* df_dataset_check_columns with n needs, at most DF_COLUMN_COUNT. */
+int df_dataset_need(struct df_dataset *ds, const struct df_need *need, size_t n, struct df_err *err) DF_MUST_CHECK;
+/* The same with columns of the dataset, bit c for column c, but for unset ones and those of another formatting. */
+int df_dataset_need_columns(struct df_dataset *ds, uint32_t columns, struct df_err *err) DF_MUST_CHECK;
+
 extern const char *const df_column_names[DF_COLUMN_COUNT + 1]; /* as dataset_info.json spells them */
 
 #endif

@@ -327,12 +327,67 @@ out:
 	return rc;
 }
 
+const char *
+df_unlearnt_about(enum df_unlearnt u)
+{
+	static const char *const about[DF_UNLEARNT_COUNT] = { [DF_UNLEARNT_NONE] = "are learnt",
+		[DF_UNLEARNT_CUT] =
+		    "have nothing left of their answers within --cutoff-len: at most their end (eos) is a target",
+		[DF_UNLEARNT_EMPTY] = "have no text to learn: at most their end (eos) is a target" };
+
+	return about[u];
+}
+
+/* Is there any text in what is to be learnt, before it is cut? */
+static int
+learns_text(const struct df_encoder *e, struct df_encscratch *s, const struct df_example *ex, bool *has_text,
+    struct df_err *err)
+{
+	struct df_span answer;
+	bool empty_thought;
+	int rc = 0;
+
+	*has_text = e->opts.stage == DF_STAGE_PT && ex->turns[0].n > 0;
+	for (size_t i = 0; e->opts.stage != DF_STAGE_PT && !*has_text && i + 1 < ex->n_turns; i += 2) {
+		if (e->opts.mask_history && i + 2 < ex->n_turns)
+			continue;
+		DF_TRY(take_answer(e, s, ex, i / 2, false, &answer, &empty_thought, err));
+		*has_text = answer.n > 0 || (e->opts.train_on_prompt && ex->turns[i].n > 0);
+	}
+out:
+	return rc;
+}
+
+/* Has the row at `at` a target beside the eos of efficient_eos?  One in its first place would not be predicted. */
+static bool
+has_target(const struct df_encoder *e, const struct df_encoded *rows, size_t at)
+{
+	const size_t end = rows->ids.n - (e->opts.stage != DF_STAGE_PT && e->efficient_eos);
+
+	for (size_t i = at + 1; i < end; i++)
+		if (rows->mask[i] == MASK_SELF)
+			return true;
+	return false;
+}
+
 int
 df_encode(const struct df_encoder *e, struct df_encscratch *s, const struct df_example *ex, struct df_encoded *out,
     struct df_encode_info *info, struct df_err *err)
 {
-	*info = (struct df_encode_info){ 0, 0, false };
+	const size_t at = out->ids.n;
+	bool has_text;
+	int rc;
+
+	*info = (struct df_encode_info){ 0 };
 	if (e->opts.stage == DF_STAGE_PT)
-		return encode_pt(e, s, ex, out, info, err);
-	return encode_sft(e, s, ex, out, info, err);
+		DF_TRY(encode_pt(e, s, ex, out, info, err));
+	else
+		DF_TRY(encode_sft(e, s, ex, out, info, err));
+	DF_TRY(learns_text(e, s, ex, &has_text, err));
+	if (!has_text)
+		info->unlearnt = DF_UNLEARNT_EMPTY;
+	else if (!has_target(e, out, at))
+		info->unlearnt = info->truncated ? DF_UNLEARNT_CUT : DF_UNLEARNT_EMPTY;
+out:
+	return rc;
 }

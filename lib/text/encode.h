@@ -73,11 +73,21 @@ struct df_encoded {
 #define DF_ENCODED_INIT { { NULL, 0, 0 }, NULL, 0 }
 void df_encoded_release(struct df_encoded *r);
 
+/* Why nothing of a row can be learnt.  It is kept all the same, as by LLaMA-Factory, and so must be spoken of. */
+enum df_unlearnt {
+	DF_UNLEARNT_NONE,
+	DF_UNLEARNT_CUT,   /* cutoff_len left nothing of the answers: no target, or an end (eos) at most */
+	DF_UNLEARNT_EMPTY, /* what is to be learnt has no text: the same */
+	DF_UNLEARNT_COUNT
+};
+const char *df_unlearnt_about(enum df_unlearnt u); /* for messages, after a number of rows */
+
 /* What encoding did to a row. */
 struct df_encode_info {
-	size_t n;         /* its tokens */
-	size_t n_targets; /* those with a label; 0: the row has no loss */
-	bool truncated;   /* something did not fit into cutoff_len */
+	size_t n;                  /* its tokens */
+	size_t n_targets;          /* those with a label */
+	bool truncated;            /* something did not fit into cutoff_len */
+	enum df_unlearnt unlearnt;
 };
 
 /* Would the row have no token at all (empty texts in a template without any of its own)? */

@@ -45,6 +45,7 @@ give(struct df_packer *p, struct df_err *err)
 	if (p->bos != DF_NO_TOKEN && p->batch_rows > 0)
 		b.ids[0] = p->bos;
 	p->rest.ids.n = 0;
+	p->n_begun = 0;
 	return p->emit(p->ctx, &b, err);
 }
 
@@ -85,6 +86,7 @@ add_document(struct df_packer *p, const uint32_t *ids, const uint8_t *mask, size
 			take = n - at;
 		memcpy(r->ids.v + r->ids.n, ids + at, take * sizeof(*ids));
 		memcpy(r->mask + r->ids.n, mask + at, take);
+		p->n_begun += at == 0;
 		r->ids.n += take;
 		at += take;
 		if (r->ids.n == p->block)
@@ -215,6 +217,8 @@ df_packer_end(struct df_packer *p, struct df_err *err)
 	if (p->batch_rows == 0)
 		return n > 0 ? give(p, err) : 0;
 	p->n_thrown += n;
+	p->n_lost += p->n_begun;
+	p->n_begun = 0;
 	p->rest.ids.n = 0;
 	return 0;
 }

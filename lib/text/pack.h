@@ -47,11 +47,13 @@ struct df_packer {
 	df_block_fn *emit; /* what it is handed is valid during the call, and may be changed */
 	void *ctx;
 	uint64_t n_thrown; /* tokens thrown away so far */
+	uint64_t n_lost;   /* documents of which all tokens were */
 	uint64_t n_long;   /* examples longer than a pack so far */
 	struct df_encoded rest; /* (private) less than a block, or the examples of a batch */
 	uint16_t domain;        /* (private) of the rest's first token */
 	uint64_t source_row;    /* (private) likewise */
 	uint64_t seen;          /* (private) documents so far */
+	uint64_t n_begun;       /* (private) those that begin in the rest */
 	uint64_t batch;         /* (private) the batch they are of */
 	struct df_pack_item {
 		size_t at, n; /* in rest */

@@ -16,14 +16,16 @@ df_rowtext_release(struct df_rowtext *t)
 }
 
 int
-df_rowtext_check(const struct df_dataset *ds, enum df_rowtext_form form, struct df_err *err)
+df_rowtext_check(struct df_dataset *ds, enum df_rowtext_form form, const char *column, struct df_err *err)
 {
+	const uint32_t lines = 1u << DF_COLUMN_PROMPT | 1u << DF_COLUMN_RESPONSE;
+
 	if (form == DF_ROWTEXT_COLUMN)
-		return 0;
+		return df_dataset_need(ds, &(struct df_need){ .column = column }, 1, err);
 	if (ds->type == DF_FILE_TXT || ds->formatting != DF_FORMAT_ALPACA)
 		return df_fail(err, DF_EUNSUPPORTED,
 		    "dataset '%s' is not of alpaca's columns: pack it with df-pack and embed the tokens", ds->name);
-	return 0;
+	return df_dataset_need_columns(ds, ds->named_columns ? lines | 1u << DF_COLUMN_QUERY : lines, err);
 }
 
 /* A member that is a string, or, where that is allowed, null or absent. */

@@ -23,8 +23,12 @@ struct df_rowtext {
 #define DF_ROWTEXT_INIT { .text = NULL, .buf = DF_BUF_INIT }
 void df_rowtext_release(struct df_rowtext *t);
 
-/* Can rows of this dataset have such a text?  DF_EUNSUPPORTED: conversations have no alpaca lines. */
-int df_rowtext_check(const struct df_dataset *ds, enum df_rowtext_form form, struct df_err *err) DF_MUST_CHECK;
+/*
+ * Can rows of this dataset have such a text?  DF_EUNSUPPORTED: conversations have no alpaca lines.  Some row must have
+ * `column` or, in the alpaca forms, the prompt and response: errors as df_dataset_check_columns, and it rewinds too.
+ */
+int df_rowtext_check(struct df_dataset *ds, enum df_rowtext_form form, const char *column,
+    struct df_err *err) DF_MUST_CHECK;
 /*
  * The text of a record.  `column` is read for DF_ROWTEXT_COLUMN only, and not of text files; there an absent one is
  * DF_EFORMAT, one that is null or absent in the alpaca forms is empty.  Messages name the row.  Any number of threads.

@@ -141,8 +141,18 @@ says 'nor there without its row' 'utf8.txt: row 1 \(line 2\)'
 echo '{"text": 3}' >number.jsonl
 exits 65 'a column that is no text' embed -m "$E/bert" number.jsonl -o x.h5
 says 'is named' "row 0 .*'text': expected a string"
-exits 65 'a column that is not there' embed -m "$E/bert" --column nope many.jsonl -o x.h5
-says 'likewise' "row 0 .*no column 'nope'"
+exits 78 'a column that no row has' embed -m "$E/bert" --column nope many.jsonl -o none.h5
+says 'is named, and those that are there' "dataset 'many.jsonl': no row has the column 'nope'; the columns are 'text'"
+printf '{"text": "there"}\n{"texts": "not"}\n' >some.jsonl
+exits 65 'a column that one row lacks' embed -m "$E/bert" some.jsonl -o none.h5
+says 'is named with the row' "some.jsonl: row 1 \\(line 2\\): no column 'text'"
+echo '{"Instruction": "Add", "output": "3"}' >caps.jsonl
+for form in alpaca dataflex-alpaca; do
+	exits 78 "lines of $form of other columns" embed -m "$E/bert" --template $form caps.jsonl -o none.h5
+	says 'are named' "no row has the column 'instruction'.*; did you mean 'Instruction'\\? The columns are 'Instruction', 'output'"
+done
+[ ! -e none.h5 ]
+report $? 'nothing is written'
 : >empty.jsonl
 exits 65 'an empty file' embed -m "$E/bert" empty.jsonl -o x.h5
 

@@ -91,14 +91,73 @@ is 'and kept in the parameters' "$(param chats.h5 'dropped.odd_turns')" '"droppe
 is 'the kept ones say where they were' "$(values chats.h5 sample/source_row)" '0,2'
 
 ok 'answers that do not fit' two --cutoff-len 8 -o short.h5
-says 'rows without a target are counted' "dataset 'alpaca_en': 700 rows have no target"
+says 'rows without a target are counted' "dataset 'alpaca_en': 700 of 700 kept rows have nothing left of their answers within --cutoff-len"
+
+# A row of which nothing can be learnt is dropped or kept as LLaMA-Factory does it, and always counted under its reason.
+# reasons 'what' DATA PATTERN... -- OPTIONS...: the warnings about the rows are as many as the patterns, and match them
+reasons()
+{
+	what=$1
+	printf '%s\n' "$2" >data/odd.jsonl
+	shift 2
+	patterns=()
+	while [ "$1" != -- ]; do
+		patterns+=("$1")
+		shift
+	done
+	shift
+	ok "$what" pack --dataset odd -o odd.h5 "$@"
+	for pattern in "${patterns[@]}"; do
+		says "  $pattern" "^df-pack: warning: dataset 'odd': $pattern"
+	done
+	is '  no other reason' "$(grep -c "warning: dataset 'odd'" err)" "${#patterns[@]}"
+}
+sed -i '2i "odd": { "file_name": "odd.jsonl" },' data/dataset_info.json
+cat >bare.yaml <<'YAML'
+user: "{{content}}"
+assistant: "{{content}}"
+YAML
+{ cat bare.yaml; echo 'efficient_eos: true'; } >late.yaml
+full='{"instruction": "question", "output": "answer"}'
+reasons 'rows as they should be' "$full" -- --template default
+reasons 'no answer, and an empty one' "$full
+{\"instruction\": \"q\"}
+{\"instruction\": \"q\", \"output\": null}
+{\"instruction\": \"q\", \"output\": \"\"}" '2 of 4 rows dropped: no response' '1 of 2 kept rows have no text to learn' -- --template default
+is '  the empty one stays, as in LLaMA-Factory' "$(values odd.h5 sample/source_row)" 0,3
+reasons 'an empty answer beside a question to learn' "$full
+{\"instruction\": \"q\", \"output\": \"\"}" -- --template default --train-on-prompt
+reasons 'an empty row' "$full
+{\"output\": \"\"}" '1 of 2 rows dropped: not a single token' -- --template ./bare.yaml
+reasons 'an answer without an end' "$full
+{\"instruction\": \"q\", \"output\": \"\"}" '1 of 2 kept rows have no text' -- --template ./bare.yaml
+reasons 'a row cut to length' "$full
+{\"instruction\": \"1234567890123456789012345678901234567890\", \"output\": \"1\"}" -- --template default --cutoff-len 30
+reasons 'an answer cut away' "$full
+{\"instruction\": \"1234567890123456789012345678901234567890\", \"output\": \"12\"}" \
+	'1 of 2 kept rows have nothing left of their answers' -- --template ./bare.yaml --cutoff-len 4
+reasons 'an answer cut away before its eos' "$full
+{\"instruction\": \"1234567890123456789012345678901234567890\", \"output\": \"12\"}" \
+	'1 of 2 kept rows have nothing left of their answers' -- --template ./late.yaml --cutoff-len 5
+reasons 'only the last answer' "$full
+{\"instruction\": \"q\", \"output\": \"\", \"history\": [[\"a\", \"b\"]]}" '1 of 2 kept rows have no text' -- --template default --mask-history
+reasons 'a thought and nothing else' "$full
+{\"instruction\": \"q\", \"output\": \"<think>\\nwell\\n</think>\\n\\n\"}" '1 of 2 kept rows have no text' -- --template qwen3 --enable-thinking false
+for packing in packing no-packing; do
+	reasons "an empty document, $packing" "$full
+{\"instruction\": \"\"}
+{\"output\": \"a\"}" '2 of 3 kept rows have no text to learn' -- --template default --stage pt --$packing
+done
 
 ok 'plain text' pack --dataset web --stage pt --template default --cutoff-len 64 -o web.h5
 n=$(count web.h5 tokens/ids)
 is 'packing loses no token' "$n" "$(cat data/web/*.txt | wc -c)" # a line's newline counts for its eos
 is 'blocks are full but for the last' "$(count web.h5 sample/id)" $(((n + 63) / 64))
 ok 'packed as LLaMA-Factory does' pack --dataset web --stage pt --template default --cutoff-len 64 --pack-batch 100 -o web.h5
-says 'with losses that are spoken of' 'tokens at the ends of batches thrown away'
+lost=$(cat data/web/*.txt | awk '{ start[NR % 100] = sum; sum += length($0) + 1 }
+	NR % 100 == 0 { tokens += sum % 64; for (i in start) documents += start[i] >= sum - sum % 64; sum = 0 }
+	END { print tokens " tokens at the ends of batches thrown away [(]--pack-batch[)], " documents " documents entirely" }')
+says 'with losses that are spoken of' "$lost"
 ok 'documents as rows' pack --dataset web --stage pt --template default --no-packing -o web.h5
 is 'one each' "$(count web.h5 sample/id)" 500
 

@@ -26,6 +26,14 @@ ok 'of the datasets' df-sample -q -m $m --dataset-dir . --dataset same,count --t
 prints 'what the data says stands beside' '"domain": "count".*"answer": "4"'
 sed 's/, "answer": "[^"]*"//' out >from_dataset
 same 'the prompts are those of df-pack' lines from_dataset
+printf '%s\n' '{"instruction": "say it"}' '{"instruction": "say it", "output": "ok, said"}' >asked.jsonl
+echo '{"asked": {"file_name": "asked.jsonl"}, "bare": {"file_name": "bare.jsonl"}}' >dataset_info.json
+head -n 1 asked.jsonl >bare.jsonl
+for d in asked bare; do
+	ok "of $d rows" df-sample -q -m $m --dataset-dir . --dataset $d --template default --max-new-tokens 16
+	prints 'an answer is not needed' '^\{"id": 0, .*"completion": "ok, said"'
+done
+echo '{"same": {"file_name": "same.json"}, "count": {"file_name": "count.json"}}' >dataset_info.json
 echo 'say it' >prompts.txt
 ok 'of a text' df-sample -q -m $m --prompts prompts.txt --template default --max-new-tokens 16
 is 'is the same' "$(sed 's/.*"completion"/"completion"/' out)" "$(head -n 1 lines | sed 's/.*"completion"/"completion"/')"

@@ -20,6 +20,8 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 	if (df_dataset_info_open(&info, fuzz_dir(), &err) != DF_OK)
 		return 0;
 	if (df_dataset_open(&ds, info, "a", DF_STAGE_SFT, &err) == DF_OK) {
+		if (df_dataset_check_columns(ds, &err) != DF_OK)
+			err = (struct df_err)DF_ERR_INIT;
 		while (df_dataset_next(ds, &rec, &err) == 1 && df_dataset_convert(ds, &rec, &ex, &err) == DF_OK)
 			;
 	}

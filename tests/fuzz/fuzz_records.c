@@ -28,6 +28,8 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 		if (df_dataset_info_open(&info, fuzz_dir(), &err) != DF_OK)
 			__builtin_trap(); /* it is ours */
 		if (df_dataset_open(&ds, info, names[i], DF_STAGE_SFT, &err) == DF_OK) {
+			if (df_dataset_check_columns(ds, &err) != DF_OK)
+				err = (struct df_err)DF_ERR_INIT;
 			/* A row that is refused does not stop those behind it. */
 			while (df_dataset_next(ds, &rec, &err) == 1)
 				if (df_dataset_convert(ds, &rec, &ex, &err) != DF_OK)
