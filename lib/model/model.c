@@ -9,15 +9,17 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "base/rng.h"
+#include "model/config_priv.h"
 #include "model/model_priv.h"
 
 #define CHUNK              ((size_t)1 << 20) /* elements drawn or digested at once */
 #define DIGEST_CHUNK       ((size_t)1 << 16) /* of base: they pass through a cache, not through memory */
 #define ADAPTER_CONFIG_MAX ((size_t)4 << 20)
 
-/* Config and tables; there are no weights yet. */
+/* Its configuration alone. */
 static int
 new_model(struct df_model **out, const char *dir, struct df_backend *be, struct df_err *err)
 {
@@ -27,17 +29,6 @@ new_model(struct df_model **out, const char *dir, struct df_backend *be, struct 
 	DF_TRY(df_alloc(&m, 1, sizeof(*m), "a model", err));
 	m->be = be;
 	DF_TRY(df_model_config_load(&m->cfg, dir, err));
-	rc = df_params_build_base(m, err);
-	if (rc == DF_OK)
-		rc = df_alloc(&m->w, m->base.n, sizeof(*m->w), "the parameter table", err);
-	if (rc == DF_OK)
-		rc = df_alloc(&m->borrowed, m->base.n, sizeof(*m->borrowed), "the parameter table", err);
-	if (rc == DF_OK)
-		rc = df_alloc(&m->file_type, m->base.n, sizeof(*m->file_type), "the parameter table", err);
-	if (rc != DF_OK) {
-		df_err_prefix(err, "%s: ", dir);
-		goto out;
-	}
 	*out = m;
 	m = NULL;
 out:
@@ -45,7 +36,25 @@ out:
 	return rc;
 }
 
-/* What files hold besides: old buffers, the head that some tied checkpoints repeat, heads that no one asks for. */
+/* The tables of its parameters; there are no weights yet. */
+static int
+build_tables(struct df_model *m, const char *dir, struct df_err *err)
+{
+	int rc;
+
+	rc = df_params_build_base(m, err);
+	if (rc == DF_OK)
+		rc = df_alloc(&m->w, m->base.n, sizeof(*m->w), "the parameter table", err);
+	if (rc == DF_OK)
+		rc = df_alloc(&m->borrowed, m->base.n, sizeof(*m->borrowed), "the parameter table", err);
+	if (rc == DF_OK)
+		rc = df_alloc(&m->file_type, m->base.n, sizeof(*m->file_type), "the parameter table", err);
+	if (rc != DF_OK)
+		df_err_prefix(err, "%s: ", dir);
+	return rc;
+}
+
+/* What files hold besides: old buffers, the head that some tied checkpoints repeat (see check_tied()), heads that no one asks for. */
 static const char *const *
 ignored_tensors(const struct df_model_config *c)
 {
@@ -63,6 +72,26 @@ ignored_tensors(const struct df_model_config *c)
 	return c->tied || c->head != DF_HEAD_LM ? tied : untied;
 }
 
+/* A head of its own in the file of a tied model is used, as transformers 5 does; transformers 4 passed over it. */
+static int
+check_tied(struct df_model *m, const char *dir, struct df_err *err)
+{
+	bool own;
+	int rc;
+
+	if (m->cfg.head != DF_HEAD_LM || !m->cfg.tied)
+		return DF_OK;
+	DF_TRY(df_weights_own_head(m, &own, err));
+	if (!own)
+		goto out;
+	df_warn("%s: its lm_head.weight differs from the embedding, so it is used, though config.json has "
+		"tie_word_embeddings: true",
+	    df_st_path(m->st) ? df_st_path(m->st) : dir);
+	DF_TRY(df_config_untie(&m->cfg, err));
+out:
+	return rc;
+}
+
 static int
 open_base(struct df_model **out, const char *dir, struct df_backend *be, struct df_err *err)
 {
@@ -72,7 +101,11 @@ open_base(struct df_model **out, const char *dir, struct df_backend *be, struct 
 	DF_TRY(new_model(&m, dir, be, err));
 	DF_TRY(df_strdup(&m->dir, dir, err));
 	DF_TRY(df_st_open_model(&m->st, dir, err));
-	rc = df_weights_load(m, ignored_tensors(&m->cfg), err);
+	rc = check_tied(m, dir, err);
+	if (rc == DF_OK)
+		DF_TRY(build_tables(m, dir, err));
+	if (rc == DF_OK)
+		rc = df_weights_load(m, ignored_tensors(&m->cfg), err);
 	if (rc != DF_OK) {
 		df_err_prefix(err, "%s: ", df_st_path(m->st) ? df_st_path(m->st) : dir);
 		goto out;
@@ -217,6 +250,7 @@ df_model_init(struct df_model **out, const char *dir, uint64_t seed, struct df_b
 	int rc;
 
 	DF_TRY(new_model(&m, dir, be, err));
+	DF_TRY(build_tables(m, dir, err));
 	rc = df_tensor_alloc(be, &m->drawn, DF_F32, 1, m->base.numel, "the model's weights", err);
 	if (rc != DF_OK) {
 		df_err_prefix(err, "%s: ", dir);

@@ -170,6 +170,8 @@ int df_params_declare(
     const struct df_params *p, const char *prefix, struct df_st_writer *w, struct df_err *err) DF_MUST_CHECK;
 int df_params_store(const struct df_params *p, struct df_tensor data, struct df_st_writer *w, struct df_backend *be,
     struct df_err *err) DF_MUST_CHECK;
+/* *own = does m->st hold an lm_head.weight with other values than the embedding's?  Needs no tables. */
+int df_weights_own_head(const struct df_model *m, bool *own, struct df_err *err) DF_MUST_CHECK;
 /* All rows of base from m->st, with the same checks: matrices stay where they are, the rest becomes float32. */
 int df_weights_load(struct df_model *m, const char *const *ignore, struct df_err *err) DF_MUST_CHECK;
 /* The windows of the groups anew, after those of their rows changed. */
