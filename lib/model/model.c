@@ -54,7 +54,10 @@ build_tables(struct df_model *m, const char *dir, struct df_err *err)
 	return rc;
 }
 
-/* What files hold besides: old buffers, the head that some tied checkpoints repeat (see check_tied()), heads that no one asks for. */
+/*
+ * What files hold besides: old buffers, the head that some tied checkpoints repeat (see check_tied()), heads that no
+ * one asks for.
+ */
 static const char *const *
 ignored_tensors(const struct df_model_config *c)
 {
