@@ -295,6 +295,8 @@ df_model_add_lora(struct df_model *m, const struct df_lora_spec *spec, uint64_t 
 	m->alpha = spec->alpha;
 	m->rslora = spec->rslora;
 	m->lora_dropout = spec->dropout;
+	df_lora_patterns_release(&m->rank_pattern);
+	df_lora_patterns_release(&m->alpha_pattern);
 	free(m->additional);
 	m->additional = NULL;
 	if (spec->additional != NULL)
@@ -343,6 +345,8 @@ df_model_free(struct df_model *m)
 	free(m->w);
 	free(m->borrowed);
 	free(m->file_type);
+	df_lora_patterns_release(&m->rank_pattern);
+	df_lora_patterns_release(&m->alpha_pattern);
 	free(m->targets);
 	free(m->additional);
 	free(m->freeze_modules);
@@ -492,6 +496,24 @@ out:
 	return rc;
 }
 
+/* Ranks are in the tables. */
+static void
+digest_scales(const struct df_model *m, struct df_hasher *h)
+{
+	const struct df_group *g;
+
+	for (size_t i = 0; i < m->cfg.n_layers; i++) {
+		for (size_t k = 0; (g = df_layer_group(&m->layers[i], k)) != NULL; k++) {
+			for (size_t j = 0; j < g->n_parts; j++) {
+				const double scale = (double)g->part[j].scale;
+
+				if (g->part[j].a != DF_NO_ROW)
+					df_hasher_add(h, &scale, sizeof(scale));
+			}
+		}
+	}
+}
+
 /* What the tables do not say and the arithmetic depends on. */
 static void
 digest_config(const struct df_model *m, struct df_hasher *h)
@@ -510,6 +532,8 @@ digest_config(const struct df_model *m, struct df_hasher *h)
 
 		df_hasher_add(h, &window, sizeof(window));
 	}
+	if (m->lora && m->rank_pattern.n + m->alpha_pattern.n > 0)
+		digest_scales(m, h);
 }
 
 int
