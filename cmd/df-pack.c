@@ -440,8 +440,7 @@ fill_meta(struct run *r, struct df_err *err)
 	}
 	DF_TRY(df_meta_add_input(m, "tokenizer", "tokenizer", df_tokenizer_id(r->tok), err));
 	DF_TRY(df_meta_set_str(m, "stage", stages[c->stage], err));
-	DF_TRY(df_meta_set_str(m, "tokenizer", df_tokenizer_id(r->tok), err));
-	DF_TRY(df_meta_set_int(m, "vocab_size", df_tokenizer_vocab_size(r->tok), err));
+	DF_TRY(df_tokens_note(m, r->tok, err));
 	DF_TRY(df_meta_set_str(m, "template", r->template->name, err));
 	if (r->template->own) {
 		DF_TRY(df_template_digest(r->template, digest, err));

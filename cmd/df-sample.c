@@ -16,6 +16,7 @@
 #include "sample/generate.h"
 #include "sample/prompts.h"
 #include "shard/shard.h"
+#include "show/show.h"
 
 static const char synopsis[] = "[options] -m MODEL {TOKENS... | --dataset NAMES | --prompts FILE} [-o FILE]";
 static const char about[] = "Generate completions of prompts, greedily or by chance.";
@@ -176,31 +177,20 @@ check_tokenizer(const struct run *r, const struct df_set *set, struct df_err *er
 static int
 from_tokens(struct run *r, const struct df_strlist *paths, struct df_err *err)
 {
-	static const char *const keys[] = { "tokenizer", "vocab_size", "template", NULL };
 	const struct df_meta *m;
 	struct df_set *set = NULL;
 	int rc;
 
 	DF_TRY(df_set_open(&set, DF_KIND_TOKENS, "prompts", paths->v, paths->n, err));
-	if (r->tok)
+	if (r->tok) {
+		DF_TRY(df_tokens_restore(r->tok, df_set_meta(set), err));
 		DF_TRY(check_tokenizer(r, set, err));
-	else
+	} else {
 		DF_TRY(df_model_check_tokens(r->cfg.model, df_set_meta(set), df_set_name(set), err));
+	}
 	DF_TRY(df_prompts_tokens(&r->prompts, set, r->cfg.whole, (uint64_t)r->cfg.max_samples, err));
 	m = df_set_meta(set);
-	for (size_t i = 0; keys[i]; i++) {
-		double number;
-		char *text = NULL;
-
-		if (df_meta_get_str(m, keys[i], &text)) {
-			rc = df_meta_set_str(&r->meta, keys[i], text, err);
-			free(text);
-			if (rc != DF_OK)
-				goto out;
-		} else if (df_meta_get_double(m, keys[i], &number)) {
-			DF_TRY(df_meta_set_int(&r->meta, keys[i], (int64_t)number, err));
-		}
-	}
+	DF_TRY(df_tokens_copy_note(&r->meta, m, err));
 	if (df_meta_input(m, "tokenizer"))
 		DF_TRY(df_meta_add_input(&r->meta, "tokenizer", "tokenizer", df_meta_input(m, "tokenizer")->id, err));
 	if (m->id[0])
@@ -242,8 +232,7 @@ open_prompts(struct run *r, const struct df_strlist *paths, struct df_err *err)
 	if (texts) {
 		DF_TRY(open_encoder(r, err));
 		DF_TRY(df_meta_add_input(&r->meta, "tokenizer", "tokenizer", df_tokenizer_id(r->tok), err));
-		DF_TRY(df_meta_set_str(&r->meta, "tokenizer", df_tokenizer_id(r->tok), err));
-		DF_TRY(df_meta_set_int(&r->meta, "vocab_size", df_tokenizer_vocab_size(r->tok), err));
+		DF_TRY(df_tokens_note(&r->meta, r->tok, err));
 	}
 	if (!texts)
 		DF_TRY(from_tokens(r, paths, err));

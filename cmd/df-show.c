@@ -12,7 +12,7 @@ static const char synopsis[] = "[options] FILE...";
 static const char about[] = "Look inside artefacts and training logs: shapes, lineage, samples, pictures.";
 
 struct cfg {
-	const char *link, *plot, *decode, *tokenizer;
+	const char *link, *plot, *decode, *tokenizer, *template;
 	bool json, lineage, check;
 	struct df_prog_common common;
 };
@@ -27,6 +27,8 @@ struct cfg {
 	    .help = "the sample with this id: text, ids and targets" }, \
 	{ .name = "tokenizer", .type = DF_OPT_STR, .value = &(c)->tokenizer, .arg = "TOK", .file = DF_FILE_READ_ANY, \
 	    .choices = df_tokenizer_names, .help = "for --decode: bytes, or a tokenizer.json" }, \
+	{ .name = "template", .type = DF_OPT_STR, .value = &(c)->template, .arg = "NAME", .file = DF_FILE_READ_ANY, \
+	    .choices = df_template_names(), .help = "for --decode: what added tokens to it" }, \
 	{ .name = "check", .type = DF_OPT_FLAG, .value = &(c)->check, \
 	    .help = "read everything: checksums, ids, digest" }, \
 	{ .name = "json", .type = DF_OPT_FLAG, .value = &(c)->json, \
@@ -71,7 +73,7 @@ decode(const struct cfg *c, const char *path, struct df_buf *out, struct df_err 
 		goto out;
 	}
 	DF_TRY(df_set_open1(&s, DF_KIND_TOKENS, NULL, path, err));
-	DF_TRY(df_decode(s, (uint64_t)id, c->tokenizer, c->json, out, err));
+	DF_TRY(df_decode(s, (uint64_t)id, c->tokenizer, c->template, c->json, out, err));
 out:
 	df_set_close(s);
 	return rc;

@@ -3,7 +3,7 @@
  *
  *	modules.json                          Transformer, Pooling, and perhaps Normalize, each with a directory
  *	<Transformer>/sentence_bert_config.json  max_seq_length, do_lower_case
- *	<Pooling>/config.json                 pooling_mode_*
+ *	<Pooling>/config.json                 pooling_mode, or pooling_mode_*; include_prompt
  *	config_sentence_transformers.json     prompts, default_prompt_name
  *
  * (Reimers & Gurevych 2019.)  What a model does besides (a Dense layer, other poolings) is refused by its name:
@@ -86,24 +86,84 @@ out:
 	return rc;
 }
 
+/* ---- pooling ------------------------------------------------------------------ */
+
+/* The names of a pooling: one word since sentence-transformers 5.4, a flag of its own before. */
+static const struct mode {
+	const char *word, *flag;
+	enum df_pooling pooling; /* DEFAULT: not supported */
+} modes[] = {
+	{ "cls", "pooling_mode_cls_token", DF_POOL_CLS },
+	{ "mean", "pooling_mode_mean_tokens", DF_POOL_MEAN },
+	{ "lasttoken", "pooling_mode_lasttoken", DF_POOL_LAST },
+	{ "weightedmean", "pooling_mode_weightedmean_tokens", DF_POOL_WEIGHTED },
+	{ "max", "pooling_mode_max_tokens", DF_POOL_DEFAULT },
+	{ "mean_sqrt_len_tokens", "pooling_mode_mean_sqrt_len_tokens", DF_POOL_DEFAULT },
+};
+#define MODES (sizeof(modes) / sizeof(modes[0]))
+
+/* v: a word, or a list of one; several would be concatenated. */
+static int
+pooling_of_word(enum df_pooling *p, const struct df_json_value *v, struct df_err *err)
+{
+	const char *word;
+	size_t i = 0;
+
+	if (df_json_type(v) == DF_JSON_ARRAY && df_json_size(v) == 0)
+		return df_fail(err, DF_EFORMAT, "'pooling_mode' is an empty list");
+	if (df_json_type(v) == DF_JSON_ARRAY && df_json_size(v) > 1) {
+		const char *first = df_json_str(df_json_at(v, 0), NULL), *second = df_json_str(df_json_at(v, 1), NULL);
+
+		return df_fail(err, DF_EUNSUPPORTED,
+		    "'pooling_mode': '%.64s' beside '%.64s' is not supported: one pooling at a time",
+		    second ? second : "?", first ? first : "?");
+	}
+	if (df_json_type(v) == DF_JSON_ARRAY)
+		v = df_json_at(v, 0);
+	word = df_json_str(v, NULL);
+	if (!word)
+		return df_fail(err, DF_EFORMAT, "'pooling_mode': expected a string, found %s", df_json_type_name(v));
+	while (i < MODES && strcmp(word, modes[i].word) != 0)
+		i++;
+	if (i == MODES || modes[i].pooling == DF_POOL_DEFAULT)
+		return df_fail(err, DF_EUNSUPPORTED,
+		    "'pooling_mode': '%.64s' is not supported (cls, mean, lasttoken and weightedmean are)", word);
+	*p = modes[i].pooling;
+	return DF_OK;
+}
+
+/* One of the flags is true. */
+static int
+pooling_of_flags(enum df_pooling *p, const struct df_json_value *cfg, struct df_err *err)
+{
+	const char *found = NULL;
+	bool on;
+	int rc;
+
+	for (size_t i = 0; i < MODES; i++) {
+		DF_TRY(df_json_member_bool(cfg, modes[i].flag, false, &on, err));
+		if (!on)
+			continue;
+		if (modes[i].pooling == DF_POOL_DEFAULT)
+			return df_fail(err, DF_EUNSUPPORTED, "'%s' is not supported", modes[i].flag);
+		if (found)
+			return df_fail(err, DF_EUNSUPPORTED, "'%s' beside '%s' is not supported: one pooling at a time",
+			    modes[i].flag, found);
+		found = modes[i].flag;
+		*p = modes[i].pooling;
+	}
+	rc = found ? DF_OK : df_fail(err, DF_EFORMAT, "no pooling_mode, and no pooling_mode_... is true");
+out:
+	return rc;
+}
+
 static int
 read_pooling(struct df_embed_dir *d, const char *dir, struct df_err *err)
 {
-	static const struct {
-		const char *key;
-		enum df_pooling pooling; /* DEFAULT: not supported */
-	} modes[] = {
-		{ "pooling_mode_cls_token", DF_POOL_CLS },
-		{ "pooling_mode_mean_tokens", DF_POOL_MEAN },
-		{ "pooling_mode_lasttoken", DF_POOL_LAST },
-		{ "pooling_mode_weightedmean_tokens", DF_POOL_WEIGHTED },
-		{ "pooling_mode_max_tokens", DF_POOL_DEFAULT },
-		{ "pooling_mode_mean_sqrt_len_tokens", DF_POOL_DEFAULT },
-	};
-	const char *found = NULL;
+	const struct df_json_value *cfg, *word;
 	struct df_json *j = NULL;
 	char *path = NULL;
-	bool on;
+	bool with_prompt;
 	int rc;
 
 	DF_TRY(load(&j, &path, dir, "config.json", DF_JSON_OBJECT, err));
@@ -111,28 +171,18 @@ read_pooling(struct df_embed_dir *d, const char *dir, struct df_err *err)
 		rc = df_fail(err, DF_ENOINPUT, "%s: missing, though modules.json names it", path);
 		goto out;
 	}
-	for (size_t i = 0; i < sizeof(modes) / sizeof(modes[0]); i++) {
-		rc = df_json_member_bool(df_json_root(j), modes[i].key, false, &on, err);
-		if (rc == 0 && on && modes[i].pooling == DF_POOL_DEFAULT)
-			rc = df_fail(err, DF_EUNSUPPORTED, "'%s' is not supported", modes[i].key);
-		else if (rc == 0 && on && found)
-			rc = df_fail(err, DF_EUNSUPPORTED, "'%s' beside '%s' is not supported: one pooling at a time",
-			    modes[i].key, found);
-		if (rc)
-			goto place;
-		if (on) {
-			found = modes[i].key;
-			d->pooling = modes[i].pooling;
-		}
-	}
-	if (!found) {
-		rc = df_fail(err, DF_EFORMAT, "no pooling_mode_... is true");
-		goto place;
-	}
-	rc = df_json_member_bool(df_json_root(j), "include_prompt", true, &on, err);
-	d->exclude_prompt = !on;
-place:
-	if (rc)
+	cfg = df_json_root(j);
+	/* Beside a word sentence-transformers passes over the flags. */
+	word = df_json_get(cfg, "pooling_mode");
+	if (word && df_json_type(word) != DF_JSON_NULL)
+		rc = pooling_of_word(&d->pooling, word, err);
+	else
+		rc = pooling_of_flags(&d->pooling, cfg, err);
+	if (rc == DF_OK)
+		rc = df_json_member_bool(cfg, "include_prompt", true, &with_prompt, err);
+	if (rc == DF_OK)
+		d->exclude_prompt = !with_prompt;
+	else
 		df_err_prefix(err, "%s: ", path);
 out:
 	df_json_free(j);

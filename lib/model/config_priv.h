@@ -28,5 +28,7 @@ int df_config_read_rope(struct df_model_config *c, const struct df_json_value *r
     DF_MUST_CHECK;
 /* config_text.c: root as text, its floating type float32. */
 int df_config_text(struct df_buf *out, const struct df_json_value *root, struct df_err *err) DF_MUST_CHECK;
+/* The head is not the embedding after all: c->tied = false, and the same in c->json. */
+int df_config_untie(struct df_model_config *c, struct df_err *err) DF_MUST_CHECK;
 
 #endif

@@ -4,6 +4,7 @@
  */
 #include "model/config_priv.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 static void
@@ -76,4 +77,31 @@ df_config_text(struct df_buf *out, const struct df_json_value *root, struct df_e
 	dump(out, root, 0);
 	df_buf_putc(out, '\n');
 	return df_buf_check(out, err);
+}
+
+int
+df_config_untie(struct df_model_config *c, struct df_err *err)
+{
+	/* As dump() writes a member of the outermost object. */
+	static const char key[] = "\n  \"tie_word_embeddings\": ", was[] = "true";
+	struct df_buf b = DF_BUF_INIT;
+	const char *text = c->json, *at;
+	int rc;
+
+	for (; (at = strstr(text, key)) != NULL; text = at) {
+		at += sizeof(key) - 1;
+		df_buf_add(&b, text, (size_t)(at - text));
+		if (strncmp(at, was, sizeof(was) - 1) == 0) {
+			df_buf_puts(&b, "false");
+			at += sizeof(was) - 1;
+		}
+	}
+	df_buf_puts(&b, text);
+	DF_TRY(df_buf_check(&b, err));
+	free(c->json);
+	c->json = df_buf_detach(&b);
+	c->tied = false;
+out:
+	df_buf_release(&b);
+	return rc;
 }

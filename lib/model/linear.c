@@ -60,30 +60,49 @@ drop_scratch(const struct df_work *w, struct df_tensor x)
 	return df_tensor_view(w->drop, 0, x.rows, x.cols);
 }
 
+/* Do all adapters of the group have the same scale? */
+static bool
+one_scale(const struct df_group *g, float *scale)
+{
+	bool first = true;
+
+	for (size_t i = 0; i < g->n_parts; i++) {
+		if (g->part[i].a == DF_NO_ROW)
+			continue;
+		if (!first && g->part[i].scale != *scale)
+			return false;
+		*scale = g->part[i].scale;
+		first = false;
+	}
+	return true;
+}
+
 static int
 lora_forward(struct df_work *w, const struct df_group *g, struct df_tensor x, struct df_tensor u, struct df_tensor y,
     const struct df_act_rows *rows, struct df_err *err)
 {
 	struct df_model *m = w->m;
 	struct df_backend *be = m->be;
+	float scale = 0;
+	const bool at_once = one_scale(g, &scale) && !drops(w);
 	int rc = DF_OK;
 
-	u = df_tensor_cols(u, 0, g->n_lora * m->rank); /* other layers may have more of them */
-	if (!drops(w))
-		DF_TRY(df_mm(be, false, true, m->lora_scale, x,
-		    df_tensor_view(m->train_data, g->a_off, g->n_lora * m->rank, g->in), 0, u, err));
+	u = df_tensor_cols(u, 0, g->u_cols); /* other layers may have more of them */
+	if (at_once)
+		DF_TRY(df_mm(
+		    be, false, true, scale, x, df_tensor_view(m->train_data, g->a_off, g->u_cols, g->in), 0, u, err));
 	for (size_t i = 0; i < g->n_parts; i++) {
 		const struct df_part *t = &g->part[i];
 		struct df_tensor u_t;
 
 		if (t->b == DF_NO_ROW)
 			continue;
-		u_t = df_tensor_cols(u, t->u_col, m->rank);
-		if (drops(w)) {
+		u_t = df_tensor_cols(u, t->u_col, t->rank);
+		if (drops(w))
 			DF_TRY(drop(w, t->a, x, drop_scratch(w, x), rows, err));
-			DF_TRY(df_mm(be, false, true, m->lora_scale, drop_scratch(w, x),
+		if (!at_once)
+			DF_TRY(df_mm(be, false, true, t->scale, drops(w) ? drop_scratch(w, x) : x,
 			    df_param_view(m->train_data, &m->train.v[t->a]), 0, u_t, err));
-		}
 		DF_TRY(df_mm(be, false, true, 1, u_t, df_param_view(m->train_data, &m->train.v[t->b]), 1,
 		    df_tensor_cols(y, t->col, t->out), err));
 	}
@@ -135,7 +154,7 @@ lora_backward(struct df_work *w, const struct df_emit *e, const struct df_group 
 {
 	struct df_model *m = w->m;
 	const struct df_params *p = &m->train;
-	struct df_tensor v = df_tensor_view(w->v, 0, dy.rows, g->n_lora * m->rank);
+	struct df_tensor v = df_tensor_view(w->v, 0, dy.rows, g->u_cols);
 	int rc = DF_OK;
 
 	for (size_t i = g->n_parts; i-- > 0;) {
@@ -144,9 +163,9 @@ lora_backward(struct df_work *w, const struct df_emit *e, const struct df_group 
 
 		if (t->b == DF_NO_ROW)
 			continue;
-		DF_TRY(df_emit_matrix(w, e, t->b, dy_t, df_tensor_cols(u, t->u_col, m->rank), rows->seg, err));
-		DF_TRY(df_mm(m->be, false, false, m->lora_scale, dy_t, df_param_view(m->train_data, &p->v[t->b]), 0,
-		    df_tensor_cols(v, t->u_col, m->rank), err));
+		DF_TRY(df_emit_matrix(w, e, t->b, dy_t, df_tensor_cols(u, t->u_col, t->rank), rows->seg, err));
+		DF_TRY(df_mm(m->be, false, false, t->scale, dy_t, df_param_view(m->train_data, &p->v[t->b]), 0,
+		    df_tensor_cols(v, t->u_col, t->rank), err));
 	}
 	if (!drops(w) && !df_tensor_is_none(e->grad)) { /* all at once */
 		DF_TRY(df_mm(m->be, true, false, 1, v, x, 1, df_tensor_view(e->grad, g->a_off, v.cols, g->in), err));
@@ -159,7 +178,7 @@ lora_backward(struct df_work *w, const struct df_emit *e, const struct df_group 
 			continue;
 		if (drops(w))
 			DF_TRY(drop(w, t->a, x, drop_scratch(w, x), rows, err));
-		DF_TRY(df_emit_matrix(w, e, t->a, df_tensor_cols(v, t->u_col, m->rank),
+		DF_TRY(df_emit_matrix(w, e, t->a, df_tensor_cols(v, t->u_col, t->rank),
 		    drops(w) ? drop_scratch(w, x) : x, rows->seg, err));
 	}
 out:
@@ -172,7 +191,7 @@ lora_dx(struct df_work *w, const struct df_group *g, struct df_tensor dx, const 
     struct df_err *err)
 {
 	struct df_model *m = w->m;
-	struct df_tensor v = df_tensor_view(w->v, 0, dx.rows, g->n_lora * m->rank), share = drop_scratch(w, dx);
+	struct df_tensor v = df_tensor_view(w->v, 0, dx.rows, g->u_cols), share = drop_scratch(w, dx);
 	int rc = DF_OK;
 
 	if (!drops(w))
@@ -183,7 +202,7 @@ lora_dx(struct df_work *w, const struct df_group *g, struct df_tensor dx, const 
 
 		if (t->a == DF_NO_ROW)
 			continue;
-		DF_TRY(df_mm(m->be, false, false, 1, df_tensor_cols(v, t->u_col, m->rank),
+		DF_TRY(df_mm(m->be, false, false, 1, df_tensor_cols(v, t->u_col, t->rank),
 		    df_param_view(m->train_data, &m->train.v[t->a]), 0, share, err));
 		DF_TRY(drop(w, t->a, share, share, rows, err));
 		DF_TRY(df_axpy(m->be, 1, share, dx, err));

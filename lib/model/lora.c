@@ -6,6 +6,8 @@
  * Which projections are adapted is said as PEFT says it: names that end a module's whole name, or a pattern over the
  * whole of it.  modules_to_save train whole beside the adapters.
  *
+ * Modules may have ranks and alphas of their own (lora_pattern.c).
+ *
  * adapter_config.json is read with the same rule as config.json: what would
  * change the arithmetic and is not implemented is refused by name; keys of
  * other versions that do not are skipped.
@@ -14,9 +16,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define PCRE2_CODE_UNIT_WIDTH 8
-#include <pcre2.h>
-
 #include "base/buf.h"
 #include "base/file.h"
 #include "base/mem.h"
@@ -24,8 +23,7 @@
 #include "model/model_priv.h"
 #include "text/json.h"
 
-#define RANK_MAX    65536
-#define MATCH_LIMIT 100000 /* steps of a pattern on one name: a hostile one takes no longer */
+#define RANK_MAX 65536
 
 /* ---- names ------------------------------------------------------------------- */
 
@@ -196,10 +194,8 @@ out:
 struct wanted {
 	const char *name;
 	size_t n;
-	pcre2_code *pattern;
-	pcre2_match_data *match;
-	pcre2_match_context *limits;
-	const bool *trains; /* [base.n] modules_to_save: they have no adapter */
+	struct df_name_pattern *pattern; /* or NULL: it is a name */
+	const bool *trains;              /* [base.n] modules_to_save: they have no adapter */
 	size_t found;
 };
 
@@ -212,11 +208,11 @@ mark(void *ctx, struct df_model *m, struct df_part *t, const char *module, size_
 
 	(void)m;
 	if (w->pattern != NULL) {
-		int code = pcre2_match(w->pattern, (PCRE2_SPTR)module, n, 0, 0, w->match, w->limits);
+		int fits = df_name_pattern_fits(w->pattern, module, n);
 
-		if (code < 0 && code != PCRE2_ERROR_NOMATCH)
+		if (fits < 0)
 			return false;
-		hit = code >= 0;
+		hit = fits > 0;
 	} else {
 		hit = ends_with_module(module, n, w->name, w->n);
 	}
@@ -265,25 +261,9 @@ static int
 mark_pattern(struct df_model *m, const bool *trains, struct df_err *err)
 {
 	struct wanted w = { .trains = trains };
-	PCRE2_UCHAR text[128];
-	PCRE2_SIZE at;
-	int code, rc = DF_OK;
+	int rc;
 
-	/* Python's re.fullmatch. */
-	w.pattern = pcre2_compile((PCRE2_SPTR)m->targets, PCRE2_ZERO_TERMINATED,
-	    PCRE2_ANCHORED | PCRE2_ENDANCHORED | PCRE2_UTF, &code, &at, NULL);
-	if (w.pattern == NULL) {
-		pcre2_get_error_message(code, text, sizeof(text));
-		return df_fail(err, DF_EFORMAT, "'target_modules': the pattern '%.100s' at %zu: %s", m->targets, at,
-		    (const char *)text);
-	}
-	w.match = pcre2_match_data_create_from_pattern(w.pattern, NULL);
-	w.limits = pcre2_match_context_create(NULL);
-	if (w.match == NULL || w.limits == NULL) {
-		rc = df_fail(err, DF_ENOMEM, "a pattern");
-		goto out;
-	}
-	pcre2_set_match_limit(w.limits, MATCH_LIMIT);
+	DF_TRY(df_name_pattern_new(&w.pattern, m->targets, "target_modules", err));
 	if (!for_parts(m, mark, &w))
 		rc = df_fail(
 		    err, DF_EUNSUPPORTED, "'target_modules': the pattern '%.100s' takes too long to match", m->targets);
@@ -291,9 +271,7 @@ mark_pattern(struct df_model *m, const bool *trains, struct df_err *err)
 		rc = df_fail(
 		    err, DF_EUNSUPPORTED, "'target_modules': the pattern '%.100s' fits no projection", m->targets);
 out:
-	pcre2_match_context_free(w.limits);
-	pcre2_match_data_free(w.match);
-	pcre2_code_free(w.pattern);
+	df_name_pattern_free(w.pattern);
 	return rc;
 }
 
@@ -365,6 +343,7 @@ df_lora_attach(struct df_model *m, struct df_err *err)
 	DF_TRY(mark_additional(m, trains, err));
 	(void)for_parts(m, unmark, NULL);
 	DF_TRY(m->target_pattern ? mark_pattern(m, trains, err) : mark_list(m, trains, err));
+	DF_TRY(df_lora_set_scales(m, err));
 	m->lora = true;
 	DF_TRY(df_params_build_train(m, trains, err));
 	DF_TRY(df_model_master(m, err));
@@ -450,13 +429,207 @@ out:
 	return rc;
 }
 
+/* ---- layers_to_transform, exclude_modules ------------------------------------------ */
+
+/* What target_modules mean is less than their names say. */
+struct restriction {
+	const struct df_json_value *layers;         /* a number or a list of them; NULL: all */
+	const struct df_json_value *layers_pattern; /* the part before a layer's number: one or a list; NULL: any */
+	struct df_name_pattern *target, *exclude;   /* where these are patterns, else NULL */
+	char *excluded;                             /* NULL or a list of names */
+	struct df_buf names;                        /* what is left, in full */
+	bool slow;
+};
+
+static bool
+layer_is_in(const struct df_json_value *layers, int64_t layer)
+{
+	int64_t x;
+
+	if (df_json_type(layers) != DF_JSON_ARRAY)
+		return df_json_int(layers, &x) && x == layer;
+	for (size_t i = 0; i < df_json_size(layers); i++) {
+		if (df_json_int(df_json_at(layers, i), &x) && x == layer)
+			return true;
+	}
+	return false;
+}
+
+static bool
+in_layers(const struct restriction *r, const char *module, size_t n)
+{
+	int64_t layer;
+
+	if (r->layers == NULL)
+		return true;
+	if (r->layers_pattern == NULL)
+		return df_module_layer(module, n, NULL, &layer) && layer_is_in(r->layers, layer);
+	if (df_json_type(r->layers_pattern) == DF_JSON_STR)
+		return df_module_layer(module, n, df_json_str(r->layers_pattern, NULL), &layer) &&
+		    layer_is_in(r->layers, layer);
+	for (size_t i = 0; i < df_json_size(r->layers_pattern); i++) {
+		if (df_module_layer(module, n, df_json_str(df_json_at(r->layers_pattern, i), NULL), &layer))
+			return layer_is_in(r->layers, layer);
+	}
+	return false;
+}
+
+static bool
+is_listed(const char *list, const char *module, size_t n, bool *in_full)
+{
+	const char *name;
+	bool found = false;
+	size_t k;
+
+	*in_full = false;
+	while (list != NULL && df_next_name(&list, &name, &k)) {
+		if (!ends_with_module(module, n, name, k))
+			continue;
+		found = true;
+		*in_full |= k == n;
+	}
+	return found;
+}
+
+/* PEFT: what is excluded is; a name in full stands above layers_to_transform. */
+static bool
+keep_restricted(void *ctx, struct df_model *m, struct df_part *t, const char *module, size_t n)
+{
+	struct restriction *r = ctx;
+	bool in_full = false, wanted;
+	int target = 0, exclude = 0;
+
+	(void)t;
+	if (r->target != NULL)
+		target = df_name_pattern_fits(r->target, module, n);
+	if (r->exclude != NULL)
+		exclude = df_name_pattern_fits(r->exclude, module, n);
+	r->slow = target < 0 || exclude < 0;
+	if (r->slow)
+		return false;
+	if (exclude > 0 || is_listed(r->excluded, module, n, &in_full))
+		return true;
+	wanted = r->target != NULL ? target > 0
+				   : is_listed(m->targets, module, n, &in_full) && (in_full || in_layers(r, module, n));
+	if (wanted) {
+		df_buf_puts(&r->names, r->names.len > 0 ? "," : "");
+		df_buf_add(&r->names, module, n);
+	}
+	return true;
+}
+
+static bool
+count_named(void *ctx, struct df_model *m, struct df_part *t, const char *module, size_t n)
+{
+	struct wanted *w = ctx;
+
+	(void)m;
+	(void)t;
+	w->found += ends_with_module(module, n, w->name, w->n);
+	return true;
+}
+
+/* Every name is one of some projection, whatever is left of it then. */
+static int
+check_names(struct df_model *m, struct df_err *err)
+{
+	const char *s = m->targets;
+	struct wanted w = { .found = 0 };
+	int rc = DF_OK;
+
+	while (df_next_name(&s, &w.name, &w.n)) {
+		w.found = 0;
+		(void)for_parts(m, count_named, &w);
+		if (w.found == 0)
+			DF_TRY(nothing_named(m, w.name, w.n, err));
+	}
+out:
+	return rc;
+}
+
+static int
+check_layers(struct restriction *r, const struct df_model *m, const struct df_json_value *cfg, struct df_err *err)
+{
+	const struct df_json_value *layers = df_json_get(cfg, "layers_to_transform"),
+				   *parts = df_json_get(cfg, "layers_pattern");
+	const bool many = df_json_type(parts) == DF_JSON_ARRAY;
+
+	if (empty(layers))
+		return DF_OK;
+	if (m->target_pattern)
+		return df_fail(err, DF_EFORMAT, "'layers_to_transform' beside a pattern as 'target_modules'");
+	for (size_t i = 0; i < (df_json_type(layers) == DF_JSON_ARRAY ? df_json_size(layers) : 1); i++) {
+		const struct df_json_value *v = df_json_type(layers) == DF_JSON_ARRAY ? df_json_at(layers, i) : layers;
+
+		if (df_json_type(v) != DF_JSON_INT)
+			return df_fail(err, DF_EFORMAT, "'layers_to_transform': expected an integer, found %s",
+			    df_json_type_name(v));
+	}
+	r->layers = layers;
+	if (empty(parts))
+		return DF_OK;
+	for (size_t i = 0; i < (many ? df_json_size(parts) : 1); i++) {
+		const char *s = df_json_str(many ? df_json_at(parts, i) : parts, NULL);
+
+		if (s == NULL)
+			return df_fail(err, DF_EFORMAT, "'layers_pattern': expected a string");
+		if (s[strspn(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_")] != '\0')
+			return df_fail(
+			    err, DF_EUNSUPPORTED, "'layers_pattern': the pattern '%.64s' is not supported", s);
+		if (*s != '\0')
+			r->layers_pattern = parts;
+	}
+	return DF_OK;
+}
+
+/* target_modules become the names in full of the modules that are left. */
+static int
+restrict_targets(struct df_model *m, const struct df_json_value *cfg, struct df_err *err)
+{
+	const struct df_json_value *exclude = df_json_get(cfg, "exclude_modules");
+	struct restriction r = { .names = DF_BUF_INIT };
+	int rc;
+
+	DF_TRY(check_layers(&r, m, cfg, err));
+	if (r.layers == NULL && empty(exclude))
+		goto out;
+	if (df_json_type(exclude) == DF_JSON_STR) {
+		DF_TRY(df_name_pattern_new(&r.exclude, df_json_str(exclude, NULL), "exclude_modules", err));
+	} else if ((rc = read_list(exclude, &r.excluded, err)) != DF_OK) {
+		df_err_prefix(err, "'exclude_modules': ");
+		goto out;
+	}
+	if (m->target_pattern)
+		DF_TRY(df_name_pattern_new(&r.target, m->targets, "target_modules", err));
+	else
+		DF_TRY(check_names(m, err));
+	(void)for_parts(m, keep_restricted, &r);
+	if (r.slow)
+		rc = df_fail(err, DF_EUNSUPPORTED, "'target_modules' or 'exclude_modules': takes too long to match");
+	else if (r.names.len == 0)
+		rc = df_fail(err, DF_EUNSUPPORTED, "'layers_to_transform' and 'exclude_modules' leave no projection");
+	else
+		rc = df_buf_check(&r.names, err);
+	if (rc != DF_OK)
+		goto out;
+	free(m->targets);
+	m->targets = df_buf_detach(&r.names);
+	m->target_pattern = false;
+	DF_TRY(sort_list(&m->targets, err));
+out:
+	df_name_pattern_free(r.target);
+	df_name_pattern_free(r.exclude);
+	free(r.excluded);
+	df_buf_release(&r.names);
+	return rc;
+}
+
 static int
 check_kind(const struct df_json_value *cfg, struct df_err *err)
 {
 	/* Each of these changes what the adapter computes. */
-	static const char *const off[] = { "use_dora", "fan_in_fan_out", "lora_bias", "rank_pattern", "alpha_pattern",
-		"layers_to_transform", "layer_replication", "exclude_modules", "trainable_token_indices",
-		"target_parameters", "alora_invocation_tokens", "use_qalora", NULL };
+	static const char *const off[] = { "use_dora", "fan_in_fan_out", "lora_bias", "layer_replication",
+		"trainable_token_indices", "target_parameters", "alora_invocation_tokens", "use_qalora", NULL };
 	const char *s;
 	int rc;
 
@@ -496,7 +669,10 @@ df_lora_read_config(struct df_model *m, const struct df_json_value *cfg, struct 
 	DF_TRY(df_json_member_double(cfg, "lora_dropout", 0, &m->lora_dropout, err));
 	DF_TRY(df_json_member_bool(cfg, "use_rslora", false, &m->rslora, err));
 	m->rank = (size_t)r;
+	DF_TRY(df_lora_patterns_read(&m->rank_pattern, cfg, "rank_pattern", 1, RANK_MAX, true, err));
+	DF_TRY(df_lora_patterns_read(&m->alpha_pattern, cfg, "alpha_pattern", 1e-30, 1e30, false, err));
 	DF_TRY(read_targets(m, df_json_get(cfg, "target_modules"), err));
+	DF_TRY(restrict_targets(m, cfg, err));
 	rc = read_list(df_json_get(cfg, "modules_to_save"), &m->additional, err);
 	if (rc != DF_OK)
 		df_err_prefix(err, "'modules_to_save': ");
@@ -529,23 +705,23 @@ df_lora_write_config(const struct df_model *m, const char *path, struct df_err *
 	struct df_buf b = DF_BUF_INIT;
 	int rc;
 
-	df_buf_puts(&b, "{\n  \"alpha_pattern\": {},\n  \"auto_mapping\": null,\n  \"base_model_name_or_path\": ");
+	df_buf_puts(&b, "{\n  \"alpha_pattern\": ");
+	df_lora_patterns_put(&b, &m->alpha_pattern);
+	df_buf_puts(&b, ",\n  \"auto_mapping\": null,\n  \"base_model_name_or_path\": ");
 	df_buf_json_str(&b, m->dir != NULL ? m->dir : "");
 	df_buf_puts(&b,
 	    ",\n  \"bias\": \"none\",\n  \"fan_in_fan_out\": false,\n  \"inference_mode\": true,\n"
 	    "  \"init_lora_weights\": true,\n  \"layers_pattern\": null,\n  \"layers_to_transform\": null,\n"
 	    "  \"lora_alpha\": ");
-	if (m->alpha == floor(m->alpha) && m->alpha < 1e15) /* PEFT writes an integer where it was given one */
-		df_buf_printf(&b, "%.0f", m->alpha);
-	else
-		df_buf_json_double(&b, m->alpha);
+	df_lora_put_number(&b, m->alpha);
 	df_buf_puts(&b, ",\n  \"lora_dropout\": ");
 	df_buf_json_double(&b, m->lora_dropout);
 	df_buf_puts(&b, ",\n  \"modules_to_save\": ");
 	put_list(&b, m->additional);
 	df_buf_puts(&b, ",\n  \"peft_type\": \"LORA\",\n");
-	df_buf_printf(
-	    &b, "  \"r\": %zu,\n  \"rank_pattern\": {},\n  \"revision\": null,\n  \"target_modules\": ", m->rank);
+	df_buf_printf(&b, "  \"r\": %zu,\n  \"rank_pattern\": ", m->rank);
+	df_lora_patterns_put(&b, &m->rank_pattern);
+	df_buf_puts(&b, ",\n  \"revision\": null,\n  \"target_modules\": ");
 	if (m->target_pattern)
 		df_buf_json_str(&b, m->targets);
 	else

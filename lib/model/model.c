@@ -9,15 +9,17 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "base/rng.h"
+#include "model/config_priv.h"
 #include "model/model_priv.h"
 
 #define CHUNK              ((size_t)1 << 20) /* elements drawn or digested at once */
 #define DIGEST_CHUNK       ((size_t)1 << 16) /* of base: they pass through a cache, not through memory */
 #define ADAPTER_CONFIG_MAX ((size_t)4 << 20)
 
-/* Config and tables; there are no weights yet. */
+/* Its configuration alone. */
 static int
 new_model(struct df_model **out, const char *dir, struct df_backend *be, struct df_err *err)
 {
@@ -27,17 +29,6 @@ new_model(struct df_model **out, const char *dir, struct df_backend *be, struct 
 	DF_TRY(df_alloc(&m, 1, sizeof(*m), "a model", err));
 	m->be = be;
 	DF_TRY(df_model_config_load(&m->cfg, dir, err));
-	rc = df_params_build_base(m, err);
-	if (rc == DF_OK)
-		rc = df_alloc(&m->w, m->base.n, sizeof(*m->w), "the parameter table", err);
-	if (rc == DF_OK)
-		rc = df_alloc(&m->borrowed, m->base.n, sizeof(*m->borrowed), "the parameter table", err);
-	if (rc == DF_OK)
-		rc = df_alloc(&m->file_type, m->base.n, sizeof(*m->file_type), "the parameter table", err);
-	if (rc != DF_OK) {
-		df_err_prefix(err, "%s: ", dir);
-		goto out;
-	}
 	*out = m;
 	m = NULL;
 out:
@@ -45,7 +36,28 @@ out:
 	return rc;
 }
 
-/* What files hold besides: old buffers, the head that some tied checkpoints repeat, heads that no one asks for. */
+/* The tables of its parameters; there are no weights yet. */
+static int
+build_tables(struct df_model *m, const char *dir, struct df_err *err)
+{
+	int rc;
+
+	rc = df_params_build_base(m, err);
+	if (rc == DF_OK)
+		rc = df_alloc(&m->w, m->base.n, sizeof(*m->w), "the parameter table", err);
+	if (rc == DF_OK)
+		rc = df_alloc(&m->borrowed, m->base.n, sizeof(*m->borrowed), "the parameter table", err);
+	if (rc == DF_OK)
+		rc = df_alloc(&m->file_type, m->base.n, sizeof(*m->file_type), "the parameter table", err);
+	if (rc != DF_OK)
+		df_err_prefix(err, "%s: ", dir);
+	return rc;
+}
+
+/*
+ * What files hold besides: old buffers, the head that some tied checkpoints repeat (see check_tied()), heads that no
+ * one asks for.
+ */
 static const char *const *
 ignored_tensors(const struct df_model_config *c)
 {
@@ -63,6 +75,26 @@ ignored_tensors(const struct df_model_config *c)
 	return c->tied || c->head != DF_HEAD_LM ? tied : untied;
 }
 
+/* A head of its own in the file of a tied model is used, as transformers 5 does; transformers 4 passed over it. */
+static int
+check_tied(struct df_model *m, const char *dir, struct df_err *err)
+{
+	bool own;
+	int rc;
+
+	if (m->cfg.head != DF_HEAD_LM || !m->cfg.tied)
+		return DF_OK;
+	DF_TRY(df_weights_own_head(m, &own, err));
+	if (!own)
+		goto out;
+	df_warn("%s: its lm_head.weight differs from the embedding, so it is used, though config.json has "
+		"tie_word_embeddings: true",
+	    df_st_path(m->st) ? df_st_path(m->st) : dir);
+	DF_TRY(df_config_untie(&m->cfg, err));
+out:
+	return rc;
+}
+
 static int
 open_base(struct df_model **out, const char *dir, struct df_backend *be, struct df_err *err)
 {
@@ -72,7 +104,11 @@ open_base(struct df_model **out, const char *dir, struct df_backend *be, struct 
 	DF_TRY(new_model(&m, dir, be, err));
 	DF_TRY(df_strdup(&m->dir, dir, err));
 	DF_TRY(df_st_open_model(&m->st, dir, err));
-	rc = df_weights_load(m, ignored_tensors(&m->cfg), err);
+	rc = check_tied(m, dir, err);
+	if (rc == DF_OK)
+		DF_TRY(build_tables(m, dir, err));
+	if (rc == DF_OK)
+		rc = df_weights_load(m, ignored_tensors(&m->cfg), err);
 	if (rc != DF_OK) {
 		df_err_prefix(err, "%s: ", df_st_path(m->st) ? df_st_path(m->st) : dir);
 		goto out;
@@ -218,6 +254,7 @@ df_model_init(struct df_model **out, const char *dir, uint64_t seed, struct df_b
 	int rc;
 
 	DF_TRY(new_model(&m, dir, be, err));
+	DF_TRY(build_tables(m, dir, err));
 	rc = df_tensor_alloc(be, &m->drawn, DF_F32, 1, m->base.numel, "the model's weights", err);
 	if (rc != DF_OK) {
 		df_err_prefix(err, "%s: ", dir);
@@ -259,6 +296,8 @@ df_model_add_lora(struct df_model *m, const struct df_lora_spec *spec, uint64_t 
 	m->alpha = spec->alpha;
 	m->rslora = spec->rslora;
 	m->lora_dropout = spec->dropout;
+	df_lora_patterns_release(&m->rank_pattern);
+	df_lora_patterns_release(&m->alpha_pattern);
 	free(m->additional);
 	m->additional = NULL;
 	if (spec->additional != NULL)
@@ -307,6 +346,8 @@ df_model_free(struct df_model *m)
 	free(m->w);
 	free(m->borrowed);
 	free(m->file_type);
+	df_lora_patterns_release(&m->rank_pattern);
+	df_lora_patterns_release(&m->alpha_pattern);
 	free(m->targets);
 	free(m->additional);
 	free(m->freeze_modules);
@@ -456,6 +497,24 @@ out:
 	return rc;
 }
 
+/* Ranks are in the tables. */
+static void
+digest_scales(const struct df_model *m, struct df_hasher *h)
+{
+	const struct df_group *g;
+
+	for (size_t i = 0; i < m->cfg.n_layers; i++) {
+		for (size_t k = 0; (g = df_layer_group(&m->layers[i], k)) != NULL; k++) {
+			for (size_t j = 0; j < g->n_parts; j++) {
+				const double scale = (double)g->part[j].scale;
+
+				if (g->part[j].a != DF_NO_ROW)
+					df_hasher_add(h, &scale, sizeof(scale));
+			}
+		}
+	}
+}
+
 /* What the tables do not say and the arithmetic depends on. */
 static void
 digest_config(const struct df_model *m, struct df_hasher *h)
@@ -474,6 +533,8 @@ digest_config(const struct df_model *m, struct df_hasher *h)
 
 		df_hasher_add(h, &window, sizeof(window));
 	}
+	if (m->lora && m->rank_pattern.n + m->alpha_pattern.n > 0)
+		digest_scales(m, h);
 }
 
 int

@@ -42,7 +42,8 @@ struct df_part {
 	size_t col, out;     /* its columns of the group's output */
 	size_t weight, bias; /* rows of the base table; bias may be DF_NO_ROW */
 	size_t a, b;         /* rows of the train table under LoRA, or DF_NO_ROW */
-	size_t u_col;        /* its columns of the group's low-rank activations */
+	size_t rank, u_col;  /* of its adapter; its columns of the group's low-rank activations */
+	float scale;         /* alpha / rank, or / sqrt(rank) */
 };
 
 struct df_group {
@@ -50,7 +51,7 @@ struct df_group {
 	struct df_part part[DF_GROUP_PARTS];
 	size_t n_parts;                /* 0: the layer has no such group */
 	struct df_tensor weight, bias; /* [out,in], [1,out] where the parts lie side by side, else NONE */
-	size_t n_lora, a_off;          /* adapted parts; their A side by side [n_lora * rank, in] in train */
+	size_t n_lora, u_cols, a_off;  /* adapted parts, their ranks' sum; their A side by side [u_cols, in] in train */
 	bool lowest;                   /* holds the first row of train: nothing below needs a gradient */
 };
 
@@ -72,6 +73,15 @@ struct df_layer {
 	size_t q_norm, k_norm;            /* or DF_NO_ROW */
 	struct df_group group[DF_GROUPS]; /* under a mixture of experts only qkv and o have parts */
 	struct df_moe *moe;               /* NULL: dense */
+};
+
+/* PEFT's rank_pattern and alpha_pattern: modules whose names end in what a key matches have a value of their own. */
+struct df_lora_patterns {
+	struct df_lora_pattern {
+		char *key;
+		double value;
+	} *v;
+	size_t n;
 };
 
 struct df_model {
@@ -101,9 +111,10 @@ struct df_model {
 
 	/* adapters */
 	bool lora, rslora;
-	size_t rank;
+	size_t rank, u_cols; /* the latter: the most of any group */
 	double alpha, lora_dropout;
-	float lora_scale;    /* alpha / rank, or / sqrt(rank) */
+	float lora_scale;    /* alpha / rank, or / sqrt(rank), of those that have none of their own */
+	struct df_lora_patterns rank_pattern, alpha_pattern;
 	char *targets;       /* a comma list of module names, or a pattern over whole names */
 	bool target_pattern;
 	char *additional;    /* NULL or a comma list: modules_to_save */
@@ -176,6 +187,8 @@ int df_params_declare(
     const struct df_params *p, const char *prefix, struct df_st_writer *w, struct df_err *err) DF_MUST_CHECK;
 int df_params_store(const struct df_params *p, struct df_tensor data, struct df_st_writer *w, struct df_backend *be,
     struct df_err *err) DF_MUST_CHECK;
+/* *own = does m->st hold an lm_head.weight with other values than the embedding's?  Needs no tables. */
+int df_weights_own_head(const struct df_model *m, bool *own, struct df_err *err) DF_MUST_CHECK;
 /* All rows of base from m->st, with the same checks: matrices stay where they are, the rest becomes float32. */
 int df_weights_load(struct df_model *m, const char *const *ignore, struct df_err *err) DF_MUST_CHECK;
 /* The windows of the groups anew, after those of their rows changed. */
@@ -189,6 +202,25 @@ int df_lora_read_config(struct df_model *m, const struct df_json_value *cfg, str
 int df_lora_write_config(const struct df_model *m, const char *path, struct df_err *err) DF_MUST_CHECK;
 /* Table and memory from targets, rank, alpha and additional; the adapters' content is undefined. */
 int df_lora_attach(struct df_model *m, struct df_err *err) DF_MUST_CHECK;
+
+/* ---- lora_pattern.c: names that are patterns ---- */
+
+/* A regular expression over whole module names, of adapter_config.json's `key`. */
+struct df_name_pattern;
+int df_name_pattern_new(
+    struct df_name_pattern **out, const char *regex, const char *key, struct df_err *err) DF_MUST_CHECK;
+void df_name_pattern_free(struct df_name_pattern *p); /* accepts NULL */
+int df_name_pattern_fits(const struct df_name_pattern *p, const char *name, size_t n); /* 1, 0; -1: takes too long */
+/* The number of the layer that a module's name tells, behind `part` (NULL: any part); false: none. */
+bool df_module_layer(const char *module, size_t n, const char *part, int64_t *layer);
+/* cfg's object `key` of numbers in [min, max]; none where it is absent. */
+int df_lora_patterns_read(struct df_lora_patterns *p, const struct df_json_value *cfg, const char *key, double min,
+    double max, bool whole, struct df_err *err) DF_MUST_CHECK;
+void df_lora_patterns_put(struct df_buf *b, const struct df_lora_patterns *p); /* as JSON */
+void df_lora_patterns_release(struct df_lora_patterns *p);
+void df_lora_put_number(struct df_buf *b, double x);
+/* The rank and the scale of every part of every group. */
+int df_lora_set_scales(struct df_model *m, struct df_err *err) DF_MUST_CHECK;
 
 /* ---- trainable.c: what trains without adapters ---- */
 int df_trainable_read(struct df_model *m, const char *dir, struct df_err *err) DF_MUST_CHECK; /* if dir says so */

@@ -72,9 +72,9 @@ part(const struct df_work *w, struct df_tensor t, size_t e)
 static struct df_tensor
 part_u(const struct df_work *w, struct df_tensor u, size_t e, const struct df_group *g)
 {
-	return g->n_lora == 0 ? DF_TENSOR_NONE
-			      : df_tensor_view(u, w->moe.first[e] * u.cols, w->moe.first[e + 1] - w->moe.first[e],
-				    g->n_lora * w->m->rank);
+	return g->n_lora == 0
+	    ? DF_TENSOR_NONE
+	    : df_tensor_view(u, w->moe.first[e] * u.cols, w->moe.first[e + 1] - w->moe.first[e], g->u_cols);
 }
 
 /* Each sample's tokens by expert, of a layer whose m rows are all its tokens. */
@@ -208,8 +208,8 @@ df_moe_last_load(struct df_work *w, struct df_err *err)
 	const struct df_group *o = &l->group[DF_GROUP_O];
 	const struct df_act *a = &w->act[i];
 	struct df_tensor x_mid = scratch(w->ms.x_mid, t), x2 = scratch(w->ms.x2, t), p = scratch(w->ms.p, t);
-	struct df_tensor u_o = df_tensor_view(w->ms.u, 0, t, o->n_lora * w->m->rank);
-	struct df_tensor u_r = df_tensor_view(w->ms.u, t * u_o.cols, t, l->moe->router.n_lora * w->m->rank);
+	struct df_tensor u_o = df_tensor_view(w->ms.u, 0, t, o->u_cols);
+	struct df_tensor u_r = df_tensor_view(w->ms.u, t * u_o.cols, t, l->moe->router.u_cols);
 	const struct df_act_rows all = df_act_rows_all(w);
 	int rc;
 

@@ -354,21 +354,24 @@ add_adapters(struct df_model *m, struct table *b, struct df_group *g, struct df_
 	int rc = DF_OK;
 
 	g->a_off = b->p->numel;
-	g->n_lora = 0;
+	g->n_lora = g->u_cols = 0;
 	for (size_t k = 0; k < g->n_parts; k++) {
 		struct df_part *t = &g->part[k];
 
 		if (t->a == DF_NO_ROW)
 			continue;
-		t->u_col = g->n_lora++ * m->rank;
-		DF_TRY(add_adapter(m, b, &t->a, t, false, m->rank, g->in, err));
+		g->n_lora++;
+		t->u_col = g->u_cols;
+		DF_TRY(df_size_add(g->u_cols, t->rank, &g->u_cols, "the ranks of adapters", err));
+		DF_TRY(add_adapter(m, b, &t->a, t, false, t->rank, g->in, err));
 	}
 	for (size_t k = 0; k < g->n_parts; k++) {
 		struct df_part *t = &g->part[k];
 
 		if (t->a != DF_NO_ROW)
-			DF_TRY(add_adapter(m, b, &t->b, t, true, t->out, m->rank, err));
+			DF_TRY(add_adapter(m, b, &t->b, t, true, t->out, t->rank, err));
 	}
+	m->u_cols = g->u_cols > m->u_cols ? g->u_cols : m->u_cols;
 out:
 	return rc;
 }
@@ -439,6 +442,7 @@ df_params_build_train(struct df_model *m, const bool *trains, struct df_err *err
 	int rc;
 
 	df_params_release(&m->train);
+	m->u_cols = 0;
 	free(m->base_row);
 	m->base_row = NULL;
 	if (m->train_row == NULL)

@@ -151,7 +151,7 @@ stage_rows(struct saver *s, size_t row, size_t r0, size_t k, struct df_err *err)
 		return df_download(m->be, s->host, src, err);
 	DF_TRY(df_copy(m->be, wide, src, err));
 	if (t != NULL) {
-		struct df_gemm g = { .alpha = m->lora_scale,
+		struct df_gemm g = { .alpha = t->scale,
 			.beta = 1,
 			.a = df_tensor_rows(df_param_view(m->train_data, &m->train.v[t->b]), r0, k),
 			.b = df_param_view(m->train_data, &m->train.v[t->a]),

@@ -142,21 +142,31 @@ not_finite(const struct df_st_tensor *t, const float *x, size_t first, size_t n,
 	return DF_OK;
 }
 
+/* Elements [at, at + n) of t. */
+static int
+run_to_f32(const struct df_st_tensor *t, size_t at, size_t n, float *dst, struct df_err *err)
+{
+	const size_t size = df_st_type_size(t->type);
+	struct df_st_tensor run = *t;
+
+	run.numel = n;
+	run.nbytes = n * size;
+	run.data = (const char *)t->data + at * size;
+	return df_st_to_f32(&run, dst, err);
+}
+
 static int
 check_finite(const struct df_st_tensor *t, struct df_err *err)
 {
-	struct df_st_tensor run = *t;
-	size_t i = first_bad(t);
+	size_t i = first_bad(t), n;
 	float x[256];
 	int rc;
 
 	if (i >= t->numel)
 		return DF_OK;
-	run.numel = t->numel - i < 256 ? t->numel - i : 256;
-	run.nbytes = run.numel * df_st_type_size(t->type);
-	run.data = (const char *)t->data + i * df_st_type_size(t->type);
-	DF_TRY(df_st_to_f32(&run, x, err));
-	DF_TRY(not_finite(t, x, i, run.numel, err));
+	n = t->numel - i < 256 ? t->numel - i : 256;
+	DF_TRY(run_to_f32(t, i, n, x, err));
+	DF_TRY(not_finite(t, x, i, n, err));
 out:
 	return rc;
 }
@@ -218,6 +228,53 @@ out:
 	return rc;
 }
 
+/* ---- a head beside the embedding ---------------------------------------------- */
+
+/* As float32, where the bytes alone do not say it. */
+static int
+same_values(const struct df_st_tensor *a, const struct df_st_tensor *b, bool *same, struct df_err *err)
+{
+	float x[1024], y[1024];
+	int rc = DF_OK;
+
+	*same = a->type == b->type && memcmp(a->data, b->data, a->nbytes) == 0;
+	if (*same)
+		return DF_OK;
+	for (size_t at = 0, n; at < a->numel; at += n) {
+		n = a->numel - at < 1024 ? a->numel - at : 1024;
+		DF_TRY(run_to_f32(a, at, n, x, err));
+		DF_TRY(run_to_f32(b, at, n, y, err));
+		for (size_t i = 0; i < n; i++) {
+			if (x[i] != y[i])
+				return DF_OK;
+		}
+	}
+	*same = true;
+out:
+	return rc;
+}
+
+int
+df_weights_own_head(const struct df_model *m, bool *own, struct df_err *err)
+{
+	struct df_buf buf = DF_BUF_INIT;
+	const struct df_st_tensor *head = lookup(m, "lm_head.weight", &buf);
+	const struct df_st_tensor *embed = lookup(m, "model.embed_tokens.weight", &buf);
+	bool same = true;
+	int rc = DF_OK;
+
+	if (head != NULL && embed != NULL) {
+		same = head->rank == embed->rank && head->numel == embed->numel &&
+		    memcmp(head->shape, embed->shape, (size_t)head->rank * sizeof(*head->shape)) == 0;
+		if (same)
+			DF_TRY(same_values(head, embed, &same, err));
+	}
+	*own = !same;
+out:
+	df_buf_release(&buf);
+	return rc;
+}
+
 /* ---- weights at rest --------------------------------------------------------- */
 
 /* Does a row stay as the file has it?  Then *type says how. */
@@ -245,7 +302,8 @@ find_all(struct df_model *m, const struct df_st_tensor **found, const char *cons
 		const struct df_st_tensor *t = lookup(m, p->name, &buf);
 
 		if (t == NULL) {
-			rc = df_fail(err, DF_EFORMAT, "tensor '%.200s' is missing", p->name);
+			rc = df_fail(err, DF_EFORMAT, "tensor '%.200s' is missing%s", p->name,
+			    i == m->lm_head ? ", though config.json does not have tie_word_embeddings: true" : "");
 			goto out;
 		}
 		DF_TRY(check_shape(p, t, err));

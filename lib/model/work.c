@@ -242,9 +242,9 @@ max3(size_t a, size_t b, size_t c)
 
 /* LoRA's activations of a group over these rows, or NONE. */
 static struct df_tensor
-take_u(const struct df_work *w, struct carver *c, const struct df_group *g, size_t rows)
+take_u(struct carver *c, const struct df_group *g, size_t rows)
 {
-	return g->n_lora > 0 ? take(c, rows, g->n_lora * w->m->rank) : DF_TENSOR_NONE;
+	return g->n_lora > 0 ? take(c, rows, g->u_cols) : DF_TENSOR_NONE;
 }
 
 static void
@@ -256,26 +256,26 @@ carve_moe(const struct df_work *w, struct carver *c, size_t i, size_t m)
 	size_t r = m * f->moe.top_k, n_in = 0, n_out = 0;
 
 	for (size_t e = 0; e < moe->n_experts; e++) {
-		n_in = moe->expert[e].gate_up.n_lora > n_in ? moe->expert[e].gate_up.n_lora : n_in;
-		n_out = moe->expert[e].down.n_lora > n_out ? moe->expert[e].down.n_lora : n_out;
+		n_in = moe->expert[e].gate_up.u_cols > n_in ? moe->expert[e].gate_up.u_cols : n_in;
+		n_out = moe->expert[e].down.u_cols > n_out ? moe->expert[e].down.u_cols : n_out;
 	}
 	a->p = take(c, m, f->moe.n_experts);
 	a->weight = take(c, m, f->moe.top_k);
 	a->expert = w->moe.expert + i * w->n_tok * f->moe.top_k;
 	a->gu = take(c, r, 2 * f->moe.d_expert);
 	a->h = take(c, r, f->moe.d_expert);
-	a->u_in = n_in > 0 ? take(c, r, n_in * w->m->rank) : DF_TENSOR_NONE;
-	a->u_out = n_out > 0 ? take(c, r, n_out * w->m->rank) : DF_TENSOR_NONE;
-	a->u_router = take_u(w, c, &moe->router, m);
+	a->u_in = n_in > 0 ? take(c, r, n_in) : DF_TENSOR_NONE;
+	a->u_out = n_out > 0 ? take(c, r, n_out) : DF_TENSOR_NONE;
+	a->u_router = take_u(c, &moe->router, m);
 	if (moe->shared_gate.n_parts == 0)
 		return;
 	a->s_gu = take(c, m, 2 * f->moe.d_shared);
 	a->s_h = take(c, m, f->moe.d_shared);
 	a->s_y = take(c, m, f->d_model);
 	a->s_gate = take(c, m, 1);
-	a->su_in = take_u(w, c, &moe->shared.gate_up, m);
-	a->su_out = take_u(w, c, &moe->shared.down, m);
-	a->su_gate = take_u(w, c, &moe->shared_gate, m);
+	a->su_in = take_u(c, &moe->shared.gate_up, m);
+	a->su_out = take_u(c, &moe->shared.down, m);
+	a->su_gate = take_u(c, &moe->shared_gate, m);
 }
 
 /* All that layer i keeps but x_in; its second half runs over m rows. */
@@ -290,7 +290,7 @@ carve_layer(const struct df_work *w, struct carver *c, size_t i, size_t m)
 	a->rstd1 = take(c, t, 1);
 	a->x1 = take(c, t, f->d_model);
 	a->qkv = take(c, t, he + 2 * ke);
-	a->u[DF_GROUP_QKV] = take_u(w, c, &l->group[DF_GROUP_QKV], t);
+	a->u[DF_GROUP_QKV] = take_u(c, &l->group[DF_GROUP_QKV], t);
 	if (f->qk_norm) {
 		a->qk = take(c, t, he + ke);
 		a->rstd_q = take(c, t, f->n_heads);
@@ -299,7 +299,7 @@ carve_layer(const struct df_work *w, struct carver *c, size_t i, size_t m)
 	a->o = take(c, t, he);
 	a->lse = take(c, t, f->n_heads);
 	a->o_in = i + 1 == f->n_layers ? take(c, m, he) : a->o;
-	a->u[DF_GROUP_O] = take_u(w, c, &l->group[DF_GROUP_O], m);
+	a->u[DF_GROUP_O] = take_u(c, &l->group[DF_GROUP_O], m);
 	a->x_mid = take(c, m, f->d_model);
 	a->rstd2 = take(c, m, 1);
 	a->x2 = take(c, m, f->d_model);
@@ -309,8 +309,8 @@ carve_layer(const struct df_work *w, struct carver *c, size_t i, size_t m)
 	}
 	a->gu = take(c, m, 2 * f->d_ff);
 	a->h = take(c, m, f->d_ff);
-	a->u[DF_GROUP_GATE_UP] = take_u(w, c, &l->group[DF_GROUP_GATE_UP], m);
-	a->u[DF_GROUP_DOWN] = take_u(w, c, &l->group[DF_GROUP_DOWN], m);
+	a->u[DF_GROUP_GATE_UP] = take_u(c, &l->group[DF_GROUP_GATE_UP], m);
+	a->u[DF_GROUP_DOWN] = take_u(c, &l->group[DF_GROUP_DOWN], m);
 }
 
 /*
@@ -362,7 +362,7 @@ carve_moe_scratch(struct df_work *w, struct carver *c, enum df_work_mode mode)
 		w->ms.rstd = take(c, t, 1);
 		w->ms.p = take(c, t, f->moe.n_experts);
 		w->ms.top = take(c, t, f->moe.top_k);
-		w->ms.u = take(c, t, (last->group[DF_GROUP_O].n_lora + last->moe->router.n_lora) * w->m->rank);
+		w->ms.u = take(c, t, last->group[DF_GROUP_O].u_cols + last->moe->router.u_cols);
 	}
 	if (mode == DF_WORK_LOSS)
 		return;
@@ -413,7 +413,7 @@ carve(struct df_work *w, struct carver *c, enum df_work_mode mode)
 	w->s2 = take(c, t, he + 2 * f->n_kv_heads * f->d_head);
 	w->v = w->dlogits = w->block = DF_TENSOR_NONE;
 	if (w->m->lora)
-		w->v = take(c, t, DF_GROUP_PARTS * w->m->rank);
+		w->v = take(c, t, w->m->u_cols);
 	if (mode == DF_WORK_SAMPLE_GRADS) {
 		if (df_row_trains(w->m, w->m->lm_head))
 			w->dlogits = take(c, l, f->n_vocab);

@@ -43,7 +43,7 @@ struct df_moe_act {
 	struct df_tensor p, weight;   /* [m,X] routing probabilities; [m,k] weights of the chosen */
 	uint32_t *expert;             /* [m*k] host: the chosen */
 	struct df_tensor gu, h;       /* [R,2Fe] [R,Fe] */
-	struct df_tensor u_in, u_out; /* LoRA of the experts: [R, most n_lora * rank of any] */
+	struct df_tensor u_in, u_out; /* LoRA of the experts: [R, most u_cols of any] */
 	struct df_tensor s_gu, s_h;   /* shared expert: [m,2Fs] [m,Fs] */
 	struct df_tensor s_y, s_gate; /* its output [m,D]; sigmoid of its gate [m,1] */
 	struct df_tensor u_router, su_in, su_out, su_gate;
@@ -60,7 +60,7 @@ struct df_act {
 	struct df_tensor x_mid, rstd2, x2; /* [m,D] [m,1] [m,D] */
 	struct df_tensor gu, h;            /* [m,2F] [m,F]; dense layers */
 	struct df_moe_act moe;             /* the others */
-	struct df_tensor u[DF_GROUPS];     /* LoRA: scale * x A^T, [m, n_lora * rank] */
+	struct df_tensor u[DF_GROUPS];     /* LoRA: scale * x A^T, [m, u_cols] */
 };
 
 enum df_work_mode { DF_WORK_LOSS, DF_WORK_GRAD, DF_WORK_SAMPLE_GRADS };

@@ -146,6 +146,14 @@ df_meta_set_bool(struct df_meta *m, const char *key, bool value, struct df_err *
 	return df_meta_set_json(m, key, value ? "true" : "false", err);
 }
 
+int
+df_meta_copy_param(struct df_meta *to, const struct df_meta *from, const char *key, struct df_err *err)
+{
+	const char *json = df_meta_param(from, key);
+
+	return json ? df_meta_set_json(to, key, json, err) : DF_OK;
+}
+
 const char *
 df_meta_param(const struct df_meta *m, const char *key)
 {
@@ -270,6 +278,13 @@ df_meta_agree(const struct df_meta *a, const char *a_name, const struct df_meta 
 	return DF_OK;
 }
 
+static bool
+is_compared(const char *key)
+{
+	return strcmp(key, DF_META_BASE_TOKENIZER) != 0 &&
+	    strncmp(key, DF_META_ADDED_TOKEN, sizeof(DF_META_ADDED_TOKEN) - 1) != 0;
+}
+
 int
 df_meta_same(
     const struct df_meta *a, const char *a_name, const struct df_meta *b, const char *b_name, struct df_err *err)
@@ -277,11 +292,11 @@ df_meta_same(
 	if (a->kind != b->kind)
 		return df_fail(err, DF_EFORMAT, "%s holds %s, but %s holds %s", a_name, df_kind_name(a->kind), b_name,
 		    df_kind_name(b->kind));
-	for (size_t i = 0; i < a->n_params || i < b->n_params; i++) {
-		const char *key = i < a->n_params ? a->params[i].key : b->params[i].key;
+	for (size_t i = 0; i < a->n_params + b->n_params; i++) {
+		const char *key = i < a->n_params ? a->params[i].key : b->params[i - a->n_params].key;
 		const char *va = df_meta_param(a, key), *vb = df_meta_param(b, key);
 
-		if (!same_text(va, vb))
+		if (is_compared(key) && !same_text(va, vb))
 			return differ(err, a_name, va, b_name, vb, "parameter", key);
 	}
 	for (size_t i = 0; i < a->n_inputs || i < b->n_inputs; i++) {

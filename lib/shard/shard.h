@@ -102,6 +102,10 @@ struct df_input {
 	char *id;   /* its df_id: 32 hex digits */
 };
 
+/* Parameters that tell of the one named tokenizer; "added_token.259".  They are not compared: their digest, that one, is. */
+#define DF_META_BASE_TOKENIZER "base_tokenizer"
+#define DF_META_ADDED_TOKEN    "added_token."
+
 /* A row of the table that names the coordinates of a gradient: a parameter [rows,cols] at a flat offset. */
 struct df_manifest_row {
 	char *name;
@@ -150,6 +154,9 @@ int df_meta_set_str(struct df_meta *m, const char *key, const char *value, struc
 int df_meta_set_int(struct df_meta *m, const char *key, int64_t value, struct df_err *err) DF_MUST_CHECK;
 int df_meta_set_double(struct df_meta *m, const char *key, double value, struct df_err *err) DF_MUST_CHECK;
 int df_meta_set_bool(struct df_meta *m, const char *key, bool value, struct df_err *err) DF_MUST_CHECK;
+/* A parameter as the other has it, if it has. */
+int df_meta_copy_param(
+    struct df_meta *to, const struct df_meta *from, const char *key, struct df_err *err) DF_MUST_CHECK;
 /* The JSON text of a parameter, NULL when absent.  Borrowed. */
 const char *df_meta_param(const struct df_meta *m, const char *key);
 /* Parsed forms; false when absent or of another type.  *s is a copy, free() it. */

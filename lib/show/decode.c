@@ -11,8 +11,16 @@
 
 #include "base/mem.h"
 #include "base/utf8.h"
+#include "text/template.h"
 
 #define LINE 96 /* columns of the list of ids */
+
+static int
+no_sample(const struct df_set *s, uint64_t id, struct df_err *err)
+{
+	return df_fail(
+	    err, DF_EUSAGE, "%s: no sample %" PRIu64 " in its %" PRIu64 " rows", df_set_name(s), id, df_set_rows(s));
+}
 
 /* *row = the row of the set whose sample id is `id`. */
 static int
@@ -37,30 +45,86 @@ find_row(struct df_set *s, uint64_t id, struct df_batch *b, uint64_t *row, struc
 			}
 		}
 	}
-	rc = df_fail(err, DF_EUSAGE, "%s: no sample %" PRIu64 " in its %" PRIu64 " rows", df_set_name(s), id, rows);
+	rc = no_sample(s, id, err);
 out:
 	return rc;
 }
 
+/* The same of a stream, which is read to its end: who writes it is not cut off.  b keeps the row as its *at-th. */
 static int
-open_tokenizer(struct df_tokenizer **out, const struct df_set *s, const char *path, struct df_err *err)
+find_in_stream(struct df_set *s, uint64_t id, struct df_batch *b, uint64_t *row, uint64_t *at, struct df_err *err)
 {
-	struct df_tokenizer *t = NULL;
-	char *recorded = NULL;
+	struct df_batch next = DF_BATCH_INIT;
+	bool found = false;
+	uint64_t n;
 	int rc;
 
-	df_meta_get_str(df_set_meta(s), "tokenizer", &recorded);
-	if (path == NULL) {
-		if (recorded == NULL || strcmp(recorded, "bytes") != 0) {
-			rc = df_fail(err, DF_EUSAGE, "%s: --tokenizer says with what to decode it", df_set_name(s));
-			goto out;
+	for (uint64_t first = 0;; first += n) {
+		DF_TRY(df_set_next(s, 256, found ? &next : b, &n, err));
+		if (n == 0)
+			break;
+		for (uint64_t i = 0; i < n && !found; i++) {
+			found = ((const uint64_t *)b->col[DF_COL_ID].data)[i] == id;
+			*row = first + i;
+			*at = i;
 		}
-		path = recorded;
 	}
-	DF_TRY(df_tokenizer_open(&t, path, err));
-	*out = t;
+	rc = found ? DF_OK : no_sample(s, id, err);
 out:
-	free(recorded);
+	df_batch_release(&next);
+	return rc;
+}
+
+/* A template of the user's may have added tokens that an older file does not tell. */
+static bool
+only_file_knows(const struct df_meta *m)
+{
+	return df_meta_param(m, "template_digest") && !df_meta_param(m, DF_META_BASE_TOKENIZER);
+}
+
+/* The tokenizer that made the tokens, with the tokens that their template added. */
+static int
+open_tokenizer(
+    struct df_tokenizer **out, const struct df_set *s, const char *path, const char *template, struct df_err *err)
+{
+	const struct df_meta *m = df_set_meta(s);
+	const struct df_template *own = NULL;
+	struct df_tokenizer *t = NULL;
+	char *made_with = NULL;
+	bool same;
+	int rc;
+
+	df_meta_get_str(m, "tokenizer", &made_with);
+	DF_TRY(df_tokenizer_open(&t, path ? path : "bytes", err));
+	if (template) {
+		DF_TRY(df_template_open(&own, template, err));
+		DF_TRY(df_template_add_tokens(own, t, err));
+	} else if ((rc = df_tokens_restore(t, m, err)) != DF_OK) {
+		df_err_prefix(err, "%s: ", df_set_name(s));
+		goto out;
+	}
+	same = made_with && strcmp(made_with, df_tokenizer_id(t)) == 0;
+	if (template && made_with && !same) {
+		rc = df_fail(err, DF_ELINEAGE, "%s was not made with tokenizer %s and template %s", df_set_name(s),
+		    df_tokenizer_path(t), template);
+		goto out;
+	}
+	if (!path && !same) {
+		rc = df_fail(err, DF_EUSAGE, "%s: --tokenizer says with what to decode it%s", df_set_name(s),
+		    only_file_knows(m) ? ", and --template is the file of its template" : "");
+		goto out;
+	}
+	if (!template && !same) { /* another one is wanted: as it is */
+		df_tokenizer_free(t);
+		t = NULL;
+		DF_TRY(df_tokenizer_open(&t, path, err));
+	}
+	*out = t;
+	t = NULL;
+out:
+	df_tokenizer_free(t);
+	df_template_close(own);
+	free(made_with);
 	return rc;
 }
 
@@ -223,33 +287,43 @@ out:
 }
 
 int
-df_decode(struct df_set *tokens, uint64_t id, const char *tokenizer, bool json, struct df_buf *out, struct df_err *err)
+df_decode(struct df_set *tokens, uint64_t id, const char *tokenizer, const char *template, bool json,
+    struct df_buf *out, struct df_err *err)
 {
 	const struct df_meta *m = df_set_meta(tokens);
 	struct df_batch b = DF_BATCH_INIT;
 	struct df_tokenizer *t = NULL;
 	const char *domain = NULL;
-	uint64_t row, n_targets = 0, n_examples = 0;
+	uint64_t row, at = 0, n_targets = 0, n_examples = 0, first;
 	struct df_row_view r;
 	int rc;
 
-	DF_TRY(open_tokenizer(&t, tokens, tokenizer, err));
-	DF_TRY(find_row(tokens, id, &b, &row, err));
-	DF_TRY(df_set_read(tokens, row, 1, &b, err));
-	r = (struct df_row_view){ b.col[DF_COL_IDS].data, b.col[DF_COL_POSITION].data, b.col[DF_COL_LABEL_MASK].data,
-		(size_t)b.col[DF_COL_IDS].offsets[1] };
+	DF_TRY(open_tokenizer(&t, tokens, tokenizer, template, err));
+	if (df_set_is_stream(tokens)) {
+		DF_TRY(find_in_stream(tokens, id, &b, &row, &at, err));
+	} else {
+		DF_TRY(find_row(tokens, id, &b, &row, err));
+		DF_TRY(df_set_read(tokens, row, 1, &b, err));
+	}
+	first = b.col[DF_COL_IDS].offsets[at];
+	r = (struct df_row_view){ (const uint32_t *)b.col[DF_COL_IDS].data + first,
+		b.col[DF_COL_POSITION].data ? (const uint32_t *)b.col[DF_COL_POSITION].data + first : NULL,
+		(const uint8_t *)b.col[DF_COL_LABEL_MASK].data + first,
+		(size_t)(b.col[DF_COL_IDS].offsets[at + 1] - first) };
 	for (size_t i = 0; i < r.n; i++) {
 		n_targets += r.mask[i] != 0;
 		n_examples += r.position && r.position[i] == 0;
 		if (r.ids[i] >= df_tokenizer_vocab_size(t)) {
 			rc = df_fail(err, DF_ELINEAGE,
-			    "%s: sample %" PRIu64 " has token %" PRIu32 ", which tokenizer %s does not",
-			    df_set_name(tokens), id, r.ids[i], df_tokenizer_path(t));
+			    "%s: sample %" PRIu64 " has token %" PRIu32 ", which tokenizer %s does not%s",
+			    df_set_name(tokens), id, r.ids[i], df_tokenizer_path(t),
+			    only_file_knows(m) ? "; --template is the file of the template that may have added it"
+					       : "");
 			goto out;
 		}
 	}
-	if (df_set_has(tokens, DF_COL_DOMAIN) && *(const uint16_t *)b.col[DF_COL_DOMAIN].data < m->n_domains)
-		domain = m->domains[*(const uint16_t *)b.col[DF_COL_DOMAIN].data];
+	if (df_set_has(tokens, DF_COL_DOMAIN) && ((const uint16_t *)b.col[DF_COL_DOMAIN].data)[at] < m->n_domains)
+		domain = m->domains[((const uint16_t *)b.col[DF_COL_DOMAIN].data)[at]];
 	if (json) {
 		DF_TRY(print_json(t, tokens, id, row, domain, &r, out, err));
 	} else {
@@ -257,7 +331,7 @@ df_decode(struct df_set *tokens, uint64_t id, const char *tokenizer, bool json, 
 		if (domain)
 			df_buf_printf(out, ", %s", domain);
 		if (df_set_has(tokens, DF_COL_SOURCE_ROW))
-			df_buf_printf(out, " row %" PRIu64, *(const uint64_t *)b.col[DF_COL_SOURCE_ROW].data);
+			df_buf_printf(out, " row %" PRIu64, ((const uint64_t *)b.col[DF_COL_SOURCE_ROW].data)[at]);
 		df_buf_printf(out, ", %zu tokens, %" PRIu64 " of them targets", r.n, n_targets);
 		if (r.position)
 			df_buf_printf(out, ", %" PRIu64 " examples", n_examples);

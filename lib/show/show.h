@@ -59,6 +59,18 @@ int df_summary_json(
 int df_lineage(const char *path, const char *const *others, size_t n_others, bool json, struct df_buf *out,
     struct df_err *err) DF_MUST_CHECK;
 
+/* ---- what tokens need to become text again: tokens.c --------------------- */
+
+/* Into the parameters of tokens: the tokenizer that made them, and what a template added to it. */
+int df_tokens_note(struct df_meta *m, const struct df_tokenizer *t, struct df_err *err) DF_MUST_CHECK;
+/* The same, of tokens that are made of other tokens. */
+int df_tokens_copy_note(struct df_meta *to, const struct df_meta *from, struct df_err *err) DF_MUST_CHECK;
+/*
+ * Add to t what the template of these tokens added to their tokenizer.  t's id is theirs then, if it was the tokenizer
+ * that they were made with.  DF_EFORMAT when the parameters are malformed.
+ */
+int df_tokens_restore(struct df_tokenizer *t, const struct df_meta *m, struct df_err *err) DF_MUST_CHECK;
+
 /* ---- a sample: decode.c ------------------------------------------------- */
 
 /*
@@ -77,10 +89,11 @@ int df_decode_row(const struct df_tokenizer *t, const struct df_row_view *row, s
 /*
  * The sample with this id: where it is from, its text with targets set off,
  * ids with targets marked.  DF_EUSAGE when the set has no such id.  `tokenizer` may be NULL:
- * then the one that the set records is used if that is "bytes".
+ * then it is bytes, if the set was made with that.  `template` may be NULL; otherwise it is what was added to the
+ * tokenizer, for sets that do not say it.
  */
-int df_decode(struct df_set *tokens, uint64_t id, const char *tokenizer, bool json, struct df_buf *out,
-    struct df_err *err) DF_MUST_CHECK;
+int df_decode(struct df_set *tokens, uint64_t id, const char *tokenizer, const char *template, bool json,
+    struct df_buf *out, struct df_err *err) DF_MUST_CHECK;
 
 /* ---- pictures: plot.c, chart.c ------------------------------------------ */
 

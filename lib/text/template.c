@@ -120,20 +120,43 @@ out:
 	return rc;
 }
 
+/* What eos is under this template; NULL: the tokenizer's. */
+static const char *
+eos_word(const struct df_template *t, const struct df_tokenizer *tok)
+{
+	if (t->replace_eos)
+		return t->stop_words[0];
+	return df_tokenizer_eos(tok) == DF_NO_TOKEN ? "<|endoftext|>" : NULL;
+}
+
+int
+df_template_add_tokens(const struct df_template *t, struct df_tokenizer *tok, struct df_err *err)
+{
+	const char *eos = eos_word(t, tok);
+	uint32_t id;
+	int rc = 0;
+
+	if (eos)
+		DF_TRY(df_tokenizer_add_special(tok, eos, &id, err));
+	for (const char *const *stop = t->stop_words; *stop; stop++)
+		DF_TRY(df_tokenizer_add_special(tok, *stop, &id, err));
+out:
+	if (rc)
+		df_err_prefix(err, "template '%s': ", t->name);
+	return rc;
+}
+
 int
 df_template_fix_tokenizer(const struct df_template *t, struct df_tokenizer *tok, uint32_t *pad, struct df_err *err)
 {
 	const uint32_t before = df_tokenizer_vocab_size(tok);
-	const char *const *stop = t->stop_words;
-	uint32_t id, after;
-	int rc = 0;
+	const char *eos = eos_word(t, tok);
+	uint32_t after;
+	int rc;
 
-	if (t->replace_eos)
-		DF_TRY(df_tokenizer_set_eos(tok, *stop++, err));
-	if (df_tokenizer_eos(tok) == DF_NO_TOKEN)
-		DF_TRY(df_tokenizer_set_eos(tok, "<|endoftext|>", err));
-	for (; *stop; stop++)
-		DF_TRY(df_tokenizer_add_special(tok, *stop, &id, err));
+	DF_TRY(df_template_add_tokens(t, tok, err));
+	if (eos)
+		DF_TRY(df_tokenizer_set_eos(tok, eos, err));
 	*pad = df_tokenizer_pad(tok);
 	if (*pad == DF_NO_TOKEN)
 		*pad = df_tokenizer_eos(tok);
@@ -143,7 +166,5 @@ df_template_fix_tokenizer(const struct df_template *t, struct df_tokenizer *tok,
 			"the model's embeddings must have room for them (resize_vocab)",
 		    t->name, after - before, before, after);
 out:
-	if (rc)
-		df_err_prefix(err, "template '%s': ", t->name);
 	return rc;
 }

@@ -106,5 +106,7 @@ const struct df_elem *df_template_slot(const struct df_template *t, enum df_slot
  */
 int df_template_fix_tokenizer(const struct df_template *t, struct df_tokenizer *tok, uint32_t *pad,
     struct df_err *err) DF_MUST_CHECK;
+/* Those tokens alone, eos left as it is, without a warning: for decoding. */
+int df_template_add_tokens(const struct df_template *t, struct df_tokenizer *tok, struct df_err *err) DF_MUST_CHECK;
 
 #endif

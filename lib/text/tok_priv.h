@@ -404,6 +404,8 @@ struct df_tokenizer {
 	bool add_bos;
 	bool truncate_left; /* truncation_side */
 	bool changed;       /* other special tokens than the files say */
+	char opened_id[DF_DIGEST_HEX]; /* the id before */
+	struct df_ids later;           /* the tokens that came since, or became special */
 };
 
 /* --- tokenizer_class.c: transformers' classes, named with or without Fast ------------------------------------- */

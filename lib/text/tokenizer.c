@@ -109,6 +109,7 @@ df_tokenizer_open(struct df_tokenizer **out, const char *name_or_path, struct df
 		if (rc != DF_OK)
 			goto out;
 	}
+	memcpy(t->opened_id, t->id, sizeof(t->id));
 	*out = t;
 	t = NULL;
 out:
@@ -127,6 +128,7 @@ df_tokenizer_free(struct df_tokenizer *t)
 	df_tok_bpe_free(t->bpe);
 	df_tok_wordpiece_free(t->wordpiece);
 	df_tok_decoder_free(t->decoder);
+	df_ids_release(&t->later);
 	free(t->frame.id);
 	free(t->path);
 	free(t->json_path);
@@ -255,6 +257,7 @@ df_tokenizer_add_special(struct df_tokenizer *t, const char *token, uint32_t *id
 	if (df_utf8_check(token, strlen(token)) != strlen(token))
 		return df_fail(err, DF_EFORMAT, "special token '%s' is not UTF-8", token);
 	DF_TRY(df_tok_add(t, token, strlen(token), special, id, err));
+	DF_TRY(df_ids_add(&t->later, id, 1, err));
 	t->changed = true;
 	DF_TRY(df_tok_finish(t, err));
 out:
@@ -272,6 +275,21 @@ df_tokenizer_set_eos(struct df_tokenizer *t, const char *token, struct df_err *e
 	t->eos = id;
 out:
 	return rc;
+}
+
+const char *
+df_tokenizer_opened_id(const struct df_tokenizer *t)
+{
+	return t->opened_id;
+}
+
+const char *
+df_tokenizer_added_later(const struct df_tokenizer *t, size_t i, uint32_t *id)
+{
+	if (i >= t->later.n)
+		return NULL;
+	*id = t->later.v[i];
+	return df_tok_added_by_id(&t->added, *id)->text;
 }
 
 /* --- encoding ------------------------------------------------------------------------------------------------- */

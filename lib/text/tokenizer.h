@@ -47,6 +47,9 @@ uint32_t df_tokenizer_lookup(const struct df_tokenizer *t, const char *token); /
 /* Template fix-ups (before any encoding): replace eos; add a special token if it is missing. */
 int df_tokenizer_set_eos(struct df_tokenizer *t, const char *token, struct df_err *err) DF_MUST_CHECK;
 int df_tokenizer_add_special(struct df_tokenizer *t, const char *token, uint32_t *id, struct df_err *err) DF_MUST_CHECK;
+/* What these did: the id before them, and token i that they added or made special, NULL past the last. Borrowed. */
+const char *df_tokenizer_opened_id(const struct df_tokenizer *t);
+const char *df_tokenizer_added_later(const struct df_tokenizer *t, size_t i, uint32_t *id);
 
 int df_tokscratch_new(struct df_tokscratch **out, const struct df_tokenizer *t, struct df_err *err) DF_MUST_CHECK;
 void df_tokscratch_free(struct df_tokscratch *s);

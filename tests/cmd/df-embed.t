@@ -188,6 +188,41 @@ broken 'no mode is on' 65 'no pooling_mode' 1_Pooling/config.json '{}'
 broken 'two modes' 69 'one pooling at a time' 1_Pooling/config.json \
 	'{"pooling_mode_cls_token": true, "pooling_mode_mean_tokens": true}'
 broken 'max pooling' 69 'pooling_mode_max_tokens' 1_Pooling/config.json '{"pooling_mode_max_tokens": true}'
+# The spelling of sentence-transformers 5.4 and later: the vectors of the old one.
+# pooled OLD NEW...: each NEW pools as OLD does
+pooled()
+{
+	rm -rf mode
+	cp -r "$E/bert" mode
+	chmod -R u+w mode
+	echo "{\"word_embedding_dimension\": 32, \"$1\": true}" >mode/1_Pooling/config.json
+	ok "$1" embed -q -m mode lines.txt -o old.h5
+	shift
+	for new; do
+		echo "{\"embedding_dimension\": 32, \"pooling_mode\": $new}" >mode/1_Pooling/config.json
+		ok "pooling_mode $new" embed -q -m mode lines.txt -o new.h5
+		same "$new: the same bytes" new.h5 old.h5
+	done
+}
+pooled pooling_mode_cls_token '"cls"' '["cls"]' '"cls", "pooling_mode_mean_tokens": true'
+cp old.h5 cls.h5
+pooled pooling_mode_lasttoken '"lasttoken"' '["lasttoken"]'
+pooled pooling_mode_weightedmean_tokens '"weightedmean"'
+pooled pooling_mode_mean_tokens '"mean"' '["mean"]' 'null, "pooling_mode_mean_tokens": true'
+is 'two poolings differ' "$(text_of old.h5 embedding | cksum | grep -c "$(text_of cls.h5 embedding | cksum)")" 0
+is 'the mean is that of the golden directory' "$(text_of old.h5 embedding)" "$(text_of lines.h5 embedding)"
+for mode in max mean_sqrt_len_tokens magic MEAN ''; do
+	broken "pooling_mode $mode" 69 "1_Pooling/config.json: 'pooling_mode': '$mode' is not supported" \
+		1_Pooling/config.json "{\"pooling_mode\": \"$mode\"}"
+done
+broken 'a list of an unknown one' 69 "'magic' is not supported" 1_Pooling/config.json '{"pooling_mode": ["magic"]}'
+broken 'two words' 69 "'cls' beside 'mean' is not supported: one pooling" 1_Pooling/config.json \
+	'{"pooling_mode": ["mean", "cls"]}'
+broken 'no word' 65 "'pooling_mode' is an empty list" 1_Pooling/config.json '{"pooling_mode": []}'
+for mode in 3 true '{}' '[3]' '[["mean"]]'; do
+	broken "pooling_mode $mode" 65 "'pooling_mode': expected a string" 1_Pooling/config.json "{\"pooling_mode\": $mode}"
+done
+broken 'a list of no words' 69 'one pooling at a time' 1_Pooling/config.json '{"pooling_mode": [1, 2]}'
 broken 'a mode that is no flag' 65 'pooling_mode_mean_tokens' 1_Pooling/config.json '{"pooling_mode_mean_tokens": 1}'
 broken 'a length below 1' 65 'max_seq_length' sentence_bert_config.json '{"max_seq_length": -3}'
 broken 'prompts without the default' 64 "unknown prompt 'x'" config_sentence_transformers.json '{"default_prompt_name": "x"}'

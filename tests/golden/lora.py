@@ -42,6 +42,17 @@ CASES = {
     "pattern": ("llama", dict(r=3, lora_alpha=3, target_modules=r".*\.1\.(self_attn\.[qk]|mlp\.\w+)_proj")),
     "experts": ("qwen2_moe", dict(r=2, lora_alpha=4, target_modules=[
         "q_proj", "gate_proj", "up_proj", "down_proj", "gate", "shared_expert_gate"])),
+    "ranks": ("llama", dict(r=4, lora_alpha=8, use_rslora=True, target_modules=["q_proj", "k_proj", "v_proj", "up_proj"],
+                            rank_pattern={"q_proj": 2, r"model\.layers\.[1].*\.v_proj": 3, "^up_proj": 7, "proj": 9},
+                            alpha_pattern={"layers.1.self_attn.v_proj": 5.5, "(k|up)_proj": 3})),
+    "layers": ("llama", dict(r=2, lora_alpha=4, layers_to_transform=[1, 5], exclude_modules=["layers.1.self_attn.v_proj"],
+                             target_modules=["q_proj", "v_proj", "down_proj", "model.layers.0.mlp.up_proj"])),
+    "restricted": ("qwen2_moe", dict(r=2, lora_alpha=4, layers_to_transform=1, layers_pattern="layers",
+                                     exclude_modules=r".*experts\.[02]\..*|.*k_proj",
+                                     rank_pattern={"experts.1.gate_proj": 3, "gate": 1}, alpha_pattern={"up_proj": 1},
+                                     target_modules=["q_proj", "k_proj", "gate_proj", "up_proj", "down_proj", "gate"])),
+    # Without layers_pattern the last number of a name counts: an expert's.
+    "numbers": ("qwen2_moe", dict(r=1, lora_alpha=1, layers_to_transform=[1], target_modules=["gate_proj", "o_proj"])),
 }
 
 

@@ -10,7 +10,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/buf.h"
 #include "base/file.h"
+#include "base/log.h"
 #include "base/mem.h"
 
 static char path_buf[1024];
@@ -331,7 +333,7 @@ test_bad_weights(void **state)
 		    "bad/model.safetensors: |1.self_attn.k_proj|I32" },
 		{ { .nan = "model.layers.1.self_attn.k_proj.weight" }, DF_EFORMAT,
 		    "bad/model.safetensors: |1.self_attn.k_proj|element 0|nan" },
-		{ { .add = "lm_head.weight" }, DF_OK, NULL }, /* a tied model may repeat its head */
+		{ { .add = "lm_head.weight" }, DF_EFORMAT, "bad/model.safetensors: |'lm_head.weight'|[1]|[103,32]" },
 		{ { .add = "model.layers.0.self_attn.rotary_emb.inv_freq" }, DF_OK, NULL },
 	};
 	struct df_model *m = NULL;
@@ -348,6 +350,219 @@ test_bad_weights(void **state)
 		mh_refused(df_model_open(&m, subdir("bad"), NULL, mh_backend(), err), t[i].code, t[i].words);
 		assert_null(m);
 	}
+}
+
+/* ---- a head beside the embedding ------------------------------------------------ */
+
+static struct df_buf warnings = DF_BUF_INIT;
+
+static void
+keep_warning(void *ctx, enum df_log_level level, const char *msg)
+{
+	(void)ctx;
+	if (level == DF_LOG_WARN)
+		df_buf_printf(&warnings, "%s\n", msg);
+}
+
+/* Opens dir and counts what it is warned of. */
+static struct df_model *
+open_counting(const char *dir, const char *base, size_t *n)
+{
+	struct df_model *m = NULL;
+
+	df_buf_clear(&warnings);
+	df_log_set_sink(keep_warning, NULL);
+	mh_ok(df_model_open(&m, dir, base, mh_backend(), err));
+	df_log_set_sink(NULL, NULL);
+	*n = 0;
+	for (size_t i = 0; i < warnings.len; i++)
+		*n += warnings.data[i] == '\n';
+	return m;
+}
+
+/* lm_head.weight = the embedding, as `type`, with one element changed or none (SIZE_MAX). */
+static void
+add_head(struct df_st_writer *w, const struct df_st_tensor *embed, enum df_st_type type, size_t changed, bool declare)
+{
+	float *x = NULL;
+
+	if (declare) {
+		mh_ok(df_st_add(w, "lm_head.weight", type, embed->shape, embed->rank, err));
+		return;
+	}
+	mh_ok(df_alloc(&x, embed->numel, sizeof(*x), "a head", err));
+	mh_ok(df_st_to_f32(embed, x, err));
+	if (changed != SIZE_MAX)
+		x[changed] = x[changed] < 0.25f ? 0.5f : -0.5f;
+	if (type == DF_ST_F32) {
+		mh_ok(df_st_write(w, x, embed->numel * sizeof(*x), err));
+	} else {
+		uint16_t *h = NULL, half = type == DF_ST_BF16 ? 0x3f00 : 0x3800; /* 0.5 */
+
+		mh_ok(df_alloc(&h, embed->numel, sizeof(*h), "a head", err));
+		memcpy(h, embed->data, embed->nbytes);
+		if (changed != SIZE_MAX)
+			h[changed] = half | (x[changed] < 0 ? 0x8000 : 0);
+		mh_ok(df_st_write(w, h, embed->numel * sizeof(*h), err));
+		free(h);
+	}
+	free(x);
+}
+
+/* A copy of a tied golden model that has a head, in the file of the rest or in one of its own. */
+static void
+headed(const char *to, const char *name, enum df_st_type type, size_t changed, bool own_file)
+{
+	char *from = mh_path(name, NULL), *config = NULL;
+	const struct df_st_tensor *embed;
+	struct df_st_writer *w = NULL, *head = NULL;
+	struct df_buf index = DF_BUF_INIT;
+	struct df_st *st = NULL;
+	size_t n;
+
+	remove(join(to, "model.safetensors.index.json"));
+	remove(join(to, "model.safetensors"));
+	mh_ok(df_file_get(join(from, "config.json"), 1 << 20, &config, &n, err));
+	mh_ok(df_file_put(join(to, "config.json"), config, n, err));
+	mh_ok(df_st_open_model(&st, from, err));
+	embed = df_st_find(st, "model.embed_tokens.weight");
+	embed = embed ? embed : df_st_find(st, "embed_tokens.weight");
+	assert_non_null(embed);
+	mh_ok(df_st_create(&w, join(to, own_file ? "body.safetensors" : "model.safetensors"), err));
+	if (own_file)
+		mh_ok(df_st_create(&head, join(to, "head.safetensors"), err));
+	df_buf_puts(&index, "{\"weight_map\": {\"lm_head.weight\": \"head.safetensors\"");
+	for (size_t i = 0; i < df_st_count(st); i++) {
+		const struct df_st_tensor *t = df_st_at(st, i);
+
+		mh_ok(df_st_add(w, t->name, t->type, t->shape, t->rank, err));
+		df_buf_printf(&index, ", \"%s\": \"body.safetensors\"", t->name);
+	}
+	df_buf_puts(&index, "}}");
+	add_head(head ? head : w, embed, type, changed, true);
+	for (size_t i = 0; i < df_st_count(st); i++)
+		mh_ok(df_st_write(w, df_st_at(st, i)->data, df_st_at(st, i)->nbytes, err));
+	add_head(head ? head : w, embed, type, changed, false);
+	mh_ok(df_st_commit(w, err));
+	if (own_file) {
+		mh_ok(df_st_commit(head, err));
+		mh_ok(df_file_put(join(to, "model.safetensors.index.json"), index.data, index.len, err));
+	}
+	df_buf_release(&index);
+	df_st_close(st);
+	free(config);
+	free(from);
+}
+
+static void
+say_untied(const char *dir)
+{
+	static const char key[] = "\"tie_word_embeddings\": ";
+	char *config = NULL, *text = NULL, *at;
+	size_t n;
+
+	mh_ok(df_file_get(join(dir, "config.json"), 1 << 20, &config, &n, err));
+	at = strstr(config, key);
+	assert_non_null(at);
+	at += strlen(key);
+	mh_ok(df_asprintf(&text, err, "%.*sfalse%s", (int)(at - config), config, at + strlen("true")));
+	mh_ok(df_file_put(join(dir, "config.json"), text, strlen(text), err));
+	free(config);
+	free(text);
+}
+
+/* tie_word_embeddings, and a file with an lm_head.weight: an equal one changes nothing, another is used and said. */
+static void
+test_own_head(void **state)
+{
+	static const struct {
+		const char *name;
+		enum df_st_type type;
+		bool own_file;
+	} t[] = { { "llama-gqa-tied", DF_ST_F32, false }, { "llama-gqa-tied", DF_ST_F32, true },
+		{ "llama-f16", DF_ST_F16, false }, { "llama-f16", DF_ST_F32, false },
+		{ "qwen3-tied", DF_ST_BF16, true }, { "qwen3-tied", DF_ST_F32, false } };
+	char *dir = strdup(subdir("headed")), *saved = strdup(subdir("saved"));
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(t) / sizeof(t[0]); i++) {
+		char *from = mh_path(t[i].name, NULL);
+		struct df_model *tied = NULL, *m, *untied, *again;
+		struct df_digest d;
+		size_t n;
+
+		mh_ok(df_model_open(&tied, from, NULL, mh_backend(), err));
+		headed(dir, t[i].name, t[i].type, SIZE_MAX, t[i].own_file);
+		m = open_counting(dir, NULL, &n);
+		assert_int_equal(n, 0);
+		assert_true(same_digest(digest(m), digest(tied)));
+		df_model_free(m);
+		/* The last element too. */
+		for (size_t k = 0; k < 2; k++) {
+			const struct df_param *e = &df_model_base(tied)->v[0];
+
+			headed(dir, t[i].name, t[i].type, k == 0 ? 3 : e->rows * e->cols - 1, t[i].own_file);
+			m = open_counting(dir, NULL, &n);
+			assert_int_equal(n, 1);
+			assert_non_null(strstr(warnings.data, "headed"));
+			assert_non_null(strstr(warnings.data, "lm_head.weight"));
+			assert_non_null(strstr(warnings.data, "tie_word_embeddings"));
+			assert_false(df_model_config(m)->tied);
+			d = digest(m);
+			assert_false(same_digest(d, digest(tied)));
+			/* As if config.json said so, and saved it does. */
+			say_untied(dir);
+			untied = open_counting(dir, NULL, &n);
+			assert_int_equal(n, 0);
+			assert_true(same_digest(d, digest(untied)));
+			mh_ok(df_model_save(m, saved, err));
+			again = open_counting(saved, NULL, &n);
+			assert_int_equal(n, 0);
+			assert_true(same_digest(d, digest(again)));
+			df_model_free(m);
+			df_model_free(untied);
+			df_model_free(again);
+		}
+		df_model_free(tied);
+		free(from);
+	}
+	df_buf_release(&warnings);
+	free(dir);
+	free(saved);
+}
+
+/* An adapter with a head of its own wants a base that has one; and the other contradiction: untied, and no head. */
+static void
+test_no_head(void **state)
+{
+	char *dir = strdup(subdir("headed")), *adapter = strdup(subdir("of_head"));
+	struct df_lora_spec spec = { .rank = 2, .alpha = 4, .targets = "q_proj", .additional = "lm_head" };
+	struct df_model *m, *none = NULL;
+	struct df_digest d;
+	size_t n;
+
+	(void)state;
+	headed(dir, "llama-gqa-tied", DF_ST_F32, 5, false);
+	m = open_counting(dir, NULL, &n);
+	mh_ok(df_model_add_lora(m, &spec, 1, err));
+	assert_true(df_model_trains_head(m));
+	d = digest(m);
+	mh_ok(df_model_save(m, adapter, err));
+	df_model_free(m);
+	m = open_counting(adapter, dir, &n);
+	assert_int_equal(n, 1);
+	assert_true(same_digest(d, digest(m)));
+	df_model_free(m);
+	headed(dir, "llama-gqa-tied", DF_ST_F32, SIZE_MAX, false);
+	mh_refused(df_model_open(&none, adapter, dir, mh_backend(), err), DF_EUNSUPPORTED,
+	    "modules_to_save|lm_head|tie_word_embeddings");
+	edited(dir, &(struct tensor_edit){ 0 });
+	say_untied(dir);
+	mh_refused(df_model_open(&none, dir, NULL, mh_backend(), err), DF_EFORMAT,
+	    "headed/model.safetensors: |'lm_head.weight' is missing|tie_word_embeddings: true");
+	df_buf_release(&warnings);
+	free(dir);
+	free(adapter);
 }
 
 /* ---- config.json ------------------------------------------------------------- */
@@ -662,16 +877,58 @@ test_adapters(void **state)
 		{ LORA ",\"lora_dropout\":-0.1", DF_ERANGE, "dropout" },
 		{ LORA ",\"bias\":\"all\"", DF_EUNSUPPORTED, "bias|all" },
 		{ LORA ",\"lora_bias\":true", DF_EUNSUPPORTED, "lora_bias" },
-		{ LORA ",\"rank_pattern\":{\"q_proj\":8}", DF_EUNSUPPORTED, "rank_pattern" },
-		{ LORA ",\"alpha_pattern\":{\"q_proj\":8}", DF_EUNSUPPORTED, "alpha_pattern" },
+		{ LORA ",\"rank_pattern\":{\"q_proj\":8}", DF_EFORMAT, "q_proj.lora_A|[4,32]|[8,32]" },
+		{ LORA ",\"rank_pattern\":{\"proj\":8,\"(a|b)\":7,\"1.q_proj\":9}", DF_OK,
+		    NULL }, /* none is a whole part */
+		{ LORA ",\"rank_pattern\":{\"q_proj\":0}", DF_ERANGE, "rank_pattern|q_proj|integer" },
+		{ LORA ",\"rank_pattern\":{\"q_proj\":2.5}", DF_ERANGE, "rank_pattern|q_proj|integer" },
+		{ LORA ",\"rank_pattern\":{\"q_proj\":1e9}", DF_ERANGE, "rank_pattern|q_proj|65536" },
+		{ LORA ",\"rank_pattern\":{\"q_proj\":\"4\"}", DF_ERANGE, "rank_pattern|q_proj" },
+		{ LORA ",\"rank_pattern\":[4]", DF_EFORMAT, "rank_pattern|an object" },
+		{ LORA ",\"rank_pattern\":{\"(q_proj\":4}", DF_EFORMAT, "rank_pattern|(q_proj" },
+		{ LORA ",\"rank_pattern\":{\"([a-z0-9_]+|[.])*[!?]\":4}", DF_EUNSUPPORTED, "rank_pattern|too long" },
+		{ LORA ",\"alpha_pattern\":{\"q_proj\":8,\".*layers.1.*\":0.5}", DF_OK, NULL },
+		{ LORA ",\"alpha_pattern\":{\"q_proj\":0}", DF_ERANGE, "alpha_pattern|q_proj" },
+		{ LORA ",\"alpha_pattern\":{\"q_proj\":-1}", DF_ERANGE, "alpha_pattern|q_proj" },
 		{ LORA ",\"modules_to_save\":[\"lm_head\"]", DF_EUNSUPPORTED, "modules_to_save|lm_head|tie" },
 		{ LORA ",\"modules_to_save\":[\"embed_tokens\"]", DF_EUNSUPPORTED, "modules_to_save|embed_tokens|tie" },
 		{ LORA ",\"modules_to_save\":[\"classifier\"]", DF_EUNSUPPORTED, "modules_to_save|classifier" },
 		{ LORA ",\"modules_to_save\":\"norm\"", DF_EFORMAT, "modules_to_save|list" },
 		{ LORA ",\"modules_to_save\":[\"a,b\"]", DF_EFORMAT, "modules_to_save|entry 0" },
 		{ LORA ",\"modules_to_save\":[\"norm\"]", DF_EFORMAT, "norm.weight|missing" },
-		{ LORA ",\"layers_to_transform\":[0]", DF_EUNSUPPORTED, "layers_to_transform" },
-		{ LORA ",\"layers_to_transform\":0", DF_EUNSUPPORTED, "layers_to_transform" },
+		{ LORA ",\"layers_to_transform\":[0]", DF_EFORMAT, "model.layers.1|belongs to no parameter" },
+		{ LORA ",\"layers_to_transform\":0", DF_EFORMAT, "model.layers.1|belongs to no parameter" },
+		{ LORA ",\"layers_to_transform\":[0,1]", DF_OK, NULL },
+		{ LORA ",\"layers_to_transform\":[]", DF_OK, NULL },
+		{ LORA ",\"layers_to_transform\":[0,1,7],\"layers_pattern\":[\"h\",\"layers\"]", DF_OK, NULL },
+		{ LORA ",\"layers_to_transform\":[0,1],\"layers_pattern\":\"\"", DF_OK, NULL },
+		{ LORA ",\"layers_to_transform\":[0,1],\"layers_pattern\":\"h\"", DF_EUNSUPPORTED,
+		    "layers_to_transform|leave no projection" },
+		{ LORA ",\"layers_to_transform\":[7]", DF_EUNSUPPORTED, "layers_to_transform|leave no projection" },
+		{ LORA ",\"layers_to_transform\":[0,\"1\"]", DF_EFORMAT, "layers_to_transform|an integer" },
+		{ LORA ",\"layers_to_transform\":[0],\"layers_pattern\":\"l.*\"", DF_EUNSUPPORTED,
+		    "layers_pattern|l.*" },
+		{ LORA ",\"layers_to_transform\":[0],\"layers_pattern\":[1]", DF_EFORMAT, "layers_pattern|a string" },
+		{ "\"r\":4,\"lora_alpha\":8,\"target_modules\":\".*proj\",\"layers_to_transform\":[0]", DF_EFORMAT,
+		    "layers_to_transform|beside a pattern" },
+		{ "\"r\":4,\"lora_alpha\":8,\"target_modules\":[\"q_proj\",\"lm_head\"],\"layers_to_transform\":[0]",
+		    DF_EUNSUPPORTED, "target_modules|lm_head" },
+		{ LORA ",\"exclude_modules\":[\"up_proj\"]", DF_EFORMAT, "up_proj.lora_A|belongs to no parameter" },
+		{ LORA ",\"exclude_modules\":[\"embed_tokens\",\"lm_head\",\"roj\"]", DF_OK, NULL },
+		{ LORA ",\"exclude_modules\":\".*(embed_tokens|lm_head)\"", DF_OK, NULL },
+		{ LORA ",\"exclude_modules\":\".*\"", DF_EUNSUPPORTED, "exclude_modules|leave no projection" },
+		{ LORA ",\"exclude_modules\":\"(\"", DF_EFORMAT, "exclude_modules|pattern" },
+		{ LORA ",\"exclude_modules\":\"([a-z0-9_]+|[.])*[!?]\"", DF_EUNSUPPORTED, "exclude_modules|too long" },
+		{ LORA ",\"exclude_modules\":[3]", DF_EFORMAT, "exclude_modules|entry 0" },
+		{ LORA ",\"trainable_token_indices\":[1,2]", DF_EUNSUPPORTED, "trainable_token_indices" },
+		{ LORA ",\"trainable_token_indices\":{\"embed_tokens\":[1]}", DF_EUNSUPPORTED,
+		    "trainable_token_indices" },
+		{ LORA ",\"target_parameters\":[\"mlp.experts.gate_up_proj\"]", DF_EUNSUPPORTED, "target_parameters" },
+		{ LORA ",\"layer_replication\":[[0,2],[1,2]]", DF_EUNSUPPORTED, "layer_replication" },
+		{ LORA ",\"use_qalora\":true", DF_EUNSUPPORTED, "use_qalora" },
+		{ LORA ",\"alora_invocation_tokens\":[5]", DF_EUNSUPPORTED, "alora_invocation_tokens" },
+		{ "\"r\":4,\"lora_alpha\":8,\"target_modules\":[\"embed_tokens\"]", DF_EUNSUPPORTED,
+		    "target_modules|embed_tokens" },
 		{ LORA ",\"fan_in_fan_out\":true", DF_EUNSUPPORTED, "fan_in_fan_out" },
 		{ LORA ",\"init_lora_weights\":\"pissa\"", DF_EUNSUPPORTED, "init_lora_weights|pissa" },
 		{ LORA ",\"peft_type\":\"IA3\"", DF_EUNSUPPORTED, "peft_type|IA3" },
@@ -780,6 +1037,8 @@ main(void)
 		cmocka_unit_test_teardown(test_save_adapter, mh_cleanup),
 		cmocka_unit_test_teardown(test_layouts, mh_cleanup),
 		cmocka_unit_test_teardown(test_bad_weights, mh_cleanup),
+		cmocka_unit_test_teardown(test_own_head, mh_cleanup),
+		cmocka_unit_test_teardown(test_no_head, mh_cleanup),
 		cmocka_unit_test_teardown(test_config, mh_cleanup),
 		cmocka_unit_test_teardown(test_families, mh_cleanup),
 		cmocka_unit_test_teardown(test_rope_config, mh_cleanup),

@@ -647,6 +647,10 @@ test_peft(void **state)
 	check_peft("additional");
 	check_peft("pattern");
 	check_peft("experts");
+	check_peft("ranks");
+	check_peft("layers");
+	check_peft("restricted");
+	check_peft("numbers");
 }
 
 /* PEFT's names for a body without a head lack one "model."; the adapter fits the same body under a head. */
@@ -765,6 +769,10 @@ test_merge(void **state)
 	check_merged("additional");
 	check_merged("pattern");
 	check_merged("experts");
+	check_merged("ranks");
+	check_merged("layers");
+	check_merged("restricted");
+	check_merged("numbers");
 }
 
 /* ---- dropout ----------------------------------------------------------------------- */
@@ -821,7 +829,8 @@ check_dropout(const char *from, const char *targets)
 
 	start(&r, from);
 	r.batch.b.key = keys;
-	add_lora(&r, targets, 0.3);
+	if (targets != NULL) /* else it has an adapter */
+		add_lora(&r, targets, 0.3);
 	p = df_model_train(r.m);
 	grad = batch_grad(&r);
 	/* A layer computed again has the masks that it had. */
@@ -852,7 +861,7 @@ check_dropout(const char *from, const char *targets)
 		if (fabs((f[1] - f[0]) / (2 * h) / norm - 1) > 0.02)
 			fail_msg("%s: |g| %g, difference %g", v->name, norm, (f[1] - f[0]) / (2 * h));
 	}
-	print_message("# dropout of %s: finite differences, worst %.2e\n", targets, worst);
+	print_message("# dropout of %s: finite differences, worst %.2e\n", targets ? targets : from, worst);
 	free(x);
 	free(y);
 	finish(&r);
@@ -861,11 +870,12 @@ check_dropout(const char *from, const char *targets)
 static void
 test_dropout_differences(void **state)
 {
-	char *llama = mh_path("llama", NULL), *moe = path("%s", "qwen2_moe"), *all = scratch("moe"), *config, *k;
+	char *llama = mh_path("llama", NULL), *ranks = path("%s", "ranks"), *moe = path("%s", "qwen2_moe"), *all = scratch("moe"), *config, *k;
 	struct df_model *m = NULL;
 
 	(void)state;
 	check_dropout(llama, "all");
+	check_dropout(ranks, NULL);
 	/* Which experts a router chooses is not differentiable: here it takes all of them. */
 	mh_ok(df_model_open(&m, moe, NULL, mh_backend(), err));
 	mh_ok(df_model_save(m, all, err));
@@ -878,6 +888,7 @@ test_dropout_differences(void **state)
 	check_dropout(all, "q_proj,gate_proj,up_proj,down_proj,gate,shared_expert_gate");
 	free(config);
 	free(llama);
+	free(ranks);
 	free(moe);
 	free(all);
 }
