@@ -73,8 +73,9 @@ static void
 put_branch(struct df_buf *b, const struct df_train_branch *x)
 {
 	if (x->id[0])
-		df_buf_printf(b, "  \"branch\": {\"number\": %llu, \"step\": %llu, \"checkpoint\": \"%s\"},\n",
-		    (unsigned long long)x->number, (unsigned long long)x->step, x->id);
+		df_buf_printf(b,
+		    "  \"branch\": {\"number\": %llu, \"parent\": %llu, \"step\": %llu, \"checkpoint\": \"%s\"},\n",
+		    (unsigned long long)x->number, (unsigned long long)x->parent, (unsigned long long)x->step, x->id);
 }
 
 int
@@ -143,20 +144,24 @@ digest(const struct df_json_value *root, const char *key, char out[DF_DIGEST_HEX
 static int
 get_branch(const struct df_json_value *v, struct df_train_branch *x, struct df_err *err)
 {
-	int64_t number, step;
-	int rc;
+	struct {
+		const char *key;
+		uint64_t *to;
+	} counts[] = { { "number", &x->number }, { "parent", &x->parent }, { "step", &x->step } };
+	int64_t n;
+	int rc = DF_OK;
 
 	if (!v)
 		return DF_OK;
-	if ((rc = df_json_member_int(v, "number", 0, 0, INT64_MAX - 1, &number, err)) != DF_OK ||
-	    (rc = df_json_member_int(v, "step", 0, 0, INT64_MAX, &step, err)) != DF_OK ||
-	    (rc = digest(v, "checkpoint", x->id, err)) != DF_OK) {
-		df_err_prefix(err, "branch: ");
-		return rc;
+	for (size_t i = 0; i < sizeof(counts) / sizeof(counts[0]); i++) {
+		DF_TRY(df_json_member_int(v, counts[i].key, 0, 0, INT64_MAX, &n, err));
+		*counts[i].to = (uint64_t)n;
 	}
-	x->number = (uint64_t)number;
-	x->step = (uint64_t)step;
-	return DF_OK;
+	rc = digest(v, "checkpoint", x->id, err);
+out:
+	if (rc != DF_OK)
+		df_err_prefix(err, "branch: ");
+	return rc;
 }
 
 int
@@ -218,6 +223,12 @@ df_train_state_release(struct df_train_state *s)
 	free(s->tokenizer_id);
 	free(s->config);
 	*s = (struct df_train_state)DF_TRAIN_STATE_INIT;
+}
+
+bool
+df_train_state_passed(const struct df_train_state *s, const struct df_train_branch *b, uint64_t step)
+{
+	return b->number == s->branch.number || (step <= s->branch.step && b->number <= s->branch.parent);
 }
 
 /* ---- the directory -------------------------------------------------------- */

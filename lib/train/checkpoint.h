@@ -33,7 +33,7 @@
  */
 struct df_train_branch {
 	uint64_t number;        /* of output_dir; 0 = the run that began there */
-	uint64_t step;          /* of the checkpoint it began at */
+	uint64_t step, parent;  /* of the checkpoint it began at, and that one's branch; 0 = one of another directory */
 	char id[DF_DIGEST_HEX]; /* df_checkpoint_id of that; "" = none was named */
 };
 
@@ -57,6 +57,9 @@ struct df_train_state {
 	char *config;          /* df_train_config_json */
 };
 #define DF_TRAIN_STATE_INIT { .best = DF_BEST_INIT }
+/* Is a state with branch `b` and `step` one that the run with state s came by, not one that it left behind? */
+bool df_train_state_passed(
+    const struct df_train_state *s, const struct df_train_branch *b, uint64_t step);
 /* dir/df_state.json, of a checkpoint or of a finished run's directory.  DF_ENOINPUT when there is none. */
 int df_train_state_load(struct df_train_state *s, const char *dir, struct df_err *err) DF_MUST_CHECK;
 int df_train_state_save(const struct df_train_state *s, const char *dir, struct df_err *err) DF_MUST_CHECK;

@@ -80,7 +80,7 @@ same_file(const struct stat *a, const struct stat *b)
 	return a->st_dev == b->st_dev && a->st_ino == b->st_ino;
 }
 
-/* Is the file `name` of output_dir one of the input's?  What is renamed over a hard link leaves the other name alone. */
+/* Is the file `name` of output_dir one of the input's?  A hard link to other files is harmless: it is replaced. */
 static int
 check_file(const char *output_dir, const char *name, const struct df_outdir_input *in, struct dirent *const *theirs,
     size_t n, struct df_err *err)

@@ -21,7 +21,8 @@ struct df_outdir_input {
 /*
  * DF_EUSAGE when writing to output_dir would change an input: output_dir is that directory, or one of its
  * checkpoint-N is, or a file in it is one of that directory's under the same name (by symbolic links; weights also by
- * hard links and under another name).  Paths are compared by what they lead to.  An output_dir that does not exist is fine.
+ * hard links and under another name).  Paths are compared by what they lead to.  An output_dir that does not exist is
+ * fine.
  */
 int df_outdir_check_inputs(const char *output_dir, const struct df_outdir_input *inputs, size_t n,
     struct df_err *err) DF_MUST_CHECK;

@@ -368,8 +368,9 @@ begin_branch(struct df_run *r, const char *named, struct df_err *err)
 	DF_TRY(start_at(r, named, err));
 	DF_TRY(df_checkpoint_count(r->c->output_dir, r->state.step, &c, err));
 	r->goes_back = c.n > 0 && !newest;
+	r->state.branch.parent = r->start_is_own ? r->state.branch.number : 0;
 	r->state.branch.number = c.n > 0 ? c.branch + 1 : 0;
-	r->state.branch.step = r->state.step;
+	r->state.branch.step = r->start_is_own ? r->state.step : 0;
 	DF_TRY(df_checkpoint_id(named, r->state.branch.id, err));
 	if (r->goes_back && c.n_later > 0)
 		df_warn("resume_from_checkpoint: back to %s; %" PRIu64 " later checkpoint%s of %s, up to step %" PRIu64

@@ -453,7 +453,7 @@ past(struct df_run *r, struct df_err *err)
 	}
 	DF_TRY(df_train_state_load(&s, path, err));
 	/* One that the run left behind when it went back is not on its way. */
-	if (s.branch.number != r->state.branch.number && s.step > r->state.branch.step) {
+	if (!df_train_state_passed(&r->state, &s.branch, s.step)) {
 		rc = no_way_back(r, path, err);
 		goto out;
 	}
