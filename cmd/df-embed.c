@@ -79,7 +79,7 @@ struct cfg {
 	{ .name = "dtype", .type = DF_OPT_CHOICE, .value = &(c)->store, .choices = stores, \
 	    .help = "how the file holds them" }, \
 	{ .name = "shard", .type = DF_OPT_SHARD, .value = &(c)->shard, .arg = "I/N", \
-	    .help = "part I of N only, or auto: from the Slurm array" }, \
+	    .help = "part I of N only; auto, auto/N: of a Slurm array" }, \
 	{ .name = "compress", .type = DF_OPT_CHOICE, .value = &(c)->compress, .choices = compressions, \
 	    .help = "compression of the output" }, \
 	{ .name = "dry-run", .short_name = 'n', .type = DF_OPT_FLAG, .value = &(c)->dry_run, \
@@ -190,7 +190,7 @@ open_writer(struct run *r, struct df_err *err)
 	char *path = NULL;
 	int rc = 0;
 
-	if (r->cfg.shard.n > 1 && !stream)
+	if (!stream)
 		DF_TRY(df_shard_name(&path, r->cfg.output, r->cfg.shard, err));
 	DF_TRY(df_writer_open(&r->out, path ? path : r->cfg.output, &r->meta, cols,
 	    df_embed_source_has_domain(r->source) ? 3 : 2, widths, &opts, err));

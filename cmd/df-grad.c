@@ -67,7 +67,7 @@ struct cfg {
 	{ .name = "output", .short_name = 'o', .type = DF_OPT_STR, .value = &(c)->output, .arg = "FILE", .file = DF_FILE_WRITE, \
 	    .help = "where the result goes; - for a stream" }, \
 	{ .name = "shard", .type = DF_OPT_SHARD, .value = &(c)->shard, .arg = "I/N", \
-	    .help = "part I of N only, or auto: from the Slurm array" }, \
+	    .help = "part I of N only; auto, auto/N: of a Slurm array" }, \
 	{ .name = "block-tokens", .type = DF_OPT_INT, .value = &(c)->block_tokens, .arg = "N", .min = 0, .max = 1e12, \
 	    .help = "most tokens of a block (0: by the model's size)" }, \
 	{ .name = "block-rows", .type = DF_OPT_INT, .value = &(c)->block_rows, .arg = "N", .min = 0, .max = 1e9, \
@@ -154,7 +154,7 @@ open_writer(struct run *r, struct df_err *err)
 	char *path = NULL;
 	int rc = 0;
 
-	if (r->cfg.shard.n > 1 && !stream)
+	if (!stream)
 		DF_TRY(df_shard_name(&path, r->cfg.output, r->cfg.shard, err));
 	DF_TRY(df_writer_open(&r->out, path ? path : r->cfg.output, &r->meta, cols, n_cols, widths, &opts, err));
 	r->next += df_writer_done_batches(r->out);

@@ -87,7 +87,7 @@ struct cfg {
 	{ .name = "json", .type = DF_OPT_STR, .value = &(c)->json, .arg = "FILE", .file = DF_FILE_WRITE, \
 	    .help = "as JSON lines; - (also without -o): print them" }, \
 	{ .name = "shard", .type = DF_OPT_SHARD, .value = &(c)->shard, .arg = "I/N", \
-	    .help = "part I of N only, or auto: from the Slurm array" }, \
+	    .help = "part I of N only; auto, auto/N: of a Slurm array" }, \
 	{ .name = "slots", .type = DF_OPT_INT, .value = &(c)->slots, .arg = "N", .min = 0, .max = 1 << 20, \
 	    .help = "sequences at once (0: as memory allows)" }, \
 	{ .name = "compress", .type = DF_OPT_CHOICE, .value = &(c)->compress, .choices = compressions, \
@@ -323,7 +323,7 @@ open_outputs(struct run *r, struct df_err *err)
 	r->end = end * (uint64_t)c->n;
 	if (c->output) {
 		DF_TRY(fill_meta(r, err));
-		if (c->shard.n > 1 && !stream)
+		if (!stream)
 			DF_TRY(df_shard_name(&path, c->output, c->shard, err));
 		DF_TRY(df_writer_open(&r->out, path ? path : c->output, &r->meta, domains ? cols : cols_plain,
 		    sizeof(cols) / sizeof(cols[0]) - !domains, widths, &opts, err));

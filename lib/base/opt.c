@@ -194,7 +194,101 @@ set_choice(const struct df_opt *o, const char *s, struct df_err *err)
 	return DF_EUSAGE;
 }
 
-/* "auto": the element of the Slurm array this process runs in, the whole when it runs in none. */
+/* The Slurm array that this process runs in; n = 0: what the environment does not say. */
+struct slurm_array {
+	int64_t id, min, max, step, n;
+};
+
+/* *in = false outside an array.  `whole`: all of the array must be known, not only the task's own number. */
+static int
+slurm_array(struct slurm_array *a, bool *in, bool whole, struct df_err *err)
+{
+	struct {
+		const char *name;
+		int64_t *to, min;
+		bool needed;
+	} vars[] = { { "SLURM_ARRAY_TASK_ID", &a->id, 0, true }, { "SLURM_ARRAY_TASK_MIN", &a->min, 0, whole },
+		{ "SLURM_ARRAY_TASK_MAX", &a->max, 0, whole }, { "SLURM_ARRAY_TASK_STEP", &a->step, 1, false },
+		{ "SLURM_ARRAY_TASK_COUNT", &a->n, 0, whole } };
+	int rc;
+
+	*in = getenv(vars[0].name) != NULL;
+	if (!*in)
+		return DF_OK;
+	*a = (struct slurm_array){ 0, 0, 0, 1, 0 };
+	for (size_t k = 0; k < sizeof(vars) / sizeof(vars[0]); k++) {
+		const char *text = getenv(vars[k].name);
+
+		if (text == NULL && vars[k].needed)
+			return df_fail(err, DF_EUSAGE, "%s is not set", vars[k].name);
+		if (text && (rc = df_parse_int(text, vars[k].min, INT32_MAX, vars[k].to, err)) != DF_OK) {
+			df_err_prefix(err, "%s: ", vars[k].name);
+			return rc;
+		}
+		/* One that names no bounds is taken to have this task alone. */
+		if (k == 0)
+			a->min = a->max = a->id;
+	}
+	return DF_OK;
+}
+
+/* "auto": the task's place in its array of evenly spaced numbers; the whole job outside an array. */
+static int
+shard_of_array(struct df_shard_arg *out, struct df_err *err)
+{
+	struct slurm_array a;
+	bool in;
+	int rc;
+
+	if ((rc = slurm_array(&a, &in, true, err)) != DF_OK)
+		return rc;
+	*out = (struct df_shard_arg){ .n = 1, .guessed = true };
+	if (!in)
+		return DF_OK;
+	/* A sparse array (1,5,7) does not say which of its elements this one is. */
+	if (a.id < a.min || a.id > a.max || (a.id - a.min) % a.step != 0 || (a.max - a.min) / a.step + 1 != a.n)
+		return df_fail(
+		    err, DF_EUSAGE, "the Slurm array is not evenly numbered; give --shard auto/N or --shard I/N");
+	/* Task 3 alone is one of several that runs again. */
+	if (a.n == 1 && a.id > 1)
+		return df_fail(err, DF_EUSAGE,
+		    "the Slurm array has only task %d, which does not say how many parts there are; give "
+		    "--shard auto/N, or --shard %d/N",
+		    (int)a.id, (int)a.id);
+	*out = (struct df_shard_arg){
+		.i = (uint32_t)((a.id - a.min) / a.step), .n = (uint32_t)a.n, .guessed = true, .task = (uint32_t)a.id
+	};
+	return DF_OK;
+}
+
+/*
+ * "auto/N": task I of an array is part I of N, whichever tasks the array has.  So tasks count from 1: in an array from 0
+ * task 2 would be the third part, and submitted again alone nothing would say so.
+ */
+static int
+shard_of_task(struct df_shard_arg *out, int64_t n, struct df_err *err)
+{
+	struct slurm_array a;
+	bool in;
+	int rc;
+
+	if ((rc = slurm_array(&a, &in, false, err)) != DF_OK)
+		return rc;
+	if (!in)
+		return df_fail(err, DF_EUSAGE, "this is no task of a Slurm array; give --shard I/%d", (int)n);
+	if (a.id == 0 || a.min == 0)
+		return df_fail(err, DF_EUSAGE,
+		    "tasks must count from 1, as in --array=1-%d; in an array from 0 give "
+		    "--shard $((SLURM_ARRAY_TASK_ID + 1))/%d",
+		    (int)n, (int)n);
+	if (a.id > n || a.max > n)
+		return df_fail(err, DF_EUSAGE, "the Slurm array has a task %d, but there are %d parts",
+		    (int)(a.id > a.max ? a.id : a.max), (int)n);
+	*out = (struct df_shard_arg){ .i = (uint32_t)(a.id - 1), .n = (uint32_t)n, .task = (uint32_t)a.id };
+	return DF_OK;
+}
+
+/* "i/n", "auto" or "auto/n" */
 static int
 set_shard(struct df_shard_arg *out, const char *s, struct df_err *err)
 {
@@ -204,40 +298,24 @@ set_shard(struct df_shard_arg *out, const char *s, struct df_err *err)
 	int rc;
 
 	if (strcmp(s, "auto") == 0) {
-		static const char *const names[] = { "SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_MIN",
-			"SLURM_ARRAY_TASK_MAX", "SLURM_ARRAY_TASK_STEP", "SLURM_ARRAY_TASK_COUNT" };
-		int64_t v[5] = { 0, 0, 0, 1, 0 };
-
-		if (getenv(names[0]) == NULL) {
-			*out = (struct df_shard_arg){ 0, 1 };
-			return DF_OK;
-		}
-		for (int k = 0; k < 5; k++) {
-			const char *text = getenv(names[k]);
-
-			if (text == NULL && k != 3)
-				return df_fail(err, DF_EUSAGE, "auto: %s is not set", names[k]);
-			if (text && (rc = df_parse_int(text, k == 3, INT32_MAX, &v[k], err)) != DF_OK) {
-				df_err_prefix(err, "auto: %s: ", names[k]);
-				return rc;
-			}
-		}
-		/* A sparse array (1,5,7) does not say which of its elements this one is. */
-		if (v[0] < v[1] || v[0] > v[2] || (v[0] - v[1]) % v[3] != 0 || (v[2] - v[1]) / v[3] + 1 != v[4])
-			return df_fail(
-			    err, DF_EUSAGE, "auto: the Slurm array is not evenly numbered; give --shard i/n");
-		*out = (struct df_shard_arg){ (uint32_t)((v[0] - v[1]) / v[3]), (uint32_t)v[4] };
-		return DF_OK;
+		if ((rc = shard_of_array(out, err)) != DF_OK)
+			df_err_prefix(err, "auto: ");
+		return rc;
 	}
 	if (slash == NULL || slash == s || slash - s >= (ptrdiff_t)sizeof(head))
-		return df_fail(err, DF_EUSAGE, "'%.60s' is not of the form i/n (or auto)", s);
+		return df_fail(err, DF_EUSAGE, "'%.60s' is not of the form i/n (or auto, auto/n)", s);
 	memcpy(head, s, (size_t)(slash - s));
 	head[slash - s] = '\0';
 	if ((rc = df_parse_int(slash + 1, 1, INT32_MAX, &n, err)) != DF_OK)
 		return rc;
+	if (strcmp(head, "auto") == 0) {
+		if ((rc = shard_of_task(out, n, err)) != DF_OK)
+			df_err_prefix(err, "%.60s: ", s);
+		return rc;
+	}
 	if ((rc = df_parse_int(head, 1, n, &i, err)) != DF_OK)
 		return rc;
-	*out = (struct df_shard_arg){ (uint32_t)(i - 1), (uint32_t)n };
+	*out = (struct df_shard_arg){ .i = (uint32_t)(i - 1), .n = (uint32_t)n };
 	return DF_OK;
 }
 

@@ -24,7 +24,7 @@ enum df_opt_type {
 	DF_OPT_CHOICE, /* int *: the index into choices */
 	DF_OPT_COUNT,  /* int64_t *: each use adds one (-vv); --name=N sets it */
 	DF_OPT_LIST,   /* struct df_strlist *: each use appends; commas do not split */
-	DF_OPT_SHARD,  /* struct df_shard_arg *: "i/n" (1-based) or "auto" (a Slurm array) */
+	DF_OPT_SHARD,  /* struct df_shard_arg *: "i/n" (1-based) or "auto" or "auto/n" (a Slurm array) */
 	DF_OPT_GROUP,  /* no option: a heading in -h and the manual */
 	DF_OPT_OPERANDS /* no option: the words that are none; only `arg` and `file` are looked at */
 };
@@ -44,7 +44,9 @@ struct df_strlist {
 };
 
 struct df_shard_arg {
-	uint32_t i, n; /* shard i of n, 0 <= i < n; 0 of 1 when not sharded */
+	uint32_t i, n;  /* shard i of n, 0 <= i < n; 0 of 1 when not sharded */
+	bool guessed;   /* `auto`: n is the number of tasks that the array has, not one that the user gave */
+	uint32_t task;  /* auto, auto/n: this task's number in its Slurm array; 0 = none */
 };
 
 struct df_opt {

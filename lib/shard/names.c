@@ -59,20 +59,13 @@ shard_suffix(const char *path, unsigned *i, unsigned *n)
 	return sscanf(path + at, ".%5u-of-%5u.h5", i, n) == 2 ? at : 0;
 }
 
-int
-df_shard_name(char **out, const char *path, struct df_shard_arg shard, struct df_err *err)
+/* The length of path without ".h5" */
+static size_t
+stem_length(const char *path)
 {
 	size_t len = strlen(path);
 
-	if (shard.n <= 1)
-		return df_strdup(out, path, err);
-	if (strcmp(path, "-") == 0)
-		return df_fail(err, DF_EUSAGE, "a shard needs a file name to write to, not '-'");
-	if (shard.n > 99999)
-		return df_fail(err, DF_EUSAGE, "%u shards; 99999 is the most", shard.n);
-	if (len > 3 && strcmp(path + len - 3, ".h5") == 0)
-		len -= 3;
-	return df_asprintf(out, err, "%.*s.%05u-of-%05u.h5", (int)len, path, shard.i + 1, shard.n);
+	return len > 3 && strcmp(path + len - 3, ".h5") == 0 ? len - 3 : len;
 }
 
 void
@@ -136,10 +129,33 @@ glob_quote(struct df_buf *b, const char *text, size_t n, struct df_err *err)
 	return df_buf_check(b, err);
 }
 
+/* Append the files of path's shards: `.h5`, or what is still being written (".NAME.h5.df-tmp" and its like). */
+static int
+add_shards(struct df_paths *p, const char *path, bool begun, enum df_kind kind, struct df_err *err)
+{
+	static const char numbers[] = ".[0-9][0-9][0-9][0-9][0-9]-of-[0-9][0-9][0-9][0-9][0-9].h5";
+	const char *base = df_path_base(path);
+	const size_t dir = (size_t)(base - path);
+	struct df_buf b = DF_BUF_INIT;
+	int rc = DF_OK;
+
+	DF_TRY(glob_quote(&b, path, dir, err));
+	if (begun)
+		df_buf_putc(&b, '.');
+	DF_TRY(glob_quote(&b, base, stem_length(path) - dir, err));
+	df_buf_puts(&b, numbers);
+	if (begun)
+		df_buf_puts(&b, ".df-*");
+	DF_TRY(df_buf_check(&b, err));
+	rc = add_glob(p, b.data, kind, false, err);
+out:
+	df_buf_release(&b);
+	return rc;
+}
+
 static int
 expand_one(struct df_paths *p, const char *path, enum df_kind kind, struct df_err *err)
 {
-	static const char numbers[] = ".[0-9][0-9][0-9][0-9][0-9]-of-[0-9][0-9][0-9][0-9][0-9].h5";
 	struct df_buf b = DF_BUF_INIT;
 	size_t before = p->n, len = strlen(path);
 	struct stat st;
@@ -164,12 +180,8 @@ expand_one(struct df_paths *p, const char *path, enum df_kind kind, struct df_er
 			goto out;
 		}
 	} else {
-		if (len > 3 && strcmp(path + len - 3, ".h5") == 0) {
-			DF_TRY(glob_quote(&b, path, len - 3, err));
-			df_buf_puts(&b, numbers);
-			DF_TRY(df_buf_check(&b, err));
-			DF_TRY(add_glob(p, b.data, kind, false, err));
-		}
+		if (stem_length(path) < len)
+			DF_TRY(add_shards(p, path, false, kind, err));
 		if (p->n == before)
 			rc = df_fail(err, DF_ENOINPUT, "%s: no such file", path);
 	}
@@ -246,4 +258,107 @@ df_paths_expand(struct df_paths *out, const char *const *paths, size_t n, enum d
 out:
 	df_paths_release(&p);
 	return rc;
+}
+
+/* ---- the name of a shard that is to be written ------------------------------------------------------ */
+
+static int
+shard_path(char **out, const char *path, uint32_t i, uint32_t n, struct df_err *err)
+{
+	return df_asprintf(out, err, "%.*s.%05u-of-%05u.h5", (int)stem_length(path), path, i + 1, n);
+}
+
+/* Where the ".NNNNN-of-NNNNN.h5" of a shard begins, finished or begun, with its numbers; 0: it is none. */
+static size_t
+shard_numbers(const char *path, unsigned *i, unsigned *n)
+{
+	const char *end = strstr(df_path_base(path), ".h5.df-");
+	char *name;
+	size_t at;
+
+	if (!end)
+		return shard_suffix(path, i, n);
+	if (!(name = strndup(path, (size_t)(end - path) + 3)))
+		return 0;
+	at = shard_suffix(name, i, n);
+	free(name);
+	return at;
+}
+
+/* Part `want` (from 1) of the n if it is not finished, else the first that is not; n + 1: all are. */
+static int
+missing_part(const char *path, unsigned want, unsigned n, unsigned *part, struct df_err *err)
+{
+	char *name = NULL;
+	bool there;
+
+	for (unsigned k = want >= 1 && want <= n ? 0 : 1; k <= n; k++) {
+		int rc = shard_path(&name, path, (k > 0 ? k : want) - 1, n, err);
+
+		if (rc != DF_OK)
+			return rc;
+		there = df_file_exists(name);
+		free(name);
+		*part = k > 0 ? k : want;
+		if (!there)
+			return DF_OK;
+	}
+	*part = n + 1;
+	return DF_OK;
+}
+
+/* No shards of another number may lie beside `path`. */
+static int
+check_guess(const char *path, struct df_shard_arg shard, struct df_err *err)
+{
+	struct df_paths p = { NULL, 0, 0 };
+	struct df_buf names = DF_BUF_INIT;
+	unsigned i, n, part, others = 0, shown = 0;
+	int rc = DF_OK;
+
+	DF_TRY(add_shards(&p, path, false, DF_KIND_ANY, err));
+	DF_TRY(add_shards(&p, path, true, DF_KIND_ANY, err));
+	for (size_t k = 0; k < p.n; k++) {
+		unsigned its;
+
+		if (!shard_numbers(p.v[k], &i, &its) || its == shard.n || its == 0 || (others > 0 && its != others))
+			continue;
+		others = its;
+		if (shown++ < 3)
+			df_buf_printf(&names, "%s%s", shown > 1 ? ", " : "", df_path_base(p.v[k]));
+	}
+	if (others == 0)
+		goto out;
+	n = others;
+	DF_TRY(df_buf_check(&names, err));
+	DF_TRY(missing_part(path, shard.task, n, &part, err));
+	if (part > n)
+		rc = df_fail(err, DF_EUSAGE,
+		    "--shard auto is part %u of %u here, but all %u parts of %u lie beside the output (%s%s): remove them "
+		    "first",
+		    shard.i + 1, shard.n, n, n, names.data, shown > 3 ? ", ..." : "");
+	else
+		rc = df_fail(err, DF_EUSAGE,
+		    "--shard auto is part %u of %u here, but parts of %u lie beside the output (%s%s): for one of those "
+		    "give its number, as in --shard %u/%u; for a new set remove them first",
+		    shard.i + 1, shard.n, n, names.data, shown > 3 ? ", ..." : "", part, n);
+out:
+	df_buf_release(&names);
+	df_paths_release(&p);
+	return rc;
+}
+
+int
+df_shard_name(char **out, const char *path, struct df_shard_arg shard, struct df_err *err)
+{
+	int rc;
+
+	*out = NULL;
+	if (shard.n > 1 && strcmp(path, "-") == 0)
+		return df_fail(err, DF_EUSAGE, "a shard needs a file name to write to, not '-'");
+	if (shard.n > 99999)
+		return df_fail(err, DF_EUSAGE, "%u shards; 99999 is the most", shard.n);
+	if (shard.guessed && strcmp(path, "-") != 0 && (rc = check_guess(path, shard, err)) != DF_OK)
+		return rc;
+	return shard.n > 1 ? shard_path(out, path, shard.i, shard.n, err) : df_strdup(out, path, err);
 }

@@ -333,7 +333,11 @@ int df_writer_commit(struct df_writer *w, char id[DF_DIGEST_HEX], struct df_err 
 /* Frees; what was not committed disappears, except a resumable writer's work. Accepts NULL. */
 void df_writer_close(struct df_writer *w);
 
-/* NAME.h5 -> NAME.00003-of-00016.h5 (free() it). */
+/*
+ * NAME.h5 -> NAME.00003-of-00016.h5, or `path` itself when there is one shard (free() it).  A number of shards that
+ * was only guessed (--shard auto) must be that of the shards which lie there already, finished or begun, or it is
+ * DF_EUSAGE: a single task that runs again must not do the whole job, nor begin another set.
+ */
 int df_shard_name(char **out, const char *path, struct df_shard_arg shard, struct df_err *err) DF_MUST_CHECK;
 /* Blocks [*first, *end) of n_blocks that belong to the shard: contiguous, as even as can be. */
 void df_shard_range(struct df_shard_arg shard, uint64_t n_blocks, uint64_t *first, uint64_t *end);

@@ -15,6 +15,7 @@
 #include "base/opt.h"
 #include "text/json.h"
 #include "train/checkpoint.h"
+#include "train/outdir.h"
 
 #define STATE_FILE "df_state.json"
 #define STATE_MAX  ((size_t)1 << 20)
@@ -67,6 +68,16 @@ out:
 	return rc;
 }
 
+/* Only where there is one: other checkpoints keep their bytes. */
+static void
+put_branch(struct df_buf *b, const struct df_train_branch *x)
+{
+	if (x->id[0])
+		df_buf_printf(b,
+		    "  \"branch\": {\"number\": %llu, \"parent\": %llu, \"step\": %llu, \"checkpoint\": \"%s\"},\n",
+		    (unsigned long long)x->number, (unsigned long long)x->parent, (unsigned long long)x->step, x->id);
+}
+
 int
 df_train_state_save(const struct df_train_state *s, const char *dir, struct df_err *err)
 {
@@ -83,6 +94,7 @@ df_train_state_save(const struct df_train_state *s, const char *dir, struct df_e
 	df_buf_printf(&b, ",\n  \"total_steps\": %llu,\n  \"eval_pending\": %s,\n  \"interim\": %s,\n",
 	    (unsigned long long)s->total_steps, s->eval_pending ? "true" : "false", s->interim ? "true" : "false");
 	put_best(&b, &s->best);
+	put_branch(&b, &s->branch);
 	df_buf_printf(&b, "  \"window\": %llu,\n  \"index\": \"%s\",\n  \"weights\": \"%s\",\n  \"tokens\": \"%s\",\n",
 	    (unsigned long long)s->window, s->index_id, s->weights_id, s->tokens_id);
 	df_buf_puts(&b, "  \"tokenizer\": ");
@@ -129,6 +141,29 @@ digest(const struct df_json_value *root, const char *key, char out[DF_DIGEST_HEX
 	return DF_OK;
 }
 
+static int
+get_branch(const struct df_json_value *v, struct df_train_branch *x, struct df_err *err)
+{
+	struct {
+		const char *key;
+		uint64_t *to;
+	} counts[] = { { "number", &x->number }, { "parent", &x->parent }, { "step", &x->step } };
+	int64_t n;
+	int rc = DF_OK;
+
+	if (!v)
+		return DF_OK;
+	for (size_t i = 0; i < sizeof(counts) / sizeof(counts[0]); i++) {
+		DF_TRY(df_json_member_int(v, counts[i].key, 0, 0, INT64_MAX, &n, err));
+		*counts[i].to = (uint64_t)n;
+	}
+	rc = digest(v, "checkpoint", x->id, err);
+out:
+	if (rc != DF_OK)
+		df_err_prefix(err, "branch: ");
+	return rc;
+}
+
 int
 df_train_state_load(struct df_train_state *s, const char *dir, struct df_err *err)
 {
@@ -161,6 +196,7 @@ df_train_state_load(struct df_train_state *s, const char *dir, struct df_err *er
 	    (rc = df_json_member_bool(root, "eval_pending", false, &s->eval_pending, err)) != DF_OK ||
 	    (rc = df_json_member_bool(root, "interim", false, &s->interim, err)) != DF_OK ||
 	    (df_json_get(root, "best") && (rc = get_best(df_json_get(root, "best"), &s->best, err)) != DF_OK) ||
+	    (rc = get_branch(df_json_get(root, "branch"), &s->branch, err)) != DF_OK ||
 	    (rc = digest(root, "index", s->index_id, err)) != DF_OK ||
 	    (rc = digest(root, "weights", s->weights_id, err)) != DF_OK ||
 	    (rc = digest(root, "tokens", s->tokens_id, err)) != DF_OK ||
@@ -189,11 +225,16 @@ df_train_state_release(struct df_train_state *s)
 	*s = (struct df_train_state)DF_TRAIN_STATE_INIT;
 }
 
+bool
+df_train_state_passed(const struct df_train_state *s, const struct df_train_branch *b, uint64_t step)
+{
+	return b->number == s->branch.number || (step <= s->branch.step && b->number <= s->branch.parent);
+}
+
 /* ---- the directory -------------------------------------------------------- */
 
-/* "checkpoint-120" -> 120 */
-static bool
-parse_name(const char *name, uint64_t *step)
+bool
+df_checkpoint_step(const char *name, uint64_t *step)
 {
 	int64_t v;
 
@@ -221,17 +262,54 @@ is_leftover(const char *name)
 	return mine && end;
 }
 
-static int
-by_step(const void *a, const void *b)
+int
+df_checkpoint_path(char **path, const char *output_dir, uint64_t step, struct df_err *err)
 {
-	const uint64_t *x = a, *y = b;
+	char name[64];
 
-	return *x < *y ? -1 : *x > *y;
+	snprintf(name, sizeof(name), PREFIX "%llu", (unsigned long long)step);
+	return df_path_join(path, output_dir, name, err);
 }
 
-/* The steps of all checkpoints, ascending (free() it); `tidy` removes leftovers. */
+/* A directory checkpoint-STEP. */
+struct entry {
+	uint64_t step, branch;
+	bool interim; /* as that says */
+};
+
+/* In the order in which they were saved. */
 static int
-list(const char *output_dir, bool tidy, uint64_t **steps, size_t *n, struct df_err *err)
+by_age(const void *a, const void *b)
+{
+	const struct entry *x = a, *y = b;
+
+	if (x->branch != y->branch)
+		return x->branch < y->branch ? -1 : 1;
+	return x->step < y->step ? -1 : x->step > y->step;
+}
+
+static int
+look_at(struct entry *e, const char *output_dir, uint64_t step, struct df_err *err)
+{
+	struct df_train_state s = DF_TRAIN_STATE_INIT;
+	char *path = NULL;
+	int rc;
+
+	if ((rc = df_checkpoint_path(&path, output_dir, step, err)) != DF_OK)
+		return rc;
+	*e = (struct entry){ .step = step };
+	if (df_train_state_load(&s, path, NULL) == DF_OK) {
+		e->branch = s.branch.number;
+		e->interim = s.interim;
+	}
+	df_train_state_release(&s);
+	free(path);
+	return DF_OK;
+}
+
+/* All checkpoints, the oldest first (free() it); `tidy` removes leftovers. */
+static int
+list(const char *output_dir, bool tidy, struct entry **entries, size_t *n, struct df_err *err)
 {
 	size_t cap = 0;
 	struct dirent *e;
@@ -239,7 +317,7 @@ list(const char *output_dir, bool tidy, uint64_t **steps, size_t *n, struct df_e
 	DIR *d;
 	int rc = DF_OK;
 
-	*steps = NULL;
+	*entries = NULL;
 	*n = 0;
 	if (!(d = opendir(output_dir)))
 		return errno == ENOENT ? DF_OK
@@ -253,31 +331,23 @@ list(const char *output_dir, bool tidy, uint64_t **steps, size_t *n, struct df_e
 			free(path);
 			path = NULL;
 		}
-		if (!parse_name(e->d_name, &step))
+		if (!df_checkpoint_step(e->d_name, &step))
 			continue;
-		DF_TRY(df_grow(steps, &cap, *n + 1, sizeof(**steps), "checkpoints", err));
-		(*steps)[(*n)++] = step;
+		DF_TRY(df_grow(entries, &cap, *n + 1, sizeof(**entries), "checkpoints", err));
+		DF_TRY(look_at(&(*entries)[*n], output_dir, step, err));
+		(*n)++;
 	}
 	if (*n > 0)
-		qsort(*steps, *n, sizeof(**steps), by_step);
+		qsort(*entries, *n, sizeof(**entries), by_age);
 out:
 	closedir(d);
 	free(path);
 	if (rc != DF_OK) {
-		free(*steps);
-		*steps = NULL;
+		free(*entries);
+		*entries = NULL;
 		*n = 0;
 	}
 	return rc;
-}
-
-int
-df_checkpoint_path(char **path, const char *output_dir, uint64_t step, struct df_err *err)
-{
-	char name[64];
-
-	snprintf(name, sizeof(name), PREFIX "%llu", (unsigned long long)step);
-	return df_path_join(path, output_dir, name, err);
 }
 
 static int
@@ -292,33 +362,95 @@ has(const char *dir, const char *name, bool *yes, struct df_err *err)
 }
 
 int
-df_checkpoint_find(const char *output_dir, char **path, uint64_t *step, struct df_err *err)
+df_checkpoint_is(const char *dir, bool *yes, struct df_err *err)
 {
-	uint64_t *steps = NULL;
+	bool state, optimizer = false;
+	int rc;
+
+	if ((rc = has(dir, STATE_FILE, &state, err)) == DF_OK)
+		rc = has(dir, "optimizer.safetensors", &optimizer, err);
+	*yes = rc == DF_OK && state && optimizer;
+	return rc;
+}
+
+int
+df_checkpoint_id(const char *dir, char id[DF_DIGEST_HEX], struct df_err *err)
+{
+	char *path = NULL, *text = NULL;
 	size_t n;
 	int rc = DF_OK;
 
-	*path = NULL;
-	DF_TRY(list(output_dir, false, &steps, &n, err));
-	while (n-- > 0) {
-		bool state, optimizer;
+	DF_TRY(df_path_join(&path, dir, STATE_FILE, err));
+	DF_TRY(df_file_get(path, STATE_MAX, &text, &n, err));
+	df_digest_hex(df_hash_bytes(text, n, 0), id);
+out:
+	free(path);
+	free(text);
+	return rc;
+}
 
-		DF_TRY(df_checkpoint_path(path, output_dir, steps[n], err));
-		DF_TRY(has(*path, STATE_FILE, &state, err));
-		DF_TRY(has(*path, "optimizer.safetensors", &optimizer, err));
-		if (state && optimizer) {
-			*step = steps[n];
+int
+df_checkpoint_find(const char *output_dir, char **path, struct df_err *err)
+{
+	struct entry *e = NULL;
+	size_t n;
+	bool yes;
+	int rc = DF_OK;
+
+	*path = NULL;
+	DF_TRY(list(output_dir, false, &e, &n, err));
+	while (n-- > 0) {
+		DF_TRY(df_checkpoint_path(path, output_dir, e[n].step, err));
+		DF_TRY(df_checkpoint_is(*path, &yes, err));
+		if (yes)
 			break;
-		}
 		free(*path);
 		*path = NULL;
 	}
 out:
-	free(steps);
+	free(e);
 	if (rc != DF_OK) {
 		free(*path);
 		*path = NULL;
 	}
+	return rc;
+}
+
+int
+df_checkpoint_count(const char *output_dir, uint64_t step, struct df_checkpoint_census *c, struct df_err *err)
+{
+	struct entry *e = NULL;
+	char *path = NULL, *weights = NULL;
+	size_t n;
+	int rc = DF_OK;
+
+	*c = (struct df_checkpoint_census){ 0 };
+	DF_TRY(list(output_dir, false, &e, &n, err));
+	for (size_t i = 0; i < n; i++) {
+		bool state, whole;
+
+		DF_TRY(df_checkpoint_path(&path, output_dir, e[i].step, err));
+		DF_TRY(has(path, STATE_FILE, &state, err));
+		DF_TRY(df_checkpoint_is(path, &whole, err));
+		if (state) {
+			c->n++;
+			c->branch = e[i].branch > c->branch ? e[i].branch : c->branch;
+			c->n_later += e[i].step > step;
+			c->last = e[i].step > c->last ? e[i].step : c->last;
+			if (whole && e[i].step <= step && e[i].step > c->before)
+				c->before = e[i].step;
+		} else if (!c->foreign) {
+			DF_TRY(df_outdir_weights(path, &weights, err));
+			if (weights)
+				DF_TRY(df_strdup(&c->foreign, path, err));
+		}
+		free(weights);
+		free(path);
+		path = weights = NULL;
+	}
+out:
+	free(path);
+	free(e);
 	return rc;
 }
 
@@ -369,36 +501,45 @@ out:
 int
 df_checkpoint_rotate(const char *output_dir, uint64_t limit, uint64_t best, struct df_err *err)
 {
-	struct df_train_state s = DF_TRAIN_STATE_INIT;
-	uint64_t *steps = NULL;
-	char *path = NULL;
+	struct entry *e = NULL;
 	size_t n, kept = 0;
 	int rc = DF_OK;
 
-	DF_TRY(list(output_dir, true, &steps, &n, err));
+	DF_TRY(list(output_dir, true, &e, &n, err));
 	/* The best one takes a place among them, unless the newest would have none then. */
 	for (size_t i = 0; i < n; i++)
-		kept += steps[i] == best && (limit > 1 || i + 1 == n);
+		kept += e[i].step == best && (limit > 1 || i + 1 == n);
 	for (size_t i = n; i-- > 0;) {
-		bool interim = false;
-
-		DF_TRY(df_checkpoint_path(&path, output_dir, steps[i], err));
-		if (df_train_state_load(&s, path, NULL) == DF_OK)
-			interim = s.interim;
-		df_train_state_release(&s);
-		free(path);
-		path = NULL;
-		if (steps[i] == best && !interim)
+		if (e[i].step == best && !e[i].interim)
 			continue;
-		if ((interim && i + 1 < n) || (limit > 0 && kept >= limit))
-			DF_TRY(remove_dir(output_dir, steps[i], err));
+		if ((e[i].interim && i + 1 < n) || (limit > 0 && kept >= limit))
+			DF_TRY(remove_dir(output_dir, e[i].step, err));
 		else
 			kept++;
 	}
 out:
-	free(path);
-	free(steps);
+	free(e);
 	return rc;
+}
+
+static int
+remove_file(const char *dir, const char *name, struct df_err *err)
+{
+	char *path = NULL;
+	int rc;
+
+	if ((rc = df_path_join(&path, dir, name, err)) == DF_OK && unlink(path) != 0 && errno != ENOENT)
+		rc = df_fail(err, DF_EIO, "%s:", path);
+	free(path);
+	return rc;
+}
+
+int
+df_checkpoint_reopen(const char *output_dir, bool keep_log, struct df_err *err)
+{
+	int rc = remove_file(output_dir, "all_results.json", err);
+
+	return rc != DF_OK || keep_log ? rc : remove_file(output_dir, "trainer_log.jsonl", err);
 }
 
 int
@@ -406,25 +547,16 @@ df_checkpoint_clear(const char *output_dir, struct df_err *err)
 {
 	static const char *const files[] = { "trainer_log.jsonl", "trainer_state.json", "train_results.json",
 		"all_results.json", STATE_FILE };
-	uint64_t *steps = NULL;
-	char *path = NULL;
+	struct entry *e = NULL;
 	size_t n;
 	int rc = DF_OK;
 
-	DF_TRY(list(output_dir, true, &steps, &n, err));
+	DF_TRY(list(output_dir, true, &e, &n, err));
 	while (n-- > 0)
-		DF_TRY(remove_dir(output_dir, steps[n], err));
-	for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
-		DF_TRY(df_path_join(&path, output_dir, files[i], err));
-		if (unlink(path) != 0 && errno != ENOENT) {
-			rc = df_fail(err, DF_EIO, "%s:", path);
-			goto out;
-		}
-		free(path);
-		path = NULL;
-	}
+		DF_TRY(remove_dir(output_dir, e[n].step, err));
+	for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++)
+		DF_TRY(remove_file(output_dir, files[i], err));
 out:
-	free(path);
-	free(steps);
+	free(e);
 	return rc;
 }

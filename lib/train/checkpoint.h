@@ -27,6 +27,16 @@
 #include "train/step.h"
 #include "train/trainlog.h"
 
+/*
+ * A run that goes back to a named checkpoint (resume_from_checkpoint) begins a branch: what it saves from there counts
+ * as newer than all that lay in output_dir, whatever the steps are, as it does by time.
+ */
+struct df_train_branch {
+	uint64_t number;        /* of output_dir; 0 = the run that began there */
+	uint64_t step, parent;  /* of the checkpoint it began at, and that one's branch; 0 = one of another directory */
+	char id[DF_DIGEST_HEX]; /* df_checkpoint_id of that; "" = none was named */
+};
+
 struct df_train_state {
 	uint64_t step;         /* optimizer steps done */
 	uint64_t tokens_seen;
@@ -42,20 +52,43 @@ struct df_train_state {
 	char index_id[DF_DIGEST_HEX];   /* of its ids in order; "" = none */
 	char weights_id[DF_DIGEST_HEX]; /* likewise */
 	char tokens_id[DF_DIGEST_HEX];  /* df_id of the training tokens */
+	struct df_train_branch branch;
 	char *tokenizer_id;    /* NULL = not known */
 	char *config;          /* df_train_config_json */
 };
 #define DF_TRAIN_STATE_INIT { .best = DF_BEST_INIT }
+/* Is a state with branch `b` and `step` one that the run with state s came by, not one that it left behind? */
+bool df_train_state_passed(
+    const struct df_train_state *s, const struct df_train_branch *b, uint64_t step);
 /* dir/df_state.json, of a checkpoint or of a finished run's directory.  DF_ENOINPUT when there is none. */
 int df_train_state_load(struct df_train_state *s, const char *dir, struct df_err *err) DF_MUST_CHECK;
 int df_train_state_save(const struct df_train_state *s, const char *dir, struct df_err *err) DF_MUST_CHECK;
 void df_train_state_release(struct df_train_state *s);
 
 /*
- * The last checkpoint in output_dir that training can go on from (one with an
- * optimizer): *path (free() it) and *step; *path = NULL when there is none.
+ * The newest checkpoint in output_dir that training can go on from (one with an
+ * optimizer), by branch and step: *path, to free(); NULL when there is none.
  */
-int df_checkpoint_find(const char *output_dir, char **path, uint64_t *step, struct df_err *err) DF_MUST_CHECK;
+int df_checkpoint_find(const char *output_dir, char **path, struct df_err *err) DF_MUST_CHECK;
+/* Can training go on from `dir`: has it a state and an optimizer? */
+int df_checkpoint_is(const char *dir, bool *yes, struct df_err *err) DF_MUST_CHECK;
+/* What tells the state of a checkpoint from any other, wherever the directory lies: the digest of its df_state.json. */
+int df_checkpoint_id(const char *dir, char id[DF_DIGEST_HEX], struct df_err *err) DF_MUST_CHECK;
+/* "checkpoint-120" -> 120; false when the name is no such. */
+bool df_checkpoint_step(const char *name, uint64_t *step);
+
+/* The checkpoints of a run in output_dir, with an optimizer or without. */
+struct df_checkpoint_census {
+	uint64_t n;          /* how many; directories of that name without df_state.json are none */
+	uint64_t branch;     /* the highest */
+	uint64_t n_later;    /* after the step asked for */
+	uint64_t last;       /* the highest step */
+	uint64_t before;     /* the highest that training can go on from at or before the step asked for; 0 = none */
+	char *foreign;       /* a directory of that name that holds another program's weights, to free(); NULL = none */
+};
+int df_checkpoint_count(const char *output_dir, uint64_t step, struct df_checkpoint_census *c,
+    struct df_err *err) DF_MUST_CHECK;
+
 /* output_dir/checkpoint-STEP; free() it. */
 int df_checkpoint_path(char **path, const char *output_dir, uint64_t step, struct df_err *err) DF_MUST_CHECK;
 
@@ -71,11 +104,16 @@ int df_checkpoint_save(const struct df_checkpoint *c, const char *output_dir, st
 
 /*
  * Remove what no longer counts: interim checkpoints before the newest, the
- * oldest beyond `limit` (0 = no limit), and what a killed removal left.  The
+ * oldest beyond `limit` (0 = no limit), by branch and step, and what a killed removal left.  The
  * checkpoint of step `best` (0 = none) stays, as one of the limit, and so does the newest.
  */
 int df_checkpoint_rotate(
     const char *output_dir, uint64_t limit, uint64_t best, struct df_err *err) DF_MUST_CHECK;
+/*
+ * A run trains on, or again, in output_dir: what said that it was over (all_results.json) goes.  So does
+ * trainer_log.jsonl, unless `keep_log`: it is then another run's.
+ */
+int df_checkpoint_reopen(const char *output_dir, bool keep_log, struct df_err *err) DF_MUST_CHECK;
 /* Remove all checkpoints, logs and results of a run: overwrite_output_dir. */
 int df_checkpoint_clear(const char *output_dir, struct df_err *err) DF_MUST_CHECK;
 

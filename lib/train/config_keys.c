@@ -62,9 +62,9 @@ static const struct df_key keys[] = {
 	{ "output_dir", DF_KEY_STR, SUPPORTED, FIELD(output_dir), .dflt = "null",
 	    .help = "where checkpoints, logs and the final model go (required)" },
 	{ "overwrite_output_dir", DF_KEY_BOOL, SUPPORTED, FIELD(overwrite_output_dir), .dflt = "false",
-	    .help = "start anew: remove this directory's checkpoints and logs" },
+	    .help = "start anew: remove this directory's checkpoints and logs; replace a model in it" },
 	{ "resume_from_checkpoint", DF_KEY_STR, SUPPORTED, FIELD(resume_from_checkpoint), .dflt = "null",
-	    .help = "a checkpoint to start from; null and true: the last one in output_dir; false: none" },
+	    .help = "the checkpoint to start from; null and true: the newest in output_dir; false: none" },
 	/* batches and length */
 	{ "per_device_train_batch_size", DF_KEY_INT, SHAPES, FIELD(per_device_train_batch_size), .dflt = "8", .min = 1,
 	    .max = 1e6, .help = "samples of a micro-batch" },

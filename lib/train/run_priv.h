@@ -24,6 +24,8 @@ struct df_run {
 	char index_id[DF_DIGEST_HEX], weights_id[DF_DIGEST_HEX];
 	char *start;       /* the checkpoint to go on from, or NULL */
 	bool start_is_own; /* it lies in output_dir */
+	bool start_is_result; /* it was output_dir itself, with the result of a run that kept no checkpoint */
+	bool goes_back;    /* it is a named one, and output_dir has others which this run no longer follows */
 	bool clear;        /* overwrite_output_dir: what is there goes, once all inputs are known to be good */
 	struct df_model *model;
 	struct df_tokenizer *tokenizer;

@@ -299,10 +299,11 @@ write_results(struct df_run *r, double seconds, struct df_err *err)
 
 	if (r->c->load_best_model_at_end)
 		DF_TRY(load_best(r, err));
+	/* First: a run that is killed in the middle and kept no checkpoint knows the half-written model for its own. */
+	DF_TRY(df_train_state_save(&r->state, dir, err));
 	DF_TRY(df_model_save(r->model, dir, err));
 	if (r->tokenizer)
 		DF_TRY(df_tokenizer_save(r->tokenizer, dir, err));
-	DF_TRY(df_train_state_save(&r->state, dir, err));
 	DF_TRY(df_trainlog_write_state(&r->log, &sum, dir, err));
 	DF_TRY(df_trainlog_write_results(&r->log, &sum, dir, err));
 	df_info("%s: the model after %" PRIu64 " steps, train_loss %.4f", dir, sum.step, sum.train_loss);
@@ -410,8 +411,30 @@ finished(const struct df_run *r, bool *yes, struct df_err *err)
 	int rc = df_path_join(&path, r->c->output_dir, "all_results.json", err);
 
 	*yes = rc == DF_OK && (r->state.step == r->max_steps || r->state.best.stopped) && r->start_is_own &&
-	    !r->state.interim && df_file_exists(path);
+	    !r->goes_back && !r->state.interim && df_file_exists(path);
 	free(path);
+	return rc;
+}
+
+/* checkpoint-`end` is not there, and the run has gone past it. */
+static int
+no_way_back(const struct df_run *r, const char *path, struct df_err *err)
+{
+	struct df_checkpoint_census c = { 0 };
+	char *before = NULL;
+	int rc = DF_OK;
+
+	DF_TRY(df_checkpoint_count(r->c->output_dir, r->end, &c, err));
+	if (c.before > 0)
+		DF_TRY(df_checkpoint_path(&before, r->c->output_dir, c.before, err));
+	rc = df_fail(err, DF_EUSAGE,
+	    "%s is at step %" PRIu64 " already, and there is no %s: give %s%s%sanother output_dir, or "
+	    "overwrite_output_dir=true",
+	    r->start, r->state.step, path, before ? "resume_from_checkpoint=" : "", before ? before : "",
+	    before ? " to train on from there, " : "");
+out:
+	free(c.foreign);
+	free(before);
 	return rc;
 }
 
@@ -425,13 +448,15 @@ past(struct df_run *r, struct df_err *err)
 
 	DF_TRY(df_checkpoint_path(&path, r->c->output_dir, r->end, err));
 	if (!df_file_is_dir(path)) {
-		rc = df_fail(err, DF_EUSAGE,
-		    "%s is at step %" PRIu64 " already and %s is gone: give another output_dir, or "
-		    "overwrite_output_dir=true",
-		    r->c->output_dir, r->state.step, path);
+		rc = no_way_back(r, path, err);
 		goto out;
 	}
 	DF_TRY(df_train_state_load(&s, path, err));
+	/* One that the run left behind when it went back is not on its way. */
+	if (!df_train_state_passed(&r->state, &s.branch, s.step)) {
+		rc = no_way_back(r, path, err);
+		goto out;
+	}
 	DF_TRY(df_run_check_window(r, &s, path, err));
 	df_info("%s is there already; the run has come to step %" PRIu64, path, r->state.step);
 out:
@@ -475,7 +500,9 @@ df_train_run(const struct df_train_opts *o, struct df_train_report *report, stru
 		rc = past(&r, err);
 		goto out;
 	}
-	DF_TRY(rotate(&r, err));
+	/* Going back, the checkpoint to start from must outlive newer ones until there is a newer one of its own. */
+	if (!r.goes_back)
+		DF_TRY(rotate(&r, err));
 	DF_TRY(finished(&r, &done, err));
 	if (done) {
 		df_info("%s: all %" PRIu64 " steps are done", c->output_dir, r.state.step);
@@ -491,6 +518,8 @@ df_train_run(const struct df_train_opts *o, struct df_train_report *report, stru
 	}
 	DF_TRY(df_size_mul(so.batch, (size_t)c->gradient_accumulation_steps, &per_step, "samples of a step", err));
 	DF_TRY(df_alloc(&r.which, per_step, sizeof(*r.which), "step", err));
+	if (r.state.step < r.end || r.goes_back)
+		DF_TRY(df_checkpoint_reopen(c->output_dir, r.start_is_own, err));
 	DF_TRY(df_trainlog_open(&r.log, c->output_dir, r.state.step, r.max_steps, err));
 	rc = loop(&r, report, err);
 out:

@@ -249,14 +249,32 @@ shard_auto_reads_the_slurm_array(void **state)
 		const char *id, *min, *max, *step, *count;
 		int rc;
 		uint32_t i, n;
+		const char *arg;
 	} t[] = {
-		{ "3", "0", "15", "1", "16", DF_OK, 3, 16 },
-		{ "9", "1", "17", "4", "5", DF_OK, 2, 5 },
-		{ "5", "1", "7", NULL, "7", DF_OK, 4, 7 },
-		{ "5", "1", "7", "1", "3", DF_EUSAGE, 0, 0 },  /* sparse: 1,5,7 */
-		{ "6", "1", "17", "4", "5", DF_EUSAGE, 0, 0 }, /* not an element */
-		{ "x", "0", "15", "1", "16", DF_EUSAGE, 0, 0 },
-		{ "3", "0", NULL, "1", "16", DF_EUSAGE, 0, 0 },
+		{ "3", "0", "15", "1", "16", DF_OK, 3, 16, NULL },
+		{ "9", "1", "17", "4", "5", DF_OK, 2, 5, NULL },
+		{ "5", "1", "7", NULL, "7", DF_OK, 4, 7, NULL },
+		{ "5", "1", "7", "1", "3", DF_EUSAGE, 0, 0, NULL },  /* sparse: 1,5,7 */
+		{ "6", "1", "17", "4", "5", DF_EUSAGE, 0, 0, NULL }, /* not an element */
+		{ "x", "0", "15", "1", "16", DF_EUSAGE, 0, 0, NULL },
+		{ "3", "0", NULL, "1", "16", DF_EUSAGE, 0, 0, NULL },
+		/* One task alone: the first may be a whole job, another is one of several that runs again. */
+		{ "1", "1", "1", "1", "1", DF_OK, 0, 1, NULL },
+		{ "0", "0", "0", "1", "1", DF_OK, 0, 1, NULL },
+		{ "3", "3", "3", "1", "1", DF_EUSAGE, 0, 0, NULL },
+		/* auto/N: the task's number is the part's, in any array that counts from 1 */
+		{ "3", "3", "3", "1", "1", DF_OK, 2, 4, "--shard=auto/4" },
+		{ "4", "2", "4", "2", "2", DF_OK, 3, 4, "--shard=auto/4" },
+		{ "5", "1", "7", "1", "3", DF_OK, 4, 7, "--shard=auto/7" }, /* sparse: 1,5,7 */
+		{ "4", NULL, NULL, NULL, NULL, DF_OK, 3, 4, "--shard=auto/4" },
+		{ "5", NULL, NULL, NULL, NULL, DF_EUSAGE, 0, 0, "--shard=auto/4" },
+		{ "0", "0", "3", "1", "4", DF_EUSAGE, 0, 0, "--shard=auto/4" }, /* counts from 0 */
+		{ "2", "0", "3", "1", "4", DF_EUSAGE, 0, 0, "--shard=auto/4" },
+		{ "2", "1", "8", "1", "8", DF_EUSAGE, 0, 0, "--shard=auto/4" }, /* more tasks than parts */
+		{ "x", "1", "4", "1", "4", DF_EUSAGE, 0, 0, "--shard=auto/4" },
+		{ "2", "1", "4", "1", "4", DF_EUSAGE, 0, 0, "--shard=auto/0" },
+		{ "2", "1", "4", "1", "4", DF_EUSAGE, 0, 0, "--shard=auto/" },
+		{ "2", "1", "4", "1", "4", DF_OK, 2, 5, "--shard=3/5" },
 	};
 	static const char *const names[] = { "SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_MIN", "SLURM_ARRAY_TASK_MAX",
 		"SLURM_ARRAY_TASK_STEP", "SLURM_ARRAY_TASK_COUNT" };
@@ -274,9 +292,10 @@ shard_auto_reads_the_slurm_array(void **state)
 			else
 				unsetenv(names[k]);
 		}
-		assert_int_equal(parse(&v, &r, &err, WORDS("--shard=auto")), t[i].rc);
+		assert_int_equal(parse(&v, &r, &err, WORDS(t[i].arg ? t[i].arg : "--shard=auto")), t[i].rc);
 		if (t[i].rc == DF_OK) {
 			assert_true(v.shard.i == t[i].i && v.shard.n == t[i].n);
+			assert_true(v.shard.guessed == !t[i].arg);
 			df_opt_result_release(&r);
 		}
 	}
@@ -285,6 +304,7 @@ shard_auto_reads_the_slurm_array(void **state)
 	assert_int_equal(parse(&v, &r, &err, WORDS("--shard=auto")), DF_OK);
 	assert_true(v.shard.i == 0 && v.shard.n == 1);
 	df_opt_result_release(&r);
+	assert_int_equal(parse(&v, &r, &err, WORDS("--shard=auto/4")), DF_EUSAGE); /* never the whole job */
 	assert_int_equal(parse(&v, &r, &err, WORDS("--shard=2/3")), DF_OK);
 	assert_true(v.shard.i == 1 && v.shard.n == 3);
 	df_opt_result_release(&r);

@@ -44,7 +44,7 @@ test_shards(void **state)
 	(void)state;
 	write_tokens(at("whole.h5"), 0, 3000, 500, DF_COMPRESS_DEFAULT, whole);
 	for (uint32_t i = 0; i < 3; i++) {
-		struct df_shard_arg sh = { i, 3 };
+		struct df_shard_arg sh = { .i = i, .n = 3 };
 		uint64_t first, end;
 
 		df_shard_range(sh, 10, &first, &end);
