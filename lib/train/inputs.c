@@ -244,8 +244,8 @@ df_run_metric(struct df_run *r, struct df_err *err)
 		r->log.name = r->eval_rows.meta.domains;
 		r->log.n_names = r->eval_rows.meta.n_domains;
 	}
-	r->wants_best = c->load_best_model_at_end || c->metric_for_best_model || c->early_stopping_steps > 0 ||
-	    r->schedule.type == DF_SCHEDULE_REDUCE_LR_ON_PLATEAU;
+	r->wants_best = c->load_best_model_at_end || r->save_best || c->metric_for_best_model ||
+	    c->early_stopping_steps > 0 || r->schedule.type == DF_SCHEDULE_REDUCE_LR_ON_PLATEAU;
 	if (!find_metric(r, name))
 		return df_fail(err, DF_ECONFIG,
 		    "metric_for_best_model: there is no '%.60s': loss is always there, accuracy with compute_accuracy, "
