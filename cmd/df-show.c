@@ -7,6 +7,7 @@
 
 #include "prog.h"
 #include "show/show.h"
+#include "text/template.h"
 
 static const char synopsis[] = "[options] FILE...";
 static const char about[] = "Look inside artefacts and training logs: shapes, lineage, samples, pictures.";

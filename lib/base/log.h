@@ -11,7 +11,12 @@
 
 #include "base/err.h"
 
-enum df_log_level { DF_LOG_WARN, DF_LOG_INFO, DF_LOG_DEBUG };
+enum df_log_level {
+	DF_LOG_ERROR, /* one of several faults; the error that is returned then says how many there are */
+	DF_LOG_WARN,
+	DF_LOG_INFO,
+	DF_LOG_DEBUG
+};
 
 typedef void df_log_sink(void *ctx, enum df_log_level level, const char *msg);
 void df_log_set_sink(df_log_sink *sink, void *ctx);

@@ -248,7 +248,7 @@ uint64_t df_model_dropout_key(uint64_t seed, uint64_t step, uint64_t id);
 
 /* Per-sample results, host memory of the caller; any pointer may be NULL. */
 struct df_losses {
-	float *loss;         /* [n] mean nll of the sample's targets; NaN when it has none */
+	float *loss;         /* [n] mean nll of the sample's targets, weighted (df_work_weigh); NaN when it has none */
 	uint32_t *n_targets; /* [n] targets predicted (a target at position 0 is not) */
 	float *token_nll;    /* [sum of n_targets], sample by sample */
 	uint32_t *n_correct; /* [n] targets that were the most likely token */
@@ -272,6 +272,15 @@ struct df_losses {
 struct df_work;
 int df_work_new(struct df_work **out, struct df_model *m, struct df_err *err) DF_MUST_CHECK;
 void df_work_free(struct df_work *w); /* accepts NULL */
+
+/*
+ * Weights of targets from their losses: between forward and backward fn is given the nll of all n targets of the batch,
+ * sample by sample, and sets how much each counts (weight[n], from 0 up).  A weight scales the target's gradient, as a
+ * constant, and its share of df_losses.loss; token_nll stays the nll.  Gradients then cost one more product with the
+ * head.  NULL, as at first: each counts 1.  fn runs in the thread that calls the model; ctx is borrowed.
+ */
+typedef void df_weigh_fn(void *ctx, const float *nll, size_t n, float *weight);
+void df_work_weigh(struct df_work *w, df_weigh_fn *fn, void *ctx);
 
 /*
  * Forward only.  All four calls below return DF_EFORMAT for ids beyond the

@@ -18,7 +18,7 @@ report(const struct df_work *w, const struct df_losses *out)
 		double sum = 0;
 
 		for (size_t i = w->target_seg[s]; i < w->target_seg[s + 1]; i++) {
-			sum += (double)w->nll[i];
+			sum += w->weigh != NULL ? (double)w->weight[i] * (double)w->nll[i] : (double)w->nll[i];
 			hits += w->correct[i];
 			if (out->token_nll != NULL)
 				out->token_nll[i] = w->nll[i];
@@ -104,7 +104,24 @@ df_head_losses(struct df_work *w, const struct df_losses *out, struct df_err *er
 
 	if (w->n_rows > 0)
 		DF_TRY(df_lmhead(m->be, &a, err));
+	if (w->n_rows > 0 && w->weigh != NULL)
+		w->weigh(w->weigh_ctx, w->nll, w->n_rows, w->weight);
 	report(w, out);
+out:
+	return rc;
+}
+
+/* Between forward and backward: what a target's gradient is scaled by may depend on all losses. */
+static int
+weigh_targets(struct df_work *w, struct df_err *err)
+{
+	int rc = DF_OK;
+
+	if (w->weigh == NULL)
+		return DF_OK;
+	DF_TRY(df_head_losses(w, NULL, err));
+	for (size_t i = 0; i < w->n_rows; i++)
+		w->scale[i] *= w->weight[i];
 out:
 	return rc;
 }
@@ -200,6 +217,7 @@ df_model_grad(struct df_model *m, struct df_work *w, const struct df_tokens *b, 
 			w->scale[i] = sample_scale[s];
 	}
 	DF_TRY(forward(w, DF_WORK_GRAD, out, err));
+	DF_TRY(weigh_targets(w, err));
 	if (w->n_rows > 0)
 		DF_TRY(df_backward(w, &e, err));
 	report(w, out);
@@ -225,6 +243,7 @@ df_model_sample_grads(struct df_model *m, struct df_work *w, const struct df_tok
 			w->scale[i] = 1.0f / n;
 	}
 	DF_TRY(forward(w, DF_WORK_SAMPLE_GRADS, out, err));
+	DF_TRY(weigh_targets(w, err));
 	if (w->n_rows > 0)
 		DF_TRY(df_backward(w, &e, err));
 	else

@@ -42,6 +42,7 @@ df_work_free(struct df_work *w)
 	free(w->target);
 	free(w->scale);
 	free(w->nll);
+	free(w->weight);
 	free(w->correct);
 	free(w->order);
 	free(w->index);
@@ -53,6 +54,13 @@ df_work_free(struct df_work *w)
 	free(w->moe.seg);
 	free(w->moe.expert);
 	free(w);
+}
+
+void
+df_work_weigh(struct df_work *w, df_weigh_fn *fn, void *ctx)
+{
+	w->weigh = fn;
+	w->weigh_ctx = ctx;
 }
 
 /* ---- the batch ------------------------------------------------------------- */
@@ -74,7 +82,8 @@ grow_host(struct df_work *w, size_t n, size_t n_tok, struct df_err *err)
 			void *ptr;
 			size_t size;
 		} arrays[] = { { &w->pos, 4 }, { &w->row, 4 }, { &w->target, 4 }, { &w->scale, 4 }, { &w->nll, 4 },
-			{ &w->correct, 1 }, { &w->order, 8 }, { &w->index, 4 }, { &w->sequences, 8 } };
+			{ &w->weight, 4 }, { &w->correct, 1 }, { &w->order, 8 }, { &w->index, 4 },
+			{ &w->sequences, 8 } };
 
 		w->cap_tok = 0;
 		for (size_t i = 0; i < sizeof(arrays) / sizeof(arrays[0]); i++) {

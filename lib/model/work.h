@@ -85,6 +85,9 @@ struct df_work {
 	uint64_t *sequences;     /* [T+1] memory of attn_seg, if it is not seg */
 	uint32_t *row, *target;  /* [L] */
 	float *scale, *nll;      /* [L] */
+	float *weight;           /* [L] if somebody weighs */
+	df_weigh_fn *weigh;      /* or NULL */
+	void *weigh_ctx;
 	uint8_t *correct;        /* [L] */
 	uint64_t *order;         /* [T] tokens sorted by id, for the embedding */
 	uint32_t *index;         /* [T] */

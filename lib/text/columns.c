@@ -9,7 +9,7 @@
 
 #include "base/buf.h"
 #include "base/mem.h"
-#include "base/opt.h"
+#include "base/words.h"
 #include "text/dataset_priv.h"
 
 /* A message names so many columns, of so many bytes. */

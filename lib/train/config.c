@@ -18,11 +18,15 @@
 
 #define CONFIG_MAX  ((size_t)1 << 20) /* bytes of a configuration file */
 #define CHOICES_MAX 32                /* words of a key's `allowed` */
+#define FAULTS_MAX  100               /* beyond them a file is no configuration: nothing more is read */
 
 struct load {
 	struct df_train_config *c;
 	const char *name;      /* of the file; NULL for overrides */
 	struct df_buf ignored; /* keys that have no effect, for one warning */
+	struct df_buf faults;  /* what is wrong, one message a line */
+	size_t n_faults;
+	struct df_err first, last; /* the first of them; scratch for one that is to be kept */
 };
 
 static void *
@@ -85,6 +89,38 @@ in_choices(const char *choices, const char *text)
 		p += len + (p[len] == '|');
 	}
 	return false;
+}
+
+/* Is the map spelt like the default "{name: value}"? */
+static bool
+is_default_map(const struct df_key *k, const struct df_config_map *m)
+{
+	struct df_buf b = DF_BUF_INIT;
+	bool same;
+
+	df_buf_putc(&b, '{');
+	for (size_t i = 0; i < m->n; i++)
+		df_buf_printf(&b, "%s%s: %s", i ? ", " : "", m->v[i].key, m->v[i].value);
+	df_buf_putc(&b, '}');
+	same = !b.failed && strcmp(b.data, k->dflt) == 0;
+	df_buf_release(&b);
+	return same;
+}
+
+/* What is not followed may say this: see enum df_key_status. */
+static bool
+is_neutral(const struct df_key *k, const struct df_yaml_value *v)
+{
+	bool b;
+
+	if (v->kind == DF_YAML_MAP)
+		return v->map.n == 0 || is_default_map(k, &v->map);
+	if (is_null(v) || v->text[0] == '\0')
+		return true;
+	if (is_bool(v, &b))
+		return strcmp(k->dflt, b ? "true" : "false") == 0 || in_choices(k->allowed, b ? "true" : "false") ||
+		    (!b && strcmp(k->dflt, "true") != 0);
+	return in_choices(k->dflt, v->text) || in_choices(k->allowed, v->text);
 }
 
 /* "a|b|c" -> "a, b, c" */
@@ -205,18 +241,6 @@ set_supported(const struct df_key *k, struct df_train_config *c, struct df_yaml_
 	return DF_OK;
 }
 
-static int
-set_rejected(const struct df_key *k, const struct df_yaml_value *v, struct df_err *err)
-{
-	bool b;
-
-	if (is_null(v) || (is_bool(v, &b) && !b))
-		return DF_OK;
-	if (v->kind == DF_YAML_SCALAR && in_choices(k->allowed, v->text))
-		return DF_OK;
-	return df_fail(err, DF_ECONFIG, "%s: %s", k->name, k->help);
-}
-
 /* Kept as text; bools in one spelling, so that they compare. */
 static int
 set_checked(const struct df_key *k, struct df_train_config *c, struct df_yaml_value *v, struct df_err *err)
@@ -255,28 +279,49 @@ unknown(const char *key, struct df_err *err)
 	return df_unknown(err, DF_ECONFIG, "key", key, names, "df-config(5) lists all keys");
 }
 
-static int
-set(struct load *l, const char *key, int line, struct df_yaml_value *v, struct df_err *err)
+static const struct df_key *
+find(const char *key)
 {
-	const struct df_key *keys = df_train_keys(), *k = keys;
-	bool b;
+	const struct df_key *k = df_train_keys();
 
 	while (k->name && strcmp(k->name, key) != 0)
 		k++;
-	if (!k->name)
+	return k->name ? k : NULL;
+}
+
+static int
+set(struct load *l, const char *key, int line, struct df_yaml_value *v, struct df_err *err)
+{
+	const struct df_key *k = find(key);
+	int *place;
+
+	if (!k)
 		return unknown(key, err);
-	if (l->name && l->c->line[k - keys] > 0)
-		return df_fail(err, DF_ECONFIG, "%s is given twice (first in line %d)", key, l->c->line[k - keys]);
-	l->c->line[k - keys] = line;
-	switch (k->status) {
-	case DF_KEY_SUPPORTED: return set_supported(k, l->c, v, err);
-	case DF_KEY_REJECTED: return set_rejected(k, v, err);
-	case DF_KEY_CHECKED: return set_checked(k, l->c, v, err);
-	default: break;
-	}
-	if (is_null(v) || (is_bool(v, &b) && !b) || (v->kind == DF_YAML_SCALAR && in_choices(k->allowed, v->text)))
+	place = &l->c->line[k - df_train_keys()];
+	if (l->name && *place > 0)
+		return df_fail(err, DF_ECONFIG, "%s is given twice (first in line %d)", key, *place);
+	*place = line;
+	if (k->status == DF_KEY_SUPPORTED)
+		return set_supported(k, l->c, v, err);
+	if (k->status == DF_KEY_CHECKED)
+		return set_checked(k, l->c, v, err);
+	if (is_neutral(k, v))
 		return DF_OK;
+	if (k->status == DF_KEY_REJECTED)
+		return df_fail(err, DF_ECONFIG, "%s: %s", k->name, k->help);
 	df_buf_printf(&l->ignored, "%s%s", l->ignored.len ? ", " : "", key);
+	return DF_OK;
+}
+
+/* What is wrong with one key does not hide what is wrong with the next: it is kept, DF_OK.  Up to a limit. */
+static int
+keep_fault(struct load *l, const struct df_err *e)
+{
+	if ((e->code != DF_ECONFIG && e->code != DF_EUSAGE) || l->n_faults == FAULTS_MAX)
+		return e->code;
+	if (l->n_faults++ == 0)
+		l->first = *e;
+	df_buf_printf(&l->faults, "%s\n", e->msg);
 	return DF_OK;
 }
 
@@ -286,8 +331,33 @@ member(void *ctx, const char *key, int line, struct df_yaml_value *v, struct df_
 	struct load *l = ctx;
 	int rc = set(l, key, line, v, err);
 
-	if (rc != DF_OK)
-		df_err_prefix(err, "%s:%d: ", l->name, line);
+	if (rc == DF_OK)
+		return DF_OK;
+	df_err_prefix(err, "%s:%d: ", l->name, line);
+	return keep_fault(l, err);
+}
+
+/* key.name=value: v becomes a member of the map `key`. */
+static int
+set_member(struct load *l, const char *key, const char *name, struct df_yaml_value *v, struct df_err *err)
+{
+	const struct df_key *k = find(key);
+	struct df_yaml_value map = { .kind = DF_YAML_MAP };
+	char *member_name = NULL;
+	int rc = DF_OK;
+
+	if (!k)
+		return unknown(key, err);
+	if (k->type != DF_KEY_MAP || v->kind != DF_YAML_SCALAR)
+		return df_fail(err, DF_ECONFIG, "%s.%.80s: %s", key, name,
+		    k->type != DF_KEY_MAP ? "the key has no members" : "a single value is expected");
+	DF_TRY(df_strdup(&member_name, name, err));
+	rc = df_config_map_put(k->status == DF_KEY_SUPPORTED ? field(l->c, k) : &map.map, member_name, v->text, err);
+	v->text = NULL;
+	if (rc == DF_OK && k->status != DF_KEY_SUPPORTED)
+		rc = set(l, key, -1, &map, err);
+out:
+	df_yaml_value_release(&map);
 	return rc;
 }
 
@@ -297,7 +367,7 @@ override(struct load *l, const char *word, struct df_err *err)
 {
 	const char *eq = strchr(word, '=');
 	struct df_yaml_value v = { 0 };
-	char *key = NULL, *sub = NULL, *dot;
+	char *key = NULL, *dot;
 	int rc = DF_OK;
 
 	if (!eq || eq == word)
@@ -305,18 +375,9 @@ override(struct load *l, const char *word, struct df_err *err)
 	DF_TRY(df_strndup(&key, word, (size_t)(eq - word), err));
 	DF_TRY(df_yaml_value(eq + 1, strlen(eq + 1), key, &v, err));
 	dot = strchr(key, '.');
-	if (dot) {
+	if (dot)
 		*dot = 0;
-		if (strcmp(key, "lr_scheduler_kwargs") != 0 || v.kind != DF_YAML_SCALAR) {
-			rc = df_fail(err, DF_ECONFIG, "%s.%s: only lr_scheduler_kwargs has members", key, dot + 1);
-			goto out;
-		}
-		DF_TRY(df_strdup(&sub, dot + 1, err));
-		rc = df_config_map_put(&l->c->lr_scheduler_kwargs, sub, v.text, err);
-		v.text = NULL;
-		goto out;
-	}
-	rc = set(l, key, -1, &v, err);
+	rc = dot ? set_member(l, key, dot + 1, &v, err) : set(l, key, -1, &v, err);
 out:
 	df_yaml_value_release(&v);
 	free(key);
@@ -344,95 +405,189 @@ set_defaults(struct df_train_config *c, struct df_err *err)
 	return DF_OK;
 }
 
-/* What is decided by evaluations needs some, and the best model a checkpoint. */
-static int
-check_evaluation(const struct df_train_config *c, struct df_err *err)
+/* Keep l->last, a fault that lies in more than the value of `key`. */
+static void
+keep_last(struct load *l, const char *key)
 {
-	const char *needs = c->load_best_model_at_end                   ? "load_best_model_at_end"
-	    : c->early_stopping_steps > 0                               ? "early_stopping_steps"
-	    : strcmp(c->lr_scheduler_type, "reduce_lr_on_plateau") == 0 ? "lr_scheduler_type: reduce_lr_on_plateau"
-									: NULL;
+	const int line = l->c->line[find(key) - df_train_keys()];
 
-	if (needs && strcmp(c->eval_strategy, "no") == 0)
-		return df_fail(err, DF_ECONFIG, "%s needs eval_strategy: steps or epoch", needs);
-	if (c->load_best_model_at_end && strcmp(c->eval_strategy, c->save_strategy) != 0)
-		return df_fail(err, DF_ECONFIG,
-		    "load_best_model_at_end needs save_strategy and eval_strategy to be the same, not %s and %s",
-		    c->save_strategy, c->eval_strategy);
-	return DF_OK;
+	if (line < 0)
+		df_err_prefix(&l->last, "command line: ");
+	else if (line > 0)
+		df_err_prefix(&l->last, "%s:%d: ", l->c->path, line);
+	else if (l->c->path)
+		df_err_prefix(&l->last, "%s: ", l->c->path);
+	(void)keep_fault(l, &l->last);
 }
+#define FAULT(l, key, ...) ((void)df_fail(&(l)->last, DF_ECONFIG, __VA_ARGS__), keep_last(l, key))
 
-/* What one key alone cannot show. */
-static int
-check(const struct df_train_config *c, struct df_err *err)
+static void
+check_required(struct load *l)
 {
-	static const char *const checkpointing[] = { "auto", "true", "false", NULL };
-	static const char *const booleans[] = { "true", "false", NULL };
+	const struct df_train_config *c = l->c;
 	const struct {
-		const char *key, *value;
-	} required[] = { { "model_name_or_path", c->model_name_or_path }, { "output_dir", c->output_dir },
-		{ "tokenized_path", c->tokenized_path } };
+		const char *key, *value, *hint;
+	} required[] = { { "model_name_or_path", c->model_name_or_path, "" }, { "output_dir", c->output_dir, "" },
+		{ "tokenized_path", c->tokenized_path, "; df-pack makes it of your datasets" } };
 
 	for (size_t i = 0; i < sizeof(required) / sizeof(required[0]); i++) {
 		if (!required[i].value || !*required[i].value)
-			return df_fail(err, DF_ECONFIG,
-			    "%s%s%s is required: put it into the file or on the command line (%s=...)%s",
-			    c->path ? c->path : "", c->path ? ": " : "", required[i].key, required[i].key,
-			    strcmp(required[i].key, "tokenized_path") == 0 ? "; df-pack makes it of your datasets"
-									   : "");
+			FAULT(l, required[i].key,
+			    "%s is required: put it into the file or on the command line (%s=...)%s", required[i].key,
+			    required[i].key, required[i].hint);
 	}
+}
+
+/* What is decided by evaluations needs some, and the best model a checkpoint. */
+static void
+check_evaluation(struct load *l)
+{
+	const struct df_train_config *c = l->c;
+	const bool evaluates = strcmp(c->eval_strategy, "no") != 0, saves_best = strcmp(c->save_strategy, "best") == 0;
+	const struct {
+		bool given;
+		const char *key, *value;
+	} needs[] = { { c->load_best_model_at_end, "load_best_model_at_end", "" },
+		{ c->early_stopping_steps > 0, "early_stopping_steps", "" }, { saves_best, "save_strategy", ": best" },
+		{ strcmp(c->lr_scheduler_type, "reduce_lr_on_plateau") == 0, "lr_scheduler_type",
+		    ": reduce_lr_on_plateau" } };
+
+	for (size_t i = 0; i < sizeof(needs) / sizeof(needs[0]); i++) {
+		if (needs[i].given && !evaluates)
+			FAULT(
+			    l, needs[i].key, "%s%s needs eval_strategy: steps or epoch", needs[i].key, needs[i].value);
+	}
+	if (evaluates && !c->eval_tokenized_path)
+		FAULT(l, "eval_strategy", "eval_strategy: %s needs eval_tokenized_path", c->eval_strategy);
+	if (c->load_best_model_at_end && evaluates && !saves_best && strcmp(c->eval_strategy, c->save_strategy) != 0)
+		FAULT(l, "load_best_model_at_end",
+		    "load_best_model_at_end needs save_strategy: best, or the same as eval_strategy, not %s and %s",
+		    c->save_strategy, c->eval_strategy);
+}
+
+static void
+check_word(struct load *l, const char *key, const char *word, const char *const *words)
+{
+	if (any_of(word, words))
+		return;
+	(void)df_unknown(&l->last, DF_ECONFIG, key, word, words, NULL);
+	keep_last(l, key);
+}
+
+/* What one key alone cannot show. */
+static void
+check(struct load *l)
+{
+	static const char *const checkpointing[] = { "auto", "true", "false", NULL };
+	static const char *const booleans[] = { "true", "false", NULL };
+	const struct df_train_config *c = l->c;
+	const bool lora = strcmp(c->finetuning_type, "lora") == 0;
+
+	check_required(l);
 	if (c->train_from_scratch && strcmp(c->finetuning_type, "full") != 0)
-		return df_fail(err, DF_ECONFIG,
-		    "train_from_scratch needs finetuning_type: full: adapters on random weights "
-		    "could never be loaded again");
-	if (c->adapter_name_or_path && strcmp(c->finetuning_type, "lora") != 0)
-		return df_fail(err, DF_ECONFIG, "adapter_name_or_path needs finetuning_type: lora");
+		FAULT(l, "train_from_scratch",
+		    "train_from_scratch needs finetuning_type: full: adapters on random weights could never be loaded "
+		    "again");
+	if (c->adapter_name_or_path && !lora)
+		FAULT(l, "adapter_name_or_path", "adapter_name_or_path needs finetuning_type: lora");
 	if (c->max_steps <= 0 && c->num_train_epochs <= 0)
-		return df_fail(err, DF_ECONFIG, "nothing to train: num_train_epochs is 0 and max_steps is not given");
-	if (strcmp(c->eval_strategy, "no") != 0 && !c->eval_tokenized_path)
-		return df_fail(err, DF_ECONFIG, "eval_strategy: %s needs eval_tokenized_path", c->eval_strategy);
-	if (c->loraplus_lr_ratio > 0 && strcmp(c->finetuning_type, "lora") != 0)
-		return df_fail(err, DF_ECONFIG, "loraplus_lr_ratio needs finetuning_type: lora");
-	if (!c->gradient_checkpointing || !any_of(c->gradient_checkpointing, checkpointing))
-		return df_unknown(err, DF_ECONFIG, "gradient_checkpointing",
-		    c->gradient_checkpointing ? c->gradient_checkpointing : "null", checkpointing, NULL);
-	if (c->greater_is_better && !any_of(c->greater_is_better, booleans))
-		return df_unknown(err, DF_ECONFIG, "greater_is_better", c->greater_is_better, booleans, NULL);
-	return check_evaluation(c, err);
+		FAULT(l, "num_train_epochs", "nothing to train: num_train_epochs is 0 and max_steps is not given");
+	if (c->loraplus_lr_ratio > 0 && !lora)
+		FAULT(l, "loraplus_lr_ratio", "loraplus_lr_ratio needs finetuning_type: lora");
+	if (c->use_dft_loss && strcmp(c->stage, "sft") != 0)
+		FAULT(l, "use_dft_loss", "use_dft_loss needs stage: sft (in others LLaMA-Factory does not look at it)");
+	check_word(l, "gradient_checkpointing", c->gradient_checkpointing ? c->gradient_checkpointing : "null",
+	    checkpointing);
+	if (c->greater_is_better)
+		check_word(l, "greater_is_better", c->greater_is_better, booleans);
+	check_evaluation(l);
+}
+
+static int
+read_file(struct load *l, const char *path, struct df_err *err)
+{
+	char *text = NULL;
+	size_t n;
+	int rc;
+
+	DF_TRY(df_strdup(&l->c->path, path, err));
+	rc = df_file_get(path, CONFIG_MAX, &text, &n, err);
+	if (rc == DF_ERANGE)
+		rc = df_fail(err, DF_ECONFIG, "%s: larger than 1 MiB: not a configuration", path);
+	if (rc != DF_OK)
+		goto out;
+	l->name = path;
+	rc = df_yaml_walk(text, n, path, member, l, err);
+	l->name = NULL;
+out:
+	free(text);
+	return rc;
+}
+
+/* One fault is the error; of several each goes to the log. */
+static int
+report_faults(const struct load *l, struct df_err *err)
+{
+	const char *path = l->c->path;
+	int rc;
+
+	if (l->n_faults == 0)
+		return DF_OK;
+	if (l->n_faults == 1) {
+		*err = l->first;
+		return err->code;
+	}
+	if ((rc = df_buf_check(&l->faults, err)) != DF_OK)
+		return rc;
+	for (const char *p = l->faults.data, *end; (end = strchr(p, '\n')); p = end + 1)
+		df_log(DF_LOG_ERROR, "%.*s", (int)(end - p), p);
+	return df_fail(err, l->first.code, "%s%s%zu faults%s: nothing is done", path ? path : "", path ? ": " : "",
+	    l->n_faults, l->n_faults == FAULTS_MAX ? " or more" : "");
+}
+
+/* Every value that can be read, into l->c; what is wrong with others into l->faults. */
+static int
+read_all(struct load *l, const char *path, const char *const *words, size_t n_words, struct df_err *err)
+{
+	int rc = DF_OK;
+
+	DF_TRY(set_defaults(l->c, err));
+	if (path && read_file(l, path, err) != DF_OK)
+		DF_TRY(keep_fault(l, err));
+	for (size_t i = 0; i < n_words; i++) {
+		if (override(l, words[i], err) == DF_OK)
+			continue;
+		df_err_prefix(err, "command line: ");
+		DF_TRY(keep_fault(l, err));
+	}
+out:
+	return rc;
 }
 
 int
 df_train_config_load(
     struct df_train_config *c, const char *path, const char *const *words, size_t n_words, struct df_err *err)
 {
-	struct load l = { .c = c, .ignored = DF_BUF_INIT };
-	char *text = NULL;
-	size_t n;
-	int rc = DF_OK;
+	struct load l = { .c = c, .ignored = DF_BUF_INIT, .faults = DF_BUF_INIT };
+	struct df_err e = DF_ERR_INIT;
+	int rc;
 
 	*c = (struct df_train_config){ 0 };
-	DF_TRY(set_defaults(c, err));
-	if (path) {
-		DF_TRY(df_strdup(&c->path, path, err));
-		rc = df_file_get(path, CONFIG_MAX, &text, &n, err);
-		if (rc == DF_ERANGE)
-			rc = df_fail(err, DF_ECONFIG, "%s: larger than 1 MiB: not a configuration", path);
-		if (rc != DF_OK)
-			goto out;
-		l.name = path;
-		DF_TRY(df_yaml_walk(text, n, path, member, &l, err));
-	}
-	l.name = NULL;
-	for (size_t i = 0; i < n_words; i++)
-		DF_TRY(override(&l, words[i], err));
-	DF_TRY(check(c, err));
-	DF_TRY(df_buf_check(&l.ignored, err));
+	rc = read_all(&l, path, words, n_words, &e);
+	if (rc != DF_OK && l.n_faults < FAULTS_MAX)
+		goto out;
+	if (l.n_faults == 0)
+		check(&l);
+	DF_TRY(report_faults(&l, &e));
+	DF_TRY(df_buf_check(&l.ignored, &e));
 	if (l.ignored.len > 0)
 		df_warn("%s%sno effect here: %s (df-config(5) says why)", path ? path : "", path ? ": " : "",
 		    l.ignored.data);
 out:
-	free(text);
+	if (rc != DF_OK && err)
+		*err = e;
 	df_buf_release(&l.ignored);
+	df_buf_release(&l.faults);
 	if (rc != DF_OK)
 		df_train_config_release(c);
 	return rc;
@@ -454,12 +609,10 @@ df_train_config_release(struct df_train_config *c)
 void
 df_train_config_place(const struct df_train_config *c, const char *key, struct df_buf *out)
 {
-	const struct df_key *keys = df_train_keys(), *k = keys;
+	const struct df_key *k = find(key);
 
-	while (k->name && strcmp(k->name, key) != 0)
-		k++;
-	if (k->name && c->path && c->line[k - keys] > 0)
-		df_buf_printf(out, "%s:%d: ", c->path, c->line[k - keys]);
+	if (k && c->path && c->line[k - df_train_keys()] > 0)
+		df_buf_printf(out, "%s:%d: ", c->path, c->line[k - df_train_keys()]);
 	df_buf_puts(out, key);
 }
 
@@ -509,9 +662,7 @@ df_train_keys_list(struct df_buf *out)
 	static const char *const states[] = { "supported", "checked", "ignored", "rejected" };
 
 	for (const struct df_key *k = df_train_keys(); k->name; k++) {
-		df_buf_printf(out, "%s\t%s\t%s\t%s\t%s", k->name, states[k->status],
-		    k->status == DF_KEY_SUPPORTED ? types[k->type] : "any",
-		    k->status == DF_KEY_SUPPORTED ? k->dflt : "-", k->help);
+		df_buf_printf(out, "%s\t%s\t%s\t%s\t%s", k->name, states[k->status], types[k->type], k->dflt, k->help);
 		if (k->allowed) {
 			df_buf_puts(out, k->status == DF_KEY_SUPPORTED ? " (one of " : " (may be ");
 			spell_choices(out, k->allowed);

@@ -3,8 +3,9 @@
  *
  * One table says of every key what it is called, its type and default, and
  * whether df-train follows it, compares it with the tokens, ignores it (one
- * warning names all such keys), or rejects it with a reason.  The reader, `df-train --list-keys`, and the test of
- * df-config(5) all walk that table.  A key that is not in it is an error.
+ * warning names all such keys), or rejects it with a reason.  All arguments of LLaMA-Factory's training are in it.  The
+ * reader, `df-train --list-keys`, and the test of df-config(5) all walk that table.  A key that is not in it is an
+ * error.
  */
 #ifndef DF_TRAIN_CONFIG_H
 #define DF_TRAIN_CONFIG_H
@@ -21,9 +22,14 @@ enum df_key_type { DF_KEY_BOOL, DF_KEY_INT, DF_KEY_REAL, DF_KEY_STR, DF_KEY_MAP 
 enum df_key_status {
 	DF_KEY_SUPPORTED,
 	DF_KEY_CHECKED,  /* an option of df-pack's: must agree with what the tokens say of themselves */
-	DF_KEY_IGNORED,  /* cannot change what is computed here: a warning unless null, false or one of `allowed` */
-	DF_KEY_REJECTED  /* would change it and is not done: an error unless null, false or one of `allowed` */
+	DF_KEY_IGNORED,  /* cannot change what is computed here: a warning, unless the value is neutral */
+	DF_KEY_REJECTED  /* would change it and is not done: an error, unless the value is neutral */
 };
+
+/*
+ * A value is neutral when it asks for nothing: null, an empty list or map, the default, one of `allowed`, and false
+ * where the default is not true.
+ */
 
 struct df_key {
 	const char *name;
@@ -32,13 +38,13 @@ struct df_key {
 	size_t offset;       /* of the field in struct df_train_config (supported keys) */
 	const char *dflt;    /* as YAML; "null" = unset */
 	double min, max;     /* INT and REAL; both 0 = any */
-	const char *allowed; /* "a|b|c": the choices of a STR, or what any other key may say in silence */
+	const char *allowed; /* "a|b|c": the choices of a STR, or what else is neutral in a key that is not followed */
 	bool shapes;         /* the trained bytes depend on it: recorded in checkpoints */
 	const char *help;    /* what it does; why it has no effect; why it is rejected */
 };
 /* The table, in the order of the manual; a row without a name ends it. */
 const struct df_key *df_train_keys(void);
-#define DF_TRAIN_KEYS_MAX 160
+#define DF_TRAIN_KEYS_MAX 480
 
 /* A YAML map of scalars. */
 struct df_config_map {
@@ -73,8 +79,8 @@ struct df_train_config {
 	int64_t warmup_steps;
 	double weight_decay, adam_beta1, adam_beta2, adam_epsilon, max_grad_norm;
 	int64_t seed;
-	bool disable_shuffling, logging_first_step, save_only_model;
-	char *save_strategy, *eval_strategy;
+	bool disable_shuffling, dataloader_drop_last, use_dft_loss, logging_first_step, save_only_model;
+	char *logging_strategy, *save_strategy, *eval_strategy;
 	double logging_steps, save_steps, eval_steps; /* below 1: a part of all steps */
 	int64_t save_total_limit;
 	bool eval_on_each_dataset, compute_accuracy, load_best_model_at_end;
@@ -93,12 +99,13 @@ struct df_train_config {
  * YAML (`lr_scheduler_kwargs.min_lr=1e-5` reaches into a map); then all checks
  * that need no other file.  DF_ECONFIG names file, line and key, and the
  * nearest known key for an unknown one; DF_ENOINPUT, DF_EUSAGE (overrides).
+ * Of several faults each goes to the log (DF_LOG_ERROR), and the error counts them.
  */
 int df_train_config_load(struct df_train_config *c, const char *path, const char *const *words, size_t n_words,
     struct df_err *err) DF_MUST_CHECK;
 void df_train_config_release(struct df_train_config *c);
 
-/* "configs/x.yaml:12: learning_rate" or "learning_rate (override)": the place to put in front of a message. */
+/* "configs/x.yaml:12: learning_rate", or "learning_rate" without a line of the file: what a message begins with. */
 void df_train_config_place(const struct df_train_config *c, const char *key, struct df_buf *out);
 
 /* Append the keys that shape the trained bytes, as one JSON object. */

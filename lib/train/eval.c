@@ -9,6 +9,7 @@
 #include "base/mem.h"
 #include "base/stop.h"
 #include "grad/grad.h"
+#include "train/dft.h"
 #include "train/eval.h"
 
 #define BLOCK_TOKENS 4096
@@ -23,7 +24,7 @@ struct run {
 	uint32_t *n_correct;
 	pthread_mutex_t lock; /* over what follows */
 	uint64_t done;
-	bool progress;
+	bool progress, dft;
 	size_t bad_block; /* the first block that failed, SIZE_MAX = none */
 	int rc;           /* how it failed */
 	struct df_err err;
@@ -101,6 +102,8 @@ run_block(void *ctx, size_t i, int worker)
 		return;
 	if (!e->work[worker])
 		DF_TRY(df_work_new(&e->work[worker], e->m, &err));
+	if (e->dft)
+		df_work_weigh(e->work[worker], df_dft_weigh, NULL);
 	DF_TRY(df_gather_range(&e->gather[worker], e->r, first, (size_t)n, &tokens, &err));
 	DF_TRY(df_model_loss(e->m, e->work[worker], &tokens, &losses, &err));
 out:
@@ -160,7 +163,12 @@ df_eval_run(struct df_eval *out, struct df_model *m, const struct df_rows *r, st
     const struct df_eval_opts *o, struct df_err *err)
 {
 	struct run e = {
-		.m = m, .r = r, .progress = o->progress, .lock = PTHREAD_MUTEX_INITIALIZER, .bad_block = SIZE_MAX
+		.m = m,
+		.r = r,
+		.progress = o->progress,
+		.dft = o->dft,
+		.lock = PTHREAD_MUTEX_INITIALIZER,
+		.bad_block = SIZE_MAX,
 	};
 	size_t n_workers = (size_t)df_pool_size(pool);
 	int rc = DF_OK;

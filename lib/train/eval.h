@@ -46,6 +46,7 @@ struct df_eval_opts {
 	size_t max_samples; /* of a block; 0 = no limit */
 	size_t max_tokens;  /* of a block, unless a single sample has more; 0 = 4096 */
 	bool progress;      /* report samples done through base/log.h */
+	bool dft;           /* losses are those of use_dft_loss (dft.h) */
 };
 
 /* Evaluate m on all rows.  DF_ESTOPPED when a signal asks to stop. */

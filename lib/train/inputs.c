@@ -162,6 +162,36 @@ says_the_same(const struct df_meta *m, const char *key, const char *text)
 	return strcmp(json, text) == 0;
 }
 
+/*
+ * Does another max_samples take the same rows?  It does if it leaves out none, and the one that the tokens were packed
+ * with, if any, left out none either.  How many rows a dataset had is known within bounds only: at least source_end;
+ * and all of them together had rows_read, so that one had at most what the others leave of it.
+ */
+static bool
+takes_the_same(const struct df_rows *r, const char *text)
+{
+	const struct df_meta *m = &r->meta;
+	const bool drawn = df_meta_param(m, "num_samples") != NULL; /* source rows are no counts then */
+	double packed, read;
+	uint64_t least = 0, sum = 0, most;
+	int64_t wanted;
+
+	if (df_parse_int(text, 1, INT64_MAX, &wanted, NULL) != DF_OK)
+		return false;
+	for (size_t i = 0; r->source_end && i < (m->n_domains ? m->n_domains : 1); i++) {
+		least = r->source_end[i] > least ? r->source_end[i] : least;
+		sum += r->source_end[i];
+	}
+	if (!df_meta_get_double(m, "max_samples", &packed))
+		return drawn || least <= (uint64_t)wanted;
+	if (packed == (double)wanted)
+		return true;
+	if (!df_meta_get_double(m, "rows_read", &read) || !(read >= 0 && read < 0x1p53))
+		return false;
+	most = drawn || sum > (uint64_t)read ? (uint64_t)read : least + (uint64_t)read - sum;
+	return (double)most < packed && most <= (uint64_t)wanted;
+}
+
 /* The keys that are df-pack's business must be what df-pack was told. */
 static int
 check_packed(const struct df_run *r, struct df_err *err)
@@ -171,12 +201,16 @@ check_packed(const struct df_run *r, struct df_err *err)
 	int rc = DF_OK;
 
 	for (size_t i = 0; i < m->n && rc == DF_OK; i++) {
-		if (says_the_same(&r->rows.meta, m->v[i].key, m->v[i].value))
+		const char *packed = df_meta_param(&r->rows.meta, m->v[i].key);
+
+		if (strcmp(m->v[i].key, "max_samples") == 0 && *m->v[i].value
+			? takes_the_same(&r->rows, m->v[i].value)
+			: says_the_same(&r->rows.meta, m->v[i].key, m->v[i].value))
 			continue;
 		df_train_config_place(r->c, m->v[i].key, &place);
 		if ((rc = df_buf_check(&place, err)) == DF_OK)
 			rc = df_fail(err, DF_ECONFIG, "%s is %s, but %s was packed with %s", place.data, m->v[i].value,
-			    r->rows.name, df_meta_param(&r->rows.meta, m->v[i].key));
+			    r->rows.name, packed ? packed : "more rows of a dataset");
 	}
 	df_buf_release(&place);
 	return rc;
@@ -244,8 +278,8 @@ df_run_metric(struct df_run *r, struct df_err *err)
 		r->log.name = r->eval_rows.meta.domains;
 		r->log.n_names = r->eval_rows.meta.n_domains;
 	}
-	r->wants_best = c->load_best_model_at_end || c->metric_for_best_model || c->early_stopping_steps > 0 ||
-	    r->schedule.type == DF_SCHEDULE_REDUCE_LR_ON_PLATEAU;
+	r->wants_best = c->load_best_model_at_end || r->save_best || c->metric_for_best_model ||
+	    c->early_stopping_steps > 0 || r->schedule.type == DF_SCHEDULE_REDUCE_LR_ON_PLATEAU;
 	if (!find_metric(r, name))
 		return df_fail(err, DF_ECONFIG,
 		    "metric_for_best_model: there is no '%.60s': loss is always there, accuracy with compute_accuracy, "

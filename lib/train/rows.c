@@ -73,6 +73,7 @@ append(struct df_rows *r, struct caps *cap, const struct df_batch *b, struct df_
 	const uint64_t *off = b->col[DF_COL_IDS].offsets;
 	const uint64_t *id = b->col[DF_COL_ID].data;
 	const uint16_t *domain = b->col[DF_COL_DOMAIN].data;
+	const uint64_t *source = b->col[DF_COL_SOURCE_ROW].data;
 	uint64_t base = r->n ? r->offsets[r->n] : 0, total = off[b->n], n = r->n + b->n;
 	int rc = DF_OK;
 
@@ -84,6 +85,8 @@ append(struct df_rows *r, struct caps *cap, const struct df_batch *b, struct df_
 	DF_TRY(df_grow(&r->n_targets, &cap->n_targets, n, sizeof(*r->n_targets), "target counts", err));
 	DF_TRY(append_column(&r->position, &cap->position, base, &b->col[DF_COL_POSITION], total, err));
 	DF_TRY(append_column(&r->sequence, &cap->sequence, base, &b->col[DF_COL_SEQUENCE], total, err));
+	if (source && !r->source_end)
+		DF_TRY(df_alloc(&r->source_end, r->meta.n_domains + 1, sizeof(*r->source_end), "domains", err));
 	memcpy(r->ids + base, b->col[DF_COL_IDS].data, total * sizeof(*r->ids));
 	memcpy(r->mask + base, b->col[DF_COL_LABEL_MASK].data, total);
 	memcpy(r->id + r->n, id, b->n * sizeof(*id));
@@ -104,6 +107,8 @@ append(struct df_rows *r, struct caps *cap, const struct df_batch *b, struct df_
 			    (unsigned long long)id[i], domain[i], r->meta.n_domains);
 			goto out;
 		}
+		if (source && source[i] >= r->source_end[r->domain[r->n + i]])
+			r->source_end[r->domain[r->n + i]] = source[i] < UINT64_MAX ? source[i] + 1 : source[i];
 	}
 	r->n = n;
 out:
@@ -156,6 +161,7 @@ df_rows_release(struct df_rows *r)
 	free(r->id);
 	free(r->domain);
 	free(r->n_targets);
+	free(r->source_end);
 	free(r->by_id);
 	free(r->name);
 	df_meta_release(&r->meta);

@@ -25,6 +25,7 @@ struct df_rows {
 	uint16_t *domain;    /* [n] into meta.domains; all 0 when the file has none */
 	uint32_t *n_targets; /* [n] targets that are predicted: not the one at position 0 */
 	uint32_t top_id;     /* highest token id */
+	uint64_t *source_end; /* [n_domains or 1] 1 + each one's highest source row; NULL: the tokens have none */
 	uint64_t n_unlabelled; /* samples without any target */
 	struct df_meta meta; /* id filled */
 	char *name;          /* for messages */

@@ -36,6 +36,7 @@ struct df_run {
 	struct df_train_state state;
 	uint64_t steps_per_epoch, max_steps, end;
 	uint64_t log_every, save_every, eval_every; /* 0 = never */
+	bool save_best;                             /* save_strategy: best */
 	uint64_t saved;                             /* the step last saved for good; UINT64_MAX = none */
 	uint64_t first_step, n_samples;
 	double lr, grad_norm; /* of the last step */

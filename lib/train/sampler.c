@@ -54,6 +54,7 @@ df_sampler_init(struct df_sampler *s, uint64_t n_rows, const uint64_t *ids, uint
 		.shuffle = shuffled,
 		.batch = batch,
 		.n_accum = n_accum,
+		.n_epoch = n_rows,
 		.order_epoch = UINT64_MAX };
 	if ((rc = df_alloc(&s->order, n_rows, sizeof(*s->order), "epoch order", err)) != DF_OK)
 		return rc;
@@ -70,6 +71,12 @@ df_sampler_release(struct df_sampler *s)
 }
 
 void
+df_sampler_drop_last(struct df_sampler *s)
+{
+	s->n_epoch = s->n_rows - s->n_rows % s->batch;
+}
+
+void
 df_sampler_set_index(struct df_sampler *s, const uint64_t *index, uint64_t n, uint64_t window)
 {
 	s->index = index;
@@ -80,7 +87,7 @@ df_sampler_set_index(struct df_sampler *s, const uint64_t *index, uint64_t n, ui
 uint64_t
 df_sampler_steps_per_epoch(const struct df_sampler *s)
 {
-	uint64_t micro = s->n_rows / s->batch + (s->n_rows % s->batch > 0);
+	uint64_t micro = s->n_epoch / s->batch + (s->n_epoch % s->batch > 0);
 
 	return micro / s->n_accum + (micro % s->n_accum > 0);
 }
@@ -101,7 +108,7 @@ df_sampler_step(struct df_sampler *s, uint64_t g, uint64_t *rows, size_t *n, str
 	if (s->shuffle && s->order_epoch != g / per_epoch && (rc = shuffle(s, g / per_epoch, err)) != DF_OK)
 		return rc;
 	first = g % per_epoch * per_step;
-	end = first + per_step < s->n_rows ? first + per_step : s->n_rows;
+	end = first + per_step < s->n_epoch ? first + per_step : s->n_epoch;
 	for (uint64_t i = first; i < end; i++)
 		rows[i - first] = s->order[i];
 	*n = (size_t)(end - first);

@@ -8,7 +8,8 @@
  * sorted by falling uniform(seed, DF_RNG_SHUFFLE, e, sample id), ties by id; the
  * same set of samples in other files has the same order.  Micro-batches and
  * steps do not cross the end of an epoch, so the last step of an epoch may be
- * smaller, as with transformers' Trainer.
+ * smaller, as with transformers' Trainer; df_sampler_drop_last() leaves out a
+ * last micro-batch that is smaller than the others.
  *
  * With an index, steps since the window's start take its rows in order,
  * batch after batch, and begin again at its end.
@@ -28,6 +29,7 @@ struct df_sampler {
 	uint64_t seed;
 	bool shuffle;
 	uint64_t batch, n_accum;  /* samples of a micro-batch, micro-batches of a step */
+	uint64_t n_epoch;         /* rows of an epoch: all, or those that make whole micro-batches */
 	uint64_t *order;          /* (private) rows of epoch order_epoch */
 	uint64_t order_epoch;     /* (private) UINT64_MAX = none yet */
 	const uint64_t *index;    /* [n_index] rows of the pool in training order, borrowed; NULL = epochs */
@@ -39,10 +41,13 @@ int df_sampler_init(struct df_sampler *s, uint64_t n_rows, const uint64_t *ids, 
     uint64_t batch, uint64_t n_accum, struct df_err *err) DF_MUST_CHECK;
 void df_sampler_release(struct df_sampler *s);
 
+/* dataloader_drop_last: epochs of whole micro-batches only; with fewer rows than `batch` they have none (n_epoch 0). */
+void df_sampler_drop_last(struct df_sampler *s);
+
 /* Follow rows index[0..n) from step `window` on; n >= 1. */
 void df_sampler_set_index(struct df_sampler *s, const uint64_t *index, uint64_t n, uint64_t window);
 
-/* Optimizer steps of an epoch: ceil(ceil(n_rows / batch) / n_accum). */
+/* Optimizer steps of an epoch: ceil(ceil(n_epoch / batch) / n_accum). */
 uint64_t df_sampler_steps_per_epoch(const struct df_sampler *s);
 
 /*

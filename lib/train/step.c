@@ -7,6 +7,7 @@
 
 #include "base/buf.h"
 #include "base/mem.h"
+#include "train/dft.h"
 #include "train/step.h"
 
 #define MAX_LANES   8
@@ -68,6 +69,8 @@ lane_init(struct df_stepper *s, struct lane *l, struct df_err *err)
 	int rc = DF_OK;
 
 	DF_TRY(df_work_new(&l->work, s->m, err));
+	if (s->o.dft)
+		df_work_weigh(l->work, df_dft_weigh, NULL);
 	DF_TRY(df_tensor_alloc(df_model_backend(s->m), &l->grad, DF_F32, 1, numel, "gradient", err));
 	DF_TRY(df_alloc(&l->rows, s->o.batch, sizeof(*l->rows), "batch", err));
 	DF_TRY(df_alloc(&l->key, s->o.batch, sizeof(*l->key), "batch", err));

@@ -11,6 +11,7 @@
 #ifndef DF_TRAIN_STEP_H
 #define DF_TRAIN_STEP_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -29,6 +30,7 @@ struct df_stepper_opts {
 	 */
 	double lr_b_ratio;
 	uint64_t seed; /* of dropout */
+	bool dft;      /* use_dft_loss: targets weigh as much as they are probable (dft.h) */
 };
 
 struct df_step_result {

@@ -39,7 +39,7 @@ every(double x, uint64_t total)
 static uint64_t
 strategy(const struct df_run *r, const char *name, double steps)
 {
-	if (strcmp(name, "no") == 0)
+	if (strcmp(name, "no") == 0 || strcmp(name, "best") == 0)
 		return 0;
 	return strcmp(name, "epoch") == 0 ? r->steps_per_epoch : every(steps, r->max_steps);
 }
@@ -52,14 +52,26 @@ plan_steps(struct df_run *r, struct df_err *err)
 
 	DF_TRY(df_sampler_init(&r->sampler, r->rows.n, r->rows.id, (uint64_t)c->seed, !c->disable_shuffling,
 	    (uint64_t)c->per_device_train_batch_size, (uint64_t)c->gradient_accumulation_steps, err));
+	if (c->dataloader_drop_last)
+		df_sampler_drop_last(&r->sampler);
+	if (r->sampler.n_epoch == 0) {
+		rc = df_fail(err, DF_ECONFIG,
+		    "dataloader_drop_last leaves nothing: %s has %" PRIu64
+		    " samples, per_device_train_batch_size is %" PRId64,
+		    r->rows.name, r->rows.n, c->per_device_train_batch_size);
+		goto out;
+	}
 	r->steps_per_epoch = df_sampler_steps_per_epoch(&r->sampler);
 	r->max_steps = c->max_steps > 0 ? (uint64_t)c->max_steps
 					: (uint64_t)ceil(c->num_train_epochs * (double)r->steps_per_epoch);
 	r->end = r->o->until > 0 && r->o->until < r->max_steps ? r->o->until : r->max_steps;
 	if (r->o->until > r->max_steps)
 		df_info("the run ends at step %" PRIu64 ", before --until %" PRIu64, r->max_steps, r->o->until);
-	r->log_every = c->logging_steps > 0 ? every(c->logging_steps, r->max_steps) : 0;
+	r->log_every = c->logging_steps > 0 || strcmp(c->logging_strategy, "steps") != 0
+	    ? strategy(r, c->logging_strategy, c->logging_steps)
+	    : 0;
 	r->save_every = strategy(r, c->save_strategy, c->save_steps);
+	r->save_best = strcmp(c->save_strategy, "best") == 0;
 	r->eval_every = strategy(r, c->eval_strategy, c->eval_steps > 0 ? c->eval_steps : c->logging_steps);
 	if (c->load_best_model_at_end && r->save_every % r->eval_every != 0) {
 		rc = df_fail(err, DF_ECONFIG,
@@ -80,7 +92,7 @@ static int
 rotate(const struct df_run *r, struct df_err *err)
 {
 	return df_checkpoint_rotate(r->c->output_dir, (uint64_t)r->c->save_total_limit,
-	    r->c->load_best_model_at_end ? r->state.best.saved : 0, err);
+	    r->c->load_best_model_at_end || r->save_best ? r->state.best.saved : 0, err);
 }
 
 /* ---- one step, and what follows it ------------------------------------------------ */
@@ -119,6 +131,8 @@ summary(const struct df_run *r, double seconds)
 static bool
 save_due(const struct df_run *r)
 {
+	if (r->save_best)
+		return r->state.best.known && r->state.best.step == r->state.step;
 	return r->save_every && (r->state.step % r->save_every == 0 || r->state.step == r->max_steps);
 }
 
@@ -158,7 +172,7 @@ metric_of(const struct df_run *r, const struct df_eval *ev)
 static int
 evaluate(struct df_run *r, struct df_err *err)
 {
-	struct df_eval_opts o = { .max_samples = (size_t)r->c->per_device_eval_batch_size };
+	struct df_eval_opts o = { .max_samples = (size_t)r->c->per_device_eval_batch_size, .dft = r->c->use_dft_loss };
 	struct df_train_event e = { .step = r->state.step, .eval = true, .epoch = epoch(r), .accuracy = NAN };
 	struct df_eval ev = { 0 };
 	int rc = DF_OK;
@@ -208,6 +222,17 @@ log_step(struct df_run *r, struct df_err *err)
 	return DF_OK;
 }
 
+/* As with transformers, the end of the run ends an epoch, whole or not. */
+static bool
+log_due(const struct df_run *r)
+{
+	const uint64_t g = r->state.step;
+	const bool over = g == r->max_steps || r->state.best.stopped;
+
+	return (r->log_every && g % r->log_every == 0) || (r->c->logging_first_step && g == 1) ||
+	    (over && strcmp(r->c->logging_strategy, "epoch") == 0);
+}
+
 /* Evaluate and save where this step calls for it.  What --until asks for can always be gone on from. */
 static int
 finish_step(struct df_run *r, struct df_err *err)
@@ -222,6 +247,8 @@ finish_step(struct df_run *r, struct df_err *err)
 			return rc;
 		if (rc == DF_ESTOPPED)
 			return DF_OK; /* the loop sees the signal and saves with eval_pending */
+		if (r->state.best.stopped && log_due(r) && (rc = log_step(r, err)) != DF_OK)
+			return rc;
 	}
 	asked = asked || r->state.best.stopped; /* so that the run is known to be over when it is started again */
 	return asked || save_due(r) ? save(r, false, asked || !r->c->save_only_model, err) : DF_OK;
@@ -260,9 +287,7 @@ one_step(struct df_run *r, struct df_train_report *report, struct df_err *err)
 	report->n_tokens += res.n_tokens;
 	report->seconds += df_monotonic() - t;
 	df_progress(s->step - r->first_step, r->end - r->first_step, "steps");
-	if ((r->log_every && s->step % r->log_every == 0) || (r->c->logging_first_step && s->step == 1))
-		return log_step(r, err);
-	return DF_OK;
+	return log_due(r) ? log_step(r, err) : DF_OK;
 }
 
 /* load_best_model_at_end: the best checkpoint's weights instead of the last ones. */
@@ -478,6 +503,7 @@ df_train_run(const struct df_train_opts *o, struct df_train_report *report, stru
 		.max_grad_norm = c->max_grad_norm,
 		.lr_b_ratio = c->loraplus_lr_ratio,
 		.seed = (uint64_t)c->seed,
+		.dft = c->use_dft_loss,
 	};
 	struct df_run r = { .o = o, .c = c, .lock_fd = -1, .saved = UINT64_MAX, .state = DF_TRAIN_STATE_INIT };
 	size_t per_step;

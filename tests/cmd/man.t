@@ -117,8 +117,9 @@ for program in "$SRC"/cmd/df-*.c; do
 done
 
 # The sections of df-config(5) are the states of its keys (test_config compares names and defaults).
-awk '/^\.Sh / { state = tolower(substr($0, 5)); sub(/ ?keys ?/, "", state) } /^\.It Ic / { print $3 "\t" state }' \
-	"$SRC/man/df-config.5" | sort >states.man
+sed -e ':a' -e '/\\$/ { N; s/\\\n//; ta' -e '}' "$SRC/man/df-config.5" |
+	awk '/^\.Sh / { state = tolower(substr($0, 5)); sub(/ ?keys ?/, "", state) }
+	     /^\.It Ic / { for (i = 3; i <= NF && $i != "Pq"; i++) if ($i != ",") print $i "\t" state }' | sort >states.man
 df-train --list-keys | cut -f1,2 | sed 's/ignored$/without effect/; s/checked$/of df-pack/' | sort >states.table
 diff states.table states.man >wrong
 empty 'df-config(5): states are those of the table' wrong

@@ -2,11 +2,12 @@
 """
 Twenty optimiser steps of the ways to fine-tune, for tests/unit/test_train_ways.c.
 
-    python3 tests/golden/train.py        # rewrites tests/golden/train/
+    python3 tests/golden/train.py            # rewrites tests/golden/train/
+    python3 tests/golden/train.py NAME...    # these directories of it
 
 The models and batches are those of tests/golden/model (model.py); what trains, and in which groups of the optimiser,
 is decided by LLaMA-Factory's own functions: _setup_freeze_tuning, _create_loraplus_optimizer,
-prepare_4d_attention_mask.  One directory a way:
+prepare_4d_attention_mask, dft_loss_func.  One directory a way:
 
     adapter/             LoRA only: where it begins (PEFT's save_pretrained)
     train.safetensors    loss grad_norm [20], final.NAME of every trained parameter that is small;
@@ -29,7 +30,7 @@ sys.modules["torchaudio"].__spec__ = importlib.machinery.ModuleSpec("torchaudio"
 import torch  # noqa: E402
 from llamafactory.data.collator import prepare_4d_attention_mask  # noqa: E402
 from llamafactory.model.adapter import _setup_freeze_tuning  # noqa: E402
-from llamafactory.train.trainer_utils import _create_loraplus_optimizer  # noqa: E402
+from llamafactory.train.trainer_utils import _create_loraplus_optimizer, dft_loss_func  # noqa: E402
 from peft import LoraConfig, get_peft_model  # noqa: E402
 from peft.utils import get_peft_model_state_dict  # noqa: E402
 from safetensors.torch import load_file, save_file  # noqa: E402
@@ -55,6 +56,13 @@ def nlls(model, ids, mask, **how):
     logits = model(input_ids=ids[None], **how).logits[0]
     nll = torch.nn.functional.cross_entropy(logits[:-1].float(), ids[1:], reduction="none")
     return nll[mask[1:] == 1]
+
+
+def dft(model, ids, mask):
+    """As many numbers as there are targets, whose sum is use_dft_loss's."""
+    labels = torch.where(mask == 1, ids, -100)[None]
+    n = (labels[:, 1:] != -100).sum()
+    return (dft_loss_func(model(input_ids=ids[None]), labels, num_items_in_batch=1) / n).expand(n)
 
 
 def packed(model, samples, neat):
@@ -121,7 +129,12 @@ def freeze(name, base, layers, modules, extra):
         layers=layers, modules=",".join(modules), extra=",".join(extra or []))
 
 
-def lora(name, base, ratio=0, **config):
+def full(name, base):
+    model, samples = load(base)
+    run(name, base, model, samples, groups(model), lambda s: [dft(model, i, m) for i, m in s], trained(model), dft=1)
+
+
+def lora(name, base, ratio=0, losses=nlls, **config):
     model, samples = load(base)
     torch.manual_seed(3)
     model = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", r=4, lora_alpha=8, target_modules=[
@@ -139,7 +152,8 @@ def lora(name, base, ratio=0, **config):
     with open(path, "w") as f:
         json.dump(cfg, f, indent=2)
     run(name, base, model, samples, loraplus(model, ratio) if ratio else groups(model),
-        lambda s: [nlls(model, i, m) for i, m in s], lambda: get_peft_model_state_dict(model).items(), ratio=ratio)
+        lambda s: [losses(model, i, m) for i, m in s], lambda: get_peft_model_state_dict(model).items(), ratio=ratio,
+        dft=int(losses is dft))
 
 
 def pack(name, base, neat):
@@ -148,15 +162,21 @@ def pack(name, base, neat):
 
 
 def main():
-    shutil.rmtree(OUT, ignore_errors=True)
-    freeze("freeze-last", "llama", 1, ["all"], ["norm"])
-    freeze("freeze-first", "qwen2", -1, ["mlp", "input_layernorm"], None)
-    freeze("freeze-tied", "llama-gqa-tied", 1, ["self_attn"], ["embed_tokens"])
-    lora("loraplus", "qwen2-untied", ratio=16)
-    lora("rslora", "llama", use_rslora=True)
-    lora("whole-modules", "qwen2-untied", ratio=4, modules_to_save=["lm_head", "norm"])
-    pack("neat-packing", "llama", True)
-    pack("packing", "qwen2", False)
+    ways = {
+        "freeze-last": lambda name: freeze(name, "llama", 1, ["all"], ["norm"]),
+        "freeze-first": lambda name: freeze(name, "qwen2", -1, ["mlp", "input_layernorm"], None),
+        "freeze-tied": lambda name: freeze(name, "llama-gqa-tied", 1, ["self_attn"], ["embed_tokens"]),
+        "loraplus": lambda name: lora(name, "qwen2-untied", ratio=16),
+        "rslora": lambda name: lora(name, "llama", use_rslora=True),
+        "whole-modules": lambda name: lora(name, "qwen2-untied", ratio=4, modules_to_save=["lm_head", "norm"]),
+        "neat-packing": lambda name: pack(name, "llama", True),
+        "packing": lambda name: pack(name, "qwen2", False),
+        "dft": lambda name: full(name, "llama-gqa-tied"),
+        "dft-lora": lambda name: lora(name, "qwen2-untied", losses=dft),
+    }
+    for name in sys.argv[1:] or ways:
+        shutil.rmtree(os.path.join(OUT, name), ignore_errors=True)
+        ways[name](name)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@
 
 static char dir[64] = "df-test-config-XXXXXX";
 static char path[128];
-static char warning[2048];
+static char warning[2048], faults[32768];
 
 static void
 sink(void *ctx, enum df_log_level level, const char *msg)
@@ -30,6 +30,8 @@ sink(void *ctx, enum df_log_level level, const char *msg)
 	(void)ctx;
 	if (level == DF_LOG_WARN)
 		snprintf(warning, sizeof(warning), "%s", msg);
+	if (level == DF_LOG_ERROR)
+		snprintf(faults + strlen(faults), sizeof(faults) - strlen(faults), "%s\n", msg);
 }
 
 static int
@@ -175,7 +177,7 @@ test_refused(void **state)
 	refused("train_from_scratch: true\n", NULL, DF_ECONFIG, "train_from_scratch|full");
 	refused("eval_strategy: steps\n", NULL, DF_ECONFIG, "eval_tokenized_path");
 	refused("num_train_epochs: 0\n", NULL, DF_ECONFIG, "num_train_epochs");
-	refused("a: &x 1\nb: *x\n", NULL, DF_ECONFIG, "x.yaml:4");
+	refused("seed: &x 1\nmax_steps: *x\n", NULL, DF_ECONFIG, "x.yaml:5|aliases");
 	refused("seed: *x\n", NULL, DF_ECONFIG, "x.yaml:4|aliases");
 	refused("seed: !!python/object:os.system 1\n", NULL, DF_ECONFIG, "tags");
 	refused("seed: [[1]]\n", NULL, DF_ECONFIG, "list inside a list");
@@ -187,7 +189,7 @@ test_refused(void **state)
 	refused("", "sed=1", DF_ECONFIG, "did you mean 'seed'");
 	refused("", "seed.x=1", DF_ECONFIG, "seed.x");
 	assert_int_equal(load(&c, "output_dir: o\n", NULL, &err), DF_ECONFIG);
-	assert_non_null(strstr(err.msg, "model_name_or_path is required"));
+	assert_non_null(strstr(faults, "model_name_or_path is required"));
 	assert_int_equal(load(&c, "- a\n- b\n", NULL, &err), DF_ECONFIG);
 	assert_int_equal(load_n(&c, "seed: \"\\0\"\n", 11, NULL, &err), DF_ECONFIG);
 	assert_int_equal(load_n(&c, "seed: \xff\xfe\n", 9, NULL, &err), DF_ECONFIG);
@@ -219,32 +221,205 @@ test_hostile(void **state)
 	}
 }
 
-/* The lines `.It Ic KEY ...` of the manual, in order, are the rows of the table, with their defaults. */
+/* Everything that is wrong is said at once, in the order of the file and of the command line, each with its place. */
+static void
+test_faults(void **state)
+{
+	static const char *const words[] = { "sed=3", "use_galore=true", "warmup_ratio", "max_steps=-7" };
+	static const char bad[] = NEED "learning_rat: 1\n\nuse_dora: true\nseed: x\nlr_scheduler_kwargs: 3\n";
+	struct df_err err = DF_ERR_INIT;
+	struct df_train_config c;
+	char want[2048], text[4096];
+
+	(void)state;
+	warning[0] = faults[0] = 0;
+	assert_int_equal(df_file_put(path, bad, strlen(bad), &err), 0);
+	assert_int_equal(df_train_config_load(&c, path, words, 4, &err), DF_ECONFIG);
+	snprintf(want, sizeof(want),
+	    "%s:4: learning_rat: unknown key; did you mean 'learning_rate'?\n"
+	    "%s:6: use_dora: not implemented\n"
+	    "%s:7: seed: 'x' is not a whole number\n"
+	    "%s:8: lr_scheduler_kwargs: '3' is not a map\n"
+	    "command line: sed: unknown key; did you mean 'seed'?\n"
+	    "command line: use_galore: AdamW is the only optimizer\n"
+	    "command line: 'warmup_ratio': expected key=value\n"
+	    "command line: max_steps: -7 is outside -1 to 1e+15\n",
+	    path, path, path, path);
+	assert_string_equal(faults, want);
+	snprintf(want, sizeof(want), "%s: 8 faults: nothing is done", path);
+	assert_string_equal(err.msg, want);
+	assert_string_equal(warning, "");
+
+	/* what more than one key says, too; a key that stands in the file has its line */
+	faults[0] = 0;
+	snprintf(text, sizeof(text),
+	    "model_name_or_path: m\noutput_dir: ''\ntrain_from_scratch: true\nsave_strategy: best\n");
+	assert_int_equal(load(&c, text, "use_dft_loss=true", &err), DF_ECONFIG);
+	assert_non_null(strstr(faults, "x.yaml:2: output_dir is required"));
+	assert_non_null(strstr(faults, "x.yaml: tokenized_path is required"));
+	assert_non_null(strstr(faults, "x.yaml:3: train_from_scratch needs"));
+	assert_non_null(strstr(faults, "x.yaml:4: save_strategy: best needs eval_strategy"));
+	assert_non_null(strstr(err.msg, "4 faults"));
+
+	/* of a file that is no configuration only the first hundred; a fault of YAML itself is the last */
+	faults[0] = 0;
+	text[0] = 0;
+	for (int i = 0; i < 150; i++)
+		snprintf(text + strlen(text), sizeof(text) - strlen(text), "x%d: 1\n", i);
+	assert_int_equal(load(&c, text, NULL, &err), DF_ECONFIG);
+	assert_non_null(strstr(err.msg, "100 faults or more"));
+	assert_non_null(strstr(faults, "x.yaml:100: x99: unknown"));
+	assert_null(strstr(faults, "x.yaml:101: "));
+	faults[0] = 0;
+	assert_int_equal(load(&c, NEED "sede: 1\nseed: [1\n", NULL, &err), DF_ECONFIG);
+	assert_non_null(strstr(faults, "x.yaml:4: sede: unknown"));
+	assert_non_null(strstr(err.msg, "2 faults"));
+}
+
+/* What asks for nothing is neither an error nor worth a warning. */
+static void
+test_neutral(void **state)
+{
+	static const char *const neutral[] = { "use_unsloth: false", "use_unsloth:", "use_kv_cache: yes",
+		"ignore_pad_token_for_loss: true", "fsdp: ''", "fsdp: []", "debug: \"\"", "accelerator_config: {}",
+		"resources_per_worker: {GPU: 1}", "galore_rank: 16", "galore_rank: 16.0", "video_fps: 2",
+		"model_revision: main", "report_to: none", "report_to: [none]", "optim: adamw_hf", "push_to_hub: No",
+		"flash_attn: disabled", "per_gpu_train_batch_size: ~", "past_index: -1" };
+	static const char *const other[] = { "use_unsloth: true", "use_kv_cache: false", "fsdp: [full_shard]",
+		"accelerator_config: {split_batches: true}", "resources_per_worker: {GPU: 2}", "galore_rank: 17",
+		"model_revision: v2", "report_to: wandb", "group_by_length: true" };
+	struct df_err err = DF_ERR_INIT;
+	struct df_train_config c;
+	char all[512];
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(neutral) / sizeof(neutral[0]); i++) {
+		snprintf(all, sizeof(all), "%s%s\n", NEED, neutral[i]);
+		if (load(&c, all, NULL, &err) != DF_OK)
+			fail_msg("%s", err.msg);
+		assert_string_equal(warning, "");
+		df_train_config_release(&c);
+	}
+	for (size_t i = 0; i < sizeof(other) / sizeof(other[0]); i++) {
+		snprintf(all, sizeof(all), "%s%s\n", NEED, other[i]);
+		if (load(&c, all, NULL, &err) != DF_OK)
+			fail_msg("%s", err.msg);
+		assert_non_null(strstr(warning, "no effect here: "));
+		df_train_config_release(&c);
+	}
+	if (load(&c, NEED, "gradient_checkpointing_kwargs.use_reentrant=false", &err) != DF_OK)
+		fail_msg("%s", err.msg);
+	assert_non_null(strstr(warning, "no effect here: gradient_checkpointing_kwargs"));
+	df_train_config_release(&c);
+	refused("ignore_pad_token_for_loss: false\n", NULL, DF_ECONFIG, "x.yaml:4|ignore_pad_token_for_loss|padding");
+	refused("per_gpu_train_batch_size: 4\n", NULL, DF_ECONFIG, "x.yaml:4|old name of per_device_train_batch_size");
+	refused("batch_size: 4\n", NULL, DF_ECONFIG, "x.yaml:4|batch_size|per_device_train_batch_size");
+	refused("optim: lion\n", NULL, DF_ECONFIG, "optim|AdamW");
+	refused("fsdp: {a: 1}\nadafactor: on\n", NULL, DF_ECONFIG, "x.yaml:5|adafactor");
+}
+
+static char *
+source_file(const char *name)
+{
+	const char *root = getenv("DF_SRCDIR");
+	struct df_err err = DF_ERR_INIT;
+	char *file = NULL, *text = NULL;
+	size_t n;
+
+	assert_int_equal(df_path_join(&file, root ? root : ".", name, &err), 0);
+	if (df_file_get(file, 1 << 20, &text, &n, &err) != 0)
+		fail_msg("%s", err.msg);
+	free(file);
+	return text;
+}
+
+static const struct df_key *
+row_of(const char *name)
+{
+	const struct df_key *k = df_train_keys();
+
+	while (k->name && strcmp(k->name, name) != 0)
+		k++;
+	if (!k->name)
+		fail_msg("df-train does not know %s", name);
+	return k;
+}
+
+/* Each argument of LLaMA-Factory is known, and its neutral value does nothing (tests/golden/llamafactory_keys.py). */
+static void
+test_vocabulary(void **state)
+{
+	static const char *const states[] = { "supported", "checked", "ignored", "rejected" };
+	char *text = source_file("tests/golden/llamafactory_keys.txt"), *save = NULL, all[512];
+	struct df_err err = DF_ERR_INIT;
+	struct df_train_config c;
+	size_t n = 0;
+
+	(void)state;
+	for (char *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
+		char *cells = NULL, *name = strtok_r(line, "\t", &cells), *value = strtok_r(NULL, "\t", &cells);
+
+		if (name[0] == '#')
+			continue;
+		n++;
+		assert_memory_equal(cells, states[row_of(name)->status], strlen(states[row_of(name)->status]));
+		if (strstr(NEED, name))
+			continue;
+		snprintf(all, sizeof(all), "%s%s: %s\n", NEED, name, value);
+		if (load(&c, all, NULL, &err) != DF_OK)
+			fail_msg("%s", err.msg);
+		assert_string_equal(warning, "");
+		df_train_config_release(&c);
+	}
+	assert_int_equal(n, 354 + 7);
+	free(text);
+}
+
+/* The lines `.It Ic KEY ...` of the manual are the rows of the table: of each state in their order, with defaults. */
 static void
 test_manual(void **state)
 {
-	const char *root = getenv("DF_SRCDIR");
-	const struct df_key *k = df_train_keys();
-	struct df_err err = DF_ERR_INIT;
-	char *man = NULL, *text = NULL, *save = NULL, want[256];
-	size_t n;
+	const struct df_key *next[DF_KEY_REJECTED + 1];
+	char *text = source_file("man/df-config.5"), *save = NULL, want[256], *to = text;
 
 	(void)state;
-	assert_int_equal(df_path_join(&man, root ? root : ".", "man/df-config.5", &err), 0);
-	assert_int_equal(df_file_get(man, 1 << 20, &text, &n, &err), 0);
+	for (const char *from = text; *from; from++) { /* lines that go on */
+		if (from[0] == '\\' && from[1] == '\n')
+			from++;
+		else
+			*to++ = *from;
+	}
+	*to = 0;
+	for (int s = 0; s <= DF_KEY_REJECTED; s++)
+		next[s] = df_train_keys();
 	for (char *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
+		char whole[1024], *words = NULL;
+
 		if (strncmp(line, ".It Ic ", 7) != 0)
 			continue;
-		assert_non_null(k->name);
-		snprintf(want, sizeof(want), k->status == DF_KEY_SUPPORTED ? ".It Ic %s Pq Cm %s" : ".It Ic %s",
-		    k->name, k->dflt);
-		assert_string_equal(line, want);
-		k++;
+		snprintf(whole, sizeof(whole), "%s", line);
+		for (char *w = strtok_r(line + 7, " ,", &words); w; w = strtok_r(NULL, " ,", &words)) {
+			const struct df_key *k = row_of(w), **at = &next[k->status];
+
+			while ((*at)->name && (*at)->status != k->status)
+				(*at)++;
+			if (!(*at)->name || strcmp((*at)->name, w) != 0)
+				fail_msg("df-config.5 has %s where %s is expected", w, (*at)->name);
+			(*at)++;
+			if (k->status != DF_KEY_SUPPORTED)
+				continue;
+			snprintf(want, sizeof(want), ".It Ic %s Pq Cm %s", k->name, k->dflt);
+			assert_string_equal(whole, want);
+			break;
+		}
 	}
-	if (k->name)
-		fail_msg("df-config.5 does not list %s", k->name);
+	for (int s = 0; s <= DF_KEY_REJECTED; s++) {
+		for (; next[s]->name; next[s]++) {
+			if ((int)next[s]->status == s)
+				fail_msg("df-config.5 does not list %s", next[s]->name);
+		}
+	}
 	free(text);
-	free(man);
 }
 
 int
@@ -255,6 +430,9 @@ main(void)
 		cmocka_unit_test(test_values),
 		cmocka_unit_test(test_refused),
 		cmocka_unit_test(test_hostile),
+		cmocka_unit_test(test_faults),
+		cmocka_unit_test(test_neutral),
+		cmocka_unit_test(test_vocabulary),
 		cmocka_unit_test(test_manual),
 	};
 

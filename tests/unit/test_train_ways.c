@@ -1,6 +1,7 @@
 /*
  * test_train_ways.c - twenty steps of each way to fine-tune against PyTorch, PEFT and LLaMA-Factory's own choice of
- * what trains and how fast (tests/golden/train.py): freezing, LoRA+, rsLoRA, modules that train whole, packed rows.
+ * what trains and how fast (tests/golden/train.py): freezing, LoRA+, rsLoRA, modules that train whole, packed rows,
+ * targets weighed by their probability.
  * And what they promise besides: checkpointing changes no bit, dropout none of what does not depend on it.
  * Runs on the backend in DF_TEST_DEVICE.
  */
@@ -13,12 +14,14 @@
 
 #include "base/file.h"
 #include "base/mem.h"
+#include "train/dft.h"
+#include "train/eval.h"
 #include "train/schedule.h"
 #include "train/step.h"
 
 #define STEPS 20
 
-enum way { WAY_FREEZE, WAY_LORA, WAY_PACKED };
+enum way { WAY_FULL, WAY_FREEZE, WAY_LORA, WAY_PACKED };
 
 static const struct {
 	const char *name;
@@ -32,6 +35,8 @@ static const struct {
 	{ "whole-modules", WAY_LORA },
 	{ "neat-packing", WAY_PACKED },
 	{ "packing", WAY_PACKED },
+	{ "dft", WAY_FULL },
+	{ "dft-lora", WAY_LORA },
 };
 
 struct run {
@@ -129,7 +134,8 @@ open_way(struct run *r, const char *name, enum way way)
 		.beta2 = 0.999,
 		.eps = 1e-8,
 		.max_grad_norm = 1,
-		.lr_b_ratio = number(r->st, "ratio", 0) };
+		.lr_b_ratio = number(r->st, "ratio", 0),
+		.dft = number(r->st, "dft", 0) > 0 };
 	mh_ok(df_schedule_init(&r->schedule, "linear", NULL, number(r->st, "lr", 0),
 	    (uint64_t)number(r->st, "steps", 0), (int64_t)number(r->st, "warmup", 0), 0, err));
 	mh_ok(df_stepper_new(&r->s, r->m, NULL, &r->opts, err));
@@ -339,6 +345,119 @@ test_dropout(void **state)
 	free(want);
 }
 
+/* Weights of targets: *ctx for those at even places, 1 for the others. */
+static void
+weigh_even(void *ctx, const float *nll, size_t n, float *weight)
+{
+	const float *even = ctx;
+
+	for (size_t i = 0; i < n; i++) {
+		assert_true(nll[i] > 0); /* a forward has filled them in */
+		weight[i] = i % 2 == 0 ? *even : 1;
+	}
+}
+
+/* What weighs a target with 0 leaves it out of gradients and losses; with 1 it changes no bit. */
+static void
+test_weigher(void **state)
+{
+	float zero = 0, one_ = 1, scale[4] = { 1, 0.5F, 0.25F, 2 }, loss[2][4], nll[64];
+	uint8_t mask[256];
+	size_t n_targets = 0, numel;
+	struct df_work *w = NULL;
+	struct mh_grads all = { 0 }, even = { 0 };
+	struct df_tokens b;
+	struct run r;
+
+	(void)state;
+	open_way(&r, "dft", WAY_FULL);
+	numel = df_model_train(r.m)->numel;
+	b = r.batch.b;
+	b.n = 4;
+	assert_true(b.offsets[4] <= sizeof(mask));
+	memcpy(mask, b.mask, b.offsets[4]);
+	mh_ok(df_work_new(&w, r.m, err));
+	const float *plain = mh_batch_grad(r.m, w, &b, scale);
+	mh_ok(df_model_loss(r.m, w, &b, &(struct df_losses){ .loss = loss[0] }, err));
+	mh_sample_grads(&all, r.m, w, &b, NULL);
+
+	df_work_weigh(w, weigh_even, &one_);
+	assert_memory_equal(mh_batch_grad(r.m, w, &b, scale), plain, numel * sizeof(*plain));
+	mh_ok(df_model_loss(r.m, w, &b, &(struct df_losses){ .loss = loss[1], .token_nll = nll }, err));
+	assert_memory_equal(loss[0], loss[1], sizeof(loss[0]));
+	mh_sample_grads(&even, r.m, w, &b, NULL);
+	assert_memory_equal(all.g, even.g, 4 * numel * sizeof(*all.g));
+
+	df_work_weigh(w, weigh_even, &zero);
+	const float *odd = mh_batch_grad(r.m, w, &b, scale);
+	mh_ok(df_model_loss(r.m, w, &b, &(struct df_losses){ .loss = loss[1] }, err));
+	df_work_weigh(w, NULL, NULL);
+	for (size_t s = 0; s < 4; s++) {
+		double sum = 0, n = 0;
+
+		for (uint64_t t = b.offsets[s] + 1; t < b.offsets[s + 1]; t++) {
+			if (!mask[t])
+				continue;
+			sum += n_targets % 2 == 0 ? 0 : (double)nll[n_targets];
+			mask[t] = n_targets++ % 2 == 0 ? 0 : 1;
+			n++;
+		}
+		assert_true(n > 1 && fabs(sum / n - (double)loss[1][s]) <= 1e-6);
+	}
+	b.mask = mask;
+	assert_true(mh_rel_diff(odd, mh_batch_grad(r.m, w, &b, scale), numel) <= 1e-5);
+	assert_true(mh_rel_diff(odd, plain, numel) > 1e-2);
+	df_work_free(w);
+	close_way(&r);
+}
+
+/* The losses of evaluations are of the same kind: over the number of targets, as in LLaMA-Factory. */
+static void
+test_dft_losses(void **state)
+{
+	const struct df_eval_opts dft = { .dft = true }, plain = { 0 };
+	struct df_step_result res;
+	uint64_t which[4] = { 0, 1, 2, 3 };
+	uint16_t domain[64] = { 0 };
+	float weights[64], nll[512], loss[4];
+	uint32_t n[4];
+	struct df_eval e = { 0 };
+	struct df_work *w = NULL;
+	struct df_tokens b;
+	double sum = 0, of_weights = 0, targets = 0;
+	struct run r;
+
+	(void)state;
+	open_way(&r, "dft", WAY_FULL);
+	r.rows.domain = domain;
+	b = r.batch.b;
+	mh_ok(df_work_new(&w, r.m, err));
+	assert_true(b.offsets[b.n] <= 512 && b.n <= 64);
+	mh_ok(df_model_loss(r.m, w, &b, &(struct df_losses){ .token_nll = nll }, err));
+	for (uint64_t s = 0, at = 0; s < b.n; s++) {
+		weights[s] = 0.5F + (float)s;
+		for (uint32_t t = 0; t < r.rows.n_targets[s]; t++, at++, targets++)
+			sum += (double)nll[at] * exp(-(double)nll[at]);
+	}
+	mh_ok(df_eval_run(&e, r.m, &r.rows, NULL, &dft, err));
+	assert_true(fabs(df_eval_loss(&e.all) - sum / targets) <= 1e-6 * sum / targets);
+	df_eval_release(&e);
+	mh_ok(df_eval_run(&e, r.m, &r.rows, NULL, &plain, err));
+	assert_true(df_eval_loss(&e.all) > 2 * sum / targets);
+	df_eval_release(&e);
+
+	/* with weights of samples: the mean of w_i l_i, where l_i is the sample's mean of -p log p */
+	b.n = 4;
+	df_work_weigh(w, df_dft_weigh, NULL);
+	mh_ok(df_model_loss(r.m, w, &b, &(struct df_losses){ .loss = loss, .n_targets = n }, err));
+	for (int s = 0; s < 4; s++)
+		of_weights += (double)weights[s] * (double)loss[s] / 4;
+	mh_ok(df_stepper_run(r.s, &r.rows, which, 4, weights, 1e-3, &res, err));
+	assert_true(fabs(res.loss - of_weights) <= 1e-6 * of_weights);
+	df_work_free(w);
+	close_way(&r);
+}
+
 int
 main(void)
 {
@@ -346,6 +465,8 @@ main(void)
 		cmocka_unit_test_teardown(test_parity, mh_cleanup),
 		cmocka_unit_test_teardown(test_checkpointing, mh_cleanup),
 		cmocka_unit_test_teardown(test_dropout, mh_cleanup),
+		cmocka_unit_test_teardown(test_weigher, mh_cleanup),
+		cmocka_unit_test_teardown(test_dft_losses, mh_cleanup),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
