@@ -2,7 +2,8 @@
  * columns.c - some row must have the columns that are read.
  *
  * A misspelt column, or rows of another shape than the defaults, would leave a column empty in every row, and train on
- * that.  So rows are looked at, from the first one on, until each column was seen.
+ * that.  So rows are looked at, from the first one on, until each column was seen.  Where one is rare, most rows are
+ * passed over without parsing them.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -15,6 +16,7 @@
 /* A message names so many columns, of so many bytes. */
 #define NAMES_MAX  16
 #define NAME_BYTES 40
+#define NAME_ROWS  256 /* the rows whose columns it names */
 
 /* The columns that rows have, in the order in which they come. */
 struct names {
@@ -34,6 +36,26 @@ add_name(struct names *names, const char *name, struct df_err *err)
 		return 0;
 	}
 	return df_strdup(&names->v[names->n++], name, err);
+}
+
+/* No character of the name is ever escaped in JSON, but as backslash and u. */
+static bool
+is_plain(const char *name)
+{
+	while ((unsigned char)*name >= ' ' && !strchr("\"\\/", *name))
+		name++;
+	return *name == '\0';
+}
+
+/* Can the row have a column that is still missed?  False only if it certainly has none. */
+static bool
+may_meet(const struct df_record *rec, const struct df_need *need, size_t n, const bool *met)
+{
+	for (size_t i = 0; i < n; i++)
+		if (!met[i] &&
+		    (!is_plain(need[i].column) || memmem(rec->text, rec->n, need[i].column, strlen(need[i].column))))
+			return true;
+	return memmem(rec->text, rec->n, "\\u", 2) != NULL;
 }
 
 /* Note the columns of a row, and which needs it meets. */
@@ -106,8 +128,8 @@ df_dataset_need(struct df_dataset *ds, const struct df_need *need, size_t n, str
 		return 0;
 	df_dataset_rewind(ds);
 	while (!all(met, n) && (rc = df_dataset_next(ds, &rec, err)) == 1) {
-		DF_TRY(look(ds, &rec, need, n, met, &names, err));
-		n_rows++;
+		if (n_rows++ < NAME_ROWS || may_meet(&rec, need, n, met))
+			DF_TRY(look(ds, &rec, need, n, met, &names, err));
 	}
 	rc = rc < 0 ? rc : 0;
 	for (size_t i = 0; i < n && n_rows > 0 && rc == 0; i++)

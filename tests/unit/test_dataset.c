@@ -387,6 +387,9 @@ check_columns(const char *rows, const char *entry, enum df_stage stage, int code
 static void
 columns(void **state)
 {
+	static const char *const rare[] = { "\"s/\\\"1\"", "\"s\\/\\\"1\"", "\"\\u0073/\\\"1\"", "\"sys\"",
+		"\"s\\u0079s\"" };
+
 	(void)state;
 	check_columns("[{\"text\": \"t\"}]", JSON_FILE, DF_STAGE_PT, DF_ECONFIG,
 	    "dataset 'd': no row has the column 'instruction', the default for 'prompt' "
@@ -429,6 +432,22 @@ columns(void **state)
 	    "[{\"a\":0,\"b\":0,\"c\":0,\"d\":0,\"e\":0,\"f\":0,\"g\":0,\"h\":0,\"i\":0,\"j\":0,\"k\":0,\"l\":0},"
 	    "{\"a\":0,\"m\":0,\"n\":0,\"o\":0,\"p\":0,\"q\":0}]",
 	    JSON_FILE, DF_STAGE_SFT, DF_ECONFIG, "'o', 'p' and more");
+
+	/* A rare one is found however its name is spelt. */
+	for (size_t i = 0; i < sizeof(rare) / sizeof(rare[0]); i++) {
+		struct df_buf b = DF_BUF_INIT;
+
+		for (int k = 0; k < 300; k++)
+			df_buf_puts(&b, "{\"q\": \"\", \"other\": \"s/1\"}\n");
+		check_columns(b.data, NAMED("\"prompt\": \"q\", \"system\": \"s/\\\"1\""), DF_STAGE_SFT, DF_ECONFIG,
+		    "no row has");
+		df_buf_printf(&b, "{\"q\": \"\", %s: null}\n", rare[i]);
+		check_columns(b.data, NAMED("\"prompt\": \"q\", \"system\": \"s/\\\"1\""), DF_STAGE_SFT,
+		    i < 3 ? DF_OK : DF_ECONFIG, NULL);
+		check_columns(b.data, NAMED("\"prompt\": \"q\", \"system\": \"sys\""), DF_STAGE_SFT,
+		    i < 3 ? DF_ECONFIG : DF_OK, NULL);
+		df_buf_release(&b);
+	}
 
 	puts_file("d.txt", "x");
 	check_columns("", "{\"file_name\": \"d.txt\", \"columns\": {\"prompt\": \"text\"}}", DF_STAGE_PT, DF_OK, NULL);
