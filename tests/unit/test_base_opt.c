@@ -396,7 +396,7 @@ list_is_for_programs(void **state)
 {
 	static const char *const words[] = { "bytes", NULL };
 	struct df_strlist list = { NULL, 0, 0 };
-	struct df_shard_arg shard = { 0, 1, false };
+	struct df_shard_arg shard = { .n = 1 };
 	const char *text = NULL;
 	int64_t n = 1;
 	double x = 1;
