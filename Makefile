@@ -73,7 +73,7 @@ SHIMS   := $(patsubst tests/faults/%.c,$(BUILD)/tests/%.so,$(SHIM_SRC))
 EXAMPLE := $(if $(wildcard tests/api_example.c),$(BUILD)/tests/api_example)
 
 .PHONY: all tests bench-programs demo-programs bootstrap demo check check-only check-san check-tsan sanitized-tests fuzz lint format \
-	bench install uninstall bundle info help clean FORCE
+	bench install install-completion uninstall bundle info help clean FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -225,19 +225,29 @@ plugdir = $(DESTDIR)$(PREFIX)/lib/df-tools/hdf5
 mandir  = $(DESTDIR)$(PREFIX)/share/man
 datadir = $(DESTDIR)$(PREFIX)/share/df-tools
 docdir  = $(DESTDIR)$(PREFIX)/share/doc/df-tools
-compdir = $(DESTDIR)$(PREFIX)/share/bash-completion/completions
+bashdir = $(DESTDIR)$(PREFIX)/share/bash-completion/completions
+zshdir  = $(DESTDIR)$(PREFIX)/share/zsh/site-functions
+fishdir = $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
 
 install: all
-	install -d $(bindir) $(plugdir) $(datadir) $(docdir) $(compdir)
+	install -d $(bindir) $(plugdir) $(datadir) $(docdir)
 	install -m 755 $(PROGS) $(bindir)
 	$(if $(PLUGIN),install -m 755 $(PLUGIN) $(plugdir))
 	$(foreach m,$(MAN),install -D -m 644 $(m) $(mandir)/man$(subst .,,$(suffix $(m)))/$(notdir $(m)) &&) true
 	cp -R configs pipelines $(datadir)
 	install -m 644 README.md LICENSE $(docdir)
-	$(foreach p,$(PROGS),install -m 644 cmd/completion.bash $(compdir)/$(notdir $(p)) &&) true
+	@$(MAKE) --no-print-directory install-completion
+
+# bash and fish look for a file of the program's name, zsh for any that names it.
+install-completion:
+	install -d $(bashdir) $(zshdir) $(fishdir)
+	$(foreach p,$(notdir $(PROGS)),install -m 644 cmd/completion/df-tools.bash $(bashdir)/$(p) &&) true
+	$(foreach p,$(notdir $(PROGS)),install -m 644 cmd/completion/df-tools.fish $(fishdir)/$(p).fish &&) true
+	install -m 644 cmd/completion/_df-tools $(zshdir)
 
 uninstall:
-	rm -f $(addprefix $(bindir)/,$(notdir $(PROGS))) $(addprefix $(compdir)/,$(notdir $(PROGS)))
+	rm -f $(addprefix $(bindir)/,$(notdir $(PROGS)))
+	rm -f $(addprefix $(bashdir)/,$(notdir $(PROGS))) $(patsubst %,$(fishdir)/%.fish,$(notdir $(PROGS))) $(zshdir)/_df-tools
 	rm -f $(foreach m,$(MAN),$(mandir)/man$(subst .,,$(suffix $(m)))/$(notdir $(m)))
 	rm -rf $(DESTDIR)$(PREFIX)/lib/df-tools $(datadir) $(docdir)
 

@@ -32,6 +32,7 @@ done
 
 cp -R configs pipelines LICENSE README.md "$stage"
 cp man/*.[1-9] "$stage/man" 2>/dev/null || rmdir "$stage/man"
+make -s install-completion DESTDIR= PREFIX="$stage"
 cat >"$stage/INSTALL" <<EOF
 df-tools $name
 
@@ -40,6 +41,11 @@ glibc $(ldd --version | head -n 1 | grep -o '[0-9.]*$') or newer. The programs a
 
 h5dump and other HDF5 programs read the files too when they find the plugin:
     export HDF5_PLUGIN_PATH=/path/to/$name/hdf5
+
+The shell completes options, templates, datasets and keys:
+    bash   for p in /path/to/$name/share/bash-completion/completions/*; do . "\$p"; done
+    zsh    fpath=(/path/to/$name/share/zsh/site-functions \$fpath), before compinit
+    fish   set -p fish_complete_path /path/to/$name/share/fish/vendor_completions.d
 EOF
 
 XZ_OPT=-T0 tar -C "$build" -cJf "$stage.tar.xz" --owner=0 --group=0 --sort=name "$name"

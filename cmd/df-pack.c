@@ -41,7 +41,7 @@ struct cfg {
 	int64_t cutoff_len, max_samples, seed, pack_batch, pack_shards, show_example;
 	double val_size;
 	bool train_on_prompt, mask_history, split_special_tokens, packing, packing_given, neat_packing;
-	bool list_templates, show_given, preserve_thinking, openai_quirk;
+	bool list_templates, list_datasets, show_given, preserve_thinking, openai_quirk;
 	struct df_strlist holdout;
 	struct df_prog_common common;
 };
@@ -55,6 +55,8 @@ struct cfg {
 	    .help = "directory of dataset_info.json" }, \
 	{ .name = "dataset", .type = DF_OPT_STR, .value = &(c)->dataset, .arg = "NAMES", \
 	    .help = "datasets in dataset_info.json, comma-separated" }, \
+	{ .name = "list-datasets", .type = DF_OPT_FLAG, .value = &(c)->list_datasets, \
+	    .help = "print the datasets that are there and exit" }, \
 	{ .name = "max-samples", .type = DF_OPT_INT, .value = &(c)->max_samples, .arg = "N", .min = 0, .max = 1e15, \
 	    .help = "take the first N rows of each dataset (0: all)" }, \
 	{ .name = "mix-strategy", .type = DF_OPT_CHOICE, .value = &(c)->mix, .choices = mixes, .arg = "HOW", \
@@ -595,6 +597,25 @@ out:
 	return rc;
 }
 
+static int
+print_datasets(const char *dir, struct df_err *err)
+{
+	struct df_dataset_info *info = NULL;
+	const char **names = NULL;
+	int rc;
+
+	DF_TRY(df_dataset_info_open(&info, dir, err));
+	DF_TRY(df_dataset_info_names(info, &names, err));
+	/* A name with a comma is none that --dataset could take; control characters are for no terminal. */
+	for (size_t i = 0; names[i]; i++)
+		if (!strpbrk(names[i], ",\n\r\t\x1b"))
+			puts(names[i]);
+out:
+	free(names);
+	df_dataset_info_free(info);
+	return rc;
+}
+
 int
 main(int argc, char **argv)
 {
@@ -610,6 +631,8 @@ main(int argc, char **argv)
 		for (size_t i = 0; df_template_at(i); i++)
 			printf("%-20s %s\n", df_template_at(i)->name, df_template_at(i)->about);
 		rc = 0;
+	} else if (r.cfg.list_datasets) {
+		rc = print_datasets(r.cfg.dataset_dir, &err);
 	} else {
 		rc = check_usage(&r.cfg, &args, &err);
 		if (rc == 0)

@@ -1,6 +1,7 @@
 /*
- * newest.c - the checkpoints in a directory that was named as a model: while a run goes on they are all that it has, and
- * when it was continued they are newer than its model.
+ * newest.c - the checkpoints in a directory that was named as a model: while a run
+ * goes on they are all that it has, and when it was continued they are newer than
+ * its model.
  */
 #include <dirent.h>
 #include <stdlib.h>

@@ -445,6 +445,25 @@ out:
 /* ---- the whole ---------------------------------------------------------- */
 
 int
+df_dataset_info_names(const struct df_dataset_info *info, const char ***names, struct df_err *err)
+{
+	const struct df_json_value *root = df_json_root(info->doc), *entry;
+	const struct df_json_member *m = NULL;
+	struct df_dataset ignored = { 0 };
+	const char *name, *file_name;
+	size_t n = 0;
+	int rc;
+
+	DF_TRY(df_alloc(names, df_json_size(root) + 1, sizeof(**names), "dataset names", err));
+	while ((m = df_json_next(root, m, &name, &entry)) != NULL)
+		if (df_json_type(entry) == DF_JSON_OBJECT && read_source(&ignored, entry, &file_name, NULL) == DF_OK)
+			(*names)[n++] = name;
+	(*names)[n] = NULL;
+out:
+	return rc;
+}
+
+int
 df_dataset_open(struct df_dataset **out, const struct df_dataset_info *info, const char *name, enum df_stage stage,
     struct df_err *err)
 {

@@ -82,6 +82,9 @@ struct df_dataset;
 /* Read <dir>/dataset_info.json.  ONLINE and REMOTE: are refused (no program here uses the network). */
 int df_dataset_info_open(struct df_dataset_info **out, const char *dir, struct df_err *err) DF_MUST_CHECK;
 void df_dataset_info_free(struct df_dataset_info *info); /* accepts NULL */
+/* *names = the names of its datasets that are local files, in the file's order, NULL at the end; free(names) alone. */
+int df_dataset_info_names(
+    const struct df_dataset_info *info, const char ***names, struct df_err *err) DF_MUST_CHECK;
 
 /*
  * Open the dataset `name`, map its files and digest them.  DF_ECONFIG names

@@ -45,7 +45,7 @@ for t in f16 bf16; do
 	ok "$t: its digest is of what a reader reads" df-show --check $t.h5
 	embed -q -m "$E/bert" --dtype $t many.jsonl -o - | df-show --json - >a 2>err
 	df-show --json $t.h5 >b 2>>err
-	is "$t: a stream carries the rounded values" "$(grep -o '"df_id": *"[0-9a-f]*"' a)" "$(grep -o '"df_id": *"[0-9a-f]*"' b)"
+	is "$t: a stream carries the rounded values" "$(grep -o '"rows": 500, "id": "[0-9a-f]*"' a)" "$(grep -o '"rows": 500, "id": "[0-9a-f]*"' b)"
 done
 
 # --- forms of texts -----------------------------------------------------------------------------------------------------

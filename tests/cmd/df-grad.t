@@ -62,7 +62,7 @@ done
 ok 'after kills it goes on' df-grad -q -j 1 -m $CKPT --form adam --project 100 --block-rows 1 pool.h5 -o again.h5
 df-grad -q -j 1 -m $CKPT --form adam --project 100 --block-rows 1 pool.h5 -o straight.h5
 same "and ends with the same bytes ($killed kills)" again.h5 straight.h5
-is 'nothing is left beside' "$(find . -name '*df-work*')" ''
+is_empty 'nothing is left beside' "$(find . -name '*df-work*')"
 
 # A signal: what is done is kept, and the status asks for another run.
 k=$([ -n "${DF_SANITIZED-}" ] && echo 2000 || echo 20000)
@@ -77,7 +77,7 @@ done
 kill -TERM $!
 wait $!
 is 'SIGTERM ends it with status 75' $? 75
-is 'without a result' "$(ls term.h5 2>/dev/null)" ''
+is_empty 'without a result' "$(ls term.h5 2>/dev/null)"
 # shellcheck disable=SC2086
 ok 'the same command finishes' df-grad $many -o term.h5
 says 'and says that it goes on' 'rows are done already: going on from there'
@@ -120,7 +120,7 @@ exits 65 'not tokens' df-grad -m $CKPT losses.h5 -o x.h5
 cp -r $CKPT other && sed -i 's/"tokenizer": "[^"]*"/"tokenizer": "another"/' other/df_state.json
 exits 65 'tokens of another tokenizer' df-grad -m other --losses pool.h5 -o x.h5
 says 'names both' "tokenizer 'bytes'.*'another'"
-is 'nothing appears under the name' "$(ls x.h5 2>/dev/null)" ''
+is_empty 'nothing appears under the name' "$(ls x.h5 2>/dev/null)"
 ok 'what it would cost' df-grad -m $CKPT --form adam --project 100 --dry-run pool.h5
 prints 'in blocks' '^rows +34 in [0-9]+ blocks'
 for i in 1 2 3; do

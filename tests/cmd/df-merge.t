@@ -70,6 +70,6 @@ sed 's/^adapter_name_or_path.*/adapter_name_or_path: a,b/' export.yaml >two.yaml
 exits 78 'two adapters' df-merge -q two.yaml -o x
 exits 64 'standard output' df-merge -q -m merged -o -
 says 'is no directory' 'a model is a directory'
-is 'nothing appears' "$(ls -a | grep -E '^x$|df-tmp')" ''
+is_empty 'nothing appears' "$(ls -a | grep -E '^x$|df-tmp')"
 
 done_testing

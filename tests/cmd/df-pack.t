@@ -228,7 +228,7 @@ is 'exactly' "$(count v.h5 sample/id)" 30
 ok 'rows that come again' two --mix-strategy interleave_over --val-size 0.1 --holdout-output v.h5 -o p.h5
 values p.h5 sample/domain | tr , '\n' >p.domain && values p.h5 sample/source_row | tr , '\n' | paste p.domain - | sort -u >p.rows
 values v.h5 sample/domain | tr , '\n' >v.domain && values v.h5 sample/source_row | tr , '\n' | paste v.domain - | sort -u >v.rows
-is 'are never on both sides' "$(comm -12 p.rows v.rows)" ''
+is_empty 'are never on both sides' "$(comm -12 p.rows v.rows)"
 ok 'another dataset' pack --dataset alpaca_en --eval-dataset alpaca_zh --template alpaca --holdout-output v.h5 -o p.h5
 is 'is held out whole' "$(count v.h5 sample/id)" 300
 is 'under its name' "$(domains v.h5)" '1:300 '
@@ -324,7 +324,7 @@ exits 65 'text that is not UTF-8' pack --dataset web --stage pt --template defau
 says '  is named by its row' '1.txt: row 1 \(line 2\)'
 exits 73 'an output that cannot be' pack --dataset alpaca_en --template alpaca -o no/such/dir/x.h5
 exits 64 'a row that is not there' pack --dataset alpaca_en --template alpaca --show-example 700
-is 'no temporary files are left' "$(find . -name '.*df-*')" ''
+is_empty 'no temporary files are left' "$(find . -name '.*df-*')"
 
 # The examples of the manual run as they stand.
 { echo '['; rows zh 300; echo ']'; } >data/alpaca_zh.json

@@ -41,7 +41,7 @@ exits 64 'a scale of what has none' df-project -q -k 40 --type sjlt --scale none
 says 'says so' 'scale is for --type rademacher'
 exits 64 'more nonzeros than columns' df-project -q -k 3 --type sjlt grad.h5 -o x.h5
 exits 66 'no file' df-project -q -k 9 nothing.h5 -o x.h5
-is 'nothing appears under the name' "$(ls x.h5 y.h5 2>/dev/null)" ''
+is_empty 'nothing appears under the name' "$(ls x.h5 y.h5 2>/dev/null)"
 ok 'the rest of the stream finishes the job' df-project -q -k 90 - -o x.h5 <stream
 same 'with the same bytes' x.h5 file.h5
 

@@ -122,6 +122,6 @@ is 'SIGTERM while a program runs' $? 75
 says 'is told as that' "stopped by a signal while 'exec sleep 60' ran"
 exits 65 'an index for other tokens' df-score static --train val.h5 --index less.h5 -o x.h5
 exits 64 'custom with nothing' df-score custom --train val.h5 -n 3 -o x.h5
-is 'nothing appears under the name' "$(ls x.h5 2>/dev/null)" ''
+is_empty 'nothing appears under the name' "$(ls x.h5 2>/dev/null)"
 
 done_testing

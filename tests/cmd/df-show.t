@@ -115,7 +115,7 @@ fi
 mkdir empty
 exits 69 'a PNG without gnuplot' env PATH="$BUILD/bin:$T/empty" "$BUILD/bin/df-show" --plot no.png pool.h5
 says 'says what to do' 'an \.svg needs nothing'
-is 'and leaves nothing' "$(ls no.png 2>/dev/null)" ''
+is_empty 'and leaves nothing' "$(ls no.png 2>/dev/null)"
 exits 64 'a picture of another kind' df-show --plot x.gif pool.h5
 printf '{"current_steps": 1, "loss": 2}\n{"current_st' >cut.jsonl
 ok 'a log that a kill cut short' df-show cut.jsonl
@@ -177,6 +177,6 @@ while [ $i -lt 150 ]; do
 	esac
 	i=$((i + 1))
 done
-is 'flipped bits never crash it' "$bad" ''
+is_empty 'flipped bits never crash it' "$bad"
 
 done_testing

@@ -165,6 +165,6 @@ ok 'the loss of one dataset' $eval -q output_dir=one eval_on_each_dataset=true m
 	load_best_model_at_end=true save_steps=3 max_steps=6
 exits 78 'no such module' df-train run.yaml output_dir=nope tokenized_path=rows.h5 finetuning_type=freeze freeze_trainable_modules=mpl
 says 'says so' "no layer has a 'mpl'"
-is 'no temporary files are left' "$(find . -name '.*df-*')" ''
+is_empty 'no temporary files are left' "$(find . -name '.*df-*')"
 
 done_testing

@@ -108,7 +108,7 @@ mkdir killed/.checkpoint-18.df-tmp
 echo '{"current_steps": 13, "lo' >>killed/trainer_log.jsonl
 ok 'after a kill' $train output_dir=killed
 same_run 'the bytes of an undisturbed run, no line twice' whole killed
-is 'leftovers are gone' "$(find killed -name '.*df-*')" ''
+is_empty 'leftovers are gone' "$(find killed -name '.*df-*')"
 
 # --- evaluation, limits ---
 

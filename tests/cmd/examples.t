@@ -23,7 +23,6 @@ prepare()
 		"alpaca_en_demo": { "file_name": "alpaca_en_demo.jsonl" },
 		"alpaca_zh_demo": { "file_name": "alpaca_zh_demo.jsonl" },
 		"web": { "file_name": "web", "columns": { "prompt": "text" } } }' >data/dataset_info.json
-	ln -s data DATA
 	ln -s "$SRC/tests/golden/embed/bert" MiniLM
 	cp -r "$SRC/configs" .
 	sed -i -e 's/"hidden_size": 128/"hidden_size": 8/' -e 's/"intermediate_size": 344/"intermediate_size": 16/' \
@@ -92,15 +91,31 @@ printf '#!/bin/sh\nexit 0\n' >bin/scontrol
 command -v jq >/dev/null 2>&1 || printf '#!/bin/sh\ncat\n' >bin/jq
 chmod +x bin/*
 
-# --- the README's loop ---
+# --- the README: its blocks one after the other in one shell, as someone pastes them into a new clone ---
 
 prepare "$T/readme"
-loop=$(awk '/^## Select and train/ { section = 1 } section && /^    / { print substr($0, 5); seen = 1; next }
-	/^$/ { if (seen) print ""; next } seen { exit }' "$SRC/README.md")
-example README.md "$loop"
-is 'README.md: the loop is whole' "$(grep -c '^df-' <<<"$loop")" 8
-grep -q "df-grad ... -o - | df-project -k 2048 - -o pool.proj.h5" "$SRC/README.md"
-report $? 'README.md: the pipe is named'
+mkdir -p home/LLaMA-Factory build
+mv data home/LLaMA-Factory
+ln -s "$BUILD/bin" build/bin
+paste=$(awk '/^```sh$/ { inside = 1; next } /^```$/ { inside = 0 } inside' "$SRC/README.md")
+cat >make_n <<'END'
+make() { command make -n -C "$SRC" "$@" >/dev/null; }
+END
+export SRC
+HOME=$PWD/home BASH_ENV=$PWD/make_n example README.md "$paste"
+is 'README.md: all blocks are found' "$(grep -cE '^(df-[a-z]|make |PATH=|DATA=)' <<<"$paste")" 12
+# What an interactive zsh takes for words, and what someone would have to fill in.
+! grep -nE '#|<|\.\.\.|\b[A-Z]{3,}\b[^=]' <<<"$paste" | grep -vE '"?\$(DATA|HOME|PATH|PWD)"?' >wrong
+is_empty 'README.md: no comments, nothing to be filled in' "$(cat wrong)"
+# Commands within sentences.
+! grep -E '^    (df-[a-z]+ -|make |PATH=)' "$SRC/README.md"
+report $? 'README.md: commands stand in their blocks'
+while read -r target; do
+	ok "README.md: make $target" make -n -C "$SRC" "$target"
+done < <(grep -oE '`make [a-z]+`' "$SRC/README.md" | tr -d '`' | cut -d' ' -f2 | sort -u)
+while read -r command; do
+	ok "README.md: $command" bash -e -o pipefail -c "$command"
+done < <(grep -oE '`df-[a-z]+ [^`]+`' "$SRC/README.md" | tr -d '`')
 
 # --- the walk-through, then each page beside what it left ---
 

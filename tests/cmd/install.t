@@ -1,5 +1,5 @@
 #!/bin/bash
-# make install and make uninstall, and what is installed: programs that run from there, their manual, bash completion.
+# make install and make uninstall, and what is installed: programs that run from there, their manual, completion (completion.t: what it offers).
 . "$(dirname "$0")/lib.sh"
 command -v make >/dev/null 2>&1 || skip_all 'no make here'
 unset MAKEFLAGS MFLAGS MAKELEVEL # of make check
@@ -22,31 +22,16 @@ ok 'programs run from there' env -u HDF5_PLUGIN_PATH "$at/bin/df-show" --version
 	[ -x $at/share/df-tools/pipelines/less.sh ]
 report $? 'the plugin, configurations and pipelines'
 
-# complete WORD...: what the completion offers for the last word
-complete_words()
-{
-	(
-		compopt() { :; }
-		complete() { :; }
-		# shellcheck disable=SC1090
-		. "$at/share/bash-completion/completions/$1"
-		COMP_WORDS=("$@")
-		COMP_CWORD=$(($# - 1))
-		COMPREPLY=()
-		_df_tools "$1"
-		echo "${COMPREPLY[*]}"
-	)
-}
-is 'completion of options' "$(complete_words df-train --in)" '--index='
-is 'of flags' "$(complete_words df-grad --lo)" '--losses'
-is 'of short and long ones' "$(complete_words df-grad --pro)" '--project='
-is 'of choices' "$(complete_words df-grad --form = a)" 'adam'
-is 'all of them' "$(complete_words df-grad --form =)" 'sgd adam sign'
-is 'choices as a word' "$(complete_words df-pack --stage p)" 'pt'
-is 'files elsewhere' "$(complete_words df-pack --dataset-dir = a)" ''
+for p in $at/bin/*; do
+	p=${p##*/}
+	[ -s "$at/share/bash-completion/completions/$p" ] && [ -s "$at/share/fish/vendor_completions.d/$p.fish" ]
+	report $? "$p: completion for bash and fish"
+done
+[ -s $at/share/zsh/site-functions/_df-tools ]
+report $? 'and for zsh'
 
 ok 'make uninstall' mk uninstall
-is 'leaves nothing' "$(find root ! -type d)" ''
-is 'no directory of its own either' "$(find root -name '*df-tools*')" ''
+is_empty 'leaves nothing' "$(find root ! -type d)"
+is_empty 'no directory of its own either' "$(find root -name '*df-tools*')"
 
 done_testing

@@ -7,7 +7,8 @@
 #   exits N 'what' CMD ...       CMD exits with status N
 #   prints 'what' REGEX          stdout of the last CMD has a line that matches (grep -E)
 #   says 'what' REGEX            the same for stderr
-#   is 'what' GOT WANT           two strings are equal
+#   is 'what' GOT WANT           two strings are equal, and not empty: two commands that failed are no match
+#   is_empty 'what' GOT          a string is empty
 #   same 'what' FILE FILE        two files are equal, byte for byte
 #   skip 'what' 'why'            count a case that cannot run here
 #   skip_all 'why'               leave: nothing of this test can run here
@@ -92,11 +93,21 @@ says()
 
 is()
 {
-	if [ "$2" = "$3" ]; then
+	if [ -n "$3" ] && [ "$2" = "$3" ]; then
 		report 0 "$1"
 	else
 		report 1 "$1"
 		printf '%s\n' "got:  $2" "want: $3" | sed 's/^/# /'
+	fi
+}
+
+is_empty()
+{
+	if [ -z "$2" ]; then
+		report 0 "$1"
+	else
+		report 1 "$1"
+		printf '%s\n' "got:  $2" 'want: nothing' | sed 's/^/# /'
 	fi
 }
 

@@ -48,14 +48,14 @@ quiet 'each header compiles alone' headers_alone
 
 symbols()
 {
-	nm -g --defined-only "$BUILD"/libdf.a 2>/dev/null | awk 'NF == 3 && $3 !~ /^(df_|__asan|__odr_asan)/ { print $3 }'
+	nm -g --defined-only "$BUILD"/libdf.a | awk 'NF == 3 && $3 !~ /^(df_|__asan|__odr_asan)/ { print $3 }'
 }
 quiet 'every symbol that libdf.a exports begins with df_' symbols
 
 # The library does not print, exit or abort: cmd/ decides about all three.
 printing()
 {
-	nm -A -u "$BUILD"/libdf.a 2>/dev/null |
+	nm -A -u "$BUILD"/libdf.a |
 		awk '$NF ~ /^(exit|_exit|abort|printf|puts|putchar|perror|err|errx|warn|warnx|stdout|stderr)$/ { print $1, $NF }'
 }
 case $BUILD in

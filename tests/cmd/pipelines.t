@@ -72,10 +72,10 @@ wrong=
 for f in killed/*.h5; do
 	df-show -q --check "$f" >/dev/null 2>>"$T/err" || wrong="$wrong $f"
 done
-is 'what has its name is whole' "$wrong" ''
+is_empty 'what has its name is whole' "$wrong"
 # shellcheck disable=SC2086
 ok 'make again' $less_mk -j2 OUT=killed SHARDS=4
 same_files 'killed' killed
-is 'nothing is left beside' "$(find killed -name '.*df-*')" ''
+is_empty 'nothing is left beside' "$(find killed -name '.*df-*')"
 
 done_testing

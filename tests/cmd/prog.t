@@ -40,6 +40,6 @@ done
 
 # A reader that has seen enough is nobody's mistake: no message.
 ok 'a closed pipe makes no noise' sh -c "{ $p --help; echo \$? >status; } | true"
-is 'nothing on stderr' "$(cat "$T/err")" ''
+is_empty 'nothing on stderr' "$(cat "$T/err")"
 
 done_testing

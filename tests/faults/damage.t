@@ -34,7 +34,7 @@ refused()
 	rm -rf out.h5 .out.h5.* made
 	exits "$status" "$what" "$@"
 	says "$what: says so" "$pattern"
-	is "$what: nothing is left" "$(find . -maxdepth 2 -name 'out.h5' -o -name '.*.df-*' -o -path './made/checkpoint-*' -o -path './made/model*' | grep -vx "$kept")" ''
+	is_empty "$what: nothing is left" "$(find . -maxdepth 2 -name 'out.h5' -o -name '.*.df-*' -o -path './made/checkpoint-*' -o -path './made/model*' | grep -vx "$kept")"
 }
 
 # --- artefacts --------------------------------------------------------------------------------------------------------
@@ -95,7 +95,7 @@ flips()
 		rm -f .out.h5.df-work
 	done
 	echo "# $found of $n_flips flipped bits of $file were refused"
-	is "flipped bits of $file: found or harmless" "$bad" ''
+	is_empty "flipped bits of $file: found or harmless" "$bad"
 	[ $found -gt 0 ]
 	report $? "flipped bits of $file: some were found"
 }
@@ -129,7 +129,7 @@ rm -f .out.h5.df-work
 exits 65 'a producer that dies' sh -c "sh -c 'head -c 2000000 val.stream; kill -9 \$\$' | $from_stream"
 says 'is noticed' 'truncated'
 exits 74 'a consumer that dies' bash -c "df-grad -q -m $m --form sgd val.h5 -o - | head -c 1000 >/dev/null; exit \${PIPESTATUS[0]}"
-is 'of which nothing needs to be told' "$(cat "$T/err")" ''
+is_empty 'of which nothing needs to be told' "$(cat "$T/err")"
 exits 74 'a full standard output' sh -c 'df-show pool.h5 >/dev/full'
 
 # --- lineage ----------------------------------------------------------------------------------------------------------

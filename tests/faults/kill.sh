@@ -128,7 +128,7 @@ torture()
 		rerun "after $pause s"
 	done
 	echo "# $name: one run takes $first s; $killed runs killed by the clock, $tries started, $reused reruns went on"
-	is "$name, $n_kills instants: whole or absent, and the rerun's bytes" "$bad" ''
+	is_empty "$name, $n_kills instants: whole or absent, and the rerun's bytes" "$bad"
 	is "$name: each was killed while it ran" "$killed" "$n_kills"
 
 	# By the file system's calls: the last six, and others spread evenly.
@@ -149,7 +149,7 @@ torture()
 		rerun "in call $at"
 	done 2>/dev/null
 	echo "# $name: $calls calls change the file system; killed in $killed of them, $reused reruns went on"
-	is "$name, $asked calls: whole or absent, and the rerun's bytes" "$bad" ''
+	is_empty "$name, $asked calls: whole or absent, and the rerun's bytes" "$bad"
 	# Threads may share their calls out a little differently each time.
 	[ $killed -ge $((asked - 1)) ]
 	report $? "$name: killed in calls"
@@ -173,7 +173,7 @@ stopped()
 		says "$name: says how to go on" 'the same command goes on from here'
 		whole 'SIGTERM'
 		rerun 'SIGTERM'
-		is "$name: the bytes of an undisturbed run" "$bad" ''
+		is_empty "$name: the bytes of an undisturbed run" "$bad"
 		is "$name: from the work that was done" "$reused" 1
 	done
 }
