@@ -446,12 +446,32 @@ df_file_unmap(const void *data, size_t n)
 		munmap((void *)(uintptr_t)data, n);
 }
 
+int
+df_file_probe(const char *path, bool *there, struct df_err *err)
+{
+	struct stat st;
+
+	*there = stat(path, &st) == 0;
+	return *there || errno == ENOENT || errno == ENOTDIR ? DF_OK : df_fail(err, DF_ENOINPUT, "%s:", path);
+}
+
+/* stat(2) for a look aside: an error that is about to be reported stays. */
+static bool
+look(const char *path, struct stat *st)
+{
+	int saved = errno;
+	bool there = stat(path, st) == 0;
+
+	errno = saved;
+	return there;
+}
+
 bool
 df_file_exists(const char *path)
 {
 	struct stat st;
 
-	return stat(path, &st) == 0;
+	return look(path, &st);
 }
 
 bool
@@ -459,7 +479,7 @@ df_file_is_dir(const char *path)
 {
 	struct stat st;
 
-	return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+	return look(path, &st) && S_ISDIR(st.st_mode);
 }
 
 int
@@ -493,9 +513,13 @@ static int
 remove_entry(const char *path, const struct stat *st, int type, struct FTW *ftw)
 {
 	(void)st;
-	(void)type;
 	(void)ftw;
-	return remove(path) == 0 || errno == ENOENT ? 0 : -1;
+	if (remove(path) == 0 || errno == ENOENT)
+		return 0;
+	/* What it could not look into is not empty for that reason. */
+	if (type == FTW_DNR)
+		errno = EACCES;
+	return -1;
 }
 
 int

@@ -49,6 +49,11 @@ int df_file_map(const char *path, const void **data, size_t *n, struct df_err *e
 int df_file_map_peek(const char *path, const void **data, size_t *n, struct df_err *err) DF_MUST_CHECK;
 void df_file_unmap(const void *data, size_t n);
 
+/*
+ * *there = is there something of this name?  What keeps from knowing (no permission, a loop of links, a name that is
+ * too long) is DF_ENOINPUT with its reason.  The plain forms take it for no, and leave errno as it was.
+ */
+int df_file_probe(const char *path, bool *there, struct df_err *err) DF_MUST_CHECK;
 bool df_file_exists(const char *path);
 bool df_file_is_dir(const char *path);
 int df_mkdirs(const char *path, struct df_err *err) DF_MUST_CHECK; /* as mkdir -p */

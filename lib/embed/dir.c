@@ -24,11 +24,13 @@
 static int
 load(struct df_json **j, char **path, const char *dir, const char *name, enum df_json_type want, struct df_err *err)
 {
+	bool there;
 	int rc;
 
 	*j = NULL;
 	DF_TRY(df_path_join(path, dir, name, err));
-	if (!df_file_exists(*path))
+	DF_TRY(df_file_probe(*path, &there, err));
+	if (!there)
 		goto out;
 	DF_TRY(df_json_load(j, *path, FILE_MAX, err));
 	if (df_json_type(df_json_root(*j)) != want)

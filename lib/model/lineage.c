@@ -20,11 +20,13 @@ read_tokenizer(char **id, const char *dir, struct df_err *err)
 	struct df_json *j = NULL;
 	const char *s = NULL;
 	char *path = NULL;
+	bool there;
 	int rc;
 
 	*id = NULL;
 	DF_TRY(df_path_join(&path, dir, "df_state.json", err));
-	if (!df_file_exists(path))
+	DF_TRY(df_file_probe(path, &there, err));
+	if (!there)
 		goto out;
 	DF_TRY(df_json_load(&j, path, STATE_LIMIT, err));
 	rc = df_json_member_str(df_json_root(j), "tokenizer", NULL, &s, err);
@@ -44,10 +46,12 @@ open_tokenizer(char **id, const char *dir, struct df_err *err)
 {
 	struct df_tokenizer *t = NULL;
 	char *path = NULL;
+	bool there;
 	int rc;
 
 	DF_TRY(df_path_join(&path, dir, "tokenizer.json", err));
-	if (!df_file_exists(path))
+	DF_TRY(df_file_probe(path, &there, err));
+	if (!there)
 		goto out;
 	DF_TRY(df_tokenizer_open(&t, dir, err));
 	DF_TRY(df_strdup(id, df_tokenizer_id(t), err));

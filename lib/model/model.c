@@ -127,6 +127,7 @@ find_base(char **out, const char *dir, const struct df_json_value *cfg, struct d
 {
 	char *path = NULL, *probe = NULL;
 	const char *name;
+	bool there;
 	int rc;
 
 	DF_TRY(df_json_member_str(cfg, "base_model_name_or_path", NULL, &name, err));
@@ -136,14 +137,16 @@ find_base(char **out, const char *dir, const struct df_json_value *cfg, struct d
 	}
 	DF_TRY(df_strdup(&path, name, err));
 	DF_TRY(df_path_join(&probe, path, "config.json", err));
-	if (!df_file_exists(probe) && name[0] != '/') {
+	DF_TRY(df_file_probe(probe, &there, err));
+	if (!there && name[0] != '/') {
 		free(path);
 		free(probe);
 		path = probe = NULL;
 		DF_TRY(df_path_join(&path, dir, name, err));
 		DF_TRY(df_path_join(&probe, path, "config.json", err));
+		DF_TRY(df_file_probe(probe, &there, err));
 	}
-	if (!df_file_exists(probe)) {
+	if (!there) {
 		rc =
 		    df_fail(err, DF_ENOINPUT, "its base model '%.300s' is not here; name its directory (--base)", name);
 		goto out;
@@ -205,11 +208,13 @@ int
 df_model_open(struct df_model **out, const char *dir, const char *base, struct df_backend *be, struct df_err *err)
 {
 	char *config = NULL;
+	bool there;
 	int rc;
 
 	df_model_warn_newer(dir);
 	DF_TRY(df_path_join(&config, dir, "adapter_config.json", err));
-	if (df_file_exists(config))
+	DF_TRY(df_file_probe(config, &there, err));
+	if (there)
 		rc = open_adapter(out, dir, config, base, be, err);
 	else
 		rc = open_base(out, dir, be, err);

@@ -100,10 +100,12 @@ df_moments_load(struct df_moments *o, struct df_model *m, const char *dir, struc
 	struct df_st *st = NULL;
 	char *path = NULL;
 	double step;
+	bool there;
 	int rc;
 
 	DF_TRY(df_path_join(&path, dir, FILE_NAME, err));
-	if (!df_file_exists(path)) {
+	DF_TRY(df_file_probe(path, &there, err));
+	if (!there) {
 		rc = df_fail(err, DF_ENOINPUT,
 		    "%s: no optimiser state; train with save_only_model false, or take plain gradients "
 		    "(--form sgd)",

@@ -384,16 +384,20 @@ int
 df_st_open_model(struct df_st **out, const char *dir, struct df_err *err)
 {
 	char *single = NULL, *index = NULL, *bin = NULL;
+	bool has_single, has_index, has_bin;
 	int rc;
 
 	DF_TRY(df_path_join(&single, dir, "model.safetensors", err));
 	DF_TRY(df_path_join(&index, dir, INDEX_NAME, err));
 	DF_TRY(df_path_join(&bin, dir, "pytorch_model.bin", err));
-	if (df_file_exists(single))
+	DF_TRY(df_file_probe(single, &has_single, err));
+	DF_TRY(df_file_probe(index, &has_index, err));
+	DF_TRY(df_file_probe(bin, &has_bin, err));
+	if (has_single)
 		rc = df_st_open(out, single, err);
-	else if (df_file_exists(index))
+	else if (has_index)
 		rc = open_index(out, dir, index, err);
-	else if (df_file_exists(bin))
+	else if (has_bin)
 		rc = df_fail(err, DF_EUNSUPPORTED,
 		    "%s: a Python pickle; convert the model to safetensors "
 		    "(transformers: save_pretrained)",

@@ -171,10 +171,12 @@ df_trainable_read(struct df_model *m, const char *dir, struct df_err *err)
 	struct df_json *json = NULL;
 	const char *type;
 	char *path = NULL;
+	bool there;
 	int rc;
 
 	DF_TRY(df_path_join(&path, dir, FILE_NAME, err));
-	if (!df_file_exists(path)) {
+	DF_TRY(df_file_probe(path, &there, err));
+	if (!there) {
 		DF_TRY(apply(m, err));
 		goto out;
 	}

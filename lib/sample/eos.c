@@ -75,12 +75,14 @@ static int
 add_dir(struct df_ids *eos, const char *dir, const struct df_model *m, struct df_err *err)
 {
 	char *path = NULL;
+	bool there;
 	int rc = DF_OK;
 
 	if (dir == NULL)
 		return DF_OK;
 	DF_TRY(df_path_join(&path, dir, "generation_config.json", err));
-	if (df_file_exists(path))
+	DF_TRY(df_file_probe(path, &there, err));
+	if (there)
 		rc = add_file(eos, path, m, err);
 out:
 	free(path);
@@ -120,12 +122,14 @@ static int
 in_dir(struct df_tokenizer **out, const char *dir, struct df_err *err)
 {
 	char *path = NULL;
+	bool there;
 	int rc = DF_OK;
 
 	if (dir == NULL)
 		return DF_OK;
 	DF_TRY(df_path_join(&path, dir, "tokenizer.json", err));
-	if (df_file_exists(path))
+	DF_TRY(df_file_probe(path, &there, err));
+	if (there)
 		rc = df_tokenizer_open(out, dir, err);
 out:
 	free(path);

@@ -90,6 +90,7 @@ run_program(const char *command, const char *out, uint64_t n, uint32_t step, str
 {
 	char **env = NULL, *extra[3] = { NULL };
 	int rc = 0, status = 0, e;
+	bool there;
 	pid_t pid;
 
 	DF_TRY(make_env(&env, extra, out, n, step, err));
@@ -106,7 +107,7 @@ run_program(const char *command, const char *out, uint64_t n, uint32_t step, str
 		rc = df_fail(err, DF_EFORMAT, "the program '%s' was ended by signal %d", command, WTERMSIG(status));
 	else if (WEXITSTATUS(status))
 		rc = df_fail(err, DF_EFORMAT, "the program '%s' failed with status %d", command, WEXITSTATUS(status));
-	else if (!df_file_exists(out))
+	else if ((rc = df_file_probe(out, &there, err)) == 0 && !there)
 		rc = df_fail(err, DF_EFORMAT, "the program '%s' wrote no index to $DF_OUT", command);
 out:
 	for (int i = 0; i < 3; i++)

@@ -11,6 +11,7 @@
 
 #include "base/half.h"
 
+#include <errno.h>
 #include <libgen.h>
 #include <stdlib.h>
 #include <string.h>
@@ -172,20 +173,20 @@ plain_source(char *name)
 	return true;
 }
 
-/* Is `source` readable from the directory of file `name`? */
-static bool
-readable_beside(const char *name, const char *source)
+/* What keeps from reading `source` from the directory of file `name`: an errno, or 0. */
+static int
+unreadable_beside(const char *name, const char *source)
 {
 	char *dir = NULL, *path = NULL;
-	bool yes;
+	int e = ENOMEM;
 
 	if (source[0] == '/')
-		return access(source, R_OK) == 0;
-	yes = df_strdup(&dir, name, NULL) == DF_OK &&
-	    df_asprintf(&path, NULL, "%s/%s", dirname(dir), source) == DF_OK && access(path, R_OK) == 0;
+		return access(source, R_OK) == 0 ? 0 : errno;
+	if (df_strdup(&dir, name, NULL) == DF_OK && df_asprintf(&path, NULL, "%s/%s", dirname(dir), source) == DF_OK)
+		e = access(path, R_OK) == 0 ? 0 : errno;
 	free(path);
 	free(dir);
-	return yes;
+	return e;
 }
 
 /* A virtual dataset whose source is missing would read as zeros: refuse it instead. */
@@ -194,7 +195,7 @@ check_sources(const struct df_h5data *x, const char *name, hid_t dcpl, struct df
 {
 	char *real = realpath(name, NULL); /* HDF5 looks there, too */
 	size_t n = 0;
-	int rc = DF_OK;
+	int rc = DF_OK, e;
 
 	if (H5Pget_virtual_count(dcpl, &n) < 0)
 		rc = df_h5_fail(err, DF_EFORMAT, "dataset '%s': cannot read its sources", x->path);
@@ -209,8 +210,14 @@ check_sources(const struct df_h5data *x, const char *name, hid_t dcpl, struct df
 		/* %b stands for a number, in files of an unlimited series, which HDF5 looks for itself. */
 		if (strcmp(source, ".") == 0 || !plain_source(source))
 			continue;
-		if (!readable_beside(name, source) && !(real && readable_beside(real, source)))
+		e = unreadable_beside(name, source);
+		if (e == ENOENT && real)
+			e = unreadable_beside(real, source);
+		errno = e;
+		if (e == ENOENT)
 			rc = df_fail(err, DF_ENOINPUT, "dataset '%s' is in '%s', which is missing", x->path, source);
+		else if (e != 0)
+			rc = df_fail(err, DF_ENOINPUT, "dataset '%s' is in '%s':", x->path, source);
 	}
 	free(real);
 	return rc;

@@ -242,10 +242,15 @@ look_at_file(const char *path, struct df_err *err)
 	} else {
 		/* The signature is at 0, or after a user block of 512, 1024, ... bytes. */
 		bool found = false;
+		ssize_t got = 0;
 
-		for (off_t at = 0; !found && at + 8 <= st.st_size; at = at ? at * 2 : 512)
-			found = pread(fd, head, 8, at) == 8 && memcmp(head, magic, 8) == 0;
-		if (!found)
+		for (off_t at = 0; !found && got >= 0 && at + 8 <= st.st_size; at = at ? at * 2 : 512) {
+			got = pread(fd, head, 8, at);
+			found = got == 8 && memcmp(head, magic, 8) == 0;
+		}
+		if (got < 0)
+			rc = df_fail(err, DF_EIO, "cannot read:");
+		else if (!found)
 			rc = df_fail(err, DF_EFORMAT, "not an HDF5 file");
 	}
 	close(fd);

@@ -10,12 +10,14 @@
  */
 #include "shard/shard_priv.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <glob.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/file.h"
 
@@ -87,11 +89,13 @@ df_spool_open(int *fd, char **path, struct df_err *err)
 	dir = dir && *dir ? dir : "/tmp";
 	DF_TRY(df_asprintf(&name, err, "%s/df-spool-XXXXXX", dir));
 	if ((*fd = mkostemp(name, O_CLOEXEC)) < 0) {
-		free(name);
-		return df_fail(err, DF_ECREATE, "cannot make a temporary file in %s:", dir);
+		rc = df_fail(err, DF_ECREATE, "cannot make a temporary file in %s:", dir);
+		goto out;
 	}
 	*path = name;
+	name = NULL;
 out:
+	free(name);
 	return rc;
 }
 
@@ -101,18 +105,43 @@ has_glob(const char *path)
 	return strpbrk(path, "*?[") != NULL;
 }
 
-/* Matches of a pattern, sorted; only those of `kind` when filtering. */
+/* Why glob(3) could not look into a directory, the first one; 0: it could. */
+static _Thread_local int glob_errno;
+
 static int
-add_glob(struct df_paths *p, const char *pattern, enum df_kind kind, bool filter, struct df_err *err)
+note_errno(const char *dir, int e)
+{
+	(void)dir;
+	if (glob_errno == 0 && e != ENOENT && e != ENOTDIR)
+		glob_errno = e;
+	return 0;
+}
+
+/*
+ * Matches of a pattern, sorted; only those of `kind` when filtering.  None at all because a directory cannot be read is
+ * an error, of the path that was given.
+ */
+static int
+add_glob(struct df_paths *p, const char *pattern, const char *path, enum df_kind kind, bool filter, struct df_err *err)
 {
 	glob_t g = { .gl_pathc = 0 };
-	int rc = DF_OK, r = glob(pattern, 0, NULL, &g);
+	int rc = DF_OK, r;
 
+	glob_errno = 0;
+	r = glob(pattern, 0, note_errno, &g);
 	if (r == GLOB_NOSPACE)
 		return df_fail(err, DF_ENOMEM, "out of memory for '%s'", pattern);
-	for (size_t i = 0; r == 0 && i < g.gl_pathc && rc == DF_OK; i++)
+	if (glob_errno != 0 && g.gl_pathc == 0) {
+		globfree(&g);
+		errno = glob_errno;
+		return df_fail(err, DF_ENOINPUT, "%s:", path);
+	}
+	for (size_t i = 0; r == 0 && i < g.gl_pathc && rc == DF_OK; i++) {
 		if (!filter || df_kind_fits(df_h5_peek_kind(g.gl_pathv[i]), kind))
 			rc = add(p, g.gl_pathv[i], err);
+		else if (access(g.gl_pathv[i], R_OK) != 0 && errno != ENOENT)
+			rc = df_fail(err, DF_ENOINPUT, "%s:", g.gl_pathv[i]);
+	}
 	globfree(&g);
 	return rc;
 }
@@ -147,7 +176,7 @@ add_shards(struct df_paths *p, const char *path, bool begun, enum df_kind kind, 
 	if (begun)
 		df_buf_puts(&b, ".df-*");
 	DF_TRY(df_buf_check(&b, err));
-	rc = add_glob(p, b.data, kind, false, err);
+	rc = add_glob(p, b.data, path, kind, false, err);
 out:
 	df_buf_release(&b);
 	return rc;
@@ -159,22 +188,25 @@ expand_one(struct df_paths *p, const char *path, enum df_kind kind, struct df_er
 	struct df_buf b = DF_BUF_INIT;
 	size_t before = p->n, len = strlen(path);
 	struct stat st;
+	bool there;
 	int rc = DF_OK;
 
+	if (strcmp(path, "-") != 0 && !has_glob(path))
+		DF_TRY(df_file_probe(path, &there, err));
 	if (strcmp(path, "-") == 0 || (stat(path, &st) == 0 && !S_ISDIR(st.st_mode))) {
 		DF_TRY(add(p, path, err));
 	} else if (df_file_is_dir(path)) {
 		DF_TRY(glob_quote(&b, path, len, err));
 		df_buf_puts(&b, path[len - 1] == '/' ? "*.h5" : "/*.h5");
 		DF_TRY(df_buf_check(&b, err));
-		DF_TRY(add_glob(p, b.data, kind, true, err));
+		DF_TRY(add_glob(p, b.data, path, kind, true, err));
 		if (p->n == before) {
 			rc = df_fail(err, DF_ENOINPUT, "%s: no %s%sfile in this directory", path,
 			    kind == DF_KIND_ANY ? "" : df_kind_name(kind), kind == DF_KIND_ANY ? "" : " ");
 			goto out;
 		}
 	} else if (has_glob(path)) {
-		DF_TRY(add_glob(p, path, kind, false, err));
+		DF_TRY(add_glob(p, path, path, kind, false, err));
 		if (p->n == before) {
 			rc = df_fail(err, DF_ENOINPUT, "%s: no file matches", path);
 			goto out;

@@ -234,11 +234,13 @@ out:
 static int
 load_beside(const struct df_tokenizer *t, const char *name, char **path, struct df_json **out, struct df_err *err)
 {
+	bool there;
 	int rc;
 
 	*out = NULL;
 	DF_TRY(df_path_join(path, t->path, name, err));
-	if (!df_file_exists(*path))
+	DF_TRY(df_file_probe(*path, &there, err));
+	if (!there)
 		goto out;
 	DF_TRY(df_json_load(out, *path, JSON_LIMIT, err));
 	if (df_json_type(df_json_root(*out)) != DF_JSON_OBJECT)
@@ -409,9 +411,11 @@ load_document(struct df_tokenizer *t, struct df_json **out, struct df_err *err)
 	struct df_buf made = DF_BUF_INIT;
 	char *path = NULL;
 	const char *class;
+	bool there;
 	int rc;
 
-	if (df_file_exists(t->json_path))
+	DF_TRY(df_file_probe(t->json_path, &there, err));
+	if (there)
 		return df_json_load(out, t->json_path, JSON_LIMIT, err);
 	DF_TRY(load_beside(t, "tokenizer_config.json", &path, &config, err));
 	DF_TRY(find_class(t, config != NULL ? df_json_root(config) : NULL, &model, &class, err));

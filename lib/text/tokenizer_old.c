@@ -139,11 +139,13 @@ read_beside(const char *dir, const char *name, char **data, size_t *n, struct df
 {
 	char *path = NULL;
 	size_t bad;
+	bool there;
 	int rc;
 
 	*data = NULL;
 	DF_TRY(df_path_join(&path, dir, name, err));
-	if (!df_file_exists(path))
+	DF_TRY(df_file_probe(path, &there, err));
+	if (!there)
 		goto out;
 	DF_TRY(df_file_get(path, FILE_LIMIT, data, n, err));
 	bad = df_utf8_check(*data, *n);

@@ -39,10 +39,12 @@ copy(const char *from, const char *dir, const char *name, struct df_err *err)
 {
 	char *to = NULL, *data = NULL;
 	size_t n;
-	int rc = DF_OK;
+	bool there;
+	int rc;
 
-	if (!df_file_exists(from))
-		return DF_OK;
+	DF_TRY(df_file_probe(from, &there, err));
+	if (!there)
+		goto out;
 	DF_TRY(df_path_join(&to, dir, name, err));
 	DF_TRY(df_file_get(from, FILE_LIMIT, &data, &n, err));
 	DF_TRY(df_file_put(to, data, n, err));
@@ -225,7 +227,7 @@ save_config(const struct df_tokenizer *t, const char *name, bool needed, const c
 
 	if (t->json_path != NULL) {
 		DF_TRY(df_path_join(&from, t->path, name, err));
-		have = df_file_exists(from);
+		DF_TRY(df_file_probe(from, &have, err));
 	}
 	if (have && !t->changed) {
 		rc = copy(from, dir, name, err);

@@ -320,8 +320,7 @@ list(const char *output_dir, bool tidy, struct entry **entries, size_t *n, struc
 	*entries = NULL;
 	*n = 0;
 	if (!(d = opendir(output_dir)))
-		return errno == ENOENT ? DF_OK
-				       : df_fail(err, errno == ENOTDIR ? DF_ECREATE : DF_EIO, "%s:", output_dir);
+		return errno == ENOENT ? DF_OK : df_fail(err, errno == EIO ? DF_EIO : DF_ECREATE, "%s:", output_dir);
 	while ((e = readdir(d))) {
 		uint64_t step;
 
@@ -354,9 +353,11 @@ static int
 has(const char *dir, const char *name, bool *yes, struct df_err *err)
 {
 	char *path = NULL;
-	int rc = df_path_join(&path, dir, name, err);
+	int rc;
 
-	*yes = rc == DF_OK && df_file_exists(path);
+	DF_TRY(df_path_join(&path, dir, name, err));
+	DF_TRY(df_file_probe(path, yes, err));
+out:
 	free(path);
 	return rc;
 }

@@ -198,10 +198,12 @@ copy(const char *from, const char *to, const char *name, struct df_err *err)
 {
 	char *src = NULL, *dst = NULL, *data = NULL;
 	size_t n;
+	bool there;
 	int rc;
 
 	DF_TRY(df_path_join(&src, from, name, err));
-	if (!df_file_exists(src))
+	DF_TRY(df_file_probe(src, &there, err));
+	if (!there)
 		goto out;
 	DF_TRY(df_path_join(&dst, to, name, err));
 	DF_TRY(df_file_get(src, FILE_MAX, &data, &n, err));
@@ -217,9 +219,11 @@ static int
 holds(const char *dir, const char *name, bool *yes, struct df_err *err)
 {
 	char *path = NULL;
-	int rc = df_path_join(&path, dir, name, err);
+	int rc;
 
-	*yes = rc == DF_OK && df_file_exists(path);
+	DF_TRY(df_path_join(&path, dir, name, err));
+	DF_TRY(df_file_probe(path, yes, err));
+out:
 	free(path);
 	return rc;
 }

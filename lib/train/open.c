@@ -18,10 +18,12 @@ check_model_dir(const struct df_run *r, struct df_err *err)
 {
 	struct df_buf place = DF_BUF_INIT;
 	char *path = NULL;
+	bool there;
 	int rc = DF_OK;
 
 	DF_TRY(df_path_join(&path, r->c->model_name_or_path, "adapter_config.json", err));
-	if (!df_file_exists(path))
+	DF_TRY(df_file_probe(path, &there, err));
+	if (!there)
 		goto out;
 	df_train_config_place(r->c, "model_name_or_path", &place);
 	DF_TRY(df_buf_check(&place, err));
@@ -121,10 +123,12 @@ df_run_open_tokenizer(struct df_run *r, struct df_err *err)
 {
 	const char *want = df_rows_tokenizer(&r->rows), *dir = r->c->model_name_or_path;
 	char *path = NULL;
+	bool there;
 	int rc = DF_OK;
 
 	DF_TRY(df_path_join(&path, dir, "tokenizer.json", err));
-	if (df_file_exists(path)) {
+	DF_TRY(df_file_probe(path, &there, err));
+	if (there) {
 		DF_TRY(df_tokenizer_open(&r->tokenizer, dir, err));
 		if (want && strcmp(df_tokenizer_id(r->tokenizer), want) != 0)
 			rc = df_fail(err, DF_ELINEAGE, "%s was packed with tokenizer %s, but that of %s is %s",

@@ -433,10 +433,14 @@ static int
 finished(const struct df_run *r, bool *yes, struct df_err *err)
 {
 	char *path = NULL;
-	int rc = df_path_join(&path, r->c->output_dir, "all_results.json", err);
+	bool there;
+	int rc;
 
-	*yes = rc == DF_OK && (r->state.step == r->max_steps || r->state.best.stopped) && r->start_is_own &&
-	    !r->goes_back && !r->state.interim && df_file_exists(path);
+	DF_TRY(df_path_join(&path, r->c->output_dir, "all_results.json", err));
+	DF_TRY(df_file_probe(path, &there, err));
+	*yes = there && (r->state.step == r->max_steps || r->state.best.stopped) && r->start_is_own && !r->goes_back &&
+	    !r->state.interim;
+out:
 	free(path);
 	return rc;
 }

@@ -48,6 +48,7 @@ df_trainlog_open(struct df_trainlog *l, const char *output_dir, uint64_t step, u
 	struct df_buf kept = DF_BUF_INIT;
 	char *text = NULL;
 	size_t n = 0;
+	bool there;
 	int rc = DF_OK;
 
 	l->started = df_monotonic();
@@ -57,7 +58,8 @@ df_trainlog_open(struct df_trainlog *l, const char *output_dir, uint64_t step, u
 	l->path = NULL;
 	DF_TRY(df_path_join(&l->path, output_dir, "trainer_log.jsonl", err));
 	df_buf_puts(&kept, "");
-	if (df_file_exists(l->path)) {
+	DF_TRY(df_file_probe(l->path, &there, err));
+	if (there) {
 		DF_TRY(df_file_get(l->path, LOG_MAX, &text, &n, err));
 		if (step > 0)
 			keep_until(&kept, text, n, step);

@@ -462,6 +462,44 @@ get_and_map_refuse_politely(void **state)
 	df_file_unmap(map, n);
 }
 
+/* Nothing there is an answer; not being able to look is an error; and no look hides an error before it. */
+static void
+probes(void **state)
+{
+	struct df_err err = DF_ERR_INIT;
+	char name[300];
+	bool there;
+
+	(void)state;
+	assert_int_equal(df_file_put("f", "x", 1, &err), DF_OK);
+	assert_int_equal(symlink("loop", "loop"), 0);
+	assert_int_equal(symlink("nowhere", "dangling"), 0);
+	memset(name, 'n', sizeof(name) - 1);
+	name[sizeof(name) - 1] = '\0';
+	assert_true(df_file_probe("f", &there, &err) == DF_OK && there);
+	assert_true(df_file_probe(".", &there, &err) == DF_OK && there);
+	assert_true(df_file_probe("none", &there, &err) == DF_OK && !there);
+	assert_true(df_file_probe("none/f", &there, &err) == DF_OK && !there);
+	assert_true(df_file_probe("f/none", &there, &err) == DF_OK && !there);
+	assert_true(df_file_probe("dangling", &there, &err) == DF_OK && !there);
+	assert_int_equal(df_file_probe("loop", &there, &err), DF_ENOINPUT);
+	assert_non_null(strstr(err.msg, "loop: "));
+	assert_non_null(strstr(err.msg, strerror(ELOOP)));
+	assert_int_equal(df_file_probe("loop/f", &there, &err), DF_ENOINPUT);
+	assert_int_equal(df_file_probe(name, &there, &err), DF_ENOINPUT);
+	assert_non_null(strstr(err.msg, strerror(ENAMETOOLONG)));
+	errno = EDOM;
+	assert_false(df_file_exists("none") || df_file_is_dir("none") || df_file_is_dir("f") || df_file_exists("loop"));
+	assert_int_equal(errno, EDOM);
+	/* mkdir(2) says EEXIST of the link, whatever a look at it says. */
+	assert_int_equal(df_mkdirs("dangling/a", &err), DF_ECREATE);
+	assert_non_null(strstr(err.msg, strerror(EEXIST)));
+	assert_int_equal(df_mkdirs("loop/a", &err), DF_ECREATE);
+	assert_non_null(strstr(err.msg, strerror(EEXIST)));
+	assert_int_equal(df_mkdirs(name, &err), DF_ECREATE);
+	assert_non_null(strstr(err.msg, strerror(ENAMETOOLONG)));
+}
+
 static void
 mkdirs_and_rmtree(void **state)
 {
@@ -553,6 +591,7 @@ main(void)
 		T(links_stay_links),
 		T(commit_without_a_file_fails_and_cleans_up),
 		T(get_and_map_refuse_politely),
+		T(probes),
 		T(mkdirs_and_rmtree),
 		T(paths),
 		T(read_and_write_all),
