@@ -106,6 +106,9 @@ listing light >before
 ok 'a finished run of those again' $full save_only_model=true output_dir=light
 listing light >after
 same 'does nothing' before after
+d=light
+refused 'the last checkpoint of such a run' 'light/checkpoint-4 holds a model \(model.safetensors\)' \
+	$full save_only_model=true output_dir=light/checkpoint-4
 
 # --- models that the run reads ----------------------------------------------------------------------------------------
 
