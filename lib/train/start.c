@@ -417,8 +417,7 @@ find_named(struct df_run *r, const char *named, struct df_err *err)
 			rc = refuse_model(r->start, "the model of another run", err);
 			goto out;
 		}
-		drop_start(r); /* killed while it wrote the result */
-		same = false;
+		same = false; /* killed while it wrote the result */
 	}
 	if (same && !own)
 		df_info("resume_from_checkpoint: %s has gone on from there: going on from its own", r->c->output_dir);

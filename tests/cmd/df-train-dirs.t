@@ -90,11 +90,25 @@ grep -v '\.json' before >before.models
 same 'its bytes' before.models after
 [ -e none/all_results.json ]
 report $? 'its end'
+ok 'from a named one, no checkpoints' $none output_dir=none2 resume_from_checkpoint=made/checkpoint-2
+cp none2/model.safetensors none2.want
+ok 'again' ${none/-q/} output_dir=none2 resume_from_checkpoint=made/checkpoint-2
+says 'nothing is left to do' 'none2: all 4 steps are done'
+exits 64 'from another one' $none output_dir=none2 resume_from_checkpoint=none/../made/checkpoint-4
+says 'that would be lost' 'none2 holds the model of another run, which the run would replace'
+rm none2/all_results.json
+echo 'half a model' >none2/model.safetensors
+ok 'half a result' ${none/-q/} output_dir=none2 resume_from_checkpoint=made/checkpoint-2
+says 'starts at the named one again' 'going on from made/checkpoint-2$'
+same 'and gives its bytes' none2/model.safetensors none2.want
 ok 'checkpoints without optimizers' $full save_only_model=true output_dir=light
 listing light >before
 ok 'a finished run of those again' $full save_only_model=true output_dir=light
 listing light >after
 same 'does nothing' before after
+d=light
+refused 'the last checkpoint of such a run' 'light/checkpoint-4 holds a model \(model.safetensors\)' \
+	$full save_only_model=true output_dir=light/checkpoint-4
 
 # --- models that the run reads ----------------------------------------------------------------------------------------
 
