@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/faults.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -18,15 +19,13 @@
 
 #define CONFIG_MAX  ((size_t)1 << 20) /* bytes of a configuration file */
 #define CHOICES_MAX 32                /* words of a key's `allowed` */
-#define FAULTS_MAX  100               /* beyond them a file is no configuration: nothing more is read */
 
 struct load {
 	struct df_train_config *c;
 	const char *name;      /* of the file; NULL for overrides */
 	struct df_buf ignored; /* keys that have no effect, for one warning */
-	struct df_buf faults;  /* what is wrong, one message a line */
-	size_t n_faults;
-	struct df_err first, last; /* the first of them; scratch for one that is to be kept */
+	struct df_faults faults;
+	struct df_err last; /* scratch for a fault that is to be kept */
 };
 
 static void *
@@ -317,12 +316,7 @@ set(struct load *l, const char *key, int line, struct df_yaml_value *v, struct d
 static int
 keep_fault(struct load *l, const struct df_err *e)
 {
-	if ((e->code != DF_ECONFIG && e->code != DF_EUSAGE) || l->n_faults == FAULTS_MAX)
-		return e->code;
-	if (l->n_faults++ == 0)
-		l->first = *e;
-	df_buf_printf(&l->faults, "%s\n", e->msg);
-	return DF_OK;
+	return e->code == DF_ECONFIG || e->code == DF_EUSAGE ? df_faults_keep(&l->faults, e) : e->code;
 }
 
 static int
@@ -524,27 +518,6 @@ out:
 	return rc;
 }
 
-/* One fault is the error; of several each goes to the log. */
-static int
-report_faults(const struct load *l, struct df_err *err)
-{
-	const char *path = l->c->path;
-	int rc;
-
-	if (l->n_faults == 0)
-		return DF_OK;
-	if (l->n_faults == 1) {
-		*err = l->first;
-		return err->code;
-	}
-	if ((rc = df_buf_check(&l->faults, err)) != DF_OK)
-		return rc;
-	for (const char *p = l->faults.data, *end; (end = strchr(p, '\n')); p = end + 1)
-		df_log(DF_LOG_ERROR, "%.*s", (int)(end - p), p);
-	return df_fail(err, l->first.code, "%s%s%zu faults%s: nothing is done", path ? path : "", path ? ": " : "",
-	    l->n_faults, l->n_faults == FAULTS_MAX ? " or more" : "");
-}
-
 /* Every value that can be read, into l->c; what is wrong with others into l->faults. */
 static int
 read_all(struct load *l, const char *path, const char *const *words, size_t n_words, struct df_err *err)
@@ -568,17 +541,17 @@ int
 df_train_config_load(
     struct df_train_config *c, const char *path, const char *const *words, size_t n_words, struct df_err *err)
 {
-	struct load l = { .c = c, .ignored = DF_BUF_INIT, .faults = DF_BUF_INIT };
+	struct load l = { .c = c, .ignored = DF_BUF_INIT, .faults = DF_FAULTS_INIT };
 	struct df_err e = DF_ERR_INIT;
 	int rc;
 
 	*c = (struct df_train_config){ 0 };
 	rc = read_all(&l, path, words, n_words, &e);
-	if (rc != DF_OK && l.n_faults < FAULTS_MAX)
+	if (rc != DF_OK && l.faults.n < DF_FAULTS_MAX)
 		goto out;
-	if (l.n_faults == 0)
+	if (l.faults.n == 0)
 		check(&l);
-	DF_TRY(report_faults(&l, &e));
+	DF_TRY(df_faults_report(&l.faults, path, &e));
 	DF_TRY(df_buf_check(&l.ignored, &e));
 	if (l.ignored.len > 0)
 		df_warn("%s%sno effect here: %s (df-config(5) says why)", path ? path : "", path ? ": " : "",
@@ -587,7 +560,7 @@ out:
 	if (rc != DF_OK && err)
 		*err = e;
 	df_buf_release(&l.ignored);
-	df_buf_release(&l.faults);
+	df_faults_release(&l.faults);
 	if (rc != DF_OK)
 		df_train_config_release(c);
 	return rc;

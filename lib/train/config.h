@@ -19,17 +19,16 @@
 
 enum df_key_type { DF_KEY_BOOL, DF_KEY_INT, DF_KEY_REAL, DF_KEY_STR, DF_KEY_MAP };
 
+/*
+ * A value is neutral when it asks for nothing: null, an empty list or map, the default, one of `allowed`, and false
+ * where the default is not true.
+ */
 enum df_key_status {
 	DF_KEY_SUPPORTED,
 	DF_KEY_CHECKED,  /* an option of df-pack's: must agree with what the tokens say of themselves */
 	DF_KEY_IGNORED,  /* cannot change what is computed here: a warning, unless the value is neutral */
 	DF_KEY_REJECTED  /* would change it and is not done: an error, unless the value is neutral */
 };
-
-/*
- * A value is neutral when it asks for nothing: null, an empty list or map, the default, one of `allowed`, and false
- * where the default is not true.
- */
 
 struct df_key {
 	const char *name;

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "base/buf.h"
+#include "base/faults.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/opt.h"
@@ -197,21 +198,27 @@ static int
 check_packed(const struct df_run *r, struct df_err *err)
 {
 	const struct df_config_map *m = &r->c->packed;
+	struct df_faults faults = DF_FAULTS_INIT;
 	struct df_buf place = DF_BUF_INIT;
+	struct df_err e = DF_ERR_INIT;
 	int rc = DF_OK;
 
-	for (size_t i = 0; i < m->n && rc == DF_OK; i++) {
-		const char *packed = df_meta_param(&r->rows.meta, m->v[i].key);
+	for (size_t i = 0; i < m->n; i++) {
+		const char *key = m->v[i].key, *value = m->v[i].value, *packed = df_meta_param(&r->rows.meta, key);
 
-		if (strcmp(m->v[i].key, "max_samples") == 0 && *m->v[i].value
-			? takes_the_same(&r->rows, m->v[i].value)
-			: says_the_same(&r->rows.meta, m->v[i].key, m->v[i].value))
+		if (strcmp(key, "max_samples") == 0 && *value ? takes_the_same(&r->rows, value)
+							      : says_the_same(&r->rows.meta, key, value))
 			continue;
-		df_train_config_place(r->c, m->v[i].key, &place);
-		if ((rc = df_buf_check(&place, err)) == DF_OK)
-			rc = df_fail(err, DF_ECONFIG, "%s is %s, but %s was packed with %s", place.data, m->v[i].value,
-			    r->rows.name, packed ? packed : "more rows of a dataset");
+		df_buf_clear(&place);
+		df_train_config_place(r->c, key, &place);
+		DF_TRY(df_buf_check(&place, err));
+		(void)df_fail(&e, DF_ECONFIG, "%s is %s, but %s was packed with %s", place.data, value, r->rows.name,
+		    packed ? packed : "more rows of a dataset");
+		(void)df_faults_keep(&faults, &e);
 	}
+	rc = df_faults_report(&faults, r->c->path, err);
+out:
+	df_faults_release(&faults);
 	df_buf_release(&place);
 	return rc;
 }

@@ -54,7 +54,7 @@ int df_stepper_save(const struct df_stepper *s, const char *dir, struct df_err *
 /*
  * Train on rows which[0..n) of r with learning rate lr.  The gradient is that
  * of the mean nll over all targets of the n samples (as transformers' Trainer
- * with num_items_in_batch), or, with weights [r->n], of sum of w_i l_i over the
+ * with num_items_in_batch; with dft each nll weighed), or, with weights [r->n], of sum of w_i l_i over the
  * number of samples that have targets.  Samples without targets count for
  * nothing; if none has any, nothing is updated and n_targets is 0.
  *

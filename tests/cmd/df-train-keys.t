@@ -168,6 +168,11 @@ fits_not few.h5 11 12
 fits_not edge.h5 24 23
 fits_not both.h5 many 'more rows of a dataset'
 
+exits 78 'two keys that the tokens were not packed with' df-train run.yaml max_samples=5 cutoff_len=300 output_dir=nope
+is 'are both named' "$(cat err)" 'df-train: max_samples is 5, but a.h5 was packed with more rows of a dataset
+df-train: cutoff_len is 300, but a.h5 was packed with 256
+df-train: run.yaml: 2 faults: nothing is done'
+
 # --- faults ---
 
 cat >bad.yaml <<'YAML'

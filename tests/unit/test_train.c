@@ -427,6 +427,35 @@ test_epochs(void **state)
 	df_sampler_release(&t);
 }
 
+/* dataloader_drop_last: an epoch ends with its last whole micro-batch; the order of its rows is the same. */
+static void
+test_drop_last(void **state)
+{
+	uint64_t ids[23], rows[6], all[6];
+	struct df_sampler s, t;
+	size_t n, m;
+
+	(void)state;
+	for (uint64_t i = 0; i < 23; i++)
+		ids[i] = i;
+	mh_ok(df_sampler_init(&s, 23, ids, 42, true, 3, 2, err));
+	mh_ok(df_sampler_init(&t, 23, ids, 42, true, 3, 2, err));
+	df_sampler_drop_last(&s);
+	assert_int_equal(df_sampler_steps_per_epoch(&s), 4); /* 7 micro-batches */
+	for (uint64_t g = 0; g < 8; g++) {
+		mh_ok(df_sampler_step(&s, g, rows, &n, err));
+		mh_ok(df_sampler_step(&t, g, all, &m, err));
+		assert_int_equal(n, g % 4 == 3 ? 3 : 6);
+		assert_memory_equal(rows, all, n * sizeof(*rows));
+	}
+	df_sampler_release(&s);
+	df_sampler_release(&t);
+	mh_ok(df_sampler_init(&s, 23, ids, 42, true, 24, 1, err));
+	df_sampler_drop_last(&s);
+	assert_int_equal(s.n_epoch, 0);
+	df_sampler_release(&s);
+}
+
 static void
 test_order(void **state)
 {
@@ -482,6 +511,7 @@ main(void)
 		cmocka_unit_test(test_weights),
 		cmocka_unit_test(test_not_finite),
 		cmocka_unit_test(test_epochs),
+		cmocka_unit_test(test_drop_last),
 		cmocka_unit_test(test_order),
 		cmocka_unit_test(test_index),
 	};
