@@ -6,6 +6,7 @@
  * have more members than a process may have files.
  */
 #include "shard/shard_priv.h"
+#include "shard/stored.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -225,6 +226,17 @@ df_set_scan_rows(const struct df_set *s)
 		if (df_set_has(s, (enum df_col)i) && !(s->skip & 1u << i))
 			bytes += 8 * (s->width[i] ? s->width[i] : 1);
 	return SCAN_BYTES / bytes ? SCAN_BYTES / bytes : 1;
+}
+
+uint64_t
+df_set_block_rows(const struct df_set *s, uint64_t bytes)
+{
+	uint64_t row = 0;
+
+	for (int i = 0; i < DF_COL_COUNT; i++)
+		if (df_set_has(s, (enum df_col)i) && !(s->skip & 1u << i))
+			row += df_coltype_size(df_column((enum df_col)i)->type) * (s->width[i] ? s->width[i] : 1);
+	return row && bytes / row ? bytes / row : 1;
 }
 
 /* The id of a set whose files do not give it: by reading all rows. */
@@ -484,8 +496,8 @@ read_ragged(struct df_set *s, enum df_col c, uint64_t first, uint64_t n, struct 
 		take = m->rows - from < n - at ? m->rows - from : n - at;
 		DF_TRY(member_in(s, m, &in, err));
 		DF_TRY(df_h5in_offsets(in, c, from, 0, &begin, err));
-		DF_TRY(df_h5in_read(in, c, begin, d->offsets[at + take] - d->offsets[at],
-		    (char *)d->data + d->offsets[at] * size, err));
+		DF_TRY(df_h5in_plan(in, c, begin, d->offsets[at + take] - d->offsets[at],
+		    (char *)d->data + d->offsets[at] * size, b->todo, err));
 		at += take;
 	}
 out:
@@ -518,15 +530,15 @@ read_fixed(struct df_set *s, enum df_col c, uint64_t first, uint64_t n, struct d
 			continue;
 		take = m->rows - from < n - at ? m->rows - from : n - at;
 		DF_TRY(member_in(s, m, &in, err));
-		DF_TRY(df_h5in_read(in, c, from, take, (char *)d->data + at * row, err));
+		DF_TRY(df_h5in_plan(in, c, from, take, (char *)d->data + at * row, b->todo, err));
 		at += take;
 	}
 out:
 	return rc;
 }
 
-int
-df_set_read(struct df_set *s, uint64_t first, uint64_t n, struct df_batch *b, struct df_err *err)
+static int
+plan_rows(struct df_set *s, uint64_t first, uint64_t n, struct df_batch *b, struct df_err *err)
 {
 	int rc = DF_OK;
 
@@ -536,6 +548,8 @@ df_set_read(struct df_set *s, uint64_t first, uint64_t n, struct df_batch *b, st
 		return df_fail(err, DF_EINTERNAL, "%s: rows %llu + %llu of %llu", s->name, (unsigned long long)first,
 		    (unsigned long long)n, (unsigned long long)s->rows);
 	df_batch_clear(b);
+	if (b->todo == NULL)
+		DF_TRY(df_alloc(&b->todo, 1, sizeof(*b->todo), "a batch", err));
 	for (int i = 0; i < DF_COL_COUNT; i++) {
 		if (!df_set_has(s, (enum df_col)i) || s->skip & 1u << i)
 			continue;
@@ -551,7 +565,46 @@ out:
 }
 
 int
-df_set_next(struct df_set *s, uint64_t max_rows, struct df_batch *b, uint64_t *n_rows, struct df_err *err)
+df_set_read(struct df_set *s, uint64_t first, uint64_t n, struct df_batch *b, struct df_err *err)
+{
+	int rc = DF_OK;
+
+	DF_TRY(plan_rows(s, first, n, b, err));
+	DF_TRY(df_batch_load(b, err));
+out:
+	return rc;
+}
+
+/* At most n > 0 rows from s->next on that end where a member or a chunk of its widest column does. */
+static int
+whole_chunks(struct df_set *s, uint64_t *n, struct df_err *err)
+{
+	uint64_t step = 1, from;
+	size_t widest = 0;
+	struct member *m = s->m;
+	struct df_h5in *in;
+	int rc;
+
+	while (s->next >= m->first + m->rows)
+		m++;
+	DF_TRY(member_in(s, m, &in, err));
+	for (int i = 0; i < DF_COL_COUNT; i++)
+		if (df_set_has(s, (enum df_col)i) && !(s->skip & 1u << i) && s->width[i] > widest) {
+			widest = s->width[i];
+			step = df_h5in_step(in, (enum df_col)i);
+		}
+	from = s->next - m->first;
+	if (*n >= m->rows - from)
+		*n = m->rows - from;
+	else if ((from + *n) / step * step > from)
+		*n = (from + *n) / step * step - from;
+out:
+	return rc;
+}
+
+/* The next rows; `exact`: as many as are asked for. */
+static int
+plan_next(struct df_set *s, uint64_t max_rows, bool exact, struct df_batch *b, uint64_t *n_rows, struct df_err *err)
 {
 	uint64_t n;
 	int rc = DF_OK;
@@ -569,7 +622,9 @@ df_set_next(struct df_set *s, uint64_t max_rows, struct df_batch *b, uint64_t *n
 		return DF_OK;
 	}
 	n = s->rows - s->next < max_rows ? s->rows - s->next : max_rows;
-	DF_TRY(df_set_read(s, s->next, n, b, err));
+	if (n > 0 && !exact)
+		DF_TRY(whole_chunks(s, &n, err));
+	DF_TRY(plan_rows(s, s->next, n, b, err));
 	s->next += n;
 	/* A member that is behind us gives its cache of chunks back; whoever wants it again opens it again. */
 	for (size_t i = 0; i < s->n && s->m[i].first + s->m[i].rows <= s->next && s->n > 1; i++) {
@@ -579,6 +634,23 @@ df_set_next(struct df_set *s, uint64_t max_rows, struct df_batch *b, uint64_t *n
 	*n_rows = n;
 out:
 	return rc;
+}
+
+int
+df_set_next(struct df_set *s, uint64_t max_rows, struct df_batch *b, uint64_t *n_rows, struct df_err *err)
+{
+	int rc;
+
+	DF_TRY(plan_next(s, max_rows, true, b, n_rows, err));
+	DF_TRY(df_batch_load(b, err));
+out:
+	return rc;
+}
+
+int
+df_set_plan(struct df_set *s, uint64_t max_rows, struct df_batch *b, uint64_t *n_rows, struct df_err *err)
+{
+	return plan_next(s, max_rows, false, b, n_rows, err);
 }
 
 /* All ids: each at most once in the whole, whatever ids there are. */

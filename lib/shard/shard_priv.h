@@ -81,6 +81,12 @@ int df_h5in_offsets(
 /* Entries [first, first+n) of a column into dst: rows, or values of a ragged one. */
 int df_h5in_read(
     struct df_h5in *in, enum df_col c, uint64_t first, uint64_t n, void *dst, struct df_err *err) DF_MUST_CHECK;
+/* The same, but what any thread can read without HDF5 is only added to `todo` (stored.h). */
+struct df_todo;
+int df_h5in_plan(struct df_h5in *in, enum df_col c, uint64_t first, uint64_t n, void *dst, struct df_todo *todo,
+    struct df_err *err) DF_MUST_CHECK;
+/* A multiple of so many rows of a column is best planned at a time. */
+uint64_t df_h5in_step(const struct df_h5in *in, enum df_col c);
 /*
  * Where in an image the column's (or its offsets') bytes lie, if they lie
  * there plainly: contiguous, of our type, aligned.  false otherwise.
