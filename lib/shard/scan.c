@@ -34,7 +34,8 @@ work_block(void *ctx, void *batch, int worker, struct df_err *err)
 	int rc;
 
 	DF_TRY(df_batch_load(&k->b, err));
-	DF_TRY(sc->work(sc->ctx, &k->b, &k->result, worker, err));
+	if (sc->work)
+		DF_TRY(sc->work(sc->ctx, &k->b, &k->result, worker, err));
 out:
 	return rc;
 }

@@ -19,7 +19,7 @@ struct df_scan {
 	uint64_t max_rows;  /* of a block; 0 = some 2 MiB of them.  A stream has its records' */
 	int n_threads;
 	/*
-	 * b holds the rows [b->first, b->first + b->n) of all columns that are read; the arrays are valid until take()
+	 * May be NULL: then blocks are only read.  b holds the rows [b->first, b->first + b->n) of all columns that are read; the arrays are valid until take()
 	 * returns.  *result (NULL before) is handed on to take(); memory for it comes from b->arena and is
 	 * freed with the block.  `worker` is in [0, n_threads): for scratch.
 	 */

@@ -239,24 +239,6 @@ df_set_block_rows(const struct df_set *s, uint64_t bytes)
 	return row && bytes / row ? bytes / row : 1;
 }
 
-/* The id of a set whose files do not give it: by reading all rows. */
-static int
-digest_rows(struct df_set *s, struct df_digest *id, struct df_err *err)
-{
-	struct df_batch b = DF_BATCH_INIT;
-	uint64_t step = df_set_scan_rows(s);
-	int rc = DF_OK;
-
-	*id = (struct df_digest){ 0, 0 };
-	for (uint64_t at = 0; at < s->rows; at += step) {
-		DF_TRY(df_set_read(s, at, s->rows - at < step ? s->rows - at : step, &b, err));
-		DF_TRY(df_batch_digest(&b, s->cols, at, id, err));
-	}
-out:
-	df_batch_release(&b);
-	return rc;
-}
-
 /* The rest of fd, behind the `n` bytes of `head` that were read, into a temporary file at *path. */
 static int
 spool(struct df_set *s, int fd, const char *head, size_t n, char **path, struct df_err *err)
@@ -400,8 +382,7 @@ add_any(struct df_set *s, enum df_kind kind, const char *path, bool alone, struc
 }
 
 int
-df_set_open(struct df_set **out, enum df_kind kind, const char *role, const char *const *paths, size_t n_paths,
-    struct df_err *err)
+df_set_open_files(struct df_set **out, enum df_kind kind, const char *const *paths, size_t n_paths, struct df_err *err)
 {
 	struct df_paths p = { NULL, 0, 0 };
 	struct df_digest id = { 0, 0 };
@@ -427,26 +408,23 @@ df_set_open(struct df_set **out, enum df_kind kind, const char *role, const char
 		s->made_up_ids = true;
 		s->cols |= 1u << DF_COL_ID;
 	}
-	if (s->stream == NULL) {
-		/* Rows without ids are known by their position in the whole. */
-		if (!all_ids || (p.n > 1 && (s->made_up_ids || !df_set_has(s, DF_COL_ID))))
-			DF_TRY(digest_rows(s, &id, err));
+	/* Rows without ids are known by their position in the whole. */
+	s->meta.id[0] = '\0';
+	if (all_ids && !(p.n > 1 && (s->made_up_ids || !df_set_has(s, DF_COL_ID))))
 		df_digest_hex(id, s->meta.id);
-	}
 	*out = s;
 	s = NULL;
 out:
-	if (rc != DF_OK && role)
-		df_err_prefix(err, "%s: ", role);
 	df_paths_release(&p);
 	df_set_close(s);
 	return rc;
 }
 
-int
-df_set_open1(struct df_set **out, enum df_kind kind, const char *role, const char *path, struct df_err *err)
+void
+df_set_identify(struct df_set *s, struct df_digest id)
 {
-	return df_set_open(out, kind, role, &path, 1, err);
+	df_digest_hex(id, s->meta.id);
+	s->next = 0;
 }
 
 /* ---- reading */
@@ -651,62 +629,6 @@ int
 df_set_plan(struct df_set *s, uint64_t max_rows, struct df_batch *b, uint64_t *n_rows, struct df_err *err)
 {
 	return plan_next(s, max_rows, false, b, n_rows, err);
-}
-
-/* All ids: each at most once in the whole, whatever ids there are. */
-struct ids {
-	uint64_t *v;
-	size_t n, cap;
-};
-
-static int
-by_value(const void *a, const void *b)
-{
-	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
-
-	return x < y ? -1 : x > y;
-}
-
-int
-df_set_check(struct df_set *s, struct df_err *err)
-{
-	struct df_digest sum = { 0, 0 };
-	struct df_batch b = DF_BATCH_INIT;
-	struct ids ids = { NULL, 0, 0 };
-	char hex[DF_DIGEST_HEX], want[DF_DIGEST_HEX];
-	uint64_t n, rows = 0;
-	int rc;
-
-	for (;;) {
-		DF_TRY(df_set_next(s, df_set_scan_rows(s), &b, &n, err));
-		if (n == 0)
-			break;
-		DF_TRY(df_batch_digest(&b, s->made_up_ids ? s->cols & ~(1u << DF_COL_ID) : s->cols, rows, &sum, err));
-		rows += n;
-		if (!df_set_has(s, DF_COL_ID))
-			continue;
-		DF_TRY(df_grow(&ids.v, &ids.cap, ids.n + (size_t)n, sizeof(*ids.v), "ids", err));
-		memcpy(ids.v + ids.n, b.col[DF_COL_ID].data, (size_t)n * sizeof(*ids.v));
-		ids.n += (size_t)n;
-	}
-	if (ids.n > 1)
-		qsort(ids.v, ids.n, sizeof(*ids.v), by_value);
-	for (size_t i = 1; i < ids.n; i++) {
-		if (ids.v[i] == ids.v[i - 1]) {
-			rc = df_fail(
-			    err, DF_EFORMAT, "%s: sample id %llu occurs twice", s->name, (unsigned long long)ids.v[i]);
-			goto out;
-		}
-	}
-	df_digest_hex(sum, hex);
-	memcpy(want, s->meta.id, sizeof(want));
-	if (strcmp(hex, want) != 0)
-		rc = df_fail(
-		    err, DF_EFORMAT, "%s: damaged: its rows have the digest %s, but df_id is %s", s->name, hex, want);
-out:
-	df_batch_release(&b);
-	free(ids.v);
-	return rc;
 }
 
 int

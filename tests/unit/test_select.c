@@ -29,7 +29,7 @@ test_rank(void **state)
 	uint64_t order[6], valid = 0;
 
 	(void)state;
-	df_rank(score, 6, order, &valid);
+	assert_int_equal(df_rank(score, 6, order, &valid, NULL), 0);
 	assert_int_equal(valid, 4);
 	EQUAL_IDS(order, 2, 3, 0, 5, 1, 4);
 }
@@ -225,7 +225,7 @@ example_scores(enum df_less_val agg, size_t n_tasks, const size_t order[4], doub
 				rest -= cosines[ckpt][z][i] * cosines[ckpt][z][i];
 			}
 			row[4] = (float)(sqrt(rest) * scale);
-			df_less_train_row(&l, row, weight[ckpt], influence[z]);
+			df_less_train_rows(&l, row, 1, weight[ckpt], influence[z]);
 		}
 		df_less_release(&l);
 	}
@@ -249,14 +249,14 @@ test_less_example(void **state)
 	}
 	print_message("  largest difference %.2e\n", worst);
 	assert_true(worst < 1e-6); /* the rows are float32 */
-	df_rank(score, 3, rank, &valid);
+	assert_int_equal(df_rank(score, 3, rank, &valid, NULL), 0);
 	assert_int_equal(rank[2], 2); /* .5 .5 .275 */
 	example_scores(DF_VAL_MEAN_OF_COSINE, 1, order, 1.0, got);
 	for (int z = 0; z < 3; z++) {
 		assert_true(fabs(got[z][0] - mean[z]) < 1e-6);
 		score[z] = (float)got[z][0];
 	}
-	df_rank(score, 3, rank, &valid);
+	assert_int_equal(df_rank(score, 3, rank, &valid, NULL), 0);
 	EQUAL_IDS(rank, 1, 2, 0);
 }
 
@@ -306,12 +306,12 @@ test_less_edges(void **state)
 	assert_false(df_less_val_row(&l, inf, 0));
 	assert_int_equal(df_less_end(&l, &err), 0);
 	out = 0;
-	df_less_train_row(&l, one, 1, &out);
+	df_less_train_rows(&l, one, 1, 1, &out);
 	assert_true(fabs(out - 1 / sqrt(10)) < 1e-12); /* cos((1,0,0), (0.5,1.5,0)) */
 	out = 0;
-	df_less_train_row(&l, zero, 1, &out);
+	df_less_train_rows(&l, zero, 1, 1, &out);
 	assert_true(out == 0);
-	df_less_train_row(&l, nan, 1, &out);
+	df_less_train_rows(&l, nan, 1, 1, &out);
 	assert_true(isnan(out));
 	df_less_release(&l);
 	assert_int_equal(df_less_init(&l, 3, 2, DF_VAL_MEAN_OF_COSINE, &err), 0);
