@@ -11,12 +11,7 @@
 #include "base/mem.h"
 #include "select/select.h"
 
-#define DIGIT 11 /* bits sorted at a time: three passes */
-
-struct entry {
-	uint32_t key;
-	uint64_t row;
-};
+#define DIGITS ((size_t)1 << 16) /* a key has two digits of 16 bits */
 
 /* Larger scores have smaller keys, and equal ones (-0 and 0 are) the same. */
 static uint32_t
@@ -29,48 +24,45 @@ key_of(float score)
 	return u >> 31 ? u : ~u & 0x7fffffff;
 }
 
-/* Stable, by one digit of the keys. */
+/* The n rows of `from` into `to`, by one digit of their scores' keys; equal ones stay in order.  count [DIGITS]: scratch. */
 static void
-sort_digit(const struct entry *from, struct entry *to, uint64_t n, int shift)
+sort_digit(const float *score, const uint64_t *from, uint64_t *to, uint64_t n, int shift, uint64_t *count)
 {
-	uint64_t place[1 << DIGIT] = { 0 }, at = 0;
+	uint64_t at = 0;
 
+	memset(count, 0, DIGITS * sizeof *count);
 	for (uint64_t i = 0; i < n; i++)
-		place[from[i].key >> shift & ((1 << DIGIT) - 1)]++;
-	for (size_t d = 0; d < 1 << DIGIT; d++) {
-		const uint64_t count = place[d];
+		count[key_of(score[from[i]]) >> shift & (DIGITS - 1)]++;
+	for (size_t d = 0; d < DIGITS; d++) {
+		const uint64_t here = count[d];
 
-		place[d] = at;
-		at += count;
+		count[d] = at;
+		at += here;
 	}
 	for (uint64_t i = 0; i < n; i++)
-		to[place[from[i].key >> shift & ((1 << DIGIT) - 1)]++] = from[i];
+		to[count[key_of(score[from[i]]) >> shift & (DIGITS - 1)]++] = from[i];
 }
 
 int
 df_rank(const float *score, uint64_t n, uint64_t *order, uint64_t *n_valid, struct df_err *err)
 {
-	struct entry *a = NULL, *b = NULL;
-	uint64_t valid = 0, last = n;
+	uint64_t *half = NULL, *count = NULL, valid = 0, last = n;
 	int rc = 0;
 
-	DF_TRY(df_alloc(&a, n, sizeof *a, "ranks", err));
-	DF_TRY(df_alloc(&b, n, sizeof *b, "ranks", err));
+	DF_TRY(df_alloc(&half, n, sizeof *half, "ranks", err));
+	DF_TRY(df_alloc(&count, DIGITS, sizeof *count, "ranks", err));
 	for (uint64_t i = n; i-- > 0;)
 		if (!isfinite(score[i]))
 			order[--last] = i;
 	for (uint64_t i = 0; i < n; i++)
 		if (isfinite(score[i]))
-			a[valid++] = (struct entry){ key_of(score[i]), i };
-	sort_digit(a, b, valid, 0);
-	sort_digit(b, a, valid, DIGIT);
-	sort_digit(a, b, valid, 2 * DIGIT);
-	for (uint64_t i = 0; i < valid; i++)
-		order[i] = b[i].row;
+			order[valid++] = i;
+	sort_digit(score, order, half, valid, 0, count);
+	sort_digit(score, half, order, valid, 16, count);
 	*n_valid = valid;
 out:
-	free(a);
-	free(b);
+	free(half);
+	free(count);
 	return rc;
 }
 
