@@ -180,9 +180,9 @@ sanitized-tests:
 	    tests/run.sh -j$(JOBS) -b $(BUILD) $(ALL_TESTS)
 
 # Data races: the threads, and what says that it may be called from several.
-TSAN_TESTS := $(filter test_base_pool test_base_log,$(basename $(notdir $(UNIT_SRC))))
+TSAN_TESTS := $(filter test_base_pool test_base_log test_shard_scan,$(basename $(notdir $(UNIT_SRC))))
 check-tsan: bootstrap
-	@$(MAKE) --no-print-directory -j$(JOBS) ROOMS=base BUILD=build-tsan SANITIZE=thread OPT='-O1 -g' \
+	@$(MAKE) --no-print-directory -j$(JOBS) ROOMS="base shard" BUILD=build-tsan SANITIZE=thread OPT='-O1 -g' \
 	    $(addprefix build-tsan/tests/,$(TSAN_TESTS))
 	@TSAN_OPTIONS=halt_on_error=1:exitcode=99 tests/run.sh -b build-tsan $(addprefix build-tsan/tests/,$(TSAN_TESTS))
 

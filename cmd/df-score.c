@@ -287,7 +287,7 @@ write_scores(struct df_selection *s, const char *path, struct df_writer **out, s
 	DF_TRY(df_alloc(&id, s->n_rows, sizeof *id, "ids", err));
 	DF_TRY(df_alloc(&order, s->n_rows, sizeof *order, "ranks", err));
 	DF_TRY(df_alloc(&rank, s->n_rows, sizeof *rank, "ranks", err));
-	df_rank(s->score, s->n_rows, order, &valid);
+	DF_TRY(df_rank(s->score, s->n_rows, order, &valid, err));
 	for (uint64_t i = 0; i < s->n_rows; i++) {
 		id[i] = i;
 		rank[order[i]] = i;

@@ -7,7 +7,7 @@
  *   I_j(z) = sum_i w_i mean over v in subtask j of cos(z_i, v_i),   score(z) = max_j I_j(z).
  *
  *   val set i   --> c_ij, one vector per subtask
- *   train set i --> read | <unit z, c_ij> on all threads | add to I by id
+ *   train set i --> read, <unit z, c_ij> on all threads | add to I by id
  */
 #include <inttypes.h>
 #include <math.h>
@@ -19,8 +19,7 @@
 #include "base/words.h"
 #include "project/project.h"
 #include "select/select.h"
-
-#define BATCH_BYTES ((size_t)8 << 20)
+#include "shard/scan.h"
 
 /* The columns that are read. */
 static const enum df_col used[] = { DF_COL_ID, DF_COL_DOMAIN, DF_COL_PROJECTION };
@@ -161,141 +160,122 @@ out:
 
 /* ---- one checkpoint --------------------------------------------------------------- */
 
-struct part {
-	struct df_batch b;
-	double *dots; /* [rows, tasks] */
-	size_t cap;
-};
-
 struct pass {
-	struct df_set *train;
-	const struct df_less *less;
+	struct df_set *set;
+	struct df_less *less;
 	double weight;
-	double *influence;        /* [n_rows, tasks], by id */
-	struct df_selection *out; /* takes the domains, or NULL */
+	double
+	    *influence; /* train: [n_rows, tasks], by id; NULL: this pass is the only one, so take its best at once */
+	struct df_selection *out; /* train: takes the scores then, and the domains the first time */
+	bool domains;
+	const struct tasks *tasks; /* val */
 	struct df_idset ids;
-	uint64_t max_rows, done;
+	uint64_t done;
 };
 
+/* *result = the influences of a block's rows [n, tasks]. */
 static int
-part_read(void *ctx, void *batch, struct df_err *err)
-{
-	struct pass *p = ctx;
-	struct part *part = batch;
-	uint64_t n = 0;
-	const int rc = df_set_next(p->train, p->max_rows, &part->b, &n, err);
-
-	return rc ? rc : n > 0;
-}
-
-static int
-part_work(void *ctx, void *batch, int worker, struct df_err *err)
+train_work(void *ctx, struct df_batch *b, void **result, int worker, struct df_err *err)
 {
 	const struct pass *p = ctx;
-	struct part *part = batch;
-	const size_t n_tasks = p->less->n_tasks, n = part->b.n;
-	const float *z = part->b.col[DF_COL_PROJECTION].data;
+	double *dots;
 	int rc = 0;
 
 	(void)worker;
-	DF_TRY(df_grow(&part->dots, &part->cap, n * n_tasks, sizeof *part->dots, "scores", err));
-	memset(part->dots, 0, n * n_tasks * sizeof *part->dots);
-	for (size_t i = 0; i < n; i++)
-		df_less_train_row(p->less, z + i * p->less->k, p->weight, part->dots + i * n_tasks);
+	DF_TRY(df_arena_alloc(&b->arena, &dots, b->n, p->less->n_tasks * sizeof *dots, "scores", err));
+	memset(dots, 0, b->n * p->less->n_tasks * sizeof *dots);
+	df_less_train_rows(p->less, b->col[DF_COL_PROJECTION].data, b->n, p->weight, dots);
+	*result = dots;
 out:
 	return rc;
 }
 
+/* The best of a row's subtasks. */
+static float
+best_of(const double *influence, size_t n_tasks)
+{
+	double best = influence[0];
+
+	for (size_t j = 1; j < n_tasks; j++)
+		best = fmax(best, influence[j]);
+	return (float)best;
+}
+
 static int
-part_write(void *ctx, void *batch, struct df_err *err)
+train_take(void *ctx, const struct df_batch *b, const void *result, struct df_err *err)
 {
 	struct pass *p = ctx;
-	const struct part *part = batch;
-	const uint64_t *id = part->b.col[DF_COL_ID].data;
+	const uint64_t *id = b->col[DF_COL_ID].data;
 	const size_t n_tasks = p->less->n_tasks;
+	const double *dots = result;
 	int rc = 0;
 
-	DF_TRY(df_idset_add(&p->ids, id, part->b.n, df_set_name(p->train), err));
-	for (uint64_t i = 0; i < part->b.n; i++)
-		for (size_t j = 0; j < n_tasks; j++)
-			p->influence[id[i] * n_tasks + j] += part->dots[i * n_tasks + j];
-	if (p->out)
-		DF_TRY(df_select_domains(
-		    p->out, id, part->b.col[DF_COL_DOMAIN].data, part->b.n, df_set_name(p->train), err));
-	p->done += part->b.n;
+	DF_TRY(df_idset_add(&p->ids, id, b->n, df_set_name(p->set), err));
+	for (uint64_t i = 0; i < b->n; i++, dots += n_tasks) {
+		if (!p->influence)
+			p->out->score[id[i]] = best_of(dots, n_tasks);
+		for (size_t j = 0; p->influence && j < n_tasks; j++)
+			p->influence[id[i] * n_tasks + j] += dots[j];
+	}
+	if (p->domains)
+		DF_TRY(df_select_domains(p->out, id, b->col[DF_COL_DOMAIN].data, b->n, df_set_name(p->set), err));
+	p->done += b->n;
 	df_progress(p->done, p->ids.n, "rows");
 out:
 	return rc;
 }
 
-/* Stream the training set past the targets, on all threads. */
 static int
-score_train(struct pass *p, int threads, struct df_err *err)
+val_take(void *ctx, const struct df_batch *b, const void *result, struct df_err *err)
 {
-	const int n_parts = threads + 2;
-	struct df_pipeline pl = { .read = part_read,
-		.work = part_work,
-		.write = part_write,
-		.ctx = p,
-		.n_batches = n_parts,
-		.n_threads = threads };
-	struct part *parts = NULL;
+	struct pass *p = ctx;
+	const uint64_t *id = b->col[DF_COL_ID].data;
+	const float *v = b->col[DF_COL_PROJECTION].data;
 	int rc = 0;
 
-	DF_TRY(df_alloc(&pl.batches, (size_t)n_parts, sizeof *pl.batches, "batches", err));
-	DF_TRY(df_alloc(&parts, (size_t)n_parts, sizeof *parts, "batches", err));
-	for (int i = 0; i < n_parts; i++) {
-		parts[i] = (struct part){ .b = DF_BATCH_INIT };
-		pl.batches[i] = &parts[i];
+	(void)result;
+	DF_TRY(df_idset_add(&p->ids, id, b->n, df_set_name(p->set), err));
+	for (uint64_t i = 0; i < b->n; i++) {
+		if (!df_less_val_row(p->less, v + i * p->less->k, p->tasks->of_row[id[i]])) {
+			rc = df_fail(err, DF_EFORMAT, "%s: id %" PRIu64 ": the validation gradient is not finite",
+			    df_set_name(p->set), id[i]);
+			goto out;
+		}
 	}
-	DF_TRY(df_idset_init(&p->ids, df_set_rows(p->train), err));
-	DF_TRY(df_pipeline_run(&pl, err));
-	DF_TRY(df_idset_check_full(&p->ids, df_set_name(p->train), err));
 out:
-	for (int i = 0; parts && i < n_parts; i++) {
-		df_batch_release(&parts[i].b);
-		free(parts[i].dots);
-	}
-	free(parts);
-	free(pl.batches);
+	return rc;
+}
+
+/* All rows of a set, each id once: the training rows past the targets, or the validation rows into them. */
+static int
+scan(struct pass *p, bool train, int threads, struct df_err *err)
+{
+	const struct df_scan sc = { .set = p->set,
+		.n_threads = threads,
+		.work = train ? train_work : NULL,
+		.take = train ? train_take : val_take,
+		.ctx = p };
+	int rc = 0;
+
+	DF_TRY(df_idset_init(&p->ids, df_set_rows(p->set), err));
+	DF_TRY(df_scan_run(&sc, err));
+	DF_TRY(df_idset_check_full(&p->ids, df_set_name(p->set), err));
+out:
 	df_idset_release(&p->ids);
 	return rc;
 }
 
 static int
-read_targets(struct df_less *less, const struct tasks *t, struct df_set *val, struct df_err *err)
+read_targets(struct df_less *less, const struct tasks *t, struct df_set *val, int threads, struct df_err *err)
 {
-	struct df_idset ids = { 0 };
-	struct df_batch b = DF_BATCH_INIT;
-	uint64_t n = 0;
+	struct pass p = { .set = val, .less = less, .tasks = t };
 	int rc = 0;
 
-	DF_TRY(df_idset_init(&ids, t->n, err));
-	for (;;) {
-		const uint64_t *id;
-
-		DF_TRY(df_set_next(val, 1 + BATCH_BYTES / sizeof(float) / less->k, &b, &n, err));
-		if (!n)
-			break;
-		id = b.col[DF_COL_ID].data;
-		DF_TRY(df_idset_add(&ids, id, n, df_set_name(val), err));
-		for (uint64_t i = 0; i < n; i++) {
-			if (!df_less_val_row(
-				less, (const float *)b.col[DF_COL_PROJECTION].data + i * less->k, t->of_row[id[i]])) {
-				rc = df_fail(err, DF_EFORMAT,
-				    "%s: id %" PRIu64 ": the validation gradient is not finite", df_set_name(val),
-				    id[i]);
-				goto out;
-			}
-		}
-	}
-	DF_TRY(df_idset_check_full(&ids, df_set_name(val), err));
+	DF_TRY(scan(&p, false, threads, err));
 	rc = df_less_end(less, err);
 	if (rc)
 		df_err_prefix(err, "%s: ", df_set_name(val));
 out:
-	df_idset_release(&ids);
-	df_batch_release(&b);
 	return rc;
 }
 
@@ -306,7 +286,7 @@ struct run {
 	size_t n;
 	double *weight; /* [n], sums to 1 */
 	struct tasks tasks;
-	double *influence; /* [n_rows, tasks] */
+	double *influence; /* [n_rows, tasks] sums over checkpoints; NULL with one */
 };
 
 static int
@@ -454,31 +434,26 @@ score_all(struct run *r, const struct df_select_opts *o, struct df_selection *ou
 
 	out->n_rows = df_set_rows(r->train[0]);
 	DF_TRY(df_size_mul(out->n_rows, n_tasks, &n, "influences", err));
-	DF_TRY(df_alloc(&r->influence, n, sizeof *r->influence, "influences", err));
+	if (r->n > 1)
+		DF_TRY(df_alloc(&r->influence, n, sizeof *r->influence, "influences", err));
 	DF_TRY(df_alloc(&out->score, out->n_rows, sizeof *out->score, "scores", err));
 	if (df_set_meta(r->train[0])->n_domains && df_set_has(r->train[0], DF_COL_DOMAIN))
 		DF_TRY(df_alloc(&out->domain, out->n_rows, sizeof *out->domain, "domains", err));
 	for (size_t i = 0; i < r->n; i++) {
-		const size_t k = df_set_width(r->train[i], DF_COL_PROJECTION);
-		struct pass p = { .train = r->train[i],
+		struct pass p = { .set = r->train[i],
 			.less = &less,
 			.weight = r->weight[i],
 			.influence = r->influence,
-			.out = i || !out->domain ? NULL : out,
-			.max_rows = 1 + BATCH_BYTES / sizeof(float) / k };
+			.out = out,
+			.domains = i == 0 && out->domain };
 
 		df_less_release(&less);
-		DF_TRY(df_less_init(&less, k, n_tasks, o->val_agg, err));
-		DF_TRY(read_targets(&less, &r->tasks, r->val[i], err));
-		DF_TRY(score_train(&p, o->threads, err));
+		DF_TRY(df_less_init(&less, df_set_width(r->train[i], DF_COL_PROJECTION), n_tasks, o->val_agg, err));
+		DF_TRY(read_targets(&less, &r->tasks, r->val[i], o->threads, err));
+		DF_TRY(scan(&p, true, o->threads, err));
 	}
-	for (uint64_t id = 0; id < out->n_rows; id++) {
-		double best = r->influence[id * n_tasks];
-
-		for (size_t j = 1; j < n_tasks; j++)
-			best = fmax(best, r->influence[id * n_tasks + j]);
-		out->score[id] = (float)best;
-	}
+	for (uint64_t id = 0; r->influence && id < out->n_rows; id++)
+		out->score[id] = best_of(r->influence + id * n_tasks, n_tasks);
 out:
 	df_less_release(&less);
 	return rc;

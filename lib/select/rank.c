@@ -6,34 +6,64 @@
  */
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/mem.h"
 #include "select/select.h"
 
-static int
-by_score(const void *x, const void *y, void *ctx)
-{
-	const float *score = ctx;
-	const uint64_t a = *(const uint64_t *)x, b = *(const uint64_t *)y;
+#define DIGITS ((size_t)1 << 16) /* a key has two digits of 16 bits */
 
-	if (score[a] != score[b])
-		return score[a] > score[b] ? -1 : 1;
-	return a < b ? -1 : a > b;
+/* Larger scores have smaller keys, and equal ones (-0 and 0 are) the same. */
+static uint32_t
+key_of(float score)
+{
+	uint32_t u;
+
+	score += 0.0f;
+	memcpy(&u, &score, sizeof(u));
+	return u >> 31 ? u : ~u & 0x7fffffff;
 }
 
-void
-df_rank(const float *score, uint64_t n, uint64_t *order, uint64_t *n_valid)
+/* The n rows of `from` into `to`, by one digit of their scores' keys; equal ones stay in order.  count [DIGITS]: scratch. */
+static void
+sort_digit(const float *score, const uint64_t *from, uint64_t *to, uint64_t n, int shift, uint64_t *count)
 {
-	uint64_t valid = 0, last = n;
+	uint64_t at = 0;
 
+	memset(count, 0, DIGITS * sizeof *count);
+	for (uint64_t i = 0; i < n; i++)
+		count[key_of(score[from[i]]) >> shift & (DIGITS - 1)]++;
+	for (size_t d = 0; d < DIGITS; d++) {
+		const uint64_t here = count[d];
+
+		count[d] = at;
+		at += here;
+	}
+	for (uint64_t i = 0; i < n; i++)
+		to[count[key_of(score[from[i]]) >> shift & (DIGITS - 1)]++] = from[i];
+}
+
+int
+df_rank(const float *score, uint64_t n, uint64_t *order, uint64_t *n_valid, struct df_err *err)
+{
+	uint64_t *half = NULL, *count = NULL, valid = 0, last = n;
+	int rc = 0;
+
+	DF_TRY(df_alloc(&half, n, sizeof *half, "ranks", err));
+	DF_TRY(df_alloc(&count, DIGITS, sizeof *count, "ranks", err));
 	for (uint64_t i = n; i-- > 0;)
 		if (!isfinite(score[i]))
 			order[--last] = i;
 	for (uint64_t i = 0; i < n; i++)
 		if (isfinite(score[i]))
 			order[valid++] = i;
-	qsort_r(order, valid, sizeof *order, by_score, (void *)(uintptr_t)score);
+	sort_digit(score, order, half, valid, 0, count);
+	sort_digit(score, half, order, valid, 16, count);
 	*n_valid = valid;
+out:
+	free(half);
+	free(count);
+	return rc;
 }
 
 int
@@ -45,7 +75,7 @@ df_select_top(
 	int rc = 0;
 
 	DF_TRY(df_alloc(&order, out->n_rows, sizeof *order, "ranks", err));
-	df_rank(out->score, out->n_rows, order, &valid);
+	DF_TRY(df_rank(out->score, out->n_rows, order, &valid, err));
 	out->n_invalid = out->n_rows - valid;
 	DF_TRY(df_short_take(mode, order, o->allow_invalid ? out->n_rows : valid, df_amount_of(&o->amount, out->n_rows),
 	    o->seed, o->step, &out->index, &out->n_index, err));

@@ -106,7 +106,7 @@ int df_selector_find(const struct df_selector **out, const char *name, struct df
 /* ---- shared: ranks and shortages ------------------------------------------------- */
 
 /* order [n] = rows, best first, invalid ones last; *n_valid = how many are finite. */
-void df_rank(const float *score, uint64_t n, uint64_t *order, uint64_t *n_valid);
+int df_rank(const float *score, uint64_t n, uint64_t *order, uint64_t *n_valid, struct df_err *err) DF_MUST_CHECK;
 
 /*
  * *index = n rows for a request of n from order [n_valid] (the method's ranking
@@ -181,7 +181,10 @@ void df_less_release(struct df_less *l);
 bool df_less_val_row(struct df_less *l, const float *v, size_t task);
 /* DF_EFORMAT when a subtask has no row. */
 int df_less_end(struct df_less *l, struct df_err *err) DF_MUST_CHECK;
-/* out[j] += weight * <z / |z|, c[j]>; NaN for a row that is not finite, 0 for one of norm <= 1e-12. */
-void df_less_train_row(const struct df_less *l, const float *z, double weight, double *out);
+/*
+ * For n rows z [n,k]: out [n,n_tasks] += weight * <z / |z|, c[j]>; NaN for a row that is not finite, += 0 for one of
+ * norm <= 1e-12.  A row's bits do not depend on n.
+ */
+void df_less_train_rows(const struct df_less *l, const float *z, size_t n, double weight, double *out);
 
 #endif

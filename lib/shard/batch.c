@@ -2,6 +2,7 @@
  * batch.c - rows in memory, and their digest.
  */
 #include "shard/shard_priv.h"
+#include "shard/stored.h"
 
 #include <string.h>
 #include <sys/mman.h>
@@ -9,6 +10,8 @@
 void
 df_batch_clear(struct df_batch *b)
 {
+	if (b->todo)
+		df_todo_clear(b->todo);
 	df_arena_reset(&b->arena);
 	memset(b->col, 0, sizeof(b->col));
 	b->n = b->first = 0;
@@ -17,10 +20,17 @@ df_batch_clear(struct df_batch *b)
 void
 df_batch_release(struct df_batch *b)
 {
+	df_todo_free(b->todo);
 	df_arena_release(&b->arena);
 	if (b->image)
 		munmap(b->image, b->image_len);
 	*b = (struct df_batch)DF_BATCH_INIT;
+}
+
+int
+df_batch_load(struct df_batch *b, struct df_err *err)
+{
+	return b->todo ? df_todo_do(b->todo, err) : DF_OK;
 }
 
 int

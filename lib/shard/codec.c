@@ -18,9 +18,11 @@
 #include <zstd.h>
 
 #include "base/mem.h"
+#include "base/simd.h"
 
-typedef uint32_t lanes __attribute__((vector_size(32)));
-typedef uint16_t words __attribute__((vector_size(16)));
+#define LANES 16
+typedef uint32_t lanes __attribute__((vector_size(4 * LANES)));
+typedef uint16_t words __attribute__((vector_size(2 * LANES)));
 
 /* b[l] stays below 2^32: 65535 * J(J+1)/2. */
 #define LANE_STEPS 360
@@ -39,6 +41,23 @@ swap16(uint64_t s)
 	return (uint32_t)((s & 0xff) << 8 | s >> 8);
 }
 
+/* a and b of `steps` steps from p on: integers, so every version has the same. */
+DF_SIMD static void
+add_lanes(const unsigned char *p, size_t steps, uint32_t a_out[LANES], uint32_t b_out[LANES])
+{
+	lanes a = { 0 }, b = { 0 };
+
+	for (size_t j = 0; j < steps; j++, p += sizeof(words)) {
+		words w;
+
+		memcpy(&w, p, sizeof(w));
+		a += __builtin_convertvector(w, lanes);
+		b += a;
+	}
+	memcpy(a_out, &a, sizeof(a));
+	memcpy(b_out, &b, sizeof(b));
+}
+
 uint32_t
 df_fletcher32(const void *data, size_t n)
 {
@@ -46,25 +65,20 @@ df_fletcher32(const void *data, size_t n)
 	uint64_t sum1 = 0, sum2 = 0;
 	size_t n_words = n / 2;
 
-	while (n_words >= 8) {
-		size_t steps = n_words / 8 < LANE_STEPS ? n_words / 8 : LANE_STEPS;
-		lanes a = { 0 }, b = { 0 };
+	while (n_words >= LANES) {
+		size_t steps = n_words / LANES < LANE_STEPS ? n_words / LANES : LANE_STEPS;
 		uint64_t lane1 = 0, lane2 = 0;
+		uint32_t a[LANES], b[LANES];
 
-		for (size_t j = 0; j < steps; j++, p += 16) {
-			words w;
-
-			memcpy(&w, p, sizeof(w));
-			a += __builtin_convertvector(w, lanes);
-			b += a;
-		}
-		for (uint64_t l = 0; l < 8; l++) {
+		add_lanes(p, steps, a, b);
+		p += steps * sizeof(words);
+		for (uint64_t l = 0; l < LANES; l++) {
 			lane1 += a[l];
-			lane2 += 8 * (uint64_t)b[l] - l * (uint64_t)a[l];
+			lane2 += LANES * (uint64_t)b[l] - l * (uint64_t)a[l];
 		}
-		sum2 = fold(sum2 + lane2 + sum1 * 8 * steps);
+		sum2 = fold(sum2 + lane2 + sum1 * LANES * steps);
 		sum1 = fold(sum1 + lane1);
-		n_words -= 8 * steps;
+		n_words -= LANES * steps;
 	}
 	for (; n_words > 0; n_words--, p += 2) {
 		sum1 += (uint64_t)p[0] | (uint64_t)p[1] << 8;
@@ -176,6 +190,19 @@ out:
 }
 
 int
+df_codec_check(const void *data, size_t n, const unsigned char s[4], struct df_err *err)
+{
+	const uint32_t sum = df_fletcher32(data, n);
+	const uint32_t stored = (uint32_t)s[0] | (uint32_t)s[1] << 8 | (uint32_t)s[2] << 16 | (uint32_t)s[3] << 24;
+	/* HDF5 1.6.2 and older stored the halves byte-swapped; HDF5 still takes these, so do we. */
+	const uint32_t swapped = (sum & 0x00ff00ff) << 8 | (sum & 0xff00ff00) >> 8;
+
+	return stored == sum || stored == swapped
+	    ? DF_OK
+	    : df_fail(err, DF_EFORMAT, "damaged: the checksum of a chunk is wrong");
+}
+
+int
 df_codec_decode(const struct df_codec *c, struct df_codec_ctx *x, const void *src, size_t len, void *dst, size_t n,
     struct df_err *err)
 {
@@ -183,19 +210,10 @@ df_codec_decode(const struct df_codec *c, struct df_codec_ctx *x, const void *sr
 	int rc = DF_OK;
 
 	if (c->fletcher) {
-		const unsigned char *s = src;
-		uint32_t sum, stored, swapped;
-
 		if (len < 4)
 			return df_fail(err, DF_EFORMAT, "damaged: a chunk of %zu bytes", len);
 		len -= 4;
-		sum = df_fletcher32(src, len);
-		stored = (uint32_t)s[len] | (uint32_t)s[len + 1] << 8 | (uint32_t)s[len + 2] << 16 |
-		    (uint32_t)s[len + 3] << 24;
-		/* HDF5 1.6.2 and older stored the halves byte-swapped; HDF5 still takes these, so do we. */
-		swapped = (sum & 0x00ff00ff) << 8 | (sum & 0xff00ff00) >> 8;
-		if (stored != sum && stored != swapped)
-			return df_fail(err, DF_EFORMAT, "damaged: the checksum of a chunk is wrong");
+		DF_TRY(df_codec_check(src, len, (const unsigned char *)src + len, err));
 	}
 	if (c->zstd) {
 		size_t got;

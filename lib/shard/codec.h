@@ -43,6 +43,8 @@ int df_codec_encode(const struct df_codec *c, struct df_codec_ctx *x, const void
 int df_codec_decode(const struct df_codec *c, struct df_codec_ctx *x, const void *src, size_t len, void *dst, size_t n,
     struct df_err *err) DF_MUST_CHECK;
 
+/* DF_EFORMAT unless `sum` is what a chunk of these n bytes has at its end. */
+int df_codec_check(const void *data, size_t n, const unsigned char sum[4], struct df_err *err) DF_MUST_CHECK;
 /* HDF5's Fletcher32: big-endian 16-bit words, an odd byte as a word's upper half. */
 uint32_t df_fletcher32(const void *data, size_t n);
 

@@ -38,6 +38,7 @@ init(void)
 	needs_mutex = H5is_library_threadsafe(&safe) < 0 || !safe;
 	/* Ours, so that a chunk is read the same whatever plugins the machine has. */
 	H5Zregister(&df_h5zstd_class);
+	df_h5drive_init();
 }
 
 void
@@ -116,14 +117,14 @@ df_h5_fapl_write(void)
 }
 
 hid_t
-df_h5_fapl_read(void)
+df_h5_fapl_read(const struct df_bytes *bytes)
 {
 	hid_t p = H5Pcreate(H5P_FILE_ACCESS);
 
 	/* We keep decoded chunks ourselves; HDF5's own cache serves the datasets that it reads for us. */
 	if (p >= 0 &&
 	    (H5Pset_fclose_degree(p, H5F_CLOSE_STRONG) < 0 || H5Pset_file_locking(p, 0, 1) < 0 ||
-		H5Pset_cache(p, 0, 1009, (size_t)16 << 20, 1.0) < 0)) {
+		H5Pset_cache(p, 0, 1009, (size_t)16 << 20, 1.0) < 0 || df_h5drive_set(p, bytes) < 0)) {
 		H5Pclose(p);
 		return -1;
 	}
@@ -335,11 +336,18 @@ read_var_strs(hid_t a, hid_t space, size_t n, const char *name, char **out, stru
 {
 	hid_t t = -1;
 	char **vl = NULL;
+	bool read;
 	int rc;
 
 	DF_TRY(df_alloc(&vl, n + 1, sizeof(*vl), name, err));
 	t = H5Aget_type(a);
-	if (t < 0 || H5Aread(a, t, vl) < 0) {
+	df_h5drive_watch_heaps();
+	read = t >= 0 && H5Aread(a, t, vl) >= 0;
+	if (!df_h5drive_heaps_sound()) {
+		rc = df_fail(err, DF_EFORMAT, "damaged: its string heap");
+		goto out;
+	}
+	if (!read) {
 		rc = df_h5_fail(err, DF_EFORMAT, "attribute '%s': cannot read", name);
 		goto out;
 	}
@@ -375,27 +383,6 @@ read_fixed_strs(hid_t a, hid_t type, size_t n, const char *name, char **out, str
 out:
 	free(buf);
 	return rc;
-}
-
-bool
-df_h5_has_heap_strings(hid_t file)
-{
-	static const char *const names[] = { "df_kind", "domains", "df_tool", "df_version", "df_params", "df_inputs",
-		"df_id", "df_check" };
-	bool has = false;
-
-	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]) && !has; i++) {
-		hid_t a, t;
-
-		if (H5Aexists(file, names[i]) <= 0 || (a = H5Aopen(file, names[i], H5P_DEFAULT)) < 0)
-			continue;
-		if ((t = H5Aget_type(a)) >= 0) {
-			has = H5Tis_variable_str(t) > 0;
-			H5Tclose(t);
-		}
-		H5Aclose(a);
-	}
-	return has;
 }
 
 int

@@ -10,6 +10,7 @@
 
 #include "shard/codec.h"
 #include "shard/shard_priv.h"
+#include "shard/stored.h"
 
 /*
  * Every stretch of HDF5 calls lies between these two.  In a thread-safe build
@@ -25,7 +26,7 @@ int df_h5_fail_at(struct df_err *err, int code, const char *file, int line, cons
 
 /* Property lists that make the same bytes each time; close with H5Pclose.  < 0 on failure. */
 hid_t df_h5_fapl_write(void);
-hid_t df_h5_fapl_read(void);
+hid_t df_h5_fapl_read(const struct df_bytes *bytes); /* of what is to be opened */
 hid_t df_h5_fcpl(void);
 hid_t df_h5_dcpl(void);
 /* A dataset and the groups it lies in, without times: the same bytes whenever they are written. */
@@ -40,7 +41,7 @@ hid_t df_h5_stored_type(enum df_coltype t, enum df_store store);
 size_t df_h5_stored_size(enum df_coltype t, enum df_store store);
 #define DF_H5_BF16 "bfloat16"
 
-/* Of the core driver's image callbacks: their context is the caller's, and stays. */
+/* Of the core driver's image callbacks (image.c): their context is the caller's, and stays. */
 void *df_h5_udata_same(void *udata);
 herr_t df_h5_udata_free(void *udata);
 
@@ -52,10 +53,29 @@ int df_h5_attr_put_str(hid_t obj, const char *name, const char *value, struct df
 int df_h5_attr_put_strs(hid_t obj, const char *name, char *const *values, size_t n, struct df_err *err) DF_MUST_CHECK;
 int df_h5_attr_put_int(hid_t obj, const char *name, int64_t value, struct df_err *err) DF_MUST_CHECK;
 
-/* Is any root attribute of ours a string of variable length, so that reading it goes through the global heap? */
-bool df_h5_has_heap_strings(hid_t file);
-/* h5heap.c: are the global heap collections in a file's bytes such that HDF5 can walk them? */
-bool df_h5_heaps_sound(const void *bytes, size_t n);
+/* h5heap.c: the size of the global heap collection that these bytes begin; 0 when they begin none. */
+uint64_t df_h5_heap_size(const void *bytes, size_t n);
+/* Can HDF5 walk this collection? */
+bool df_h5_heap_sound(const void *bytes, uint64_t size);
+
+/* h5drive.c: our file driver.  Between enter and leave. */
+struct df_h5source { /* what the driver is told in a property list */
+	int fd; /* -1, and no image: open it by name */
+	const void *image;
+	size_t len;
+};
+struct df_h5place {
+	uint64_t at;
+	size_t len;
+};
+void df_h5drive_init(void); /* once */
+/* The file that is opened with fapl is `bytes`.  < 0 on failure. */
+int df_h5drive_set(hid_t fapl, const struct df_bytes *bytes);
+/* Where the chunk at these coordinates lies as it is stored, and which filters it skipped; it must exist.  < 0 on failure. */
+int df_h5drive_place(hid_t dataset, const hsize_t *chunk, struct df_h5place *place, uint32_t *mask);
+/* From the first to the second call, reading fails at a heap collection that is not sound; the second says if one was met. */
+void df_h5drive_watch_heaps(void);
+bool df_h5drive_heaps_sound(void);
 
 /* h5meta.c: the root attributes and the manifest. */
 int df_h5_meta_read(hid_t file, enum df_kind expected, struct df_meta *m, struct df_err *err) DF_MUST_CHECK;

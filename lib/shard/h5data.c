@@ -1,10 +1,11 @@
 /*
  * h5data.c - one dataset: its type, shape and layout, and its rows.
  *
- * A dataset in our own layout (chunked, our filters, our types) is read with
- * H5Dread_chunk and decoded here, outside the library's lock, through a small
- * cache of decoded chunks.  Anything else that holds the same data - another
- * chunking, gzip, contiguous, virtual, other integer or float types - goes
+ * Of a dataset in our own layout (chunked, our filters, our types), and of a
+ * contiguous one, HDF5 is only asked where the numbers lie; they are read and
+ * decoded without it (stored.c), at once and through a small cache of decoded chunks, or
+ * later, by any thread.  Anything else that holds the same data - another
+ * chunking, gzip, virtual, other integer or float types - goes
  * through H5Dread and is converted.
  */
 #include "shard/h5data.h"
@@ -156,6 +157,21 @@ direct_layout(struct df_h5data *x, hid_t dcpl)
 	return true;
 }
 
+/* Do the numbers lie one behind the other, as ours?  Only then set where. */
+static bool
+plain_layout(struct df_h5data *x, hid_t dcpl)
+{
+	haddr_t at;
+
+	if ((!x->exact && x->store == DF_STORE_F32) || x->rows == 0 || x->width == 0 ||
+	    H5Pget_layout(dcpl) != H5D_CONTIGUOUS || H5Pget_external_count(dcpl) != 0 ||
+	    (at = H5Dget_offset(x->d)) == HADDR_UNDEF)
+		return false;
+	x->codec = (struct df_codec){ .elem = df_h5_stored_size(x->type, x->store) };
+	x->at = at;
+	return true;
+}
+
 /* Turn %% into % in place; false when the name has a %b, so that it names more than one file. */
 static bool
 plain_source(char *name)
@@ -224,13 +240,13 @@ check_sources(const struct df_h5data *x, const char *name, hid_t dcpl, struct df
 }
 
 int
-df_h5data_open(struct df_h5data *x, hid_t file, const char *name, const char *path, enum df_coltype type, bool matrix,
-    struct df_err *err)
+df_h5data_open(struct df_h5data *x, hid_t file, struct df_bytes *bytes, const char *name, const char *path,
+    enum df_coltype type, bool matrix, struct df_err *err)
 {
 	hid_t dcpl = -1;
 	int rc;
 
-	*x = (struct df_h5data){ .d = -1, .path = path, .type = type, .matrix = matrix };
+	*x = (struct df_h5data){ .d = -1, .path = path, .type = type, .matrix = matrix, .bytes = bytes };
 	if ((x->d = H5Dopen2(file, path, H5P_DEFAULT)) < 0)
 		return df_h5_fail(err, DF_EFORMAT, "dataset '%s': cannot open", path);
 	DF_TRY(check_type(x, err));
@@ -240,6 +256,7 @@ df_h5data_open(struct df_h5data *x, hid_t file, const char *name, const char *pa
 		goto out;
 	}
 	x->direct = direct_layout(x, dcpl);
+	x->plain = plain_layout(x, dcpl);
 	if (H5Pget_layout(dcpl) == H5D_VIRTUAL)
 		DF_TRY(check_sources(x, name, dcpl, err));
 out:
@@ -255,15 +272,6 @@ df_h5data_close(struct df_h5data *x)
 		H5Dclose(x->d);
 	for (int i = 0; i < x->n_cache; i++)
 		free(x->cache[i].data);
-}
-
-void
-df_h5scratch_release(struct df_h5scratch *h)
-{
-	df_codec_ctx_release(&h->ctx);
-	free(h->raw);
-	h->raw = NULL;
-	h->raw_cap = 0;
 }
 
 /* ---- reading rows */
@@ -339,49 +347,54 @@ out:
 	return rc;
 }
 
-/* The stored bytes of a chunk into h->raw; *len = 0 when it was never written. */
-static int
-fetch_chunk(struct df_h5scratch *h, struct df_h5data *x, uint64_t row, uint64_t col, size_t chunk_bytes, size_t *len,
-    bool *plain, struct df_err *err)
+int
+df_h5data_chunk(struct df_h5data *x, uint64_t row, uint64_t col, struct df_stored *p, struct df_err *err)
 {
 	hsize_t at[2] = { row, col }, size = 0;
+	struct df_h5place place = { 0, 0 };
 	uint32_t mask = 0;
 	int rc = DF_OK;
 
+	*p = (struct df_stored){ .file = x->bytes,
+		.codec = x->codec,
+		.whole = (size_t)(x->chunk_rows * x->chunk_cols) * x->codec.elem,
+		.store = x->store,
+		.n = (size_t)(x->chunk_rows * x->chunk_cols),
+		.path = x->path,
+		.row = row };
 	df_h5_enter();
-	if (H5Dget_chunk_storage_size(x->d, at, &size) < 0) {
+	if (H5Dget_chunk_storage_size(x->d, at, &size) < 0)
 		rc = df_h5_fail(err, DF_EFORMAT, "dataset '%s': cannot find the chunk at row %llu", x->path,
 		    (unsigned long long)row);
-	} else if (size > df_codec_bound(&x->codec, chunk_bytes)) {
+	else if (size > df_codec_bound(&x->codec, p->whole))
 		/* Incompressible chunks are still no larger than this. */
 		rc = df_fail(err, DF_EFORMAT, "dataset '%s': damaged: a chunk of %llu bytes at row %llu", x->path,
 		    (unsigned long long)size, (unsigned long long)row);
-	} else if (size > 0) {
-		if (size > h->raw_cap) {
-			free(h->raw);
-			h->raw = NULL;
-			h->raw_cap = 0;
-			if ((rc = df_alloc(&h->raw, (size_t)size, 1, "a chunk", err)) == DF_OK)
-				h->raw_cap = (size_t)size;
-		}
-		if (rc == DF_OK && H5Dread_chunk(x->d, H5P_DEFAULT, at, &mask, h->raw) < 0)
-			rc = df_h5_fail(err, DF_EFORMAT, "dataset '%s': cannot read the chunk at row %llu", x->path,
-			    (unsigned long long)row);
-	}
+	else if (size > 0 && (df_h5drive_place(x->d, at, &place, &mask) < 0 || place.len != size))
+		rc = df_h5_fail(err, DF_EFORMAT, "dataset '%s': cannot read the chunk at row %llu", x->path,
+		    (unsigned long long)row);
+	else if (size > 0 && mask == 0) /* else never written, or with filters skipped */
+		p->at = place.at, p->len = place.len;
 	df_h5_leave();
-	*len = (size_t)size;
-	*plain = mask == 0;
 	return rc;
+}
+
+/* The chunk at p->row and `col` through HDF5, as it is stored: what is within the dataset. */
+static int
+read_chunk(struct df_h5data *x, const struct df_stored *p, uint64_t col, void *dst, struct df_err *err)
+{
+	uint64_t rows = x->rows - p->row < x->chunk_rows ? x->rows - p->row : x->chunk_rows;
+	uint64_t cols = x->width - col < x->chunk_cols ? x->width - col : x->chunk_cols;
+
+	return read_stored(x, p->row, rows, col, cols, dst, err);
 }
 
 /* *data = the decoded chunk that begins at (row, col), from the cache or the file. */
 static int
-get_chunk(
-    struct df_h5scratch *h, struct df_h5data *x, uint64_t row, uint64_t col, const char **data, struct df_err *err)
+get_chunk(struct df_scratch *h, struct df_h5data *x, uint64_t row, uint64_t col, const char **data, struct df_err *err)
 {
-	size_t bytes = (size_t)(x->chunk_rows * x->chunk_cols) * x->codec.elem, len;
 	struct df_h5chunk *oldest = &x->cache[0];
-	bool plain;
+	struct df_stored p;
 	int rc;
 
 	for (int i = 0; i < x->n_cache; i++) {
@@ -396,19 +409,13 @@ get_chunk(
 			oldest = c;
 	}
 	oldest->used = 0;
+	DF_TRY(df_h5data_chunk(x, row, col, &p, err));
 	if (oldest->data == NULL)
-		DF_TRY(df_alloc(&oldest->data, bytes, 1, "a chunk", err));
-	DF_TRY(fetch_chunk(h, x, row, col, bytes, &len, &plain, err));
-	if (len == 0 || !plain) {
-		/* Never written, or with filters skipped: HDF5 knows what that means. */
-		uint64_t rows = x->rows - row < x->chunk_rows ? x->rows - row : x->chunk_rows;
-		uint64_t cols = x->width - col < x->chunk_cols ? x->width - col : x->chunk_cols;
-
-		DF_TRY(read_stored(x, row, rows, col, cols, oldest->data, err));
-	} else if ((rc = df_codec_decode(&x->codec, &h->ctx, h->raw, len, oldest->data, bytes, err)) != DF_OK) {
-		df_err_prefix(err, "dataset '%s', rows from %llu: ", x->path, (unsigned long long)row);
-		goto out;
-	}
+		DF_TRY(df_alloc(&oldest->data, p.whole, 1, "a chunk", err));
+	if (p.len == 0)
+		DF_TRY(read_chunk(x, &p, col, oldest->data, err));
+	else
+		DF_TRY(df_stored_decode(&p, h, oldest->data, err));
 	oldest->chunk_row = row;
 	oldest->chunk_col = col;
 	oldest->used = ++x->clock;
@@ -417,42 +424,39 @@ out:
 	return rc;
 }
 
-/* n stored elements into dst, as our type. */
-static void
-widen(const struct df_h5data *x, char *dst, const char *src, size_t n)
-{
-	float *to = (float *)dst;
-
-	if (x->store == DF_STORE_F32) {
-		memcpy(dst, src, n * x->codec.elem);
-		return;
-	}
-	for (size_t i = 0; i < n; i++) {
-		uint16_t h;
-
-		memcpy(&h, src + i * sizeof(h), sizeof(h));
-		to[i] = x->store == DF_STORE_F16 ? df_f32_from_f16(h) : df_f32_from_bf16(h);
-	}
-}
-
-/* Rows [first, first+n) of a dataset in our own layout. */
+/*
+ * Rows [first, first+n) of a dataset in our own layout; a chunk of which all is wanted is left for later when `todo`
+ * takes it.
+ */
 static int
-read_direct(struct df_h5scratch *h, struct df_h5data *x, uint64_t first, uint64_t n, char *dst, struct df_err *err)
+read_direct(struct df_scratch *h, struct df_h5data *x, uint64_t first, uint64_t n, char *dst, struct df_todo *todo,
+    struct df_err *err)
 {
 	size_t elem = x->codec.elem, row_bytes = (size_t)x->width * elem, own = df_coltype_size(x->type);
+	struct df_stored p;
 	const char *data;
 	int rc = DF_OK;
 
 	while (n > 0) {
 		uint64_t at = first / x->chunk_rows * x->chunk_rows, skip = first - at;
 		uint64_t take = x->chunk_rows - skip < n ? x->chunk_rows - skip : n;
+		const bool all = skip == 0 && (take == x->chunk_rows || first + take == x->rows);
 
 		for (uint64_t c0 = 0; c0 < x->width; c0 += x->chunk_cols) {
 			uint64_t cn = x->width - c0 < x->chunk_cols ? x->width - c0 : x->chunk_cols;
+			char *to = dst + c0 * own;
 
+			if (all && todo) {
+				DF_TRY(df_h5data_chunk(x, at, c0, &p, err));
+				p.n = (size_t)(take * cn);
+				if (p.len > 0) {
+					DF_TRY(df_todo_add(todo, &p, to, err));
+					continue;
+				}
+			}
 			DF_TRY(get_chunk(h, x, at, c0, &data, err));
 			/* Either whole rows, or one row's piece (then skip is 0 and take 1). */
-			widen(x, dst + c0 * own, data + skip * row_bytes, (size_t)(take * cn));
+			df_stored_widen(x->store, elem, to, data + skip * row_bytes, (size_t)(take * cn));
 		}
 		dst += take * x->width * own;
 		first += take;
@@ -460,6 +464,23 @@ read_direct(struct df_h5scratch *h, struct df_h5data *x, uint64_t first, uint64_
 	}
 out:
 	return rc;
+}
+
+/* Rows [first, first+n) of a contiguous dataset. */
+static struct df_stored
+plain_rows(const struct df_h5data *x, uint64_t first, uint64_t n)
+{
+	const size_t row = (size_t)x->width * x->codec.elem;
+
+	return (struct df_stored){ .file = x->bytes,
+		.at = x->at + first * row,
+		.len = (size_t)n * row,
+		.codec = x->codec,
+		.whole = (size_t)n * row,
+		.store = x->store,
+		.n = (size_t)(n * x->width),
+		.path = x->path,
+		.row = first };
 }
 
 /* bf16 in another layout: HDF5 would take its bits for integers. */
@@ -479,9 +500,11 @@ out:
 }
 
 int
-df_h5data_read(struct df_h5data *x, struct df_h5scratch *h, uint64_t first, uint64_t n, void *dst, struct df_err *err)
+df_h5data_plan(struct df_h5data *x, struct df_scratch *h, uint64_t first, uint64_t n, void *dst, struct df_todo *todo,
+    struct df_err *err)
 {
 	bool is_int = x->type != DF_COL_F32 && x->type != DF_COL_F64;
+	struct df_stored p;
 	int rc;
 
 	if (x->d < 0)
@@ -491,13 +514,23 @@ df_h5data_read(struct df_h5data *x, struct df_h5scratch *h, uint64_t first, uint
 		    (unsigned long long)first, (unsigned long long)n, (unsigned long long)x->rows);
 	if (n == 0 || x->width == 0)
 		return DF_OK;
-	if (x->direct)
-		rc = read_direct(h, x, first, n, dst, err);
-	else if (x->store == DF_STORE_BF16)
+	if (x->direct) {
+		rc = read_direct(h, x, first, n, dst, todo, err);
+	} else if (x->plain) {
+		p = plain_rows(x, first, n);
+		rc = todo ? df_todo_add(todo, &p, dst, err) : df_stored_read(&p, h, dst, err);
+	} else if (x->store == DF_STORE_BF16) {
 		rc = read_bf16(x, first, n, dst, err);
-	else if (is_int && !x->exact)
+	} else if (is_int && !x->exact) {
 		rc = read_converted(x, first, n, dst, err);
-	else
+	} else {
 		rc = read_block(x, df_h5_type(x->type), first, n, 0, x->width, dst, err);
+	}
 	return rc;
+}
+
+int
+df_h5data_read(struct df_h5data *x, struct df_scratch *h, uint64_t first, uint64_t n, void *dst, struct df_err *err)
+{
+	return df_h5data_plan(x, h, first, n, dst, NULL, err);
 }

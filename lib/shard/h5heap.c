@@ -1,11 +1,11 @@
 /*
- * h5heap.c - is a file's global heap sound?
+ * h5heap.c - is a collection of a file's global heap sound?
  *
  * Strings of variable length lie in global heap collections, which carry no
  * checksum, and on a damaged one HDF5 1.10.8 may walk in place for ever (an
  * object of index 0 and size 0).  We write strings of fixed length into the
  * checksummed object headers instead; but scripts write variable ones, so
- * before such a string is read, every collection in the file is walked here.
+ * before the library walks a collection, it is walked here.
  *
  *     collection   'G' 'C' 'O' 'L', version 1, 3 zeros, u64 size; objects
  *     object       u16 index, u16 references, u32 zero, u64 size; data, padded to 8
@@ -17,11 +17,25 @@
 
 #define HEAD 16
 
-static bool
-sound(const unsigned char *p, uint64_t size)
+uint64_t
+df_h5_heap_size(const void *bytes, size_t n)
 {
+	uint64_t size;
+
+	if (n < HEAD || memcmp(bytes, "GCOL", 4) != 0)
+		return 0;
+	memcpy(&size, (const char *)bytes + 8, sizeof(size));
+	return size ? size : UINT64_MAX; /* which no file has room for */
+}
+
+bool
+df_h5_heap_sound(const void *bytes, uint64_t size)
+{
+	const unsigned char *p = bytes;
 	uint64_t at = HEAD;
 
+	if (size < HEAD || df_h5_heap_size(bytes, (size_t)size) != size)
+		return false;
 	/* Less than a header at the end is unused. */
 	while (size - at >= HEAD) {
 		uint16_t index;
@@ -35,26 +49,6 @@ sound(const unsigned char *p, uint64_t size)
 		if (need < HEAD || need > size - at)
 			return false;
 		at += need;
-	}
-	return true;
-}
-
-bool
-df_h5_heaps_sound(const void *bytes, size_t n)
-{
-	static const unsigned char head[8] = { 'G', 'C', 'O', 'L', 1, 0, 0, 0 };
-	const unsigned char *base = bytes, *p = base;
-
-	while (n - (size_t)(p - base) >= HEAD && (p = memmem(p, n - (size_t)(p - base), head, sizeof(head))) != NULL) {
-		size_t left = n - (size_t)(p - base);
-		uint64_t size;
-
-		if (left < HEAD)
-			break;
-		memcpy(&size, p + 8, sizeof(size));
-		if (size < HEAD || size > left || !sound(p, size))
-			return false;
-		p += sizeof(head);
 	}
 	return true;
 }

@@ -10,17 +10,14 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "base/file.h"
-
 struct df_h5in {
 	char *name;
 	hid_t file;
-	void *image;
-	size_t image_len;
+	struct df_bytes *bytes;
 	struct df_h5info info;
 	struct df_h5data col[DF_COL_COUNT];
 	struct df_h5data off[DF_COL_COUNT]; /* by column; the second column of one offsets has its own handle */
-	struct df_h5scratch scratch;
+	struct df_scratch scratch;
 };
 
 const struct df_h5info *
@@ -77,7 +74,7 @@ open_offsets(struct df_h5in *in, const struct df_column *c, struct df_err *err)
 
 	if (!exists(in->file, c->offsets))
 		return df_fail(err, DF_EFORMAT, "dataset '%s' has no '%s' beside it", c->path, c->offsets);
-	DF_TRY(df_h5data_open(off, in->file, in->name, c->offsets, DF_COL_U64, false, err));
+	DF_TRY(df_h5data_open(off, in->file, in->bytes, in->name, c->offsets, DF_COL_U64, false, err));
 	if (off->rows == 0)
 		return df_fail(err, DF_EFORMAT, "dataset '%s': empty; it begins with a 0", c->offsets);
 	in->info.values[c->col] = values;
@@ -104,7 +101,7 @@ open_columns(struct df_h5in *in, struct df_err *err)
 
 		if (!(ks->allowed & 1u << i) || !exists(in->file, c->path))
 			continue;
-		DF_TRY(df_h5data_open(&in->col[i], in->file, in->name, c->path, c->type, c->matrix, err));
+		DF_TRY(df_h5data_open(&in->col[i], in->file, in->bytes, in->name, c->path, c->type, c->matrix, err));
 		rows = in->col[i].rows;
 		if (c->offsets) {
 			DF_TRY(open_offsets(in, c, err));
@@ -160,42 +157,23 @@ check_manifest(const struct df_h5info *info, struct df_err *err)
 	return DF_OK;
 }
 
+/* `path`: where HDF5 looks for the sources of virtual datasets. */
 static int
-check_heaps(const struct df_h5in *in, const char *path, struct df_err *err)
+open_common(struct df_h5in *in, const char *path, enum df_kind kind, struct df_err *err)
 {
-	const void *map = NULL;
-	size_t n = 0;
-	bool ok;
-	int rc = DF_OK;
-
-	if (in->image) {
-		ok = df_h5_heaps_sound(in->image, in->image_len);
-	} else {
-		DF_TRY(df_file_map_peek(path, &map, &n, err));
-		ok = df_h5_heaps_sound(map, n);
-		df_file_unmap(map, n);
-	}
-	if (!ok)
-		rc = df_fail(err, DF_EFORMAT, "damaged: its string heap");
-out:
-	return rc;
-}
-
-static int
-open_common(struct df_h5in *in, hid_t fapl, const char *path, enum df_kind kind, struct df_err *err)
-{
+	hid_t fapl = df_h5_fapl_read(in->bytes);
 	int rc = DF_OK;
 
 	if (fapl < 0 || (in->file = H5Fopen(path, H5F_ACC_RDONLY, fapl)) < 0) {
 		rc = df_h5_fail(err, DF_EFORMAT, "damaged or not an HDF5 file");
 		goto out;
 	}
-	if (df_h5_has_heap_strings(in->file))
-		DF_TRY(check_heaps(in, path, err));
 	DF_TRY(df_h5_meta_read(in->file, kind, &in->info.meta, err));
 	DF_TRY(open_columns(in, err));
 	DF_TRY(check_manifest(&in->info, err));
 out:
+	if (fapl >= 0)
+		H5Pclose(fapl);
 	return rc;
 }
 
@@ -219,9 +197,9 @@ out:
 	return rc;
 }
 
-/* The cheap checks that give better messages than HDF5's. */
+/* *fd = the file, after the cheap checks that give better messages than HDF5's. */
 static int
-look_at_file(const char *path, struct df_err *err)
+open_file(const char *path, int *out, struct df_err *err)
 {
 	static const unsigned char magic[8] = { 0x89, 'H', 'D', 'F', '\r', '\n', 0x1a, '\n' };
 	unsigned char head[8];
@@ -253,28 +231,31 @@ look_at_file(const char *path, struct df_err *err)
 		else if (!found)
 			rc = df_fail(err, DF_EFORMAT, "not an HDF5 file");
 	}
-	close(fd);
+	if (rc == DF_OK)
+		*out = fd;
+	else
+		close(fd);
 	return rc;
 }
 
-int
-df_h5in_open(struct df_h5in **out, const char *path, const char *name, enum df_kind kind, struct df_err *err)
+/* *out = the artefact in `bytes`, which it takes. */
+static int
+open_bytes(struct df_h5in **out, struct df_bytes *bytes, const char *path, const char *name, enum df_kind kind,
+    struct df_err *err)
 {
 	struct df_h5in *in = NULL;
-	hid_t fapl;
 	int rc;
 
-	DF_TRY(look_at_file(path, err));
-	DF_TRY(new_in(&in, name, err));
+	if ((rc = new_in(&in, name, err)) != DF_OK) {
+		df_bytes_drop(bytes);
+		goto out;
+	}
+	in->bytes = bytes;
 	df_h5_enter();
-	fapl = df_h5_fapl_read();
-	rc = open_common(in, fapl, path, kind, err);
-	if (fapl >= 0)
-		H5Pclose(fapl);
+	rc = open_common(in, path, kind, err);
 	df_h5_leave();
 out:
 	if (rc != DF_OK) {
-		df_err_prefix(err, "%s: ", name);
 		df_h5in_close(in);
 		return rc;
 	}
@@ -282,68 +263,34 @@ out:
 	return DF_OK;
 }
 
-/*
- * HDF5's core driver works on the caller's image itself when these callbacks
- * hand it out as the "allocation" it asks for; read-only, so it never grows.
- */
-static void *
-image_alloc(size_t size, H5FD_file_image_op_t op, void *udata)
+int
+df_h5in_open(struct df_h5in **out, const char *path, const char *name, enum df_kind kind, struct df_err *err)
 {
-	struct df_h5in *in = udata;
+	struct df_bytes *bytes;
+	int fd, rc;
 
-	(void)op;
-	return size <= in->image_len ? in->image : NULL;
-}
-
-static void *
-image_copy(void *dst, const void *src, size_t size, H5FD_file_image_op_t op, void *udata)
-{
-	(void)src;
-	(void)size;
-	(void)op;
-	(void)udata;
-	return dst;
-}
-
-static herr_t
-image_free(void *p, H5FD_file_image_op_t op, void *udata)
-{
-	(void)p;
-	(void)op;
-	(void)udata;
-	return 0;
+	DF_TRY(open_file(path, &fd, err));
+	DF_TRY(df_bytes_file(&bytes, fd, name, err));
+	DF_TRY(open_bytes(out, bytes, path, name, kind, err));
+out:
+	if (rc != DF_OK)
+		df_err_prefix(err, "%s: ", name);
+	return rc;
 }
 
 int
 df_h5in_open_image(
     struct df_h5in **out, void *image, size_t len, const char *name, enum df_kind kind, struct df_err *err)
 {
-	struct df_h5in *in = NULL;
-	hid_t fapl = -1;
+	struct df_bytes *bytes;
 	int rc;
 
-	DF_TRY(new_in(&in, name, err));
-	in->image = image;
-	in->image_len = len;
-	H5FD_file_image_callbacks_t cb = { image_alloc, image_copy, NULL, image_free, df_h5_udata_same,
-		df_h5_udata_free, in };
-	df_h5_enter();
-	if ((fapl = df_h5_fapl_read()) < 0 || H5Pset_fapl_core(fapl, 65536, 0) < 0 ||
-	    H5Pset_file_image_callbacks(fapl, &cb) < 0 || H5Pset_file_image(fapl, image, len) < 0)
-		rc = df_h5_fail(err, DF_EINTERNAL, "cannot open an image");
-	else
-		rc = open_common(in, fapl, "image", kind, err);
-	if (fapl >= 0)
-		H5Pclose(fapl);
-	df_h5_leave();
+	DF_TRY(df_bytes_image(&bytes, image, len, name, err));
+	DF_TRY(open_bytes(out, bytes, "image", name, kind, err));
 out:
-	if (rc != DF_OK) {
+	if (rc != DF_OK)
 		df_err_prefix(err, "%s: ", name);
-		df_h5in_close(in);
-		return rc;
-	}
-	*out = in;
-	return DF_OK;
+	return rc;
 }
 
 void
@@ -361,7 +308,8 @@ df_h5in_close(struct df_h5in *in)
 	H5Eclear2(H5E_DEFAULT);
 	df_h5_leave();
 	df_meta_release(&in->info.meta);
-	df_h5scratch_release(&in->scratch);
+	df_scratch_release(&in->scratch);
+	df_bytes_drop(in->bytes);
 	free(in->name);
 	free(in);
 }
@@ -386,24 +334,24 @@ enum df_kind
 df_h5_peek_kind(const char *path)
 {
 	enum df_kind kind = DF_KIND_ANY;
+	struct df_bytes *bytes;
 	hid_t fapl, file;
 	char *name = NULL;
+	int fd;
 
-	if (look_at_file(path, NULL) != DF_OK)
+	if (open_file(path, &fd, NULL) != DF_OK || df_bytes_file(&bytes, fd, path, NULL) != DF_OK)
 		return kind;
 	df_h5_enter();
-	fapl = df_h5_fapl_read();
+	fapl = df_h5_fapl_read(bytes);
 	if ((file = H5Fopen(path, H5F_ACC_RDONLY, fapl)) >= 0) {
-		struct df_h5in none = { .file = file };
-
-		if ((!df_h5_has_heap_strings(file) || check_heaps(&none, path, NULL) == DF_OK) &&
-		    df_h5_attr_get_str(file, "df_kind", &name, NULL) == DF_OK && name)
+		if (df_h5_attr_get_str(file, "df_kind", &name, NULL) == DF_OK && name)
 			kind = df_kind_parse(name);
 		H5Fclose(file);
 	}
 	H5Pclose(fapl);
 	H5Eclear2(H5E_DEFAULT);
 	df_h5_leave();
+	df_bytes_drop(bytes);
 	free(name);
 	return kind;
 }
@@ -421,6 +369,23 @@ df_h5in_read(struct df_h5in *in, enum df_col c, uint64_t first, uint64_t n, void
 }
 
 int
+df_h5in_plan(
+    struct df_h5in *in, enum df_col c, uint64_t first, uint64_t n, void *dst, struct df_todo *todo, struct df_err *err)
+{
+	int rc = df_h5data_plan(&in->col[c], &in->scratch, first, n, dst, todo, err);
+
+	if (rc != DF_OK)
+		df_err_prefix(err, "%s: ", in->name);
+	return rc;
+}
+
+uint64_t
+df_h5in_step(const struct df_h5in *in, enum df_col c)
+{
+	return in->col[c].direct ? in->col[c].chunk_rows : 1;
+}
+
+int
 df_h5in_offsets(struct df_h5in *in, enum df_col c, uint64_t first, uint64_t n, uint64_t *offsets, struct df_err *err)
 {
 	int rc = read_offsets(in, c, first, n, offsets, err);
@@ -434,12 +399,12 @@ bool
 df_h5in_place(struct df_h5in *in, enum df_col c, bool offsets, uint64_t *at, uint64_t *nbytes)
 {
 	struct df_h5data *x = offsets ? &in->off[c] : &in->col[c];
-	size_t elem = df_coltype_size(x->type);
+	size_t elem = df_coltype_size(x->type), len;
 	bool ok = false;
 	hid_t dcpl;
 	haddr_t addr;
 
-	if (x->d < 0 || !x->exact || in->image == NULL)
+	if (x->d < 0 || !x->exact || df_bytes_memory(in->bytes, &len) == NULL)
 		return false;
 	*nbytes = x->rows * x->width * elem;
 	*at = 0;
@@ -448,8 +413,8 @@ df_h5in_place(struct df_h5in *in, enum df_col c, bool offsets, uint64_t *at, uin
 	df_h5_enter();
 	if ((dcpl = H5Dget_create_plist(x->d)) >= 0) {
 		if (H5Pget_layout(dcpl) == H5D_CONTIGUOUS && H5Pget_external_count(dcpl) == 0 &&
-		    (addr = H5Dget_offset(x->d)) != HADDR_UNDEF && addr % elem == 0 && addr <= in->image_len &&
-		    *nbytes <= in->image_len - addr) {
+		    (addr = H5Dget_offset(x->d)) != HADDR_UNDEF && addr % elem == 0 && addr <= len &&
+		    *nbytes <= len - addr) {
 			*at = addr;
 			ok = true;
 		}

@@ -6,6 +6,7 @@
  * have more members than a process may have files.
  */
 #include "shard/shard_priv.h"
+#include "shard/stored.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -228,22 +229,15 @@ df_set_scan_rows(const struct df_set *s)
 	return SCAN_BYTES / bytes ? SCAN_BYTES / bytes : 1;
 }
 
-/* The id of a set whose files do not give it: by reading all rows. */
-static int
-digest_rows(struct df_set *s, struct df_digest *id, struct df_err *err)
+uint64_t
+df_set_block_rows(const struct df_set *s, uint64_t bytes)
 {
-	struct df_batch b = DF_BATCH_INIT;
-	uint64_t step = df_set_scan_rows(s);
-	int rc = DF_OK;
+	uint64_t row = 0;
 
-	*id = (struct df_digest){ 0, 0 };
-	for (uint64_t at = 0; at < s->rows; at += step) {
-		DF_TRY(df_set_read(s, at, s->rows - at < step ? s->rows - at : step, &b, err));
-		DF_TRY(df_batch_digest(&b, s->cols, at, id, err));
-	}
-out:
-	df_batch_release(&b);
-	return rc;
+	for (int i = 0; i < DF_COL_COUNT; i++)
+		if (df_set_has(s, (enum df_col)i) && !(s->skip & 1u << i))
+			row += df_coltype_size(df_column((enum df_col)i)->type) * (s->width[i] ? s->width[i] : 1);
+	return row && bytes / row ? bytes / row : 1;
 }
 
 /* The rest of fd, behind the `n` bytes of `head` that were read, into a temporary file at *path. */
@@ -391,8 +385,7 @@ add_any(struct df_set *s, enum df_kind kind, const char *path, bool alone, struc
 }
 
 int
-df_set_open(struct df_set **out, enum df_kind kind, const char *role, const char *const *paths, size_t n_paths,
-    struct df_err *err)
+df_set_open_files(struct df_set **out, enum df_kind kind, const char *const *paths, size_t n_paths, struct df_err *err)
 {
 	struct df_paths p = { NULL, 0, 0 };
 	struct df_digest id = { 0, 0 };
@@ -418,26 +411,23 @@ df_set_open(struct df_set **out, enum df_kind kind, const char *role, const char
 		s->made_up_ids = true;
 		s->cols |= 1u << DF_COL_ID;
 	}
-	if (s->stream == NULL) {
-		/* Rows without ids are known by their position in the whole. */
-		if (!all_ids || (p.n > 1 && (s->made_up_ids || !df_set_has(s, DF_COL_ID))))
-			DF_TRY(digest_rows(s, &id, err));
+	/* Rows without ids are known by their position in the whole. */
+	s->meta.id[0] = '\0';
+	if (all_ids && !(p.n > 1 && (s->made_up_ids || !df_set_has(s, DF_COL_ID))))
 		df_digest_hex(id, s->meta.id);
-	}
 	*out = s;
 	s = NULL;
 out:
-	if (rc != DF_OK && role)
-		df_err_prefix(err, "%s: ", role);
 	df_paths_release(&p);
 	df_set_close(s);
 	return rc;
 }
 
-int
-df_set_open1(struct df_set **out, enum df_kind kind, const char *role, const char *path, struct df_err *err)
+void
+df_set_identify(struct df_set *s, struct df_digest id)
 {
-	return df_set_open(out, kind, role, &path, 1, err);
+	df_digest_hex(id, s->meta.id);
+	s->next = 0;
 }
 
 /* ---- reading */
@@ -487,8 +477,8 @@ read_ragged(struct df_set *s, enum df_col c, uint64_t first, uint64_t n, struct 
 		take = m->rows - from < n - at ? m->rows - from : n - at;
 		DF_TRY(member_in(s, m, &in, err));
 		DF_TRY(df_h5in_offsets(in, c, from, 0, &begin, err));
-		DF_TRY(df_h5in_read(in, c, begin, d->offsets[at + take] - d->offsets[at],
-		    (char *)d->data + d->offsets[at] * size, err));
+		DF_TRY(df_h5in_plan(in, c, begin, d->offsets[at + take] - d->offsets[at],
+		    (char *)d->data + d->offsets[at] * size, b->todo, err));
 		at += take;
 	}
 out:
@@ -521,15 +511,15 @@ read_fixed(struct df_set *s, enum df_col c, uint64_t first, uint64_t n, struct d
 			continue;
 		take = m->rows - from < n - at ? m->rows - from : n - at;
 		DF_TRY(member_in(s, m, &in, err));
-		DF_TRY(df_h5in_read(in, c, from, take, (char *)d->data + at * row, err));
+		DF_TRY(df_h5in_plan(in, c, from, take, (char *)d->data + at * row, b->todo, err));
 		at += take;
 	}
 out:
 	return rc;
 }
 
-int
-df_set_read(struct df_set *s, uint64_t first, uint64_t n, struct df_batch *b, struct df_err *err)
+static int
+plan_rows(struct df_set *s, uint64_t first, uint64_t n, struct df_batch *b, struct df_err *err)
 {
 	int rc = DF_OK;
 
@@ -539,6 +529,8 @@ df_set_read(struct df_set *s, uint64_t first, uint64_t n, struct df_batch *b, st
 		return df_fail(err, DF_EINTERNAL, "%s: rows %llu + %llu of %llu", s->name, (unsigned long long)first,
 		    (unsigned long long)n, (unsigned long long)s->rows);
 	df_batch_clear(b);
+	if (b->todo == NULL)
+		DF_TRY(df_alloc(&b->todo, 1, sizeof(*b->todo), "a batch", err));
 	for (int i = 0; i < DF_COL_COUNT; i++) {
 		if (!df_set_has(s, (enum df_col)i) || s->skip & 1u << i)
 			continue;
@@ -554,7 +546,46 @@ out:
 }
 
 int
-df_set_next(struct df_set *s, uint64_t max_rows, struct df_batch *b, uint64_t *n_rows, struct df_err *err)
+df_set_read(struct df_set *s, uint64_t first, uint64_t n, struct df_batch *b, struct df_err *err)
+{
+	int rc = DF_OK;
+
+	DF_TRY(plan_rows(s, first, n, b, err));
+	DF_TRY(df_batch_load(b, err));
+out:
+	return rc;
+}
+
+/* At most n > 0 rows from s->next on that end where a member or a chunk of its widest column does. */
+static int
+whole_chunks(struct df_set *s, uint64_t *n, struct df_err *err)
+{
+	uint64_t step = 1, from;
+	size_t widest = 0;
+	struct member *m = s->m;
+	struct df_h5in *in;
+	int rc;
+
+	while (s->next >= m->first + m->rows)
+		m++;
+	DF_TRY(member_in(s, m, &in, err));
+	for (int i = 0; i < DF_COL_COUNT; i++)
+		if (df_set_has(s, (enum df_col)i) && !(s->skip & 1u << i) && s->width[i] > widest) {
+			widest = s->width[i];
+			step = df_h5in_step(in, (enum df_col)i);
+		}
+	from = s->next - m->first;
+	if (*n >= m->rows - from)
+		*n = m->rows - from;
+	else if ((from + *n) / step * step > from)
+		*n = (from + *n) / step * step - from;
+out:
+	return rc;
+}
+
+/* The next rows; `exact`: as many as are asked for. */
+static int
+plan_next(struct df_set *s, uint64_t max_rows, bool exact, struct df_batch *b, uint64_t *n_rows, struct df_err *err)
 {
 	uint64_t n;
 	int rc = DF_OK;
@@ -572,7 +603,9 @@ df_set_next(struct df_set *s, uint64_t max_rows, struct df_batch *b, uint64_t *n
 		return DF_OK;
 	}
 	n = s->rows - s->next < max_rows ? s->rows - s->next : max_rows;
-	DF_TRY(df_set_read(s, s->next, n, b, err));
+	if (n > 0 && !exact)
+		DF_TRY(whole_chunks(s, &n, err));
+	DF_TRY(plan_rows(s, s->next, n, b, err));
 	s->next += n;
 	/* A member that is behind us gives its cache of chunks back; whoever wants it again opens it again. */
 	for (size_t i = 0; i < s->n && s->m[i].first + s->m[i].rows <= s->next && s->n > 1; i++) {
@@ -584,60 +617,21 @@ out:
 	return rc;
 }
 
-/* All ids: each at most once in the whole, whatever ids there are. */
-struct ids {
-	uint64_t *v;
-	size_t n, cap;
-};
-
-static int
-by_value(const void *a, const void *b)
+int
+df_set_next(struct df_set *s, uint64_t max_rows, struct df_batch *b, uint64_t *n_rows, struct df_err *err)
 {
-	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+	int rc;
 
-	return x < y ? -1 : x > y;
+	DF_TRY(plan_next(s, max_rows, true, b, n_rows, err));
+	DF_TRY(df_batch_load(b, err));
+out:
+	return rc;
 }
 
 int
-df_set_check(struct df_set *s, struct df_err *err)
+df_set_plan(struct df_set *s, uint64_t max_rows, struct df_batch *b, uint64_t *n_rows, struct df_err *err)
 {
-	struct df_digest sum = { 0, 0 };
-	struct df_batch b = DF_BATCH_INIT;
-	struct ids ids = { NULL, 0, 0 };
-	char hex[DF_DIGEST_HEX], want[DF_DIGEST_HEX];
-	uint64_t n, rows = 0;
-	int rc;
-
-	for (;;) {
-		DF_TRY(df_set_next(s, df_set_scan_rows(s), &b, &n, err));
-		if (n == 0)
-			break;
-		DF_TRY(df_batch_digest(&b, s->made_up_ids ? s->cols & ~(1u << DF_COL_ID) : s->cols, rows, &sum, err));
-		rows += n;
-		if (!df_set_has(s, DF_COL_ID))
-			continue;
-		DF_TRY(df_grow(&ids.v, &ids.cap, ids.n + (size_t)n, sizeof(*ids.v), "ids", err));
-		memcpy(ids.v + ids.n, b.col[DF_COL_ID].data, (size_t)n * sizeof(*ids.v));
-		ids.n += (size_t)n;
-	}
-	if (ids.n > 1)
-		qsort(ids.v, ids.n, sizeof(*ids.v), by_value);
-	for (size_t i = 1; i < ids.n; i++) {
-		if (ids.v[i] == ids.v[i - 1]) {
-			rc = df_fail(
-			    err, DF_EFORMAT, "%s: sample id %llu occurs twice", s->name, (unsigned long long)ids.v[i]);
-			goto out;
-		}
-	}
-	df_digest_hex(sum, hex);
-	memcpy(want, s->meta.id, sizeof(want));
-	if (strcmp(hex, want) != 0)
-		rc = df_fail(
-		    err, DF_EFORMAT, "%s: damaged: its rows have the digest %s, but df_id is %s", s->name, hex, want);
-out:
-	df_batch_release(&b);
-	free(ids.v);
-	return rc;
+	return plan_next(s, max_rows, false, b, n_rows, err);
 }
 
 int

@@ -204,6 +204,7 @@ struct df_batch {
 	struct df_arena arena; /* where a reader puts the arrays; callers may allocate from it too */
 	void *image;           /* (private) a stream record that columns point into */
 	size_t image_len;      /* (private) */
+	struct df_todo *todo;  /* (private) what df_batch_load has still to read */
 };
 #define DF_BATCH_INIT { .n = 0, .arena = DF_ARENA_INIT }
 void df_batch_clear(struct df_batch *b);   /* forget the rows, keep the memory */
@@ -245,8 +246,19 @@ void df_set_only(struct df_set *s, const enum df_col *cols, size_t n);
  */
 int df_set_next(
     struct df_set *s, uint64_t max_rows, struct df_batch *b, uint64_t *n_rows, struct df_err *err) DF_MUST_CHECK;
+/*
+ * df_set_next in two halves, so that many threads read one set (scan.h does this for you).  df_set_plan finds the
+ * rows, and reads what only the set's thread can; df_batch_load reads, checks and decodes the rest, by any
+ * thread, at the same time as other batches are planned and loaded.  Between the two the columns' arrays are there, but
+ * not all of their content.  There may be fewer rows than max_rows before the end, so that chunks are not cut in two.
+ */
+int df_set_plan(
+    struct df_set *s, uint64_t max_rows, struct df_batch *b, uint64_t *n_rows, struct df_err *err) DF_MUST_CHECK;
+int df_batch_load(struct df_batch *b, struct df_err *err) DF_MUST_CHECK;
 /* Rows of some 16 MiB in all columns that are read: how many to ask for when everything is looked at once. */
 uint64_t df_set_scan_rows(const struct df_set *s);
+/* The same for so many bytes; at least 1. */
+uint64_t df_set_block_rows(const struct df_set *s, uint64_t bytes);
 /* Rows [first, first+n) of a set of files into b (not for streams). */
 int df_set_read(struct df_set *s, uint64_t first, uint64_t n, struct df_batch *b, struct df_err *err) DF_MUST_CHECK;
 /*

@@ -81,6 +81,12 @@ int df_h5in_offsets(
 /* Entries [first, first+n) of a column into dst: rows, or values of a ragged one. */
 int df_h5in_read(
     struct df_h5in *in, enum df_col c, uint64_t first, uint64_t n, void *dst, struct df_err *err) DF_MUST_CHECK;
+/* The same, but what any thread can read without HDF5 is only added to `todo` (stored.h). */
+struct df_todo;
+int df_h5in_plan(struct df_h5in *in, enum df_col c, uint64_t first, uint64_t n, void *dst, struct df_todo *todo,
+    struct df_err *err) DF_MUST_CHECK;
+/* A multiple of so many rows of a column is best planned at a time. */
+uint64_t df_h5in_step(const struct df_h5in *in, enum df_col c);
 /*
  * Where in an image the column's (or its offsets') bytes lie, if they lie
  * there plainly: contiguous, of our type, aligned.  false otherwise.
@@ -151,6 +157,14 @@ void df_stream_out_free(struct df_stream_out *s); /* accepts NULL */
 	"\x89"          \
 	"DFS\r\n\x1a\n\x01\0\0\0\0\0\0\0" /* version 1 in bytes 8-15 */
 #define DF_STREAM_MAGIC_LEN 16
+
+/* ---- set.c, for identify.c */
+
+/* df_set_open, but the id stays "" where the files do not say it.  Messages lack the role. */
+int df_set_open_files(struct df_set **out, enum df_kind kind, const char *const *paths, size_t n_paths,
+    struct df_err *err) DF_MUST_CHECK;
+/* Set the id of a set of files whose rows were all read for it, and begin anew. */
+void df_set_identify(struct df_set *s, struct df_digest id);
 
 /* ---- set.c, for link.c */
 

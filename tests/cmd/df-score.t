@@ -39,6 +39,11 @@ for mode in cycle replace truncate; do
 done
 is 'cycle begins anew' "$(index_of cycle.h5 | cut -d, -f35-40)" "$(index_of cycle.h5 | cut -d, -f1-6)"
 is 'truncate ends' "$(h5ls truncate.h5/index)" 'index                    Dataset {34}'
+for threads in 1 2 3 4; do
+	ok "$threads threads" df-score -q -j $threads less --train pool.proj.h5 --val val.proj.h5 -n 8 -o j.h5 --scores-output js.h5
+	same 'write the same index' j.h5 less.h5
+	same 'and the same scores' js.h5 scores.h5
+done
 exits 64 '40 of 34' df-score less --train pool.proj.h5 --val val.proj.h5 -n 40 -o x.h5
 says 'is an error by default' 'asked for 40 rows, but only 34 are valid'
 

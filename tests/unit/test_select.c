@@ -1,6 +1,7 @@
 /*
  * test_select.c - ranks, draws, shortages and LESS's arithmetic, against worked examples.
  */
+#include <float.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -29,9 +30,46 @@ test_rank(void **state)
 	uint64_t order[6], valid = 0;
 
 	(void)state;
-	df_rank(score, 6, order, &valid);
+	assert_int_equal(df_rank(score, 6, order, &valid, NULL), 0);
 	assert_int_equal(valid, 4);
 	EQUAL_IDS(order, 2, 3, 0, 5, 1, 4);
+}
+
+static int
+plain_order(const void *x, const void *y, void *ctx)
+{
+	const float *score = ctx;
+	const uint64_t a = *(const uint64_t *)x, b = *(const uint64_t *)y;
+
+	if (score[a] != score[b])
+		return score[a] > score[b] ? -1 : 1;
+	return a < b ? -1 : a > b;
+}
+
+/* As a comparison of floats orders them: zeros of either sign are equal, subnormal numbers are not. */
+static void
+test_rank_many(void **state)
+{
+	enum { N = 5000 };
+	static const float special[] = { 0.0f, -0.0f, 1e-45f, -1e-45f, FLT_MAX, -FLT_MAX, FLT_MIN, -FLT_MIN };
+	static float score[N];
+	static uint64_t order[N], want[N];
+	uint64_t valid = 0;
+
+	(void)state;
+	for (uint64_t i = 0; i < N; i++) {
+		const double x = df_rng_normal(3, DF_RNG_DEMO, 0, i);
+
+		/* Many are equal; the others span all exponents. */
+		score[i] = i % 5 == 0 ? special[i / 5 % 8]
+		    : i % 5 == 1      ? (float)(int)(x * 4)
+				      : (float)(x * exp2((double)(i % 250) - 125));
+		want[i] = i;
+	}
+	qsort_r(want, N, sizeof *want, plain_order, score);
+	assert_int_equal(df_rank(score, N, order, &valid, NULL), 0);
+	assert_int_equal(valid, N);
+	assert_memory_equal(order, want, sizeof want);
 }
 
 /* Seed 42. */
@@ -225,7 +263,7 @@ example_scores(enum df_less_val agg, size_t n_tasks, const size_t order[4], doub
 				rest -= cosines[ckpt][z][i] * cosines[ckpt][z][i];
 			}
 			row[4] = (float)(sqrt(rest) * scale);
-			df_less_train_row(&l, row, weight[ckpt], influence[z]);
+			df_less_train_rows(&l, row, 1, weight[ckpt], influence[z]);
 		}
 		df_less_release(&l);
 	}
@@ -249,14 +287,14 @@ test_less_example(void **state)
 	}
 	print_message("  largest difference %.2e\n", worst);
 	assert_true(worst < 1e-6); /* the rows are float32 */
-	df_rank(score, 3, rank, &valid);
+	assert_int_equal(df_rank(score, 3, rank, &valid, NULL), 0);
 	assert_int_equal(rank[2], 2); /* .5 .5 .275 */
 	example_scores(DF_VAL_MEAN_OF_COSINE, 1, order, 1.0, got);
 	for (int z = 0; z < 3; z++) {
 		assert_true(fabs(got[z][0] - mean[z]) < 1e-6);
 		score[z] = (float)got[z][0];
 	}
-	df_rank(score, 3, rank, &valid);
+	assert_int_equal(df_rank(score, 3, rank, &valid, NULL), 0);
 	EQUAL_IDS(rank, 1, 2, 0);
 }
 
@@ -288,6 +326,56 @@ test_less_order(void **state)
 	df_less_release(&b);
 }
 
+/* What the scores are, to the bit: eight sums of every eighth product, added in pairs. */
+static double
+plain_product(const float *z, const double *c, size_t k)
+{
+	double s[8] = { 0 };
+
+	for (size_t i = 0; i < k; i++)
+		s[i % 8] += (double)z[i] * (c ? c[i] : (double)z[i]);
+	return ((s[0] + s[1]) + (s[2] + s[3])) + ((s[4] + s[5]) + (s[6] + s[7]));
+}
+
+static void
+test_less_bits(void **state)
+{
+	enum { K = 41, T = 5, N = 11 };
+	static const size_t widths[] = { 1, 7, 8, 9, 16, K };
+	struct df_err err = DF_ERR_INIT;
+	static float z[N * K];
+	double out[N * T], want;
+
+	(void)state;
+	for (size_t i = 0; i < N * K; i++)
+		z[i] = (float)df_rng_normal(1, DF_RNG_DEMO, 1, i);
+	for (size_t w = 0; w < sizeof widths / sizeof *widths; w++)
+		for (size_t tasks = 1; tasks <= T; tasks++)
+			for (size_t n = 1; n <= N; n++) {
+				const size_t k = widths[w];
+				struct df_less l;
+
+				assert_int_equal(df_less_init(&l, k, tasks, DF_VAL_MEAN_OF_COSINE, &err), 0);
+				for (size_t j = 0; j < tasks; j++)
+					assert_true(df_less_val_row(&l, z + (N - 1 - j) * k, j));
+				assert_int_equal(df_less_end(&l, &err), 0);
+				for (size_t i = 0; i < n * tasks; i++)
+					out[i] = 0.125 * (double)i;
+				df_less_train_rows(&l, z, n, 0.75, out);
+				for (size_t i = 0; i < n * tasks; i++) {
+					const float *row = z + i / tasks * k;
+
+					want = 0.125 * (double)i;
+					want += 0.75 * plain_product(row, l.hi + i % tasks * k, k) /
+					    sqrt(plain_product(row, NULL, k));
+					if (out[i] != want)
+						fail_msg("k %zu, %zu tasks, row %zu of %zu: %a, not %a", k, tasks,
+						    i / tasks, n, out[i], want);
+				}
+				df_less_release(&l);
+			}
+}
+
 /* NaN and Inf are invalid, a zero gradient scores 0, an empty subtask is an error; the two ways to average differ. */
 static void
 test_less_edges(void **state)
@@ -306,12 +394,12 @@ test_less_edges(void **state)
 	assert_false(df_less_val_row(&l, inf, 0));
 	assert_int_equal(df_less_end(&l, &err), 0);
 	out = 0;
-	df_less_train_row(&l, one, 1, &out);
+	df_less_train_rows(&l, one, 1, 1, &out);
 	assert_true(fabs(out - 1 / sqrt(10)) < 1e-12); /* cos((1,0,0), (0.5,1.5,0)) */
 	out = 0;
-	df_less_train_row(&l, zero, 1, &out);
+	df_less_train_rows(&l, zero, 1, 1, &out);
 	assert_true(out == 0);
-	df_less_train_row(&l, nan, 1, &out);
+	df_less_train_rows(&l, nan, 1, 1, &out);
 	assert_true(isnan(out));
 	df_less_release(&l);
 	assert_int_equal(df_less_init(&l, 3, 2, DF_VAL_MEAN_OF_COSINE, &err), 0);
@@ -345,6 +433,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_rank),
+		cmocka_unit_test(test_rank_many),
 		cmocka_unit_test(test_race),
 		cmocka_unit_test(test_replace),
 		cmocka_unit_test(test_torch),
@@ -353,6 +442,7 @@ main(void)
 		cmocka_unit_test(test_amount),
 		cmocka_unit_test(test_less_example),
 		cmocka_unit_test(test_less_order),
+		cmocka_unit_test(test_less_bits),
 		cmocka_unit_test(test_less_edges),
 		cmocka_unit_test(test_registry),
 	};

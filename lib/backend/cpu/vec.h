@@ -1,7 +1,7 @@
 /*
  * vec.h - loops for any vector width.
  *
- * A function marked DF_SIMD is compiled for AVX-512, AVX2 and the baseline, and the
+ * A function marked DF_SIMD (base/simd.h) is compiled for AVX-512, AVX2 and the baseline, and the
  * loader picks.  No contraction is allowed (Makefile) and sums run in eight
  * explicit lanes, so the three versions give the same bits.
  */
@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "backend/cpu/cpu.h"
+#include "base/simd.h"
 
 /*
  * Vectorise (at -O2 gcc does only what costs no code), also where a comparison of NaN might have raised a flag.  Jump
@@ -20,13 +21,6 @@
  */
 #pragma GCC optimize("O3", "no-trapping-math", "no-thread-jumps")
 
-/* The sanitizers' instrumentation is not ready when the loader runs the resolvers. */
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__) && \
-    !defined(__SANITIZE_THREAD__)
-#define DF_SIMD __attribute__((target_clones("avx512f", "avx2", "default")))
-#else
-#define DF_SIMD
-#endif
 #define DF_INLINE static inline __attribute__((always_inline))
 
 /* Eight lanes.  Always a local variable or an address, never an argument: no ABI depends on it. */
