@@ -95,13 +95,13 @@ _df_keys()
 
 _df_tools()
 {
-	local program=${COMP_WORDS[0]##*/} cur=${COMP_WORDS[COMP_CWORD]} name=${COMP_WORDS[COMP_CWORD - 1]} joined= methods
+	local program=${COMP_WORDS[0]##*/} cur=${COMP_WORDS[COMP_CWORD]} name=${COMP_WORDS[COMP_CWORD - 1]} joined='' methods
 	local long short type arg known rest
 
 	COMPREPLY=()
 	# "--form=a" is three words.
 	if [[ $cur == = ]]; then
-		cur= joined=1
+		cur='' joined=1
 	elif [[ $name == = ]]; then
 		name=${COMP_WORDS[COMP_CWORD - 2]} joined=1
 	fi

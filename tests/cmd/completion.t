@@ -1,4 +1,5 @@
 #!/bin/bash
+# shellcheck disable=SC2046,SC2086 # words of a list are words
 # Completion in bash, zsh and fish: all words of the programs' own tables, in their places.  A shell that is not here is
 # skipped; bash always is.
 . "$(dirname "$0")/lib.sh"
