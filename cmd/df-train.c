@@ -3,12 +3,15 @@
  */
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "backend/backend.h"
+#include "base/file.h"
 #include "base/inout.h"
 #include "base/log.h"
 #include "prog.h"
+#include "train/checkpoint.h"
 #include "train/train.h"
 
 static const char synopsis[] = "[options] [CONFIG.yaml] [key=value ...]";
@@ -63,13 +66,21 @@ note_files(const struct df_train_config *c, struct df_err *err)
 	} reads[] = { { "model_name_or_path", c->model_name_or_path },
 		{ "adapter_name_or_path", c->adapter_name_or_path }, { "tokenized_path", c->tokenized_path },
 		{ "eval_tokenized_path", c->eval_tokenized_path } };
+	char *path = NULL;
 	int rc = DF_OK;
 
 	for (size_t i = 0; i < sizeof(reads) / sizeof(reads[0]); i++)
 		if (reads[i].path)
 			DF_TRY(df_inout_read(reads[i].path, reads[i].key, err));
+	for (size_t i = 0; df_checkpoint_logs[i]; i++) {
+		free(path);
+		path = NULL;
+		DF_TRY(df_path_join(&path, c->output_dir, df_checkpoint_logs[i], err));
+		DF_TRY(df_inout_write(path, "output_dir", false, err));
+	}
 	DF_TRY(df_inout_own(c->output_dir, err));
 out:
+	free(path);
 	return rc;
 }
 

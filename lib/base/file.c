@@ -405,17 +405,6 @@ out:
 int
 df_file_map(const char *path, const void **data, size_t *n, struct df_err *err)
 {
-	int rc;
-
-	DF_TRY(df_inout_read(path, NULL, err));
-	rc = df_file_map_peek(path, data, n, err);
-out:
-	return rc;
-}
-
-int
-df_file_map_peek(const char *path, const void **data, size_t *n, struct df_err *err)
-{
 	int fd = open(path, O_RDONLY | O_CLOEXEC), rc = DF_OK;
 	struct stat st;
 	void *p = NULL;
@@ -424,6 +413,8 @@ df_file_map_peek(const char *path, const void **data, size_t *n, struct df_err *
 		return df_fail(err, DF_ENOINPUT, "%s:", path);
 	if (fstat(fd, &st) != 0) {
 		rc = df_fail(err, DF_EIO, "%s:", path);
+	} else if ((rc = df_inout_read(path, NULL, err)) != DF_OK) {
+		; /* it is an output */
 	} else if (!S_ISREG(st.st_mode)) {
 		rc = df_fail(err, DF_ENOINPUT, "%s: not a regular file", path);
 	} else if (st.st_size > 0) {

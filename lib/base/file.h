@@ -45,8 +45,6 @@ int df_file_put(const char *path, const void *data, size_t n, struct df_err *err
 int df_file_get(const char *path, size_t limit, char **data, size_t *n, struct df_err *err) DF_MUST_CHECK;
 /* A read-only mapping of the whole file; empty files give *data = NULL. */
 int df_file_map(const char *path, const void **data, size_t *n, struct df_err *err) DF_MUST_CHECK;
-/* The same for a look at a file that may be no input at all: it is not noted as one (inout.h). */
-int df_file_map_peek(const char *path, const void **data, size_t *n, struct df_err *err) DF_MUST_CHECK;
 void df_file_unmap(const void *data, size_t n);
 
 /*

@@ -248,26 +248,3 @@ out:
 	pthread_mutex_unlock(&inout.lock);
 	return rc;
 }
-
-int
-df_inout_holds_input(const char *path, char **as, struct df_err *err)
-{
-	struct note x;
-	bool none;
-	int rc = DF_OK;
-
-	*as = NULL;
-	pthread_mutex_lock(&inout.lock);
-	if (!inout.on)
-		goto out;
-	DF_TRY(look(&x, path, NULL, true, &none, err));
-	if (none)
-		goto out;
-	for (size_t i = 0; rc == DF_OK && *as == NULL && i < inout.reads.n; i++)
-		if (inout.reads.v[i].option && replaces(&x, &inout.reads.v[i]))
-			rc = df_strdup(as, inout.reads.v[i].name, err);
-	release(&x);
-out:
-	pthread_mutex_unlock(&inout.lock);
-	return rc;
-}

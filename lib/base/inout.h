@@ -47,7 +47,4 @@ void df_inout_written(const char *path);
  */
 int df_inout_own(const char *path, struct df_err *err) DF_MUST_CHECK;
 
-/* Is an input that an option names `path`, or in it?  Then *as = its name (the caller's to free), else NULL. */
-int df_inout_holds_input(const char *path, char **as, struct df_err *err) DF_MUST_CHECK;
-
 #endif

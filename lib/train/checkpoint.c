@@ -543,11 +543,12 @@ df_checkpoint_reopen(const char *output_dir, bool keep_log, struct df_err *err)
 	return rc != DF_OK || keep_log ? rc : remove_file(output_dir, "trainer_log.jsonl", err);
 }
 
+const char *const df_checkpoint_logs[] = { "trainer_log.jsonl", "trainer_state.json", "train_results.json",
+	"all_results.json", STATE_FILE, NULL };
+
 int
 df_checkpoint_clear(const char *output_dir, struct df_err *err)
 {
-	static const char *const files[] = { "trainer_log.jsonl", "trainer_state.json", "train_results.json",
-		"all_results.json", STATE_FILE };
 	struct entry *e = NULL;
 	size_t n;
 	int rc = DF_OK;
@@ -555,8 +556,8 @@ df_checkpoint_clear(const char *output_dir, struct df_err *err)
 	DF_TRY(list(output_dir, true, &e, &n, err));
 	while (n-- > 0)
 		DF_TRY(remove_dir(output_dir, e[n].step, err));
-	for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++)
-		DF_TRY(remove_file(output_dir, files[i], err));
+	for (size_t i = 0; df_checkpoint_logs[i]; i++)
+		DF_TRY(remove_file(output_dir, df_checkpoint_logs[i], err));
 out:
 	free(e);
 	return rc;

@@ -102,6 +102,9 @@ struct df_checkpoint {
 };
 int df_checkpoint_save(const struct df_checkpoint *c, const char *output_dir, struct df_err *err) DF_MUST_CHECK;
 
+/* The files beside the checkpoints that a run writes, and writes anew: names in output_dir, NULL-terminated. */
+extern const char *const df_checkpoint_logs[];
+
 /*
  * Remove what no longer counts: interim checkpoints before the newest, the
  * oldest beyond `limit` (0 = no limit), by branch and step, and what a killed removal left.  The

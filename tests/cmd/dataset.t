@@ -68,7 +68,7 @@ written()
 n_options=0
 for program in "$BUILD"/bin/df-*; do
 	name=$(basename "$program")
-	options=$("$program" -h | grep -Eo '^ +(-., )?--[a-z-]*dataset[a-z-]*' | grep -o -- '--.*' | grep -vx -- --dataset-dir)
+	options=$("$program" -h | grep -Eo '^ +(-., )?--[a-z-]*dataset[a-z-]*' | grep -o -- '--.*' | grep -vxE -- '--(dataset-dir|list-datasets)')
 	for option in $options; do
 		n_options=$((n_options + 1))
 		ways "$name" "$option" >ways.txt
@@ -77,7 +77,7 @@ for program in "$BUILD"/bin/df-*; do
 			for d in $wrong; do
 				exits 78 "${command//DATASET/$d}" ${command//DATASET/$d}
 				says '  which columns are there' "dataset '$d': no row has the column '.* columns are ${columns[$d]}\$"
-				is '  no output' "$(written)" ''
+				is_empty '  no output' "$(written)"
 			done
 			ok "${command//DATASET/$right}" ${command//DATASET/$right}
 			rm -rf $(written)

@@ -70,7 +70,7 @@ minima()
 grep '^best ' "$SRC/tests/golden/strategies.txt" | while IFS='|' read -r metrics want; do
 	[ "$(echo "${metrics#best }" | minima 2)" = "${want# }" ] || echo "$metrics"
 done >wrong
-is 'best is what transformers takes for it' "$(cat wrong)" ''
+is_empty 'best is what transformers takes for it' "$(cat wrong)"
 best="df-train run.yaml per_device_train_batch_size=4 max_steps=24 eval_strategy=steps eval_steps=2 save_strategy=best \
 	metric_for_best_model=loss learning_rate=0.3 lr_scheduler_type=constant_with_warmup warmup_steps=24 max_grad_norm=0"
 losses()
@@ -183,10 +183,10 @@ galore_rank: 8
 eval_steps: soon
 YAML
 exits 78 'three faults' df-train bad.yaml sede=3 output_dir=nope -q
-is 'each has its line' "$(cat err)" "df-train: bad.yaml:1: learning_rat: unknown key; did you mean 'learning_rate'?
+is 'each has its line' "$(cat err)" "df-train: bad.yaml:1: unknown key 'learning_rat'; did you mean 'learning_rate'?
 df-train: bad.yaml:3: use_dora: not implemented
 df-train: bad.yaml:5: eval_steps: 'soon' is not a number
-df-train: command line: sede: unknown key; did you mean 'seed'?
+df-train: command line: unknown key 'sede'; did you mean 'seed'?
 df-train: bad.yaml: 4 faults: nothing is done"
 [ ! -e nope ]
 report $? 'nothing is made'

@@ -61,7 +61,7 @@ torture_back()
 		cmp -s want.list made.list || bad="$bad call $at, unnamed: $(diff want.list made.list | head -c 300);"
 	done 2>/dev/null
 	echo "# $name: $calls calls; killed in $killed of them; $went_on reruns went on from what was saved"
-	is "$name: the bytes of an undisturbed run" "$bad" ''
+	is_empty "$name: the bytes of an undisturbed run" "$bad"
 	[ $killed -ge 3 ] && [ $went_on -ge 1 ] && [ $((killed - went_on)) -ge 1 ] && [ $named -ge 1 ]
 	report $? "$name: kills before and after the first checkpoint"
 }
@@ -98,6 +98,6 @@ for at in $(seq $((calls > 30 ? calls - 30 : 1)) "$calls"); do
 	list kept >made.list
 	cmp -s want.list made.list || bad="$bad call $at: $(diff want.list made.list | head -c 300);"
 done 2>/dev/null
-is "no checkpoints, the last calls of $calls: the rerun's bytes" "$bad" ''
+is_empty "no checkpoints, the last calls of $calls: the rerun's bytes" "$bad"
 
 done_testing

@@ -236,11 +236,11 @@ test_faults(void **state)
 	assert_int_equal(df_file_put(path, bad, strlen(bad), &err), 0);
 	assert_int_equal(df_train_config_load(&c, path, words, 4, &err), DF_ECONFIG);
 	snprintf(want, sizeof(want),
-	    "%s:4: learning_rat: unknown key; did you mean 'learning_rate'?\n"
+	    "%s:4: unknown key 'learning_rat'; did you mean 'learning_rate'?\n"
 	    "%s:6: use_dora: not implemented\n"
 	    "%s:7: seed: 'x' is not a whole number\n"
 	    "%s:8: lr_scheduler_kwargs: '3' is not a map\n"
-	    "command line: sed: unknown key; did you mean 'seed'?\n"
+	    "command line: unknown key 'sed'; did you mean 'seed'?\n"
 	    "command line: use_galore: AdamW is the only optimizer\n"
 	    "command line: 'warmup_ratio': expected key=value\n"
 	    "command line: max_steps: -7 is outside -1 to 1e+15\n",
