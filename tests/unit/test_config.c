@@ -268,7 +268,7 @@ test_faults(void **state)
 		snprintf(text + strlen(text), sizeof(text) - strlen(text), "x%d: 1\n", i);
 	assert_int_equal(load(&c, text, NULL, &err), DF_ECONFIG);
 	assert_non_null(strstr(err.msg, "100 faults or more"));
-	assert_non_null(strstr(faults, "x.yaml:100: x99: unknown"));
+	assert_non_null(strstr(faults, "x.yaml:100: unknown key 'x99'"));
 	assert_null(strstr(faults, "x.yaml:101: "));
 	faults[0] = 0;
 	assert_int_equal(load(&c, NEED "sede: 1\nseed: [1\n", NULL, &err), DF_ECONFIG);
