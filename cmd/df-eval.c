@@ -17,8 +17,8 @@
 #include "eval/report.h"
 #include "eval/reward.h"
 #include "prog.h"
+#include "eval/loss.h"
 #include "train/checkpoint.h"
-#include "train/eval.h"
 
 static const char synopsis[] = "[options] -m MODEL {TOKENS... | --mmlu DIR | --dataset NAMES}";
 static const char about[] = "Loss on tokens, multiple choice, exact answers, or a reward model's scores.";

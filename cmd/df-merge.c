@@ -9,7 +9,7 @@
 #include "base/mem.h"
 #include "base/pool.h"
 #include "prog.h"
-#include "train/export.h"
+#include "export/export.h"
 
 static const char synopsis[] = "[options] {-m ADAPTER -o DIR | EXPORT.yaml}";
 static const char about[] = "Merge an adapter into its base model, or write a model in another type or cut.";

@@ -15,13 +15,13 @@
 #include "base/mem.h"
 #include "base/pool.h"
 #include "prog.h"
+#include "chat/encode.h"
+#include "chat/template.h"
+#include "data/corpus.h"
+#include "data/pack.h"
 #include "shard/shard.h"
 #include "show/show.h"
-#include "text/corpus.h"
-#include "text/encode.h"
-#include "text/pack.h"
-#include "text/template.h"
-#include "text/tokenizer.h"
+#include "token/tokenizer.h"
 
 static const char synopsis[] = "[options] --dataset NAME[,NAME...] --tokenizer TOK [--template NAME] -o FILE";
 static const char about[] = "Turn datasets into token shards: apply templates, mask prompts, cut to length.";

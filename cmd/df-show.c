@@ -6,8 +6,8 @@
 #include <string.h>
 
 #include "prog.h"
+#include "chat/template.h"
 #include "show/show.h"
-#include "text/template.h"
 
 static const char synopsis[] = "[options] FILE...";
 static const char about[] = "Look inside artefacts and training logs: shapes, lineage, samples, pictures.";

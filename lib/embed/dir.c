@@ -13,10 +13,10 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "base/json.h"
 #include "base/mem.h"
 #include "base/words.h"
 #include "embed/embed_priv.h"
-#include "text/json.h"
 
 #define FILE_MAX ((size_t)4 << 20)
 

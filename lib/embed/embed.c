@@ -17,7 +17,7 @@
 #include "base/utf8.h"
 #include "base/words.h"
 #include "embed/embed_priv.h"
-#include "text/lower.h"
+#include "token/lower.h"
 
 /* Activations of a batch: small enough for the nearest caches, large enough for a GEMM. */
 #define BATCH_BYTES ((size_t)16 << 20)

@@ -23,7 +23,7 @@
 #include "base/err.h"
 #include "model/model.h"
 #include "shard/shard.h"
-#include "text/tokenizer.h"
+#include "token/tokenizer.h"
 
 enum df_pooling {
 	DF_POOL_DEFAULT,  /* what the directory says; else a decoder's last token, an encoder's mean */

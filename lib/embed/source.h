@@ -14,9 +14,9 @@
 #ifndef DF_EMBED_SOURCE_H
 #define DF_EMBED_SOURCE_H
 
+#include "data/dataset.h"
+#include "data/rowtext.h"
 #include "embed/embed.h"
-#include "text/dataset.h"
-#include "text/rowtext.h"
 
 struct df_embed_source_opts {
 	const char *const *paths; /* tokens, or files of text (.json, .jsonl, .txt) */

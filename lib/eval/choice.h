@@ -35,10 +35,10 @@
 
 #include "base/buf.h"
 #include "base/err.h"
+#include "chat/encode.h"
 #include "eval/csv.h"
 #include "model/model.h"
-#include "text/encode.h"
-#include "text/tokenizer.h"
+#include "token/tokenizer.h"
 
 #define DF_CHOICES_MAX 10
 

@@ -8,9 +8,9 @@
 
 #include "base/buf.h"
 #include "eval/choice.h"
+#include "eval/loss.h"
 #include "eval/match.h"
-#include "train/eval.h"
-#include "train/rows.h"
+#include "rows/rows.h"
 
 /* Append to out; df_buf_check() tells whether memory sufficed.  `model` is what the user called it. */
 void df_loss_report(

@@ -9,7 +9,7 @@
 
 #include "base/err.h"
 #include "model/model.h"
-#include "train/rows.h"
+#include "rows/rows.h"
 
 /*
  * scores [rows, n_labels] of a model with DF_HEAD_CLASSES, of each row's last token; batches of some batch_tokens

@@ -5,8 +5,8 @@
 #define DF_MODEL_CONFIG_PRIV_H
 
 #include "base/buf.h"
+#include "base/json.h"
 #include "model/model.h"
-#include "text/json.h"
 
 /* Bounds of plausible sizes: no product of two of them overflows 64 bits. */
 #define DF_CONFIG_MAX_DIM    ((int64_t)1 << 24)

@@ -6,10 +6,10 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "base/json.h"
 #include "base/mem.h"
 #include "model/model.h"
-#include "text/json.h"
-#include "text/tokenizer.h"
+#include "token/tokenizer.h"
 
 #define STATE_LIMIT ((size_t)16 << 20)
 

@@ -18,10 +18,10 @@
 
 #include "base/buf.h"
 #include "base/file.h"
+#include "base/json.h"
 #include "base/mem.h"
 #include "base/words.h"
 #include "model/model_priv.h"
-#include "text/json.h"
 
 #define RANK_MAX 65536
 

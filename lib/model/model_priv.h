@@ -29,9 +29,9 @@
 #include <string.h>
 
 #include "base/buf.h"
+#include "base/json.h"
 #include "model/model.h"
 #include "model/safetensors.h"
-#include "text/json.h"
 
 enum df_group_id { DF_GROUP_QKV, DF_GROUP_O, DF_GROUP_GATE_UP, DF_GROUP_DOWN, DF_GROUPS };
 #define DF_GROUP_PARTS 3

@@ -8,11 +8,11 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "base/json.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/opt.h"
 #include "model/model_priv.h"
-#include "text/json.h"
 
 #define PREFIX    "checkpoint-"
 #define STATE_MAX ((size_t)16 << 20)

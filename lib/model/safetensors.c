@@ -15,8 +15,8 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "base/json.h"
 #include "base/mem.h"
-#include "text/json.h"
 
 #define HEADER_MAX ((size_t)100 << 20) /* as Hugging Face's reader */
 #define INDEX_MAX  ((size_t)256 << 20)

@@ -13,9 +13,9 @@
 
 #include "base/buf.h"
 #include "base/file.h"
+#include "base/json.h"
 #include "base/mem.h"
 #include "model/model_priv.h"
-#include "text/json.h"
 
 #define FILE_NAME "trainable.json"
 #define FILE_MAX  ((size_t)1 << 16)

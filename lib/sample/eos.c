@@ -8,9 +8,9 @@
 #include <stdlib.h>
 
 #include "base/file.h"
+#include "base/json.h"
 #include "base/mem.h"
 #include "sample/generate.h"
-#include "text/json.h"
 
 #define FILE_MAX ((size_t)16 << 20)
 

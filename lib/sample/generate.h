@@ -22,7 +22,7 @@
 #include "model/model.h"
 #include "sample/prompts.h"
 #include "sample/warp.h"
-#include "text/tokenizer.h"
+#include "token/tokenizer.h"
 
 enum df_finish { DF_FINISH_LENGTH, DF_FINISH_EOS, DF_FINISH_STOP };
 const char *df_finish_name(enum df_finish f); /* "length", "eos", "stop" */

@@ -7,9 +7,9 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "base/json.h"
 #include "base/log.h"
 #include "base/mem.h"
-#include "text/json.h"
 
 #define TEXTS_MAX ((size_t)1 << 32) /* bytes of a file of texts */
 

@@ -13,10 +13,10 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "chat/encode.h"
+#include "data/dataset.h"
 #include "shard/shard.h"
-#include "text/dataset.h"
-#include "text/encode.h"
-#include "text/tokenizer.h"
+#include "token/tokenizer.h"
 
 struct df_prompts {
 	size_t n;

@@ -11,7 +11,7 @@
 
 #include "base/mem.h"
 #include "base/utf8.h"
-#include "text/template.h"
+#include "chat/template.h"
 
 #define LINE 96 /* columns of the list of ids */
 

@@ -10,8 +10,8 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "base/json.h"
 #include "base/mem.h"
-#include "text/json.h"
 
 #define LOG_LIMIT   ((size_t)1 << 30)
 #define BINS        48

@@ -14,7 +14,7 @@
 #include "base/buf.h"
 #include "base/err.h"
 #include "shard/shard.h"
-#include "text/tokenizer.h"
+#include "token/tokenizer.h"
 
 /* ---- summaries: summary.c, print.c -------------------------------------- */
 

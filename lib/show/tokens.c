@@ -14,8 +14,8 @@
 #include <string.h>
 
 #include "base/opt.h"
+#include "chat/template.h"
 #include "show/show.h"
-#include "text/template.h"
 
 #define TOKEN DF_META_ADDED_TOKEN
 

@@ -11,9 +11,9 @@
 
 #include "base/buf.h"
 #include "base/file.h"
+#include "base/json.h"
 #include "base/mem.h"
 #include "base/opt.h"
-#include "text/json.h"
 #include "train/checkpoint.h"
 #include "train/outdir.h"
 

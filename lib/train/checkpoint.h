@@ -22,7 +22,7 @@
 #include "base/err.h"
 #include "base/hash.h"
 #include "model/model.h"
-#include "text/tokenizer.h"
+#include "token/tokenizer.h"
 #include "train/best.h"
 #include "train/step.h"
 #include "train/trainlog.h"

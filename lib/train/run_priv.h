@@ -4,9 +4,9 @@
 #ifndef DF_TRAIN_RUN_PRIV_H
 #define DF_TRAIN_RUN_PRIV_H
 
+#include "rows/rows.h"
+#include "rows/sampler.h"
 #include "train/checkpoint.h"
-#include "train/rows.h"
-#include "train/sampler.h"
 #include "train/schedule.h"
 #include "train/step.h"
 #include "train/train.h"

@@ -12,7 +12,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
-#include "train/config.h"
+#include "config/config.h"
 
 enum df_schedule_type {
 	DF_SCHEDULE_CONSTANT, /* no warm-up at all */

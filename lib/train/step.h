@@ -18,7 +18,7 @@
 #include "base/err.h"
 #include "base/pool.h"
 #include "model/model.h"
-#include "train/rows.h"
+#include "rows/rows.h"
 
 struct df_stepper_opts {
 	size_t batch;         /* samples of a micro-batch */

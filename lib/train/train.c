@@ -22,7 +22,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/stop.h"
-#include "train/eval.h"
+#include "eval/loss.h"
 #include "train/run_priv.h"
 
 /* ---- the parts ------------------------------------------------------------------ */

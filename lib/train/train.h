@@ -15,7 +15,7 @@
 #include "backend/backend.h"
 #include "base/err.h"
 #include "base/pool.h"
-#include "train/config.h"
+#include "config/config.h"
 
 struct df_train_opts {
 	const struct df_train_config *config;

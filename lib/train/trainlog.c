@@ -11,8 +11,8 @@
 
 #include "base/buf.h"
 #include "base/file.h"
+#include "base/json.h"
 #include "base/mem.h"
-#include "text/json.h"
 #include "train/trainlog.h"
 
 #define LOG_MAX ((size_t)1 << 30) /* bytes of a log or state file that we read back */

@@ -19,7 +19,7 @@
 
 #include "base/file.h"
 #include "base/mem.h"
-#include "text/tokenizer.h"
+#include "token/tokenizer.h"
 
 struct job {
 	struct df_tokenizer *t;

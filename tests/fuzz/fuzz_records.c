@@ -2,7 +2,7 @@
 #include <string.h>
 
 #include "fuzz.h"
-#include "text/dataset.h"
+#include "data/dataset.h"
 
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)

@@ -2,8 +2,8 @@
 #include <string.h>
 
 #include "fuzz.h"
-#include "text/encode.h"
-#include "text/template.h"
+#include "chat/encode.h"
+#include "chat/template.h"
 
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)

@@ -3,7 +3,7 @@
 
 #include "base/buf.h"
 #include "fuzz.h"
-#include "text/tokenizer.h"
+#include "token/tokenizer.h"
 
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)

@@ -7,8 +7,8 @@
 
 #include "base/log.h"
 #include "fuzz.h"
-#include "text/encode.h"
-#include "text/template.h"
+#include "chat/encode.h"
+#include "chat/template.h"
 
 static struct {
 	struct df_encoder *e;

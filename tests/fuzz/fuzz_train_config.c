@@ -1,6 +1,6 @@
 /* fuzz_train_config.c - the YAML of df-train. */
 #include "fuzz.h"
-#include "train/config.h"
+#include "config/config.h"
 
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)

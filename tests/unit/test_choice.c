@@ -10,11 +10,11 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "base/json.h"
 #include "base/mem.h"
 #include "eval/choice.h"
 #include "eval/csv.h"
 #include "eval/match.h"
-#include "text/json.h"
 
 /* ---- CSV --------------------------------------------------------------------- */
 

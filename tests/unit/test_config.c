@@ -16,7 +16,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/mem.h"
-#include "train/config.h"
+#include "config/config.h"
 
 #define NEED "model_name_or_path: m\ntokenized_path: t.h5\noutput_dir: o\n"
 

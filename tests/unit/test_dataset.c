@@ -17,8 +17,8 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/mem.h"
-#include "text/corpus.h"
-#include "text/dataset.h"
+#include "data/corpus.h"
+#include "data/dataset.h"
 
 static struct df_err error;
 static char dir[64];

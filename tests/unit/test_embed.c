@@ -12,7 +12,7 @@
 #include "base/file.h"
 #include "embed/embed.h"
 #include "embed/source.h"
-#include "text/lower.h"
+#include "token/lower.h"
 
 #define ROWS 10
 

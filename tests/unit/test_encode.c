@@ -15,13 +15,13 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "base/json.h"
 #include "base/log.h"
 #include "base/mem.h"
-#include "text/corpus.h"
-#include "text/encode.h"
-#include "text/json.h"
-#include "text/pack.h"
-#include "text/template.h"
+#include "chat/encode.h"
+#include "chat/template.h"
+#include "data/corpus.h"
+#include "data/pack.h"
 
 static struct df_err error;
 

@@ -19,8 +19,8 @@
 
 #include "base/file.h"
 #include "base/log.h"
-#include "text/encode.h"
-#include "text/template.h"
+#include "chat/encode.h"
+#include "chat/template.h"
 
 static struct df_err error;
 static char *golden_dir;

@@ -10,7 +10,7 @@
 
 #include <cmocka.h>
 
-#include "text/json.h"
+#include "base/json.h"
 
 static struct df_json *
 parsed(const char *text)

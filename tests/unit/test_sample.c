@@ -12,11 +12,11 @@
 #include <string.h>
 
 #include "base/buf.h"
+#include "base/json.h"
 #include "base/mem.h"
 #include "base/pool.h"
 #include "base/rng.h"
 #include "sample/generate.h"
-#include "text/json.h"
 
 static struct df_json *fixture;
 

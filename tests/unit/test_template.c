@@ -14,7 +14,7 @@
 
 #include "base/file.h"
 #include "base/log.h"
-#include "text/template.h"
+#include "chat/template.h"
 
 static struct df_err error;
 static char *golden_dir;

@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "text/tools.h"
+#include "chat/tools.h"
 
 static struct df_err error;
 

@@ -15,7 +15,7 @@
 
 #include "base/file.h"
 #include "base/rng.h"
-#include "text/tok_priv.h"
+#include "token/token_priv.h"
 
 static char *
 fixture(const char *name)

@@ -15,7 +15,7 @@
 #include <unistd.h>
 
 #include "base/file.h"
-#include "text/tokenizer.h"
+#include "token/tokenizer.h"
 
 static struct df_err error;
 static char dir[] = "/tmp/df-test-class-XXXXXX";

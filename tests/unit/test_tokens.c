@@ -3,9 +3,9 @@
  */
 #include "shard_help.h"
 
+#include "chat/template.h"
 #include "shard/shard_priv.h"
 #include "show/show.h"
-#include "text/template.h"
 
 static struct df_tokenizer *
 bytes(void)

@@ -12,7 +12,7 @@
 
 #include "base/file.h"
 #include "base/mem.h"
-#include "train/sampler.h"
+#include "rows/sampler.h"
 #include "train/schedule.h"
 #include "train/step.h"
 

@@ -14,8 +14,8 @@
 
 #include "base/file.h"
 #include "base/mem.h"
+#include "eval/loss.h"
 #include "train/dft.h"
-#include "train/eval.h"
 #include "train/schedule.h"
 #include "train/step.h"
 

@@ -1,0 +1,13 @@
+/* template_priv.h - what template.c (the rules), template_table.c and template_file.c (the data) share. */
+#ifndef DF_CHAT_TEMPLATE_PRIV_H
+#define DF_CHAT_TEMPLATE_PRIV_H
+
+#include "chat/template.h"
+
+extern const struct df_template df_template_table[]; /* in alphabetical order */
+extern const size_t df_n_templates;
+
+/* Free what df_template_load allocated, the template with it. */
+void df_template_own_free(struct df_template_own *own);
+
+#endif
