@@ -29,7 +29,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -41,6 +40,7 @@
 #include "base/inout.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/path.h"
 
 /* *out = DIR/.NAME.SUFFIX for path DIR/NAME. */
 static int
@@ -183,31 +183,6 @@ out:
 	return rc;
 }
 
-/* A symbolic link stays, and what it leads to is written: *path becomes the name at its end, there or not. */
-static int
-follow_links(char **path, struct df_err *err)
-{
-	for (int hops = 0;; hops++) {
-		char to[PATH_MAX], *dir = NULL, *next = NULL;
-		ssize_t n = readlink(*path, to, sizeof(to));
-		int rc;
-
-		/* No link, or nothing there yet; any other trouble comes up again when it is written. */
-		if (n < 0)
-			return DF_OK;
-		if (hops == 40 || n == (ssize_t)sizeof(to))
-			return df_fail(err, DF_ECREATE, "%s: too long a way of symbolic links", *path);
-		to[n] = '\0';
-		if ((rc = df_strndup(&dir, *path, (size_t)(df_path_base(*path) - *path), err)) == DF_OK)
-			rc = df_path_join(&next, dir, to, err);
-		free(dir);
-		if (rc != DF_OK)
-			return rc;
-		free(*path);
-		*path = next;
-	}
-}
-
 static int
 begin(struct df_atomic *a, const char *path, bool is_dir, struct df_err *err)
 {
@@ -222,7 +197,8 @@ begin(struct df_atomic *a, const char *path, bool is_dir, struct df_err *err)
 	while (is_dir && n > 1 && path[n - 1] == '/')
 		n--;
 	DF_TRY(df_strndup(&a->path, path, n, err));
-	DF_TRY(follow_links(&a->path, err));
+	/* A symbolic link stays, and what it leads to is written. */
+	DF_TRY(df_path_follow(&a->path, err));
 	base = df_path_base(a->path);
 	if (*base == '\0' || strcmp(base, ".") == 0 || strcmp(base, "..") == 0) {
 		rc = df_fail(err, DF_ECREATE, "'%s' is not a name to write to", path);
@@ -525,61 +501,6 @@ df_rmtree(const char *path, struct df_err *err)
 	if (nftw(path, remove_entry, 16, FTW_DEPTH | FTW_PHYS) != 0 && errno != ENOENT)
 		return df_fail(err, DF_EIO, "%s: cannot remove:", path);
 	return DF_OK;
-}
-
-int
-df_path_join(char **out, const char *dir, const char *name, struct df_err *err)
-{
-	size_t n = dir ? strlen(dir) : 0;
-
-	if (n == 0 || strcmp(dir, ".") == 0 || name[0] == '/')
-		return df_strdup(out, name, err);
-	return df_asprintf(out, err, "%s%s%s", dir, dir[n - 1] == '/' ? "" : "/", name);
-}
-
-const char *
-df_path_base(const char *path)
-{
-	const char *slash = strrchr(path, '/');
-
-	return slash ? slash + 1 : path;
-}
-
-int
-df_path_real(char **out, const char *path, struct df_err *err)
-{
-	char *end = NULL, *dir = NULL, *real = NULL;
-	size_t n;
-	int rc;
-
-	DF_TRY(df_strdup(&end, path, err));
-	DF_TRY(follow_links(&end, err));
-	/* The longest beginning that is there; what comes after it can hold no links. */
-	for (n = strlen(end); n > 1 && end[n - 1] == '/'; n--)
-		;
-	for (size_t at = n;; at = at > 0 ? at - 1 : 0) {
-		if (at > 0 && at < n && end[at] != '/')
-			continue;
-		free(dir);
-		dir = NULL;
-		DF_TRY(at > 0 ? df_strndup(&dir, end, at, err) : df_strdup(&dir, end[0] == '/' ? "/" : ".", err));
-		if ((real = realpath(dir, NULL)) == NULL) {
-			if (at > 0)
-				continue;
-			rc = df_fail(err, DF_EIO, "%s:", dir);
-			goto out;
-		}
-		while (at < n && end[at] == '/')
-			at++;
-		rc = df_asprintf(
-		    out, err, "%s%s%.*s", real, at < n && strcmp(real, "/") != 0 ? "/" : "", (int)(n - at), end + at);
-		break;
-	}
-out:
-	free(real);
-	free(dir);
-	free(end);
-	return rc;
 }
 
 int

@@ -13,6 +13,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "base/path.h"
 
 struct df_atomic {
 	char *path; /* the final name */
@@ -56,14 +57,6 @@ bool df_file_exists(const char *path);
 bool df_file_is_dir(const char *path);
 int df_mkdirs(const char *path, struct df_err *err) DF_MUST_CHECK; /* as mkdir -p */
 int df_rmtree(const char *path, struct df_err *err) DF_MUST_CHECK; /* as rm -rf, refuses "/" and "" */
-/* *out = "dir/name" ("name" when dir is NULL, "" or "."; name alone when absolute).  free() it. */
-int df_path_join(char **out, const char *dir, const char *name, struct df_err *err) DF_MUST_CHECK;
-const char *df_path_base(const char *path); /* the part after the last '/' */
-/*
- * *out = the absolute name with all symbolic links followed, also where the file, or the last directories before it,
- * are not there yet.  free() it.
- */
-int df_path_real(char **out, const char *path, struct df_err *err) DF_MUST_CHECK;
 /* write(2)/read(2) until done; a short read is DF_EFORMAT "truncated", EPIPE and ENOSPC are DF_EIO. */
 int df_write_all(int fd, const void *data, size_t n, struct df_err *err) DF_MUST_CHECK;
 int df_read_all(int fd, void *data, size_t n, struct df_err *err) DF_MUST_CHECK;

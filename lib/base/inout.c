@@ -9,8 +9,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "base/file.h"
 #include "base/mem.h"
+#include "base/path.h"
 
 struct note {
 	char *name;   /* as the user, or whoever opened it, wrote it */

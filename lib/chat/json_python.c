@@ -14,7 +14,7 @@
 #include <string.h>
 #include <utf8proc.h>
 
-#include "base/json.h"
+#include "chat/json_python.h"
 
 /* ---- numbers ------------------------------------------------------------ */
 

@@ -7,6 +7,7 @@
  */
 #include <string.h>
 
+#include "chat/json_python.h"
 #include "chat/tools_priv.h"
 
 /* ---- reading ------------------------------------------------------------ */

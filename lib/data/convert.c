@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "chat/json_python.h"
 #include "data/convert_priv.h"
 
 static const struct {

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "base/buf.h"
+#include "chat/json_python.h"
 #include "data/convert_priv.h"
 
 static const char note_off[] = "detailed thinking off";

@@ -9,8 +9,7 @@
 #include "base/mem.h"
 #include "base/stop.h"
 #include "eval/loss.h"
-#include "grad/grad.h"
-#include "train/dft.h"
+#include "weigh/dft.h"
 
 #define BLOCK_TOKENS 4096
 

@@ -1,5 +1,5 @@
 /*
- * select.c - the registry, and what methods do first: learn which rows there are.
+ * select.c - what methods do first: learn which rows there are.
  */
 #include "select/select.h"
 
@@ -11,24 +11,6 @@
 #include "base/words.h"
 
 #define READ_ROWS 4096
-
-const struct df_selector *const df_selectors[] = { &df_select_less, &df_select_random, &df_select_static,
-	&df_select_custom, NULL };
-
-int
-df_selector_find(const struct df_selector **out, const char *name, struct df_err *err)
-{
-	const char *names[sizeof df_selectors / sizeof df_selectors[0]] = { NULL };
-
-	for (size_t i = 0; df_selectors[i]; i++) {
-		names[i] = df_selectors[i]->name;
-		if (!strcmp(names[i], name)) {
-			*out = df_selectors[i];
-			return 0;
-		}
-	}
-	return df_unknown(err, DF_EUSAGE, "method", name, names, "df-score --list names them");
-}
 
 void
 df_selection_release(struct df_selection *s)

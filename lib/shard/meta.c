@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/json.h"
 #include "base/opt.h"
 
 void
@@ -174,9 +175,16 @@ df_meta_get_double(const struct df_meta *m, const char *key, double *v)
 bool
 df_meta_get_str(const struct df_meta *m, const char *key, char **s)
 {
-	const char *json = df_meta_param(m, key);
+	const char *json = df_meta_param(m, key), *text;
+	struct df_json *doc = NULL;
+	bool ok;
 
-	return json && df_json_unquote(json, s);
+	if (!json || df_json_parse(&doc, json, strlen(json), key, NULL) != DF_OK)
+		return false;
+	text = df_json_str(df_json_root(doc), NULL);
+	ok = text && df_strdup(s, text, NULL) == DF_OK;
+	df_json_free(doc);
+	return ok;
 }
 
 int

@@ -26,13 +26,10 @@ struct df_kind_schema {
 const struct df_kind_schema *df_kind_schema(enum df_kind k);
 enum df_kind df_kind_parse(const char *name); /* DF_KIND_ANY when unknown */
 
-/* ---- metajson.c: the two JSON attributes.  Shapes are fixed, so a scanner of our own does. */
+/* ---- metajson.c: the two JSON attributes.  DF_EFORMAT with the place where it went wrong. */
 
-/* DF_EFORMAT with the byte where it went wrong. */
 int df_meta_params_parse(struct df_meta *m, const char *json, struct df_err *err) DF_MUST_CHECK;
 int df_meta_inputs_parse(struct df_meta *m, const char *json, struct df_err *err) DF_MUST_CHECK;
-/* *out = the text of a JSON string literal (free() it); false when it is not one. */
-bool df_json_unquote(const char *json, char **out);
 
 /* ---- meta.c */
 

@@ -9,6 +9,8 @@
  * therefore whole general categories in the set are written as such, which is right for
  * every character that has not changed since Unicode 14, and the others are listed.
  */
+#define PCRE2_CODE_UNIT_WIDTH 8
+#include <pcre2.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,6 +24,25 @@
 struct set {
 	uint64_t bit[N_POINTS / 64];
 };
+
+int
+df_tok_regex_refuse(struct df_err *err, const char *p, size_t n, size_t at, const char *what)
+{
+	return df_fail(err, DF_EUNSUPPORTED, "regex '%.*s': %s at offset %zu is not supported",
+	    (int)(n < 200 ? n : 200), p, what, at);
+}
+
+bool
+df_tok_regex_modern(void)
+{
+	char version[64] = "";
+	int major = 0;
+
+	if (pcre2_config(PCRE2_CONFIG_UNICODE_VERSION, NULL) <= (int)sizeof(version))
+		pcre2_config(PCRE2_CONFIG_UNICODE_VERSION, version);
+	major = atoi(version);
+	return major >= 14 && major <= 16;
+}
 
 /* What was assigned after Unicode 14. */
 static const struct df_uc_range since14[] = { { 0x897, 0x897 }, { 0xCF3, 0xCF3 }, { 0xECE, 0xECE }, { 0x1B4E, 0x1B4F },

@@ -30,25 +30,6 @@ struct tok_regex_scratch {
 	pcre2_jit_stack *stack;
 };
 
-int
-df_tok_regex_refuse(struct df_err *err, const char *p, size_t n, size_t at, const char *what)
-{
-	return df_fail(err, DF_EUNSUPPORTED, "regex '%.*s': %s at offset %zu is not supported",
-	    (int)(n < 200 ? n : 200), p, what, at);
-}
-
-bool
-df_tok_regex_modern(void)
-{
-	char version[64] = "";
-	int major = 0;
-
-	if (pcre2_config(PCRE2_CONFIG_UNICODE_VERSION, NULL) <= (int)sizeof(version))
-		pcre2_config(PCRE2_CONFIG_UNICODE_VERSION, version);
-	major = atoi(version);
-	return major >= 14 && major <= 16;
-}
-
 /* Groups that mean the same to both. */
 static bool
 known_group(const char *p, size_t n)

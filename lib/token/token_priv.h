@@ -422,6 +422,8 @@ const char *df_tok_class_token(const char *class, size_t i); /* special token i 
 int df_tok_old_files(const char *dir, const char *class, struct df_buf *out, struct df_err *err) DF_MUST_CHECK;
 /* Fill *t (zeroed, path and json_path set) from the files. */
 int df_tok_load(struct df_tokenizer *t, struct df_err *err) DF_MUST_CHECK;
+/* The same for the tokenizer "bytes", which needs no files. */
+int df_tok_load_bytes(struct df_tokenizer *t, struct df_err *err) DF_MUST_CHECK;
 /* Add a token by the rules of its vocabulary; df_tok_finish afterwards. */
 int df_tok_add(struct df_tokenizer *t, const char *text, size_t n, struct tok_added_flags flags, uint32_t *id,
     struct df_err *err) DF_MUST_CHECK;

@@ -17,6 +17,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 
 #include "base/buf.h"
 #include "base/err.h"
@@ -59,7 +60,13 @@ struct df_ids {
 	uint32_t *v;
 	size_t n, cap;
 };
-void df_ids_release(struct df_ids *ids);
+
+static inline void
+df_ids_release(struct df_ids *ids)
+{
+	free(ids->v);
+	*ids = (struct df_ids){ .v = NULL };
+}
 
 /* Append n ids (v may be NULL when n is 0).  Inline, for it is done once per word. */
 static inline int

@@ -7,7 +7,7 @@
 
 #include "base/buf.h"
 #include "base/mem.h"
-#include "train/dft.h"
+#include "weigh/dft.h"
 #include "train/step.h"
 
 #define MAX_LANES   8

@@ -69,13 +69,20 @@ arrows()
 	awk '
 	BEGIN {
 		may["base"] = ""
-		may["shard"] = may["text"] = may["backend"] = "base"
-		may["model"] = "base shard text backend"
-		may["project"] = may["grad"] = may["embed"] = may["select"] = may["mix"] = may["weigh"] = "base shard text backend model project"
-		may["sample"] = "base shard text backend model"
-		may["eval"] = may["sample"] " sample train"
-		may["train"] = may["plan"] = "base shard text backend model project grad select mix weigh"
-		may["show"] = "base shard text train"
+		may["config"] = may["shard"] = may["token"] = may["backend"] = "base"
+		may["chat"] = "base token"
+		may["data"] = "base token chat"
+		may["model"] = "base shard token backend"
+		may["project"] = "base shard backend"
+		may["rows"] = "base shard model"
+		may["export"] = "base config model"
+		may["grad"] = may["select"] = may["mix"] = "base shard backend model project"
+		may["weigh"] = "base model"
+		may["embed"] = may["sample"] = "base shard token chat data backend model"
+		may["eval"] = may["sample"] " sample rows weigh"
+		may["train"] = "base config shard token backend model rows eval mix weigh"
+		may["plan"] = "base config"
+		may["show"] = "base shard token chat"
 	}
 	/^#include "[a-z]+\// {
 		split(FILENAME, path, "/")
@@ -87,11 +94,31 @@ arrows()
 	}' $(find lib -name '*.[ch]')
 	# What each room keeps to itself.
 	grep -nE '\bhid_t\b|\bhsize_t\b' $(find lib cmd -name '*.h' | grep -v '^lib/shard/')
-	grep -nE '\bjson_t\b' $(find lib cmd -name '*.h' | grep -v '^lib/text/')
+	grep -nE '\bjson_t\b' $(find lib cmd -name '*.h' | grep -v '^lib/base/json')
 	grep -nE '#include [<"](jansson|hdf5|yaml)\.h' $(find cmd -name '*.[ch]' | grep -v '^cmd/prog\.c')
 	true
 }
 quiet 'includes follow the arrows between the rooms' arrows
+
+# Files that need each other can be read only together.  What a symbol names is defined in one object, used in others.
+circles()
+{
+	objects=$(find "$BUILD/obj/lib" -name '*.o' ! -path '*/plugin/*')
+	[ -n "$objects" ] || echo 'nothing is built'
+	# shellcheck disable=SC2086
+	nm -A -g $objects 2>/dev/null | awk '
+	{ object = $1; sub(/:.*/, "", object); kind = $(NF - 1); name = $NF }
+	kind == "U" { use[object, name] = 1; next }
+	{ home[name] = object }
+	END {
+		for (both in use) {
+			split(both, x, SUBSEP)
+			if (x[2] in home && home[x[2]] != x[1])
+				print x[1], home[x[2]]
+		}
+	}' | sort -u | tsort 2>&1 >/dev/null | sed "s,$BUILD/obj/,,"
+}
+quiet 'no two files of the library need each other' circles
 
 text()
 {

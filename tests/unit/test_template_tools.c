@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "chat/json_python.h"
 #include "chat/tools.h"
 
 static struct df_err error;

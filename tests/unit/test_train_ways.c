@@ -15,7 +15,7 @@
 #include "base/file.h"
 #include "base/mem.h"
 #include "eval/loss.h"
-#include "train/dft.h"
+#include "weigh/dft.h"
 #include "train/schedule.h"
 #include "train/step.h"
 

@@ -3,8 +3,8 @@
  * target is probable, -p log p in place of -log p, with p a constant to the gradient.  So what the model holds for
  * unlikely does not rule the gradient.
  */
-#ifndef DF_TRAIN_DFT_H
-#define DF_TRAIN_DFT_H
+#ifndef DF_WEIGH_DFT_H
+#define DF_WEIGH_DFT_H
 
 #include "model/model.h"
 

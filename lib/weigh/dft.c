@@ -1,7 +1,7 @@
 /*
  * dft.c - a weight for each target.
  */
-#include "train/dft.h"
+#include "weigh/dft.h"
 
 #include <math.h>
 

@@ -1,0 +1,26 @@
+/*
+ * registry.c - the selection methods that there are: a new one is one line here.
+ */
+#include "select/select.h"
+
+#include <string.h>
+
+#include "base/words.h"
+
+const struct df_selector *const df_selectors[] = { &df_select_less, &df_select_random, &df_select_static,
+	&df_select_custom, NULL };
+
+int
+df_selector_find(const struct df_selector **out, const char *name, struct df_err *err)
+{
+	const char *names[sizeof(df_selectors) / sizeof(df_selectors[0])] = { NULL };
+
+	for (size_t i = 0; df_selectors[i]; i++) {
+		names[i] = df_selectors[i]->name;
+		if (strcmp(names[i], name) == 0) {
+			*out = df_selectors[i];
+			return DF_OK;
+		}
+	}
+	return df_unknown(err, DF_EUSAGE, "method", name, names, "df-score --list names them");
+}
