@@ -1,6 +1,7 @@
 #!/bin/bash
 # The examples of the manual and the README's loop, run as they are printed:
 # each ends well and makes the files that it names.
+# shellcheck disable=SC2016 # backquotes and dollars are text
 . "$(dirname "$0")/lib.sh"
 
 # What the examples take for granted: datasets of these names (three epochs of

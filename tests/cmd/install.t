@@ -22,7 +22,7 @@ ok 'programs run from there' env -u HDF5_PLUGIN_PATH "$at/bin/df-show" --version
 	[ -x $at/share/df-tools/pipelines/less.sh ]
 report $? 'the plugin, configurations and pipelines'
 
-for p in $at/bin/*; do
+for p in "$at"/bin/*; do
 	p=${p##*/}
 	[ -s "$at/share/bash-completion/completions/$p" ] && [ -s "$at/share/fish/vendor_completions.d/$p.fish" ]
 	report $? "$p: completion for bash and fish"

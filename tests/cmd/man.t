@@ -162,9 +162,9 @@ empty 'headings are as they are written, and no macro acts by chance' wrong
 # All that groff has to say, of a page and of a terminal's width.
 if command -v groff >/dev/null 2>&1; then
 	for f in "$SRC"/man/*.[1-9]; do
-		groff -mandoc -Tutf8 -ww "$f" 2>&1 >/dev/null
-		groff -mandoc -Tutf8 -ww -rLL=80n -rLT=80n "$f" 2>&1 >/dev/null
-	done >wrong
+		groff -mandoc -Tutf8 -ww "$f" 2>&3 >/dev/null
+		groff -mandoc -Tutf8 -ww -rLL=80n -rLT=80n "$f" 2>&3 >/dev/null
+	done 3>wrong
 	empty 'groff -ww is quiet' wrong
 else
 	skip 'groff -ww is quiet' 'no groff here'
