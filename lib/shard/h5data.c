@@ -494,3 +494,14 @@ df_h5data_read(struct df_h5data *x, struct df_h5scratch *h, uint64_t first, uint
 		rc = read_block(x, df_h5_type(x->type), first, n, 0, x->width, dst, err);
 	return rc;
 }
+
+int
+df_h5data_fetch(struct df_h5data *x, struct df_h5scratch *h, uint64_t first, size_t *len, struct df_err *err)
+{
+	bool plain;
+	int rc = fetch_chunk(h, x, first, 0, (size_t)x->chunk_rows * x->codec.elem, len, &plain, err);
+
+	if (rc == DF_OK && !plain)
+		*len = 0;
+	return rc;
+}

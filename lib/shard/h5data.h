@@ -51,5 +51,15 @@ void df_h5data_close(struct df_h5data *x); /* accepts one with d == -1 */
 /* Rows [first, first+n) into dst, converted to x->type; DF_EFORMAT where a value does not fit, or data are damaged. */
 int df_h5data_read(struct df_h5data *x, struct df_h5scratch *h, uint64_t first, uint64_t n, void *dst,
     struct df_err *err) DF_MUST_CHECK;
+/*
+ * The stored bytes of the chunk that begins at row `first` of a `direct` dataset that is no matrix, into h->raw: *len of
+ * them, 0 where only df_h5data_read can.  df_codec_decode makes x->chunk_rows rows of them, and needs no lock.
+ */
+int df_h5data_fetch(
+    struct df_h5data *x, struct df_h5scratch *h, uint64_t first, size_t *len, struct df_err *err) DF_MUST_CHECK;
+
+/* h5in.c: the same of a column, and how to decode it. */
+int df_h5in_fetch(struct df_h5in *in, enum df_col c, uint64_t first, struct df_h5scratch *h, struct df_codec *codec,
+    size_t *len, struct df_err *err) DF_MUST_CHECK;
 
 #endif

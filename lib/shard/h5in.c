@@ -123,6 +123,7 @@ open_columns(struct df_h5in *in, struct df_err *err)
 		in->info.rows = rows;
 		in->info.width[i] = c->matrix ? (size_t)in->col[i].width : 0;
 		in->info.store[i] = in->col[i].store;
+		in->info.chunk[i] = in->col[i].direct ? in->col[i].chunk_rows : 0;
 		in->info.cols |= 1u << i;
 		counted = true;
 	}
@@ -410,6 +411,18 @@ df_h5in_read(struct df_h5in *in, enum df_col c, uint64_t first, uint64_t n, void
 {
 	int rc = df_h5data_read(&in->col[c], &in->scratch, first, n, dst, err);
 
+	if (rc != DF_OK)
+		df_err_prefix(err, "%s: ", in->name);
+	return rc;
+}
+
+int
+df_h5in_fetch(struct df_h5in *in, enum df_col c, uint64_t first, struct df_h5scratch *h, struct df_codec *codec,
+    size_t *len, struct df_err *err)
+{
+	int rc = df_h5data_fetch(&in->col[c], h, first, len, err);
+
+	*codec = in->col[c].codec;
 	if (rc != DF_OK)
 		df_err_prefix(err, "%s: ", in->name);
 	return rc;

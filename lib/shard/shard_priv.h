@@ -66,6 +66,7 @@ struct df_h5info {
 	size_t width[DF_COL_COUNT];    /* of matrices */
 	enum df_store store[DF_COL_COUNT];
 	uint64_t values[DF_COL_COUNT]; /* elements of ragged columns */
+	uint64_t chunk[DF_COL_COUNT];  /* rows (values) of its chunks, where we decode them ourselves; else 0 */
 };
 /* `name` for messages; kind DF_KIND_ANY takes what it is. */
 int df_h5in_open(
@@ -152,18 +153,23 @@ void df_stream_out_free(struct df_stream_out *s); /* accepts NULL */
 	"DFS\r\n\x1a\n\x01\0\0\0\0\0\0\0" /* version 1 in bytes 8-15 */
 #define DF_STREAM_MAGIC_LEN 16
 
-/* ---- set.c, for link.c */
+/* ---- set.c, for link.c and h5pieces.c */
 
 /* A file of a set, borrowed. */
 struct df_set_part {
-	const char *path;
+	const char *path, *name;
 	uint64_t first, rows;
 	uint64_t values[DF_COL_COUNT]; /* elements of its ragged columns */
 	enum df_store store[DF_COL_COUNT];
+	uint64_t chunk; /* values of a chunk of tokens/ids; 0: HDF5 must read them */
 };
 size_t df_set_parts(const struct df_set *s);
 bool df_set_ids_made_up(const struct df_set *s); /* no sample/id in the files: positions stand for it */
 struct df_set_part df_set_part(const struct df_set *s, size_t i);
+/* The open reader of part i; it stays open until others are wanted. */
+int df_set_part_in(struct df_set *s, size_t i, struct df_h5in **in, struct df_err *err) DF_MUST_CHECK;
+/* Keep up to n parts open, instead of a few. */
+void df_set_keep_open(struct df_set *s, size_t n);
 
 /* ---- names.c */
 
