@@ -48,6 +48,7 @@ void df_h5scratch_release(struct df_h5scratch *h);
 int df_h5data_open(struct df_h5data *x, hid_t file, const char *name, const char *path, enum df_coltype type,
     bool matrix, struct df_err *err) DF_MUST_CHECK;
 void df_h5data_close(struct df_h5data *x); /* accepts one with d == -1 */
+void df_h5data_forget(struct df_h5data *x); /* the decoded chunks */
 /* Rows [first, first+n) into dst, converted to x->type; DF_EFORMAT where a value does not fit, or data are damaged. */
 int df_h5data_read(struct df_h5data *x, struct df_h5scratch *h, uint64_t first, uint64_t n, void *dst,
     struct df_err *err) DF_MUST_CHECK;

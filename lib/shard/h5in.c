@@ -81,8 +81,15 @@ open_offsets(struct df_h5in *in, const struct df_column *c, struct df_err *err)
 	if (off->rows == 0)
 		return df_fail(err, DF_EFORMAT, "dataset '%s': empty; it begins with a 0", c->offsets);
 	in->info.values[c->col] = values;
-	DF_TRY(read_offsets(in, c->col, 0, 0, &begin, err));
-	DF_TRY(read_offsets(in, c->col, off->rows - 1, 0, &end, err));
+	/* The columns of the tokens share their offsets, which the first of them has looked at. */
+	if (c->col != DF_COL_IDS && in->info.cols & 1u << DF_COL_IDS &&
+	    strcmp(c->offsets, df_column(DF_COL_IDS)->offsets) == 0) {
+		begin = 0;
+		end = in->info.values[DF_COL_IDS];
+	} else {
+		DF_TRY(read_offsets(in, c->col, 0, 0, &begin, err));
+		DF_TRY(read_offsets(in, c->col, off->rows - 1, 0, &end, err));
+	}
 	if (begin != 0 || end != values)
 		rc = df_fail(err, DF_EFORMAT, "dataset '%s': goes from %llu to %llu, but '%s' has %llu values",
 		    c->offsets, (unsigned long long)begin, (unsigned long long)end, c->path,
@@ -402,6 +409,15 @@ df_h5_peek_kind(const char *path)
 	df_h5_leave();
 	free(name);
 	return kind;
+}
+
+void
+df_h5in_forget(struct df_h5in *in)
+{
+	for (int i = 0; i < DF_COL_COUNT; i++) {
+		df_h5data_forget(&in->col[i]);
+		df_h5data_forget(&in->off[i]);
+	}
 }
 
 /* ---- reading entries */

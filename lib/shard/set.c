@@ -162,6 +162,9 @@ member_in(struct df_set *s, struct member *m, struct df_h5in **in, struct df_err
 			rc = df_fail(err, DF_EFORMAT, "%s: changed while it was read", m->name);
 			goto out;
 		}
+		/* Many open files: what opening decoded is too much to keep of each. */
+		if (s->max_open > OPEN_MAX_MEMBERS)
+			df_h5in_forget(m->in);
 	}
 	m->used = ++s->clock;
 	*in = m->in;

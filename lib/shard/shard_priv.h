@@ -76,6 +76,8 @@ int df_h5in_open_image(struct df_h5in **out, void *image, size_t len, const char
     struct df_err *err) DF_MUST_CHECK;
 void df_h5in_close(struct df_h5in *in); /* accepts NULL */
 const struct df_h5info *df_h5in_info(const struct df_h5in *in);
+/* Give back what was decoded and is kept in case it is read again. */
+void df_h5in_forget(struct df_h5in *in);
 /* offsets[0..n] of rows [first, first+n), as in the file (checked: monotone, within the values). */
 int df_h5in_offsets(
     struct df_h5in *in, enum df_col c, uint64_t first, uint64_t n, uint64_t *offsets, struct df_err *err) DF_MUST_CHECK;
