@@ -53,8 +53,8 @@ void df_h5data_forget(struct df_h5data *x); /* the decoded chunks */
 int df_h5data_read(struct df_h5data *x, struct df_h5scratch *h, uint64_t first, uint64_t n, void *dst,
     struct df_err *err) DF_MUST_CHECK;
 /*
- * The stored bytes of the chunk that begins at row `first` of a `direct` dataset that is no matrix, into h->raw: *len of
- * them, 0 where only df_h5data_read can.  df_codec_decode makes x->chunk_rows rows of them, and needs no lock.
+ * The stored bytes of the chunk that begins at row `first` of a `direct` dataset that is no matrix, into h->raw:
+ * *len of them, 0 where only df_h5data_read can.  df_codec_decode makes x->chunk_rows rows of them, and needs no lock.
  */
 int df_h5data_fetch(
     struct df_h5data *x, struct df_h5scratch *h, uint64_t first, size_t *len, struct df_err *err) DF_MUST_CHECK;

@@ -249,8 +249,8 @@ int df_set_read(struct df_set *s, uint64_t first, uint64_t n, struct df_batch *b
 int df_set_lengths(struct df_set *s, enum df_col c, uint64_t **lengths, struct df_err *err) DF_MUST_CHECK;
 
 /*
- * offsets[0..n] of rows [first, first+n) of a ragged column, counted through the whole set of files: row first+i has the
- * values offsets[i] to offsets[i+1].
+ * offsets[0..n] of rows [first, first+n) of a ragged column, counted through the whole set of files: row first+i has
+ * the values offsets[i] to offsets[i+1].
  */
 int df_set_offsets(struct df_set *s, enum df_col c, uint64_t first, uint64_t n, uint64_t *offsets,
     struct df_err *err) DF_MUST_CHECK;

@@ -1,9 +1,9 @@
 /*
  * rows.h - the rows of a tokens artefact in any order, many times.
  *
- * What is small is kept for every row: where its tokens begin, its id, its domain (4 to 18 bytes).  The tokens are kept,
- * too, while they are few; of more, a bounded number is, and the rest is read from the files as rows are gathered.  Then
- * what can only be seen in the tokens is told when they are gathered, with the sample that it is wrong with.
+ * What is small is kept for every row: where its tokens begin, its id, its domain (4 to 18 bytes).  The tokens are
+ * kept, too, while they are few; of more, a bounded number is, and the rest is read from the files as rows are
+ * gathered.  Then what can only be seen in the tokens is told when they are gathered, with the sample.
  *
  * Thread rule: after loading, any number of threads may gather, each with a df_gather of its own.
  */

@@ -10,8 +10,8 @@
 #define BUCKET_ROWS 8 /* of a bucket at most, on average, while an epoch is ordered */
 
 /*
- * The draws of an epoch in falling order.  A row's key is the upper half of its draw; rows are dealt to buckets by their
- * keys, and the few of a bucket are sorted, by the whole draw where keys are equal.
+ * The draws of an epoch in falling order.  A row's key is the upper half of its draw; rows are dealt to buckets by
+ * their keys, and the few of a bucket are sorted, by the whole draw where keys are equal.
  */
 struct order {
 	const struct df_sampler *s;

@@ -29,8 +29,8 @@ int df_token_cache_new(struct df_token_cache **out, struct df_set *s, size_t byt
 void df_token_cache_free(struct df_token_cache *c); /* accepts NULL */
 
 /*
- * The piece that token `at` lies in.  It stays until it is put back; a thread holds one at a time.  DF_EFORMAT where the
- * file is damaged.
+ * The piece that token `at` lies in.  It stays until it is put back; a thread holds one at a time.  DF_EFORMAT where
+ * the file is damaged.
  */
 int df_token_cache_get(
     struct df_token_cache *c, uint64_t at, struct df_token_view *v, struct df_err *err) DF_MUST_CHECK;
