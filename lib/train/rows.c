@@ -605,6 +605,7 @@ out:
 int
 df_rows_check_vocab(struct df_rows *r, size_t n_vocab, const char *model, struct df_err *err)
 {
+	char *name;
 	int rc;
 
 	if (!r->cache && r->top_id >= n_vocab)
@@ -612,8 +613,11 @@ df_rows_check_vocab(struct df_rows *r, size_t n_vocab, const char *model, struct
 		    "%s has token id %u, the vocabulary of %s ends at %zu: packed with another "
 		    "tokenizer?",
 		    r->name, r->top_id, model, n_vocab - 1);
-	if ((rc = df_strdup(&r->model, model, err)) == DF_OK)
-		r->n_vocab = n_vocab;
+	DF_TRY(df_strdup(&name, model, err));
+	free(r->model);
+	r->model = name;
+	r->n_vocab = n_vocab;
+out:
 	return rc;
 }
 

@@ -5,7 +5,8 @@
 #
 # A set of TOKENS tokens (2e9: 3 GB on disk) in SHARDS files and one of 2 million, a model so small that reading could
 # be seen, steps of 16 shuffled rows.  Three pairs of runs: how long the first step takes from the start of the
-# program, the CPU time of each of STEPS steps after it, reading ahead included, and peak memory.  OUT keeps the files.
+# program, the CPU time of each of STEPS steps after it, reading ahead included, and peak memory; then rows in no
+# order, with a cache that is full.  OUT keeps the files.
 set -eu
 tokens=${1:-2000000000}
 shards=${2:-64}
@@ -49,4 +50,5 @@ for pair in 1 2 3; do
 			"$(sed -n 's/.*\(peak .*\)/\1/p' "$work/log")"
 	done
 done
+echo "rows of the big set in no order: $(bench_rows "$work/big" 20000 | tail -n 1)"
 [ -n "${OUT:-}" ] || rm -rf "$work"
