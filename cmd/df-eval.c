@@ -43,6 +43,8 @@ struct cfg {
 #define CFG_DEFAULT { .split = "test", .dataset_dir = "data", .batch_tokens = 4096, .shots = 5, .max_new = 128, \
 	.match = DF_MATCH_STRIP, .common = DF_PROG_COMMON_DEFAULT }
 
+#define PUT_ROWS ((uint64_t)65536) /* scores written at a time */
+
 #define OPTS(c) { \
 	{ .type = DF_OPT_GROUP, .help = "Model" }, \
 	{ .name = "model", .short_name = 'm', .type = DF_OPT_STR, .value = &(c)->model, .arg = "DIR", .file = DF_FILE_READ, \
@@ -214,6 +216,40 @@ out:
 	return rc;
 }
 
+/* The scores of one label, with ids and domains, some rows at a time. */
+static int
+put_label(const struct run *r, struct df_writer *out, size_t n_labels, bool domains, struct df_err *err)
+{
+	const struct df_rows *rows = &r->rows;
+	struct df_batch b = DF_BATCH_INIT;
+	uint16_t *domain = NULL;
+	uint64_t *id = NULL;
+	float *score = NULL;
+	int rc;
+
+	DF_TRY(df_alloc(&id, PUT_ROWS, sizeof(*id), "scores", err));
+	DF_TRY(df_alloc(&score, PUT_ROWS, sizeof(*score), "scores", err));
+	DF_TRY(df_alloc(&domain, PUT_ROWS, sizeof(*domain), "scores", err));
+	b.col[DF_COL_ID] = (struct df_column_data){ id, NULL, 1 };
+	b.col[DF_COL_SCORE] = (struct df_column_data){ score, NULL, 1 };
+	if (domains)
+		b.col[DF_COL_DOMAIN] = (struct df_column_data){ domain, NULL, 1 };
+	for (uint64_t first = 0; first < rows->n; first += b.n) {
+		b.n = rows->n - first < PUT_ROWS ? rows->n - first : PUT_ROWS;
+		for (uint64_t i = 0; i < b.n; i++) {
+			id[i] = df_rows_id(rows, first + i);
+			domain[i] = df_rows_domain(rows, first + i);
+			score[i] = r->scores[(first + i) * n_labels + (size_t)r->cfg.label];
+		}
+		DF_TRY(df_writer_put(out, &b, err));
+	}
+out:
+	free(id);
+	free(domain);
+	free(score);
+	return rc;
+}
+
 static int
 put_scores(struct run *r, size_t n_labels, struct df_err *err)
 {
@@ -222,16 +258,11 @@ put_scores(struct run *r, size_t n_labels, struct df_err *err)
 	const struct df_writer_opts opts = { .compress = DF_COMPRESS_DEFAULT };
 	const bool domains = r->rows.meta.n_domains > 0;
 	struct df_meta m = DF_META_INIT;
-	struct df_batch b = DF_BATCH_INIT;
 	struct df_writer *out = NULL;
 	struct df_digest d;
 	char hex[DF_DIGEST_HEX];
-	float *score = NULL;
 	int rc;
 
-	DF_TRY(df_alloc(&score, r->rows.n, sizeof(*score), "scores", err));
-	for (uint64_t i = 0; i < r->rows.n; i++)
-		score[i] = r->scores[i * n_labels + (size_t)r->cfg.label];
 	m.kind = DF_KIND_SCORES;
 	DF_TRY(df_meta_set_tool(&m, "df-eval", err));
 	DF_TRY(df_meta_set_int(&m, "label", r->cfg.label, err));
@@ -243,17 +274,11 @@ put_scores(struct run *r, size_t n_labels, struct df_err *err)
 	for (size_t i = 0; i < r->rows.meta.n_domains; i++)
 		DF_TRY(df_meta_add_domain(&m, r->rows.meta.domains[i], NULL, err));
 	DF_TRY(df_writer_open(&out, r->cfg.output, &m, cols, domains ? 3 : 2, widths, &opts, err));
-	b.n = r->rows.n;
-	b.col[DF_COL_ID] = (struct df_column_data){ r->rows.id, NULL, 1 };
-	b.col[DF_COL_SCORE] = (struct df_column_data){ score, NULL, 1 };
-	if (domains)
-		b.col[DF_COL_DOMAIN] = (struct df_column_data){ r->rows.domain, NULL, 1 };
-	DF_TRY(df_writer_put(out, &b, err));
+	DF_TRY(put_label(r, out, n_labels, domains, err));
 	DF_TRY(df_writer_commit(out, NULL, err));
 out:
 	df_writer_close(out);
 	df_meta_release(&m);
-	free(score);
 	return rc;
 }
 

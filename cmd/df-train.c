@@ -105,8 +105,13 @@ dry_run(const struct df_train_opts *o, struct df_err *err)
 
 	if ((rc = df_train_dry_run(o, &p, err)) != DF_OK)
 		return rc;
-	printf("samples      %" PRIu64 " (%" PRIu64 " without targets)\n", p.n_rows, p.n_unlabelled);
-	printf("tokens       %" PRIu64 " (%" PRIu64 " targets)\n", p.n_tokens, p.n_targets);
+	if (p.counted) {
+		printf("samples      %" PRIu64 " (%" PRIu64 " without targets)\n", p.n_rows, p.n_unlabelled);
+		printf("tokens       %" PRIu64 " (%" PRIu64 " targets)\n", p.n_tokens, p.n_targets);
+	} else {
+		printf("samples      %" PRIu64 "\n", p.n_rows);
+		printf("tokens       %" PRIu64 " (read as they are trained on)\n", p.n_tokens);
+	}
 	printf("parameters   %" PRIu64 " (%" PRIu64 " trained)\n", p.n_params, p.n_trained);
 	printf("steps        %" PRIu64 " to %" PRIu64 " of %" PRIu64 " (%" PRIu64 " an epoch)\n", p.first_step + 1,
 	    p.end_step, p.max_steps, p.steps_per_epoch);

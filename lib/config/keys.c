@@ -22,7 +22,7 @@
 #define EVALUATION  "df-eval evaluates"
 #define FLOAT32     "the CPU computes in float32, from weights in whatever type the file has"
 #define FUSED       "the loss is fused anyway"
-#define IN_MEMORY   "tokens are kept in memory"
+#define READ_AHEAD  "tokens are read ahead in the background"
 #define INFERENCE   "only for inference"
 #define LOGS        "logs go to trainer_log.jsonl"
 #define MERGE       "df-merge exports"
@@ -276,8 +276,9 @@ static const struct df_key keys[] = {
 	{ "dataset", DF_KEY_STR, IGNORED("null", PACKED) },
 	{ "dataset_dir", DF_KEY_STR, IGNORED("data", PACKED) },
 	{ "media_dir", DF_KEY_STR, IGNORED("null", TEXT_ONLY) },
-	{ "streaming", DF_KEY_BOOL, REJECTED("false", IN_MEMORY) },
-	{ "buffer_size", DF_KEY_INT, IGNORED("16384", "only for streaming") },
+	{ "streaming", DF_KEY_BOOL, IGNORED("false", "tokens are always streamed, once they are more than memory shall hold"),
+	    .allowed = "true" },
+	{ "buffer_size", DF_KEY_INT, IGNORED("16384", "every epoch is shuffled as a whole") },
 	{ "overwrite_cache", DF_KEY_BOOL, IGNORED("false", PACKED) },
 	{ "preprocessing_batch_size", DF_KEY_INT, IGNORED("1000", PACKED) },
 	{ "preprocessing_num_workers", DF_KEY_INT, IGNORED("null", PACKED) },
@@ -320,8 +321,8 @@ static const struct df_key keys[] = {
 	{ "tpu_num_cores", DF_KEY_INT, IGNORED("null", ONE_PROCESS) },
 	{ "tpu_metrics_debug", DF_KEY_BOOL, IGNORED("false", NO_PYTORCH) },
 	{ "debug", DF_KEY_STR, IGNORED("", NO_PYTORCH) },
-	{ "dataloader_num_workers", DF_KEY_INT, IGNORED("0", IN_MEMORY) },
-	{ "dataloader_prefetch_factor", DF_KEY_INT, IGNORED("null", IN_MEMORY) },
+	{ "dataloader_num_workers", DF_KEY_INT, IGNORED("0", READ_AHEAD) },
+	{ "dataloader_prefetch_factor", DF_KEY_INT, IGNORED("null", READ_AHEAD) },
 	{ "past_index", DF_KEY_INT, REJECTED("-1", "a batch knows nothing of the one before") },
 	{ "run_name", DF_KEY_STR, IGNORED("null", "names a run for reporters only") },
 	{ "disable_tqdm", DF_KEY_BOOL, IGNORED("null", VERBOSITY) },
@@ -347,8 +348,8 @@ static const struct df_key keys[] = {
 	{ "ddp_find_unused_parameters", DF_KEY_BOOL, IGNORED("null", ONE_PROCESS) },
 	{ "ddp_bucket_cap_mb", DF_KEY_INT, IGNORED("null", ONE_PROCESS) },
 	{ "ddp_broadcast_buffers", DF_KEY_BOOL, IGNORED("null", ONE_PROCESS) },
-	{ "dataloader_pin_memory", DF_KEY_BOOL, IGNORED("true", IN_MEMORY) },
-	{ "dataloader_persistent_workers", DF_KEY_BOOL, IGNORED("false", IN_MEMORY) },
+	{ "dataloader_pin_memory", DF_KEY_BOOL, IGNORED("true", READ_AHEAD) },
+	{ "dataloader_persistent_workers", DF_KEY_BOOL, IGNORED("false", READ_AHEAD) },
 	{ "skip_memory_metrics", DF_KEY_BOOL, IGNORED("true", "df-train --dry-run estimates the memory") },
 	{ "use_legacy_prediction_loop", DF_KEY_BOOL, IGNORED("false", SUMS) },
 	{ "push_to_hub", DF_KEY_BOOL, REJECTED("false", "nothing is uploaded") },

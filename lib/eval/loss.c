@@ -20,7 +20,7 @@ struct run {
 	struct df_work **work; /* [workers] */
 	struct df_gather *gather;
 	float *loss; /* [n rows] */
-	uint32_t *n_correct;
+	uint32_t *n_targets, *n_correct;
 	pthread_mutex_t lock; /* over what follows */
 	uint64_t done;
 	bool progress, dft;
@@ -80,7 +80,7 @@ cut(struct run *e, const struct df_eval_opts *o, struct df_err *err)
 
 	DF_TRY(df_alloc(&length, r->n, sizeof(*length), "lengths", err));
 	for (uint64_t i = 0; i < r->n; i++)
-		length[i] = r->offsets[i + 1] - r->offsets[i];
+		length[i] = df_rows_length(r, i);
 	rc = df_blocks_cut(&e->blocks, length, r->n, o->max_tokens ? o->max_tokens : BLOCK_TOKENS, o->max_samples, err);
 out:
 	free(length);
@@ -92,7 +92,9 @@ run_block(void *ctx, size_t i, int worker)
 {
 	struct run *e = ctx;
 	uint64_t first = e->blocks.first[i], n = e->blocks.first[i + 1] - first;
-	struct df_losses losses = { .loss = e->loss + first, .n_correct = e->n_correct + first };
+	struct df_losses losses = {
+		.loss = e->loss + first, .n_targets = e->n_targets + first, .n_correct = e->n_correct + first
+	};
 	struct df_err err = DF_ERR_INIT;
 	struct df_tokens tokens;
 	int rc = DF_OK;
@@ -121,7 +123,7 @@ out:
 static void
 add(struct df_eval_sum *s, const struct run *e, uint64_t i)
 {
-	uint32_t n = e->r->n_targets[i];
+	uint32_t n = e->n_targets[i];
 
 	s->n_samples++;
 	if (n == 0) {
@@ -149,10 +151,10 @@ sum_up(struct df_eval *out, const struct run *e, struct df_err *err)
 	if ((rc = df_alloc(&out->domain, out->n_domains, sizeof(*out->domain), "domains", err)) != DF_OK)
 		return rc;
 	for (uint64_t i = 0; i < e->r->n; i++) {
-		if (e->r->n_targets[i] > 0 && !isfinite(e->loss[i]) && out->all.n_bad == 0)
-			out->bad_id = e->r->id[i];
+		if (e->n_targets[i] > 0 && !isfinite(e->loss[i]) && out->all.n_bad == 0)
+			out->bad_id = df_rows_id(e->r, i);
 		add(&out->all, e, i);
-		add(&out->domain[e->r->domain[i]], e, i);
+		add(&out->domain[df_rows_domain(e->r, i)], e, i);
 	}
 	return DF_OK;
 }
@@ -177,6 +179,7 @@ df_eval_run(struct df_eval *out, struct df_model *m, const struct df_rows *r, st
 	DF_TRY(df_alloc(&e.work, n_workers, sizeof(*e.work), "workers", err));
 	DF_TRY(df_alloc(&e.gather, n_workers, sizeof(*e.gather), "workers", err));
 	DF_TRY(df_alloc(&e.loss, r->n, sizeof(*e.loss), "losses", err));
+	DF_TRY(df_alloc(&e.n_targets, r->n, sizeof(*e.n_targets), "losses", err));
 	DF_TRY(df_alloc(&e.n_correct, r->n, sizeof(*e.n_correct), "losses", err));
 	df_pool_for(pool, e.blocks.n, run_block, &e);
 	if (e.rc != DF_OK) {
@@ -201,6 +204,7 @@ out:
 	free(e.gather);
 	df_blocks_release(&e.blocks);
 	free(e.loss);
+	free(e.n_targets);
 	free(e.n_correct);
 	return rc;
 }

@@ -284,14 +284,14 @@ moments(const struct df_rows *r, const float *scores, size_t n_labels, size_t la
 	uint64_t n = 0;
 
 	for (uint64_t i = 0; i < r->n; i++) {
-		if (domain != SIZE_MAX && r->domain[i] != domain)
+		if (domain != SIZE_MAX && df_rows_domain(r, i) != domain)
 			continue;
 		sum += (double)scores[i * n_labels + label];
 		n++;
 	}
 	*mean = n > 0 ? sum / (double)n : NAN;
 	for (uint64_t i = 0; i < r->n; i++)
-		if (domain == SIZE_MAX || r->domain[i] == domain)
+		if (domain == SIZE_MAX || df_rows_domain(r, i) == domain)
 			squares += pow((double)scores[i * n_labels + label] - *mean, 2);
 	*deviation = n > 1 ? sqrt(squares / (double)(n - 1)) : NAN;
 	return n;

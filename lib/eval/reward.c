@@ -21,16 +21,17 @@ df_reward_run(
 
 	DF_TRY(df_work_new(&work, m, err));
 	for (uint64_t first = 0; first < r->n; first = end) {
-		for (end = first + 1; end < r->n && r->offsets[end + 1] - r->offsets[first] <= batch_tokens; end++)
+		for (end = first + 1;
+		     end < r->n && df_rows_offset(r, end + 1) - df_rows_offset(r, first) <= batch_tokens; end++)
 			;
 		if (df_stop_requested()) {
 			rc = df_fail(err, DF_ESTOPPED, "evaluation stopped by a signal");
 			goto out;
 		}
 		for (uint64_t i = first; i < end; i++) {
-			if (r->offsets[i + 1] == r->offsets[i]) {
+			if (df_rows_length(r, i) == 0) {
 				rc = df_fail(err, DF_EFORMAT, "%s: sample %llu has no token", r->name,
-				    (unsigned long long)r->id[i]);
+				    (unsigned long long)df_rows_id(r, i));
 				goto out;
 			}
 		}
@@ -39,7 +40,7 @@ df_reward_run(
 		for (uint64_t i = first * n_labels; i < end * n_labels; i++) {
 			if (!isfinite(scores[i])) {
 				rc = df_fail(err, DF_EFORMAT, "%s: the score of sample %llu is not a finite number",
-				    r->name, (unsigned long long)r->id[i / n_labels]);
+				    r->name, (unsigned long long)df_rows_id(r, i / n_labels));
 				goto out;
 			}
 		}

@@ -7,47 +7,100 @@
 #include "base/rng.h"
 #include "rows/sampler.h"
 
-struct draw {
-	double u;
-	uint64_t id, row;
+#define BUCKET_ROWS 8 /* of a bucket at most, on average, while an epoch is ordered */
+
+/*
+ * The draws of an epoch in falling order.  A row's key is the upper half of its draw; rows are dealt to buckets by
+ * their keys, and the few of a bucket are sorted, by the whole draw where keys are equal.
+ */
+struct order {
+	const struct df_sampler *s;
+	uint32_t epoch;
+	uint32_t *key; /* [n_rows] falling draws are rising keys */
 };
 
-/* The exponential race with equal weights: t = -ln u, smallest first. */
-static int
-by_draw(const void *a, const void *b)
+static uint64_t
+id_of(const struct df_sampler *s, uint32_t row)
 {
-	const struct draw *x = a, *y = b;
+	return s->ids ? s->ids[row] : row;
+}
 
-	if (x->u != y->u)
-		return x->u > y->u ? -1 : 1;
-	return x->id < y->id ? -1 : x->id > y->id;
+static double
+draw(const struct order *o, uint32_t row)
+{
+	return df_rng_uniform(o->s->seed, DF_RNG_SHUFFLE, o->epoch, id_of(o->s, row));
+}
+
+/* The exponential race with equal weights: t = -ln u, smallest first. */
+static bool
+before(const struct order *o, uint32_t a, uint32_t b)
+{
+	double x, y;
+
+	if (o->key[a] != o->key[b])
+		return o->key[a] < o->key[b];
+	x = draw(o, a);
+	y = draw(o, b);
+	return x != y ? x > y : id_of(o->s, a) < id_of(o->s, b);
+}
+
+/* By insertion: a bucket has BUCKET_ROWS rows on average. */
+static void
+sort_bucket(const struct order *o, uint32_t *row, size_t n)
+{
+	for (size_t i = 1; i < n; i++) {
+		const uint32_t x = row[i];
+		size_t k = i;
+
+		for (; k > 0 && before(o, x, row[k - 1]); k--)
+			row[k] = row[k - 1];
+		row[k] = x;
+	}
 }
 
 static int
 shuffle(struct df_sampler *s, uint64_t epoch, struct df_err *err)
 {
-	struct draw *d;
+	struct order o = { .s = s, .epoch = (uint32_t)epoch };
+	uint32_t *end = NULL, n = (uint32_t)s->n_rows, at = 0;
+	int shift = 32; /* keys >> shift is the bucket */
+	size_t n_buckets;
 	int rc;
 
-	if ((rc = df_alloc(&d, s->n_rows, sizeof(*d), "epoch order", err)) != DF_OK)
-		return rc;
-	for (uint64_t i = 0; i < s->n_rows; i++)
-		d[i] =
-		    (struct draw){ df_rng_uniform(s->seed, DF_RNG_SHUFFLE, (uint32_t)epoch, s->ids[i]), s->ids[i], i };
-	qsort(d, s->n_rows, sizeof(*d), by_draw);
-	for (uint64_t i = 0; i < s->n_rows; i++)
-		s->order[i] = d[i].row;
-	free(d);
+	while (shift > 0 && s->n_rows >> (32 - shift) > BUCKET_ROWS)
+		shift--;
+	n_buckets = (size_t)1 << (32 - shift);
+	DF_TRY(df_alloc(&o.key, n, sizeof(*o.key), "epoch order", err));
+	DF_TRY(df_alloc(&end, n_buckets + 1, sizeof(*end), "epoch order", err));
+	for (uint32_t i = 0; i < n; i++) {
+		o.key[i] = UINT32_MAX - (uint32_t)(draw(&o, i) * 0x1p32);
+		end[(uint64_t)o.key[i] >> shift]++;
+	}
+	/* end[b]: first where bucket b begins, after its rows are dealt where it ends */
+	for (size_t b = 0; b < n_buckets; b++) {
+		const uint32_t count = end[b];
+
+		end[b] = at;
+		at += count;
+	}
+	for (uint32_t i = 0; i < n; i++)
+		s->order[end[(uint64_t)o.key[i] >> shift]++] = i;
+	for (size_t b = 0; b < n_buckets; b++) {
+		const uint32_t first = b > 0 ? end[b - 1] : 0;
+
+		sort_bucket(&o, s->order + first, end[b] - first);
+	}
 	s->order_epoch = epoch;
-	return DF_OK;
+out:
+	free(o.key);
+	free(end);
+	return rc;
 }
 
 int
 df_sampler_init(struct df_sampler *s, uint64_t n_rows, const uint64_t *ids, uint64_t seed, bool shuffled,
     uint64_t batch, uint64_t n_accum, struct df_err *err)
 {
-	int rc;
-
 	*s = (struct df_sampler){ .n_rows = n_rows,
 		.ids = ids,
 		.seed = seed,
@@ -56,11 +109,9 @@ df_sampler_init(struct df_sampler *s, uint64_t n_rows, const uint64_t *ids, uint
 		.n_accum = n_accum,
 		.n_epoch = n_rows,
 		.order_epoch = UINT64_MAX };
-	if ((rc = df_alloc(&s->order, n_rows, sizeof(*s->order), "epoch order", err)) != DF_OK)
-		return rc;
-	for (uint64_t i = 0; i < n_rows; i++)
-		s->order[i] = i;
-	return DF_OK;
+	if (n_rows > UINT32_MAX)
+		return df_fail(err, DF_ERANGE, "%llu rows, more than %u", (unsigned long long)n_rows, UINT32_MAX);
+	return shuffled ? df_alloc(&s->order, n_rows, sizeof(*s->order), "epoch order", err) : DF_OK;
 }
 
 void
@@ -92,25 +143,52 @@ df_sampler_steps_per_epoch(const struct df_sampler *s)
 	return micro / s->n_accum + (micro % s->n_accum > 0);
 }
 
+/* The row at place i of the training order that is known: of an epoch, or of the index. */
+static uint64_t
+row_at(const struct df_sampler *s, uint64_t i)
+{
+	return s->index ? s->index[i % s->n_index] : s->order ? s->order[i] : i;
+}
+
+/* Where step g begins in it, and where an epoch ends. */
+static uint64_t
+place_of(const struct df_sampler *s, uint64_t g, uint64_t *end)
+{
+	const uint64_t per_step = s->batch * s->n_accum;
+
+	*end = s->index ? UINT64_MAX : s->n_epoch;
+	return s->index ? (g - s->window) % s->n_index * (per_step % s->n_index) % s->n_index
+			: g % df_sampler_steps_per_epoch(s) * per_step;
+}
+
 int
 df_sampler_step(struct df_sampler *s, uint64_t g, uint64_t *rows, size_t *n, struct df_err *err)
 {
-	uint64_t per_step = s->batch * s->n_accum, per_epoch = df_sampler_steps_per_epoch(s), first, end;
+	const uint64_t per_step = s->batch * s->n_accum, epoch = g / df_sampler_steps_per_epoch(s);
+	uint64_t first, end;
 	int rc;
 
-	if (s->index) {
-		first = (g - s->window) % s->n_index * (per_step % s->n_index) % s->n_index;
-		for (uint64_t i = 0; i < per_step; i++)
-			rows[i] = s->index[(first + i) % s->n_index];
-		*n = per_step;
-		return DF_OK;
-	}
-	if (s->shuffle && s->order_epoch != g / per_epoch && (rc = shuffle(s, g / per_epoch, err)) != DF_OK)
+	if (!s->index && s->shuffle && s->order_epoch != epoch && (rc = shuffle(s, epoch, err)) != DF_OK)
 		return rc;
-	first = g % per_epoch * per_step;
-	end = first + per_step < s->n_epoch ? first + per_step : s->n_epoch;
-	for (uint64_t i = first; i < end; i++)
-		rows[i - first] = s->order[i];
-	*n = (size_t)(end - first);
+	s->order_epoch = epoch;
+	first = place_of(s, g, &end);
+	*n = (size_t)(end - first < per_step ? end - first : per_step);
+	for (size_t i = 0; i < *n; i++)
+		rows[i] = row_at(s, first + i);
 	return DF_OK;
+}
+
+void
+df_sampler_ahead(const struct df_sampler *s, uint64_t g, uint64_t *rows, size_t *n)
+{
+	uint64_t first, end;
+
+	if (!s->index && g / df_sampler_steps_per_epoch(s) != s->order_epoch) {
+		*n = 0;
+		return;
+	}
+	first = place_of(s, g, &end);
+	*n = (size_t)(end - first < *n ? end - first : *n);
+	for (size_t i = 0; i < *n; i++)
+		rows[i] = row_at(s, first + i);
 }

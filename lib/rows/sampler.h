@@ -25,18 +25,18 @@
 
 struct df_sampler {
 	uint64_t n_rows;          /* of the pool */
-	const uint64_t *ids;      /* [n_rows] sample ids, borrowed */
+	const uint64_t *ids;      /* [n_rows] sample ids, borrowed; NULL: row i is sample i */
 	uint64_t seed;
 	bool shuffle;
 	uint64_t batch, n_accum;  /* samples of a micro-batch, micro-batches of a step */
 	uint64_t n_epoch;         /* rows of an epoch: all, or those that make whole micro-batches */
-	uint64_t *order;          /* (private) rows of epoch order_epoch */
+	uint32_t *order;          /* (private) rows of epoch order_epoch; NULL = as they come */
 	uint64_t order_epoch;     /* (private) UINT64_MAX = none yet */
 	const uint64_t *index;    /* [n_index] rows of the pool in training order, borrowed; NULL = epochs */
 	uint64_t n_index, window; /* the step at which the index began */
 };
 
-/* n_rows >= 1. */
+/* n_rows from 1 to UINT32_MAX, or DF_ERANGE.  An epoch's order takes 4 bytes a row, and 9 while it is made. */
 int df_sampler_init(struct df_sampler *s, uint64_t n_rows, const uint64_t *ids, uint64_t seed, bool shuffle,
     uint64_t batch, uint64_t n_accum, struct df_err *err) DF_MUST_CHECK;
 void df_sampler_release(struct df_sampler *s);
@@ -55,5 +55,10 @@ uint64_t df_sampler_steps_per_epoch(const struct df_sampler *s);
  * in micro-batches of `batch` (the last may be smaller).
  */
 int df_sampler_step(struct df_sampler *s, uint64_t g, uint64_t *rows, size_t *n, struct df_err *err) DF_MUST_CHECK;
+/*
+ * The first rows, at most *n of them, of the steps from g on: what to read ahead.  It ends with the epoch that
+ * df_sampler_step was last asked for, as the order of the next is not known yet.
+ */
+void df_sampler_ahead(const struct df_sampler *s, uint64_t g, uint64_t *rows, size_t *n);
 
 #endif

@@ -266,12 +266,20 @@ out:
 }
 
 void
+df_h5data_forget(struct df_h5data *x)
+{
+	for (int i = 0; i < x->n_cache; i++) {
+		free(x->cache[i].data);
+		x->cache[i] = (struct df_h5chunk){ 0 };
+	}
+}
+
+void
 df_h5data_close(struct df_h5data *x)
 {
 	if (x->d >= 0)
 		H5Dclose(x->d);
-	for (int i = 0; i < x->n_cache; i++)
-		free(x->cache[i].data);
+	df_h5data_forget(x);
 }
 
 /* ---- reading rows */

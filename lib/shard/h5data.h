@@ -46,6 +46,7 @@ struct df_h5data {
 int df_h5data_open(struct df_h5data *x, hid_t file, struct df_bytes *bytes, const char *name, const char *path,
     enum df_coltype type, bool matrix, struct df_err *err) DF_MUST_CHECK;
 void df_h5data_close(struct df_h5data *x); /* accepts one with d == -1 */
+void df_h5data_forget(struct df_h5data *x); /* the decoded chunks */
 /* Rows [first, first+n) into dst, converted to x->type; DF_EFORMAT where a value does not fit, or data are damaged. */
 int df_h5data_read(struct df_h5data *x, struct df_scratch *h, uint64_t first, uint64_t n, void *dst,
     struct df_err *err) DF_MUST_CHECK;
@@ -58,5 +59,8 @@ int df_h5data_plan(struct df_h5data *x, struct df_scratch *h, uint64_t first, ui
  */
 int df_h5data_chunk(struct df_h5data *x, uint64_t row, uint64_t col, struct df_stored *p, struct df_err *err)
     DF_MUST_CHECK;
+
+/* h5in.c: the same of a ragged column, whose messages begin with the file's name. */
+int df_h5in_chunk(struct df_h5in *in, enum df_col c, uint64_t first, struct df_stored *p, struct df_err *err) DF_MUST_CHECK;
 
 #endif

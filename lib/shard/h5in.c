@@ -78,8 +78,15 @@ open_offsets(struct df_h5in *in, const struct df_column *c, struct df_err *err)
 	if (off->rows == 0)
 		return df_fail(err, DF_EFORMAT, "dataset '%s': empty; it begins with a 0", c->offsets);
 	in->info.values[c->col] = values;
-	DF_TRY(read_offsets(in, c->col, 0, 0, &begin, err));
-	DF_TRY(read_offsets(in, c->col, off->rows - 1, 0, &end, err));
+	/* The columns of the tokens share their offsets, which the first of them has looked at. */
+	if (c->col != DF_COL_IDS && in->info.cols & 1u << DF_COL_IDS &&
+	    strcmp(c->offsets, df_column(DF_COL_IDS)->offsets) == 0) {
+		begin = 0;
+		end = in->info.values[DF_COL_IDS];
+	} else {
+		DF_TRY(read_offsets(in, c->col, 0, 0, &begin, err));
+		DF_TRY(read_offsets(in, c->col, off->rows - 1, 0, &end, err));
+	}
 	if (begin != 0 || end != values)
 		rc = df_fail(err, DF_EFORMAT, "dataset '%s': goes from %llu to %llu, but '%s' has %llu values",
 		    c->offsets, (unsigned long long)begin, (unsigned long long)end, c->path,
@@ -120,6 +127,7 @@ open_columns(struct df_h5in *in, struct df_err *err)
 		in->info.rows = rows;
 		in->info.width[i] = c->matrix ? (size_t)in->col[i].width : 0;
 		in->info.store[i] = in->col[i].store;
+		in->info.chunk[i] = in->col[i].direct ? in->col[i].chunk_rows : 0;
 		in->info.cols |= 1u << i;
 		counted = true;
 	}
@@ -356,12 +364,31 @@ df_h5_peek_kind(const char *path)
 	return kind;
 }
 
+void
+df_h5in_forget(struct df_h5in *in)
+{
+	for (int i = 0; i < DF_COL_COUNT; i++) {
+		df_h5data_forget(&in->col[i]);
+		df_h5data_forget(&in->off[i]);
+	}
+}
+
 /* ---- reading entries */
 
 int
 df_h5in_read(struct df_h5in *in, enum df_col c, uint64_t first, uint64_t n, void *dst, struct df_err *err)
 {
 	int rc = df_h5data_read(&in->col[c], &in->scratch, first, n, dst, err);
+
+	if (rc != DF_OK)
+		df_err_prefix(err, "%s: ", in->name);
+	return rc;
+}
+
+int
+df_h5in_chunk(struct df_h5in *in, enum df_col c, uint64_t first, struct df_stored *p, struct df_err *err)
+{
+	int rc = df_h5data_chunk(&in->col[c], first, 0, p, err);
 
 	if (rc != DF_OK)
 		df_err_prefix(err, "%s: ", in->name);

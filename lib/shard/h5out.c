@@ -22,6 +22,7 @@
 #include <string.h>
 
 #define CHUNK_TARGET ((size_t)1 << 20) /* bytes */
+#define CHUNK_VALUES ((size_t)1 << 14) /* of every ragged column of tokens: rows of them are wanted in any order */
 #define ROW_WIDE     ((size_t)4 << 20) /* a wider matrix row is cut into chunks of its own */
 #define WAVE         64                /* jobs encoded before they are written */
 
@@ -107,6 +108,8 @@ add_out(struct df_h5out *w, const struct df_column *c, bool is_offsets, size_t w
 	row = o->elem * o->width;
 	o->chunk_cols = row > ROW_WIDE ? CHUNK_TARGET / o->elem : o->width;
 	o->chunk_rows = row >= CHUNK_TARGET ? 1 : CHUNK_TARGET / (row ? row : 1);
+	if (c->offsets && !is_offsets && strcmp(c->offsets, df_column(DF_COL_IDS)->offsets) == 0)
+		o->chunk_rows = CHUNK_VALUES;
 }
 
 int

@@ -28,6 +28,7 @@ struct member {
 	uint64_t first, rows;
 	uint64_t values[DF_COL_COUNT];
 	enum df_store store[DF_COL_COUNT];
+	uint64_t chunk;     /* values of a chunk of tokens/ids; 0: HDF5 must read them */
 	struct df_h5in *in; /* NULL: not open now */
 	uint64_t used;
 };
@@ -38,7 +39,7 @@ struct df_set {
 	uint32_t cols, skip; /* what there is; what is not read */
 	size_t width[DF_COL_COUNT];
 	struct member *m;
-	size_t n, cap;
+	size_t n, cap, max_open;
 	uint64_t rows, next, clock;
 	bool made_up_ids; /* a user's weights without sample/id: row i is sample i */
 	struct df_stream_in *stream;
@@ -106,7 +107,9 @@ struct df_set_part
 df_set_part(const struct df_set *s, size_t i)
 {
 	const struct member *m = &s->m[i];
-	struct df_set_part p = { .path = m->path, .first = m->first, .rows = m->rows };
+	struct df_set_part p = {
+		.path = m->path, .name = m->name, .first = m->first, .rows = m->rows, .chunk = m->chunk
+	};
 
 	memcpy(p.values, m->values, sizeof(p.values));
 	memcpy(p.store, m->store, sizeof(p.store));
@@ -151,7 +154,7 @@ member_in(struct df_set *s, struct member *m, struct df_h5in **in, struct df_err
 			if (oldest == NULL || s->m[i].used < oldest->used)
 				oldest = &s->m[i];
 		}
-		if (n_open >= OPEN_MAX_MEMBERS) {
+		if (n_open >= s->max_open) {
 			df_h5in_close(oldest->in);
 			oldest->in = NULL;
 		}
@@ -161,11 +164,35 @@ member_in(struct df_set *s, struct member *m, struct df_h5in **in, struct df_err
 			rc = df_fail(err, DF_EFORMAT, "%s: changed while it was read", m->name);
 			goto out;
 		}
+		/* Many open files: what opening decoded is too much to keep of each. */
+		if (s->max_open > OPEN_MAX_MEMBERS)
+			df_h5in_forget(m->in);
 	}
 	m->used = ++s->clock;
 	*in = m->in;
 out:
 	return rc;
+}
+
+int
+df_set_part_in(struct df_set *s, size_t i, struct df_h5in **in, struct df_err *err)
+{
+	return member_in(s, &s->m[i], in, err);
+}
+
+void
+df_set_keep_open(struct df_set *s, size_t n)
+{
+	s->max_open = n > OPEN_MAX_MEMBERS ? n : OPEN_MAX_MEMBERS;
+}
+
+void
+df_set_rest(struct df_set *s)
+{
+	for (size_t i = 0; i < s->n; i++) {
+		df_h5in_close(s->m[i].in);
+		s->m[i].in = NULL;
+	}
 }
 
 /* Add the artefact at `path` to the set. */
@@ -204,11 +231,12 @@ add_file(struct df_set *s, enum df_kind kind, const char *path, const char *name
 	*m = (struct member){ .first = s->rows, .rows = info->rows };
 	memcpy(m->values, info->values, sizeof(m->values));
 	memcpy(m->store, info->store, sizeof(m->store));
+	m->chunk = info->chunk[DF_COL_IDS];
 	s->n++;
 	DF_TRY(df_strdup(&m->path, path, err));
 	DF_TRY(df_strdup(&m->name, name, err));
 	s->rows += info->rows;
-	if (s->n <= OPEN_MAX_MEMBERS) {
+	if (s->n <= s->max_open) {
 		m->in = in;
 		m->used = ++s->clock;
 		in = NULL;
@@ -395,6 +423,7 @@ df_set_open_files(struct df_set **out, enum df_kind kind, const char *const *pat
 
 	DF_TRY(df_alloc(&s, 1, sizeof(*s), "a set", err));
 	s->spool_fd = -1;
+	s->max_open = OPEN_MAX_MEMBERS;
 	s->meta = (struct df_meta)DF_META_INIT;
 	if (n_paths == 0) {
 		rc = df_fail(err, DF_EUSAGE, "no input");
@@ -658,5 +687,35 @@ df_set_lengths(struct df_set *s, enum df_col c, uint64_t **lengths, struct df_er
 	v = NULL;
 out:
 	free(v);
+	return rc;
+}
+
+int
+df_set_offsets(struct df_set *s, enum df_col c, uint64_t first, uint64_t n, uint64_t *offsets, struct df_err *err)
+{
+	uint64_t at = 0, values = 0;
+	struct df_h5in *in;
+	int rc = DF_OK;
+
+	if (s->stream)
+		return df_fail(err, DF_EUSAGE, "%s: a stream can only be read from front to back", s->name);
+	if (!df_set_has(s, c) || df_column(c)->offsets == NULL || first > s->rows || n > s->rows - first)
+		return df_fail(err, DF_EINTERNAL, "%s: offsets of rows %llu + %llu of '%s'", s->name,
+		    (unsigned long long)first, (unsigned long long)n, df_column(c)->path);
+	offsets[0] = 0;
+	for (size_t i = 0; i < s->n && at < n; values += s->m[i++].values[c]) {
+		struct member *m = &s->m[i];
+		uint64_t from = first + at - m->first, take;
+
+		if (first + at >= m->first + m->rows)
+			continue;
+		take = m->rows - from < n - at ? m->rows - from : n - at;
+		DF_TRY(member_in(s, m, &in, err));
+		DF_TRY(df_h5in_offsets(in, c, from, take, offsets + at, err));
+		for (uint64_t r = at; r <= at + take; r++)
+			offsets[r] += values;
+		at += take;
+	}
+out:
 	return rc;
 }

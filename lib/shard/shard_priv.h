@@ -63,6 +63,7 @@ struct df_h5info {
 	size_t width[DF_COL_COUNT];    /* of matrices */
 	enum df_store store[DF_COL_COUNT];
 	uint64_t values[DF_COL_COUNT]; /* elements of ragged columns */
+	uint64_t chunk[DF_COL_COUNT];  /* rows (values) of its chunks, where we decode them ourselves; else 0 */
 };
 /* `name` for messages; kind DF_KIND_ANY takes what it is. */
 int df_h5in_open(
@@ -72,6 +73,8 @@ int df_h5in_open_image(struct df_h5in **out, void *image, size_t len, const char
     struct df_err *err) DF_MUST_CHECK;
 void df_h5in_close(struct df_h5in *in); /* accepts NULL */
 const struct df_h5info *df_h5in_info(const struct df_h5in *in);
+/* Give back what was decoded and is kept in case it is read again. */
+void df_h5in_forget(struct df_h5in *in);
 /* offsets[0..n] of rows [first, first+n), as in the file (checked: monotone, within the values). */
 int df_h5in_offsets(
     struct df_h5in *in, enum df_col c, uint64_t first, uint64_t n, uint64_t *offsets, struct df_err *err) DF_MUST_CHECK;
@@ -163,18 +166,24 @@ int df_set_open_files(struct df_set **out, enum df_kind kind, const char *const 
 /* Set the id of a set of files whose rows were all read for it, and begin anew. */
 void df_set_identify(struct df_set *s, struct df_digest id);
 
-/* ---- set.c, for link.c */
+
+/* ---- set.c, for link.c and h5pieces.c */
 
 /* A file of a set, borrowed. */
 struct df_set_part {
-	const char *path;
+	const char *path, *name;
 	uint64_t first, rows;
 	uint64_t values[DF_COL_COUNT]; /* elements of its ragged columns */
 	enum df_store store[DF_COL_COUNT];
+	uint64_t chunk; /* values of a chunk of tokens/ids; 0: HDF5 must read them */
 };
 size_t df_set_parts(const struct df_set *s);
 bool df_set_ids_made_up(const struct df_set *s); /* no sample/id in the files: positions stand for it */
 struct df_set_part df_set_part(const struct df_set *s, size_t i);
+/* The open reader of part i; it stays open until others are wanted. */
+int df_set_part_in(struct df_set *s, size_t i, struct df_h5in **in, struct df_err *err) DF_MUST_CHECK;
+/* Keep up to n parts open, instead of a few. */
+void df_set_keep_open(struct df_set *s, size_t n);
 
 /* ---- names.c */
 

@@ -223,6 +223,26 @@ out:
 	return rc;
 }
 
+/* Where not all tokens were counted: does any row have a target?  As a rule the first has. */
+static int
+check_targets(const struct df_rows *rows, struct df_err *err)
+{
+	struct df_gather g = { 0 };
+	struct df_tokens b;
+	bool any = rows->counted && rows->n_unlabelled < rows->n;
+	int rc = DF_OK;
+
+	for (uint64_t i = 0; !rows->counted && i < rows->n && !any; i++) {
+		DF_TRY(df_gather_range(&g, rows, i, 1, &b, err));
+		any = g.n_targets[0] > 0;
+	}
+	if (!any)
+		rc = df_fail(err, DF_EFORMAT, "%s: no sample has a target: nothing to learn from", rows->name);
+out:
+	df_gather_release(&g);
+	return rc;
+}
+
 int
 df_run_inputs(struct df_run *r, struct df_err *err)
 {
@@ -231,10 +251,7 @@ df_run_inputs(struct df_run *r, struct df_err *err)
 
 	DF_TRY(df_rows_load(&r->rows, "training tokens", train, 1, err));
 	DF_TRY(check_packed(r, err));
-	if (r->rows.n_unlabelled == r->rows.n) {
-		rc = df_fail(err, DF_EFORMAT, "%s: no sample has a target: nothing to learn from", r->rows.name);
-		goto out;
-	}
+	DF_TRY(check_targets(&r->rows, err));
 	if (r->rows.n_unlabelled > 0)
 		df_info("%s: %" PRIu64 " of %" PRIu64 " samples have no target and count for nothing", r->rows.name,
 		    r->rows.n_unlabelled, r->rows.n);

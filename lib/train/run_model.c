@@ -52,14 +52,8 @@ decide_checkpointing(struct df_run *r)
 	    4.0 * (double)m->d_model + 3.0 * ff + (double)(2 * (m->n_heads + m->n_kv_heads) * m->d_head + m->n_heads);
 	const size_t reached = df_model_backward_layers(r->model);
 	const double layers = reached > 0 ? (double)reached : 1; /* one has its memory in any case */
-	uint64_t longest = 0;
-	double tokens;
+	const double tokens = (double)r->rows.longest * (double)r->c->per_device_train_batch_size;
 
-	for (uint64_t i = 0; i < r->rows.n; i++)
-		longest = r->rows.offsets[i + 1] - r->rows.offsets[i] > longest
-		    ? r->rows.offsets[i + 1] - r->rows.offsets[i]
-		    : longest;
-	tokens = (double)longest * (double)r->c->per_device_train_batch_size;
 	r->activations = sizeof(float) * layers * layer * tokens;
 	r->checkpointing = strcmp(how, "auto") == 0 ? r->activations > ACTIVATIONS_MAX : strcmp(how, "true") == 0;
 	r->checkpointing = r->checkpointing && !r->c->disable_gradient_checkpointing;

@@ -12,6 +12,8 @@
 #include "train/train.h"
 #include "train/trainlog.h"
 
+#define DF_RUN_AHEAD 256 /* rows */
+
 struct df_run {
 	const struct df_train_opts *o;
 	const struct df_train_config *c;
@@ -47,6 +49,7 @@ struct df_run {
 	bool checkpointing;   /* gradient_checkpointing, decided */
 	double activations;   /* bytes, about, of a micro-batch */
 	uint64_t *which;      /* [batch * accum] */
+	uint64_t *ahead;      /* [DF_RUN_AHEAD] rows of the steps after, while they are read; NULL: all are in memory */
 };
 
 /* Load tokens, index and weights, and see that they belong together and to what the configuration says. */

@@ -20,10 +20,10 @@ struct lane {
 	struct df_tensor grad; /* [1, train numel]; NONE until first used */
 	bool dirty;            /* grad holds this step's sum */
 	struct df_gather gather;
-	uint64_t *rows, *key; /* [batch] */
-	float *scale, *loss;  /* [batch] */
-	uint32_t *n_targets;  /* [batch] */
-	size_t *slot;         /* [batch] position in the step, for the losses */
+	uint64_t *key;       /* [batch] */
+	float *scale, *loss; /* [batch] */
+	uint32_t *n_targets; /* [batch] */
+	size_t *slot;        /* [batch] position in the step, for the losses */
 	size_t n;
 	uint64_t n_tokens;
 	int rc;
@@ -39,7 +39,10 @@ struct df_stepper {
 	size_t n_lanes; /* a power of two: what the size of the model allows */
 	/* of the running step */
 	const struct df_rows *r;
-	double *loss; /* [cap_loss] mean nll of each sample */
+	const uint64_t *which;
+	struct df_gather gather; /* all of its rows */
+	struct df_tokens tokens; /* that gather holds */
+	double *loss;            /* [cap_loss] mean nll of each sample */
 	size_t cap_loss;
 	struct pick {
 		uint64_t len;
@@ -54,7 +57,6 @@ lane_release(struct df_stepper *s, struct lane *l)
 	if (!df_tensor_is_none(l->grad))
 		df_tensor_free(df_model_backend(s->m), &l->grad);
 	df_gather_release(&l->gather);
-	free(l->rows);
 	free(l->key);
 	free(l->scale);
 	free(l->loss);
@@ -72,7 +74,6 @@ lane_init(struct df_stepper *s, struct lane *l, struct df_err *err)
 	if (s->o.dft)
 		df_work_weigh(l->work, df_dft_weigh, NULL);
 	DF_TRY(df_tensor_alloc(df_model_backend(s->m), &l->grad, DF_F32, 1, numel, "gradient", err));
-	DF_TRY(df_alloc(&l->rows, s->o.batch, sizeof(*l->rows), "batch", err));
 	DF_TRY(df_alloc(&l->key, s->o.batch, sizeof(*l->key), "batch", err));
 	DF_TRY(df_alloc(&l->scale, s->o.batch, sizeof(*l->scale), "batch", err));
 	DF_TRY(df_alloc(&l->loss, s->o.batch, sizeof(*l->loss), "batch", err));
@@ -121,6 +122,7 @@ df_stepper_free(struct df_stepper *s)
 	for (size_t i = 0; i < MAX_LANES; i++)
 		lane_release(s, &s->lane[i]);
 	df_moments_release(&s->moments, s->m);
+	df_gather_release(&s->gather);
 	free(s->loss);
 	free(s->pick);
 	free(s);
@@ -164,16 +166,16 @@ by_length(const void *a, const void *b)
  * the fewest tokens; samples without targets take no part.  Returns the number of groups.
  */
 static size_t
-deal(struct df_stepper *s, const uint64_t *which, size_t first, size_t n)
+deal(struct df_stepper *s, size_t first, size_t n)
 {
-	const struct df_rows *r = s->r;
+	const uint64_t *offsets = s->tokens.offsets;
 	uint64_t total = 0;
 	size_t n_pick = 0, groups = 1;
 
 	for (size_t i = first; i < first + n; i++) {
-		uint64_t len = r->offsets[which[i] + 1] - r->offsets[which[i]];
+		uint64_t len = offsets[i + 1] - offsets[i];
 
-		if (r->n_targets[which[i]] == 0)
+		if (s->gather.n_targets[i] == 0)
 			continue;
 		s->pick[n_pick++] = (struct pick){ len, i };
 		total += len;
@@ -192,7 +194,6 @@ deal(struct df_stepper *s, const uint64_t *which, size_t first, size_t n)
 			if (s->lane[g].n_tokens < l->n_tokens)
 				l = &s->lane[g];
 		}
-		l->rows[l->n] = which[s->pick[i].at];
 		l->slot[l->n++] = s->pick[i].at;
 		l->n_tokens += s->pick[i].len;
 	}
@@ -214,9 +215,9 @@ run_lane(void *ctx, size_t i, int worker)
 	if (!l->dirty)
 		DF_TRY(df_fill(df_model_backend(s->m), l->grad, 0, &l->err));
 	l->dirty = true;
-	DF_TRY(df_gather_batch(&l->gather, s->r, l->rows, l->n, &b, &l->err));
+	DF_TRY(df_gather_pick(&l->gather, &s->tokens, l->slot, l->n, &b, &l->err));
 	for (size_t k = 0; k < l->n; k++)
-		l->key[k] = df_model_dropout_key(s->o.seed, s->moments.step, s->r->id[l->rows[k]]);
+		l->key[k] = df_model_dropout_key(s->o.seed, s->moments.step, df_rows_id(s->r, s->which[l->slot[k]]));
 	b.key = l->key;
 	DF_TRY(df_model_grad(s->m, l->work, &b, l->scale, l->grad, &losses, &l->err));
 	for (size_t k = 0; k < l->n; k++)
@@ -285,7 +286,7 @@ not_finite(const struct df_stepper *s, const char *what, const uint64_t *which, 
 	int rc;
 
 	for (size_t i = 0; i < n && i < 8; i++)
-		df_buf_printf(&b, "%s%llu", i ? ", " : "", (unsigned long long)s->r->id[which[i]]);
+		df_buf_printf(&b, "%s%llu", i ? ", " : "", (unsigned long long)df_rows_id(s->r, which[i]));
 	if (n > 8)
 		df_buf_printf(&b, " and %zu more", n - 8);
 	if ((rc = df_buf_check(&b, err)) == DF_OK)
@@ -299,8 +300,8 @@ not_finite(const struct df_stepper *s, const char *what, const uint64_t *which, 
 
 /* Gradients of all micro-batches into the lanes, losses into s->loss. */
 static int
-accumulate(struct df_stepper *s, const uint64_t *which, size_t n, const float *weights, uint64_t n_targets,
-    size_t n_labelled, struct df_err *err)
+accumulate(
+    struct df_stepper *s, size_t n, const float *weights, uint64_t n_targets, size_t n_labelled, struct df_err *err)
 {
 	for (size_t first = 0; first < n; first += s->o.batch) {
 		size_t count = n - first < s->o.batch ? n - first : s->o.batch, groups;
@@ -310,15 +311,16 @@ accumulate(struct df_stepper *s, const uint64_t *which, size_t n, const float *w
 			if (!s->lane[g].work && (rc = lane_init(s, &s->lane[g], err)) != DF_OK)
 				return rc;
 		}
-		groups = deal(s, which, first, count);
+		groups = deal(s, first, count);
 		for (size_t g = 0; g < groups; g++) {
 			struct lane *l = &s->lane[g];
 
 			for (size_t k = 0; k < l->n; k++) {
-				double targets = (double)s->r->n_targets[l->rows[k]];
+				const size_t at = l->slot[k];
+				const double targets = (double)s->gather.n_targets[at];
 
 				l->scale[k] =
-				    (float)(weights ? (double)weights[l->rows[k]] / (targets * (double)n_labelled)
+				    (float)(weights ? (double)weights[s->which[at]] / (targets * (double)n_labelled)
 						    : 1.0 / (double)n_targets);
 			}
 			l->rc = DF_OK;
@@ -346,20 +348,22 @@ df_stepper_run(struct df_stepper *s, const struct df_rows *r, const uint64_t *wh
 
 	*out = (struct df_step_result){ 0 };
 	s->r = r;
+	s->which = which;
+	DF_TRY(df_gather_batch(&s->gather, r, which, n, &s->tokens, err));
 	DF_TRY(df_grow(&s->loss, &s->cap_loss, n, sizeof(*s->loss), "losses", err));
+	out->n_tokens = s->tokens.offsets[n];
 	for (size_t i = 0; i < n; i++) {
-		out->n_tokens += r->offsets[which[i] + 1] - r->offsets[which[i]];
-		out->n_targets += r->n_targets[which[i]];
-		n_labelled += r->n_targets[which[i]] > 0;
+		out->n_targets += s->gather.n_targets[i];
+		n_labelled += s->gather.n_targets[i] > 0;
 	}
 	out->n_skipped = n - n_labelled;
 	for (size_t g = 0; g < MAX_LANES; g++)
 		s->lane[g].dirty = false;
 	if (out->n_targets == 0)
 		return DF_OK;
-	DF_TRY(accumulate(s, which, n, weights, out->n_targets, n_labelled, err));
+	DF_TRY(accumulate(s, n, weights, out->n_targets, n_labelled, err));
 	for (size_t i = 0; i < n; i++) {
-		double targets = (double)r->n_targets[which[i]];
+		double targets = (double)s->gather.n_targets[i];
 
 		if (targets == 0)
 			continue;

@@ -58,6 +58,8 @@ int df_stepper_save(const struct df_stepper *s, const char *dir, struct df_err *
  * number of samples that have targets.  Samples without targets count for
  * nothing; if none has any, nothing is updated and n_targets is 0.
  *
+ * DF_EFORMAT or DF_ELINEAGE where a row cannot be had (df_gather_batch): nothing has changed then.
+ *
  * A loss or gradient that is not finite is DF_ERANGE, names the samples, and leaves the
  * model as it was.
  */

@@ -254,6 +254,18 @@ finish_step(struct df_run *r, struct df_err *err)
 	return asked || save_due(r) ? save(r, false, asked || !r->c->save_only_model, err) : DF_OK;
 }
 
+/* This step's rows and the next ones are read in the background, while it computes. */
+static int
+read_ahead(struct df_run *r, struct df_err *err)
+{
+	size_t n = DF_RUN_AHEAD;
+
+	if (!r->ahead)
+		return DF_OK;
+	df_sampler_ahead(&r->sampler, r->state.step, r->ahead, &n);
+	return df_rows_ahead(&r->rows, r->ahead, n, err);
+}
+
 static int
 one_step(struct df_run *r, struct df_train_report *report, struct df_err *err)
 {
@@ -263,7 +275,8 @@ one_step(struct df_run *r, struct df_train_report *report, struct df_err *err)
 	size_t n;
 	int rc;
 
-	if ((rc = df_sampler_step(&r->sampler, s->step, r->which, &n, err)) != DF_OK)
+	if ((rc = df_sampler_step(&r->sampler, s->step, r->which, &n, err)) != DF_OK ||
+	    (rc = read_ahead(r, err)) != DF_OK)
 		return rc;
 	r->lr = df_schedule_lr(&r->schedule, s->step) * s->best.plateau.scale;
 	rc = df_stepper_run(r->stepper, &r->rows, r->which, n, r->weights, r->lr, &res, err);
@@ -395,6 +408,7 @@ release(struct df_run *r)
 	free(r->weights);
 	free(r->index);
 	free(r->which);
+	free(r->ahead);
 	free(r->start);
 	if (r->lock_fd >= 0)
 		close(r->lock_fd);
@@ -550,6 +564,8 @@ df_train_run(const struct df_train_opts *o, struct df_train_report *report, stru
 	DF_TRY(df_alloc(&r.which, per_step, sizeof(*r.which), "step", err));
 	if (r.state.step < r.end || r.goes_back)
 		DF_TRY(df_checkpoint_reopen(c->output_dir, r.start_is_own, err));
+	if (df_rows_on_demand(&r.rows))
+		DF_TRY(df_alloc(&r.ahead, DF_RUN_AHEAD, sizeof(*r.ahead), "rows ahead", err));
 	DF_TRY(df_trainlog_open(&r.log, c->output_dir, r.state.step, r.max_steps, err));
 	rc = loop(&r, report, err);
 out:
@@ -569,9 +585,9 @@ df_train_dry_run(const struct df_train_opts *o, struct df_train_plan *plan, stru
 	DF_TRY(prepare(&r, err));
 	plan->first_step = r.first_step;
 	plan->n_rows = r.rows.n;
-	plan->n_tokens = r.rows.offsets[r.rows.n];
-	for (uint64_t i = 0; i < r.rows.n; i++)
-		plan->n_targets += r.rows.n_targets[i];
+	plan->n_tokens = r.rows.n_tokens;
+	plan->counted = r.rows.counted;
+	plan->n_targets = r.rows.n_targets;
 	plan->n_unlabelled = r.rows.n_unlabelled;
 	plan->steps_per_epoch = r.steps_per_epoch;
 	plan->max_steps = r.max_steps;
@@ -585,7 +601,7 @@ df_train_dry_run(const struct df_train_opts *o, struct df_train_plan *plan, stru
 	plan->flops = (4.0 + 2.0 * !df_model_has_lora(r.model) + 2.0 * r.checkpointing) * (double)plan->n_params *
 	    per_sample * (double)(r.sampler.batch * r.sampler.n_accum) * steps;
 	/* weights as the file has them; master weights, gradient and two moments of what trains */
-	plan->memory = (double)df_model_bytes(r.model) + 16.0 * (double)plan->n_trained + 5.0 * (double)plan->n_tokens;
+	plan->memory = (double)df_model_bytes(r.model) + 16.0 * (double)plan->n_trained + df_rows_bytes(&r.rows);
 	plan->activations = r.activations;
 	plan->checkpoint = 12.0 * (double)plan->n_trained;
 out:

@@ -41,7 +41,9 @@ int df_train_run(const struct df_train_opts *o, struct df_train_report *report, 
 
 /* Print what the run would do, without doing it: steps, tokens, parameters, memory, FLOPs. */
 struct df_train_plan {
-	uint64_t n_rows, n_tokens, n_targets, n_unlabelled;
+	uint64_t n_rows, n_tokens;
+	bool counted; /* the next two are known: few enough tokens to be read before */
+	uint64_t n_targets, n_unlabelled;
 	uint64_t steps_per_epoch, max_steps, first_step, end_step;
 	uint64_t n_params, n_trained;
 	double flops;        /* of the steps to do */

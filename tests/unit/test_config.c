@@ -272,7 +272,7 @@ test_faults(void **state)
 	assert_null(strstr(faults, "x.yaml:101: "));
 	faults[0] = 0;
 	assert_int_equal(load(&c, NEED "sede: 1\nseed: [1\n", NULL, &err), DF_ECONFIG);
-	assert_non_null(strstr(faults, "x.yaml:4: sede: unknown"));
+	assert_non_null(strstr(faults, "x.yaml:4: unknown key 'sede'"));
 	assert_non_null(strstr(err.msg, "2 faults"));
 }
 

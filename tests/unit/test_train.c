@@ -20,27 +20,21 @@
 
 static const char *const cases[] = { "llama", "llama-gqa-tied", "qwen2", "qwen2-untied" };
 
-/* Rows as df_rows_load would make them, borrowing the batch. */
+/* The batch's samples as rows, with ids from 100 on. */
 static void
 rows_of(struct df_rows *r, const struct mh_batch *b)
 {
-	*r = (struct df_rows){
-		.n = b->b.n, .offsets = b->offsets, .ids = b->ids, .mask = b->mask, .meta = DF_META_INIT
-	};
-	mh_ok(df_alloc(&r->id, r->n, sizeof(*r->id), "ids", err));
-	mh_ok(df_alloc(&r->n_targets, r->n, sizeof(*r->n_targets), "targets", err));
-	for (uint64_t i = 0; i < r->n; i++) {
-		r->id[i] = 100 + i;
-		for (uint64_t t = r->offsets[i] + 1; t < r->offsets[i + 1]; t++)
-			r->n_targets[i] += r->mask[t] != 0;
-	}
-}
+	struct df_batch in = { .n = b->b.n };
+	uint64_t *id;
 
-static void
-rows_free(struct df_rows *r)
-{
-	free(r->id);
-	free(r->n_targets);
+	mh_ok(df_alloc(&id, in.n, sizeof(*id), "ids", err));
+	for (uint64_t i = 0; i < in.n; i++)
+		id[i] = 100 + i;
+	in.col[DF_COL_ID] = (struct df_column_data){ id, NULL, 1 };
+	in.col[DF_COL_IDS] = (struct df_column_data){ b->ids, b->offsets, 1 };
+	in.col[DF_COL_LABEL_MASK] = (struct df_column_data){ b->mask, b->offsets, 1 };
+	mh_ok(df_rows_of_batch(r, "rows", &in, err));
+	free(id);
 }
 
 /* Weights of the model, host copy; free() it. */
@@ -98,7 +92,7 @@ open_golden(struct golden *g, const char *name, bool lora, size_t batch)
 static void
 close_golden(struct golden *g)
 {
-	rows_free(&g->rows);
+	df_rows_release(&g->rows);
 	mh_batch_release(&g->batch);
 	df_model_free(g->m);
 	df_st_close(g->st);
@@ -190,7 +184,7 @@ open_big(struct golden *g, struct df_pool *pool, struct df_stepper **s)
 	size_t lengths[N_BIG];
 
 	open_golden(g, "llama", false, 12);
-	rows_free(&g->rows);
+	df_rows_release(&g->rows);
 	mh_batch_release(&g->batch);
 	for (size_t i = 0; i < N_BIG; i++)
 		lengths[i] = 5 + i * 37 % 59;
@@ -289,8 +283,9 @@ test_unlabelled(void **state)
 	(void)state;
 	for (int pass = 0; pass < 2; pass++) {
 		open_golden(&g, "llama", false, 4);
-		memset(g.rows.mask + g.rows.offsets[1], 0, g.rows.offsets[2] - g.rows.offsets[1]);
-		g.rows.n_targets[1] = 0;
+		memset(g.batch.mask + g.batch.offsets[1], 0, g.batch.offsets[2] - g.batch.offsets[1]);
+		df_rows_release(&g.rows);
+		rows_of(&g.rows, &g.batch);
 		mh_ok(df_stepper_new(&s, g.m, NULL, &g.opts, err));
 		if (pass == 0) {
 			before = weights_of(g.m);
@@ -323,17 +318,20 @@ test_weights(void **state)
 	struct df_stepper *s = NULL;
 	struct golden g;
 	uint64_t which[3] = { 0, 1, 2 };
-	double total = 0, sum = 0;
+	double total = 0, sum = 0, targets[3];
 	float w[16] = { 0 };
 
 	(void)state;
 	open_golden(&g, "llama", false, 4);
 	mh_ok(df_stepper_new(&s, g.m, NULL, &g.opts, err));
-	for (int i = 0; i < 3; i++)
-		total += g.rows.n_targets[i];
+	for (uint64_t i = 0; i < 3; i++) {
+		mh_ok(df_stepper_run(s, &g.rows, &i, 1, NULL, 0, &plain, err));
+		targets[i] = (double)plain.n_targets;
+		total += targets[i];
+	}
 	mh_ok(df_stepper_run(s, &g.rows, which, 3, NULL, 0, &plain, err));
 	for (int i = 0; i < 3; i++)
-		w[i] = (float)(g.rows.n_targets[i] * 3 / total);
+		w[i] = (float)(targets[i] * 3 / total);
 	mh_ok(df_stepper_run(s, &g.rows, which, 3, w, 0, &mean, err));
 	/* float32 weights of samples: one rounding each */
 	assert_true(fabs(mean.loss - plain.loss) <= 1e-6 * plain.loss);

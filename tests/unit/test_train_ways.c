@@ -74,36 +74,38 @@ static void
 make_rows(struct run *r, bool packed, bool neat)
 {
 	const struct df_tokens *b = &r->batch.b;
-	struct df_rows *x = &r->rows;
 	const uint64_t total = b->offsets[b->n];
+	struct df_batch in = { .n = packed ? b->n / 4 : b->n };
+	uint32_t *position = NULL, *sequence = NULL;
+	uint64_t *id, *offsets = packed ? r->pack : r->batch.offsets;
 
-	*x = (struct df_rows){
-		.n = b->n, .offsets = r->batch.offsets, .ids = r->batch.ids, .mask = r->batch.mask, .meta = DF_META_INIT
-	};
+	mh_ok(df_alloc(&id, in.n, sizeof(*id), "ids", err));
+	for (uint64_t i = 0; i < in.n; i++)
+		id[i] = i;
 	if (packed) {
-		mh_ok(df_alloc(&x->position, total, sizeof(*x->position), "positions", err));
+		mh_ok(df_alloc(&position, total, sizeof(*position), "positions", err));
 		if (neat)
-			mh_ok(df_alloc(&x->sequence, total, sizeof(*x->sequence), "sequences", err));
+			mh_ok(df_alloc(&sequence, total, sizeof(*sequence), "sequences", err));
 		for (uint64_t s = 0; s < b->n; s++) {
-			x->mask[b->offsets[s]] = 1;
+			r->batch.mask[b->offsets[s]] = 1;
 			for (uint64_t t = b->offsets[s]; t < b->offsets[s + 1]; t++) {
-				x->position[t] = (uint32_t)(t - b->offsets[s]);
+				position[t] = (uint32_t)(t - b->offsets[s]);
 				if (neat)
-					x->sequence[t] = (uint32_t)(s % 4) + 1;
+					sequence[t] = (uint32_t)(s % 4) + 1;
 			}
 		}
-		x->n = b->n / 4;
-		for (uint64_t i = 0; i <= x->n; i++)
+		for (uint64_t i = 0; i <= in.n; i++)
 			r->pack[i] = b->offsets[4 * i];
-		x->offsets = r->pack;
 	}
-	mh_ok(df_alloc(&x->id, x->n, sizeof(*x->id), "ids", err));
-	mh_ok(df_alloc(&x->n_targets, x->n, sizeof(*x->n_targets), "targets", err));
-	for (uint64_t i = 0; i < x->n; i++) {
-		x->id[i] = i;
-		for (uint64_t t = x->offsets[i] + 1; t < x->offsets[i + 1]; t++)
-			x->n_targets[i] += x->mask[t] != 0;
-	}
+	in.col[DF_COL_ID] = (struct df_column_data){ id, NULL, 1 };
+	in.col[DF_COL_IDS] = (struct df_column_data){ r->batch.ids, offsets, 1 };
+	in.col[DF_COL_LABEL_MASK] = (struct df_column_data){ r->batch.mask, offsets, 1 };
+	in.col[DF_COL_POSITION] = (struct df_column_data){ position, offsets, 1 };
+	in.col[DF_COL_SEQUENCE] = (struct df_column_data){ sequence, offsets, 1 };
+	mh_ok(df_rows_of_batch(&r->rows, "rows", &in, err));
+	free(id);
+	free(position);
+	free(sequence);
 	r->per_step = packed ? 1 : 4;
 }
 
@@ -149,10 +151,7 @@ static void
 close_way(struct run *r)
 {
 	df_stepper_free(r->s);
-	free(r->rows.id);
-	free(r->rows.n_targets);
-	free(r->rows.position);
-	free(r->rows.sequence);
+	df_rows_release(&r->rows);
 	mh_batch_release(&r->batch);
 	df_model_free(r->m);
 	df_st_close(r->st);
@@ -277,9 +276,7 @@ with_dropout(double dropout, uint64_t seed, size_t batch, int threads, uint64_t 
 	float *w;
 
 	open_way(&r, "packing", WAY_PACKED); /* any rows; samples as they are */
-	free(r.rows.id);
-	free(r.rows.n_targets);
-	free(r.rows.position);
+	df_rows_release(&r.rows);
 	df_stepper_free(r.s);
 	df_model_free(r.m);
 	make_rows(&r, false, false);
@@ -418,7 +415,6 @@ test_dft_losses(void **state)
 	const struct df_eval_opts dft = { .dft = true }, plain = { 0 };
 	struct df_step_result res;
 	uint64_t which[4] = { 0, 1, 2, 3 };
-	uint16_t domain[64] = { 0 };
 	float weights[64], nll[512], loss[4];
 	uint32_t n[4];
 	struct df_eval e = { 0 };
@@ -429,15 +425,19 @@ test_dft_losses(void **state)
 
 	(void)state;
 	open_way(&r, "dft", WAY_FULL);
-	r.rows.domain = domain;
 	b = r.batch.b;
 	mh_ok(df_work_new(&w, r.m, err));
 	assert_true(b.offsets[b.n] <= 512 && b.n <= 64);
 	mh_ok(df_model_loss(r.m, w, &b, &(struct df_losses){ .token_nll = nll }, err));
 	for (uint64_t s = 0, at = 0; s < b.n; s++) {
 		weights[s] = 0.5F + (float)s;
-		for (uint32_t t = 0; t < r.rows.n_targets[s]; t++, at++, targets++)
+		for (uint64_t t = b.offsets[s] + 1; t < b.offsets[s + 1]; t++) {
+			if (!b.mask[t])
+				continue;
+			targets++;
 			sum += (double)nll[at] * exp(-(double)nll[at]);
+			at++;
+		}
 	}
 	mh_ok(df_eval_run(&e, r.m, &r.rows, NULL, &dft, err));
 	assert_true(fabs(df_eval_loss(&e.all) - sum / targets) <= 1e-6 * sum / targets);
