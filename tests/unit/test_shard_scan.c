@@ -389,7 +389,7 @@ test_stream(void **state)
 		scan_all(at("stream"), 1234, 33, 0, threads);
 }
 
-/* A file that does not say its id has that of its rows, after opening or, where that is put off, after a scan of all. */
+/* A file that does not say its id has that of its rows: after opening or, where that is put off, after a scan. */
 static void
 test_identify(void **state)
 {
