@@ -25,6 +25,20 @@
 static const enum df_col used[] = { DF_COL_ID, DF_COL_DOMAIN, DF_COL_PROJECTION };
 #define N_USED (sizeof used / sizeof *used)
 
+/* Read them only; but every column where the set's id is still to be made of its rows. */
+static void
+read_used(struct df_set *s)
+{
+	enum df_col all[DF_COL_COUNT];
+
+	for (int c = 0; c < DF_COL_COUNT; c++)
+		all[c] = (enum df_col)c;
+	if (df_set_meta(s)->id[0])
+		df_set_only(s, used, N_USED);
+	else
+		df_set_only(s, all, DF_COL_COUNT);
+}
+
 /* ---- subtasks ------------------------------------------------------------------- */
 
 struct tasks {
@@ -118,7 +132,7 @@ tasks_by_domain(struct tasks *t, struct df_set *val, struct df_err *err)
 		}
 	}
 out:
-	df_set_only(val, used, N_USED);
+	read_used(val);
 	df_batch_release(&b);
 	return rc;
 }
@@ -292,12 +306,12 @@ struct run {
 static int
 open_one(struct df_set **set, const char *role, const struct df_strlist *paths, struct df_err *err)
 {
-	int rc = df_set_open(set, DF_KIND_PROJECTIONS, role, paths->v, paths->n, err);
+	int rc = df_set_open_later(set, DF_KIND_PROJECTIONS, role, paths->v, paths->n, err);
 
 	if (!rc && df_set_is_stream(*set))
 		rc = df_fail(err, DF_EUSAGE, "%s: projections to score must be in files", df_set_name(*set));
 	if (!rc)
-		df_set_only(*set, used, N_USED);
+		read_used(*set);
 	return rc;
 }
 
@@ -381,13 +395,12 @@ out:
 	return rc;
 }
 
-/* What shaped the scores, and from what. */
+/* What shaped the scores. */
 static int
 record(const struct run *r, const struct df_select_opts *o, struct df_meta *m, struct df_err *err)
 {
 	static const char *const aggs[] = { DF_LESS_AGG_NAMES }, *const vals[] = { DF_LESS_VAL_NAMES };
 	const struct df_meta *first = df_set_meta(r->train[0]);
-	const char *tokens = df_select_tokens_id(first);
 	struct df_buf b = DF_BUF_INIT;
 	int rc = 0;
 
@@ -404,6 +417,20 @@ record(const struct run *r, const struct df_select_opts *o, struct df_meta *m, s
 	}
 	DF_TRY(df_buf_check(&b, err));
 	DF_TRY(df_meta_set_str(m, "ckpt_weights", b.data, err));
+	for (size_t i = 0; i < first->n_domains; i++)
+		DF_TRY(df_meta_add_domain(m, first->domains[i], NULL, err));
+out:
+	df_buf_release(&b);
+	return rc;
+}
+
+/* After the scans, when every set has its id. */
+static int
+record_inputs(const struct run *r, struct df_meta *m, struct df_err *err)
+{
+	const char *tokens = df_select_tokens_id(df_set_meta(r->train[0]));
+	int rc = 0;
+
 	if (tokens)
 		DF_TRY(df_meta_add_input(m, "tokens", "tokens", tokens, err));
 	for (size_t i = 0; i < r->n; i++) {
@@ -417,10 +444,7 @@ record(const struct run *r, const struct df_select_opts *o, struct df_meta *m, s
 		if (val->id[0])
 			DF_TRY(df_meta_add_input(m, "val", "projections", val->id, err));
 	}
-	for (size_t i = 0; i < first->n_domains; i++)
-		DF_TRY(df_meta_add_domain(m, first->domains[i], NULL, err));
 out:
-	df_buf_release(&b);
 	return rc;
 }
 
@@ -469,6 +493,7 @@ run(const struct df_selector *self, const struct df_select_opts *o, struct df_se
 	DF_TRY(tasks_find(&r.tasks, o, r.val[0], err));
 	DF_TRY(record(&r, o, &out->meta, err));
 	DF_TRY(score_all(&r, o, out, err));
+	DF_TRY(record_inputs(&r, &out->meta, err));
 	DF_TRY(df_select_top(self, o, out, err));
 out:
 	for (size_t i = 0; i < r.n; i++) {

@@ -24,7 +24,7 @@ key_of(float score)
 	return u >> 31 ? u : ~u & 0x7fffffff;
 }
 
-/* The n rows of `from` into `to`, by one digit of their scores' keys; equal ones stay in order.  count [DIGITS]: scratch. */
+/* The n rows of `from` into `to`, by a digit of their keys; equal ones stay in order.  count [DIGITS]: scratch. */
 static void
 sort_digit(const float *score, const uint64_t *from, uint64_t *to, uint64_t n, int shift, uint64_t *count)
 {

@@ -71,9 +71,9 @@ struct df_h5place {
 void df_h5drive_init(void); /* once */
 /* The file that is opened with fapl is `bytes`.  < 0 on failure. */
 int df_h5drive_set(hid_t fapl, const struct df_bytes *bytes);
-/* Where the chunk at these coordinates lies as it is stored, and which filters it skipped; it must exist.  < 0 on failure. */
+/* Where the stored bytes of the chunk at these coordinates, which must exist, lie, and its filter mask.  Or < 0. */
 int df_h5drive_place(hid_t dataset, const hsize_t *chunk, struct df_h5place *place, uint32_t *mask);
-/* From the first to the second call, reading fails at a heap collection that is not sound; the second says if one was met. */
+/* Between the two, reading fails at a heap collection that is not sound; the second says if all were. */
 void df_h5drive_watch_heaps(void);
 bool df_h5drive_heaps_sound(void);
 

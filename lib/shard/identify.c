@@ -1,5 +1,5 @@
 /*
- * identify.c - what a set's rows are: the id that its files say, or that its rows have, and whether the two agree.
+ * identify.c - the id of a set whose files do not say it, and whether the one that they say is that of the rows.
  */
 #include "shard/shard_priv.h"
 
@@ -17,7 +17,7 @@ struct ids {
 struct pass {
 	uint32_t cols;
 	struct df_digest sum;
-	struct ids *ids; /* NULL: not wanted */
+	struct ids *ids; /* NULL: there are none */
 };
 
 static int
@@ -52,43 +52,27 @@ out:
 	return rc;
 }
 
-/* The digest of all rows of a set that was not read yet, and their ids. */
-static int
-digest_rows(struct df_set *s, bool with_ids, struct ids *ids, struct df_digest *sum, struct df_err *err)
-{
-	struct pass p = { .sum = { 0, 0 }, .ids = ids };
-	const struct df_scan sc = {
-		.set = s, .n_threads = df_threads_default(), .work = digest_block, .take = take_block, .ctx = &p
-	};
-	int rc;
-
-	for (int i = 0; i < DF_COL_COUNT; i++)
-		if (df_set_has(s, (enum df_col)i) && (with_ids || i != DF_COL_ID))
-			p.cols |= 1u << i;
-	DF_TRY(df_scan_run(&sc, err));
-	*sum = p.sum;
-out:
-	return rc;
-}
-
 int
 df_set_open(struct df_set **out, enum df_kind kind, const char *role, const char *const *paths, size_t n_paths,
     struct df_err *err)
 {
 	struct df_set *s = NULL;
-	struct df_digest id;
 	int rc;
 
-	DF_TRY(df_set_open_files(&s, kind, paths, n_paths, err));
-	if (!df_set_is_stream(s) && !df_set_meta(s)->id[0]) {
-		DF_TRY(digest_rows(s, true, NULL, &id, err));
-		df_set_identify(s, id);
+	DF_TRY(df_set_open_later(&s, kind, role, paths, n_paths, err));
+	if (df_set_unidentified(s)) {
+		const struct df_scan sc = { .set = s, .n_threads = df_threads_default() };
+
+		if ((rc = df_scan_run(&sc, err)) != DF_OK) {
+			if (role)
+				df_err_prefix(err, "%s: ", role);
+			goto out;
+		}
+		df_set_rewind(s);
 	}
 	*out = s;
 	s = NULL;
 out:
-	if (rc != DF_OK && role)
-		df_err_prefix(err, "%s: ", role);
 	df_set_close(s);
 	return rc;
 }
@@ -111,11 +95,17 @@ int
 df_set_check(struct df_set *s, struct df_err *err)
 {
 	struct ids ids = { NULL, 0, 0 };
+	struct pass p = { .ids = df_set_has(s, DF_COL_ID) ? &ids : NULL };
+	const struct df_scan sc = {
+		.set = s, .n_threads = df_threads_default(), .work = digest_block, .take = take_block, .ctx = &p
+	};
 	char hex[DF_DIGEST_HEX];
-	struct df_digest sum;
 	int rc;
 
-	DF_TRY(digest_rows(s, !df_set_ids_made_up(s), df_set_has(s, DF_COL_ID) ? &ids : NULL, &sum, err));
+	for (int i = 0; i < DF_COL_COUNT; i++)
+		if (df_set_has(s, (enum df_col)i) && !(i == DF_COL_ID && df_set_ids_made_up(s)))
+			p.cols |= 1u << i;
+	DF_TRY(df_scan_run(&sc, err));
 	if (ids.n > 1)
 		qsort(ids.v, ids.n, sizeof(*ids.v), by_value);
 	for (size_t i = 1; i < ids.n; i++) {
@@ -125,7 +115,7 @@ df_set_check(struct df_set *s, struct df_err *err)
 			goto out;
 		}
 	}
-	df_digest_hex(sum, hex);
+	df_digest_hex(p.sum, hex);
 	if (strcmp(hex, df_set_meta(s)->id) != 0)
 		rc = df_fail(err, DF_EFORMAT, "%s: damaged: its rows have the digest %s, but df_id is %s",
 		    df_set_name(s), hex, df_set_meta(s)->id);

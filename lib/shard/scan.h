@@ -15,22 +15,23 @@
 #include "shard/shard.h"
 
 struct df_scan {
-	struct df_set *set; /* not read yet; df_set_only() says which columns.  No one else may use it meanwhile */
-	uint64_t max_rows;  /* of a block; 0 = some 2 MiB of them.  A stream has its records' */
+	/* Not read yet; df_set_only() says which columns.  No one else may use it meanwhile. */
+	struct df_set *set;
+	uint64_t max_rows; /* of a block; 0 = some 2 MiB of them.  A stream has its records' */
 	int n_threads;
 	/*
-	 * May be NULL: then blocks are only read.  b holds the rows [b->first, b->first + b->n) of all columns that are read; the arrays are valid until take()
-	 * returns.  *result (NULL before) is handed on to take(); memory for it comes from b->arena and is
-	 * freed with the block.  `worker` is in [0, n_threads): for scratch.
+	 * May be NULL: then blocks are only read.  b holds the rows [b->first, b->first + b->n) of all columns that are
+	 * read; the arrays are valid until take() returns.  *result (NULL before) is handed on to take(); memory
+	 * for it comes from b->arena and is freed with the block.  `worker` is in [0, n_threads): for scratch.
 	 */
 	int (*work)(void *ctx, struct df_batch *b, void **result, int worker, struct df_err *err);
-	/* May be NULL.  Called for each block, by one thread, in order of rows. */
+	/* May be NULL.  Called for each block, by the caller's thread, in order of rows. */
 	int (*take)(void *ctx, const struct df_batch *b, const void *result, struct df_err *err);
 	void *ctx;
 };
 /*
- * The first error, in order of rows, ends it, after take() was called for all blocks before; DF_ESTOPPED likewise when a
- * signal asked to stop.
+ * The first error, in order of rows, ends it, after take() was called for all blocks before; DF_ESTOPPED likewise when
+ * a signal asked to stop.
  */
 int df_scan_run(const struct df_scan *sc, struct df_err *err) DF_MUST_CHECK;
 

@@ -413,7 +413,8 @@ add_any(struct df_set *s, enum df_kind kind, const char *path, bool alone, struc
 }
 
 int
-df_set_open_files(struct df_set **out, enum df_kind kind, const char *const *paths, size_t n_paths, struct df_err *err)
+df_set_open_later(struct df_set **out, enum df_kind kind, const char *role, const char *const *paths, size_t n_paths,
+    struct df_err *err)
 {
 	struct df_paths p = { NULL, 0, 0 };
 	struct df_digest id = { 0, 0 };
@@ -447,15 +448,28 @@ df_set_open_files(struct df_set **out, enum df_kind kind, const char *const *pat
 	*out = s;
 	s = NULL;
 out:
+	if (rc != DF_OK && role)
+		df_err_prefix(err, "%s: ", role);
 	df_paths_release(&p);
 	df_set_close(s);
 	return rc;
+}
+
+uint32_t
+df_set_unidentified(const struct df_set *s)
+{
+	return s->stream || s->meta.id[0] || s->next > 0 || s->skip & s->cols ? 0 : s->cols;
 }
 
 void
 df_set_identify(struct df_set *s, struct df_digest id)
 {
 	df_digest_hex(id, s->meta.id);
+}
+
+void
+df_set_rewind(struct df_set *s)
+{
 	s->next = 0;
 }
 

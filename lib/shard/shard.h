@@ -224,6 +224,12 @@ int df_set_open(struct df_set **out, enum df_kind kind, const char *role, const 
     struct df_err *err) DF_MUST_CHECK;
 int df_set_open1(
     struct df_set **out, enum df_kind kind, const char *role, const char *path, struct df_err *err) DF_MUST_CHECK;
+/*
+ * The same for who scans all rows anyway (scan.h): when the files do not say their id, it stays "" until the first scan
+ * of all columns is over, where df_set_open reads all rows for it at once.
+ */
+int df_set_open_later(struct df_set **out, enum df_kind kind, const char *role, const char *const *paths,
+    size_t n_paths, struct df_err *err) DF_MUST_CHECK;
 void df_set_close(struct df_set *s); /* accepts NULL */
 
 const struct df_meta *df_set_meta(const struct df_set *s); /* of the whole; id is the merged one */

@@ -158,13 +158,13 @@ void df_stream_out_free(struct df_stream_out *s); /* accepts NULL */
 	"DFS\r\n\x1a\n\x01\0\0\0\0\0\0\0" /* version 1 in bytes 8-15 */
 #define DF_STREAM_MAGIC_LEN 16
 
-/* ---- set.c, for identify.c */
+/* ---- set.c, for scan.c and identify.c */
 
-/* df_set_open, but the id stays "" where the files do not say it.  Messages lack the role. */
-int df_set_open_files(struct df_set **out, enum df_kind kind, const char *const *paths, size_t n_paths,
-    struct df_err *err) DF_MUST_CHECK;
-/* Set the id of a set of files whose rows were all read for it, and begin anew. */
+/* The columns that a scan should digest, for want of an id: all, or 0. */
+uint32_t df_set_unidentified(const struct df_set *s);
 void df_set_identify(struct df_set *s, struct df_digest id);
+/* Begin anew with the first row of a set of files. */
+void df_set_rewind(struct df_set *s);
 
 
 /* ---- set.c, for link.c and h5pieces.c */

@@ -4,7 +4,8 @@
  * HDF5 says where a chunk lies (h5data.c); reading it there, checking and decoding it needs no HDF5, and so no lock: as
  * many threads do it as there are.
  *
- * Thread rule: a df_bytes and a df_stored are immutable, for any number of threads; a df_scratch belongs to one thread at a time.
+ * Thread rule: a df_bytes and a df_stored are immutable, for any number of threads; a df_scratch and a df_todo belong
+ * to one thread at a time.
  */
 #ifndef DF_SHARD_STORED_H
 #define DF_SHARD_STORED_H

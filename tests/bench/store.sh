@@ -43,7 +43,8 @@ measure() { # name, command...
 	echo "$times" | awk -v name="$name" '{ print name, $1, $2 + $3 }'
 }
 
-have_peer=$("$python" -c 'import h5py, numpy' 2>/dev/null && echo yes || true)
+have_peer=
+if "$python" -c 'import h5py, numpy' 2>/dev/null; then have_peer=yes; fi
 one_round() {
 	measure cat cat "$train"
 	measure sum read_floor "$threads" "$train"

@@ -389,6 +389,42 @@ test_stream(void **state)
 		scan_all(at("stream"), 1234, 33, 0, threads);
 }
 
+/* A file that does not say its id has that of its rows: after opening or, where that is put off, after a scan. */
+static void
+test_identify(void **state)
+{
+	static const enum df_col some[] = { DF_COL_ID };
+	const char *path;
+	char want[DF_DIGEST_HEX];
+	struct df_set *s;
+
+	(void)state;
+	write_stored(at("id.h5"), &(struct stored){ .n = 700, .width = 9, .layout = ROWS_8 });
+	path = at("id.h5");
+	OK(df_set_open1(&s, DF_KIND_PROJECTIONS, NULL, path, err));
+	memcpy(want, df_set_meta(s)->id, sizeof(want));
+	assert_int_equal(strlen(want), 32);
+	assert_string_not_equal(want, "00000000000000000000000000000000");
+	OK(df_set_check(s, err));
+	df_set_close(s);
+	for (int threads = 1; threads <= 4; threads++)
+		for (int all = 0; all < 2; all++) {
+			struct look k = { .width = 9, .fail_from = UINT64_MAX, .n_threads = threads };
+			struct df_scan sc = { .max_rows = 50, .n_threads = threads, .take = take, .ctx = &k };
+
+			OK(df_set_open_later(&s, DF_KIND_PROJECTIONS, NULL, &path, 1, err));
+			assert_string_equal(df_set_meta(s)->id, "");
+			if (!all)
+				df_set_only(s, some, 1);
+			sc.set = s;
+			sc.work = all ? look_at : NULL;
+			sc.take = all ? take : NULL;
+			OK(df_scan_run(&sc, err));
+			assert_string_equal(df_set_meta(s)->id, all ? want : "");
+			df_set_close(s);
+		}
+}
+
 /* ---- errors */
 
 /* The first in order of rows is told, after all rows before it were taken. */
@@ -643,6 +679,7 @@ main(void)
 		cmocka_unit_test(test_nothing),
 		cmocka_unit_test(test_sets),
 		cmocka_unit_test(test_stream),
+		cmocka_unit_test(test_identify),
 		cmocka_unit_test(test_first_error),
 		cmocka_unit_test(test_damage),
 		cmocka_unit_test(test_plan_outlives),
