@@ -133,11 +133,15 @@ sed 's/^output_dir.*//' configs/tiny-sft.yaml >run.yaml
 printf 'tokenized_path: pool.h5\noutput_dir: requeued\nmax_steps: 3\n' >>run.yaml
 cp -r run run-less
 cp -r run run-random
-for page in pack grad embed project score eval sample show; do
+for page in pack grad embed project eval sample show merge; do
+	examples "df-$page.1" DESCRIPTION
 	examples "df-$page.1" EXAMPLES
 done
-rm -rf run
-examples df-train.1 EXAMPLES
+examples df-score.1 EXAMPLES
+for section in DESCRIPTION EXAMPLES; do
+	rm -rf run
+	examples df-train.1 "$section"
+done
 
 # --- in Python, where it has what it needs ---
 
