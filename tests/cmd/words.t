@@ -6,6 +6,7 @@
 . "$SRC/tests/cmd/grad_data.sh"
 E=$SRC/tests/golden/embed/bert
 quiet='-q --dataset-dir data'
+echo 'a b' >words.txt
 mkdir -p mmlu/test mmlu/dev
 echo 'q,a,b,c,d,A' >mmlu/test/virology_test.csv
 
