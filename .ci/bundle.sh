@@ -21,7 +21,16 @@ for program in "$build"/bin/df-*; do
 done
 [ ! -e "$build/libdf_h5zstd.so" ] || install -s -m 755 "$build/libdf_h5zstd.so" "$stage/hdf5"
 
-for file in "$stage"/bin/* "$stage"/hdf5/*; do
+# --device openblas opens this one by its name.
+openblas=$("${CC:-gcc}" -print-file-name=libopenblas.so.0)
+[ -e "$openblas" ] || {
+	echo "bundle: libopenblas.so.0 is not installed (Debian: libopenblas0-pthread)" >&2
+	exit 1
+}
+cp -L "$openblas" "$stage/lib/libopenblas.so.0"
+chmod 644 "$stage/lib/libopenblas.so.0"
+
+for file in "$stage"/bin/* "$stage"/hdf5/* "$stage/lib/libopenblas.so.0"; do
 	[ ! -e "$file" ] || ldd "$file"
 done | awk '$2 == "=>" && $3 ~ /^\// { print $3 }' | sort -u | while read -r lib; do
 	case ${lib##*/} in
@@ -63,4 +72,14 @@ for program in "$try/$name"/bin/*; do
 		exit 1
 	fi
 done
+# What it opens at run time, and what that needs.
+(cd / && env -i LD_DEBUG=files "$try/$name/bin/df-train" --version) >"$try/out" 2>"$try/files"
+grep -q 'openblas ([0-9]' "$try/out" || {
+	echo "bundle: OpenBLAS cannot be loaded" >&2
+	exit 1
+}
+if sed -n 's/.*calling init: //p' "$try/files" | grep -v "^$try/" | grep -E 'openblas|gfortran|quadmath'; then
+	echo "bundle: these are loaded from the system" >&2
+	exit 1
+fi
 ls -l "$stage.tar.xz"

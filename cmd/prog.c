@@ -169,10 +169,12 @@ static void
 print_version(void)
 {
 	unsigned major = 0, minor = 0, release = 0;
+	char devices[256];
 
 	H5get_libversion(&major, &minor, &release);
 	printf("%s (df-tools) %s\n", prog.name, DF_VERSION);
-	printf("HDF5 %u.%u.%u, zstd %s, backends %s\n", major, minor, release, ZSTD_versionString(), df_backend_list());
+	printf("HDF5 %u.%u.%u, zstd %s, backends %s\n", major, minor, release, ZSTD_versionString(),
+	    df_backend_list(devices, sizeof(devices)));
 }
 
 /* Words of `text` from column `col` on, broken before column 80 at spaces outside of brackets, indented to `indent`. */

@@ -20,7 +20,7 @@ struct df_prog_common {
 	int64_t threads;    /* -j, --threads: 0 = default */
 	bool quiet;         /* -q: warnings and errors only, no progress, no summary */
 	int64_t verbose;    /* -v debug messages, -vv source places of errors too */
-	const char *device; /* --device auto|cpu|reference|poison|cuda[:N] */
+	const char *device; /* --device auto|cpu|openblas|reference|poison|cuda[:N] */
 };
 #define DF_PROG_COMMON_DEFAULT { 0, false, 0, "auto" }
 #define DF_PROG_OPTS(c) \
@@ -28,7 +28,7 @@ struct df_prog_common {
 	{ .name = "threads", .short_name = 'j', .type = DF_OPT_INT, .value = &(c)->threads, .arg = "N", \
 	    .help = "threads (0: all that this process may use)", .min = 0, .max = DF_THREADS_MAX }, \
 	{ .name = "device", .type = DF_OPT_STR, .value = &(c)->device, .arg = "DEV", \
-	    .choices = df_backend_devices(), .help = "auto, cpu, reference, poison or cuda[:N]" }, \
+	    .choices = df_backend_devices(), .help = "auto, cpu, openblas, reference, poison, cuda" }, \
 	{ .name = "quiet", .short_name = 'q', .type = DF_OPT_FLAG, .value = &(c)->quiet, \
 	    .help = "no progress and no summary" }, \
 	{ .name = "verbose", .short_name = 'v', .type = DF_OPT_COUNT, .value = &(c)->verbose, \

@@ -17,7 +17,7 @@ run_one()
 	local spec=$1 device='' path name
 	path=$spec
 	case $spec in
-	cpu:* | poison:* | cuda:*)
+	cpu:* | openblas:* | poison:* | cuda:*)
 		device=${spec%%:*}
 		path=${spec#*:}
 		;;
@@ -25,6 +25,8 @@ run_one()
 	name=$(basename "$path")${device:+@$device}
 	local log=$DF_RUN_OUT/$name.log start=$EPOCHREALTIME end
 	[ -z "$device" ] || export DF_TEST_DEVICE=$device
+	# Tests are small: without this few of their products would be OpenBLAS's.
+	[ "$device" != openblas ] || export DF_OPENBLAS_ALL=1
 	case $path in
 	/*) ;;
 	*) path=$root/$path ;;

@@ -89,6 +89,12 @@ df_backend_name(const struct df_backend *be)
 	return be->ops->name;
 }
 
+bool
+df_backend_is_exact(const struct df_backend *be)
+{
+	return be->ops->exact;
+}
+
 size_t
 df_backend_peak_bytes(const struct df_backend *be)
 {

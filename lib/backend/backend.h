@@ -10,6 +10,7 @@
  * slot.
  *
  *   cpu        SIMD and threads
+ *   openblas   the same with its matrix product on OpenBLAS: not exact
  *   poison     the CPU's arithmetic behind separate, NaN-filled memory with guard
  *              zones, closed between operations: device bugs fail on a laptop
  *   reference  one plain f64 loop nest per operation: the documentation and the tests' oracle
@@ -20,8 +21,10 @@
  *
  * Determinism: an operation's result does not depend on the number of threads:
  * tiles are cut by shape or do not matter, and reductions run in a fixed order.
- * Whatever is computed per row, per sample or per segment (everything but sums over all rows) does not depend on
- * what else is in the call, to the bit.
+ * Exactness: on an exact backend, whatever is computed per row, per sample or per segment (everything but sums over
+ * all rows) does not depend on what else is in the call, to the bit.  On another it may depend on the shape of the
+ * call, within rounding; the same call gives the same bits there, too.  df_backend_is_exact() tells; comments that
+ * promise bits speak of exact backends.
  *
  * Backward rule: gradients of parameters accumulate (+=) when `accumulate` is
  * set or the comment says so; gradients of activations are assigned (=),
@@ -103,15 +106,22 @@ df_tensor_numel(struct df_tensor t)
 /* ---- life and memory ---------------------------------------------------- */
 
 /*
- * device: "auto", "cpu", "poison", "reference", "cuda", "cuda:N". pool is borrowed and must
+ * device: "auto", "cpu", "openblas", "poison", "reference", "cuda", "cuda:N".  pool is borrowed and must
  * outlive the backend; NULL = one thread.
+ *
+ * auto is cpu where that has vectors (AVX2 with FMA, or AVX-512), else openblas: the CPU alone decides, so that a run
+ * gives the same bits as long as it stays on its machine.  The first time that openblas is opened, variables of the
+ * environment are set for a moment: let no other thread read them meanwhile.
  */
 int df_backend_open(struct df_backend **out, const char *device, struct df_pool *pool, struct df_err *err)
     DF_MUST_CHECK;
 void df_backend_close(struct df_backend *be); /* accepts NULL; every tensor must be freed before */
 const char *df_backend_name(const struct df_backend *be);
-/* What can be opened, and with which instructions: "cpu (AVX2), poison, reference". */
-const char *df_backend_list(void);
+/* Do a row's results keep their bits whatever else is in the call?  See above. */
+bool df_backend_is_exact(const struct df_backend *be);
+/* What can be opened, and with what it computes: "cpu (AVX2), openblas (0.3.21, Haswell), poison, reference".  Cut to
+ * `size` bytes, at least 1, with the final 0; 256 are enough.  Returns list. */
+char *df_backend_list(char *list, size_t size);
 /* The names that df_backend_open() takes, "auto" first, NULL at the end.  First called by one thread. */
 const char *const *df_backend_devices(void);
 /* Is it the name of a device, here or elsewhere?  DF_EUSAGE suggests the nearest one. */
@@ -141,8 +151,8 @@ int df_sync(struct df_backend *be, struct df_err *err) DF_MUST_CHECK;
 /*
  * c [M,N] = alpha * op(a) op(b) + beta * c, shapes from the windows; a and c are f32, b is f32, bf16 or f16 (weights
  * at rest, widened on their way: the result is that of b converted to f32, to the bit).  beta = 0 does not read c.
- * An element depends on its row of op(a) and its column of op(b) alone, to the bit: not on M, N, the batch, threads,
- * or strides.
+ * On an exact backend an element depends on its row of op(a) and its column of op(b) alone, to the bit: not on M, N,
+ * the batch, threads, or strides.
  */
 struct df_gemm {
 	bool ta, tb;

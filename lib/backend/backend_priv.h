@@ -13,7 +13,7 @@
 
 #include "backend/backend.h"
 
-#define DF_BACKEND_API_VERSION 1
+#define DF_BACKEND_API_VERSION 2
 
 /*
  * One allocation. `data` is the backend's: a host address for cpu, poison and the reference, a
@@ -104,12 +104,20 @@ struct df_operand {
 };
 #define DF_OPERANDS_MAX 12
 
+struct df_cpu_product; /* cpu/gemm.h */
+
 typedef int df_op_fn(struct df_backend *be, const void *args, struct df_err *err);
 
 struct df_backend_ops {
 	int api_version; /* DF_BACKEND_API_VERSION; checked at open */
 	const char *name;
 	bool on_host; /* memory is host memory at any time: the caller's may be used in place */
+	bool exact;   /* df_backend_is_exact() */
+
+	/* optional: may --device auto take it on this machine?  NULL means no: it is opened by its name only. */
+	bool (*suits)(void);
+	/* optional: with what it computes here, for df_backend_list(): "AVX2".  Works without open. */
+	void (*describe)(char *out, size_t size);
 
 	/* required: life and memory */
 	int (*open)(struct df_backend *be, const char *device, struct df_err *err);
@@ -126,6 +134,8 @@ struct df_backend_ops {
 	 * version, upload, logged once.
 	 */
 	df_op_fn *const *op; /* [DF_OP_COUNT] */
+	/* optional: how the CPU's slots multiply on this backend; NULL means with the project's own kernels. */
+	const struct df_cpu_product *product;
 
 	/* optional: called before and after each operation with its operands; NULL means nothing to do.
 	 * leave() is called if and only if enter() returned 0; its error is the operation's. */
@@ -141,7 +151,10 @@ struct df_backend {
 	atomic_bool told[DF_OP_COUNT]; /* the host version's use was logged */
 };
 
-extern const struct df_backend_ops df_cpu_backend, df_poison_backend, df_reference_backend;
+extern const struct df_backend_ops df_cpu_backend, df_openblas_backend, df_poison_backend, df_reference_backend;
+
+/* The first of a table that suits this machine: what --device auto means.  NULL if none does. */
+const struct df_backend_ops *df_backend_choose(const struct df_backend_ops *const *table, size_t n);
 
 /* df_backend_open() for a given table. */
 int df_backend_open_ops(struct df_backend **out, const struct df_backend_ops *ops, const char *device,

@@ -3,15 +3,16 @@
  *
  * A new one is a line in the table; nothing else knows them all.
  */
+#include <stdio.h>
 #include <string.h>
 
 #include "backend/backend_priv.h"
-#include "backend/cpu/gemm.h"
 #include "base/words.h"
 
-static const struct df_backend_ops *const table[] = { &df_cpu_backend, &df_poison_backend, &df_reference_backend };
-
-#define N_BACKENDS (sizeof(table) / sizeof(table[0]))
+/* In the order in which "auto" asks them. */
+static const struct df_backend_ops *const backends[] = { &df_cpu_backend, &df_openblas_backend, &df_poison_backend,
+	&df_reference_backend };
+enum { N_BACKENDS = sizeof(backends) / sizeof(backends[0]) };
 
 const char *const *
 df_backend_devices(void)
@@ -19,7 +20,7 @@ df_backend_devices(void)
 	static const char *names[N_BACKENDS + 2] = { "auto" };
 
 	for (size_t i = 0; i < N_BACKENDS; i++)
-		names[i + 1] = table[i]->name;
+		names[i + 1] = backends[i]->name;
 	return names;
 }
 
@@ -40,29 +41,45 @@ df_backend_check(const char *device, struct df_err *err)
 	return is_cuda(device) ? DF_OK : df_unknown(err, DF_EUSAGE, "device", device, names, NULL);
 }
 
+const struct df_backend_ops *
+df_backend_choose(const struct df_backend_ops *const *table, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if (table[i]->suits && table[i]->suits())
+			return table[i];
+	return NULL;
+}
+
 int
 df_backend_open(struct df_backend **out, const char *device, struct df_pool *pool, struct df_err *err)
 {
 	if (!out || !device)
 		return df_fail(err, DF_EINTERNAL, "df_backend_open: a NULL argument");
 	if (strcmp(device, "auto") == 0)
-		device = "cpu";
+		device = df_backend_choose(backends, N_BACKENDS)->name;
 	for (size_t i = 0; i < N_BACKENDS; i++)
-		if (strcmp(device, table[i]->name) == 0)
-			return df_backend_open_ops(out, table[i], device, pool, err);
+		if (strcmp(device, backends[i]->name) == 0)
+			return df_backend_open_ops(out, backends[i], device, pool, err);
 	if (is_cuda(device))
 		return df_fail(
 		    err, DF_EUNSUPPORTED, "device '%s': this build has no CUDA backend; use --device cpu", device);
 	return df_backend_check(device, err);
 }
 
-const char *
-df_backend_list(void)
+char *
+df_backend_list(char *list, size_t size)
 {
-	/* Literals, so that the answer is borrowed from nobody. */
-	const char *isa = df_cpu_gemm_isa();
+	size_t n = 0;
 
-	return strcmp(isa, "AVX-512") == 0 ? "cpu (AVX-512), poison, reference"
-	    : strcmp(isa, "AVX2") == 0     ? "cpu (AVX2), poison, reference"
-					   : "cpu (baseline), poison, reference";
+	for (size_t i = 0; i < N_BACKENDS; i++) {
+		char with[64] = "";
+		int len;
+
+		if (backends[i]->describe)
+			backends[i]->describe(with, sizeof(with));
+		len = snprintf(list + n, size - n, "%s%s%s%s%s", i ? ", " : "", backends[i]->name, *with ? " (" : "",
+		    with, *with ? ")" : "");
+		n = n + (size_t)len < size ? n + (size_t)len : size - 1;
+	}
+	return list;
 }

@@ -122,7 +122,7 @@ bench(const struct shape *s, const char *dir, int pairs, struct df_err *err)
 		scale[i] = 1.0F / (float)(total / 2);
 
 	DF_TRY(write_config(dir, s, err));
-	DF_TRY(df_backend_open(&be, "cpu", NULL, err));
+	DF_TRY(df_backend_open(&be, bench_device(), NULL, err));
 	DF_TRY(df_model_init(&m, dir, 1, be, err));
 	if (s->lora_rank) {
 		struct df_lora_spec spec = { .rank = s->lora_rank, .alpha = 16, .targets = "all" };

@@ -1,7 +1,7 @@
 /*
- * bench_ops.c - the CPU's operations against plain sgemm calls.
+ * bench_ops.c - the operations of the CPU, or of DEVICE, against plain sgemm calls.
  *
- * Matrix products: df_gemm and cblas_sgemm of the same shape, both on one
+ * Matrix products: df_gemm and OpenBLAS's sgemm of the same shape, both on one
  * thread, in turn; printed are both rates and the median ratio.  Attention and the loss
  * head have no counterpart in BLAS: their arithmetic (masked scores counted
  * as half) is held against an sgemm of 512 x 512 x 512.  A product with weights at rest is held against ours with
@@ -9,7 +9,6 @@
  *
  *   bench_ops [PAIRS [WORD]]    only the lines whose name has WORD
  */
-#include <cblas.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,6 +21,7 @@
 
 enum { PAIRS_MAX = 101 };
 
+static const struct df_openblas *yardstick;
 static struct df_backend *be;
 static struct df_err *err;
 static int pairs = 9;
@@ -116,10 +116,7 @@ ours(void)
 static int
 blas(void)
 {
-	int m = (int)shape.m, n = (int)shape.n, k = (int)shape.k;
-
-	cblas_sgemm(CblasRowMajor, shape.ta ? CblasTrans : CblasNoTrans, shape.tb ? CblasTrans : CblasNoTrans, m, n, k,
-	    1, shape.a, shape.ta ? m : k, shape.b, shape.tb ? k : n, 0, shape.c, n);
+	sgemm(yardstick, shape.ta, shape.tb, shape.m, shape.n, shape.k, shape.a, shape.b, 0, shape.c);
 	return 0;
 }
 
@@ -201,7 +198,7 @@ probe(void)
 	enum { N = 512 };
 	static float a[N * N], b[N * N], c[N * N];
 
-	cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, N, N, N, 1, a, N, b, N, 0, c, N);
+	sgemm(yardstick, false, true, N, N, N, a, b, 0, c);
 	return 0;
 }
 static const double probe_flops = 2.0 * 512 * 512 * 512;
@@ -418,9 +415,9 @@ main(int argc, char **argv)
 		word = argv[2];
 	if (pairs < 1 || pairs > PAIRS_MAX)
 		return 64;
-	openblas_set_num_threads(1);
-	printf("OpenBLAS kernel: %s\n", openblas_get_corename());
-	DF_TRY(df_backend_open(&be, "cpu", NULL, err));
+	DF_TRY(df_openblas_load(&yardstick, err));
+	printf("%s against OpenBLAS %s, %s\n", bench_device(), yardstick->version, yardstick->kernel);
+	DF_TRY(df_backend_open(&be, bench_device(), NULL, err));
 	DF_TRY(gemm("linear", 2048, 64, 64, false, true));
 	DF_TRY(gemm("linear", 2048, 352, 128, false, true));
 	DF_TRY(gemm("linear", 1024, 896, 896, false, true));

@@ -1,14 +1,13 @@
 /*
  * bench_project.c - the dense projection against sgemm with a stored matrix.
  *
- * A = df_project (signs made from Philox as they are needed), B = cblas_sgemm of
+ * A = df_project (signs made from Philox as they are needed), B = sgemm of
  * the same shape with the sign matrix lying in memory as floats, both on one
  * thread, in turn.  Printed is the rate of A over the rate of B: 1 means that
  * making the signs costs nothing.
  *
  *   bench_project [PAIRS]
  */
-#include <cblas.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -17,6 +16,8 @@
 #include "backend/backend.h"
 #include "base/mem.h"
 #include "base/rng.h"
+
+static const struct df_openblas *blas;
 
 static int
 bench(size_t samples, size_t n, size_t k, enum df_projection_type type, int pairs, struct df_err *err)
@@ -36,7 +37,7 @@ bench(size_t samples, size_t n, size_t k, enum df_projection_type type, int pair
 		gh[i] = (float)df_rng_uniform(1, DF_RNG_DEMO, 1, i) - 0.5F;
 	for (size_t i = 0; i < n * k; i++)
 		signs[i] = df_rng_uniform(1, DF_RNG_DEMO, 2, i) < 0.5 ? -1.0F : 1.0F;
-	DF_TRY(df_backend_open(&be, "cpu", NULL, err));
+	DF_TRY(df_backend_open(&be, bench_device(), NULL, err));
 	DF_TRY(df_tensor_alloc(be, &g, DF_F32, samples, n, "gradient", err));
 	DF_TRY(df_tensor_alloc(be, &y, DF_F32, samples, k, "projection", err));
 	DF_TRY(df_upload(be, g, gh, err));
@@ -49,8 +50,7 @@ bench(size_t samples, size_t n, size_t k, enum df_projection_type type, int pair
 
 		DF_TRY(df_project(be, &p, err));
 		t1 = now();
-		cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, (int)samples, (int)k, (int)n, 1, gh, (int)n,
-		    signs, (int)k, 1, yh, (int)k);
+		sgemm(blas, false, false, samples, k, n, gh, signs, 1, yh);
 		t2 = now();
 		if (i >= 0) {
 			ratio[i] = (t2 - t1) / (t1 - t0);
@@ -83,7 +83,7 @@ main(int argc, char **argv)
 
 	if (pairs < 1)
 		return 64;
-	openblas_set_num_threads(1);
+	rc = df_openblas_load(&blas, &err);
 	for (size_t s = 32; s <= 256 && !rc; s *= 2)
 		rc = bench(s, 8192, 8192, DF_PROJ_RADEMACHER, pairs, &err);
 	if (!rc)

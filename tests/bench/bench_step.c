@@ -8,7 +8,6 @@
  *
  *   bench_step MODEL_DIR [SAMPLES [TOKENS [THREADS [PAIRS [RANK]]]]]
  */
-#include <cblas.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,19 +20,22 @@
 #include "model/model.h"
 
 static double
-sgemm_rate(void)
+sgemm_rate(const struct df_openblas *blas, int threads)
 {
 	enum { M = 512, N = 1536 };
 	static float a[M * N], b[N * N], c[M * N];
-	double start = now();
+	double start = now(), secs;
 	int n = 0;
 
+	blas->set_num_threads(threads);
 	a[0] = b[0] = 1;
 	do {
-		cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, M, N, N, 1, a, N, b, N, 0, c, N);
+		sgemm(blas, false, true, M, N, N, a, b, 0, c);
 		n++;
-	} while (now() - start < 0.5);
-	return 2.0 * M * N * N * n / (now() - start);
+		secs = now() - start;
+	} while (secs < 0.5);
+	blas->set_num_threads(1);
+	return 2.0 * M * N * N * n / secs;
 }
 
 /* Weights that a token is multiplied with: matrices, not the table of embeddings unless it is the head, too. */
@@ -56,6 +58,7 @@ main(int argc, char **argv)
 	const int n = argc > 2 ? atoi(argv[2]) : 1, t = argc > 3 ? atoi(argv[3]) : 512;
 	const int threads = argc > 4 ? atoi(argv[4]) : 1, pairs = argc > 5 ? atoi(argv[5]) : 3;
 	struct df_lora_spec spec = { .rank = argc > 6 ? (size_t)atoi(argv[6]) : 8, .alpha = 16, .targets = "all" };
+	const struct df_openblas *blas;
 	struct df_backend *be = NULL;
 	struct df_pool *pool = NULL;
 	struct df_model *m = NULL;
@@ -70,9 +73,9 @@ main(int argc, char **argv)
 
 	if (argc < 2 || n < 1 || t < 2 || threads < 1 || pairs < 1)
 		return 64;
-	openblas_set_num_threads(threads);
+	DF_TRY(df_openblas_load(&blas, err));
 	DF_TRY(df_pool_new(&pool, threads, err));
-	DF_TRY(df_backend_open(&be, "cpu", pool, err));
+	DF_TRY(df_backend_open(&be, bench_device(), pool, err));
 	DF_TRY(df_model_open(&m, argv[1], NULL, be, err));
 	DF_TRY(df_model_add_lora(m, &spec, 1, err));
 	DF_TRY(df_work_new(&w, m, err));
@@ -97,7 +100,7 @@ main(int argc, char **argv)
 	struct df_losses losses = { 0 };
 
 	for (int i = -1; i < pairs; i++) { /* the first warms up */
-		double start, secs, blas = sgemm_rate();
+		double start, secs, yardstick = sgemm_rate(blas, threads);
 		int steps = 0;
 
 		start = now();
@@ -109,13 +112,15 @@ main(int argc, char **argv)
 		} while (secs < 0.5);
 		if (i >= 0) {
 			rate[i] = (double)(n * t * steps) / secs;
-			ratio[i] = 4 * n_multiplied(m) * rate[i] / blas;
+			ratio[i] = 4 * n_multiplied(m) * rate[i] / yardstick;
 		}
 	}
 	qsort(rate, (size_t)pairs, sizeof(*rate), compare_doubles);
 	qsort(ratio, (size_t)pairs, sizeof(*ratio), compare_doubles);
-	printf("%d x %d tokens, rank %zu, %d threads: %.1f tokens/s, %.3f [%.3f .. %.3f] of sgemm's rate (%d pairs)\n",
-	    n, t, spec.rank, threads, rate[pairs / 2], ratio[pairs / 2], ratio[0], ratio[pairs - 1], pairs);
+	printf(
+	    "%s: %d x %d tokens, rank %zu, %d threads: %.1f tokens/s, %.3f [%.3f .. %.3f] of sgemm's rate (%d pairs)\n",
+	    df_backend_name(be), n, t, spec.rank, threads, rate[pairs / 2], ratio[pairs / 2], ratio[0],
+	    ratio[pairs - 1], pairs);
 out:
 	if (rc)
 		fprintf(stderr, "bench_step: %s\n", e.msg);

@@ -1,7 +1,8 @@
 #!/bin/sh
 # run.sh - the speed table: every claim as a ratio measured in one run.
 #
-#   make bench [PAIRS=9] [PEER_PAIRS=5] [DATA=dir] [PYTHON=python3] [ONLY="ops grad project pipe train pack embed"]
+#   make bench [PAIRS=9] [PEER_PAIRS=5] [DATA=dir] [PYTHON=python3] [DEVICES="cpu openblas"]
+#       [ONLY="ops grad project pipe train pack embed"]
 #
 # DATA is a folder with dataset_info.json and the Alpaca datasets alpaca_en_demo
 # and alpaca_zh_demo; without it the data of the demo serves.  PYTHON is one
@@ -14,13 +15,10 @@ pairs=${PAIRS:-9}
 peer_pairs=${PEER_PAIRS:-5} # a run of a peer takes half a minute
 only=${ONLY:-ops grad project pipe train pack embed}
 python=${PYTHON:-python3}
+devices=${DEVICES:-cpu openblas}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$DF_SRCDIR"
-
-# OpenBLAS, the yardstick, takes Haswell's kernels on a CPU that it does not know.
-! grep -q avx512_bf16 /proc/cpuinfo || export OPENBLAS_CORETYPE=Cooperlake
-! grep -q avx512f /proc/cpuinfo || export OPENBLAS_CORETYPE="${OPENBLAS_CORETYPE:-SkylakeX}"
 
 wanted() {
 	case " $only " in *" $1 "*) return 0 ;; esac
@@ -38,13 +36,18 @@ echo "$(nproc) processors; $(df-train --version | tail -n 1)"
 echo
 
 if wanted ops; then
-	echo "# Operations of the CPU backend against OpenBLAS's sgemm, 1 thread (bench_ops)"
-	"$DF_BUILD/bench/bench_ops"
-	echo
+	for device in $devices; do
+		echo "# Operations on $device against OpenBLAS's sgemm, 1 thread (bench_ops)"
+		DEVICE=$device "$DF_BUILD/bench/bench_ops"
+		echo
+	done
 fi
 if wanted grad; then
 	echo "# Per-sample gradients with Adam's view over the summed gradient, same batch, 1 thread (bench_grad)"
-	"$DF_BUILD/bench/bench_grad" "$pairs"
+	for device in $devices; do
+		echo "on $device:"
+		DEVICE=$device "$DF_BUILD/bench/bench_grad" "$pairs"
+	done
 	echo
 fi
 if wanted project; then
@@ -104,14 +107,14 @@ peer() { # name, our command, their command
 if wanted train; then
 	echo "# df-train (whole command) against PyTorch's steps alone: same model, batch, threads, float32"
 	if have_python "torch, transformers, h5py, hdf5plugin"; then
-		for threads in 1 2; do
-			peer "tiny-sft, 12 steps x 16, $threads threads" \
-				"rm -rf $work/t; df-train configs/tiny-sft.yaml tokenized_path=$work/pool.h5 output_dir=$work/t max_steps=12 per_device_train_batch_size=16 gradient_accumulation_steps=1 save_strategy=no eval_strategy=no -q -j $threads" \
+		for device in $devices; do for threads in 1 2; do
+			peer "tiny-sft, 12 x 16, $device, $threads threads" \
+				"rm -rf $work/t; df-train configs/tiny-sft.yaml --device $device tokenized_path=$work/pool.h5 output_dir=$work/t max_steps=12 per_device_train_batch_size=16 gradient_accumulation_steps=1 save_strategy=no eval_strategy=no -q -j $threads" \
 				"OMP_NUM_THREADS=$threads $python $here/torch_train.py configs/models/tiny-llama $work/pool.h5 12 16 $threads"
-			peer "hidden 512 x 8, 4 steps x 4, $threads threads" \
-				"rm -rf $work/t; df-train configs/tiny-sft.yaml model_name_or_path=$here/model-512 tokenized_path=$work/pool.h5 output_dir=$work/t max_steps=4 per_device_train_batch_size=4 gradient_accumulation_steps=1 save_strategy=no eval_strategy=no -q -j $threads" \
+			peer "hidden 512 x 8, 4 x 4, $device, $threads threads" \
+				"rm -rf $work/t; df-train configs/tiny-sft.yaml --device $device model_name_or_path=$here/model-512 tokenized_path=$work/pool.h5 output_dir=$work/t max_steps=4 per_device_train_batch_size=4 gradient_accumulation_steps=1 save_strategy=no eval_strategy=no -q -j $threads" \
 				"OMP_NUM_THREADS=$threads $python $here/torch_train.py $here/model-512 $work/pool.h5 4 4 $threads"
-		done
+		done; done
 	fi
 	echo
 fi

@@ -25,7 +25,7 @@ is '  of the directory that is named' "$(df-pack --list-datasets --dataset-dir .
 exits 66 '  and there must be one' df-pack --list-datasets --dataset-dir nowhere
 is 'templates among the options' "$(table df-pack | awk '$1 == "template" { gsub(/\|/, "\n", $4); print $4 }')" \
 	"$(df-pack --list-templates | sed 's/ .*//')"
-is 'devices' "$(table df-grad | awk '$1 == "device" { print $4 }')" 'auto|cpu|poison|reference'
+is 'devices' "$(table df-grad | awk '$1 == "device" { print $4 }')" 'auto|cpu|openblas|poison|reference'
 is 'zsh: the programs' "$(sed -n '1s/#compdef //p' "$C/_df-tools")" "$(cd "$SRC/cmd" && echo df-*.c | sed 's/\.c//g')"
 [ -n "$(df-train --list-keys)" ] && [ -n "$(df-score --list)" ]
 report $? 'keys and methods'
@@ -110,7 +110,7 @@ if command -v fish >/dev/null 2>&1; then
 	expect 'fish: methods' "$(in_fish 'df-score ra')" random
 	expect 'fish: keys' "$(in_fish 'df-train some.yaml lr_sch')" lr_scheduler_type= lr_scheduler_kwargs=
 	expect 'fish: values of keys' "$(in_fish 'df-train some.yaml lr_scheduler_type=line')" lr_scheduler_type=linear
-	expect 'fish: a device' "$(in_fish 'df-embed --device ')" auto cpu poison reference
+	expect 'fish: a device' "$(in_fish 'df-embed --device ')" auto cpu openblas poison reference
 	expect 'fish: a word or a file' "$(in_fish 'df-show --tokenizer ')" bytes data/ directory/ some.yaml
 	expect 'fish: directories' "$(in_fish 'df-grad -m d')" data/ directory/
 	expect 'fish: by a path' "$(in_fish "$BUILD/bin/df-score le")" less
@@ -136,7 +136,7 @@ if command -v zsh >/dev/null 2>&1; then
 	expect 'zsh: methods' "$(in_zsh 'df-score ra')" random
 	expect 'zsh: keys' "$(in_zsh 'df-train some.yaml lr_sch')" lr_scheduler_type= lr_scheduler_kwargs=
 	expect 'zsh: values of keys' "$(in_zsh 'df-train some.yaml lr_scheduler_type=line')" linear
-	expect 'zsh: a device' "$(in_zsh 'df-embed --device ')" auto cpu poison reference
+	expect 'zsh: a device' "$(in_zsh 'df-embed --device ')" auto cpu openblas poison reference
 	expect 'zsh: a word or a file' "$(in_zsh 'df-show --tokenizer=')" bytes data directory some.yaml
 	expect 'zsh: directories' "$(in_zsh 'df-grad -m d')" data directory
 	expect 'zsh: by a path' "$(in_zsh "$BUILD/bin/df-score le")" less

@@ -11,6 +11,19 @@ embed()
 {
 	df-embed --device "$DF_TEST_DEVICE" "$@"
 }
+# vectors WHAT GOT WANT: the same numbers; on a device that is not exact, within rounding
+vectors()
+{
+	if [ "$DF_TEST_DEVICE" != openblas ]; then
+		is "$@"
+		return
+	fi
+	printf '%s\n' "$2" "$3" | awk -F, '
+		NR == 1 { n = split($0, a) }
+		NR == 2 { for (i = 1; i <= NF; i++) if ((d = $i - a[i]) > 1e-5 || d < -1e-5) bad = 1; bad = bad || n != NF }
+		END { exit bad || n < 1 }'
+	report $? "$1"
+}
 awk 'BEGIN {
 	for (i = 0; i < 500; i++) {
 		printf "{\"text\": \"the quick fox %d", i * i
@@ -37,7 +50,7 @@ ok 'a stream' sh -c 'df-show --check - <stream.out'
 is 'ids are rows' "$(text_of one.h5 sample/id | tr , '\n' | head -n 3 | tr '\n' ' ')" '0 1 2 '
 ok 'the end alone, as a file of its own' sh -c 'tail -n 3 many.jsonl >tail.jsonl'
 embed -q -m "$E/bert" tail.jsonl -o tail.h5
-is 'a row has its vector whatever is around it' "$(text_of tail.h5 embedding)" \
+vectors 'a row has its vector whatever is around it' "$(text_of tail.h5 embedding)" \
 	"$(text_of one.h5 embedding | tr , '\n' | tail -n 96 | paste -sd,)"
 
 for t in f16 bf16; do
@@ -64,7 +77,7 @@ for form in alpaca dataflex; do
 done
 printf 'the quick fox 0\nthe quick fox 1 on and b\n' >lines.txt
 ok 'lines of a text file' embed -q -m "$E/bert" lines.txt -o lines.h5
-is 'the same vectors' "$(text_of lines.h5 embedding)" "$(text_of one.h5 embedding | tr , '\n' | head -n 64 | paste -sd,)"
+vectors 'the same vectors' "$(text_of lines.h5 embedding)" "$(text_of one.h5 embedding | tr , '\n' | head -n 64 | paste -sd,)"
 ok 'another column' embed -q -m "$E/bert" --column instruction row.jsonl -o col.h5
 ok 'datasets' embed -q -m "$E/bert" --dataset-dir data --dataset sums,turns --template alpaca -o ds.h5
 is 'their rows have domains' "$(text_of ds.h5 sample/domain | tr , '\n' | sort | uniq -c | tr -s ' \n' ' ')" ' 20 0 20 1 '

@@ -6,6 +6,7 @@
 . "$SRC/tests/cmd/grad_data.sh"
 E=$SRC/tests/golden/embed/bert
 quiet='-q --dataset-dir data'
+echo 'a b' >words.txt
 mkdir -p mmlu/test mmlu/dev
 echo 'q,a,b,c,d,A' >mmlu/test/virology_test.csv
 
@@ -16,7 +17,7 @@ needs()
 	df-pack:*) echo $quiet --dataset sums --tokenizer bytes --template alpaca -o x.h5 ;;
 	df-sample:*) echo $quiet --dataset sums -m run/checkpoint-3 --tokenizer bytes --template alpaca ;;
 	df-eval:*) echo $quiet --dataset sums -m run/checkpoint-3 --tokenizer bytes --template alpaca ;;
-	df-embed:*) echo -q -m "$E" data/sums.jsonl -o x.h5 ;;
+	df-embed:*) echo -q -m "$E" words.txt -o x.h5 ;;
 	df-show:*) echo --decode 0 pool.h5 ;;
 	df-score:*) echo less --train a.proj.h5 --val a.proj.h5 -o x.h5 ;;
 	*) return 1 ;;

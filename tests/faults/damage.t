@@ -274,7 +274,7 @@ awk 'BEGIN {
 }' >long/long.jsonl
 echo '{ "long": { "file_name": "long.jsonl" }, "none": { "file_name": "none.jsonl" } }' >long/dataset_info.json
 ok 'rows whose answers are cut off' df-pack -q --dataset-dir long --dataset long --template default --tokenizer bytes --cutoff-len 16 -o half.h5
-says 'are counted' "'long': [1-9] rows have no target"
+says 'are counted' "'long': [1-9] of [0-9]+ kept rows have nothing left of their answers within --cutoff-len"
 ok 'they have no gradient' df-grad -q -m $m --form adam --project 64 half.h5 -o half.proj.h5
 says 'which is said' 'half\.h5: [1-9] rows have no target'
 ! grep -q 'not finite' err

@@ -68,6 +68,18 @@ const float *mh_floats(const struct df_st *st, const char *fmt, ...) DF_PRINTF(2
 /* max |a - b| / (max |b| + tiny) over n; NaN anywhere gives infinity. */
 double mh_rel_diff(const float *a, const float *b, size_t n);
 
+/*
+ * n floats that an exact backend gives the same bits in whatever else is in the call: the same bits there; on another
+ * within rounding, 1e-5 of the largest.
+ */
+bool mh_same(const float *a, const float *b, size_t n);
+#define mh_assert_same(a, b, n)                                                                                      \
+	do {                                                                                                         \
+		if (!mh_same(a, b, n))                                                                               \
+			fail_msg("%s:%d: %s is not %s: max difference %.3g", __FILE__, __LINE__, #a, #b,             \
+			    mh_rel_diff(a, b, n));                                                                   \
+	} while (0)
+
 /* Per-sample gradients gathered whole: g [n, numel]. Also checks order and coverage of the blocks. */
 struct mh_grads {
 	struct df_model *m;

@@ -267,6 +267,25 @@ keep_result(void *ctx, const struct df_choice_task *t, const struct df_choice_re
 	return DF_OK;
 }
 
+/* The same results: to the bit on an exact backend, elsewhere log-likelihoods within 1e-4 nats. */
+static void
+assert_same(const struct df_choice_result *got, const struct df_choice_result *want, size_t n, size_t n_choices)
+{
+	if (df_backend_is_exact(mh_backend())) {
+		assert_memory_equal(got, want, n * sizeof(*got));
+		return;
+	}
+	for (size_t i = 0; i < n; i++) {
+		assert_int_equal(got[i].subject, want[i].subject);
+		assert_int_equal(got[i].row, want[i].row);
+		assert_memory_equal(got[i].picked, want[i].picked, sizeof(got[i].picked));
+		for (size_t c = 0; c < n_choices; c++) {
+			assert_true(fabs(got[i].letter[c] - want[i].letter[c]) < 1e-4);
+			assert_true(fabs(got[i].text[c] - want[i].text[c]) < 1e-4);
+		}
+	}
+}
+
 /* How many questions are asked at once changes no bit. */
 static void
 test_slots(void **state)
@@ -285,14 +304,16 @@ test_slots(void **state)
 		mh_ok(df_choice_run(&scores, s.m, &s.task,
 		    &(struct df_choice_opts){ .tok = s.tok, .n_slots = slots[i] }, keep_result, k, err));
 		assert_int_equal(k->n, want.n);
-		assert_memory_equal(k->v, want.v, k->n * sizeof(k->v[0]));
+		assert_same(k->v, want.v, k->n, 4);
 		df_choice_scores_release(&scores);
 	}
 	got.n = 0;
 	mh_ok(df_choice_run(&scores, s.m, &s.task, &(struct df_choice_opts){ .tok = s.tok, .letters_only = true },
 	    keep_result, &got, err));
 	for (size_t i = 0; i < want.n; i++)
-		assert_memory_equal(got.v[i].letter, want.v[i].letter, sizeof(want.v[i].letter));
+		for (size_t c = 0; c < 4; c++)
+			assert_true(fabs(got.v[i].letter[c] - want.v[i].letter[c]) <=
+			    (df_backend_is_exact(mh_backend()) ? 0 : 1e-4));
 	df_choice_scores_release(&scores);
 	close_setup(&s);
 }

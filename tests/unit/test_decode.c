@@ -149,7 +149,7 @@ test_read(void **state)
 		mh_ok(df_model_extend(m, w, c, &rest, &(uint32_t){ 0 }, want, err));
 		mh_ok(df_model_extend_long(m, w, c, 1, rest.ids, N - BEFORE, got, err));
 		assert_int_equal(df_cache_length(c, 1), N);
-		if (memcmp(want, got, v * sizeof(*want)) != 0)
+		if (!mh_same(got, want, v))
 			fail_msg("%s: max difference %.3g", cases[i], mh_rel_diff(got, want, v));
 		mh_refused(df_model_extend_long(m, w, c, 1, rest.ids, 1, got, err), DF_ERANGE, "1100");
 		mh_batch_release(&batch);
@@ -173,8 +173,7 @@ test_prefill(void **state)
 		for (int round = 0; round < 2; round++) { /* over what was in the slots before */
 			mh_ok(df_model_prefill(t.m, t.w, t.c, &t.batch.b, t.slot, t.got, err));
 			for (size_t s = 0; s < t.n; s++) {
-				assert_memory_equal(
-				    t.got + s * t.v, t.want + (t.batch.offsets[s + 1] - 1) * t.v, t.v * sizeof(float));
+				mh_assert_same(t.got + s * t.v, t.want + (t.batch.offsets[s + 1] - 1) * t.v, t.v);
 				assert_int_equal(
 				    df_cache_length(t.c, t.slot[s]), t.batch.offsets[s + 1] - t.batch.offsets[s]);
 			}
@@ -334,7 +333,7 @@ test_alone(void **state)
 		for (size_t s = 0; s < t.n; s++) {
 			df_cache_cut(t.c, t.slot[s], df_cache_length(t.c, t.slot[s]) - 1);
 			mh_ok(df_model_decode(t.m, t.w, t.c, 1, &t.slot[s], &ids[s], alone, err));
-			assert_memory_equal(alone, t.got + s * t.v, t.v * sizeof(*alone));
+			mh_assert_same(alone, t.got + s * t.v, t.v);
 		}
 		free(alone);
 		close_case(&t);

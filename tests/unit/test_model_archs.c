@@ -103,7 +103,7 @@ same_grads(const struct df_params *p, const char *arch, const char *what, size_t
 		const struct df_param *v = &p->v[i];
 		size_t n = v->rows * v->cols;
 
-		if (memcmp(a + v->offset, b + v->offset, n * sizeof(float)) != 0)
+		if (!mh_same(a + v->offset, b + v->offset, n))
 			fail_msg("%s, %s: sample %zu: the gradient of %s differs by %g", arch, what, s, v->name,
 			    mh_rel_diff(a + v->offset, b + v->offset, n));
 	}
@@ -131,8 +131,8 @@ check_independent(const struct arch *a, const char *targets)
 
 		mh_sample_grads(&g1, r.m, r.w, &b, &out1);
 		same_grads(df_model_train(r.m), a->name, "alone", s, g.g + s * g.numel, g1.g);
-		assert_memory_equal(&loss[s], one, lengths[s] > 1 ? sizeof(*one) : 0);
-		assert_memory_equal(load + s * n, load1, n * sizeof(*load));
+		mh_assert_same(&loss[s], one, lengths[s] > 1);
+		mh_assert_same(load + s * n, load1, n);
 	}
 	df_model_set_checkpointing(r.m, true);
 	mh_sample_grads(&g1, r.m, r.w, &r.batch.b, &out);
@@ -266,14 +266,14 @@ test_restricted(void **state)
 			for (size_t j = 0; j < p->n; j++) {
 				const struct df_param *v = &p->v[j],
 						      *u = df_params_find(df_model_train(all.m), v->name);
-				size_t bytes = v->rows * v->cols * sizeof(float);
+				size_t n = v->rows * v->cols;
 
 				if (specs[k].freeze_gate)
 					assert_null(strstr(v->name, ".gate.weight"));
-				assert_memory_equal(part + v->offset, whole + u->offset, bytes);
+				mh_assert_same(part + v->offset, whole + u->offset, n);
 				for (size_t s = 0; s < N_SAMPLES; s++)
-					assert_memory_equal(
-					    gs.g + s * gs.numel + v->offset, ga.g + s * ga.numel + u->offset, bytes);
+					mh_assert_same(
+					    gs.g + s * gs.numel + v->offset, ga.g + s * ga.numel + u->offset, n);
 			}
 			n_checked++;
 			finish(&some);

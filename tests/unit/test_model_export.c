@@ -41,7 +41,7 @@ check_reopened(const char *dir, const uint32_t *ids, const float *want)
 
 	mh_ok(df_model_open(&m, dir, NULL, mh_backend(), err));
 	got = logits(m, ids);
-	assert_memory_equal(got, want, N_TOKENS * df_model_config(m)->n_vocab * sizeof(*got));
+	mh_assert_same(got, want, N_TOKENS * df_model_config(m)->n_vocab);
 	free(got);
 	df_model_free(m);
 }

@@ -122,10 +122,11 @@ check_same(const struct run *a, const struct run *b, const char *what)
 	mh_sample_grads(&ga, a->m, a->w, &a->batch.b, NULL);
 	mh_sample_grads(&gb, b->m, b->w, &b->batch.b, NULL);
 	assert_int_equal(ga.numel, gb.numel);
-	for (size_t i = 0; i < N_SAMPLES * ga.numel; i++) {
-		if (ga.g[i] != gb.g[i])
-			fail_msg("%s: coordinate %zu of sample %zu: %g, not %g", what, i % ga.numel, i / ga.numel,
-			    (double)ga.g[i], (double)gb.g[i]);
+	for (size_t s = 0; s < N_SAMPLES; s++) {
+		const float *x = ga.g + s * ga.numel, *y = gb.g + s * gb.numel;
+
+		if (!mh_same(x, y, ga.numel))
+			fail_msg("%s: sample %zu: max difference %g", what, s, mh_rel_diff(x, y, ga.numel));
 	}
 }
 
@@ -164,11 +165,12 @@ check_rest(const char *name, enum df_dtype type)
 	assert_memory_equal(mh_weights(a.m), mh_weights(b.m), n * sizeof(float));
 	ga = batch_grad(&a);
 	gb = batch_grad(&b);
-	assert_memory_equal(ga, gb, n * sizeof(float));
+	mh_assert_same(ga, gb, n);
 	check_same(&a, &b, name);
 	assert_true(df_tensor_is_none(df_model_train_data(a.m)));
 	mh_ok(df_model_master(a.m, err));
-	assert_memory_equal(batch_grad(&a), gb, n * sizeof(float));
+	ga = batch_grad(&a);
+	mh_assert_same(ga, gb, n);
 	check_same(&a, &b, name);
 	finish(&a);
 	finish(&b);
@@ -329,12 +331,12 @@ check_freeze(const char *name, const struct df_train_spec *spec, const char *con
 	mh_sample_grads(&gs, some.m, some.w, &some.batch.b, NULL);
 	for (size_t i = 0; i < p->n; i++) {
 		const struct df_param *v = &p->v[i], *u = df_params_find(whole, v->name);
-		size_t bytes = v->rows * v->cols * sizeof(float);
+		size_t n = v->rows * v->cols;
 
 		assert_string_equal(v->name, names[i]);
-		assert_memory_equal(got + v->offset, want + u->offset, bytes);
+		mh_assert_same(got + v->offset, want + u->offset, n);
 		for (size_t s = 0; s < N_SAMPLES; s++)
-			assert_memory_equal(gs.g + s * gs.numel + v->offset, ga.g + s * ga.numel + u->offset, bytes);
+			mh_assert_same(gs.g + s * gs.numel + v->offset, ga.g + s * ga.numel + u->offset, n);
 	}
 	/* The checkpoint carries its restriction. */
 	mh_ok(df_model_save(some.m, to, err));
@@ -454,7 +456,7 @@ test_freeze_gate(void **state)
 
 		assert_null(strstr(v->name, "mlp.gate."));
 		assert_null(strstr(v->name, "shared_expert_gate"));
-		assert_memory_equal(got + v->offset, want + u->offset, v->rows * v->cols * sizeof(float));
+		mh_assert_same(got + v->offset, want + u->offset, v->rows * v->cols);
 	}
 	finish(&all);
 	finish(&some);
@@ -923,9 +925,9 @@ test_dropout_keys(void **state)
 
 		one = keys[s];
 		mh_ok(df_model_loss(r.m, r.w, &b, &(struct df_losses){ .loss = &alone }, err));
-		assert_true(alone == loss[s]);
+		mh_assert_same(&alone, &loss[s], 1);
 		mh_sample_grads(&single, r.m, r.w, &b, NULL);
-		assert_memory_equal(single.g, all.g + s * all.numel, all.numel * sizeof(float));
+		mh_assert_same(single.g, all.g + s * all.numel, all.numel);
 	}
 	r.batch.b.key = others;
 	mh_ok(df_model_loss(r.m, r.w, &r.batch.b, &(struct df_losses){ .loss = other }, err));
@@ -949,10 +951,10 @@ test_dropout_keys(void **state)
 		const struct df_tokens b = { .n = 2, .offsets = offsets, .ids = ids, .mask = mask, .key = twice };
 
 		mh_ok(df_model_loss(r.m, r.w, &b, &(struct df_losses){ .loss = pair }, err));
-		assert_true(pair[0] == pair[1]);
+		mh_assert_same(&pair[0], &pair[1], 1);
 		twice[1] = 8;
 		mh_ok(df_model_loss(r.m, r.w, &b, &(struct df_losses){ .loss = pair }, err));
-		assert_true(pair[0] != pair[1]);
+		assert_true(fabsf(pair[0] - pair[1]) > 1e-4f * pair[0]);
 	}
 	finish(&r);
 	free(from);

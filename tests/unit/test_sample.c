@@ -375,6 +375,10 @@ test_nothing_else_matters(void **state)
 	size_t ended = 0;
 
 	(void)state;
+	if (!df_backend_is_exact(mh_backend())) {
+		print_message("# skip: this backend may draw other tokens in another batch\n");
+		skip();
+	}
 	for (uint32_t i = 0; i < 16; i++)
 		eos[i] = 16 * i + 3;
 	o.eos = eos;

@@ -25,6 +25,9 @@
 
 #define AT(t, row, col) (df_tensor_f32(t) + (row) * (t).ld + (col))
 
+/* b as the product takes it */
+#define F32(p, ld) ((struct df_cpu_operand){ (p), (ld), DF_F32 })
+
 enum { BQ = 64, BK = 256 };
 
 /* One block of scores: queries [q0, q0+nq) and keys [k0, k0+nk) of a sample, s [BQ][BK]. */
@@ -117,6 +120,7 @@ struct task {
 };
 struct fwd {
 	const struct df_attn *a;
+	df_cpu_multiply_fn *multiply;
 	const struct task *tasks;
 	size_t n_blocks;
 };
@@ -126,6 +130,7 @@ forward(void *ctx, size_t index, int worker)
 {
 	const struct fwd *f = ctx;
 	const struct df_attn *a = f->a;
+	df_cpu_multiply_fn *const multiply = f->multiply;
 	const struct task *task = &f->tasks[index % f->n_blocks];
 	const size_t h = index / f->n_blocks, e = a->q.cols / a->n_heads, kh = h / (a->n_heads / a->n_kv_heads);
 	const size_t t0 = a->offsets[task->sample], len = a->offsets[task->sample + 1] - t0;
@@ -145,11 +150,11 @@ forward(void *ctx, size_t index, int worker)
 	}
 	for (w.k0 = w.all ? 0 : first_key(w.q0, w.window); w.k0 < end; w.k0 += BK) {
 		w.nk = end - w.k0 < BK ? end - w.k0 : BK;
-		df_cpu_sgemm(false, true, w.nq, w.nk, e, a->scale, AT(a->q, t0 + w.q0, h * e), a->q.ld,
-		    AT(a->k, t0 + w.k0, kh * e), a->k.ld, 0, s, BK);
+		multiply(false, true, w.nq, w.nk, e, a->scale, AT(a->q, t0 + w.q0, h * e), a->q.ld,
+		    F32(AT(a->k, t0 + w.k0, kh * e), a->k.ld), 0, s, BK);
 		softmax_block(&w, s, m, l, o, a->o.ld, first ? 0 : e);
-		df_cpu_sgemm(false, false, w.nq, e, w.nk, 1, s, BK, AT(a->v, t0 + w.k0, kh * e), a->v.ld, first ? 0 : 1,
-		    o, a->o.ld);
+		multiply(false, false, w.nq, e, w.nk, 1, s, BK, F32(AT(a->v, t0 + w.k0, kh * e), a->v.ld),
+		    first ? 0 : 1, o, a->o.ld);
 		first = false;
 	}
 	divide_rows(o, a->o.ld, l, w.nq, e);
@@ -161,7 +166,7 @@ int
 df_cpu_attn_fwd(struct df_backend *be, const void *args, struct df_err *err)
 {
 	const struct df_attn *a = args;
-	struct fwd f = { .a = a };
+	struct fwd f = { .a = a, .multiply = df_cpu_product_of(be)->multiply };
 	struct task *tasks = NULL;
 	int rc;
 
@@ -186,14 +191,17 @@ struct stretch {
 };
 struct decode {
 	const struct df_attn_decode *a;
+	df_cpu_multiply_fn *multiply;
 	const struct stretch *stretches;
 };
 
 /* The rows of a block, which share key/value head kh, see keys up to n; q and o have their rows ld_q and ld_o apart. */
 static void
-decode_block(const struct df_attn_decode *a, struct window w, size_t t0, size_t n, size_t kh, const float *q,
-    size_t ld_q, float *o, size_t ld_o)
+decode_block(const struct decode *d, struct window w, size_t t0, size_t n, size_t kh, const float *q, size_t ld_q,
+    float *o, size_t ld_o)
 {
+	const struct df_attn_decode *a = d->a;
+	df_cpu_multiply_fn *const multiply = d->multiply;
 	const size_t e = a->q.cols / a->n_heads;
 	_Alignas(64) float s[BQ * BK];
 	float m[BQ], l[BQ];
@@ -204,11 +212,11 @@ decode_block(const struct df_attn_decode *a, struct window w, size_t t0, size_t 
 	}
 	for (bool first = true; w.k0 < n; w.k0 += BK, first = false) {
 		w.nk = n - w.k0 < BK ? n - w.k0 : BK;
-		df_cpu_sgemm(
-		    false, true, w.nq, w.nk, e, a->scale, q, ld_q, AT(a->k, t0 + w.k0, kh * e), a->k.ld, 0, s, BK);
+		multiply(
+		    false, true, w.nq, w.nk, e, a->scale, q, ld_q, F32(AT(a->k, t0 + w.k0, kh * e), a->k.ld), 0, s, BK);
 		softmax_block(&w, s, m, l, o, ld_o, first ? 0 : e);
-		df_cpu_sgemm(false, false, w.nq, e, w.nk, 1, s, BK, AT(a->v, t0 + w.k0, kh * e), a->v.ld, first ? 0 : 1,
-		    o, ld_o);
+		multiply(false, false, w.nq, e, w.nk, 1, s, BK, F32(AT(a->v, t0 + w.k0, kh * e), a->v.ld),
+		    first ? 0 : 1, o, ld_o);
 	}
 	divide_rows(o, ld_o, l, w.nq, e);
 }
@@ -226,13 +234,13 @@ decode(void *ctx, size_t index, int worker)
 	(void)worker;
 	for (size_t h = kh * group; h < (kh + 1) * group && x->n > 1; h++)
 		decode_block(
-		    a, w, t0, n + x->n - 1, kh, AT(a->q, x->row, h * e), a->q.ld, AT(a->o, x->row, h * e), a->o.ld);
+		    d, w, t0, n + x->n - 1, kh, AT(a->q, x->row, h * e), a->q.ld, AT(a->o, x->row, h * e), a->o.ld);
 	w = (struct window){ .k0 = a->window && n > a->window ? n - a->window : 0, .all = true };
 	for (size_t i = 0; i < group && x->n == 1; i += BQ) {
 		const size_t h = (kh * group + i) * e;
 
 		w.nq = group - i < BQ ? group - i : BQ;
-		decode_block(a, w, t0, n, kh, AT(a->q, x->row, h), e, AT(a->o, x->row, h), e);
+		decode_block(d, w, t0, n, kh, AT(a->q, x->row, h), e, AT(a->o, x->row, h), e);
 	}
 }
 
@@ -260,7 +268,8 @@ df_cpu_attn_decode(struct df_backend *be, const void *args, struct df_err *err)
 	DF_TRY(df_alloc(&stretches, a->q.rows, sizeof(*stretches), "attention tasks", err));
 	for (size_t row = 0; row < a->q.rows; row += stretches[n++].n)
 		stretches[n] = (struct stretch){ row, stretch_at(a, row) };
-	df_pool_for(be->pool, n * a->n_kv_heads, decode, &(struct decode){ a, stretches });
+	df_pool_for(
+	    be->pool, n * a->n_kv_heads, decode, &(struct decode){ a, df_cpu_product_of(be)->multiply, stretches });
 out:
 	free(stretches);
 	return rc;
@@ -312,11 +321,18 @@ row_dots(float *delta, const float *d_o, size_t ld_do, const float *o, size_t ld
 	}
 }
 
+struct bwd {
+	const struct df_attn_bwd *b;
+	df_cpu_multiply_fn *multiply;
+};
+
 /* All of one query head's part of dq, dk and dv in a sample of `len` tokens from t0 on. */
 static void
-backward_head(const struct df_attn_bwd *b, size_t t0, size_t len, size_t h, size_t kh)
+backward_head(const struct bwd *ctx, size_t t0, size_t len, size_t h, size_t kh)
 {
+	const struct df_attn_bwd *b = ctx->b;
 	const struct df_attn *a = &b->fwd;
+	df_cpu_multiply_fn *const multiply = ctx->multiply;
 	const size_t e = a->q.cols / a->n_heads, hc = h * e, kc = kh * e;
 	_Alignas(64) float p[BQ * BK], dp[BQ * BK];
 	float delta[BQ];
@@ -331,17 +347,17 @@ backward_head(const struct df_attn_bwd *b, size_t t0, size_t len, size_t h, size
 			const size_t row = t0 + w.k0;
 
 			w.nk = q0 + w.nq - w.k0 < BK ? q0 + w.nq - w.k0 : BK;
-			df_cpu_sgemm(
-			    false, true, w.nq, w.nk, e, a->scale, q, a->q.ld, AT(a->k, row, kc), a->k.ld, 0, p, BK);
+			multiply(false, true, w.nq, w.nk, e, a->scale, q, a->q.ld, F32(AT(a->k, row, kc), a->k.ld), 0,
+			    p, BK);
 			probabilities(&w, p, AT(a->lse, t0 + q0, h), a->lse.ld);
-			df_cpu_sgemm(
-			    true, false, w.nk, e, w.nq, 1, p, BK, d_o, b->d_o.ld, 1, AT(b->dv, row, kc), b->dv.ld);
-			df_cpu_sgemm(
-			    false, true, w.nq, w.nk, e, 1, d_o, b->d_o.ld, AT(a->v, row, kc), a->v.ld, 0, dp, BK);
+			multiply(
+			    true, false, w.nk, e, w.nq, 1, p, BK, F32(d_o, b->d_o.ld), 1, AT(b->dv, row, kc), b->dv.ld);
+			multiply(
+			    false, true, w.nq, w.nk, e, 1, d_o, b->d_o.ld, F32(AT(a->v, row, kc), a->v.ld), 0, dp, BK);
 			score_gradient(&w, dp, p, delta, a->scale);
-			df_cpu_sgemm(
-			    true, false, w.nk, e, w.nq, 1, dp, BK, q, a->q.ld, 1, AT(b->dk, row, kc), b->dk.ld);
-			df_cpu_sgemm(false, false, w.nq, e, w.nk, 1, dp, BK, AT(a->k, row, kc), a->k.ld, beta,
+			multiply(
+			    true, false, w.nk, e, w.nq, 1, dp, BK, F32(q, a->q.ld), 1, AT(b->dk, row, kc), b->dk.ld);
+			multiply(false, false, w.nq, e, w.nk, 1, dp, BK, F32(AT(a->k, row, kc), a->k.ld), beta,
 			    AT(b->dq, t0 + q0, hc), b->dq.ld);
 		}
 	}
@@ -350,7 +366,8 @@ backward_head(const struct df_attn_bwd *b, size_t t0, size_t len, size_t h, size
 static void
 backward(void *ctx, size_t index, int worker)
 {
-	const struct df_attn_bwd *b = ctx;
+	const struct bwd *x = ctx;
+	const struct df_attn_bwd *b = x->b;
 	const struct df_attn *a = &b->fwd;
 	const size_t s = index / a->n_kv_heads, kh = index % a->n_kv_heads, group = a->n_heads / a->n_kv_heads;
 	const size_t e = a->q.cols / a->n_heads, t0 = a->offsets[s], len = a->offsets[s + 1] - t0;
@@ -361,15 +378,16 @@ backward(void *ctx, size_t index, int worker)
 		memset(AT(b->dv, t0 + t, kh * e), 0, e * sizeof(float));
 	}
 	for (size_t h = kh * group; h < (kh + 1) * group; h++)
-		backward_head(b, t0, len, h, kh);
+		backward_head(x, t0, len, h, kh);
 }
 
 int
 df_cpu_attn_bwd(struct df_backend *be, const void *args, struct df_err *err)
 {
-	struct df_attn_bwd b = *(const struct df_attn_bwd *)args;
+	const struct df_attn_bwd *b = args;
+	struct bwd x = { b, df_cpu_product_of(be)->multiply };
 
 	(void)err;
-	df_pool_for(be->pool, b.fwd.n_samples * b.fwd.n_kv_heads, backward, &b);
+	df_pool_for(be->pool, b->fwd.n_samples * b->fwd.n_kv_heads, backward, &x);
 	return DF_OK;
 }

@@ -4,10 +4,12 @@
  * "Device" memory is host memory, 64-byte aligned; upload and download are
  * copies.  Operations finish before they return, so sync has nothing to do.
  */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "backend/cpu/cpu.h"
+#include "backend/cpu/gemm.h"
 #include "base/mem.h"
 
 int
@@ -108,10 +110,19 @@ df_op_fn *const df_cpu_op[DF_OP_COUNT] = {
 	[DF_OP_PROJECT] = df_cpu_project,
 };
 
+static void
+describe(char *out, size_t size)
+{
+	snprintf(out, size, "%s", df_cpu_gemm_isa());
+}
+
 const struct df_backend_ops df_cpu_backend = {
 	.api_version = DF_BACKEND_API_VERSION,
 	.name = "cpu",
 	.on_host = true,
+	.exact = true,
+	.suits = df_cpu_gemm_is_fast,
+	.describe = describe,
 	.open = df_host_open,
 	.close = df_host_close,
 	.alloc = df_host_alloc,

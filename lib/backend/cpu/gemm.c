@@ -107,6 +107,12 @@ find_kernel(enum df_cpu_isa isa)
 	return (struct kernel){ 6, 4, false, isa == DF_CPU_ISA_BEST || isa == DF_CPU_ISA_SCALAR ? kernel_base : NULL };
 }
 
+bool
+df_cpu_gemm_is_fast(void)
+{
+	return find_kernel(DF_CPU_ISA_BEST).fused;
+}
+
 const char *
 df_cpu_gemm_isa(void)
 {
@@ -231,12 +237,11 @@ multiply(struct kernel kern, bool ta, bool tb, size_t m, size_t n, size_t k, flo
 	}
 }
 
-void
-df_cpu_sgemm(bool ta, bool tb, size_t m, size_t n, size_t k, float alpha, const float *a, size_t lda, const float *b,
-    size_t ldb, float beta, float *c, size_t ldc)
+static void
+multiply_best(bool ta, bool tb, size_t m, size_t n, size_t k, float alpha, const float *a, size_t lda,
+    struct df_cpu_operand b, float beta, float *c, size_t ldc)
 {
-	multiply(find_kernel(DF_CPU_ISA_BEST), ta, tb, m, n, k, alpha, a, lda,
-	    (struct df_cpu_operand){ b, ldb, DF_F32 }, beta, c, ldc);
+	multiply(find_kernel(DF_CPU_ISA_BEST), ta, tb, m, n, k, alpha, a, lda, b, beta, c, ldc);
 }
 
 bool
@@ -252,8 +257,42 @@ df_cpu_sgemm_with(enum df_cpu_isa isa, bool ta, bool tb, size_t m, size_t n, siz
 
 /* ---- the slot: tiles of c -------------------------------------------------------------------------------------- */
 
+static size_t
+div_up(size_t a, size_t b)
+{
+	return (a + b - 1) / b;
+}
+
+/*
+ * A tile is worth a task from TILE_OPS multiplications on (tens of
+ * microseconds); tall tiles share a packed b, so rows are cut only as far as
+ * the number of threads asks.
+ */
+static void
+tile_for_threads(size_t *rows, size_t *cols, size_t k, size_t threads)
+{
+	enum { TILE_OPS = 1 << 20, ROWS_MIN = 48 };
+	const size_t m = *rows, n = *cols;
+	size_t n_tasks = m * n / TILE_OPS * k + m * n % TILE_OPS * k / TILE_OPS;
+
+	if (threads <= 1 || n_tasks <= 1)
+		return;
+	n_tasks = n_tasks < 4 * threads ? n_tasks : 4 * threads;
+	*cols = n < NC ? n : NC;
+	*rows = div_up(div_up(m, div_up(n_tasks, div_up(n, *cols))), ROWS_MIN) * ROWS_MIN;
+}
+
+const struct df_cpu_product df_cpu_product = { multiply_best, tile_for_threads };
+
+const struct df_cpu_product *
+df_cpu_product_of(const struct df_backend *be)
+{
+	return be->ops->product ? be->ops->product : &df_cpu_product;
+}
+
 struct tiles {
 	const struct df_gemm *g;
+	df_cpu_multiply_fn *multiply;
 	size_t k, tile_rows, tile_cols, n_across;
 };
 
@@ -269,42 +308,23 @@ run_tile(void *ctx, size_t i, int worker)
 
 	(void)worker;
 	b.p = g->tb ? df_cpu_element(b, j0, 0) : df_cpu_element(b, 0, j0);
-	multiply(find_kernel(DF_CPU_ISA_BEST), g->ta, g->tb, m, n, t->k, g->alpha,
-	    df_tensor_f32(g->a) + (g->ta ? i0 : i0 * g->a.ld), g->a.ld, b, g->beta,
-	    df_tensor_f32(g->c) + i0 * g->c.ld + j0, g->c.ld);
+	t->multiply(g->ta, g->tb, m, n, t->k, g->alpha, df_tensor_f32(g->a) + (g->ta ? i0 : i0 * g->a.ld), g->a.ld, b,
+	    g->beta, df_tensor_f32(g->c) + i0 * g->c.ld + j0, g->c.ld);
 }
 
-static size_t
-div_up(size_t a, size_t b)
-{
-	return (a + b - 1) / b;
-}
-
-/*
- * A tile is worth a task from TILE_OPS multiplications on (tens of
- * microseconds); tall tiles share a packed b, so rows are cut only as far as
- * the number of threads asks.
- */
 int
 df_cpu_gemm(struct df_backend *be, const void *args, struct df_err *err)
 {
-	enum { TILE_OPS = 1 << 20, ROWS_MIN = 48 };
+	const struct df_cpu_product *product = df_cpu_product_of(be);
 	const struct df_gemm *g = args;
-	size_t m = g->c.rows, n = g->c.cols, threads = (size_t)df_pool_size(be->pool);
-	struct tiles t = { g, g->ta ? g->a.rows : g->a.cols, m, n, 1 };
-	size_t n_tasks, n_down;
+	size_t m = g->c.rows, n = g->c.cols;
+	struct tiles t = { g, product->multiply, g->ta ? g->a.rows : g->a.cols, m, n, 1 };
 
 	(void)err;
 	if (m == 0 || n == 0)
 		return DF_OK;
-	n_tasks = m * n / TILE_OPS * t.k + m * n % TILE_OPS * t.k / TILE_OPS;
-	if (threads > 1 && n_tasks > 1) {
-		n_tasks = n_tasks < 4 * threads ? n_tasks : 4 * threads;
-		t.tile_cols = n < NC ? n : NC;
-		t.n_across = div_up(n, t.tile_cols);
-		n_down = div_up(n_tasks, t.n_across);
-		t.tile_rows = div_up(div_up(m, n_down), ROWS_MIN) * ROWS_MIN;
-	}
+	product->tile(&t.tile_rows, &t.tile_cols, t.k, (size_t)df_pool_size(be->pool));
+	t.n_across = div_up(n, t.tile_cols);
 	df_pool_for(be->pool, t.n_across * div_up(m, t.tile_rows), run_tile, &t);
 	return DF_OK;
 }

@@ -7,22 +7,35 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "backend/cpu/gemm_pack.h"
 #include "backend/cpu/project.h"
 
 /*
- * c [m,n] = alpha op(a) op(b) + beta c, inner size k, rows lda, ldb and ldc
- * elements apart.  beta = 0 does not read c.  Each element depends on its row of op(a)
- * and its column of op(b) only, to the bit (gemm.c).
+ * c [m,n] = alpha op(a) op(b) + beta c, inner size k, rows lda, b.ld and ldc elements apart; m and n are not 0.
+ * beta = 0 does not read c.
  */
-void df_cpu_sgemm(bool ta, bool tb, size_t m, size_t n, size_t k, float alpha, const float *a, size_t lda,
-    const float *b,
-    size_t ldb, float beta, float *c, size_t ldc);
+typedef void df_cpu_multiply_fn(bool ta, bool tb, size_t m, size_t n, size_t k, float alpha, const float *a, size_t lda,
+    struct df_cpu_operand b, float beta, float *c, size_t ldc);
 
-/* The same with chosen instructions, for tests; false, and nothing done, where the CPU lacks them. */
+/* How the slots of the CPU multiply: with the project's kernels, or with somebody else's. */
+struct df_cpu_product {
+	df_cpu_multiply_fn *multiply; /* in this thread */
+	/* The size of the tiles that `threads` threads share; *rows and *cols are those of c when it is called. */
+	void (*tile)(size_t *rows, size_t *cols, size_t k, size_t threads);
+};
+
+/* The project's own: each element depends on its row of op(a) and its column of op(b) only, to the bit (gemm.c). */
+extern const struct df_cpu_product df_cpu_product;
+/* The product of a backend's slots. */
+const struct df_cpu_product *df_cpu_product_of(const struct df_backend *be);
+/* The own kernels use the CPU's vectors, with fused multiplication and addition. */
+bool df_cpu_gemm_is_fast(void);
+
+/* The own product with chosen instructions, for tests; false, and nothing done, where the CPU lacks them. */
 bool df_cpu_sgemm_with(enum df_cpu_isa isa, bool ta, bool tb, size_t m, size_t n, size_t k, float alpha, const float *a,
     size_t lda, const float *b, size_t ldb, float beta, float *c, size_t ldc);
 
-/* The instructions that df_cpu_sgemm uses here: "AVX-512", "AVX2" or "baseline". */
+/* The instructions that the own product uses here: "AVX-512", "AVX2" or "baseline". */
 const char *df_cpu_gemm_isa(void);
 
 #endif

@@ -39,6 +39,7 @@ df_op_fn *const df_ref_op[DF_OP_COUNT] = {
 const struct df_backend_ops df_reference_backend = {
 	.api_version = DF_BACKEND_API_VERSION,
 	.name = "reference",
+	.exact = true,
 	.on_host = true,
 	.open = df_host_open,
 	.close = df_host_close,

@@ -204,6 +204,7 @@ out:
 const struct df_backend_ops df_poison_backend = {
 	.api_version = DF_BACKEND_API_VERSION,
 	.name = "poison",
+	.exact = true,
 	.open = df_host_open,
 	.close = df_host_close,
 	.alloc = alloc,
