@@ -38,8 +38,8 @@ out:
 
 /*
  * gradient_checkpointing: auto.  What a token leaves for the backward are these floats in each layer from the lowest
- * that trains on (model.h); beyond ACTIVATIONS_MAX for a micro-batch of the longest samples, computing them again is
- * cheaper than having the memory.
+ * that trains on (model/run.h); beyond ACTIVATIONS_MAX for a micro-batch of the longest samples, computing them again
+ * is cheaper than having the memory.
  */
 static void
 decide_checkpointing(struct df_run *r)

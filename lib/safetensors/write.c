@@ -1,5 +1,5 @@
 /*
- * safetensors_write.c - writing: the header is known before the first byte of
+ * write.c - writing: the header is known before the first byte of
  * data, so declare everything, then stream.
  *
  * The file grows under a temporary name and is renamed when its data is as
@@ -14,7 +14,7 @@
 #include "base/buf.h"
 #include "base/file.h"
 #include "base/mem.h"
-#include "model/safetensors.h"
+#include "safetensors/safetensors.h"
 
 struct df_st_writer {
 	struct df_atomic file;

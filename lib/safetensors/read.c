@@ -1,5 +1,5 @@
 /*
- * safetensors.c - reading: map the file, believe nothing of its header.
+ * read.c - reading: map the file, believe nothing of its header.
  *
  *	| u64 n | n bytes of JSON | data area ................ |
  *	                          ^ data_offsets count from here
@@ -9,7 +9,7 @@
  * long as its shape and dtype say.  That excludes overlaps, holes, truncated files and
  * overflowing shapes at once; after it no access can leave the mapping.
  */
-#include "model/safetensors.h"
+#include "safetensors/safetensors.h"
 
 #include <stdlib.h>
 #include <string.h>
