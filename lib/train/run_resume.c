@@ -506,7 +506,7 @@ df_run_begin_state(struct df_run *r, struct df_err *err)
 			    "%s was trained on tokens %s, but %s is %s: to train its weights on other "
 			    "tokens give %s_name_or_path=%s and a new output_dir",
 			    r->start, s->tokens_id, r->rows.name, r->rows.meta.id,
-			    strcmp(r->c->finetuning_type, "lora") == 0 ? "adapter" : "model", r->start);
+			    r->c->finetuning_type == DF_FINETUNING_LORA ? "adapter" : "model", r->start);
 			goto out;
 		}
 		DF_TRY(warn_changes(r, config.data, err));
