@@ -121,10 +121,10 @@ quiet 'no room has more than 15 % of the library' largest_room
 # Files that need each other can be read only together.  What a symbol names is defined in one object, used in others.
 circles()
 {
-	objects=$(find "$BUILD/obj/lib" -name '*.o' ! -path '*/plugin/*')
-	[ -n "$objects" ] || echo 'nothing is built'
+	# Of the sources that there are: an older build may have left others.
+	objects=$(find lib -name '*.c' ! -path 'lib/shard/plugin/*' | sed "s,\(.*\)\.c$,$BUILD/obj/\1.o,")
 	# shellcheck disable=SC2086
-	nm -A -g $objects 2>/dev/null | awk '
+	nm -A -g $objects | awk '
 	{ object = $1; sub(/:.*/, "", object); kind = $(NF - 1); name = $NF }
 	kind == "U" { use[object, name] = 1; next }
 	{ home[name] = object }
