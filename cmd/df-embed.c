@@ -34,7 +34,7 @@ static struct {
 	.common = DF_PROG_COMMON_DEFAULT };
 
 /* clang-format off */
-static const struct df_opt opts[] = {
+static const struct df_opt options[] = {
 	{ .type = DF_OPT_GROUP, .help = "What to read" },
 	{ .name = "dataset-dir", .type = DF_OPT_STR, .value = &cfg.dataset_dir, .arg = "DIR", .file = DF_FILE_READ,
 	    .help = "directory of dataset_info.json" },
@@ -184,7 +184,7 @@ main(int argc, char **argv)
 	int rc;
 
 	df_prog_init("df-embed");
-	df_prog_parse(opts, synopsis, about, &cfg.common, argc, argv, &args);
+	df_prog_parse(options, synopsis, about, &cfg.common, argc, argv, &args);
 	DF_TRY(check_usage(&args.operands, &err));
 	DF_TRY(open_source(&source, &args.operands, &err));
 	DF_TRY(df_env_open(&env, &cfg.common, DF_ENV_LANES, &err));

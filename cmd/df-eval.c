@@ -26,15 +26,16 @@ static const char about[] = "Loss on tokens, multiple choice, exact answers, or 
 static const char *const matches[] = { DF_MATCH_NAMES, NULL };
 static const char *const thinking[] = { "true", "false", "null", NULL };
 
+/* What it evaluates on. */
+enum { ON_TOKENS = 1, ON_CHOICES = 2, ON_DATASETS = 4, ON_TEXT = ON_CHOICES | ON_DATASETS };
+static const char *const tasks[] = { "tokens", "--mmlu", "--dataset" };
+
 static struct {
 	const char *model, *base, *tokenizer, *template;
 	const char *mmlu, *split, *subjects, *dataset, *dataset_dir, *details, *output;
 	int64_t batch_tokens, shots, max_samples, max_new, slots, label;
 	int match, thinking;
-	bool json, letters_only;
-	struct {
-		bool split, shots, max_new, match, label, dataset_dir, batch_tokens, slots, thinking;
-	} given;
+	bool json, letters_only, label_given;
 	struct df_strlist stop;
 	struct df_prog_common common;
 } cfg = { .split = "test",
@@ -46,55 +47,55 @@ static struct {
 	.common = DF_PROG_COMMON_DEFAULT };
 
 /* clang-format off */
-static const struct df_opt opts[] = {
+static const struct df_opt options[] = {
 	{ .type = DF_OPT_GROUP, .help = "Model" },
 	{ .name = "model", .short_name = 'm', .type = DF_OPT_STR, .value = &cfg.model, .arg = "DIR", .file = DF_FILE_READ,
 	    .help = "checkpoint, Hugging Face directory or PEFT adapter" },
 	{ .name = "base", .type = DF_OPT_STR, .value = &cfg.base, .arg = "DIR", .file = DF_FILE_READ,
 	    .help = "base model of an adapter, not the one it names" },
 	{ .name = "tokenizer", .type = DF_OPT_STR, .value = &cfg.tokenizer, .arg = "TOK", .file = DF_FILE_READ_ANY,
-	    .choices = df_tokenizer_names, .help = "bytes, or a path, not the model's own" },
+	    .choices = df_tokenizer_names, .only = ON_TEXT, .help = "bytes, or a path, not the model's own" },
 	{ .name = "template", .type = DF_OPT_STR, .value = &cfg.template, .arg = "NAME", .file = DF_FILE_READ_ANY,
-	    .words = df_template_names, .help = "ask through this prompt template" },
+	    .words = df_template_names, .only = ON_TEXT, .help = "ask through this prompt template" },
 	{ .name = "enable-thinking", .type = DF_OPT_CHOICE, .value = &cfg.thinking, .choices = thinking,
-	    .given = &cfg.given.thinking, .help = "of reasoning templates, as df-pack's" },
+	    .only = ON_TEXT, .help = "of reasoning templates, as df-pack's" },
 	{ .type = DF_OPT_GROUP, .help = "Multiple choice" },
 	{ .name = "mmlu", .type = DF_OPT_STR, .value = &cfg.mmlu, .arg = "DIR", .file = DF_FILE_READ,
 	    .help = "questions: dev/ and test/ of MMLU's CSV files" },
-	{ .name = "split", .type = DF_OPT_STR, .value = &cfg.split, .arg = "NAME", .given = &cfg.given.split,
-	    .help = "which are asked" },
+	{ .name = "split", .type = DF_OPT_STR, .value = &cfg.split, .arg = "NAME",
+	    .only = ON_CHOICES, .help = "which are asked" },
 	{ .name = "subjects", .type = DF_OPT_STR, .value = &cfg.subjects, .arg = "NAMES",
-	    .help = "these only, comma-separated" },
+	    .only = ON_CHOICES, .help = "these only, comma-separated" },
 	{ .name = "shots", .type = DF_OPT_INT, .value = &cfg.shots, .arg = "N", .min = 0, .max = 1000,
-	    .given = &cfg.given.shots, .help = "solved questions shown first" },
+	    .only = ON_CHOICES, .help = "solved questions shown first" },
 	{ .name = "letters-only", .type = DF_OPT_FLAG, .value = &cfg.letters_only,
-	    .help = "leave the likelihoods of the answers' texts out" },
+	    .only = ON_CHOICES, .help = "leave the likelihoods of the answers' texts out" },
 	{ .type = DF_OPT_GROUP, .help = "Exact answers" },
 	{ .name = "dataset", .type = DF_OPT_STR, .value = &cfg.dataset, .arg = "NAMES",
 	    .help = "datasets whose last answers are to be found" },
 	{ .name = "dataset-dir", .type = DF_OPT_STR, .value = &cfg.dataset_dir, .arg = "DIR", .file = DF_FILE_READ,
-	    .given = &cfg.given.dataset_dir, .help = "directory of dataset_info.json" },
+	    .only = ON_DATASETS, .help = "directory of dataset_info.json" },
 	{ .name = "max-samples", .type = DF_OPT_INT, .value = &cfg.max_samples, .arg = "N", .min = 0, .max = 1e15,
-	    .help = "the first N rows of each dataset (0: all)" },
+	    .only = ON_DATASETS, .help = "the first N rows of each dataset (0: all)" },
 	{ .name = "max-new-tokens", .type = DF_OPT_INT, .value = &cfg.max_new, .arg = "N", .min = 1, .max = 1 << 24,
-	    .given = &cfg.given.max_new, .help = "most tokens of an answer" },
+	    .only = ON_DATASETS, .help = "most tokens of an answer" },
 	{ .name = "stop", .type = DF_OPT_LIST, .value = &cfg.stop, .arg = "TEXT",
-	    .help = "end an answer before TEXT; repeatable" },
+	    .only = ON_DATASETS, .help = "end an answer before TEXT; repeatable" },
 	{ .name = "match", .type = DF_OPT_CHOICE, .value = &cfg.match, .choices = matches,
-	    .given = &cfg.given.match, .help = "what is compared" },
+	    .only = ON_DATASETS, .help = "what is compared" },
 	{ .type = DF_OPT_GROUP, .help = "Work and output" },
 	{ .name = "batch-tokens", .type = DF_OPT_INT, .value = &cfg.batch_tokens, .arg = "N", .min = 1, .max = 1e9,
-	    .given = &cfg.given.batch_tokens, .help = "TOKENS at once in a thread; changes no number" },
+	    .only = ON_TOKENS, .help = "TOKENS at once in a thread; changes no number" },
 	{ .name = "slots", .type = DF_OPT_INT, .value = &cfg.slots, .arg = "N", .min = 0, .max = 1 << 20,
-	    .given = &cfg.given.slots, .help = "questions at once (0: as memory allows)" },
+	    .only = ON_TEXT, .help = "questions at once (0: as memory allows)" },
 	{ .name = "json", .type = DF_OPT_FLAG, .value = &cfg.json,
 	    .help = "one JSON object instead of a table" },
 	{ .name = "details", .type = DF_OPT_STR, .value = &cfg.details, .arg = "FILE", .file = DF_FILE_WRITE,
-	    .help = "a JSON line for each question or answer" },
+	    .only = ON_TEXT, .help = "a JSON line for each question or answer" },
 	{ .name = "output", .short_name = 'o', .type = DF_OPT_STR, .value = &cfg.output, .arg = "FILE", .file = DF_FILE_WRITE,
 	    .help = "a reward model's scores; - for a stream" },
 	{ .name = "label", .type = DF_OPT_INT, .value = &cfg.label, .arg = "I", .min = 0, .max = 1e6,
-	    .given = &cfg.given.label, .help = "which of its labels is the score" },
+	    .given = &cfg.label_given, .only = ON_TOKENS, .help = "which of its labels is the score" },
 	{ .type = DF_OPT_OPERANDS, .arg = "TOKENS", .file = DF_FILE_READ },
 	DF_PROG_OPTS(&cfg.common),
 	DF_OPT_END,
@@ -125,40 +126,18 @@ struct run {
 };
 
 static int
-check_usage(bool tokens, struct df_err *err)
+check_usage(const struct df_opt_result *args, struct df_err *err)
 {
-	enum { ON_TOKENS = 1, ON_CHOICES = 2, ON_DATASETS = 4, ON_TEXT = ON_CHOICES | ON_DATASETS };
-	const int task = tokens ? ON_TOKENS : cfg.mmlu ? ON_CHOICES : ON_DATASETS;
-	const struct {
-		const char *name;
-		bool given;
-		int tasks;
-	} of[] = { { "template", cfg.template != NULL, ON_TEXT }, { "tokenizer", cfg.tokenizer != NULL, ON_TEXT },
-		{ "details", cfg.details != NULL, ON_TEXT }, { "enable-thinking", cfg.given.thinking, ON_TEXT },
-		{ "slots", cfg.given.slots, ON_TEXT }, { "split", cfg.given.split, ON_CHOICES },
-		{ "subjects", cfg.subjects != NULL, ON_CHOICES }, { "shots", cfg.given.shots, ON_CHOICES },
-		{ "letters-only", cfg.letters_only, ON_CHOICES }, { "dataset-dir", cfg.given.dataset_dir, ON_DATASETS },
-		{ "max-samples", cfg.max_samples > 0, ON_DATASETS },
-		{ "max-new-tokens", cfg.given.max_new, ON_DATASETS }, { "stop", cfg.stop.n > 0, ON_DATASETS },
-		{ "match", cfg.given.match, ON_DATASETS }, { "batch-tokens", cfg.given.batch_tokens, ON_TOKENS },
-		{ "label", cfg.given.label, ON_TOKENS } };
+	const bool tokens = args->operands.n > 0;
 
 	if (!cfg.model)
 		return df_fail(err, DF_EUSAGE, "no model: give -m DIR");
 	if (tokens + (cfg.mmlu != NULL) + (cfg.dataset != NULL) != 1)
 		return df_fail(err, DF_EUSAGE,
 		    "evaluate on what?  Name tokens made by df-pack, or --mmlu, or --dataset, and one of them only");
-	for (size_t i = 0; i < sizeof(of) / sizeof(of[0]); i++) {
-		if (of[i].given && !(task & of[i].tasks))
-			return df_fail(err, DF_EUSAGE, "--%s is for %s", of[i].name,
-			    of[i].tasks == ON_TOKENS         ? "tokens"
-				: of[i].tasks == ON_CHOICES  ? "--mmlu"
-				: of[i].tasks == ON_DATASETS ? "--dataset"
-							     : "--mmlu and --dataset");
-	}
 	if (!tokens && cfg.output)
 		return df_fail(err, DF_EUSAGE, "-o is for a reward model's scores of tokens; see --details");
-	return DF_OK;
+	return df_opt_check_task(options, args, tokens ? ON_TOKENS : cfg.mmlu ? ON_CHOICES : ON_DATASETS, tasks, err);
 }
 
 static int
@@ -249,7 +228,7 @@ on_tokens(struct run *r, const struct df_strlist *paths, struct df_err *err)
 	DF_TRY(df_rows_check_vocab(&r->rows, c->n_vocab, cfg.model, err));
 	if (c->head == DF_HEAD_CLASSES)
 		rc = rewards(r, err);
-	else if (cfg.given.label)
+	else if (cfg.label_given)
 		rc = df_fail(err, DF_EUSAGE, "--label: %s has no head that gives scores", cfg.model);
 	else if (cfg.output)
 		rc = df_fail(
@@ -266,7 +245,7 @@ out:
 static int
 open_text(struct run *r, bool need_template, struct df_err *err)
 {
-	const struct df_encode_opts o = {
+	const struct df_encode_opts opts = {
 		.stage = DF_STAGE_SFT, .cutoff_len = UINT32_MAX, .thinking = (enum df_thinking)cfg.thinking
 	};
 	const char *name = cfg.template;
@@ -279,7 +258,7 @@ open_text(struct run *r, bool need_template, struct df_err *err)
 	}
 	if (name) {
 		DF_TRY(df_template_open(&r->template, name, err));
-		DF_TRY(df_encoder_new(&r->enc, r->template, r->tok, &o, err));
+		DF_TRY(df_encoder_new(&r->enc, r->template, r->tok, &opts, err));
 	}
 	if (cfg.details) {
 		DF_TRY(df_atomic_open(&r->details_file, cfg.details, err));
@@ -430,8 +409,8 @@ main(int argc, char **argv)
 	int rc;
 
 	df_prog_init("df-eval");
-	df_prog_parse(opts, synopsis, about, &cfg.common, argc, argv, &args);
-	DF_TRY(check_usage(args.operands.n > 0, &err));
+	df_prog_parse(options, synopsis, about, &cfg.common, argc, argv, &args);
+	DF_TRY(check_usage(&args, &err));
 	DF_TRY(cfg.mmlu       ? on_choices(&r, &err)
 		: cfg.dataset ? on_datasets(&r, &err)
 			      : on_tokens(&r, &args.operands, &err));

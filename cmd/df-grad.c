@@ -30,7 +30,7 @@ static struct {
 } cfg = { .projection = DF_PROG_PROJECTION_DEFAULT(0), .shard = { 0, 1 }, .common = DF_PROG_COMMON_DEFAULT };
 
 /* clang-format off */
-static const struct df_opt opts[] = {
+static const struct df_opt options[] = {
 	{ .type = DF_OPT_GROUP, .help = "What to compute" },
 	{ .name = "model", .short_name = 'm', .type = DF_OPT_STR, .value = &cfg.model, .arg = "DIR", .file = DF_FILE_READ,
 	    .help = "checkpoint, Hugging Face directory or PEFT adapter" },
@@ -157,7 +157,7 @@ main(int argc, char **argv)
 	int rc;
 
 	df_prog_init("df-grad");
-	df_prog_parse(opts, synopsis, about, &cfg.common, argc, argv, &args);
+	df_prog_parse(options, synopsis, about, &cfg.common, argc, argv, &args);
 	DF_TRY(check_usage(&args.operands, &err));
 	o = grad_opts();
 	DF_TRY(df_env_open(&env, &cfg.common, DF_ENV_LANES, &err));

@@ -22,7 +22,7 @@ static struct {
 } cfg = { .max_shard_size = "5GB", .common = DF_PROG_COMMON_DEFAULT };
 
 /* clang-format off */
-static const struct df_opt opts[] = {
+static const struct df_opt options[] = {
 	{ .type = DF_OPT_GROUP, .help = "What to merge" },
 	{ .name = "model", .short_name = 'm', .type = DF_OPT_STR, .value = &cfg.model, .arg = "DIR", .file = DF_FILE_READ,
 	    .help = "PEFT adapter, or a model to convert" },
@@ -89,7 +89,7 @@ main(int argc, char **argv)
 	int rc;
 
 	df_prog_init("df-merge");
-	df_prog_parse(opts, synopsis, about, &cfg.common, argc, argv, &args);
+	df_prog_parse(options, synopsis, about, &cfg.common, argc, argv, &args);
 	DF_TRY(what_to_do(&e, &args.operands, &err));
 	DF_TRY(df_env_open(&env, &cfg.common, DF_ENV_WIDE, &err));
 	DF_TRY(df_export_run(&e, env.be, &err));

@@ -20,7 +20,7 @@ static struct {
 } cfg = { .projection = DF_PROG_PROJECTION_DEFAULT(8192), .common = DF_PROG_COMMON_DEFAULT };
 
 /* clang-format off */
-static const struct df_opt opts[] = {
+static const struct df_opt options[] = {
 	{ .type = DF_OPT_GROUP, .help = "Projection" },
 	{ .name = "dim", .short_name = 'k', .type = DF_OPT_INT, .value = &cfg.projection.k, .arg = "K", .min = 1,
 	    .max = INT32_MAX, .help = "dimensions of the result" },
@@ -58,7 +58,7 @@ main(int argc, char **argv)
 	int rc;
 
 	df_prog_init("df-project");
-	df_prog_parse(opts, synopsis, about, &cfg.common, argc, argv, &args);
+	df_prog_parse(options, synopsis, about, &cfg.common, argc, argv, &args);
 	DF_TRY(check_usage(&args.operands, &err));
 	projector = df_prog_projector(&cfg.projection);
 	job.gradients = args.operands.v;

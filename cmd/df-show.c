@@ -19,7 +19,7 @@ static struct {
 } cfg = { .common = DF_PROG_COMMON_DEFAULT };
 
 /* clang-format off */
-static const struct df_opt opts[] = {
+static const struct df_opt options[] = {
 	{ .type = DF_OPT_GROUP, .help = "What to show (a summary by default)" },
 	{ .name = "lineage", .type = DF_OPT_FLAG, .value = &cfg.lineage,
 	    .help = "what it was made from, as a tree" },
@@ -173,7 +173,7 @@ main(int argc, char **argv)
 	int rc;
 
 	df_prog_init("df-show");
-	df_prog_parse(opts, synopsis, about, &cfg.common, argc, argv, &args);
+	df_prog_parse(options, synopsis, about, &cfg.common, argc, argv, &args);
 	rc = show(&args.operands, &err);
 	df_opt_result_release(&args);
 	return df_prog_exit(rc, &err);

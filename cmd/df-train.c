@@ -24,7 +24,7 @@ static struct {
 } cfg = { .common = DF_PROG_COMMON_DEFAULT };
 
 /* clang-format off */
-static const struct df_opt opts[] = {
+static const struct df_opt options[] = {
 	{ .type = DF_OPT_GROUP, .help = "How far, and on what" },
 	{ .name = "until", .type = DF_OPT_INT, .value = &cfg.until, .arg = "STEP", .min = 0, .max = 1e15,
 	    .help = "stop after this step and save (0: the end)" },
@@ -144,7 +144,7 @@ main(int argc, char **argv)
 	int rc;
 
 	df_prog_init("df-train");
-	df_prog_parse(opts, synopsis, about, &cfg.common, argc, argv, &args);
+	df_prog_parse(options, synopsis, about, &cfg.common, argc, argv, &args);
 	if (cfg.list_keys) {
 		rc = list_keys(&err);
 		goto out;
