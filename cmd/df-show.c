@@ -12,50 +12,50 @@
 static const char synopsis[] = "[options] FILE...";
 static const char about[] = "Look inside artefacts and training logs: shapes, lineage, samples, pictures.";
 
-struct cfg {
+static struct {
 	const char *link, *plot, *decode, *tokenizer, *template;
 	bool json, lineage, check;
 	struct df_prog_common common;
-};
-/* clang-format off */
-#define CFG_DEFAULT { .common = DF_PROG_COMMON_DEFAULT }
+} cfg = { .common = DF_PROG_COMMON_DEFAULT };
 
-#define OPTS(c) { \
-	{ .type = DF_OPT_GROUP, .help = "What to show (a summary by default)" }, \
-	{ .name = "lineage", .type = DF_OPT_FLAG, .value = &(c)->lineage, \
-	    .help = "what it was made from, as a tree" }, \
-	{ .name = "decode", .type = DF_OPT_STR, .value = &(c)->decode, .arg = "ID", \
-	    .help = "the sample with this id: text, ids and targets" }, \
-	{ .name = "tokenizer", .type = DF_OPT_STR, .value = &(c)->tokenizer, .arg = "TOK", .file = DF_FILE_READ_ANY, \
-	    .choices = df_tokenizer_names, .help = "for --decode: bytes, or a tokenizer.json" }, \
-	{ .name = "template", .type = DF_OPT_STR, .value = &(c)->template, .arg = "NAME", .file = DF_FILE_READ_ANY, \
-	    .choices = df_template_names(), .help = "for --decode: what added tokens to it" }, \
-	{ .name = "check", .type = DF_OPT_FLAG, .value = &(c)->check, \
-	    .help = "read everything: checksums, ids, digest" }, \
-	{ .name = "json", .type = DF_OPT_FLAG, .value = &(c)->json, \
-	    .help = "one line of JSON per file instead of text" }, \
-	{ .type = DF_OPT_GROUP, .help = "What to make" }, \
-	{ .name = "plot", .type = DF_OPT_STR, .value = &(c)->plot, .arg = "PICTURE", .file = DF_FILE_WRITE, \
-	    .help = "loss curves of runs, or a histogram; .svg or .png" }, \
-	{ .name = "link", .type = DF_OPT_STR, .value = &(c)->link, .arg = "FILE", .file = DF_FILE_WRITE, \
-	    .help = "join the files into one virtual HDF5 file" }, \
-	{ .type = DF_OPT_OPERANDS, .arg = "FILE", .file = DF_FILE_READ }, \
-	DF_PROG_OPTS(&(c)->common), \
-	DF_OPT_END }
+/* clang-format off */
+static const struct df_opt options[] = {
+	{ .type = DF_OPT_GROUP, .help = "What to show (a summary by default)" },
+	{ .name = "lineage", .type = DF_OPT_FLAG, .value = &cfg.lineage,
+	    .help = "what it was made from, as a tree" },
+	{ .name = "decode", .type = DF_OPT_STR, .value = &cfg.decode, .arg = "ID",
+	    .help = "the sample with this id: text, ids and targets" },
+	{ .name = "tokenizer", .type = DF_OPT_STR, .value = &cfg.tokenizer, .arg = "TOK", .file = DF_FILE_READ_ANY,
+	    .choices = df_tokenizer_names, .help = "for --decode: bytes, or a tokenizer.json" },
+	{ .name = "template", .type = DF_OPT_STR, .value = &cfg.template, .arg = "NAME", .file = DF_FILE_READ_ANY,
+	    .words = df_template_names, .help = "for --decode: what added tokens to it" },
+	{ .name = "check", .type = DF_OPT_FLAG, .value = &cfg.check,
+	    .help = "read everything: checksums, ids, digest" },
+	{ .name = "json", .type = DF_OPT_FLAG, .value = &cfg.json,
+	    .help = "one line of JSON per file instead of text" },
+	{ .type = DF_OPT_GROUP, .help = "What to make" },
+	{ .name = "plot", .type = DF_OPT_STR, .value = &cfg.plot, .arg = "PICTURE", .file = DF_FILE_WRITE,
+	    .help = "loss curves of runs, or a histogram; .svg or .png" },
+	{ .name = "link", .type = DF_OPT_STR, .value = &cfg.link, .arg = "FILE", .file = DF_FILE_WRITE,
+	    .help = "join the files into one virtual HDF5 file" },
+	{ .type = DF_OPT_OPERANDS, .arg = "FILE", .file = DF_FILE_READ },
+	DF_PROG_OPTS(&cfg.common),
+	DF_OPT_END,
+};
 /* clang-format on */
 
 static int
-summarise(const struct cfg *c, const char *path, struct df_buf *out, struct df_err *err)
+summarise(const char *path, struct df_buf *out, struct df_err *err)
 {
 	struct df_summary u = DF_SUMMARY_INIT;
 	struct df_set *s = NULL;
 	int rc;
 
 	if (df_is_run(path))
-		return df_run_text(path, c->json, out, err);
+		return df_run_text(path, cfg.json, out, err);
 	DF_TRY(df_set_open1(&s, DF_KIND_ANY, NULL, path, err));
 	DF_TRY(df_summary_make(&u, s, err));
-	DF_TRY(c->json ? df_summary_json(&u, s, out, err) : df_summary_text(&u, s, out, err));
+	DF_TRY(cfg.json ? df_summary_json(&u, s, out, err) : df_summary_text(&u, s, out, err));
 out:
 	df_summary_release(&u);
 	df_set_close(s);
@@ -63,18 +63,18 @@ out:
 }
 
 static int
-decode(const struct cfg *c, const char *path, struct df_buf *out, struct df_err *err)
+decode(const char *path, struct df_buf *out, struct df_err *err)
 {
 	struct df_set *s = NULL;
 	int64_t id;
 	int rc;
 
-	if ((rc = df_parse_int(c->decode, 0, INT64_MAX, &id, err)) != DF_OK) {
+	if ((rc = df_parse_int(cfg.decode, 0, INT64_MAX, &id, err)) != DF_OK) {
 		df_err_prefix(err, "--decode: ");
 		goto out;
 	}
 	DF_TRY(df_set_open1(&s, DF_KIND_TOKENS, NULL, path, err));
-	DF_TRY(df_decode(s, (uint64_t)id, c->tokenizer, c->template, c->json, out, err));
+	DF_TRY(df_decode(s, (uint64_t)id, cfg.tokenizer, cfg.template, cfg.json, out, err));
 out:
 	df_set_close(s);
 	return rc;
@@ -97,7 +97,7 @@ out:
 }
 
 static int
-plot(const struct cfg *c, const struct df_strlist *files, struct df_err *err)
+plot(const struct df_strlist *files, struct df_err *err)
 {
 	struct df_chart chart = DF_CHART_INIT;
 	struct df_set *s = NULL;
@@ -109,7 +109,7 @@ plot(const struct cfg *c, const struct df_strlist *files, struct df_err *err)
 		DF_TRY(df_set_open(&s, DF_KIND_ANY, NULL, files->v, files->n, err));
 		DF_TRY(df_plot_histogram(&chart, s, err));
 	}
-	DF_TRY(df_plot_write(&chart, c->plot, err));
+	DF_TRY(df_plot_write(&chart, cfg.plot, err));
 out:
 	df_chart_release(&chart);
 	df_set_close(s);
@@ -117,45 +117,45 @@ out:
 }
 
 static int
-join(const struct cfg *c, const struct df_strlist *files, struct df_err *err)
+join(const struct df_strlist *files, struct df_err *err)
 {
 	struct df_set *s = NULL;
 	int rc;
 
 	DF_TRY(df_set_open(&s, DF_KIND_ANY, NULL, files->v, files->n, err));
-	DF_TRY(df_set_link(s, c->link, err));
+	DF_TRY(df_set_link(s, cfg.link, err));
 out:
 	df_set_close(s);
 	return rc;
 }
 
 static int
-show(const struct cfg *c, const struct df_strlist *files, struct df_err *err)
+show(const struct df_strlist *files, struct df_err *err)
 {
 	struct df_buf out = DF_BUF_INIT;
 	int rc = DF_OK;
 
 	if (files->n == 0)
 		return df_fail(err, DF_EUSAGE, "no file (try --help)");
-	if (c->lineage + (c->decode != NULL) + c->check + (c->plot != NULL) + (c->link != NULL) > 1)
+	if (cfg.lineage + (cfg.decode != NULL) + cfg.check + (cfg.plot != NULL) + (cfg.link != NULL) > 1)
 		return df_fail(err, DF_EUSAGE, "--lineage, --decode, --check, --plot and --link: one at a time");
-	if (c->plot)
-		return plot(c, files, err);
-	if (c->link)
-		return join(c, files, err);
+	if (cfg.plot)
+		return plot(files, err);
+	if (cfg.link)
+		return join(files, err);
 	for (size_t i = 0; i < files->n; i++) {
 		const char *path = files->v[i];
 
-		if (i > 0 && !c->json && !c->check)
+		if (i > 0 && !cfg.json && !cfg.check)
 			df_buf_putc(&out, '\n');
-		if (c->lineage)
-			DF_TRY(df_lineage(path, files->v, files->n, c->json, &out, err));
-		else if (c->decode)
-			DF_TRY(decode(c, path, &out, err));
-		else if (c->check)
+		if (cfg.lineage)
+			DF_TRY(df_lineage(path, files->v, files->n, cfg.json, &out, err));
+		else if (cfg.decode)
+			DF_TRY(decode(path, &out, err));
+		else if (cfg.check)
 			DF_TRY(check(path, &out, err));
 		else
-			DF_TRY(summarise(c, path, &out, err));
+			DF_TRY(summarise(path, &out, err));
 	}
 out:
 	/* What was found out before a fault is shown all the same. */
@@ -168,15 +168,13 @@ out:
 int
 main(int argc, char **argv)
 {
-	static struct cfg cfg = CFG_DEFAULT;
-	const struct df_opt opts[] = OPTS(&cfg);
 	struct df_opt_result args;
 	struct df_err err = DF_ERR_INIT;
 	int rc;
 
 	df_prog_init("df-show");
-	df_prog_parse(opts, synopsis, about, &cfg.common, argc, argv, &args);
-	rc = show(&cfg, &args.operands, &err);
+	df_prog_parse(options, synopsis, about, &cfg.common, argc, argv, &args);
+	rc = show(&args.operands, &err);
 	df_opt_result_release(&args);
 	return df_prog_exit(rc, &err);
 }

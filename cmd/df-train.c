@@ -6,7 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "backend/backend.h"
 #include "base/file.h"
 #include "base/inout.h"
 #include "base/log.h"
@@ -17,32 +16,31 @@
 static const char synopsis[] = "[options] [CONFIG.yaml] [key=value ...]";
 static const char about[] = "Train a model on tokens, to the end or to a step; run again, it goes on.";
 
-struct cfg {
+static struct {
 	int64_t until;
 	const char *index, *weights;
 	bool dry_run, list_keys;
 	struct df_prog_common common;
-};
+} cfg = { .common = DF_PROG_COMMON_DEFAULT };
 
 /* clang-format off */
-#define CFG_DEFAULT { .common = DF_PROG_COMMON_DEFAULT }
-
-#define OPTS(c) { \
-	{ .type = DF_OPT_GROUP, .help = "How far, and on what" }, \
-	{ .name = "until", .type = DF_OPT_INT, .value = &(c)->until, .arg = "STEP", .min = 0, .max = 1e15, \
-	    .help = "stop after this step and save (0: the end)" }, \
-	{ .name = "index", .type = DF_OPT_STR, .value = &(c)->index, .arg = "FILE", .file = DF_FILE_READ, \
-	    .help = "train on these samples, in this order, from here on" }, \
-	{ .name = "weights", .type = DF_OPT_STR, .value = &(c)->weights, .arg = "FILE", .file = DF_FILE_READ, \
-	    .help = "weigh each sample's loss" }, \
-	{ .type = DF_OPT_GROUP, .help = "Looking first" }, \
-	{ .name = "dry-run", .short_name = 'n', .type = DF_OPT_FLAG, .value = &(c)->dry_run, \
-	    .help = "say what the run would cost, and leave" }, \
-	{ .name = "list-keys", .type = DF_OPT_FLAG, .value = &(c)->list_keys, \
-	    .help = "print all configuration keys and leave" }, \
-	{ .type = DF_OPT_OPERANDS, .arg = "CONFIG", .file = DF_FILE_READ_ANY }, \
-	DF_PROG_OPTS(&(c)->common), \
-	DF_OPT_END }
+static const struct df_opt options[] = {
+	{ .type = DF_OPT_GROUP, .help = "How far, and on what" },
+	{ .name = "until", .type = DF_OPT_INT, .value = &cfg.until, .arg = "STEP", .min = 0, .max = 1e15,
+	    .help = "stop after this step and save (0: the end)" },
+	{ .name = "index", .type = DF_OPT_STR, .value = &cfg.index, .arg = "FILE", .file = DF_FILE_READ,
+	    .help = "train on these samples, in this order, from here on" },
+	{ .name = "weights", .type = DF_OPT_STR, .value = &cfg.weights, .arg = "FILE", .file = DF_FILE_READ,
+	    .help = "weigh each sample's loss" },
+	{ .type = DF_OPT_GROUP, .help = "Looking first" },
+	{ .name = "dry-run", .short_name = 'n', .type = DF_OPT_FLAG, .value = &cfg.dry_run,
+	    .help = "say what the run would cost, and leave" },
+	{ .name = "list-keys", .type = DF_OPT_FLAG, .value = &cfg.list_keys,
+	    .help = "print all configuration keys and leave" },
+	{ .type = DF_OPT_OPERANDS, .arg = "CONFIG", .file = DF_FILE_READ_ANY },
+	DF_PROG_OPTS(&cfg.common),
+	DF_OPT_END,
+};
 /* clang-format on */
 
 /* The first operand is the configuration unless it is an override. */
@@ -106,19 +104,19 @@ dry_run(const struct df_train_opts *o, struct df_err *err)
 	if ((rc = df_train_dry_run(o, &p, err)) != DF_OK)
 		return rc;
 	if (p.counted) {
-		printf("samples      %" PRIu64 " (%" PRIu64 " without targets)\n", p.n_rows, p.n_unlabelled);
-		printf("tokens       %" PRIu64 " (%" PRIu64 " targets)\n", p.n_tokens, p.n_targets);
+		df_prog_row("samples", "%" PRIu64 " (%" PRIu64 " without targets)", p.n_rows, p.n_unlabelled);
+		df_prog_row("tokens", "%" PRIu64 " (%" PRIu64 " targets)", p.n_tokens, p.n_targets);
 	} else {
-		printf("samples      %" PRIu64 "\n", p.n_rows);
-		printf("tokens       %" PRIu64 " (read as they are trained on)\n", p.n_tokens);
+		df_prog_row("samples", "%" PRIu64, p.n_rows);
+		df_prog_row("tokens", "%" PRIu64 " (read as they are trained on)", p.n_tokens);
 	}
-	printf("parameters   %" PRIu64 " (%" PRIu64 " trained)\n", p.n_params, p.n_trained);
-	printf("steps        %" PRIu64 " to %" PRIu64 " of %" PRIu64 " (%" PRIu64 " an epoch)\n", p.first_step + 1,
+	df_prog_row("parameters", "%" PRIu64 " (%" PRIu64 " trained)", p.n_params, p.n_trained);
+	df_prog_row("steps", "%" PRIu64 " to %" PRIu64 " of %" PRIu64 " (%" PRIu64 " an epoch)", p.first_step + 1,
 	    p.end_step, p.max_steps, p.steps_per_epoch);
-	printf("compute      %.3g TFLOP\n", p.flops / 1e12);
-	printf("memory       %.1f MB, activations about %.1f MB%s\n", p.memory / 1e6, p.activations / 1e6,
+	df_prog_row("compute", "%.3g TFLOP", p.flops / 1e12);
+	df_prog_row("memory", "%.1f MB, activations about %.1f MB%s", p.memory / 1e6, p.activations / 1e6,
 	    p.checkpointing ? " (gradient checkpointing)" : "");
-	printf("disk         %.1f MB a checkpoint\n", p.checkpoint / 1e6);
+	df_prog_row("disk", "%.1f MB a checkpoint", p.checkpoint / 1e6);
 	return DF_OK;
 }
 
@@ -138,16 +136,15 @@ train(const struct df_train_opts *o, struct df_err *err)
 int
 main(int argc, char **argv)
 {
-	static struct cfg cfg = CFG_DEFAULT;
-	const struct df_opt opts[] = OPTS(&cfg);
 	struct df_train_config config = { 0 };
 	struct df_train_opts o = { .config = &config };
+	struct df_env env = { 0 };
 	struct df_opt_result args;
 	struct df_err err = DF_ERR_INIT;
 	int rc;
 
 	df_prog_init("df-train");
-	df_prog_parse(opts, synopsis, about, &cfg.common, argc, argv, &args);
+	df_prog_parse(options, synopsis, about, &cfg.common, argc, argv, &args);
 	if (cfg.list_keys) {
 		rc = list_keys(&err);
 		goto out;
@@ -157,12 +154,12 @@ main(int argc, char **argv)
 	o.weights = cfg.weights;
 	DF_TRY(load_config(&config, &args.operands, &err));
 	DF_TRY(note_files(&config, &err));
-	DF_TRY(df_pool_new(&o.pool, (int)cfg.common.threads, &err));
-	DF_TRY(df_backend_open(&o.backend, cfg.common.device, o.pool, &err));
+	DF_TRY(df_env_open(&env, &cfg.common, DF_ENV_WIDE, &err));
+	o.pool = env.pool;
+	o.backend = env.be;
 	rc = cfg.dry_run ? dry_run(&o, &err) : train(&o, &err);
 out:
-	df_backend_close(o.backend);
-	df_pool_free(o.pool);
+	df_env_close(&env);
 	df_train_config_release(&config);
 	df_opt_result_release(&args);
 	return df_prog_exit(rc, &err);

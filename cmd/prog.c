@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <poll.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -274,6 +275,39 @@ df_prog_parse(const struct df_opt *opts, const char *synopsis, const char *about
 		df_opt_result_release(out);
 	}
 	exit(df_prog_exit(rc, &err));
+}
+
+int
+df_env_open(struct df_env *e, const struct df_prog_common *c, enum df_env_style style, struct df_err *err)
+{
+	int rc;
+
+	*e = (struct df_env){ .n_lanes = 1 };
+	if (style == DF_ENV_LANES)
+		e->n_lanes = c->threads > 0 ? (int)c->threads : df_threads_default();
+	else if ((rc = df_pool_new(&e->pool, (int)c->threads, err)) != DF_OK)
+		return rc;
+	return df_backend_open(&e->be, c->device, e->pool, err);
+}
+
+void
+df_env_close(struct df_env *e)
+{
+	df_backend_close(e->be);
+	df_pool_free(e->pool);
+	*e = (struct df_env){ 0 };
+}
+
+void
+df_prog_row(const char *name, const char *fmt, ...)
+{
+	va_list ap;
+
+	printf("%-12s ", name);
+	va_start(ap, fmt);
+	vprintf(fmt, ap);
+	va_end(ap);
+	putchar('\n');
 }
 
 void

@@ -28,7 +28,7 @@ struct df_prog_common {
 	{ .name = "threads", .short_name = 'j', .type = DF_OPT_INT, .value = &(c)->threads, .arg = "N", \
 	    .help = "threads (0: all that this process may use)", .min = 0, .max = DF_THREADS_MAX }, \
 	{ .name = "device", .type = DF_OPT_STR, .value = &(c)->device, .arg = "DEV", \
-	    .choices = df_backend_devices(), .help = "auto, cpu, openblas, reference, poison, cuda" }, \
+	    .words = df_backend_devices, .help = "auto, cpu, openblas, reference, poison, cuda" }, \
 	{ .name = "quiet", .short_name = 'q', .type = DF_OPT_FLAG, .value = &(c)->quiet, \
 	    .help = "no progress and no summary" }, \
 	{ .name = "verbose", .short_name = 'v', .type = DF_OPT_COUNT, .value = &(c)->verbose, \
@@ -48,6 +48,23 @@ void df_prog_init(const char *name);
  */
 void df_prog_parse(const struct df_opt *opts, const char *synopsis, const char *about,
     const struct df_prog_common *common, int argc, char **argv, struct df_opt_result *out);
+
+/*
+ * What a program computes with.  WIDE: one operation at a time, on all threads of the pool.  LANES: the program's own
+ * threads, n_lanes of them, take a piece of work each, and an operation stays in the thread that calls it: no pool.
+ */
+enum df_env_style { DF_ENV_WIDE, DF_ENV_LANES };
+struct df_env {
+	struct df_pool *pool;  /* NULL with LANES */
+	struct df_backend *be;
+	int n_lanes;           /* threads to make; 1 with WIDE */
+};
+int df_env_open(struct df_env *e, const struct df_prog_common *c, enum df_env_style style, struct df_err *err)
+    DF_MUST_CHECK;
+void df_env_close(struct df_env *e); /* after all that uses it; also of zeros, or when opening failed */
+
+/* A line of what --dry-run prints: a name, and in the next column what there is to say of it. */
+void df_prog_row(const char *name, const char *fmt, ...) DF_PRINTF(2, 3);
 
 /* Count of records for the summary line ("samples", "rows", "steps"). */
 void df_prog_count(uint64_t n, const char *unit);

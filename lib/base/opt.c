@@ -170,10 +170,10 @@ append(struct df_strlist *list, const char *s, struct df_err *err)
 }
 
 static void
-join_choices(const struct df_opt *o, const char *sep, struct df_buf *b)
+join_words(const char *const *words, const char *sep, struct df_buf *b)
 {
-	for (int i = 0; o->choices[i]; i++)
-		df_buf_printf(b, "%s%s", i ? sep : "", o->choices[i]);
+	for (int i = 0; words[i]; i++)
+		df_buf_printf(b, "%s%s", i ? sep : "", words[i]);
 }
 
 static int
@@ -187,7 +187,7 @@ set_choice(const struct df_opt *o, const char *s, struct df_err *err)
 			return DF_OK;
 		}
 	}
-	join_choices(o, ", ", &all);
+	join_words(o->choices, ", ", &all);
 	df_fail(err, DF_EUSAGE, "'%.60s' is not one of %s", s, all.data ? all.data : "the choices");
 	df_suggest(err, s, o->choices);
 	df_buf_release(&all);
@@ -371,6 +371,8 @@ apply(struct parser *p, const struct df_opt *o, bool negated, const char *inline
 
 	if (o->given)
 		*o->given = true;
+	if (o != &builtin_help && o != &builtin_version)
+		p->out->given[o - p->opts] = true;
 	if (o->type == DF_OPT_FLAG) {
 		if (inline_value)
 			return df_fail(err, DF_EUSAGE, "%s takes no value", shown);
@@ -448,9 +450,10 @@ df_opt_parse(const struct df_opt *opts, int argc, char **argv, struct df_opt_res
 {
 	struct parser p = { .opts = opts, .n = count_rows(opts), .argc = argc, .next = 1, .argv = argv, .out = out };
 	bool only_operands = false;
-	int rc = DF_OK;
+	int rc;
 
 	memset(out, 0, sizeof(*out));
+	rc = df_alloc(&out->given, p.n, sizeof(*out->given), "options", err);
 	while (p.next < argc && rc == DF_OK) {
 		const char *word = argv[p.next++];
 
@@ -475,7 +478,27 @@ void
 df_opt_result_release(struct df_opt_result *r)
 {
 	free(r->operands.v);
+	free(r->given);
 	memset(r, 0, sizeof(*r));
+}
+
+int
+df_opt_check_task(const struct df_opt *opts, const struct df_opt_result *r, unsigned task, const char *const *names,
+    struct df_err *err)
+{
+	for (size_t i = 0, n = count_rows(opts); i < n; i++) {
+		struct df_buf of = DF_BUF_INIT;
+
+		if (!r->given[i] || opts[i].only == 0 || (opts[i].only & task) != 0)
+			continue;
+		for (int k = 0; opts[i].only >> k != 0; k++)
+			if (opts[i].only >> k & 1)
+				df_buf_printf(&of, "%s%s", of.len > 0 ? " and " : "", names[k]);
+		df_fail(err, DF_EUSAGE, "--%s is for %s", opts[i].name, of.data ? of.data : "another task");
+		df_buf_release(&of);
+		return DF_EUSAGE;
+	}
+	return DF_OK;
 }
 
 static int
@@ -587,7 +610,7 @@ put_row(const struct df_opt *o, struct df_buf *out)
 		df_buf_printf(&head, "      --%s", o->name);
 	df_buf_puts(&text, o->help ? o->help : "");
 	if (o->type == DF_OPT_CHOICE) {
-		join_choices(o, o->arg ? ", " : "|", &choices);
+		join_words(o->choices, o->arg ? ", " : "|", &choices);
 		if (o->arg)
 			df_buf_printf(&text, ": %s", choices.data ? choices.data : "");
 	}
@@ -658,8 +681,8 @@ df_opt_list(const struct df_opt *opts, struct df_buf *out)
 			continue;
 		df_buf_printf(out, "%s\t%c\t%s\t%s\t", o->name ? o->name : "-", o->short_name ? o->short_name : '-',
 		    type_names[o->type], o->arg ? o->arg : "-");
-		if (o->choices)
-			join_choices(o, "|", out);
+		if (o->choices || o->words)
+			join_words(o->choices ? o->choices : o->words(), "|", out);
 		else
 			df_buf_putc(out, '-');
 		df_buf_printf(out, "\t%s\t%s\n", o->help ? o->help : "-", file_names[o->file]);

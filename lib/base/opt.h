@@ -57,14 +57,17 @@ struct df_opt {
 	const char *arg;            /* name of the argument in help: "FILE", "N"; CHOICE: NULL shows the choices */
 	const char *help;           /* one line, no full stop; the default is that of value (INT: none below min) */
 	const char *const *choices; /* NULL-terminated; CHOICE: one of them; STR: known words beside any other */
+	const char *const *(*words)(void); /* STR: gives the known words, where no constant array holds them */
 	double min, max;            /* INT, DOUBLE, COUNT; both 0 = any */
 	enum df_opt_file file;      /* STR, LIST, OPERANDS: what is done to the file of that name */
 	bool *given;                /* optional: set when the option is on the command line */
+	unsigned only;              /* bits: the tasks of the program that it is for; 0: all of them */
 };
 #define DF_OPT_END { .name = NULL }
 
 struct df_opt_result {
 	struct df_strlist operands;
+	bool *given;        /* [rows of the table] which options are on the command line */
 	bool help, version; /* -h/--help, --version were given: print and leave */
 	bool list_options;  /* --list-options was given: print df_opt_list() and leave */
 };
@@ -77,6 +80,13 @@ struct df_opt_result {
 int df_opt_parse(const struct df_opt *opts, int argc, char **argv, struct df_opt_result *out, struct df_err *err)
     DF_MUST_CHECK;
 void df_opt_result_release(struct df_opt_result *r);
+
+/*
+ * Of a program with several tasks, which does the one with bit `task` now: DF_EUSAGE for an option that is only for
+ * others.  names[i] is what messages call the task with bit i: "--mmlu".
+ */
+int df_opt_check_task(const struct df_opt *opts, const struct df_opt_result *r, unsigned task,
+    const char *const *names, struct df_err *err) DF_MUST_CHECK;
 
 /*
  * Tell base/inout.h which files the parsed command line reads and writes.  DF_EUSAGE when an output would replace an

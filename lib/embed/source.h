@@ -48,9 +48,9 @@ int df_embed_source_check(
 
 /* A block on its way. */
 struct df_embed_block {
+	struct df_batch out;   /* id, domain, embedding; first, as df_job_run() wants it */
 	struct df_batch in;    /* tokens */
 	uint64_t first;        /* its first row */
-	struct df_batch out;   /* id, domain, embedding */
 	struct df_embed_flaws flaws;
 	/* private: texts */
 	uint64_t n;
@@ -59,7 +59,7 @@ struct df_embed_block {
 	uint64_t *offsets;
 	size_t cap_offsets;
 };
-#define DF_EMBED_BLOCK_INIT { .in = DF_BATCH_INIT, .out = DF_BATCH_INIT, .text = DF_ROWTEXT_INIT }
+#define DF_EMBED_BLOCK_INIT { .out = DF_BATCH_INIT, .in = DF_BATCH_INIT, .text = DF_ROWTEXT_INIT } /* all zero */
 void df_embed_block_release(struct df_embed_block *b);
 
 /* df_embed_next() hands out blocks [begin, end); not for streams, which begin at their beginning. */

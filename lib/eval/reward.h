@@ -19,4 +19,11 @@
 int df_reward_run(float *scores, struct df_model *m, const struct df_rows *r, size_t batch_tokens, bool progress,
     struct df_err *err) DF_MUST_CHECK;
 
+/*
+ * The scores of one label, of scores [rows, n_labels], as an artefact of kind scores: a file, or a stream with "-".
+ * `tool` is the program, for its provenance; m and r are where the scores come from.
+ */
+int df_reward_write(const char *path, const char *tool, const float *scores, size_t label, struct df_model *m,
+    const struct df_rows *r, struct df_err *err) DF_MUST_CHECK;
+
 #endif

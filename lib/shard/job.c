@@ -3,7 +3,6 @@
  */
 #include "shard/job.h"
 
-#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -27,7 +26,7 @@ open_output(struct run *r, struct df_err *err)
 	int rc;
 
 	opts.resumable = opts.resumable && !stream;
-	if (j->shard.n > 1 && !stream)
+	if (!stream)
 		DF_TRY(df_shard_name(&part, j->output, j->shard, err));
 	DF_TRY(df_writer_open(&r->out, part ? part : j->output, j->meta, j->cols, j->n_cols, j->widths, &opts, err));
 	r->rows = df_writer_done_rows(r->out);
@@ -77,7 +76,7 @@ df_job_run(const struct df_job *j, uint64_t *n, struct df_err *err)
 		.work = work_item,
 		.write = write_item,
 		.ctx = &r,
-		.n_batches = j->n_items,
+		.n_batches = j->n_threads + 2,
 		.n_threads = j->n_threads };
 	uint64_t before = 0;
 	char *items = NULL;
@@ -87,16 +86,16 @@ df_job_run(const struct df_job *j, uint64_t *n, struct df_err *err)
 		*n = 0;
 	DF_TRY(open_output(&r, err));
 	before = r.rows;
-	DF_TRY(df_alloc(&items, (size_t)j->n_items, j->item_size, "blocks", err));
-	DF_TRY(df_alloc(&pl.batches, (size_t)j->n_items, sizeof(*pl.batches), "blocks", err));
-	for (int i = 0; i < j->n_items; i++)
+	DF_TRY(df_alloc(&items, (size_t)pl.n_batches, j->item_size, "blocks", err));
+	DF_TRY(df_alloc(&pl.batches, (size_t)pl.n_batches, sizeof(*pl.batches), "blocks", err));
+	for (int i = 0; i < pl.n_batches; i++)
 		pl.batches[i] = items + (size_t)i * j->item_size;
 	DF_TRY(df_pipeline_run(&pl, err));
 	rc = df_writer_commit(r.out, NULL, err);
 out:
 	if (n)
 		*n = r.rows - before;
-	for (int i = 0; items && pl.batches && i < j->n_items; i++) {
+	for (int i = 0; items && pl.batches && i < pl.n_batches; i++) {
 		df_batch_release(pl.batches[i]);
 		if (j->release)
 			j->release(pl.batches[i]);

@@ -8,7 +8,7 @@
  * shows progress and commits.
  *
  * A block is an object of the caller's, of item_size bytes, whose first member
- * is the struct df_batch that is written.  The job makes n_items of them,
+ * is the struct df_batch that is written.  The job makes n_threads + 2 of them,
  * zeroed, and reuses them; at the end it calls release() for what else they
  * hold, and releases the batch itself.
  *
@@ -24,7 +24,7 @@
 
 struct df_job {
 	const char *output;           /* a file, or "-" (writer.h: df_writer_open) */
-	struct df_shard_arg shard;    /* n > 1: the output is that part, by name */
+	struct df_shard_arg shard;    /* of a file: n > 1: it is that part, by name; n = 0 is n = 1 */
 	struct df_writer_opts writer; /* resumable: unless the output is "-" */
 	const struct df_meta *meta;
 	const enum df_col *cols;
@@ -33,7 +33,7 @@ struct df_job {
 
 	const char *unit; /* "samples", for progress */
 	uint64_t n_rows;  /* all that will be written, for progress; 0: not known */
-	int n_threads, n_items;
+	int n_threads;
 	size_t item_size;
 
 	void *ctx;

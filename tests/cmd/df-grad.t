@@ -80,7 +80,7 @@ is 'SIGTERM ends it with status 75' $? 75
 is_empty 'without a result' "$(ls term.h5 2>/dev/null)"
 # shellcheck disable=SC2086
 ok 'the same command finishes' df-grad $many -o term.h5
-says 'and says that it goes on' 'rows are done already: going on from there'
+says 'and says that it goes on' 'going on after [0-9]+ rows that were done before'
 # shellcheck disable=SC2086
 df-grad -q $many -o calm.h5
 same 'with the bytes of an undisturbed run' term.h5 calm.h5

@@ -456,6 +456,69 @@ list_is_for_programs(void **state)
 	df_opt_result_release(&r);
 }
 
+/* What an option is for is asked of those on the command line only, by whatever name they are given. */
+static void
+tasks_have_options_of_their_own(void **state)
+{
+	static int64_t shots, label;
+	static bool json, letters;
+	static const struct df_opt opts[] = {
+		{ .name = "json", .type = DF_OPT_FLAG, .value = &json },
+		{ .name = "shots", .short_name = 's', .type = DF_OPT_INT, .value = &shots, .only = 2 },
+		{ .name = "letters", .type = DF_OPT_FLAG, .value = &letters, .only = 2 | 4 },
+		{ .name = "label", .type = DF_OPT_INT, .value = &label, .only = 1 },
+		DF_OPT_END,
+	};
+	static const char *const names[] = { "tokens", "--mmlu", "--dataset" };
+	const struct {
+		const char *word;
+		unsigned task;
+		const char *message; /* NULL: it may be given */
+	} cases[] = { { "--json", 1, NULL }, { "--json", 4, NULL }, { "--label=0", 1, NULL },
+		{ "--label=0", 2, "--label is for tokens" }, { "-s3", 2, NULL }, { "-s0", 4, "--shots is for --mmlu" },
+		{ "--letters", 4, NULL }, { "--no-let", 1, "--letters is for --mmlu and --dataset" },
+		{ "shots", 1, NULL }, { "--json", 8, NULL } };
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		char *argv[] = { (char *)"prog", (char *)(uintptr_t)cases[i].word };
+		struct df_err err = DF_ERR_INIT;
+		struct df_opt_result r;
+
+		assert_int_equal(df_opt_parse(opts, 2, argv, &r, &err), DF_OK);
+		assert_int_equal(
+		    df_opt_check_task(opts, &r, cases[i].task, names, &err), cases[i].message ? DF_EUSAGE : DF_OK);
+		assert_string_equal(err.msg, cases[i].message ? cases[i].message : "");
+		df_opt_result_release(&r);
+	}
+}
+
+/* Known words from an array or a function look the same. */
+static const char *const *
+give_forms(void)
+{
+	return forms;
+}
+
+static void
+words_of_a_function(void **state)
+{
+	static const char *value;
+	static const struct df_opt opts[] = {
+		{ .name = "a", .type = DF_OPT_STR, .value = &value, .arg = "A", .choices = forms },
+		{ .name = "b", .type = DF_OPT_STR, .value = &value, .arg = "B", .words = give_forms },
+		DF_OPT_END,
+	};
+	struct df_buf b = DF_BUF_INIT;
+
+	(void)state;
+	df_opt_list(opts, &b);
+	assert_int_equal(df_buf_check(&b, NULL), DF_OK);
+	assert_non_null(strstr(b.data, "a\t-\tstring\tA\tsgd|adam|sign\t"));
+	assert_non_null(strstr(b.data, "b\t-\tstring\tB\tsgd|adam|sign\t"));
+	df_buf_release(&b);
+}
+
 int
 main(void)
 {
@@ -468,6 +531,8 @@ main(void)
 		cmocka_unit_test(shard_auto_reads_the_slurm_array),
 		cmocka_unit_test(help_shows_defaults_within_80_columns),
 		cmocka_unit_test(list_is_for_programs),
+		cmocka_unit_test(tasks_have_options_of_their_own),
+		cmocka_unit_test(words_of_a_function),
 	};
 
 	return cmocka_run_group_tests_name("opt", tests, NULL, NULL);
