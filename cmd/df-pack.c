@@ -45,81 +45,88 @@ struct cfg {
 	struct df_strlist holdout;
 	struct df_prog_common common;
 };
-/* clang-format off */
-#define CFG_DEFAULT { .dataset_dir = "data", .cutoff_len = 2048, .seed = 42, .pack_shards = 1, .packing = true, \
-	.openai_quirk = true, .show_example = -1, .common = DF_PROG_COMMON_DEFAULT }
+static struct cfg cfg = { .dataset_dir = "data",
+	.cutoff_len = 2048,
+	.seed = 42,
+	.pack_shards = 1,
+	.packing = true,
+	.openai_quirk = true,
+	.show_example = -1,
+	.common = DF_PROG_COMMON_DEFAULT };
 
-#define OPTS(c) { \
-	{ .type = DF_OPT_GROUP, .help = "What to read" }, \
-	{ .name = "dataset-dir", .type = DF_OPT_STR, .value = &(c)->dataset_dir, .arg = "DIR", .file = DF_FILE_READ, \
-	    .help = "directory of dataset_info.json" }, \
-	{ .name = "dataset", .type = DF_OPT_STR, .value = &(c)->dataset, .arg = "NAMES", \
-	    .help = "datasets in dataset_info.json, comma-separated" }, \
-	{ .name = "list-datasets", .type = DF_OPT_FLAG, .value = &(c)->list_datasets, \
-	    .help = "print the datasets that are there and exit" }, \
-	{ .name = "max-samples", .type = DF_OPT_INT, .value = &(c)->max_samples, .arg = "N", .min = 0, .max = 1e15, \
-	    .help = "take the first N rows of each dataset (0: all)" }, \
-	{ .name = "mix-strategy", .type = DF_OPT_CHOICE, .value = &(c)->mix, .choices = mixes, .arg = "HOW", \
-	    .help = "whose row is next" }, \
-	{ .name = "interleave-probs", .type = DF_OPT_STR, .value = &(c)->interleave_probs, .arg = "P,P...", \
-	    .help = "draw the datasets with these probabilities" }, \
-	{ .type = DF_OPT_GROUP, .help = "How to encode" }, \
-	{ .name = "tokenizer", .type = DF_OPT_STR, .value = &(c)->tokenizer, .arg = "TOK", .file = DF_FILE_READ_ANY, \
-	    .choices = df_tokenizer_names, .help = "bytes, a tokenizer.json or a model directory" }, \
-	{ .name = "template", .type = DF_OPT_STR, .value = &(c)->template, .arg = "NAME", .file = DF_FILE_READ_ANY, \
-	    .choices = df_template_names(), .help = "prompt template: a name, or a file of your own" }, \
-	{ .name = "list-templates", .type = DF_OPT_FLAG, .value = &(c)->list_templates, \
-	    .help = "print the templates and leave" }, \
-	{ .name = "default-system", .type = DF_OPT_STR, .value = &(c)->default_system, .arg = "TEXT", \
-	    .help = "system text of rows without one" }, \
-	{ .name = "tool-format", .type = DF_OPT_STR, .value = &(c)->tool_format, .arg = "NAME", \
-	    .choices = df_tool_format_names(), .help = "how tools and their calls are written" }, \
-	{ .name = "date", .type = DF_OPT_STR, .value = &(c)->date, .arg = "YYYY-MM-DD", \
-	    .help = "today, where a prompt for tools says it (llama3)" }, \
-	{ .name = "enable-thinking", .type = DF_OPT_CHOICE, .value = &(c)->thinking, .choices = thinking, \
-	    .help = "thoughts of reasoning models" }, \
-	{ .name = "preserve-thinking", .type = DF_OPT_FLAG, .value = &(c)->preserve_thinking, \
-	    .help = "with --mask-history: earlier answers keep theirs" }, \
-	{ .name = "openai-quirk", .type = DF_OPT_FLAG, .value = &(c)->openai_quirk, \
-	    .help = "LLaMA-Factory's system text of openai rows" }, \
-	{ .name = "cutoff-len", .type = DF_OPT_INT, .value = &(c)->cutoff_len, .arg = "N", .min = 2, .max = 1 << 30, \
-	    .help = "the most tokens of a row" }, \
-	{ .name = "stage", .type = DF_OPT_CHOICE, .value = &(c)->stage, .choices = stages, \
-	    .help = "instruction tuning or pretraining" }, \
-	{ .name = "train-on-prompt", .type = DF_OPT_FLAG, .value = &(c)->train_on_prompt, \
-	    .help = "questions are targets too" }, \
-	{ .name = "mask-history", .type = DF_OPT_FLAG, .value = &(c)->mask_history, \
-	    .help = "only the last answer of a conversation is a target" }, \
-	{ .name = "split-special-tokens", .type = DF_OPT_FLAG, .value = &(c)->split_special_tokens, \
-	    .help = "names of special tokens are plain text" }, \
-	{ .type = DF_OPT_GROUP, .help = "Packing" }, \
-	{ .name = "packing", .type = DF_OPT_FLAG, .value = &(c)->packing, .given = &(c)->packing_given, \
-	    .help = "cut documents into blocks, pack examples" }, \
-	{ .name = "neat-packing", .type = DF_OPT_FLAG, .value = &(c)->neat_packing, \
-	    .help = "sft: packs whose examples do not see each other" }, \
-	{ .name = "pack-batch", .type = DF_OPT_INT, .value = &(c)->pack_batch, .arg = "N", .min = 0, .max = 1e15, \
-	    .help = "pack N rows at a time (pt: lose the tails)" }, \
-	{ .name = "pack-shards", .type = DF_OPT_INT, .value = &(c)->pack_shards, .arg = "N", .min = 1, .max = 1e6, \
-	    .help = "preprocessing_num_workers of LLaMA-Factory" }, \
-	{ .type = DF_OPT_GROUP, .help = "What to write" }, \
-	{ .name = "output", .short_name = 'o', .type = DF_OPT_STR, .value = &(c)->output, .arg = "FILE", .file = DF_FILE_WRITE, \
-	    .help = "the token shard; - for a stream" }, \
-	{ .name = "holdout", .type = DF_OPT_LIST, .value = &(c)->holdout, .arg = "NAME=N", \
-	    .help = "hold out N rows, or a part: mine=0.1; repeatable" }, \
-	{ .name = "val-size", .type = DF_OPT_DOUBLE, .value = &(c)->val_size, .arg = "N", .min = 0, .max = 1e15, \
-	    .help = "hold out N rows, or a part, of all datasets" }, \
-	{ .name = "eval-dataset", .type = DF_OPT_STR, .value = &(c)->eval_dataset, .arg = "NAMES", \
-	    .help = "hold out all of these datasets" }, \
-	{ .name = "holdout-output", .type = DF_OPT_STR, .value = &(c)->holdout_output, .arg = "FILE", .file = DF_FILE_WRITE, \
-	    .help = "where the held out rows go" }, \
-	{ .name = "seed", .type = DF_OPT_INT, .value = &(c)->seed, .arg = "N", .min = 0, .max = 9e15, \
-	    .help = "of held out rows, num_samples and mixing" }, \
-	{ .name = "compress", .type = DF_OPT_CHOICE, .value = &(c)->compress, .choices = compressions, \
-	    .help = "compression of the output" }, \
-	{ .name = "show-example", .type = DF_OPT_INT, .value = &(c)->show_example, .arg = "N", .min = 0, .max = 1e15, \
-	    .given = &(c)->show_given, .help = "print row N: text, ids, targets; -o may be left out" }, \
-	DF_PROG_OPTS(&(c)->common), \
-	DF_OPT_END }
+/* clang-format off */
+static const struct df_opt options[] = {
+	{ .type = DF_OPT_GROUP, .help = "What to read" },
+	{ .name = "dataset-dir", .type = DF_OPT_STR, .value = &cfg.dataset_dir, .arg = "DIR", .file = DF_FILE_READ,
+	    .help = "directory of dataset_info.json" },
+	{ .name = "dataset", .type = DF_OPT_STR, .value = &cfg.dataset, .arg = "NAMES",
+	    .help = "datasets in dataset_info.json, comma-separated" },
+	{ .name = "list-datasets", .type = DF_OPT_FLAG, .value = &cfg.list_datasets,
+	    .help = "print the datasets that are there and exit" },
+	{ .name = "max-samples", .type = DF_OPT_INT, .value = &cfg.max_samples, .arg = "N", .min = 0, .max = 1e15,
+	    .help = "take the first N rows of each dataset (0: all)" },
+	{ .name = "mix-strategy", .type = DF_OPT_CHOICE, .value = &cfg.mix, .choices = mixes, .arg = "HOW",
+	    .help = "whose row is next" },
+	{ .name = "interleave-probs", .type = DF_OPT_STR, .value = &cfg.interleave_probs, .arg = "P,P...",
+	    .help = "draw the datasets with these probabilities" },
+	{ .type = DF_OPT_GROUP, .help = "How to encode" },
+	{ .name = "tokenizer", .type = DF_OPT_STR, .value = &cfg.tokenizer, .arg = "TOK", .file = DF_FILE_READ_ANY,
+	    .choices = df_tokenizer_names, .help = "bytes, a tokenizer.json or a model directory" },
+	{ .name = "template", .type = DF_OPT_STR, .value = &cfg.template, .arg = "NAME", .file = DF_FILE_READ_ANY,
+	    .words = df_template_names, .help = "prompt template: a name, or a file of your own" },
+	{ .name = "list-templates", .type = DF_OPT_FLAG, .value = &cfg.list_templates,
+	    .help = "print the templates and leave" },
+	{ .name = "default-system", .type = DF_OPT_STR, .value = &cfg.default_system, .arg = "TEXT",
+	    .help = "system text of rows without one" },
+	{ .name = "tool-format", .type = DF_OPT_STR, .value = &cfg.tool_format, .arg = "NAME",
+	    .words = df_tool_format_names, .help = "how tools and their calls are written" },
+	{ .name = "date", .type = DF_OPT_STR, .value = &cfg.date, .arg = "YYYY-MM-DD",
+	    .help = "today, where a prompt for tools says it (llama3)" },
+	{ .name = "enable-thinking", .type = DF_OPT_CHOICE, .value = &cfg.thinking, .choices = thinking,
+	    .help = "thoughts of reasoning models" },
+	{ .name = "preserve-thinking", .type = DF_OPT_FLAG, .value = &cfg.preserve_thinking,
+	    .help = "with --mask-history: earlier answers keep theirs" },
+	{ .name = "openai-quirk", .type = DF_OPT_FLAG, .value = &cfg.openai_quirk,
+	    .help = "LLaMA-Factory's system text of openai rows" },
+	{ .name = "cutoff-len", .type = DF_OPT_INT, .value = &cfg.cutoff_len, .arg = "N", .min = 2, .max = 1 << 30,
+	    .help = "the most tokens of a row" },
+	{ .name = "stage", .type = DF_OPT_CHOICE, .value = &cfg.stage, .choices = stages,
+	    .help = "instruction tuning or pretraining" },
+	{ .name = "train-on-prompt", .type = DF_OPT_FLAG, .value = &cfg.train_on_prompt,
+	    .help = "questions are targets too" },
+	{ .name = "mask-history", .type = DF_OPT_FLAG, .value = &cfg.mask_history,
+	    .help = "only the last answer of a conversation is a target" },
+	{ .name = "split-special-tokens", .type = DF_OPT_FLAG, .value = &cfg.split_special_tokens,
+	    .help = "names of special tokens are plain text" },
+	{ .type = DF_OPT_GROUP, .help = "Packing" },
+	{ .name = "packing", .type = DF_OPT_FLAG, .value = &cfg.packing, .given = &cfg.packing_given,
+	    .help = "cut documents into blocks, pack examples" },
+	{ .name = "neat-packing", .type = DF_OPT_FLAG, .value = &cfg.neat_packing,
+	    .help = "sft: packs whose examples do not see each other" },
+	{ .name = "pack-batch", .type = DF_OPT_INT, .value = &cfg.pack_batch, .arg = "N", .min = 0, .max = 1e15,
+	    .help = "pack N rows at a time (pt: lose the tails)" },
+	{ .name = "pack-shards", .type = DF_OPT_INT, .value = &cfg.pack_shards, .arg = "N", .min = 1, .max = 1e6,
+	    .help = "preprocessing_num_workers of LLaMA-Factory" },
+	{ .type = DF_OPT_GROUP, .help = "What to write" },
+	{ .name = "output", .short_name = 'o', .type = DF_OPT_STR, .value = &cfg.output, .arg = "FILE", .file = DF_FILE_WRITE,
+	    .help = "the token shard; - for a stream" },
+	{ .name = "holdout", .type = DF_OPT_LIST, .value = &cfg.holdout, .arg = "NAME=N",
+	    .help = "hold out N rows, or a part: mine=0.1; repeatable" },
+	{ .name = "val-size", .type = DF_OPT_DOUBLE, .value = &cfg.val_size, .arg = "N", .min = 0, .max = 1e15,
+	    .help = "hold out N rows, or a part, of all datasets" },
+	{ .name = "eval-dataset", .type = DF_OPT_STR, .value = &cfg.eval_dataset, .arg = "NAMES",
+	    .help = "hold out all of these datasets" },
+	{ .name = "holdout-output", .type = DF_OPT_STR, .value = &cfg.holdout_output, .arg = "FILE", .file = DF_FILE_WRITE,
+	    .help = "where the held out rows go" },
+	{ .name = "seed", .type = DF_OPT_INT, .value = &cfg.seed, .arg = "N", .min = 0, .max = 9e15,
+	    .help = "of held out rows, num_samples and mixing" },
+	{ .name = "compress", .type = DF_OPT_CHOICE, .value = &cfg.compress, .choices = compressions,
+	    .help = "compression of the output" },
+	{ .name = "show-example", .type = DF_OPT_INT, .value = &cfg.show_example, .arg = "N", .min = 0, .max = 1e15,
+	    .given = &cfg.show_given, .help = "print row N: text, ids, targets; -o may be left out" },
+	DF_PROG_OPTS(&cfg.common),
+	DF_OPT_END,
+};
 /* clang-format on */
 
 /* ---- an output ---------------------------------------------------------- */
@@ -143,7 +150,6 @@ struct sink {
 };
 
 struct run {
-	struct cfg cfg;
 	struct df_tokenizer *tok;
 	const struct df_template *template;
 	struct df_encoder *enc;
@@ -153,15 +159,15 @@ struct run {
 };
 
 static bool
-is_packing(const struct cfg *c)
+is_packing(void)
 {
-	return c->stage == DF_STAGE_PT ? c->packing : c->neat_packing || (c->packing_given && c->packing);
+	return cfg.stage == DF_STAGE_PT ? cfg.packing : cfg.neat_packing || (cfg.packing_given && cfg.packing);
 }
 
 static bool
-holds_out(const struct cfg *c)
+holds_out(void)
 {
-	return c->holdout.n > 0 || c->val_size > 0 || c->eval_dataset;
+	return cfg.holdout.n > 0 || cfg.val_size > 0 || cfg.eval_dataset;
 }
 
 static int
@@ -234,7 +240,7 @@ sink_row(void *ctx, const struct df_block *b, struct df_err *err)
 	struct df_encoded *rows = &s->rows;
 	int rc = 0;
 
-	if (s->is_pool && s->run->cfg.show_given && s->n_rows == (uint64_t)s->run->cfg.show_example)
+	if (s->is_pool && cfg.show_given && s->n_rows == (uint64_t)cfg.show_example)
 		DF_TRY(show_row(s->run, b, s->n_rows, err));
 	DF_TRY(df_grow(&rows->ids.v, &rows->ids.cap, rows->ids.n + b->n, sizeof(*b->ids), "rows", err));
 	DF_TRY(df_grow(&rows->mask, &rows->cap_mask, rows->ids.n + b->n, 1, "rows", err));
@@ -267,14 +273,14 @@ take_row(void *ctx, const struct df_encoded_row *row, struct df_err *err)
 		.source_row = row->source_row };
 	int rc;
 
-	if (is_packing(&r->cfg)) {
+	if (is_packing()) {
 		df_packer_skip(&s->packer, row->n_dropped);
 		rc = df_packer_add(&s->packer, row->ids, row->mask, row->n, row->domain, row->source_row, err);
 	} else {
 		rc = sink_row(s, &b, err);
 	}
 	/* Without an output, what was to be shown is all there is to do. */
-	if (rc == 0 && !r->cfg.output && r->pool->n_rows > (uint64_t)r->cfg.show_example)
+	if (rc == 0 && !cfg.output && r->pool->n_rows > (uint64_t)cfg.show_example)
 		return 1;
 	return rc;
 }
@@ -283,16 +289,15 @@ static void
 set_packer(struct sink *s)
 {
 	const struct run *r = s->run;
-	const struct cfg *c = &r->cfg;
 	struct df_packer *p = &s->packer;
 
-	p->whole = c->stage == DF_STAGE_SFT;
-	p->neat = c->neat_packing;
+	p->whole = cfg.stage == DF_STAGE_SFT;
+	p->neat = cfg.neat_packing;
 	/* LLaMA-Factory's `packing: true`, written out, makes blocks and packs one token shorter. */
-	p->block = (uint32_t)c->cutoff_len - (p->whole || (c->pack_batch > 0 && c->packing_given));
+	p->block = (uint32_t)cfg.cutoff_len - (p->whole || (cfg.pack_batch > 0 && cfg.packing_given));
 	p->bos = df_tokenizer_add_bos(r->tok) ? df_tokenizer_bos(r->tok) : DF_NO_TOKEN;
-	p->batch_rows = (uint64_t)c->pack_batch;
-	p->n_shards = (uint64_t)c->pack_shards;
+	p->batch_rows = (uint64_t)cfg.pack_batch;
+	p->n_shards = (uint64_t)cfg.pack_shards;
 	p->emit = sink_row;
 	p->ctx = s;
 	for (size_t i = 0; i < r->corpus.n_parts; i++) {
@@ -310,7 +315,7 @@ sink_open(struct sink **out, struct run *r, const char *path, bool is_pool, stru
 {
 	enum df_col cols[7] = { DF_COL_ID, DF_COL_DOMAIN, DF_COL_SOURCE_ROW, DF_COL_IDS, DF_COL_LABEL_MASK };
 	static const size_t widths[DF_COL_COUNT] = { 0 };
-	const struct df_writer_opts opts = { .compress = (enum df_compress)r->cfg.compress };
+	const struct df_writer_opts opts = { .compress = (enum df_compress)cfg.compress };
 	size_t n_cols = 5;
 	uint64_t n_examples = 0;
 	struct sink *s;
@@ -321,7 +326,7 @@ sink_open(struct sink **out, struct run *r, const char *path, bool is_pool, stru
 	s->run = r;
 	s->is_pool = is_pool;
 	set_packer(s);
-	if (is_packing(&r->cfg) && s->packer.whole) {
+	if (is_packing() && s->packer.whole) {
 		cols[n_cols++] = DF_COL_POSITION;
 		if (s->packer.neat)
 			cols[n_cols++] = DF_COL_SEQUENCE;
@@ -344,7 +349,7 @@ static int
 sink_end(struct sink *s, struct df_err *err)
 {
 	const struct df_packer *p = &s->packer;
-	const bool packing = is_packing(&s->run->cfg);
+	const bool packing = is_packing();
 	int rc = 0;
 
 	if (packing)
@@ -382,33 +387,33 @@ sink_close(struct sink *s)
 /* ---- the run ------------------------------------------------------------ */
 
 static int
-check_usage(const struct cfg *c, const struct df_opt_result *args, struct df_err *err)
+check_usage(const struct df_opt_result *args, struct df_err *err)
 {
 	if (args->operands.n > 0)
 		return df_fail(err, DF_EUSAGE, "'%s': datasets are named with --dataset", args->operands.v[0]);
-	if (!c->dataset)
+	if (!cfg.dataset)
 		return df_fail(err, DF_EUSAGE, "--dataset is missing");
-	if (!c->tokenizer)
+	if (!cfg.tokenizer)
 		return df_fail(
 		    err, DF_EUSAGE, "--tokenizer is missing: 'bytes', a tokenizer.json or a model directory");
-	if (!c->output && !c->show_given)
+	if (!cfg.output && !cfg.show_given)
 		return df_fail(err, DF_EUSAGE, "-o is missing");
-	if (c->show_given && c->output && strcmp(c->output, "-") == 0)
+	if (cfg.show_given && cfg.output && strcmp(cfg.output, "-") == 0)
 		return df_fail(err, DF_EUSAGE, "--show-example and -o - would both write to standard output");
-	if (holds_out(c) && c->output && !c->holdout_output)
+	if (holds_out() && cfg.output && !cfg.holdout_output)
 		return df_fail(err, DF_EUSAGE, "--holdout, --val-size and --eval-dataset need --holdout-output");
-	if (c->holdout_output && !holds_out(c))
+	if (cfg.holdout_output && !holds_out())
 		return df_fail(err, DF_EUSAGE, "--holdout-output needs --holdout, --val-size or --eval-dataset");
-	if (c->holdout_output && !c->output)
+	if (cfg.holdout_output && !cfg.output)
 		return df_fail(err, DF_EUSAGE, "--holdout-output needs -o");
-	if (c->stage == DF_STAGE_PT && c->neat_packing)
+	if (cfg.stage == DF_STAGE_PT && cfg.neat_packing)
 		return df_fail(err, DF_EUSAGE, "--neat-packing is for --stage sft");
-	if (c->neat_packing && c->packing_given && !c->packing)
+	if (cfg.neat_packing && cfg.packing_given && !cfg.packing)
 		return df_fail(err, DF_EUSAGE, "--neat-packing and --no-packing exclude each other");
-	if (c->pack_batch && !is_packing(c))
+	if (cfg.pack_batch && !is_packing())
 		return df_fail(err, DF_EUSAGE,
-		    c->stage == DF_STAGE_PT ? "--pack-batch and --no-packing exclude each other"
-					    : "--pack-batch needs --packing");
+		    cfg.stage == DF_STAGE_PT ? "--pack-batch and --no-packing exclude each other"
+					     : "--pack-batch needs --packing");
 	return 0;
 }
 
@@ -416,7 +421,6 @@ check_usage(const struct cfg *c, const struct df_opt_result *args, struct df_err
 static int
 fill_meta(struct run *r, struct df_err *err)
 {
-	const struct cfg *c = &r->cfg;
 	struct df_meta *m = &r->meta;
 	struct df_buf holdout = DF_BUF_INIT, samples = DF_BUF_INIT;
 	uint64_t dropped[DF_DROP_COUNT] = { 0 }, n_read = 0;
@@ -441,56 +445,56 @@ fill_meta(struct run *r, struct df_err *err)
 		n_read += p->n_read;
 	}
 	DF_TRY(df_meta_add_input(m, "tokenizer", "tokenizer", df_tokenizer_id(r->tok), err));
-	DF_TRY(df_meta_set_str(m, "stage", stages[c->stage], err));
+	DF_TRY(df_meta_set_str(m, "stage", stages[cfg.stage], err));
 	DF_TRY(df_tokens_note(m, r->tok, err));
 	DF_TRY(df_meta_set_str(m, "template", r->template->name, err));
 	if (r->template->own) {
 		DF_TRY(df_template_digest(r->template, digest, err));
 		DF_TRY(df_meta_set_str(m, "template_digest", digest, err));
 	}
-	if (c->default_system)
-		DF_TRY(df_meta_set_str(m, "default_system", c->default_system, err));
-	if (c->tool_format)
-		DF_TRY(df_meta_set_str(m, "tool_format", c->tool_format, err));
-	if (c->date)
-		DF_TRY(df_meta_set_str(m, "date", c->date, err));
+	if (cfg.default_system)
+		DF_TRY(df_meta_set_str(m, "default_system", cfg.default_system, err));
+	if (cfg.tool_format)
+		DF_TRY(df_meta_set_str(m, "tool_format", cfg.tool_format, err));
+	if (cfg.date)
+		DF_TRY(df_meta_set_str(m, "date", cfg.date, err));
 	if (r->template->reasoning) {
-		DF_TRY(df_meta_set_str(m, "enable_thinking", thinking[c->thinking], err));
-		DF_TRY(df_meta_set_bool(m, "preserve_thinking", c->preserve_thinking, err));
+		DF_TRY(df_meta_set_str(m, "enable_thinking", thinking[cfg.thinking], err));
+		DF_TRY(df_meta_set_bool(m, "preserve_thinking", cfg.preserve_thinking, err));
 	}
-	if (!c->openai_quirk)
+	if (!cfg.openai_quirk)
 		DF_TRY(df_meta_set_bool(m, "openai_quirk", false, err));
-	DF_TRY(df_meta_set_int(m, "cutoff_len", c->cutoff_len, err));
-	DF_TRY(df_meta_set_bool(m, "train_on_prompt", c->train_on_prompt, err));
-	DF_TRY(df_meta_set_bool(m, "mask_history", c->mask_history, err));
-	DF_TRY(df_meta_set_bool(m, "split_special_tokens", c->split_special_tokens, err));
-	DF_TRY(df_meta_set_bool(m, "packing", is_packing(c), err));
-	if (c->stage == DF_STAGE_SFT)
-		DF_TRY(df_meta_set_bool(m, "neat_packing", c->neat_packing, err));
-	if (c->pack_batch) {
-		DF_TRY(df_meta_set_int(m, "pack_batch", c->pack_batch, err));
-		DF_TRY(df_meta_set_int(m, "pack_shards", c->pack_shards, err));
-		if (c->stage == DF_STAGE_PT)
-			DF_TRY(df_meta_set_bool(m, "packing_explicit", c->packing_given, err));
+	DF_TRY(df_meta_set_int(m, "cutoff_len", cfg.cutoff_len, err));
+	DF_TRY(df_meta_set_bool(m, "train_on_prompt", cfg.train_on_prompt, err));
+	DF_TRY(df_meta_set_bool(m, "mask_history", cfg.mask_history, err));
+	DF_TRY(df_meta_set_bool(m, "split_special_tokens", cfg.split_special_tokens, err));
+	DF_TRY(df_meta_set_bool(m, "packing", is_packing(), err));
+	if (cfg.stage == DF_STAGE_SFT)
+		DF_TRY(df_meta_set_bool(m, "neat_packing", cfg.neat_packing, err));
+	if (cfg.pack_batch) {
+		DF_TRY(df_meta_set_int(m, "pack_batch", cfg.pack_batch, err));
+		DF_TRY(df_meta_set_int(m, "pack_shards", cfg.pack_shards, err));
+		if (cfg.stage == DF_STAGE_PT)
+			DF_TRY(df_meta_set_bool(m, "packing_explicit", cfg.packing_given, err));
 	}
 	DF_TRY(df_buf_check(&samples, err));
 	if (samples.len > 0)
 		DF_TRY(df_meta_set_str(m, "num_samples", samples.data, err));
-	if (c->max_samples)
-		DF_TRY(df_meta_set_int(m, "max_samples", c->max_samples, err));
-	DF_TRY(df_meta_set_str(m, "mix_strategy", mixes[c->mix], err));
-	if (c->interleave_probs)
-		DF_TRY(df_meta_set_str(m, "interleave_probs", c->interleave_probs, err));
-	DF_TRY(df_meta_set_double(m, "val_size", c->val_size, err));
-	if (c->eval_dataset)
-		DF_TRY(df_meta_set_str(m, "eval_dataset", c->eval_dataset, err));
-	if (c->holdout.n > 0) {
-		for (size_t i = 0; i < c->holdout.n; i++)
-			df_buf_printf(&holdout, "%s%s", i ? "," : "", c->holdout.v[i]);
+	if (cfg.max_samples)
+		DF_TRY(df_meta_set_int(m, "max_samples", cfg.max_samples, err));
+	DF_TRY(df_meta_set_str(m, "mix_strategy", mixes[cfg.mix], err));
+	if (cfg.interleave_probs)
+		DF_TRY(df_meta_set_str(m, "interleave_probs", cfg.interleave_probs, err));
+	DF_TRY(df_meta_set_double(m, "val_size", cfg.val_size, err));
+	if (cfg.eval_dataset)
+		DF_TRY(df_meta_set_str(m, "eval_dataset", cfg.eval_dataset, err));
+	if (cfg.holdout.n > 0) {
+		for (size_t i = 0; i < cfg.holdout.n; i++)
+			df_buf_printf(&holdout, "%s%s", i ? "," : "", cfg.holdout.v[i]);
 		DF_TRY(df_buf_check(&holdout, err));
 		DF_TRY(df_meta_set_str(m, "holdout", holdout.data, err));
 	}
-	DF_TRY(df_meta_set_int(m, "seed", c->seed, err));
+	DF_TRY(df_meta_set_int(m, "seed", cfg.seed, err));
 	DF_TRY(df_meta_set_int(m, "rows_read", (int64_t)n_read, err));
 	for (enum df_drop d = DF_DROP_NONE + 1; d < DF_DROP_COUNT; d++)
 		if (dropped[d]) {
@@ -506,46 +510,45 @@ out:
 static int
 open_run(struct run *r, struct df_err *err)
 {
-	struct cfg *c = &r->cfg;
-	const bool packs = c->stage == DF_STAGE_SFT && is_packing(c);
+	const bool packs = cfg.stage == DF_STAGE_SFT && is_packing();
 	const struct df_encode_opts opts = {
-		.stage = (enum df_stage)c->stage,
-		.cutoff_len = (uint32_t)c->cutoff_len - packs, /* as LLaMA-Factory has it: see set_packer() */
-		.train_on_prompt = c->train_on_prompt,
-		.mask_history = c->mask_history,
-		.split_special = c->split_special_tokens,
-		.packing = c->stage == DF_STAGE_PT && c->packing,
-		.default_system = c->default_system,
-		.tool_format = c->tool_format,
-		.date = c->date,
-		.thinking = (enum df_thinking)c->thinking,
-		.preserve_thinking = c->preserve_thinking,
+		.stage = (enum df_stage)cfg.stage,
+		.cutoff_len = (uint32_t)cfg.cutoff_len - packs, /* as LLaMA-Factory has it: see set_packer() */
+		.train_on_prompt = cfg.train_on_prompt,
+		.mask_history = cfg.mask_history,
+		.split_special = cfg.split_special_tokens,
+		.packing = cfg.stage == DF_STAGE_PT && cfg.packing,
+		.default_system = cfg.default_system,
+		.tool_format = cfg.tool_format,
+		.date = cfg.date,
+		.thinking = (enum df_thinking)cfg.thinking,
+		.preserve_thinking = cfg.preserve_thinking,
 	};
 	int rc = 0;
 
-	if (!c->template)
+	if (!cfg.template)
 		df_warn("no --template is given; using 'empty', which adds nothing to the texts");
-	DF_TRY(df_template_open(&r->template, c->template ? c->template : "empty", err));
-	if (packs && c->pack_batch == 0)
-		c->pack_batch = SFT_BATCH;
-	if (c->max_samples)
-		r->corpus.max_samples = (uint64_t)c->max_samples;
-	r->corpus.mix = (enum df_mix)c->mix;
-	r->corpus.probs = c->interleave_probs;
-	r->corpus.val_size = c->val_size;
-	r->corpus.no_openai_quirk = !c->openai_quirk;
-	r->corpus.seed = (uint64_t)c->seed;
-	r->corpus.n_threads = c->common.threads ? (int)c->common.threads : df_threads_default();
-	DF_TRY(df_corpus_open(&r->corpus, c->dataset_dir, c->dataset, c->eval_dataset, opts.stage, err));
-	for (size_t i = 0; i < c->holdout.n; i++)
-		DF_TRY(df_corpus_hold_out(&r->corpus, c->holdout.v[i], err));
-	DF_TRY(df_tokenizer_open(&r->tok, c->tokenizer, err));
+	DF_TRY(df_template_open(&r->template, cfg.template ? cfg.template : "empty", err));
+	if (packs && cfg.pack_batch == 0)
+		cfg.pack_batch = SFT_BATCH;
+	if (cfg.max_samples)
+		r->corpus.max_samples = (uint64_t)cfg.max_samples;
+	r->corpus.mix = (enum df_mix)cfg.mix;
+	r->corpus.probs = cfg.interleave_probs;
+	r->corpus.val_size = cfg.val_size;
+	r->corpus.no_openai_quirk = !cfg.openai_quirk;
+	r->corpus.seed = (uint64_t)cfg.seed;
+	r->corpus.n_threads = cfg.common.threads ? (int)cfg.common.threads : df_threads_default();
+	DF_TRY(df_corpus_open(&r->corpus, cfg.dataset_dir, cfg.dataset, cfg.eval_dataset, opts.stage, err));
+	for (size_t i = 0; i < cfg.holdout.n; i++)
+		DF_TRY(df_corpus_hold_out(&r->corpus, cfg.holdout.v[i], err));
+	DF_TRY(df_tokenizer_open(&r->tok, cfg.tokenizer, err));
 	DF_TRY(df_encoder_new(&r->enc, r->template, r->tok, &opts, err));
 	DF_TRY(df_corpus_survey(&r->corpus, r->enc, err));
 	DF_TRY(fill_meta(r, err));
-	DF_TRY(sink_open(&r->pool, r, c->output, true, err));
-	if (holds_out(c))
-		DF_TRY(sink_open(&r->held, r, c->holdout_output, false, err));
+	DF_TRY(sink_open(&r->pool, r, cfg.output, true, err));
+	if (holds_out())
+		DF_TRY(sink_open(&r->held, r, cfg.holdout_output, false, err));
 out:
 	return rc;
 }
@@ -575,12 +578,12 @@ pack(struct run *r, struct df_err *err)
 
 	DF_TRY(df_corpus_encode(&r->corpus, r->enc, take_row, r, err));
 	DF_TRY(sink_end(r->pool, err));
-	if (r->cfg.show_given && r->pool->n_rows <= (uint64_t)r->cfg.show_example) {
+	if (cfg.show_given && r->pool->n_rows <= (uint64_t)cfg.show_example) {
 		rc = df_fail(err, DF_EUSAGE, "--show-example %" PRId64 ": there are only %" PRIu64 " rows",
-		    r->cfg.show_example, r->pool->n_rows);
+		    cfg.show_example, r->pool->n_rows);
 		goto out;
 	}
-	if (!r->cfg.output)
+	if (!cfg.output)
 		goto out;
 	if (r->held)
 		DF_TRY(sink_end(r->held, err));
@@ -619,22 +622,21 @@ out:
 int
 main(int argc, char **argv)
 {
-	static struct run r = { .cfg = CFG_DEFAULT, .corpus = DF_CORPUS_INIT, .meta = DF_META_INIT };
-	const struct df_opt opts[] = OPTS(&r.cfg);
+	static struct run r = { .corpus = DF_CORPUS_INIT, .meta = DF_META_INIT };
 	struct df_opt_result args;
 	struct df_err err = DF_ERR_INIT;
 	int rc;
 
 	df_prog_init("df-pack");
-	df_prog_parse(opts, synopsis, about, &r.cfg.common, argc, argv, &args);
-	if (r.cfg.list_templates) {
+	df_prog_parse(options, synopsis, about, &cfg.common, argc, argv, &args);
+	if (cfg.list_templates) {
 		for (size_t i = 0; df_template_at(i); i++)
 			printf("%-20s %s\n", df_template_at(i)->name, df_template_at(i)->about);
 		rc = 0;
-	} else if (r.cfg.list_datasets) {
-		rc = print_datasets(r.cfg.dataset_dir, &err);
+	} else if (cfg.list_datasets) {
+		rc = print_datasets(cfg.dataset_dir, &err);
 	} else {
-		rc = check_usage(&r.cfg, &args, &err);
+		rc = check_usage(&args, &err);
 		if (rc == 0)
 			rc = open_run(&r, &err);
 		if (rc == 0)
@@ -647,7 +649,7 @@ main(int argc, char **argv)
 	df_tokenizer_free(r.tok);
 	df_corpus_close(&r.corpus);
 	df_meta_release(&r.meta);
-	free(r.cfg.holdout.v);
+	free(cfg.holdout.v);
 	df_opt_result_release(&args);
 	return df_prog_exit(rc, &err);
 }

@@ -35,72 +35,77 @@ struct cfg {
 	struct df_shard_arg shard;
 	struct df_prog_common common;
 };
-/* clang-format off */
-#define CFG_DEFAULT { .dataset_dir = "data", .n = 1, .max_new = 128, .top_p = 1, .seed = 42, .shard = { 0, 1 }, \
-	.common = DF_PROG_COMMON_DEFAULT }
+static struct cfg cfg = { .dataset_dir = "data",
+	.n = 1,
+	.max_new = 128,
+	.top_p = 1,
+	.seed = 42,
+	.shard = { 0, 1 },
+	.common = DF_PROG_COMMON_DEFAULT };
 
-#define OPTS(c) { \
-	{ .type = DF_OPT_GROUP, .help = "Model" }, \
-	{ .name = "model", .short_name = 'm', .type = DF_OPT_STR, .value = &(c)->model, .arg = "DIR", .file = DF_FILE_READ, \
-	    .help = "checkpoint, Hugging Face directory or PEFT adapter" }, \
-	{ .name = "base", .type = DF_OPT_STR, .value = &(c)->base, .arg = "DIR", .file = DF_FILE_READ, \
-	    .help = "base model of an adapter, not the one it names" }, \
-	{ .name = "tokenizer", .type = DF_OPT_STR, .value = &(c)->tokenizer, .arg = "TOK", .file = DF_FILE_READ_ANY, \
-	    .choices = df_tokenizer_names, .help = "bytes, or a path, not the model's own" }, \
-	{ .type = DF_OPT_GROUP, .help = "Prompts" }, \
-	{ .name = "dataset", .type = DF_OPT_STR, .value = &(c)->dataset, .arg = "NAMES", \
-	    .help = "rows of these datasets without their last answers" }, \
-	{ .name = "dataset-dir", .type = DF_OPT_STR, .value = &(c)->dataset_dir, .arg = "DIR", .file = DF_FILE_READ, \
-	    .help = "directory of dataset_info.json" }, \
-	{ .name = "prompts", .type = DF_OPT_STR, .value = &(c)->prompts, .arg = "FILE", .file = DF_FILE_READ, \
-	    .help = "texts: lines, or JSON lines (.jsonl)" }, \
-	{ .name = "template", .type = DF_OPT_STR, .value = &(c)->template, .arg = "NAME", .file = DF_FILE_READ_ANY, \
-	    .choices = df_template_names(), .help = "prompt template of datasets and texts" }, \
-	{ .name = "default-system", .type = DF_OPT_STR, .value = &(c)->default_system, .arg = "TEXT", \
-	    .help = "system text of prompts without one" }, \
-	{ .name = "enable-thinking", .type = DF_OPT_CHOICE, .value = &(c)->thinking, .choices = thinking, \
-	    .help = "of reasoning templates, as df-pack's" }, \
-	{ .name = "whole", .type = DF_OPT_FLAG, .value = &(c)->whole, \
-	    .help = "TOKENS: the whole row, not up to its first target" }, \
-	{ .name = "max-samples", .type = DF_OPT_INT, .value = &(c)->max_samples, .arg = "N", .min = 0, .max = 1e15, \
-	    .help = "the first N rows of each input (0: all)" }, \
-	{ .type = DF_OPT_GROUP, .help = "Sampling" }, \
-	{ .name = "samples", .short_name = 'n', .type = DF_OPT_INT, .value = &(c)->n, .arg = "N", .min = 1, .max = 1 << 24, \
-	    .help = "completions of each prompt" }, \
-	{ .name = "max-new-tokens", .type = DF_OPT_INT, .value = &(c)->max_new, .arg = "N", .min = 1, .max = 1 << 24, \
-	    .help = "most tokens of a completion" }, \
-	{ .name = "temperature", .type = DF_OPT_DOUBLE, .value = &(c)->temperature, .arg = "T", .min = 0, .max = 1e6, \
-	    .help = "divide logits by T; 0 takes the likeliest token" }, \
-	{ .name = "top-k", .type = DF_OPT_INT, .value = &(c)->top_k, .arg = "K", .min = 0, .max = INT32_MAX, \
-	    .help = "of the K likeliest tokens only (0: of all)" }, \
-	{ .name = "top-p", .type = DF_OPT_DOUBLE, .value = &(c)->top_p, .arg = "P", .min = 1e-9, .max = 1, \
-	    .help = "of the likeliest that together reach P" }, \
-	{ .name = "stop", .type = DF_OPT_LIST, .value = &(c)->stop, .arg = "TEXT", \
-	    .help = "end a completion before TEXT; repeatable" }, \
-	{ .name = "ignore-eos", .type = DF_OPT_FLAG, .value = &(c)->ignore_eos, \
-	    .help = "go on behind a token that ends answers" }, \
-	{ .name = "seed", .type = DF_OPT_INT, .value = &(c)->seed, .arg = "N", .min = 0, .max = 9e15, \
-	    .help = "seed of the draws" }, \
-	{ .type = DF_OPT_GROUP, .help = "Work and output" }, \
-	{ .name = "output", .short_name = 'o', .type = DF_OPT_STR, .value = &(c)->output, .arg = "FILE", .file = DF_FILE_WRITE, \
-	    .help = "completions as tokens; - for a stream" }, \
-	{ .name = "json", .type = DF_OPT_STR, .value = &(c)->json, .arg = "FILE", .file = DF_FILE_WRITE, \
-	    .help = "as JSON lines; - (also without -o): print them" }, \
-	{ .name = "shard", .type = DF_OPT_SHARD, .value = &(c)->shard, .arg = "I/N", \
-	    .help = "part I of N only; auto, auto/N: of a Slurm array" }, \
-	{ .name = "slots", .type = DF_OPT_INT, .value = &(c)->slots, .arg = "N", .min = 0, .max = 1 << 20, \
-	    .help = "sequences at once (0: as memory allows)" }, \
-	{ .name = "compress", .type = DF_OPT_CHOICE, .value = &(c)->compress, .choices = compressions, \
-	    .help = "compression of -o" }, \
-	{ .type = DF_OPT_OPERANDS, .arg = "TOKENS", .file = DF_FILE_READ }, \
-	DF_PROG_OPTS(&(c)->common), \
-	DF_OPT_END }
+/* clang-format off */
+static const struct df_opt options[] = {
+	{ .type = DF_OPT_GROUP, .help = "Model" },
+	{ .name = "model", .short_name = 'm', .type = DF_OPT_STR, .value = &cfg.model, .arg = "DIR", .file = DF_FILE_READ,
+	    .help = "checkpoint, Hugging Face directory or PEFT adapter" },
+	{ .name = "base", .type = DF_OPT_STR, .value = &cfg.base, .arg = "DIR", .file = DF_FILE_READ,
+	    .help = "base model of an adapter, not the one it names" },
+	{ .name = "tokenizer", .type = DF_OPT_STR, .value = &cfg.tokenizer, .arg = "TOK", .file = DF_FILE_READ_ANY,
+	    .choices = df_tokenizer_names, .help = "bytes, or a path, not the model's own" },
+	{ .type = DF_OPT_GROUP, .help = "Prompts" },
+	{ .name = "dataset", .type = DF_OPT_STR, .value = &cfg.dataset, .arg = "NAMES",
+	    .help = "rows of these datasets without their last answers" },
+	{ .name = "dataset-dir", .type = DF_OPT_STR, .value = &cfg.dataset_dir, .arg = "DIR", .file = DF_FILE_READ,
+	    .help = "directory of dataset_info.json" },
+	{ .name = "prompts", .type = DF_OPT_STR, .value = &cfg.prompts, .arg = "FILE", .file = DF_FILE_READ,
+	    .help = "texts: lines, or JSON lines (.jsonl)" },
+	{ .name = "template", .type = DF_OPT_STR, .value = &cfg.template, .arg = "NAME", .file = DF_FILE_READ_ANY,
+	    .words = df_template_names, .help = "prompt template of datasets and texts" },
+	{ .name = "default-system", .type = DF_OPT_STR, .value = &cfg.default_system, .arg = "TEXT",
+	    .help = "system text of prompts without one" },
+	{ .name = "enable-thinking", .type = DF_OPT_CHOICE, .value = &cfg.thinking, .choices = thinking,
+	    .help = "of reasoning templates, as df-pack's" },
+	{ .name = "whole", .type = DF_OPT_FLAG, .value = &cfg.whole,
+	    .help = "TOKENS: the whole row, not up to its first target" },
+	{ .name = "max-samples", .type = DF_OPT_INT, .value = &cfg.max_samples, .arg = "N", .min = 0, .max = 1e15,
+	    .help = "the first N rows of each input (0: all)" },
+	{ .type = DF_OPT_GROUP, .help = "Sampling" },
+	{ .name = "samples", .short_name = 'n', .type = DF_OPT_INT, .value = &cfg.n, .arg = "N", .min = 1, .max = 1 << 24,
+	    .help = "completions of each prompt" },
+	{ .name = "max-new-tokens", .type = DF_OPT_INT, .value = &cfg.max_new, .arg = "N", .min = 1, .max = 1 << 24,
+	    .help = "most tokens of a completion" },
+	{ .name = "temperature", .type = DF_OPT_DOUBLE, .value = &cfg.temperature, .arg = "T", .min = 0, .max = 1e6,
+	    .help = "divide logits by T; 0 takes the likeliest token" },
+	{ .name = "top-k", .type = DF_OPT_INT, .value = &cfg.top_k, .arg = "K", .min = 0, .max = INT32_MAX,
+	    .help = "of the K likeliest tokens only (0: of all)" },
+	{ .name = "top-p", .type = DF_OPT_DOUBLE, .value = &cfg.top_p, .arg = "P", .min = 1e-9, .max = 1,
+	    .help = "of the likeliest that together reach P" },
+	{ .name = "stop", .type = DF_OPT_LIST, .value = &cfg.stop, .arg = "TEXT",
+	    .help = "end a completion before TEXT; repeatable" },
+	{ .name = "ignore-eos", .type = DF_OPT_FLAG, .value = &cfg.ignore_eos,
+	    .help = "go on behind a token that ends answers" },
+	{ .name = "seed", .type = DF_OPT_INT, .value = &cfg.seed, .arg = "N", .min = 0, .max = 9e15,
+	    .help = "seed of the draws" },
+	{ .type = DF_OPT_GROUP, .help = "Work and output" },
+	{ .name = "output", .short_name = 'o', .type = DF_OPT_STR, .value = &cfg.output, .arg = "FILE", .file = DF_FILE_WRITE,
+	    .help = "completions as tokens; - for a stream" },
+	{ .name = "json", .type = DF_OPT_STR, .value = &cfg.json, .arg = "FILE", .file = DF_FILE_WRITE,
+	    .help = "as JSON lines; - (also without -o): print them" },
+	{ .name = "shard", .type = DF_OPT_SHARD, .value = &cfg.shard, .arg = "I/N",
+	    .help = "part I of N only; auto, auto/N: of a Slurm array" },
+	{ .name = "slots", .type = DF_OPT_INT, .value = &cfg.slots, .arg = "N", .min = 0, .max = 1 << 20,
+	    .help = "sequences at once (0: as memory allows)" },
+	{ .name = "compress", .type = DF_OPT_CHOICE, .value = &cfg.compress, .choices = compressions,
+	    .help = "compression of -o" },
+	{ .type = DF_OPT_OPERANDS, .arg = "TOKENS", .file = DF_FILE_READ },
+	DF_PROG_OPTS(&cfg.common),
+	DF_OPT_END,
+};
 /* clang-format on */
 
 #define BATCH_ROWS 16 /* what a kill may cost */
 
 struct run {
-	struct cfg cfg;
 	struct df_pool *pool;
 	struct df_backend *backend;
 	struct df_model *model;
@@ -126,35 +131,35 @@ struct run {
 };
 
 static int
-check_usage(struct cfg *c, const struct df_opt_result *args, struct df_err *err)
+check_usage(const struct df_opt_result *args, struct df_err *err)
 {
-	const bool drawn = c->temperature > 0;
+	const bool drawn = cfg.temperature > 0;
 
-	if (!c->model)
+	if (!cfg.model)
 		return df_fail(err, DF_EUSAGE, "-m DIR is missing: the model");
-	if ((args->operands.n > 0) + (c->dataset != NULL) + (c->prompts != NULL) != 1)
+	if ((args->operands.n > 0) + (cfg.dataset != NULL) + (cfg.prompts != NULL) != 1)
 		return df_fail(err, DF_EUSAGE,
 		    "which prompts?  Name tokens made by df-pack, or --dataset, or --prompts, and one of them only");
-	if (args->operands.n > 0 && (c->template || c->default_system))
+	if (args->operands.n > 0 && (cfg.template || cfg.default_system))
 		return df_fail(err, DF_EUSAGE, "--template and --default-system are for datasets and texts");
-	if (c->prompts && c->default_system && !c->template)
+	if (cfg.prompts && cfg.default_system && !cfg.template)
 		return df_fail(
 		    err, DF_EUSAGE, "--default-system needs --template: without one, texts are taken as they are");
-	if (args->operands.n == 0 && c->whole)
+	if (args->operands.n == 0 && cfg.whole)
 		return df_fail(err, DF_EUSAGE, "--whole is for tokens");
-	if (!drawn && (c->top_k > 0 || c->top_p < 1))
+	if (!drawn && (cfg.top_k > 0 || cfg.top_p < 1))
 		return df_fail(err, DF_EUSAGE,
 		    "--top-k and --top-p need --temperature: greedy completions take the "
 		    "likeliest token");
-	if (!drawn && c->n > 1)
+	if (!drawn && cfg.n > 1)
 		return df_fail(
-		    err, DF_EUSAGE, "--samples %" PRId64 " needs --temperature: greedy completions are alike", c->n);
-	if (!c->output && !c->json)
-		c->json = "-";
-	if (c->output && c->json && strcmp(c->output, "-") == 0 && strcmp(c->json, "-") == 0)
+		    err, DF_EUSAGE, "--samples %" PRId64 " needs --temperature: greedy completions are alike", cfg.n);
+	if (!cfg.output && !cfg.json)
+		cfg.json = "-";
+	if (cfg.output && cfg.json && strcmp(cfg.output, "-") == 0 && strcmp(cfg.json, "-") == 0)
 		return df_fail(err, DF_EUSAGE, "-o - and --json - would both write to standard output");
-	if (c->output && c->json && strcmp(c->output, c->json) == 0)
-		return df_fail(err, DF_EUSAGE, "-o and --json are the same file, %s", c->json);
+	if (cfg.output && cfg.json && strcmp(cfg.output, cfg.json) == 0)
+		return df_fail(err, DF_EUSAGE, "-o and --json are the same file, %s", cfg.json);
 	return DF_OK;
 }
 
@@ -186,9 +191,9 @@ from_tokens(struct run *r, const struct df_strlist *paths, struct df_err *err)
 		DF_TRY(df_tokens_restore(r->tok, df_set_meta(set), err));
 		DF_TRY(check_tokenizer(r, set, err));
 	} else {
-		DF_TRY(df_model_check_tokens(r->cfg.model, df_set_meta(set), df_set_name(set), err));
+		DF_TRY(df_model_check_tokens(cfg.model, df_set_meta(set), df_set_name(set), err));
 	}
-	DF_TRY(df_prompts_tokens(&r->prompts, set, r->cfg.whole, (uint64_t)r->cfg.max_samples, err));
+	DF_TRY(df_prompts_tokens(&r->prompts, set, cfg.whole, (uint64_t)cfg.max_samples, err));
 	m = df_set_meta(set);
 	DF_TRY(df_tokens_copy_note(&r->meta, m, err));
 	if (df_meta_input(m, "tokenizer"))
@@ -205,15 +210,15 @@ open_encoder(struct run *r, struct df_err *err)
 {
 	const struct df_encode_opts opts = { .stage = DF_STAGE_SFT,
 		.cutoff_len = UINT32_MAX,
-		.thinking = (enum df_thinking)r->cfg.thinking,
-		.default_system = r->cfg.default_system };
+		.thinking = (enum df_thinking)cfg.thinking,
+		.default_system = cfg.default_system };
 	int rc;
 
-	if (!r->cfg.template && r->cfg.prompts)
+	if (!cfg.template && cfg.prompts)
 		return DF_OK;
-	if (!r->cfg.template)
+	if (!cfg.template)
 		df_warn("no --template is given; using 'empty', which adds nothing to the texts");
-	DF_TRY(df_template_open(&r->template, r->cfg.template ? r->cfg.template : "empty", err));
+	DF_TRY(df_template_open(&r->template, cfg.template ? cfg.template : "empty", err));
 	DF_TRY(df_encoder_new(&r->enc, r->template, r->tok, &opts, err));
 	DF_TRY(df_meta_set_str(&r->meta, "template", r->template->name, err));
 	DF_TRY(df_generate_eos_add(&r->eos, df_encoder_stops(r->enc)->v, df_encoder_stops(r->enc)->n, r->model, err));
@@ -227,8 +232,8 @@ open_prompts(struct run *r, const struct df_strlist *paths, struct df_err *err)
 	const bool texts = paths->n == 0;
 	int rc = DF_OK;
 
-	if (texts || r->cfg.json || r->cfg.stop.n > 0 || r->cfg.tokenizer)
-		DF_TRY(df_generate_tokenizer(&r->tok, r->cfg.tokenizer, r->cfg.model, r->model, err));
+	if (texts || cfg.json || cfg.stop.n > 0 || cfg.tokenizer)
+		DF_TRY(df_generate_tokenizer(&r->tok, cfg.tokenizer, cfg.model, r->model, err));
 	if (texts) {
 		DF_TRY(open_encoder(r, err));
 		DF_TRY(df_meta_add_input(&r->meta, "tokenizer", "tokenizer", df_tokenizer_id(r->tok), err));
@@ -236,14 +241,14 @@ open_prompts(struct run *r, const struct df_strlist *paths, struct df_err *err)
 	}
 	if (!texts)
 		DF_TRY(from_tokens(r, paths, err));
-	else if (r->cfg.dataset)
-		DF_TRY(df_prompts_datasets(&r->prompts, r->cfg.dataset_dir, r->cfg.dataset, DF_STAGE_PROMPT, r->enc,
-		    (uint64_t)r->cfg.max_samples, &r->meta, err));
+	else if (cfg.dataset)
+		DF_TRY(df_prompts_datasets(&r->prompts, cfg.dataset_dir, cfg.dataset, DF_STAGE_PROMPT, r->enc,
+		    (uint64_t)cfg.max_samples, &r->meta, err));
 	else
 		DF_TRY(df_prompts_texts(
-		    &r->prompts, r->cfg.prompts, r->enc, r->tok, (uint64_t)r->cfg.max_samples, &r->meta, err));
-	if (!r->cfg.ignore_eos)
-		DF_TRY(df_generate_eos(&r->eos, r->cfg.model, r->model, r->tok, err));
+		    &r->prompts, cfg.prompts, r->enc, r->tok, (uint64_t)cfg.max_samples, &r->meta, err));
+	if (!cfg.ignore_eos)
+		DF_TRY(df_generate_eos(&r->eos, cfg.model, r->model, r->tok, err));
 	else
 		r->eos.n = 0;
 out:
@@ -255,7 +260,6 @@ out:
 static int
 fill_meta(struct run *r, struct df_err *err)
 {
-	const struct cfg *c = &r->cfg;
 	struct df_meta *m = &r->meta;
 	struct df_buf list = DF_BUF_INIT;
 	struct df_digest d;
@@ -269,32 +273,32 @@ fill_meta(struct run *r, struct df_err *err)
 	DF_TRY(df_meta_add_input(m, "checkpoint", "checkpoint", hex, err));
 	for (size_t i = 0; i < r->prompts.n_domains; i++)
 		DF_TRY(df_meta_add_domain(m, r->prompts.domains[i], NULL, err));
-	DF_TRY(df_meta_set_int(m, "samples", c->n, err));
-	DF_TRY(df_meta_set_int(m, "max_new_tokens", c->max_new, err));
-	DF_TRY(df_meta_set_double(m, "temperature", c->temperature, err));
-	if (c->temperature > 0) {
-		DF_TRY(df_meta_set_int(m, "top_k", c->top_k, err));
-		DF_TRY(df_meta_set_double(m, "top_p", c->top_p, err));
-		DF_TRY(df_meta_set_int(m, "seed", c->seed, err));
+	DF_TRY(df_meta_set_int(m, "samples", cfg.n, err));
+	DF_TRY(df_meta_set_int(m, "max_new_tokens", cfg.max_new, err));
+	DF_TRY(df_meta_set_double(m, "temperature", cfg.temperature, err));
+	if (cfg.temperature > 0) {
+		DF_TRY(df_meta_set_int(m, "top_k", cfg.top_k, err));
+		DF_TRY(df_meta_set_double(m, "top_p", cfg.top_p, err));
+		DF_TRY(df_meta_set_int(m, "seed", cfg.seed, err));
 	}
-	if (c->default_system)
-		DF_TRY(df_meta_set_str(m, "default_system", c->default_system, err));
-	if (c->thinking)
-		DF_TRY(df_meta_set_str(m, "enable_thinking", thinking[c->thinking], err));
-	if (c->whole)
+	if (cfg.default_system)
+		DF_TRY(df_meta_set_str(m, "default_system", cfg.default_system, err));
+	if (cfg.thinking)
+		DF_TRY(df_meta_set_str(m, "enable_thinking", thinking[cfg.thinking], err));
+	if (cfg.whole)
 		DF_TRY(df_meta_set_bool(m, "whole", true, err));
-	if (c->max_samples)
-		DF_TRY(df_meta_set_int(m, "max_samples", c->max_samples, err));
+	if (cfg.max_samples)
+		DF_TRY(df_meta_set_int(m, "max_samples", cfg.max_samples, err));
 	for (size_t i = 0; i < r->eos.n; i++)
 		df_buf_printf(&list, "%s%" PRIu32, i ? "," : "", r->eos.v[i]);
 	df_buf_puts(&list, "");
 	DF_TRY(df_buf_check(&list, err));
 	DF_TRY(df_meta_set_str(m, "eos", list.data, err));
-	for (size_t i = 0; i < c->stop.n; i++) {
+	for (size_t i = 0; i < cfg.stop.n; i++) {
 		char key[32];
 
 		snprintf(key, sizeof(key), "stop.%zu", i);
-		DF_TRY(df_meta_set_str(m, key, c->stop.v[i], err));
+		DF_TRY(df_meta_set_str(m, key, cfg.stop.v[i], err));
 	}
 out:
 	df_buf_release(&list);
@@ -309,35 +313,34 @@ open_outputs(struct run *r, struct df_err *err)
 	static const enum df_col cols_plain[] = { DF_COL_ID, DF_COL_IDS, DF_COL_LABEL_MASK, DF_COL_PROMPT,
 		DF_COL_DRAW };
 	static const size_t widths[DF_COL_COUNT] = { 0 };
-	const struct cfg *c = &r->cfg;
-	const bool stream = c->output && strcmp(c->output, "-") == 0, domains = r->prompts.n_domains > 0;
+	const bool stream = cfg.output && strcmp(cfg.output, "-") == 0, domains = r->prompts.n_domains > 0;
 	/* Lines that were printed before a kill cannot be made again from the tokens that were kept. */
-	const struct df_writer_opts opts = { .compress = (enum df_compress)c->compress,
-		.resumable = !stream && !c->json };
+	const struct df_writer_opts opts = { .compress = (enum df_compress)cfg.compress,
+		.resumable = !stream && !cfg.json };
 	uint64_t first, end;
 	char *path = NULL;
 	int rc = DF_OK;
 
-	df_shard_range(c->shard, r->prompts.n, &first, &end);
-	r->first = first * (uint64_t)c->n;
-	r->end = end * (uint64_t)c->n;
-	if (c->output) {
+	df_shard_range(cfg.shard, r->prompts.n, &first, &end);
+	r->first = first * (uint64_t)cfg.n;
+	r->end = end * (uint64_t)cfg.n;
+	if (cfg.output) {
 		DF_TRY(fill_meta(r, err));
 		if (!stream)
-			DF_TRY(df_shard_name(&path, c->output, c->shard, err));
-		DF_TRY(df_writer_open(&r->out, path ? path : c->output, &r->meta, domains ? cols : cols_plain,
+			DF_TRY(df_shard_name(&path, cfg.output, cfg.shard, err));
+		DF_TRY(df_writer_open(&r->out, path ? path : cfg.output, &r->meta, domains ? cols : cols_plain,
 		    sizeof(cols) / sizeof(cols[0]) - !domains, widths, &opts, err));
 		r->first += df_writer_done_rows(r->out);
 		if (df_writer_done_rows(r->out))
 			df_info("%" PRIu64 " completions are done already: going on from there",
 			    df_writer_done_rows(r->out));
 	}
-	if (c->json && strcmp(c->json, "-") != 0) {
-		DF_TRY(df_atomic_open(&r->text_file, c->json, err));
+	if (cfg.json && strcmp(cfg.json, "-") != 0) {
+		DF_TRY(df_atomic_open(&r->text_file, cfg.json, err));
 		r->text = fopen(r->text_file.tmp, "we");
 		if (!r->text)
-			rc = df_fail(err, DF_ECREATE, "%s:", c->json);
-	} else if (c->json) {
+			rc = df_fail(err, DF_ECREATE, "%s:", cfg.json);
+	} else if (cfg.json) {
 		r->text = stdout;
 	}
 out:
@@ -383,7 +386,7 @@ put_row(struct run *r, const struct df_completion *c, struct df_err *err)
 	memset(r->rows.mask + at, 0, n_prompt);
 	memset(r->rows.mask + at + n_prompt, 1, c->n);
 	r->rows.ids.n = n;
-	r->id[r->n_rows] = (uint64_t)c->prompt * (uint64_t)r->cfg.n + c->draw;
+	r->id[r->n_rows] = (uint64_t)c->prompt * (uint64_t)cfg.n + c->draw;
 	r->prompt[r->n_rows] = p->id[c->prompt];
 	r->draw[r->n_rows] = c->draw;
 	r->domain[r->n_rows] = p->domain[c->prompt];
@@ -422,7 +425,7 @@ put_line(struct run *r, const struct df_completion *c, struct df_err *err)
 	df_buf_puts(b, "}\n");
 	DF_TRY(df_buf_check(b, err));
 	if (fwrite(b->data, 1, b->len, r->text) != b->len || (r->text == stdout && fflush(stdout) != 0))
-		rc = df_fail(err, DF_EIO, "%s:", r->cfg.json);
+		rc = df_fail(err, DF_EIO, "%s:", cfg.json);
 out:
 	df_buf_release(&prompt);
 	return rc;
@@ -451,9 +454,9 @@ open_run(struct run *r, const struct df_strlist *paths, struct df_err *err)
 {
 	int rc;
 
-	DF_TRY(df_pool_new(&r->pool, (int)r->cfg.common.threads, err));
-	DF_TRY(df_backend_open(&r->backend, r->cfg.common.device, r->pool, err));
-	DF_TRY(df_model_open(&r->model, r->cfg.model, r->cfg.base, r->backend, err));
+	DF_TRY(df_pool_new(&r->pool, (int)cfg.common.threads, err));
+	DF_TRY(df_backend_open(&r->backend, cfg.common.device, r->pool, err));
+	DF_TRY(df_model_open(&r->model, cfg.model, cfg.base, r->backend, err));
 	DF_TRY(open_prompts(r, paths, err));
 	DF_TRY(open_outputs(r, err));
 out:
@@ -474,7 +477,7 @@ commit(struct run *r, struct df_err *err)
 
 		r->text = NULL;
 		if (fclose(f) != 0) {
-			rc = df_fail(err, DF_EIO, "%s:", r->cfg.json);
+			rc = df_fail(err, DF_EIO, "%s:", cfg.json);
 			goto out;
 		}
 		DF_TRY(df_atomic_commit(&r->text_file, err));
@@ -488,17 +491,16 @@ out:
 static int
 sample(struct run *r, struct df_err *err)
 {
-	const struct cfg *c = &r->cfg;
-	const struct df_generate_opts o = { .warp = { c->temperature, (size_t)c->top_k, c->top_p },
-		.seed = (uint64_t)c->seed,
-		.n_samples = (uint32_t)c->n,
-		.max_new = (size_t)c->max_new,
+	const struct df_generate_opts o = { .warp = { cfg.temperature, (size_t)cfg.top_k, cfg.top_p },
+		.seed = (uint64_t)cfg.seed,
+		.n_samples = (uint32_t)cfg.n,
+		.max_new = (size_t)cfg.max_new,
 		.eos = r->eos.v,
 		.n_eos = r->eos.n,
-		.stop = c->stop.v,
-		.n_stop = c->stop.n,
-		.tok = c->json || c->stop.n > 0 ? r->tok : NULL,
-		.n_slots = (size_t)c->slots,
+		.stop = cfg.stop.v,
+		.n_stop = cfg.stop.n,
+		.tok = cfg.json || cfg.stop.n > 0 ? r->tok : NULL,
+		.n_slots = (size_t)cfg.slots,
 		.first = r->first,
 		.end = r->end,
 		.progress = true };
@@ -542,21 +544,20 @@ close_run(struct run *r)
 	df_backend_close(r->backend);
 	df_pool_free(r->pool);
 	df_meta_release(&r->meta);
-	free(r->cfg.stop.v);
+	free(cfg.stop.v);
 }
 
 int
 main(int argc, char **argv)
 {
-	static struct run r = { .cfg = CFG_DEFAULT, .meta = DF_META_INIT, .text_file = DF_ATOMIC_INIT };
-	const struct df_opt opts[] = OPTS(&r.cfg);
+	static struct run r = { .meta = DF_META_INIT, .text_file = DF_ATOMIC_INIT };
 	struct df_opt_result args;
 	struct df_err err = DF_ERR_INIT;
 	int rc;
 
 	df_prog_init("df-sample");
-	df_prog_parse(opts, synopsis, about, &r.cfg.common, argc, argv, &args);
-	rc = check_usage(&r.cfg, &args, &err);
+	df_prog_parse(options, synopsis, about, &cfg.common, argc, argv, &args);
+	rc = check_usage(&args, &err);
 	if (rc == DF_OK)
 		rc = open_run(&r, &args.operands, &err);
 	if (rc == DF_OK)

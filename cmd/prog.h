@@ -28,7 +28,7 @@ struct df_prog_common {
 	{ .name = "threads", .short_name = 'j', .type = DF_OPT_INT, .value = &(c)->threads, .arg = "N", \
 	    .help = "threads (0: all that this process may use)", .min = 0, .max = DF_THREADS_MAX }, \
 	{ .name = "device", .type = DF_OPT_STR, .value = &(c)->device, .arg = "DEV", \
-	    .choices = df_backend_devices(), .help = "auto, cpu, reference, poison or cuda[:N]" }, \
+	    .words = df_backend_devices, .help = "auto, cpu, reference, poison or cuda[:N]" }, \
 	{ .name = "quiet", .short_name = 'q', .type = DF_OPT_FLAG, .value = &(c)->quiet, \
 	    .help = "no progress and no summary" }, \
 	{ .name = "verbose", .short_name = 'v', .type = DF_OPT_COUNT, .value = &(c)->verbose, \

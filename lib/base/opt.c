@@ -170,10 +170,10 @@ append(struct df_strlist *list, const char *s, struct df_err *err)
 }
 
 static void
-join_choices(const struct df_opt *o, const char *sep, struct df_buf *b)
+join_words(const char *const *words, const char *sep, struct df_buf *b)
 {
-	for (int i = 0; o->choices[i]; i++)
-		df_buf_printf(b, "%s%s", i ? sep : "", o->choices[i]);
+	for (int i = 0; words[i]; i++)
+		df_buf_printf(b, "%s%s", i ? sep : "", words[i]);
 }
 
 static int
@@ -187,7 +187,7 @@ set_choice(const struct df_opt *o, const char *s, struct df_err *err)
 			return DF_OK;
 		}
 	}
-	join_choices(o, ", ", &all);
+	join_words(o->choices, ", ", &all);
 	df_fail(err, DF_EUSAGE, "'%.60s' is not one of %s", s, all.data ? all.data : "the choices");
 	df_suggest(err, s, o->choices);
 	df_buf_release(&all);
@@ -587,7 +587,7 @@ put_row(const struct df_opt *o, struct df_buf *out)
 		df_buf_printf(&head, "      --%s", o->name);
 	df_buf_puts(&text, o->help ? o->help : "");
 	if (o->type == DF_OPT_CHOICE) {
-		join_choices(o, o->arg ? ", " : "|", &choices);
+		join_words(o->choices, o->arg ? ", " : "|", &choices);
 		if (o->arg)
 			df_buf_printf(&text, ": %s", choices.data ? choices.data : "");
 	}
@@ -658,8 +658,8 @@ df_opt_list(const struct df_opt *opts, struct df_buf *out)
 			continue;
 		df_buf_printf(out, "%s\t%c\t%s\t%s\t", o->name ? o->name : "-", o->short_name ? o->short_name : '-',
 		    type_names[o->type], o->arg ? o->arg : "-");
-		if (o->choices)
-			join_choices(o, "|", out);
+		if (o->choices || o->words)
+			join_words(o->choices ? o->choices : o->words(), "|", out);
 		else
 			df_buf_putc(out, '-');
 		df_buf_printf(out, "\t%s\t%s\n", o->help ? o->help : "-", file_names[o->file]);

@@ -57,6 +57,7 @@ struct df_opt {
 	const char *arg;            /* name of the argument in help: "FILE", "N"; CHOICE: NULL shows the choices */
 	const char *help;           /* one line, no full stop; the default is that of value (INT: none below min) */
 	const char *const *choices; /* NULL-terminated; CHOICE: one of them; STR: known words beside any other */
+	const char *const *(*words)(void); /* STR: gives the known words, where no constant array holds them */
 	double min, max;            /* INT, DOUBLE, COUNT; both 0 = any */
 	enum df_opt_file file;      /* STR, LIST, OPERANDS: what is done to the file of that name */
 	bool *given;                /* optional: set when the option is on the command line */
