@@ -70,6 +70,9 @@ int df_tokens_copy_note(struct df_meta *to, const struct df_meta *from, struct d
  * that they were made with.  DF_EFORMAT when the parameters are malformed.
  */
 int df_tokens_restore(struct df_tokenizer *t, const struct df_meta *m, struct df_err *err) DF_MUST_CHECK;
+/* The same, and DF_ELINEAGE when they were made with another tokenizer; `name` is theirs in messages. */
+int df_tokens_check(struct df_tokenizer *t, const struct df_meta *m, const char *name, struct df_err *err)
+    DF_MUST_CHECK;
 
 /* ---- a sample: decode.c ------------------------------------------------- */
 
@@ -85,6 +88,9 @@ struct df_row_view {
 };
 int df_decode_row(const struct df_tokenizer *t, const struct df_row_view *row, struct df_buf *out,
     struct df_err *err) DF_MUST_CHECK;
+/* The same of a row that is not written yet, after a line that says which it is, where it is from and what it has. */
+int df_preview_row(const struct df_tokenizer *t, const struct df_row_view *row, uint64_t number, const char *dataset,
+    uint64_t source_row, struct df_buf *out, struct df_err *err) DF_MUST_CHECK;
 
 /*
  * The sample with this id: where it is from, its text with targets set off,

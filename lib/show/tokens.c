@@ -115,3 +115,17 @@ out:
 	free(name);
 	return rc;
 }
+
+int
+df_tokens_check(struct df_tokenizer *t, const struct df_meta *m, const char *name, struct df_err *err)
+{
+	char *made_with = NULL;
+	int rc;
+
+	DF_TRY(df_tokens_restore(t, m, err));
+	df_meta_get_str(m, "tokenizer", &made_with);
+	rc = df_tokenizer_check(t, made_with, name, err);
+out:
+	free(made_with);
+	return rc;
+}
