@@ -26,7 +26,6 @@ static const char about[] = "Turn datasets into token shards: apply templates, m
 static const char *const stages[] = { "sft", "pt", NULL };
 static const char *const compressions[] = { DF_COMPRESS_NAMES, NULL };
 static const char *const mixes[] = { DF_MIX_NAMES, NULL };
-
 static const char *const thinking[] = { "true", "false", "null", NULL }; /* as enum df_thinking */
 
 #define SFT_BATCH 1000 /* preprocessing_batch_size: the examples among which --packing chooses, unless told */
@@ -141,25 +140,22 @@ holds_out(void)
 static int
 check_usage(const struct df_opt_result *args, struct df_err *err)
 {
-	const bool pt = cfg.stage == DF_STAGE_PT;
-	const struct {
-		bool is;
-		const char *why;
-	} wrong[] = { { !cfg.dataset, "--dataset is missing" },
+	const bool pt = cfg.stage == DF_STAGE_PT, held = holds_out(), no_packing = cfg.packing_given && !cfg.packing;
+	/* clang-format off */
+	const struct { bool is; const char *why; } wrong[] = {
+		{ !cfg.dataset, "--dataset is missing" },
 		{ !run.how.tokenizer, "--tokenizer is missing: 'bytes', a tokenizer.json or a model directory" },
 		{ !cfg.output && !cfg.show_given, "-o is missing" },
 		{ cfg.show_given && cfg.output && strcmp(cfg.output, "-") == 0,
 		    "--show-example and -o - would both write to standard output" },
-		{ holds_out() && cfg.output && !cfg.holdout_output,
-		    "--holdout, --val-size and --eval-dataset need --holdout-output" },
-		{ cfg.holdout_output && !holds_out(),
-		    "--holdout-output needs --holdout, --val-size or --eval-dataset" },
+		{ held && cfg.output && !cfg.holdout_output, "--holdout, --val-size and --eval-dataset need --holdout-output" },
+		{ cfg.holdout_output && !held, "--holdout-output needs --holdout, --val-size or --eval-dataset" },
 		{ cfg.holdout_output && !cfg.output, "--holdout-output needs -o" },
 		{ pt && cfg.neat_packing, "--neat-packing is for --stage sft" },
-		{ cfg.neat_packing && cfg.packing_given && !cfg.packing,
-		    "--neat-packing and --no-packing exclude each other" },
-		{ cfg.pack_batch && !is_packing(),
-		    pt ? "--pack-batch and --no-packing exclude each other" : "--pack-batch needs --packing" } };
+		{ no_packing && cfg.neat_packing, "--neat-packing and --no-packing exclude each other" },
+		{ pt && cfg.pack_batch && !cfg.packing, "--pack-batch and --no-packing exclude each other" },
+		{ cfg.pack_batch && !is_packing(), "--pack-batch needs --packing" } };
+	/* clang-format on */
 
 	if (args->operands.n > 0)
 		return df_fail(err, DF_EUSAGE, "'%s': datasets are named with --dataset", args->operands.v[0]);
@@ -169,14 +165,11 @@ check_usage(const struct df_opt_result *args, struct df_err *err)
 	return 0;
 }
 
-/* ---- what to read and how -------------------------------------------------- */
-
 /* Every option that shapes the rows, and where they come from; in this order, which is part of what is written. */
 static int
 fill_meta(struct df_meta *m, struct df_err *err)
 {
 	const struct df_template *t = run.chat.template;
-	char digest[DF_DIGEST_HEX];
 	int rc;
 
 	m->kind = DF_KIND_TOKENS;
@@ -185,11 +178,7 @@ fill_meta(struct df_meta *m, struct df_err *err)
 	DF_TRY(df_meta_add_input(m, "tokenizer", "tokenizer", df_tokenizer_id(run.chat.tok), err));
 	DF_TRY(df_meta_set_opts(m, options, "stage", err));
 	DF_TRY(df_tokens_note(m, run.chat.tok, err));
-	DF_TRY(df_meta_set_str(m, "template", t->name, err));
-	if (t->own) {
-		DF_TRY(df_template_digest(t, digest, err));
-		DF_TRY(df_meta_set_str(m, "template_digest", digest, err));
-	}
+	DF_TRY(df_tokens_note_template(m, t, err));
 	DF_TRY(df_meta_set_opts(m, options, "default-system tool-format date", err));
 	if (t->reasoning)
 		DF_TRY(df_meta_set_opts(m, options, "enable-thinking preserve-thinking", err));
@@ -205,9 +194,8 @@ fill_meta(struct df_meta *m, struct df_err *err)
 			DF_TRY(df_meta_set_bool(m, "packing_explicit", cfg.packing_given, err));
 	}
 	DF_TRY(df_corpus_note_num_samples(&run.corpus, m, err));
-	if (cfg.max_samples)
-		DF_TRY(df_meta_set_opts(m, options, "max-samples", err));
-	DF_TRY(df_meta_set_opts(m, options, "mix-strategy interleave-probs val-size eval-dataset holdout seed", err));
+	DF_TRY(df_meta_set_opts(
+	    m, options, "max-samples? mix-strategy interleave-probs val-size eval-dataset holdout seed", err));
 	DF_TRY(df_corpus_note_rows(&run.corpus, m, err));
 out:
 	return rc;
@@ -227,8 +215,7 @@ open_corpus(struct df_err *err)
 	e->cutoff_len = (uint32_t)cfg.cutoff_len - packs; /* as LLaMA-Factory has it: see packed.c */
 	e->packing = cfg.stage == DF_STAGE_PT && cfg.packing;
 	e->thinking = (enum df_thinking)cfg.thinking;
-	if (cfg.max_samples)
-		c->max_samples = (uint64_t)cfg.max_samples;
+	c->max_samples = cfg.max_samples ? (uint64_t)cfg.max_samples : UINT64_MAX;
 	c->mix = (enum df_mix)cfg.mix;
 	c->no_openai_quirk = !cfg.openai_quirk;
 	c->seed = (uint64_t)cfg.seed;
@@ -240,19 +227,6 @@ open_corpus(struct df_err *err)
 	DF_TRY(df_corpus_survey(c, run.chat.enc, err));
 	rc = fill_meta(&run.meta, err);
 out:
-	return rc;
-}
-
-/* ---- rows ------------------------------------------------------------------ */
-
-static int
-print(const struct df_buf *text, struct df_err *err)
-{
-	int rc = df_buf_check(text, err);
-
-	/* Not %s: a text may hold NUL. */
-	if (rc == 0)
-		fwrite(text->data, 1, text->len, stdout);
 	return rc;
 }
 
@@ -269,7 +243,7 @@ look(void *ctx, const struct df_block *b, struct df_err *err)
 	if (row != (uint64_t)cfg.show_example)
 		return 0;
 	DF_TRY(df_preview_row(run.chat.tok, &view, row, run.meta.domains[b->domain], b->source_row, &text, err));
-	rc = print(&text, err);
+	rc = df_prog_print(&text, err);
 out:
 	df_buf_release(&text);
 	return rc;
@@ -333,8 +307,6 @@ out:
 	return rc;
 }
 
-/* ---- the run --------------------------------------------------------------- */
-
 static int
 print_list(struct df_err *err)
 {
@@ -345,7 +317,7 @@ print_list(struct df_err *err)
 		df_template_list(&text);
 	else
 		DF_TRY(df_dataset_info_list(cfg.dataset_dir, &text, err));
-	rc = print(&text, err);
+	rc = df_prog_print(&text, err);
 out:
 	df_buf_release(&text);
 	return rc;

@@ -2,21 +2,16 @@
  * df-sample - completions of prompts: greedy or drawn, many at once.
  */
 #include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "backend/backend.h"
 #include "base/log.h"
 #include "base/pool.h"
-#include "base/text_out.h"
 #include "chat/chat.h"
 #include "prog.h"
 #include "sample/completion.h"
-#include "sample/generate.h"
-#include "sample/prompts.h"
 #include "shard/options.h"
-#include "shard/token_writer.h"
 #include "show/show.h"
 
 static const char synopsis[] = "[options] -m MODEL {TOKENS... | --dataset NAMES | --prompts FILE} [-o FILE]";
@@ -35,8 +30,6 @@ struct cfg {
 	struct df_prog_common common;
 };
 
-#define BATCH_ROWS 16 /* what a kill may cost */
-
 static struct {
 	struct df_pool *pool;
 	struct df_backend *backend;
@@ -47,13 +40,9 @@ static struct {
 	struct df_ids eos;
 	struct df_generate_opts generate;
 	struct df_meta meta;
-	struct df_token_writer *out; /* NULL without -o */
-	struct df_encoded row;
-	struct df_text_out text; /* --json */
-	char *json;              /* its name, when it is a file's */
-	struct df_buf line;
-	uint64_t n_tokens, n_cut;
-} run = { .generate = { .warp = { .top_p = 1 }, .progress = true }, .meta = DF_META_INIT, .text = DF_TEXT_OUT_INIT };
+	struct df_completions_opts where;
+	struct df_completions *out;
+} run = { .generate = { .warp = { .top_p = 1 }, .progress = true }, .meta = DF_META_INIT };
 
 /* clang-format off */
 static struct cfg cfg = { .dataset_dir = "data", .n = 1, .max_new = 128, .seed = 42, .shard = { 0, 1 },
@@ -169,8 +158,6 @@ from_tokens(const struct df_strlist *paths, struct df_err *err)
 		DF_TRY(df_model_check_tokens(cfg.model, m, df_set_name(set), err));
 	DF_TRY(df_prompts_tokens(&run.prompts, set, cfg.whole, (uint64_t)cfg.max_samples, err));
 	DF_TRY(df_tokens_copy_note(&run.meta, m, err));
-	if (df_meta_input(m, "tokenizer"))
-		DF_TRY(df_meta_add_input(&run.meta, "tokenizer", "tokenizer", df_meta_input(m, "tokenizer")->id, err));
 	if (m->id[0])
 		DF_TRY(df_meta_add_input(&run.meta, "prompts", df_kind_name(m->kind), m->id, err));
 out:
@@ -230,13 +217,12 @@ out:
 	return rc;
 }
 
-/* ---- outputs -------------------------------------------------------------------- */
+/* ---- completions ---------------------------------------------------------------- */
 
+/* In this order, which is part of what is written. */
 static int
 fill_meta(struct df_meta *m, struct df_err *err)
 {
-	struct df_buf eos = DF_BUF_INIT;
-	char key[32];
 	int rc;
 
 	m->kind = DF_KIND_COMPLETIONS;
@@ -247,108 +233,28 @@ fill_meta(struct df_meta *m, struct df_err *err)
 	DF_TRY(df_meta_set_opts(m, options, "samples max-new-tokens temperature", err));
 	if (run.generate.warp.temperature > 0)
 		DF_TRY(df_meta_set_opts(m, options, "top-k top-p seed", err));
-	DF_TRY(df_meta_set_opts(m, options, "default-system", err));
-	if (cfg.thinking)
-		DF_TRY(df_meta_set_opts(m, options, "enable-thinking", err));
-	if (cfg.whole)
-		DF_TRY(df_meta_set_opts(m, options, "whole", err));
-	if (cfg.max_samples)
-		DF_TRY(df_meta_set_opts(m, options, "max-samples", err));
-	df_buf_puts(&eos, "");
-	for (size_t i = 0; i < run.eos.n; i++)
-		df_buf_printf(&eos, "%s%" PRIu32, i ? "," : "", run.eos.v[i]);
-	DF_TRY(df_buf_check(&eos, err));
-	DF_TRY(df_meta_set_str(m, "eos", eos.data, err));
-	for (size_t i = 0; i < cfg.stop.n; i++) {
-		snprintf(key, sizeof(key), "stop.%zu", i);
-		DF_TRY(df_meta_set_str(m, key, cfg.stop.v[i], err));
-	}
+	DF_TRY(df_meta_set_opts(m, options, "default-system enable-thinking? whole? max-samples?", err));
+	rc = df_completions_note_ends(m, &run.eos, &cfg.stop, err);
 out:
-	df_buf_release(&eos);
 	return rc;
 }
 
 static int
-open_rows(struct df_err *err)
+open_output(struct df_err *err)
 {
-	static const enum df_col cols[] = { DF_COL_DOMAIN, DF_COL_ID, DF_COL_IDS, DF_COL_LABEL_MASK, DF_COL_PROMPT,
-		DF_COL_DRAW };
-	static const struct df_token_batch batch = { .rows = BATCH_ROWS };
-	const bool stream = strcmp(cfg.output, "-") == 0, domains = run.prompts.n_domains > 0;
-	/* Lines that were printed before a kill cannot be made again from the tokens that were kept. */
-	const struct df_writer_opts opts = { .compress = (enum df_compress)cfg.compress,
-		.resumable = !stream && !cfg.json };
-	char *path = NULL;
-	uint64_t n;
-	int rc;
-
-	DF_TRY(fill_meta(&run.meta, err));
-	if (!stream)
-		DF_TRY(df_shard_name(&path, cfg.output, cfg.shard, err));
-	DF_TRY(df_token_writer_open(&run.out, path ? path : cfg.output, &run.meta, cols + !domains,
-	    sizeof(cols) / sizeof(cols[0]) - !domains, batch, &opts, err));
-	n = df_token_writer_done_rows(run.out);
-	run.generate.first += n;
-	if (n)
-		df_info("%" PRIu64 " completions are done already: going on from there", n);
-out:
-	free(path);
-	return rc;
-}
-
-static int
-open_outputs(struct df_err *err)
-{
-	struct df_generate_opts *o = &run.generate;
 	int rc = DF_OK;
 
-	df_shard_range(cfg.shard, run.prompts.n, &o->first, &o->end);
-	o->first *= (uint64_t)cfg.n;
-	o->end *= (uint64_t)cfg.n;
+	run.where = (struct df_completions_opts){ .rows = cfg.output,
+		.lines = cfg.json,
+		.shard = cfg.shard,
+		.compress = (enum df_compress)cfg.compress,
+		.meta = &run.meta,
+		.prompts = &run.prompts,
+		.tok = run.chat.tok,
+		.n_samples = (uint32_t)cfg.n };
 	if (cfg.output)
-		DF_TRY(open_rows(err));
-	if (cfg.json && strcmp(cfg.json, "-") != 0)
-		DF_TRY(df_shard_text_name(&run.json, cfg.json, cfg.shard, err));
-	if (cfg.json)
-		rc = df_text_out_open(&run.text, run.json ? run.json : cfg.json, err);
-out:
-	return rc;
-}
-
-static int
-put(void *ctx, const struct df_completion *c, struct df_err *err)
-{
-	struct df_token_row row;
-	int rc = DF_OK;
-
-	(void)ctx;
-	if (run.out) {
-		DF_TRY(df_completion_row(&row, &run.row, &run.prompts, c, (uint32_t)cfg.n, err));
-		DF_TRY(df_token_writer_put(run.out, &row, err));
-	}
-	if (cfg.json) {
-		df_buf_clear(&run.line);
-		DF_TRY(df_completion_line(&run.line, run.chat.tok, &run.prompts, c, err));
-		DF_TRY(df_text_out_put(&run.text, &run.line, err));
-	}
-	run.n_tokens += c->n;
-	run.n_cut += c->finish == DF_FINISH_LENGTH;
-out:
-	return rc;
-}
-
-/* ---- the run -------------------------------------------------------------------- */
-
-static int
-open_run(const struct df_strlist *paths, struct df_err *err)
-{
-	int rc;
-
-	DF_TRY(df_pool_new(&run.pool, (int)cfg.common.threads, err));
-	DF_TRY(df_backend_open(&run.backend, cfg.common.device, run.pool, err));
-	DF_TRY(df_model_open(&run.model, cfg.model, cfg.base, run.backend, err));
-	DF_TRY(open_prompts(paths, err));
-	DF_TRY(open_outputs(err));
+		DF_TRY(fill_meta(&run.meta, err));
+	rc = df_completions_open(&run.out, &run.where, err);
 out:
 	return rc;
 }
@@ -370,31 +276,38 @@ generate(struct df_err *err)
 	o->n_stop = cfg.stop.n;
 	o->tok = cfg.json || cfg.stop.n > 0 ? run.chat.tok : NULL;
 	o->n_slots = (size_t)cfg.slots;
-	rc = df_generate(run.model, run.pool, &run.prompts, o, put, NULL, err);
+	df_shard_range(cfg.shard, run.prompts.n, &o->first, &o->end);
+	o->first = o->first * (uint64_t)cfg.n + df_completions_counts(run.out).n_done;
+	o->end *= (uint64_t)cfg.n;
+	rc = df_generate(run.model, run.pool, &run.prompts, o, df_completions_put, run.out, err);
 	/* What is done is kept; if that fails, this is what there is to say. */
-	if (rc == DF_ESTOPPED && run.out && df_token_writer_flush(run.out, &late) != DF_OK) {
+	if (rc == DF_ESTOPPED && df_completions_keep(run.out, &late) != DF_OK) {
 		*err = late;
 		rc = late.code;
 	}
 	return rc;
 }
 
+/* ---- the run -------------------------------------------------------------------- */
+
 static int
 sample(const struct df_strlist *paths, struct df_err *err)
 {
+	struct df_completion_counts done;
 	uint64_t n;
 	int rc;
 
-	DF_TRY(open_run(paths, err));
+	DF_TRY(df_pool_new(&run.pool, (int)cfg.common.threads, err));
+	DF_TRY(df_backend_open(&run.backend, cfg.common.device, run.pool, err));
+	DF_TRY(df_model_open(&run.model, cfg.model, cfg.base, run.backend, err));
+	DF_TRY(open_prompts(paths, err));
+	DF_TRY(open_output(err));
 	DF_TRY(generate(err));
-	if (run.out)
-		DF_TRY(df_token_writer_finish(run.out, err));
-	DF_TRY(df_text_out_commit(&run.text, err));
-	if (run.out)
-		DF_TRY(df_token_writer_commit(run.out, err));
+	DF_TRY(df_completions_commit(run.out, err));
+	done = df_completions_counts(run.out);
 	n = run.generate.end - run.generate.first;
-	df_info("%" PRIu64 " tokens; %" PRIu64 " of %" PRIu64 " completions reached --max-new-tokens", run.n_tokens,
-	    run.n_cut, n);
+	df_info("%" PRIu64 " tokens; %" PRIu64 " of %" PRIu64 " completions reached --max-new-tokens", done.n_tokens,
+	    done.n_cut, n);
 	df_prog_count(n, "completions");
 out:
 	return rc;
@@ -403,10 +316,7 @@ out:
 static void
 close_run(void)
 {
-	df_text_out_close(&run.text);
-	df_token_writer_close(run.out);
-	df_encoded_release(&run.row);
-	df_buf_release(&run.line);
+	df_completions_close(run.out);
 	df_ids_release(&run.eos);
 	df_prompts_release(&run.prompts);
 	df_chat_close(&run.chat);
@@ -414,7 +324,6 @@ close_run(void)
 	df_backend_close(run.backend);
 	df_pool_free(run.pool);
 	df_meta_release(&run.meta);
-	free(run.json);
 	free(cfg.stop.v);
 }
 

@@ -274,6 +274,17 @@ df_prog_parse(const struct df_opt *opts, const char *synopsis, const char *about
 	exit(df_prog_exit(rc, &err));
 }
 
+int
+df_prog_print(const struct df_buf *text, struct df_err *err)
+{
+	int rc = df_buf_check(text, err);
+
+	/* What could not be written is found at the end of the program. */
+	if (rc == DF_OK && text->len > 0)
+		fwrite(text->data, 1, text->len, stdout);
+	return rc;
+}
+
 void
 df_prog_count(uint64_t n, const char *unit)
 {

@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "backend/backend.h"
+#include "base/buf.h"
 #include "base/err.h"
 #include "base/opt.h"
 #include "base/pool.h"
@@ -48,6 +49,9 @@ void df_prog_init(const char *name);
  */
 void df_prog_parse(const struct df_opt *opts, const char *synopsis, const char *about,
     const struct df_prog_common *common, int argc, char **argv, struct df_opt_result *out);
+
+/* Print a text, which may hold NUL, on standard output. */
+int df_prog_print(const struct df_buf *text, struct df_err *err) DF_MUST_CHECK;
 
 /* Count of records for the summary line ("samples", "rows", "steps"). */
 void df_prog_count(uint64_t n, const char *unit);

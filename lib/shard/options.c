@@ -53,6 +53,20 @@ set_option(struct df_meta *m, const char *key, const struct df_opt *o, struct df
 	return df_fail(err, DF_EINTERNAL, "--%s is no parameter", o->name);
 }
 
+/* Does it say anything, or is it 0, off, the first of the choices? */
+static bool
+is_set(const struct df_opt *o)
+{
+	switch (o->type) {
+	case DF_OPT_CHOICE: return *(const int *)o->value != 0;
+	case DF_OPT_INT:
+	case DF_OPT_COUNT: return *(const int64_t *)o->value != 0;
+	case DF_OPT_DOUBLE: return *(const double *)o->value != 0;
+	case DF_OPT_FLAG: return *(const bool *)o->value;
+	default: return true;
+	}
+}
+
 int
 df_meta_set_opts(struct df_meta *m, const struct df_opt *opts, const char *names, struct df_err *err)
 {
@@ -60,7 +74,7 @@ df_meta_set_opts(struct df_meta *m, const struct df_opt *opts, const char *names
 	int rc = DF_OK;
 
 	for (const char *name = names; *name && rc == DF_OK;) {
-		const size_t n = strcspn(name, " ");
+		const size_t n = strcspn(name, " ?");
 		const struct df_opt *o = find(opts, name, n);
 
 		if (!o || n >= sizeof(key))
@@ -68,8 +82,9 @@ df_meta_set_opts(struct df_meta *m, const struct df_opt *opts, const char *names
 		for (size_t i = 0; i < n; i++)
 			key[i] = (char)(name[i] == '-' ? '_' : name[i]);
 		key[n] = '\0';
-		rc = set_option(m, key, o, err);
-		name += n + strspn(name + n, " ");
+		if (name[n] != '?' || is_set(o))
+			rc = set_option(m, key, o, err);
+		name += n + strspn(name + n, " ?");
 	}
 	return rc;
 }

@@ -13,6 +13,7 @@
 
 #include "base/buf.h"
 #include "base/err.h"
+#include "chat/template.h"
 #include "shard/shard.h"
 #include "token/tokenizer.h"
 
@@ -63,7 +64,9 @@ int df_lineage(const char *path, const char *const *others, size_t n_others, boo
 
 /* Into the parameters of tokens: the tokenizer that made them, and what a template added to it. */
 int df_tokens_note(struct df_meta *m, const struct df_tokenizer *t, struct df_err *err) DF_MUST_CHECK;
-/* The same, of tokens that are made of other tokens. */
+/* And their template: its name and, of one from a file, its digest. */
+int df_tokens_note_template(struct df_meta *m, const struct df_template *t, struct df_err *err) DF_MUST_CHECK;
+/* All of this, and the tokenizer as an input, of tokens that are made of other tokens. */
 int df_tokens_copy_note(struct df_meta *to, const struct df_meta *from, struct df_err *err) DF_MUST_CHECK;
 /*
  * Add to t what the template of these tokens added to their tokenizer.  t's id is theirs then, if it was the tokenizer
