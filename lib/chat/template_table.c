@@ -637,10 +637,3 @@ df_template_names(void)
 		names[i] = df_template_table[i].name;
 	return names;
 }
-
-void
-df_template_list(struct df_buf *out)
-{
-	for (size_t i = 0; df_template_at(i); i++)
-		df_buf_printf(out, "%-20s %s\n", df_template_at(i)->name, df_template_at(i)->about);
-}

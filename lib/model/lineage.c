@@ -1,6 +1,7 @@
 /*
  * lineage.c - a model as an input of what is made with it, and which tokenizer it belongs to: the one that df-train
- * noted, or else the one that lies in its directory.  Ids of tokenizers are digests of what they do, not of files, so that a file written anew is the same.
+ * noted, or else the one that lies in its directory.  Ids of tokenizers are digests of what they do, not of files, so
+ * that a file written anew is the same.
  */
 #include <stdlib.h>
 #include <string.h>
