@@ -9,16 +9,16 @@
 
 #include "backend/backend.h"
 #include "base/buf.h"
-#include "base/file.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/text_out.h"
+#include "chat/chat.h"
 #include "eval/choice.h"
 #include "eval/match.h"
 #include "eval/report.h"
 #include "eval/reward.h"
 #include "prog.h"
 #include "eval/loss.h"
-#include "train/checkpoint.h"
 
 static const char synopsis[] = "[options] -m MODEL {TOKENS... | --mmlu DIR | --dataset NAMES}";
 static const char about[] = "Loss on tokens, multiple choice, exact answers, or a reward model's scores.";
@@ -111,17 +111,14 @@ struct run {
 	struct df_eval eval;
 	float *scores; /* [rows, labels] */
 
-	struct df_tokenizer *tok;
-	const struct df_template *template;
-	struct df_encoder *enc;
+	struct df_chat chat;
 	struct df_choice_task task;
 	struct df_choice_scores choices;
 	struct df_prompts prompts;
 	struct df_ids eos;
 	struct df_match_scores matches;
 
-	FILE *details;
-	struct df_atomic details_file;
+	struct df_text_out details;
 	struct df_buf line;
 };
 
@@ -153,23 +150,17 @@ out:
 
 /* ---- tokens --------------------------------------------------------------------- */
 
-/* A checkpoint of ours says which tokenizer its training tokens came from; other models have one in their directory. */
 static int
 check_tokenizer(const struct run *r, struct df_err *err)
 {
-	const char *want = df_rows_tokenizer(&r->rows);
-	struct df_train_state s = { 0 };
-	char *path = NULL;
+	bool known;
 	int rc;
 
-	DF_TRY(df_model_check_tokenizer(cfg.model, want, r->rows.name, err));
-	DF_TRY(df_path_join(&path, cfg.model, "tokenizer.json", err));
-	if (!want || ((df_train_state_load(&s, cfg.model, NULL) != DF_OK || !s.tokenizer_id) && !df_file_exists(path)))
+	DF_TRY(df_model_check_tokenizer(cfg.model, df_rows_tokenizer(&r->rows), r->rows.name, &known, err));
+	if (!known)
 		df_info("%s: not known which tokenizer it was trained with; taken to be that of %s", cfg.model,
 		    r->rows.name);
 out:
-	free(path);
-	df_train_state_release(&s);
 	return rc;
 }
 
@@ -241,43 +232,22 @@ out:
 
 /* ---- questions and datasets ------------------------------------------------------- */
 
-/* The tokenizer, and the template if there is one. */
+/* What texts go through, and where the lines about them go. */
 static int
 open_text(struct run *r, bool need_template, struct df_err *err)
 {
-	const struct df_encode_opts opts = {
-		.stage = DF_STAGE_SFT, .cutoff_len = UINT32_MAX, .thinking = (enum df_thinking)cfg.thinking
-	};
-	const char *name = cfg.template;
+	const struct df_chat_opts o = { .tokenizer = cfg.tokenizer,
+		.dir = cfg.model,
+		.base_dir = df_model_dir(r->model),
+		.template = cfg.template,
+		.need_template = need_template,
+		.encode = {
+		    .stage = DF_STAGE_SFT, .cutoff_len = UINT32_MAX, .thinking = (enum df_thinking)cfg.thinking } };
 	int rc;
 
-	DF_TRY(df_generate_tokenizer(&r->tok, cfg.tokenizer, cfg.model, r->model, err));
-	if (!name && need_template) {
-		df_warn("no --template is given; using 'empty', which adds nothing to the texts");
-		name = "empty";
-	}
-	if (name) {
-		DF_TRY(df_template_open(&r->template, name, err));
-		DF_TRY(df_encoder_new(&r->enc, r->template, r->tok, &opts, err));
-	}
-	if (cfg.details) {
-		DF_TRY(df_atomic_open(&r->details_file, cfg.details, err));
-		r->details = fopen(r->details_file.tmp, "we");
-		if (!r->details)
-			rc = df_fail(err, DF_ECREATE, "%s:", cfg.details);
-	}
-out:
-	return rc;
-}
-
-static int
-put_detail(struct run *r, struct df_err *err)
-{
-	int rc;
-
-	DF_TRY(df_buf_check(&r->line, err));
-	if (fwrite(r->line.data, 1, r->line.len, r->details) != r->line.len)
-		rc = df_fail(err, DF_EIO, "%s:", cfg.details);
+	DF_TRY(df_chat_open(&r->chat, &o, err));
+	if (cfg.details)
+		rc = df_text_out_open(&r->details, cfg.details, err);
 out:
 	return rc;
 }
@@ -287,11 +257,11 @@ choice_detail(void *ctx, const struct df_choice_task *t, const struct df_choice_
 {
 	struct run *r = ctx;
 
-	if (!r->details)
+	if (!cfg.details)
 		return DF_OK;
 	df_buf_clear(&r->line);
 	df_choice_detail(&r->line, t, x, !cfg.letters_only);
-	return put_detail(r, err);
+	return df_text_out_put(&r->details, &r->line, err);
 }
 
 static int
@@ -303,8 +273,8 @@ on_choices(struct run *r, struct df_err *err)
 	DF_TRY(df_choice_load(&r->task, cfg.mmlu, cfg.split, cfg.subjects, (size_t)cfg.shots, err));
 	DF_TRY(open_model(r, err));
 	DF_TRY(open_text(r, false, err));
-	o.tok = r->tok;
-	o.enc = r->enc;
+	o.tok = r->chat.tok;
+	o.enc = r->chat.enc;
 	DF_TRY(df_choice_run(&r->choices, r->model, &r->task, &o, choice_detail, r, err));
 	df_prog_count(r->choices.all.n, "questions");
 	df_choice_report(&r->text, &r->task, &r->choices, cfg.model, (size_t)cfg.shots, cfg.json);
@@ -317,11 +287,11 @@ match_detail(void *ctx, const struct df_completion *x, bool right, struct df_err
 {
 	struct run *r = ctx;
 
-	if (!r->details)
+	if (!cfg.details)
 		return DF_OK;
 	df_buf_clear(&r->line);
 	df_match_detail(&r->line, &r->prompts, x, right);
-	return put_detail(r, err);
+	return df_text_out_put(&r->details, &r->line, err);
 }
 
 static int
@@ -339,13 +309,14 @@ on_datasets(struct run *r, struct df_err *err)
 
 	DF_TRY(open_model(r, err));
 	DF_TRY(open_text(r, true, err));
-	DF_TRY(df_prompts_datasets(
-	    &r->prompts, cfg.dataset_dir, cfg.dataset, DF_STAGE_SFT, r->enc, (uint64_t)cfg.max_samples, NULL, err));
-	DF_TRY(df_generate_eos(&r->eos, cfg.model, r->model, r->tok, err));
-	DF_TRY(df_generate_eos_add(&r->eos, df_encoder_stops(r->enc)->v, df_encoder_stops(r->enc)->n, r->model, err));
+	DF_TRY(df_prompts_datasets(&r->prompts, cfg.dataset_dir, cfg.dataset, DF_STAGE_SFT, r->chat.enc,
+	    (uint64_t)cfg.max_samples, NULL, err));
+	DF_TRY(df_generate_eos(&r->eos, cfg.model, r->model, r->chat.tok, err));
+	DF_TRY(df_generate_eos_add(
+	    &r->eos, df_encoder_stops(r->chat.enc)->v, df_encoder_stops(r->chat.enc)->n, r->model, err));
 	o.eos = r->eos.v;
 	o.n_eos = r->eos.n;
-	o.tok = r->tok;
+	o.tok = r->chat.tok;
 	DF_TRY(df_match_run(
 	    &r->matches, r->model, r->env.pool, &r->prompts, &o, (enum df_match)cfg.match, match_detail, r, err));
 	df_prog_count(r->matches.all.n, "answers");
@@ -359,19 +330,11 @@ out:
 static int
 finish(struct run *r, struct df_err *err)
 {
-	FILE *f = r->details;
 	int rc;
 
 	DF_TRY(df_buf_check(&r->text, err));
-	r->details = NULL;
-	if (f && fclose(f) != 0) {
-		rc = df_fail(err, DF_EIO, "%s:", cfg.details);
-		goto out;
-	}
-	if (f)
-		DF_TRY(df_atomic_commit(&r->details_file, err));
-	if (r->text.len > 0)
-		fwrite(r->text.data, 1, r->text.len, stdout);
+	DF_TRY(df_text_out_commit(&r->details, err));
+	rc = df_prog_print(&r->text, err);
 out:
 	return rc;
 }
@@ -379,9 +342,7 @@ out:
 static void
 close_run(struct run *r)
 {
-	if (r->details)
-		fclose(r->details);
-	df_atomic_discard(&r->details_file);
+	df_text_out_close(&r->details);
 	df_eval_release(&r->eval);
 	df_rows_release(&r->rows);
 	df_choice_scores_release(&r->choices);
@@ -389,9 +350,7 @@ close_run(struct run *r)
 	df_match_scores_release(&r->matches);
 	df_prompts_release(&r->prompts);
 	df_ids_release(&r->eos);
-	df_encoder_free(r->enc);
-	df_template_close(r->template);
-	df_tokenizer_free(r->tok);
+	df_chat_close(&r->chat);
 	df_model_free(r->model);
 	df_env_close(&r->env);
 	df_buf_release(&r->text);
@@ -403,7 +362,7 @@ close_run(struct run *r)
 int
 main(int argc, char **argv)
 {
-	struct run r = { .rows = { .meta = DF_META_INIT }, .details_file = DF_ATOMIC_INIT };
+	struct run r = { .rows = { .meta = DF_META_INIT }, .details = DF_TEXT_OUT_INIT };
 	struct df_opt_result args;
 	struct df_err err = DF_ERR_INIT;
 	int rc;

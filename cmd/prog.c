@@ -308,6 +308,17 @@ df_prog_row(const char *name, const char *fmt, ...)
 	putchar('\n');
 }
 
+int
+df_prog_print(const struct df_buf *text, struct df_err *err)
+{
+	int rc = df_buf_check(text, err);
+
+	/* What could not be written is found at the end of the program. */
+	if (rc == DF_OK && text->len > 0)
+		fwrite(text->data, 1, text->len, stdout);
+	return rc;
+}
+
 void
 df_prog_count(uint64_t n, const char *unit)
 {

@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "backend/backend.h"
+#include "base/buf.h"
 #include "base/err.h"
 #include "base/opt.h"
 #include "base/pool.h"
@@ -65,6 +66,9 @@ void df_env_close(struct df_env *e); /* after all that uses it; also of zeros, o
 
 /* A line of what --dry-run prints: a name, and in the next column what there is to say of it. */
 void df_prog_row(const char *name, const char *fmt, ...) DF_PRINTF(2, 3);
+
+/* Print a text, which may hold NUL, on standard output. */
+int df_prog_print(const struct df_buf *text, struct df_err *err) DF_MUST_CHECK;
 
 /* Count of records for the summary line ("samples", "rows", "steps"). */
 void df_prog_count(uint64_t n, const char *unit);

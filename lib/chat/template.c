@@ -17,6 +17,13 @@ df_template_at(size_t i)
 	return i < df_n_templates ? &df_template_table[i] : NULL;
 }
 
+void
+df_template_list(struct df_buf *out)
+{
+	for (size_t i = 0; df_template_at(i); i++)
+		df_buf_printf(out, "%-20s %s\n", df_template_at(i)->name, df_template_at(i)->about);
+}
+
 int
 df_template_find(const struct df_template **out, const char *name, struct df_err *err)
 {

@@ -17,6 +17,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/buf.h"
 #include "base/err.h"
 #include "base/hash.h"
 #include "chat/tools.h"
@@ -84,6 +85,8 @@ int df_template_find(const struct df_template **out, const char *name, struct df
 const struct df_template *df_template_at(size_t i);
 /* The names of all of them, NULL at the end.  First called by one thread. */
 const char *const *df_template_names(void);
+/* Append a line for each of them: its name, and what it is for. */
+void df_template_list(struct df_buf *out);
 
 /*
  * The digest of all that changes ids, name and description aside: what tells

@@ -464,6 +464,25 @@ out:
 }
 
 int
+df_dataset_info_list(const char *dir, struct df_buf *out, struct df_err *err)
+{
+	struct df_dataset_info *info = NULL;
+	const char **names = NULL;
+	int rc;
+
+	DF_TRY(df_dataset_info_open(&info, dir, err));
+	DF_TRY(df_dataset_info_names(info, &names, err));
+	/* A name with a comma would be two in a list; control characters are for no terminal. */
+	for (size_t i = 0; names[i]; i++)
+		if (!strpbrk(names[i], ",\n\r\t\x1b"))
+			df_buf_printf(out, "%s\n", names[i]);
+out:
+	free(names);
+	df_dataset_info_free(info);
+	return rc;
+}
+
+int
 df_dataset_open(struct df_dataset **out, const struct df_dataset_info *info, const char *name, enum df_stage stage,
     struct df_err *err)
 {

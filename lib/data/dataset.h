@@ -19,6 +19,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/buf.h"
 #include "base/err.h"
 #include "base/hash.h"
 #include "base/json.h"
@@ -85,6 +86,8 @@ void df_dataset_info_free(struct df_dataset_info *info); /* accepts NULL */
 /* *names = the names of its datasets that are local files, in the file's order, NULL at the end; free(names) alone. */
 int df_dataset_info_names(
     const struct df_dataset_info *info, const char ***names, struct df_err *err) DF_MUST_CHECK;
+/* Append the names of those of <dir>/dataset_info.json, a line each, but for names that no list of datasets can say. */
+int df_dataset_info_list(const char *dir, struct df_buf *out, struct df_err *err) DF_MUST_CHECK;
 
 /*
  * Open the dataset `name`, map its files and digest them.  DF_ECONFIG names

@@ -133,7 +133,7 @@ open_texts(struct df_embedder *e, struct df_err *err)
 		    df_model_config(e->model)->n_vocab);
 		goto out;
 	}
-	DF_TRY(df_model_check_tokenizer(e->dir.model, df_tokenizer_id(e->tok), df_tokenizer_path(e->tok), err));
+	DF_TRY(df_model_check_tokenizer(e->dir.model, df_tokenizer_id(e->tok), df_tokenizer_path(e->tok), NULL, err));
 	df_tokenizer_frame(e->tok, &ids, &n_before, &ids, &n_after);
 	if (e->max_length <= n_before + n_after)
 		rc = df_fail(err, DF_EUSAGE, "--max-length %zu leaves no room beside the %zu tokens around a text",

@@ -217,12 +217,14 @@ int df_model_merge(
 /*
  * DF_ELINEAGE when the checkpoint `dir` says that it was trained with another tokenizer than this one (NULL: unknown),
  * or than these tokens were made with, or, where it says nothing, its tokenizer.json is another; `name` is theirs in
- * messages.
+ * messages.  *known (may be NULL) = there were two to compare.
  */
 int df_model_check_tokenizer(
-    const char *dir, const char *tokenizer, const char *name, struct df_err *err) DF_MUST_CHECK;
+    const char *dir, const char *tokenizer, const char *name, bool *known, struct df_err *err) DF_MUST_CHECK;
 int df_model_check_tokens(
     const char *dir, const struct df_meta *tokens, const char *name, struct df_err *err) DF_MUST_CHECK;
+/* Add the model, by its digest, to the inputs of what is made with it: "checkpoint". */
+int df_model_to_meta(struct df_model *m, struct df_meta *meta, struct df_err *err) DF_MUST_CHECK;
 
 /* ---- losses and gradients -------------------------------------------------- */
 

@@ -1,6 +1,5 @@
 /*
- * eos.c - what a model's directory says about its texts: the tokenizer, and
- * which tokens end an answer, where everybody has a say.
+ * eos.c - which tokens end an answer: everybody has a say, the model's directory, its configuration, the tokenizer.
  *
  * Of generation_config.json this is all that is read: a temperature or top-p that a model's maker
  * likes is not ours to apply unasked.
@@ -113,44 +112,6 @@ df_generate_eos(
 		DF_TRY(add(eos, c->eos_ids[i], m, err));
 	if (tok != NULL && df_tokenizer_eos(tok) != DF_NO_TOKEN)
 		rc = add(eos, df_tokenizer_eos(tok), m, err);
-out:
-	return rc;
-}
-
-/* Open the tokenizer in a directory, if there is one. */
-static int
-in_dir(struct df_tokenizer **out, const char *dir, struct df_err *err)
-{
-	char *path = NULL;
-	bool there;
-	int rc = DF_OK;
-
-	if (dir == NULL)
-		return DF_OK;
-	DF_TRY(df_path_join(&path, dir, "tokenizer.json", err));
-	DF_TRY(df_file_probe(path, &there, err));
-	if (there)
-		rc = df_tokenizer_open(out, dir, err);
-out:
-	free(path);
-	return rc;
-}
-
-int
-df_generate_tokenizer(
-    struct df_tokenizer **out, const char *name_or_path, const char *dir, const struct df_model *m, struct df_err *err)
-{
-	struct df_tokenizer *tok = NULL;
-	int rc;
-
-	if (name_or_path != NULL)
-		return df_tokenizer_open(out, name_or_path, err);
-	DF_TRY(in_dir(&tok, dir, err));
-	if (tok == NULL)
-		DF_TRY(in_dir(&tok, df_model_dir(m), err));
-	if (tok == NULL)
-		return df_fail(err, DF_EUSAGE, "%s has no tokenizer.json: name a tokenizer with --tokenizer", dir);
-	*out = tok;
 out:
 	return rc;
 }

@@ -66,13 +66,6 @@ int df_generate_text(const struct df_tokenizer *tok, const uint32_t *ids, size_t
     struct df_err *err) DF_MUST_CHECK;
 
 /*
- * The tokenizer that goes with a model: of that name or path, or, with NULL, in the model's directory `dir`, or its
- * base model's.  DF_EUSAGE when neither has one.
- */
-int df_generate_tokenizer(struct df_tokenizer **out, const char *name_or_path, const char *dir,
-    const struct df_model *m, struct df_err *err) DF_MUST_CHECK;
-
-/*
  * The tokens that end an answer of the model in dir, sorted into eos (release it): eos_token_id of
  * generation_config.json, there or beside the base model, if there is one, and what config.json and the tokenizer
  * (NULL: none) call eos; df_generate_eos_add() adds a template's.

@@ -45,29 +45,30 @@ out:
 	return rc;
 }
 
-/* Where ".NNNNN-of-NNNNN.h5" begins in path, with its numbers; 0 when it has no such end. */
-static size_t
-shard_suffix(const char *path, unsigned *i, unsigned *n)
-{
-	static const char shape[] = ".ddddd-of-ddddd.h5";
-	size_t len = strlen(path), at;
+static const char h5[] = ".h5"; /* what the names of artefacts end in */
 
-	if (len <= sizeof(shape) - 1)
+/* Where ".NNNNN-of-NNNNN" and ext begin in path, with the numbers; 0 when it has no such end. */
+static size_t
+shard_suffix(const char *path, const char *ext, unsigned *i, unsigned *n)
+{
+	static const char shape[] = ".ddddd-of-ddddd";
+	const size_t len = strlen(path), end = sizeof(shape) - 1 + strlen(ext), at = len - end;
+
+	if (len <= end || strcmp(path + at + sizeof(shape) - 1, ext) != 0)
 		return 0;
-	at = len - (sizeof(shape) - 1);
 	for (size_t k = 0; shape[k]; k++)
 		if (shape[k] == 'd' ? path[at + k] < '0' || path[at + k] > '9' : path[at + k] != shape[k])
 			return 0;
-	return sscanf(path + at, ".%5u-of-%5u.h5", i, n) == 2 ? at : 0;
+	return sscanf(path + at, ".%5u-of-%5u", i, n) == 2 ? at : 0;
 }
 
-/* The length of path without ".h5" */
+/* The length of path without ext */
 static size_t
-stem_length(const char *path)
+stem_length(const char *path, const char *ext)
 {
-	size_t len = strlen(path);
+	const size_t len = strlen(path), n = strlen(ext);
 
-	return len > 3 && strcmp(path + len - 3, ".h5") == 0 ? len - 3 : len;
+	return len > n && strcmp(path + len - n, ext) == 0 ? len - n : len;
 }
 
 void
@@ -158,11 +159,11 @@ glob_quote(struct df_buf *b, const char *text, size_t n, struct df_err *err)
 	return df_buf_check(b, err);
 }
 
-/* Append the files of path's shards: `.h5`, or what is still being written (".NAME.h5.df-tmp" and its like). */
+/* Append the files of path's shards, or what is still being written (".NAME.h5.df-tmp" and its like). */
 static int
-add_shards(struct df_paths *p, const char *path, bool begun, enum df_kind kind, struct df_err *err)
+add_shards(struct df_paths *p, const char *path, const char *ext, bool begun, enum df_kind kind, struct df_err *err)
 {
-	static const char numbers[] = ".[0-9][0-9][0-9][0-9][0-9]-of-[0-9][0-9][0-9][0-9][0-9].h5";
+	static const char numbers[] = ".[0-9][0-9][0-9][0-9][0-9]-of-[0-9][0-9][0-9][0-9][0-9]";
 	const char *base = df_path_base(path);
 	const size_t dir = (size_t)(base - path);
 	struct df_buf b = DF_BUF_INIT;
@@ -171,8 +172,9 @@ add_shards(struct df_paths *p, const char *path, bool begun, enum df_kind kind, 
 	DF_TRY(glob_quote(&b, path, dir, err));
 	if (begun)
 		df_buf_putc(&b, '.');
-	DF_TRY(glob_quote(&b, base, stem_length(path) - dir, err));
+	DF_TRY(glob_quote(&b, base, stem_length(path, ext) - dir, err));
 	df_buf_puts(&b, numbers);
+	DF_TRY(glob_quote(&b, ext, strlen(ext), err));
 	if (begun)
 		df_buf_puts(&b, ".df-*");
 	DF_TRY(df_buf_check(&b, err));
@@ -212,8 +214,8 @@ expand_one(struct df_paths *p, const char *path, enum df_kind kind, struct df_er
 			goto out;
 		}
 	} else {
-		if (stem_length(path) < len)
-			DF_TRY(add_shards(p, path, false, kind, err));
+		if (stem_length(path, h5) < len)
+			DF_TRY(add_shards(p, path, h5, false, kind, err));
 		if (p->n == before)
 			rc = df_fail(err, DF_ENOINPUT, "%s: no such file", path);
 	}
@@ -227,7 +229,7 @@ static int
 by_shard(const char *a, const char *b)
 {
 	unsigned ia, na, ib, nb;
-	size_t pa = shard_suffix(a, &ia, &na), pb = shard_suffix(b, &ib, &nb);
+	size_t pa = shard_suffix(a, h5, &ia, &na), pb = shard_suffix(b, h5, &ib, &nb);
 
 	if (pa == 0 || pa != pb || na != nb || memcmp(a, b, pa) != 0)
 		return 0;
@@ -239,7 +241,7 @@ check_families(const struct df_paths *p, struct df_err *err)
 {
 	for (size_t i = 0; i < p->n; i++) {
 		unsigned number, n, other, other_n;
-		size_t at = shard_suffix(p->v[i], &number, &n);
+		size_t at = shard_suffix(p->v[i], h5, &number, &n);
 		bool *seen = NULL;
 		int rc;
 
@@ -248,7 +250,7 @@ check_families(const struct df_paths *p, struct df_err *err)
 		if ((rc = df_alloc(&seen, n + 1, sizeof(*seen), "shards", err)) != DF_OK)
 			return rc;
 		for (size_t k = 0; k < p->n; k++)
-			if (shard_suffix(p->v[k], &other, &other_n) == at && other_n == n &&
+			if (shard_suffix(p->v[k], h5, &other, &other_n) == at && other_n == n &&
 			    memcmp(p->v[k], p->v[i], at) == 0 && other <= n)
 				seen[other] = true;
 		for (unsigned k = 1; k <= n; k++) {
@@ -260,7 +262,7 @@ check_families(const struct df_paths *p, struct df_err *err)
 		}
 		free(seen);
 		/* The rest of this family follows it. */
-		while (i + 1 < p->n && shard_suffix(p->v[i + 1], &other, &other_n) == at && other_n == n &&
+		while (i + 1 < p->n && shard_suffix(p->v[i + 1], h5, &other, &other_n) == at && other_n == n &&
 		    memcmp(p->v[i + 1], p->v[i], at) == 0)
 			i++;
 	}
@@ -295,37 +297,39 @@ out:
 /* ---- the name of a shard that is to be written ------------------------------------------------------ */
 
 static int
-shard_path(char **out, const char *path, uint32_t i, uint32_t n, struct df_err *err)
+shard_path(char **out, const char *path, const char *ext, uint32_t i, uint32_t n, struct df_err *err)
 {
-	return df_asprintf(out, err, "%.*s.%05u-of-%05u.h5", (int)stem_length(path), path, i + 1, n);
+	return df_asprintf(out, err, "%.*s.%05u-of-%05u%s", (int)stem_length(path, ext), path, i + 1, n, ext);
 }
 
-/* Where the ".NNNNN-of-NNNNN.h5" of a shard begins, finished or begun, with its numbers; 0: it is none. */
+/* Where the ".NNNNN-of-NNNNN" of a shard begins, finished or begun, with its numbers; 0: it is none. */
 static size_t
-shard_numbers(const char *path, unsigned *i, unsigned *n)
+shard_numbers(const char *path, const char *ext, unsigned *i, unsigned *n)
 {
-	const char *end = strstr(df_path_base(path), ".h5.df-");
+	const char *end = path;
 	char *name;
-	size_t at;
+	size_t at = shard_suffix(path, ext, i, n);
 
-	if (!end)
-		return shard_suffix(path, i, n);
-	if (!(name = strndup(path, (size_t)(end - path) + 3)))
+	if (at > 0)
+		return at;
+	for (const char *s = path; (s = strstr(s, ".df-")) != NULL; s++)
+		end = s;
+	if (!(name = strndup(path, (size_t)(end - path))))
 		return 0;
-	at = shard_suffix(name, i, n);
+	at = shard_suffix(name, ext, i, n);
 	free(name);
 	return at;
 }
 
 /* Part `want` (from 1) of the n if it is not finished, else the first that is not; n + 1: all are. */
 static int
-missing_part(const char *path, unsigned want, unsigned n, unsigned *part, struct df_err *err)
+missing_part(const char *path, const char *ext, unsigned want, unsigned n, unsigned *part, struct df_err *err)
 {
 	char *name = NULL;
 	bool there;
 
 	for (unsigned k = want >= 1 && want <= n ? 0 : 1; k <= n; k++) {
-		int rc = shard_path(&name, path, (k > 0 ? k : want) - 1, n, err);
+		int rc = shard_path(&name, path, ext, (k > 0 ? k : want) - 1, n, err);
 
 		if (rc != DF_OK)
 			return rc;
@@ -341,19 +345,20 @@ missing_part(const char *path, unsigned want, unsigned n, unsigned *part, struct
 
 /* No shards of another number may lie beside `path`. */
 static int
-check_guess(const char *path, struct df_shard_arg shard, struct df_err *err)
+check_guess(const char *path, const char *ext, struct df_shard_arg shard, struct df_err *err)
 {
 	struct df_paths p = { NULL, 0, 0 };
 	struct df_buf names = DF_BUF_INIT;
 	unsigned i, n, part, others = 0, shown = 0;
 	int rc = DF_OK;
 
-	DF_TRY(add_shards(&p, path, false, DF_KIND_ANY, err));
-	DF_TRY(add_shards(&p, path, true, DF_KIND_ANY, err));
+	DF_TRY(add_shards(&p, path, ext, false, DF_KIND_ANY, err));
+	DF_TRY(add_shards(&p, path, ext, true, DF_KIND_ANY, err));
 	for (size_t k = 0; k < p.n; k++) {
 		unsigned its;
 
-		if (!shard_numbers(p.v[k], &i, &its) || its == shard.n || its == 0 || (others > 0 && its != others))
+		if (!shard_numbers(p.v[k], ext, &i, &its) || its == shard.n || its == 0 ||
+		    (others > 0 && its != others))
 			continue;
 		others = its;
 		if (shown++ < 3)
@@ -363,7 +368,7 @@ check_guess(const char *path, struct df_shard_arg shard, struct df_err *err)
 		goto out;
 	n = others;
 	DF_TRY(df_buf_check(&names, err));
-	DF_TRY(missing_part(path, shard.task, n, &part, err));
+	DF_TRY(missing_part(path, ext, shard.task, n, &part, err));
 	if (part > n)
 		rc = df_fail(err, DF_EUSAGE,
 		    "--shard auto is part %u of %u here, but all %u parts of %u lie beside the output (%s%s): remove them "
@@ -380,8 +385,8 @@ out:
 	return rc;
 }
 
-int
-df_shard_name(char **out, const char *path, struct df_shard_arg shard, struct df_err *err)
+static int
+shard_name(char **out, const char *path, const char *ext, struct df_shard_arg shard, struct df_err *err)
 {
 	int rc;
 
@@ -390,7 +395,21 @@ df_shard_name(char **out, const char *path, struct df_shard_arg shard, struct df
 		return df_fail(err, DF_EUSAGE, "a shard needs a file name to write to, not '-'");
 	if (shard.n > 99999)
 		return df_fail(err, DF_EUSAGE, "%u shards; 99999 is the most", shard.n);
-	if (shard.guessed && strcmp(path, "-") != 0 && (rc = check_guess(path, shard, err)) != DF_OK)
+	if (shard.guessed && strcmp(path, "-") != 0 && (rc = check_guess(path, ext, shard, err)) != DF_OK)
 		return rc;
-	return shard.n > 1 ? shard_path(out, path, shard.i, shard.n, err) : df_strdup(out, path, err);
+	return shard.n > 1 ? shard_path(out, path, ext, shard.i, shard.n, err) : df_strdup(out, path, err);
+}
+
+int
+df_shard_name(char **out, const char *path, struct df_shard_arg shard, struct df_err *err)
+{
+	return shard_name(out, path, h5, shard, err);
+}
+
+int
+df_shard_text_name(char **out, const char *path, struct df_shard_arg shard, struct df_err *err)
+{
+	const char *base = df_path_base(path), *dot = strrchr(base, '.');
+
+	return shard_name(out, path, dot && dot > base ? dot : "", shard, err);
 }

@@ -395,6 +395,8 @@ void df_writer_close(struct df_writer *w);
  * DF_EUSAGE: a single task that runs again must not do the whole job, nor begin another set.
  */
 int df_shard_name(char **out, const char *path, struct df_shard_arg shard, struct df_err *err) DF_MUST_CHECK;
+/* The same of a text beside the artefact, whatever its name ends in: NAME.jsonl -> NAME.00003-of-00016.jsonl. */
+int df_shard_text_name(char **out, const char *path, struct df_shard_arg shard, struct df_err *err) DF_MUST_CHECK;
 /* Blocks [*first, *end) of n_blocks that belong to the shard: contiguous, as even as can be. */
 void df_shard_range(struct df_shard_arg shard, uint64_t n_blocks, uint64_t *first, uint64_t *end);
 

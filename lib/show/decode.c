@@ -253,6 +253,31 @@ out:
 	return rc;
 }
 
+static void
+count(const struct df_row_view *row, size_t *n_targets, size_t *n_examples)
+{
+	*n_targets = *n_examples = 0;
+	for (size_t i = 0; i < row->n; i++) {
+		*n_targets += row->mask[i] != 0;
+		*n_examples += row->position && row->position[i] == 0;
+	}
+}
+
+int
+df_preview_row(const struct df_tokenizer *t, const struct df_row_view *row, uint64_t number, const char *dataset,
+    uint64_t source_row, struct df_buf *out, struct df_err *err)
+{
+	size_t n_targets, n_examples;
+
+	count(row, &n_targets, &n_examples);
+	df_buf_printf(out, "row %" PRIu64 ": dataset %s, source row %" PRIu64 ", %zu tokens, %zu targets", number,
+	    dataset, source_row, row->n, n_targets);
+	if (row->position)
+		df_buf_printf(out, ", %zu examples", n_examples);
+	df_buf_putc(out, '\n');
+	return df_decode_row(t, row, out, err);
+}
+
 static int
 print_json(const struct df_tokenizer *t, const struct df_set *s, uint64_t id, uint64_t row, const char *domain,
     const struct df_row_view *r, struct df_buf *out, struct df_err *err)
@@ -294,7 +319,8 @@ df_decode(struct df_set *tokens, uint64_t id, const char *tokenizer, const char 
 	struct df_batch b = DF_BATCH_INIT;
 	struct df_tokenizer *t = NULL;
 	const char *domain = NULL;
-	uint64_t row, at = 0, n_targets = 0, n_examples = 0, first;
+	uint64_t row, at = 0, first;
+	size_t n_targets, n_examples;
 	struct df_row_view r;
 	int rc;
 
@@ -310,9 +336,8 @@ df_decode(struct df_set *tokens, uint64_t id, const char *tokenizer, const char 
 		b.col[DF_COL_POSITION].data ? (const uint32_t *)b.col[DF_COL_POSITION].data + first : NULL,
 		(const uint8_t *)b.col[DF_COL_LABEL_MASK].data + first,
 		(size_t)(b.col[DF_COL_IDS].offsets[at + 1] - first) };
+	count(&r, &n_targets, &n_examples);
 	for (size_t i = 0; i < r.n; i++) {
-		n_targets += r.mask[i] != 0;
-		n_examples += r.position && r.position[i] == 0;
 		if (r.ids[i] >= df_tokenizer_vocab_size(t)) {
 			rc = df_fail(err, DF_ELINEAGE,
 			    "%s: sample %" PRIu64 " has token %" PRIu32 ", which tokenizer %s does not%s",
@@ -332,9 +357,9 @@ df_decode(struct df_set *tokens, uint64_t id, const char *tokenizer, const char 
 			df_buf_printf(out, ", %s", domain);
 		if (df_set_has(tokens, DF_COL_SOURCE_ROW))
 			df_buf_printf(out, " row %" PRIu64, ((const uint64_t *)b.col[DF_COL_SOURCE_ROW].data)[at]);
-		df_buf_printf(out, ", %zu tokens, %" PRIu64 " of them targets", r.n, n_targets);
+		df_buf_printf(out, ", %zu tokens, %zu of them targets", r.n, n_targets);
 		if (r.position)
-			df_buf_printf(out, ", %" PRIu64 " examples", n_examples);
+			df_buf_printf(out, ", %zu examples", n_examples);
 		df_buf_putc(out, '\n');
 		DF_TRY(df_decode_row(t, &r, out, err));
 	}

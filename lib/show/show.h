@@ -13,6 +13,7 @@
 
 #include "base/buf.h"
 #include "base/err.h"
+#include "chat/template.h"
 #include "shard/shard.h"
 #include "token/tokenizer.h"
 
@@ -63,13 +64,18 @@ int df_lineage(const char *path, const char *const *others, size_t n_others, boo
 
 /* Into the parameters of tokens: the tokenizer that made them, and what a template added to it. */
 int df_tokens_note(struct df_meta *m, const struct df_tokenizer *t, struct df_err *err) DF_MUST_CHECK;
-/* The same, of tokens that are made of other tokens. */
+/* And their template: its name and, of one from a file, its digest. */
+int df_tokens_note_template(struct df_meta *m, const struct df_template *t, struct df_err *err) DF_MUST_CHECK;
+/* All of this, and the tokenizer as an input, of tokens that are made of other tokens. */
 int df_tokens_copy_note(struct df_meta *to, const struct df_meta *from, struct df_err *err) DF_MUST_CHECK;
 /*
  * Add to t what the template of these tokens added to their tokenizer.  t's id is theirs then, if it was the tokenizer
  * that they were made with.  DF_EFORMAT when the parameters are malformed.
  */
 int df_tokens_restore(struct df_tokenizer *t, const struct df_meta *m, struct df_err *err) DF_MUST_CHECK;
+/* The same, and DF_ELINEAGE when they were made with another tokenizer; `name` is theirs in messages. */
+int df_tokens_check(struct df_tokenizer *t, const struct df_meta *m, const char *name, struct df_err *err)
+    DF_MUST_CHECK;
 
 /* ---- a sample: decode.c ------------------------------------------------- */
 
@@ -85,6 +91,9 @@ struct df_row_view {
 };
 int df_decode_row(const struct df_tokenizer *t, const struct df_row_view *row, struct df_buf *out,
     struct df_err *err) DF_MUST_CHECK;
+/* The same of a row that is not written yet, after a line that says which it is, where it is from and what it has. */
+int df_preview_row(const struct df_tokenizer *t, const struct df_row_view *row, uint64_t number, const char *dataset,
+    uint64_t source_row, struct df_buf *out, struct df_err *err) DF_MUST_CHECK;
 
 /*
  * The sample with this id: where it is from, its text with targets set off,

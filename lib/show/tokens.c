@@ -42,12 +42,30 @@ out:
 }
 
 int
+df_tokens_note_template(struct df_meta *m, const struct df_template *t, struct df_err *err)
+{
+	char digest[DF_DIGEST_HEX];
+	int rc;
+
+	DF_TRY(df_meta_set_str(m, "template", t->name, err));
+	if (!t->own)
+		goto out;
+	DF_TRY(df_template_digest(t, digest, err));
+	rc = df_meta_set_str(m, "template_digest", digest, err);
+out:
+	return rc;
+}
+
+int
 df_tokens_copy_note(struct df_meta *to, const struct df_meta *from, struct df_err *err)
 {
 	static const char *const keys[] = { "tokenizer", "vocab_size", "template", "template_digest",
 		DF_META_BASE_TOKENIZER };
+	const struct df_input *tokenizer = df_meta_input(from, "tokenizer");
 	int rc = DF_OK;
 
+	if (tokenizer)
+		DF_TRY(df_meta_add_input(to, "tokenizer", "tokenizer", tokenizer->id, err));
 	for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++)
 		DF_TRY(df_meta_copy_param(to, from, keys[i], err));
 	for (size_t i = 0; i < from->n_params; i++) {
@@ -113,5 +131,19 @@ out:
 	free(made_with);
 	free(base);
 	free(name);
+	return rc;
+}
+
+int
+df_tokens_check(struct df_tokenizer *t, const struct df_meta *m, const char *name, struct df_err *err)
+{
+	char *made_with = NULL;
+	int rc;
+
+	DF_TRY(df_tokens_restore(t, m, err));
+	df_meta_get_str(m, "tokenizer", &made_with);
+	rc = df_tokenizer_check(t, made_with, name, err);
+out:
+	free(made_with);
 	return rc;
 }

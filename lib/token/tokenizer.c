@@ -92,6 +92,15 @@ df_tokenizer_id(const struct df_tokenizer *t)
 	return t->id;
 }
 
+int
+df_tokenizer_check(const struct df_tokenizer *t, const char *id, const char *name, struct df_err *err)
+{
+	if (!id || strcmp(id, t->id) == 0)
+		return DF_OK;
+	return df_fail(
+	    err, DF_ELINEAGE, "%s was made with tokenizer '%s', not with '%s' (%s)", name, id, t->id, t->path);
+}
+
 const char *
 df_tokenizer_path(const struct df_tokenizer *t)
 {

@@ -36,6 +36,9 @@ int df_tokenizer_open(struct df_tokenizer **out, const char *name_or_path, struc
 void df_tokenizer_free(struct df_tokenizer *t); /* accepts NULL */
 /* "bytes" or the digest of tokenizer.json and what changes ids: artefacts made with different ones do not mix. */
 const char *df_tokenizer_id(const struct df_tokenizer *t);
+/* DF_ELINEAGE unless this is the tokenizer of that id (NULL: any), with which `name` was made. */
+int df_tokenizer_check(const struct df_tokenizer *t, const char *id, const char *name, struct df_err *err)
+    DF_MUST_CHECK;
 const char *df_tokenizer_path(const struct df_tokenizer *t); /* the directory, or "bytes" */
 uint32_t df_tokenizer_vocab_size(const struct df_tokenizer *t); /* highest id + 1, added tokens included */
 

@@ -124,9 +124,7 @@ df_run_open_tokenizer(struct df_run *r, struct df_err *err)
 	DF_TRY(df_file_probe(path, &there, err));
 	if (there) {
 		DF_TRY(df_tokenizer_open(&r->tokenizer, dir, err));
-		if (want && strcmp(df_tokenizer_id(r->tokenizer), want) != 0)
-			rc = df_fail(err, DF_ELINEAGE, "%s was packed with tokenizer %s, but that of %s is %s",
-			    r->rows.name, want, dir, df_tokenizer_id(r->tokenizer));
+		rc = df_tokenizer_check(r->tokenizer, want, r->rows.name, err);
 		goto out;
 	}
 	DF_TRY(df_tokenizer_open(&r->tokenizer, "bytes", err));

@@ -115,6 +115,11 @@ ok 'exact answers' $match --details a.jsonl
 prints 'by domain' '^same +40 +0 +100\.00% '
 prints 'and all' '^overall +80 '
 is 'a line for each answer' "$(wc -l <a.jsonl)" 80
+cp out report
+ok 'answers that are printed' $match --details -
+cat a.jsonl report >both
+cp out printed
+same 'come before the report' both printed
 is 'which says whether it is right' "$(grep -c '"completion": "ok", "answer": "ok", "finish": "eos", "match": true' a.jsonl)" 40
 ok 'as JSON' $match --json
 prints 'as JSON, by domain' '"same": \{"samples": 40, "cut": 0, "match": 1, "match_stderr": 0\}'

@@ -71,7 +71,7 @@ arrows()
 		may["base"] = ""
 		may["config"] = may["shard"] = may["token"] = may["backend"] = "base"
 		may["chat"] = "base token"
-		may["data"] = "base token chat"
+		may["data"] = "base shard token chat"
 		may["model"] = "base shard token backend"
 		may["project"] = "base shard backend"
 		may["rows"] = "base shard model"

@@ -80,4 +80,27 @@ done
 [ $seen -ge 3 ]
 report $? 'programs with --shard were found'
 
+# Lines beside the rows have the part in their name too: no task writes over another's.
+mkdir lines
+draw="$(work df-sample) -n 2 --temperature 1"
+ok 'lines of all' $draw --json lines.jsonl
+for i in 1 2 3; do
+	ok "lines of part $i" $draw --shard $i/3 --json lines/x.jsonl -o lines/x.h5
+done
+is 'each has its files' "$(here lines)" "$(for i in 1 2 3; do
+	printf './x.0000%d-of-00003.h5 ./x.0000%d-of-00003.jsonl ' $i $i
+done)"
+cat lines/x.0*.jsonl >joined
+same 'together they are all' lines.jsonl joined
+ok 'a part that is printed' $draw --shard 2/3 --json -
+cp out printed
+same 'is the same' printed lines/x.00002-of-00003.jsonl
+rm lines/*.h5
+exits 64 'lines of one task beside parts of three' task 1 1 1 1 1 $draw --shard auto --json lines/x.jsonl
+says 'names the parts' 'all 3 parts of 3 .*x\.00001-of-00003\.jsonl'
+mv lines/x.00001-of-00003.jsonl input.00001-of-00002.jsonl
+cp input.00001-of-00002.jsonl before
+exits 64 'a part that is an input' df-sample -q -m $CKPT --prompts input.00001-of-00002.jsonl --json input.jsonl --shard 1/2
+same 'is not written' before input.00001-of-00002.jsonl
+
 done_testing

@@ -21,6 +21,7 @@
 
 #include "base/file.h"
 #include "base/rng.h"
+#include "base/text_out.h"
 
 /* Each test runs in a fresh directory of its own. */
 static char *scratch;
@@ -572,6 +573,75 @@ read_and_write_all(void **state)
 	close(fd[0]);
 }
 
+/* A line, through a text output. */
+static int
+put_text(struct df_text_out *t, const char *text, struct df_err *err)
+{
+	struct df_buf b = DF_BUF_INIT;
+	int rc;
+
+	df_buf_puts(&b, text);
+	rc = df_text_out_put(t, &b, err);
+	df_buf_release(&b);
+	return rc;
+}
+
+static void
+text_is_there_after_commit(void **state)
+{
+	struct df_text_out t = DF_TEXT_OUT_INIT;
+	struct df_err err = DF_ERR_INIT;
+
+	(void)state;
+	df_text_out_close(&t);
+	assert_int_equal(df_text_out_commit(&t, &err), DF_OK);
+	for (int commit = 0; commit < 2; commit++) {
+		scribble("x.txt", "old");
+		assert_int_equal(df_text_out_open(&t, "x.txt", &err), DF_OK);
+		assert_int_equal(put_text(&t, "one\n", &err), DF_OK);
+		assert_int_equal(put_text(&t, "", &err), DF_OK);
+		assert_int_equal(put_text(&t, "two\n", &err), DF_OK);
+		assert_content("x.txt", "old");
+		if (commit)
+			assert_int_equal(df_text_out_commit(&t, &err), DF_OK);
+		df_text_out_close(&t);
+		assert_content("x.txt", commit ? "one\ntwo\n" : "old");
+		assert_entries(".", 1);
+	}
+	assert_int_equal(df_text_out_open(&t, "nowhere/x.txt", &err), DF_ECREATE);
+	df_text_out_close(&t);
+}
+
+/* Each text is with the reader before the next one; standard output stays open. */
+static void
+text_on_standard_output(void **state)
+{
+	int saved = dup(STDOUT_FILENO), ends[2];
+	struct df_text_out t = DF_TEXT_OUT_INIT;
+	struct df_err err = DF_ERR_INIT;
+	char got[8] = "";
+	int rc[4];
+
+	(void)state;
+	fflush(stdout);
+	assert_int_equal(pipe(ends), 0);
+	dup2(ends[1], STDOUT_FILENO);
+	close(ends[1]);
+	rc[0] = df_text_out_open(&t, "-", &err);
+	rc[1] = put_text(&t, "one\n", &err);
+	rc[2] = read(ends[0], got, sizeof(got)) == 4 ? 0 : 1;
+	rc[3] = df_text_out_commit(&t, &err);
+	df_text_out_close(&t);
+	assert_int_equal(write(STDOUT_FILENO, "x", 1), 1);
+	dup2(saved, STDOUT_FILENO);
+	close(saved);
+	close(ends[0]);
+	for (int i = 0; i < 4; i++)
+		assert_int_equal(rc[i], 0);
+	assert_string_equal(got, "one\n");
+	assert_entries(".", 0);
+}
+
 #define T(f) cmocka_unit_test_setup_teardown(f, enter, leave)
 
 int
@@ -595,6 +665,8 @@ main(void)
 		T(mkdirs_and_rmtree),
 		T(paths),
 		T(read_and_write_all),
+		T(text_is_there_after_commit),
+		T(text_on_standard_output),
 	};
 
 	return cmocka_run_group_tests_name("file", tests, NULL, NULL);
