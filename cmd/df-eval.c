@@ -309,8 +309,8 @@ on_datasets(struct run *r, struct df_err *err)
 
 	DF_TRY(open_model(r, err));
 	DF_TRY(open_text(r, true, err));
-	DF_TRY(df_prompts_datasets(
-	    &r->prompts, cfg.dataset_dir, cfg.dataset, DF_STAGE_SFT, r->chat.enc, (uint64_t)cfg.max_samples, NULL, err));
+	DF_TRY(df_prompts_datasets(&r->prompts, cfg.dataset_dir, cfg.dataset, DF_STAGE_SFT, r->chat.enc,
+	    (uint64_t)cfg.max_samples, NULL, err));
 	DF_TRY(df_generate_eos(&r->eos, cfg.model, r->model, r->chat.tok, err));
 	DF_TRY(df_generate_eos_add(
 	    &r->eos, df_encoder_stops(r->chat.enc)->v, df_encoder_stops(r->chat.enc)->n, r->model, err));
@@ -334,8 +334,7 @@ finish(struct run *r, struct df_err *err)
 
 	DF_TRY(df_buf_check(&r->text, err));
 	DF_TRY(df_text_out_commit(&r->details, err));
-	if (r->text.len > 0)
-		fwrite(r->text.data, 1, r->text.len, stdout);
+	rc = df_prog_print(&r->text, err);
 out:
 	return rc;
 }
