@@ -357,7 +357,8 @@ set(struct load *l, const char *key, int line, struct df_yaml_value *v, struct d
 		    err, DF_ECONFIG, "%s: %s", k->name, l->program == DF_OWNER_TRAIN ? k->help : k->no_export);
 	default: break;
 	}
-	if (!is_neutral(k, v) && l->program == DF_OWNER_TRAIN)
+	/* A file for an export is full of what only concerns inference: no word about that. */
+	if (l->program == DF_OWNER_TRAIN && !is_neutral(k, v))
 		df_buf_printf(&l->ignored, "%s%s", l->ignored.len ? ", " : "", key);
 	return DF_OK;
 }
