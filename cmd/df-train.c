@@ -45,19 +45,19 @@ static const struct df_opt options[] = {
 
 /* The first operand is the configuration unless it is an override. */
 static int
-load_config(struct df_train_config *config, const struct df_strlist *words, struct df_err *err)
+load_config(struct df_config *config, const struct df_strlist *words, struct df_err *err)
 {
 	const char *path = words->n > 0 && !strchr(words->v[0], '=') ? words->v[0] : NULL;
 	size_t skip = path ? 1 : 0;
 
 	if (words->n == 0)
 		return df_fail(err, DF_EUSAGE, "no configuration: give a YAML file, key=value words, or both");
-	return df_train_config_load(config, DF_OWNER_TRAIN, path, words->v + skip, words->n - skip, err);
+	return df_config_load(config, DF_OWNER_TRAIN, path, words->v + skip, words->n - skip, err);
 }
 
 /* What the configuration names, as prog.c does it for options; what the run keeps in output_dir is its own. */
 static int
-note_files(const struct df_train_config *c, struct df_err *err)
+note_files(const struct df_config *c, struct df_err *err)
 {
 	const struct {
 		const char *key, *path;
@@ -88,7 +88,7 @@ list_keys(struct df_err *err)
 	struct df_buf b = DF_BUF_INIT;
 	int rc;
 
-	df_train_keys_list(&b);
+	df_keys_list(&b);
 	if ((rc = df_buf_check(&b, err)) == DF_OK)
 		fputs(b.data, stdout);
 	df_buf_release(&b);
@@ -136,7 +136,7 @@ train(const struct df_train_opts *o, struct df_err *err)
 int
 main(int argc, char **argv)
 {
-	struct df_train_config config = { 0 };
+	struct df_config config = { 0 };
 	struct df_train_opts o = { .config = &config };
 	struct df_env env = { 0 };
 	struct df_opt_result args;
@@ -160,7 +160,7 @@ main(int argc, char **argv)
 	rc = cfg.dry_run ? dry_run(&o, &err) : train(&o, &err);
 out:
 	df_env_close(&env);
-	df_train_config_release(&config);
+	df_config_release(&config);
 	df_opt_result_release(&args);
 	return df_prog_exit(rc, &err);
 }

@@ -20,7 +20,7 @@
 #define CONFIG_MAX ((size_t)1 << 20) /* bytes of a configuration file */
 
 struct load {
-	struct df_train_config *c;
+	struct df_config *c;
 	enum df_key_owner program;
 	const char *name;      /* of the file; NULL for overrides */
 	struct df_buf ignored; /* keys that have no effect, for one warning */
@@ -29,7 +29,7 @@ struct load {
 };
 
 static void *
-field(const struct df_train_config *c, const struct df_key *k)
+field(const struct df_config *c, const struct df_key *k)
 {
 	return (char *)(uintptr_t)c + k->offset;
 }
@@ -177,7 +177,7 @@ out:
 
 /* `save_strategy: no` and `gradient_checkpointing: true`: a plain bool is the word that stands for it. */
 static int
-set_choice(const struct df_key *k, struct df_train_config *c, const struct df_yaml_value *v, struct df_err *err)
+set_choice(const struct df_key *k, struct df_config *c, const struct df_yaml_value *v, struct df_err *err)
 {
 	const bool null = is_null(v);
 	bool b;
@@ -195,7 +195,7 @@ set_choice(const struct df_key *k, struct df_train_config *c, const struct df_ya
 }
 
 static int
-set_number(const struct df_key *k, struct df_train_config *c, const char *text, struct df_err *err)
+set_number(const struct df_key *k, struct df_config *c, const char *text, struct df_err *err)
 {
 	double x;
 	int64_t i;
@@ -220,7 +220,7 @@ set_number(const struct df_key *k, struct df_train_config *c, const char *text, 
 
 /* Takes v->text.  `resume_from_checkpoint: true`: a plain bool is a word, in one spelling. */
 static int
-set_string(const struct df_key *k, struct df_train_config *c, struct df_yaml_value *v, struct df_err *err)
+set_string(const struct df_key *k, struct df_config *c, struct df_yaml_value *v, struct df_err *err)
 {
 	char **s = field(c, k), *word = NULL;
 	bool b;
@@ -243,7 +243,7 @@ set_string(const struct df_key *k, struct df_train_config *c, struct df_yaml_val
 
 /* Put v into its field.  Takes v->text or v->map where the field keeps it. */
 static int
-set_supported(const struct df_key *k, struct df_train_config *c, struct df_yaml_value *v, struct df_err *err)
+set_supported(const struct df_key *k, struct df_config *c, struct df_yaml_value *v, struct df_err *err)
 {
 	bool null = is_null(v), b;
 
@@ -279,7 +279,7 @@ set_supported(const struct df_key *k, struct df_train_config *c, struct df_yaml_
 
 /* Kept as text; bools in one spelling, so that they compare. */
 static int
-set_checked(const struct df_key *k, struct df_train_config *c, struct df_yaml_value *v, struct df_err *err)
+set_checked(const struct df_key *k, struct df_config *c, struct df_yaml_value *v, struct df_err *err)
 {
 	char *key = NULL, *value = NULL;
 	bool b;
@@ -305,7 +305,7 @@ set_checked(const struct df_key *k, struct df_train_config *c, struct df_yaml_va
 static const struct df_key *
 find(const char *key)
 {
-	const struct df_key *k = df_train_keys();
+	const struct df_key *k = df_keys();
 
 	while (k->name && strcmp(k->name, key) != 0)
 		k++;
@@ -323,8 +323,8 @@ look_up(const struct load *l, const char *key, const struct df_key **out, struct
 	*out = find(key);
 	if (*out && df_key_status(*out, l->program) != DF_KEY_UNKNOWN)
 		goto out;
-	DF_TRY(df_alloc(&names, df_train_keys_count() + 1, sizeof(*names), "names of keys", err));
-	for (const struct df_key *k = df_train_keys(); k->name; k++) {
+	DF_TRY(df_alloc(&names, df_keys_count() + 1, sizeof(*names), "names of keys", err));
+	for (const struct df_key *k = df_keys(); k->name; k++) {
 		if (df_key_status(k, l->program) != DF_KEY_UNKNOWN)
 			names[n++] = k->name;
 	}
@@ -343,7 +343,7 @@ set(struct load *l, const char *key, int line, struct df_yaml_value *v, struct d
 
 	if ((rc = look_up(l, key, &k, err)) != DF_OK)
 		return rc;
-	place = &l->c->line[k - df_train_keys()];
+	place = &l->c->line[k - df_keys()];
 	if (l->name && *place > 0)
 		return df_fail(err, DF_ECONFIG, "%s is given twice (first in line %d)", key, *place);
 	*place = line;
@@ -357,7 +357,8 @@ set(struct load *l, const char *key, int line, struct df_yaml_value *v, struct d
 		    err, DF_ECONFIG, "%s: %s", k->name, l->program == DF_OWNER_TRAIN ? k->help : k->no_export);
 	default: break;
 	}
-	if (!is_neutral(k, v) && l->program == DF_OWNER_TRAIN)
+	/* A file for an export is full of what only concerns inference: no word about that. */
+	if (l->program == DF_OWNER_TRAIN && !is_neutral(k, v))
 		df_buf_printf(&l->ignored, "%s%s", l->ignored.len ? ", " : "", key);
 	return DF_OK;
 }
@@ -432,9 +433,9 @@ out:
 }
 
 static int
-set_defaults(struct df_train_config *c, enum df_key_owner program, struct df_err *err)
+set_defaults(struct df_config *c, enum df_key_owner program, struct df_err *err)
 {
-	for (const struct df_key *k = df_train_keys(); k->name; k++) {
+	for (const struct df_key *k = df_keys(); k->name; k++) {
 		struct df_yaml_value v = { .plain = true };
 		int rc;
 
@@ -453,7 +454,7 @@ set_defaults(struct df_train_config *c, enum df_key_owner program, struct df_err
 static void
 keep_last(struct load *l, const char *key)
 {
-	const int line = l->c->line[find(key) - df_train_keys()];
+	const int line = l->c->line[find(key) - df_keys()];
 
 	if (line < 0)
 		df_err_prefix(&l->last, "command line: ");
@@ -468,7 +469,7 @@ keep_last(struct load *l, const char *key)
 static void
 check_required(struct load *l)
 {
-	const struct df_train_config *c = l->c;
+	const struct df_config *c = l->c;
 	const struct {
 		const char *key, *value, *hint;
 	} required[] = { { "model_name_or_path", c->model_name_or_path, "" }, { "output_dir", c->output_dir, "" },
@@ -486,7 +487,7 @@ check_required(struct load *l)
 static void
 check_evaluation(struct load *l)
 {
-	const struct df_train_config *c = l->c;
+	const struct df_config *c = l->c;
 	const bool evaluates = c->eval_strategy != DF_STRATEGY_NO, saves_best = c->save_strategy == DF_STRATEGY_BEST;
 	const struct {
 		bool given;
@@ -514,7 +515,7 @@ check_evaluation(struct load *l)
 static void
 check(struct load *l)
 {
-	const struct df_train_config *c = l->c;
+	const struct df_config *c = l->c;
 	const bool lora = c->finetuning_type == DF_FINETUNING_LORA;
 
 	check_required(l);
@@ -574,15 +575,15 @@ out:
 }
 
 int
-df_train_config_load(struct df_train_config *c, enum df_key_owner program, const char *path, const char *const *words,
+df_config_load(struct df_config *c, enum df_key_owner program, const char *path, const char *const *words,
     size_t n_words, struct df_err *err)
 {
 	struct load l = { .c = c, .program = program, .ignored = DF_BUF_INIT, .faults = DF_FAULTS_INIT };
 	struct df_err e = DF_ERR_INIT;
 	int rc;
 
-	*c = (struct df_train_config){ 0 };
-	DF_TRY(df_alloc(&c->line, df_train_keys_count(), sizeof(*c->line), "lines of keys", &e));
+	*c = (struct df_config){ 0 };
+	DF_TRY(df_alloc(&c->line, df_keys_count(), sizeof(*c->line), "lines of keys", &e));
 	rc = read_all(&l, path, words, n_words, &e);
 	if (rc != DF_OK && l.faults.n < DF_FAULTS_MAX)
 		goto out;
@@ -599,14 +600,14 @@ out:
 	df_buf_release(&l.ignored);
 	df_faults_release(&l.faults);
 	if (rc != DF_OK)
-		df_train_config_release(c);
+		df_config_release(c);
 	return rc;
 }
 
 void
-df_train_config_release(struct df_train_config *c)
+df_config_release(struct df_config *c)
 {
-	for (const struct df_key *k = df_train_keys(); k->name; k++) {
+	for (const struct df_key *k = df_keys(); k->name; k++) {
 		if (has_field(k) && k->type == DF_KEY_STR)
 			free(*(char **)field(c, k));
 	}
@@ -614,16 +615,16 @@ df_train_config_release(struct df_train_config *c)
 	df_config_map_release(&c->packed);
 	free(c->line);
 	free(c->path);
-	*c = (struct df_train_config){ 0 };
+	*c = (struct df_config){ 0 };
 }
 
 void
-df_train_config_place(const struct df_train_config *c, const char *key, struct df_buf *out)
+df_config_place(const struct df_config *c, const char *key, struct df_buf *out)
 {
 	const struct df_key *k = find(key);
 
-	if (k && c->path && c->line[k - df_train_keys()] > 0)
-		df_buf_printf(out, "%s:%d: ", c->path, c->line[k - df_train_keys()]);
+	if (k && c->path && c->line[k - df_keys()] > 0)
+		df_buf_printf(out, "%s:%d: ", c->path, c->line[k - df_keys()]);
 	df_buf_puts(out, key);
 }
 
@@ -637,11 +638,11 @@ json_word(struct df_buf *out, const char *word)
 }
 
 void
-df_train_config_json(const struct df_train_config *c, struct df_buf *out)
+df_config_json(const struct df_config *c, struct df_buf *out)
 {
 	const char *sep = "{";
 
-	for (const struct df_key *k = df_train_keys(); k->name; k++) {
+	for (const struct df_key *k = df_keys(); k->name; k++) {
 		const void *f = field(c, k);
 
 		if (!k->shapes)
@@ -705,12 +706,12 @@ list_owners(struct df_buf *out, unsigned owners)
 }
 
 void
-df_train_keys_list(struct df_buf *out)
+df_keys_list(struct df_buf *out)
 {
 	static const char *const types[] = { "bool", "int", "real", "string", "choice", "map" };
 	static const char *const states[] = { "unknown", "supported", "checked", "ignored", "rejected" };
 
-	for (const struct df_key *k = df_train_keys(); k->name; k++) {
+	for (const struct df_key *k = df_keys(); k->name; k++) {
 		const enum df_key_status s = df_key_status(k, DF_OWNER_TRAIN);
 
 		df_buf_printf(out, "%s\t%s\t%s\t%s\t%s", k->name, states[s], types[k->type], k->dflt, k->help);

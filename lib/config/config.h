@@ -38,7 +38,7 @@ enum df_key_status {
 	DF_KEY_UNKNOWN,   /* as if it were not in the table: an error */
 	DF_KEY_SUPPORTED, /* the program's own */
 	DF_KEY_CHECKED,   /* must agree with what the tokens say of themselves */
-	DF_KEY_IGNORED,   /* cannot change what is done: df-train warns, unless the value is neutral; df-merge does not */
+	DF_KEY_IGNORED,   /* cannot change what is done: df-train warns, unless the value is neutral */
 	DF_KEY_REJECTED   /* would change it and is not done: an error, unless the value is neutral */
 };
 
@@ -48,7 +48,7 @@ struct df_key {
 	unsigned owners;    /* of enum df_key_owner */
 	const char *option; /* of df-pack, or else df-merge, if they are owners: means the same; NULL: there is none */
 	enum df_key_status in_train, in_export; /* what df-train and df-merge do with a key that is not their own */
-	size_t offset;              /* of the field in struct df_train_config (keys of df-train and df-merge) */
+	size_t offset;              /* of the field in struct df_config (keys of df-train and df-merge) */
 	const char *dflt;           /* as YAML; "null" = unset */
 	double min, max;            /* INT and REAL; both 0 = any */
 	const char *const *choices; /* CHOICE: the words of the field's enum, in its order; "null" stands for null */
@@ -59,8 +59,8 @@ struct df_key {
 	const char *no_export;      /* why df-merge rejects it */
 };
 /* The table, in the order of the manual; a row without a name ends it. */
-const struct df_key *df_train_keys(void);
-size_t df_train_keys_count(void);
+const struct df_key *df_keys(void);
+size_t df_keys_count(void);
 
 /* What the program (DF_OWNER_TRAIN or DF_OWNER_EXPORT) does with the key. */
 enum df_key_status df_key_status(const struct df_key *k, enum df_key_owner program);
@@ -101,10 +101,10 @@ struct df_config_map {
 };
 
 /*
- * Strings are owned and NULL when null; numbers that are null are 0.  Meanings: df_train_keys(), df-config(5).
+ * Strings are owned and NULL when null; numbers that are null are 0.  Meanings: df_keys(), df-config(5).
  * The fields of keys that the program does not own are 0.
  */
-struct df_train_config {
+struct df_config {
 	char *model_name_or_path, *adapter_name_or_path;
 	enum df_config_stage stage;
 	enum df_finetuning finetuning_type;
@@ -147,7 +147,7 @@ struct df_train_config {
 
 	struct df_config_map packed; /* the DF_KEY_CHECKED keys that were given */
 
-	int *line; /* [df_train_keys_count()] by row of the table: 0 default, > 0 line of the file, -1 an override */
+	int *line; /* [df_keys_count()] by row of the table: 0 default, > 0 line of the file, -1 an override */
 	char *path;                  /* the file, for messages; NULL without one */
 };
 
@@ -158,20 +158,20 @@ struct df_train_config {
  * nearest known key for an unknown one; DF_ENOINPUT, DF_EUSAGE (overrides).
  * Of several faults each goes to the log (DF_LOG_ERROR), and the error counts them.
  */
-int df_train_config_load(struct df_train_config *c, enum df_key_owner program, const char *path,
+int df_config_load(struct df_config *c, enum df_key_owner program, const char *path,
     const char *const *words, size_t n_words, struct df_err *err) DF_MUST_CHECK;
-void df_train_config_release(struct df_train_config *c);
+void df_config_release(struct df_config *c);
 
 /* "configs/x.yaml:12: learning_rate", or "learning_rate" without a line of the file: what a message begins with. */
-void df_train_config_place(const struct df_train_config *c, const char *key, struct df_buf *out);
+void df_config_place(const struct df_config *c, const char *key, struct df_buf *out);
 
 /* Append the keys that shape the trained bytes, as one JSON object. */
-void df_train_config_json(const struct df_train_config *c, struct df_buf *out);
+void df_config_json(const struct df_config *c, struct df_buf *out);
 
 /*
  * Append df-train's view of the table as text (df-train --list-keys), one key per line: name, state, type, default,
  * help, owners (train, pack, merge, plan) and option; "-" stands for what a key has not.
  */
-void df_train_keys_list(struct df_buf *out);
+void df_keys_list(struct df_buf *out);
 
 #endif

@@ -11,7 +11,7 @@
 #define PACK   DF_OWNER_PACK
 #define EXPORT DF_OWNER_EXPORT
 
-#define FIELD(f)  .offset = offsetof(struct df_train_config, f)
+#define FIELD(f)  .offset = offsetof(struct df_config, f)
 #define SUPPORTED .owners = TRAIN
 #define SHAPES    .owners = TRAIN, .shapes = true
 /* An option of df-pack's that the tokens remember. */
@@ -548,13 +548,13 @@ static const struct df_key keys[] = {
 };
 
 const struct df_key *
-df_train_keys(void)
+df_keys(void)
 {
 	return keys;
 }
 
 size_t
-df_train_keys_count(void)
+df_keys_count(void)
 {
 	return sizeof(keys) / sizeof(keys[0]) - 1;
 }

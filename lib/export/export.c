@@ -73,14 +73,14 @@ take(char **to, char **from)
 int
 df_export_load(struct df_export *e, const char *path, struct df_err *err)
 {
-	struct df_train_config c;
+	struct df_config c;
 	struct df_buf place = DF_BUF_INIT;
-	int rc = df_train_config_load(&c, DF_OWNER_EXPORT, path, NULL, 0, err);
+	int rc = df_config_load(&c, DF_OWNER_EXPORT, path, NULL, 0, err);
 
 	if (rc != DF_OK)
 		return rc;
 	if (c.adapter_name_or_path && strchr(c.adapter_name_or_path, ',')) {
-		df_train_config_place(&c, "adapter_name_or_path", &place);
+		df_config_place(&c, "adapter_name_or_path", &place);
 		DF_TRY(df_buf_check(&place, err));
 		rc = df_fail(err, DF_ECONFIG, "%s: one adapter is expected, not several", place.data);
 		goto out;
@@ -92,7 +92,7 @@ df_export_load(struct df_export *e, const char *path, struct df_err *err)
 	take(&e->dir, &c.export_dir);
 out:
 	df_buf_release(&place);
-	df_train_config_release(&c);
+	df_config_release(&c);
 	return rc;
 }
 

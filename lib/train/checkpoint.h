@@ -55,7 +55,7 @@ struct df_train_state {
 	char tokens_id[DF_DIGEST_HEX];  /* df_id of the training tokens */
 	struct df_train_branch branch;
 	char *tokenizer_id;    /* NULL = not known */
-	char *config;          /* df_train_config_json */
+	char *config;          /* df_config_json */
 };
 #define DF_TRAIN_STATE_INIT { .best = DF_BEST_INIT }
 /* Is a state with branch `b` and `step` one that the run with state s came by, not one that it left behind? */

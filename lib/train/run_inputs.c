@@ -210,7 +210,7 @@ check_packed(const struct df_run *r, struct df_err *err)
 							      : says_the_same(&r->rows.meta, key, value))
 			continue;
 		df_buf_clear(&place);
-		df_train_config_place(r->c, key, &place);
+		df_config_place(r->c, key, &place);
 		DF_TRY(df_buf_check(&place, err));
 		(void)df_fail(&e, DF_ECONFIG, "%s is %s, but %s was packed with %s", place.data, value, r->rows.name,
 		    packed ? packed : "more rows of a dataset");
@@ -292,7 +292,7 @@ find_metric(struct df_run *r, const char *name)
 int
 df_run_metric(struct df_run *r, struct df_err *err)
 {
-	const struct df_train_config *c = r->c;
+	const struct df_config *c = r->c;
 	const char *name = c->metric_for_best_model ? c->metric_for_best_model : "loss";
 	const size_t n = strlen(name);
 

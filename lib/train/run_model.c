@@ -25,7 +25,7 @@ check_model_dir(const struct df_run *r, struct df_err *err)
 	DF_TRY(df_file_probe(path, &there, err));
 	if (!there)
 		goto out;
-	df_train_config_place(r->c, "model_name_or_path", &place);
+	df_config_place(r->c, "model_name_or_path", &place);
 	DF_TRY(df_buf_check(&place, err));
 	rc = df_fail(err, DF_ECONFIG,
 	    "%s: %s is an adapter: give its base model here, and the adapter as adapter_name_or_path", place.data,
@@ -65,7 +65,7 @@ decide_checkpointing(struct df_run *r)
 int
 df_run_open_model(struct df_run *r, struct df_err *err)
 {
-	const struct df_train_config *c = r->c;
+	const struct df_config *c = r->c;
 	const bool lora = c->finetuning_type == DF_FINETUNING_LORA;
 	const char *dir = r->start ? r->start : c->adapter_name_or_path; /* of weights trained before */
 	struct df_lora_spec spec = {

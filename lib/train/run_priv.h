@@ -16,7 +16,7 @@
 
 struct df_run {
 	const struct df_train_opts *o;
-	const struct df_train_config *c;
+	const struct df_config *c;
 	int lock_fd; /* on output_dir: one run at a time */
 	struct df_rows rows, eval_rows;
 	bool has_eval;

@@ -24,7 +24,7 @@
 #include "train/outdir.h"
 #include "train/run_priv.h"
 
-/* Values of df_train_config_json: scalars, or maps of scalars. */
+/* Values of df_config_json: scalars, or maps of scalars. */
 static bool
 same_value(const struct df_json_value *x, const struct df_json_value *y)
 {
@@ -43,7 +43,7 @@ same_value(const struct df_json_value *x, const struct df_json_value *y)
 	return df_json_bool(x, false) == df_json_bool(y, false) && strcmp(xs ? xs : "", ys ? ys : "") == 0;
 }
 
-/* Append the keys whose value differs between two df_train_config_json texts; `was` may be NULL. */
+/* Append the keys whose value differs between two df_config_json texts; `was` may be NULL. */
 static int
 changed_keys(const char *was, const char *now, const char *where, struct df_buf *diff, struct df_err *err)
 {
@@ -55,7 +55,7 @@ changed_keys(const char *was, const char *now, const char *where, struct df_buf 
 		return DF_OK;
 	DF_TRY(df_json_parse(&a, was, strlen(was), where, err));
 	DF_TRY(df_json_parse(&b, now, strlen(now), "configuration", err));
-	for (k = df_train_keys(); k->name; k++) {
+	for (k = df_keys(); k->name; k++) {
 		const struct df_json_value *old = df_json_get(df_json_root(a), k->name);
 
 		/* A key that is younger than the checkpoint was as good as unset. */
@@ -69,7 +69,7 @@ out:
 	return rc;
 }
 
-/* The number of a key in a df_train_config_json text; `otherwise` where it is not. */
+/* The number of a key in a df_config_json text; `otherwise` where it is not. */
 static double
 number_in(const char *config, const char *key, double otherwise)
 {
@@ -347,7 +347,7 @@ is_same_command(const struct df_run *r, const char *named, bool *yes, struct df_
 		/* One of output_dir's own may be gone since: save_total_limit, or it was an interim one. */
 		goto out;
 	}
-	df_train_config_json(r->c, &config);
+	df_config_json(r->c, &config);
 	DF_TRY(df_buf_check(&config, err));
 	DF_TRY(changed_keys(r->state.config, config.data, r->start, &diff, err));
 	*yes = diff.len == 0;
@@ -496,7 +496,7 @@ df_run_begin_state(struct df_run *r, struct df_err *err)
 	const char *tokenizer = df_rows_tokenizer(&r->rows);
 	int rc = DF_OK;
 
-	df_train_config_json(r->c, &config);
+	df_config_json(r->c, &config);
 	DF_TRY(df_buf_check(&config, err));
 	if (r->start && r->start_is_result)
 		DF_TRY(check_result(r, config.data, err));

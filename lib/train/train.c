@@ -49,7 +49,7 @@ strategy(const struct df_run *r, enum df_strategy when, double steps)
 static int
 plan_steps(struct df_run *r, struct df_err *err)
 {
-	const struct df_train_config *c = r->c;
+	const struct df_config *c = r->c;
 	int rc = DF_OK;
 
 	DF_TRY(df_sampler_init(&r->sampler, r->rows.n, r->rows.id, (uint64_t)c->seed, !c->disable_shuffling,
@@ -513,7 +513,7 @@ out:
 int
 df_train_run(const struct df_train_opts *o, struct df_train_report *report, struct df_err *err)
 {
-	const struct df_train_config *c = o->config;
+	const struct df_config *c = o->config;
 	struct df_stepper_opts so = {
 		.batch = (size_t)c->per_device_train_batch_size,
 		.weight_decay = c->weight_decay,

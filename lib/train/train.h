@@ -18,7 +18,7 @@
 #include "config/config.h"
 
 struct df_train_opts {
-	const struct df_train_config *config;
+	const struct df_config *config;
 	uint64_t until;      /* stop after this optimizer step and save; 0 = train to the end */
 	const char *index;   /* rows in training order from here on; NULL = epochs */
 	const char *weights; /* a weight per sample; NULL = none */

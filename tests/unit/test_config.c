@@ -53,15 +53,15 @@ teardown(void **state)
 }
 
 static int
-load_n(struct df_train_config *c, const char *text, size_t n, const char *word, struct df_err *err)
+load_n(struct df_config *c, const char *text, size_t n, const char *word, struct df_err *err)
 {
 	warning[0] = 0;
 	assert_int_equal(df_file_put(path, text, n, err), 0);
-	return df_train_config_load(c, DF_OWNER_TRAIN, path, &word, word ? 1 : 0, err);
+	return df_config_load(c, DF_OWNER_TRAIN, path, &word, word ? 1 : 0, err);
 }
 
 static int
-load(struct df_train_config *c, const char *text, const char *word, struct df_err *err)
+load(struct df_config *c, const char *text, const char *word, struct df_err *err)
 {
 	return load_n(c, text, strlen(text), word, err);
 }
@@ -71,7 +71,7 @@ static void
 refused(const char *text, const char *word, int code, const char *words)
 {
 	struct df_err err = DF_ERR_INIT;
-	struct df_train_config c;
+	struct df_config c;
 	char all[4096], list[256], *save = NULL;
 	int rc;
 
@@ -89,7 +89,7 @@ static void
 test_defaults(void **state)
 {
 	struct df_err err = DF_ERR_INIT;
-	struct df_train_config c;
+	struct df_config c;
 
 	(void)state;
 	if (load(&c, NEED, NULL, &err) != DF_OK)
@@ -105,14 +105,14 @@ test_defaults(void **state)
 	assert_int_equal(c.max_steps, -1);
 	assert_null(c.eval_tokenized_path);
 	assert_string_equal(warning, "");
-	df_train_config_release(&c);
+	df_config_release(&c);
 }
 
 static void
 test_values(void **state)
 {
 	struct df_err err = DF_ERR_INIT;
-	struct df_train_config c;
+	struct df_config c;
 	struct df_buf place = DF_BUF_INIT;
 
 	(void)state;
@@ -135,22 +135,22 @@ test_values(void **state)
 	assert_int_equal(c.packed.n, 2);
 	assert_string_equal(c.packed.v[0].value, "alpaca");
 	assert_string_equal(c.packed.v[1].value, "false");
-	df_train_config_place(&c, "learning_rate", &place);
+	df_config_place(&c, "learning_rate", &place);
 	assert_non_null(strstr(place.data, "x.yaml:5: learning_rate"));
 	df_buf_release(&place);
-	df_train_config_release(&c);
+	df_config_release(&c);
 
 	if (load(&c, NEED "learning_rate: 1\n", "learning_rate=2.5e-3", &err) != DF_OK)
 		fail_msg("%s", err.msg);
 	assert_true(c.learning_rate == 2.5e-3);
-	df_train_config_release(&c);
+	df_config_release(&c);
 }
 
 static void
 test_refused(void **state)
 {
 	struct df_err err = DF_ERR_INIT;
-	struct df_train_config c;
+	struct df_config c;
 
 	(void)state;
 	refused("learning_rat: 1\n", NULL, DF_ECONFIG, "x.yaml:4|learning_rat|did you mean 'learning_rate'");
@@ -196,14 +196,14 @@ test_refused(void **state)
 	assert_int_equal(load(&c, "- a\n- b\n", NULL, &err), DF_ECONFIG);
 	assert_int_equal(load_n(&c, "seed: \"\\0\"\n", 11, NULL, &err), DF_ECONFIG);
 	assert_int_equal(load_n(&c, "seed: \xff\xfe\n", 9, NULL, &err), DF_ECONFIG);
-	assert_int_equal(df_train_config_load(&c, DF_OWNER_TRAIN, "no/such.yaml", NULL, 0, &err), DF_ENOINPUT);
+	assert_int_equal(df_config_load(&c, DF_OWNER_TRAIN, "no/such.yaml", NULL, 0, &err), DF_ENOINPUT);
 }
 
 static void
 test_hostile(void **state)
 {
 	struct df_err err = DF_ERR_INIT;
-	struct df_train_config c;
+	struct df_config c;
 	size_t n = (size_t)1 << 19;
 	char *text;
 
@@ -220,7 +220,7 @@ test_hostile(void **state)
 	const char *good = NEED "lr_scheduler_kwargs: {a: 1, b: 'x'}\nlora_target: [a, \"b\\n\"]\nseed: 3 # end\n";
 	for (size_t i = 0; i < strlen(good); i++) {
 		if (load_n(&c, good, i, NULL, &err) == DF_OK)
-			df_train_config_release(&c);
+			df_config_release(&c);
 	}
 }
 
@@ -242,7 +242,7 @@ source_file(const char *name)
 static const struct df_key *
 row_of(const char *name)
 {
-	const struct df_key *k = df_train_keys();
+	const struct df_key *k = df_keys();
 
 	while (k->name && strcmp(k->name, name) != 0)
 		k++;
@@ -286,7 +286,7 @@ test_choices(void **state)
 		    DF_BETTER_BY_NAME, "null" },
 	};
 	struct df_err err = DF_ERR_INIT;
-	struct df_train_config c;
+	struct df_config c;
 	char all[512], want[64];
 
 	(void)state;
@@ -299,12 +299,12 @@ test_choices(void **state)
 		assert_int_equal(c.save_strategy, cases[i].save);
 		assert_int_equal(c.gradient_checkpointing, cases[i].checkpointing);
 		assert_int_equal(c.greater_is_better, cases[i].better);
-		df_train_config_json(&c, &json);
+		df_config_json(&c, &json);
 		snprintf(want, sizeof(want), "\"greater_is_better\": %s,", cases[i].json);
 		assert_non_null(strstr(json.data, want));
 		assert_non_null(strstr(json.data, "\"finetuning_type\": \"freeze\""));
 		df_buf_release(&json);
-		df_train_config_release(&c);
+		df_config_release(&c);
 	}
 	refused("lr_scheduler_type: step\n", NULL, DF_ECONFIG, "lr_scheduler_type|'step' is none of constant");
 	refused("finetuning_type:\n", NULL, DF_ECONFIG, "finetuning_type|'null' is none of");
@@ -318,7 +318,7 @@ test_choices(void **state)
 static void
 test_rows(void **state)
 {
-	const struct df_key *k = df_train_keys();
+	const struct df_key *k = df_keys();
 
 	(void)state;
 	for (; k->name; k++) {
@@ -338,20 +338,20 @@ test_rows(void **state)
 		    (k->null_is_value && k->in_train != DF_KEY_CHECKED))
 			fail_msg("%s: says what nobody reads", k->name);
 	}
-	assert_int_equal(k - df_train_keys(), df_train_keys_count());
+	assert_int_equal(k - df_keys(), df_keys_count());
 	/* what DataFlex adds for its trainers is no program's here alone */
-	for (k = df_train_keys(); strcmp(k->name, "mixer_eval_dataset") != 0; k++)
+	for (k = df_keys(); strcmp(k->name, "mixer_eval_dataset") != 0; k++)
 		assert_false(k->owners & DF_OWNER_PLAN);
 	for (; k->name; k++)
 		assert_int_equal(k->owners, DF_OWNER_PLAN);
 }
 
 static int
-load_export(struct df_train_config *c, const char *text, struct df_err *err)
+load_export(struct df_config *c, const char *text, struct df_err *err)
 {
 	warning[0] = faults[0] = 0;
 	assert_int_equal(df_file_put(path, text, strlen(text), err), 0);
-	return df_train_config_load(c, DF_OWNER_EXPORT, path, NULL, 0, err);
+	return df_config_load(c, DF_OWNER_EXPORT, path, NULL, 0, err);
 }
 
 /* df-merge's view: its own keys have values, those of inference are passed over, what would change the model is not. */
@@ -362,7 +362,7 @@ test_export(void **state)
 		"export_quantization_bit: 4", "export_quantization_dataset: c4.json", "export_legacy_format: true",
 		"export_hub_model_id: me/mine" };
 	struct df_err err = DF_ERR_INIT;
-	struct df_train_config c;
+	struct df_config c;
 	char want[256];
 
 	(void)state;
@@ -380,14 +380,14 @@ test_export(void **state)
 	assert_int_equal(c.infer_dtype, DF_INFER_BFLOAT16);
 	assert_string_equal(warning, "");
 	assert_int_equal(c.packed.n, 0);
-	df_train_config_release(&c);
+	df_config_release(&c);
 
 	if (load_export(&c, "model_name_or_path: m\n", &err) != DF_OK)
 		fail_msg("%s", err.msg);
 	assert_true(c.export_size == 5 && c.infer_dtype == DF_INFER_AUTO);
 	assert_null(c.adapter_name_or_path);
 	assert_null(c.export_dir);
-	df_train_config_release(&c);
+	df_config_release(&c);
 
 	for (size_t i = 0; i < sizeof(refused_there) / sizeof(refused_there[0]); i++) {
 		const size_t n = strcspn(refused_there[i], ":");
@@ -412,7 +412,7 @@ test_export(void **state)
 	assert_non_null(
 	    strstr(warning, "no effect here: export_dir, export_size, export_legacy_format, infer_dtype (df-config"));
 	assert_null(c.export_dir);
-	df_train_config_release(&c);
+	df_config_release(&c);
 }
 
 /* The items of df-merge(1) are the keys of its view: its own, those without effect, those that are rejected. */
@@ -438,7 +438,7 @@ test_manual_export(void **state)
 		}
 		n_items++;
 	}
-	for (const struct df_key *k = df_train_keys(); k->name; k++)
+	for (const struct df_key *k = df_keys(); k->name; k++)
 		n_words -= df_key_status(k, DF_OWNER_EXPORT) != DF_KEY_UNKNOWN;
 	assert_int_equal(n_words, 0);
 	free(text);
@@ -451,13 +451,13 @@ test_faults(void **state)
 	static const char *const words[] = { "sed=3", "use_galore=true", "warmup_ratio", "max_steps=-7" };
 	static const char bad[] = NEED "learning_rat: 1\n\nuse_dora: true\nseed: x\nlr_scheduler_kwargs: 3\n";
 	struct df_err err = DF_ERR_INIT;
-	struct df_train_config c;
+	struct df_config c;
 	char want[2048], text[4096];
 
 	(void)state;
 	warning[0] = faults[0] = 0;
 	assert_int_equal(df_file_put(path, bad, strlen(bad), &err), 0);
-	assert_int_equal(df_train_config_load(&c, DF_OWNER_TRAIN, path, words, 4, &err), DF_ECONFIG);
+	assert_int_equal(df_config_load(&c, DF_OWNER_TRAIN, path, words, 4, &err), DF_ECONFIG);
 	snprintf(want, sizeof(want),
 	    "%s:4: unknown key 'learning_rat'; did you mean 'learning_rate'?\n"
 	    "%s:6: use_dora: not implemented\n"
@@ -512,7 +512,7 @@ test_neutral(void **state)
 		"accelerator_config: {split_batches: true}", "resources_per_worker: {GPU: 2}", "galore_rank: 17",
 		"model_revision: v2", "report_to: wandb", "group_by_length: true" };
 	struct df_err err = DF_ERR_INIT;
-	struct df_train_config c;
+	struct df_config c;
 	char all[512];
 
 	(void)state;
@@ -521,19 +521,19 @@ test_neutral(void **state)
 		if (load(&c, all, NULL, &err) != DF_OK)
 			fail_msg("%s", err.msg);
 		assert_string_equal(warning, "");
-		df_train_config_release(&c);
+		df_config_release(&c);
 	}
 	for (size_t i = 0; i < sizeof(other) / sizeof(other[0]); i++) {
 		snprintf(all, sizeof(all), "%s%s\n", NEED, other[i]);
 		if (load(&c, all, NULL, &err) != DF_OK)
 			fail_msg("%s", err.msg);
 		assert_non_null(strstr(warning, "no effect here: "));
-		df_train_config_release(&c);
+		df_config_release(&c);
 	}
 	if (load(&c, NEED, "gradient_checkpointing_kwargs.use_reentrant=false", &err) != DF_OK)
 		fail_msg("%s", err.msg);
 	assert_non_null(strstr(warning, "no effect here: gradient_checkpointing_kwargs"));
-	df_train_config_release(&c);
+	df_config_release(&c);
 	refused("ignore_pad_token_for_loss: false\n", NULL, DF_ECONFIG, "x.yaml:4|ignore_pad_token_for_loss|padding");
 	refused("per_gpu_train_batch_size: 4\n", NULL, DF_ECONFIG, "x.yaml:4|old name of per_device_train_batch_size");
 	refused("batch_size: 4\n", NULL, DF_ECONFIG, "x.yaml:4|batch_size|per_device_train_batch_size");
@@ -549,7 +549,7 @@ test_vocabulary(void **state)
 	char *text = source_file("tests/golden/llamafactory_keys.txt"), *save = NULL, all[512];
 	const char *state_of;
 	struct df_err err = DF_ERR_INIT;
-	struct df_train_config c;
+	struct df_config c;
 	size_t n = 0;
 
 	(void)state;
@@ -567,7 +567,7 @@ test_vocabulary(void **state)
 		if (load(&c, all, NULL, &err) != DF_OK)
 			fail_msg("%s", err.msg);
 		assert_string_equal(warning, "");
-		df_train_config_release(&c);
+		df_config_release(&c);
 	}
 	assert_int_equal(n, 354 + 7);
 	free(text);
@@ -583,7 +583,7 @@ test_manual(void **state)
 	(void)state;
 	join_lines(text);
 	for (int s = 0; s <= DF_KEY_REJECTED; s++)
-		next[s] = df_train_keys();
+		next[s] = df_keys();
 	for (char *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
 		char whole[1024], *words = NULL;
 
