@@ -14,8 +14,6 @@
 static const char synopsis[] = "[options] {-m ADAPTER -o DIR | EXPORT.yaml}";
 static const char about[] = "Merge an adapter into its base model, or write a model in another type or cut.";
 
-static const char *const dtypes[] = { "auto", "float32", "bfloat16", "float16", NULL };
-
 struct cfg {
 	const char *model, *base, *output, *max_shard_size;
 	int dtype;
@@ -35,7 +33,7 @@ struct cfg {
 	{ .type = DF_OPT_GROUP, .help = "Output" }, \
 	{ .name = "output", .short_name = 'o', .type = DF_OPT_STR, .value = &(c)->output, .arg = "DIR", .file = DF_FILE_WRITE_DIR, \
 	    .help = "the model directory to make" }, \
-	{ .name = "dtype", .type = DF_OPT_CHOICE, .value = &(c)->dtype, .choices = dtypes, .given = &(c)->dtype_given, \
+	{ .name = "dtype", .type = DF_OPT_CHOICE, .value = &(c)->dtype, .choices = df_infer_dtype_names, .given = &(c)->dtype_given, \
 	    .help = "type of the weights; auto: as the base has them" }, \
 	{ .name = "max-shard-size", .type = DF_OPT_STR, .value = &(c)->max_shard_size, .arg = "SIZE", \
 	    .given = &(c)->size_given, .help = "largest file, such as 500MB or 2GiB; 0: one file" }, \
@@ -64,7 +62,7 @@ what_to_do(struct df_export *e, const struct cfg *c, const struct df_strlist *fi
 			DF_TRY(df_strdup(&e->model, c->base, err));
 	}
 	if (c->dtype_given || files->n == 0)
-		DF_TRY(df_export_dtype(dtypes[c->dtype], &e->spec, err));
+		df_export_dtype((enum df_infer_dtype)c->dtype, &e->spec);
 	if (c->size_given || files->n == 0)
 		DF_TRY(df_export_size(c->max_shard_size, &e->spec.max_shard, err));
 	if (c->output != NULL) {

@@ -54,7 +54,7 @@ load_config(struct df_train_config *config, const struct df_strlist *words, stru
 
 	if (words->n == 0)
 		return df_fail(err, DF_EUSAGE, "no configuration: give a YAML file, key=value words, or both");
-	return df_train_config_load(config, path, words->v + skip, words->n - skip, err);
+	return df_train_config_load(config, DF_OWNER_TRAIN, path, words->v + skip, words->n - skip, err);
 }
 
 /* What the configuration names, as prog.c does it for options; what the run keeps in output_dir is its own. */

@@ -1,4 +1,4 @@
-# The target's loss while training on each selection: mean of the seeds, band from the best to the worst.
+# The loss on the target during training on each selection: the mean over seeds, and a band from best to worst.
 set style line 1 lc rgb '#0b6e4f' lw 2.5
 set style line 2 lc rgb '#c1666b' lw 2.5
 set style line 3 lc rgb '#6c757d' lw 2.5

@@ -1,23 +1,23 @@
 #!/bin/sh
-# The demonstration: does LESS find what a target needs?
+# The demonstration: does LESS find the samples that a target needs?
 #
-# A pool of six skills, 400 rows each; the target is one of them (translating by
-# a made-up dictionary), known only by 48 rows held out.  A tiny Llama starts
-# from scratch; after a warm-up on the whole pool (its gradients at two checkpoints
-# are what LESS compares) it goes on with 300 rows that
-# LESS chose, with 300 random rows, or with the full pool: the same number of steps
-# on rows of the same length, so the same training tokens.  Judged on 128 rows that
-# nobody trained on or selected by.  Three seeds: data, model and draws are new in each.
+# The pool has six skills, 400 rows each.  The target is one of them (translating with an
+# invented dictionary), given by 48 held-out rows.  A tiny Llama is trained from scratch.
+# After a warm-up on the whole pool, where LESS compares gradients at two checkpoints,
+# training continues with 300 rows that LESS selected, with 300 random rows, or with the full
+# pool: the same number of steps on rows of the same length, so the same number of training
+# tokens.  All are evaluated on 128 rows that were used neither for training nor for selection.
+# There are three seeds, each with its own data, model and random numbers.
 #
-# Everything lands in build/demo-run (DEMO_OUT); run it again and finished steps are kept.
+# All files are in build/demo-run (DEMO_OUT); if you run it again, finished steps are skipped.
 # shellcheck disable=SC2086 # commands are words
 set -eu
 cd "$(dirname "$0")/.."
 
 out=${DEMO_OUT:-build/demo-run}
 seeds=${SEEDS:-1 2 3}
-early=60   # LESS sums over checkpoints of the warm-up: this one
-warmup=100 # and its end
+early=60   # LESS sums over two checkpoints of the warm-up: this one
+warmup=100 # and the last one
 steps=400
 select=300
 dim=1024
@@ -27,7 +27,7 @@ say() { printf '%s\n' "$*"; }
 t0=$(date +%s)
 mkdir -p "$out"
 
-# make FILE COMMAND...: unless the file is there already.
+# make FILE COMMAND...: run the command unless the file exists.
 make() {
 	[ -e "$1" ] || { shift; "$@"; }
 }
@@ -68,7 +68,7 @@ done
 
 # --- the table ---
 
-# The part of a selection that is the target skill, in percent: domain 0 of the pool.
+# The share of the target skill in a selection, in percent: domain 0 of the pool.
 share() {
 	case $2 in
 	full) echo 16.7 ;;
@@ -93,7 +93,7 @@ awk '
 		split("less random full", order)
 		for (i = 1; i <= 3; i++) { a = order[i]
 			printf "%-22s %12.1f %% %13.3f %12.1f %% (%.1f..%.1f)\n", names[a], share[a] / n[a], loss[a] / n[a], acc[a] / n[a], lo[a], hi[a] }
-		printf "\nMeans of %d seeds; judged on 128 rows of the target skill that nobody trained on or selected by.\n", n["less"]
+		printf "\nMeans of %d seeds; evaluated on 128 rows of the target skill that were used neither for training nor for selection.\n", n["less"]
 	}' "$out/results.txt" | tee "$out/table.txt"
 
 # --- the pictures ---
@@ -111,4 +111,4 @@ gnuplot -e "out='$out'; warmup=$warmup" demo/curves.gp
 df-show -q --plot "$out/scores.svg" "$out/seed-${seeds%% *}/scores.h5"
 
 say ""
-say "Pictures: $out/curves.svg (and .png), $out/scores.svg.  All in: $(($(date +%s) - t0)) s."
+say "Pictures: $out/curves.svg (and .png), $out/scores.svg.  Total time: $(($(date +%s) - t0)) s."

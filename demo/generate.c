@@ -1,14 +1,14 @@
 /*
  * generate.c - the demo's data: a pool of six small skills, and the target.
  *
- * Every row is a question and its one right answer, in Alpaca's JSON Lines.
- * The target skill translates pairs of words by a made-up dictionary; the
- * pool holds some rows of it among five times as many of the others.  `val`
- * (what a selection is aimed at) and `test` (what it is judged by) are the
- * target skill too, but word pairs that the pool does not contain: knowing the dictionary helps,
- * having seen the row cannot.
+ * Every row is a question and its one right answer, in Alpaca's format as JSON Lines.
+ * The target skill translates pairs of words with an invented dictionary; the
+ * pool has some rows of it, and five times as many of the other skills.  `val`
+ * (the target of a selection) and `test` (its evaluation) are also of the target
+ * skill, but with word pairs that the pool does not contain: a model must learn
+ * the dictionary, and cannot remember the row.
  *
- * Everything comes from Philox draws addressed by (seed, skill, row), so the
+ * All random numbers are Philox draws addressed by (seed, skill, row), so the
  * same seed gives the same bytes on every machine.
  *
  *   generate DIR SEED

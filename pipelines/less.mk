@@ -1,10 +1,10 @@
-# LESS as a graph of files:
+# LESS as a makefile:
 #
 #   make -j -f pipelines/less.mk DATA=mydata POOL=alpaca_en,alpaca_zh TARGET=alpaca_zh=50
 #
-# The same steps, files and bytes as `less.sh`, with the gradients of the pool
-# in SHARDS parts, side by side with -j.  Stop it at any time and call it again: finished files are
-# kept, half-done ones go on where they were.  `make -n` shows the plan.
+# The same steps, files and bytes as `less.sh`, but the gradients of the pool are computed in
+# SHARDS parts, in parallel with -j.  Stop it at any time and run it again: finished files are
+# kept, and unfinished jobs continue where they stopped.  `make -n` prints the commands.
 
 DATA      ?= $(error set DATA to the folder of dataset_info.json)
 POOL      ?= $(error set POOL to the datasets to choose from, comma-separated)
@@ -15,12 +15,12 @@ TEMPLATE  ?= alpaca
 CUTOFF    ?= 512
 OUT       ?= less# everything goes here
 WARMUP    ?= 100# steps before the selection
-STEPS     ?= 200# steps in all
+STEPS     ?= 200# steps in total
 SELECT    ?= 400# rows to select
 DIM       ?= 2048# dimensions of the projection
 SHARDS    ?= 4
 
-# A checkpoint's directory appears whole; make looks at a file in it.
+# A checkpoint's directory appears complete or not at all; make looks at one file in it.
 WARM   = $(OUT)/run/checkpoint-$(WARMUP)
 FINAL  = $(OUT)/run/checkpoint-$(STEPS)
 COUNT := $(shell printf %05d $(SHARDS))
@@ -32,10 +32,10 @@ GRAD  = df-grad -m $(WARM) --project $(DIM)
 .PHONY: all
 all: $(OUT)/eval.txt
 
-# What has its name is whole: an interrupted make must not delete it.
+# A file that exists is complete: an interrupted make must not delete it.
 .PRECIOUS: $(OUT)/pool.h5 $(OUT)/val.h5 $(WARM)/df_state.json $(PARTS) $(OUT)/val.proj.h5 $(OUT)/index.h5 $(FINAL)/df_state.json
 
-# One call makes both files.
+# One command makes both files.
 $(OUT)/pool.h5 $(OUT)/val.h5 &:
 	@mkdir -p $(OUT)
 	df-pack --dataset-dir '$(DATA)' --dataset '$(POOL)' --template '$(TEMPLATE)' --tokenizer '$(TOKENIZER)' \
@@ -44,7 +44,7 @@ $(OUT)/pool.h5 $(OUT)/val.h5 &:
 $(WARM)/df_state.json: $(OUT)/pool.h5
 	$(TRAIN) --until $(WARMUP)
 
-# With -j, parts are what runs side by side, with a thread each.
+# With -j, the parts run in parallel, each with one thread.
 $(PARTS): $(OUT)/pool.proj.%-of-$(COUNT).h5: $(WARM)/df_state.json $(OUT)/pool.h5
 	$(GRAD) --form adam --shard $*/$(SHARDS) $(if $(findstring -j,$(MAKEFLAGS)),-j 1) $(OUT)/pool.h5 -o $(OUT)/pool.proj.h5
 

@@ -1,12 +1,11 @@
 #!/bin/sh
-# LESS, end to end: train a little, score every sample's influence on a target,
-# select, and train on with the selection (Xia et al. 2024, arXiv 2402.04333).
+# LESS, end to end: a short warm-up, a score for each sample's influence on a target, the
+# selection, and more training with the selection (Xia et al. 2024, arXiv 2402.04333).
 #
 #   DATA=mydata POOL=alpaca_en,alpaca_zh TARGET=alpaca_zh=50 pipelines/less.sh
 #
-# Every step leaves a file; a step whose file is there is not done again, so
-# the script may be stopped at any time and run again.  `less.mk` is the same
-# graph for make -j.
+# Every step makes a file, and is skipped if its file exists, so you can stop the
+# script at any time and run it again.  `less.mk` runs the same steps with make -j.
 set -eu
 
 DATA=${DATA:?set DATA to the folder of dataset_info.json}
@@ -18,7 +17,7 @@ TEMPLATE=${TEMPLATE:-alpaca}
 CUTOFF=${CUTOFF:-512}
 OUT=${OUT:-less}      # everything goes here
 WARMUP=${WARMUP:-100} # steps before the selection
-STEPS=${STEPS:-200}   # steps in all
+STEPS=${STEPS:-200}   # steps in total
 SELECT=${SELECT:-400} # rows to select
 DIM=${DIM:-2048}      # dimensions of the projection
 
@@ -29,11 +28,11 @@ if ! [ -e "$OUT/pool.h5" ] || ! [ -e "$OUT/val.h5" ]; then
 		--holdout "$TARGET" --holdout-output "$OUT/val.h5" -o "$OUT/pool.h5"
 fi
 
-# Warm-up: the influence of a sample is measured on a model that has begun to learn.
+# Warm-up: the influence of a sample is measured on a model that has learnt a little.
 [ -e "$OUT/run/checkpoint-$WARMUP" ] ||
 	df-train "$CONFIG" "tokenized_path=$OUT/pool.h5" "output_dir=$OUT/run" --until "$WARMUP"
 
-# The step that Adam would take on each training sample, and the gradient of each target sample.
+# Adam's step on each training sample, and the gradient of each target sample.
 [ -e "$OUT/pool.proj.h5" ] ||
 	df-grad -m "$OUT/run/checkpoint-$WARMUP" --form adam --project "$DIM" "$OUT/pool.h5" -o "$OUT/pool.proj.h5"
 [ -e "$OUT/val.proj.h5" ] ||

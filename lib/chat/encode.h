@@ -16,8 +16,8 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "chat/example.h"
 #include "chat/template.h"
-#include "data/dataset.h"
 #include "token/tokenizer.h"
 
 /* enable_thinking, for templates of reasoning models; the others do not ask. */

@@ -1,5 +1,5 @@
 /*
- * template.c - templates are found, their default slots filled in, and tokenizers fixed up for them.
+ * template.c - a template that is opened: by name or from a file, its digest, and what it adds to a tokenizer.
  */
 #include "chat/template.h"
 
@@ -8,26 +8,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
-#include "base/words.h"
 #include "chat/template_priv.h"
-
-const struct df_template *
-df_template_at(size_t i)
-{
-	return i < df_n_templates ? &df_template_table[i] : NULL;
-}
-
-int
-df_template_find(const struct df_template **out, const char *name, struct df_err *err)
-{
-	for (size_t i = 0; i < df_n_templates; i++)
-		if (strcmp(name, df_template_table[i].name) == 0) {
-			*out = &df_template_table[i];
-			return 0;
-		}
-	return df_unknown(
-	    err, DF_EUSAGE, "template", name, df_template_names(), "df-pack --list-templates shows the known ones");
-}
 
 static bool
 is_path(const char *name)
@@ -58,25 +39,6 @@ df_template_close(const struct df_template *t)
 {
 	if (t && t->own)
 		df_template_own_free(t->own);
-}
-
-const struct df_elem *
-df_template_slot(const struct df_template *t, enum df_slot s)
-{
-	static const struct df_elem none[] = { { DF_ELEM_END, NULL } };
-	static const struct df_elem plain[] = { { DF_ELEM_TEXT, "{{content}}" }, { DF_ELEM_END, NULL } };
-	static const struct df_elem closed[] = { { DF_ELEM_TEXT, "{{content}}" }, { DF_ELEM_EOS, NULL },
-		{ DF_ELEM_END, NULL } };
-
-	if (t->slot[s][0].kind != DF_ELEM_END)
-		return t->slot[s];
-	switch (s) {
-	case DF_SLOT_PREFIX: return none;
-	case DF_SLOT_ASSISTANT: return t->efficient_eos ? plain : closed;
-	case DF_SLOT_OBSERVATION: return df_template_slot(t, DF_SLOT_USER);
-	case DF_SLOT_FUNCTION: return df_template_slot(t, DF_SLOT_ASSISTANT);
-	default: return plain;
-	}
 }
 
 /* A text or none, apart from what follows. */

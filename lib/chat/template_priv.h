@@ -1,4 +1,7 @@
-/* template_priv.h - what template.c (the rules), template_table.c and template_file.c (the data) share. */
+/*
+ * template_priv.h - what the rules (template.c, template_find.c) and the data (template_table.c, template_file.c)
+ * share.
+ */
 #ifndef DF_CHAT_TEMPLATE_PRIV_H
 #define DF_CHAT_TEMPLATE_PRIV_H
 

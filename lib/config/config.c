@@ -17,11 +17,11 @@
 #include "config/config.h"
 #include "config/config_priv.h"
 
-#define CONFIG_MAX  ((size_t)1 << 20) /* bytes of a configuration file */
-#define CHOICES_MAX 32                /* words of a key's `allowed` */
+#define CONFIG_MAX ((size_t)1 << 20) /* bytes of a configuration file */
 
 struct load {
 	struct df_train_config *c;
+	enum df_key_owner program;
 	const char *name;      /* of the file; NULL for overrides */
 	struct df_buf ignored; /* keys that have no effect, for one warning */
 	struct df_faults faults;
@@ -34,14 +34,39 @@ field(const struct df_train_config *c, const struct df_key *k)
 	return (char *)(uintptr_t)c + k->offset;
 }
 
+/* Every choice is a field of this size: its index in the words. */
+_Static_assert(sizeof(enum df_schedule_type) == sizeof(int), "an enum is an int");
+
+enum df_key_status
+df_key_status(const struct df_key *k, enum df_key_owner program)
+{
+	if (k->owners & program)
+		return DF_KEY_SUPPORTED;
+	return program == DF_OWNER_TRAIN ? k->in_train : k->in_export;
+}
+
+/* Does the key have a field of its own? */
+static bool
+has_field(const struct df_key *k)
+{
+	return k->owners & (DF_OWNER_TRAIN | DF_OWNER_EXPORT);
+}
+
+/* The place of a word in a list, or -1. */
+static int
+place_of(const char *word, const char *const *words)
+{
+	for (int i = 0; words[i]; i++) {
+		if (strcmp(word, words[i]) == 0)
+			return i;
+	}
+	return -1;
+}
+
 static bool
 any_of(const char *word, const char *const *words)
 {
-	for (; *words; words++) {
-		if (strcmp(word, *words) == 0)
-			return true;
-	}
-	return false;
+	return place_of(word, words) >= 0;
 }
 
 /* YAML 1.1's words, as PyYAML resolves them. */
@@ -67,12 +92,12 @@ is_bool(const struct df_yaml_value *v, bool *b)
 
 /* Is text one of the words of "a|b|c"?  Numbers compare as numbers. */
 static bool
-in_choices(const char *choices, const char *text)
+in_words(const char *words, const char *text)
 {
 	size_t n = strlen(text);
 	double a, b;
 
-	for (const char *p = choices; p && *p;) {
+	for (const char *p = words; p && *p;) {
 		size_t len = strcspn(p, "|");
 		char word[64];
 
@@ -117,21 +142,9 @@ is_neutral(const struct df_key *k, const struct df_yaml_value *v)
 	if (is_null(v) || v->text[0] == '\0')
 		return true;
 	if (is_bool(v, &b))
-		return strcmp(k->dflt, b ? "true" : "false") == 0 || in_choices(k->allowed, b ? "true" : "false") ||
+		return strcmp(k->dflt, b ? "true" : "false") == 0 || in_words(k->neutral, b ? "true" : "false") ||
 		    (!b && strcmp(k->dflt, "true") != 0);
-	return in_choices(k->dflt, v->text) || in_choices(k->allowed, v->text);
-}
-
-/* "a|b|c" -> "a, b, c" */
-static void
-spell_choices(struct df_buf *b, const char *choices)
-{
-	for (const char *p = choices; *p; p++) {
-		if (*p == '|')
-			df_buf_puts(b, ", ");
-		else
-			df_buf_putc(b, *p);
-	}
+	return in_words(k->dflt, v->text) || in_words(k->neutral, v->text);
 }
 
 static int
@@ -140,26 +153,45 @@ wrong(const struct df_key *k, const char *text, const char *want, struct df_err 
 	return df_fail(err, DF_ECONFIG, "%s: '%.60s' is not %s", k->name, text ? text : "(a map)", want);
 }
 
+static void
+join(struct df_buf *b, const char *const *words)
+{
+	for (size_t i = 0; words[i]; i++)
+		df_buf_printf(b, "%s%s", i ? ", " : "", words[i]);
+}
+
 static int
 bad_choice(const struct df_key *k, const char *text, struct df_err *err)
 {
-	const char *words[CHOICES_MAX + 1] = { NULL };
 	struct df_buf b = DF_BUF_INIT;
-	char *copy = NULL, *rest;
-	int rc;
+	int rc = DF_OK;
 
-	spell_choices(&b, k->allowed);
+	join(&b, k->choices);
 	DF_TRY(df_buf_check(&b, err));
-	DF_TRY(df_strdup(&copy, k->allowed, err));
-	rest = copy;
-	for (size_t n = 0; rest && n < CHOICES_MAX; n++)
-		words[n] = strsep(&rest, "|");
 	rc = df_fail(err, DF_ECONFIG, "%s: '%.60s' is none of %s", k->name, text, b.data);
-	df_suggest(err, text, words);
+	df_suggest(err, text, k->choices);
 out:
 	df_buf_release(&b);
-	free(copy);
 	return rc;
+}
+
+/* `save_strategy: no` and `gradient_checkpointing: true`: a plain bool is the word that stands for it. */
+static int
+set_choice(const struct df_key *k, struct df_train_config *c, const struct df_yaml_value *v, struct df_err *err)
+{
+	const bool null = is_null(v);
+	bool b;
+	int i = place_of(null ? "null" : v->text, k->choices);
+
+	if (i < 0 && !null && is_bool(v, &b)) {
+		i = place_of(b ? "true" : "false", k->choices);
+		if (i < 0)
+			i = place_of(b ? "yes" : "no", k->choices);
+	}
+	if (i < 0)
+		return bad_choice(k, null ? "null" : v->text, err);
+	*(int *)field(c, k) = i;
+	return DF_OK;
 }
 
 static int
@@ -186,12 +218,34 @@ set_number(const struct df_key *k, struct df_train_config *c, const char *text, 
 	return DF_OK;
 }
 
+/* Takes v->text.  `resume_from_checkpoint: true`: a plain bool is a word, in one spelling. */
+static int
+set_string(const struct df_key *k, struct df_train_config *c, struct df_yaml_value *v, struct df_err *err)
+{
+	char **s = field(c, k), *word = NULL;
+	bool b;
+	int rc = DF_OK;
+
+	if (!is_null(v)) {
+		if (is_bool(v, &b))
+			rc = df_strdup(&word, b ? "true" : "false", err);
+		else {
+			word = v->text;
+			v->text = NULL;
+		}
+	}
+	if (rc == DF_OK) {
+		free(*s);
+		*s = word;
+	}
+	return rc;
+}
+
 /* Put v into its field.  Takes v->text or v->map where the field keeps it. */
 static int
 set_supported(const struct df_key *k, struct df_train_config *c, struct df_yaml_value *v, struct df_err *err)
 {
 	bool null = is_null(v), b;
-	char **s;
 
 	if (k->type == DF_KEY_MAP) {
 		if (!null && v->kind != DF_YAML_MAP)
@@ -218,26 +272,9 @@ set_supported(const struct df_key *k, struct df_train_config *c, struct df_yaml_
 			return DF_OK;
 		}
 		return set_number(k, c, v->text, err);
-	default: break;
+	case DF_KEY_CHOICE: return set_choice(k, c, v, err);
+	default: return set_string(k, c, v, err);
 	}
-	/* `save_strategy: no` and `resume_from_checkpoint: true`: a plain bool is the word it stands for */
-	if (!null && is_bool(v, &b)) {
-		const char *word = k->allowed ? (b ? "yes" : "no") : (b ? "true" : "false");
-
-		free(v->text);
-		v->text = NULL;
-		int rc = df_strdup(&v->text, word, err);
-		if (rc != DF_OK)
-			return rc;
-	}
-	if (k->allowed && (null || !in_choices(k->allowed, v->text)))
-		return bad_choice(k, null ? "null" : v->text, err);
-	s = field(c, k);
-	free(*s);
-	*s = null ? NULL : v->text;
-	if (!null)
-		v->text = NULL;
-	return DF_OK;
 }
 
 /* Kept as text; bools in one spelling, so that they compare. */
@@ -252,9 +289,9 @@ set_checked(const struct df_key *k, struct df_train_config *c, struct df_yaml_va
 		return wrong(k, NULL, "a single value", err);
 	if ((rc = df_strdup(&key, k->name, err)) != DF_OK)
 		return rc;
-	/* null means that nothing is said, unless it is a value like any other */
+	/* the empty text: nothing is said */
 	rc = df_strdup(&value,
-	    is_null(v)           ? (k->allowed ? "null" : "")
+	    is_null(v)           ? (k->null_is_value ? "null" : "")
 		: is_bool(v, &b) ? (b ? "true" : "false")
 				 : v->text,
 	    err);
@@ -263,19 +300,6 @@ set_checked(const struct df_key *k, struct df_train_config *c, struct df_yaml_va
 		return rc;
 	}
 	return df_config_map_put(&c->packed, key, value, err);
-}
-
-static int
-unknown(const char *key, struct df_err *err)
-{
-	const struct df_key *keys = df_train_keys();
-	const char *names[DF_TRAIN_KEYS_MAX + 1];
-	size_t n = 0;
-
-	for (; keys[n].name; n++)
-		names[n] = keys[n].name;
-	names[n] = NULL;
-	return df_unknown(err, DF_ECONFIG, "key", key, names, "df-config(5) lists all keys");
 }
 
 static const struct df_key *
@@ -288,27 +312,53 @@ find(const char *key)
 	return k->name ? k : NULL;
 }
 
+/* The program's row of a key; what the program does not know is an error with the nearest key that it knows. */
+static int
+look_up(const struct load *l, const char *key, const struct df_key **out, struct df_err *err)
+{
+	const char **names = NULL;
+	size_t n = 0;
+	int rc = DF_OK;
+
+	*out = find(key);
+	if (*out && df_key_status(*out, l->program) != DF_KEY_UNKNOWN)
+		goto out;
+	DF_TRY(df_alloc(&names, df_train_keys_count() + 1, sizeof(*names), "names of keys", err));
+	for (const struct df_key *k = df_train_keys(); k->name; k++) {
+		if (df_key_status(k, l->program) != DF_KEY_UNKNOWN)
+			names[n++] = k->name;
+	}
+	rc = df_unknown(err, DF_ECONFIG, "key", key, names,
+	    l->program == DF_OWNER_TRAIN ? "df-config(5) lists all keys" : "df-merge(1) lists the keys of an export");
+out:
+	free(names);
+	return rc;
+}
+
 static int
 set(struct load *l, const char *key, int line, struct df_yaml_value *v, struct df_err *err)
 {
-	const struct df_key *k = find(key);
-	int *place;
+	const struct df_key *k;
+	int *place, rc;
 
-	if (!k)
-		return unknown(key, err);
+	if ((rc = look_up(l, key, &k, err)) != DF_OK)
+		return rc;
 	place = &l->c->line[k - df_train_keys()];
 	if (l->name && *place > 0)
 		return df_fail(err, DF_ECONFIG, "%s is given twice (first in line %d)", key, *place);
 	*place = line;
-	if (k->status == DF_KEY_SUPPORTED)
-		return set_supported(k, l->c, v, err);
-	if (k->status == DF_KEY_CHECKED)
-		return set_checked(k, l->c, v, err);
-	if (is_neutral(k, v))
-		return DF_OK;
-	if (k->status == DF_KEY_REJECTED)
-		return df_fail(err, DF_ECONFIG, "%s: %s", k->name, k->help);
-	df_buf_printf(&l->ignored, "%s%s", l->ignored.len ? ", " : "", key);
+	switch (df_key_status(k, l->program)) {
+	case DF_KEY_SUPPORTED: return set_supported(k, l->c, v, err);
+	case DF_KEY_CHECKED: return set_checked(k, l->c, v, err);
+	case DF_KEY_REJECTED:
+		if (is_neutral(k, v))
+			return DF_OK;
+		return df_fail(
+		    err, DF_ECONFIG, "%s: %s", k->name, l->program == DF_OWNER_TRAIN ? k->help : k->no_export);
+	default: break;
+	}
+	if (!is_neutral(k, v) && l->program == DF_OWNER_TRAIN)
+		df_buf_printf(&l->ignored, "%s%s", l->ignored.len ? ", " : "", key);
 	return DF_OK;
 }
 
@@ -335,20 +385,23 @@ member(void *ctx, const char *key, int line, struct df_yaml_value *v, struct df_
 static int
 set_member(struct load *l, const char *key, const char *name, struct df_yaml_value *v, struct df_err *err)
 {
-	const struct df_key *k = find(key);
+	const struct df_key *k;
 	struct df_yaml_value map = { .kind = DF_YAML_MAP };
 	char *member_name = NULL;
+	bool own;
 	int rc = DF_OK;
 
-	if (!k)
-		return unknown(key, err);
-	if (k->type != DF_KEY_MAP || v->kind != DF_YAML_SCALAR)
-		return df_fail(err, DF_ECONFIG, "%s.%.80s: %s", key, name,
+	DF_TRY(look_up(l, key, &k, err));
+	own = k->owners & l->program;
+	if (k->type != DF_KEY_MAP || v->kind != DF_YAML_SCALAR) {
+		rc = df_fail(err, DF_ECONFIG, "%s.%.80s: %s", key, name,
 		    k->type != DF_KEY_MAP ? "the key has no members" : "a single value is expected");
+		goto out;
+	}
 	DF_TRY(df_strdup(&member_name, name, err));
-	rc = df_config_map_put(k->status == DF_KEY_SUPPORTED ? field(l->c, k) : &map.map, member_name, v->text, err);
+	rc = df_config_map_put(own ? field(l->c, k) : &map.map, member_name, v->text, err);
 	v->text = NULL;
-	if (rc == DF_OK && k->status != DF_KEY_SUPPORTED)
+	if (rc == DF_OK && !own)
 		rc = set(l, key, -1, &map, err);
 out:
 	df_yaml_value_release(&map);
@@ -379,19 +432,16 @@ out:
 }
 
 static int
-set_defaults(struct df_train_config *c, struct df_err *err)
+set_defaults(struct df_train_config *c, enum df_key_owner program, struct df_err *err)
 {
 	for (const struct df_key *k = df_train_keys(); k->name; k++) {
 		struct df_yaml_value v = { .plain = true };
 		int rc;
 
-		if (k->status != DF_KEY_SUPPORTED)
+		if (!(k->owners & program))
 			continue;
-		if ((rc = df_strdup(&v.text, k->dflt, err)) == DF_OK) {
-			/* the default `no` is a word here, not a bool */
-			v.plain = !k->allowed;
+		if ((rc = df_strdup(&v.text, k->dflt, err)) == DF_OK)
 			rc = set_supported(k, c, &v, err);
-		}
 		df_yaml_value_release(&v);
 		if (rc != DF_OK)
 			return rc;
@@ -437,13 +487,13 @@ static void
 check_evaluation(struct load *l)
 {
 	const struct df_train_config *c = l->c;
-	const bool evaluates = strcmp(c->eval_strategy, "no") != 0, saves_best = strcmp(c->save_strategy, "best") == 0;
+	const bool evaluates = c->eval_strategy != DF_STRATEGY_NO, saves_best = c->save_strategy == DF_STRATEGY_BEST;
 	const struct {
 		bool given;
 		const char *key, *value;
 	} needs[] = { { c->load_best_model_at_end, "load_best_model_at_end", "" },
 		{ c->early_stopping_steps > 0, "early_stopping_steps", "" }, { saves_best, "save_strategy", ": best" },
-		{ strcmp(c->lr_scheduler_type, "reduce_lr_on_plateau") == 0, "lr_scheduler_type",
+		{ c->lr_scheduler_type == DF_SCHEDULE_REDUCE_LR_ON_PLATEAU, "lr_scheduler_type",
 		    ": reduce_lr_on_plateau" } };
 
 	for (size_t i = 0; i < sizeof(needs) / sizeof(needs[0]); i++) {
@@ -452,33 +502,23 @@ check_evaluation(struct load *l)
 			    l, needs[i].key, "%s%s needs eval_strategy: steps or epoch", needs[i].key, needs[i].value);
 	}
 	if (evaluates && !c->eval_tokenized_path)
-		FAULT(l, "eval_strategy", "eval_strategy: %s needs eval_tokenized_path", c->eval_strategy);
-	if (c->load_best_model_at_end && evaluates && !saves_best && strcmp(c->eval_strategy, c->save_strategy) != 0)
+		FAULT(l, "eval_strategy", "eval_strategy: %s needs eval_tokenized_path",
+		    df_strategy_names[c->eval_strategy]);
+	if (c->load_best_model_at_end && evaluates && !saves_best && c->eval_strategy != c->save_strategy)
 		FAULT(l, "load_best_model_at_end",
 		    "load_best_model_at_end needs save_strategy: best, or the same as eval_strategy, not %s and %s",
-		    c->save_strategy, c->eval_strategy);
-}
-
-static void
-check_word(struct load *l, const char *key, const char *word, const char *const *words)
-{
-	if (any_of(word, words))
-		return;
-	(void)df_unknown(&l->last, DF_ECONFIG, key, word, words, NULL);
-	keep_last(l, key);
+		    df_strategy_names[c->save_strategy], df_strategy_names[c->eval_strategy]);
 }
 
 /* What one key alone cannot show. */
 static void
 check(struct load *l)
 {
-	static const char *const checkpointing[] = { "auto", "true", "false", NULL };
-	static const char *const booleans[] = { "true", "false", NULL };
 	const struct df_train_config *c = l->c;
-	const bool lora = strcmp(c->finetuning_type, "lora") == 0;
+	const bool lora = c->finetuning_type == DF_FINETUNING_LORA;
 
 	check_required(l);
-	if (c->train_from_scratch && strcmp(c->finetuning_type, "full") != 0)
+	if (c->train_from_scratch && c->finetuning_type != DF_FINETUNING_FULL)
 		FAULT(l, "train_from_scratch",
 		    "train_from_scratch needs finetuning_type: full: adapters on random weights could never be loaded "
 		    "again");
@@ -488,12 +528,8 @@ check(struct load *l)
 		FAULT(l, "num_train_epochs", "nothing to train: num_train_epochs is 0 and max_steps is not given");
 	if (c->loraplus_lr_ratio > 0 && !lora)
 		FAULT(l, "loraplus_lr_ratio", "loraplus_lr_ratio needs finetuning_type: lora");
-	if (c->use_dft_loss && strcmp(c->stage, "sft") != 0)
+	if (c->use_dft_loss && c->stage != DF_CONFIG_SFT)
 		FAULT(l, "use_dft_loss", "use_dft_loss needs stage: sft (in others LLaMA-Factory does not look at it)");
-	check_word(l, "gradient_checkpointing", c->gradient_checkpointing ? c->gradient_checkpointing : "null",
-	    checkpointing);
-	if (c->greater_is_better)
-		check_word(l, "greater_is_better", c->greater_is_better, booleans);
 	check_evaluation(l);
 }
 
@@ -524,7 +560,7 @@ read_all(struct load *l, const char *path, const char *const *words, size_t n_wo
 {
 	int rc = DF_OK;
 
-	DF_TRY(set_defaults(l->c, err));
+	DF_TRY(set_defaults(l->c, l->program, err));
 	if (path && read_file(l, path, err) != DF_OK)
 		DF_TRY(keep_fault(l, err));
 	for (size_t i = 0; i < n_words; i++) {
@@ -538,18 +574,19 @@ out:
 }
 
 int
-df_train_config_load(
-    struct df_train_config *c, const char *path, const char *const *words, size_t n_words, struct df_err *err)
+df_train_config_load(struct df_train_config *c, enum df_key_owner program, const char *path, const char *const *words,
+    size_t n_words, struct df_err *err)
 {
-	struct load l = { .c = c, .ignored = DF_BUF_INIT, .faults = DF_FAULTS_INIT };
+	struct load l = { .c = c, .program = program, .ignored = DF_BUF_INIT, .faults = DF_FAULTS_INIT };
 	struct df_err e = DF_ERR_INIT;
 	int rc;
 
 	*c = (struct df_train_config){ 0 };
+	DF_TRY(df_alloc(&c->line, df_train_keys_count(), sizeof(*c->line), "lines of keys", &e));
 	rc = read_all(&l, path, words, n_words, &e);
 	if (rc != DF_OK && l.faults.n < DF_FAULTS_MAX)
 		goto out;
-	if (l.faults.n == 0)
+	if (l.faults.n == 0 && program == DF_OWNER_TRAIN)
 		check(&l);
 	DF_TRY(df_faults_report(&l.faults, path, &e));
 	DF_TRY(df_buf_check(&l.ignored, &e));
@@ -570,11 +607,12 @@ void
 df_train_config_release(struct df_train_config *c)
 {
 	for (const struct df_key *k = df_train_keys(); k->name; k++) {
-		if (k->status == DF_KEY_SUPPORTED && k->type == DF_KEY_STR)
+		if (has_field(k) && k->type == DF_KEY_STR)
 			free(*(char **)field(c, k));
 	}
 	df_config_map_release(&c->lr_scheduler_kwargs);
 	df_config_map_release(&c->packed);
+	free(c->line);
 	free(c->path);
 	*c = (struct df_train_config){ 0 };
 }
@@ -587,6 +625,15 @@ df_train_config_place(const struct df_train_config *c, const char *key, struct d
 	if (k && c->path && c->line[k - df_train_keys()] > 0)
 		df_buf_printf(out, "%s:%d: ", c->path, c->line[k - df_train_keys()]);
 	df_buf_puts(out, key);
+}
+
+static void
+json_word(struct df_buf *out, const char *word)
+{
+	if (word)
+		df_buf_json_str(out, word);
+	else
+		df_buf_puts(out, "null");
 }
 
 void
@@ -605,12 +652,13 @@ df_train_config_json(const struct df_train_config *c, struct df_buf *out)
 		case DF_KEY_BOOL: df_buf_puts(out, *(const bool *)f ? "true" : "false"); break;
 		case DF_KEY_INT: df_buf_printf(out, "%lld", (long long)*(const int64_t *)f); break;
 		case DF_KEY_REAL: df_buf_json_double(out, *(const double *)f); break;
-		case DF_KEY_STR:
-			if (*(char *const *)f)
-				df_buf_json_str(out, *(char *const *)f);
-			else
-				df_buf_puts(out, "null");
+		case DF_KEY_STR: json_word(out, *(char *const *)f); break;
+		case DF_KEY_CHOICE: {
+			const char *word = k->choices[*(const int *)f];
+
+			json_word(out, strcmp(word, "null") == 0 ? NULL : word);
 			break;
+		}
 		case DF_KEY_MAP: {
 			const struct df_config_map *m = f;
 
@@ -628,19 +676,56 @@ df_train_config_json(const struct df_train_config *c, struct df_buf *out)
 	df_buf_putc(out, '}');
 }
 
+/* "a|b|c" -> "a, b, c" */
+static void
+spell(struct df_buf *b, const char *words)
+{
+	for (const char *p = words; *p; p++) {
+		if (*p == '|')
+			df_buf_puts(b, ", ");
+		else
+			df_buf_putc(b, *p);
+	}
+}
+
+/* The owners, with commas between them. */
+static void
+list_owners(struct df_buf *out, unsigned owners)
+{
+	static const char *const names[] = { "train", "pack", "merge", "plan" };
+	const char *sep = "";
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		if (owners >> i & 1) {
+			df_buf_printf(out, "%s%s", sep, names[i]);
+			sep = ",";
+		}
+	}
+	df_buf_puts(out, owners ? "" : "-");
+}
+
 void
 df_train_keys_list(struct df_buf *out)
 {
-	static const char *const types[] = { "bool", "int", "real", "string", "map" };
-	static const char *const states[] = { "supported", "checked", "ignored", "rejected" };
+	static const char *const types[] = { "bool", "int", "real", "string", "choice", "map" };
+	static const char *const states[] = { "unknown", "supported", "checked", "ignored", "rejected" };
 
 	for (const struct df_key *k = df_train_keys(); k->name; k++) {
-		df_buf_printf(out, "%s\t%s\t%s\t%s\t%s", k->name, states[k->status], types[k->type], k->dflt, k->help);
-		if (k->allowed) {
-			df_buf_puts(out, k->status == DF_KEY_SUPPORTED ? " (one of " : " (may be ");
-			spell_choices(out, k->allowed);
+		const enum df_key_status s = df_key_status(k, DF_OWNER_TRAIN);
+
+		df_buf_printf(out, "%s\t%s\t%s\t%s\t%s", k->name, states[s], types[k->type], k->dflt, k->help);
+		if (s == DF_KEY_SUPPORTED && k->choices) {
+			df_buf_puts(out, " (one of ");
+			join(out, k->choices);
 			df_buf_putc(out, ')');
 		}
-		df_buf_putc(out, '\n');
+		if (k->neutral) {
+			df_buf_puts(out, " (may be ");
+			spell(out, k->neutral);
+			df_buf_putc(out, ')');
+		}
+		df_buf_putc(out, '\t');
+		list_owners(out, k->owners);
+		df_buf_printf(out, "\t%s\n", k->option ? k->option : "-");
 	}
 }

@@ -1,5 +1,5 @@
 /*
- * keys.c - the table of YAML keys.
+ * keys.c - the table of YAML keys, for all programs.
  *
  * Names, types and defaults are LLaMA-Factory's and transformers'
  * TrainingArguments'; where a key is not followed, `help` says why, in words
@@ -7,53 +7,80 @@
  */
 #include "config/config.h"
 
+#define TRAIN  DF_OWNER_TRAIN
+#define PACK   DF_OWNER_PACK
+#define EXPORT DF_OWNER_EXPORT
+
 #define FIELD(f)  .offset = offsetof(struct df_train_config, f)
-#define SUPPORTED .status = DF_KEY_SUPPORTED
-#define SHAPES    .status = DF_KEY_SUPPORTED, .shapes = true
-#define CHECKED   .type = DF_KEY_STR, .status = DF_KEY_CHECKED, .dflt = "null"
+#define SUPPORTED .owners = TRAIN
+#define SHAPES    .owners = TRAIN, .shapes = true
+/* An option of df-pack's that the tokens remember. */
+#define CHECKED(name) .type = DF_KEY_STR, .owners = PACK, .option = name, .in_train = DF_KEY_CHECKED, .dflt = "null"
 /* The default and the reason; a default that says nothing needs no warning and is no error. */
-#define IGNORED(value, why)  .status = DF_KEY_IGNORED, .dflt = value, .help = why
-#define REJECTED(value, why) .status = DF_KEY_REJECTED, .dflt = value, .help = why
+#define IGNORED(value, why)  .in_train = DF_KEY_IGNORED, .dflt = value, .help = why
+#define REJECTED(value, why) .in_train = DF_KEY_REJECTED, .dflt = value, .help = why
+/* The same for df-merge, which does not know the keys that neither are its own nor have one of these. */
+#define EXPORT_IGNORED       .in_export = DF_KEY_IGNORED
+#define EXPORT_REJECTED(why) .in_export = DF_KEY_REJECTED, .no_export = why
+/* A key of DataFlex's trainers. */
+#define DYNAMIC .type = DF_KEY_STR, .owners = DF_OWNER_PLAN, IGNORED("null", "only for dynamic runs: see train_type")
 
 /* Reasons of several keys. */
-#define ADAMW_ONLY  "AdamW is the only optimizer"
-#define DEVICE      "--device decides"
-#define DYNAMIC     "only for dynamic runs: see train_type"
-#define EVALUATION  "df-eval evaluates"
-#define FLOAT32     "the CPU computes in float32, from weights in whatever type the file has"
-#define FUSED       "the loss is fused anyway"
-#define READ_AHEAD  "tokens are read ahead in the background"
-#define INFERENCE   "only for inference"
-#define LOGS        "logs go to trainer_log.jsonl"
-#define MERGE       "df-merge exports"
-#define NO_BIT      "gradient checkpointing changes no bit"
-#define NO_NET      "nothing is downloaded"
-#define NO_PADDING  "batches need no padding, so that rows are never grouped by length"
-#define NO_PYTORCH  "there is no PyTorch here"
-#define NO_TEXT     "nothing is generated"
-#define ONE_PROCESS "one process"
-#define ONLY(key)   "only with " key
-#define PACKED      "df-pack makes the tokens"
-#define PARTITION   "one process, no partitioned state"
-#define RATE        "tokens per second are always reported"
-#define SUMS        "evaluations keep sums only"
-#define TEXT_ONLY   "models are of text only"
-#define VERBOSITY   "-q and -v decide"
-#define VOCABULARY  "the vocabulary is as config.json has it"
+#define ADAPTER_ITSELF  "adapter_name_or_path is the directory of the adapter itself"
+#define ADAMW_ONLY      "AdamW is the only optimizer"
+#define DEVICE          "--device decides"
+#define EVALUATION      "df-eval evaluates"
+#define FLOAT32         "the CPU computes in float32, from weights in whatever type the file has"
+#define FUSED           "the loss is fused anyway"
+#define READ_AHEAD      "tokens are read ahead in the background"
+#define INFERENCE       "only for inference"
+#define LOGS            "logs go to trainer_log.jsonl"
+#define MERGE           "df-merge exports"
+#define NEVER_QUANTISED "weights are never quantised"
+#define NO_BIT          "gradient checkpointing changes no bit"
+#define NO_NET          "nothing is downloaded"
+#define NO_PADDING      "batches need no padding, so that rows are never grouped by length"
+#define NO_PYTORCH      "there is no PyTorch here"
+#define NO_TEXT         "nothing is generated"
+#define NO_UPLOAD       "nothing is uploaded"
+#define ONE_PROCESS     "one process"
+#define ONLY(key)       "only with " key
+#define PACKED          "df-pack makes the tokens"
+#define PARTITION       "one process, no partitioned state"
+#define RATE            "tokens per second are always reported"
+#define SAFETENSORS     "weights are always saved as safetensors"
+#define SUMS            "evaluations keep sums only"
+#define TEXT_ONLY       "models are of text only"
+#define VERBOSITY       "-q and -v decide"
+#define VOCABULARY      "the vocabulary is as config.json has it"
+
+/* The words of the enums, in their order. */
+const char *const df_config_stage_names[] = { "sft", "pt", NULL };
+const char *const df_finetuning_names[] = { "lora", "full", "freeze", NULL };
+const char *const df_checkpointing_names[] = { "auto", "true", "false", NULL };
+const char *const df_schedule_names[] = { "constant", "constant_with_warmup", "linear", "cosine",
+	"cosine_with_restarts", "polynomial", "inverse_sqrt", "cosine_with_min_lr", "warmup_stable_decay",
+	"reduce_lr_on_plateau", NULL };
+const char *const df_strategy_names[] = { "no", "steps", "epoch", "best", NULL };
+const char *const df_better_names[] = { "null", "true", "false", NULL };
+const char *const df_infer_dtype_names[] = { "auto", "float32", "bfloat16", "float16", NULL };
+
+static const char *const fixed_strategies[] = { "no", "steps", "epoch", NULL }; /* all but best */
 
 static const struct df_key keys[] = {
 	/* ---- what df-train follows ---- */
 	/* the model */
-	{ "model_name_or_path", DF_KEY_STR, SUPPORTED, FIELD(model_name_or_path), .dflt = "null",
+	{ "model_name_or_path", DF_KEY_STR, .owners = TRAIN | PACK | EXPORT, .option = "tokenizer",
+	    FIELD(model_name_or_path), .dflt = "null",
 	    .help = "model directory, relative to the current directory (required)" },
-	{ "adapter_name_or_path", DF_KEY_STR, SUPPORTED, FIELD(adapter_name_or_path), .dflt = "null",
-	    .help = "an adapter on that model to train further, at its own rank; null: a new one" },
+	{ "adapter_name_or_path", DF_KEY_STR, .owners = TRAIN | EXPORT, .option = "model", FIELD(adapter_name_or_path),
+	    .dflt = "null", .help = "an adapter on that model to train further, at its own rank; null: a new one" },
 	{ "train_from_scratch", DF_KEY_BOOL, SHAPES, FIELD(train_from_scratch), .dflt = "false",
 	    .help = "random weights; the directory needs a config.json only" },
-	{ "stage", DF_KEY_STR, SUPPORTED, FIELD(stage), .dflt = "sft", .allowed = "sft|pt",
-	    .help = "sft or pt; the difference lies in the tokens" },
-	{ "finetuning_type", DF_KEY_STR, SHAPES, FIELD(finetuning_type), .dflt = "lora", .allowed = "lora|full|freeze",
-	    .help = "train adapters, all weights, or some" },
+	{ "stage", DF_KEY_CHOICE, .owners = TRAIN | PACK, .option = "stage", EXPORT_IGNORED, FIELD(stage),
+	    .dflt = "sft", .choices = df_config_stage_names, .help = "the difference lies in the tokens" },
+	{ "finetuning_type", DF_KEY_CHOICE, SHAPES, EXPORT_IGNORED, FIELD(finetuning_type), .dflt = "lora",
+	    .choices = df_finetuning_names, .help = "train adapters, all weights, or some" },
 	{ "lora_rank", DF_KEY_INT, SHAPES, FIELD(lora_rank), .dflt = "8", .min = 1, .max = 65536,
 	    .help = "rank of the adapters" },
 	{ "lora_alpha", DF_KEY_REAL, SHAPES, FIELD(lora_alpha), .dflt = "null", .min = 0, .max = 1e9,
@@ -76,8 +103,8 @@ static const struct df_key keys[] = {
 	    .help = "modules outside the layers that train too" },
 	{ "freeze_gate", DF_KEY_BOOL, SHAPES, FIELD(freeze_gate), .dflt = "false",
 	    .help = "the routers of a mixture of experts do not train" },
-	{ "gradient_checkpointing", DF_KEY_STR, SUPPORTED, FIELD(gradient_checkpointing), .dflt = "auto",
-	    .help = "true, false or auto: less memory for one more forward; changes no bit" },
+	{ "gradient_checkpointing", DF_KEY_CHOICE, SUPPORTED, FIELD(gradient_checkpointing), .dflt = "auto",
+	    .choices = df_checkpointing_names, .help = "less memory for one more forward; changes no bit" },
 	{ "disable_gradient_checkpointing", DF_KEY_BOOL, SUPPORTED, FIELD(disable_gradient_checkpointing),
 	    .dflt = "false", .help = "true is gradient_checkpointing: false" },
 	/* data and places */
@@ -106,8 +133,8 @@ static const struct df_key keys[] = {
 	    .help = "take the rows in the order of the file" },
 	{ "dataloader_drop_last", DF_KEY_BOOL, SHAPES, FIELD(dataloader_drop_last), .dflt = "false",
 	    .help = "leave out the last micro-batch of an epoch if it is smaller than the others" },
-	{ "seed", DF_KEY_INT, SHAPES, FIELD(seed), .dflt = "42", .min = 0, .max = 9e15,
-	    .help = "of the order of rows and of random weights" },
+	{ "seed", DF_KEY_INT, .owners = TRAIN | PACK, .option = "seed", .shapes = true, FIELD(seed), .dflt = "42",
+	    .min = 0, .max = 9e15, .help = "of the order of rows and of random weights" },
 	/* the optimizer */
 	{ "learning_rate", DF_KEY_REAL, SHAPES, FIELD(learning_rate), .dflt = "5e-5", .min = 0, .max = 1e300,
 	    .help = "peak learning rate of AdamW" },
@@ -123,10 +150,8 @@ static const struct df_key keys[] = {
 	    .help = "clip the gradient to this norm; 0 does not clip" },
 	{ "use_dft_loss", DF_KEY_BOOL, SHAPES, FIELD(use_dft_loss), .dflt = "false",
 	    .help = "weigh each target's loss by its probability, a constant to the gradient (stage sft)" },
-	{ "lr_scheduler_type", DF_KEY_STR, SHAPES, FIELD(lr_scheduler_type), .dflt = "linear",
-	    .allowed = "constant|constant_with_warmup|linear|cosine|cosine_with_restarts|polynomial|inverse_sqrt|"
-		       "cosine_with_min_lr|warmup_stable_decay|reduce_lr_on_plateau",
-	    .help = "shape of the learning rate over the run" },
+	{ "lr_scheduler_type", DF_KEY_CHOICE, SHAPES, FIELD(lr_scheduler_type), .dflt = "linear",
+	    .choices = df_schedule_names, .help = "shape of the learning rate over the run" },
 	{ "lr_scheduler_kwargs", DF_KEY_MAP, SHAPES, FIELD(lr_scheduler_kwargs), .dflt = "null",
 	    .help = "further numbers of the schedule, a map" },
 	{ "warmup_ratio", DF_KEY_REAL, SHAPES, FIELD(warmup_ratio), .dflt = "0.0", .min = 0, .max = 1,
@@ -134,14 +159,14 @@ static const struct df_key keys[] = {
 	{ "warmup_steps", DF_KEY_INT, SHAPES, FIELD(warmup_steps), .dflt = "0", .min = 0, .max = 1e15,
 	    .help = "the same in steps; above 0 it overrides warmup_ratio" },
 	/* logging, saving, evaluating; a number below 1 is a part of all steps */
-	{ "logging_strategy", DF_KEY_STR, SUPPORTED, FIELD(logging_strategy), .dflt = "steps",
-	    .allowed = "no|steps|epoch", .help = "when to log the loss" },
+	{ "logging_strategy", DF_KEY_CHOICE, SUPPORTED, FIELD(logging_strategy), .dflt = "steps",
+	    .choices = fixed_strategies, .help = "when to log the loss" },
 	{ "logging_steps", DF_KEY_REAL, SUPPORTED, FIELD(logging_steps), .dflt = "500", .min = 0, .max = 1e15,
 	    .help = "steps between two log lines; below 1: a part of all steps" },
 	{ "logging_first_step", DF_KEY_BOOL, SUPPORTED, FIELD(logging_first_step), .dflt = "false",
 	    .help = "log step 1 too" },
-	{ "save_strategy", DF_KEY_STR, SUPPORTED, FIELD(save_strategy), .dflt = "steps",
-	    .allowed = "no|steps|epoch|best",
+	{ "save_strategy", DF_KEY_CHOICE, SUPPORTED, FIELD(save_strategy), .dflt = "steps",
+	    .choices = df_strategy_names,
 	    .help = "when to save checkpoints; best: after an evaluation better than all before" },
 	{ "save_steps", DF_KEY_REAL, SUPPORTED, FIELD(save_steps), .dflt = "500", .min = 0, .max = 1e15,
 	    .help = "steps between two checkpoints; below 1: a part of all steps" },
@@ -149,7 +174,7 @@ static const struct df_key keys[] = {
 	    .help = "keep this many checkpoints, the newest; null keeps all" },
 	{ "save_only_model", DF_KEY_BOOL, SUPPORTED, FIELD(save_only_model), .dflt = "false",
 	    .help = "leave the optimizer out of the checkpoints of save_steps: no resuming from them" },
-	{ "eval_strategy", DF_KEY_STR, SUPPORTED, FIELD(eval_strategy), .dflt = "no", .allowed = "no|steps|epoch",
+	{ "eval_strategy", DF_KEY_CHOICE, SUPPORTED, FIELD(eval_strategy), .dflt = "no", .choices = fixed_strategies,
 	    .help = "when to evaluate" },
 	{ "eval_steps", DF_KEY_REAL, SUPPORTED, FIELD(eval_steps), .dflt = "null", .min = 0, .max = 1e15,
 	    .help = "steps between two evaluations; null is logging_steps" },
@@ -159,8 +184,8 @@ static const struct df_key keys[] = {
 	    .help = "the part of a sample's targets that were the most likely token, mean over samples" },
 	{ "metric_for_best_model", DF_KEY_STR, SHAPES, FIELD(metric_for_best_model), .dflt = "null",
 	    .help = "loss, accuracy, or NAME_loss of a dataset; null is loss" },
-	{ "greater_is_better", DF_KEY_STR, SHAPES, FIELD(greater_is_better), .dflt = "null",
-	    .help = "true or false; null: false for what ends in loss" },
+	{ "greater_is_better", DF_KEY_CHOICE, SHAPES, FIELD(greater_is_better), .dflt = "null",
+	    .choices = df_better_names, .help = "null: false for what ends in loss" },
 	{ "load_best_model_at_end", DF_KEY_BOOL, SHAPES, FIELD(load_best_model_at_end), .dflt = "false",
 	    .help = "the final model is that of the best checkpoint" },
 	{ "early_stopping_steps", DF_KEY_INT, SHAPES, FIELD(early_stopping_steps), .dflt = "null", .min = 1, .max = 1e9,
@@ -169,62 +194,65 @@ static const struct df_key keys[] = {
 	    .max = 1e300, .help = "better is better by more than this" },
 
 	/* ---- what the tokens were made with (DataArguments) ---- */
-	{ "template", CHECKED, .help = "prompt template" },
-	{ "cutoff_len", CHECKED, .help = "the most tokens of a row" },
-	{ "max_samples", CHECKED, .help = "rows taken of each dataset" },
-	{ "train_on_prompt", CHECKED, .help = "questions are targets too" },
-	{ "mask_history", CHECKED, .help = "only the last answer is a target" },
-	{ "default_system", CHECKED, .help = "system text instead of the template's" },
-	{ "split_special_tokens", CHECKED, .help = "names of special tokens are plain text" },
-	{ "tool_format", CHECKED, .help = "how tools and their calls are written" },
-	{ "enable_thinking", CHECKED, .allowed = "null", .help = "thoughts of reasoning models" },
-	{ "preserve_thinking", CHECKED, .help = "earlier answers keep their thoughts" },
-	{ "packing", CHECKED, .help = "several documents in a row" },
-	{ "neat_packing", CHECKED, .help = "several examples in a row, which do not see each other" },
-	{ "mix_strategy", CHECKED, .help = "datasets one after the other, or interleaved" },
-	{ "interleave_probs", CHECKED, .help = "with which probabilities" },
-	{ "val_size", CHECKED, .help = "rows that were held out, for eval_tokenized_path" },
-	{ "eval_dataset", CHECKED, .help = "datasets that were held out, for eval_tokenized_path" },
+	{ "template", CHECKED("template"), EXPORT_IGNORED, .help = "prompt template" },
+	{ "cutoff_len", CHECKED("cutoff-len"), .help = "the most tokens of a row" },
+	{ "max_samples", CHECKED("max-samples"), .help = "rows taken of each dataset" },
+	{ "train_on_prompt", CHECKED("train-on-prompt"), .help = "questions are targets too" },
+	{ "mask_history", CHECKED("mask-history"), .help = "only the last answer is a target" },
+	{ "default_system", CHECKED("default-system"), EXPORT_IGNORED,
+	    .help = "system text instead of the template's" },
+	{ "split_special_tokens", CHECKED("split-special-tokens"), .help = "names of special tokens are plain text" },
+	{ "tool_format", CHECKED("tool-format"), .help = "how tools and their calls are written" },
+	{ "enable_thinking", CHECKED("enable-thinking"), .null_is_value = true,
+	    .help = "thoughts of reasoning models" },
+	{ "preserve_thinking", CHECKED("preserve-thinking"), .help = "earlier answers keep their thoughts" },
+	{ "packing", CHECKED("packing"), .help = "several documents in a row" },
+	{ "neat_packing", CHECKED("neat-packing"), .help = "several examples in a row, which do not see each other" },
+	{ "mix_strategy", CHECKED("mix-strategy"), .help = "datasets one after the other, or interleaved" },
+	{ "interleave_probs", CHECKED("interleave-probs"), .help = "with which probabilities" },
+	{ "val_size", CHECKED("val-size"), .help = "rows that were held out, for eval_tokenized_path" },
+	{ "eval_dataset", CHECKED("eval-dataset"), .help = "datasets that were held out, for eval_tokenized_path" },
 
 	/* ---- the rest of LLaMA-Factory, class by class: without effect here, or not done ---- */
 	/* the model (ModelArguments) */
-	{ "adapter_folder", DF_KEY_STR,
-	    REJECTED("null", "adapter_name_or_path is the directory of the adapter itself") },
-	{ "cache_dir", DF_KEY_STR, IGNORED("null", NO_NET) },
-	{ "use_fast_tokenizer", DF_KEY_BOOL, IGNORED("true", "df-pack tokenizes") },
-	{ "resize_vocab", DF_KEY_BOOL, REJECTED("false", VOCABULARY) },
+	{ "adapter_folder", DF_KEY_STR, REJECTED("null", ADAPTER_ITSELF), EXPORT_REJECTED(ADAPTER_ITSELF) },
+	{ "cache_dir", DF_KEY_STR, EXPORT_IGNORED, IGNORED("null", NO_NET) },
+	{ "use_fast_tokenizer", DF_KEY_BOOL, EXPORT_IGNORED, IGNORED("true", "df-pack tokenizes") },
+	{ "resize_vocab", DF_KEY_BOOL, REJECTED("false", VOCABULARY), EXPORT_REJECTED(VOCABULARY) },
 	{ "add_tokens", DF_KEY_STR, REJECTED("null", VOCABULARY) },
 	{ "add_special_tokens", DF_KEY_STR, REJECTED("null", VOCABULARY) },
 	{ "new_special_tokens_config", DF_KEY_STR, REJECTED("null", VOCABULARY) },
 	{ "init_special_tokens", DF_KEY_STR, IGNORED("noise_init", ONLY("add_special_tokens")) },
-	{ "model_revision", DF_KEY_STR, IGNORED("main", "a model is a directory, which has one revision") },
-	{ "low_cpu_mem_usage", DF_KEY_BOOL, IGNORED("true", "weights are mapped, not copied") },
+	{ "model_revision", DF_KEY_STR, EXPORT_IGNORED,
+	    IGNORED("main", "a model is a directory, which has one revision") },
+	{ "low_cpu_mem_usage", DF_KEY_BOOL, EXPORT_IGNORED, IGNORED("true", "weights are mapped, not copied") },
 	{ "rope_scaling", DF_KEY_STR, REJECTED("null", "positions are as config.json has them") },
-	{ "flash_attn", DF_KEY_STR, IGNORED("auto", "attention never holds a T x T matrix anyway"),
-	    .allowed = "disabled" },
+	{ "flash_attn", DF_KEY_STR, EXPORT_IGNORED, IGNORED("auto", "attention never holds a T x T matrix anyway"),
+	    .neutral = "disabled" },
 	{ "shift_attn", DF_KEY_BOOL, REJECTED("false", "attention is as config.json has it") },
 	{ "mixture_of_depths", DF_KEY_STR, REJECTED("null", "layers are as config.json has them") },
 	{ "use_unsloth", DF_KEY_BOOL, IGNORED("false", "other kernels, the same numbers") },
 	{ "use_unsloth_gc", DF_KEY_BOOL, IGNORED("false", "gradient_checkpointing decides") },
 	{ "enable_liger_kernel", DF_KEY_BOOL, IGNORED("false", FUSED) },
-	{ "moe_aux_loss_coef", DF_KEY_REAL, REJECTED("null", "the loss is the plain cross-entropy"), .allowed = "0" },
+	{ "moe_aux_loss_coef", DF_KEY_REAL, REJECTED("null", "the loss is the plain cross-entropy"), .neutral = "0" },
 	{ "use_reentrant_gc", DF_KEY_BOOL, IGNORED("true", NO_BIT) },
 	{ "upcast_layernorm", DF_KEY_BOOL, IGNORED("false", "norms are float32 anyway") },
 	{ "upcast_lmhead_output", DF_KEY_BOOL, IGNORED("false", "logits are float32 anyway") },
-	{ "infer_backend", DF_KEY_STR, IGNORED("huggingface", INFERENCE) },
+	{ "infer_backend", DF_KEY_STR, EXPORT_IGNORED, IGNORED("huggingface", INFERENCE) },
 	{ "offload_folder", DF_KEY_STR, IGNORED("offload", "weights are mapped, not copied") },
 	{ "use_kv_cache", DF_KEY_BOOL, IGNORED("true", "training keeps no key/value cache") },
 	{ "use_v1_kernels", DF_KEY_BOOL, IGNORED("false", "other kernels, the same numbers") },
-	{ "infer_dtype", DF_KEY_STR, IGNORED("auto", INFERENCE) },
-	{ "hf_hub_token", DF_KEY_STR, IGNORED("null", NO_NET) },
+	{ "infer_dtype", DF_KEY_CHOICE, .owners = EXPORT, .option = "dtype", FIELD(infer_dtype),
+	    .choices = df_infer_dtype_names, IGNORED("auto", INFERENCE) },
+	{ "hf_hub_token", DF_KEY_STR, EXPORT_IGNORED, IGNORED("null", NO_NET) },
 	{ "ms_hub_token", DF_KEY_STR, IGNORED("null", NO_NET) },
 	{ "om_hub_token", DF_KEY_STR, IGNORED("null", NO_NET) },
 	{ "print_param_status", DF_KEY_BOOL, IGNORED("false", "df-train --dry-run counts the parameters") },
-	{ "trust_remote_code", DF_KEY_BOOL, IGNORED("false", "no code is ever loaded from a model directory"),
-	    .allowed = "true" },
+	{ "trust_remote_code", DF_KEY_BOOL, EXPORT_IGNORED,
+	    IGNORED("false", "no code is ever loaded from a model directory"), .neutral = "true" },
 	/* QuantizationArguments */
 	{ "quantization_method", DF_KEY_STR, IGNORED("bnb", ONLY("quantization_bit")) },
-	{ "quantization_bit", DF_KEY_INT, REJECTED("null", "weights are never quantised") },
+	{ "quantization_bit", DF_KEY_INT, REJECTED("null", NEVER_QUANTISED), EXPORT_REJECTED(NEVER_QUANTISED) },
 	{ "quantization_type", DF_KEY_STR, IGNORED("nf4", ONLY("quantization_bit")) },
 	{ "double_quantization", DF_KEY_BOOL, IGNORED("true", ONLY("quantization_bit")) },
 	{ "quantization_device_map", DF_KEY_STR, IGNORED("null", ONLY("quantization_bit")) },
@@ -243,15 +271,16 @@ static const struct df_key keys[] = {
 	{ "use_audio_in_video", DF_KEY_BOOL, IGNORED("false", TEXT_ONLY) },
 	{ "audio_sampling_rate", DF_KEY_INT, IGNORED("16000", TEXT_ONLY) },
 	/* ExportArguments */
-	{ "export_dir", DF_KEY_STR, IGNORED("null", MERGE) },
-	{ "export_size", DF_KEY_INT, IGNORED("5", MERGE) },
-	{ "export_device", DF_KEY_STR, IGNORED("cpu", MERGE) },
-	{ "export_quantization_bit", DF_KEY_INT, IGNORED("null", MERGE) },
-	{ "export_quantization_dataset", DF_KEY_STR, IGNORED("null", MERGE) },
-	{ "export_quantization_nsamples", DF_KEY_INT, IGNORED("128", MERGE) },
-	{ "export_quantization_maxlen", DF_KEY_INT, IGNORED("1024", MERGE) },
-	{ "export_legacy_format", DF_KEY_BOOL, IGNORED("false", MERGE) },
-	{ "export_hub_model_id", DF_KEY_STR, IGNORED("null", MERGE) },
+	{ "export_dir", DF_KEY_STR, .owners = EXPORT, .option = "output", FIELD(export_dir), IGNORED("null", MERGE) },
+	{ "export_size", DF_KEY_REAL, .owners = EXPORT, .option = "max-shard-size", FIELD(export_size), .min = 1e-9,
+	    .max = 1e6, IGNORED("5", MERGE) },
+	{ "export_device", DF_KEY_STR, EXPORT_IGNORED, IGNORED("cpu", MERGE) },
+	{ "export_quantization_bit", DF_KEY_INT, IGNORED("null", MERGE), EXPORT_REJECTED(NEVER_QUANTISED) },
+	{ "export_quantization_dataset", DF_KEY_STR, IGNORED("null", MERGE), EXPORT_REJECTED(NEVER_QUANTISED) },
+	{ "export_quantization_nsamples", DF_KEY_INT, EXPORT_IGNORED, IGNORED("128", MERGE) },
+	{ "export_quantization_maxlen", DF_KEY_INT, EXPORT_IGNORED, IGNORED("1024", MERGE) },
+	{ "export_legacy_format", DF_KEY_BOOL, IGNORED("false", MERGE), EXPORT_REJECTED(SAFETENSORS) },
+	{ "export_hub_model_id", DF_KEY_STR, IGNORED("null", MERGE), EXPORT_REJECTED(NO_UPLOAD) },
 	/* inference (VllmArguments, SGLangArguments, KTransformersArguments) */
 	{ "use_kt", DF_KEY_BOOL, REJECTED("false", "KTransformers computes with quantised experts") },
 	{ "kt_optimize_rule", DF_KEY_STR, IGNORED("null", ONLY("use_kt")) },
@@ -273,20 +302,21 @@ static const struct df_key keys[] = {
 	{ "sglang_config", DF_KEY_MAP, IGNORED("null", INFERENCE) },
 	{ "sglang_lora_backend", DF_KEY_STR, IGNORED("triton", INFERENCE) },
 	/* DataArguments */
-	{ "dataset", DF_KEY_STR, IGNORED("null", PACKED) },
-	{ "dataset_dir", DF_KEY_STR, IGNORED("data", PACKED) },
+	{ "dataset", DF_KEY_STR, .owners = PACK, .option = "dataset", IGNORED("null", PACKED) },
+	{ "dataset_dir", DF_KEY_STR, .owners = PACK, .option = "dataset-dir", IGNORED("data", PACKED) },
 	{ "media_dir", DF_KEY_STR, IGNORED("null", TEXT_ONLY) },
-	{ "streaming", DF_KEY_BOOL, IGNORED("false", "tokens are always streamed, once they are more than memory shall hold"),
-	    .allowed = "true" },
+	{ "streaming", DF_KEY_BOOL,
+	    IGNORED("false", "tokens are always streamed, once they are more than memory shall hold"),
+	    .neutral = "true" },
 	{ "buffer_size", DF_KEY_INT, IGNORED("16384", "every epoch is shuffled as a whole") },
 	{ "overwrite_cache", DF_KEY_BOOL, IGNORED("false", PACKED) },
-	{ "preprocessing_batch_size", DF_KEY_INT, IGNORED("1000", PACKED) },
-	{ "preprocessing_num_workers", DF_KEY_INT, IGNORED("null", PACKED) },
+	{ "preprocessing_batch_size", DF_KEY_INT, .owners = PACK, .option = "pack-batch", IGNORED("1000", PACKED) },
+	{ "preprocessing_num_workers", DF_KEY_INT, .owners = PACK, .option = "pack-shards", IGNORED("null", PACKED) },
 	{ "eval_num_beams", DF_KEY_INT, IGNORED("null", NO_TEXT) },
 	{ "ignore_pad_token_for_loss", DF_KEY_BOOL, REJECTED("true", "there is no padding that could be a target") },
 	{ "data_shared_file_system", DF_KEY_BOOL, IGNORED("false", ONE_PROCESS) },
 	/* transformers' Seq2SeqTrainingArguments */
-	{ "do_train", DF_KEY_BOOL, IGNORED("false", "df-train trains"), .allowed = "true" },
+	{ "do_train", DF_KEY_BOOL, IGNORED("false", "df-train trains"), .neutral = "true" },
 	{ "do_eval", DF_KEY_BOOL, IGNORED("false", "eval_strategy decides") },
 	{ "do_predict", DF_KEY_BOOL, REJECTED("false", NO_TEXT) },
 	{ "prediction_loss_only", DF_KEY_BOOL, IGNORED("false", "compute_accuracy decides") },
@@ -300,7 +330,7 @@ static const struct df_key keys[] = {
 	{ "log_on_each_node", DF_KEY_BOOL, IGNORED("true", ONE_PROCESS) },
 	{ "logging_dir", DF_KEY_STR, IGNORED("null", "logs go to output_dir") },
 	{ "logging_nan_inf_filter", DF_KEY_BOOL, IGNORED("true", "a loss that is not finite is an error") },
-	{ "save_safetensors", DF_KEY_BOOL, IGNORED("true", "weights are always saved as safetensors") },
+	{ "save_safetensors", DF_KEY_BOOL, IGNORED("true", SAFETENSORS) },
 	{ "save_on_each_node", DF_KEY_BOOL, IGNORED("false", ONE_PROCESS) },
 	{ "restore_callback_states_from_checkpoint", DF_KEY_BOOL,
 	    IGNORED("false", "a checkpoint always has the patience of early_stopping_steps") },
@@ -337,12 +367,12 @@ static const struct df_key keys[] = {
 	{ "parallelism_config", DF_KEY_MAP, IGNORED("null", ONE_PROCESS) },
 	{ "deepspeed", DF_KEY_MAP, IGNORED("null", PARTITION) },
 	{ "label_smoothing_factor", DF_KEY_REAL, REJECTED("0.0", "the loss is the plain cross-entropy") },
-	{ "optim", DF_KEY_STR, REJECTED("adamw_torch", ADAMW_ONLY), .allowed = "adamw_torch_fused|adamw_hf" },
+	{ "optim", DF_KEY_STR, REJECTED("adamw_torch", ADAMW_ONLY), .neutral = "adamw_torch_fused|adamw_hf" },
 	{ "optim_args", DF_KEY_STR, REJECTED("null", ADAMW_ONLY) },
 	{ "adafactor", DF_KEY_BOOL, REJECTED("false", ADAMW_ONLY) },
 	{ "group_by_length", DF_KEY_BOOL, IGNORED("false", NO_PADDING) },
 	{ "length_column_name", DF_KEY_STR, IGNORED("length", ONLY("group_by_length")) },
-	{ "report_to", DF_KEY_STR, IGNORED("null", LOGS), .allowed = "none" },
+	{ "report_to", DF_KEY_STR, IGNORED("null", LOGS), .neutral = "none" },
 	{ "project", DF_KEY_STR, IGNORED("huggingface", LOGS) },
 	{ "trackio_space_id", DF_KEY_STR, IGNORED("trackio", LOGS) },
 	{ "ddp_find_unused_parameters", DF_KEY_BOOL, IGNORED("null", ONE_PROCESS) },
@@ -352,7 +382,7 @@ static const struct df_key keys[] = {
 	{ "dataloader_persistent_workers", DF_KEY_BOOL, IGNORED("false", READ_AHEAD) },
 	{ "skip_memory_metrics", DF_KEY_BOOL, IGNORED("true", "df-train --dry-run estimates the memory") },
 	{ "use_legacy_prediction_loop", DF_KEY_BOOL, IGNORED("false", SUMS) },
-	{ "push_to_hub", DF_KEY_BOOL, REJECTED("false", "nothing is uploaded") },
+	{ "push_to_hub", DF_KEY_BOOL, REJECTED("false", NO_UPLOAD) },
 	{ "hub_model_id", DF_KEY_STR, IGNORED("null", ONLY("push_to_hub")) },
 	{ "hub_strategy", DF_KEY_STR, IGNORED("every_save", ONLY("push_to_hub")) },
 	{ "hub_token", DF_KEY_STR, IGNORED("null", ONLY("push_to_hub")) },
@@ -501,25 +531,30 @@ static const struct df_key keys[] = {
 	{ "download_mode", DF_KEY_STR, REJECTED("null", EVALUATION) },
 	/* DataFlex */
 	{ "use_cache", DF_KEY_STR, IGNORED("null", "training keeps no key/value cache") },
-	{ "mixer_eval_dataset", DF_KEY_STR, IGNORED("null", DYNAMIC) },
-	{ "components_cfg_file", DF_KEY_STR, IGNORED("null", DYNAMIC) },
-	{ "component_name", DF_KEY_STR, IGNORED("null", DYNAMIC) },
-	{ "warmup_step", DF_KEY_STR, IGNORED("null", DYNAMIC) },
-	{ "update_step", DF_KEY_STR, IGNORED("null", DYNAMIC) },
-	{ "update_times", DF_KEY_STR, IGNORED("null", DYNAMIC) },
-	{ "train_step", DF_KEY_STR, IGNORED("null", DYNAMIC) },
-	{ "static_mix", DF_KEY_STR, IGNORED("null", DYNAMIC) },
-	{ "mixture_sample_rule", DF_KEY_STR, IGNORED("null", DYNAMIC) },
-	{ "init_mixture_proportions", DF_KEY_STR, IGNORED("null", DYNAMIC) },
-	{ "train_type", DF_KEY_STR,
+	{ "mixer_eval_dataset", DYNAMIC },
+	{ "components_cfg_file", DYNAMIC },
+	{ "component_name", DYNAMIC },
+	{ "warmup_step", DYNAMIC },
+	{ "update_step", DYNAMIC },
+	{ "update_times", DYNAMIC },
+	{ "train_step", DYNAMIC },
+	{ "static_mix", DYNAMIC },
+	{ "mixture_sample_rule", DYNAMIC },
+	{ "init_mixture_proportions", DYNAMIC },
+	{ "train_type", DF_KEY_STR, .owners = DF_OWNER_PLAN,
 	    REJECTED("null", "a dynamic run is a loop of df-train --until, a scoring command and df-train --index"),
-	    .allowed = "static" },
+	    .neutral = "static" },
 	{ .name = NULL },
 };
-_Static_assert(sizeof(keys) / sizeof(keys[0]) <= DF_TRAIN_KEYS_MAX, "raise DF_TRAIN_KEYS_MAX");
 
 const struct df_key *
 df_train_keys(void)
 {
 	return keys;
+}
+
+size_t
+df_train_keys_count(void)
+{
+	return sizeof(keys) / sizeof(keys[0]) - 1;
 }

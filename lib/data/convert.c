@@ -13,101 +13,11 @@
 #include "chat/json_python.h"
 #include "data/convert_priv.h"
 
-static const struct {
-	const char *name, *about;
-} drops[DF_DROP_COUNT] = {
-	[DF_DROP_NONE] = { "none", "kept" },
-	[DF_DROP_NO_RESPONSE] = { "no_response", "no response to learn" },
-	[DF_DROP_ROLE_ORDER] = { "role_order", "roles unknown or out of order" },
-	[DF_DROP_ODD_TURNS] = { "odd_turns", "a last turn without an answer" },
-	[DF_DROP_EMPTY_CONVERSATION] = { "empty_conversation", "no turns" },
-	[DF_DROP_MEDIA] = { "media", "images, videos and audio are not supported" },
-	[DF_DROP_EMPTY] = { "empty", "not a single token" },
-};
-
-const char *
-df_drop_name(enum df_drop d)
-{
-	return drops[d].name;
-}
-
-const char *
-df_drop_about(enum df_drop d)
-{
-	return drops[d].about;
-}
-
-void
-df_example_release(struct df_example *ex)
-{
-	df_json_free(ex->doc);
-	df_arena_release(&ex->mem);
-	free(ex->turns);
-	memset(ex, 0, sizeof(*ex));
-}
-
-int
-df_convert_add_turn(struct df_example *ex, enum df_role role, const char *text, size_t n, struct df_err *err)
-{
-	int rc = df_grow(&ex->turns, &ex->cap_turns, ex->n_turns + 1, sizeof(*ex->turns), "turns", err);
-
-	if (rc == 0)
-		ex->turns[ex->n_turns++] = (struct df_turn){ role, text, n };
-	return rc;
-}
-
-int
-df_convert_keep(struct df_example *ex, const struct df_buf *text, const char **out, struct df_err *err)
-{
-	char *p;
-	int rc = 0;
-
-	DF_TRY(df_buf_check(text, err));
-	DF_TRY(df_arena_alloc(&ex->mem, &p, text->len, 1, "a text", err));
-	if (text->len > 0)
-		memcpy(p, text->data, text->len);
-	*out = p;
-out:
-	return rc;
-}
-
-/* A column's value, NULL when the dataset has no such column or the row lacks it. */
-static const struct df_json_value *
-column(const struct df_dataset *ds, const struct df_json_value *row, enum df_colname c)
-{
-	return ds->column[c] ? df_json_get(row, ds->column[c]) : NULL;
-}
-
-/* A text column: *s = NULL when absent or null. */
-static int
-text_column(const struct df_dataset *ds, const struct df_json_value *row, enum df_colname c, const char **s, size_t *n,
-    struct df_err *err)
-{
-	const struct df_json_value *v = column(ds, row, c);
-
-	*n = 0;
-	*s = df_json_str(v, n);
-	if (*s || !v || df_json_type(v) == DF_JSON_NULL)
-		return 0;
-	return df_fail(err, DF_EFORMAT, "'%s': expected a string, found %s", ds->column[c], df_json_type_name(v));
-}
-
-int
-df_convert_text(const struct df_json_value *v, const char *where, size_t i, const char *what, const char **s, size_t *n,
-    struct df_err *err)
-{
-	*s = df_json_str(v, n);
-	if (*s)
-		return 0;
-	return df_fail(
-	    err, DF_EFORMAT, "'%s'[%zu]: %s: expected a string, found %s", where, i, what, df_json_type_name(v));
-}
-
 /* Tools are JSON text; a JSON value stands for its text (LLaMA-Factory takes values in the openai format only). */
 static int
 tools_column(const struct df_dataset *ds, const struct df_json_value *row, struct df_example *ex, struct df_err *err)
 {
-	const struct df_json_value *v = column(ds, row, DF_COLUMN_TOOLS);
+	const struct df_json_value *v = df_convert_column(ds, row, DF_COLUMN_TOOLS);
 	struct df_buf text = DF_BUF_INIT;
 	int rc = 0;
 
@@ -149,7 +59,7 @@ has_content(const struct df_json_value *v)
 static int
 add_history(const struct df_dataset *ds, const struct df_json_value *row, struct df_example *ex, struct df_err *err)
 {
-	const struct df_json_value *history = column(ds, row, DF_COLUMN_HISTORY);
+	const struct df_json_value *history = df_convert_column(ds, row, DF_COLUMN_HISTORY);
 	const char *where = ds->column[DF_COLUMN_HISTORY];
 	int rc = 0;
 
@@ -183,10 +93,10 @@ convert_alpaca(const struct df_dataset *ds, const struct df_json_value *row, str
 	char *both;
 	int rc = 0;
 
-	DF_TRY(text_column(ds, row, DF_COLUMN_PROMPT, &prompt, &n_prompt, err));
-	DF_TRY(text_column(ds, row, DF_COLUMN_QUERY, &query, &n_query, err));
-	DF_TRY(text_column(ds, row, DF_COLUMN_RESPONSE, &response, &n_response, err));
-	DF_TRY(text_column(ds, row, DF_COLUMN_SYSTEM, &ex->system, &ex->n_system, err));
+	DF_TRY(df_convert_text_column(ds, row, DF_COLUMN_PROMPT, &prompt, &n_prompt, err));
+	DF_TRY(df_convert_text_column(ds, row, DF_COLUMN_QUERY, &query, &n_query, err));
+	DF_TRY(df_convert_text_column(ds, row, DF_COLUMN_RESPONSE, &response, &n_response, err));
+	DF_TRY(df_convert_text_column(ds, row, DF_COLUMN_SYSTEM, &ex->system, &ex->n_system, err));
 	DF_TRY(add_history(ds, row, ex, err));
 
 	/* The question: prompt and query on lines of their own, without an empty one. */
@@ -209,12 +119,6 @@ out:
 	return rc;
 }
 
-bool
-df_convert_is_tag(const struct df_dataset *ds, enum df_tagname t, const char *s, size_t n)
-{
-	return ds->tag[t] && strlen(ds->tag[t]) == n && memcmp(ds->tag[t], s, n) == 0;
-}
-
 /* The role of turn i by its tag; false when it may not stand there.  Of equal tags the later role counts. */
 static bool
 role_at(const struct df_dataset *ds, size_t i, const char *tag, size_t n, enum df_role *role)
@@ -233,45 +137,6 @@ role_at(const struct df_dataset *ds, size_t i, const char *tag, size_t n, enum d
 			return true;
 		}
 	return false;
-}
-
-int
-df_convert_message(const struct df_dataset *ds, const struct df_json_value *messages, size_t i,
-    const struct df_json_value **m, const char **tag, size_t *n_tag, struct df_err *err)
-{
-	const char *where = ds->column[DF_COLUMN_MESSAGES], *role = ds->tag[DF_TAG_ROLE];
-
-	*m = df_json_at(messages, i);
-	if (df_json_type(*m) != DF_JSON_OBJECT)
-		return df_fail(
-		    err, DF_EFORMAT, "'%s'[%zu]: expected an object, found %s", where, i, df_json_type_name(*m));
-	return df_convert_text(df_json_get(*m, role), where, i, role, tag, n_tag, err);
-}
-
-int
-df_convert_messages(const struct df_dataset *ds, const struct df_json_value *row, struct df_example *ex,
-    const struct df_json_value **messages, size_t *first, struct df_err *err)
-{
-	const char *where = ds->column[DF_COLUMN_MESSAGES], *content = ds->tag[DF_TAG_CONTENT], *tag;
-	const struct df_json_value *m;
-	size_t n_tag;
-	int rc = 0;
-
-	*messages = column(ds, row, DF_COLUMN_MESSAGES);
-	*first = 0;
-	if (df_json_type(*messages) != DF_JSON_ARRAY)
-		return df_fail(
-		    err, DF_EFORMAT, "'%s': expected an array of turns, found %s", where, df_json_type_name(*messages));
-	DF_TRY(text_column(ds, row, DF_COLUMN_SYSTEM, &ex->system, &ex->n_system, err));
-	if (df_json_size(*messages) == 0)
-		goto out;
-	DF_TRY(df_convert_message(ds, *messages, 0, &m, &tag, &n_tag, err));
-	if (df_convert_is_tag(ds, DF_TAG_SYSTEM, tag, n_tag)) {
-		DF_TRY(df_convert_text(df_json_get(m, content), where, 0, content, &ex->system, &ex->n_system, err));
-		*first = 1;
-	}
-out:
-	return rc;
 }
 
 static int
@@ -325,7 +190,7 @@ convert_json(const struct df_dataset *ds, const struct df_record *rec, struct df
 	case DF_FORMAT_OPENAI: DF_TRY(df_convert_openai(ds, row, ex, err)); break;
 	}
 	for (enum df_colname c = DF_COLUMN_IMAGES; c < DF_COLUMN_COUNT; c++)
-		if (has_content(column(ds, row, c)) && ds->stage != DF_STAGE_PT && ex->drop == DF_DROP_NONE)
+		if (has_content(df_convert_column(ds, row, c)) && ds->stage != DF_STAGE_PT && ex->drop == DF_DROP_NONE)
 			ex->drop = DF_DROP_MEDIA;
 out:
 	return rc;

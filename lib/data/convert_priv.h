@@ -1,4 +1,4 @@
-/* convert_priv.h - what convert.c (rows, alpaca, sharegpt) and convert_openai.c share. */
+/* convert_priv.h - what convert.c (rows, alpaca, sharegpt) and convert_openai.c use of convert_turn.c. */
 #ifndef DF_DATA_CONVERT_PRIV_H
 #define DF_DATA_CONVERT_PRIV_H
 
@@ -9,6 +9,12 @@ int df_convert_add_turn(struct df_example *ex, enum df_role role, const char *te
 /* *out = a copy of a text that lives as long as the row. */
 int df_convert_keep(struct df_example *ex, const struct df_buf *text, const char **out,
     struct df_err *err) DF_MUST_CHECK;
+/* A column's value, NULL when the dataset has no such column or the row lacks it. */
+const struct df_json_value *df_convert_column(
+    const struct df_dataset *ds, const struct df_json_value *row, enum df_colname c);
+/* A text column: *s = NULL when absent or null. */
+int df_convert_text_column(const struct df_dataset *ds, const struct df_json_value *row, enum df_colname c,
+    const char **s, size_t *n, struct df_err *err) DF_MUST_CHECK;
 /* A member that must be text, of a conversation's turn or a history's pair. */
 int df_convert_text(const struct df_json_value *v, const char *where, size_t i, const char *what, const char **s,
     size_t *n, struct df_err *err) DF_MUST_CHECK;
@@ -23,6 +29,7 @@ int df_convert_messages(const struct df_dataset *ds, const struct df_json_value 
 int df_convert_message(const struct df_dataset *ds, const struct df_json_value *messages, size_t i,
     const struct df_json_value **m, const char **tag, size_t *n_tag, struct df_err *err) DF_MUST_CHECK;
 
+/* convert_openai.c */
 int df_convert_openai(const struct df_dataset *ds, const struct df_json_value *row, struct df_example *ex,
     struct df_err *err) DF_MUST_CHECK;
 

@@ -21,51 +21,10 @@
 
 #include "base/err.h"
 #include "base/hash.h"
-#include "base/json.h"
-#include "base/mem.h"
+#include "chat/example.h"
 
 /* A record larger than this is refused: it is no training sample. */
 #define DF_RECORD_MAX ((size_t)256 << 20)
-
-/* What rows are for: training on answers, training on plain text, or prompts, which need no answer. */
-enum df_stage { DF_STAGE_SFT, DF_STAGE_PT, DF_STAGE_PROMPT };
-
-enum df_role { DF_ROLE_USER, DF_ROLE_ASSISTANT, DF_ROLE_OBSERVATION, DF_ROLE_FUNCTION };
-
-/* Why a row is not kept. */
-enum df_drop {
-	DF_DROP_NONE,
-	DF_DROP_NO_RESPONSE,        /* nothing to learn: the response column is absent or null */
-	DF_DROP_ROLE_ORDER,         /* turns do not alternate, or carry an unknown role */
-	DF_DROP_ODD_TURNS,          /* a question without an answer */
-	DF_DROP_EMPTY_CONVERSATION, /* no turns at all */
-	DF_DROP_MEDIA,              /* images, videos or audio: not supported */
-	DF_DROP_EMPTY,              /* not a single token (df_encode_is_empty) */
-	DF_DROP_COUNT
-};
-const char *df_drop_name(enum df_drop d);  /* "no_response": for parameters */
-const char *df_drop_about(enum df_drop d); /* a phrase for messages */
-
-struct df_turn {
-	enum df_role role;
-	const char *text; /* n bytes, not NUL-terminated */
-	size_t n;
-};
-
-/* One converted row.  Texts live until the next convert into the same example. */
-struct df_example {
-	struct df_turn *turns; /* user, assistant, user, ... ; in stage pt only the first counts */
-	size_t n_turns, cap_turns;
-	const char *system; /* the row's own system text; n_system 0: none */
-	size_t n_system;
-	const char *tools; /* the row's tools: JSON, not looked at; n_tools 0: none */
-	size_t n_tools;
-	enum df_drop drop; /* when set, nothing else is */
-	struct df_json *doc;    /* (private) */
-	struct df_arena mem;    /* (private) texts that are not the row's own */
-};
-#define DF_EXAMPLE_INIT { .turns = NULL, .mem = DF_ARENA_INIT }
-void df_example_release(struct df_example *ex);
 
 /* A record, not yet parsed: `n` bytes inside the mapped file. */
 struct df_record {

@@ -8,42 +8,24 @@
 
 #include <dirent.h>
 #include <errno.h>
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/file.h"
 #include "base/mem.h"
-#include "base/opt.h"
-#include "base/words.h"
-#include "config/config_priv.h"
 
-#define YAML_MAX ((size_t)1 << 20)
 #define FILE_MAX ((size_t)1 << 28) /* of a tokenizer's file */
 
-int
-df_export_dtype(const char *name, struct df_merge_spec *spec, struct df_err *err)
+void
+df_export_dtype(enum df_infer_dtype dtype, struct df_merge_spec *spec)
 {
-	static const struct {
-		const char *name, *brief;
-		enum df_dtype type;
-	} known[] = { { "float32", "f32", DF_F32 }, { "bfloat16", "bf16", DF_BF16 }, { "float16", "f16", DF_F16 } };
+	static const enum df_dtype types[] = {
+		[DF_INFER_FLOAT32] = DF_F32, [DF_INFER_BFLOAT16] = DF_BF16, [DF_INFER_FLOAT16] = DF_F16
+	};
 
-	static const char *const words[] = { "auto", "float32", "bfloat16", "float16", NULL };
-
-	spec->convert = false;
-	if (strcmp(name, "auto") == 0)
-		return DF_OK;
-	for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++) {
-		if (strcmp(name, known[i].name) != 0 && strcmp(name, known[i].brief) != 0)
-			continue;
-		spec->convert = true;
-		spec->type = known[i].type;
-		return DF_OK;
-	}
-	df_fail(err, DF_ECONFIG, "'%.64s' is not one of auto, float32, bfloat16, float16", name);
-	df_suggest(err, name, words);
-	return DF_ECONFIG;
+	spec->convert = dtype != DF_INFER_AUTO;
+	if (spec->convert)
+		spec->type = types[dtype];
 }
 
 int
@@ -80,113 +62,37 @@ df_export_release(struct df_export *e)
 	*e = (struct df_export){ 0 };
 }
 
-/* ---- LLaMA-Factory's keys --------------------------------------------------------- */
-
-/* What only says how inference or the old format would run. */
-static const char *const passed_over[] = { "template", "trust_remote_code", "finetuning_type", "stage", "export_device",
-	"cache_dir", "use_fast_tokenizer", "low_cpu_mem_usage", "flash_attn", "infer_backend", "default_system",
-	"hf_hub_token", "model_revision", NULL };
-/* What would make something else; allowed only when off. */
-static const char *const refused[] = { "export_quantization_bit", "export_legacy_format", "export_hub_model_id",
-	"quantization_bit", "resize_vocab", "adapter_folder", "export_quantization_dataset", NULL };
-static const char *const taken[] = { "model_name_or_path", "adapter_name_or_path", "export_dir", "export_size",
-	"infer_dtype", NULL };
-
-static bool
-among(const char *key, const char *const *list)
+/* A string of the configuration becomes the export's. */
+static void
+take(char **to, char **from)
 {
-	for (; *list != NULL; list++) {
-		if (strcmp(key, *list) == 0)
-			return true;
-	}
-	return false;
-}
-
-static bool
-is_off(const struct df_yaml_value *v)
-{
-	return v->kind == DF_YAML_SCALAR && v->plain &&
-	    (strcmp(v->text, "null") == 0 || strcmp(v->text, "false") == 0 || strcmp(v->text, "~") == 0 ||
-		v->text[0] == '\0');
-}
-
-static int
-take_string(char **to, struct df_yaml_value *v)
-{
-	free(*to);
-	*to = v->text;
-	v->text = NULL;
-	return DF_OK;
-}
-
-static int
-take(struct df_export *e, const char *key, struct df_yaml_value *v, struct df_err *err)
-{
-	double gb;
-	int rc;
-
-	if (v->kind == DF_YAML_MAP || (strcmp(key, "adapter_name_or_path") == 0 && strchr(v->text, ',') != NULL))
-		return df_fail(err, DF_ECONFIG, "one value is expected");
-	if (strcmp(key, "model_name_or_path") == 0)
-		return take_string(&e->model, v);
-	if (strcmp(key, "adapter_name_or_path") == 0)
-		return take_string(&e->adapter, v);
-	if (strcmp(key, "export_dir") == 0)
-		return take_string(&e->dir, v);
-	if (strcmp(key, "infer_dtype") == 0)
-		return df_export_dtype(v->text, &e->spec, err);
-	DF_TRY(df_parse_double(v->text, &gb, err));
-	if (!(gb > 0 && gb < 1e6))
-		return df_fail(err, DF_ECONFIG, "%s is not a number of gigabytes", v->text);
-	e->spec.max_shard = (uint64_t)(gb * 1e9);
-out:
-	return rc;
-}
-
-struct reading {
-	struct df_export *e;
-	const char *path;
-};
-
-static int
-member(void *ctx, const char *key, int line, struct df_yaml_value *v, struct df_err *err)
-{
-	const struct reading *r = ctx;
-	int rc = DF_OK;
-
-	if (among(key, passed_over) || (!among(key, taken) && among(key, refused) && is_off(v)))
-		return DF_OK;
-	if (among(key, taken)) {
-		if (!is_off(v))
-			rc = take(r->e, key, v, err);
-	} else if (among(key, refused)) {
-		rc = df_fail(err, DF_ECONFIG, "is not supported");
-	} else {
-		rc = df_unknown(err, DF_ECONFIG, "key", key, taken, NULL);
-	}
-	if (rc != DF_OK) {
-		err->code = rc = DF_ECONFIG;
-		df_err_prefix(err, "%s:%d: %.64s: ", r->path, line, key);
-	}
-	return rc;
+	*to = *from;
+	*from = NULL;
 }
 
 int
 df_export_load(struct df_export *e, const char *path, struct df_err *err)
 {
-	struct df_export made = { .spec.max_shard = 5000000000u };
-	struct reading r = { .e = &made, .path = path };
-	char *text = NULL;
-	size_t n;
-	int rc;
+	struct df_train_config c;
+	struct df_buf place = DF_BUF_INIT;
+	int rc = df_train_config_load(&c, DF_OWNER_EXPORT, path, NULL, 0, err);
 
-	DF_TRY(df_file_get(path, YAML_MAX, &text, &n, err));
-	DF_TRY(df_yaml_walk(text, n, path, member, &r, err));
-	*e = made;
-	made = (struct df_export){ 0 };
+	if (rc != DF_OK)
+		return rc;
+	if (c.adapter_name_or_path && strchr(c.adapter_name_or_path, ',')) {
+		df_train_config_place(&c, "adapter_name_or_path", &place);
+		DF_TRY(df_buf_check(&place, err));
+		rc = df_fail(err, DF_ECONFIG, "%s: one adapter is expected, not several", place.data);
+		goto out;
+	}
+	*e = (struct df_export){ .spec.max_shard = (uint64_t)(c.export_size * 1e9) };
+	df_export_dtype(c.infer_dtype, &e->spec);
+	take(&e->model, &c.model_name_or_path);
+	take(&e->adapter, &c.adapter_name_or_path);
+	take(&e->dir, &c.export_dir);
 out:
-	df_export_release(&made);
-	free(text);
+	df_buf_release(&place);
+	df_train_config_release(&c);
 	return rc;
 }
 

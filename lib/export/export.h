@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "config/config.h"
 #include "model/model.h"
 
 /* Strings are owned. */
@@ -18,15 +19,14 @@ struct df_export {
 	struct df_merge_spec spec;
 };
 /*
- * LLaMA-Factory's YAML: model_name_or_path, adapter_name_or_path, export_dir, export_size (GB of a file; its default
- * is 5) and infer_dtype; what only concerns inference is passed over; a key that would change the result otherwise
- * and is not done, or is not known, is DF_ECONFIG with its line.
+ * LLaMA-Factory's YAML, by the keys of DF_OWNER_EXPORT (config/config.h): what only concerns inference is passed over;
+ * a key that would change the result otherwise and is not done, or is not known, is DF_ECONFIG with its line.
  */
 int df_export_load(struct df_export *e, const char *path, struct df_err *err) DF_MUST_CHECK;
 void df_export_release(struct df_export *e);
 
-/* "auto", "float32", "bfloat16" or "float16" (also f32, bf16, f16): what a file's weights become. */
-int df_export_dtype(const char *name, struct df_merge_spec *spec, struct df_err *err) DF_MUST_CHECK;
+/* What a file's weights become. */
+void df_export_dtype(enum df_infer_dtype dtype, struct df_merge_spec *spec);
 /* "5GB", "500MB", "2GiB", "4096": bytes, decimal or binary as transformers reads it; 0 is no limit.  DF_EUSAGE. */
 int df_export_size(const char *text, uint64_t *bytes, struct df_err *err) DF_MUST_CHECK;
 

@@ -219,13 +219,13 @@ df_grad_lane_free(struct df_grad_lane *l)
 
 /* Turn the piece into the form that was asked for, in place. */
 static int
-take_form(const struct df_grad *g, const struct df_grad_block *blk, struct df_err *err)
+take_form(const struct df_grad *g, const struct df_grad_piece *piece, struct df_err *err)
 {
 	const struct df_moments *o = &g->moments;
 	const struct df_adam_form a = {
-		.g = blk->g,
-		.m = df_tensor_cols(o->m, blk->offset, blk->g.cols),
-		.v = df_tensor_cols(o->v, blk->offset, blk->g.cols),
+		.g = piece->g,
+		.m = df_tensor_cols(o->m, piece->offset, piece->g.cols),
+		.v = df_tensor_cols(o->v, piece->offset, piece->g.cols),
 		.beta1 = o->beta1,
 		.beta2 = o->beta2,
 		.eps = o->eps,
@@ -234,34 +234,34 @@ take_form(const struct df_grad *g, const struct df_grad_block *blk, struct df_er
 
 	switch (g->o.form) {
 	case DF_GRAD_ADAM: return df_adam_form(g->be, &a, err);
-	case DF_GRAD_SIGN: return df_sign(g->be, blk->g, err);
+	case DF_GRAD_SIGN: return df_sign(g->be, piece->g, err);
 	case DF_GRAD_SGD: break;
 	}
 	return DF_OK;
 }
 
 static int
-keep_piece(struct df_grad_lane *l, const struct df_grad_block *blk, struct df_err *err)
+keep_piece(struct df_grad_lane *l, const struct df_grad_piece *piece, struct df_err *err)
 {
-	const size_t n = blk->g.cols;
+	const size_t n = piece->g.cols;
 	int rc = DF_OK;
 
-	DF_TRY(df_grow(&l->piece, &l->piece_cap, blk->g.rows * n, sizeof(*l->piece), "a piece of gradients", err));
-	DF_TRY(df_download(l->g->be, l->piece, blk->g, err));
-	for (size_t s = 0; s < blk->g.rows; s++)
-		memcpy(l->raw + s * l->g->p + blk->offset, l->piece + s * n, n * sizeof(*l->piece));
+	DF_TRY(df_grow(&l->piece, &l->piece_cap, piece->g.rows * n, sizeof(*l->piece), "a piece of gradients", err));
+	DF_TRY(df_download(l->g->be, l->piece, piece->g, err));
+	for (size_t s = 0; s < piece->g.rows; s++)
+		memcpy(l->raw + s * l->g->p + piece->offset, l->piece + s * n, n * sizeof(*l->piece));
 out:
 	return rc;
 }
 
 static int
-sink(void *ctx, const struct df_grad_block *blk, struct df_err *err)
+sink(void *ctx, const struct df_grad_piece *piece, struct df_err *err)
 {
 	struct df_grad_lane *l = ctx;
 	int rc = DF_OK;
 
-	DF_TRY(take_form(l->g, blk, err));
-	rc = l->raw ? keep_piece(l, blk, err) : df_projection_add(&l->projection, blk->g, blk->offset, err);
+	DF_TRY(take_form(l->g, piece, err));
+	rc = l->raw ? keep_piece(l, piece, err) : df_projection_add(&l->projection, piece->g, piece->offset, err);
 out:
 	return rc;
 }

@@ -17,9 +17,9 @@
 static int
 sink_block(const struct df_emit *e, const struct df_param *p, size_t first_row, struct df_tensor g, struct df_err *err)
 {
-	struct df_grad_block blk = { .param = p, .offset = p->offset + first_row * p->cols, .g = g };
+	struct df_grad_piece piece = { .param = p, .offset = p->offset + first_row * p->cols, .g = g };
 
-	return e->sink(e->ctx, &blk, err);
+	return e->sink(e->ctx, &piece, err);
 }
 
 /* The pieces of a parameter, last first: for (it = pieces(p); next_piece(&it);) */

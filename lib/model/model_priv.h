@@ -31,7 +31,7 @@
 #include "base/buf.h"
 #include "base/json.h"
 #include "model/model.h"
-#include "model/safetensors.h"
+#include "safetensors/safetensors.h"
 
 enum df_group_id { DF_GROUP_QKV, DF_GROUP_O, DF_GROUP_GATE_UP, DF_GROUP_DOWN, DF_GROUPS };
 #define DF_GROUP_PARTS 3

@@ -7,14 +7,10 @@
 #include <string.h>
 
 #include "base/file.h"
-#include "base/json.h"
 #include "base/log.h"
 #include "base/mem.h"
-#include "base/opt.h"
 #include "model/model_priv.h"
-
-#define PREFIX    "checkpoint-"
-#define STATE_MAX ((size_t)16 << 20)
+#include "model/trained.h"
 
 static int
 holds(const char *dir, const char *name, bool *yes, struct df_err *err)
@@ -41,7 +37,7 @@ newest(const char *dir, char **path, int64_t *step, struct df_err *err)
 {
 	char *place = NULL;
 	struct dirent *e;
-	int64_t n;
+	uint64_t n;
 	bool is_model;
 	DIR *d = opendir(dir);
 	int rc = DF_OK;
@@ -49,8 +45,7 @@ newest(const char *dir, char **path, int64_t *step, struct df_err *err)
 	*path = NULL;
 	*step = -1;
 	while (d && (e = readdir(d)) != NULL) {
-		if (strncmp(e->d_name, PREFIX, strlen(PREFIX)) != 0 ||
-		    df_parse_int(e->d_name + strlen(PREFIX), *step + 1, INT64_MAX, &n, NULL) != DF_OK)
+		if (!df_checkpoint_step(e->d_name, &n) || (int64_t)n <= *step)
 			continue;
 		free(place);
 		place = NULL;
@@ -60,7 +55,7 @@ newest(const char *dir, char **path, int64_t *step, struct df_err *err)
 			continue;
 		free(*path);
 		*path = place;
-		*step = n;
+		*step = (int64_t)n;
 		place = NULL;
 	}
 out:
@@ -84,21 +79,16 @@ df_model_suggest_newest(const char *dir, struct df_err *err)
 void
 df_model_warn_newer(const char *dir)
 {
-	struct df_json *j = NULL;
-	char *path = NULL, *state = NULL;
+	char *path = NULL;
 	int64_t step, mine;
 	int rc;
 
 	DF_TRY(newest(dir, &path, &step, NULL));
 	if (!path)
 		goto out;
-	DF_TRY(df_path_join(&state, dir, "df_state.json", NULL));
-	DF_TRY(df_json_load(&j, state, STATE_MAX, NULL));
-	DF_TRY(df_json_member_int(df_json_root(j), "step", INT64_MAX, 0, INT64_MAX, &mine, NULL));
+	DF_TRY(df_trained_step(&mine, dir, NULL));
 	if (mine < step)
 		df_warn("%s: the model after step %lld; %s is newer", dir, (long long)mine, path);
 out:
-	df_json_free(j);
-	free(state);
 	free(path);
 }

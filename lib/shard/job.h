@@ -23,7 +23,7 @@
 #include "shard/shard.h"
 
 struct df_job {
-	const char *output;           /* a file, or "-" (shard.h: df_writer_open) */
+	const char *output;           /* a file, or "-" (writer.h: df_writer_open) */
 	struct df_shard_arg shard;    /* n > 1: the output is that part, by name */
 	struct df_writer_opts writer; /* resumable: unless the output is "-" */
 	const struct df_meta *meta;

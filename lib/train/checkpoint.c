@@ -17,10 +17,7 @@
 #include "train/checkpoint.h"
 #include "train/outdir.h"
 
-#define STATE_FILE "df_state.json"
-#define STATE_MAX  ((size_t)1 << 20)
-#define PREFIX     "checkpoint-"
-#define DELETED    ".df-del" /* suffix of a checkpoint that is being removed: .checkpoint-120.df-del */
+#define DELETED ".df-del" /* suffix of a checkpoint that is being removed: .checkpoint-120.df-del */
 
 /* ---- df_state.json -------------------------------------------------------- */
 
@@ -104,7 +101,7 @@ df_train_state_save(const struct df_train_state *s, const char *dir, struct df_e
 		df_buf_puts(&b, "null");
 	df_buf_printf(&b, ",\n  \"config\": %s\n}\n", s->config ? s->config : "{}");
 	DF_TRY(df_buf_check(&b, err));
-	DF_TRY(df_path_join(&path, dir, STATE_FILE, err));
+	DF_TRY(df_path_join(&path, dir, DF_STATE_FILE, err));
 	rc = df_file_put(path, b.data, b.len, err);
 out:
 	free(path);
@@ -182,8 +179,8 @@ df_train_state_load(struct df_train_state *s, const char *dir, struct df_err *er
 	int rc = DF_OK;
 
 	*s = (struct df_train_state)DF_TRAIN_STATE_INIT;
-	DF_TRY(df_path_join(&path, dir, STATE_FILE, err));
-	DF_TRY(df_file_get(path, STATE_MAX, &text, &n, err));
+	DF_TRY(df_path_join(&path, dir, DF_STATE_FILE, err));
+	DF_TRY(df_file_get(path, DF_STATE_MAX, &text, &n, err));
 	DF_TRY(df_json_parse(&j, text, n, path, err));
 	root = df_json_root(j);
 	for (size_t i = 0; i < sizeof(counts) / sizeof(counts[0]); i++) {
@@ -233,18 +230,6 @@ df_train_state_passed(const struct df_train_state *s, const struct df_train_bran
 
 /* ---- the directory -------------------------------------------------------- */
 
-bool
-df_checkpoint_step(const char *name, uint64_t *step)
-{
-	int64_t v;
-
-	if (strncmp(name, PREFIX, strlen(PREFIX)) != 0 ||
-	    df_parse_int(name + strlen(PREFIX), 0, INT64_MAX, &v, NULL) != DF_OK)
-		return false;
-	*step = (uint64_t)v;
-	return true;
-}
-
 /*
  * A companion (base/file.h) of a file that a run writes, left by a kill.  Only one run at a time uses
  * the directory, so no other process owns it.
@@ -253,8 +238,8 @@ static bool
 is_leftover(const char *name)
 {
 	static const char *const ends[] = { ".df-tmp", ".df-lock", DELETED };
-	static const char *const ours[] = { PREFIX, "trainer_", "train_results.", "all_results.", "df_state.", "model.",
-		"config.", "adapter_", "tokenizer" };
+	static const char *const ours[] = { DF_CHECKPOINT_PREFIX, "trainer_", "train_results.", "all_results.",
+		"df_state.", "model.", "config.", "adapter_", "tokenizer" };
 	size_t n = strlen(name);
 	bool mine = false, end = false;
 
@@ -270,7 +255,7 @@ df_checkpoint_path(char **path, const char *output_dir, uint64_t step, struct df
 {
 	char name[64];
 
-	snprintf(name, sizeof(name), PREFIX "%llu", (unsigned long long)step);
+	snprintf(name, sizeof(name), DF_CHECKPOINT_PREFIX "%llu", (unsigned long long)step);
 	return df_path_join(path, output_dir, name, err);
 }
 
@@ -371,7 +356,7 @@ df_checkpoint_is(const char *dir, bool *yes, struct df_err *err)
 	bool state, optimizer = false;
 	int rc;
 
-	if ((rc = has(dir, STATE_FILE, &state, err)) == DF_OK)
+	if ((rc = has(dir, DF_STATE_FILE, &state, err)) == DF_OK)
 		rc = has(dir, "optimizer.safetensors", &optimizer, err);
 	*yes = rc == DF_OK && state && optimizer;
 	return rc;
@@ -384,8 +369,8 @@ df_checkpoint_id(const char *dir, char id[DF_DIGEST_HEX], struct df_err *err)
 	size_t n;
 	int rc = DF_OK;
 
-	DF_TRY(df_path_join(&path, dir, STATE_FILE, err));
-	DF_TRY(df_file_get(path, STATE_MAX, &text, &n, err));
+	DF_TRY(df_path_join(&path, dir, DF_STATE_FILE, err));
+	DF_TRY(df_file_get(path, DF_STATE_MAX, &text, &n, err));
 	df_digest_hex(df_hash_bytes(text, n, 0), id);
 out:
 	free(path);
@@ -434,7 +419,7 @@ df_checkpoint_count(const char *output_dir, uint64_t step, struct df_checkpoint_
 		bool state, whole;
 
 		DF_TRY(df_checkpoint_path(&path, output_dir, e[i].step, err));
-		DF_TRY(has(path, STATE_FILE, &state, err));
+		DF_TRY(has(path, DF_STATE_FILE, &state, err));
 		DF_TRY(df_checkpoint_is(path, &whole, err));
 		if (state) {
 			c->n++;
@@ -489,7 +474,8 @@ remove_dir(const char *output_dir, uint64_t step, struct df_err *err)
 	int rc = DF_OK;
 
 	DF_TRY(df_checkpoint_path(&path, output_dir, step, err));
-	DF_TRY(df_asprintf(&gone, err, "%s/." PREFIX "%llu" DELETED, output_dir, (unsigned long long)step));
+	DF_TRY(
+	    df_asprintf(&gone, err, "%s/." DF_CHECKPOINT_PREFIX "%llu" DELETED, output_dir, (unsigned long long)step));
 	DF_TRY(df_rmtree(gone, err));
 	if (rename(path, gone) != 0) {
 		rc = df_fail(err, DF_EIO, "%s:", path);
@@ -547,7 +533,7 @@ df_checkpoint_reopen(const char *output_dir, bool keep_log, struct df_err *err)
 }
 
 const char *const df_checkpoint_logs[] = { "trainer_log.jsonl", "trainer_state.json", "train_results.json",
-	"all_results.json", STATE_FILE, NULL };
+	"all_results.json", DF_STATE_FILE, NULL };
 
 int
 df_checkpoint_clear(const char *output_dir, struct df_err *err)

@@ -21,6 +21,7 @@
 #include "base/err.h"
 #include "base/hash.h"
 #include "model/model.h"
+#include "model/trained.h"
 #include "token/tokenizer.h"
 #include "train/best.h"
 #include "train/step.h"
@@ -73,8 +74,6 @@ int df_checkpoint_find(const char *output_dir, char **path, struct df_err *err) 
 int df_checkpoint_is(const char *dir, bool *yes, struct df_err *err) DF_MUST_CHECK;
 /* Identifies the state of a checkpoint, wherever its directory lies: the digest of its df_state.json. */
 int df_checkpoint_id(const char *dir, char id[DF_DIGEST_HEX], struct df_err *err) DF_MUST_CHECK;
-/* "checkpoint-120" -> 120; false when the name is not of this form. */
-bool df_checkpoint_step(const char *name, uint64_t *step);
 
 /* The checkpoints of a run in output_dir, with an optimizer or without. */
 struct df_checkpoint_census {

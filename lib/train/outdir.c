@@ -12,7 +12,7 @@
 
 #include "base/file.h"
 #include "base/mem.h"
-#include "train/checkpoint.h"
+#include "model/trained.h"
 
 /* "model.safetensors", "model-00001-of-00002.safetensors", "pytorch_model.bin.index.json" ... */
 static bool

@@ -255,7 +255,7 @@ df_run_inputs(struct df_run *r, struct df_err *err)
 	if (r->rows.n_unlabelled > 0)
 		df_info("%s: %" PRIu64 " of %" PRIu64 " samples have no target and count for nothing", r->rows.name,
 		    r->rows.n_unlabelled, r->rows.n);
-	r->has_eval = strcmp(r->c->eval_strategy, "no") != 0;
+	r->has_eval = r->c->eval_strategy != DF_STRATEGY_NO;
 	if (r->has_eval)
 		DF_TRY(df_rows_load(&r->eval_rows, "evaluation tokens", eval, 1, err));
 	if (r->o->index)
@@ -310,8 +310,8 @@ df_run_metric(struct df_run *r, struct df_err *err)
 		    "and the NAME_loss of a dataset in %s with eval_on_each_dataset",
 		    name, r->eval_rows.name);
 	r->best = (struct df_best_opts){
-		.greater = c->greater_is_better ? strcmp(c->greater_is_better, "true") == 0
-						: n < 4 || strcmp(name + n - 4, "loss") != 0,
+		.greater = c->greater_is_better == DF_BETTER_BY_NAME ? n < 4 || strcmp(name + n - 4, "loss") != 0
+								     : c->greater_is_better == DF_BETTER_GREATER,
 		.patience = (uint64_t)c->early_stopping_steps,
 		.min_delta = c->early_stopping_min_delta,
 		.schedule = &r->schedule,

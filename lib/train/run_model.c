@@ -37,15 +37,15 @@ out:
 }
 
 /*
- * gradient_checkpointing: auto.  A token keeps this number of floats for the backward in each layer,
- * from the lowest trainable one on (model.h).  When they exceed ACTIVATIONS_MAX for a micro-batch of
- * the longest samples, computing them again is cheaper than the memory.
+ * gradient_checkpointing: auto.  A token keeps this number of floats for the backward in each layer, from
+ * the lowest trainable one on (model/run.h).  When they exceed ACTIVATIONS_MAX for a micro-batch of the
+ * longest samples, computing them again is cheaper than the memory.
  */
 static void
 decide_checkpointing(struct df_run *r)
 {
 	const struct df_model_config *m = df_model_config(r->model);
-	const char *how = r->c->gradient_checkpointing;
+	const enum df_checkpointing how = r->c->gradient_checkpointing;
 	const double ff =
 	    m->moe.n_experts > 0 ? (double)(m->moe.top_k * m->moe.d_expert + m->moe.d_shared) : (double)m->d_ff;
 	const double layer =
@@ -55,7 +55,7 @@ decide_checkpointing(struct df_run *r)
 	const double tokens = (double)r->rows.longest * (double)r->c->per_device_train_batch_size;
 
 	r->activations = sizeof(float) * layers * layer * tokens;
-	r->checkpointing = strcmp(how, "auto") == 0 ? r->activations > ACTIVATIONS_MAX : strcmp(how, "true") == 0;
+	r->checkpointing = how == DF_CHECKPOINTING_AUTO ? r->activations > ACTIVATIONS_MAX : how == DF_CHECKPOINTING_ON;
 	r->checkpointing = r->checkpointing && !r->c->disable_gradient_checkpointing;
 	if (r->checkpointing)
 		r->activations = sizeof(float) * (layer + layers * (double)m->d_model) * tokens;
@@ -66,7 +66,7 @@ int
 df_run_open_model(struct df_run *r, struct df_err *err)
 {
 	const struct df_train_config *c = r->c;
-	bool lora = strcmp(c->finetuning_type, "lora") == 0;
+	const bool lora = c->finetuning_type == DF_FINETUNING_LORA;
 	const char *dir = r->start ? r->start : c->adapter_name_or_path; /* of weights trained before */
 	struct df_lora_spec spec = {
 		.rank = (size_t)c->lora_rank,
@@ -76,7 +76,7 @@ df_run_open_model(struct df_run *r, struct df_err *err)
 		.dropout = c->lora_dropout,
 		.additional = c->additional_target,
 	};
-	const bool freeze = strcmp(c->finetuning_type, "freeze") == 0;
+	const bool freeze = c->finetuning_type == DF_FINETUNING_FREEZE;
 	const struct df_train_spec trains = {
 		.freeze = freeze,
 		.layers = c->freeze_trainable_layers,
@@ -91,7 +91,7 @@ df_run_open_model(struct df_run *r, struct df_err *err)
 		DF_TRY(df_model_open(&r->model, dir, c->model_name_or_path, r->o->backend, err));
 		if (df_model_has_lora(r->model) != lora) {
 			rc = df_fail(err, DF_ELINEAGE, "%s is %s, finetuning_type is %s", dir,
-			    lora ? "a whole model" : "an adapter", c->finetuning_type);
+			    lora ? "a whole model" : "an adapter", df_finetuning_names[c->finetuning_type]);
 			goto out;
 		}
 	} else if (c->train_from_scratch) {

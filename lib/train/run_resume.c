@@ -225,7 +225,7 @@ check_models(const struct df_run *r, bool *result, struct df_err *err)
 	DF_TRY(df_checkpoint_count(dir, 0, &c, err));
 	DF_TRY(df_outdir_weights(dir, &weights, err));
 	/* only a run's directory has trainer_log.jsonl, its checkpoints do not */
-	if (weights && exists_in(dir, "df_state.json") && exists_in(dir, "trainer_log.jsonl")) {
+	if (weights && exists_in(dir, DF_STATE_FILE) && exists_in(dir, "trainer_log.jsonl")) {
 		*result = true;
 	} else if (weights && c.n == 0) {
 		df_buf_printf(&what, "a model (%s) and no checkpoint of df-train", weights);
@@ -307,7 +307,7 @@ no_checkpoint(const char *dir, struct df_err *err)
 	if (!df_file_exists(dir))
 		return df_fail(err, DF_ENOINPUT, "%s: no such directory", dir);
 	DF_TRY(df_outdir_weights(dir, &weights, err));
-	if (weights && exists_in(dir, "df_state.json"))
+	if (weights && exists_in(dir, DF_STATE_FILE))
 		rc = df_fail(err, DF_EFORMAT,
 		    "%s has no optimizer.safetensors to go on with (save_only_model?); to start from its weights give "
 		    "model_name_or_path or adapter_name_or_path",
@@ -337,7 +337,7 @@ is_same_command(const struct df_run *r, const char *named, bool *yes, struct df_
 	*yes = false;
 	if (!r->start || !b->id[0])
 		return DF_OK;
-	if (exists_in(named, "df_state.json")) {
+	if (exists_in(named, DF_STATE_FILE)) {
 		DF_TRY(df_checkpoint_id(named, id, err));
 		if (strcmp(id, b->id) != 0)
 			goto out;
@@ -514,7 +514,7 @@ df_run_begin_state(struct df_run *r, struct df_err *err)
 			    "%s was trained on tokens %s, but %s is %s: to train its weights on other "
 			    "tokens give %s_name_or_path=%s and a new output_dir",
 			    r->start, s->tokens_id, r->rows.name, r->rows.meta.id,
-			    strcmp(r->c->finetuning_type, "lora") == 0 ? "adapter" : "model", r->start);
+			    r->c->finetuning_type == DF_FINETUNING_LORA ? "adapter" : "model", r->start);
 			goto out;
 		}
 		DF_TRY(warn_changes(r, config.data, err));

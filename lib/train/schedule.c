@@ -8,8 +8,6 @@
 #include "base/words.h"
 #include "train/schedule.h"
 
-static const char *const names[] = { "constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts",
-	"polynomial", "inverse_sqrt", "cosine_with_min_lr", "warmup_stable_decay", "reduce_lr_on_plateau", NULL };
 static const char *const curves[] = { "linear", "cosine", "1-sqrt", NULL };
 static const char *const modes[] = { "min", "max", NULL };
 static const char *const threshold_modes[] = { "rel", "abs", NULL };
@@ -68,7 +66,7 @@ set_arg(const struct arg *a, const char *text, struct df_err *err)
 }
 
 int
-df_schedule_init(struct df_schedule *s, const char *name, const struct df_config_map *kwargs, double lr,
+df_schedule_init(struct df_schedule *s, enum df_schedule_type type, const struct df_config_map *kwargs, double lr,
     uint64_t n_steps, int64_t warmup_steps, double warmup_ratio, struct df_err *err)
 {
 	const unsigned cosines =
@@ -98,11 +96,9 @@ df_schedule_init(struct df_schedule *s, const char *name, const struct df_config
 		{ "patience", plateau, .count = &s->plateau_patience },
 		{ "cooldown", plateau, .count = &s->plateau_cooldown },
 	};
-	int type = find(name, names), rc;
+	int rc;
 
-	if (type < 0)
-		return df_unknown(err, DF_ECONFIG, "schedule (lr_scheduler_type)", name, names, NULL);
-	*s = (struct df_schedule){ .type = (enum df_schedule_type)type,
+	*s = (struct df_schedule){ .type = type,
 		.lr = lr,
 		.n_steps = n_steps,
 		.n_cycles = type == DF_SCHEDULE_COSINE_WITH_RESTARTS ? 1 : 0.5,
@@ -123,8 +119,8 @@ df_schedule_init(struct df_schedule *s, const char *name, const struct df_config
 				a = &args[j];
 		}
 		if (!a)
-			return df_fail(
-			    err, DF_ECONFIG, "lr_scheduler_kwargs: %s has no member '%.60s'", name, kwargs->v[i].key);
+			return df_fail(err, DF_ECONFIG, "lr_scheduler_kwargs: %s has no member '%.60s'",
+			    df_schedule_names[type], kwargs->v[i].key);
 		if ((rc = set_arg(a, kwargs->v[i].value, err)) != DF_OK) {
 			df_err_prefix(err, "lr_scheduler_kwargs: %s: ", a->name);
 			return rc;

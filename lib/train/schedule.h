@@ -14,18 +14,6 @@
 #include "base/err.h"
 #include "config/config.h"
 
-enum df_schedule_type {
-	DF_SCHEDULE_CONSTANT, /* without warm-up */
-	DF_SCHEDULE_CONSTANT_WITH_WARMUP,
-	DF_SCHEDULE_LINEAR,
-	DF_SCHEDULE_COSINE,
-	DF_SCHEDULE_COSINE_WITH_RESTARTS,
-	DF_SCHEDULE_POLYNOMIAL,
-	DF_SCHEDULE_INVERSE_SQRT,
-	DF_SCHEDULE_COSINE_WITH_MIN_LR,
-	DF_SCHEDULE_WARMUP_STABLE_DECAY,
-	DF_SCHEDULE_REDUCE_LR_ON_PLATEAU /* constant; evaluations scale it (train/best.h) */
-};
 enum df_schedule_curve { DF_CURVE_LINEAR, DF_CURVE_COSINE, DF_CURVE_1_SQRT };
 
 struct df_schedule {
@@ -45,11 +33,12 @@ struct df_schedule {
 };
 
 /*
- * name, kwargs: lr_scheduler_type and lr_scheduler_kwargs. n_warmup is warmup_steps when above 0, else ceil(n_steps
- * * warmup_ratio).  DF_ECONFIG for a member that the schedule does not have, or a missing or impossible one.
+ * type, kwargs: lr_scheduler_type and lr_scheduler_kwargs.  n_warmup is warmup_steps when above 0, else
+ * ceil(n_steps * warmup_ratio).  DF_ECONFIG for a member that the schedule does not have, or a missing or
+ * impossible one.
  */
-int df_schedule_init(struct df_schedule *s, const char *name, const struct df_config_map *kwargs, double lr,
-    uint64_t n_steps, int64_t warmup_steps, double warmup_ratio, struct df_err *err) DF_MUST_CHECK;
+int df_schedule_init(struct df_schedule *s, enum df_schedule_type type, const struct df_config_map *kwargs,
+    double lr, uint64_t n_steps, int64_t warmup_steps, double warmup_ratio, struct df_err *err) DF_MUST_CHECK;
 
 /* The learning rate of the step with index i (from 0: the first optimizer step). */
 double df_schedule_lr(const struct df_schedule *s, uint64_t i);

@@ -37,11 +37,13 @@ every(double x, uint64_t total)
 }
 
 static uint64_t
-strategy(const struct df_run *r, const char *name, double steps)
+strategy(const struct df_run *r, enum df_strategy when, double steps)
 {
-	if (strcmp(name, "no") == 0 || strcmp(name, "best") == 0)
-		return 0;
-	return strcmp(name, "epoch") == 0 ? r->steps_per_epoch : every(steps, r->max_steps);
+	switch (when) {
+	case DF_STRATEGY_STEPS: return every(steps, r->max_steps);
+	case DF_STRATEGY_EPOCH: return r->steps_per_epoch;
+	default: return 0;
+	}
 }
 
 static int
@@ -67,11 +69,11 @@ plan_steps(struct df_run *r, struct df_err *err)
 	r->end = r->o->until > 0 && r->o->until < r->max_steps ? r->o->until : r->max_steps;
 	if (r->o->until > r->max_steps)
 		df_info("the run ends at step %" PRIu64 ", before --until %" PRIu64, r->max_steps, r->o->until);
-	r->log_every = c->logging_steps > 0 || strcmp(c->logging_strategy, "steps") != 0
+	r->log_every = c->logging_steps > 0 || c->logging_strategy != DF_STRATEGY_STEPS
 	    ? strategy(r, c->logging_strategy, c->logging_steps)
 	    : 0;
 	r->save_every = strategy(r, c->save_strategy, c->save_steps);
-	r->save_best = strcmp(c->save_strategy, "best") == 0;
+	r->save_best = c->save_strategy == DF_STRATEGY_BEST;
 	r->eval_every = strategy(r, c->eval_strategy, c->eval_steps > 0 ? c->eval_steps : c->logging_steps);
 	if (c->load_best_model_at_end && r->save_every % r->eval_every != 0) {
 		rc = df_fail(err, DF_ECONFIG,
@@ -230,7 +232,7 @@ log_due(const struct df_run *r)
 	const bool over = g == r->max_steps || r->state.best.stopped;
 
 	return (r->log_every && g % r->log_every == 0) || (r->c->logging_first_step && g == 1) ||
-	    (over && strcmp(r->c->logging_strategy, "epoch") == 0);
+	    (over && r->c->logging_strategy == DF_STRATEGY_EPOCH);
 }
 
 /* Evaluate and save if it is due at this step.  A checkpoint that --until asks for can always be resumed. */

@@ -44,13 +44,13 @@ struct ctx {
 };
 
 static int
-adam_sink(void *arg, const struct df_grad_block *blk, struct df_err *err)
+adam_sink(void *arg, const struct df_grad_piece *piece, struct df_err *err)
 {
 	struct ctx *c = arg;
 	struct df_adam_form a = {
-		.g = blk->g,
-		.m = df_tensor_view(c->moments->m, blk->offset, 1, blk->g.cols),
-		.v = df_tensor_view(c->moments->v, blk->offset, 1, blk->g.cols),
+		.g = piece->g,
+		.m = df_tensor_view(c->moments->m, piece->offset, 1, piece->g.cols),
+		.v = df_tensor_view(c->moments->v, piece->offset, 1, piece->g.cols),
 		.beta1 = 0.9,
 		.beta2 = 0.999,
 		.eps = 1e-8,
@@ -60,10 +60,10 @@ adam_sink(void *arg, const struct df_grad_block *blk, struct df_err *err)
 }
 
 static int
-plain_sink(void *arg, const struct df_grad_block *blk, struct df_err *err)
+plain_sink(void *arg, const struct df_grad_piece *piece, struct df_err *err)
 {
 	(void)arg;
-	(void)blk;
+	(void)piece;
 	(void)err;
 	return DF_OK;
 }

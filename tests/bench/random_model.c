@@ -16,7 +16,7 @@
 #include "base/mem.h"
 #include "base/rng.h"
 #include "model/model.h"
-#include "model/safetensors.h"
+#include "safetensors/safetensors.h"
 
 #define CHUNK ((size_t)1 << 20) /* elements */
 

@@ -126,18 +126,22 @@ cp index.h5 whole.h5
 for i in 1 2 4 5 6 7 8 9 10 11 12 13 14 15 16; do
 	df-grad -q -m run/checkpoint-100 --form adam --project 2048 --shard $i/16 pool.h5 -o pool.proj.h5 2>>err
 done
-examples df-tools.7 'In parts'
+examples df-tools.7 'Splitting a job into shards'
 same 'the index from sixteen parts is the same' index.h5 whole.h5
 
 sed 's/^output_dir.*//' configs/tiny-sft.yaml >run.yaml
 printf 'tokenized_path: pool.h5\noutput_dir: requeued\nmax_steps: 3\n' >>run.yaml
 cp -r run run-less
 cp -r run run-random
-for page in pack grad embed project score eval sample show; do
+for page in pack grad embed project eval sample show merge; do
+	examples "df-$page.1" DESCRIPTION
 	examples "df-$page.1" EXAMPLES
 done
-rm -rf run
-examples df-train.1 EXAMPLES
+examples df-score.1 EXAMPLES
+for section in DESCRIPTION EXAMPLES; do
+	rm -rf run
+	examples df-train.1 "$section"
+done
 
 # --- in Python, where it has what it needs ---
 

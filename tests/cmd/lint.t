@@ -69,10 +69,10 @@ arrows()
 	awk '
 	BEGIN {
 		may["base"] = ""
-		may["config"] = may["shard"] = may["token"] = may["backend"] = "base"
+		may["config"] = may["shard"] = may["safetensors"] = may["token"] = may["backend"] = "base"
 		may["chat"] = "base token"
 		may["data"] = "base token chat"
-		may["model"] = "base shard token backend"
+		may["model"] = "base shard safetensors token backend"
 		may["project"] = "base shard backend"
 		may["rows"] = "base shard model"
 		may["export"] = "base config model"
@@ -100,13 +100,31 @@ arrows()
 }
 quiet 'includes follow the arrows between the rooms' arrows
 
+# A room that grows beyond this has become two.
+largest_room()
+{
+	find lib -name '*.[ch]' -exec awk '
+	FNR == 1 { split(FILENAME, path, "/") }
+	{ lines[path[2]]++ }
+	END { for (room in lines) print lines[room], room }' {} + | awk '
+	{ lines[$2] += $1; all += $1 }
+	END {
+		if (all == 0)
+			print "no lines in lib"
+		for (room in lines)
+			if (lines[room] > 0.15 * all)
+				printf "lib/%s: %d of %d lines\n", room, lines[room], all
+	}'
+}
+quiet 'no room has more than 15 % of the library' largest_room
+
 # Files that need each other can be read only together.  What a symbol names is defined in one object, used in others.
 circles()
 {
-	objects=$(find "$BUILD/obj/lib" -name '*.o' ! -path '*/plugin/*')
-	[ -n "$objects" ] || echo 'nothing is built'
+	# Of the sources that there are: an older build may have left others.
+	objects=$(find lib -name '*.c' ! -path 'lib/shard/plugin/*' | sed "s,\(.*\)\.c$,$BUILD/obj/\1.o,")
 	# shellcheck disable=SC2086
-	nm -A -g $objects 2>/dev/null | awk '
+	nm -A -g $objects | awk '
 	{ object = $1; sub(/:.*/, "", object); kind = $(NF - 1); name = $NF }
 	kind == "U" { use[object, name] = 1; next }
 	{ home[name] = object }

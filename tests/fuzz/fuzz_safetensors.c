@@ -2,7 +2,7 @@
 #include <stdlib.h>
 
 #include "fuzz.h"
-#include "model/safetensors.h"
+#include "safetensors/safetensors.h"
 
 #define NUMEL_MAX ((size_t)1 << 20)
 

@@ -1,6 +1,6 @@
 /* fuzz_st_index.c - model.safetensors.index.json, which names files. */
 #include "fuzz.h"
-#include "model/safetensors.h"
+#include "safetensors/safetensors.h"
 
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)

@@ -28,7 +28,7 @@ def answers(program):
     """name -> what `df-train --list-keys` says of it"""
     text = subprocess.run([program, "--list-keys"], check=True, capture_output=True, text=True).stdout
     said = {}
-    for name, state, _, _, reason in (line.split("\t") for line in text.splitlines()):
+    for name, state, _, _, reason, *_ in (line.split("\t") for line in text.splitlines()):
         said[name] = (state, f"{state}: {reason}" if state in ("ignored", "rejected") else state)
     return said
 

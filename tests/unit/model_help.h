@@ -12,7 +12,7 @@
 #include <cmocka.h>
 
 #include "model/model.h"
-#include "model/safetensors.h"
+#include "safetensors/safetensors.h"
 
 /* The backend of DF_TEST_DEVICE (default cpu), opened once. */
 struct df_backend *mh_backend(void);

@@ -57,7 +57,7 @@ load_n(struct df_train_config *c, const char *text, size_t n, const char *word, 
 {
 	warning[0] = 0;
 	assert_int_equal(df_file_put(path, text, n, err), 0);
-	return df_train_config_load(c, path, &word, word ? 1 : 0, err);
+	return df_train_config_load(c, DF_OWNER_TRAIN, path, &word, word ? 1 : 0, err);
 }
 
 static int
@@ -94,10 +94,12 @@ test_defaults(void **state)
 	(void)state;
 	if (load(&c, NEED, NULL, &err) != DF_OK)
 		fail_msg("%s", err.msg);
-	assert_string_equal(c.finetuning_type, "lora");
-	assert_string_equal(c.lr_scheduler_type, "linear");
-	assert_string_equal(c.save_strategy, "steps");
-	assert_string_equal(c.eval_strategy, "no");
+	assert_int_equal(c.finetuning_type, DF_FINETUNING_LORA);
+	assert_int_equal(c.lr_scheduler_type, DF_SCHEDULE_LINEAR);
+	assert_int_equal(c.save_strategy, DF_STRATEGY_STEPS);
+	assert_int_equal(c.eval_strategy, DF_STRATEGY_NO);
+	assert_int_equal(c.gradient_checkpointing, DF_CHECKPOINTING_AUTO);
+	assert_int_equal(c.greater_is_better, DF_BETTER_BY_NAME);
 	assert_true(c.learning_rate == 5e-5 && c.adam_epsilon == 1e-8 && c.num_train_epochs == 3);
 	assert_int_equal(c.seed, 42);
 	assert_int_equal(c.max_steps, -1);
@@ -124,7 +126,8 @@ test_values(void **state)
 	assert_true(c.learning_rate == 1e-4); /* a string in YAML 1.1, a number to everyone else */
 	assert_string_equal(c.lora_target, "q_proj,v_proj");
 	assert_true(c.disable_shuffling);
-	assert_string_equal(c.save_strategy, "no");
+	assert_int_equal(c.save_strategy, DF_STRATEGY_NO);
+	assert_int_equal(c.lr_scheduler_type, DF_SCHEDULE_COSINE);
 	assert_int_equal(c.lr_scheduler_kwargs.n, 1);
 	assert_string_equal(c.lr_scheduler_kwargs.v[0].value, "1.5");
 	/* one warning for all keys without effect, none for those that say nothing */
@@ -193,7 +196,7 @@ test_refused(void **state)
 	assert_int_equal(load(&c, "- a\n- b\n", NULL, &err), DF_ECONFIG);
 	assert_int_equal(load_n(&c, "seed: \"\\0\"\n", 11, NULL, &err), DF_ECONFIG);
 	assert_int_equal(load_n(&c, "seed: \xff\xfe\n", 9, NULL, &err), DF_ECONFIG);
-	assert_int_equal(df_train_config_load(&c, "no/such.yaml", NULL, 0, &err), DF_ENOINPUT);
+	assert_int_equal(df_train_config_load(&c, DF_OWNER_TRAIN, "no/such.yaml", NULL, 0, &err), DF_ENOINPUT);
 }
 
 static void
@@ -221,6 +224,226 @@ test_hostile(void **state)
 	}
 }
 
+static char *
+source_file(const char *name)
+{
+	const char *root = getenv("DF_SRCDIR");
+	struct df_err err = DF_ERR_INIT;
+	char *file = NULL, *text = NULL;
+	size_t n;
+
+	assert_int_equal(df_path_join(&file, root ? root : ".", name, &err), 0);
+	if (df_file_get(file, 1 << 20, &text, &n, &err) != 0)
+		fail_msg("%s", err.msg);
+	free(file);
+	return text;
+}
+
+static const struct df_key *
+row_of(const char *name)
+{
+	const struct df_key *k = df_train_keys();
+
+	while (k->name && strcmp(k->name, name) != 0)
+		k++;
+	if (!k->name)
+		fail_msg("df-train does not know %s", name);
+	return k;
+}
+
+/* A line of a manual that goes on becomes one. */
+static void
+join_lines(char *text)
+{
+	char *to = text;
+
+	for (const char *from = text; *from; from++) {
+		if (from[0] == '\\' && from[1] == '\n')
+			from++;
+		else
+			*to++ = *from;
+	}
+	*to = 0;
+}
+
+/* A choice is a word, also where YAML takes it for a bool; what checkpoints record of it is the word. */
+static void
+test_choices(void **state)
+{
+	static const struct {
+		const char *text;
+		enum df_strategy save;
+		enum df_checkpointing checkpointing;
+		enum df_better better;
+		const char *json; /* what greater_is_better is recorded as */
+	} cases[] = {
+		{ "save_strategy: epoch\n", DF_STRATEGY_EPOCH, DF_CHECKPOINTING_AUTO, DF_BETTER_BY_NAME, "null" },
+		{ "save_strategy: No\ngradient_checkpointing: on\ngreater_is_better: yes\n", DF_STRATEGY_NO,
+		    DF_CHECKPOINTING_ON, DF_BETTER_GREATER, "\"true\"" },
+		{ "save_strategy: 'no'\ngradient_checkpointing: 'false'\ngreater_is_better: False\n", DF_STRATEGY_NO,
+		    DF_CHECKPOINTING_OFF, DF_BETTER_LESS, "\"false\"" },
+		{ "save_strategy: false\ngreater_is_better: ~\n", DF_STRATEGY_NO, DF_CHECKPOINTING_AUTO,
+		    DF_BETTER_BY_NAME, "null" },
+	};
+	struct df_err err = DF_ERR_INIT;
+	struct df_train_config c;
+	char all[512], want[64];
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct df_buf json = DF_BUF_INIT;
+
+		snprintf(all, sizeof(all), "%s%s", NEED, cases[i].text);
+		if (load(&c, all, "finetuning_type=freeze", &err) != DF_OK)
+			fail_msg("%s", err.msg);
+		assert_int_equal(c.save_strategy, cases[i].save);
+		assert_int_equal(c.gradient_checkpointing, cases[i].checkpointing);
+		assert_int_equal(c.greater_is_better, cases[i].better);
+		df_train_config_json(&c, &json);
+		snprintf(want, sizeof(want), "\"greater_is_better\": %s,", cases[i].json);
+		assert_non_null(strstr(json.data, want));
+		assert_non_null(strstr(json.data, "\"finetuning_type\": \"freeze\""));
+		df_buf_release(&json);
+		df_train_config_release(&c);
+	}
+	refused("lr_scheduler_type: step\n", NULL, DF_ECONFIG, "lr_scheduler_type|'step' is none of constant");
+	refused("finetuning_type:\n", NULL, DF_ECONFIG, "finetuning_type|'null' is none of");
+	refused("finetuning_type: yes\n", NULL, DF_ECONFIG, "finetuning_type|'yes' is none of");
+	refused("finetuning_type: loar\n", NULL, DF_ECONFIG, "did you mean 'lora'");
+	refused("eval_strategy: best\n", NULL, DF_ECONFIG, "eval_strategy|no, steps, epoch");
+	refused("stage: {a: sft}\n", NULL, DF_ECONFIG, "stage|single value");
+}
+
+/* The rows hold together: what the program that reads a key looks at is there. */
+static void
+test_rows(void **state)
+{
+	const struct df_key *k = df_train_keys();
+
+	(void)state;
+	for (; k->name; k++) {
+		const bool train = k->owners & DF_OWNER_TRAIN, export = k->owners & DF_OWNER_EXPORT;
+
+		if (!k->dflt || !k->help || (k->type == DF_KEY_CHOICE) != (k->choices != NULL))
+			fail_msg("%s: the row is not whole", k->name);
+		if (df_key_status(k, DF_OWNER_TRAIN) == DF_KEY_UNKNOWN || (train && k->in_train))
+			fail_msg("%s: df-train has no use for it, or two", k->name);
+		if ((k->in_export == DF_KEY_REJECTED) != (k->no_export != NULL) || (export && k->in_export))
+			fail_msg("%s: df-merge has no reason, or two uses", k->name);
+		if (k->option && !(k->owners & (DF_OWNER_PACK | DF_OWNER_EXPORT)))
+			fail_msg("%s: nobody has the option --%s", k->name, k->option);
+		if (k->in_train == DF_KEY_CHECKED && k->owners != DF_OWNER_PACK)
+			fail_msg("%s: compared with the tokens, but not of df-pack", k->name);
+		if ((k->shapes && !train) || (k->neutral && train) ||
+		    (k->null_is_value && k->in_train != DF_KEY_CHECKED))
+			fail_msg("%s: says what nobody reads", k->name);
+	}
+	assert_int_equal(k - df_train_keys(), df_train_keys_count());
+	/* what DataFlex adds for its trainers is no program's here alone */
+	for (k = df_train_keys(); strcmp(k->name, "mixer_eval_dataset") != 0; k++)
+		assert_false(k->owners & DF_OWNER_PLAN);
+	for (; k->name; k++)
+		assert_int_equal(k->owners, DF_OWNER_PLAN);
+}
+
+static int
+load_export(struct df_train_config *c, const char *text, struct df_err *err)
+{
+	warning[0] = faults[0] = 0;
+	assert_int_equal(df_file_put(path, text, strlen(text), err), 0);
+	return df_train_config_load(c, DF_OWNER_EXPORT, path, NULL, 0, err);
+}
+
+/* df-merge's view: its own keys have values, those of inference are passed over, what would change the model is not. */
+static void
+test_export(void **state)
+{
+	static const char *const refused_there[] = { "quantization_bit: 4", "resize_vocab: true", "adapter_folder: a",
+		"export_quantization_bit: 4", "export_quantization_dataset: c4.json", "export_legacy_format: true",
+		"export_hub_model_id: me/mine" };
+	struct df_err err = DF_ERR_INIT;
+	struct df_train_config c;
+	char want[256];
+
+	(void)state;
+	if (load_export(&c,
+		"model_name_or_path: m\nadapter_name_or_path: a\ntemplate: llama3\ntrust_remote_code: true\n"
+		"finetuning_type: oft\nstage: dpo\nexport_dir: d\nexport_size: 0.5\nexport_device: auto\n"
+		"export_legacy_format: false\nquantization_bit: null\nresize_vocab: off\nadapter_folder:\n"
+		"infer_dtype: bfloat16\ninfer_backend: vllm\nflash_attn: fa2\nmodel_revision: v2\n",
+		&err) != DF_OK)
+		fail_msg("%s", err.msg);
+	assert_string_equal(c.model_name_or_path, "m");
+	assert_string_equal(c.adapter_name_or_path, "a");
+	assert_string_equal(c.export_dir, "d");
+	assert_true(c.export_size == 0.5);
+	assert_int_equal(c.infer_dtype, DF_INFER_BFLOAT16);
+	assert_string_equal(warning, "");
+	assert_int_equal(c.packed.n, 0);
+	df_train_config_release(&c);
+
+	if (load_export(&c, "model_name_or_path: m\n", &err) != DF_OK)
+		fail_msg("%s", err.msg);
+	assert_true(c.export_size == 5 && c.infer_dtype == DF_INFER_AUTO);
+	assert_null(c.adapter_name_or_path);
+	assert_null(c.export_dir);
+	df_train_config_release(&c);
+
+	for (size_t i = 0; i < sizeof(refused_there) / sizeof(refused_there[0]); i++) {
+		const size_t n = strcspn(refused_there[i], ":");
+
+		assert_int_equal(load_export(&c, refused_there[i], &err), DF_ECONFIG);
+		snprintf(want, sizeof(want), "%s:1: %.*s: ", path, (int)n, refused_there[i]);
+		assert_memory_equal(err.msg, want, strlen(want));
+		assert_null(strstr(err.msg, "df-merge"));
+	}
+	/* a key of training is none of an export, and a wrong word is corrected by one that is */
+	assert_int_equal(
+	    load_export(&c, "lora_rank: 8\nexport_siz: 5\nexport_size: 0\ninfer_dtype: int8\n", &err), DF_ECONFIG);
+	snprintf(want, sizeof(want), "%s:1: unknown key 'lora_rank'; df-merge(1) lists the keys of an export\n", path);
+	assert_memory_equal(faults, want, strlen(want));
+	assert_non_null(strstr(faults, "x.yaml:2: unknown key 'export_siz'; did you mean 'export_size'?"));
+	assert_non_null(strstr(faults, "x.yaml:3: export_size: 0 is outside"));
+	assert_non_null(strstr(faults, "x.yaml:4: infer_dtype: 'int8' is none of auto, float32, bfloat16, float16"));
+	/* df-train looks at none of them */
+	if (load(&c, NEED "export_dir: d\nexport_size: 3\nexport_legacy_format: true\ninfer_dtype: int8\n", NULL,
+		&err) != DF_OK)
+		fail_msg("%s", err.msg);
+	assert_non_null(
+	    strstr(warning, "no effect here: export_dir, export_size, export_legacy_format, infer_dtype (df-config"));
+	assert_null(c.export_dir);
+	df_train_config_release(&c);
+}
+
+/* The items of df-merge(1) are the keys of its view: its own, those without effect, those that are rejected. */
+static void
+test_manual_export(void **state)
+{
+	static const enum df_key_status order[] = { DF_KEY_SUPPORTED, DF_KEY_IGNORED, DF_KEY_REJECTED };
+	char *text = source_file("man/df-merge.1"), *save = NULL;
+	size_t n_items = 0, n_words = 0;
+
+	(void)state;
+	join_lines(text);
+	for (char *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
+		char *words = NULL;
+
+		if (strncmp(line, ".It Ic ", 7) != 0)
+			continue;
+		assert_true(n_items < sizeof(order) / sizeof(order[0]));
+		for (char *w = strtok_r(line + 7, " ,", &words); w; w = strtok_r(NULL, " ,", &words)) {
+			if (df_key_status(row_of(w), DF_OWNER_EXPORT) != order[n_items])
+				fail_msg("df-merge.1 has %s in the wrong place", w);
+			n_words++;
+		}
+		n_items++;
+	}
+	for (const struct df_key *k = df_train_keys(); k->name; k++)
+		n_words -= df_key_status(k, DF_OWNER_EXPORT) != DF_KEY_UNKNOWN;
+	assert_int_equal(n_words, 0);
+	free(text);
+}
+
 /* Everything that is wrong is said at once, in the order of the file and of the command line, each with its place. */
 static void
 test_faults(void **state)
@@ -234,7 +457,7 @@ test_faults(void **state)
 	(void)state;
 	warning[0] = faults[0] = 0;
 	assert_int_equal(df_file_put(path, bad, strlen(bad), &err), 0);
-	assert_int_equal(df_train_config_load(&c, path, words, 4, &err), DF_ECONFIG);
+	assert_int_equal(df_train_config_load(&c, DF_OWNER_TRAIN, path, words, 4, &err), DF_ECONFIG);
 	snprintf(want, sizeof(want),
 	    "%s:4: unknown key 'learning_rat'; did you mean 'learning_rate'?\n"
 	    "%s:6: use_dora: not implemented\n"
@@ -318,39 +541,13 @@ test_neutral(void **state)
 	refused("fsdp: {a: 1}\nadafactor: on\n", NULL, DF_ECONFIG, "x.yaml:5|adafactor");
 }
 
-static char *
-source_file(const char *name)
-{
-	const char *root = getenv("DF_SRCDIR");
-	struct df_err err = DF_ERR_INIT;
-	char *file = NULL, *text = NULL;
-	size_t n;
-
-	assert_int_equal(df_path_join(&file, root ? root : ".", name, &err), 0);
-	if (df_file_get(file, 1 << 20, &text, &n, &err) != 0)
-		fail_msg("%s", err.msg);
-	free(file);
-	return text;
-}
-
-static const struct df_key *
-row_of(const char *name)
-{
-	const struct df_key *k = df_train_keys();
-
-	while (k->name && strcmp(k->name, name) != 0)
-		k++;
-	if (!k->name)
-		fail_msg("df-train does not know %s", name);
-	return k;
-}
-
 /* Each argument of LLaMA-Factory is known, and its neutral value does nothing (tests/golden/llamafactory_keys.py). */
 static void
 test_vocabulary(void **state)
 {
-	static const char *const states[] = { "supported", "checked", "ignored", "rejected" };
+	static const char *const states[] = { "unknown", "supported", "checked", "ignored", "rejected" };
 	char *text = source_file("tests/golden/llamafactory_keys.txt"), *save = NULL, all[512];
+	const char *state_of;
 	struct df_err err = DF_ERR_INIT;
 	struct df_train_config c;
 	size_t n = 0;
@@ -362,7 +559,8 @@ test_vocabulary(void **state)
 		if (name[0] == '#')
 			continue;
 		n++;
-		assert_memory_equal(cells, states[row_of(name)->status], strlen(states[row_of(name)->status]));
+		state_of = states[df_key_status(row_of(name), DF_OWNER_TRAIN)];
+		assert_memory_equal(cells, state_of, strlen(state_of));
 		if (strstr(NEED, name))
 			continue;
 		snprintf(all, sizeof(all), "%s%s: %s\n", NEED, name, value);
@@ -380,16 +578,10 @@ static void
 test_manual(void **state)
 {
 	const struct df_key *next[DF_KEY_REJECTED + 1];
-	char *text = source_file("man/df-config.5"), *save = NULL, want[256], *to = text;
+	char *text = source_file("man/df-config.5"), *save = NULL, want[256];
 
 	(void)state;
-	for (const char *from = text; *from; from++) { /* lines that go on */
-		if (from[0] == '\\' && from[1] == '\n')
-			from++;
-		else
-			*to++ = *from;
-	}
-	*to = 0;
+	join_lines(text);
 	for (int s = 0; s <= DF_KEY_REJECTED; s++)
 		next[s] = df_train_keys();
 	for (char *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
@@ -399,14 +591,16 @@ test_manual(void **state)
 			continue;
 		snprintf(whole, sizeof(whole), "%s", line);
 		for (char *w = strtok_r(line + 7, " ,", &words); w; w = strtok_r(NULL, " ,", &words)) {
-			const struct df_key *k = row_of(w), **at = &next[k->status];
+			const struct df_key *k = row_of(w);
+			const enum df_key_status status = df_key_status(k, DF_OWNER_TRAIN);
+			const struct df_key **at = &next[status];
 
-			while ((*at)->name && (*at)->status != k->status)
+			while ((*at)->name && df_key_status(*at, DF_OWNER_TRAIN) != status)
 				(*at)++;
 			if (!(*at)->name || strcmp((*at)->name, w) != 0)
 				fail_msg("df-config.5 has %s where %s is expected", w, (*at)->name);
 			(*at)++;
-			if (k->status != DF_KEY_SUPPORTED)
+			if (status != DF_KEY_SUPPORTED)
 				continue;
 			snprintf(want, sizeof(want), ".It Ic %s Pq Cm %s", k->name, k->dflt);
 			assert_string_equal(whole, want);
@@ -415,7 +609,7 @@ test_manual(void **state)
 	}
 	for (int s = 0; s <= DF_KEY_REJECTED; s++) {
 		for (; next[s]->name; next[s]++) {
-			if ((int)next[s]->status == s)
+			if ((int)df_key_status(next[s], DF_OWNER_TRAIN) == s)
 				fail_msg("df-config.5 does not list %s", next[s]->name);
 		}
 	}
@@ -432,8 +626,12 @@ main(void)
 		cmocka_unit_test(test_hostile),
 		cmocka_unit_test(test_faults),
 		cmocka_unit_test(test_neutral),
+		cmocka_unit_test(test_choices),
+		cmocka_unit_test(test_rows),
+		cmocka_unit_test(test_export),
 		cmocka_unit_test(test_vocabulary),
 		cmocka_unit_test(test_manual),
+		cmocka_unit_test(test_manual_export),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);

@@ -21,6 +21,7 @@
 #include "base/log.h"
 #include "chat/encode.h"
 #include "chat/template.h"
+#include "data/dataset.h"
 
 static struct df_err error;
 static char *golden_dir;

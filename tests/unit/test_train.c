@@ -83,7 +83,7 @@ open_golden(struct golden *g, const char *name, bool lora, size_t batch)
 		.beta2 = metadata(g->st, "beta2"),
 		.eps = metadata(g->st, "eps"),
 		.max_grad_norm = metadata(g->st, "max_grad_norm") };
-	mh_ok(df_schedule_init(&g->schedule, "linear", NULL, metadata(g->st, "base_lr"),
+	mh_ok(df_schedule_init(&g->schedule, DF_SCHEDULE_LINEAR, NULL, metadata(g->st, "base_lr"),
 	    (uint64_t)metadata(g->st, "total_steps"), (int64_t)metadata(g->st, "warmup_steps"), 0, err));
 	free(dir);
 	free(path);

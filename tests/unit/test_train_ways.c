@@ -138,7 +138,7 @@ open_way(struct run *r, const char *name, enum way way)
 		.max_grad_norm = 1,
 		.lr_b_ratio = number(r->st, "ratio", 0),
 		.dft = number(r->st, "dft", 0) > 0 };
-	mh_ok(df_schedule_init(&r->schedule, "linear", NULL, number(r->st, "lr", 0),
+	mh_ok(df_schedule_init(&r->schedule, DF_SCHEDULE_LINEAR, NULL, number(r->st, "lr", 0),
 	    (uint64_t)number(r->st, "steps", 0), (int64_t)number(r->st, "warmup", 0), 0, err));
 	mh_ok(df_stepper_new(&r->s, r->m, NULL, &r->opts, err));
 	free(path);

@@ -8,8 +8,8 @@
  * overflows), DF_EUNSUPPORTED (dtype, pickles), DF_ENOINPUT.  Thread rule: an open file is immutable;
  * a writer belongs to one thread.
  */
-#ifndef DF_MODEL_SAFETENSORS_H
-#define DF_MODEL_SAFETENSORS_H
+#ifndef DF_SAFETENSORS_SAFETENSORS_H
+#define DF_SAFETENSORS_SAFETENSORS_H
 
 #include <stddef.h>
 #include <stdint.h>

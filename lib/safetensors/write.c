@@ -1,5 +1,5 @@
 /*
- * safetensors_write.c - writing: the header comes before the data, so all tensors are declared first, then written.
+ * write.c - writing: the header comes before the data, so all tensors are declared first, then written.
  *
  * The file is written under a temporary name and renamed when its data is as long as the header says.
  * The header is padded with spaces so that the data area is 8-byte aligned, as Hugging Face writes it.
@@ -12,7 +12,7 @@
 #include "base/buf.h"
 #include "base/file.h"
 #include "base/mem.h"
-#include "model/safetensors.h"
+#include "safetensors/safetensors.h"
 
 struct df_st_writer {
 	struct df_atomic file;

@@ -1,5 +1,5 @@
 /*
- * safetensors.c - reading: map the file, trust nothing in its header.
+ * read.c - reading: map the file, trust nothing in its header.
  *
  *	| u64 n | n bytes of JSON | data area ................ |
  *	                          ^ data_offsets count from here
@@ -8,7 +8,7 @@
  * ends, the last ends at the end of the file, and each is as long as its shape and dtype say.  This one check
  * excludes overlaps, holes, truncated files and overflowing shapes; after it no access can leave the mapping.
  */
-#include "model/safetensors.h"
+#include "safetensors/safetensors.h"
 
 #include <stdlib.h>
 #include <string.h>

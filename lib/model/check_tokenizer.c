@@ -1,44 +1,15 @@
 /*
- * lineage.c - which tokenizer a model belongs to: the one that df-train noted, or else the one that lies in its
+ * check_tokenizer.c - which tokenizer a model belongs to: the one that df-train noted, or else the one that lies in its
  * directory.  Ids of tokenizers are digests of what they do, not of files, so that a file written anew is the same.
  */
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/file.h"
-#include "base/json.h"
 #include "base/mem.h"
 #include "model/model.h"
+#include "model/trained.h"
 #include "token/tokenizer.h"
-
-#define STATE_LIMIT ((size_t)16 << 20)
-
-/* *id = the tokenizer that dir/df_state.json names, where df-train notes it; NULL: it does not say. */
-static int
-read_tokenizer(char **id, const char *dir, struct df_err *err)
-{
-	struct df_json *j = NULL;
-	const char *s = NULL;
-	char *path = NULL;
-	bool there;
-	int rc;
-
-	*id = NULL;
-	DF_TRY(df_path_join(&path, dir, "df_state.json", err));
-	DF_TRY(df_file_probe(path, &there, err));
-	if (!there)
-		goto out;
-	DF_TRY(df_json_load(&j, path, STATE_LIMIT, err));
-	rc = df_json_member_str(df_json_root(j), "tokenizer", NULL, &s, err);
-	if (rc)
-		df_err_prefix(err, "%s: ", path);
-	else if (s)
-		rc = df_strdup(id, s, err);
-out:
-	df_json_free(j);
-	free(path);
-	return rc;
-}
 
 /* *id = that of dir/tokenizer.json; NULL: there is none. */
 static int
@@ -67,7 +38,7 @@ df_model_check_tokenizer(const char *dir, const char *tokenizer, const char *nam
 	char *id = NULL;
 	int rc;
 
-	DF_TRY(read_tokenizer(&id, dir, err));
+	DF_TRY(df_trained_tokenizer(&id, dir, err));
 	if (id && tokenizer && strcmp(id, tokenizer))
 		rc = df_fail(err, DF_ELINEAGE, "%s was made with tokenizer '%s', the checkpoint %s trained with '%s'",
 		    name, tokenizer, dir, id);

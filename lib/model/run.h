@@ -1,0 +1,136 @@
+/*
+ * run.h - a batch through a model: losses, hidden states, scores, gradients.
+ *
+ * A batch is ragged: the tokens of its samples end to end, plus offsets.
+ * Nothing is padded; attention is per sample; so a sample's loss and gradient
+ * do not depend on what it is batched with.
+ *
+ * Per-sample gradients cost one batched backward: at a linear layer with
+ * inputs X and output gradients G, sample s has dW_s = G_s^T X_s, from its rows
+ * alone.  They are handed to a sink piece by piece, in strictly descending order of
+ * flat offset, and forgotten.
+ */
+#ifndef DF_MODEL_RUN_H
+#define DF_MODEL_RUN_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "backend/backend.h"
+#include "base/err.h"
+#include "model/params.h"
+
+struct df_model;
+
+/* A value of df_tokens.mask: the sample's last token, an eos, is the target in the place of this one. */
+#define DF_LABEL_LAST 2
+
+/*
+ * A ragged batch, host memory, borrowed.  A packed row is one sample of several sequences: `position` starts
+ * anew in each of them, and with `sequence` (neat packing) attention stays within a run of equal numbers; without it
+ * (plain packing) a token sees all of its row before it.
+ */
+struct df_tokens {
+	size_t n;                 /* samples */
+	const uint64_t *offsets;  /* [n+1] */
+	const uint32_t *ids;      /* [offsets[n]] */
+	const uint8_t *mask;      /* [offsets[n]]: 0, 1 = this token is a target, or DF_LABEL_LAST */
+	const uint32_t *position; /* [offsets[n]] or NULL: counted from the sample's start */
+	const uint32_t *sequence; /* [offsets[n]] or NULL: each sample is one sequence */
+	const uint64_t *key;      /* [n] or NULL: each sample's dropout (training only), of df_model_dropout_key() */
+};
+/* The dropout of sample `id` in optimiser step `step` of a run with this seed: equal keys draw equal masks. */
+uint64_t df_model_dropout_key(uint64_t seed, uint64_t step, uint64_t id);
+
+/* Per-sample results, host memory of the caller; any pointer may be NULL. */
+struct df_losses {
+	float *loss;         /* [n] mean nll of the sample's targets, weighted (df_work_weigh); NaN when it has none */
+	uint32_t *n_targets; /* [n] targets predicted (a target at position 0 is not) */
+	float *token_nll;    /* [sum of n_targets], sample by sample */
+	uint32_t *n_correct; /* [n] targets that were the most likely token */
+	/* [n, n_layers * n_experts] of all its tokens, how many each router sent to each expert (0 in dense layers) */
+	float *gate_load;
+};
+
+/*
+ * Activations and scratch of one thread.  They grow when a batch needs more.
+ * Floats for T tokens, of which L are predicted targets (D, F: widths, H and K
+ * heads of width E, V vocabulary; small terms left out, work.h has them all):
+ *
+ *   losses            A + L (2 D + HE),    A = T (4 D + 3 F + 2 (H+K) E + H + LoRA ranks)
+ *   gradients         n_layers A + T (D + max(D,F,HE) + (H+2K) E) + L (3 D + HE)
+ *   sample gradients  the same + samples * 2^16, and L V if the head trains
+ *   checkpointing     A + n_layers T D in place of n_layers A
+ *
+ * With k experts of width Fe to a token, of X, and a shared one of width Fs: k (3 Fe) + 3 Fs + D + X in place of 3 F,
+ * and once T (k (2 D + 2 Fe) + D + Fs).
+ */
+struct df_work;
+int df_work_new(struct df_work **out, struct df_model *m, struct df_err *err) DF_MUST_CHECK;
+void df_work_free(struct df_work *w); /* accepts NULL */
+
+/*
+ * Weights of targets from their losses: between forward and backward fn is given the nll of all n targets of the batch,
+ * sample by sample, and sets how much each counts (weight[n], from 0 up).  A weight scales the target's gradient, as a
+ * constant, and its share of df_losses.loss; token_nll stays the nll.  Gradients then cost one more product with the
+ * head.  NULL, as at first: each counts 1.  fn runs in the thread that calls the model; ctx is borrowed.
+ */
+typedef void df_weigh_fn(void *ctx, const float *nll, size_t n, float *weight);
+void df_work_weigh(struct df_work *w, df_weigh_fn *fn, void *ctx);
+
+/*
+ * Forward only.  All calls below return DF_EFORMAT for ids beyond the
+ * vocabulary; a sample's results do not depend on its batch, to the bit.
+ */
+int df_model_loss(struct df_model *m, struct df_work *w, const struct df_tokens *b, const struct df_losses *out,
+    struct df_err *err) DF_MUST_CHECK;
+
+/*
+ * The hidden states after `layer` layers, as transformers' hidden_states[layer]: 0 = the embeddings, n_layers =
+ * the last layer's behind the final norm.  *h [tokens, D] lies in the workspace, valid until its next use.  Every
+ * architecture; masks are not read.
+ */
+int df_model_hidden(struct df_model *m, struct df_work *w, const struct df_tokens *b, size_t layer, struct df_tensor *h,
+    struct df_err *err) DF_MUST_CHECK;
+/*
+ * DF_HEAD_CLASSES: scores [n, n_labels] of each sample's last token that is not the config's padding, as transformers
+ * takes it; to host memory.  An empty sample is DF_EFORMAT.  Masks are not read.
+ */
+int df_model_scores(
+    struct df_model *m, struct df_work *w, const struct df_tokens *b, float *scores, struct df_err *err) DF_MUST_CHECK;
+
+/* All logits [tokens, V] to host memory: for tests. */
+int df_model_logits(
+    struct df_model *m, struct df_work *w, const struct df_tokens *b, float *logits, struct df_err *err) DF_MUST_CHECK;
+
+/*
+ * The batch gradient: grad [1, train numel] += d/dtheta of
+ *   sum over samples s of sample_scale[s] * sum over the targets t of s of nll_t
+ * (sample_scale[s] = 1/all targets of the step is the token mean; weight/n_targets reweights samples).
+ * As in transformers, the embedding's row of the config's pad token gets no gradient from its inputs.
+ */
+int df_model_grad(struct df_model *m, struct df_work *w, const struct df_tokens *b, const float *sample_scale,
+    struct df_tensor grad, const struct df_losses *out, struct df_err *err) DF_MUST_CHECK;
+
+/*
+ * A piece of the per-sample gradients of one parameter: g [n samples of the batch,
+ * numel of the piece], on the backend, valid during the call; the sink may
+ * change it in place.  `offset` is the flat coordinate of its first column.
+ * Pieces of a batch come in strictly descending order of offset and cover
+ * every trainable coordinate once (zeros where no gradient flows).
+ * All samples of the batch are in every piece.  A parameter comes in pieces of
+ * df_grad_piece_rows(cols) matrix rows counted from its start (shard/meta.h), the last piece first.
+ */
+struct df_grad_piece {
+	const struct df_param *param;
+	size_t offset;      /* flat */
+	struct df_tensor g; /* [n, columns] */
+};
+typedef int df_grad_sink(void *ctx, const struct df_grad_piece *piece, struct df_err *err);
+
+/* Per-sample gradients of each sample's mean loss (without targets: zeros).  One batched forward and backward. */
+int df_model_sample_grads(struct df_model *m, struct df_work *w, const struct df_tokens *b, df_grad_sink *sink,
+    void *ctx, const struct df_losses *out, struct df_err *err) DF_MUST_CHECK;
+
+#endif
