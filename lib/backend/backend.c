@@ -1,10 +1,9 @@
 /*
- * backend.c - a backend's life, its memory, and the way of every operation.
+ * backend.c - a backend's life, its memory, and the path of every operation.
  *
- * What all backends have in common is done here once: counting bytes, moving
- * them in and out through checked windows, and running an operation.  An
- * operation whose slot is empty is downloaded, computed by the CPU's slot on dense host
- * copies, and uploaded, so a new backend is right before it is fast.
+ * What all backends have in common is done here once: counting bytes, moving them in and out through checked
+ * windows, and running an operation.  If the slot of an operation is empty, its operands are downloaded, the CPU's
+ * slot computes it on dense host copies, and the results are uploaded.  So a new backend is right before it is fast.
  */
 #include "backend/backend_priv.h"
 
@@ -157,7 +156,7 @@ df_tensor_borrow(struct df_backend *be, struct df_tensor *t, enum df_dtype type,
 		DF_TRY(df_alloc(&m, 1, sizeof(*m), what, err));
 		m->be = be;
 		m->type = type;
-		m->data = (void *)(uintptr_t)data; /* read_only keeps every operation from writing it */
+		m->data = (void *)(uintptr_t)data; /* read_only keeps every operation from writing to it */
 		m->borrowed = true;
 		DF_TRY(df_size_mul(rows, cols, &m->numel, what, err));
 		DF_TRY(df_size_mul(m->numel, df_dtype_size(type), &m->nbytes, what, err));
@@ -183,7 +182,7 @@ is_among(enum df_types types, enum df_dtype t)
 	return types == DF_ANY_TYPE || t == DF_F32 || (types == DF_FLOATS && (t == DF_BF16 || t == DF_F16));
 }
 
-/* The window of o lies within an allocation of this backend and has the type that the operation reads. */
+/* Check that the window of o lies within an allocation of this backend and has the type that the operation reads. */
 static int
 check_operand(const struct df_backend *be, const char *op, const struct df_operand *o, struct df_err *err)
 {
@@ -263,8 +262,8 @@ df_sync(struct df_backend *be, struct df_err *err)
 /* ---- running an operation ---------------------------------------------------------------------------------------- */
 
 /*
- * The host version.  Two operands that are the same window (in-place use)
- * share one copy; other overlaps keep separate copies, and no operation allows them.
+ * The host version.  Two operands that are the same window (in-place use) share one copy.  Other
+ * overlaps get separate copies; no operation allows them.
  */
 static int
 run_on_host(struct df_backend *be, enum df_op op, void *args, struct df_operand *o, size_t n, struct df_err *err)

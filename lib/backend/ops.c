@@ -1,8 +1,8 @@
 /*
  * ops.c - the public operations: check the shapes, list the operands, run.
  *
- * A wrong shape is our own mistake (DF_EINTERNAL); an id out of range came
- * with the data (DF_EFORMAT).  Whatever passes here, a slot may trust.
+ * A wrong shape is a mistake of the program (DF_EINTERNAL); an id out of range came with the data
+ * (DF_EFORMAT).  A slot may rely on everything that was checked here.
  */
 #include "backend/ops_priv.h"
 

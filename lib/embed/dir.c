@@ -6,8 +6,8 @@
  *	<Pooling>/config.json                 pooling_mode, or pooling_mode_*; include_prompt
  *	config_sentence_transformers.json     prompts, default_prompt_name
  *
- * (Reimers & Gurevych 2019.)  What a model does besides (a Dense layer, other poolings) is refused by its name:
- * vectors that only look like the model's are worse than none.
+ * (Reimers & Gurevych 2019.) A model that needs more (a Dense layer, other poolings) is refused, and
+ * the message names the reason: vectors that only look like the model's are worse than none.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -44,7 +44,7 @@ out:
 
 enum module { MODULE_TRANSFORMER, MODULE_POOLING, MODULE_NORMALIZE, MODULES };
 
-/* The class's name, behind the last dot of "sentence_transformers.models.Pooling". */
+/* The class's name, after the last dot of "sentence_transformers.models.Pooling". */
 static const char *
 class_of(const char *type)
 {
@@ -53,12 +53,12 @@ class_of(const char *type)
 	return dot ? dot + 1 : type;
 }
 
-/* The directories of the three modules that we know; path[i] NULL: there is none. */
+/* The directories of the three modules that are known; path[i] NULL: there is none. */
 static int
 read_modules(const struct df_json_value *root, const char *path[MODULES], struct df_err *err)
 {
 	static const char *const names[] = { "Transformer", "Pooling", "Normalize" };
-	int at = -1, rc = 0;
+	int at = -1, rc = DF_OK;
 
 	for (size_t i = 0; i < df_json_size(root); i++) {
 		const struct df_json_value *v = df_json_at(root, i);
@@ -90,7 +90,7 @@ out:
 
 /* ---- pooling ------------------------------------------------------------------ */
 
-/* The names of a pooling: one word since sentence-transformers 5.4, a flag of its own before. */
+/* The names of a pooling: one word since sentence-transformers 5.4; before, each had a flag. */
 static const struct mode {
 	const char *word, *flag;
 	enum df_pooling pooling; /* DEFAULT: not supported */
@@ -104,7 +104,7 @@ static const struct mode {
 };
 #define MODES (sizeof(modes) / sizeof(modes[0]))
 
-/* v: a word, or a list of one; several would be concatenated. */
+/* v: a word, or a list of one word; several poolings would be concatenated. */
 static int
 pooling_of_word(enum df_pooling *p, const struct df_json_value *v, struct df_err *err)
 {
@@ -117,7 +117,7 @@ pooling_of_word(enum df_pooling *p, const struct df_json_value *v, struct df_err
 		const char *first = df_json_str(df_json_at(v, 0), NULL), *second = df_json_str(df_json_at(v, 1), NULL);
 
 		return df_fail(err, DF_EUNSUPPORTED,
-		    "'pooling_mode': '%.64s' beside '%.64s' is not supported: one pooling at a time",
+		    "'pooling_mode': '%.64s' together with '%.64s' is not supported: one pooling at a time",
 		    second ? second : "?", first ? first : "?");
 	}
 	if (df_json_type(v) == DF_JSON_ARRAY)
@@ -134,7 +134,7 @@ pooling_of_word(enum df_pooling *p, const struct df_json_value *v, struct df_err
 	return DF_OK;
 }
 
-/* One of the flags is true. */
+/* Exactly one of the flags must be true. */
 static int
 pooling_of_flags(enum df_pooling *p, const struct df_json_value *cfg, struct df_err *err)
 {
@@ -149,8 +149,8 @@ pooling_of_flags(enum df_pooling *p, const struct df_json_value *cfg, struct df_
 		if (modes[i].pooling == DF_POOL_DEFAULT)
 			return df_fail(err, DF_EUNSUPPORTED, "'%s' is not supported", modes[i].flag);
 		if (found)
-			return df_fail(err, DF_EUNSUPPORTED, "'%s' beside '%s' is not supported: one pooling at a time",
-			    modes[i].flag, found);
+			return df_fail(err, DF_EUNSUPPORTED,
+			    "'%s' together with '%s' is not supported: one pooling at a time", modes[i].flag, found);
 		found = modes[i].flag;
 		*p = modes[i].pooling;
 	}
@@ -174,7 +174,7 @@ read_pooling(struct df_embed_dir *d, const char *dir, struct df_err *err)
 		goto out;
 	}
 	cfg = df_json_root(j);
-	/* Beside a word sentence-transformers passes over the flags. */
+	/* When there is a word, sentence-transformers ignores the flags. */
 	word = df_json_get(cfg, "pooling_mode");
 	if (word && df_json_type(word) != DF_JSON_NULL)
 		rc = pooling_of_word(&d->pooling, word, err);
@@ -194,7 +194,7 @@ out:
 
 /* ---- lengths -------------------------------------------------------------------- */
 
-/* max_seq_length, or, where nothing says it, the tokenizer's model_max_length. */
+/* max_seq_length, or, where that is not given, the tokenizer's model_max_length. */
 static int
 read_lengths(struct df_embed_dir *d, struct df_err *err)
 {
@@ -207,9 +207,9 @@ read_lengths(struct df_embed_dir *d, struct df_err *err)
 	DF_TRY(load(&j, &path, d->model, "sentence_bert_config.json", DF_JSON_OBJECT, err));
 	if (j) {
 		rc = df_json_member_int(df_json_root(j), "max_seq_length", 0, 1, INT32_MAX, &n, err);
-		if (!rc)
+		if (rc == DF_OK)
 			rc = df_json_member_bool(df_json_root(j), "do_lower_case", false, &d->lower, err);
-		if (rc) {
+		if (rc != DF_OK) {
 			df_err_prefix(err, "%s: ", path);
 			goto out;
 		}
@@ -222,7 +222,7 @@ read_lengths(struct df_embed_dir *d, struct df_err *err)
 	free(path);
 	path = NULL;
 	DF_TRY(load(&j, &path, d->model, "tokenizer_config.json", DF_JSON_OBJECT, err));
-	/* "Without a limit" is written as 1e30. */
+	/* "No limit" is written as 1e30. */
 	if (j && df_json_number(df_json_get(df_json_root(j), "model_max_length"), &x) && x >= 1 && x < INT32_MAX)
 		d->max_length = (size_t)x;
 out:
@@ -282,7 +282,7 @@ read_prompt(struct df_embed_dir *d, const char *dir, const char *name, struct df
 	else
 		rc = unknown_prompt(prompts, name, err);
 place:
-	if (rc)
+	if (rc != DF_OK)
 		df_err_prefix(err, "%s: ", path);
 out:
 	df_json_free(j);
@@ -290,7 +290,7 @@ out:
 	return rc;
 }
 
-/* ---- the whole ----------------------------------------------------------------------- */
+/* ---- the directory ----------------------------------------------------------------------- */
 
 int
 df_embed_dir_read(struct df_embed_dir *d, const char *dir, const char *prompt_name, struct df_err *err)

@@ -1,11 +1,11 @@
 /*
- * embed.c - opening an embedder, and rows through the model.
+ * embed.c - opening an embedder, and running rows through the model.
  *
- * Rows of a call are sorted by length, longest first, and cut into ragged batches that fit the caches:
+ * The rows of a call are sorted by length, longest first, and cut into ragged batches that fit into the caches:
  *
  *     rows --sort, cut--> batch [T] --hidden--> [T,D] --pool--> [S,D] --download--> cut to width, normalised --> rows
  *
- * Pooling is a product with one row of weights, or picks a row.  Nothing in it sees another row of the batch.
+ * Pooling is a product with one row of weights, or picks a row.  No step mixes rows of the batch.
  */
 #include <math.h>
 #include <stdlib.h>
@@ -46,13 +46,13 @@ df_pooling_parse(const char *s, enum df_pooling *p, size_t *position, struct df_
 {
 	static const char with_number[] = "position:";
 	int64_t n = 0;
-	int rc = 0;
+	int rc = DF_OK;
 
 	*position = 0;
 	for (size_t i = 0; DF_POOL_MEAN + i <= DF_POOL_WEIGHTED; i++)
 		if (strcmp(s, df_pooling_names[i]) == 0) {
 			*p = (enum df_pooling)((size_t)DF_POOL_MEAN + i);
-			return 0;
+			return DF_OK;
 		}
 	if (strncmp(s, with_number, strlen(with_number)) != 0)
 		return df_unknown(
@@ -61,7 +61,7 @@ df_pooling_parse(const char *s, enum df_pooling *p, size_t *position, struct df_
 	*p = DF_POOL_POSITION;
 	*position = (size_t)n;
 out:
-	if (rc)
+	if (rc != DF_OK)
 		df_err_prefix(err, "pooling '%s': ", s);
 	return rc;
 }
@@ -77,7 +77,7 @@ resolve_layer(struct df_embedder *e, struct df_err *err)
 		    "layer %lld: the model has %lld (0 = the embeddings, -1 = the last layer)", (long long)e->o.layer,
 		    (long long)n);
 	e->layer = (size_t)layer;
-	return 0;
+	return DF_OK;
 }
 
 static int
@@ -89,7 +89,7 @@ resolve_width(struct df_embedder *e, struct df_err *err)
 		    (unsigned long long)e->o.truncate_dim);
 	if (e->o.truncate_dim)
 		e->width = (size_t)e->o.truncate_dim;
-	return 0;
+	return DF_OK;
 }
 
 static int
@@ -99,17 +99,17 @@ resolve_length(struct df_embedder *e, struct df_err *err)
 
 	e->max_length = e->o.max_length ? (size_t)e->o.max_length : e->dir.max_length;
 	if (c->arch != DF_ARCH_BERT)
-		return 0;
-	/* Beyond its positions an encoder cannot go. */
+		return DF_OK;
+	/* An encoder has no positions for more tokens. */
 	if (e->o.max_length > c->max_positions)
 		return df_fail(err, DF_EUSAGE, "--max-length %llu: the model has positions for %zu tokens",
 		    (unsigned long long)e->o.max_length, c->max_positions);
 	if (e->max_length > c->max_positions)
 		e->max_length = c->max_positions;
-	return 0;
+	return DF_OK;
 }
 
-/* Tokens of a batch, by the width of the model's activations. */
+/* Tokens of a batch, from the width of the model's activations. */
 static size_t
 batch_tokens(const struct df_model_config *c)
 {
@@ -124,7 +124,7 @@ open_texts(struct df_embedder *e, struct df_err *err)
 {
 	const uint32_t *ids;
 	size_t n_before, n_after;
-	int rc = 0;
+	int rc = DF_OK;
 
 	DF_TRY(df_tokenizer_open(&e->tok, e->o.tokenizer ? e->o.tokenizer : e->dir.model, err));
 	if (df_tokenizer_vocab_size(e->tok) > df_model_config(e->model)->n_vocab) {
@@ -136,8 +136,9 @@ open_texts(struct df_embedder *e, struct df_err *err)
 	DF_TRY(df_model_check_tokenizer(e->dir.model, df_tokenizer_id(e->tok), df_tokenizer_path(e->tok), NULL, err));
 	df_tokenizer_frame(e->tok, &ids, &n_before, &ids, &n_after);
 	if (e->max_length <= n_before + n_after)
-		rc = df_fail(err, DF_EUSAGE, "--max-length %zu leaves no room beside the %zu tokens around a text",
-		    e->max_length, n_before + n_after);
+		rc = df_fail(err, DF_EUSAGE,
+		    "--max-length %zu leaves no room for text: the frame around it has %zu tokens", e->max_length,
+		    n_before + n_after);
 out:
 	return rc;
 }
@@ -147,9 +148,9 @@ df_embedder_open(struct df_embedder **out, const struct df_embed_opts *o, struct
 {
 	struct df_embedder *e = NULL;
 	struct df_digest d = { 0, 0 };
-	int rc = 0;
+	int rc = DF_OK;
 
-	DF_TRY(df_alloc(&e, 1, sizeof *e, "an embedder", err));
+	DF_TRY(df_alloc(&e, 1, sizeof(*e), "an embedder", err));
 	e->o = *o;
 	e->be = be;
 	if (!o->texts && (o->prompt || o->prompt_name)) {
@@ -215,7 +216,7 @@ df_embedder_meta(const struct df_embedder *e, struct df_meta *m, struct df_err *
 		[DF_POOL_CLS] = "cls",
 		[DF_POOL_WEIGHTED] = "position",
 		[DF_POOL_POSITION] = "position:N" };
-	int rc = 0;
+	int rc = DF_OK;
 
 	m->kind = DF_KIND_EMBEDDINGS;
 	DF_TRY(df_meta_set_str(m, "pooling", names[e->pooling], err));
@@ -244,9 +245,9 @@ struct df_embed_lane {
 	const struct df_embedder *e;
 	struct df_work *work;
 	struct df_tokscratch *scratch; /* texts only */
-	struct df_buf text, lower;     /* prompt and text; that in lower case */
+	struct df_buf text, lower;     /* prompt and text; the same in lower case */
 
-	/* the rows of a call, by falling length, and the batch at hand */
+	/* the rows of a call, by falling length, and the current batch */
 	uint64_t *order, *offsets;
 	uint32_t *batch, *position, *row; /* [T] [T] [S] */
 	float *weight, *pooled;           /* [T] [S,D] */
@@ -258,9 +259,9 @@ int
 df_embed_lane_new(struct df_embed_lane **out, const struct df_embedder *e, struct df_err *err)
 {
 	struct df_embed_lane *l = NULL;
-	int rc = 0;
+	int rc = DF_OK;
 
-	DF_TRY(df_alloc(&l, 1, sizeof *l, "lane", err));
+	DF_TRY(df_alloc(&l, 1, sizeof(*l), "lane", err));
 	l->e = e;
 	DF_TRY(df_work_new(&l->work, e->model, err));
 	if (e->tok)
@@ -301,7 +302,7 @@ df_embed_lane_width(const struct df_embed_lane *l)
 
 /* ---- texts --------------------------------------------------------------------------------- */
 
-/* The length of the white space that s begins with: what Python's str.strip() takes away. */
+/* The length of the white space at the start of s: what Python's str.strip() removes. */
 static size_t
 space_at(const unsigned char *s, size_t n)
 {
@@ -373,7 +374,7 @@ out:
 
 /* ---- rows through the model ------------------------------------------------------------------- */
 
-/* What is left of row s. */
+/* The length of row s after cutting. */
 static size_t
 length_of(const struct df_embedder *e, const struct df_tokens *b, uint64_t s)
 {
@@ -464,16 +465,16 @@ out:
 	return rc;
 }
 
-/* Has a row of so many tokens what pooling takes? */
+/* Has a row with this many tokens the token that pooling takes? */
 static int
 check_row(const struct df_embedder *e, size_t len, struct df_err *err)
 {
 	if (e->pooling == DF_POOL_POSITION && e->o.position >= len)
 		return df_fail(err, DF_ERANGE, "pooling at position %zu: it has %zu tokens", e->o.position, len);
-	return 0;
+	return DF_OK;
 }
 
-/* out [S,D] = the rows of h that stand for the samples. */
+/* out [S,D] = the row of h that is picked for each sample. */
 static int
 pool_picked(
     struct df_embed_lane *l, const struct df_tokens *b, struct df_tensor h, struct df_tensor out, struct df_err *err)
@@ -523,7 +524,9 @@ out:
 	return rc;
 }
 
-/* The first `width` numbers of v, of length one if that is asked for: v / max(|v|, 1e-12), as torch's normalize. */
+/*
+ * The first `width` numbers of v, scaled to length one if that is asked for: v / max(|v|, 1e-12), as torch's normalize.
+ */
 static void
 finish(const struct df_embedder *e, const float *v, float *out)
 {
@@ -537,7 +540,7 @@ finish(const struct df_embedder *e, const float *v, float *out)
 		out[i] = v[i] * scale;
 }
 
-/* The rows order[0..n), none of them empty, as one batch. */
+/* Run the rows order[0..n), none of them empty, as one batch. */
 static int
 run_batch(struct df_embed_lane *l, const struct df_tokens *b, const uint64_t *id, const uint64_t *order, size_t n,
     size_t n_tok, float *vectors, struct df_err *err)
@@ -610,7 +613,7 @@ df_embed_rows(struct df_embed_lane *l, const struct df_tokens *b, const uint64_t
 			n++;
 		}
 		rc = run_batch(l, b, id, l->order + i, n, n_tok, vectors, err);
-		if (rc)
+		if (rc != DF_OK)
 			goto out;
 		i += n;
 	}

@@ -1,8 +1,8 @@
 /*
- * source.c - rows, block by block: token artefacts and texts behind one face.
+ * source.c - rows, block by block: one interface to token artefacts and to texts.
  *
- * A block is long enough to fill batches that are sorted by length, and short enough that threads share the work
- * and that what a killed run repeats is little.
+ * A block is long enough to fill batches that are sorted by length, and short enough that threads
+ * share the work evenly and a killed run has little to repeat.
  */
 #include "embed/source.h"
 
@@ -18,12 +18,12 @@
 
 struct part {
 	struct df_dataset *ds;
-	uint64_t first, rows; /* its rows among all */
+	uint64_t first, rows; /* the part's rows, among all rows */
 };
 
-/* A row of text that has an id of its own. */
+/* A row of text with an id that is not its row number. */
 struct pick {
-	uint64_t id, row; /* in its part */
+	uint64_t id, row; /* the row in its part */
 	uint16_t part, domain;
 };
 
@@ -34,9 +34,9 @@ struct df_embed_source {
 	size_t n_parts, cap_parts;
 	struct pick *pick;        /* [n_rows] or NULL: row i is the i-th of all parts */
 	uint64_t n_rows;          /* texts */
-	struct df_meta rows_meta; /* of the tokens that pick */
+	struct df_meta rows_meta; /* metadata of the tokens that pick rows */
 	char *name;
-	struct df_blocks blocks; /* of a stream: none */
+	struct df_blocks blocks; /* empty for a stream */
 	uint64_t next, end;
 };
 
@@ -54,13 +54,13 @@ is_text_file(const char *path)
 	return false;
 }
 
-/* Takes ds. */
+/* Add a part; takes over ds. */
 static int
 add_part(struct df_embed_source *s, struct df_dataset *ds, struct df_err *err)
 {
 	const struct part *last = s->n_parts ? &s->part[s->n_parts - 1] : NULL;
 	struct part p = { .ds = ds, .first = last ? last->first + last->rows : 0 };
-	int rc = 0;
+	int rc = DF_OK;
 
 	for (size_t i = 0; i < s->n_parts; i++)
 		if (strcmp(df_dataset_name(s->part[i].ds), df_dataset_name(ds)) == 0) {
@@ -93,7 +93,7 @@ open_datasets(struct df_embed_source *s, struct df_err *err)
 	struct df_dataset_info *info = NULL;
 	struct df_dataset *ds;
 	char *list = NULL, *save = NULL;
-	int rc = 0;
+	int rc = DF_OK;
 
 	DF_TRY(df_dataset_info_open(&info, s->o.dataset_dir, err));
 	DF_TRY(df_strdup(&list, s->o.dataset, err));
@@ -113,12 +113,12 @@ static int
 open_files(struct df_embed_source *s, struct df_err *err)
 {
 	struct df_dataset *ds;
-	int rc = 0;
+	int rc = DF_OK;
 
 	for (size_t i = 0; i < s->o.n_paths; i++) {
 		if (!is_text_file(s->o.paths[i])) {
 			rc = df_fail(err, DF_EUSAGE,
-			    "%s: tokens beside files of text (.json, .jsonl, .txt): embed them one after the other",
+			    "%s: tokens and files of text (.json, .jsonl, .txt) together: embed one after the other",
 			    s->o.paths[i]);
 			goto out;
 		}
@@ -129,7 +129,7 @@ out:
 	return rc;
 }
 
-/* The part of each of the tokens' domains; a single dataset need not have their name. */
+/* Find the part of each of the tokens' domains; a single dataset need not have their name. */
 static int
 match_domains(const struct df_embed_source *s, const struct df_meta *m, uint16_t **part, struct df_err *err)
 {
@@ -144,8 +144,9 @@ match_domains(const struct df_embed_source *s, const struct df_meta *m, uint16_t
 		if (i == s->n_parts && s->n_parts == 1 && m->n_domains == 1)
 			i = 0;
 		if (i == s->n_parts) {
-			rc = df_fail(err, DF_ELINEAGE, "%s: its rows come from '%s' too, which is not among the texts",
-			    s->o.rows, m->domains[d]);
+			rc = df_fail(err, DF_ELINEAGE,
+			    "%s: some of its rows come from '%s', which is not among the texts", s->o.rows,
+			    m->domains[d]);
 			goto out;
 		}
 		(*part)[d] = (uint16_t)i;
@@ -154,7 +155,7 @@ out:
 	return rc;
 }
 
-/* s->pick from a batch of the tokens' ids, domains and source rows. */
+/* Add to s->pick a batch of the tokens' ids, domains and source rows. */
 static int
 pick_rows(
     struct df_embed_source *s, const struct df_batch *b, const uint16_t *part, size_t n_domains, struct df_err *err)
@@ -175,7 +176,7 @@ pick_rows(
 			    s->o.rows, (unsigned long long)id[i], (unsigned long long)row[i],
 			    df_dataset_name(s->part[p->part].ds), (unsigned long long)s->part[p->part].rows);
 	}
-	return 0;
+	return DF_OK;
 }
 
 static int
@@ -228,13 +229,13 @@ row_at(const struct df_embed_source *s, uint64_t i)
 	return (struct pick){ i, i - s->part[k].first, k, k };
 }
 
-/* Blocks of all texts, by the lengths of their records. */
+/* Cut all texts into blocks, by the lengths of their records. */
 static int
 cut_texts(struct df_embed_source *s, struct df_err *err)
 {
 	const struct part *last = &s->part[s->n_parts - 1];
 	uint64_t *lengths = NULL;
-	int rc = 0;
+	int rc = DF_OK;
 
 	s->n_rows = last->first + last->rows;
 	if (s->o.rows)
@@ -312,7 +313,7 @@ df_embed_source_close(struct df_embed_source *s)
 	free(s);
 }
 
-/* ---- what it is ------------------------------------------------------------------- */
+/* ---- metadata ------------------------------------------------------------------ */
 
 bool
 df_embed_source_is_text(const struct df_embed_source *s)
@@ -354,7 +355,7 @@ int
 df_embed_source_meta(const struct df_embed_source *s, struct df_meta *m, struct df_err *err)
 {
 	static const char *const forms[] = { DF_ROWTEXT_FORMS };
-	int rc = 0;
+	int rc = DF_OK;
 
 	if (s->tokens) {
 		const struct df_meta *t = df_set_meta(s->tokens);
@@ -386,7 +387,7 @@ out:
 int
 df_embed_source_check(const struct df_embed_source *s, const struct df_embedder *e, struct df_err *err)
 {
-	return s->tokens ? df_model_check_tokens(df_embedder_model(e), df_set_meta(s->tokens), s->name, err) : 0;
+	return s->tokens ? df_model_check_tokens(df_embedder_model(e), df_set_meta(s->tokens), s->name, err) : DF_OK;
 }
 
 /* ---- blocks ---------------------------------------------------------------------------- */

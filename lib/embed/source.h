@@ -5,11 +5,11 @@
  *	texts    JSON, JSON lines or text files, or datasets that a dataset_info.json describes
  *
  * A block is a run of consecutive rows, cut by their lengths alone; of a stream, a record.  The ids of texts are their
- * rows, counted through all files in the order given; or texts are those rows that tokens were made of, with the
- * tokens' ids (df-pack leaves rows out and holds rows out, so that its ids are not the rows of the files).
+ * row numbers, counted through all files in the order given.  Or only those texts are taken that given tokens were made
+ * of, with the tokens' ids: df-pack drops rows and holds rows out, so its ids are not the row numbers of the files.
  *
- * Thread rule: opening, seeking and df_embed_next() belong to one thread; df_embed_block() to any, a block and a lane
- * each.
+ * Thread rule: opening, seeking and df_embed_next() belong to one thread; df_embed_block() may run in
+ * any thread that has a block and a lane of its own.
  */
 #ifndef DF_EMBED_SOURCE_H
 #define DF_EMBED_SOURCE_H
@@ -21,23 +21,23 @@
 struct df_embed_source_opts {
 	const char *const *paths; /* tokens, or files of text (.json, .jsonl, .txt) */
 	size_t n_paths;
-	const char *dataset_dir, *dataset; /* or datasets, a comma list; NULL */
+	const char *dataset_dir, *dataset; /* or datasets, a comma list; else NULL */
 	enum df_rowtext_form form;         /* texts: which text of a row */
 	const char *column;                /* DF_ROWTEXT_COLUMN: of which column */
-	const char *rows;                  /* texts: tokens that say which rows, and their ids; NULL: all */
+	const char *rows;                  /* texts: take the rows, and the ids, of these tokens; NULL: all rows */
 };
 
 struct df_embed_source;
-/* Errors as df_set_open and df_dataset_open; DF_EUSAGE for texts beside tokens. */
+/* Errors as df_set_open and df_dataset_open; DF_EUSAGE for texts together with tokens. */
 int df_embed_source_open(
     struct df_embed_source **out, const struct df_embed_source_opts *o, struct df_err *err) DF_MUST_CHECK;
 void df_embed_source_close(struct df_embed_source *s); /* accepts NULL */
 bool df_embed_source_is_text(const struct df_embed_source *s);
-bool df_embed_source_is_stream(const struct df_embed_source *s); /* then nothing is known of it before it is read */
+bool df_embed_source_is_stream(const struct df_embed_source *s); /* a stream: its length is known at its end only */
 bool df_embed_source_has_domain(const struct df_embed_source *s);
 const char *df_embed_source_name(const struct df_embed_source *s);
 uint64_t df_embed_source_blocks(const struct df_embed_source *s);
-/* Rows of blocks [begin, end); of a stream 0. */
+/* Rows of blocks [begin, end); 0 for a stream. */
 uint64_t df_embed_source_rows(const struct df_embed_source *s, uint64_t begin, uint64_t end);
 /* Its inputs, domains and parameters. */
 int df_embed_source_meta(const struct df_embed_source *s, struct df_meta *m, struct df_err *err) DF_MUST_CHECK;
@@ -46,7 +46,7 @@ int df_embed_source_meta(const struct df_embed_source *s, struct df_meta *m, str
 int df_embed_source_check(
     const struct df_embed_source *s, const struct df_embedder *e, struct df_err *err) DF_MUST_CHECK;
 
-/* A block on its way. */
+/* A block on its way through the threads. */
 struct df_embed_block {
 	struct df_batch out;   /* id, domain, embedding; first, as df_job_run() wants it */
 	struct df_batch in;    /* tokens */
@@ -62,7 +62,7 @@ struct df_embed_block {
 #define DF_EMBED_BLOCK_INIT { .out = DF_BATCH_INIT, .in = DF_BATCH_INIT, .text = DF_ROWTEXT_INIT } /* all zero */
 void df_embed_block_release(struct df_embed_block *b);
 
-/* df_embed_next() hands out blocks [begin, end); not for streams, which begin at their beginning. */
+/* df_embed_next() hands out blocks [begin, end); not for streams, which always start at their first block. */
 void df_embed_source_seek(struct df_embed_source *s, uint64_t begin, uint64_t end);
 /* The next block into b: 1, or 0 at the end. */
 int df_embed_next(struct df_embed_source *s, struct df_embed_block *b, struct df_err *err) DF_MUST_CHECK;

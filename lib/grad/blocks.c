@@ -1,9 +1,8 @@
 /*
  * blocks.c - how long blocks may be, and what a job costs.
  *
- * A block wants to be long, so that GEMMs run at speed and the signs of a
- * projection are shared by many samples, and must not be longer than memory allows.  The rule may look
- * at lengths and options only: never at threads, shards, or what the machine happens to have.
+ * A block should be long, so that GEMMs run at speed and many samples share the signs of a projection, but must
+ * fit into memory.  The rule may look at lengths and options only: never at threads, shards, or the machine.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -12,14 +11,14 @@
 #include "grad/grad_priv.h"
 
 #define BLOCK_BYTES ((uint64_t)1 << 30) /* activations of a block */
-#define RAW_BYTES   ((uint64_t)1 << 26) /* gradients of a block that are kept whole */
+#define RAW_BYTES   ((uint64_t)1 << 26) /* gradients of a block that are stored whole */
 #define MIN_TOKENS  256
 #define MAX_TOKENS  16384
 #define MAX_ROWS    64
 
 /*
- * Bytes of activations that a token needs: what a layer keeps for its backward, the scratch of one layer, and where
- * the head is trained, the gradient of its logits.
+ * Bytes of activations that a token needs: what a layer keeps for its backward, the scratch of one
+ * layer, and, where the head is trainable, the gradient of its logits.
  */
 static uint64_t
 bytes_per_token(const struct df_grad *g)
@@ -61,7 +60,10 @@ df_grad_blocks(
 	return df_blocks_cut(b, lengths, n_rows, max_tokens, max_rows, err);
 }
 
-/* Multiplications of a token with these matrices: of all experts it meets top_k, and an embedding is looked up. */
+/*
+ * Multiplications of a token with these matrices: a token meets top_k of the experts, and an embedding
+ * is only looked up.
+ */
 static double
 products(const struct df_params *p, const struct df_model_config *c)
 {
@@ -69,9 +71,9 @@ products(const struct df_params *p, const struct df_model_config *c)
 	double sum = 0;
 
 	for (size_t i = 0; i < p->n; i++) {
-		const size_t n = strlen(p->v[i].name), k = sizeof embedding - 1;
+		const size_t n = strlen(p->v[i].name), k = sizeof(embedding) - 1;
 
-		if (p->v[i].rank != 2 || (!c->tied && n >= k && !strcmp(p->v[i].name + n - k, embedding)))
+		if (p->v[i].rank != 2 || (!c->tied && n >= k && strcmp(p->v[i].name + n - k, embedding) == 0))
 			continue;
 		sum += (double)p->v[i].rows * (double)p->v[i].cols *
 		    (strstr(p->v[i].name, ".experts.") ? (double)c->moe.top_k / (double)c->moe.n_experts : 1);
@@ -102,8 +104,9 @@ df_grad_estimate(const struct df_grad *g, const uint64_t *lengths, uint64_t n_ro
 		longest = (double)tokens > longest ? (double)tokens : longest;
 	}
 	/*
-	 * Two per weight and token forward; as many again for the inputs' gradients, down to the lowest layer that
-	 * trains, and for the gradients of what does.  An adapter, which is not in the base, has all three.
+	 * Two operations per weight and token for the forward; as many for the inputs' gradients, down to the
+	 * lowest trainable layer; as many for the gradients of the trainable parameters.  An adapter, which is
+	 * not in the base, has all three.
 	 */
 	cost->model_flops = 2 * linear * (double)cost->tokens + 2 * attention;
 	if (g->o.output == DF_GRAD_RAW || g->o.output == DF_GRAD_PROJECTED)

@@ -1,14 +1,14 @@
 /*
  * grad.c - a block's losses, gradients, projections, or router loads.
  *
- * The backward hands out pieces of per-sample gradients, the last coordinates
- * first, and this sink does with each piece what the output asks:
+ * The backward hands out pieces of per-sample gradients, the last coordinates first.  For each piece
+ * this sink does what the output needs:
  *
  *     piece [S, n] --form--> in place --+--> side by side in [S, p]     (gradients)
  *                                       +--> added to the projections   (projections)
  *
- * df-project takes the same pieces out of stored gradients in the same order: that is why the
- * fused numbers and the piped ones are the same bits.
+ * df-project takes the same pieces out of stored gradients in the same order.  So the numbers are the
+ * same bits, whether df-grad projects them at once or df-project reads them from df-grad's output.
  */
 #include <math.h>
 #include <stdlib.h>
@@ -33,17 +33,17 @@ load_moments(struct df_grad *g, struct df_err *err)
 
 	if (rc == DF_ENOINPUT && g->o.allow_zero_state) {
 		df_warn(
-		    "%s: no optimiser state: with moments of zero Adam's form is a sign of the gradient", g->o.model);
+		    "%s: no optimiser state: with moments of zero Adam's form is the sign of the gradient", g->o.model);
 		return df_moments_init(&g->moments, g->model, err);
 	}
-	if (rc)
+	if (rc != DF_OK)
 		return rc;
 	if (!g->moments.step && !g->o.allow_zero_state)
 		return df_fail(err, DF_EFORMAT,
 		    "%s: the optimiser has made no step: Adam's form would be a sign of the gradient; train first, use "
 		    "--form sgd, or accept it with --allow-zero-state",
 		    g->o.model);
-	return 0;
+	return DF_OK;
 }
 
 int
@@ -51,9 +51,9 @@ df_grad_open(struct df_grad **out, const struct df_grad_opts *o, struct df_backe
 {
 	struct df_digest d = { 0 };
 	struct df_grad *g = NULL;
-	int rc = 0;
+	int rc = DF_OK;
 
-	DF_TRY(df_alloc(&g, 1, sizeof *g, "df_grad", err));
+	DF_TRY(df_alloc(&g, 1, sizeof(*g), "df_grad", err));
 	g->o = *o;
 	g->be = be;
 	if (o->output == DF_GRAD_PROJECTED)
@@ -90,12 +90,12 @@ df_grad_close(struct df_grad *g)
 
 /* ---- lineage ------------------------------------------------------------------------ */
 
-/* Every option that shapes the numbers; the projector's follow, here or in df-project. */
+/* Every option that changes the numbers; the projector's come after them, here or in df-project. */
 static int
 form_to_meta(const struct df_grad *g, struct df_meta *m, struct df_err *err)
 {
 	static const char *const forms[] = { DF_GRAD_FORMS };
-	int rc = 0;
+	int rc = DF_OK;
 
 	DF_TRY(df_meta_set_str(m, "form", forms[g->o.form], err));
 	if (g->o.form == DF_GRAD_ADAM) {
@@ -117,7 +117,7 @@ df_grad_meta(
 		DF_KIND_GATELOAD };
 	const struct df_params *train = df_model_train(g->model);
 	const struct df_model_config *c = df_model_config(g->model);
-	int rc = 0;
+	int rc = DF_OK;
 
 	DF_TRY(df_model_check_tokens(g->o.model, tokens, name, err));
 	m->kind = kinds[g->o.output];
@@ -156,7 +156,7 @@ df_grad_columns(
 {
 	size_t n = 0;
 
-	memset(widths, 0, DF_COL_COUNT * sizeof *widths);
+	memset(widths, 0, DF_COL_COUNT * sizeof(*widths));
 	cols[n++] = DF_COL_ID;
 	if (has_domain)
 		cols[n++] = DF_COL_DOMAIN;
@@ -187,16 +187,16 @@ struct df_grad_lane {
 	struct df_projection projection;
 	float *piece; /* [S, columns of a piece], host */
 	size_t piece_cap;
-	float *raw; /* [S, p] of the block at hand, in the output's arena */
+	float *raw; /* [S, p] of the current block, in the output's arena */
 };
 
 int
 df_grad_lane_new(struct df_grad_lane **out, const struct df_grad *g, struct df_err *err)
 {
 	struct df_grad_lane *l = NULL;
-	int rc = 0;
+	int rc = DF_OK;
 
-	DF_TRY(df_alloc(&l, 1, sizeof *l, "lane", err));
+	DF_TRY(df_alloc(&l, 1, sizeof(*l), "lane", err));
 	l->g = g;
 	DF_TRY(df_work_new(&l->work, g->model, err));
 	*out = l;
@@ -217,7 +217,7 @@ df_grad_lane_free(struct df_grad_lane *l)
 	free(l);
 }
 
-/* The piece in the form that was asked for, in place. */
+/* Turn the piece into the form that was asked for, in place. */
 static int
 take_form(const struct df_grad *g, const struct df_grad_piece *piece, struct df_err *err)
 {
@@ -237,19 +237,19 @@ take_form(const struct df_grad *g, const struct df_grad_piece *piece, struct df_
 	case DF_GRAD_SIGN: return df_sign(g->be, piece->g, err);
 	case DF_GRAD_SGD: break;
 	}
-	return 0;
+	return DF_OK;
 }
 
 static int
 keep_piece(struct df_grad_lane *l, const struct df_grad_piece *piece, struct df_err *err)
 {
 	const size_t n = piece->g.cols;
-	int rc = 0;
+	int rc = DF_OK;
 
-	DF_TRY(df_grow(&l->piece, &l->piece_cap, piece->g.rows * n, sizeof *l->piece, "a piece of gradients", err));
+	DF_TRY(df_grow(&l->piece, &l->piece_cap, piece->g.rows * n, sizeof(*l->piece), "a piece of gradients", err));
 	DF_TRY(df_download(l->g->be, l->piece, piece->g, err));
 	for (size_t s = 0; s < piece->g.rows; s++)
-		memcpy(l->raw + s * l->g->p + piece->offset, l->piece + s * n, n * sizeof *l->piece);
+		memcpy(l->raw + s * l->g->p + piece->offset, l->piece + s * n, n * sizeof(*l->piece));
 out:
 	return rc;
 }
@@ -258,7 +258,7 @@ static int
 sink(void *ctx, const struct df_grad_piece *piece, struct df_err *err)
 {
 	struct df_grad_lane *l = ctx;
-	int rc = 0;
+	int rc = DF_OK;
 
 	DF_TRY(take_form(l->g, piece, err));
 	rc = l->raw ? keep_piece(l, piece, err) : df_projection_add(&l->projection, piece->g, piece->offset, err);
@@ -266,13 +266,13 @@ out:
 	return rc;
 }
 
-/* Rows without a target have no gradient, whatever form the zeros took (Adam's momentum alone is none of theirs). */
+/* Rows without a target get gradient zero in every form: in Adam's, the momentum alone would give them a step. */
 static void
 clear_unlabelled(float *rows, size_t width, const struct df_losses *losses, size_t n)
 {
 	for (size_t s = 0; s < n; s++)
 		if (!losses->n_targets[s])
-			memset(rows + s * width, 0, width * sizeof *rows);
+			memset(rows + s * width, 0, width * sizeof(*rows));
 }
 
 static int
@@ -284,10 +284,10 @@ gradients(struct df_grad_lane *l, const struct df_tokens *t, const struct df_los
 	const size_t width = g->o.output == DF_GRAD_RAW ? g->p : g->o.projector.k;
 	float *rows = NULL;
 	size_t numel;
-	int rc = 0;
+	int rc = DF_OK;
 
 	DF_TRY(df_size_mul(t->n, width, &numel, "gradients", err));
-	DF_TRY(df_arena_alloc(&out->arena, &rows, numel, sizeof *rows, "gradients", err));
+	DF_TRY(df_arena_alloc(&out->arena, &rows, numel, sizeof(*rows), "gradients", err));
 	out->col[col] = (struct df_column_data){ .data = rows, .width = width };
 	if (g->o.output == DF_GRAD_PROJECTED)
 		DF_TRY(df_projection_begin(&l->projection, &g->o.projector, g->be, t->n, err));
@@ -305,13 +305,13 @@ losses_alone(struct df_grad_lane *l, const struct df_tokens *t, struct df_losses
     struct df_err *err)
 {
 	uint64_t *offsets = NULL;
-	int rc = 0;
+	int rc = DF_OK;
 
 	if (!l->g->o.token_loss)
 		return df_model_loss(l->g->model, l->work, t, losses, err);
 	DF_TRY(
 	    df_arena_alloc(&out->arena, &losses->token_nll, t->offsets[t->n] + 1, sizeof(float), "token losses", err));
-	DF_TRY(df_arena_alloc(&out->arena, &offsets, t->n + 1, sizeof *offsets, "token losses", err));
+	DF_TRY(df_arena_alloc(&out->arena, &offsets, t->n + 1, sizeof(*offsets), "token losses", err));
 	DF_TRY(df_model_loss(l->g->model, l->work, t, losses, err));
 	offsets[0] = 0;
 	for (size_t s = 0; s < t->n; s++)
@@ -331,7 +331,7 @@ any_not_finite(const float *x, size_t n)
 	for (size_t i = 0; i < n; i++) {
 		uint32_t u;
 
-		memcpy(&u, &x[i], sizeof u);
+		memcpy(&u, &x[i], sizeof(u));
 		bad |= (u & exponent) == exponent;
 	}
 	return bad != 0;
@@ -357,14 +357,14 @@ find_flaws(const struct df_grad *g, const struct df_batch *out, const struct df_
 	}
 }
 
-/* A forward that predicts nothing: the head is not needed. */
+/* A forward without targets: the head is not needed. */
 static int
 loads(struct df_grad_lane *l, const struct df_tokens *t, struct df_batch *out, struct df_err *err)
 {
 	const size_t width = load_width(l->g);
 	struct df_tokens b = *t;
 	struct df_losses wanted = { 0 };
-	int rc = 0;
+	int rc = DF_OK;
 
 	b.mask = NULL;
 	DF_TRY(df_arena_alloc(&out->arena, &wanted.gate_load, t->n * width, sizeof(float), "router loads", err));
@@ -385,7 +385,7 @@ df_grad_block(struct df_grad_lane *l, const struct df_batch *in, struct df_batch
 		.position = in->col[DF_COL_POSITION].data,
 		.sequence = in->col[DF_COL_SEQUENCE].data };
 	struct df_losses losses = { 0 };
-	int rc = 0;
+	int rc = DF_OK;
 
 	df_batch_clear(out);
 	out->n = in->n;

@@ -1,14 +1,13 @@
 /*
  * grad.h - from tokens and a checkpoint to per-sample losses, gradients, or projections of gradients.
  *
- * The outputs of df-grad are one walk over *blocks*: runs of consecutive
- * rows, cut by a rule that looks at the rows' lengths and the options alone.
- * Shards end where blocks end, threads take whole blocks, and a block's numbers depend on
- * nothing outside it; so neither sharding nor threads nor an interruption changes a bit.
+ * All outputs of df-grad walk over *blocks*: runs of consecutive rows, cut by a rule that looks at the rows'
+ * lengths and the options only.  Shards end where blocks end, threads take whole blocks, and a block's
+ * numbers depend on nothing outside it.  So neither sharding nor threads nor an interruption changes a bit.
  *
- *   losses      one forward; so are router loads
- *   gradients   a batched backward whose pieces are brought into the asked form and put side by side
- *   projections the same pieces, projected as they come and forgotten: no gradient is ever whole in memory
+ *   losses      one forward; the same for router loads
+ *   gradients   a batched backward whose pieces are brought into the requested form and put side by side
+ *   projections the same pieces, projected as they come and then dropped: no whole gradient is ever in memory
  *
  * Thread rule: a df_grad is immutable after opening and shared by threads; each has its own lane.
  */
@@ -41,10 +40,10 @@ enum df_grad_output {
 
 struct df_grad_opts {
 	const char *model; /* a checkpoint, a Hugging Face directory, or a PEFT adapter directory */
-	const char *base;  /* the adapter's base model, or NULL: where the adapter says */
+	const char *base;  /* the adapter's base model, or NULL: as the adapter says */
 	enum df_grad_output output;
 	enum df_grad_form form;
-	bool eps_inside;       /* adam: m' / sqrt(v' + eps), as the paper's code, instead of m' / (sqrt(v') + eps) */
+	bool eps_inside;       /* adam: m' / sqrt(v' + eps), as in the paper's code, instead of m' / (sqrt(v') + eps) */
 	bool allow_zero_state; /* adam: take missing moments as zeros */
 	bool token_loss;       /* losses: the loss of every target too */
 	struct df_projector projector;
@@ -62,8 +61,8 @@ int df_grad_open(
 void df_grad_close(struct df_grad *g); /* accepts NULL */
 
 /*
- * What the output says of itself: m = kind, params, inputs, domains and manifest for these tokens.  `name` is the
- * token set's in messages; DF_ELINEAGE when the checkpoint was trained with another tokenizer.
+ * The metadata of the output: m = kind, params, inputs, domains and manifest for these tokens.  `name`
+ * is the token set's in messages; DF_ELINEAGE when the checkpoint was trained with another tokenizer.
  */
 int df_grad_meta(const struct df_grad *g, const struct df_meta *tokens, const char *name, struct df_meta *m,
     struct df_err *err) DF_MUST_CHECK;
@@ -72,7 +71,7 @@ int df_grad_meta(const struct df_grad *g, const struct df_meta *tokens, const ch
 size_t df_grad_columns(
     const struct df_grad *g, bool has_domain, enum df_col cols[DF_GRAD_COLUMNS_MAX], size_t widths[DF_COL_COUNT]);
 
-/* The cut for this job. */
+/* The cut of this job's rows into blocks. */
 int df_grad_blocks(const struct df_grad *g, const uint64_t *lengths, uint64_t n_rows, struct df_blocks *b,
     struct df_err *err) DF_MUST_CHECK;
 
@@ -80,7 +79,7 @@ int df_grad_blocks(const struct df_grad *g, const uint64_t *lengths, uint64_t n_
 struct df_grad_lane;
 int df_grad_lane_new(struct df_grad_lane **out, const struct df_grad *g, struct df_err *err) DF_MUST_CHECK;
 void df_grad_lane_free(struct df_grad_lane *l); /* accepts NULL */
-/* Rows whose numbers say nothing. */
+/* Counts of rows whose numbers have no meaning. */
 struct df_grad_flaws {
 	uint64_t n_unlabelled;     /* without a target */
 	uint64_t n_not_finite;     /* with targets, but with NaN or Inf in loss or gradient */
@@ -94,7 +93,7 @@ struct df_grad_flaws {
 int df_grad_block(struct df_grad_lane *l, const struct df_batch *in, struct df_batch *out, struct df_grad_flaws *flaws,
     struct df_err *err) DF_MUST_CHECK;
 
-/* What a job would cost. */
+/* What a job costs. */
 struct df_grad_cost {
 	uint64_t rows, tokens, blocks;
 	uint64_t coordinates;           /* trainable parameters */

@@ -10,7 +10,7 @@ struct df_grad {
 	struct df_grad_opts o;
 	struct df_backend *be; /* borrowed */
 	struct df_model *model;
-	struct df_moments moments; /* the Adam form's; else NONE */
+	struct df_moments moments; /* for the Adam form; else NONE */
 	size_t p;                  /* coordinates */
 	char checkpoint[DF_DIGEST_HEX], manifest[DF_DIGEST_HEX];
 };

@@ -1,20 +1,17 @@
 /*
  * backward.c - one backward for batch gradients and per-sample gradients.
  *
- * It runs over the whole batch, from the head down.  At every parameter it
- * calls an emitter (emit.c) with what that parameter's gradient is made of;
- * only the emitter knows whether samples are summed or told apart.  Input gradients
- * (dx) are computed here, and only down to the first trainable parameter.
+ * It runs over the whole batch, from the head down.  At every parameter it calls an emitter (emit.c) with
+ * what that parameter's gradient is made of; only the emitter knows whether the gradients are summed or
+ * per sample.  Input gradients (dx) are computed here, and only down to the first trainable parameter.
  *
- * With checkpointing a layer's activations are computed again from its input, by the forward's own code: the same
- * bits.
+ * With checkpointing a layer's activations are computed again from its input, by the forward's own code: the same bits.
  *
- * The residual stream's gradient `d` is changed in place: each block adds its
- * input's gradient to it.
+ * The residual stream's gradient `d` is changed in place: each block adds its input's gradient to it.
  */
 #include "model/work.h"
 
-/* From the gradient of attention's output to that of q, k and v as the projections gave them, in s2. */
+/* From the gradient of the attention's output to the gradients of q, k and v as the projections gave them, in s2. */
 static int
 attention_backward(
     struct df_work *w, const struct df_emit *e, size_t i, struct df_tensor d_o, bool *done, struct df_err *err)
@@ -186,7 +183,7 @@ df_backward(struct df_work *w, const struct df_emit *e, struct df_err *err)
 		done = df_row_is_lowest(m, m->norm);
 	}
 	for (size_t i = m->cfg.n_layers; i-- > 0 && !done;) {
-		/* The last layer's activations are still there; its successors' made way for this one's. */
+		/* The last layer's activations are still in memory; the others are computed again, one at a time. */
 		if (m->checkpointing && i + 1 < m->cfg.n_layers)
 			DF_TRY(df_layer_forward(w, i, df_tensor_view(w->s1, 0, w->n_tok, m->cfg.d_model), err));
 		DF_TRY(layer_backward(w, e, i, &done, err));

@@ -5,8 +5,8 @@
  *	x = LN(x + o(attention(q, k, v)))        every token sees its whole sample
  *	x = LN(x + down(gelu(up)))
  *
- * Norms stand behind the sums (post-norm), every projection has a bias, positions are learned and absolute.  A layer's
- * groups are those of model_priv.h, where gate_up is the one matrix of the intermediate layer.
+ * Norms come after the sums (post-norm), every projection has a bias, positions are learned and absolute.
+ * A layer's groups are those of model_priv.h, where gate_up is the one matrix of the intermediate layer.
  *
  * Hidden states only: there is no head, no loss and no gradient.
  */
@@ -15,7 +15,7 @@
 #include "base/mem.h"
 #include "model/work.h"
 
-/* The batch's windows on the workspace; h lies where qkv and o were. */
+/* The batch's windows on the workspace; h takes the memory of qkv and o. */
 struct views {
 	struct df_tensor x;           /* [T,D] the stream */
 	struct df_tensor qkv, o, lse; /* [T,3D] [T,D] [T,H] */

@@ -1,12 +1,10 @@
 /*
- * cache.c - the keys and values that are kept of what was seen, and attention that looks at them.
+ * cache.c - the keys and values of past tokens, and the attention that reads them.
  *
- * Two roads lead through attention.  Whole prompts (prefill) take the batched
- * one of the forward.  Tokens after a past (extend, decode) are each a query
- * against their sequence's rows up to themselves.  Both give the forward's
- * logits to the bit, but for sliding windows on the second, whose sums begin
- * elsewhere: there roundings differ.  On either road a sequence's numbers do
- * not depend on the others in the call.
+ * There are two ways through attention.  Whole prompts (prefill) take the batched one of the forward.  Tokens after
+ * a past (extend, decode) are each a query against their sequence's rows up to themselves.  Both give the forward's
+ * logits to the bit.  The exception is a sliding window on the second way: its sums begin at another token, so
+ * roundings differ.  On either way a sequence's numbers do not depend on the other sequences of the call.
  */
 #include <stdlib.h>
 

@@ -1,11 +1,10 @@
 /*
  * config.c - config.json of a Hugging Face model directory.
  *
- * The rule: whatever would change the arithmetic and is not implemented is
- * refused by its name, so that no number is ever silently wrong.  Keys that
- * only concern generation, caching or bookkeeping are left alone.  What a file leaves out
- * has the default of its family's configuration class in transformers 4.57.  Both ways of spelling the
- * rotary embedding are read (config_rope.c).
+ * The rule: a key that would change the arithmetic and is not implemented is refused by its name, so
+ * that no number is ever silently wrong.  Keys that only concern generation, caching or bookkeeping
+ * are ignored.  A key that the file does not have gets the default of its family's configuration class
+ * in transformers 4.57.  Both spellings of the rotary embedding are read (config_rope.c).
  */
 #include "model/config_priv.h"
 
@@ -19,7 +18,7 @@
 
 #define CONFIG_MAX ((size_t)4 << 20)
 
-/* Experts of all layers together: a few times those of the largest models there are. */
+/* Experts of all layers together: a few times as many as the largest known models have. */
 #define MAX_EXPERTS ((size_t)1 << 16)
 
 /* A family's spelling of its model type and classes, and its defaults. */
@@ -30,7 +29,7 @@ struct family {
 	size_t max_positions;
 	double theta, eps;
 	int64_t bos_id, eos_id;
-	bool windows; /* reads layer_types, and windows from max_window_layers on */
+	bool windows; /* has layer_types, and windows from max_window_layers on */
 	bool moe;
 };
 static const struct family families[] = {
@@ -44,7 +43,7 @@ static const struct family families[] = {
 };
 #define N_FAMILIES (sizeof(families) / sizeof(families[0]))
 
-/* The class that the file was saved from: what stands on the body. */
+/* The class that the model was saved from tells which head is on top of the body. */
 static int
 read_head(struct df_model_config *c, const struct df_json_value *root, struct df_err *err)
 {
@@ -66,7 +65,7 @@ read_head(struct df_model_config *c, const struct df_json_value *root, struct df
 		c->head = (enum df_head)i;
 		if (c->head != DF_HEAD_CLASSES)
 			return DF_OK;
-		/* id2label wins over num_labels; without either there are two. */
+		/* id2label takes precedence over num_labels; without either there are two labels. */
 		DF_TRY(df_config_opt_size(root, "num_labels", 2, DF_CONFIG_MAX_DIM, &c->n_labels, err));
 		if (df_json_type(labels) == DF_JSON_OBJECT && df_json_size(labels) > 0)
 			c->n_labels = df_json_size(labels);
@@ -105,10 +104,7 @@ out:
 
 /* ---- attention windows ------------------------------------------------------ */
 
-/*
- * The window that the configuration class would use, 0 = none; layers before
- * *first have none.
- */
+/* The window that the configuration class would use, 0 = none; layers before *first have none. */
 static int
 read_window(const struct df_model_config *c, const struct df_json_value *root, size_t *window, size_t *first,
     struct df_err *err)
@@ -122,12 +118,15 @@ read_window(const struct df_model_config *c, const struct df_json_value *root, s
 		return DF_OK;
 	if (!use)
 		DF_TRY(df_json_member_bool(root, "use_sliding_window", false, &use, err));
-	/* Some of transformers' attentions mask all layers of this family, some those from max_window_layers on. */
+	/*
+	 * Some attention implementations of transformers mask all layers of this family, others only those
+	 * from max_window_layers on.
+	 */
 	if (use && c->arch == DF_ARCH_QWEN2_MOE)
 		return df_config_unsupported("use_sliding_window", "a sliding window in qwen2_moe", err);
 	if (!use)
 		return DF_OK;
-	/* Absent, it is 4096, but for Mixtral; null, there is none. */
+	/* An absent key means 4096 (Mixtral: no window); null means no window. */
 	if (df_json_type(df_json_get(root, "sliding_window")) == DF_JSON_ABSENT)
 		*window = c->arch == DF_ARCH_MIXTRAL ? 0 : 4096;
 	else
@@ -140,10 +139,7 @@ out:
 	return rc;
 }
 
-/*
- * layer_types: what qwen2 and qwen3 go by; the other families ignore it, so
- * there it must not say otherwise.
- */
+/* layer_types decides for qwen2 and qwen3.  The other families ignore it, so there it must agree with what they use. */
 static int
 read_layer_types(struct df_model_config *c, const struct df_json_value *root, size_t window, struct df_err *err)
 {
@@ -162,7 +158,8 @@ read_layer_types(struct df_model_config *c, const struct df_json_value *root, si
 		if (!families[c->arch].windows && sliding != (c->window[i] > 0))
 			return df_config_unsupported("layer_types", sliding ? s : "a layer without the window", err);
 		if (sliding && window == 0)
-			return df_fail(err, DF_EFORMAT, "'layer_types': layer %zu slides, but there is no window", i);
+			return df_fail(err, DF_EFORMAT,
+			    "'layer_types': layer %zu has a sliding window, but no window size is given", i);
 		c->window[i] = sliding ? window : 0;
 	}
 	return DF_OK;
@@ -204,7 +201,7 @@ listed(const struct df_json_value *list, size_t i)
 	return false;
 }
 
-/* The auxiliary loss and the noise belong to training routers; here neither exists. */
+/* The auxiliary loss and the noise are for training routers; neither is implemented here. */
 static int
 check_router(const struct df_json_value *root, struct df_err *err)
 {
@@ -340,7 +337,7 @@ out:
 	return rc;
 }
 
-/* Which projections have biases, and the norms of q and k. */
+/* Which projections have biases, and whether q and k have norms. */
 static int
 read_layer(struct df_model_config *c, const struct df_json_value *root, struct df_err *err)
 {
@@ -363,7 +360,7 @@ out:
 	return rc;
 }
 
-/* A token id, or a list of at most `max` of them; absent is the default, null is none. */
+/* A token id, or a list of at most `max` of them; an absent key gives the default, null gives none. */
 static int
 read_token_ids(const struct df_json_value *root, const char *key, int64_t dflt, int64_t *ids, size_t max, size_t *n,
     struct df_err *err)

@@ -1,14 +1,14 @@
 /*
- * config_bert.c - config.json of an encoder (BERT, MiniLM, BGE, E5), whose keys are its own.
+ * config_bert.c - config.json of an encoder (BERT, MiniLM, BGE, E5), which has keys of its own.
  *
- * Only its hidden states are computed, so the heads of pretraining may be in the file and are left alone; a head that
+ * Only hidden states are computed.  So the heads of pretraining may be in the file and are ignored.  A head that
  * was trained for something else (ForSequenceClassification) is refused, as its body is no embedding model.
  */
 #include <string.h>
 
 #include "model/config_priv.h"
 
-/* A key that only this value may have. */
+/* A key that may have only this value. */
 static int
 only(const struct df_json_value *root, const char *key, const char *value, struct df_err *err)
 {

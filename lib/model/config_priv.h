@@ -23,12 +23,12 @@ int df_config_opt_size(const struct df_json_value *root, const char *key, size_t
     struct df_err *err) DF_MUST_CHECK;
 /* config_bert.c: all of an encoder's. */
 int df_config_read_bert(struct df_model_config *c, const struct df_json_value *root, struct df_err *err) DF_MUST_CHECK;
-/* config_rope.c: c->rope, of either spelling; c's sizes are read. */
+/* config_rope.c: c->rope, in either spelling; c's sizes must be read already. */
 int df_config_read_rope(struct df_model_config *c, const struct df_json_value *root, double theta, struct df_err *err)
     DF_MUST_CHECK;
-/* config_text.c: root as text, its floating type float32. */
+/* config_text.c: root as text, with float32 as its floating type. */
 int df_config_text(struct df_buf *out, const struct df_json_value *root, struct df_err *err) DF_MUST_CHECK;
-/* The head is not the embedding after all: c->tied = false, and the same in c->json. */
+/* The head has values of its own: c->tied = false, and the same in c->json. */
 int df_config_untie(struct df_model_config *c, struct df_err *err) DF_MUST_CHECK;
 
 #endif

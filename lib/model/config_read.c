@@ -1,5 +1,5 @@
 /*
- * config_read.c - members of config.json, as all families read them.
+ * config_read.c - reading members of config.json, for all families.
  */
 #include "model/config_priv.h"
 

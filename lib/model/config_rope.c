@@ -1,9 +1,9 @@
 /*
- * config_rope.c - the rotary embedding's part of config.json.
+ * config_rope.c - the rotary embedding in config.json.
  *
- * transformers 4 writes rope_theta and, unless the type is the default,
- * rope_scaling; transformers 5 writes one object, rope_parameters.  The type's
- * older key is "type".  What a type needs must be there: nothing falls back to the default silently.
+ * transformers 4 writes rope_theta and, unless the type is the default, rope_scaling; transformers 5
+ * writes one object, rope_parameters.  The older name of the type's key is "type".  The parameters
+ * that a type needs must be there: nothing falls back to a default silently.
  */
 #include <math.h>
 #include <string.h>
@@ -41,7 +41,7 @@ out:
 	return rc;
 }
 
-/* A number of the object above `above`; NaN as default: it must be there. */
+/* A number of the object, greater than `above`; a default of NaN means that it must be there. */
 static int
 number(const struct df_json_value *o, const char *key, const char *name, double dflt, double above, double *out,
     struct df_err *err)
@@ -136,7 +136,7 @@ read_object(struct df_model_config *c, const struct df_json_value *root, const c
 	}
 	if (r->type == DF_ROPE_YARN)
 		DF_TRY(read_yarn(c, o, key, err));
-	/* The base grows by a power of dim / (dim - 2); a factor below 1 would make it negative. */
+	/* The base grows by the power dim / (dim - 2); a factor below 1 would make it negative. */
 	if (r->type == DF_ROPE_DYNAMIC && (c->d_head == 2 || r->factor < 1))
 		return df_config_unsupported(key, "dynamic scaling of heads of 2, or by less than 1,", err);
 out:

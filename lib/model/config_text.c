@@ -1,6 +1,6 @@
 /*
- * config_text.c - the config.json that saving writes back: the members of the
- * file that was read, in its order, with the floating type that we save.
+ * config_text.c - the config.json that saving writes: the members of the file that was read, in its
+ * order, with the floating type that is saved.
  */
 #include "model/config_priv.h"
 
@@ -57,7 +57,7 @@ dump(struct df_buf *b, const struct df_json_value *v, int depth)
 			indent(b, depth + 1);
 			df_buf_json_str(b, key);
 			df_buf_puts(b, ": ");
-			/* We save float32, and transformers 5 believes this key rather than the tensors. */
+			/* We save float32, and transformers 5 uses this key, not the type of the tensors. */
 			if (depth == 0 && (strcmp(key, "torch_dtype") == 0 || strcmp(key, "dtype") == 0))
 				df_buf_puts(b, "\"float32\"");
 			else
@@ -82,7 +82,7 @@ df_config_text(struct df_buf *out, const struct df_json_value *root, struct df_e
 int
 df_config_untie(struct df_model_config *c, struct df_err *err)
 {
-	/* As dump() writes a member of the outermost object. */
+	/* In the form that dump() gives a member of the outermost object. */
 	static const char key[] = "\n  \"tie_word_embeddings\": ", was[] = "true";
 	struct df_buf b = DF_BUF_INIT;
 	const char *text = c->json, *at;

@@ -1,18 +1,14 @@
 /*
  * decode.c - sequences that grow: only the new tokens are computed.
  *
- * A layer mixes rows in its attention only, so generation is the forward of
- * forward.c over the new tokens alone, with one thing exchanged: df_forward()
- * hands a layer's attention to df_cache_attend() (cache.c), which keeps the new
- * keys and values and lets the queries look at all that is kept of their
- * sequence.  Whatever else a layer is made of (biases, norms of heads,
- * adapters, experts, any rotation) is the forward's own code.
+ * A layer mixes rows in its attention only.  So generation is the forward of forward.c over the new tokens
+ * alone, with one difference: df_forward() leaves a layer's attention to df_cache_attend() (cache.c),
+ * which keeps the new keys and values and lets the queries see all kept rows of their sequence.  All other
+ * parts of a layer (biases, norms of heads, adapters, experts, any rotation) are the forward's own code.
  *
- * Rotations that depend on the length (dynamic NTK): a call rotates its new
- * tokens with the frequencies of the length that the sequence has then, and
- * keys in the cache stay as they were rotated.  transformers' generate() does
- * the same, so that both agree with each other, and, beyond the original
- * length, not with a forward over the whole.
+ * Rotations that depend on the length (dynamic NTK): a call rotates its new tokens with the frequencies for the
+ * sequence's present length, and keys in the cache stay as they were rotated. transformers' generate() does the same.
+ * So the two agree with each other, but, beyond the original length, not with one forward over the whole sequence.
  */
 #include <string.h>
 
@@ -20,7 +16,7 @@
 #include "base/stop.h"
 #include "model/cache_priv.h"
 
-#define PIECE 512 /* tokens of df_model_extend_long()'s calls: enough rows for a GEMM, few enough for who waits */
+#define PIECE 512 /* tokens of a call: enough rows for a GEMM, few enough to stop soon at a signal */
 
 /* ---- a call ---------------------------------------------------------------- */
 
@@ -44,7 +40,7 @@ check_slots(struct df_cache *c, const struct df_tokens *b, const uint32_t *slot,
 	return rc;
 }
 
-/* Which row each token goes to, and from where on it may look back. */
+/* Which row each token goes to, and from which row on it may look back. */
 static int
 place(struct df_cache *c, const struct df_tokens *b, struct df_err *err)
 {
@@ -77,7 +73,7 @@ out:
 	return rc;
 }
 
-/* Run the batch into the slots; w->h_f has the last tokens' rows, or, with `targets`, those of the masks. */
+/* Run the batch into the slots; w->h_f has the last tokens' rows, or, with `targets`, those that the masks mark. */
 static int
 run(struct df_work *w, struct df_cache *c, const struct df_tokens *b, const uint32_t *slot, bool targets,
     struct df_err *err)
@@ -169,7 +165,7 @@ df_model_extend_long(struct df_model *m, struct df_work *w, struct df_cache *c, 
 
 	if (n > c->n_positions - past)
 		return df_fail(err, DF_ERANGE, "a text of %zu tokens: more than the %zu of a slot", n, c->n_positions);
-	/* Frequencies of the whole length are known to a call with the whole only. */
+	/* The frequencies of the whole length are known only to a call that gets the whole text. */
 	if (m->cfg.rope.type == DF_ROPE_DYNAMIC && past + n > m->cfg.max_positions)
 		piece = n;
 	for (size_t at = 0, k; at < n; at += k) {

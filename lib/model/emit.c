@@ -1,15 +1,14 @@
 /*
- * emit.c - parameter gradients, summed or told apart by sample.
+ * emit.c - parameter gradients, summed or per sample.
  *
- * The gradient of a matrix is dy^T x over rows (tokens).  Over all rows it is the
- * batch's, added to the flat gradient by one GEMM per group.  Over the rows of
- * sample s it is that sample's: the same arithmetic in n smaller GEMMs, into a
- * block [n, piece] that goes to the sink and is forgotten.  A piece is whole rows of the
- * matrix, at most 2^16 coordinates, so that a block stays in cache on its way
- * to the sink's projection.  Pieces and parameters come in descending order.
+ * The gradient of a matrix is dy^T x over rows (tokens).  Over all rows it is the batch's, added to
+ * the flat gradient by one GEMM per group.  Over the rows of sample s it is that sample's: the same
+ * arithmetic in n smaller GEMMs, into a block [n, piece] that goes to the sink and is then dropped.  A
+ * piece is a number of whole rows of the matrix, at most 2^16 coordinates, so that a block stays in
+ * cache on its way to the sink's projection.  Pieces and parameters come in descending order.
  *
- * The embedding's sample gradients are mostly zeros: the batch's tokens are
- * sorted by id once, and each piece of vocabulary rows adds its run of them.
+ * The embedding's sample gradients are mostly zeros: the batch's tokens are sorted by id once, and
+ * each piece of vocabulary rows adds the tokens with its ids.
  */
 #include <stdlib.h>
 
@@ -123,7 +122,7 @@ out:
 	return rc;
 }
 
-/* All weights of the group train: they lie side by side in the flat gradient. */
+/* Are all weights of the group trainable?  Then they lie side by side in the flat gradient. */
 static bool
 all_train(const struct df_model *m, const struct df_group *g)
 {
@@ -164,7 +163,7 @@ out:
 	return rc;
 }
 
-/* The backward of a norm that stands at `row` of base; a's dw is filled in here. */
+/* The backward of a norm with parameter index `row` in base; a's dw is filled in here. */
 static int
 norm(struct df_work *w, const struct df_emit *e, size_t row, struct df_rmsnorm_bwd *a, const uint64_t *seg,
     struct df_err *err)
@@ -222,9 +221,9 @@ by_key(const void *a, const void *b)
 }
 
 /*
- * w->order = the tokens that the embedding learns from; returns their number.
- * The pad token is not one of them: transformers gives nn.Embedding its
- * padding_idx, whose row gets no gradient (of a tied table, only the head's).
+ * w->order = the tokens that the embedding gets gradients from; returns their number.  The pad token
+ * is not one of them: transformers gives nn.Embedding its padding_idx, and that row gets no gradient
+ * (when the table is tied, it gets the head's only).
  */
 static size_t
 list_tokens(struct df_work *w)
@@ -272,7 +271,7 @@ df_emit_embed(struct df_work *w, const struct df_emit *e, struct df_err *err)
 	const struct df_param *p = &w->m->train.v[w->m->train_row[w->m->embed]];
 	struct pieces it = pieces(p);
 	struct df_tensor sorted;
-	size_t end; /* tokens [0, end) of the order are still to come */
+	size_t end; /* tokens [0, end) of the order are not done yet */
 	int rc;
 
 	if (!df_tensor_is_none(e->grad))
@@ -310,7 +309,7 @@ out:
 	return rc;
 }
 
-/* Zero blocks of row `row` of train. */
+/* Zero blocks of the parameter with index `row` in train. */
 static int
 sink_zeros(struct df_work *w, const struct df_emit *e, size_t row, struct df_err *err)
 {
@@ -334,7 +333,7 @@ df_emit_group_zeros(struct df_work *w, const struct df_emit *e, const struct df_
 	const struct df_model *m = w->m;
 	int rc = DF_OK;
 
-	/* As the table has them: weights, biases, A, B. */
+	/* In the table's order: weights, biases, A, B. */
 	for (int kind = 3; kind >= 0; kind--) {
 		for (size_t i = g->n_parts; i-- > 0;) {
 			const struct df_part *t = &g->part[i];

@@ -12,7 +12,7 @@
 
 #include "model/work.h"
 
-/* q and k as they were go to a->qk; in qkv each of their heads is normed. */
+/* q and k before their norms are kept in a->qk; in qkv each of their heads is normed. */
 static int
 norm_heads(struct df_work *w, size_t i, struct df_err *err)
 {

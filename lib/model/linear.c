@@ -1,16 +1,15 @@
 /*
- * linear.c - the pieces that layers are made of, forward and backward: a group
- * of projections with its adapters, and a norm.  How layers are put together
- * is forward.c and backward.c; where parameter gradients go is emit.c.
+ * linear.c - the parts that layers are made of, forward and backward: a group of projections with its
+ * adapters, and a norm. forward.c and backward.c put layers together; emit.c stores parameter gradients.
  *
- * A group's weights are multiplied at once where they lie side by side, else part by part, with the same numbers: an
- * element of a product depends on its own row and column alone.  The input's gradient is a sum over parts, always in
- * their order, so that it does not depend on where the weights lie either.
+ * A group's weights are multiplied in one product where they lie side by side, else part by part.  The
+ * numbers are the same, as an element of a product depends on its own row and column alone.  The input's
+ * gradient is a sum over parts, always in their order, so it does not depend on where the weights lie either.
  */
 #include "base/rng.h"
 #include "model/work.h"
 
-/* Dropout's mask of this group's adapters is in use. */
+/* Does this group's adapter dropout apply now? */
 static bool
 drops(const struct df_work *w)
 {
@@ -18,9 +17,9 @@ drops(const struct df_work *w)
 }
 
 /*
- * y = x with the mask of adapter `a` (Hu et al. 2021 drop an adapter's input).  An element's draw is addressed by its
- * sample's key, the adapter, its place in the sample and its column: it does not depend on the batch, and the same
- * call gives the backward.
+ * y = x with the mask of adapter `a` (Hu et al. 2021 drop elements of an adapter's input).  An
+ * element's draw is addressed by its sample's key, the adapter, its place in the sample and its
+ * column.  So it does not depend on the batch, and the backward makes the same call.
  */
 static int
 drop(struct df_work *w, size_t a, struct df_tensor x, struct df_tensor y, const struct df_act_rows *rows,
@@ -32,7 +31,7 @@ drop(struct df_work *w, size_t a, struct df_tensor x, struct df_tensor y, const 
 		for (size_t r = rows->seg[s], n; r < rows->seg[s + 1]; r += n) {
 			size_t token = rows->token != NULL ? rows->token[r] : r;
 
-			/* A run of rows that are neighbours in the sample. */
+			/* A run of adjacent rows of the sample. */
 			n = rows->token == NULL ? rows->seg[s + 1] - r : 1;
 			while (rows->token != NULL && r + n < rows->seg[s + 1] && rows->token[r + n] == token + n)
 				n++;
@@ -87,7 +86,7 @@ lora_forward(struct df_work *w, const struct df_group *g, struct df_tensor x, st
 	const bool at_once = one_scale(g, &scale) && !drops(w);
 	int rc = DF_OK;
 
-	u = df_tensor_cols(u, 0, g->u_cols); /* other layers may have more of them */
+	u = df_tensor_cols(u, 0, g->u_cols); /* groups of other layers may have more columns */
 	if (at_once)
 		DF_TRY(df_mm(
 		    be, false, true, scale, x, df_tensor_view(m->train_data, g->a_off, g->u_cols, g->in), 0, u, err));
@@ -147,7 +146,7 @@ df_norm_forward(
 	return df_rmsnorm_fwd(w->m->be, &a, err);
 }
 
-/* With u = scale x A^T: dB = dy^T u, v = scale dy B (left in w->v), dA = v^T x, x with its mask. */
+/* With u = scale x A^T: dB = dy^T u, v = scale dy B (left in w->v), dA = v^T x, where x has its mask. */
 static int
 lora_backward(struct df_work *w, const struct df_emit *e, const struct df_group *g, struct df_tensor x,
     struct df_tensor u, struct df_tensor dy, const struct df_act_rows *rows, struct df_err *err)

@@ -3,14 +3,12 @@
  *
  *	y = W x + s B (A x),   A [r,in], B [out,r], s = alpha / r  (rsLoRA: alpha / sqrt(r))
  *
- * Which projections are adapted is said as PEFT says it: names that end a module's whole name, or a pattern over the
- * whole of it.  modules_to_save train whole beside the adapters.
+ * The projections to adapt are named as in PEFT: by names that a module's whole name ends with, or by
+ * one pattern that matches the whole name. modules_to_save are trained as a whole, in addition to the
+ * adapters.  Modules may have ranks and alphas of their own (lora_pattern.c).
  *
- * Modules may have ranks and alphas of their own (lora_pattern.c).
- *
- * adapter_config.json is read with the same rule as config.json: what would
- * change the arithmetic and is not implemented is refused by name; keys of
- * other versions that do not are skipped.
+ * adapter_config.json is read with the same rule as config.json: a key that would change the arithmetic
+ * and is not implemented is refused by its name; keys of other versions that change nothing are skipped.
  */
 #include <math.h>
 #include <stdlib.h>
@@ -27,7 +25,7 @@
 
 /* ---- names ------------------------------------------------------------------- */
 
-/* PEFT: the module's whole name, or its end behind a dot. */
+/* PEFT: the module's whole name, or the end of it after a dot. */
 static bool
 ends_with_module(const char *module, size_t n, const char *name, size_t k)
 {
@@ -41,7 +39,7 @@ ends_with(const char *module, size_t n, const char *name, size_t k)
 	return n >= k && memcmp(module + n - k, name, k) == 0;
 }
 
-/* Every projection of every layer; false from fn ends the walk. */
+/* Visit every projection of every layer; false from fn ends the walk. */
 typedef bool each_part(void *ctx, struct df_model *m, struct df_part *t, const char *module, size_t n);
 
 static bool
@@ -69,7 +67,7 @@ is_gate(const char *module, size_t n)
 	return ends_with_module(module, n, "gate", 4) || ends_with_module(module, n, "shared_expert_gate", 18);
 }
 
-/* A set of last name parts, as it is collected. */
+/* A set of names, being collected. */
 struct names {
 	const char *v[64];
 	size_t len[64], n;
@@ -109,7 +107,7 @@ by_text(const void *a, const void *b)
 	return strcmp(*(const char *const *)a, *(const char *const *)b);
 }
 
-/* list = its entries, sorted and each once, with commas: as PEFT writes them. */
+/* list = its entries, sorted, each once, with commas between them: as PEFT writes them. */
 static int
 sort_list(char **list, struct df_err *err)
 {
@@ -189,13 +187,13 @@ out:
 	return rc;
 }
 
-/* ---- what they mean ------------------------------------------------------------ */
+/* ---- the modules that the names mean ------------------------------------------- */
 
 struct wanted {
 	const char *name;
 	size_t n;
-	struct df_name_pattern *pattern; /* or NULL: it is a name */
-	const bool *trains;              /* [base.n] modules_to_save: they have no adapter */
+	struct df_name_pattern *pattern; /* or NULL: `word` is a name */
+	const bool *trains;              /* [base.n] rows of modules_to_save: they have no adapter */
 	size_t found;
 };
 
@@ -308,7 +306,7 @@ mark_additional(const struct df_model *m, bool *trains, struct df_err *err)
 
 			if (!ends_with(module, n, name, k))
 				continue;
-			/* PEFT would train a copy and untie the two. */
+			/* PEFT would train a copy and untie embedding and head. */
 			if (i == m->embed && m->cfg.tied)
 				return df_fail(err, DF_EUNSUPPORTED,
 				    "modules_to_save: '%.*s' is one table with the head (tie_word_embeddings)",
@@ -431,13 +429,13 @@ out:
 
 /* ---- layers_to_transform, exclude_modules ------------------------------------------ */
 
-/* What target_modules mean is less than their names say. */
+/* The modules that remain of target_modules after the keys that restrict them. */
 struct restriction {
 	const struct df_json_value *layers;         /* a number or a list of them; NULL: all */
-	const struct df_json_value *layers_pattern; /* the part before a layer's number: one or a list; NULL: any */
-	struct df_name_pattern *target, *exclude;   /* where these are patterns, else NULL */
-	char *excluded;                             /* NULL or a list of names */
-	struct df_buf names;                        /* what is left, in full */
+	const struct df_json_value *layers_pattern; /* the name's part before a layer's number, or a list; NULL: any */
+	struct df_name_pattern *target, *exclude;   /* where these keys are patterns, else NULL */
+	char *excluded;                             /* NULL, or a list of names where exclude_modules is one */
+	struct df_buf names;                        /* full names of the modules that remain */
 	bool slow;
 };
 
@@ -491,7 +489,9 @@ is_listed(const char *list, const char *module, size_t n, bool *in_full)
 	return found;
 }
 
-/* PEFT: what is excluded is; a name in full stands above layers_to_transform. */
+/*
+ * As in PEFT: exclude_modules always applies; a module that is named in full is kept whatever layers_to_transform says.
+ */
 static bool
 keep_restricted(void *ctx, struct df_model *m, struct df_part *t, const char *module, size_t n)
 {
@@ -529,7 +529,7 @@ count_named(void *ctx, struct df_model *m, struct df_part *t, const char *module
 	return true;
 }
 
-/* Every name is one of some projection, whatever is left of it then. */
+/* Every name must be the name of some projection, even if the restrictions leave none of its modules. */
 static int
 check_names(struct df_model *m, struct df_err *err)
 {
@@ -582,7 +582,7 @@ check_layers(struct restriction *r, const struct df_model *m, const struct df_js
 	return DF_OK;
 }
 
-/* target_modules become the names in full of the modules that are left. */
+/* Replace target_modules by the full names of the modules that remain. */
 static int
 restrict_targets(struct df_model *m, const struct df_json_value *cfg, struct df_err *err)
 {
@@ -647,7 +647,7 @@ check_kind(const struct df_json_value *cfg, struct df_err *err)
 		if (!empty(df_json_get(cfg, off[i])))
 			return df_fail(err, DF_EUNSUPPORTED, "'%s' is not supported", off[i]);
 	}
-	/* PiSSA and its like change the base weights as well. */
+	/* PiSSA and similar methods change the base weights as well. */
 	s = df_json_str(df_json_get(cfg, "init_lora_weights"), NULL);
 	if (s != NULL && strcmp(s, "gaussian") != 0)
 		return df_fail(err, DF_EUNSUPPORTED, "'init_lora_weights': '%.64s' is not supported", s);
@@ -680,7 +680,7 @@ out:
 	return rc;
 }
 
-/* A list as JSON, null without one. */
+/* A list as JSON, or null for NULL. */
 static void
 put_list(struct df_buf *b, const char *list)
 {

@@ -1,11 +1,11 @@
 /*
- * lora_pattern.c - which modules a name of adapter_config.json means, where it is a pattern.
+ * lora_pattern.c - which modules a name in adapter_config.json means, where it is a pattern.
  *
  *	target_modules, exclude_modules   a regular expression over the whole name (Python's re.fullmatch)
- *	rank_pattern, alpha_pattern       one over the end of the name, behind a dot; of several the first counts
+ *	rank_pattern, alpha_pattern       one over the end of the name, after a dot; the first that matches counts
  *	layers_to_transform               numbers of layers, read from the name
  *
- * A model's module names are its own, the expressions are the file's: matching is bounded.
+ * A model's module names are known, but the expressions come from a file: the work of matching is bounded.
  */
 #include <math.h>
 #include <stdlib.h>
@@ -18,13 +18,13 @@
 #include "base/mem.h"
 #include "model/model_priv.h"
 
-#define MATCH_LIMIT  100000 /* steps of a pattern on one name: a hostile one takes no longer */
+#define MATCH_LIMIT  100000 /* steps of matching a pattern to one name: bounds the time of a hostile one */
 #define PATTERNS_MAX 256    /* regular expressions in one object; plain names may be more */
 
 /* ---- a pattern ----------------------------------------------------------------- */
 
 struct df_name_pattern {
-	const char *plain; /* no expression but for its dots: borrowed; else NULL */
+	const char *plain; /* borrowed: a pattern that is a plain name, with dots only; else NULL */
 	size_t n;
 	pcre2_code *code;
 	pcre2_match_data *match;
@@ -110,7 +110,7 @@ out:
 	return rc;
 }
 
-/* The name ends in these characters, behind a dot; a dot of theirs is any character. */
+/* Does the name end with these characters, after a dot?  A dot in the pattern matches any character. */
 static bool
 ends_in(const char *name, size_t n, const char *plain, size_t k)
 {
@@ -149,7 +149,7 @@ df_module_layer(const char *module, size_t n, const char *part, int64_t *layer)
 	const char *end = module + n, *first_dot = memchr(module, '.', n), *before = NULL, *s, *dot;
 	bool found = false;
 
-	/* Parts between dots; `before` is the one before s, and what comes before that is not empty of dots. */
+	/* The parts between dots: `before` is the part before s, and must have a dot before it too. */
 	for (s = module; (dot = memchr(s, '.', (size_t)(end - s))) != NULL; before = s, s = dot + 1) {
 		if (before == NULL || before <= first_dot || !is_number(s, (size_t)(dot - s)))
 			continue;
@@ -162,7 +162,7 @@ df_module_layer(const char *module, size_t n, const char *part, int64_t *layer)
 	return found;
 }
 
-/* ---- ranks and alphas of their own ------------------------------------------------ */
+/* ---- ranks and alphas of single modules -------------------------------------------- */
 
 void
 df_lora_patterns_release(struct df_lora_patterns *p)
@@ -230,7 +230,7 @@ df_lora_put_number(struct df_buf *b, double x)
 		df_buf_json_double(b, x);
 }
 
-/* An object's patterns, ready to match. */
+/* An object's patterns, compiled. */
 struct compiled {
 	const struct df_lora_patterns *of;
 	struct df_name_pattern *v;
@@ -263,7 +263,7 @@ out:
 	return rc;
 }
 
-/* *x = the value of the first that fits; it stays where none does. */
+/* *x = the value of the first pattern that fits; unchanged where none does. */
 static int
 look_up(const struct compiled *c, const char *module, size_t n, const char *key, double *x, struct df_err *err)
 {

@@ -1,6 +1,5 @@
 /*
- * model.c - a model's life: opened from a directory or drawn at random,
- * adapted, digested, saved.
+ * model.c - a model's life: opened from a directory or drawn at random, adapted, digested, saved.
  */
 #include "model/model.h"
 
@@ -16,10 +15,10 @@
 #include "model/model_priv.h"
 
 #define CHUNK              ((size_t)1 << 20) /* elements drawn or digested at once */
-#define DIGEST_CHUNK       ((size_t)1 << 16) /* of base: they pass through a cache, not through memory */
+#define DIGEST_CHUNK       ((size_t)1 << 16) /* of base: small, so that they stay in cache */
 #define ADAPTER_CONFIG_MAX ((size_t)4 << 20)
 
-/* Its configuration alone. */
+/* A model that has its configuration only. */
 static int
 new_model(struct df_model **out, const char *dir, struct df_backend *be, struct df_err *err)
 {
@@ -36,7 +35,7 @@ out:
 	return rc;
 }
 
-/* The tables of its parameters; there are no weights yet. */
+/* Build the tables of the parameters; there are no weights yet. */
 static int
 build_tables(struct df_model *m, const char *dir, struct df_err *err)
 {
@@ -55,8 +54,8 @@ build_tables(struct df_model *m, const char *dir, struct df_err *err)
 }
 
 /*
- * What files hold besides: old buffers, the head that some tied checkpoints repeat (see check_tied()), heads that no
- * one asks for.
+ * Tensors that files may hold and that are not needed: old buffers, the head that some tied
+ * checkpoints repeat (see check_tied()), heads that are not used here.
  */
 static const char *const *
 ignored_tensors(const struct df_model_config *c)
@@ -75,7 +74,10 @@ ignored_tensors(const struct df_model_config *c)
 	return c->tied || c->head != DF_HEAD_LM ? tied : untied;
 }
 
-/* A head of its own in the file of a tied model is used, as transformers 5 does; transformers 4 passed over it. */
+/*
+ * A tied model's file may have a head with other values.  It is used, as transformers 5 does;
+ * transformers 4 ignored it.
+ */
 static int
 check_tied(struct df_model *m, const char *dir, struct df_err *err)
 {
@@ -121,7 +123,10 @@ out:
 	return rc;
 }
 
-/* Where the base model of an adapter lies: relative paths count from the working directory, then from the adapter's. */
+/*
+ * The directory of an adapter's base model: a relative path is tried from the working directory, then
+ * from the adapter's.
+ */
 static int
 find_base(char **out, const char *dir, const struct df_json_value *cfg, struct df_err *err)
 {
@@ -223,7 +228,7 @@ out:
 	return rc;
 }
 
-/* Element i of parameter `row` is draw i of substream `row`: a value depends on nothing but its address. */
+/* Element i of the parameter with index `row` is draw i of substream `row`: a value depends on its address only. */
 enum draw { DRAW_CONSTANT, DRAW_NORMAL, DRAW_UNIFORM };
 
 static int
@@ -432,7 +437,7 @@ df_model_train_data(struct df_model *m)
 	return m->train_data;
 }
 
-/* Elements of a row as float32; `wide` [1, n or more] is staging for what is not. */
+/* Elements of a parameter as float32; `wide` [1, n or more] is staging for other types. */
 static int
 read_row(struct df_model *m, size_t row, size_t first, size_t n, struct df_tensor wide, float *dst, struct df_err *err)
 {
@@ -462,7 +467,10 @@ out:
 	return rc;
 }
 
-/* The values of base, row after row as float32: whatever type they have at rest, equal values have equal digests. */
+/*
+ * The values of base, parameter after parameter, as float32: equal values have equal digests, whatever
+ * their type in the file.
+ */
 static int
 digest_base(struct df_model *m, struct df_hasher *h, float *buf, struct df_err *err)
 {
@@ -502,7 +510,7 @@ out:
 	return rc;
 }
 
-/* Ranks are in the tables. */
+/* The ranks are in the tables already. */
 static void
 digest_scales(const struct df_model *m, struct df_hasher *h)
 {
@@ -520,7 +528,7 @@ digest_scales(const struct df_model *m, struct df_hasher *h)
 	}
 }
 
-/* What the tables do not say and the arithmetic depends on. */
+/* Settings that the arithmetic depends on and the tables do not have. */
 static void
 digest_config(const struct df_model *m, struct df_hasher *h)
 {

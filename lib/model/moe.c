@@ -5,22 +5,21 @@
  *
  * Shazeer et al. 2017; Jiang et al. 2024 (Mixtral); Qwen2-MoE adds the shared expert.  No token is ever dropped.
  *
- * Rows are gathered by expert, and within an expert they keep their order, so
- * that its rows of one sample are neighbours and everything that a dense layer
- * does with a batch an expert does with its rows:
+ * Rows are gathered by expert, and within an expert they keep their order.  So the rows of one sample
+ * are adjacent there, and an expert does with its rows everything that a dense layer does with a batch:
  *
  *	row    3 7 8 | 0 3 | - | 1 2 8 ...        R = rows * k
  *	       e 0     e 1  e 2  e 3
  *
- * The weight multiplies the input of an expert's down projection instead of its output, which is the same number and
- * narrower; its gradient is then a dot product of what the backward has anyway.  The router lies below the experts in
- * the table, and its gradient needs theirs.
+ * The weight multiplies the input of an expert's down projection, not its output: the result is the
+ * same, and the input is narrower.  The weight's gradient is then a dot product of tensors that the
+ * backward has anyway.  The router comes before the experts in the table, and its gradient needs theirs.
  */
 #include <string.h>
 
 #include "model/work.h"
 
-/* ---- where rows go ---------------------------------------------------------- */
+/* ---- sorting rows by expert ------------------------------------------------- */
 
 /* Sort: w->moe.row, .slot and .first from the chosen experts of m rows. */
 static void
@@ -41,12 +40,12 @@ sort_rows(struct df_work *w, const uint32_t *expert, size_t m, const struct df_a
 		w->moe.slot[at] = (uint32_t)i;
 		w->moe.token[at] = rows->token != NULL ? rows->token[row] : (uint32_t)row;
 	}
-	/* Each expert's first row has moved on to the next one's. */
+	/* Each entry was moved on to the first row of the next expert: shift them back. */
 	memmove(first + 1, first, n * sizeof(*first));
 	first[0] = 0;
 }
 
-/* The rows of expert e, told apart by sample. */
+/* The rows of expert e, by sample. */
 static struct df_act_rows
 expert_rows(struct df_work *w, size_t e, const struct df_act_rows *rows)
 {
@@ -61,14 +60,14 @@ expert_rows(struct df_work *w, size_t e, const struct df_act_rows *rows)
 	return (struct df_act_rows){ .seg = w->moe.seg, .token = w->moe.token + w->moe.first[e] };
 }
 
-/* Rows of expert e in a tensor of all sorted rows. */
+/* The rows of expert e in a tensor of all sorted rows. */
 static struct df_tensor
 part(const struct df_work *w, struct df_tensor t, size_t e)
 {
 	return df_tensor_rows(t, w->moe.first[e], w->moe.first[e + 1] - w->moe.first[e]);
 }
 
-/* The same of LoRA's activations: as wide as this group's. */
+/* The same for LoRA's activations, which have as many columns as this group needs. */
 static struct df_tensor
 part_u(const struct df_work *w, struct df_tensor u, size_t e, const struct df_group *g)
 {
@@ -77,7 +76,7 @@ part_u(const struct df_work *w, struct df_tensor u, size_t e, const struct df_gr
 	    : df_tensor_view(u, w->moe.first[e] * u.cols, w->moe.first[e + 1] - w->moe.first[e], g->u_cols);
 }
 
-/* Each sample's tokens by expert, of a layer whose m rows are all its tokens. */
+/* Count each sample's tokens by expert, in a layer whose m rows are all its tokens. */
 static void
 count_load(struct df_work *w, size_t layer, const uint32_t *expert)
 {
@@ -91,7 +90,7 @@ count_load(struct df_work *w, size_t layer, const uint32_t *expert)
 	}
 }
 
-/* p, the weights and the chosen experts of the rows of x2. */
+/* p, the weights and the chosen experts for the rows of x2. */
 static int
 route(struct df_work *w, const struct df_moe *moe, struct df_tensor x2, struct df_tensor u, struct df_tensor p,
     struct df_tensor weight, uint32_t *expert, const struct df_act_rows *rows, struct df_err *err)
@@ -224,7 +223,7 @@ out:
 
 /* ---- backward --------------------------------------------------------------- */
 
-/* dx2 = the shared expert's and its gate's part. */
+/* dx2 = the contribution of the shared expert and its gate. */
 static int
 shared_backward(struct df_work *w, const struct df_emit *e, const struct df_moe *moe, struct df_moe_act *a,
     struct df_tensor x2, struct df_tensor d, struct df_tensor dx2, const struct df_act_rows *rows, struct df_err *err)
@@ -248,7 +247,9 @@ out:
 	return rc;
 }
 
-/* Expert i: parameter gradients; ms.dy, which held its output's gradient, becomes its input's; ms.dweight. */
+/*
+ * Expert i: its parameter gradients; ms.dy, the gradient of its output, becomes that of its input; ms.dweight is set.
+ */
 static int
 expert_backward(struct df_work *w, const struct df_emit *e, const struct df_expert *x, size_t i, struct df_moe_act *a,
     const struct df_act_rows *rows, struct df_err *err)
@@ -270,7 +271,7 @@ out:
 	return rc;
 }
 
-/* dx2 += the experts' part; ms.dweight of all rows. */
+/* dx2 += the contribution of the experts; ms.dweight of all rows is set. */
 static int
 experts_backward(struct df_work *w, const struct df_emit *e, const struct df_moe *moe, struct df_moe_act *a,
     struct df_tensor x2, struct df_tensor d, struct df_tensor dx2, const struct df_act_rows *rows, struct df_err *err)

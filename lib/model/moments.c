@@ -1,8 +1,8 @@
 /*
- * moments.c - Adam's moments beside a checkpoint, as safetensors.
+ * moments.c - Adam's moments in a checkpoint, as safetensors.
  *
- * They are tied to the parameters by name and shape: moments of another model, or
- * of an adapter where full fine-tuning is asked for, are refused.
+ * They belong to the parameters by name and shape.  Moments of another model are refused, and so are
+ * those of an adapter when full fine-tuning is asked for.
  */
 #include <math.h>
 #include <stdio.h>
@@ -56,7 +56,7 @@ metadata(const struct df_st *st, const char *key, double min, double max, double
 	return rc;
 }
 
-/* Half of the tensors belong to the other moment: not unknown, only not asked for now. */
+/* Half of the tensors belong to the other moment: they are known, only not wanted in this call. */
 static int
 check_names(const struct df_params *p, const struct df_st *st, struct df_err *err)
 {
@@ -90,7 +90,7 @@ out:
 	return rc;
 }
 
-/* check_names() knows every tensor, so nothing is left to call unknown. */
+/* check_names() has checked every tensor, so none is reported as unknown here. */
 static const char *const any_name[] = { "", NULL };
 
 int

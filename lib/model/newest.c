@@ -1,7 +1,6 @@
 /*
- * newest.c - the checkpoints in a directory that was named as a model: while a run
- * goes on they are all that it has, and when it was continued they are newer than
- * its model.
+ * newest.c - the checkpoints in a directory that was named as a model.  While a run is going on, the
+ * directory has nothing else; after a run was continued, they are newer than its model.
  */
 #include <dirent.h>
 #include <stdlib.h>

@@ -1,9 +1,8 @@
 /*
  * params.c - the tables {name, shape, offset} that everything else loops over.
  *
- * Order is the point (model_priv.h draws it): members of a group side by side,
- * so that one GEMM can multiply them, and the whole in the order of the forward,
- * so that the backward meets descending offsets.
+ * The order matters (model_priv.h draws it): members of a group side by side, so that one GEMM can multiply them;
+ * all in the order of the forward, so that the backward reaches the parameters in descending order of offset.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -11,17 +10,17 @@
 #include "base/mem.h"
 #include "model/model_priv.h"
 
-#define ROWS_MAX ((size_t)1 << 22) /* of a table: what a hostile configuration may ask for */
+#define ROWS_MAX ((size_t)1 << 22) /* of a table: bounds what a hostile configuration may ask for */
 
-/* A table as it grows. */
+/* A table being built. */
 struct table {
 	struct df_params *p;
 	size_t cap;
-	const char *layers; /* what stands before a layer's number */
-	int layer;          /* rows are added to this one; -1: outside the layers */
+	const char *layers; /* the name before a layer's number */
+	int layer;          /* the layer that rows are added to; -1: outside the layers */
 };
 
-/* Append a row; its name is taken over, also on failure.  Its number goes to *row. */
+/* Append a row; it takes over the name, also on failure.  *row = its number. */
 static int
 append(struct table *b, size_t *row, struct df_param v, char *name, struct df_err *err)
 {
@@ -42,14 +41,14 @@ append(struct table *b, size_t *row, struct df_param v, char *name, struct df_er
 	name = NULL;
 	DF_TRY(df_size_mul(v.rows, v.cols, &n, v.name, err));
 	DF_TRY(df_size_add(p->numel, n, &p->numel, "the number of parameters", err));
-	/* Byte sizes of a flat buffer must be representable too. */
+	/* The byte size of a flat buffer must fit into a size_t too. */
 	DF_TRY(df_size_mul(p->numel, sizeof(double), &n, "the size of the parameters", err));
 out:
 	free(name);
 	return rc;
 }
 
-/* MODULE.WHAT, with the layer's name before it inside a layer. */
+/* Add MODULE.WHAT, inside a layer with the layer's name before it. */
 static int
 add(struct table *b, size_t *row, struct df_param v, const char *module, const char *what, struct df_err *err)
 {
@@ -223,7 +222,7 @@ out:
 	return rc;
 }
 
-/* Devlin et al. 2018: norms stand behind each half. */
+/* Devlin et al. 2018: a norm comes after each half. */
 static int
 add_bert_layer(struct table *b, struct df_layer *l, const struct df_model_config *c, struct df_err *err)
 {
@@ -269,7 +268,7 @@ df_params_build_base(struct df_model *m, struct df_err *err)
 	size_t q, n;
 	int rc;
 
-	/* Widths that are products of two sizes from the file. */
+	/* Widths that are products of two sizes from the file must not overflow. */
 	DF_TRY(df_size_mul(c->n_heads, c->d_head, &q, "'num_attention_heads' times 'head_dim'", err));
 	DF_TRY(df_size_mul(q, 3, &n, "'num_attention_heads' times 'head_dim'", err));
 	DF_TRY(df_alloc(&m->layers, c->n_layers, sizeof(*m->layers), "the layers", err));
@@ -298,7 +297,7 @@ out:
 	return rc;
 }
 
-/* ---- what trains ----------------------------------------------------------- */
+/* ---- the train table ------------------------------------------------------- */
 
 struct df_group *
 df_layer_group(struct df_layer *l, size_t i)
@@ -376,7 +375,7 @@ out:
 	return rc;
 }
 
-/* A row of base among what trains. */
+/* A row of base that is trainable. */
 static int
 add_base_row(struct df_model *m, struct table *b, size_t row, struct df_err *err)
 {
@@ -404,7 +403,7 @@ holds_first(const struct df_model *m, const struct df_group *g)
 	return false;
 }
 
-/* Row by row of base, and behind the last row of a group its adapters. */
+/* Row by row of base; the adapters of a group come after its last row. */
 static int
 walk(struct df_model *m, struct table *b, const bool *trains, struct df_err *err)
 {
@@ -464,7 +463,7 @@ df_params_build_train(struct df_model *m, const bool *trains, struct df_err *err
 	m->first_layer = 0;
 	if (m->train.n > 0 && m->train.v[0].layer >= 0)
 		m->first_layer = (size_t)m->train.v[0].layer;
-	else if (m->train_row[m->embed] != 0) /* the norm or the head */
+	else if (m->train_row[m->embed] != 0) /* the norm or the head is the lowest */
 		m->first_layer = m->cfg.n_layers;
 out:
 	return rc;
@@ -484,7 +483,7 @@ df_params_digest(const struct df_params *p)
 {
 	struct df_digest d = { 0, 0 };
 
-	/* Each row is hashed with the digest of those before it: order counts. */
+	/* Each row is hashed together with the digest of the rows before it: the order counts. */
 	for (size_t i = 0; i < p->n; i++) {
 		const struct df_param *v = &p->v[i];
 		uint64_t row[6] = { d.lo, d.hi, v->rows, v->cols, (uint64_t)v->rank, v->offset };

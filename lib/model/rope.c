@@ -1,14 +1,12 @@
 /*
  * rope.c - rotary frequencies and the table of their cosines and sines.
  *
- * A token at position p is rotated, pair k, by the angle p * inv_freq[k].  How
- * inv_freq follows from the configuration is transformers' modeling_rope_utils,
- * in its float32 steps: a rounding here is an angle error times p.
+ * Pair k of a token at position p is rotated by the angle p * inv_freq[k]. inv_freq is computed from the configuration
+ * as in transformers' modeling_rope_utils, in the same float32 steps: a rounding error here is multiplied by p.
  *
- * Frequencies are the model's, but for dynamic scaling, where a sample longer than the
- * model was trained for has frequencies of its own length (transformers takes the longest of
- * the batch; ours may not depend on the batch, and agree with it one sample at a time).
- * So the table has two parts, and a token's row in it stands in w->pos:
+ * All samples use the model's frequencies, except with dynamic scaling: a sample longer than the model was trained for
+ * has frequencies for its own length. (transformers takes the longest of the batch.  Ours may not depend on the batch;
+ * the two agree for one sample at a time.) So the table has two parts, and w->pos has the table's row of each token:
  *
  *	rows  0 ... n_pos-1        position p, the model's frequencies; kept from batch to batch
  *	      n_pos ...            one row for each token of such a long sample; of this batch
@@ -31,7 +29,7 @@ wavelengths(double theta, size_t d_head, float *out)
 	}
 }
 
-/* Dubey et al. 2024: long waves are slowed by the factor, short ones stay, and those between are interpolated. */
+/* Dubey et al. 2024: long waves are slowed by the factor, short ones stay, those in between are interpolated. */
 static void
 scale_llama3(const struct df_rope_config *r, float *inv, size_t half)
 {
@@ -60,7 +58,7 @@ correction(const struct df_model_config *c, double n)
 	    (2 * log(c->rope.theta));
 }
 
-/* wave[k] = theta^(2k/E) becomes inv: a ramp between the waves as they are and those slowed by the factor. */
+/* wave[k] = theta^(2k/E) becomes inv: interpolated between the unchanged waves and those slowed by the factor. */
 static void
 scale_yarn(const struct df_model_config *c, float *inv, const float *wave)
 {
@@ -125,10 +123,10 @@ rotation(const struct df_rope_config *r, size_t position, const float *inv, size
 	}
 }
 
-/* What a batch needs of the table. */
+/* What the batch needs of the table. */
 struct need {
-	size_t longest; /* of the samples with the model's frequencies */
-	size_t n_own;   /* tokens of the others */
+	size_t longest; /* length of the longest sample with the model's frequencies */
+	size_t n_own;   /* number of tokens of the other samples */
 };
 
 static size_t
@@ -149,7 +147,7 @@ has_own(const struct df_model_config *c, size_t length)
 	return c->rope.type == DF_ROPE_DYNAMIC && length > c->max_positions;
 }
 
-/* The tables with at least n_pos and n_own rows; those of the first part are filled. */
+/* The tables with at least n_pos and n_own rows; the first part is filled. */
 static int
 grow(struct df_work *w, struct need need, float *inv, float *wave, struct df_err *err)
 {
@@ -187,7 +185,7 @@ out:
 	return rc;
 }
 
-/* Rows of its own for each sample that needs them. */
+/* Fill the rows of each sample that has frequencies of its own. */
 static int
 fill_own(struct df_work *w, const uint32_t *position, size_t n_own, float *inv, float *wave, struct df_err *err)
 {
@@ -235,7 +233,7 @@ df_work_rotate(struct df_work *w, const uint32_t *position, struct df_err *err)
 		for (size_t t = w->seg[s]; t < w->seg[s + 1]; t++)
 			w->pos[t] = position != NULL ? position[t] : (uint32_t)(t - w->seg[s]);
 	}
-	if (c->arch == DF_ARCH_BERT) /* adds its positions' embeddings instead */
+	if (c->arch == DF_ARCH_BERT) /* BERT adds embeddings of positions instead */
 		return DF_OK;
 	if (need.longest <= w->n_pos && need.n_own == 0)
 		return DF_OK;

@@ -1,13 +1,13 @@
 /*
- * run.c - losses, hidden states, batch gradients, sample gradients: what callers ask for, in
- * terms of one forward and one backward.
+ * run.c - losses, hidden states, batch gradients, sample gradients: the calls of run.h, each made of one forward and
+ * at most one backward.
  */
 #include "model/work.h"
 
 #include <math.h>
 #include <string.h>
 
-/* Mean nll, counts and token losses from w->nll.  Sums run over a sample's own targets: batching cannot change them. */
+/* Mean nll, counts and token losses from w->nll.  A sum runs over a sample's own targets: batching cannot change it. */
 static void
 report(const struct df_work *w, const struct df_losses *out)
 {
@@ -62,7 +62,7 @@ out:
 	return rc;
 }
 
-/* The forward, with router loads if they are wanted; without target rows only for those. */
+/* The forward, and router loads if they are wanted; without target rows it runs for the loads only. */
 static int
 forward(struct df_work *w, enum df_work_mode mode, const struct df_losses *out, struct df_err *err)
 {
@@ -111,7 +111,7 @@ out:
 	return rc;
 }
 
-/* Between forward and backward: what a target's gradient is scaled by may depend on all losses. */
+/* Between forward and backward: the factor of a target's gradient may depend on all losses. */
 static int
 weigh_targets(struct df_work *w, struct df_err *err)
 {
@@ -162,7 +162,7 @@ out:
 	return rc;
 }
 
-/* Each sample's last token that is no padding is its only row; one of nothing but padding has its first. */
+/* Take each sample's last token that is not padding as its only row; a sample of padding only gets its first token. */
 static void
 last_rows(struct df_work *w)
 {

@@ -1,10 +1,10 @@
 /*
- * save.c - what a fine-tuning leaves: a whole model, an adapter, or an adapter merged into its base, in files that
- * transformers and PEFT open.
+ * save.c - writing the result of a fine-tuning: a whole model, an adapter, or an adapter merged into
+ * its base, in files that transformers and PEFT open.
  *
- * A fine-tuning's own weights are float32, its masters'.  What did not train is written as the file had it, so that
- * freezing most of a bf16 model does not double it.  Rows go one after another through a staging buffer, so that the
- * largest model needs no second copy in memory.
+ * Trained weights are written as float32, the type of their masters.  Weights that were not trained are
+ * written in the file's type, so that freezing most of a bf16 model does not double it.  Rows go one
+ * after another through a staging buffer, so that even the largest model needs no second copy in memory.
  */
 #include <inttypes.h>
 #include <stdlib.h>
@@ -24,8 +24,8 @@ struct shard {
 
 struct saver {
 	struct df_model *m;
-	enum df_st_type *type;       /* [base.n] as they are written */
-	const struct df_part **part; /* [base.n] the adapted projection of a row that is merged, else NULL */
+	enum df_st_type *type;       /* [base.n] the type that is written */
+	const struct df_part **part; /* [base.n] the adapted projection of a row to merge, else NULL */
 	struct shard *shards;
 	size_t n_shards, cap_shards;
 	struct df_tensor wide, narrow; /* staging: float32, and 16 bits */
@@ -62,7 +62,7 @@ saver_release(struct saver *s)
 	free(s->shards);
 }
 
-/* Staging for whole rows of every matrix. */
+/* Allocate staging for whole rows of every matrix. */
 static int
 saver_new(struct saver *s, struct df_model *m, struct df_err *err)
 {
@@ -100,7 +100,7 @@ find_parts(struct saver *s)
 	}
 }
 
-/* Cut the rows into files of at most `max` bytes (0: one file); a row that is larger has one for itself. */
+/* Cut the rows into files of at most `max` bytes (0: one file); a row that is larger gets a file of its own. */
 static int
 cut(struct saver *s, uint64_t max, struct df_err *err)
 {
@@ -123,7 +123,7 @@ out:
 	return rc;
 }
 
-/* Half has the range of five bits of exponent only. */
+/* float16 has only five bits of exponent: a larger value has become infinite. */
 static int
 check_half(const void *host, size_t n, const char *name, struct df_err *err)
 {
@@ -136,7 +136,7 @@ check_half(const void *host, size_t n, const char *name, struct df_err *err)
 	return DF_OK;
 }
 
-/* Rows [r0, r0 + k) of a parameter, merged, in the type that is written, to s->host. */
+/* Put rows [r0, r0 + k) of a parameter, merged, in the type to write, into s->host. */
 static int
 stage_rows(struct saver *s, size_t row, size_t r0, size_t k, struct df_err *err)
 {
@@ -183,7 +183,7 @@ write_shard(struct saver *s, const struct shard *f, const char *path, struct df_
 	int rc;
 
 	DF_TRY(df_st_create(&w, path, err));
-	DF_TRY(df_st_add_metadata(w, "format", "pt", err)); /* transformers asks for it */
+	DF_TRY(df_st_add_metadata(w, "format", "pt", err)); /* transformers requires it */
 	for (size_t i = f->first; i < f->end; i++) {
 		const struct df_param *p = &s->m->base.v[i];
 		uint64_t shape[2] = { p->rank == 2 ? p->rows : p->cols, p->cols };
@@ -247,7 +247,7 @@ out:
 	return rc;
 }
 
-/* config.json with the type that its weights have; where they differ, the one that holds all of them. */
+/* config.json with the type of the weights; where they differ, the type that can hold all of them. */
 static int
 write_config(const struct saver *s, const char *dir, struct df_err *err)
 {
@@ -354,8 +354,8 @@ df_model_save(struct df_model *m, const char *dir, struct df_err *err)
 {
 	if (m->lora && m->dir == NULL)
 		return df_fail(err, DF_EUNSUPPORTED,
-		    "%s: an adapter on random base weights that are in no file would be of no "
-		    "use; save the base model first and adapt that",
+		    "%s: the adapter's base weights are random and in no file, so the adapter could not be "
+		    "used; save the base model first and adapt that",
 		    dir);
 	return m->lora ? save_adapter(m, dir, err) : save_base(m, dir, err);
 }

@@ -1,12 +1,12 @@
 /*
- * trainable.c - which weights of a checkpoint train when there are no adapters.
+ * trainable.c - which weights of a checkpoint are trainable when there are no adapters.
  *
- * Freezing is LLaMA-Factory's (finetuning_type: freeze): whole layers at either end, or modules of them, and modules
- * outside the layers.  What is saved under a restriction carries it in a small file beside the weights, in
- * LLaMA-Factory's own keys, so that gradients of the checkpoint have the coordinates that its training had.
+ * Freezing is LLaMA-Factory's (finetuning_type: freeze): whole layers at either end, or some modules of them, and
+ * modules outside the layers.  A model that is saved with such a restriction keeps it in a small file with the weights,
+ * in LLaMA-Factory's own keys, so that gradients of the checkpoint have the coordinates that its training had.
  *
- * Where experts have numbers too, LLaMA-Factory takes those for layers: the last layer of 24 is to it also expert 23
- * of every layer.  Here a layer's number is a layer's number.
+ * Where experts are numbered too, LLaMA-Factory takes their numbers for layer numbers: the last layer
+ * of 24 is for it also expert 23 of every layer.  Here only a layer's number counts.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -65,8 +65,8 @@ mark_layers(const struct df_model *m, bool *trains, struct df_err *err)
 }
 
 /*
- * LLaMA-Factory asks that the name be one outside the layers, and then takes every parameter whose name contains it:
- * "norm" is all norms.
+ * LLaMA-Factory requires that the name is a module outside the layers, and then takes every parameter
+ * whose name contains it: "norm" means all norms.
  */
 static int
 mark_extra(const struct df_model *m, bool *trains, struct df_err *err)
@@ -106,7 +106,7 @@ unmark_gates(const struct df_model *m, bool *trains)
 	}
 }
 
-/* The train table of what m->freeze* say. */
+/* Build the train table from m->freeze*. */
 static int
 apply(struct df_model *m, struct df_err *err)
 {
@@ -126,7 +126,7 @@ apply(struct df_model *m, struct df_err *err)
 	for (size_t i = 0; i < m->base.n; i++)
 		n += trains[i];
 	if (n == 0) {
-		rc = df_fail(err, DF_ECONFIG, "everything is frozen: no parameter trains");
+		rc = df_fail(err, DF_ECONFIG, "everything is frozen: there are no trainable parameters");
 		goto out;
 	}
 	DF_TRY(df_params_build_train(m, trains, err));
@@ -149,7 +149,7 @@ df_model_set_trainable(struct df_model *m, const struct df_train_spec *spec, str
 	int rc;
 
 	if (m->lora)
-		return df_fail(err, DF_EUSAGE, "the model has an adapter: that is what trains");
+		return df_fail(err, DF_EUSAGE, "the model has an adapter: only the adapter is trainable");
 	DF_TRY(df_weights_unmaster(m, err));
 	DF_TRY(replace(&m->freeze_modules, spec->freeze && spec->modules == NULL ? "all" : spec->modules, err));
 	DF_TRY(replace(&m->freeze_extra, spec->extra_modules, err));
@@ -161,7 +161,7 @@ out:
 	return rc;
 }
 
-/* ---- beside the weights -------------------------------------------------------- */
+/* ---- the file with the weights ----------------------------------------------------- */
 
 int
 df_trainable_read(struct df_model *m, const char *dir, struct df_err *err)

@@ -1,9 +1,9 @@
 /*
  * weights.c - parameters between tensor files and the backend.
  *
- * Matrices of a checkpoint are not copied: they stay in the mapped file, in its type, and operations widen them on
- * their way.  Vectors, which are small and feed operations that know float32 only, share one buffer.  What an optimiser
- * changes moves into a flat buffer of float32 masters when it is asked for.
+ * The matrices of a checkpoint are not copied: they stay in the mapped file, in its type, and operations widen
+ * them when they read them.  Vectors are small and are read by operations that know float32 only; they share one
+ * buffer.  The trainable parameters move into a flat buffer of float32 masters when df_model_master() asks for it.
  */
 #include <math.h>
 #include <stdlib.h>
@@ -14,7 +14,7 @@
 
 #define STAGE ((size_t)1 << 20) /* elements moved at once when storing */
 
-/* Where PEFT's names have the body of a model with a head. */
+/* The prefix of PEFT's names for the body of a model with a head. */
 #define BODY "base_model.model.model."
 
 static int
@@ -53,7 +53,10 @@ lookup(const struct df_model *m, const char *name, struct df_buf *buf)
 		t = df_st_find(m->st, name + 6);
 	if (t != NULL || m->cfg.arch != DF_ARCH_BERT)
 		return t;
-	/* Below a head BERT's names begin so, and those of its first checkpoints end in gamma and beta. */
+	/*
+	 * In files of models with a head, BERT's names have this prefix; in its first checkpoints they end in
+	 * gamma and beta.
+	 */
 	for (int i = 1; i < 4 && t == NULL; i++) {
 		df_buf_clear(buf);
 		df_buf_puts(buf, i & 1 ? "bert." : "");
@@ -83,7 +86,7 @@ ignored(const char *name, const char *const *ignore)
 	return false;
 }
 
-/* st must not hold what no parameter asked for. */
+/* st must hold no tensor that does not belong to a parameter. */
 static int
 check_unknown(const struct df_st *st, const bool *used, const char *const *ignore, struct df_err *err)
 {
@@ -96,8 +99,9 @@ check_unknown(const struct df_st *st, const bool *used, const char *const *ignor
 }
 
 /*
- * The first element of a run of 512 bytes in which one is no number, or n: those have all bits of the exponent set.
- * Several at once: the lowest bit of the exponent, added to it, carries into the sign's place only then.
+ * The first element of a run of 512 bytes that contains NaN or Inf, or n: such numbers have all bits
+ * of the exponent set.  Several are tested at once: the lowest bit of the exponent, added, carries
+ * into the place of the sign only then.
  */
 static size_t
 first_bad(const struct df_st_tensor *t)
@@ -207,7 +211,7 @@ df_params_load(const struct df_params *p, struct df_tensor data, const struct df
 		DF_TRY(df_buf_check(&name, err));
 		t = df_st_find(st, name.data);
 		if (t == NULL && strncmp(name.data, BODY, sizeof(BODY) - 1) == 0) {
-			/* An adapter that was made for the body alone. */
+			/* The adapter was made for the body alone. */
 			memmove(name.data + sizeof(BODY) - 1 - 6, name.data + sizeof(BODY) - 1,
 			    name.len - sizeof(BODY) + 2);
 			t = df_st_find(st, name.data);
@@ -228,9 +232,9 @@ out:
 	return rc;
 }
 
-/* ---- a head beside the embedding ---------------------------------------------- */
+/* ---- a head with values of its own --------------------------------------------- */
 
-/* As float32, where the bytes alone do not say it. */
+/* Are the values equal as float32?  The bytes alone cannot tell when the types differ. */
 static int
 same_values(const struct df_st_tensor *a, const struct df_st_tensor *b, bool *same, struct df_err *err)
 {
@@ -277,7 +281,7 @@ out:
 
 /* ---- weights at rest --------------------------------------------------------- */
 
-/* Does a row stay as the file has it?  Then *type says how. */
+/* Does a row keep the file's type?  Then *type is that type. */
 static bool
 at_rest(const struct df_param *p, const struct df_st_tensor *t, enum df_dtype *type)
 {
@@ -285,7 +289,7 @@ at_rest(const struct df_param *p, const struct df_st_tensor *t, enum df_dtype *t
 	return p->rank == 2 && (t->type == DF_ST_BF16 || t->type == DF_ST_F16 || t->type == DF_ST_F32);
 }
 
-/* The tensors of all rows, checked; *n_small = the elements that do not stay in the file. */
+/* The tensors of all rows, checked; *n_small = the number of elements that do not stay in the file. */
 static int
 find_all(struct df_model *m, const struct df_st_tensor **found, const char *const *ignore, size_t *n_small,
     struct df_err *err)
@@ -391,7 +395,7 @@ df_weights_group(struct df_model *m)
 	}
 }
 
-/* The windows of what trains move into its masters. */
+/* Move the windows of the trainable parameters into the masters. */
 int
 df_model_master(struct df_model *m, struct df_err *err)
 {
@@ -400,7 +404,7 @@ df_model_master(struct df_model *m, struct df_err *err)
 	if (!df_tensor_is_none(m->train_data))
 		return DF_OK;
 	if (!df_tensor_is_none(m->drawn) && m->train.numel == m->base.numel && !m->lora) {
-		m->train_data = m->drawn; /* every window is in it already, in this order */
+		m->train_data = m->drawn; /* all windows lie in it already, in this order */
 		return DF_OK;
 	}
 	DF_TRY(df_tensor_alloc(m->be, &m->train_data, DF_F32, 1, m->train.numel, "what trains", err));
@@ -423,7 +427,8 @@ int
 df_weights_unmaster(struct df_model *m, struct df_err *err)
 {
 	if (!df_tensor_is_none(m->train_data) && m->train_data.mem != m->drawn.mem)
-		return df_fail(err, DF_EUSAGE, "what trains has its masters already; choose before df_model_master()");
+		return df_fail(err, DF_EUSAGE,
+		    "the trainable parameters have their masters already; choose before df_model_master()");
 	m->train_data = DF_TENSOR_NONE;
 	return DF_OK;
 }

@@ -1,8 +1,8 @@
 /*
- * work.c - a batch taken in, and the memory that it runs through.
+ * work.c - taking in a batch, and the memory that it runs in.
  *
- * All activations are windows on one allocation, laid out anew for each batch
- * in microseconds; it only ever grows, so a steady state allocates nothing.
+ * All activations are windows on one allocation.  They are laid out again for each batch, in
+ * microseconds; the allocation only ever grows, so a steady state allocates nothing.
  */
 #include "model/work.h"
 
@@ -99,7 +99,7 @@ out:
 	return rc;
 }
 
-/* Memory for where rows go: R = T k at most, of every layer that keeps it. */
+/* Memory for the row lists of experts: at most R = T k rows for every layer that keeps them. */
 static int
 grow_moe(struct df_work *w, struct df_err *err)
 {
@@ -139,7 +139,7 @@ out:
 	return rc;
 }
 
-/* Attention's samples: the batch's, or, with `sequence`, each run of equal numbers in one. */
+/* The samples that attention sees: the batch's, or, with `sequence`, each run of equal numbers within one. */
 static void
 find_sequences(struct df_work *w, const uint32_t *sequence)
 {
@@ -195,7 +195,7 @@ df_work_batch(struct df_work *w, const struct df_tokens *b, struct df_err *err)
 				return df_fail(err, DF_EFORMAT,
 				    "sample %zu of the batch: token %u at %zu, the vocabulary has %zu", s, b->ids[t],
 				    t - (size_t)b->offsets[s], w->m->cfg.n_vocab);
-			if (b->mask != NULL && t > b->offsets[s] && b->mask[t]) { /* predicted from the row before */
+			if (b->mask != NULL && t > b->offsets[s] && b->mask[t]) { /* the row before predicts it */
 				w->row[rows] = (uint32_t)(t - 1);
 				w->target[rows++] = b->ids[b->mask[t] == DF_LABEL_LAST ? b->offsets[s + 1] - 1 : t];
 			}
@@ -287,7 +287,7 @@ carve_moe(const struct df_work *w, struct carver *c, size_t i, size_t m)
 	a->su_gate = take_u(c, &moe->shared_gate, m);
 }
 
-/* All that layer i keeps but x_in; its second half runs over m rows. */
+/* Everything that layer i keeps except x_in; its second half runs over m rows. */
 static void
 carve_layer(const struct df_work *w, struct carver *c, size_t i, size_t m)
 {
@@ -323,8 +323,8 @@ carve_layer(const struct df_work *w, struct carver *c, size_t i, size_t m)
 }
 
 /*
- * The layers.  Those that a backward reaches have memory of their own, or, with checkpointing, an input of their own;
- * all others share one.
+ * The layers.  A layer that a backward reaches has memory of its own, or, with checkpointing, an input
+ * of its own; all others share one.
  */
 static void
 carve_layers(const struct df_work *w, struct carver *c, enum df_work_mode mode)
@@ -353,7 +353,7 @@ carve_layers(const struct df_work *w, struct carver *c, enum df_work_mode mode)
 	c->at = end;
 }
 
-/* What moe.c uses besides, in any layer. */
+/* The additional scratch of moe.c, for one layer at a time. */
 static void
 carve_moe_scratch(struct df_work *w, struct carver *c, enum df_work_mode mode)
 {

@@ -1,47 +1,50 @@
 /*
  * work.h - activations and scratch of one thread; seen in lib/model only.
  *
- * Rows.  T tokens of the batch run through the layers.  Only L of them, those
- * that predict a target, need logits; so the last layer turns to these rows as
- * soon as its attention is done, and its second half, the final norm and the
- * head cost L rows, not T.  `row[i]` is the token of target row i, `seg` and
- * `target_seg` say which rows belong to which sample in either numbering.
+ * Rows.  T tokens of the batch run through the layers.  Only L of them, those that predict a target, need
+ * logits.  So the last layer continues with these rows only, as soon as its attention is done: its second
+ * half, the final norm and the head cost L rows, not T.  `row[i]` is the token of target row i; `seg` and
+ * `target_seg` say which rows belong to which sample, the first for tokens, the second for target rows.
  *
- * Memory, in floats, with r' = rank times adapted members of all groups (0
- * without LoRA), P = n * the largest piece of a parameter (sample gradients only):
+ * Memory, in floats, with r' = rank times the number of adapted members of all groups (0 without
+ * LoRA), P = n * the largest piece of a parameter (sample gradients only):
  *
  *	x_in        m D                                                  m = T
  *	the rest    m (3 D + (H+2K) E + H E + H + 2 + 3 F + r')  of a layer; + T ((H+K) E + H + K) for norms of q and k
- *	all         losses: 1 layer; gradients: n_layers of them (where the lowest do not train, those from the first
- *	            that does, and 1); with checkpointing n_layers x_in and 1 rest
+ *	all         losses: 1 layer; gradients: n_layers of them (where the lowest are not trainable, those from the
+ *	            first trainable one on, and 1); with checkpointing n_layers x_in and 1 rest
  *	scratch     T (D + max(D,F,HE) + (H+2K) E + 3 rank) + L (3 D + HE) + P
  *	            + L V for sample gradients of a trainable head
  *
- * A layer with a mixture of experts has, with k experts of width Fe a row, X in all, a shared one of width Fs,
+ * A layer with a mixture of experts has, with k experts of width Fe for each row, X experts in all, a
+ * shared one of width Fs:
  *
  *	in place of 3 F     X + k + k (3 Fe + r') + 3 Fs + D + 1
  *	scratch             T (k (2 D + 2 Fe + 3) + D + Fs), once; losses: T (k (D + Fe + 1) + D)
  *
- * Router loads take T (2 D + X + k + 1 + 2 rank) besides, dropout T max(D,F,HE).
+ * Router loads take T (2 D + X + k + 1 + 2 rank) more, dropout T max(D,F,HE) more.
  */
 #ifndef DF_MODEL_WORK_H
 #define DF_MODEL_WORK_H
 
 #include "model/model_priv.h"
 
-/* The rows of a matrix of activations: `seg` [n+1] says which belong to which sample, `token` which token each is. */
+/*
+ * The rows of a matrix of activations: `seg` [n+1] says which rows belong to which sample, `token`
+ * which token a row is.
+ */
 struct df_act_rows {
 	const uint64_t *seg;
 	const uint32_t *token; /* NULL: row t is token t; ascending within a sample */
 };
 
 /*
- * What a mixture of experts keeps.  R = m k rows: each row as often as it is sent to an expert, sorted by expert and
- * then by row (moe.c).
+ * What a mixture of experts keeps.  R = m k rows: one for each expert that a row of the layer is sent
+ * to, sorted by expert and then by row (moe.c).
  */
 struct df_moe_act {
 	struct df_tensor p, weight;   /* [m,X] routing probabilities; [m,k] weights of the chosen */
-	uint32_t *expert;             /* [m*k] host: the chosen */
+	uint32_t *expert;             /* [m*k] host: the chosen experts */
 	struct df_tensor gu, h;       /* [R,2Fe] [R,Fe] */
 	struct df_tensor u_in, u_out; /* LoRA of the experts: [R, most u_cols of any] */
 	struct df_tensor s_gu, s_h;   /* shared expert: [m,2Fs] [m,Fs] */
@@ -59,7 +62,7 @@ struct df_act {
 	struct df_tensor o_in;             /* [m,HE]: o, or its target rows */
 	struct df_tensor x_mid, rstd2, x2; /* [m,D] [m,1] [m,D] */
 	struct df_tensor gu, h;            /* [m,2F] [m,F]; dense layers */
-	struct df_moe_act moe;             /* the others */
+	struct df_moe_act moe;             /* layers with experts */
 	struct df_tensor u[DF_GROUPS];     /* LoRA: scale * x A^T, [m, u_cols] */
 };
 
@@ -67,7 +70,7 @@ enum df_work_mode { DF_WORK_LOSS, DF_WORK_GRAD, DF_WORK_SAMPLE_GRADS };
 
 struct df_work {
 	struct df_model *m;
-	struct df_tensor mem;      /* everything below but the rope tables */
+	struct df_tensor mem;      /* everything below except the rope tables */
 	struct df_tensor cos, sin; /* [n_pos + n_own, E/2]; rope.c */
 	size_t n_pos, n_own;
 
@@ -85,28 +88,28 @@ struct df_work {
 	uint64_t *sequences;     /* [T+1] memory of attn_seg, if it is not seg */
 	uint32_t *row, *target;  /* [L] */
 	float *scale, *nll;      /* [L] */
-	float *weight;           /* [L] if somebody weighs */
+	float *weight;           /* [L] if `weigh` is set */
 	df_weigh_fn *weigh;      /* or NULL */
 	void *weigh_ctx;
 	uint8_t *correct;        /* [L] */
-	uint64_t *order;         /* [T] tokens sorted by id, for the embedding */
+	uint64_t *order;         /* [T] tokens sorted by id, for the embedding's gradient */
 	uint32_t *index;         /* [T] */
 	size_t cap_n, cap_tok;
 
-	/* mixtures of experts: where rows go, of the layer under way; host memory */
+	/* mixtures of experts: the experts' rows, of the current layer; host memory */
 	struct {
 		uint32_t *row;   /* [R] the row of x2 */
 		uint32_t *slot;  /* [R] its place in weight [m k] */
 		uint32_t *token; /* [R] the row's token */
 		size_t *first;   /* [X+1] rows of each expert */
-		uint64_t *seg;   /* [n+1] of one expert's rows */
+		uint64_t *seg;   /* [n+1] samples in one expert's rows */
 		uint32_t *expert; /* [n_layers][m k] */
 		size_t cap_rows, cap_n, cap_expert;
 	} moe;
-	float *gate_load; /* [n, n_layers X] wanted of the forward, or NULL */
+	float *gate_load; /* [n, n_layers X] for the forward to fill, or NULL */
 
 	/* views into mem */
-	struct df_act *act;                   /* [n_layers]; all the same in DF_WORK_LOSS */
+	struct df_act *act;                   /* [n_layers]; all the same memory in DF_WORK_LOSS */
 	struct df_tensor x_last, rstd_f, h_f; /* [L,D] [L,1] [L,D]: input and output of the final norm */
 	struct df_tensor d;                   /* [T,D] gradient of the residual stream */
 	struct df_tensor d_rows;              /* [L,D] the same while it runs over target rows */
@@ -127,37 +130,38 @@ struct df_work {
 /* Offsets begin at 0 and do not decrease. */
 int df_work_check_offsets(const struct df_tokens *b, struct df_err *err) DF_MUST_CHECK;
 /*
- * Take in a batch: check it, find its target rows.  The batch is borrowed until the next call.  Its positions are not
- * checked, as a cache's go on from its past.
+ * Take in a batch: check it, find its target rows.  The batch is borrowed until the next call.
+ * Positions are not checked here, as those of a cache continue after its past.
  */
 int df_work_batch(struct df_work *w, const struct df_tokens *b, struct df_err *err) DF_MUST_CHECK;
-/* Take all tokens as rows instead (their targets are arbitrary): for logits. */
+/* Instead, take all tokens as rows (their targets are arbitrary): for logits. */
 void df_work_all_rows(struct df_work *w);
-/* Lay out memory for the batch; grows when needed. */
+/* Lay out memory for the batch; the memory grows when needed. */
 int df_work_layout(struct df_work *w, enum df_work_mode mode, struct df_err *err) DF_MUST_CHECK;
 
-/* run.c: a batch from outside: a position is counted from its sample's start or from a later token, or DF_EFORMAT. */
+/* run.c: a batch from a caller: a position is counted from its sample's start or from a later token, or DF_EFORMAT. */
 int df_work_take(struct df_work *w, const struct df_tokens *b, struct df_err *err) DF_MUST_CHECK;
-/* run.c: behind a forward, the logits [L,V] of its rows; and what its targets lose. */
+/* run.c: after a forward, the logits [L,V] of its rows; and the losses of its targets. */
 int df_logits(struct df_work *w, struct df_tensor logits, struct df_err *err) DF_MUST_CHECK;
 int df_head_losses(struct df_work *w, const struct df_losses *out, struct df_err *err) DF_MUST_CHECK;
-/* decode.c: attention of a layer with w->cache: keep the rows' keys and values, then t.o. */
+/* decode.c: attention of a layer with w->cache: keep the rows' keys and values, then compute t.o. */
 int df_cache_attend(struct df_work *w, size_t layer, const struct df_attn *t, struct df_err *err) DF_MUST_CHECK;
 
-/*
- * rope.c: w->pos and the rotary table for tokens at these positions, NULL: counted from their sample's start.
- */
+/* rope.c: w->pos and the rotary table for tokens at these positions; NULL: positions count from the sample's start. */
 int df_work_rotate(struct df_work *w, const uint32_t *position, struct df_err *err) DF_MUST_CHECK;
 
 /* forward.c: fills w->act and w->h_f. */
 int df_forward(struct df_work *w, struct df_err *err) DF_MUST_CHECK;
-/* The arguments of layer i's attention, for both ways. */
+/* The arguments of layer i's attention, for forward and backward. */
 struct df_attn df_layer_attention(const struct df_work *w, size_t i);
-/* Layer i from its act's x_in; its output goes to next.  Again in the backward with checkpointing. */
+/* Layer i from its act's x_in; its output goes to next.  With checkpointing the backward calls it again. */
 int df_layer_forward(struct df_work *w, size_t i, struct df_tensor next, struct df_err *err) DF_MUST_CHECK;
-/* The same up to `layer` layers, 0 to all: *h [T,D] the residual stream there, behind all of them (its rows) w->h_f. */
+/*
+ * The same for the first `layer` layers, 0 to all: *h [T,D] is the residual stream there, or, after
+ * all of them, w->h_f (of its rows).
+ */
 int df_forward_to(struct df_work *w, size_t layer, struct df_tensor *h, struct df_err *err) DF_MUST_CHECK;
-/* bert.c: an encoder's hidden states behind `layer` layers; only df_work_batch() came before. */
+/* bert.c: an encoder's hidden states after `layer` layers; needs df_work_batch() only. */
 int df_bert_forward(struct df_work *w, size_t layer, struct df_tensor *h, struct df_err *err) DF_MUST_CHECK;
 
 /* All tokens, and the target rows. */
@@ -172,16 +176,19 @@ df_act_rows_targets(const struct df_work *w)
 	return (struct df_act_rows){ .seg = w->target_seg, .token = w->row };
 }
 
-/* moe.c: next += the experts' part of layer i, from its act's x2. */
+/* moe.c: next += the output of layer i's experts, from its act's x2. */
 int df_moe_forward(struct df_work *w, size_t i, struct df_tensor next, const struct df_act_rows *rows,
     struct df_err *err) DF_MUST_CHECK;
-/* Of the last layer, which turns to target rows before its experts: where they would send all tokens. */
+/* The last layer continues with target rows before its experts: here is where they would send all tokens. */
 int df_moe_last_load(struct df_work *w, struct df_err *err) DF_MUST_CHECK;
 
-/* linear.c: y = x W^T + b + LoRA, or y += when the residual stream is the target.  u keeps the low-rank activations. */
+/*
+ * linear.c: y = x W^T + b + LoRA, or y += when `add` (the residual stream is the target). u keeps the
+ * low-rank activations.
+ */
 int df_group_forward(struct df_work *w, const struct df_group *g, struct df_tensor x, struct df_tensor u, bool add,
     struct df_tensor y, const struct df_act_rows *rows, struct df_err *err) DF_MUST_CHECK;
-/* y = norm(x), rstd kept; `row` is the weight's row of base. */
+/* y = norm(x), rstd is kept; `row` is the weight's parameter index in base. */
 int df_norm_forward(struct df_work *w, size_t row, struct df_tensor x, struct df_tensor y, struct df_tensor rstd,
     struct df_err *err) DF_MUST_CHECK;
 
@@ -192,38 +199,41 @@ struct df_emit {
 	void *ctx;
 };
 /*
- * linear.c: a group's parameter gradients from its input x and output gradient dy, to e; then dx = dy W (with
- * adapters) unless dx is NONE.  With dropout w->drop is used.
+ * linear.c: a group's parameter gradients, from its input x and output gradient dy, go to e; then dx =
+ * dy W (with adapters) unless dx is NONE.  Dropout uses w->drop.
  */
 int df_group_backward(struct df_work *w, const struct df_emit *e, const struct df_group *g, struct df_tensor x,
     struct df_tensor u, struct df_tensor dy, struct df_tensor dx, const struct df_act_rows *rows, struct df_err *err)
     DF_MUST_CHECK;
-/* moe.c: d [m,D] is the gradient of the layer's output; dx2 [m,D] becomes that of x2. *done: nothing below trains. */
+/*
+ * moe.c: d [m,D] is the gradient of the layer's output; dx2 [m,D] becomes that of x2.  *done: no
+ * parameter below is trainable.
+ */
 int df_moe_backward(struct df_work *w, const struct df_emit *e, size_t i, struct df_tensor d, struct df_tensor dx2,
     const struct df_act_rows *rows, bool *done, struct df_err *err) DF_MUST_CHECK;
-/* backward.c: head, layers, embedding.  w->scale holds each target row's factor. Fills w->nll and w->correct. */
+/* backward.c: head, layers, embedding. w->scale holds each target row's factor.  Fills w->nll and w->correct. */
 int df_backward(struct df_work *w, const struct df_emit *e, struct df_err *err) DF_MUST_CHECK;
 /* Zero blocks for all parameters: a batch without targets. */
 int df_emit_zeros(struct df_work *w, const struct df_emit *e, struct df_err *err) DF_MUST_CHECK;
 
-/* Zero blocks for what trains of a group without rows: an expert that no token was sent to. */
+/* Zero blocks for the trainable parameters of a group without rows: an expert that no token was sent to. */
 int df_emit_group_zeros(struct df_work *w, const struct df_emit *e, const struct df_group *g, struct df_err *err)
     DF_MUST_CHECK;
 
-/* emit.c: one parameter's gradients; each picks the mode of e. seg [n+1] tells the samples' rows of dy and x. */
-/* Of the weights and biases of a group, those that train. */
+/* emit.c: one parameter's gradients, summed or per sample as e says. seg [n+1] gives the samples' rows of dy and x. */
+/* The trainable weights and biases of a group. */
 int df_emit_group(struct df_work *w, const struct df_emit *e, const struct df_group *g, struct df_tensor x,
     struct df_tensor dy, const uint64_t *seg, struct df_err *err) DF_MUST_CHECK;
-/* dy^T x of row `row` of train. */
+/* dy^T x for the parameter with index `row` in train. */
 int df_emit_matrix(struct df_work *w, const struct df_emit *e, size_t row, struct df_tensor dy, struct df_tensor x,
     const uint64_t *seg, struct df_err *err) DF_MUST_CHECK;
-/* A norm's backward, `row` of base; dx += the input's gradient. */
+/* A norm's backward, for the parameter with index `row` in base; dx += the input's gradient. */
 int df_emit_norm(struct df_work *w, const struct df_emit *e, size_t row, struct df_tensor x, struct df_tensor rstd,
     struct df_tensor dy, struct df_tensor dx, const uint64_t *seg, struct df_err *err) DF_MUST_CHECK;
-/* The same over each of n_heads parts of a row; dy becomes the input's gradient. */
+/* The same for each of the n_heads heads of a row; dy becomes the input's gradient. */
 int df_emit_head_norm(struct df_work *w, const struct df_emit *e, size_t row, size_t n_heads, struct df_tensor x,
     struct df_tensor rstd, struct df_tensor dy, const uint64_t *seg, struct df_err *err) DF_MUST_CHECK;
-/* The head's (if it is not tied) sample gradients and the embedding's; only if they train. */
+/* Sample gradients of the head (if it is not tied) and of the embedding; only if they are trainable. */
 int df_emit_head(struct df_work *w, const struct df_emit *e, struct df_err *err) DF_MUST_CHECK;
 int df_emit_embed(struct df_work *w, const struct df_emit *e, struct df_err *err) DF_MUST_CHECK;
 

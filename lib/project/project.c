@@ -1,9 +1,8 @@
 /*
  * project.c - a projection as a running sum over pieces of a gradient.
  *
- * Whoever has the coordinates, a backward that is just making them or a stream
- * that brings whole rows, hands over the same pieces in the same order, so
- * that the sums round alike.  The arithmetic is the backend's.
+ * A backward that makes the coordinates and a stream of whole rows hand over the same pieces in the
+ * same order, so that the sums round alike.  The arithmetic is the backend's.
  */
 #include "project/project.h"
 
@@ -26,14 +25,14 @@ df_projector_check(const struct df_projector *p, struct df_err *err)
 		return df_fail(err, DF_EUSAGE,
 		    "projection: sparsity %" PRIu32 " must be 1..%d and at most k = %" PRIu64, p->sparsity,
 		    MAX_SPARSITY, p->k);
-	return 0;
+	return DF_OK;
 }
 
 int
 df_projector_to_meta(const struct df_projector *p, struct df_meta *m, struct df_err *err)
 {
 	static const char *const types[] = { DF_PROJECTION_TYPES }, *const scales[] = { DF_PROJECTION_SCALES };
-	int rc = 0;
+	int rc = DF_OK;
 
 	DF_TRY(df_meta_set_str(m, "projection", types[p->type], err));
 	DF_TRY(df_meta_set_int(m, "k", (int64_t)p->k, err));
@@ -51,7 +50,7 @@ int
 df_projection_begin(
     struct df_projection *pr, const struct df_projector *p, struct df_backend *be, size_t n_samples, struct df_err *err)
 {
-	int rc = 0;
+	int rc = DF_OK;
 
 	DF_TRY(df_projector_check(p, err));
 	if (!df_tensor_is_none(pr->y) && (pr->be != be || pr->p != p || pr->cap < n_samples))
@@ -87,7 +86,7 @@ df_projection_add_all(
     struct df_projection *pr, struct df_tensor g, const struct df_manifest_row *rows, size_t n_rows, struct df_err *err)
 {
 	uint64_t end = g.cols;
-	int rc = 0;
+	int rc = DF_OK;
 
 	for (size_t i = n_rows; i-- > 0;) {
 		const struct df_manifest_row *r = &rows[i];
@@ -117,7 +116,7 @@ int
 df_projection_end(struct df_projection *pr, float *out, struct df_err *err)
 {
 	const size_t n = df_tensor_numel(pr->y);
-	int rc = 0;
+	int rc = DF_OK;
 
 	DF_TRY(df_download(pr->be, out, pr->y, err));
 	if (pr->p->type == DF_PROJ_RADEMACHER && pr->p->scale == DF_SCALE_JL) {

@@ -1,12 +1,10 @@
 /*
- * project.h - random projections that keep inner products (Johnson-
- * Lindenstrauss): y = R^T g / sqrt(k), R in {-1,+1}^(D x k) or sparse.
+ * project.h - random projections that keep inner products (Johnson-Lindenstrauss):
+ * y = R^T g / sqrt(k), R in {-1,+1}^(D x k) or sparse.
  *
- * An entry of R depends only on (seed, model_id, coordinate, column) and, for
- * sjlt, on (k, sparsity); so any tiling, batch, thread count or shard gives the same
- * matrix.  The dense matrix for k columns is a prefix of that for k' > k.
- * With w[0..3] = Philox4x32-10(ctr, key = low32(seed), high32(seed)), for
- * coordinate p:
+ * An entry of R depends only on (seed, model_id, coordinate, column) and, for sjlt, on (k, sparsity); so any
+ * tiling, batch, thread count or shard gives the same matrix.  The dense matrix for k columns is a prefix of
+ * that for k' > k.  With w[0..3] = Philox4x32-10(ctr, key = low32(seed), high32(seed)), for coordinate p:
  *
  *   rademacher  dense signs: R[p][c] = +1 where bit (c mod 32) of w[(c mod 128) / 32] is set, else -1, with
  *               ctr = (low32 p, high32 p, c / 128, (1 << 24) | model_id)
@@ -15,10 +13,9 @@
  *               hi = (i + 1) k / sparsity, rounded down; it is + where the highest bit of w[i mod 4] is set, else -;
  *               with ctr = (low32 p, high32 p, 0x80000000 + i / 4, (1 << 24) | model_id)
  *
- * The same numbers, fused or piped: coordinates are always added in pieces of
- * df_grad_piece_rows() matrix rows of one parameter, from the last piece of the last parameter to the first;
- * that is the order in which a backward hands them out, and the order in which
- * df-project walks a gradient by its manifest.
+ * Both programs give the same numbers: coordinates are always added in pieces of df_grad_piece_rows()
+ * matrix rows of one parameter, from the last piece of the last parameter to the first.  A backward
+ * hands them out in this order, and df-project walks a gradient by its manifest in this order.
  */
 #ifndef DF_PROJECT_PROJECT_H
 #define DF_PROJECT_PROJECT_H
@@ -32,8 +29,8 @@
 #include "shard/shard.h"
 
 /*
- * jl: inner products of projections are unbiased: a dense sum is divided by sqrt(k) (sjlt is unbiased as it is).
- * none: the sum itself (as TRAK); scores by cosine are the same.
+ * jl: a dense sum is divided by sqrt(k), so that inner products of projections are unbiased (those of
+ * sjlt are without it). none: the sum itself (as TRAK); scores by cosine are the same.
  */
 enum df_projection_scale { DF_SCALE_JL, DF_SCALE_NONE };
 
@@ -54,12 +51,12 @@ struct df_projector {
 
 /* DF_EUSAGE when a field is out of its range. */
 int df_projector_check(const struct df_projector *p, struct df_err *err) DF_MUST_CHECK;
-/* Record the projection in meta's params: all that shapes the numbers, in one fixed order. */
+/* Record the projection in meta's params: everything that the numbers depend on, in one fixed order. */
 int df_projector_to_meta(const struct df_projector *p, struct df_meta *m, struct df_err *err) DF_MUST_CHECK;
-/* The params (NULL-terminated) in which two projections must agree before they meet in an inner product. */
+/* The params (NULL-terminated) that must be equal for an inner product of two projections to have a meaning. */
 extern const char *const df_projection_params[];
 
-/* A projection under way for a batch of S samples. */
+/* A running projection of a batch of S samples. */
 struct df_projection {
 	const struct df_projector *p; /* borrowed */
 	struct df_backend *be;        /* borrowed */
@@ -70,7 +67,7 @@ struct df_projection {
 	{                                     \
 		NULL, NULL, DF_TENSOR_NONE, 0 \
 	}
-/* Start at zero for n_samples rows.  A projection that was used before keeps its memory when the rows fit. */
+/* Start at zero for n_samples rows.  A projection that was used before reuses its memory when the rows fit. */
 int df_projection_begin(struct df_projection *pr, const struct df_projector *p, struct df_backend *be, size_t n_samples,
     struct df_err *err) DF_MUST_CHECK;
 /* Add one piece: g [S, n] are coordinates [first, first+n). */
@@ -78,7 +75,7 @@ int df_projection_add(struct df_projection *pr, struct df_tensor g, uint64_t fir
 /* Add whole gradients g [S, p], piece by piece in the order above; the manifest must cover [0,p) (DF_EFORMAT). */
 int df_projection_add_all(struct df_projection *pr, struct df_tensor g, const struct df_manifest_row *rows,
     size_t n_rows, struct df_err *err) DF_MUST_CHECK;
-/* out [S,k], host: scaled. */
+/* out [S,k], host: the scaled sums. */
 int df_projection_end(struct df_projection *pr, float *out, struct df_err *err) DF_MUST_CHECK;
 void df_projection_release(struct df_projection *pr);
 

@@ -1,5 +1,5 @@
 /*
- * rows.c - what is kept of every row, and where its tokens come from.
+ * rows.c - the data kept for every row, and the source of its tokens.
  */
 #include "rows/rows.h"
 
@@ -11,7 +11,7 @@
 #include "rows/token_cache.h"
 
 #define CACHE_MIB  512   /* of tokens */
-#define INDEX_ROWS 65536 /* looked at at a time */
+#define INDEX_ROWS 65536 /* rows of the index read at a time */
 
 /* ---- ids ------------------------------------------------------------------------------ */
 
@@ -52,7 +52,7 @@ out:
 	return rc;
 }
 
-/* See that ids are unique, and make them easy to find. */
+/* Check that ids are unique, and build the table to find them. */
 static int
 index_ids(struct df_rows *r, struct df_err *err)
 {
@@ -100,7 +100,7 @@ df_rows_find(const struct df_rows *r, uint64_t id, uint64_t *row)
 
 /* ---- loading -------------------------------------------------------------------------- */
 
-/* Ids are kept from the first that is not its row. */
+/* Ids are stored only from the first one that differs from its row number. */
 static int
 add_ids(struct df_rows *r, const uint64_t *id, uint64_t n, struct df_err *err)
 {
@@ -145,7 +145,7 @@ out:
 	return rc;
 }
 
-/* How many rows each domain's dataset had at least. */
+/* For each domain, the least number of rows that its dataset can have. */
 static int
 add_sources(struct df_rows *r, const struct df_batch *b, struct df_err *err)
 {
@@ -167,7 +167,7 @@ out:
 	return rc;
 }
 
-/* What is kept of every row: b's ids and domains, and their offsets, which begin anywhere. */
+/* Append the data kept for every row: b's ids and domains, and its offsets, which need not begin at 0. */
 static int
 add_rows(struct df_rows *r, const struct df_batch *b, const uint64_t *offsets, struct df_err *err)
 {
@@ -205,7 +205,7 @@ out:
 	return rc;
 }
 
-/* One more column of the tokens, if they have it. */
+/* Append one more column of the tokens, if they have it. */
 static int
 append_column(
     uint32_t **to, size_t *cap, uint64_t base, const struct df_column_data *from, uint64_t total, struct df_err *err)
@@ -229,7 +229,7 @@ count_targets(const uint8_t *mask, uint64_t n)
 	return targets;
 }
 
-/* The batch's rows, their tokens into memory. */
+/* Append the batch's rows, with their tokens, in memory. */
 static int
 append(struct df_rows *r, const struct df_batch *b, struct df_err *err)
 {
@@ -259,7 +259,7 @@ out:
 	return rc;
 }
 
-/* All rows of the set, with their tokens, of which there are n_tokens (0: not known). */
+/* Load all rows of the set with their tokens; n_tokens is the number of tokens (0: not known). */
 static int
 load_all(struct df_rows *r, struct df_set *set, uint64_t n_tokens, struct df_err *err)
 {
@@ -281,7 +281,7 @@ out:
 	return rc;
 }
 
-/* All rows of the set but their tokens, which a cache gets when they are wanted. */
+/* Load all rows of the set without their tokens; a cache reads those when they are wanted. */
 static int
 load_index(struct df_rows *r, struct df_set *set, size_t cache_bytes, struct df_err *err)
 {
@@ -307,7 +307,7 @@ out:
 	return rc;
 }
 
-/* The tokens that are kept, in bytes. */
+/* The limit of tokens kept in memory, in bytes. */
 static int
 cache_limit(size_t *bytes, struct df_err *err)
 {
@@ -321,7 +321,7 @@ cache_limit(size_t *bytes, struct df_err *err)
 	return rc;
 }
 
-/* How many tokens the set has (0 for a stream), and are they few enough to be kept? */
+/* *n_tokens = the set's tokens (0 for a stream); *yes: are they few enough to be kept in memory? */
 static int
 fits(struct df_set *set, size_t bytes, uint64_t *n_tokens, bool *yes, struct df_err *err)
 {
@@ -439,7 +439,7 @@ check_ids(const struct df_rows *r, uint64_t row, const uint32_t *ids, uint64_t n
 	return DF_OK;
 }
 
-/* Tokens [first, first+n) of v to `to` of g. */
+/* Copy tokens [first, first+n) of v to place `to` of g. */
 static void
 copy_view(struct df_gather *g, uint64_t to, const struct df_token_view *v, uint64_t first, uint64_t n)
 {
@@ -453,7 +453,7 @@ copy_view(struct df_gather *g, uint64_t to, const struct df_token_view *v, uint6
 		memcpy(g->sequence + to, v->sequence + from, n * sizeof(*g->sequence));
 }
 
-/* A row's tokens to `to` of g. */
+/* Copy a row's tokens to place `to` of g. */
 static int
 copy_row(struct df_gather *g, uint64_t to, const struct df_rows *r, uint64_t row, struct df_err *err)
 {
@@ -483,7 +483,7 @@ copy_row(struct df_gather *g, uint64_t to, const struct df_rows *r, uint64_t row
 	return r->n_vocab ? check_ids(r, row, g->ids + to, n, err) : DF_OK;
 }
 
-/* Room for n rows of `total` tokens. */
+/* Reserve room for n rows of `total` tokens. */
 static int
 reserve(struct df_gather *g, size_t n, uint64_t total, bool position, bool sequence, struct df_err *err)
 {
@@ -515,7 +515,7 @@ has_sequence(const struct df_rows *r)
 	return r->cache ? df_set_has(r->set, DF_COL_SEQUENCE) : r->memory.sequence != NULL;
 }
 
-/* Rows rows[0..n), or, without them, [first, first+n). */
+/* Gather rows rows[0..n) or, if rows is NULL, [first, first+n). */
 static int
 gather(struct df_gather *g, const struct df_rows *r, const uint64_t *rows, uint64_t first, size_t n,
     struct df_tokens *b, struct df_err *err)

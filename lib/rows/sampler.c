@@ -1,5 +1,5 @@
 /*
- * sampler.c - epoch permutations by address, and index windows.
+ * sampler.c - the permutation of each epoch, computed from its number, and index windows.
  */
 #include <stdlib.h>
 
@@ -10,13 +10,13 @@
 #define BUCKET_ROWS 8 /* of a bucket at most, on average, while an epoch is ordered */
 
 /*
- * The draws of an epoch in falling order.  A row's key is the upper half of its draw; rows are dealt to buckets by
- * their keys, and the few of a bucket are sorted, by the whole draw where keys are equal.
+ * The draws of an epoch in falling order.  A row's key is the upper half of its draw.  Rows are dealt to
+ * buckets by their keys, and the few rows of a bucket are sorted, by the whole draw where keys are equal.
  */
 struct order {
 	const struct df_sampler *s;
 	uint32_t epoch;
-	uint32_t *key; /* [n_rows] falling draws are rising keys */
+	uint32_t *key; /* [n_rows] rising keys are falling draws */
 };
 
 static uint64_t
@@ -44,7 +44,7 @@ before(const struct order *o, uint32_t a, uint32_t b)
 	return x != y ? x > y : id_of(o->s, a) < id_of(o->s, b);
 }
 
-/* By insertion: a bucket has BUCKET_ROWS rows on average. */
+/* Insertion sort: a bucket has BUCKET_ROWS rows on average. */
 static void
 sort_bucket(const struct order *o, uint32_t *row, size_t n)
 {
@@ -63,7 +63,7 @@ shuffle(struct df_sampler *s, uint64_t epoch, struct df_err *err)
 {
 	struct order o = { .s = s, .epoch = (uint32_t)epoch };
 	uint32_t *end = NULL, n = (uint32_t)s->n_rows, at = 0;
-	int shift = 32; /* keys >> shift is the bucket */
+	int shift = 32; /* a key's bucket is key >> shift */
 	size_t n_buckets;
 	int rc;
 
@@ -76,7 +76,7 @@ shuffle(struct df_sampler *s, uint64_t epoch, struct df_err *err)
 		o.key[i] = UINT32_MAX - (uint32_t)(draw(&o, i) * 0x1p32);
 		end[(uint64_t)o.key[i] >> shift]++;
 	}
-	/* end[b]: first where bucket b begins, after its rows are dealt where it ends */
+	/* end[b]: at first the place where bucket b begins; after its rows are dealt, where it ends */
 	for (size_t b = 0; b < n_buckets; b++) {
 		const uint32_t count = end[b];
 
@@ -143,14 +143,14 @@ df_sampler_steps_per_epoch(const struct df_sampler *s)
 	return micro / s->n_accum + (micro % s->n_accum > 0);
 }
 
-/* The row at place i of the training order that is known: of an epoch, or of the index. */
+/* The row at place i of the known training order: of an epoch, or of the index. */
 static uint64_t
 row_at(const struct df_sampler *s, uint64_t i)
 {
 	return s->index ? s->index[i % s->n_index] : s->order ? s->order[i] : i;
 }
 
-/* Where step g begins in it, and where an epoch ends. */
+/* The place in it where step g begins, and where an epoch ends. */
 static uint64_t
 place_of(const struct df_sampler *s, uint64_t g, uint64_t *end)
 {

@@ -1,18 +1,16 @@
 /*
  * sampler.h - which rows each optimizer step trains on.
  *
- * A pure function of the step: nothing is drawn in sequence, so a resumed run
- * sees exactly the rows of an undisturbed one.
+ * The rows are a pure function of the step: nothing is drawn in sequence, so a resumed run sees
+ * exactly the rows of an uninterrupted one.
  *
- * Without an index, epoch e visits all rows in a permutation of its own: rows
- * sorted by falling uniform(seed, DF_RNG_SHUFFLE, e, sample id), ties by id; the
- * same set of samples in other files has the same order.  Micro-batches and
- * steps do not cross the end of an epoch, so the last step of an epoch may be
- * smaller, as with transformers' Trainer; df_sampler_drop_last() leaves out a
- * last micro-batch that is smaller than the others.
+ * Without an index, epoch e visits all rows in a permutation of its own: rows sorted by falling uniform(seed,
+ * DF_RNG_SHUFFLE, e, sample id), ties by id.  So the same set of samples in other files has the same order.
+ * Micro-batches and steps do not cross the end of an epoch, so the last step of an epoch may be smaller, as with
+ * transformers' Trainer; df_sampler_drop_last() leaves out a last micro-batch that is smaller than the others.
  *
- * With an index, steps since the window's start take its rows in order,
- * batch after batch, and begin again at its end.
+ * With an index, the steps from the window's start on take its rows in order, batch after batch, and
+ * start again at its beginning when it ends.
  */
 #ifndef DF_ROWS_SAMPLER_H
 #define DF_ROWS_SAMPLER_H
@@ -29,19 +27,22 @@ struct df_sampler {
 	uint64_t seed;
 	bool shuffle;
 	uint64_t batch, n_accum;  /* samples of a micro-batch, micro-batches of a step */
-	uint64_t n_epoch;         /* rows of an epoch: all, or those that make whole micro-batches */
-	uint32_t *order;          /* (private) rows of epoch order_epoch; NULL = as they come */
+	uint64_t n_epoch;         /* rows of an epoch: all, or those of whole micro-batches */
+	uint32_t *order;          /* (private) rows of epoch order_epoch; NULL = in the order of the pool */
 	uint64_t order_epoch;     /* (private) UINT64_MAX = none yet */
 	const uint64_t *index;    /* [n_index] rows of the pool in training order, borrowed; NULL = epochs */
-	uint64_t n_index, window; /* the step at which the index began */
+	uint64_t n_index, window; /* the step at which the index starts */
 };
 
-/* n_rows from 1 to UINT32_MAX, or DF_ERANGE.  An epoch's order takes 4 bytes a row, and 9 while it is made. */
+/* n_rows from 1 to UINT32_MAX, or DF_ERANGE.  An epoch's order takes 4 bytes per row, and 9 while it is made. */
 int df_sampler_init(struct df_sampler *s, uint64_t n_rows, const uint64_t *ids, uint64_t seed, bool shuffle,
     uint64_t batch, uint64_t n_accum, struct df_err *err) DF_MUST_CHECK;
 void df_sampler_release(struct df_sampler *s);
 
-/* dataloader_drop_last: epochs of whole micro-batches only; with fewer rows than `batch` they have none (n_epoch 0). */
+/*
+ * dataloader_drop_last: epochs consist of whole micro-batches only; with fewer rows than `batch` they
+ * are empty (n_epoch 0).
+ */
 void df_sampler_drop_last(struct df_sampler *s);
 
 /* Follow rows index[0..n) from step `window` on; n >= 1. */
@@ -56,8 +57,8 @@ uint64_t df_sampler_steps_per_epoch(const struct df_sampler *s);
  */
 int df_sampler_step(struct df_sampler *s, uint64_t g, uint64_t *rows, size_t *n, struct df_err *err) DF_MUST_CHECK;
 /*
- * The first rows, at most *n of them, of the steps from g on: what to read ahead.  It ends with the epoch that
- * df_sampler_step was last asked for, as the order of the next is not known yet.
+ * The first rows, at most *n of them, of the steps from g on: the rows to read ahead.  They end with
+ * the epoch that df_sampler_step was last asked for, as the order of the next is not known yet.
  */
 void df_sampler_ahead(const struct df_sampler *s, uint64_t g, uint64_t *rows, size_t *n);
 

@@ -1,11 +1,11 @@
 /*
- * token_cache.c - slots for decoded pieces, given away in the manner of a clock with a second chance.
+ * token_cache.c - slots for decoded pieces, reused by the clock algorithm (second chance).
  *
- *     who gets:  cached -> pin;  being decoded -> wait;  absent -> take a slot, decode, pin
+ *     get:       cached -> pin;  being decoded -> wait;  absent -> take a slot, decode, pin
  *     readers:   next of the queue -> take a slot, decode, mark as fresh
  *
- * Fresh pieces are those decoded ahead that nobody got yet.  They take half of the slots at most, and give way only
- * where nothing else is left, so that who gets can always go on.  One lock is over everything but decoding.
+ * Fresh pieces are decoded ahead and not used yet.  They take at most half of the slots, and are replaced only if
+ * no other slot is free, so that a caller of get can always go on.  One lock protects everything except decoding.
  */
 #include "rows/token_cache.h"
 
@@ -39,9 +39,9 @@ struct df_token_cache {
 	uint64_t longest;  /* values of a piece */
 	uint32_t *slot_of; /* [pieces] 0 = absent, else its slot + 1 */
 	size_t n_fresh;
-	uint64_t *queue; /* [n_queue] pieces, of which those from next on are still to come */
+	uint64_t *queue; /* [n_queue] pieces; those from `next` on are not decoded yet */
 	size_t n_queue, cap_queue, next;
-	struct df_piece_reader **idle; /* [n_idle] readers of nobody */
+	struct df_piece_reader **idle; /* [n_idle] readers that are not in use */
 	size_t n_idle, cap_idle;
 	pthread_t reader[READERS];
 	int n_readers;
@@ -132,13 +132,13 @@ set_fresh(struct df_token_cache *c, struct slot *s, bool fresh)
 	s->fresh = fresh;
 }
 
-/* A slot that may be given away; NULL when all are in use.  Fresh ones only for who cannot go on otherwise. */
+/* A slot that may be reused; NULL when all are in use.  A fresh one only for a caller that cannot go on otherwise. */
 static struct slot *
 victim(struct df_token_cache *c, bool fresh_too)
 {
 	if (c->n_slots < c->max_slots)
 		return &c->slot[c->n_slots++];
-	/* The first round takes second chances away. */
+	/* The first round clears the second chances. */
 	for (size_t i = 0; i < 2 * c->n_slots; i++) {
 		struct slot *s = &c->slot[c->hand];
 
@@ -154,7 +154,7 @@ victim(struct df_token_cache *c, bool fresh_too)
 	return NULL;
 }
 
-/* A slot for the piece, marked as loading. */
+/* Take a slot for the piece and mark it as loading. */
 static struct slot *
 take(struct df_token_cache *c, uint64_t piece, bool ahead)
 {
@@ -195,7 +195,7 @@ out:
 	return rc;
 }
 
-/* Decode the piece of a slot that is loading; the lock is open meanwhile.  The slot is empty after an error. */
+/* Decode the piece of a slot that is loading, with the lock released.  The slot is empty after an error. */
 static int
 load(struct df_token_cache *c, struct slot *s, struct df_err *err)
 {
@@ -248,7 +248,7 @@ df_token_cache_get(struct df_token_cache *c, uint64_t at, struct df_token_view *
 	s->recent = true;
 	if (s->fresh) {
 		set_fresh(c, s, false);
-		pthread_cond_broadcast(&c->changed); /* room for readers */
+		pthread_cond_broadcast(&c->changed); /* readers have room again */
 	}
 	*v = (struct df_token_view){ .ids = s->data.ids,
 		.position = s->data.position,
@@ -301,7 +301,7 @@ read_ahead(void *ctx)
 
 	pthread_mutex_lock(&c->lock);
 	while (!c->closing) {
-		/* Who gets a damaged piece decodes it again, and says so. */
+		/* A damaged piece is decoded again by the thread that needs it, which then reports it. */
 		if ((s = next_ahead(c)) == NULL)
 			pthread_cond_wait(&c->changed, &c->lock);
 		else if (load(c, s, NULL) != DF_OK)
@@ -330,7 +330,7 @@ df_token_cache_ahead(struct df_token_cache *c, const struct df_piece *range, siz
 		while (piece <= last)
 			c->queue[c->n_queue++] = piece++;
 	}
-	/* Without a thread to read ahead, everything is read when it is wanted. */
+	/* Without a reader thread, everything is read when it is wanted. */
 	while (c->n_readers < READERS && pthread_create(&c->reader[c->n_readers], NULL, read_ahead, c) == 0)
 		c->n_readers++;
 	pthread_cond_broadcast(&c->changed);

@@ -1,13 +1,12 @@
 /*
- * read.c - reading: map the file, believe nothing of its header.
+ * read.c - reading: map the file, trust nothing in its header.
  *
  *	| u64 n | n bytes of JSON | data area ................ |
  *	                          ^ data_offsets count from here
  *
- * A header passes only if its ranges, sorted, tile the data area exactly: each
- * begins where the last ended, the last ends with the file, each is as
- * long as its shape and dtype say.  That excludes overlaps, holes, truncated files and
- * overflowing shapes at once; after it no access can leave the mapping.
+ * A header is accepted only if its ranges, sorted, tile the data area exactly: each begins where the one before
+ * ends, the last ends at the end of the file, and each is as long as its shape and dtype say.  This one check
+ * excludes overlaps, holes, truncated files and overflowing shapes; after it no access can leave the mapping.
  */
 #include "safetensors/safetensors.h"
 
@@ -18,7 +17,7 @@
 #include "base/json.h"
 #include "base/mem.h"
 
-#define HEADER_MAX ((size_t)100 << 20) /* as Hugging Face's reader */
+#define HEADER_MAX ((size_t)100 << 20) /* the same bound as in Hugging Face's reader */
 #define INDEX_MAX  ((size_t)256 << 20)
 #define INDEX_NAME "model.safetensors.index.json"
 
@@ -278,7 +277,7 @@ by_string(const void *a, const void *b)
 	return strcmp(*(const char *const *)a, *(const char *const *)b);
 }
 
-/* The distinct files of a weight_map, sorted; only plain names: an index must not lead out of its directory. */
+/* The distinct files of a weight_map, sorted.  Only plain file names: an index must not point outside its directory. */
 static int
 list_shards(const struct df_json_value *map, const char ***out, size_t *n_out, struct df_err *err)
 {
@@ -313,7 +312,7 @@ out:
 	return rc;
 }
 
-/* Every tensor must lie where the index says, and be in the index. */
+/* Every tensor must lie in the file that the index names, and be in the index. */
 static int
 check_index(const struct df_st *st, const struct df_json_value *map, struct df_err *err)
 {

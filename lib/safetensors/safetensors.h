@@ -1,14 +1,12 @@
 /*
- * safetensors.h - Hugging Face's tensor files: an 8-byte header length, a JSON
- * header, one data area.
+ * safetensors.h - Hugging Face's tensor files: an 8-byte header length, a JSON header, one data area.
  *
- * Reading maps the file and checks the whole header before any tensor is
- * touched: lengths, shapes, dtypes, that names are unique, and that the ranges
- * tile the data area without hole or overlap.  Host memory only.
+ * Reading maps the file and checks the whole header before any tensor is touched: lengths, shapes, dtypes,
+ * that names are unique, and that the ranges tile the data area without hole or overlap.  Host memory only.
  *
- * Errors name file and tensor: DF_EFORMAT (damaged or lying header),
- * DF_ERANGE (a shape that overflows), DF_EUNSUPPORTED (dtype, pickles),
- * DF_ENOINPUT.  Thread rule: an open file is immutable; a writer belongs to one thread.
+ * Errors name file and tensor: DF_EFORMAT (damaged or wrong header), DF_ERANGE (a shape that
+ * overflows), DF_EUNSUPPORTED (dtype, pickles), DF_ENOINPUT.  Thread rule: an open file is immutable;
+ * a writer belongs to one thread.
  */
 #ifndef DF_SAFETENSORS_SAFETENSORS_H
 #define DF_SAFETENSORS_SAFETENSORS_H

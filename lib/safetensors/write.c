@@ -1,10 +1,8 @@
 /*
- * write.c - writing: the header is known before the first byte of
- * data, so declare everything, then stream.
+ * write.c - writing: the header comes before the data, so all tensors are declared first, then written.
  *
- * The file grows under a temporary name and is renamed when its data is as
- * long as the header said.  The header is padded with spaces so that the data area is
- * 8-byte aligned, as Hugging Face writes it.
+ * The file is written under a temporary name and renamed when its data is as long as the header says.
+ * The header is padded with spaces so that the data area is 8-byte aligned, as Hugging Face writes it.
  */
 #include <fcntl.h>
 #include <stdlib.h>
@@ -21,7 +19,7 @@ struct df_st_writer {
 	int fd;
 	struct df_buf meta, tensors; /* JSON members, each followed by a comma */
 	size_t declared, written;    /* bytes of data */
-	bool begun;                  /* the header is out */
+	bool begun;                  /* the header is written */
 };
 
 int

@@ -1,8 +1,8 @@
 /*
- * eos.c - which tokens end an answer: everybody has a say, the model's directory, its configuration, the tokenizer.
+ * eos.c - the tokens that end an answer, which several files of a model's directory name.
  *
- * Of generation_config.json this is all that is read: a temperature or top-p that a model's maker
- * likes is not ours to apply unasked.
+ * Only the end tokens are read from generation_config.json: a temperature or top-p that the model's
+ * maker prefers is not applied without being asked for.
  */
 #include <stdlib.h>
 
@@ -20,7 +20,7 @@ add(struct df_ids *eos, int64_t id, const struct df_model *m, struct df_err *err
 	int rc = DF_OK;
 
 	if (id < 0 || (uint64_t)id >= df_model_config(m)->n_vocab)
-		return DF_OK; /* the model cannot say it */
+		return DF_OK; /* the model does not have this token */
 	while (at < eos->n && eos->v[at] < id)
 		at++;
 	if (at < eos->n && eos->v[at] == id)

@@ -5,11 +5,9 @@
  *	          done             live  done  live  waiting
  *	slots   [prompt 0 . . .] [prompt 1 . . .] ...          each runs a job, or waits for one
  *
- * A job is admitted when a slot is free: the slot gets the prompt, and its
- * first token the logits that follow it, by a prefill shared with the other prompts that are
- * admitted now, or as a copy from a slot that begins with the same prompt.  A
- * prefill is the forward to the bit, and copies are copies; so what a completion is computed from
- * does not depend on which of the two ways it came.
+ * A job is admitted when a slot is free.  The slot gets the prompt, and the logits for the first token: by a prefill
+ * shared with the other prompts that are admitted now, or as a copy from a slot that begins with the same prompt.  A
+ * prefill is the forward to the bit, and copies are copies; so a completion does not depend on which of the two it was.
  */
 #include "sample/generate.h"
 
@@ -22,8 +20,8 @@
 #include "base/stop.h"
 
 #define SLOTS_MAX      64
-#define PREFILL_TOKENS 2048 /* of one call; a single prompt that has more goes in pieces */
-#define AHEAD          4096 /* jobs that may be done before the first one in line is */
+#define PREFILL_TOKENS 2048 /* of one call; a longer single prompt is run in pieces */
+#define AHEAD          4096 /* jobs that may be done while the first one in line is not */
 #define NOTHING        SIZE_MAX
 
 struct job {
@@ -32,14 +30,14 @@ struct job {
 	struct df_ids ids;
 	double logprob;
 	enum df_finish finish;
-	size_t n_text; /* bytes of its text in front of a stop text */
+	size_t n_text; /* bytes of its text before a stop text */
 	bool done;
 };
 
 struct slot {
 	bool live;
 	uint64_t job;
-	size_t prompt; /* the tokens at its start, whose logits are in g->first; or NOTHING */
+	size_t prompt; /* the prompt at its start, whose logits are in g->first; or NOTHING */
 };
 
 struct picker {
@@ -63,10 +61,10 @@ struct gen {
 	/* an admission */
 	struct df_ids ids;
 	uint64_t *offsets;
-	uint32_t *fill;                /* [n_slots] slots to be filled ... */
-	uint32_t *copy_to, *copy_from; /* ... and to be copied behind it */
+	uint32_t *fill;                /* [n_slots] slots to be filled by a prefill ... */
+	uint32_t *copy_to, *copy_from; /* ... and slots to be copied after it */
 	size_t n_fill, n_copy;
-	float *first; /* [n_slots, V] what follows each slot's prompt */
+	float *first; /* [n_slots, V] logits after each slot's prompt */
 
 	/* a step */
 	uint32_t *live, *last; /* [n_slots] */
@@ -101,7 +99,7 @@ prompt_len(const struct gen *g, size_t p)
 
 /* ---- admission ------------------------------------------------------------- */
 
-/* A free slot for a job on prompt p, best one that holds it already; NOTHING when all are taken. */
+/* A free slot for a job on prompt p, preferably one that already holds it; NOTHING when all are taken. */
 static size_t
 free_slot(const struct gen *g, size_t p)
 {
@@ -159,7 +157,7 @@ out:
 	return rc;
 }
 
-/* Fill free slots; g->live are those that were, g->row what follows their prompts. */
+/* Fill free slots; g->live lists the slots filled, g->row the logits after their prompts. */
 static int
 admit_all(struct gen *g, struct df_err *err)
 {
@@ -177,7 +175,7 @@ admit_all(struct gen *g, struct df_err *err)
 	if (g->n_fill > 0) {
 		const struct df_tokens b = { .n = g->n_fill, .offsets = g->offsets, .ids = g->ids.v };
 
-		if (g->ids.n > PREFILL_TOKENS) { /* one alone */
+		if (g->ids.n > PREFILL_TOKENS) { /* one prompt alone in its call */
 			df_cache_cut(g->cache, g->fill[0], 0);
 			DF_TRY(df_model_extend_long(
 			    g->m, g->work, g->cache, g->fill[0], g->ids.v, g->ids.n, g->logits, err));
@@ -249,7 +247,7 @@ out:
 	return rc;
 }
 
-/* Pick the next token of live sequence i, and see whether it was the last. */
+/* Pick the next token of live sequence i, and see whether it ends the sequence. */
 static int
 pick(struct gen *g, size_t i, struct picker *k, struct df_err *err)
 {
@@ -294,7 +292,7 @@ pick_task(void *ctx, size_t i, int worker)
 	g->rcs[i] = pick(g, i, &g->picker[worker], &g->errs[i]);
 }
 
-/* The next tokens of g->live, from g->row. */
+/* Pick the next tokens of g->live, from g->row. */
 static int
 pick_all(struct gen *g, struct df_err *err)
 {
@@ -310,7 +308,7 @@ pick_all(struct gen *g, struct df_err *err)
 	return DF_OK;
 }
 
-/* One token more for every sequence. */
+/* Add one token to every sequence. */
 static int
 step(struct gen *g, struct df_err *err)
 {

@@ -1,13 +1,12 @@
 /*
  * generate.h - completions of many prompts at once.
  *
- * Sequences run side by side in the slots of a cache; each step adds one token
- * to all of them, and one that ends makes room for the next prompt in
- * line.  A prompt is run once, and its samples start from copies.
+ * Sequences run side by side in the slots of a cache; each step adds one token to all of them, and one that
+ * ends makes room for the next prompt in line.  A prompt is run once, and its samples start from copies.
  *
- * What a completion is depends on its prompt, its number, the seed and the
- * model alone: neither order, batching, slots nor threads change a bit of it.  Token t of completion `draw` of
- * prompt `id` takes draw (id << 24 | draw) of substream t of DF_RNG_GENERATE.
+ * A completion depends on its prompt, its number, the seed and the model alone: neither order,
+ * batching, slots nor threads change a bit of it.  Token t of completion `draw` of prompt `id` takes
+ * draw (id << 24 | draw) of substream t of DF_RNG_GENERATE.
  */
 #ifndef DF_SAMPLE_GENERATE_H
 #define DF_SAMPLE_GENERATE_H
@@ -45,30 +44,33 @@ struct df_generate_opts {
 struct df_completion {
 	size_t prompt; /* index */
 	uint32_t draw;
-	const uint32_t *ids; /* [n], the eos or the tokens of the stop text among them */
+	const uint32_t *ids; /* [n], including the eos or the tokens of the stop text */
 	size_t n;
 	enum df_finish finish;
-	double logprob;   /* of all n, under the model as it is (temperature 1, all tokens) */
-	const char *text; /* [n_text] bytes without the eos, and up to the stop text; NULL without a tokenizer */
+	double logprob;   /* sum over all n tokens, under the model as it is (temperature 1, all tokens) */
+	const char *text; /* [n_text] bytes, without the eos, and up to the stop text; NULL without a tokenizer */
 	size_t n_text;
 };
 /* Completions come prompt by prompt, in the order of their numbers; valid during the call. */
 typedef int df_completion_fn(void *ctx, const struct df_completion *c, struct df_err *err);
 
-/* DF_ESTOPPED when a signal asks to stop; DF_ENOMEM when no single sequence fits. `pool` picks tokens; may be NULL. */
+/*
+ * DF_ESTOPPED when a signal asks to stop; DF_ENOMEM when not even one sequence fits.  `pool` picks tokens; may be NULL.
+ */
 int df_generate(struct df_model *m, struct df_pool *pool, const struct df_prompts *p, const struct df_generate_opts *o,
     df_completion_fn *emit, void *ctx, struct df_err *err) DF_MUST_CHECK;
 
 /*
- * Append the text of ids; those beyond the tokenizer's vocabulary, which models with padded ones may say, have none.
+ * Append the text of ids.  An id beyond the tokenizer's vocabulary has no text; models with a padded
+ * vocabulary may produce one.
  */
 int df_generate_text(const struct df_tokenizer *tok, const uint32_t *ids, size_t n, struct df_buf *out,
     struct df_err *err) DF_MUST_CHECK;
 
 /*
- * The tokens that end an answer of the model in dir, sorted into eos (release it): eos_token_id of
- * generation_config.json, there or beside the base model, if there is one, and what config.json and the tokenizer
- * (NULL: none) call eos; df_generate_eos_add() adds a template's.
+ * The tokens that end an answer of the model in dir, sorted, into eos (release it): eos_token_id of
+ * generation_config.json, if the model or its base model has that file, and the eos of config.json and
+ * of the tokenizer (NULL: none).  df_generate_eos_add() adds a template's.
  */
 int df_generate_eos(struct df_ids *eos, const char *dir, const struct df_model *m, const struct df_tokenizer *tok,
     struct df_err *err) DF_MUST_CHECK;

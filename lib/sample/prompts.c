@@ -1,5 +1,5 @@
 /*
- * prompts.c - three ways to come by prompts.
+ * prompts.c - the three sources of prompts.
  */
 #include "sample/prompts.h"
 
@@ -104,7 +104,7 @@ df_prompts_tokens(struct df_prompts *p, struct df_set *set, bool whole, uint64_t
 				n++;
 			if (n == 0) {
 				rc = df_fail(err, DF_EFORMAT,
-				    "%s: sample %llu has no token in front of its first target: nothing to begin with",
+				    "%s: sample %llu has no token before its first target: there is no prompt",
 				    df_set_name(set), (unsigned long long)id[i]);
 				goto out;
 			}
@@ -205,7 +205,7 @@ out:
 
 /* ---- texts ----------------------------------------------------------------- */
 
-/* What turns a text into ids. */
+/* What is needed to turn a text into ids. */
 struct reader {
 	struct df_prompts *p;
 	const struct df_encoder *e; /* NULL: the tokenizer alone */
@@ -266,7 +266,7 @@ member(const struct df_json_value *v, const char *key, struct text *out, struct 
 	return DF_OK;
 }
 
-/* A message of the parser begins with LINE:1:COLUMN; which line it is says its caller. */
+/* The parser's messages begin with LINE:1:COLUMN; the caller adds which line of the file it is. */
 static void
 place_in_line(struct df_err *err)
 {

@@ -1,9 +1,8 @@
 /*
- * warp.c - what is kept, and the draw from it.
+ * warp.c - which tokens are kept, and the draw from them.
  *
- * Nothing sorts a vocabulary: top-k keeps a heap of k values to find the k-th
- * largest; top-p without top-k sorts only the tokens within a few nats of the best one, and more of
- * them while they do not reach p.
+ * The vocabulary is never sorted as a whole: top-k keeps a heap of k values to find the k-th largest; top-p without
+ * top-k sorts only the tokens within a few nats of the best one, and more of them while they do not reach p.
  */
 #include "sample/warp.h"
 
@@ -37,7 +36,7 @@ best(const float *x, size_t n, uint32_t *id, struct df_err *err)
 	return DF_OK;
 }
 
-/* Push down the root of a min-heap. */
+/* Sift the root of a min-heap down. */
 static void
 sift(float *h, size_t k)
 {
@@ -110,7 +109,7 @@ likelier_first(const void *a, const void *b)
 	return (p->id > q->id) - (p->id < q->id);
 }
 
-/* Sort the candidates and cut them where their mass reaches `mass`; false when all together do not. */
+/* Sort the candidates and cut them where their mass reaches `mass`; false when all together do not reach it. */
 static bool
 cut(struct df_warp_scratch *s, double top, double t, double mass)
 {
@@ -127,7 +126,7 @@ cut(struct df_warp_scratch *s, double top, double t, double mass)
 	return false;
 }
 
-/* Leave the candidates of top-k and top-p in s. */
+/* Put the candidates that top-k and top-p keep into s. */
 static int
 keep(const struct df_warp *w, const float *x, size_t n, float top, struct df_warp_scratch *s, struct df_err *err)
 {
@@ -182,7 +181,7 @@ df_warp_pick(const struct df_warp *w, const float *logits, size_t n, double u, s
 			const double p = exp(((double)s->v[i].x - top) / w->temperature);
 
 			if (p > 0)
-				*id = s->v[i].id; /* the last possible one, should rounding lead beyond the end */
+				*id = s->v[i].id; /* the last one with p > 0, if rounding leads past the end */
 			sum += p;
 			if (sum > u * z)
 				break;

@@ -1,14 +1,14 @@
 /*
  * warp.h - from logits to a token: temperature, top-k, top-p, and a draw.
  *
- * In the order of transformers' logits processors, and with their definitions:
+ * The order and the definitions are those of transformers' logits processors:
  *
- *   temperature  x / t; 0 is greedy: the most likely token, of equals the lowest id
- *   top-k        keep what is at least the k-th largest, all of equals
- *   top-p        keep the fewest most likely tokens whose probabilities, of what top-k left, reach p (at least one);
- *                of equals the lowest ids
+ *   temperature  x / t; 0 is greedy: the most likely token; of equal ones the lowest id
+ *   top-k        keep what is at least the k-th largest, all of equal ones
+ *   top-p        keep the fewest most likely tokens whose probabilities, after top-k, reach p together (at least one);
+ *                of equal ones the lowest ids
  *
- * and what is kept is renormalised.  Holtzman et al. 2020 (top-p).
+ * The kept probabilities are renormalised.  Holtzman et al. 2020 (top-p).
  */
 #ifndef DF_SAMPLE_WARP_H
 #define DF_SAMPLE_WARP_H
@@ -39,9 +39,8 @@ struct df_warp_scratch {
 void df_warp_scratch_release(struct df_warp_scratch *s);
 
 /*
- * The token at u in (0,1) of the distribution that w makes of n > 0 logits, and the logarithm of its probability
- * under the logits as they are (temperature 1, nothing left out).  DF_ERANGE when a logit is not a
- * number or infinite upwards, or all are infinite downwards.
+ * The token at u in (0,1) of the distribution that w makes of n > 0 logits, and the logarithm of its probability under
+ * the unchanged logits (temperature 1, no token left out).  DF_ERANGE when a logit is NaN or +Inf, or all are -Inf.
  */
 int df_warp_pick(const struct df_warp *w, const float *logits, size_t n, double u, struct df_warp_scratch *s,
     uint32_t *id, double *logprob, struct df_err *err) DF_MUST_CHECK;

@@ -1,9 +1,8 @@
 /*
- * chart.c - a picture of lines or stacked bars, as SVG of our own and as
- * commands for gnuplot (which makes the PNG).
+ * chart.c - a picture of lines or stacked bars, as our own SVG and as commands for gnuplot (which makes the PNG).
  *
- * One look for both: thin horizontal grid, no box, title over subtitle at the left, a
- * legend in one row under it, colours that stay apart for the colour-blind.
+ * Both look the same: thin horizontal grid, no box, title above subtitle at the left, a legend in one
+ * row below them, colours that the colour-blind can distinguish.
  */
 #include "show/show.h"
 
@@ -26,7 +25,7 @@ static const char *const palette[] = { "#3b6fd4", "#f28e2b", "#2ca58d", "#c8477f
 	"#56b4e9" };
 #define N_COLORS ((int)(sizeof(palette) / sizeof(palette[0])))
 
-/* Faint is mixed with white rather than transparent: every renderer can do that. */
+/* A faint colour is mixed with white, not transparent: every renderer can show that. */
 struct rgb {
 	char hex[8];
 };
@@ -78,7 +77,7 @@ out:
 	return rc;
 }
 
-/* Ticks at round numbers: *first, *step, how many; at most `most`. */
+/* Ticks at round numbers, at most `most`: *first, *step, and how many. */
 static void
 ticks(double lo, double hi, int most, double *first, double *step, int *n)
 {
@@ -90,7 +89,7 @@ ticks(double lo, double hi, int most, double *first, double *step, int *n)
 	*n = (int)floor((hi - *first) / *step + 1e-9) + 1;
 }
 
-/* The rectangle of data: x from the points or bins, y with a little air; bars stand on 0. */
+/* The rectangle of the data: x from the points or bins, y with a small margin; bars start at 0. */
 struct frame {
 	double x0, x1, y0, y1;
 };
@@ -126,7 +125,7 @@ frame_of(const struct df_chart *c)
 		return (struct frame){ 0, 1, 0, 1 };
 	if (f.x0 == f.x1)
 		f.x0 -= 1;
-	/* A curve that comes near zero is shown against zero. */
+	/* A curve that comes near zero is shown with zero in view. */
 	double air = f.y1 > f.y0 ? 0.06 * (f.y1 - f.y0) : 0.5;
 	f.y0 = f.y0 >= 0 && f.y0 < 0.35 * f.y1 ? 0 : f.y0 - air;
 	f.y1 += air;
@@ -145,7 +144,7 @@ py(const struct frame *f, double y)
 	return HEIGHT - BOTTOM - (y - f->y0) / (f->y1 - f->y0) * (HEIGHT - TOP - BOTTOM);
 }
 
-/* Text with XML's own characters escaped; control characters have no place in XML. */
+/* Text with XML's own characters escaped; control characters are dropped, as XML does not allow them. */
 static void
 xml(struct df_buf *out, const char *s)
 {
@@ -160,7 +159,7 @@ xml(struct df_buf *out, const char *s)
 	}
 }
 
-/* Attributes, not a style sheet: simple renderers do not read those. */
+/* Attributes, not a style sheet: simple renderers do not read style sheets. */
 #define TITLE  "font-size=\"19\" font-weight=\"600\" fill=\"#16181d\""
 #define SUB    "font-size=\"13\" fill=\"#6a707c\""
 #define LEGEND "font-size=\"13\" fill=\"#30343c\""
@@ -215,7 +214,7 @@ svg_axes(const struct df_chart *c, const struct frame *f, struct df_buf *out)
 	df_buf_puts(out, "</text>\n");
 }
 
-/* Characters as a proportional font shows them, for placing what follows. */
+/* The width of text in characters of a proportional font, for placing what comes after it. */
 static double
 text_width(const char *s)
 {
@@ -313,7 +312,7 @@ df_chart_svg(const struct df_chart *c, struct df_buf *out, struct df_err *err)
 	svg_axes(c, &f, out);
 	if (c->bars)
 		svg_bars(c, &f, out);
-	/* Faint lines lie under the others. */
+	/* Faint lines are drawn first, below the others. */
 	for (int faint = 1; faint >= 0 && !c->bars; faint--)
 		for (size_t i = 0; i < c->n_series; i++)
 			if (c->series[i].faint == faint && c->series[i].n > 0)
@@ -325,7 +324,7 @@ df_chart_svg(const struct df_chart *c, struct df_buf *out, struct df_err *err)
 
 /* ---- gnuplot */
 
-/* A string in gnuplot's double quotes, enhanced-text characters made plain. */
+/* A string in gnuplot's double quotes; characters of enhanced text become plain. */
 static void
 quoted(struct df_buf *out, const char *s)
 {

@@ -1,6 +1,6 @@
 /*
- * decode.c - one sample of a token shard, readable: runs of prompt and target
- * as text, then the ids and their pieces of text, with targets marked.
+ * decode.c - one sample of a token shard in readable form: runs of prompt and target as text, then the
+ * ids with the text of each, targets marked.
  */
 #include "show/show.h"
 
@@ -29,7 +29,7 @@ find_row(struct df_set *s, uint64_t id, struct df_batch *b, uint64_t *row, struc
 	uint64_t rows = df_set_rows(s), step = 256;
 	int rc = DF_OK;
 
-	/* Mostly row i is sample i, and near to it otherwise: look there first. */
+	/* Row i usually is sample i or near to it: look there first. */
 	for (uint64_t pass = 0; pass < 2; pass++) {
 		uint64_t at = pass == 0 ? id : 0, end = pass == 0 ? (id < rows ? id + 1 : id) : rows;
 
@@ -50,7 +50,7 @@ out:
 	return rc;
 }
 
-/* The same of a stream, which is read to its end: who writes it is not cut off.  b keeps the row as its *at-th. */
+/* The same for a stream, which is read to its end so that its writer is not cut off.  The row is the *at-th of b. */
 static int
 find_in_stream(struct df_set *s, uint64_t id, struct df_batch *b, uint64_t *row, uint64_t *at, struct df_err *err)
 {
@@ -75,7 +75,7 @@ out:
 	return rc;
 }
 
-/* A template of the user's may have added tokens that an older file does not tell. */
+/* A user's template may have added tokens that an older file does not record. */
 static bool
 only_file_knows(const struct df_meta *m)
 {
@@ -110,11 +110,11 @@ open_tokenizer(
 		goto out;
 	}
 	if (!path && !same) {
-		rc = df_fail(err, DF_EUSAGE, "%s: --tokenizer says with what to decode it%s", df_set_name(s),
-		    only_file_knows(m) ? ", and --template is the file of its template" : "");
+		rc = df_fail(err, DF_EUSAGE, "%s: name the tokenizer to decode it with (--tokenizer)%s", df_set_name(s),
+		    only_file_knows(m) ? " and the file of its template (--template)" : "");
 		goto out;
 	}
-	if (!template && !same) { /* another one is wanted: as it is */
+	if (!template && !same) { /* another tokenizer is wanted: use it unchanged */
 		df_tokenizer_free(t);
 		t = NULL;
 		DF_TRY(df_tokenizer_open(&t, path, err));
@@ -161,7 +161,9 @@ print_ids(const struct df_row_view *r, struct df_buf *out)
 	df_buf_putc(out, '\n');
 }
 
-/* "text", on one line: what is not a printable character (part of one, too) by its bytes.  Returns its columns. */
+/*
+ * "text", on one line; a byte that is not (part of) a printable character is shown by its number.  Returns the columns.
+ */
 static size_t
 quote(struct df_buf *out, const char *text, size_t n)
 {

@@ -1,10 +1,9 @@
 /*
- * lineage.c - what was made from what: ids turned back into files.
+ * lineage.c - which files an artefact was made from: ids turned back into files.
  *
- * A file knows the ids of its inputs, not their names: names change.  So the
- * files that lie beside it (and those the user adds) are asked for their ids,
- * shards of one family adding theirs up, and the tree is followed as far as
- * files are found.
+ * A file knows the ids of its inputs, not their names, as names change.  So the ids of the files in
+ * the same directory (and of those that the user adds) are read, those of the shards of one family are
+ * combined, and the tree is followed as far as files are found.
  */
 #include "show/show.h"
 
@@ -17,7 +16,7 @@
 #include "base/file.h"
 #include "base/mem.h"
 
-/* A tree of files that name each other twice over doubles with every level: both are bounded. */
+/* A tree in which every file names its input twice doubles with every level: both depth and size are bounded. */
 #define DEPTH_MAX  32
 #define BRANCH_MAX 4096
 
@@ -34,7 +33,7 @@ struct files {
 	size_t branches; /* followed so far */
 };
 
-/* The name that stands for a shard's whole family: x.00001-of-00004.h5 -> x.h5. */
+/* The name of a shard's whole family: x.00001-of-00004.h5 -> x.h5. */
 static int
 family_name(char **out, const char *path, bool *is_shard, struct df_err *err)
 {
@@ -49,7 +48,7 @@ family_name(char **out, const char *path, bool *is_shard, struct df_err *err)
 	return df_strdup(out, path, err);
 }
 
-/* Take note of a file; one that is no artefact is passed over. */
+/* Read a file's ids; a file that is not an artefact is skipped. */
 static int
 note(struct files *f, const char *path, struct df_err *err)
 {
@@ -196,7 +195,7 @@ df_lineage(
 	struct df_set *s = NULL;
 	int rc;
 
-	/* As a set: it may be shards, and a file without an id is given one. */
+	/* Opened as a set: it may be shards, and a file without an id gets one. */
 	DF_TRY(df_set_open1(&s, DF_KIND_ANY, NULL, path, err));
 	DF_TRY(df_meta_copy(&m, df_set_meta(s), err));
 	for (size_t i = 0; i < n_others; i++)

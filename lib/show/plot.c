@@ -15,7 +15,7 @@
 
 #define LOG_LIMIT   ((size_t)1 << 30)
 #define BINS        48
-#define DOMAINS_MAX 7 /* the rest is drawn as one */
+#define DOMAINS_MAX 7 /* the other domains are drawn as one */
 
 /* ---- training logs */
 
@@ -92,7 +92,9 @@ read_jsonl(struct run *r, const char *path, struct df_err *err)
 		if (stop > p && strspn(p, " \t\r") < (size_t)(stop - p)) {
 			rc = df_json_parse(&doc, p, (size_t)(stop - p), path, err);
 			if (rc != DF_OK) {
-				/* The line that a kill cut short is the last one, and is no fault of the log. */
+				/*
+				 * A line that a kill cut short can only be the last one; it is not an error of the log.
+				 */
 				if (nl == NULL && line > 1) {
 					rc = DF_OK;
 					break;
@@ -137,7 +139,7 @@ ends_with(const char *s, const char *end)
 	return n >= m && strcmp(s + n - m, end) == 0;
 }
 
-/* The log that `path` is or has; *out = NULL when there is none. */
+/* The log that `path` is, or contains; *out = NULL when there is none. */
 static int
 find_log(char **out, const char *path, struct df_err *err)
 {
@@ -240,8 +242,8 @@ out:
 }
 
 /*
- * A mean of both sides with weights w^|i-j|, by one pass each way: unlike a
- * running mean it does not lag behind a curve that falls.
+ * The mean over both sides with weights w^|i-j|, in one pass each way: unlike a running mean it does
+ * not lag after a falling curve.
  */
 static void
 smooth(double *y, const double *x, size_t n)
@@ -283,7 +285,7 @@ out:
 	return rc;
 }
 
-/* A short name for a path: its last part, or the one before when that is a log's own name. */
+/* A short name for a path: its last part, or the part before when the last is a log's file name. */
 static int
 short_name(char **out, const char *path, struct df_err *err)
 {
@@ -359,7 +361,7 @@ struct values {
 	size_t n, cap_v, cap_d, n_skipped;
 };
 
-/* The column worth looking at; DF_COL_IDS stands for row lengths. */
+/* The column to draw; DF_COL_IDS stands for row lengths. */
 static enum df_col
 column_to_plot(const struct df_set *s)
 {
@@ -455,7 +457,7 @@ df_plot_histogram(struct df_chart *c, struct df_set *s, struct df_err *err)
 		lo -= 0.5;
 		hi += 0.5;
 	}
-	/* Whole numbers get whole bins. */
+	/* Whole numbers get bins of whole width. */
 	if (col == DF_COL_IDS) {
 		double each = ceil((hi - lo + 1) / BINS);
 

@@ -1,5 +1,5 @@
 /*
- * print.c - a summary as text that lines up, and as a line of JSON.
+ * print.c - a summary as aligned text, and as a line of JSON.
  */
 #include "show/show.h"
 
@@ -11,7 +11,7 @@
 
 static const char *const type_names[] = { "uint8", "uint16", "uint32", "uint64", "float32", "float64" };
 
-/* Columns whose mean says nothing: names, not quantities. */
+/* Columns whose mean has no meaning: names, not quantities. */
 static bool
 is_name(enum df_col c)
 {
@@ -92,7 +92,7 @@ print_columns(const struct df_summary *u, const struct df_set *s, struct df_buf 
 		else
 			df_table_cell(&t, "[%" PRIu64 "]", u->rows);
 		stats_row(&t, &u->col[i], !is_name((enum df_col)i), c->type >= DF_COL_F32);
-		/* The label mask, positions and sequences are as long as the ids. */
+		/* The label mask, positions and sequences have the same lengths as the ids. */
 		if (c->offsets && (i == DF_COL_IDS || strcmp(c->offsets, df_column(DF_COL_IDS)->offsets) != 0)) {
 			df_table_cell(&t, "%s", i == DF_COL_IDS ? "  tokens per row" : "  values per row");
 			df_table_cell(&t, "%s", "");

@@ -1,8 +1,8 @@
 /*
  * show.h - looking inside: summaries, lineage, single samples, pictures.
  *
- * Everything is made into a df_buf of text; df-show prints it.  Sets are read
- * from front to back once, so streams can be shown too.
+ * Everything becomes text in a df_buf; df-show prints it.  Sets are read once from front to back, so
+ * streams can be shown too.
  */
 #ifndef DF_SHOW_SHOW_H
 #define DF_SHOW_SHOW_H
@@ -21,13 +21,13 @@
 
 /* Of a column's finite entries. */
 struct df_col_stats {
-	uint64_t n, nan; /* entries in all; of them not a number (or infinite) */
+	uint64_t n, nan; /* all entries; those that are NaN or infinite */
 	double min, max, mean;
 };
 
 struct df_domain_stats {
-	uint64_t rows, tokens, targets; /* tokens and targets: kind tokens, and n_tokens of the others */
-	double loss;                    /* mean over its rows with a loss; NaN without */
+	uint64_t rows, tokens, targets; /* tokens and targets: of kind tokens, and n_tokens of other kinds */
+	double loss;                    /* mean over its rows with a loss; NaN if there are none */
 	uint64_t n_loss;
 };
 
@@ -53,24 +53,23 @@ int df_summary_json(
 /* ---- lineage: lineage.c ------------------------------------------------- */
 
 /*
- * The tree of what `path` was made from.  Inputs are known by their ids; the
- * files that they are get their names from looking among `others` and beside
- * the files themselves.  json: one line, nested.
+ * The tree of inputs that `path` was made from.  Inputs are known by their ids; their file names are
+ * found by looking among `others` and in the directories of the files themselves. json: one line, nested.
  */
 int df_lineage(const char *path, const char *const *others, size_t n_others, bool json, struct df_buf *out,
     struct df_err *err) DF_MUST_CHECK;
 
-/* ---- what tokens need to become text again: tokens.c --------------------- */
+/* ---- what turns tokens back into text: tokens.c -------------------------- */
 
-/* Into the parameters of tokens: the tokenizer that made them, and what a template added to it. */
+/* Record in the parameters of tokens: the tokenizer that made them, and the tokens that a template added to it. */
 int df_tokens_note(struct df_meta *m, const struct df_tokenizer *t, struct df_err *err) DF_MUST_CHECK;
-/* And their template: its name and, of one from a file, its digest. */
+/* Record their template too: its name and, for one from a file, its digest. */
 int df_tokens_note_template(struct df_meta *m, const struct df_template *t, struct df_err *err) DF_MUST_CHECK;
-/* All of this, and the tokenizer as an input, of tokens that are made of other tokens. */
+/* All of this, and the tokenizer as an input, for tokens that are made of other tokens. */
 int df_tokens_copy_note(struct df_meta *to, const struct df_meta *from, struct df_err *err) DF_MUST_CHECK;
 /*
- * Add to t what the template of these tokens added to their tokenizer.  t's id is theirs then, if it was the tokenizer
- * that they were made with.  DF_EFORMAT when the parameters are malformed.
+ * Add to t the tokens that the template of these tokens added to their tokenizer. t then has their tokenizer's
+ * id, if it is the tokenizer that they were made with.  DF_EFORMAT when the parameters are malformed.
  */
 int df_tokens_restore(struct df_tokenizer *t, const struct df_meta *m, struct df_err *err) DF_MUST_CHECK;
 /* The same, and DF_ELINEAGE when they were made with another tokenizer; `name` is theirs in messages. */
@@ -80,9 +79,9 @@ int df_tokens_check(struct df_tokenizer *t, const struct df_meta *m, const char 
 /* ---- a sample: decode.c ------------------------------------------------- */
 
 /*
- * Append the text of a row in runs of prompt and target (and, in a packed row, of one example), then its ids and the
- * text of each of them, targets marked with *.  `position` tells a packed row (it begins anew in each
- * example); NULL: it is none.
+ * Append the text of a row in runs of prompt and target (and, in a packed row, of one example), then
+ * its ids and the text of each of them, targets marked with *. `position` marks a packed row (it
+ * starts again in each example); NULL: the row is not packed.
  */
 struct df_row_view {
 	const uint32_t *ids, *position;
@@ -96,10 +95,9 @@ int df_preview_row(const struct df_tokenizer *t, const struct df_row_view *row, 
     uint64_t source_row, struct df_buf *out, struct df_err *err) DF_MUST_CHECK;
 
 /*
- * The sample with this id: where it is from, its text with targets set off,
- * ids with targets marked.  DF_EUSAGE when the set has no such id.  `tokenizer` may be NULL:
- * then it is bytes, if the set was made with that.  `template` may be NULL; otherwise it is what was added to the
- * tokenizer, for sets that do not say it.
+ * The sample with this id: its source, its text with targets marked, its ids with targets marked.  DF_EUSAGE when
+ * the set has no such id.  `tokenizer` may be NULL: then it is bytes, if the set was made with that.  `template`
+ * may be NULL; otherwise it is the template that added tokens to the tokenizer, for sets that do not record it.
  */
 int df_decode(struct df_set *tokens, uint64_t id, const char *tokenizer, const char *template, bool json,
     struct df_buf *out, struct df_err *err) DF_MUST_CHECK;
@@ -125,19 +123,19 @@ struct df_chart {
 void df_chart_release(struct df_chart *c);
 int df_chart_add(
     struct df_chart *c, const char *name, int color, struct df_series **out, struct df_err *err) DF_MUST_CHECK;
-/* The picture as SVG text; as commands for gnuplot that write PNG to `png`. */
+/* The picture as SVG text; or as commands for gnuplot that write a PNG to `png`. */
 int df_chart_svg(const struct df_chart *c, struct df_buf *out, struct df_err *err) DF_MUST_CHECK;
 int df_chart_gnuplot(const struct df_chart *c, const char *png, struct df_buf *out, struct df_err *err) DF_MUST_CHECK;
 
-/* Is this a training log, or a directory that has one? */
+/* Is this a training log, or a directory with one? */
 bool df_is_run(const char *path);
 /* Loss over steps of trainer_log.jsonl, trainer_state.json, or directories of runs: one colour each. */
 int df_plot_runs(struct df_chart *c, const char *const *paths, size_t n, struct df_err *err) DF_MUST_CHECK;
-/* How an artefact's scores (else losses, weights, or row lengths) are distributed, by domain. */
+/* The distribution of an artefact's scores (else losses, weights, or row lengths), by domain. */
 int df_plot_histogram(struct df_chart *c, struct df_set *s, struct df_err *err) DF_MUST_CHECK;
-/* Write it to `path`, .svg or .png (DF_EUNSUPPORTED without gnuplot), whole or not at all. */
+/* Write it to `path`, .svg or .png (DF_EUNSUPPORTED without gnuplot), as a whole or not at all. */
 int df_plot_write(const struct df_chart *c, const char *path, struct df_err *err) DF_MUST_CHECK;
-/* The last state of a run in words: steps, first and last loss. */
+/* The last state of a run as text: steps, first and last loss. */
 int df_run_text(const char *path, bool json, struct df_buf *out, struct df_err *err) DF_MUST_CHECK;
 
 #endif

@@ -1,8 +1,7 @@
 /*
  * summary.c - one pass over a set: extremes, means, and counts by domain.
  *
- * Means are sums in double over rows in order; nothing depends on how the set
- * is cut into files.
+ * Means are sums in double over rows in order; they do not depend on how the set is cut into files.
  */
 #include "show/show.h"
 
@@ -23,7 +22,7 @@ take(struct df_col_stats *st, double x)
 		st->min = x;
 	if (st->n == st->nan || x > st->max)
 		st->max = x;
-	st->mean += x; /* a sum until the end */
+	st->mean += x; /* a sum until all rows are read */
 	st->n++;
 }
 

@@ -1,5 +1,5 @@
 /*
- * table.c - cells that line up.
+ * table.c - aligned cells.
  */
 #include "show/table.h"
 
@@ -10,7 +10,7 @@
 
 #define COLUMNS_MAX 16
 
-/* Columns that a terminal gives to n bytes of UTF-8: one per character, two for East Asian wide ones. */
+/* The columns of a terminal that n bytes of UTF-8 take: one per character, two for wide East Asian ones. */
 static size_t
 display_width(const char *s)
 {
@@ -19,7 +19,7 @@ display_width(const char *s)
 	for (const unsigned char *p = (const unsigned char *)s; *p; p++) {
 		if ((*p & 0xc0) == 0x80)
 			continue;
-		/* From U+3000 to Hangul; full-width forms; emoji and the rarer ideographs. */
+		/* From U+3000 to Hangul; full-width forms; emoji and rarer ideographs. */
 		w += (*p >= 0xe3 && *p <= 0xed) || (*p == 0xef && p[1] == 0xbc) || *p >= 0xf0 ? 2 : 1;
 	}
 	return w;
@@ -79,7 +79,7 @@ df_table_print(const struct df_table *t, const char *indent, struct df_buf *out,
 		if (col + 1 < n) {
 			pad(out, width[col] > 0 ? owed + 2 : 0);
 		} else {
-			/* No blanks at the end of a line. */
+			/* Lines do not end in blanks. */
 			while (out->len > 0 && out->data[out->len - 1] == ' ')
 				out->data[--out->len] = '\0';
 			df_buf_putc(out, '\n');

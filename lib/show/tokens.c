@@ -1,13 +1,13 @@
 /*
- * tokens.c - what tokens need to become text again: the tokenizer that made them.
+ * tokens.c - what is needed to turn tokens back into text: the tokenizer that made them.
  *
- * A template may add tokens to a tokenizer.  The parameters of such tokens have, besides the id of the tokenizer that
- * made them,
+ * A template may add tokens to a tokenizer.  The parameters of such tokens have, in addition to the id
+ * of the tokenizer that made them,
  *
- *	base_tokenizer   the id before the template's tokens came
- *	added_token.ID   the text of each that came, or became special, in that order
+ *	base_tokenizer   the id before the template's tokens were added
+ *	added_token.ID   the text of each token that was added, or made special, in that order
  *
- * Older files have the template's name alone, which tells the same where the template is built in.
+ * Older files have the template's name only, which is enough where the template is built in.
  */
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,11 +1,11 @@
 /*
- * best.c - three comparisons with what was best, each by its own rule.
+ * best.c - three comparisons with the best result so far, each by a rule of its own.
  */
 #include "train/best.h"
 
 #include <math.h>
 
-/* Is x better than p->best by more than the threshold?  The first number is. */
+/* Is x better than p->best by more than the threshold?  The first number always is. */
 static bool
 is_better(const struct df_plateau *p, const struct df_schedule *s, double x)
 {

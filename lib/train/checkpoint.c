@@ -17,7 +17,7 @@
 #include "train/checkpoint.h"
 #include "train/outdir.h"
 
-#define DELETED ".df-del" /* of a checkpoint on its way out: .checkpoint-120.df-del */
+#define DELETED ".df-del" /* suffix of a checkpoint that is being removed: .checkpoint-120.df-del */
 
 /* ---- df_state.json -------------------------------------------------------- */
 
@@ -39,7 +39,7 @@ put_best(struct df_buf *b, const struct df_best *x)
 	    (unsigned long long)p->cooldown);
 }
 
-/* A checkpoint without it is older than evaluations that decide. */
+/* A checkpoint without it was made before evaluations decided anything. */
 static int
 get_best(const struct df_json_value *v, struct df_best *x, struct df_err *err)
 {
@@ -65,7 +65,7 @@ out:
 	return rc;
 }
 
-/* Only where there is one: other checkpoints keep their bytes. */
+/* Written only if there is a branch: other checkpoints keep their bytes. */
 static void
 put_branch(struct df_buf *b, const struct df_train_branch *x)
 {
@@ -109,7 +109,7 @@ out:
 	return rc;
 }
 
-/* The text of the value of "config", as it stands in the file: the last member. */
+/* The text of the value of "config" as it is in the file: the last member. */
 static int
 config_text(const char *text, char **out, struct df_err *err)
 {
@@ -230,7 +230,10 @@ df_train_state_passed(const struct df_train_state *s, const struct df_train_bran
 
 /* ---- the directory -------------------------------------------------------- */
 
-/* What a kill left: a companion (base/file.h) of something that a run writes.  One run at a time: nobody else's. */
+/*
+ * A companion (base/file.h) of a file that a run writes, left by a kill.  Only one run at a time uses
+ * the directory, so no other process owns it.
+ */
 static bool
 is_leftover(const char *name)
 {
@@ -259,10 +262,10 @@ df_checkpoint_path(char **path, const char *output_dir, uint64_t step, struct df
 /* A directory checkpoint-STEP. */
 struct entry {
 	uint64_t step, branch;
-	bool interim; /* as that says */
+	bool interim; /* as in df_train_state */
 };
 
-/* In the order in which they were saved. */
+/* Compare by the order in which they were saved. */
 static int
 by_age(const void *a, const void *b)
 {
@@ -463,7 +466,7 @@ out:
 	return rc;
 }
 
-/* Out of sight at once, then gone. */
+/* Rename it at once, then remove it. */
 static int
 remove_dir(const char *output_dir, uint64_t step, struct df_err *err)
 {
@@ -493,7 +496,7 @@ df_checkpoint_rotate(const char *output_dir, uint64_t limit, uint64_t best, stru
 	int rc = DF_OK;
 
 	DF_TRY(list(output_dir, true, &e, &n, err));
-	/* The best one takes a place among them, unless the newest would have none then. */
+	/* The best one counts as one of them, unless no place would be left for the newest. */
 	for (size_t i = 0; i < n; i++)
 		kept += e[i].step == best && (limit > 1 || i + 1 == n);
 	for (size_t i = n; i-- > 0;) {

@@ -1,5 +1,5 @@
 /*
- * outdir.c - models that a run must not write over.
+ * outdir.c - models that a run must not overwrite.
  */
 #include "train/outdir.h"
 
@@ -80,7 +80,10 @@ same_file(const struct stat *a, const struct stat *b)
 	return a->st_dev == b->st_dev && a->st_ino == b->st_ino;
 }
 
-/* Is the file `name` of output_dir one of the input's?  A hard link to other files is harmless: it is replaced. */
+/*
+ * Is the file `name` of output_dir one of the input's?  A hard link to other files does no harm: it is
+ * replaced, not written to.
+ */
 static int
 check_file(const char *output_dir, const char *name, const struct df_outdir_input *in, struct dirent *const *theirs,
     size_t n, struct df_err *err)
@@ -114,7 +117,7 @@ out:
 	return rc;
 }
 
-/* As df_outdir_check_inputs, of one input that exists. */
+/* df_outdir_check_inputs for one input that exists. */
 static int
 check_input(const char *output_dir, const struct stat *out, struct dirent *const *mine, size_t n_mine,
     const struct df_outdir_input *in, const struct stat *dir, struct df_err *err)

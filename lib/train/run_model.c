@@ -1,5 +1,5 @@
 /*
- * run_model.c - the model that a run trains, and the tokenizer that goes with it.
+ * run_model.c - the model that a run trains, and its tokenizer.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -12,7 +12,7 @@
 
 #define ACTIVATIONS_MAX 4e9 /* bytes */
 
-/* As with LLaMA-Factory: a model and its adapter are two keys, so that what an adapter rests on is never in doubt. */
+/* As with LLaMA-Factory, a model and its adapter are two keys, so that an adapter's base model is always clear. */
 static int
 check_model_dir(const struct df_run *r, struct df_err *err)
 {
@@ -37,9 +37,9 @@ out:
 }
 
 /*
- * gradient_checkpointing: auto.  What a token leaves for the backward are these floats in each layer from the lowest
- * that trains on (model/run.h); beyond ACTIVATIONS_MAX for a micro-batch of the longest samples, computing them again
- * is cheaper than having the memory.
+ * gradient_checkpointing: auto.  A token keeps this number of floats for the backward in each layer, from
+ * the lowest trainable one on (model/run.h).  When they exceed ACTIVATIONS_MAX for a micro-batch of the
+ * longest samples, computing them again is cheaper than the memory.
  */
 static void
 decide_checkpointing(struct df_run *r)
@@ -51,7 +51,7 @@ decide_checkpointing(struct df_run *r)
 	const double layer =
 	    4.0 * (double)m->d_model + 3.0 * ff + (double)(2 * (m->n_heads + m->n_kv_heads) * m->d_head + m->n_heads);
 	const size_t reached = df_model_backward_layers(r->model);
-	const double layers = reached > 0 ? (double)reached : 1; /* one has its memory in any case */
+	const double layers = reached > 0 ? (double)reached : 1; /* one layer has its memory in any case */
 	const double tokens = (double)r->rows.longest * (double)r->c->per_device_train_batch_size;
 
 	r->activations = sizeof(float) * layers * layer * tokens;

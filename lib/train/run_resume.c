@@ -1,15 +1,13 @@
 /*
- * run_resume.c - where a run begins: afresh, or at a checkpoint.
+ * run_resume.c - where a run begins: at step 0, or at a checkpoint.
  *
- * The same command is typed again after a kill, for the next window, or with
- * resume_from_checkpoint, and each time the right thing is to go on from the
- * last state that belongs to it.
+ * The same command is run again after a kill, for the next window, or with resume_from_checkpoint.
+ * Each time it must continue from the last state that belongs to it.
  *
- * A checkpoint that is named wins over newer ones in output_dir, but the same
- * command must go on after a kill, not go back for ever.  So what is saved
- * after going back carries the named checkpoint's id (struct df_train_branch):
- * when the newest checkpoint of output_dir has it, and the configuration that
- * is asked for, then this is the same command again.
+ * A named checkpoint takes precedence over newer ones in output_dir.  But the same command must
+ * continue after a kill, and not go back again each time.  So checkpoints that are saved after going
+ * back carry the named checkpoint's id (struct df_train_branch).  When the newest checkpoint of
+ * output_dir has this id, and the configuration is the same, then this is the same command again.
  */
 #include <inttypes.h>
 #include <stdlib.h>
@@ -24,7 +22,7 @@
 #include "train/outdir.h"
 #include "train/run_priv.h"
 
-/* Values of df_config_json: scalars, or maps of scalars. */
+/* Compare values of df_config_json: scalars, or maps of scalars. */
 static bool
 same_value(const struct df_json_value *x, const struct df_json_value *y)
 {
@@ -58,7 +56,7 @@ changed_keys(const char *was, const char *now, const char *where, struct df_buf 
 	for (k = df_keys(); k->name; k++) {
 		const struct df_json_value *old = df_json_get(df_json_root(a), k->name);
 
-		/* A key that is younger than the checkpoint was as good as unset. */
+		/* A key that is newer than the checkpoint is not in its text, and does not count as changed. */
 		if (k->shapes && old && !same_value(old, df_json_get(df_json_root(b), k->name)))
 			df_buf_printf(diff, "%s%s", diff->len ? ", " : "", k->name);
 	}
@@ -69,7 +67,7 @@ out:
 	return rc;
 }
 
-/* The number of a key in a df_config_json text; `otherwise` where it is not. */
+/* The number of a key in a df_config_json text; `otherwise` if it is not there. */
 static double
 number_in(const char *config, const char *key, double otherwise)
 {
@@ -85,8 +83,8 @@ number_in(const char *config, const char *key, double otherwise)
 }
 
 /*
- * The place in the data is counted in steps, as in transformers: with other batches the same step is another place.
- * Appends what this means for the rows.
+ * The place in the data is counted in steps, as in transformers: with other batches the same step is
+ * another place.  Append what this means for the rows.
  */
 static int
 moved_place(const struct df_run *r, const char *was, struct df_buf *out, struct df_err *err)
@@ -153,7 +151,7 @@ same_dir(const char *a, const char *b)
 	return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
 }
 
-/* Does `path` lie in `dir`, whether it exists or not? */
+/* Is `path` inside `dir`, whether it exists or not? */
 static bool
 is_in(const char *path, const char *dir)
 {
@@ -183,7 +181,7 @@ exists_in(const char *dir, const char *name)
 	return yes;
 }
 
-/* The model directories that the run reads must not be where it writes. */
+/* The run must not write into model directories that it reads. */
 static int
 check_inputs(const struct df_run *r, struct df_err *err)
 {
@@ -211,8 +209,8 @@ refuse_model(const char *dir, const char *what, struct df_err *err)
 }
 
 /*
- * Without a checkpoint to go on from, a model in output_dir is someone else's, or the result of a run that kept no
- * checkpoint; then *result.
+ * Without a checkpoint to continue from, a model in output_dir is either foreign or the result of a
+ * run that kept no checkpoint; *result says which.
  */
 static int
 check_models(const struct df_run *r, bool *result, struct df_err *err)
@@ -226,7 +224,7 @@ check_models(const struct df_run *r, bool *result, struct df_err *err)
 	*result = false;
 	DF_TRY(df_checkpoint_count(dir, 0, &c, err));
 	DF_TRY(df_outdir_weights(dir, &weights, err));
-	/* trainer_log.jsonl: a run's directory, not one of its checkpoints */
+	/* only a run's directory has trainer_log.jsonl, its checkpoints do not */
 	if (weights && exists_in(dir, DF_STATE_FILE) && exists_in(dir, "trainer_log.jsonl")) {
 		*result = true;
 	} else if (weights && c.n == 0) {
@@ -246,8 +244,9 @@ out:
 }
 
 /*
- * r->start is output_dir, with the result of a run that kept no checkpoint.  Of this run, and complete: nothing is left
- * to do.  Of this run, and killed while it wrote the result: it starts anew.  All else would be lost.
+ * r->start is output_dir, with the result of a run that kept no checkpoint.  If it is this run's and
+ * complete, nothing is left to do.  If it is this run's, which was killed while it wrote the result,
+ * the run starts again.  In all other cases the model would be lost, so it is an error.
  */
 static int
 check_result(struct df_run *r, const char *config, struct df_err *err)
@@ -276,7 +275,7 @@ out:
 
 /* ---- a named checkpoint --------------------------------------------------------- */
 
-/* r->start becomes `path`, with its state. */
+/* Make `path` r->start, with its state. */
 static int
 start_at(struct df_run *r, const char *path, struct df_err *err)
 {
@@ -325,7 +324,7 @@ out:
 	return rc;
 }
 
-/* Is r->start what the same command saved after it had begun at `named`? */
+/* Is r->start a checkpoint that the same command saved after it had begun at `named`? */
 static int
 is_same_command(const struct df_run *r, const char *named, bool *yes, struct df_err *err)
 {
@@ -344,7 +343,10 @@ is_same_command(const struct df_run *r, const char *named, bool *yes, struct df_
 			goto out;
 	} else if (!is_in(named, r->c->output_dir) || !df_checkpoint_step(df_path_base(named), &step) ||
 	    step != b->step) {
-		/* One of output_dir's own may be gone since: save_total_limit, or it was an interim one. */
+		/*
+		 * A checkpoint of output_dir itself may have been removed since: by save_total_limit, or as an interim
+		 * one.
+		 */
 		goto out;
 	}
 	df_config_json(r->c, &config);
@@ -357,7 +359,7 @@ out:
 	return rc;
 }
 
-/* From here on the run is another one than that which lies in output_dir. */
+/* From here on the run is not the one in output_dir, but a branch of it. */
 static int
 begin_branch(struct df_run *r, const char *named, struct df_err *err)
 {
@@ -382,7 +384,10 @@ out:
 	return rc;
 }
 
-/* Where `named` leads: itself, or the newest of a directory of checkpoints; *from = NULL (free() it) when nowhere. */
+/*
+ * The checkpoint that `named` means: itself, or the newest in a directory of checkpoints; *from = NULL
+ * (else free() it) when there is none.
+ */
 static int
 resolve(const char *named, char **from, struct df_err *err)
 {
@@ -397,7 +402,7 @@ resolve(const char *named, char **from, struct df_err *err)
 	return df_file_is_dir(named) ? df_checkpoint_find(named, from, err) : DF_OK;
 }
 
-/* resume_from_checkpoint names a checkpoint, or a directory of them. */
+/* resume_from_checkpoint names a checkpoint, or a directory of checkpoints. */
 static int
 find_named(struct df_run *r, const char *named, struct df_err *err)
 {
@@ -408,7 +413,7 @@ find_named(struct df_run *r, const char *named, struct df_err *err)
 
 	DF_TRY(resolve(named, &from, err));
 	single = !from || strcmp(from, named) == 0;
-	/* A directory says "the newest": once there are own ones, that is one of them. */
+	/* A directory means its newest checkpoint; once output_dir has checkpoints of its own, the newest of those. */
 	same = !single && r->start;
 	if (single && !own)
 		DF_TRY(is_same_command(r, named, &same, err));
@@ -417,10 +422,11 @@ find_named(struct df_run *r, const char *named, struct df_err *err)
 			rc = refuse_model(r->start, "the model of another run", err);
 			goto out;
 		}
-		same = false; /* killed while it wrote the result */
+		same = false; /* the run was killed while it wrote the result */
 	}
 	if (same && !own)
-		df_info("resume_from_checkpoint: %s has gone on from there: going on from its own", r->c->output_dir);
+		df_info("resume_from_checkpoint: %s has newer checkpoints from there: going on from its own",
+		    r->c->output_dir);
 	else if (!same && from)
 		rc = begin_branch(r, from, err);
 	else if (!(own && r->start))
@@ -452,10 +458,12 @@ df_run_find_start(struct df_run *r, struct df_err *err)
 		r->start_is_own = true;
 		r->start_is_result = result;
 	}
-	/* overwriting starts anew, but not when a signal interrupted it and it is run again to go on */
+	/*
+	 * overwriting starts from step 0, except when a signal interrupted it and the command is run again to continue
+	 */
 	if (r->c->overwrite_output_dir && (!want || fresh) && !r->state.interim) {
 		if (r->start)
-			df_info("overwrite_output_dir: %s starts anew", dir);
+			df_info("overwrite_output_dir: %s starts again from step 0", dir);
 		r->clear = true;
 		fresh = true;
 	}

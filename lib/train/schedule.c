@@ -1,5 +1,5 @@
 /*
- * schedule.c - transformers/optimization.py's lambdas, one case each.
+ * schedule.c - the lambdas of transformers/optimization.py, one case each.
  */
 #include <math.h>
 #include <string.h>
@@ -22,15 +22,15 @@ find(const char *word, const char *const *words)
 	return -1;
 }
 
-/* Which members lr_scheduler_kwargs may have, and where they go. */
+/* The members that lr_scheduler_kwargs may have, and where their values go. */
 struct arg {
 	const char *name;
-	unsigned types; /* bit per enum df_schedule_type */
+	unsigned types; /* one bit per enum df_schedule_type */
 	double *real;
 	uint64_t *count;
 	enum df_schedule_curve *curve;
-	const char *const *words; /* two of them */
-	bool *second;             /* the second one is said */
+	const char *const *words; /* the two words that are allowed */
+	bool *second;             /* set if the second one is given */
 	bool *given;
 };
 
@@ -133,7 +133,7 @@ df_schedule_init(struct df_schedule *s, enum df_schedule_type type, const struct
 			    "lr_scheduler_kwargs: lr_end (%g) must be below learning_rate (%g)", s->lr_end, lr);
 		break;
 	case DF_SCHEDULE_INVERSE_SQRT:
-		/* no member of its own: transformers' get_scheduler does not hand timescale on */
+		/* not a member of its own: transformers' get_scheduler does not pass timescale */
 		s->timescale = s->n_warmup ? (double)s->n_warmup : 10000;
 		break;
 	case DF_SCHEDULE_COSINE_WITH_MIN_LR:

@@ -1,9 +1,9 @@
 /*
- * schedule.h - the learning rate of each step, as transformers' get_scheduler
- * computes it (with LLaMA-Factory's defaults for warmup_stable_decay).
+ * schedule.h - the learning rate of each step, as transformers' get_scheduler computes it (with
+ * LLaMA-Factory's defaults for warmup_stable_decay).
  *
- * A schedule is a pure function of the step index, so nothing of it needs to
- * be saved in a checkpoint; what evaluations do to the rate is train/best.h's.
+ * A schedule is a pure function of the step index, so a checkpoint need not store it; train/best.h is
+ * about how evaluations change the rate.
  */
 #ifndef DF_TRAIN_SCHEDULE_H
 #define DF_TRAIN_SCHEDULE_H
@@ -33,9 +33,9 @@ struct df_schedule {
 };
 
 /*
- * type, kwargs: lr_scheduler_type and lr_scheduler_kwargs.  n_warmup is
- * warmup_steps when above 0, else ceil(n_steps * warmup_ratio).  DF_ECONFIG for
- * a member that the schedule does not know, or a missing or impossible one.
+ * type, kwargs: lr_scheduler_type and lr_scheduler_kwargs.  n_warmup is warmup_steps when above 0, else
+ * ceil(n_steps * warmup_ratio).  DF_ECONFIG for a member that the schedule does not have, or a missing or
+ * impossible one.
  */
 int df_schedule_init(struct df_schedule *s, enum df_schedule_type type, const struct df_config_map *kwargs,
     double lr, uint64_t n_steps, int64_t warmup_steps, double warmup_ratio, struct df_err *err) DF_MUST_CHECK;

@@ -12,9 +12,9 @@
 
 #define MAX_LANES   8
 #define LANE_FLOATS ((size_t)64 << 20) /* all lanes' gradients together hold at most this many */
-#define LANE_TOKENS 128                /* a group smaller than this is not worth a lane */
+#define LANE_TOKENS 128                /* a smaller group does not repay a lane of its own */
 
-/* One group's place: what it works on, with what, and how that ended. */
+/* One group's work: its samples, its memory, its result. */
 struct lane {
 	struct df_work *work;
 	struct df_tensor grad; /* [1, train numel]; NONE until first used */
@@ -23,7 +23,7 @@ struct lane {
 	uint64_t *key;       /* [batch] */
 	float *scale, *loss; /* [batch] */
 	uint32_t *n_targets; /* [batch] */
-	size_t *slot;        /* [batch] position in the step, for the losses */
+	size_t *slot;        /* [batch] place in the step, for the losses */
 	size_t n;
 	uint64_t n_tokens;
 	int rc;
@@ -37,11 +37,11 @@ struct df_stepper {
 	struct df_moments moments;
 	struct lane lane[MAX_LANES];
 	size_t n_lanes; /* a power of two: what the size of the model allows */
-	/* of the running step */
+	/* of the current step */
 	const struct df_rows *r;
 	const uint64_t *which;
 	struct df_gather gather; /* all of its rows */
-	struct df_tokens tokens; /* that gather holds */
+	struct df_tokens tokens; /* the tokens in gather */
 	double *loss;            /* [cap_loss] mean nll of each sample */
 	size_t cap_loss;
 	struct pick {
@@ -162,8 +162,8 @@ by_length(const void *a, const void *b)
 }
 
 /*
- * Deal the samples of a micro-batch to groups, longest first to the group with
- * the fewest tokens; samples without targets take no part.  Returns the number of groups.
+ * Deal the samples of a micro-batch to groups, longest first, each to the group with the fewest
+ * tokens; samples without targets are left out.  Returns the number of groups.
  */
 static size_t
 deal(struct df_stepper *s, size_t first, size_t n)
@@ -226,21 +226,24 @@ out:
 	l->rc = rc;
 }
 
-/* LLaMA-Factory's groups of LoRA+ (_create_loraplus_optimizer): B and vectors on one side, all others on the other. */
+/*
+ * LLaMA-Factory's groups for LoRA+ (_create_loraplus_optimizer): B and vectors in one, all other
+ * parameters in the other.
+ */
 static double
 rate_of(const struct df_stepper *s, const struct df_param *p, double lr)
 {
 	return s->o.lr_b_ratio > 0 && (p->lora_b || p->rank == 1) ? lr * s->o.lr_b_ratio : lr;
 }
 
-/* Its groups spare biases and torch's LayerNorms from decay, so that the RMSNorms of our models decay with it. */
+/* Those groups exempt biases and torch's LayerNorms from weight decay, so the RMSNorms of our models decay in them. */
 static bool
 decays(const struct df_stepper *s, const struct df_param *p)
 {
 	return s->o.lr_b_ratio > 0 ? strstr(p->name, "bias") == NULL : p->decay;
 }
 
-/* AdamW over runs of parameters that share their decay and their rate. */
+/* AdamW over runs of parameters with the same decay and the same rate. */
 static int
 update(struct df_stepper *s, double lr, double grad_scale, struct df_err *err)
 {
@@ -298,7 +301,7 @@ not_finite(const struct df_stepper *s, const char *what, const uint64_t *which, 
 	return rc;
 }
 
-/* Gradients of all micro-batches into the lanes, losses into s->loss. */
+/* Add the gradients of all micro-batches into the lanes, and put the losses into s->loss. */
 static int
 accumulate(
     struct df_stepper *s, size_t n, const float *weights, uint64_t n_targets, size_t n_labelled, struct df_err *err)

@@ -1,9 +1,9 @@
 /*
- * train.c - the loop.
+ * train.c - the training loop.
  *
- * Everything that a step depends on is either saved in a checkpoint (weights,
- * moments, the counters of struct df_train_state) or a pure function of the
- * step's number (rows, learning rate).  So going on is: load, count on.
+ * Everything that a step depends on is either saved in a checkpoint (weights, moments, the counters of
+ * struct df_train_state) or a pure function of the step's number (rows, learning rate).  So to resume
+ * is to load and to count on.
  *
  *     step  ->  log  ->  evaluate  ->  save  ->  next step, or stop
  */
@@ -25,9 +25,9 @@
 #include "eval/loss.h"
 #include "train/run_priv.h"
 
-/* ---- the parts ------------------------------------------------------------------ */
+/* ---- setting up ----------------------------------------------------------------- */
 
-/* "every": a number of steps, or below 1 a part of all; at least 1. */
+/* "every": a number of steps, or below 1 a fraction of all steps; at least 1. */
 static uint64_t
 every(double x, uint64_t total)
 {
@@ -148,7 +148,7 @@ save(struct df_run *r, bool interim, bool with_optimizer, struct df_err *err)
 	int rc;
 
 	r->state.interim = interim;
-	/* Only what every run saves can be the best checkpoint: what --until or a signal brings must not decide. */
+	/* Only a checkpoint that every run saves can be the best one: those of --until or a signal must not decide. */
 	if (!interim && save_due(r) && r->state.best.step == r->state.step)
 		r->state.best.saved = r->state.step;
 	sum = summary(r, -1);
@@ -224,7 +224,7 @@ log_step(struct df_run *r, struct df_err *err)
 	return DF_OK;
 }
 
-/* As with transformers, the end of the run ends an epoch, whole or not. */
+/* As with transformers, the end of the run also ends an epoch, whole or not. */
 static bool
 log_due(const struct df_run *r)
 {
@@ -235,7 +235,7 @@ log_due(const struct df_run *r)
 	    (over && r->c->logging_strategy == DF_STRATEGY_EPOCH);
 }
 
-/* Evaluate and save where this step calls for it.  What --until asks for can always be gone on from. */
+/* Evaluate and save if it is due at this step.  A checkpoint that --until asks for can always be resumed. */
 static int
 finish_step(struct df_run *r, struct df_err *err)
 {
@@ -252,7 +252,7 @@ finish_step(struct df_run *r, struct df_err *err)
 		if (r->state.best.stopped && log_due(r) && (rc = log_step(r, err)) != DF_OK)
 			return rc;
 	}
-	asked = asked || r->state.best.stopped; /* so that the run is known to be over when it is started again */
+	asked = asked || r->state.best.stopped; /* so that a run that is started again sees that it is over */
 	return asked || save_due(r) ? save(r, false, asked || !r->c->save_only_model, err) : DF_OK;
 }
 
@@ -305,7 +305,7 @@ one_step(struct df_run *r, struct df_train_report *report, struct df_err *err)
 	return log_due(r) ? log_step(r, err) : DF_OK;
 }
 
-/* load_best_model_at_end: the best checkpoint's weights instead of the last ones. */
+/* load_best_model_at_end: load the best checkpoint's weights in place of the last ones. */
 static int
 load_best(struct df_run *r, struct df_err *err)
 {
@@ -329,7 +329,7 @@ out:
 	return rc;
 }
 
-/* The model itself and the final words, in output_dir. */
+/* Write the model itself and the final results to output_dir. */
 static int
 write_results(struct df_run *r, double seconds, struct df_err *err)
 {
@@ -339,7 +339,10 @@ write_results(struct df_run *r, double seconds, struct df_err *err)
 
 	if (r->c->load_best_model_at_end)
 		DF_TRY(load_best(r, err));
-	/* First: a run that is killed in the middle and kept no checkpoint knows the half-written model for its own. */
+	/*
+	 * The state comes first: a run that kept no checkpoint and is killed here then recognises the
+	 * half-written model as its own.
+	 */
 	DF_TRY(df_train_state_save(&r->state, dir, err));
 	DF_TRY(df_model_save(r->model, dir, err));
 	if (r->tokenizer)
@@ -371,7 +374,7 @@ loop(struct df_run *r, struct df_train_report *report, struct df_err *err)
 		rc = df_fail(err, DF_ESTOPPED, "stopped by a signal after step %" PRIu64, s->step);
 		goto out;
 	}
-	/* an interim checkpoint, or one that a longer run saved in passing, becomes the one asked for */
+	/* an interim checkpoint, or one that a longer run saved on its way, becomes the one asked for */
 	if (r->o->until && r->saved != s->step)
 		DF_TRY(save(r, false, true, err));
 	if (s->step == r->max_steps || s->best.stopped)
@@ -416,7 +419,7 @@ release(struct df_run *r)
 		close(r->lock_fd);
 }
 
-/* Everything up to the model: what a dry run needs too. */
+/* Prepare everything up to the model: a dry run needs this too. */
 static int
 prepare(struct df_run *r, struct df_err *err)
 {
@@ -433,8 +436,8 @@ prepare(struct df_run *r, struct df_err *err)
 		df_sampler_set_index(&r->sampler, r->index, r->n_index, r->state.window);
 		if (rows > r->n_index)
 			df_info("steps %" PRIu64 " to %" PRIu64 " take %" PRIu64 " rows, %s has %" PRIu64
-				": it is taken again from "
-				"its start",
+				": it starts again from "
+				"its first row",
 			    r->state.window + 1, r->end, rows, r->o->index, r->n_index);
 	}
 	DF_TRY(df_run_open_model(r, err));
@@ -444,7 +447,7 @@ out:
 	return rc;
 }
 
-/* Nothing is left to do, and all that a finished run writes is there. */
+/* *yes: nothing is left to do, and all files of a finished run are there. */
 static int
 finished(const struct df_run *r, bool *yes, struct df_err *err)
 {
@@ -461,7 +464,7 @@ out:
 	return rc;
 }
 
-/* checkpoint-`end` is not there, and the run has gone past it. */
+/* The run is past step `end`, and checkpoint-`end` is not there. */
 static int
 no_way_back(const struct df_run *r, const char *path, struct df_err *err)
 {
@@ -483,7 +486,7 @@ out:
 	return rc;
 }
 
-/* A run that is already past its goal: fine if what was asked for is there. */
+/* A run that is already past its goal: no error if the checkpoint that was asked for is there. */
 static int
 past(struct df_run *r, struct df_err *err)
 {
@@ -497,13 +500,13 @@ past(struct df_run *r, struct df_err *err)
 		goto out;
 	}
 	DF_TRY(df_train_state_load(&s, path, err));
-	/* One that the run left behind when it went back is not on its way. */
+	/* A checkpoint that the run left when it went back does not belong to it. */
 	if (!df_train_state_passed(&r->state, &s.branch, s.step)) {
 		rc = no_way_back(r, path, err);
 		goto out;
 	}
 	DF_TRY(df_run_check_window(r, &s, path, err));
-	df_info("%s is there already; the run has come to step %" PRIu64, path, r->state.step);
+	df_info("%s is there already; the run is at step %" PRIu64, path, r->state.step);
 out:
 	df_train_state_release(&s);
 	free(path);
@@ -546,7 +549,7 @@ df_train_run(const struct df_train_opts *o, struct df_train_report *report, stru
 		rc = past(&r, err);
 		goto out;
 	}
-	/* Going back, the checkpoint to start from must outlive newer ones until there is a newer one of its own. */
+	/* After going back, the start checkpoint must be kept until the run has saved a newer one of its own. */
 	if (!r.goes_back)
 		DF_TRY(rotate(&r, err));
 	DF_TRY(finished(&r, &done, err));
@@ -599,10 +602,10 @@ df_train_dry_run(const struct df_train_opts *o, struct df_train_plan *plan, stru
 	per_sample = (double)plan->n_tokens / (double)plan->n_rows;
 	steps = r.end > plan->first_step ? (double)(r.end - plan->first_step) : 0;
 	plan->checkpointing = r.checkpointing;
-	/* forward, and backward to the inputs; to the weights; and with checkpointing the forward again */
+	/* forward, and backward to the inputs; to the weights; and, with checkpointing, the forward again */
 	plan->flops = (4.0 + 2.0 * !df_model_has_lora(r.model) + 2.0 * r.checkpointing) * (double)plan->n_params *
 	    per_sample * (double)(r.sampler.batch * r.sampler.n_accum) * steps;
-	/* weights as the file has them; master weights, gradient and two moments of what trains */
+	/* weights as in the file; masters, gradient and two moments of the trainable parameters */
 	plan->memory = (double)df_model_bytes(r.model) + 16.0 * (double)plan->n_trained + df_rows_bytes(&r.rows);
 	plan->activations = r.activations;
 	plan->checkpoint = 12.0 * (double)plan->n_trained;

@@ -1,5 +1,5 @@
 /*
- * trainlog.c - events in memory, lines in a file, and the files at the end.
+ * trainlog.c - events in memory, lines in a file, and the files written at the end.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -15,7 +15,7 @@
 #include "base/mem.h"
 #include "train/trainlog.h"
 
-#define LOG_MAX ((size_t)1 << 30) /* bytes of a log or state file that we read back */
+#define LOG_MAX ((size_t)1 << 30) /* most bytes of a log or state file that is read back */
 
 double
 df_monotonic(void)
@@ -26,7 +26,7 @@ df_monotonic(void)
 	return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
-/* The lines of text that are whole, parse, and are not after `step`. */
+/* Keep the lines of text that are whole, parse, and are not after `step`. */
 static void
 keep_until(struct df_buf *out, const char *text, size_t n, uint64_t step)
 {
@@ -111,7 +111,7 @@ each_key(struct df_buf *b, const char *name)
 	df_buf_release(&key);
 }
 
-/* What an evaluation has besides its loss, each behind `before`. */
+/* The fields of an evaluation other than its loss, each after `before`. */
 static void
 put_eval(struct df_buf *b, const struct df_trainlog *l, const struct df_train_event *e, const char *before,
     const char *after)
@@ -186,7 +186,7 @@ out:
 	return rc;
 }
 
-/* The losses of datasets in an entry of log_history, where it has them. */
+/* The losses of datasets in an entry of log_history, if it has them. */
 static int
 load_each(const struct df_trainlog *l, const struct df_json_value *v, double **each, struct df_err *err)
 {
@@ -355,7 +355,7 @@ df_trainlog_write_state(
 	return rc;
 }
 
-/* One of the results files: the epoch, the evaluation if there is one, the training. */
+/* Write one of the results files: the epoch, the evaluation if there is one, the training. */
 static int
 results(const struct df_trainlog *l, const struct df_train_summary *s, const struct df_train_event *eval,
     const char *dir, const char *name, struct df_err *err)

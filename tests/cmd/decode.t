@@ -85,7 +85,7 @@ for dir in "$GOLDEN"/tokenizer/*/; do
 	done
 done
 exits 64 'a tokenizer that is not named' df-show --decode 0 row.h5
-says 'is asked for' '--tokenizer says with what to decode it$'
+says 'is asked for' 'name the tokenizer to decode it with \(--tokenizer\)$'
 $pack --dataset data --template qwen --tokenizer bytes -o qwen.h5 2>err
 ok 'another tokenizer, that happens to have its ids' df-show --decode 0 --tokenizer "$GOLDEN/tokenizer/gpt2" qwen.h5
 is 'does not get its tokens' "$(grep -c 'im_end' out)" 0

@@ -127,7 +127,7 @@ ok 'those of the pool' embed -q -m "$E/qwen3" --dataset-dir data --dataset turns
 is 'keep their domains' "$(text_of rows.h5 sample/domain)" "$(text_of pool.h5 sample/domain)"
 exits 65 'not without one of its datasets' embed -q -m "$E/qwen3" --dataset-dir data --dataset sums --rows pool.h5 \
 	--template alpaca -o x.h5
-says 'which is named' "'turns' too"
+says 'which is named' "come from 'turns'"
 head -n 3 data/sums.jsonl >few.jsonl
 df-pack -q --dataset-dir data --dataset sums --template alpaca --tokenizer bytes -o sums.h5
 exits 65 'nor with fewer rows' embed -m "$E/qwen3" --rows sums.h5 --template alpaca few.jsonl -o x.h5
@@ -229,7 +229,7 @@ for mode in max mean_sqrt_len_tokens magic MEAN ''; do
 		1_Pooling/config.json "{\"pooling_mode\": \"$mode\"}"
 done
 broken 'a list of an unknown one' 69 "'magic' is not supported" 1_Pooling/config.json '{"pooling_mode": ["magic"]}'
-broken 'two words' 69 "'cls' beside 'mean' is not supported: one pooling" 1_Pooling/config.json \
+broken 'two words' 69 "'cls' together with 'mean' is not supported: one pooling" 1_Pooling/config.json \
 	'{"pooling_mode": ["mean", "cls"]}'
 broken 'no word' 65 "'pooling_mode' is an empty list" 1_Pooling/config.json '{"pooling_mode": []}'
 for mode in 3 true '{}' '[3]' '[["mean"]]'; do

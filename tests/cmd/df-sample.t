@@ -121,7 +121,7 @@ says 'has its line, too' 'bad.txt: line 1: '
 exits 65 'no text at all' df-sample -m $m --prompts empty.txt
 ok 'rows of plain text' df-pack -q --dataset-dir . --dataset same --stage pt --no-packing --template empty --tokenizer bytes -o pt.h5
 exits 65 'have nothing in front of their first target' df-sample -m $m pt.h5
-says 'says so' 'in front of its first target'
+says 'says so' 'before its first target'
 ok 'and are continued whole' df-sample -q -m $m pt.h5 --whole --max-new-tokens 2
 
 # --- what a model's directory says ---

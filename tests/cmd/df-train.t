@@ -215,7 +215,7 @@ if command -v df-score >/dev/null && command -v df-grad >/dev/null; then
 	ok 'an index' df-score less -q --train pool.proj.h5 --val val.proj.h5 -n 40 -o index.h5
 	ok 'a warm-up' $train output_dir=sel --until 6
 	ok 'a window' df-train small.yaml tokenized_path=pool.h5 output_dir=sel --index index.h5 --until 12
-	says 'an index too short is taken again' 'taken again'
+	says 'an index too short is taken again' 'starts again from its first row'
 	ok 'a warm-up' $train output_dir=sel2 --until 6
 	ok 'half a window' $train output_dir=sel2 --index index.h5 --until 9
 	ok 'the other half' $train output_dir=sel2 --index index.h5 --until 12

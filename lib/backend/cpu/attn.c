@@ -8,13 +8,13 @@
  *   time     +------+------+----        row keeps its maximum m and sum l; when m grows, what was
  *                                       summed shrinks by exp(old m - new m).
  *
- * Milakov & Gimelshein 2018, Dao et al. 2022.  The backward recomputes the
- * probabilities from lse = m + log l.  Forward tasks are blocks of queries of
- * one head; backward tasks are key/value heads, whose query heads are added
- * in their order.  Blocks count from the sample's start, so a sample's
- * numbers know nothing of the others in the batch.  Decoding is the forward of one query whose heads on one
- * key/value head are the rows of a block; of many tokens of one sequence, as of a long prompt's next piece, it is the
- * forward's own blocks.  A query's numbers are the same in both.
+ * Milakov & Gimelshein 2018, Dao et al. 2022.  The backward recomputes the probabilities from lse = m + log l.  Forward
+ * tasks are blocks of queries of one head; backward tasks are key/value heads, whose query heads are added in their
+ * order.  Blocks count from the sample's start, so a sample's numbers do not depend on the other samples of the batch.
+ *
+ * Decoding is the forward of one query; its heads on one key/value head are the rows of a block.  For
+ * many tokens of one sequence, as in the next piece of a long prompt, it uses the forward's own
+ * blocks.  A query's numbers are the same in both.
  */
 #include <math.h>
 #include <stdlib.h>
@@ -185,7 +185,7 @@ out:
 
 /* ---- decoding --------------------------------------------------------------------------------------------------- */
 
-/* Queries in a row: tokens of one sequence one behind the other, which see all of their past, or one alone. */
+/* Queries in a row: consecutive tokens of one sequence, which see all of their past, or a single token. */
 struct stretch {
 	size_t row, n;
 };
@@ -195,7 +195,7 @@ struct decode {
 	const struct stretch *stretches;
 };
 
-/* The rows of a block, which share key/value head kh, see keys up to n; q and o have their rows ld_q and ld_o apart. */
+/* The rows of a block, which share key/value head kh, see keys up to n; rows of q and o lie ld_q and ld_o apart. */
 static void
 decode_block(const struct decode *d, struct window w, size_t t0, size_t n, size_t kh, const float *q, size_t ld_q,
     float *o, size_t ld_o)
@@ -244,7 +244,7 @@ decode(void *ctx, size_t index, int worker)
 	}
 }
 
-/* How many rows from `row` on are a block. */
+/* How many rows, from `row` on, make a block. */
 static size_t
 stretch_at(const struct df_attn_decode *a, size_t row)
 {

@@ -75,7 +75,7 @@ df_cpu_fill(struct df_backend *be, const void *args, struct df_err *err)
 	return DF_OK;
 }
 
-/* ---- y += alpha x and its kin ----------------------------------------------------------------------------------- */
+/* ---- y += alpha x and similar ---------------------------------------------------------------------------------- */
 
 DF_SIMD static void
 axpy(const void *args, size_t row, size_t col, size_t n)

@@ -51,7 +51,7 @@ struct block {
 	const float *a, *b;
 	float *c, alpha, beta;
 	size_t kc, rs, cs, bs, ss, ldc;
-	int rows, nv; /* nv: its columns, in vectors */
+	int rows, nv; /* nv: the block's columns, in vectors */
 };
 
 #ifdef HAVE_X86
@@ -76,7 +76,7 @@ struct block {
 #include "backend/cpu/gemm_kernel.h"
 #endif
 
-/* No fused instruction: product and sum round separately, and the results are this kernel's own. */
+/* There is no fused instruction: product and sum round separately, so this kernel's results differ from the others'. */
 #define KERNEL kernel_base
 #define TARGET
 #define VEC          v4
@@ -93,7 +93,7 @@ struct kernel {
 	void (*run)(const struct block *blk);
 };
 
-/* The kernel for `isa`; without a `run` where the CPU lacks its instructions. */
+/* The kernel for `isa`; `run` is NULL if the CPU lacks its instructions. */
 static struct kernel
 find_kernel(enum df_cpu_isa isa)
 {
@@ -123,7 +123,7 @@ df_cpu_gemm_isa(void)
 	}
 }
 
-/* dst[k][0..n) = src[k*ld ..]; the usual n are constants to the compiler. */
+/* dst[k][0..n) = src[k*ld ..]; the usual values of n are constants for the compiler. */
 static void
 copy_rows(float *dst, const float *src, size_t ld, size_t kc, size_t n)
 {
@@ -143,7 +143,10 @@ copy_rows(float *dst, const float *src, size_t ld, size_t kc, size_t n)
 #undef COPY
 }
 
-/* A block whose columns end before its strip's: computed beside c, and added by the kernel's own arithmetic. */
+/*
+ * A block whose columns end before its strip's: it is computed in a buffer, and the kernel's own
+ * arithmetic adds it to c.
+ */
 static void
 run_edge(const struct kernel *kern, const struct block *full, size_t n)
 {
@@ -159,7 +162,7 @@ run_edge(const struct kernel *kern, const struct block *full, size_t n)
 		memcpy(full->c + (size_t)i * full->ldc, edge + i * NR_MAX, n * sizeof(float));
 }
 
-/* How many strips a block of so many rows takes at once, where as many whole ones are left. */
+/* How many strips a block of this many rows takes at once, if as many whole ones are left. */
 static size_t
 strips_at_once(size_t rows)
 {
@@ -196,7 +199,7 @@ multiply(struct kernel kern, bool ta, bool tb, size_t m, size_t n, size_t k, flo
 			for (size_t i = 0; i < m; i += mr) {
 				struct block blk = { .alpha = alpha, .beta = k0 ? 1.0f : beta, .kc = kc, .ldc = ldc };
 				const size_t rows = m - i < mr ? m - i : mr, many = strips_at_once(rows) * wide;
-				/* the rows that come next, fetched a line of each at every strip */
+				/* the next rows: a line of each is fetched at every strip */
 				const size_t rows_next = ta ? 0 : m - i - rows < mr ? m - i - rows : mr;
 				size_t step;
 
@@ -264,9 +267,8 @@ div_up(size_t a, size_t b)
 }
 
 /*
- * A tile is worth a task from TILE_OPS multiplications on (tens of
- * microseconds); tall tiles share a packed b, so rows are cut only as far as
- * the number of threads asks.
+ * A tile is worth a task from TILE_OPS multiplications on (tens of microseconds).  Tall tiles share a
+ * packed b, so rows are cut only as far as the number of threads requires.
  */
 static void
 tile_for_threads(size_t *rows, size_t *cols, size_t k, size_t threads)

@@ -59,7 +59,7 @@ turn_strip(float *dst, size_t nr, struct df_cpu_operand b, enum df_dtype type, s
 			turn_rows(dst + j, nr, p, j + 16 <= left ? p + 8 * stride : p, stride, type, kc);
 			continue;
 		}
-		for (size_t i = 0; i < 8; i++) /* what is not there is the strip's first column once more */
+		for (size_t i = 0; i < 8; i++) /* missing rows are filled with the strip's first column again */
 			memcpy(few + i * kc * size, j + i < left ? p + i * stride : b.p, kc * size);
 		turn_rows(dst + j, nr, few, few, kc * size, type, kc);
 	}
@@ -85,7 +85,7 @@ pack_turned(float *dst, struct df_cpu_operand b, size_t left, size_t kc, size_t 
 	}
 }
 
-/* n elements of a row, n at most a strip's width, the usual n constants to the compiler. */
+/* n elements of a row; n is at most a strip's width, and its usual values are constants for the compiler. */
 DF_INLINE void
 widen_run(float *dst, const char *src, enum df_dtype type, size_t n)
 {
@@ -114,7 +114,7 @@ pack_rows(float *dst, const char *p, size_t stride, enum df_dtype type, size_t k
 {
 	const size_t size = df_dtype_size(type), n_full = n / wide * wide, left = n - n_full;
 	const size_t nr = left <= narrow ? narrow : wide;
-	const bool few = n_full <= 4 * wide; /* strip by strip then: rows so short need no care of how they are read */
+	const bool few = n_full <= 4 * wide; /* strip by strip then: in short rows the order does not matter */
 
 	for (size_t j = 0; few && j < n_full; j += wide)
 		for (size_t k = 0; k < kc; k++)
@@ -147,7 +147,7 @@ pack_straight(float *dst, struct df_cpu_operand b, size_t kc, size_t n, size_t w
 		pack_rows(dst, b.p, stride, DF_F32, kc, n, wide, narrow);
 }
 
-/* Strips narrower than a turn, of a CPU with vectors of four. */
+/* Strips narrower than a turn, on a CPU with vectors of four. */
 static void
 pack_narrow(float *dst, struct df_cpu_operand b, size_t n, size_t kc, size_t nr)
 {

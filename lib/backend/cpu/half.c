@@ -6,7 +6,7 @@
 #include "backend/cpu/vec.h"
 #include "base/half.h"
 
-/* Those that a model's weights go through when it is opened and run. */
+/* Used when a model is opened and run: for its weights. */
 DF_SIMD static void
 widen_bf16(float *dst, const uint16_t *src, size_t n)
 {

@@ -1,7 +1,7 @@
 /*
  * layer.c - the norms, rotary embedding, and the activations.
  *
- * Row by row, so a row's result knows no other row.  Sums over a row run in
+ * All work row by row, so a row's result does not depend on other rows.  Sums over a row run in
  * sixteen lanes, in a fixed order.
  */
 #include <math.h>
@@ -78,7 +78,7 @@ rmsnorm_bwd(const void *args, size_t row)
 		float *dx = AT(a->dx, row, h * n);
 		const float rstd = *AT(a->rstd, row, h), pull = dot3(w, dy, x, n) * rstd * rstd / (float)n;
 
-		/* dx may be dy, element on element: nothing is carried from one step to the next. */
+		/* dx may be dy, element by element: nothing is carried from one step to the next. */
 		if (a->assign) {
 #pragma GCC ivdep
 			for (size_t j = 0; j < n; j++)
@@ -166,7 +166,7 @@ layernorm(const void *args, size_t row)
 	const float mean = sum_powers(x, 0, 1, n) / (float)n;
 	const float rstd = (float)(1 / sqrt((double)sum_powers(x, mean, 2, n) / (double)n + a->eps));
 
-	/* y may be x, element on element. */
+	/* y may be x, element by element. */
 #pragma GCC ivdep
 	for (size_t j = 0; j < n; j++)
 		y[j] = w[j] * ((x[j] - mean) * rstd) + b[j];
@@ -237,7 +237,7 @@ df_cpu_swiglu_fwd(struct df_backend *be, const void *args, struct df_err *err)
 	return DF_OK;
 }
 
-/* A short run at a time through local arrays: dgate and dup may be gate and up themselves. */
+/* Short runs through local arrays: dgate and dup may be gate and up themselves. */
 DF_SIMD static void
 swiglu_bwd(const void *args, size_t row, size_t col, size_t n)
 {
@@ -306,7 +306,7 @@ gelu(const void *args, size_t row, size_t col, size_t n)
 	const float *x = AT(a->src, row, col);
 	float *y = AT(a->dst, row, col);
 
-	/* y may be x, element on element. */
+	/* y may be x, element by element. */
 #pragma GCC ivdep
 	for (size_t i = 0; i < n; i++)
 		y[i] = gelu_of(x[i]);

@@ -1,10 +1,9 @@
 /*
  * loss.c - the end of the model: logits, softmax and cross-entropy, fused.
  *
- * The logits of a tile of rows are computed, turned into their own gradient
- * in place, and used up by two products before the next tile begins, so they
- * are never all there, and while a vocabulary is small they stay in the cache.  Tiles follow one another
- * (dw adds up in their order); the threads share each tile.
+ * The logits of a tile of rows are computed, turned into their own gradient in place, and used by two
+ * products before the next tile begins.  So they are never all in memory, and with a small vocabulary they
+ * stay in the cache.  Tiles come one after another (dw adds up in their order); the threads share each tile.
  */
 #include <math.h>
 #include <stdlib.h>

@@ -1,7 +1,7 @@
 /*
- * moe.c - routing of rows to experts, and what weighs their results.
+ * moe.c - routing of rows to experts, and the weights of their results.
  *
- * Row by row: where a row goes depends on nothing else.
+ * All work row by row: where a row goes depends on that row only.
  */
 #include "backend/cpu/vec.h"
 
@@ -14,7 +14,7 @@ softmax(float *p, const float *x, size_t n)
 	const float max = df_row_max(x, n);
 	float sum = 0;
 
-	/* p may be x, element on element. */
+	/* p may be x, element by element. */
 #pragma GCC ivdep
 	for (size_t j = 0; j < n; j++)
 		p[j] = df_expf(x[j] - max);
@@ -34,7 +34,7 @@ chosen(const uint32_t *expert, size_t n, size_t j)
 	return false;
 }
 
-/* k passes for the largest that is not chosen yet: k is small, and a tie goes to the lowest number. */
+/* k passes, each for the largest that is not chosen yet: k is small, and of equal ones the lowest number is taken. */
 DF_SIMD static void
 route_fwd(const void *args, size_t row)
 {

@@ -15,15 +15,12 @@
  *      |KC|  |KC|                          | KC | | KC |      | KC |
  *      +--+  +--+                          +----+ +----+      +----+
  *
- * What makes the numbers a matter of definition: element y[s,c] of a call is
- * the sum over runs of KC coordinates, from the call's first, of a sum from
- * zero in order of the coordinates.  A product with +-1 is exact, so fused or
- * separate multiplication, vectors of any width and a scalar loop all round
- * alike, and no element knows its neighbours.
+ * The definition of the numbers: element y[s,c] of a call is the sum over runs of KC coordinates, from the call's
+ * first, of a sum from zero in order of the coordinates.  A product with +-1 is exact.  So fused or separate
+ * multiplication, vectors of any width and a scalar loop all round alike, and no element depends on others.
  *
- * Tried and rejected: adding with the sign bit XORed in costs two instructions
- * where an FMA costs one; OpenBLAS on the expanded panel changes its kernel,
- * and with it the rounding, at the edges of a batch.
+ * Tried and rejected: adding with the sign bit XORed in costs two instructions where an FMA costs one;
+ * OpenBLAS on the expanded panel changes its kernel, and with it the rounding, at the edges of a batch.
  */
 #include "backend/cpu/project.h"
 

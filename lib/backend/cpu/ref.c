@@ -241,7 +241,7 @@ df_ref_sign(struct df_backend *be, const void *args, struct df_err *err)
 		for (size_t j = 0; j < a->dst.cols; j++) {
 			float x = AT(a->dst, i, j);
 
-			AT(a->dst, i, j) = x > 0 ? 1.0f : x < 0 ? -1.0f : x; /* zero and NaN stay what they are */
+			AT(a->dst, i, j) = x > 0 ? 1.0f : x < 0 ? -1.0f : x; /* zero and NaN are unchanged */
 		}
 	return DF_OK;
 }

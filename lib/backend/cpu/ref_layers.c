@@ -49,7 +49,7 @@ df_ref_rmsnorm_bwd(struct df_backend *be, const void *args, struct df_err *err)
 
 	(void)be;
 	(void)err;
-	for (size_t s = 0; s < a->dw.rows; s++) /* first: dx may take the place of dy */
+	for (size_t s = 0; s < a->dw.rows; s++) /* before dx, which may take the place of dy */
 		for (size_t j = 0; j < e; j++) {
 			double sum = a->accumulate ? AT(a->dw, s, j) : 0;
 

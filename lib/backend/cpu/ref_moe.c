@@ -10,8 +10,8 @@
 #define AT(t, i, j) (df_tensor_f32(t)[(i) * (t).ld + (j)])
 
 /*
- * How many experts come before expert j: those with a larger p, and of equal ones those with a lower number.  What is
- * no number counts as equal, so that each rank is taken whatever p is.
+ * How many experts come before expert j: those with a larger p, and of equal ones those with a lower
+ * number.  NaN counts as equal, so that each rank is given once whatever p is.
  */
 static size_t
 rank_of(const struct df_route *a, size_t t, size_t j)
