@@ -116,16 +116,20 @@ out:
 	return rc;
 }
 
+struct options {
+	const char *scores, *index, *program;
+};
+
 /* *index = what the program chose, through a scratch directory. */
 static int
-from_program(const struct df_select_opts *o, struct df_selection *out, uint64_t **index, uint64_t *n,
+from_program(const struct df_select *in, const char *program, struct df_selection *out, uint64_t **index, uint64_t *n,
     uint64_t *repeated, struct df_err *err)
 {
 	const char *tmp = getenv("TMPDIR");
 	char *dir = NULL, *path = NULL;
 	bool made = false;
 	struct df_err ignored = DF_ERR_INIT;
-	int rc = 0;
+	int rc = DF_OK;
 
 	DF_TRY(df_asprintf(&dir, err, "%s/df-score.XXXXXX", tmp && *tmp ? tmp : "/tmp"));
 	if (!mkdtemp(dir)) {
@@ -134,56 +138,89 @@ from_program(const struct df_select_opts *o, struct df_selection *out, uint64_t 
 	}
 	made = true;
 	DF_TRY(df_path_join(&path, dir, "index.h5", err));
-	DF_TRY(run_program(o->program, path, df_amount_of(&o->amount, out->n_rows), o->step, err));
+	DF_TRY(run_program(program, path, df_amount_of(&in->amount, out->n_rows), in->step, err));
 	rc = df_select_read_index(
 	    path, out->n_rows, df_select_tokens_id(&out->meta), index, n, repeated, &out->meta, err);
-	if (rc)
-		df_err_prefix(err, "the index of '%s': ", o->program);
+	if (rc != DF_OK) {
+		df_err_prefix(err, "the index of '%s': ", program);
+	}
 out:
-	if (made && df_rmtree(dir, &ignored))
+	if (made && df_rmtree(dir, &ignored)) {
 		df_warn("%s", ignored.msg);
+	}
 	free(dir);
 	free(path);
 	return rc;
 }
 
 static int
-run(const struct df_selector *self, const struct df_select_opts *o, struct df_selection *out, struct df_err *err)
+check(const struct df_select *in, const void *options, struct df_err *err)
 {
-	const enum df_shortage mode = o->shortage == DF_SHORT_DEFAULT ? self->shortage : o->shortage;
-	uint64_t *order = NULL, n = 0, repeated = 0;
-	int rc = 0;
+	const struct options *o = options;
 
-	if (!!o->scores + !!o->index + !!o->program != 1)
+	(void)in;
+	if (!!o->scores + !!o->index + !!o->program != 1) {
 		return df_fail(err, DF_EUSAGE, "custom needs one of --scores FILE, --index FILE and --program COMMAND");
-	DF_TRY(df_select_rows(o, out, err));
+	}
+	return DF_OK;
+}
+
+static int
+run(const struct df_select *in, const void *options, struct df_selection *out, struct df_err *err)
+{
+	const char *tokens = df_select_tokens_id(&out->meta);
+	const struct options *o = options;
+	uint64_t *order = NULL, n = 0, repeated = 0;
+	int rc = DF_OK;
+
 	if (o->scores) {
-		DF_TRY(df_select_read_scores(
-		    o->scores, out->n_rows, df_select_tokens_id(&out->meta), &out->score, &out->meta, err));
-		DF_TRY(df_select_top(self, o, out, err));
+		DF_TRY(df_select_read_scores(o->scores, out->n_rows, tokens, &out->score, &out->meta, err));
+		DF_TRY(df_select_top(in, out, err));
 		goto out;
 	}
-	DF_TRY(df_meta_set_int(&out->meta, "step", o->step, err));
+	DF_TRY(df_meta_set_int(&out->meta, "step", in->step, err));
 	if (o->index) {
-		DF_TRY(df_select_read_index(
-		    o->index, out->n_rows, df_select_tokens_id(&out->meta), &order, &n, &repeated, &out->meta, err));
+		DF_TRY(df_select_read_index(o->index, out->n_rows, tokens, &order, &n, &repeated, &out->meta, err));
 	} else {
 		DF_TRY(df_meta_set_str(&out->meta, "program", o->program, err));
-		DF_TRY(from_program(o, out, &order, &n, &repeated, err));
+		DF_TRY(from_program(in, o->program, out, &order, &n, &repeated, err));
 	}
-	if (repeated)
+	if (repeated) {
 		df_warn("%s: %" PRIu64 " of %" PRIu64 " ids occur more than once", o->index ? o->index : o->program,
 		    repeated, n);
-	DF_TRY(df_short_take(mode, order, n, o->amount.given ? df_amount_of(&o->amount, out->n_rows) : n, o->seed,
-	    o->step, &out->index, &out->n_index, err));
+	}
+	DF_TRY(df_select_take(in, order, n, out, err));
 out:
 	free(order);
 	return rc;
 }
 
+/* clang-format off */
+static const struct df_opt options[] = {
+	{ .name = "scores", .type = DF_OPT_STR, .value = DF_OPT_AT(struct options, scores), .arg = "FILE", .file = DF_FILE_READ,
+	    .help = "rank by these: scores or losses, or text" },
+	{ .name = "index", .type = DF_OPT_STR, .value = DF_OPT_AT(struct options, index), .arg = "FILE", .file = DF_FILE_READ,
+	    .help = "take these ids: an index, or text with one per line" },
+	{ .name = "program", .type = DF_OPT_STR, .value = DF_OPT_AT(struct options, program), .arg = "COMMAND",
+	    .help = "run it with DF_STEP, DF_N, DF_OUT; writes an index" },
+	DF_OPT_END };
+/* clang-format on */
+
+static const struct df_select_input inputs[] = {
+	{ .role = "train", .name = "train set", .help = "rows to choose from, in any file with one per sample" },
+};
+
 const struct df_selector df_select_custom = {
 	.name = "custom",
-	.about = "a rule of your own: --scores FILE, --index FILE, or --program COMMAND",
+	.about = "by scores, an index or a program of yours",
+	.model = "-",
+	.cost = "-",
 	.shortage = DF_SHORT_ERROR,
+	.inputs = inputs,
+	.n_inputs = 1,
+	.defaults = &(const struct options){ 0 },
+	.defaults_size = sizeof(struct options),
+	.options = options,
+	.check = check,
 	.run = run,
 };

@@ -7,12 +7,11 @@
  */
 #include <math.h>
 #include <stdlib.h>
-
 #include <string.h>
 
 #include "base/mem.h"
 #include "base/simd.h"
-#include "select/select.h"
+#include "select/less.h"
 
 #define LANES 8 /* independent sums: fixed, so that rounding does not depend on the processor's vectors */
 #define ROWS \

@@ -67,19 +67,26 @@ out:
 }
 
 int
-df_select_top(
-    const struct df_selector *self, const struct df_select_opts *o, struct df_selection *out, struct df_err *err)
+df_select_top(const struct df_select *in, struct df_selection *out, struct df_err *err)
 {
-	const enum df_shortage mode = o->shortage == DF_SHORT_DEFAULT ? self->shortage : o->shortage;
 	uint64_t *order = NULL, valid;
-	int rc = 0;
+	int rc = DF_OK;
 
-	DF_TRY(df_alloc(&order, out->n_rows, sizeof *order, "ranks", err));
+	DF_TRY(df_alloc(&order, out->n_rows, sizeof(*order), "ranks", err));
 	DF_TRY(df_rank(out->score, out->n_rows, order, &valid, err));
 	out->n_invalid = out->n_rows - valid;
-	DF_TRY(df_short_take(mode, order, o->allow_invalid ? out->n_rows : valid, df_amount_of(&o->amount, out->n_rows),
-	    o->seed, o->step, &out->index, &out->n_index, err));
+	DF_TRY(df_short_take(in->shortage, order, in->allow_invalid ? out->n_rows : valid,
+	    df_amount_of(&in->amount, out->n_rows), in->seed, in->step, &out->index, &out->n_index, err));
 out:
 	free(order);
 	return rc;
+}
+
+int
+df_select_take(
+    const struct df_select *in, const uint64_t *order, uint64_t n_order, struct df_selection *out, struct df_err *err)
+{
+	const uint64_t n = in->amount.given ? df_amount_of(&in->amount, out->n_rows) : n_order;
+
+	return df_short_take(in->shortage, order, n_order, n, in->seed, in->step, &out->index, &out->n_index, err);
 }

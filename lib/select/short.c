@@ -17,7 +17,7 @@ df_amount_parse(const char *s, struct df_amount *a, struct df_err *err)
 	int64_t count = 0;
 	int rc = 0;
 
-	*a = (struct df_amount){ .given = true };
+	*a = (struct df_amount){ .given = true, .text = s };
 	if (n && s[n - 1] == '%') {
 		char *number = NULL;
 
