@@ -26,18 +26,18 @@ static int
 make_env(char ***env, char *extra[3], const char *out, uint64_t n, uint32_t step, struct df_err *err)
 {
 	size_t count = 0;
-	int rc = 0;
+	int rc = DF_OK;
 
 	while (environ[count])
 		count++;
 	DF_TRY(df_asprintf(&extra[0], err, "DF_STEP=%" PRIu32, step));
 	DF_TRY(df_asprintf(&extra[1], err, "DF_N=%" PRIu64, n));
 	DF_TRY(df_asprintf(&extra[2], err, "DF_OUT=%s", out));
-	DF_TRY(df_alloc(env, count + 4, sizeof **env, "environment", err));
-	memcpy(*env, extra, 3 * sizeof **env);
+	DF_TRY(df_alloc(env, count + 4, sizeof(**env), "environment", err));
+	memcpy(*env, extra, 3 * sizeof(**env));
 	for (size_t i = 0, j = 3; i < count; i++)
-		if (strncmp(environ[i], "DF_STEP=", 8) && strncmp(environ[i], "DF_N=", 5) &&
-		    strncmp(environ[i], "DF_OUT=", 7))
+		if (strncmp(environ[i], "DF_STEP=", 8) != 0 && strncmp(environ[i], "DF_N=", 5) != 0 &&
+		    strncmp(environ[i], "DF_OUT=", 7) != 0)
 			(*env)[j++] = environ[i];
 out:
 	return rc;
@@ -82,14 +82,14 @@ wait_for(pid_t pid, const char *command, int *status, struct df_err *err)
 	}
 	if (got < 0)
 		return df_fail(err, DF_EIO, "waiting for '%s':", command);
-	return 0;
+	return DF_OK;
 }
 
 static int
 run_program(const char *command, const char *out, uint64_t n, uint32_t step, struct df_err *err)
 {
 	char **env = NULL, *extra[3] = { NULL };
-	int rc = 0, status = 0, e;
+	int rc = DF_OK, status = 0, e;
 	bool there;
 	pid_t pid;
 
@@ -107,7 +107,7 @@ run_program(const char *command, const char *out, uint64_t n, uint32_t step, str
 		rc = df_fail(err, DF_EFORMAT, "the program '%s' was ended by signal %d", command, WTERMSIG(status));
 	else if (WEXITSTATUS(status))
 		rc = df_fail(err, DF_EFORMAT, "the program '%s' failed with status %d", command, WEXITSTATUS(status));
-	else if ((rc = df_file_probe(out, &there, err)) == 0 && !there)
+	else if ((rc = df_file_probe(out, &there, err)) == DF_OK && !there)
 		rc = df_fail(err, DF_EFORMAT, "the program '%s' wrote no index to $DF_OUT", command);
 out:
 	for (int i = 0; i < 3; i++)
@@ -141,13 +141,11 @@ from_program(const struct df_select *in, const char *program, struct df_selectio
 	DF_TRY(run_program(program, path, df_amount_of(&in->amount, out->n_rows), in->step, err));
 	rc = df_select_read_index(
 	    path, out->n_rows, df_select_tokens_id(&out->meta), index, n, repeated, &out->meta, err);
-	if (rc != DF_OK) {
+	if (rc != DF_OK)
 		df_err_prefix(err, "the index of '%s': ", program);
-	}
 out:
-	if (made && df_rmtree(dir, &ignored)) {
+	if (made && df_rmtree(dir, &ignored))
 		df_warn("%s", ignored.msg);
-	}
 	free(dir);
 	free(path);
 	return rc;
@@ -159,9 +157,8 @@ check(const struct df_select *in, const void *options, struct df_err *err)
 	const struct options *o = options;
 
 	(void)in;
-	if (!!o->scores + !!o->index + !!o->program != 1) {
+	if (!!o->scores + !!o->index + !!o->program != 1)
 		return df_fail(err, DF_EUSAGE, "custom needs one of --scores FILE, --index FILE and --program COMMAND");
-	}
 	return DF_OK;
 }
 

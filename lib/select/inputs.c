@@ -15,14 +15,12 @@ df_select_columns(const struct df_select_input *input, struct df_set *set)
 {
 	enum df_col all[DF_COL_COUNT];
 
-	for (int c = 0; c < DF_COL_COUNT; c++) {
+	for (int c = 0; c < DF_COL_COUNT; c++)
 		all[c] = (enum df_col)c;
-	}
-	if (df_set_meta(set)->id[0]) {
+	if (df_set_meta(set)->id[0])
 		df_set_only(set, input->columns, input->n_columns);
-	} else {
+	else
 		df_set_only(set, all, DF_COL_COUNT);
-	}
 }
 
 const char *
@@ -30,9 +28,8 @@ df_select_tokens_id(const struct df_meta *m)
 {
 	const struct df_input *in = df_meta_input(m, "tokens");
 
-	if (df_kind_fits(m->kind, DF_KIND_TOKENS)) {
+	if (df_kind_fits(m->kind, DF_KIND_TOKENS))
 		return m->id[0] ? m->id : NULL;
-	}
 	return in ? in->id : NULL;
 }
 
@@ -44,12 +41,10 @@ check_count(const struct df_select *in, size_t i, struct df_err *err)
 	const struct df_select_input *input = &in->method->inputs[i];
 	const size_t n = in->paths[i].n, n_train = in->paths[0].n;
 
-	if (n == 0 && input->optional) {
+	if (n == 0 && input->optional)
 		return DF_OK;
-	}
-	if (n == 0) {
+	if (n == 0)
 		return df_fail(err, DF_EUSAGE, "%s needs --%s FILE: %s", in->method->name, input->role, input->help);
-	}
 	if (input->sets == DF_SETS_ONE && n > 1) {
 		return df_fail(
 		    err, DF_EUSAGE, "--%s is given %zu times, but %s reads one set", input->role, n, in->method->name);
@@ -70,9 +65,8 @@ check_counts(const struct df_select *in, struct df_err *err)
 		return df_fail(err, DF_EUSAGE,
 		    "'%s': further files belong to one --train; with several, quote a glob for each", in->more.v[0]);
 	}
-	for (size_t i = 0; i < in->method->n_inputs; i++) {
+	for (size_t i = 0; i < in->method->n_inputs; i++)
 		DF_TRY(check_count(in, i, err));
-	}
 out:
 	return rc;
 }
@@ -90,14 +84,12 @@ open_set(struct df_select *in, size_t i, size_t j, struct df_err *err)
 
 	DF_TRY(df_alloc(&paths, 1 + n_more, sizeof(*paths), "sets", err));
 	paths[0] = in->paths[i].v[j];
-	for (size_t k = 0; k < n_more; k++) {
+	for (size_t k = 0; k < n_more; k++)
 		paths[1 + k] = in->more.v[k];
-	}
-	if (input->columns) {
+	if (input->columns)
 		DF_TRY(df_set_open_later(set, input->kind, input->name, paths, 1 + n_more, err));
-	} else {
+	else
 		DF_TRY(df_set_open(set, input->kind, input->name, paths, 1 + n_more, err));
-	}
 	if (df_set_is_stream(*set)) {
 		rc = df_fail(err, DF_EUSAGE, "%s: --%s needs files", df_set_name(*set), input->role);
 		goto out;
@@ -107,9 +99,8 @@ open_set(struct df_select *in, size_t i, size_t j, struct df_err *err)
 		    err, DF_EUSAGE, "%s: --%s needs a file with one row per sample", df_set_name(*set), input->role);
 		goto out;
 	}
-	if (input->columns) {
+	if (input->columns)
 		df_select_columns(input, *set);
-	}
 out:
 	free(paths);
 	return rc;
@@ -175,12 +166,10 @@ check_set(const struct df_select *in, size_t i, size_t j, struct df_err *err)
 	if (i > 0) {
 		DF_TRY(agree(train, set, input->params, input->common, err));
 		DF_TRY(check_widths(train, set, err));
-		if (input->join != DF_JOIN_OWN) {
+		if (input->join != DF_JOIN_OWN)
 			DF_TRY(check_tokens(train, set, err));
-		}
-		if (input->join == DF_JOIN_ALL) {
+		if (input->join == DF_JOIN_ALL)
 			DF_TRY(check_rows(train, set, err));
-		}
 	}
 	if (j > 0) {
 		DF_TRY(agree(first, set, input->params, NULL, err));
@@ -189,9 +178,8 @@ check_set(const struct df_select *in, size_t i, size_t j, struct df_err *err)
 			DF_TRY(check_rows(first, set, err));
 		}
 	}
-	if (i > 0 && input->join == DF_JOIN_OWN && df_set_rows(set) == 0) {
+	if (i > 0 && input->join == DF_JOIN_OWN && df_set_rows(set) == 0)
 		rc = df_fail(err, DF_EFORMAT, "%s: no rows", df_set_name(set));
-	}
 out:
 	return rc;
 }
@@ -212,16 +200,12 @@ df_select_open(struct df_select *in, struct df_err *err)
 		DF_TRY(df_alloc(&in->sets[i].v, in->sets[i].n, sizeof(*in->sets[i].v), "sets", err));
 	}
 	for (size_t j = 0; j < most; j++) {
-		for (size_t i = 0; i < m->n_inputs; i++) {
-			if (j < in->sets[i].n) {
+		for (size_t i = 0; i < m->n_inputs; i++)
+			if (j < in->sets[i].n)
 				DF_TRY(open_set(in, i, j, err));
-			}
-		}
-		for (size_t i = 0; i < m->n_inputs; i++) {
-			if (j < in->sets[i].n) {
+		for (size_t i = 0; i < m->n_inputs; i++)
+			if (j < in->sets[i].n)
 				DF_TRY(check_set(in, i, j, err));
-			}
-		}
 	}
 out:
 	return rc;
@@ -231,9 +215,8 @@ void
 df_select_close(struct df_select *in)
 {
 	for (size_t i = 0; i < DF_SELECT_INPUTS; i++) {
-		for (size_t j = 0; in->sets[i].v && j < in->sets[i].n; j++) {
+		for (size_t j = 0; in->sets[i].v && j < in->sets[i].n; j++)
 			df_set_close(in->sets[i].v[j]);
-		}
 		free(in->sets[i].v);
 		in->sets[i] = (struct df_select_sets){ 0 };
 	}
@@ -259,12 +242,10 @@ record_checkpoint(const struct df_select *in, size_t j, struct df_meta *m, struc
 		const struct df_meta *set = input->columns && j < in->sets[i].n ? df_set_meta(in->sets[i].v[j]) : NULL;
 		const struct df_input *checkpoint = set && i == 0 ? df_meta_input(set, "checkpoint") : NULL;
 
-		if (checkpoint) {
+		if (checkpoint)
 			DF_TRY(df_meta_add_input(m, "checkpoint", checkpoint->kind, checkpoint->id, err));
-		}
-		if (set && set->id[0]) {
+		if (set && set->id[0])
 			DF_TRY(df_meta_add_input(m, input->role, df_kind_name(set->kind), set->id, err));
-		}
 	}
 out:
 	return rc;
@@ -276,12 +257,10 @@ df_select_record_inputs(const struct df_select *in, struct df_meta *m, struct df
 	size_t most = 0;
 	int rc = DF_OK;
 
-	for (size_t i = 0; i < in->method->n_inputs; i++) {
+	for (size_t i = 0; i < in->method->n_inputs; i++)
 		most = in->sets[i].n > most ? in->sets[i].n : most;
-	}
-	for (size_t j = 0; j < most; j++) {
+	for (size_t j = 0; j < most; j++)
 		DF_TRY(record_checkpoint(in, j, m, err));
-	}
 out:
 	return rc;
 }

@@ -81,15 +81,15 @@ static int
 task_number(struct tasks *t, const char *name, uint32_t *number, struct df_err *err)
 {
 	char *copy = NULL;
-	int rc = 0;
+	int rc = DF_OK;
 
 	for (size_t i = 0; i < t->names.n; i++) {
-		if (!strcmp(t->names.v[i], name)) {
+		if (strcmp(t->names.v[i], name) == 0) {
 			*number = (uint32_t)i;
-			return 0;
+			return DF_OK;
 		}
 	}
-	DF_TRY(df_grow(&t->names.v, &t->names.cap, t->names.n + 1, sizeof *t->names.v, "subtasks", err));
+	DF_TRY(df_grow(&t->names.v, &t->names.cap, t->names.n + 1, sizeof(*t->names.v), "subtasks", err));
 	DF_TRY(df_strdup(&copy, name, err));
 	*number = (uint32_t)t->names.n;
 	t->names.v[t->names.n++] = copy;
@@ -105,7 +105,7 @@ task_line(void *ctx, char *line, uint64_t number, struct df_err *err)
 	char *tab = strchr(line, '\t');
 	int64_t id = (int64_t)t->seen;
 	uint32_t task = 0;
-	int rc = 0;
+	int rc = DF_OK;
 
 	(void)number;
 	if (tab) {
@@ -127,7 +127,7 @@ tasks_by_domain(struct tasks *t, struct df_set *val, struct df_err *err)
 {
 	const struct df_meta *m = df_set_meta(val);
 	struct df_batch b = DF_BATCH_INIT;
-	int rc = 0;
+	int rc = DF_OK;
 
 	df_set_only(val, columns, 2); /* not the projections */
 	for (uint64_t first = 0, n; first < t->n; first += n) {
@@ -161,7 +161,7 @@ tasks_find(struct tasks *t, const struct options *o, struct df_set *val, struct 
 	int rc = DF_OK;
 
 	t->n = df_set_rows(val);
-	DF_TRY(df_alloc(&t->of_row, t->n, sizeof *t->of_row, "subtasks", err));
+	DF_TRY(df_alloc(&t->of_row, t->n, sizeof(*t->of_row), "subtasks", err));
 	if (o->agg == AGG_MEAN || strcmp(o->subtasks, "none") == 0) {
 		DF_TRY(task_number(t, "all", &all, err));
 	} else if (strcmp(o->subtasks, "domain") == 0) {
@@ -174,7 +174,7 @@ tasks_find(struct tasks *t, const struct options *o, struct df_set *val, struct 
 		rc = df_select_lines(o->subtasks, task_line, t, err);
 		if (rc == DF_ENOINPUT)
 			df_suggest(err, o->subtasks, groupings);
-		if (rc)
+		if (rc != DF_OK)
 			goto out;
 		DF_TRY(df_idset_check_full(&t->ids, o->subtasks, err));
 	}
@@ -201,11 +201,11 @@ train_work(void *ctx, struct df_batch *b, void **result, int worker, struct df_e
 {
 	const struct pass *p = ctx;
 	double *dots;
-	int rc = 0;
+	int rc = DF_OK;
 
 	(void)worker;
-	DF_TRY(df_arena_alloc(&b->arena, &dots, b->n, p->less->n_tasks * sizeof *dots, "scores", err));
-	memset(dots, 0, b->n * p->less->n_tasks * sizeof *dots);
+	DF_TRY(df_arena_alloc(&b->arena, &dots, b->n, p->less->n_tasks * sizeof(*dots), "scores", err));
+	memset(dots, 0, b->n * p->less->n_tasks * sizeof(*dots));
 	df_less_train_rows(p->less, b->col[DF_COL_PROJECTION].data, b->n, p->weight, dots);
 	*result = dots;
 out:

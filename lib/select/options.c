@@ -14,9 +14,8 @@ df_opt_table_add(struct df_opt_table *t, const struct df_opt *rows, size_t n, st
 	int rc = DF_OK;
 
 	DF_TRY(df_grow(&t->v, &t->cap, t->n + n, sizeof(*t->v), "options", err));
-	for (size_t i = 0; i < n; i++) {
+	for (size_t i = 0; i < n; i++)
 		t->v[t->n++] = rows[i];
-	}
 out:
 	return rc;
 }
@@ -27,9 +26,8 @@ df_selector_defaults(const struct df_selector *m, void **options, struct df_err 
 	int rc = DF_OK;
 
 	DF_TRY(df_alloc(options, m->defaults_size, 1, "options", err));
-	if (m->defaults) {
+	if (m->defaults)
 		memcpy(*options, m->defaults, m->defaults_size);
-	}
 out:
 	return rc;
 }
@@ -69,9 +67,8 @@ df_selector_rows_elsewhere(const struct df_selector *m, struct df_opt_table *t, 
 	for (size_t i = 0; df_selectors[i]; i++) {
 		const size_t first = t->n;
 
-		if (df_selectors[i] == m) {
+		if (df_selectors[i] == m)
 			continue;
-		}
 		DF_TRY(df_selector_rows(df_selectors[i], &unused, NULL, t, err));
 		for (size_t j = first; j < t->n; j++) {
 			t->v[j] = (struct df_opt){

@@ -23,15 +23,13 @@ draw_independently(const struct df_select *in, enum rng rng, uint64_t n, struct 
 {
 	int rc = DF_OK;
 
-	if (n && !out->n_rows) {
+	if (n && !out->n_rows)
 		return df_fail(err, DF_EUSAGE, "asked for %" PRIu64 " rows, but the set is empty", n);
-	}
 	DF_TRY(df_alloc(&out->index, n, sizeof(*out->index), "index", err));
-	if (rng == RNG_TORCH) {
+	if (rng == RNG_TORCH)
 		DF_TRY(df_sample_torch_randint(out->n_rows, n, in->seed + in->step, out->index, err));
-	} else {
+	else
 		DF_TRY(df_sample_replace(NULL, out->n_rows, n, in->seed, in->step, out->index, err));
-	}
 	out->n_index = n;
 out:
 	return rc;
@@ -45,11 +43,10 @@ draw_permutation(const struct df_select *in, enum rng rng, struct df_selection *
 	int rc = DF_OK;
 
 	DF_TRY(df_alloc(&order, n, sizeof(*order), "permutation", err));
-	if (rng == RNG_TORCH) {
+	if (rng == RNG_TORCH)
 		DF_TRY(df_sample_torch_perm(n, n, in->seed + in->step, order, err));
-	} else {
+	else
 		DF_TRY(df_sample_race(NULL, n, n, in->seed, in->step, order, &n_order, err));
-	}
 	DF_TRY(df_select_take(in, order, n_order, out, err));
 out:
 	free(order);
@@ -66,11 +63,10 @@ run(const struct df_select *in, const void *options, struct df_selection *out, s
 	DF_TRY(df_meta_set_int(&out->meta, "step", in->step, err));
 	DF_TRY(df_meta_set_str(&out->meta, "rng", rngs[o->rng], err));
 	DF_TRY(df_meta_set_bool(&out->meta, "replacement", o->replacement, err));
-	if (o->replacement) {
+	if (o->replacement)
 		DF_TRY(draw_independently(in, (enum rng)o->rng, df_amount_of(&in->amount, out->n_rows), out, err));
-	} else {
+	else
 		DF_TRY(draw_permutation(in, (enum rng)o->rng, out, err));
-	}
 out:
 	return rc;
 }

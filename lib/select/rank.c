@@ -30,7 +30,7 @@ sort_digit(const float *score, const uint64_t *from, uint64_t *to, uint64_t n, i
 {
 	uint64_t at = 0;
 
-	memset(count, 0, DIGITS * sizeof *count);
+	memset(count, 0, DIGITS * sizeof(*count));
 	for (uint64_t i = 0; i < n; i++)
 		count[key_of(score[from[i]]) >> shift & (DIGITS - 1)]++;
 	for (size_t d = 0; d < DIGITS; d++) {
@@ -47,10 +47,10 @@ int
 df_rank(const float *score, uint64_t n, uint64_t *order, uint64_t *n_valid, struct df_err *err)
 {
 	uint64_t *half = NULL, *count = NULL, valid = 0, last = n;
-	int rc = 0;
+	int rc = DF_OK;
 
-	DF_TRY(df_alloc(&half, n, sizeof *half, "ranks", err));
-	DF_TRY(df_alloc(&count, DIGITS, sizeof *count, "ranks", err));
+	DF_TRY(df_alloc(&half, n, sizeof(*half), "ranks", err));
+	DF_TRY(df_alloc(&count, DIGITS, sizeof(*count), "ranks", err));
 	for (uint64_t i = n; i-- > 0;)
 		if (!isfinite(score[i]))
 			order[--last] = i;

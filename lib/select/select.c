@@ -17,9 +17,8 @@
 void
 df_select_release(struct df_select *in)
 {
-	for (size_t i = 0; i < DF_SELECT_INPUTS; i++) {
+	for (size_t i = 0; i < DF_SELECT_INPUTS; i++)
 		free(in->paths[i].v);
-	}
 	memset(in->paths, 0, sizeof(in->paths));
 }
 
@@ -66,9 +65,8 @@ read_domains(struct df_set *set, struct df_selection *out, struct df_err *err)
 	DF_TRY(df_idset_init(&ids, out->n_rows, err));
 	for (;;) {
 		DF_TRY(df_set_next(set, READ_ROWS, &b, &n, err));
-		if (!n) {
+		if (!n)
 			break;
-		}
 		DF_TRY(df_idset_add(&ids, b.col[DF_COL_ID].data, n, df_set_name(set), err));
 		DF_TRY(take_domains(out, &b, df_set_name(set), err));
 	}
@@ -88,14 +86,12 @@ learn_rows(const struct df_select *in, struct df_selection *out, struct df_err *
 	int rc = DF_OK;
 
 	out->n_rows = df_set_rows(set);
-	for (size_t i = 0; i < m->n_domains; i++) {
+	for (size_t i = 0; i < m->n_domains; i++)
 		DF_TRY(df_meta_add_domain(&out->meta, m->domains[i], NULL, err));
-	}
 	if (m->n_domains && df_set_has(set, DF_COL_DOMAIN)) {
 		DF_TRY(df_alloc(&out->domain, out->n_rows, sizeof(*out->domain), "domains", err));
-		if (!in->method->inputs[0].columns) {
+		if (!in->method->inputs[0].columns)
 			DF_TRY(read_domains(set, out, err));
-		}
 	}
 out:
 	return rc;
@@ -128,9 +124,8 @@ scan_take(void *ctx, const struct df_batch *b, const void *result, struct df_err
 	DF_TRY(df_idset_add(&s->ids, b->col[DF_COL_ID].data, b->n, df_set_name(s->set), err));
 	DF_TRY(sc->take(sc->ctx, b, result, err));
 	if (sc->input == 0) {
-		if (sc->set == 0 && sc->out->domain) {
+		if (sc->set == 0 && sc->out->domain)
 			DF_TRY(take_domains(sc->out, b, df_set_name(s->set), err));
-		}
 		s->done += b->n;
 		df_progress(s->done, s->n_rows, "rows");
 	}
@@ -154,9 +149,8 @@ df_select_scan(const struct df_select_scan *sc, struct df_err *err)
 	s.n_rows = some ? sc->out->n_rows : df_set_rows(s.set);
 	DF_TRY(df_idset_init(&s.ids, s.n_rows, err));
 	DF_TRY(df_scan_run(&scan, err));
-	if (!some) {
+	if (!some)
 		DF_TRY(df_idset_check_full(&s.ids, df_set_name(s.set), err));
-	}
 out:
 	df_idset_release(&s.ids);
 	return rc;
@@ -191,18 +185,15 @@ df_select_run(const struct df_selector *m, struct df_select *in, const void *opt
 	in->method = m;
 	in->shortage = asked == DF_SHORT_DEFAULT ? m->shortage : asked;
 	DF_TRY(record_request(in, &out->meta, err));
-	if (m->check) {
+	if (m->check)
 		DF_TRY(m->check(in, options, err));
-	}
 	DF_TRY(df_select_open(in, err));
 	DF_TRY(learn_rows(in, out, err));
-	if (!scanned) {
+	if (!scanned)
 		DF_TRY(df_select_record_tokens(in, &out->meta, err));
-	}
 	DF_TRY(m->run(in, options, out, err));
-	if (scanned) {
+	if (scanned)
 		DF_TRY(df_select_record_tokens(in, &out->meta, err));
-	}
 	DF_TRY(df_select_record_inputs(in, &out->meta, err));
 out:
 	df_select_close(in);

@@ -118,13 +118,13 @@ struct df_select_input {
 	enum df_select_join join;
 	enum df_select_many sets;
 	bool optional;
-	/* The method reads these columns, by df_select_scan(), and no others.  NULL: none, and all sets know their id. */
+	/* The method reads these columns with df_select_scan(), and no others.  NULL: it reads none. */
 	const enum df_col *columns;
 	size_t n_columns;
 	/*
-	 * NULL-terminated, or NULL: parameters in which its sets agree with the train set of the same checkpoint and with
-	 * each other, and inputs that they have in common with that train set.  A matrix has the train set's width
-	 * wherever both have it.  What was made from other tokens than the train set is refused in any case.
+	 * NULL-terminated lists, or NULL.  params: parameters in which its sets agree with the train set of the same
+	 * checkpoint and with each other.  common: inputs that they share with that train set.  Without asking: a
+	 * matrix that both have is as wide as the train set's; rows of the train set are rows of the same tokens.
 	 */
 	const char *const *params, *const *common;
 };
@@ -132,14 +132,14 @@ struct df_select_input {
 struct df_selector {
 	const char *name, *about; /* about: what it chooses, in a few words */
 	/* For --list. */
-	const char *model; /* "yes": the choice depends on the model, so it is made again as the model learns; else "no" */
+	const char *model; /* "yes": the choice depends on the model, and is made again as the model learns; or "no" */
 	const char *cost;  /* what has to be computed for each row before: "none", "gradients" */
 	enum df_shortage shortage;             /* what DF_SHORT_DEFAULT means */
 	const struct df_select_input *inputs;  /* [n_inputs]: the first is "train", the rows to choose from */
 	size_t n_inputs;
 	/*
-	 * Options of its own: a struct with its defaults, and the option table, whose values are DF_OPT_AT(struct, field).
-	 * NULL where there are none.
+	 * Its own options: a struct with the defaults, and the option table, whose values are DF_OPT_AT(struct,
+	 * field).  NULL where there are none.
 	 */
 	const void *defaults;
 	size_t defaults_size;
@@ -175,8 +175,8 @@ int df_selector_rows(const struct df_selector *m, struct df_select *in, void *op
 int df_selector_rows_elsewhere(const struct df_selector *m, struct df_opt_table *t, struct df_err *err) DF_MUST_CHECK;
 
 /*
- * Choose.  The sets are opened, checked against each other and closed again; `out` (DF_SELECTION_INIT, or with the tool
- * set in its meta) gets the choice, and in its meta all that shaped it.  `options` as df_selector_defaults() made them.
+ * Choose.  The sets are opened, checked against each other and closed again.  `out` (DF_SELECTION_INIT; its meta may
+ * name the tool) gets the choice, and in its meta all that shaped it.  `options`: as df_selector_defaults() made them.
  * Errors: DF_EUSAGE, DF_ELINEAGE for inputs that do not belong together, those of reading.
  */
 int df_select_run(const struct df_selector *m, struct df_select *in, const void *options, struct df_selection *out,
@@ -184,7 +184,7 @@ int df_select_run(const struct df_selector *m, struct df_select *in, const void 
 
 /* Say in the log what was chosen, and how much of each domain. */
 int df_selection_report(const struct df_selection *s, struct df_err *err) DF_MUST_CHECK;
-/* Write the index, and every row's score and rank; NULL for a file that is not wanted.  None appears before all are put. */
+/* Write the index, and every row's score and rank; NULL: not wanted.  No file appears before both are written. */
 int df_selection_write(struct df_selection *s, const char *index, const char *scores, struct df_err *err) DF_MUST_CHECK;
 
 /* ---- shared: ranks and shortages ------------------------------------------------- */

@@ -22,9 +22,8 @@ run(const struct df_select *in, const void *options, struct df_selection *out, s
 		    o->index, out->n_rows, df_select_tokens_id(&out->meta), &order, &n, &n_repeated, &out->meta, err));
 	} else {
 		DF_TRY(df_alloc(&order, n, sizeof(*order), "index", err));
-		for (uint64_t i = 0; i < n; i++) {
+		for (uint64_t i = 0; i < n; i++)
 			order[i] = i;
-		}
 	}
 	DF_TRY(df_select_take(in, order, n, out, err));
 out:

@@ -18,19 +18,15 @@ df_selection_report(const struct df_selection *s, struct df_err *err)
 
 	DF_TRY(df_alloc(&chosen, n_domains, sizeof(*chosen), "domains", err));
 	DF_TRY(df_alloc(&all, n_domains, sizeof(*all), "domains", err));
-	for (uint64_t i = 0; n_domains && i < s->n_index; i++) {
+	for (uint64_t i = 0; n_domains && i < s->n_index; i++)
 		chosen[s->domain[s->index[i]]]++;
-	}
-	for (uint64_t i = 0; n_domains && i < s->n_rows; i++) {
+	for (uint64_t i = 0; n_domains && i < s->n_rows; i++)
 		all[s->domain[i]]++;
-	}
-	if (s->n_invalid) {
+	if (s->n_invalid)
 		df_warn("%" PRIu64 " rows have no finite score and were ranked last", s->n_invalid);
-	}
 	df_buf_printf(&b, "chose %" PRIu64 " of %" PRIu64 " rows", s->n_index, s->n_rows);
-	for (size_t d = 0; d < n_domains; d++) {
+	for (size_t d = 0; d < n_domains; d++)
 		df_buf_printf(&b, "%s %s %" PRIu64 "/%" PRIu64, d ? "," : ":", s->meta.domains[d], chosen[d], all[d]);
-	}
 	DF_TRY(df_buf_check(&b, err));
 	df_info("%s", b.data);
 out:
@@ -57,18 +53,16 @@ put_index(struct df_selection *s, const char *path, struct df_writer **out, stru
 	b.col[DF_COL_INDEX] = (struct df_column_data){ .data = s->index, .width = 1 };
 	if (s->score) {
 		DF_TRY(df_alloc(&score, s->n_index, sizeof(*score), "scores", err));
-		for (uint64_t i = 0; i < s->n_index; i++) {
+		for (uint64_t i = 0; i < s->n_index; i++)
 			score[i] = s->score[s->index[i]];
-		}
 		b.col[DF_COL_SCORE] = (struct df_column_data){ .data = score, .width = 1 };
 		cols[n_cols++] = DF_COL_SCORE;
 	}
 	/* So that df-show can tell how much of each domain was chosen. */
 	if (s->domain) {
 		DF_TRY(df_alloc(&domain, s->n_index, sizeof(*domain), "domains", err));
-		for (uint64_t i = 0; i < s->n_index; i++) {
+		for (uint64_t i = 0; i < s->n_index; i++)
 			domain[i] = s->domain[s->index[i]];
-		}
 		b.col[DF_COL_DOMAIN] = (struct df_column_data){ .data = domain, .width = 1 };
 		cols[n_cols++] = DF_COL_DOMAIN;
 	}
@@ -91,9 +85,8 @@ put_scores(struct df_selection *s, const char *path, struct df_writer **out, str
 	struct df_batch b = DF_BATCH_INIT;
 	int rc = DF_OK;
 
-	if (!s->score) {
+	if (!s->score)
 		return df_fail(err, DF_EUSAGE, "%s: this method chooses without scoring", path);
-	}
 	DF_TRY(df_alloc(&id, s->n_rows, sizeof(*id), "ids", err));
 	DF_TRY(df_alloc(&order, s->n_rows, sizeof(*order), "ranks", err));
 	DF_TRY(df_alloc(&rank, s->n_rows, sizeof(*rank), "ranks", err));
@@ -124,18 +117,14 @@ df_selection_write(struct df_selection *s, const char *index, const char *scores
 	struct df_writer *to_index = NULL, *to_scores = NULL;
 	int rc = DF_OK;
 
-	if (scores) {
+	if (scores)
 		DF_TRY(put_scores(s, scores, &to_scores, err));
-	}
-	if (index) {
+	if (index)
 		DF_TRY(put_index(s, index, &to_index, err));
-	}
-	if (to_scores) {
+	if (to_scores)
 		DF_TRY(df_writer_commit(to_scores, NULL, err));
-	}
-	if (to_index) {
+	if (to_index)
 		DF_TRY(df_writer_commit(to_index, NULL, err));
-	}
 out:
 	df_writer_close(to_scores);
 	df_writer_close(to_index);
