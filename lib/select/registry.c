@@ -8,7 +8,13 @@
 #include "base/words.h"
 
 /* In the order of df-score --list. */
-#define METHODS(method) method(less) method(random) method(static) method(custom)
+/* clang-format off */
+#define METHODS(method) \
+	method(less) \
+	method(random) \
+	method(static) \
+	method(custom)
+/* clang-format on */
 
 #define DECLARE(name) extern const struct df_selector df_select_##name;
 #define ADDRESS(name) &df_select_##name,
