@@ -14,6 +14,27 @@ _df_run()
 	"$beside$program" "$@" 2>/dev/null
 }
 
+# The method of df-score on this command line, if there is one: its options depend on it.
+_df_method()
+{
+	local word methods
+
+	[[ ${COMP_WORDS[0]##*/} == df-score ]] || return
+	methods=$(_df_run df-score --list | sed '1d; s/ .*//')
+	for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
+		[[ $'\n'$methods$'\n' != *$'\n'$word$'\n'* ]] || { echo "$word" && return; }
+	done
+}
+
+# The table of options of this command line.
+_df_options()
+{
+	local method
+
+	method=$(_df_method)
+	_df_run "${COMP_WORDS[0]##*/}" ${method:+"$method"} --list-options
+}
+
 # The value of --NAME on this command line, if there is one.
 _df_given()
 {
@@ -95,7 +116,7 @@ _df_keys()
 
 _df_tools()
 {
-	local program=${COMP_WORDS[0]##*/} cur=${COMP_WORDS[COMP_CWORD]} name=${COMP_WORDS[COMP_CWORD - 1]} joined='' methods
+	local program=${COMP_WORDS[0]##*/} cur=${COMP_WORDS[COMP_CWORD]} name=${COMP_WORDS[COMP_CWORD - 1]} joined=''
 	local long short type arg known rest
 
 	COMPREPLY=()
@@ -111,10 +132,10 @@ _df_tools()
 			[[ $type != flag && ($type != count || -n $joined) ]] || break
 			_df_value "$long" "$type" "$arg" "$known"
 			return
-		done < <(_df_run "$program" --list-options)
+		done < <(_df_options)
 	fi
 	if [[ $cur == -* ]]; then
-		_df_offer "$(_df_run "$program" --list-options |
+		_df_offer "$(_df_options |
 			awk -F '\t' -v cur="$cur" '
 				{ print "--" $1 ($3 == "flag" || $3 == "count" ? "" : "=") }
 				$3 == "flag" && cur ~ /^--no-/ { print "--no-" $1 }')"
@@ -123,11 +144,7 @@ _df_tools()
 		[[ -n $joined ]] || name=
 		_df_keys "$name"
 	elif [[ $program == df-score ]]; then
-		methods=$(_df_run df-score --list | sed 's/ .*//')
-		for rest in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
-			[[ $'\n'$methods$'\n' != *$'\n'$rest$'\n'* ]] || methods=
-		done
-		_df_offer "$methods" files
+		_df_offer "$([[ -n $(_df_method) ]] || _df_run df-score --list | sed '1d; s/ .*//')" files
 	else
 		_df_offer '' files
 	fi

@@ -43,42 +43,60 @@ function __df_keys
     end
 end
 
+function __df_methods
+    __df_run df-score --list | string replace -r ' .*' '' | string match -v method
+end
+
 function __df_no_method_yet
-    not string match -qr '^('(string join '|' (__df_run df-score --list | string replace -r ' .*' ''))')$' -- (commandline -opc)[2..-1]
+    not string match -qr '^('(string join '|' (__df_methods))')$' -- (commandline -opc)[2..-1]
+end
+
+# Offer the options in the lines of a table: __df_options PROGRAM CONDITION LINE...
+function __df_options
+    for line in $argv[3..-1]
+        set -l column (string split \t -- $line)
+        set -l option -c $argv[1] -l $column[1] -d $column[6]
+        test $column[2] = -; or set -a option -s $column[2]
+        test -z "$argv[2]"; or set -a option -n $argv[2]
+        switch "$column[1]:$column[3]:$column[4]"
+            case '*:flag:*' '*:count:*'
+                complete $option
+            case 'dataset:*' 'eval-dataset:*'
+                complete $option -x -a '(__df_dataset_list)'
+            case 'holdout:*'
+                complete $option -x -a '(__df_datasets | string replace -r \$ =)'
+            case '*:shard:*'
+                complete $option -x -a auto
+            case '*:integer:*' '*:number:*'
+                complete $option -x
+            case '*:DIR'
+                complete $option -x -a '(__fish_complete_directories)'
+            case '*'
+                set -l words
+                test $column[5] = -; or set words (string split '|' -- $column[5])
+                # A word or a path, or a word alone.
+                if not set -q words[1]; or contains -- $column[4] FILE TOK WHAT NAME
+                    complete $option -r -a "$words"
+                else
+                    complete $option -x -a "$words"
+                end
+        end
+    end
 end
 
 set -l program (string replace -r '\.fish$' '' -- (status basename))
-for line in (command $program --list-options 2>/dev/null)
-    set -l column (string split \t -- $line)
-    set -l option -c $program -l $column[1] -d $column[6]
-    test $column[2] = -; or set -a option -s $column[2]
-    switch "$column[1]:$column[3]:$column[4]"
-        case '*:flag:*' '*:count:*'
-            complete $option
-        case 'dataset:*' 'eval-dataset:*'
-            complete $option -x -a '(__df_dataset_list)'
-        case 'holdout:*'
-            complete $option -x -a '(__df_datasets | string replace -r \$ =)'
-        case '*:shard:*'
-            complete $option -x -a auto
-        case '*:integer:*' '*:number:*'
-            complete $option -x
-        case '*:DIR'
-            complete $option -x -a '(__fish_complete_directories)'
-        case '*'
-            set -l words
-            test $column[5] = -; or set words (string split '|' -- $column[5])
-            # A word or a path, or a word alone.
-            if not set -q words[1]; or contains -- $column[4] FILE TOK WHAT NAME
-                complete $option -r -a "$words"
-            else
-                complete $option -x -a "$words"
-            end
-    end
-end
+set -l common (command $program --list-options 2>/dev/null)
+__df_options $program '' $common
 switch $program
     case df-train
         complete -c $program -a '(__df_keys)'
     case df-score
-        complete -c $program -n __df_no_method_yet -a '(__df_run df-score --list | string replace -r " +" \t)'
+        complete -c $program -n __df_no_method_yet -a '(__df_run df-score --list | string replace -r " +" \t)[2..-1]'
+        # A method's own options are offered after its name.
+        for method in (command $program --list 2>/dev/null | string replace -r ' .*' '')[2..-1]
+            for line in (command $program $method --list-options 2>/dev/null)
+                string match -q -- (string replace -r '\t.*' '' -- $line)\t\* $common
+                or __df_options $program "contains $method (commandline -opc)" $line
+            end
+        end
 end

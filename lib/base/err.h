@@ -77,7 +77,7 @@ void df_err_suffix(struct df_err *err, const char *fmt, ...) DF_PRINTF(2, 3);
 int df_err_exit_status(int code);
 
 /*
- * Keep the code and leave: for functions with `int rc = 0;` at the top and one
+ * Keep the code and leave: for functions with `int rc = DF_OK;` at the top and one
  * `out:` block that releases everything.
  */
 #define DF_TRY(call)                         \

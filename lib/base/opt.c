@@ -90,16 +90,52 @@ df_parse_double(const char *s, double *out, struct df_err *err)
 	return DF_OK;
 }
 
+static bool
+is_option(const struct df_opt *o)
+{
+	return o->name && o->type != DF_OPT_ELSEWHERE;
+}
+
+/* Is the n bytes at `name` this option, the beginning of it, or a flag's --no- form? */
+static bool
+is_meant(const struct df_opt *o, const char *name, size_t n)
+{
+	return strncmp(o->name, name, n) == 0 ||
+	    (n > 3 && strncmp(name, "no-", 3) == 0 && strncmp(o->name, name + 3, n - 3) == 0);
+}
+
+/* The command words that have such an option: "less", "static and custom"; none: false. */
+static bool
+find_elsewhere(const struct parser *p, const char *name, size_t n, const char **option, char *words, size_t size)
+{
+	size_t len = 0;
+
+	*option = NULL;
+	for (size_t i = 0; i < p->n; i++) {
+		const struct df_opt *o = &p->opts[i];
+
+		if (o->type != DF_OPT_ELSEWHERE || !is_meant(o, name, n))
+			continue;
+		if (!*option)
+			*option = o->name;
+		if (strcmp(*option, o->name) == 0 && len < size)
+			len += (size_t)snprintf(words + len, size - len, "%s%s", len ? " and " : "", o->help);
+	}
+	return *option != NULL;
+}
+
 static int
 unknown_option(const struct parser *p, const char *name, size_t n, struct df_err *err)
 {
 	const char *best = NULL;
 	size_t dist = SIZE_MAX;
-	char word[64];
+	char word[64], owners[128];
 
+	if (n > 0 && find_elsewhere(p, name, n, &best, owners, sizeof(owners)))
+		return df_fail(err, DF_EUSAGE, "--%s belongs to %s, and is known only after that word", best, owners);
 	snprintf(word, sizeof(word), "%.*s", (int)(n < sizeof(word) ? n : sizeof(word) - 1), name);
 	for (size_t i = 0; row(p, i); i++)
-		if (row(p, i)->name)
+		if (is_option(row(p, i)))
 			df_nearer(word, row(p, i)->name, &best, &dist);
 	if (best)
 		return df_fail(err, DF_EUSAGE, "unknown option --%s; did you mean --%s?", word, best);
@@ -112,13 +148,15 @@ find_long(
     const struct parser *p, const char *name, size_t n, const struct df_opt **out, bool *negated, struct df_err *err)
 {
 	const struct df_opt *found = NULL, *o;
+	const char *elsewhere;
+	char owners[128];
 	bool found_no = false, ambiguous = false;
 	bool no = n > 3 && strncmp(name, "no-", 3) == 0;
 
 	for (size_t i = 0; (o = row(p, i)) != NULL; i++) {
 		bool as_no = no && o->name && o->type == DF_OPT_FLAG && o->value;
 
-		if (o->name == NULL)
+		if (!is_option(o))
 			continue;
 		if (strncmp(o->name, name, n) == 0 && o->name[n] == '\0') {
 			*out = o;
@@ -141,7 +179,8 @@ find_long(
 	if (ambiguous)
 		return df_fail(
 		    err, DF_EUSAGE, "option --%.*s is ambiguous (--%s, --%s)", (int)n, name, found->name, o->name);
-	if (found == NULL)
+	/* What another command has is not an abbreviation of what this one has: `--scores` is not --scores-output. */
+	if (found == NULL || find_elsewhere(p, name, n, &elsewhere, owners, sizeof(owners)))
 		return unknown_option(p, name, n, err);
 	*out = found;
 	*negated = found_no;
@@ -154,7 +193,7 @@ find_short(const struct parser *p, char c)
 	const struct df_opt *o;
 
 	for (size_t i = 0; (o = row(p, i)) != NULL; i++)
-		if (o->name && o->short_name == c)
+		if (is_option(o) && o->short_name == c)
 			return o;
 	return NULL;
 }
@@ -353,6 +392,7 @@ set_value(const struct df_opt *o, const char *s, struct df_err *err)
 	case DF_OPT_SHARD: return set_shard(o->value, s, err);
 	case DF_OPT_FLAG:
 	case DF_OPT_OPERANDS:
+	case DF_OPT_ELSEWHERE:
 	case DF_OPT_GROUP: break;
 	}
 	return df_fail(err, DF_EINTERNAL, "an option of unknown type");
@@ -474,6 +514,51 @@ df_opt_parse(const struct df_opt *opts, int argc, char **argv, struct df_opt_res
 	return rc;
 }
 
+/* Does the value of this option word follow as the next one?  *known = false when the word is no option. */
+static bool
+value_follows(const struct parser *p, const char *word, bool *known)
+{
+	const struct df_opt *o = NULL;
+	bool negated;
+
+	*known = true;
+	if (word[1] == '-') {
+		const char *name = word + 2, *eq = strchr(name, '=');
+
+		if (strcmp(name, "list-options") == 0)
+			return false;
+		*known = find_long(p, name, eq ? (size_t)(eq - name) : strlen(name), &o, &negated, NULL) == DF_OK;
+		return *known && !eq && o->type != DF_OPT_FLAG && o->type != DF_OPT_COUNT;
+	}
+	for (word++; *word; word++) {
+		o = find_short(p, *word);
+		*known = o != NULL;
+		if (!o || (o->type != DF_OPT_FLAG && o->type != DF_OPT_COUNT))
+			return o && word[1] == '\0';
+	}
+	return false;
+}
+
+int
+df_opt_first_operand(const struct df_opt *opts, int argc, char **argv)
+{
+	const struct parser p = { .opts = opts, .n = count_rows(opts) };
+	bool known;
+
+	for (int i = 1; i < argc; i++) {
+		const char *word = argv[i];
+
+		if (word[0] != '-' || word[1] == '\0')
+			return i;
+		if (strcmp(word, "--") == 0)
+			return i + 1;
+		i += value_follows(&p, word, &known);
+		if (!known)
+			return argc;
+	}
+	return argc;
+}
+
 void
 df_opt_result_release(struct df_opt_result *r)
 {
@@ -570,6 +655,7 @@ put_default(const struct df_opt *o, struct df_buf *b)
 	case DF_OPT_LIST:
 	case DF_OPT_SHARD:
 	case DF_OPT_OPERANDS:
+	case DF_OPT_ELSEWHERE:
 	case DF_OPT_GROUP: break;
 	}
 }
@@ -643,7 +729,7 @@ df_opt_help(const struct df_opt *opts, struct df_buf *out)
 	for (size_t i = 0; i < n; i++) {
 		if (opts[i].type == DF_OPT_GROUP)
 			df_buf_printf(out, "%s:\n", opts[i].help);
-		else if (opts[i].type != DF_OPT_OPERANDS)
+		else if (is_option(&opts[i]))
 			put_row(&opts[i], out);
 	}
 	df_buf_printf(out, "  -h, --help, --version%*s", HELP_COL - 23, "");
@@ -677,7 +763,7 @@ df_opt_list(const struct df_opt *opts, struct df_buf *out)
 	const struct df_opt *o;
 
 	for (size_t i = 0; (o = row(&p, i)) != NULL; i++) {
-		if (o->type == DF_OPT_GROUP)
+		if (o->type == DF_OPT_GROUP || o->type == DF_OPT_ELSEWHERE)
 			continue;
 		df_buf_printf(out, "%s\t%c\t%s\t%s\t", o->name ? o->name : "-", o->short_name ? o->short_name : '-',
 		    type_names[o->type], o->arg ? o->arg : "-");

@@ -26,7 +26,8 @@ enum df_opt_type {
 	DF_OPT_LIST,   /* struct df_strlist *: each use appends; commas do not split */
 	DF_OPT_SHARD,  /* struct df_shard_arg *: "i/n" (1-based) or "auto" or "auto/n" (a Slurm array) */
 	DF_OPT_GROUP,  /* no option: a heading in -h and the manual */
-	DF_OPT_OPERANDS /* no option: the words that are none; only `arg` and `file` are looked at */
+	DF_OPT_OPERANDS, /* no option: the words that are none; only `arg` and `file` are looked at */
+	DF_OPT_ELSEWHERE /* no option here: a name that the command word `help` has; for the error, and nothing else */
 };
 
 /* What the value of an option is to the program, when it is the name of a file.  Values of "-" are standard streams. */
@@ -87,6 +88,12 @@ void df_opt_result_release(struct df_opt_result *r);
  */
 int df_opt_check_task(const struct df_opt *opts, const struct df_opt_result *r, unsigned task,
     const char *const *names, struct df_err *err) DF_MUST_CHECK;
+
+/*
+ * Where argv has its first operand, by this table; argc when there is none, or when an option before it is unknown.
+ * For programs whose first word decides which options the others may be.  Nothing is set.
+ */
+int df_opt_first_operand(const struct df_opt *opts, int argc, char **argv);
 
 /*
  * Tell base/inout.h which files the parsed command line reads and writes.  DF_EUSAGE when an output would replace an

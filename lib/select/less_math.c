@@ -7,12 +7,11 @@
  */
 #include <math.h>
 #include <stdlib.h>
-
 #include <string.h>
 
 #include "base/mem.h"
 #include "base/simd.h"
-#include "select/select.h"
+#include "select/less.h"
 
 #define LANES 8 /* independent sums: fixed, so that rounding does not depend on the processor's vectors */
 #define ROWS \
@@ -29,15 +28,15 @@ int
 df_less_init(struct df_less *l, size_t k, size_t n_tasks, enum df_less_val agg, struct df_err *err)
 {
 	size_t n;
-	int rc = 0;
+	int rc = DF_OK;
 
 	*l = (struct df_less){ .k = k, .n_tasks = n_tasks, .agg = agg };
 	DF_TRY(df_size_mul(k, n_tasks, &n, "targets", err));
-	DF_TRY(df_alloc(&l->hi, n, sizeof *l->hi, "targets", err));
-	DF_TRY(df_alloc(&l->lo, n, sizeof *l->lo, "targets", err));
-	DF_TRY(df_alloc(&l->n_rows, n_tasks, sizeof *l->n_rows, "targets", err));
+	DF_TRY(df_alloc(&l->hi, n, sizeof(*l->hi), "targets", err));
+	DF_TRY(df_alloc(&l->lo, n, sizeof(*l->lo), "targets", err));
+	DF_TRY(df_alloc(&l->n_rows, n_tasks, sizeof(*l->n_rows), "targets", err));
 out:
-	if (rc)
+	if (rc != DF_OK)
 		df_less_release(l);
 	return rc;
 }
@@ -182,7 +181,7 @@ df_less_end(struct df_less *l, struct df_err *err)
 			for (size_t i = 0; i < l->k; i++)
 				c[i] /= fmax(sqrt(sum), MIN_NORM);
 	}
-	return 0;
+	return DF_OK;
 }
 
 /* Rows z[0..n) of at most ROWS. */

@@ -30,7 +30,7 @@ sort_digit(const float *score, const uint64_t *from, uint64_t *to, uint64_t n, i
 {
 	uint64_t at = 0;
 
-	memset(count, 0, DIGITS * sizeof *count);
+	memset(count, 0, DIGITS * sizeof(*count));
 	for (uint64_t i = 0; i < n; i++)
 		count[key_of(score[from[i]]) >> shift & (DIGITS - 1)]++;
 	for (size_t d = 0; d < DIGITS; d++) {
@@ -47,10 +47,10 @@ int
 df_rank(const float *score, uint64_t n, uint64_t *order, uint64_t *n_valid, struct df_err *err)
 {
 	uint64_t *half = NULL, *count = NULL, valid = 0, last = n;
-	int rc = 0;
+	int rc = DF_OK;
 
-	DF_TRY(df_alloc(&half, n, sizeof *half, "ranks", err));
-	DF_TRY(df_alloc(&count, DIGITS, sizeof *count, "ranks", err));
+	DF_TRY(df_alloc(&half, n, sizeof(*half), "ranks", err));
+	DF_TRY(df_alloc(&count, DIGITS, sizeof(*count), "ranks", err));
 	for (uint64_t i = n; i-- > 0;)
 		if (!isfinite(score[i]))
 			order[--last] = i;
@@ -67,19 +67,26 @@ out:
 }
 
 int
-df_select_top(
-    const struct df_selector *self, const struct df_select_opts *o, struct df_selection *out, struct df_err *err)
+df_select_top(const struct df_select *in, struct df_selection *out, struct df_err *err)
 {
-	const enum df_shortage mode = o->shortage == DF_SHORT_DEFAULT ? self->shortage : o->shortage;
 	uint64_t *order = NULL, valid;
-	int rc = 0;
+	int rc = DF_OK;
 
-	DF_TRY(df_alloc(&order, out->n_rows, sizeof *order, "ranks", err));
+	DF_TRY(df_alloc(&order, out->n_rows, sizeof(*order), "ranks", err));
 	DF_TRY(df_rank(out->score, out->n_rows, order, &valid, err));
 	out->n_invalid = out->n_rows - valid;
-	DF_TRY(df_short_take(mode, order, o->allow_invalid ? out->n_rows : valid, df_amount_of(&o->amount, out->n_rows),
-	    o->seed, o->step, &out->index, &out->n_index, err));
+	DF_TRY(df_short_take(in->shortage, order, in->allow_invalid ? out->n_rows : valid,
+	    df_amount_of(&in->amount, out->n_rows), in->seed, in->step, &out->index, &out->n_index, err));
 out:
 	free(order);
 	return rc;
+}
+
+int
+df_select_take(
+    const struct df_select *in, const uint64_t *order, uint64_t n_order, struct df_selection *out, struct df_err *err)
+{
+	const uint64_t n = in->amount.given ? df_amount_of(&in->amount, out->n_rows) : n_order;
+
+	return df_short_take(in->shortage, order, n_order, n, in->seed, in->step, &out->index, &out->n_index, err);
 }

@@ -23,11 +23,11 @@ is_hdf5(const char *path, bool *yes, struct df_err *err)
 	size_t n = 0;
 	int rc = df_file_map(path, &data, &n, err);
 
-	if (rc)
+	if (rc != DF_OK)
 		return rc;
-	*yes = n >= sizeof magic && !memcmp(data, magic, sizeof magic);
+	*yes = n >= sizeof(magic) && memcmp(data, magic, sizeof(magic)) == 0;
 	df_file_unmap(data, n);
-	return 0;
+	return DF_OK;
 }
 
 int
@@ -36,7 +36,7 @@ df_select_lines(const char *path, df_line_fn *fn, void *ctx, struct df_err *err)
 	char *text = NULL, *line, *next;
 	uint64_t number = 0;
 	size_t n = 0;
-	int rc = 0;
+	int rc = DF_OK;
 
 	DF_TRY(df_file_get(path, TEXT_LIMIT, &text, &n, err));
 	if (memchr(text, '\0', n)) {
@@ -54,7 +54,7 @@ df_select_lines(const char *path, df_line_fn *fn, void *ctx, struct df_err *err)
 		if (!len || line[0] == '#')
 			continue;
 		rc = fn(ctx, line, number, err);
-		if (rc) {
+		if (rc != DF_OK) {
 			df_err_prefix(err, "%s:%" PRIu64 ": ", path, number);
 			goto out;
 		}
@@ -70,12 +70,12 @@ parse_id(const char *s, uint64_t n_rows, uint64_t *id, struct df_err *err)
 	int64_t v = 0;
 	const int rc = df_parse_int(s, INT64_MIN, INT64_MAX, &v, err);
 
-	if (rc)
+	if (rc != DF_OK)
 		return DF_EFORMAT;
 	if (v < 0 || (uint64_t)v >= n_rows)
 		return df_fail(err, DF_ERANGE, "id %" PRId64 " is out of range: there are %" PRIu64 " rows", v, n_rows);
 	*id = (uint64_t)v;
-	return 0;
+	return DF_OK;
 }
 
 /* The artefact's tokens must be ours, where both say which. */
@@ -84,10 +84,10 @@ check_tokens(const struct df_set *set, const char *tokens_id, struct df_err *err
 {
 	const struct df_input *in = df_meta_input(df_set_meta(set), "tokens");
 
-	if (in && tokens_id && strcmp(in->id, tokens_id))
+	if (in && tokens_id && strcmp(in->id, tokens_id) != 0)
 		return df_fail(err, DF_ELINEAGE, "%s was made for tokens %s, the train set's tokens are %s",
 		    df_set_name(set), in->id, tokens_id);
-	return 0;
+	return DF_OK;
 }
 
 /* ---- an index -------------------------------------------------------------------- */
@@ -103,11 +103,11 @@ index_line(void *ctx, char *line, uint64_t number, struct df_err *err)
 {
 	struct index_text *t = ctx;
 	uint64_t id = 0;
-	int rc = 0;
+	int rc = DF_OK;
 
 	(void)number;
 	DF_TRY(parse_id(line, t->n_rows, &id, err));
-	DF_TRY(df_grow(&t->v, &t->cap, t->n + 1, sizeof *t->v, "index", err));
+	DF_TRY(df_grow(&t->v, &t->cap, t->n + 1, sizeof(*t->v), "index", err));
 	t->v[t->n++] = id;
 out:
 	return rc;
@@ -119,7 +119,7 @@ index_artefact(const char *path, const char *tokens_id, struct index_text *t, st
 	struct df_batch b = DF_BATCH_INIT;
 	struct df_set *set = NULL;
 	uint64_t n = 0;
-	int rc = 0;
+	int rc = DF_OK;
 
 	DF_TRY(df_set_open1(&set, DF_KIND_INDEX, "index", path, err));
 	DF_TRY(check_tokens(set, tokens_id, err));
@@ -130,7 +130,7 @@ index_artefact(const char *path, const char *tokens_id, struct index_text *t, st
 		if (!n)
 			break;
 		v = b.col[DF_COL_INDEX].data;
-		DF_TRY(df_grow(&t->v, &t->cap, t->n + n, sizeof *t->v, "index", err));
+		DF_TRY(df_grow(&t->v, &t->cap, t->n + n, sizeof(*t->v), "index", err));
 		for (uint64_t i = 0; i < n; i++) {
 			if (v[i] >= t->n_rows) {
 				rc = df_fail(err, DF_ERANGE,
@@ -157,14 +157,14 @@ df_select_read_index(const char *path, uint64_t n_rows, const char *tokens_id, u
 	struct index_text t = { .n_rows = n_rows };
 	uint8_t *seen = NULL;
 	bool hdf5 = false;
-	int rc = 0;
+	int rc = DF_OK;
 
 	DF_TRY(is_hdf5(path, &hdf5, err));
 	if (hdf5)
 		DF_TRY(index_artefact(path, tokens_id, &t, meta, err));
 	else
 		DF_TRY(df_select_lines(path, index_line, &t, err));
-	DF_TRY(df_grow(&t.v, &t.cap, t.n + 1, sizeof *t.v, "index", err)); /* an empty index is an array too */
+	DF_TRY(df_grow(&t.v, &t.cap, t.n + 1, sizeof(*t.v), "index", err)); /* an empty index is an array too */
 	DF_TRY(df_alloc(&seen, n_rows, 1, "ids", err));
 	*n_repeated = 0;
 	for (size_t i = 0; i < t.n; i++) {
@@ -196,7 +196,7 @@ score_line(void *ctx, char *line, uint64_t number, struct df_err *err)
 	char *tab = strchr(line, '\t'), *value = tab ? tab + 1 : line;
 	uint64_t id = t->next;
 	double x = 0;
-	int rc = 0;
+	int rc = DF_OK;
 
 	(void)number;
 	if (tab) {
@@ -204,7 +204,7 @@ score_line(void *ctx, char *line, uint64_t number, struct df_err *err)
 		DF_TRY(parse_id(line, t->n_rows, &id, err));
 	}
 	/* Our parser takes finite numbers only; here a method may well say "nan". */
-	if (!strcasecmp(value, "nan"))
+	if (strcasecmp(value, "nan") == 0)
 		x = (double)NAN;
 	else if (df_parse_double(value, &x, err)) {
 		rc = DF_EFORMAT;
@@ -228,7 +228,7 @@ scores_artefact(struct score_text *t, const char *tokens_id, struct df_meta *met
 	struct df_set *set = NULL;
 	enum df_col col;
 	uint64_t n = 0;
-	int rc = 0;
+	int rc = DF_OK;
 
 	DF_TRY(df_set_open1(&set, DF_KIND_ANY, "scores", t->path, err));
 	col = df_set_has(set, DF_COL_SCORE) ? DF_COL_SCORE : DF_COL_LOSS;
@@ -266,9 +266,9 @@ df_select_read_scores(
 {
 	struct score_text t = { .n_rows = n_rows, .path = path };
 	bool hdf5 = false;
-	int rc = 0;
+	int rc = DF_OK;
 
-	DF_TRY(df_alloc(&t.score, n_rows, sizeof *t.score, "scores", err));
+	DF_TRY(df_alloc(&t.score, n_rows, sizeof(*t.score), "scores", err));
 	DF_TRY(df_idset_init(&t.ids, n_rows, err));
 	DF_TRY(is_hdf5(path, &hdf5, err));
 	if (hdf5)

@@ -7,8 +7,20 @@
 
 #include "base/words.h"
 
-const struct df_selector *const df_selectors[] = { &df_select_less, &df_select_random, &df_select_static,
-	&df_select_custom, NULL };
+/* In the order of df-score --list. */
+/* clang-format off */
+#define METHODS(method) \
+	method(less) \
+	method(random) \
+	method(static) \
+	method(custom)
+/* clang-format on */
+
+#define DECLARE(name) extern const struct df_selector df_select_##name;
+#define ADDRESS(name) &df_select_##name,
+
+METHODS(DECLARE)
+const struct df_selector *const df_selectors[] = { METHODS(ADDRESS) NULL };
 
 int
 df_selector_find(const struct df_selector **out, const char *name, struct df_err *err)

@@ -33,9 +33,9 @@ df_sample_race(const double *weight, uint64_t n, uint64_t m, uint64_t seed, uint
 {
 	struct racer *r = NULL;
 	uint64_t n_racers = 0;
-	int rc = 0;
+	int rc = DF_OK;
 
-	DF_TRY(df_alloc(&r, n, sizeof *r, "draws", err));
+	DF_TRY(df_alloc(&r, n, sizeof(*r), "draws", err));
 	for (uint64_t i = 0; i < n; i++) {
 		const double w = weight ? weight[i] : 1.0;
 
@@ -43,7 +43,7 @@ df_sample_race(const double *weight, uint64_t n, uint64_t m, uint64_t seed, uint
 			r[n_racers++] =
 			    (struct racer){ -log(df_rng_uniform(seed, DF_RNG_SAMPLE, substream, i)) / w, i };
 	}
-	qsort(r, n_racers, sizeof *r, by_time);
+	qsort(r, n_racers, sizeof(*r), by_time);
 	*n_out = m < n_racers ? m : n_racers;
 	for (uint64_t i = 0; i < *n_out; i++)
 		out[i] = r[i].id;
@@ -58,13 +58,13 @@ df_sample_replace(
 {
 	double *prefix = NULL, total = 0, sum = 0;
 	uint64_t last = n; /* the last row that can be drawn */
-	int rc = 0;
+	int rc = DF_OK;
 
 	for (uint64_t i = 0; i < n; i++)
 		total += weight ? weight[i] : 1.0;
 	if (m && !(total > 0))
 		return df_fail(err, DF_EUSAGE, "nothing to draw from: no row has a positive weight");
-	DF_TRY(df_alloc(&prefix, n, sizeof *prefix, "probabilities", err));
+	DF_TRY(df_alloc(&prefix, n, sizeof(*prefix), "probabilities", err));
 	for (uint64_t i = 0; i < n; i++) {
 		const double w = weight ? weight[i] : 1.0;
 
@@ -145,10 +145,10 @@ df_sample_torch_perm(uint64_t n, uint64_t m, uint64_t seed, uint64_t *out, struc
 {
 	uint64_t *v = NULL;
 	struct mt mt;
-	int rc = 0;
+	int rc = DF_OK;
 
 	DF_TRY(torch_check(n, err));
-	DF_TRY(df_alloc(&v, n, sizeof *v, "permutation", err));
+	DF_TRY(df_alloc(&v, n, sizeof(*v), "permutation", err));
 	mt_seed(&mt, (uint32_t)seed);
 	for (uint64_t i = 0; i < n; i++)
 		v[i] = i;
@@ -169,7 +169,7 @@ int
 df_sample_torch_randint(uint64_t n, uint64_t m, uint64_t seed, uint64_t *out, struct df_err *err)
 {
 	struct mt mt;
-	int rc = 0;
+	int rc = DF_OK;
 
 	DF_TRY(torch_check(n, err));
 	mt_seed(&mt, (uint32_t)seed);

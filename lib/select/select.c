@@ -1,16 +1,26 @@
 /*
- * select.c - what methods do first: learn which rows there are.
+ * select.c - a method's run: what it asks for is opened, its choice is recorded.
+ *
+ *   check the options | open and check the inputs | learn which rows there are | the method | record
  */
-#include "select/select.h"
-
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/log.h"
 #include "base/mem.h"
-#include "base/words.h"
+#include "select/select_priv.h"
+#include "shard/scan.h"
 
 #define READ_ROWS 4096
+
+void
+df_select_release(struct df_select *in)
+{
+	for (size_t i = 0; i < DF_SELECT_INPUTS; i++)
+		free(in->paths[i].v);
+	memset(in->paths, 0, sizeof(in->paths));
+}
 
 void
 df_selection_release(struct df_selection *s)
@@ -22,27 +32,23 @@ df_selection_release(struct df_selection *s)
 	*s = (struct df_selection)DF_SELECTION_INIT;
 }
 
-const char *
-df_select_tokens_id(const struct df_meta *m)
-{
-	const struct df_input *in = df_meta_input(m, "tokens");
+/* ---- which rows there are ---------------------------------------------------------- */
 
-	if (df_kind_fits(m->kind, DF_KIND_TOKENS))
-		return m->id[0] ? m->id : NULL;
-	return in ? in->id : NULL;
-}
-
-int
-df_select_domains(struct df_selection *out, const uint64_t *id, const uint16_t *domain, uint64_t n, const char *name,
-    struct df_err *err)
+/* The domains of the batch's rows. */
+static int
+take_domains(struct df_selection *out, const struct df_batch *b, const char *name, struct df_err *err)
 {
-	for (uint64_t i = 0; i < n; i++) {
-		if (domain[i] >= out->meta.n_domains)
+	const uint64_t *id = b->col[DF_COL_ID].data;
+	const uint16_t *domain = b->col[DF_COL_DOMAIN].data;
+
+	for (uint64_t i = 0; i < b->n; i++) {
+		if (domain[i] >= out->meta.n_domains) {
 			return df_fail(err, DF_EFORMAT, "%s: id %" PRIu64 ": domain %u of %zu", name, id[i], domain[i],
 			    out->meta.n_domains);
+		}
 		out->domain[id[i]] = domain[i];
 	}
-	return 0;
+	return DF_OK;
 }
 
 /* Each row's domain.  Ids are checked on the way. */
@@ -53,20 +59,16 @@ read_domains(struct df_set *set, struct df_selection *out, struct df_err *err)
 	struct df_idset ids = { 0 };
 	struct df_batch b = DF_BATCH_INIT;
 	uint64_t n = 0;
-	int rc = 0;
+	int rc = DF_OK;
 
 	df_set_only(set, cols, 2);
 	DF_TRY(df_idset_init(&ids, out->n_rows, err));
-	DF_TRY(df_alloc(&out->domain, out->n_rows, sizeof *out->domain, "domains", err));
 	for (;;) {
-		const uint64_t *id;
-
 		DF_TRY(df_set_next(set, READ_ROWS, &b, &n, err));
 		if (!n)
 			break;
-		id = b.col[DF_COL_ID].data;
-		DF_TRY(df_idset_add(&ids, id, n, df_set_name(set), err));
-		DF_TRY(df_select_domains(out, id, b.col[DF_COL_DOMAIN].data, n, df_set_name(set), err));
+		DF_TRY(df_idset_add(&ids, b.col[DF_COL_ID].data, n, df_set_name(set), err));
+		DF_TRY(take_domains(out, &b, df_set_name(set), err));
 	}
 	DF_TRY(df_idset_check_full(&ids, df_set_name(set), err));
 out:
@@ -75,31 +77,127 @@ out:
 	return rc;
 }
 
-int
-df_select_rows(const struct df_select_opts *o, struct df_selection *out, struct df_err *err)
+/* Domains are read here, unless the method's own scan of the train set meets them. */
+static int
+learn_rows(const struct df_select *in, struct df_selection *out, struct df_err *err)
 {
-	struct df_set *set = NULL;
-	const struct df_meta *m;
-	const char *id;
-	int rc = 0;
+	struct df_set *set = in->sets[0].v[0];
+	const struct df_meta *m = df_set_meta(set);
+	int rc = DF_OK;
 
-	if (!o->n_train)
-		return df_fail(err, DF_EUSAGE, "--train FILE is needed: it says which rows there are");
-	DF_TRY(df_set_open(&set, DF_KIND_ANY, "train set", o->train[0].v, o->train[0].n, err));
-	m = df_set_meta(set);
-	if (df_set_is_stream(set) || m->kind == DF_KIND_INDEX || m->kind == DF_KIND_WEIGHTS) {
-		rc = df_fail(err, DF_EUSAGE, "%s: --train needs a file with one row per sample", df_set_name(set));
-		goto out;
-	}
 	out->n_rows = df_set_rows(set);
-	id = df_select_tokens_id(m);
-	if (id)
-		DF_TRY(df_meta_add_input(&out->meta, "tokens", "tokens", id, err));
 	for (size_t i = 0; i < m->n_domains; i++)
 		DF_TRY(df_meta_add_domain(&out->meta, m->domains[i], NULL, err));
-	if (m->n_domains && df_set_has(set, DF_COL_DOMAIN))
-		DF_TRY(read_domains(set, out, err));
+	if (m->n_domains && df_set_has(set, DF_COL_DOMAIN)) {
+		DF_TRY(df_alloc(&out->domain, out->n_rows, sizeof(*out->domain), "domains", err));
+		if (!in->method->inputs[0].columns)
+			DF_TRY(read_domains(set, out, err));
+	}
 out:
-	df_set_close(set);
+	return rc;
+}
+
+/* ---- scans ------------------------------------------------------------------------- */
+
+struct scan {
+	const struct df_select_scan *sc;
+	struct df_set *set;
+	struct df_idset ids;
+	uint64_t n_rows, done;
+};
+
+static int
+scan_work(void *ctx, struct df_batch *b, void **result, int worker, struct df_err *err)
+{
+	const struct scan *s = ctx;
+
+	return s->sc->work(s->sc->ctx, b, result, worker, err);
+}
+
+static int
+scan_take(void *ctx, const struct df_batch *b, const void *result, struct df_err *err)
+{
+	struct scan *s = ctx;
+	const struct df_select_scan *sc = s->sc;
+	int rc = DF_OK;
+
+	DF_TRY(df_idset_add(&s->ids, b->col[DF_COL_ID].data, b->n, df_set_name(s->set), err));
+	DF_TRY(sc->take(sc->ctx, b, result, err));
+	if (sc->input == 0) {
+		if (sc->set == 0 && sc->out->domain)
+			DF_TRY(take_domains(sc->out, b, df_set_name(s->set), err));
+		s->done += b->n;
+		df_progress(s->done, s->n_rows, "rows");
+	}
+out:
+	return rc;
+}
+
+int
+df_select_scan(const struct df_select_scan *sc, struct df_err *err)
+{
+	const struct df_select *in = sc->in;
+	const bool some = in->method->inputs[sc->input].join == DF_JOIN_SOME;
+	struct scan s = { .sc = sc, .set = in->sets[sc->input].v[sc->set] };
+	const struct df_scan scan = { .set = s.set,
+		.n_threads = in->n_threads,
+		.work = sc->work ? scan_work : NULL,
+		.take = scan_take,
+		.ctx = &s };
+	int rc = DF_OK;
+
+	s.n_rows = some ? sc->out->n_rows : df_set_rows(s.set);
+	DF_TRY(df_idset_init(&s.ids, s.n_rows, err));
+	DF_TRY(df_scan_run(&scan, err));
+	if (!some)
+		DF_TRY(df_idset_check_full(&s.ids, df_set_name(s.set), err));
+out:
+	df_idset_release(&s.ids);
+	return rc;
+}
+
+/* ---- run --------------------------------------------------------------------------- */
+
+/* The method and the amount, before what the method itself records. */
+static int
+record_request(const struct df_select *in, struct df_meta *m, struct df_err *err)
+{
+	static const char *const shortages[] = { DF_SHORTAGE_NAMES };
+	int rc = DF_OK;
+
+	DF_TRY(df_meta_set_str(m, "method", in->method->name, err));
+	DF_TRY(df_meta_set_str(m, "n", in->amount.given ? in->amount.text : "all", err));
+	DF_TRY(df_meta_set_str(m, "short", shortages[in->shortage], err));
+	DF_TRY(df_meta_set_bool(m, "allow_invalid", in->allow_invalid, err));
+out:
+	return rc;
+}
+
+int
+df_select_run(const struct df_selector *m, struct df_select *in, const void *options, struct df_selection *out,
+    struct df_err *err)
+{
+	/* What has no columns to be read says which rows there are, and is in the lineage as their tokens. */
+	const bool scanned = m->inputs[0].columns != NULL;
+	const enum df_shortage asked = in->shortage;
+	int rc = DF_OK;
+
+	in->method = m;
+	in->shortage = asked == DF_SHORT_DEFAULT ? m->shortage : asked;
+	DF_TRY(record_request(in, &out->meta, err));
+	if (m->check)
+		DF_TRY(m->check(in, options, err));
+	DF_TRY(df_select_open(in, err));
+	DF_TRY(learn_rows(in, out, err));
+	if (!scanned)
+		DF_TRY(df_select_record_tokens(in, &out->meta, err));
+	DF_TRY(m->run(in, options, out, err));
+	if (scanned)
+		DF_TRY(df_select_record_tokens(in, &out->meta, err));
+	DF_TRY(df_select_record_inputs(in, &out->meta, err));
+out:
+	df_select_close(in);
+	in->method = NULL;
+	in->shortage = asked;
 	return rc;
 }

@@ -1,10 +1,10 @@
 /*
  * select.h - which samples to train on: one file per method, and what the methods share.
  *
- * A method is a const record.  It reads the artefacts it needs, and leaves a
- * score per row, or an index, or both, in a struct df_selection; ranking,
- * drawing, and what happens when more is asked for than there is are shared, so that
- * they mean the same everywhere.
+ * A method is a const record (struct df_selector).  It says what it reads and which options it has; df_select_run()
+ * opens and checks its inputs and calls it.  The method leaves a score per row, or an index, or both, in a struct
+ * df_selection.  Ranks, draws, and what happens when more is asked for than there is are shared, so that they mean the
+ * same everywhere.  A new method is a file NAME.c and a line in registry.c (CONTRIBUTING.md).
  *
  * Rows are sample ids: a set with n rows has exactly the ids 0..n-1, in any
  * order of files.  A row whose score is NaN or infinite is *invalid*: it sorts
@@ -20,6 +20,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "backend/backend.h"
 #include "base/err.h"
 #include "base/opt.h"
 #include "shard/shard.h"
@@ -36,42 +37,44 @@ enum df_shortage {
 };
 #define DF_SHORTAGE_NAMES "default", "cycle", "error", "replace", "truncate"
 
-enum df_less_agg { DF_AGG_MAX, DF_AGG_MEAN }; /* over subtasks; mean: over all validation rows */
-enum df_less_val { DF_VAL_MEAN_OF_COSINE, DF_VAL_COSINE_OF_MEAN };
-/* What `subtasks` may be besides a file; NULL-terminated. */
-extern const char *const df_less_subtasks[];
-#define DF_LESS_AGG_NAMES "max", "mean"
-#define DF_LESS_VAL_NAMES "mean-of-cosine", "cosine-of-mean"
-
 /* How many rows: a count, or a percentage of all rows (rounded down). */
 struct df_amount {
 	bool given;
 	uint64_t n;
-	double percent; /* > 0: use this instead of n */
+	double percent;   /* > 0: use this instead of n */
+	const char *text; /* as it was given; borrowed */
 };
-/* "400" or "5%"; DF_EUSAGE. */
+/* "400" or "5%"; DF_EUSAGE.  `a` borrows s. */
 int df_amount_parse(const char *s, struct df_amount *a, struct df_err *err) DF_MUST_CHECK;
 uint64_t df_amount_of(const struct df_amount *a, uint64_t n_rows); /* n_rows when not given */
 
-struct df_select_opts {
+#define DF_SELECT_INPUTS 4 /* at most, of a method */
+
+/*
+ * A request.  The caller fills in the first part; df_select_run() opens the sets for the time of the call, in the order
+ * of the method's inputs.
+ */
+struct df_select {
 	struct df_amount amount;
-	enum df_shortage shortage;
+	enum df_shortage shortage; /* a method sees its own rule in the place of DF_SHORT_DEFAULT */
 	uint64_t seed;
-	uint32_t step;    /* substream of the random numbers */
-	bool replacement; /* random */
-	bool torch_rng;   /* random: PyTorch's CPU stream instead of Philox */
+	uint32_t step; /* substream of the random numbers */
 	bool allow_invalid;
-	const struct df_strlist *train; /* [checkpoints] lists of paths; each is one set */
-	const struct df_strlist *val;   /* [checkpoints] */
-	size_t n_train, n_val;
-	const double *ckpt_weights; /* less: [n_train], or NULL = equal */
-	size_t n_ckpt_weights;
-	const char *subtasks; /* less: "domain", "none" or a file; NULL = domain */
-	enum df_less_agg agg;
-	enum df_less_val val_agg;
-	const char *scores, *index, *program; /* custom; static: index */
-	int threads;
+	int n_threads;
+	struct df_pool *pool;  /* borrowed; NULL = one thread */
+	struct df_backend *be; /* borrowed, on that pool; NULL where no method that multiplies matrices is called */
+	struct df_strlist paths[DF_SELECT_INPUTS]; /* by input: a path, directory or pattern for each set */
+	struct df_strlist more; /* more files of the only train set */
+
+	/* While a method runs. */
+	const struct df_selector *method;
+	struct df_select_sets {
+		struct df_set **v; /* [n], opened and checked */
+		size_t n;
+	} sets[DF_SELECT_INPUTS]; /* by input */
 };
+/* Frees the lists of paths. */
+void df_select_release(struct df_select *in);
 
 /* ---- what comes out ----------------------------------------------------------- */
 
@@ -92,16 +95,97 @@ void df_selection_release(struct df_selection *s);
 
 /* ---- methods -------------------------------------------------------------------- */
 
-struct df_selector {
-	const char *name, *about;
-	enum df_shortage shortage; /* what DF_SHORT_DEFAULT means */
-	int (*run)(const struct df_selector *self, const struct df_select_opts *o, struct df_selection *out,
-	    struct df_err *err);
+/* Which rows an input has. */
+enum df_select_join {
+	DF_JOIN_ALL,  /* those of the train set: each id once */
+	DF_JOIN_SOME, /* some of those, each at most once */
+	DF_JOIN_OWN   /* rows of its own, each id from 0 once, and at least one: a target, queries */
 };
-extern const struct df_selector df_select_less, df_select_random, df_select_static, df_select_custom;
-extern const struct df_selector *const df_selectors[];        /* NULL-terminated */
+
+/* How many sets an input has. */
+enum df_select_many {
+	DF_SETS_ONE,
+	DF_SETS_CHECKPOINTS, /* one for each checkpoint: as many as there are train sets */
+	DF_SETS_ANY
+};
+
+/* What a method reads: the option --ROLE=FILE, and the checks of what it names. */
+struct df_select_input {
+	const char *role; /* also of the input in the lineage: "val" */
+	const char *name; /* for messages: "validation projections" */
+	const char *help; /* of the option */
+	enum df_kind kind; /* DF_KIND_ANY: whatever has a row per sample; it says which rows there are, and no more */
+	enum df_select_join join;
+	enum df_select_many sets;
+	bool optional;
+	/* The method reads these columns with df_select_scan(), and no others.  NULL: it reads none. */
+	const enum df_col *columns;
+	size_t n_columns;
+	/*
+	 * NULL-terminated lists, or NULL.  params: parameters in which its sets agree with the train set of the same
+	 * checkpoint and with each other.  common: inputs that they share with that train set.  Without asking: a
+	 * matrix that both have is as wide as the train set's; rows of the train set are rows of the same tokens.
+	 */
+	const char *const *params, *const *common;
+};
+
+struct df_selector {
+	const char *name, *about; /* about: what it chooses, in a few words */
+	/* For --list. */
+	const char *model; /* "yes": the choice depends on the model, and is made again as the model learns; or "no" */
+	const char *cost;  /* what has to be computed for each row before: "none", "gradients" */
+	enum df_shortage shortage;             /* what DF_SHORT_DEFAULT means */
+	const struct df_select_input *inputs;  /* [n_inputs]: the first is "train", the rows to choose from */
+	size_t n_inputs;
+	/*
+	 * Its own options: a struct with the defaults, and the option table, whose values are DF_OPT_AT(struct,
+	 * field).  NULL where there are none.
+	 */
+	const void *defaults;
+	size_t defaults_size;
+	const struct df_opt *options;
+	/* May be NULL: can these options be followed?  Asked before anything is opened.  DF_EUSAGE. */
+	int (*check)(const struct df_select *in, const void *options, struct df_err *err);
+	/* out has n_rows, and the domains where the inputs say them; set score, index, and the parameters in meta. */
+	int (*run)(const struct df_select *in, const void *options, struct df_selection *out, struct df_err *err);
+};
+#define DF_OPT_AT(type, field) ((void *)offsetof(type, field))
+
+extern const struct df_selector *const df_selectors[]; /* NULL-terminated */
 /* DF_EUSAGE suggests the nearest method. */
 int df_selector_find(const struct df_selector **out, const char *name, struct df_err *err) DF_MUST_CHECK;
+
+/* A growing table of options. */
+struct df_opt_table {
+	struct df_opt *v;
+	size_t n, cap;
+};
+int df_opt_table_add(struct df_opt_table *t, const struct df_opt *rows, size_t n, struct df_err *err) DF_MUST_CHECK;
+
+/* *options = a copy of the method's defaults; free() it. */
+int df_selector_defaults(const struct df_selector *m, void **options, struct df_err *err) DF_MUST_CHECK;
+/*
+ * Add the rows of the method's own options to a table: of its inputs but the first, which fill in->paths, and of
+ * `options`.  The method has both in its section of df-score(1).
+ */
+int df_selector_rows(const struct df_selector *m, struct df_select *in, void *options, struct df_opt_table *t,
+    struct df_err *err) DF_MUST_CHECK;
+
+/* And the names of the options of all methods but this one (NULL: of all), so that an error can say whose they are. */
+int df_selector_rows_elsewhere(const struct df_selector *m, struct df_opt_table *t, struct df_err *err) DF_MUST_CHECK;
+
+/*
+ * Choose.  The sets are opened, checked against each other and closed again.  `out` (DF_SELECTION_INIT; its meta may
+ * name the tool) gets the choice, and in its meta all that shaped it.  `options`: as df_selector_defaults() made them.
+ * Errors: DF_EUSAGE, DF_ELINEAGE for inputs that do not belong together, those of reading.
+ */
+int df_select_run(const struct df_selector *m, struct df_select *in, const void *options, struct df_selection *out,
+    struct df_err *err) DF_MUST_CHECK;
+
+/* Say in the log what was chosen, and how much of each domain. */
+int df_selection_report(const struct df_selection *s, struct df_err *err) DF_MUST_CHECK;
+/* Write the index, and every row's score and rank; NULL: not wanted.  No file appears before both are written. */
+int df_selection_write(struct df_selection *s, const char *index, const char *scores, struct df_err *err) DF_MUST_CHECK;
 
 /* ---- shared: ranks and shortages ------------------------------------------------- */
 
@@ -117,7 +201,9 @@ int df_short_take(enum df_shortage mode, const uint64_t *order, uint64_t n_valid
     uint32_t step, uint64_t **index, uint64_t *n_index, struct df_err *err) DF_MUST_CHECK;
 
 /* Rank out->score, count the invalid, and take the amount asked for: the end of every method that scores. */
-int df_select_top(const struct df_selector *self, const struct df_select_opts *o, struct df_selection *out,
+int df_select_top(const struct df_select *in, struct df_selection *out, struct df_err *err) DF_MUST_CHECK;
+/* Take the amount asked for, by default all, from order [n_order], which the method chose itself. */
+int df_select_take(const struct df_select *in, const uint64_t *order, uint64_t n_order, struct df_selection *out,
     struct df_err *err) DF_MUST_CHECK;
 
 /* ---- shared: draws ----------------------------------------------------------------- */
@@ -139,14 +225,20 @@ int df_sample_torch_randint(uint64_t n, uint64_t m, uint64_t seed, uint64_t *out
 /* ---- shared: inputs ------------------------------------------------------------------ */
 
 /*
- * For methods that only need to know the rows: opens the first --train set (any
- * kind with one row per sample), and fills n_rows, domains and the "tokens" input of
- * out.  DF_EUSAGE when there is none.
+ * Every row of a set once, on all threads: `work` and `take` as in shard/scan.h, and every id is checked, as the
+ * input's `join` says, before `take` sees it.  The first train set fills in the domains of `out` on the way.
  */
-int df_select_rows(const struct df_select_opts *o, struct df_selection *out, struct df_err *err) DF_MUST_CHECK;
-/* out->domain[id[i]] = domain[i] for n rows of set `name`; a domain that out->meta does not name is DF_EFORMAT. */
-int df_select_domains(struct df_selection *out, const uint64_t *id, const uint16_t *domain, uint64_t n,
-    const char *name, struct df_err *err) DF_MUST_CHECK;
+struct df_select_scan {
+	const struct df_select *in;
+	size_t input, set; /* in->sets[input].v[set] */
+	struct df_selection *out;
+	int (*work)(void *ctx, struct df_batch *b, void **result, int worker, struct df_err *err);
+	int (*take)(void *ctx, const struct df_batch *b, const void *result, struct df_err *err);
+	void *ctx;
+};
+int df_select_scan(const struct df_select_scan *sc, struct df_err *err) DF_MUST_CHECK;
+/* Read the columns of an input only; but all where the set's id is still to be made of its rows. */
+void df_select_columns(const struct df_select_input *input, struct df_set *set);
 /* The tokens that a set's rows are: its own id, or its input of that role. NULL when it does not say. */
 const char *df_select_tokens_id(const struct df_meta *m);
 /*
@@ -161,30 +253,5 @@ int df_select_read_scores(const char *path, uint64_t n_rows, const char *tokens_
 /* Walk a text file: fn gets each line without its end, numbered from 1; empty ones and comments (#) are skipped. */
 typedef int df_line_fn(void *ctx, char *line, uint64_t number, struct df_err *err);
 int df_select_lines(const char *path, df_line_fn *fn, void *ctx, struct df_err *err) DF_MUST_CHECK;
-
-/* ---- LESS, as arithmetic (less.c reads the artefacts) ------------------------------------ */
-
-/*
- * One checkpoint's targets: c[j] = mean over the validation rows v of subtask j of v / |v| [k] each, in double (with
- * DF_VAL_COSINE_OF_MEAN: the mean of v, divided by its norm).  Sums are kept in twice the precision
- * of a double, so that the order of rows does not matter.
- */
-struct df_less {
-	size_t k, n_tasks;
-	enum df_less_val agg;
-	double *hi, *lo;  /* [n_tasks, k]: after df_less_end, hi holds c */
-	uint64_t *n_rows; /* [n_tasks] validation rows */
-};
-int df_less_init(struct df_less *l, size_t k, size_t n_tasks, enum df_less_val agg, struct df_err *err) DF_MUST_CHECK;
-void df_less_release(struct df_less *l);
-/* false when the row is not finite. */
-bool df_less_val_row(struct df_less *l, const float *v, size_t task);
-/* DF_EFORMAT when a subtask has no row. */
-int df_less_end(struct df_less *l, struct df_err *err) DF_MUST_CHECK;
-/*
- * For n rows z [n,k]: out [n,n_tasks] += weight * <z / |z|, c[j]>; NaN for a row that is not finite, += 0 for one of
- * norm <= 1e-12.  A row's bits do not depend on n.
- */
-void df_less_train_rows(const struct df_less *l, const float *z, size_t n, double weight, double *out);
 
 #endif

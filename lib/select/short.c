@@ -15,17 +15,17 @@ df_amount_parse(const char *s, struct df_amount *a, struct df_err *err)
 {
 	const size_t n = strlen(s);
 	int64_t count = 0;
-	int rc = 0;
+	int rc = DF_OK;
 
-	*a = (struct df_amount){ .given = true };
+	*a = (struct df_amount){ .given = true, .text = s };
 	if (n && s[n - 1] == '%') {
 		char *number = NULL;
 
 		rc = df_strndup(&number, s, n - 1, err);
-		if (!rc)
+		if (rc == DF_OK)
 			rc = df_parse_double(number, &a->percent, err);
 		free(number);
-		if (!rc && !(a->percent > 0 && a->percent <= 100))
+		if (rc == DF_OK && !(a->percent > 0 && a->percent <= 100))
 			rc = df_fail(err, DF_EUSAGE, "%s: a percentage must be above 0 and at most 100", s);
 		return rc;
 	}
@@ -52,7 +52,7 @@ df_short_take(enum df_shortage mode, const uint64_t *order, uint64_t n_valid, ui
     uint64_t **index, uint64_t *n_index, struct df_err *err)
 {
 	uint64_t *out = NULL;
-	int rc = 0;
+	int rc = DF_OK;
 
 	if (n > n_valid && (mode == DF_SHORT_ERROR || (n_valid == 0 && mode != DF_SHORT_TRUNCATE)))
 		return df_fail(err, DF_EUSAGE, "asked for %" PRIu64 " rows, but only %" PRIu64 " are valid%s", n,
@@ -61,7 +61,7 @@ df_short_take(enum df_shortage mode, const uint64_t *order, uint64_t n_valid, ui
 		df_warn("asked for %" PRIu64 " rows, took all %" PRIu64 " that are valid", n, n_valid);
 		n = n_valid;
 	}
-	DF_TRY(df_alloc(&out, n, sizeof *out, "index", err));
+	DF_TRY(df_alloc(&out, n, sizeof(*out), "index", err));
 	if (n > n_valid && mode == DF_SHORT_REPLACE) {
 		DF_TRY(df_sample_replace(NULL, n_valid, n, seed, step, out, err));
 		for (uint64_t i = 0; i < n; i++)

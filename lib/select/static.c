@@ -6,33 +6,52 @@
 #include "base/mem.h"
 #include "select/select.h"
 
-static int
-run(const struct df_selector *self, const struct df_select_opts *o, struct df_selection *out, struct df_err *err)
-{
-	const enum df_shortage mode = o->shortage == DF_SHORT_DEFAULT ? self->shortage : o->shortage;
-	uint64_t *order = NULL, n = 0, n_repeated;
-	int rc = 0;
+struct options {
+	const char *index;
+};
 
-	DF_TRY(df_select_rows(o, out, err));
+static int
+run(const struct df_select *in, const void *options, struct df_selection *out, struct df_err *err)
+{
+	const struct options *o = options;
+	uint64_t *order = NULL, n = out->n_rows, n_repeated;
+	int rc = DF_OK;
+
 	if (o->index) {
 		DF_TRY(df_select_read_index(
 		    o->index, out->n_rows, df_select_tokens_id(&out->meta), &order, &n, &n_repeated, &out->meta, err));
 	} else {
-		n = out->n_rows;
-		DF_TRY(df_alloc(&order, n, sizeof *order, "index", err));
+		DF_TRY(df_alloc(&order, n, sizeof(*order), "index", err));
 		for (uint64_t i = 0; i < n; i++)
 			order[i] = i;
 	}
-	DF_TRY(df_short_take(mode, order, n, o->amount.given ? df_amount_of(&o->amount, out->n_rows) : n, o->seed,
-	    o->step, &out->index, &out->n_index, err));
+	DF_TRY(df_select_take(in, order, n, out, err));
 out:
 	free(order);
 	return rc;
 }
 
+/* clang-format off */
+static const struct df_opt options[] = {
+	{ .name = "index", .type = DF_OPT_STR, .value = DF_OPT_AT(struct options, index), .arg = "FILE", .file = DF_FILE_READ,
+	    .help = "take these ids: an index, or text with one per line" },
+	DF_OPT_END };
+/* clang-format on */
+
+static const struct df_select_input inputs[] = {
+	{ .role = "train", .name = "train set", .help = "rows to choose from, in any file with one per sample" },
+};
+
 const struct df_selector df_select_static = {
 	.name = "static",
-	.about = "all rows in order, or the rows of --index, whatever the model says",
+	.about = "all rows in order, or those of an index",
+	.model = "no",
+	.cost = "none",
 	.shortage = DF_SHORT_ERROR,
+	.inputs = inputs,
+	.n_inputs = 1,
+	.defaults = &(const struct options){ 0 },
+	.defaults_size = sizeof(struct options),
+	.options = options,
 	.run = run,
 };

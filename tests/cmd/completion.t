@@ -15,7 +15,7 @@ touch some.yaml
 # table PROGRAM: long name, type, argument, known words of its options that have words
 table()
 {
-	"$1" --list-options | awk -F '\t' '$5 != "-" { print $1, $3, $4, $5 }'
+	$1 --list-options | awk -F '\t' '$5 != "-" { print $1, $3, $4, $5 }'
 }
 
 # What is listed comes from where the programs take it.
@@ -74,17 +74,20 @@ is_empty 'bash: no number' "$(in_bash df-grad -j '')"
 is 'bash: files after a flag' "$(COMPOPT=1 in_bash df-grad -q '')" $'compopt default'
 is 'bash: directories' "$(COMPOPT=1 in_bash df-grad -m '')" $'compopt dirnames'
 is 'bash: files after a method' "$(COMPOPT=1 in_bash df-score less '')" $'compopt default'
-for path in "$BUILD"/bin/df-*; do
-	p=${path##*/}
-	expect "bash: $p: all options" "$(in_bash "$p" --)" $("$p" --list-options |
+expect 'bash: an option of a method' "$(in_bash df-score -q less --val-)" --val-agg=
+expect 'bash: its choices' "$(in_bash df-score less --val-agg = '')" mean-of-cosine cosine-of-mean
+is_empty 'bash: none of another method' "$(in_bash df-score random --val-)"
+commands >"$T/commands"
+while read -r p <&3; do
+	expect "bash: $p: all options" "$(in_bash $p --)" $($p --list-options |
 		awk -F '\t' '{ print "--" $1 ($3 == "flag" || $3 == "count" ? "" : "=") }')
 	while read -r long type arg known; do
 		case $arg in
 		FILE | TOK | WHAT) known="$known|data|directory|some.yaml" ;;
 		esac
-		expect "bash: $p --$long ($type)" "$(in_bash "$p" "--$long" = '')" ${known//|/ }
+		expect "bash: $p --$long ($type)" "$(in_bash $p "--$long" = '')" ${known//|/ }
 	done < <(table "$p")
-done
+done 3<"$T/commands"
 
 # --- fish says itself what it offers ---
 
@@ -113,6 +116,9 @@ if command -v fish >/dev/null 2>&1; then
 	expect 'fish: a device' "$(in_fish 'df-embed --device ')" auto cpu openblas poison reference
 	expect 'fish: a word or a file' "$(in_fish 'df-show --tokenizer ')" bytes data/ directory/ some.yaml
 	expect 'fish: directories' "$(in_fish 'df-grad -m d')" data/ directory/
+	expect 'fish: an option of a method' "$(in_fish 'df-score -q less --val-')" --val-agg
+	expect 'fish: its choices' "$(in_fish 'df-score less --val-agg ')" mean-of-cosine cosine-of-mean
+	is_empty 'fish: none of another method' "$(in_fish 'df-score random --val-')"
 	expect 'fish: by a path' "$(in_fish "$BUILD/bin/df-score le")" less
 else
 	skip 'fish' 'no fish here'
@@ -139,6 +145,9 @@ if command -v zsh >/dev/null 2>&1; then
 	expect 'zsh: a device' "$(in_zsh 'df-embed --device ')" auto cpu openblas poison reference
 	expect 'zsh: a word or a file' "$(in_zsh 'df-show --tokenizer=')" bytes data directory some.yaml
 	expect 'zsh: directories' "$(in_zsh 'df-grad -m d')" data directory
+	expect 'zsh: an option of a method' "$(in_zsh 'df-score -q less --val-')" --val-agg
+	expect 'zsh: its choices' "$(in_zsh 'df-score less --val-agg ')" mean-of-cosine cosine-of-mean
+	is_empty 'zsh: none of another method' "$(in_zsh 'df-score random --val-')"
 	expect 'zsh: by a path' "$(in_zsh "$BUILD/bin/df-score le")" less
 else
 	skip 'zsh' 'no zsh here'

@@ -14,7 +14,8 @@ index_of()
 # --- less ------------------------------------------------------------------------------------------------------------
 
 ok 'the methods' df-score --list
-prints 'less is one' '^less '
+prints 'less is one' '^less  +projections +yes +gradients '
+prints 'random reads anything' '^random  +any rows +no +none '
 ok 'less' df-score less --train pool.proj.h5 --val val.proj.h5 -n 8 -o less.h5 --scores-output scores.h5
 says 'the domains of the choice' 'chose 8 of 34 rows: sums [0-9]+/20, turns [0-9]+/14'
 is 'eight ids' "$(h5ls less.h5/index)" 'index                    Dataset {8}'
@@ -46,6 +47,30 @@ for threads in 1 2 3 4; do
 done
 exits 64 '40 of 34' df-score less --train pool.proj.h5 --val val.proj.h5 -n 40 -o x.h5
 says 'is an error by default' 'asked for 40 rows, but only 34 are valid'
+
+# --- the method's name comes first ----------------------------------------------------------------------------------------
+
+exits 64 'an option of another method' df-score random --train pool.h5 --agg mean -n 3 -o x.h5
+says 'says whose it is' '^df-score: --agg belongs to less'
+exits 64 'one of two others' df-score less --train pool.proj.h5 --val val.proj.h5 --index less.h5 -o x.h5
+says 'says both' 'belongs to static and custom'
+exits 64 'an input of another method' df-score random --train pool.h5 --val val.proj.h5 -n 3 -o x.h5
+says 'is not passed over' '--val belongs to less'
+exits 64 "a method's option before its name" df-score --agg mean less --train pool.proj.h5 --val val.proj.h5 -o x.h5
+says 'comes too early' 'only after that word'
+exits 64 'an option that only begins like one' df-score less --train pool.proj.h5 --val val.proj.h5 --scores x.h5
+says 'is no abbreviation' '--scores belongs to custom'
+ok 'common options may stand before it' df-score -q -j 2 --count=8 -o first.h5 less --train pool.proj.h5 --val val.proj.h5
+same 'and mean the same' first.h5 less.h5
+exits 64 'no method' df-score --train pool.h5 -o x.h5
+says 'asks for one' 'which method'
+exits 64 'two sets where one is read' df-score random --train pool.h5 --train val.h5 -n 3 -o x.h5
+says 'one is read' '--train is given 2 times'
+touch less random
+ok 'a file of the name is no input' df-score -q random --train pool.h5 -n 3 -o random
+rm -f less random
+exits 64 'scores of a method without' df-score -q random --train pool.h5 -n 3 --scores-output x.h5
+says 'there are none' 'without scoring'
 
 # --- what does not belong together --------------------------------------------------------------------------------------
 

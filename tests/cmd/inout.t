@@ -1,13 +1,15 @@
 #!/bin/sh
 # No output replaces an input, in any program, by any option, under any name of the file.
 #
-# The options come from the programs' own tables, so that an option that is added later is covered when it is added.
+# The options come from the tables of the programs and of df-score's methods, so that an option that is added later is
+# covered when it is added.
+# shellcheck disable=SC2086 # commands are words
 . "$(dirname "$0")/lib.sh"
 
 [ -n "$(ls "$BUILD"/bin/df-* 2>/dev/null)" ] || skip_all 'no program is built'
 
 options=$BUILD/test-tmp/options.$$
-trap 'rm -rf "$T" "$options" "$options.before" "$options.after"' EXIT
+trap 'rm -rf "$T" "$options" "$options.before" "$options.after" "$options.commands"' EXIT
 
 # Every file here by name, inode, size and time.
 state()
@@ -57,9 +59,9 @@ role()
 	awk -F '\t' -v o="$1" '$1 == o { print $7 }' "$options"
 }
 
-for path in "$BUILD"/bin/df-*; do
-	p=$(basename "$path")
-	"$p" --list-options >"$options"
+commands >"$options.commands"
+while read -r p <&3; do
+	$p --list-options >"$options"
 	cut -f 1,3,4,7 "$options" | awk -F '\t' '
 		$3 ~ /^(FILE|DIR|TOK|TOKENS|PICTURE|YAML|GRADIENTS|CONFIG)$/ && $4 == "-" { print "--" $1; bad = 1 } END { exit bad }' >err
 	report $? "$p: every option that names a file says what is done to it"
@@ -68,25 +70,25 @@ for path in "$BUILD"/bin/df-*; do
 		for r in $(awk -F '\t' '$7 ~ /^read/ { print $1 }' "$options"); do
 			for name in dir/file ./dir/../dir/file way/file soft hard; do
 				refused "$p --$w $name over ${r#-} dir/file" $name dir/file \
-					"$p" "$(given "$r" dir/file)" "$(given "$w" $name)"
+					$p "$(given "$r" dir/file)" "$(given "$w" $name)"
 			done
 			# A word that may be no file ("bytes") names none when there is none.
 			[ "$(role "$r")" != read ] || refused "$p --$w of what ${r#-} reads, which is not there" new ./new \
-				"$p" "$(given "$r" ./new)" "$(given "$w" new)"
+				$p "$(given "$r" ./new)" "$(given "$w" new)"
 			[ "$(role "$w")" != write-dir ] || for name in dir way ./dir/; do
 				refused "$p --$w $name, which holds --$r dir/file" $name dir/file \
-					"$p" "$(given "$r" dir/file)" "$(given "$w" $name)"
+					$p "$(given "$r" dir/file)" "$(given "$w" $name)"
 			done
 		done
 		for v in $(awk -F '\t' '$7 ~ /^write/ { print $1 }' "$options"); do
 			[ "$v" != "$w" ] || continue
 			for name in new ./new dir/../new way/../new; do
-				refused "$p --$v $name and --$w new" $name new "$p" "--$v=$name" "--$w=new"
+				refused "$p --$v $name and --$w new" $name new $p "--$v=$name" "--$w=new"
 			done
-			refused "$p --$v and --$w through a link to nowhere" nowhere dangling "$p" "--$v=nowhere" "--$w=dangling"
+			refused "$p --$v and --$w through a link to nowhere" nowhere dangling $p "--$v=nowhere" "--$w=dangling"
 		done
 	done
-done
+done 3<"$options.commands"
 
 # What a program finds out about later: files of datasets and models, what a pattern matches, standard input.
 . "$(dirname "$0")/grad_data.sh"

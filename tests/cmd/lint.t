@@ -152,6 +152,18 @@ text()
 }
 quiet 'no trailing space, no loose ends, no line beyond 120 columns' text
 
+# One dialect of C (CONTRIBUTING.md), as far as a pattern can tell; rooms that do not keep it yet are named here.
+dialect()
+{
+	files=$(find lib cmd -name '*.[ch]' | grep -vE '^lib/(chat|data|embed|grad|project)/|^cmd/df-(embed|grad|pack|project)\.c' |
+		grep -vE '^lib/(backend/cpu/project|model/lineage|shard/blocks)\.c')
+	grep -nE '\bsizeof [^(]|\bsizeof\(\*[a-z]+ ' $files | sed 's/$/	: sizeof(x)/'
+	grep -nE '!(str|strn|strcase|strncase|mem)cmp\(' $files | sed 's/$/	: strcmp() == 0/'
+	grep -nE '\bint rc = 0|\bif \(!?rc(\)| [&|])' $files | sed 's/$/	: rc is compared with DF_OK/'
+	true
+}
+quiet 'the C is of one dialect' dialect
+
 if need mandoc 'manual pages are well-formed'; then
 	pages=$(find man -name '*.[1-9]' | sort)
 	[ -z "$pages" ] || quiet 'manual pages are well-formed' mandoc -Tlint -Wwarning $pages

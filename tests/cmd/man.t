@@ -44,15 +44,16 @@ help_options()
 		next
 	}'
 }
+# page_options PAGE SECTIONS: the options in the sections whose heading matches
 page_options()
 {
-	awk '
+	awk -v sections="^   ($2)" '
 	function flush() { if (option != "") print option "\t" text; option = "" }
 	/^   [^ ]/ {
 		flush()
-		inside = /^   (Options: |Common options$)/
+		inside = $0 ~ sections
 		name = $0
-		sub(/^   (Options: )?/, "", name)
+		sub(/^   ((Options|Method): )?/, "", name)
 		if (inside) print "[" tolower(name) "]"
 		next
 	}
@@ -70,25 +71,14 @@ page_options()
 	END { flush() }' "$1"
 }
 
+# same_options WHAT: options.h, of -h, are options.man, of the manual
 # shellcheck disable=SC2094
-for program in "$SRC"/cmd/df-*.c; do
-	p=$(basename "$program" .c)
-	page "$SRC/man/$p.1" >page
-	"$p" -h >help
-
-	awk -v p="$p" '/^usage: / { text = substr($0, 8); next } text != "" && /^        / { sub(/^ +/, " "); text = text $0; next }
-		{ print text; exit }' help >usage.h
-	awk '/^SYNOPSIS/ { inside = 1; next } /^[^ ]/ { inside = 0 } inside && NF { sub(/^ +/, ""); print }' page >usage.man
-	is "$p: the synopsis is the usage" "$(cat usage.man)" "$(cat usage.h)"
-
-	help_options help >options.h
-	page_options page >options.man
-	[ "$(grep -c -- -- options.h)" -ge 5 ]
-	report $? "$p: options are seen"
+same_options()
+{
 	cut -f1 options.h >names.h
 	cut -f1 options.man >names.man
 	diff names.h names.man >wrong
-	empty "$p: the options of -h (<), in their order, are those of the manual (>)" wrong
+	empty "$1: the options of -h (<), in their order, are those of the manual (>)" wrong
 
 	# "[2048]" in -h is "The default is 2048." there, and no other default is claimed.
 	awk -F '\t' '
@@ -102,7 +92,24 @@ for program in "$SRC"/cmd/df-*.c; do
 		if (match($2, /[Tt]he default is /)) { said = substr($2, RSTART + RLENGTH); sub(/[.,:;]? .*|[.,:;]$/, "", said) }
 		if (said != dflt[$1]) print $1 ": -h says \"" dflt[$1] "\", the manual \"" said "\""
 	}' options.h options.man >wrong
-	empty "$p: defaults are those of the table" wrong
+	empty "$1: defaults are those of the table" wrong
+}
+
+for program in "$SRC"/cmd/df-*.c; do
+	p=$(basename "$program" .c)
+	page "$SRC/man/$p.1" >page
+	"$p" -h >help
+
+	awk -v p="$p" '/^usage: / { text = substr($0, 8); next } text != "" && /^        / { sub(/^ +/, " "); text = text $0; next }
+		{ print text; exit }' help >usage.h
+	awk '/^SYNOPSIS/ { inside = 1; next } /^[^ ]/ { inside = 0 } inside && NF { sub(/^ +/, ""); print }' page >usage.man
+	is "$p: the synopsis is the usage" "$(cat usage.man)" "$(cat usage.h)"
+
+	help_options help >options.h
+	page_options page 'Options: |Common options$' >options.man
+	[ "$(grep -c -- -- options.h)" -ge 5 ]
+	report $? "$p: options are seen"
+	same_options "$p"
 
 	[ "$(wc -l <help)" -le 48 ]
 	report $? "$p: -h fits a screen"
@@ -115,6 +122,28 @@ for program in "$SRC"/cmd/df-*.c; do
 	grep -q '^\.Xr df-tools 7$' "$SRC/man/$p.1"
 	report $? "$p: it leads to df-tools(7)"
 done
+
+# A method of df-score has what all methods share, and the options of its section.
+page "$SRC/man/df-score.1" >page
+df-score -h >help
+help_options help >options.common
+commands | sed -n 's/^df-score //p' >methods
+while read -r method; do
+	df-score "$method" -h >help
+	help_options help >options
+	awk -v group="[$method]" '/^\[/ { inside = $0 == group } inside' options >options.h
+	page_options page "Method: $method\$" >options.man
+	grep -q "^   Method: $method\$" page
+	report $? "df-score $method: the manual has a section for it"
+	same_options "df-score $method"
+	diff <(cut -f1 options.common) <(awk -v group="[$method]" '/^\[/ { inside = $0 == group } !inside' options | cut -f1) >wrong
+	empty "df-score $method: the other options are those of df-score" wrong
+	[ "$(wc -l <help)" -le 48 ]
+	report $? "df-score $method: -h fits a screen"
+done <methods
+sed -n 's/^   Method: //p' page | sort >described
+sort methods | diff - described >wrong
+empty 'df-score: the sections of methods (>) are the methods (<)' wrong
 
 # The sections of df-config(5) are the states of its keys (test_config compares names and defaults).
 sed -e ':a' -e '/\\$/ { N; s/\\\n//; ta' -e '}' "$SRC/man/df-config.5" |

@@ -1,6 +1,6 @@
 #!/bin/sh
-# A misspelt word gets the one that was meant: every option whose value is one of known words, in every program, taken
-# from the programs' own tables; then the words that are no options' values.
+# A misspelt word gets the one that was meant: every option whose value is one of known words, in every program and
+# method, taken from their own tables; then the words that are no options' values.
 # shellcheck disable=SC2086 # commands are words
 . "$(dirname "$0")/lib.sh"
 . "$SRC/tests/cmd/grad_data.sh"
@@ -19,15 +19,15 @@ needs()
 	df-eval:*) echo $quiet --dataset sums -m run/checkpoint-3 --tokenizer bytes --template alpaca ;;
 	df-embed:*) echo -q -m "$E" words.txt -o x.h5 ;;
 	df-show:*) echo --decode 0 pool.h5 ;;
-	df-score:*) echo less --train a.proj.h5 --val a.proj.h5 -o x.h5 ;;
+	'df-score less':*) echo --train a.proj.h5 --val a.proj.h5 -o x.h5 ;;
 	*) return 1 ;;
 	esac
 }
 
 df-grad -q -m run/checkpoint-3 --project 16 val.h5 -o a.proj.h5
-for path in "$BUILD"/bin/df-*; do
-	p=$(basename "$path")
-	"$p" --list-options | awk -F '\t' '$5 != "-" { print $1, $3, $5 }' >"$p.words"
+commands >commands
+while read -r p <&3; do
+	$p --list-options | awk -F '\t' '$5 != "-" { print $1, $3, $5 }' >"$p.words"
 	[ -s "$p.words" ]
 	report $? "$p: options of known words are found"
 	while read -r option type words; do
@@ -39,7 +39,7 @@ for path in "$BUILD"/bin/df-*; do
 			continue
 		fi
 		got=0
-		"$p" $args --$option="$near" >"$T/out" 2>"$T/err" </dev/null || got=$?
+		$p $args --$option="$near" >"$T/out" 2>"$T/err" </dev/null || got=$?
 		case $got in
 		64 | 66) ;;
 		*) report 1 "$p --$option=$near exits with $got" ;;
@@ -49,7 +49,7 @@ for path in "$BUILD"/bin/df-*; do
 		report $? '  and makes nothing'
 		rm -f x.h5
 	done <"$p.words"
-done
+done 3<commands
 
 # suggests 'what' WORD CMD ...
 suggests()

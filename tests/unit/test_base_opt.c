@@ -108,6 +108,105 @@ accepts_gnu_manners(void **state)
 	df_opt_result_release(&r);
 }
 
+/* A table whose other options belong to the words "less", "static" and "custom". */
+static void
+options_of_other_commands_are_named(void **state)
+{
+	static const struct {
+		const char *words[4], *says; /* NULL: taken */
+	} t[] = {
+		{ { "--agg=max" }, "--agg belongs to less, and is known only after that word" },
+		{ { "--no-agg" }, "--agg belongs to less" },
+		{ { "--ag", "max" }, "--agg belongs to less" },
+		{ { "--index", "x" }, "--index belongs to static and custom" },
+		{ { "--scores", "x" }, "--scores belongs to custom" },
+		{ { "--scor", "x" }, "--scores belongs to custom" },
+		{ { "--agh" }, "unknown option --agh" },
+		{ { "--scores-output", "x" }, NULL },
+		{ { "--scores-o", "x" }, NULL },
+	};
+	const char *scores_output = NULL;
+	const struct df_opt opts[] = {
+		{ .name = "scores-output", .type = DF_OPT_STR, .value = &scores_output, .arg = "FILE", .help = "x" },
+		{ .name = "agg", .type = DF_OPT_ELSEWHERE, .help = "less" },
+		{ .name = "index", .type = DF_OPT_ELSEWHERE, .help = "static" },
+		{ .name = "scores", .type = DF_OPT_ELSEWHERE, .help = "custom" },
+		{ .name = "index", .type = DF_OPT_ELSEWHERE, .help = "custom" },
+		DF_OPT_END,
+	};
+	struct df_buf b = DF_BUF_INIT;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(t) / sizeof(t[0]); i++) {
+		char *argv[4] = { (char *)"prog", (char *)(uintptr_t)t[i].words[0], (char *)(uintptr_t)t[i].words[1],
+			NULL };
+		const int argc = t[i].words[1] ? 3 : 2;
+		struct df_err err = DF_ERR_INIT;
+		struct df_opt_result r;
+		const int rc = df_opt_parse(opts, argc, argv, &r, &err);
+
+		assert_int_equal(rc, t[i].says ? DF_EUSAGE : DF_OK);
+		if (t[i].says && !strstr(err.msg, t[i].says))
+			fail_msg("%s: '%s' does not say '%s'", t[i].words[0], err.msg, t[i].says);
+		if (rc == DF_OK)
+			df_opt_result_release(&r);
+	}
+	df_opt_help(opts, &b);
+	df_opt_list(opts, &b);
+	assert_null(strstr(b.data, "agg"));
+	df_buf_release(&b);
+}
+
+static void
+the_first_operand_is_found(void **state)
+{
+	static const struct {
+		const char *words[6];
+		int at; /* 0: none */
+	} t[] = {
+		{ { "less", "-n", "5" }, 1 },
+		{ { "-q", "less" }, 2 },
+		{ { "-n", "5", "less", "more" }, 3 },
+		{ { "-n5", "less" }, 2 },
+		{ { "-qn", "5", "less" }, 3 },
+		{ { "-vq", "less" }, 2 },
+		{ { "--number=5", "less" }, 2 },
+		{ { "--numb", "5", "less" }, 3 },
+		{ { "--no-packing", "less" }, 2 },
+		{ { "--list-options", "less" }, 2 },
+		{ { "-h", "less" }, 2 },
+		{ { "--help", "less" }, 2 },
+		{ { "--verbose", "less" }, 2 },
+		{ { "--", "-n" }, 2 },
+		{ { "-", "less" }, 1 },
+		{ { "-n", "5" }, 0 },
+		{ { "-n" }, 0 },
+		{ { "--bogus", "5", "less" }, 0 },
+		{ { "-x", "less" }, 0 },
+		{ { "--" }, 0 },
+		{ { NULL }, 0 },
+	};
+	const struct df_opt opts[] = {
+		{ .name = "number", .short_name = 'n', .type = DF_OPT_INT, .arg = "N", .help = "x" },
+		{ .name = "packing", .type = DF_OPT_FLAG, .value = &(bool){ false }, .help = "x" },
+		{ .name = "quiet", .short_name = 'q', .type = DF_OPT_FLAG, .value = &(bool){ false }, .help = "x" },
+		{ .name = "verbose", .short_name = 'v', .type = DF_OPT_COUNT, .help = "x" },
+		DF_OPT_END,
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(t) / sizeof(t[0]); i++) {
+		char *argv[8] = { (char *)"prog" };
+		int argc = 1, at;
+
+		for (; t[i].words[argc - 1]; argc++)
+			argv[argc] = (char *)(uintptr_t)t[i].words[argc - 1];
+		at = df_opt_first_operand(opts, argc, argv);
+		if (at != (t[i].at ? t[i].at : argc))
+			fail_msg("case %zu: word %d of %d", i, at, argc);
+	}
+}
+
 static void
 help_and_version_end_parsing(void **state)
 {
@@ -524,6 +623,8 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(accepts_gnu_manners),
+		cmocka_unit_test(options_of_other_commands_are_named),
+		cmocka_unit_test(the_first_operand_is_found),
 		cmocka_unit_test(help_and_version_end_parsing),
 		cmocka_unit_test(refuses_and_says_why),
 		cmocka_unit_test(survives_arbitrary_words),

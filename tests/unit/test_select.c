@@ -13,6 +13,7 @@
 #include <cmocka.h>
 
 #include "base/rng.h"
+#include "select/less.h"
 #include "select/select.h"
 
 #define EQUAL_IDS(got, ...)                                                  \
