@@ -1,12 +1,12 @@
 /*
- * names.c - what a user names and which files that means.
+ * names.c - the files that a user's argument stands for.
  *
  *     FILE.h5                     itself; or, when there is none, its shards FILE.00001-of-00004.h5 ...
  *     DIR                         its *.h5 files of the wanted kind
- *     'g*.h5'                     a glob that the shell left to us
+ *     'g*.h5'                     a glob that the shell did not expand
  *
- * Shards are put in their order and must be all there, unless just one file
- * was named: whoever names one shard wants that one.
+ * Shards are put in their order and must all exist, unless just one file was named: then the user wants that shard
+ * only.
  */
 #include "shard/shard_priv.h"
 
@@ -45,7 +45,7 @@ out:
 	return rc;
 }
 
-/* Where ".NNNNN-of-NNNNN.h5" begins in path, with its numbers; 0 when it has no such end. */
+/* The offset of ".NNNNN-of-NNNNN.h5" in path, with its numbers; 0 when it does not end like this. */
 static size_t
 shard_suffix(const char *path, unsigned *i, unsigned *n)
 {
@@ -105,7 +105,7 @@ has_glob(const char *path)
 	return strpbrk(path, "*?[") != NULL;
 }
 
-/* Why glob(3) could not look into a directory, the first one; 0: it could. */
+/* The errno of the first directory that glob(3) could not read; 0: it read all. */
 static _Thread_local int glob_errno;
 
 static int
@@ -118,8 +118,8 @@ note_errno(const char *dir, int e)
 }
 
 /*
- * Matches of a pattern, sorted; only those of `kind` when filtering.  None at all because a directory cannot be read is
- * an error, of the path that was given.
+ * Matches of a pattern, sorted; only those of `kind` when filtering.  When there are none because a directory
+ * cannot be read, that is an error, with the given path.
  */
 static int
 add_glob(struct df_paths *p, const char *pattern, const char *path, enum df_kind kind, bool filter, struct df_err *err)
@@ -158,7 +158,7 @@ glob_quote(struct df_buf *b, const char *text, size_t n, struct df_err *err)
 	return df_buf_check(b, err);
 }
 
-/* Append the files of path's shards: `.h5`, or what is still being written (".NAME.h5.df-tmp" and its like). */
+/* Append the files of path's shards: `.h5`, or files that are still being written (".NAME.h5.df-tmp" and similar). */
 static int
 add_shards(struct df_paths *p, const char *path, bool begun, enum df_kind kind, struct df_err *err)
 {
@@ -222,7 +222,7 @@ out:
 	return rc;
 }
 
-/* Shards of one family by number; everything else stays where it is. */
+/* Sort the shards of one family by number; everything else stays in place. */
 static int
 by_shard(const char *a, const char *b)
 {
@@ -259,7 +259,7 @@ check_families(const struct df_paths *p, struct df_err *err)
 			}
 		}
 		free(seen);
-		/* The rest of this family follows it. */
+		/* The rest of its family comes right after it. */
 		while (i + 1 < p->n && shard_suffix(p->v[i + 1], &other, &other_n) == at && other_n == n &&
 		    memcmp(p->v[i + 1], p->v[i], at) == 0)
 			i++;
@@ -300,7 +300,10 @@ shard_path(char **out, const char *path, uint32_t i, uint32_t n, struct df_err *
 	return df_asprintf(out, err, "%.*s.%05u-of-%05u.h5", (int)stem_length(path), path, i + 1, n);
 }
 
-/* Where the ".NNNNN-of-NNNNN.h5" of a shard begins, finished or begun, with its numbers; 0: it is none. */
+/*
+ * The offset of ".NNNNN-of-NNNNN.h5" in the name of a shard, finished or unfinished, with its numbers; 0: it is not
+ * a shard.
+ */
 static size_t
 shard_numbers(const char *path, unsigned *i, unsigned *n)
 {
@@ -317,7 +320,7 @@ shard_numbers(const char *path, unsigned *i, unsigned *n)
 	return at;
 }
 
-/* Part `want` (from 1) of the n if it is not finished, else the first that is not; n + 1: all are. */
+/* Part `want` (from 1) of the n if it is not finished, else the first that is not; n + 1 when all are finished. */
 static int
 missing_part(const char *path, unsigned want, unsigned n, unsigned *part, struct df_err *err)
 {
@@ -339,7 +342,7 @@ missing_part(const char *path, unsigned want, unsigned n, unsigned *part, struct
 	return DF_OK;
 }
 
-/* No shards of another number may lie beside `path`. */
+/* Shards of a set with another number of parts must not be beside `path`. */
 static int
 check_guess(const char *path, struct df_shard_arg shard, struct df_err *err)
 {
