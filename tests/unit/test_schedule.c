@@ -127,8 +127,8 @@ test_plateau(void **state)
 
 		if (strncmp(line, "plateau ", 8) == 0) {
 			parse_block(&b, line + 8);
-			if (df_schedule_init(
-				&s, DF_SCHEDULE_REDUCE_LR_ON_PLATEAU, &b.map, strtod(b.name, NULL), 30, 0, 0, &err) != DF_OK)
+			if (df_schedule_init(&s, DF_SCHEDULE_REDUCE_LR_ON_PLATEAU, &b.map, strtod(b.name, NULL), 30, 0,
+				0, &err) != DF_OK)
 				fail_msg("%s", err.msg);
 			best = (struct df_best)DF_BEST_INIT;
 			n_blocks++;
