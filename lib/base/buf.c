@@ -175,7 +175,7 @@ df_buf_json_double(struct df_buf *b, double x)
 	}
 	for (int digits = 1; digits <= 17; digits++) {
 		snprintf(text, sizeof(text), "%.*g", digits, x);
-		/* 100 rather than 1e+02: whole numbers stay integers for those who read them */
+		/* 100 rather than 1e+02: a reader gets whole numbers as integers */
 		if (strtod(text, NULL) == x && (fabs(x) < 1 || fabs(x) >= 1e15 || !strchr(text, 'e')))
 			break;
 	}

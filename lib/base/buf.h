@@ -1,5 +1,5 @@
 /*
- * buf.h - a growing byte string, with the few verbs that JSON writing needs.
+ * buf.h - a growing byte string, with the few functions that writing JSON needs.
  *
  * `data` is never NULL after a successful call and always NUL-terminated.
  * Errors stick: after a failed allocation every further call is a no-op and
@@ -22,7 +22,7 @@ struct df_buf {
 #define DF_BUF_INIT { NULL, 0, 0, false }
 
 void df_buf_release(struct df_buf *b);
-void df_buf_clear(struct df_buf *b); /* keeps the storage */
+void df_buf_clear(struct df_buf *b); /* empty it, keep the storage */
 /* *out = the storage, yours to free(); the buffer is empty again. */
 char *df_buf_detach(struct df_buf *b);
 

@@ -6,23 +6,21 @@
  *     DIR/.NAME.df-tmp    what will become the target
  *     DIR/.NAME.df-lock   empty; flock(2)ed by the writer
  *
- * The lock is a file of its own because HDF5 flocks the files it opens, and
- * because a directory target needs one too.  Names are fixed, so whatever a
- * kill leaves behind is found by the next writer of that target:
+ * The lock is a file of its own because HDF5 flocks the files it opens, and because a directory target needs one
+ * too.  Names are fixed, so the next writer of that target finds what a kill left:
  *
  *     killed while                    left behind             the next writer
  *     writing                         .df-tmp, .df-lock       takes the lock, removes .df-tmp
- *     between rename and unlock       target, .df-lock        takes the lock, writes anew
+ *     between rename and unlock       target, .df-lock        takes the lock, writes again
  *     replacing a directory           target, .df-tmp (the    takes the lock, removes .df-tmp
  *                                     old one), .df-lock
  *     the same, on a filesystem       .df-old, .df-tmp,       takes the lock, gives .df-old its
  *     that cannot exchange names      .df-lock                name back, removes .df-tmp
  *
- * The kernel drops a dead process's flock, so a lock file alone never blocks
- * anyone.  The writer unlinks the lock before closing it; whoever opened that
- * inode meanwhile sees after locking that the name no longer leads to it and
- * starts over.  A filesystem without flock (some NFS) gives no protection
- * against a second writer, only atomicity.
+ * The kernel drops a dead process's flock, so a lock file alone never blocks anyone.  The writer unlinks the lock
+ * before closing it; a process that opened that inode meanwhile sees, after locking, that the name no longer leads
+ * to it, and starts again.  A filesystem without flock (some NFS) gives no protection against a second writer, only
+ * atomicity.
  */
 #include "base/file.h"
 
@@ -51,13 +49,13 @@ companion(char **out, const char *path, const char *suffix, struct df_err *err)
 	return df_asprintf(out, err, "%.*s.%s.%s", (int)(base - path), path, base, suffix);
 }
 
-/* fsync a file or directory; filesystems that cannot fsync a directory say EINVAL, and nothing is lost by that. */
+/* fsync a file or directory.  A filesystem that cannot fsync a directory returns EINVAL; that is no error here. */
 static int
 sync_path(const char *path, struct df_err *err)
 {
 	int fd = open(path, O_RDONLY | O_CLOEXEC), rc = DF_OK;
 
-	/* A directory that may be written to and not be read: what is in it was synced by itself. */
+	/* A directory that we may write to but not read.  The files in it were synced one by one. */
 	if (fd < 0 && errno == EACCES && df_file_is_dir(path))
 		return DF_OK;
 	if (fd < 0)
@@ -114,7 +112,7 @@ take_lock(struct df_atomic *a, const char *lock, struct df_err *err)
 			a->lock_fd = fd;
 			return DF_OK;
 		}
-		/* Its last owner finished and unlinked it between our open and our lock. */
+		/* The last owner of the lock finished and unlinked it between our open and our lock. */
 		close(fd);
 	}
 }
@@ -144,7 +142,7 @@ forget(struct df_atomic *a)
 	*a = (struct df_atomic)DF_ATOMIC_INIT;
 }
 
-/* The new directory takes the name, the old one gets the temporary name and goes. */
+/* The new directory takes the name; the old one takes the temporary name and is removed. */
 static int
 replace_dir(struct df_atomic *a, struct df_err *err)
 {
@@ -155,7 +153,10 @@ replace_dir(struct df_atomic *a, struct df_err *err)
 		return df_rmtree(a->tmp, err);
 	if (errno != EINVAL && errno != ENOSYS)
 		return df_fail(err, DF_ECREATE, "%s: cannot replace:", a->path);
-	/* No exchange on this filesystem: for a moment neither is there, but both are whole. */
+	/*
+	 * This filesystem cannot exchange names: for a moment neither directory has the final name, but both are
+	 * whole.
+	 */
 	DF_TRY(companion(&old, a->path, "df-old", err));
 	if (rename(a->path, old) != 0 || rename(a->tmp, a->path) != 0)
 		rc = df_fail(err, DF_ECREATE, "%s: cannot replace:", a->path);
@@ -166,7 +167,10 @@ out:
 	return rc;
 }
 
-/* Killed in that moment: the old directory gets its name back; killed after it, the old one goes. */
+/*
+ * If a writer was killed in that moment, the old directory gets its name back; if it was killed later, the old one
+ * is removed.
+ */
 static int
 recover_old(struct df_atomic *a, struct df_err *err)
 {
@@ -197,7 +201,7 @@ begin(struct df_atomic *a, const char *path, bool is_dir, struct df_err *err)
 	while (is_dir && n > 1 && path[n - 1] == '/')
 		n--;
 	DF_TRY(df_strndup(&a->path, path, n, err));
-	/* A symbolic link stays, and what it leads to is written. */
+	/* A symbolic link stays; its target is written. */
 	DF_TRY(df_path_follow(&a->path, err));
 	base = df_path_base(a->path);
 	if (*base == '\0' || strcmp(base, ".") == 0 || strcmp(base, "..") == 0) {
@@ -252,7 +256,7 @@ sync_entry(const char *path, const struct stat *st, int type, struct FTW *ftw)
 {
 	(void)st;
 	(void)ftw;
-	/* A symbolic link has nothing of its own to sync. */
+	/* A symbolic link has no content to sync. */
 	return type == FTW_SL || type == FTW_SLN || sync_path(path, NULL) == DF_OK ? 0 : -1;
 }
 
@@ -289,7 +293,7 @@ df_atomic_discard(struct df_atomic *a)
 {
 	int saved = errno;
 
-	/* Without the lock the temporary name is not ours to remove. */
+	/* Without the lock the temporary file may belong to another writer: do not remove it. */
 	if (a->lock_fd >= 0 && df_rmtree(a->tmp, NULL) != DF_OK)
 		df_warn("%s: cannot remove", a->tmp);
 	forget(a);
@@ -422,7 +426,7 @@ df_file_probe(const char *path, bool *there, struct df_err *err)
 	return *there || errno == ENOENT || errno == ENOTDIR ? DF_OK : df_fail(err, DF_ENOINPUT, "%s:", path);
 }
 
-/* stat(2) for a look aside: an error that is about to be reported stays. */
+/* stat(2) that keeps errno, so that an error that is about to be reported is not lost. */
 static bool
 look(const char *path, struct stat *st)
 {
@@ -483,7 +487,7 @@ remove_entry(const char *path, const struct stat *st, int type, struct FTW *ftw)
 	(void)ftw;
 	if (remove(path) == 0 || errno == ENOENT)
 		return 0;
-	/* What it could not look into is not empty for that reason. */
+	/* A directory that could not be read is not therefore empty. */
 	if (type == FTW_DNR)
 		errno = EACCES;
 	return -1;

@@ -1,9 +1,9 @@
 /*
  * file.h - files and directories that appear whole or not at all.
  *
- * Writing goes to `DIR/.NAME.df-tmp`, beside the target and locked against a second
- * writer; commit is fsync, rename, fsync of the directory.  The temporary
- * name is fixed, so what a kill -9 leaves behind is replaced, never piled up.
+ * Writing goes to `DIR/.NAME.df-tmp`, beside the target and locked against a second writer; commit is fsync,
+ * rename, fsync of the directory.  The temporary name is fixed, so the next writer replaces what a kill -9 left,
+ * and such files never accumulate.
  */
 #ifndef DF_BASE_FILE_H
 #define DF_BASE_FILE_H
@@ -34,7 +34,7 @@ int df_atomic_open(struct df_atomic *a, const char *path, struct df_err *err) DF
 int df_atomic_mkdir(struct df_atomic *a, const char *path, struct df_err *err) DF_MUST_CHECK;
 /* fsync everything written, rename over `path` (a directory replaces an old one), fsync the parent. */
 int df_atomic_commit(struct df_atomic *a, struct df_err *err) DF_MUST_CHECK;
-/* Forget it: remove what was written.  Safe after commit and on an unopened one. */
+/* Remove what was written.  Safe after commit, and when nothing was opened. */
 void df_atomic_discard(struct df_atomic *a);
 
 /* Write n bytes as the whole content of `path`, atomically. */
@@ -49,8 +49,8 @@ int df_file_map(const char *path, const void **data, size_t *n, struct df_err *e
 void df_file_unmap(const void *data, size_t n);
 
 /*
- * *there = is there something of this name?  What keeps from knowing (no permission, a loop of links, a name that is
- * too long) is DF_ENOINPUT with its reason.  The plain forms take it for no, and leave errno as it was.
+ * *there = does something with this name exist?  DF_ENOINPUT, with the reason, when that cannot be found out (no
+ * permission, a loop of links, a name that is too long).  The plain forms answer no in that case, and keep errno.
  */
 int df_file_probe(const char *path, bool *there, struct df_err *err) DF_MUST_CHECK;
 bool df_file_exists(const char *path);

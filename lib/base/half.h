@@ -64,7 +64,10 @@ df_f32_from_f16(uint16_t h)
 	uint32_t sign = (uint32_t)(h & 0x8000u) << 16, a = h & 0x7fffu;
 	uint32_t special = a >= 0x7c00u ? 0x7f800000u : 0; /* infinity and NaN; no branch, so that loops vectorise */
 
-	/* The fields in f32's place are the value times 2^-112; the product is exact, subnormals too. */
+	/*
+	 * The f16's fields, moved to f32's places, are the value times 2^-112.  The product is exact, also for
+	 * subnormals.
+	 */
 	return df_f32_from_bits(sign | special | df_f32_bits(df_f32_from_bits(a << 13) * 0x1p112f));
 }
 

@@ -25,11 +25,11 @@ void df_digest_hex(struct df_digest d, char hex[DF_DIGEST_HEX]);
 /* DF_EFORMAT unless hex is exactly 32 hex digits. */
 int df_digest_parse(struct df_digest *d, const char *hex, struct df_err *err) DF_MUST_CHECK;
 
-/* Incremental form of df_hash_bytes, for what does not lie in one piece. */
+/* Incremental form of df_hash_bytes, for data that is not in one piece. */
 struct df_hasher;
 int df_hasher_new(struct df_hasher **out, uint64_t seed, struct df_err *err) DF_MUST_CHECK;
 void df_hasher_add(struct df_hasher *h, const void *data, size_t n);
-struct df_digest df_hasher_end(struct df_hasher *h); /* and start anew */
+struct df_digest df_hasher_end(struct df_hasher *h); /* and begin a new digest */
 void df_hasher_free(struct df_hasher *h);
 
 #endif

@@ -13,9 +13,9 @@
 #include "base/path.h"
 
 struct note {
-	char *name;   /* as the user, or whoever opened it, wrote it */
-	char *real;   /* all links followed; NULL for what has no name: a file on standard input */
-	char *option; /* who named it; NULL: it was opened */
+	char *name;   /* as the user, or the function that opened it, wrote it */
+	char *real;   /* all links followed; NULL for a file without a name (on standard input) */
+	char *option; /* the option that named it; NULL: it was noted when it was opened */
 	bool is_dir;  /* a directory that is replaced as a whole */
 	bool there;   /* it exists, and is: */
 	dev_t dev;
@@ -69,7 +69,7 @@ df_inout_off(void)
 	pthread_mutex_unlock(&inout.lock);
 }
 
-/* Fill *x; *none when the path can be nobody's output or input: a pipe, a terminal, /dev/null, an empty name. */
+/* Fill *x.  *none = the path cannot clash with another: a pipe, a terminal, /dev/null, an empty name. */
 static int
 look(struct note *x, const char *path, const char *option, bool is_dir, bool *none, struct df_err *err)
 {
@@ -89,7 +89,7 @@ look(struct note *x, const char *path, const char *option, bool is_dir, bool *no
 	DF_TRY(df_strdup(&x->name, standard ? "standard input" : path, err));
 	if (option)
 		DF_TRY(df_strdup(&x->option, option, err));
-	/* A way that leads nowhere (a circle of links) is for whoever opens it to tell of. */
+	/* A path that leads nowhere (a circle of links) is reported when it is opened. */
 	if (!standard && df_path_real(&x->real, path, NULL) == DF_ENOMEM)
 		rc = df_fail(err, DF_ENOMEM, "%s: no memory for its name", path);
 out:
@@ -156,7 +156,7 @@ df_inout_read(const char *path, const char *option, struct df_err *err)
 	DF_TRY(look(&x, path, option, false, &none, err));
 	if (none)
 		goto out;
-	/* What is opened and is not there cannot be lost. */
+	/* A file that is opened but does not exist cannot be lost. */
 	none = !option && !x.there;
 	for (size_t i = 0; !option && x.real && i < inout.own.n; i++)
 		none |= inout.own.v[i].real && is_below(inout.own.v[i].real, x.real);
@@ -173,7 +173,7 @@ out:
 	return rc;
 }
 
-/* Two options may not name one output; an output that is opened is often one that an option named. */
+/* Two options may not name one output; an output that is opened is often the same that an option named. */
 static int
 two_outputs(const struct note *x, struct df_err *err)
 {

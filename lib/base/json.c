@@ -1,11 +1,10 @@
 /*
- * json.c - JSON through jansson, behind names of our own.
+ * json.c - JSON through jansson, under names of our own.
  *
- * A df_json_value is a json_t and a df_json_member an iterator of jansson's,
- * seen through opaque types: nothing is copied, and nobody above needs
- * jansson's header.  jansson checks UTF-8 and surrogate pairs strictly
- * and seeds its hash tables at random.  Its own depth limit is fixed when it is built,
- * so ours is checked before it sees the text.
+ * A df_json_value is a json_t and a df_json_member an iterator of jansson's, seen through opaque types: nothing is
+ * copied, and no other file needs jansson's header.  jansson checks UTF-8 and surrogate pairs strictly and seeds
+ * its hash tables at random.  Its own depth limit is fixed when it is built, so ours is checked before it sees the
+ * text.
  */
 #include "base/json.h"
 
@@ -72,7 +71,7 @@ code_of(const json_error_t *e)
 	}
 }
 
-/* The text with ".0" behind every integer that 64 bits do not hold, which makes it a real. */
+/* The text with ".0" after every integer that does not fit into 64 bits, which makes it a real. */
 static int
 with_reals(const char *text, size_t n, struct df_buf *out, struct df_err *err)
 {

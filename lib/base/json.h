@@ -1,16 +1,14 @@
 /*
  * json.h - reading JSON that may be hostile; writing goes through base/buf.h.
  *
- * The only door to the JSON library: above lib/text nobody sees its nodes.  A
- * document is read whole, with limits on size and depth, and strict UTF-8;
- * errors carry file, line and column.  Values are borrowed from the document.
+ * The only interface to the JSON library: no other file sees its nodes.  A document is read whole, with limits on
+ * size and depth, and strict UTF-8; errors carry file, line and column.  Values are borrowed from the document.
  * Thread rule: a parsed document is immutable and may be read by many threads.
  *
- * Policies: of duplicate keys the last one counts (as in Python and serde); a
- * lone surrogate (\ud800) is an error; an integer beyond 64 bits is a real
- * (model_max_length of many a tokenizer is 10^30), or an error where it is
- * asked for exactly; NaN and Infinity are not JSON; \u0000 is kept in strings
- * and refused in keys; at most DF_JSON_MAX_DEPTH levels.
+ * Policies: of duplicate keys the last one counts (as in Python and serde); a lone surrogate (\ud800) is an error;
+ * an integer beyond 64 bits is a real (model_max_length of many tokenizers is 10^30), or an error where exact
+ * values are asked for; NaN and Infinity are not JSON; \u0000 is kept in strings and refused in keys; at most
+ * DF_JSON_MAX_DEPTH levels.
  */
 #ifndef DF_BASE_JSON_H
 #define DF_BASE_JSON_H
@@ -48,7 +46,7 @@ int df_json_parse(struct df_json **out, const char *text, size_t n, const char *
 /* The same, but an integer beyond 64 bits is DF_ERANGE: for values that are written out again. */
 int df_json_parse_exact(struct df_json **out, const char *text, size_t n, const char *name, struct df_err *err)
     DF_MUST_CHECK;
-/* Likewise exact, and a duplicate key is DF_EFORMAT: for formats that forbid them (safetensors), and rows of data. */
+/* Also exact, and a duplicate key is DF_EFORMAT: for formats that forbid them (safetensors), and rows of data. */
 int df_json_parse_unique(struct df_json **out, const char *text, size_t n, const char *name, struct df_err *err)
     DF_MUST_CHECK;
 int df_json_load(struct df_json **out, const char *path, size_t limit, struct df_err *err) DF_MUST_CHECK;

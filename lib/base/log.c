@@ -1,8 +1,8 @@
 /*
- * log.c - one sink for words, one for progress.
+ * log.c - one sink for messages, one for progress.
  *
- * A message is formatted whole before the sink sees it and sinks are called
- * under a lock, so lines of two threads never mix.
+ * A message is formatted whole before the sink sees it and sinks are called under a lock, so the lines of two
+ * threads never mix.
  */
 #include "base/log.h"
 
@@ -35,7 +35,7 @@ df_log(enum df_log_level level, const char *fmt, ...)
 	if (vsnprintf(msg, sizeof(msg), fmt, ap) < 0)
 		msg[0] = '\0';
 	va_end(ap);
-	/* One line, whatever a file put into it. */
+	/* Control characters are escaped: a message is one line, also when it quotes a hostile file. */
 	for (char *c = msg; *c; c++)
 		if ((unsigned char)*c < 0x20 || *c == 0x7f)
 			*c = ' ';

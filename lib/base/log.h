@@ -1,8 +1,8 @@
 /*
- * log.h - words for the user, without printing.
+ * log.h - messages for the user, without printing.
  *
- * The library reports through one process-wide sink that cmd/ installs before
- * any thread starts; without a sink the words are dropped.  Thread-safe.
+ * The library reports through one process-wide sink that cmd/ installs before any thread starts; without a sink,
+ * messages are dropped.  Thread-safe.
  */
 #ifndef DF_BASE_LOG_H
 #define DF_BASE_LOG_H

@@ -1,16 +1,15 @@
 /*
  * mem.c - checked sizes, reporting allocations, arenas.
  *
- * An arena is a list of chunks, newest first; blocks are bumped off the newest:
+ * An arena is a list of chunks, newest first; blocks are taken from the newest:
  *
  *     chunk: | header 64 | block | block |....free....|
  *             next, size, fill
  *
- * Reset keeps the memory.  If a batch needed several chunks, reset replaces
- * them by one of their total size, so the next batch of that size bumps along
- * a single chunk and allocates nothing.  Under ASan every block is followed by
- * a poisoned gap, and free space is poisoned, so an overrun inside an arena is
- * reported like one of malloc's.
+ * Reset keeps the memory.  If a batch needed several chunks, reset replaces them by one of their total size, so the
+ * next batch of that size fits into a single chunk and allocates nothing.  Under ASan every block is followed by a
+ * poisoned gap, and free space is poisoned, so an overrun inside an arena is reported like an overrun of a
+ * malloc'ed block.
  */
 #include "base/mem.h"
 
@@ -140,7 +139,7 @@ df_asprintf(char **out, struct df_err *err, const char *fmt, ...)
 	return DF_OK;
 }
 
-/* The number behind `key` at the start of a line of a small file (of its only line, when key is ""), or `dflt`. */
+/* The number after `key` at the start of a line of a small file (of its only line, when key is ""), or `dflt`. */
 static size_t
 file_number(const char *path, const char *key, size_t dflt)
 {
@@ -161,7 +160,10 @@ file_number(const char *path, const char *key, size_t dflt)
 	return dflt;
 }
 
-/* What a control group leaves: its limit less what cannot be dropped; pages of mapped files can. */
+/*
+ * What a control group still allows: its limit minus the pages that the kernel cannot drop (it can drop those of
+ * mapped files).
+ */
 static size_t
 group_available(const char *limit_path, const char *stat_path, const char *used_key)
 {
@@ -186,7 +188,7 @@ df_mem_available(void)
 
 struct df_arena_chunk {
 	struct df_arena_chunk *next;
-	size_t size; /* bytes behind the header */
+	size_t size; /* bytes after the header */
 	size_t fill;
 };
 
@@ -231,7 +233,7 @@ df_arena_alloc(struct df_arena *a, void *out, size_t n, size_t size, const char 
 	if (c == NULL || c->size - c->fill < step) {
 		size_t want = c ? c->size : CHUNK_MIN / 2;
 
-		/* Each chunk doubles the last, so a batch of any size takes few. */
+		/* Each chunk is twice as large as the last, so a batch of any size needs few. */
 		want = want > PTRDIFF_MAX / 4 || step > want * 2 ? step : want * 2;
 		c = chunk_new(want);
 		if (c == NULL && want > step)

@@ -1,7 +1,7 @@
 /*
  * mem.h - sizes that cannot overflow, allocations that report, and arenas.
  *
- * Every product of sizes that comes from outside goes through df_size_mul().
+ * Every product of sizes that come from outside goes through df_size_mul().
  */
 #ifndef DF_BASE_MEM_H
 #define DF_BASE_MEM_H
@@ -35,8 +35,8 @@ int df_strndup(char **out, const char *s, size_t n, struct df_err *err) DF_MUST_
 int df_asprintf(char **out, struct df_err *err, const char *fmt, ...) DF_PRINTF(3, 4) DF_MUST_CHECK;
 
 /*
- * Bytes that this process could still use before others are pushed out or it is killed, as the kernel estimates them:
- * of the machine, and within the limit of the control group.  SIZE_MAX where the system does not say.
+ * Bytes that this process can still use before the kernel swaps or kills, as the kernel estimates them: the smaller
+ * of what the machine has and what the control group allows.  SIZE_MAX where the system does not say.
  */
 size_t df_mem_available(void);
 

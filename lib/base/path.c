@@ -36,11 +36,11 @@ df_path_follow(char **path, struct df_err *err)
 		ssize_t n = readlink(*path, to, sizeof(to));
 		int rc;
 
-		/* No link, or nothing there yet; any other trouble comes up again when it is written. */
+		/* It is not a link, or does not exist yet.  Any other error appears again when the file is written. */
 		if (n < 0)
 			return DF_OK;
 		if (hops == 40 || n == (ssize_t)sizeof(to))
-			return df_fail(err, DF_ECREATE, "%s: too long a way of symbolic links", *path);
+			return df_fail(err, DF_ECREATE, "%s: too many symbolic links", *path);
 		to[n] = '\0';
 		if ((rc = df_strndup(&dir, *path, (size_t)(df_path_base(*path) - *path), err)) == DF_OK)
 			rc = df_path_join(&next, dir, to, err);
@@ -61,7 +61,7 @@ df_path_real(char **out, const char *path, struct df_err *err)
 
 	DF_TRY(df_strdup(&end, path, err));
 	DF_TRY(df_path_follow(&end, err));
-	/* The longest beginning that is there; what comes after it can hold no links. */
+	/* The longest beginning that exists; the rest does not exist yet and so holds no links. */
 	for (n = strlen(end); n > 1 && end[n - 1] == '/'; n--)
 		;
 	for (size_t at = n;; at = at > 0 ? at - 1 : 0) {

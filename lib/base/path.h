@@ -10,13 +10,13 @@
 int df_path_join(char **out, const char *dir, const char *name, struct df_err *err) DF_MUST_CHECK;
 const char *df_path_base(const char *path); /* the part after the last '/' */
 /*
- * *path (free()able) becomes the name at the end of its symbolic links, there or not.  DF_ECREATE: the links go in a
- * circle.
+ * *path (free()able) becomes the name at the end of its symbolic links, whether that exists or not.  DF_ECREATE:
+ * the links go in a circle.
  */
 int df_path_follow(char **path, struct df_err *err) DF_MUST_CHECK;
 /*
- * *out = the absolute name with all symbolic links followed, also where the file, or the last directories before it,
- * are not there yet.  free() it.
+ * *out = the absolute name with all symbolic links followed, also when the file, or the last directories before it,
+ * do not exist yet.  free() it.
  */
 int df_path_real(char **out, const char *path, struct df_err *err) DF_MUST_CHECK;
 

@@ -7,15 +7,14 @@
  * spin for a few microseconds before they sleep: kernels call the loop many
  * times a millisecond, and a futex wake costs more than a small tile.
  *
- * The pipeline.  One reader thread, n worker threads, and the caller, who
- * writes.  Batches carry a sequence number and go round:
+ * The pipeline.  One reader thread, n worker threads, and the caller, who writes.  Batches carry a sequence number
+ * and circulate:
  *
  *     free --reader--> filled --worker--> worked --writer--> free
  *                      oldest first       in order
  *
- * A failure at sequence f closes the flow for everything after f; what is
- * before it is still worked and written.  Of two failures the earlier in
- * order is reported, so the message does not depend on timing.
+ * After a failure at sequence f nothing after f is processed; batches before it are still processed and written.
+ * Of two failures the one with the smaller sequence number is reported, so the message does not depend on timing.
  */
 #include "base/pool.h"
 
@@ -150,11 +149,10 @@ df_threads_default(void)
 #define SPINS 2000
 
 /*
- * `generation` goes up when a job opens (odd) and when it closes (even).  A
- * helper enters by counting itself inside and looking again: if the job is
- * still open it may read the job's fields, which the caller changes only after
- * closing and seeing nobody inside.  So a helper that sleeps through a short
- * job costs the caller nothing.
+ * `generation` goes up when a job opens (odd) and when it closes (even).  A helper enters by counting itself inside
+ * and looking again: if the job is still open it may read the job's fields, which the caller changes only after
+ * closing and seeing that no helper is inside.  So a helper that sleeps through a short job costs the caller
+ * nothing.
  */
 struct df_pool {
 	int n_threads; /* the caller included */
@@ -170,7 +168,7 @@ struct df_pool {
 	_Atomic size_t next;
 
 	_Atomic unsigned generation;
-	_Atomic int inside;         /* helpers in the job */
+	_Atomic int inside;         /* helpers inside the job */
 	_Atomic int sleepers;       /* helpers waiting for `wake` */
 	_Atomic bool caller_sleeps; /* the caller is waiting for `idle` */
 	_Atomic bool quit;
@@ -181,7 +179,7 @@ struct helper {
 	int worker;
 };
 
-/* The worker that this thread is while it runs a task; -1 outside of tasks. */
+/* This thread's number as a worker while it runs a task; -1 outside of tasks. */
 static _Thread_local int current_worker = -1;
 
 static void
@@ -203,7 +201,7 @@ take_tasks(struct df_pool *p, int worker)
 	current_worker = -1;
 }
 
-/* A job is open that this helper has not seen, or it is time to go. */
+/* A job is open that this helper has not seen, or the pool is being freed. */
 static bool
 called(struct df_pool *p, unsigned seen)
 {
@@ -332,7 +330,7 @@ void
 df_pool_for(struct df_pool *p, size_t n, df_pool_fn *fn, void *ctx)
 {
 	if (p == NULL || p->n_threads == 1 || n <= 1 || current_worker >= 0) {
-		/* Inside a task this thread already is a worker, and keeps its number where the pool has that many. */
+		/* Inside a task this thread is already a worker; it keeps its number, modulo the size of the pool. */
 		int worker = current_worker >= 0 ? current_worker % df_pool_size(p) : 0;
 
 		for (size_t i = 0; i < n; i++)
@@ -356,7 +354,10 @@ df_pool_for(struct df_pool *p, size_t n, df_pool_fn *fn, void *ctx)
 
 enum slot_state { FREE, FILLED, BUSY, WORKED };
 
-/* Batch number seq sits in slot seq % n_batches: batches leave in order, so that slot is free when its turn comes. */
+/*
+ * Batch number seq sits in slot seq % n_batches: batches are written in order, so that slot is free when its turn
+ * comes.
+ */
 struct slot {
 	enum slot_state state;
 	int rc; /* of work() */
@@ -371,8 +372,8 @@ struct flow {
 	uint64_t n_read;       /* batches filled so far */
 	uint64_t n_taken;      /* batches that a worker has taken: the oldest are taken first */
 	uint64_t n_written;
-	uint64_t limit; /* batches from here on are not wanted: something before them failed */
-	bool ended;     /* no more will be read: end, error or stop */
+	uint64_t limit; /* batches from here on are not processed: one before them failed */
+	bool ended;     /* nothing more will be read: end, error or stop */
 	int read_rc;    /* of the read() that ended it, or DF_ESTOPPED */
 	struct df_err read_err;
 };
@@ -448,7 +449,7 @@ work_lane(void *arg)
 		f->n_taken++;
 		s->state = BUSY;
 		pthread_mutex_unlock(&f->lock);
-		/* The only worker is no one's neighbour: its loops may spread over a pool. */
+		/* A single worker shares the CPUs with no other worker, so its loops may use the threads of a pool. */
 		current_worker = pl->n_threads > 1 ? l->worker : -1;
 		s->rc = pl->work ? pl->work(pl->ctx, pl->batches[seq % (uint64_t)pl->n_batches], l->worker, &s->err)
 				 : DF_OK;
@@ -463,7 +464,7 @@ work_lane(void *arg)
 	return NULL;
 }
 
-/* Write what is worked, in order, until the end or the first failure; returns what the whole flow returns. */
+/* Write the processed batches in order, until the end or the first failure.  Returns the result of the pipeline. */
 static int
 write_lane(struct flow *f, struct df_err *err)
 {
@@ -497,7 +498,7 @@ write_lane(struct flow *f, struct df_err *err)
 		f->n_written++;
 		pthread_cond_broadcast(&f->change);
 	}
-	/* Whatever the reason to leave, nobody needs to begin anything more. */
+	/* The pipeline is over, with or without an error: no thread begins another batch. */
 	f->ended = true;
 	f->limit = f->limit < f->n_written ? f->limit : f->n_written;
 	pthread_cond_broadcast(&f->change);

@@ -1,8 +1,8 @@
 /*
  * pool.h - threads: a parallel loop, and a pipeline of read | work | write.
  *
- * Neither decides a rounding: tasks are cut by the caller, independently of
- * the number of threads, and results are combined in task order.
+ * Neither changes a rounding: the caller cuts the tasks, independently of the number of threads, and combines the
+ * results in task order.
  */
 #ifndef DF_BASE_POOL_H
 #define DF_BASE_POOL_H
@@ -20,7 +20,10 @@ struct df_pool;
  */
 int df_threads_default(void);
 #define DF_THREADS_MAX 4096
-/* *n = what DF_THREADS says, 0 where it is not set or empty; DF_EUSAGE names it and its value. */
+/*
+ * *n = the value of DF_THREADS, 0 when it is unset or empty.  DF_EUSAGE, with name and value, when it is not a
+ * number of threads.
+ */
 int df_threads_env(int64_t *n, struct df_err *err) DF_MUST_CHECK;
 
 /* A pool of n threads (the caller counts as one); n <= 0 means the default. */
@@ -29,29 +32,27 @@ void df_pool_free(struct df_pool *p); /* accepts NULL */
 int df_pool_size(const struct df_pool *p); /* 1 for NULL */
 
 /*
- * Run fn(ctx, i, worker) for every i in [0,n), in any order, worker in
- * [0, size).  Returns when all are done.  A call from inside a task (of this or
- * another pool, or of a pipeline with several workers), or with a NULL pool, runs in place and keeps
- * the task's worker number modulo size; so scratch picked by `worker` is safe
- * as long as the outer loop has no more workers than the inner pool.
+ * Run fn(ctx, i, worker) for every i in [0,n), in any order, worker in [0, size).  Returns when all are done.  A
+ * call from inside a task (of this or another pool, or of a pipeline with several workers), or with a NULL pool,
+ * runs in place and keeps the task's worker number modulo size; so scratch memory chosen by `worker` is safe as
+ * long as the outer loop has no more workers than the inner pool.
  */
 typedef void df_pool_fn(void *ctx, size_t i, int worker);
 void df_pool_for(struct df_pool *p, size_t n, df_pool_fn *fn, void *ctx);
 
 /*
- * The skeleton of every command: read() makes the next batch, work() changes
- * it, write() puts it out.  Several batches are in flight, work() runs on
- * n_threads threads, read() and write() are each called in order and never by
- * two threads at once.  Batches are the caller's objects: n_batches of them,
- * made by the caller, reused as they come free.
+ * The frame of every command: read() makes the next batch, work() processes it, write() writes it.  Several batches
+ * are in flight, work() runs on n_threads threads, read() and write() are each called in order and never by two
+ * threads at once.  Batches are the caller's objects: n_batches of them, made by the caller, reused as they come
+ * free.
  *
  *   read  -> 1 batch filled, 0 end of input, < 0 error code
  *   work  -> 0 or error code; `worker` in [0, n_threads) picks the scratch
  *   write -> 0 or error code
  *
- * The first error stops the flow; batches before it in order are still
- * written.  With `stop` set (df_stop_requested) reading ends, what is in flight is
- * written, and the result is DF_ESTOPPED.
+ * The first error stops the pipeline; batches before it in order are still written.  With `stop` set
+ * (df_stop_requested) reading ends, batches that were already read are processed and written, and the result is
+ * DF_ESTOPPED.
  */
 struct df_pipeline {
 	int (*read)(void *ctx, void *batch, struct df_err *err);

@@ -41,9 +41,8 @@ df_rng_words(uint64_t seed, uint32_t tag, uint32_t substream, uint64_t i, uint32
 }
 
 /*
- * u = ((a >> 5) * 2^26 + (b >> 6) + 0.5) / 2^53.  Never 0; the largest value
- * rounds to 1, which the half open reading of "probability below u" cannot
- * take, so it is the double before it.
+ * u = ((a >> 5) * 2^26 + (b >> 6) + 0.5) / 2^53.  Never 0; the largest value rounds to 1, but u must be below 1
+ * (callers compare probabilities with it), so the double before 1 is used.
  */
 static double
 to_uniform(uint32_t a, uint32_t b)

@@ -1,5 +1,5 @@
 /*
- * rng.h - Philox 4x32-10: a random number has an address, not a history.
+ * rng.h - Philox 4x32-10: a random number depends only on its address, not on earlier draws.
  *
  * (seed, tag, substream, i) names a draw; nothing depends on how many draws
  * came before, on threads, shards or restarts.  Salmon et al., SC'11.
@@ -27,7 +27,7 @@ enum df_rng_tag {
 	DF_RNG_DROPOUT = 10,
 	DF_RNG_DEMO = 11,          /* the demo's generator */
 	DF_RNG_SPLIT = 12,         /* hold-out and validation splits */
-	DF_RNG_INTERLEAVE = 13,    /* from which dataset the next row comes */
+	DF_RNG_INTERLEAVE = 13,    /* which dataset gives the next row */
 	DF_RNG_NUM_SAMPLES = 14,   /* the order in which num_samples takes a dataset's rows */
 	DF_RNG_NUM_SAMPLES_MORE = 15 /* rows that it takes again */
 };

@@ -1,5 +1,5 @@
 /*
- * simd.h - functions for any vector width, outside of the backends.
+ * simd.h - functions that are compiled for several vector widths, outside of the backends.
  *
  * A function marked DF_SIMD is compiled for AVX-512, AVX2 and the baseline, and the loader picks.  No contraction is
  * allowed (Makefile); where sums of floats run in explicit lanes, the three give the same bits.

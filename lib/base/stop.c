@@ -1,8 +1,8 @@
 /*
  * stop.c - signals become a flag.
  *
- * The handler only stores the signal's number; a second SIGINT restores the
- * default action and raises it again, for the user who will not wait.
+ * The handler only stores the signal's number; a second SIGINT restores the default action and raises it again, for
+ * a user who does not want to wait.
  */
 #include "base/stop.h"
 
@@ -30,11 +30,11 @@ df_stop_install(void)
 
 	memset(&sa, 0, sizeof(sa));
 	sigemptyset(&sa.sa_mask);
-	/* Interrupted reads and writes go on: the flag is polled between units of work. */
+	/* Interrupted reads and writes continue: the flag is polled between units of work. */
 	sa.sa_flags = SA_RESTART;
 	sa.sa_handler = on_signal;
 	for (size_t i = 0; i < sizeof(signals) / sizeof(signals[0]); i++) {
-		/* A shell's background job starts with SIGINT ignored; leave that be. */
+		/* A shell starts a background job with SIGINT ignored; keep that. */
 		if (sigaction(signals[i], NULL, &old) == 0 && old.sa_handler == SIG_IGN)
 			continue;
 		sigaction(signals[i], &sa, NULL);

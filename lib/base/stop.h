@@ -1,5 +1,5 @@
 /*
- * stop.h - being asked to stop.
+ * stop.h - requests to stop, by a signal.
  *
  * SIGTERM, SIGINT and SIGUSR1 set a flag; long jobs poll it between units of
  * work, save, and return DF_ESTOPPED.  A second SIGINT ends the process at

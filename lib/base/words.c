@@ -1,5 +1,5 @@
 /*
- * words.c - which known word was meant, by edit distance.
+ * words.c - find the known word that was meant, by edit distance.
  */
 #include "base/words.h"
 
@@ -26,7 +26,7 @@ same_char(char a, char b)
 	return plain(a) == plain(b);
 }
 
-/* Edits (insert, delete, replace, swap of neighbours) from a to b; words beyond 63 bytes are far from everything. */
+/* Edits (insert, delete, replace, swap of neighbours) from a to b; words of more than 63 bytes are near to none. */
 static size_t
 edit_distance(const char *a, const char *b)
 {

@@ -1,9 +1,9 @@
 /*
- * words.h - a word that is none of the known ones, and the one that was meant.
+ * words.h - for an unknown word, find the known one that was meant.
  *
- * Lists of names end with NULL.  Near means at most one edit (insert, delete,
- * replace, swap of neighbours) in three letters, so that a suggestion is never
- * silly; '-' and '_' are alike, so are 'A' and 'a', and the beginning of a name is near to it.
+ * Lists of names end with NULL.  Near means at most one edit (insert, delete, replace, swap of neighbours) per
+ * three letters, so that a suggestion is never absurd.  '-' and '_' are equal, 'A' and 'a' too, and the beginning
+ * of a name is near to it.
  */
 #ifndef DF_BASE_WORDS_H
 #define DF_BASE_WORDS_H
@@ -19,9 +19,8 @@ const char *df_nearest(const char *s, const char *const *names);
 void df_nearer(const char *s, const char *name, const char **best, size_t *dist);
 
 /*
- * "unknown WHAT 'WORD'; did you mean 'NAME'?"  Returns code.  When no name is near,
- * `more` ends the message ("df-pack --list-templates shows the known ones"); if it is
- * NULL, the names do, where they are few.
+ * "unknown WHAT 'WORD'; did you mean 'NAME'?"  Returns code.  When no name is near, `more` ends the message
+ * ("df-pack --list-templates shows the known ones"); if it is NULL, the known names end it, if they are few.
  */
 int df_unknown(struct df_err *err, int code, const char *what, const char *word, const char *const *names,
     const char *more);

@@ -1,8 +1,8 @@
 /*
  * encode.c - rows: turns encoded, cut to length, masks set.
  *
- * The turns of a row are encoded end to end into the thread's scratch;
- * assembling the row is copying prefixes of them.
+ * The turns of a row are encoded one after the other into the thread's scratch; the row is made of prefixes of
+ * them.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -31,7 +31,7 @@ df_infer_seqlen(size_t S, size_t T, size_t C, size_t *source, size_t *target)
 		max_target = C;
 	else if (S * 2 < C)
 		max_target = C - S;
-	else /* in doubles and in this order, so that the rounding is LLaMA-Factory's */
+	else /* in doubles and in this order, to round as LLaMA-Factory does */
 		max_target = (size_t)((double)C * ((double)T / (double)(S + T)));
 	*target = max_target < T ? max_target : T;
 	room = C - *target;
@@ -54,7 +54,10 @@ out:
 
 /* ---- turns -------------------------------------------------------------- */
 
-/* What stands in front of the first turn; *system is left for the question where the template fuses them. */
+/*
+ * The ids before the first turn.  When the template fuses system text and question, *system is left for the
+ * question.
+ */
 static int
 encode_opening(const struct df_encoder *e, struct df_encscratch *s, const struct df_example *ex, struct df_span *system,
     bool *has_system, struct df_err *err)
@@ -75,7 +78,7 @@ out:
 	return rc;
 }
 
-/* The question of round r, or what a tool returned. */
+/* The question of round r, or a tool's result. */
 static int
 encode_source(const struct df_encoder *e, struct df_encscratch *s, const struct df_turn *t, size_t r,
     const struct df_span *system, struct df_err *err)
@@ -107,11 +110,11 @@ out:
 }
 
 /*
- * The answer of round r as it is to be encoded, and whether an empty thought
- * comes with it.  A prompt may lack the last answer.
+ * The answer of round r as it will be encoded, and whether it gets an empty thought.  A prompt may have no last
+ * answer.
  *
- * Reasoning templates: an answer without a thought gets an empty one.  Where only
- * the last answer counts, earlier ones lose their thoughts and get no empty ones.
+ * Reasoning templates: an answer without a thought gets an empty one.  When only the last answer counts, earlier
+ * ones lose their thoughts and get no empty ones.
  */
 static int
 take_answer(const struct df_encoder *e, struct df_encscratch *s, const struct df_example *ex, size_t r, bool prompt,
@@ -136,9 +139,8 @@ out:
 }
 
 /*
- * All turns into s->ids; turn i is [ends[i-1], ends[i]).  A prompt ends where
- * the last answer begins.  An empty thought stands in front of its answer, to
- * be learnt, or at the end of the question.
+ * All turns into s->ids; turn i is [ends[i-1], ends[i]).  A prompt ends where the last answer begins.  An empty
+ * thought is before its answer, as a target, or at the end of the question.
  */
 static int
 encode_turns(
@@ -184,15 +186,14 @@ out:
 /* ---- rows --------------------------------------------------------------- */
 
 /*
- * Share cutoff_len among the rounds: in order, or from the last to the first
- * when only the last answer counts (mask_history).  A round that does not fit
- * is cut, and fills what was left, so that the rounds after it get nothing.
+ * Divide cutoff_len among the rounds: in order, or from the last to the first when only the last answer counts
+ * (mask_history).  A round that does not fit is cut to what is left, so that the rounds after it get nothing.
  */
 static int
 cut_rounds(const struct df_encoder *e, struct df_encscratch *s, size_t n_rounds, struct df_encode_info *info,
     struct df_err *err)
 {
-	size_t left = e->opts.cutoff_len - e->efficient_eos; /* the eos at the end has its place */
+	size_t left = e->opts.cutoff_len - e->efficient_eos; /* the eos at the end needs its place */
 	int rc = df_grow(&s->cuts, &s->cap_cuts, n_rounds, sizeof(*s->cuts), "rounds", err);
 
 	for (size_t i = 0; i < n_rounds && rc == 0; i++) {
@@ -211,10 +212,9 @@ cut_rounds(const struct df_encoder *e, struct df_encscratch *s, size_t n_rounds,
 }
 
 /*
- * With efficient_eos answers carry no eos.  Where the next question begins,
- * eos is the label all the same: that is what a model should say there.  The
- * round that LLaMA-Factory takes first has no such label - the first one, or
- * the last one when it goes backwards (mask_history).
+ * With efficient_eos answers have no eos of their own.  The label at the beginning of the next question is still
+ * eos, because a model should generate it there.  The round that LLaMA-Factory handles first has no such label: the
+ * first one, or the last one when it goes backwards (mask_history).
  */
 static int
 encode_sft(const struct df_encoder *e, struct df_encscratch *s, const struct df_example *ex, struct df_encoded *out,
@@ -251,8 +251,8 @@ out:
 }
 
 /*
- * The document and its eos as one string, as LLaMA-Factory has it.  A padding
- * token is never a target, be it the eos itself (a tokenizer without pad).
+ * The document and its eos as one string, as in LLaMA-Factory.  A padding token is never a target, not even when it
+ * is the eos (a tokenizer without pad).
  */
 static int
 encode_pt(const struct df_encoder *e, struct df_encscratch *s, const struct df_example *ex, struct df_encoded *out,
@@ -338,7 +338,7 @@ df_unlearnt_about(enum df_unlearnt u)
 	return about[u];
 }
 
-/* Is there any text in what is to be learnt, before it is cut? */
+/* Is there any text in the answers that are targets, before they are cut? */
 static int
 learns_text(const struct df_encoder *e, struct df_encscratch *s, const struct df_example *ex, bool *has_text,
     struct df_err *err)
@@ -358,7 +358,10 @@ out:
 	return rc;
 }
 
-/* Has the row at `at` a target beside the eos of efficient_eos?  One in its first place would not be predicted. */
+/*
+ * Does the row at `at` have a target other than the eos of efficient_eos?  A target at its first position does not
+ * count, as it is not predicted.
+ */
 static bool
 has_target(const struct df_encoder *e, const struct df_encoded *rows, size_t at)
 {

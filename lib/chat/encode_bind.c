@@ -1,9 +1,8 @@
 /*
- * encode_bind.c - a template is bound to its tokenizer, once.
+ * encode_bind.c - bind a template to its tokenizer, once.
  *
- * Elements without a placeholder become ids there and then, and so does the
- * system text that most rows share.  What is left for a row is to splice its
- * texts between the fixed parts and tokenise each text element by itself.
+ * Elements without a placeholder become ids here, and so does the system text that most rows share.  For a row it
+ * remains to put its texts between the fixed parts, and to tokenise each text element separately.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -54,7 +53,7 @@ bind_slots(struct df_encoder *e, const struct df_template *t, struct df_tokscrat
 
 	for (enum df_slot i = 0; i < DF_SLOT_COUNT; i++) {
 		struct df_enc_slot *b = &e->slot[i];
-		/* Another tool format comes with the bare slot of an answer. */
+		/* With another tool format, calls use the bare slot of an answer. */
 		const bool replaced = i == DF_SLOT_FUNCTION && e->opts.tool_format;
 		const struct df_elem *elem = df_template_slot(replaced ? &bare : t, i);
 
@@ -126,7 +125,7 @@ out:
 	return rc;
 }
 
-/* What encloses thoughts and calls, and the ids of an empty thought. */
+/* The texts around thoughts and calls, and the ids of an empty thought. */
 static int
 bind_words(struct df_encoder *e, const struct df_template *t, struct df_tokscratch *ts, struct df_err *err)
 {

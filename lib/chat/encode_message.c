@@ -1,10 +1,9 @@
 /*
- * encode_message.c - messages that are not encoded as they came.
+ * encode_message.c - messages that are changed before they are encoded.
  *
- * Tools go behind the system text; a system text may go in front of the first
- * question; calls of tools are written in the model's own way; thoughts of a
- * reasoning model are taken out.  All of it on texts, before any token: what
- * LLaMA-Factory does with regular expressions is a search for two fixed words here.
+ * Tools go after the system text; a system text may go before the first question; calls of tools are written in the
+ * model's own format; thoughts of a reasoning model are removed.  All of this is done on text, before tokenising.
+ * Where LLaMA-Factory uses regular expressions, we search for two fixed words.
  */
 #include <string.h>
 
@@ -17,7 +16,7 @@ span_of(const struct df_buf *b)
 	return (struct df_span){ b->data, b->len };
 }
 
-/* Where `word` first stands in t, from `from` on; NULL when nowhere. */
+/* The first `word` in t, from `from` on; NULL when there is none. */
 static const char *
 find(struct df_span t, size_t from, const char *word)
 {
@@ -40,7 +39,7 @@ find_pair(struct df_span t, size_t from, const char *const words[2], size_t *at,
 	return true;
 }
 
-/* Append t without what stands at [at, end), nor anywhere else (str.replace(piece, "")). */
+/* Append t without the piece [at, end), and without its copies elsewhere (str.replace(piece, "")). */
 static void
 add_without(struct df_buf *out, struct df_span t, size_t at, size_t end)
 {
@@ -120,9 +119,8 @@ df_enc_strip(
 }
 
 /*
- * A turn is JSON, perhaps with a thought in front, or with text around calls
- * that stand between the tool call words.  Templates that fuse the system text
- * know neither (LLaMA-Factory's Llama2Template).
+ * A turn is JSON, perhaps after a thought, or text with calls between the tool call words.  Templates that fuse the
+ * system text have neither (LLaMA-Factory's Llama2Template).
  */
 int
 df_enc_calls(

@@ -1,5 +1,5 @@
 /*
- * example.c - why a row is dropped, in words; the end of an example.
+ * example.c - the reasons for dropping a row as text; releasing an example.
  */
 #include "chat/example.h"
 

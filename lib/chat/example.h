@@ -11,7 +11,7 @@
 #include "base/json.h"
 #include "base/mem.h"
 
-/* What rows are for: training on answers, training on plain text, or prompts, which need no answer. */
+/* The use of rows: training on answers, training on plain text, or prompts, which need no answer. */
 enum df_stage { DF_STAGE_SFT, DF_STAGE_PT, DF_STAGE_PROMPT };
 
 enum df_role { DF_ROLE_USER, DF_ROLE_ASSISTANT, DF_ROLE_OBSERVATION, DF_ROLE_FUNCTION };
@@ -28,7 +28,7 @@ enum df_drop {
 	DF_DROP_COUNT
 };
 const char *df_drop_name(enum df_drop d);  /* "no_response": for parameters */
-const char *df_drop_about(enum df_drop d); /* a phrase for messages */
+const char *df_drop_about(enum df_drop d); /* a text for messages */
 
 struct df_turn {
 	enum df_role role;
@@ -36,17 +36,17 @@ struct df_turn {
 	size_t n;
 };
 
-/* One row.  Texts live until the next row is put into the same example. */
+/* One row.  Texts are valid until the next row is put into the same example. */
 struct df_example {
-	struct df_turn *turns; /* user, assistant, user, ... ; in stage pt only the first counts */
+	struct df_turn *turns; /* user, assistant, user, ... ; in stage pt only the first is used */
 	size_t n_turns, cap_turns;
 	const char *system; /* the row's own system text; n_system 0: none */
 	size_t n_system;
-	const char *tools; /* the row's tools: JSON, not looked at; n_tools 0: none */
+	const char *tools; /* the row's tools: JSON, not checked; n_tools 0: none */
 	size_t n_tools;
-	enum df_drop drop; /* when set, nothing else is */
+	enum df_drop drop; /* when it is set, the other members are not */
 	struct df_json *doc;    /* (private) */
-	struct df_arena mem;    /* (private) texts that are not the row's own */
+	struct df_arena mem;    /* (private) texts that are not in the row itself */
 };
 #define DF_EXAMPLE_INIT { .turns = NULL, .mem = DF_ARENA_INIT }
 void df_example_release(struct df_example *ex);

@@ -1,11 +1,10 @@
 /*
  * json_python.c - JSON and texts byte for byte as Python writes them.
  *
- * What tools are described with was written by json.dumps and str.format when
- * a model was trained, and one space more or a 1e+16 spelt otherwise is another
- * sequence of tokens.  So: separators ", " and ": ", non-ASCII kept, members in
- * the order of the text, and floats as repr() has them - the shortest decimal
- * that reads back, with an exponent below 1e-4 and from 1e16 on.
+ * When a model was trained, json.dumps and str.format wrote the descriptions of tools.  One space more, or another
+ * spelling of 1e+16, would be another sequence of tokens.  So: separators ", " and ": ", non-ASCII kept, members in
+ * the order of the text, and floats as by repr(): the shortest decimal that reads back, with an exponent below 1e-4
+ * and from 1e16 on.
  */
 #include <inttypes.h>
 #include <math.h>
@@ -19,10 +18,9 @@
 /* ---- numbers ------------------------------------------------------------ */
 
 /*
- * The digits and the exponent of the shortest decimal that reads back as x > 0:
- * x = d.ddd * 10^*exp.  Of n digits the nearest decimal is tried, and the next
- * above it: below a power of two the gap is half of that above, so that the nearest
- * may miss where the next one hits.
+ * The digits and the exponent of the shortest decimal that reads back as x > 0: x = d.ddd * 10^*exp.  For each
+ * number of digits n the nearest decimal is tried, and also the next one above it: below a power of two the gap
+ * between doubles is half of the gap above, so the next one may read back when the nearest does not.
  */
 static void
 shortest(double x, char digits[18], int *exp)
@@ -102,7 +100,7 @@ put_number(struct df_buf *out, const struct df_json_value *v)
 
 /* ---- json.dumps --------------------------------------------------------- */
 
-/* As df_buf_json_strn, but \b and \f have names too. */
+/* As df_buf_json_strn, but also with the names \b and \f. */
 static void
 put_string(struct df_buf *out, const char *s, size_t n)
 {
@@ -137,7 +135,7 @@ new_line(struct df_buf *out, int indent, int depth)
 		df_buf_putc(out, ' ');
 }
 
-/* Between members, and in front of the first one. */
+/* The text between members, and before the first one. */
 static void
 separate(struct df_buf *out, bool first, int indent, int depth)
 {
@@ -193,7 +191,10 @@ df_json_write_python(struct df_buf *out, const struct df_json_value *v, int inde
 
 /* ---- str() and repr() --------------------------------------------------- */
 
-/* What Python's str.isprintable() denies: controls, formats, private and unassigned ones, separators but the space. */
+/*
+ * The characters that are not str.isprintable() in Python: controls, formats, private and unassigned ones,
+ * separators except the space.
+ */
 static bool
 is_printable(utf8proc_int32_t c)
 {
@@ -221,7 +222,7 @@ repr_string(struct df_buf *out, const char *s, size_t n)
 		const utf8proc_ssize_t len =
 		    utf8proc_iterate((const utf8proc_uint8_t *)s + i, (utf8proc_ssize_t)(n - i), &c);
 
-		if (len <= 0) /* not UTF-8: the JSON reader lets none of it through */
+		if (len <= 0) /* not UTF-8: cannot happen, the JSON reader refuses it */
 			break;
 		if (c == quote || c == '\\')
 			df_buf_printf(out, "\\%c", (char)c);

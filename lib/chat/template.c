@@ -1,5 +1,5 @@
 /*
- * template.c - a template that is opened: by name or from a file, its digest, and what it adds to a tokenizer.
+ * template.c - opening a template by name or from a file, its digest, and the tokens that it adds to a tokenizer.
  */
 #include "chat/template.h"
 
@@ -41,7 +41,7 @@ df_template_close(const struct df_template *t)
 		df_template_own_free(t->own);
 }
 
-/* A text or none, apart from what follows. */
+/* Add a text, or that there is none, so that it cannot run into the next one. */
 static void
 digest_text(struct df_hasher *h, const char *s)
 {
@@ -82,7 +82,7 @@ out:
 	return rc;
 }
 
-/* What eos is under this template; NULL: the tokenizer's. */
+/* The eos of this template; NULL: the tokenizer's. */
 static const char *
 eos_word(const struct df_template *t, const struct df_tokenizer *tok)
 {

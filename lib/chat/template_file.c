@@ -1,5 +1,5 @@
 /*
- * template_file.c - a template of the user's own, from a YAML or JSON file.
+ * template_file.c - a user's template, from a YAML or JSON file.
  *
  *	name: mine
  *	like: chatml                    # what is not said here is chatml's
@@ -69,7 +69,7 @@ put_scalar(struct df_buf *out, const yaml_event_t *e, bool is_key)
 	df_buf_json_strn(out, s, e->data.scalar.length);
 }
 
-/* One event as JSON, with the comma or colon in front of it. */
+/* One event as JSON, after a comma or colon if one is needed. */
 static int
 put_event(struct df_buf *out, const yaml_event_t *e, struct level *level, size_t *depth, struct df_err *err)
 {
@@ -194,7 +194,7 @@ read_elem(const struct df_json_value *v, struct df_elem *e, struct df_err *err)
 	return 0;
 }
 
-/* A misspelled placeholder would stand in every sample as it is. */
+/* A misspelled placeholder would be in every sample as plain text. */
 static int
 check_marks(const char *text, enum df_slot slot, struct df_err *err)
 {
@@ -212,7 +212,7 @@ check_marks(const char *text, enum df_slot slot, struct df_err *err)
 	return 0;
 }
 
-/* The rules of LLaMA-Factory's formatters: prefixes say always the same, the others hold the message. */
+/* The rules of LLaMA-Factory's formatters: a prefix is always the same text, the other slots hold the message. */
 static int
 check_slot(const struct df_elem *e, enum df_slot s, struct df_err *err)
 {
@@ -241,7 +241,7 @@ read_slot(const struct df_json_value *v, enum df_slot s, struct df_elem *out, st
 		rc = df_fail(err, DF_ECONFIG, "more than %d elements", DF_SLOT_MAX - 1);
 	for (size_t i = 0; i < n && rc == 0; i++)
 		rc = read_elem(df_json_type(v) == DF_JSON_ARRAY ? df_json_at(v, i) : v, &out[i], err);
-	/* `prefix: []` takes away what `like` brought; the others have their default then. */
+	/* `prefix: []` removes the prefix that came with `like`; an empty list gives any other slot its default. */
 	if (rc == 0 && n > 0)
 		rc = check_slot(out, s, err);
 	if (rc)
@@ -296,7 +296,7 @@ check_keys(const struct df_json_value *root, struct df_err *err)
 	return 0;
 }
 
-/* What only shows when all of it is known. */
+/* Checks that need the whole template. */
 static int
 check_whole(const struct df_template *t, struct df_err *err)
 {
@@ -375,7 +375,10 @@ df_template_load(const struct df_template **out, const char *path, struct df_err
 		own->t.name = own->name;
 	}
 	if (rc) {
-		/* A wrong type or an unknown name in a file is a matter of configuration, whoever found it. */
+		/*
+		 * A wrong type or an unknown name in a file is a configuration error, no matter which function
+		 * found it.
+		 */
 		if (rc != DF_ENOMEM)
 			rc = err ? (err->code = DF_ECONFIG) : DF_ECONFIG;
 		df_err_prefix(err, "%s: ", path);

@@ -1,5 +1,5 @@
 /*
- * template_find.c - the built-in template of a name, and the elements of a slot with their defaults.
+ * template_find.c - find a built-in template by name, and the elements of a slot with their defaults.
  */
 #include <string.h>
 

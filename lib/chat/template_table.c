@@ -1,12 +1,10 @@
 /*
- * template_table.c - the templates that are built in.
+ * template_table.c - the built-in templates.
  *
- * They are LLaMA-Factory 0.9.4's (data/template.py), text for text, but for
- * those that only make sense with images or sound; the few of its multimodal
- * ones that are of use for texts alone are marked so.  A slot that is not
- * named here is the default one (df_template_slot).  Later versions changed
- * nothing in these except gpt_oss, whose answers lost their <|end|>, and
- * dropped some of the oldest.
+ * They are LLaMA-Factory 0.9.4's (data/template.py), text for text, without those that only make sense with images
+ * or sound; the few multimodal ones that are useful for text alone are marked "(texts)".  A slot that is not named
+ * here is the default one (df_template_slot).  Later versions changed nothing in these except gpt_oss, whose
+ * answers lost their <|end|>, and dropped some of the oldest.
  *
  * A new template is one entry, in alphabetical order for --list-templates.
  */
@@ -130,14 +128,14 @@ const struct df_template df_template_table[] = {
 	{ .name = "cpm", .about = "MiniCPM",
 	    SLOT(PREFIX) = { BOS },
 	    SLOT(USER) = { TEXT("<用户>{{content}}<AI>") } },
-	{ .name = "cpm3", .about = "MiniCPM 3: ChatML behind bos",
+	{ .name = "cpm3", .about = "MiniCPM 3: ChatML after bos",
 	    SLOT(PREFIX) = { BOS },
 	    SLOT(SYSTEM) = CHATML_SYSTEM,
 	    SLOT(USER) = CHATML_USER,
 	    SLOT(ASSISTANT) = CHATML_ASSISTANT,
 	    SLOT(OBSERVATION) = CHATML_OBS_TOOL,
 	    .stop_words = { "<|im_end|>" } },
-	{ .name = "cpm4", .about = "MiniCPM 4: ChatML behind bos",
+	{ .name = "cpm4", .about = "MiniCPM 4: ChatML after bos",
 	    SLOT(PREFIX) = { BOS },
 	    SLOT(SYSTEM) = CHATML_SYSTEM,
 	    SLOT(USER) = CHATML_USER,
@@ -479,7 +477,7 @@ const struct df_template df_template_table[] = {
 	    SLOT(ASSISTANT) = { TEXT("{{content}}<|im_end|>") },
 	    .stop_words = { "<|im_end|>" },
 	    .replace_eos = true },
-	{ .name = "phi_small", .about = "Phi 3 small: phi behind eos",
+	{ .name = "phi_small", .about = "Phi 3 small: phi after eos",
 	    SLOT(SYSTEM) = { TEXT("<|system|>\n{{content}}<|end|>\n") },
 	    SLOT(USER) = { TEXT("<|user|>\n{{content}}<|end|>\n<|assistant|>\n") },
 	    SLOT(ASSISTANT) = { TEXT("{{content}}<|end|>\n") },

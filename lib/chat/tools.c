@@ -1,5 +1,6 @@
 /*
- * tools.c - tools described and called: what a row says is parsed and checked, then the format has the word.
+ * tools.c - descriptions and calls of tools: the row's JSON is parsed and checked, then the tool format writes the
+ * text.
  */
 #include "chat/tools.h"
 
@@ -69,7 +70,7 @@ out:
 	return rc;
 }
 
-/* A call must have a name and arguments; of what kind is the format's business. */
+/* A call must have a name and arguments; the tool format checks their types. */
 static int
 check_calls(const struct df_json_value *calls, struct df_err *err)
 {
@@ -105,7 +106,7 @@ df_tools_call(enum df_tool_format f, const char *calls, size_t n, struct df_buf 
 	struct df_json *doc = NULL;
 	int rc = 0;
 
-	/* One call stands for a list of one: in brackets, either is the only member of a list. */
+	/* A single call counts as a list of one: in brackets, a call or a list is the only member of an outer list. */
 	df_buf_putc(&text, '[');
 	df_buf_add(&text, calls, n);
 	df_buf_putc(&text, ']');

@@ -1,5 +1,5 @@
 /*
- * tools.h - what a model is told about its tools, and how it calls them.
+ * tools.h - the texts that describe tools to a model, and in which it calls them.
  *
  * A row may carry tools (JSON: an array of function descriptions) and turns
  * that call them (JSON: {"name": ..., "arguments": ...}, or an array of such).
@@ -21,7 +21,7 @@ enum df_tool_format {
 	DF_TOOLS_GLM4,
 	DF_TOOLS_GLM4_MOE,
 	DF_TOOLS_LING,
-	DF_TOOLS_LLAMA3,  /* its prompt holds a date */
+	DF_TOOLS_LLAMA3,  /* its prompt has today's date */
 	DF_TOOLS_MINIMAX1,
 	DF_TOOLS_MISTRAL,
 	DF_TOOLS_QWEN,
@@ -36,11 +36,9 @@ const char *const *df_tool_format_names(void);
 int df_tool_format_find(enum df_tool_format *out, const char *name, struct df_err *err) DF_MUST_CHECK;
 
 /*
- * Append the text that describes the tools of a row: it goes behind the system
- * text.  `tools` is JSON, an array; an empty one gives no text.  `date`
- * ("2024-07-26") is today to the format llama3 and unused by the others;
- * DF_EUSAGE when it is needed and NULL, DF_EFORMAT for anything that is not a
- * list of functions.
+ * Append the text that describes the tools of a row: it goes after the system text.  `tools` is JSON, an array; an
+ * empty one gives no text.  `date` ("2024-07-26") is today's date for the format llama3; other formats do not use
+ * it.  DF_EUSAGE when it is needed and NULL, DF_EFORMAT when `tools` is not a list of functions.
  */
 int df_tools_describe(enum df_tool_format f, const char *tools, size_t n, const char *date, struct df_buf *out,
     struct df_err *err) DF_MUST_CHECK;
@@ -49,7 +47,7 @@ int df_tools_describe(enum df_tool_format f, const char *tools, size_t n, const 
 int df_tools_call(enum df_tool_format f, const char *calls, size_t n, struct df_buf *out,
     struct df_err *err) DF_MUST_CHECK;
 
-/* Is s a day of the calendar, "YYYY-MM-DD"?  DF_EUSAGE when not. */
+/* Is s a date that exists, "YYYY-MM-DD"?  DF_EUSAGE when not. */
 int df_tools_check_date(const char *s, struct df_err *err) DF_MUST_CHECK;
 
 #endif

@@ -1,9 +1,8 @@
 /*
- * tools_formats.c - the words of each family: how it lists tools, and how it writes calls.
+ * tools_formats.c - the text of each model family: how it lists tools, and how it writes calls.
  *
- * Both walk parsed JSON and write it back with Python's spelling.  What LLaMA-Factory
- * would raise an exception for (a tool without a name, parameters that are no
- * object) is an error that says which.
+ * Both go through parsed JSON and write it with Python's spelling.  Where LLaMA-Factory raises an exception (a tool
+ * without a name, parameters that are not an object), there is an error that names the fault.
  */
 #include <string.h>
 
@@ -46,7 +45,7 @@ is_wrapped(const struct df_json_value *tool)
 	return is_text(df_json_get(tool, "type"), "function");
 }
 
-/* The function inside, or the tool itself where nothing is wrapped. */
+/* The function inside, or the tool itself when it is not wrapped. */
 static int
 unwrap(const struct df_json_value *tool, const struct df_json_value **out, struct df_err *err)
 {
@@ -79,7 +78,7 @@ put_name(struct df_buf *out, const struct df_json_value *call)
 	df_json_str_python(out, df_json_get(call, "name"));
 }
 
-/* The tool as OpenAI wraps it, whether it came so or bare. */
+/* The tool as OpenAI wraps it, whether the row wraps it or not. */
 static void
 put_wrapped(struct df_buf *out, const struct df_json_value *tool, int indent)
 {
@@ -254,7 +253,7 @@ glm4_call(const struct df_json_value *calls, struct df_buf *out, struct df_err *
 	return 0;
 }
 
-/* A tool a line, each wrapped, between two texts; what qwen began and others took over. */
+/* One wrapped tool per line, between two texts: first used by qwen, then by others. */
 static void
 put_lines(struct df_buf *out, const char *before, const struct df_json_value *tools, const char *after)
 {

@@ -1,4 +1,7 @@
-/* tools_priv.h - between tools.c (which parses and checks) and tools_formats.c (the words). */
+/*
+ * tools_priv.h - declarations that tools.c (which parses and checks) and tools_formats.c (which writes the text)
+ * share.
+ */
 #ifndef DF_CHAT_TOOLS_PRIV_H
 #define DF_CHAT_TOOLS_PRIV_H
 
@@ -8,7 +11,7 @@ struct df_tool_words {
 	const char *name;
 	/* A list of at least one object; date is NULL or well-formed. */
 	int (*describe)(const struct df_json_value *tools, const char *date, struct df_buf *out, struct df_err *err);
-	/* A list of objects, each with the string "name" and some "arguments". */
+	/* A list of objects, each with the string "name" and with "arguments" of any type. */
 	int (*call)(const struct df_json_value *calls, struct df_buf *out, struct df_err *err);
 };
 extern const struct df_tool_words df_tool_words[DF_TOOLS_COUNT];

@@ -38,7 +38,7 @@ enum df_key_status {
 	DF_KEY_UNKNOWN,   /* as if it were not in the table: an error */
 	DF_KEY_SUPPORTED, /* the program's own */
 	DF_KEY_CHECKED,   /* must agree with what the tokens say of themselves */
-	DF_KEY_IGNORED,   /* cannot change what is done: df-train warns, unless the value is neutral */
+	DF_KEY_IGNORED,   /* changes nothing: df-train warns unless the value is neutral, df-merge does not */
 	DF_KEY_REJECTED   /* would change it and is not done: an error, unless the value is neutral */
 };
 

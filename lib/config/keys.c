@@ -1,9 +1,8 @@
 /*
  * keys.c - the table of YAML keys, for all programs.
  *
- * Names, types and defaults are LLaMA-Factory's and transformers'
- * TrainingArguments'; where a key is not followed, `help` says why, in words
- * that can be printed after "KEY: ".  df-config(5) lists the same rows.
+ * Names, types and defaults are those of LLaMA-Factory and of transformers' TrainingArguments.  For a key that is
+ * not supported, `help` says why, in words that can be printed after "KEY: ".  df-config(5) lists the same rows.
  */
 #include "config/config.h"
 
@@ -14,12 +13,12 @@
 #define FIELD(f)  .offset = offsetof(struct df_config, f)
 #define SUPPORTED .owners = TRAIN
 #define SHAPES    .owners = TRAIN, .shapes = true
-/* An option of df-pack's that the tokens remember. */
+/* An option of df-pack that is recorded in the tokens. */
 #define CHECKED(name) .type = DF_KEY_STR, .owners = PACK, .option = name, .in_train = DF_KEY_CHECKED, .dflt = "null"
-/* The default and the reason; a default that says nothing needs no warning and is no error. */
+/* The default and the reason; the default itself causes neither a warning nor an error. */
 #define IGNORED(value, why)  .in_train = DF_KEY_IGNORED, .dflt = value, .help = why
 #define REJECTED(value, why) .in_train = DF_KEY_REJECTED, .dflt = value, .help = why
-/* The same for df-merge, which does not know the keys that neither are its own nor have one of these. */
+/* The same for df-merge; a key that has none of these and is not df-merge's own is unknown to it. */
 #define EXPORT_IGNORED       .in_export = DF_KEY_IGNORED
 #define EXPORT_REJECTED(why) .in_export = DF_KEY_REJECTED, .no_export = why
 /* A key of DataFlex's trainers. */
@@ -30,7 +29,7 @@
 #define ADAMW_ONLY      "AdamW is the only optimizer"
 #define DEVICE          "--device decides"
 #define EVALUATION      "df-eval evaluates"
-#define FLOAT32         "the CPU computes in float32, from weights in whatever type the file has"
+#define FLOAT32         "the CPU computes in float32, from weights in any type that the file has"
 #define FUSED           "the loss is fused anyway"
 #define READ_AHEAD      "tokens are read ahead in the background"
 #define INFERENCE       "only for inference"
@@ -54,7 +53,7 @@
 #define VERBOSITY       "-q and -v decide"
 #define VOCABULARY      "the vocabulary is as config.json has it"
 
-/* The words of the enums, in their order. */
+/* The names of the enums' values, in their order. */
 const char *const df_config_stage_names[] = { "sft", "pt", NULL };
 const char *const df_finetuning_names[] = { "lora", "full", "freeze", NULL };
 const char *const df_checkpointing_names[] = { "auto", "true", "false", NULL };
@@ -65,10 +64,10 @@ const char *const df_strategy_names[] = { "no", "steps", "epoch", "best", NULL }
 const char *const df_better_names[] = { "null", "true", "false", NULL };
 const char *const df_infer_dtype_names[] = { "auto", "float32", "bfloat16", "float16", NULL };
 
-static const char *const fixed_strategies[] = { "no", "steps", "epoch", NULL }; /* all but best */
+static const char *const fixed_strategies[] = { "no", "steps", "epoch", NULL }; /* all except best */
 
 static const struct df_key keys[] = {
-	/* ---- what df-train follows ---- */
+	/* ---- supported by df-train ---- */
 	/* the model */
 	{ "model_name_or_path", DF_KEY_STR, .owners = TRAIN | PACK | EXPORT, .option = "tokenizer",
 	    FIELD(model_name_or_path), .dflt = "null",
@@ -78,7 +77,8 @@ static const struct df_key keys[] = {
 	{ "train_from_scratch", DF_KEY_BOOL, SHAPES, FIELD(train_from_scratch), .dflt = "false",
 	    .help = "random weights; the directory needs a config.json only" },
 	{ "stage", DF_KEY_CHOICE, .owners = TRAIN | PACK, .option = "stage", EXPORT_IGNORED, FIELD(stage),
-	    .dflt = "sft", .choices = df_config_stage_names, .help = "the difference lies in the tokens" },
+	    .dflt = "sft", .choices = df_config_stage_names,
+	    .help = "instruction tuning or pretraining; they differ only in the tokens" },
 	{ "finetuning_type", DF_KEY_CHOICE, SHAPES, EXPORT_IGNORED, FIELD(finetuning_type), .dflt = "lora",
 	    .choices = df_finetuning_names, .help = "train adapters, all weights, or some" },
 	{ "lora_rank", DF_KEY_INT, SHAPES, FIELD(lora_rank), .dflt = "8", .min = 1, .max = 65536,
@@ -86,25 +86,27 @@ static const struct df_key keys[] = {
 	{ "lora_alpha", DF_KEY_REAL, SHAPES, FIELD(lora_alpha), .dflt = "null", .min = 0, .max = 1e9,
 	    .help = "adapters are scaled by lora_alpha / lora_rank; null is 2 x lora_rank" },
 	{ "lora_target", DF_KEY_STR, SHAPES, FIELD(lora_target), .dflt = "all",
-	    .help = "all, or names of linear layers" },
+	    .help = "all, or the names of linear layers" },
 	{ "use_rslora", DF_KEY_BOOL, SHAPES, FIELD(use_rslora), .dflt = "false",
-	    .help = "scale by lora_alpha / sqrt(lora_rank) instead" },
+	    .help = "adapters are scaled by lora_alpha / sqrt(lora_rank) instead" },
 	{ "lora_dropout", DF_KEY_REAL, SHAPES, FIELD(lora_dropout), .dflt = "0.0", .min = 0, .max = 0.999999,
-	    .help = "part of the adapters' inputs that a step drops" },
+	    .help = "fraction of an adapter's inputs that a step drops" },
 	{ "additional_target", DF_KEY_STR, SHAPES, FIELD(additional_target), .dflt = "null",
-	    .help = "modules that train whole beside the adapters, and are saved with them" },
+	    .help = "modules that are trained as a whole in addition to the adapters, and saved with them" },
 	{ "loraplus_lr_ratio", DF_KEY_REAL, SHAPES, FIELD(loraplus_lr_ratio), .dflt = "null", .min = 0, .max = 1e9,
-	    .help = "LoRA+: the learning rate of the adapters' B is this many times learning_rate" },
+	    .help = "LoRA+: the learning rate of the adapters' B is learning_rate times this number" },
 	{ "freeze_trainable_layers", DF_KEY_INT, SHAPES, FIELD(freeze_trainable_layers), .dflt = "2", .min = -1e9,
-	    .max = 1e9, .help = "finetuning_type freeze: the last n layers train, or the first -n" },
+	    .max = 1e9,
+	    .help = "with finetuning_type freeze: how many of the last layers are trained; below 0, of the first" },
 	{ "freeze_trainable_modules", DF_KEY_STR, SHAPES, FIELD(freeze_trainable_modules), .dflt = "all",
-	    .help = "all, or names of modules in those layers" },
+	    .help = "which modules of these layers: all, or names" },
 	{ "freeze_extra_modules", DF_KEY_STR, SHAPES, FIELD(freeze_extra_modules), .dflt = "null",
-	    .help = "modules outside the layers that train too" },
+	    .help = "modules outside the layers that are also trained" },
 	{ "freeze_gate", DF_KEY_BOOL, SHAPES, FIELD(freeze_gate), .dflt = "false",
-	    .help = "the routers of a mixture of experts do not train" },
+	    .help = "the routers of a mixture of experts are frozen" },
 	{ "gradient_checkpointing", DF_KEY_CHOICE, SUPPORTED, FIELD(gradient_checkpointing), .dflt = "auto",
-	    .choices = df_checkpointing_names, .help = "less memory for one more forward; changes no bit" },
+	    .choices = df_checkpointing_names,
+	    .help = "less memory for the time of one more forward pass; changes no bit of the result" },
 	{ "disable_gradient_checkpointing", DF_KEY_BOOL, SUPPORTED, FIELD(disable_gradient_checkpointing),
 	    .dflt = "false", .help = "true is gradient_checkpointing: false" },
 	/* data and places */
@@ -115,7 +117,7 @@ static const struct df_key keys[] = {
 	{ "output_dir", DF_KEY_STR, SUPPORTED, FIELD(output_dir), .dflt = "null",
 	    .help = "where checkpoints, logs and the final model go (required)" },
 	{ "overwrite_output_dir", DF_KEY_BOOL, SUPPORTED, FIELD(overwrite_output_dir), .dflt = "false",
-	    .help = "start anew: remove this directory's checkpoints and logs; replace a model in it" },
+	    .help = "start from the beginning: remove this directory's checkpoints and logs; replace a model in it" },
 	{ "resume_from_checkpoint", DF_KEY_STR, SUPPORTED, FIELD(resume_from_checkpoint), .dflt = "null",
 	    .help = "the checkpoint to start from; null and true: the newest in output_dir; false: none" },
 	/* batches and length */
@@ -149,51 +151,52 @@ static const struct df_key keys[] = {
 	{ "max_grad_norm", DF_KEY_REAL, SHAPES, FIELD(max_grad_norm), .dflt = "1.0", .min = 0, .max = 1e30,
 	    .help = "clip the gradient to this norm; 0 does not clip" },
 	{ "use_dft_loss", DF_KEY_BOOL, SHAPES, FIELD(use_dft_loss), .dflt = "false",
-	    .help = "weigh each target's loss by its probability, a constant to the gradient (stage sft)" },
+	    .help = "weight each target's loss with its probability, a constant to the gradient (stage sft)" },
 	{ "lr_scheduler_type", DF_KEY_CHOICE, SHAPES, FIELD(lr_scheduler_type), .dflt = "linear",
 	    .choices = df_schedule_names, .help = "shape of the learning rate over the run" },
 	{ "lr_scheduler_kwargs", DF_KEY_MAP, SHAPES, FIELD(lr_scheduler_kwargs), .dflt = "null",
 	    .help = "further numbers of the schedule, a map" },
 	{ "warmup_ratio", DF_KEY_REAL, SHAPES, FIELD(warmup_ratio), .dflt = "0.0", .min = 0, .max = 1,
-	    .help = "part of all steps that the rate rises from 0" },
+	    .help = "fraction of all steps in which the rate rises from 0" },
 	{ "warmup_steps", DF_KEY_INT, SHAPES, FIELD(warmup_steps), .dflt = "0", .min = 0, .max = 1e15,
-	    .help = "the same in steps; above 0 it overrides warmup_ratio" },
-	/* logging, saving, evaluating; a number below 1 is a part of all steps */
+	    .help = "the same as a number of steps; above 0 it overrides warmup_ratio" },
+	/* logging, saving, evaluating; a number below 1 is a fraction of all steps */
 	{ "logging_strategy", DF_KEY_CHOICE, SUPPORTED, FIELD(logging_strategy), .dflt = "steps",
 	    .choices = fixed_strategies, .help = "when to log the loss" },
 	{ "logging_steps", DF_KEY_REAL, SUPPORTED, FIELD(logging_steps), .dflt = "500", .min = 0, .max = 1e15,
-	    .help = "steps between two log lines; below 1: a part of all steps" },
+	    .help = "steps between two log lines; below 1: a fraction of all steps" },
 	{ "logging_first_step", DF_KEY_BOOL, SUPPORTED, FIELD(logging_first_step), .dflt = "false",
 	    .help = "log step 1 too" },
 	{ "save_strategy", DF_KEY_CHOICE, SUPPORTED, FIELD(save_strategy), .dflt = "steps",
 	    .choices = df_strategy_names,
-	    .help = "when to save checkpoints; best: after an evaluation better than all before" },
+	    .help = "when to save checkpoints; best: after each evaluation that is better than all earlier ones" },
 	{ "save_steps", DF_KEY_REAL, SUPPORTED, FIELD(save_steps), .dflt = "500", .min = 0, .max = 1e15,
-	    .help = "steps between two checkpoints; below 1: a part of all steps" },
+	    .help = "steps between two checkpoints; below 1: a fraction of all steps" },
 	{ "save_total_limit", DF_KEY_INT, SUPPORTED, FIELD(save_total_limit), .dflt = "null", .min = 0, .max = 1e9,
 	    .help = "keep this many checkpoints, the newest; null keeps all" },
 	{ "save_only_model", DF_KEY_BOOL, SUPPORTED, FIELD(save_only_model), .dflt = "false",
-	    .help = "leave the optimizer out of the checkpoints of save_steps: no resuming from them" },
+	    .help = "leave the optimizer out of the checkpoints of save_steps: training cannot continue from them" },
 	{ "eval_strategy", DF_KEY_CHOICE, SUPPORTED, FIELD(eval_strategy), .dflt = "no", .choices = fixed_strategies,
 	    .help = "when to evaluate" },
 	{ "eval_steps", DF_KEY_REAL, SUPPORTED, FIELD(eval_steps), .dflt = "null", .min = 0, .max = 1e15,
 	    .help = "steps between two evaluations; null is logging_steps" },
 	{ "eval_on_each_dataset", DF_KEY_BOOL, SUPPORTED, FIELD(eval_on_each_dataset), .dflt = "false",
-	    .help = "the loss of each dataset besides that of all" },
+	    .help = "log the loss of each dataset in addition to the loss of all" },
 	{ "compute_accuracy", DF_KEY_BOOL, SUPPORTED, FIELD(compute_accuracy), .dflt = "false",
-	    .help = "the part of a sample's targets that were the most likely token, mean over samples" },
+	    .help = "log the fraction of a sample's targets that were the most likely token, averaged over samples" },
 	{ "metric_for_best_model", DF_KEY_STR, SHAPES, FIELD(metric_for_best_model), .dflt = "null",
-	    .help = "loss, accuracy, or NAME_loss of a dataset; null is loss" },
+	    .help = "what decides which model is best: loss, accuracy, or NAME_loss of a dataset; null is loss" },
 	{ "greater_is_better", DF_KEY_CHOICE, SHAPES, FIELD(greater_is_better), .dflt = "null",
-	    .choices = df_better_names, .help = "null: false for what ends in loss" },
+	    .choices = df_better_names,
+	    .help = "whether a greater metric is better; null: no for a name that ends in loss, yes otherwise" },
 	{ "load_best_model_at_end", DF_KEY_BOOL, SHAPES, FIELD(load_best_model_at_end), .dflt = "false",
 	    .help = "the final model is that of the best checkpoint" },
 	{ "early_stopping_steps", DF_KEY_INT, SHAPES, FIELD(early_stopping_steps), .dflt = "null", .min = 1, .max = 1e9,
-	    .help = "end the run when so many evaluations in a row brought no better metric" },
+	    .help = "end the run after this number of evaluations in a row without a better metric" },
 	{ "early_stopping_min_delta", DF_KEY_REAL, SHAPES, FIELD(early_stopping_min_delta), .dflt = "0.0", .min = 0,
-	    .max = 1e300, .help = "better is better by more than this" },
+	    .max = 1e300, .help = "a metric counts as better only if it is better by more than this" },
 
-	/* ---- what the tokens were made with (DataArguments) ---- */
+	/* ---- checked against the tokens (DataArguments) ---- */
 	{ "template", CHECKED("template"), EXPORT_IGNORED, .help = "prompt template" },
 	{ "cutoff_len", CHECKED("cutoff-len"), .help = "the most tokens of a row" },
 	{ "max_samples", CHECKED("max-samples"), .help = "rows taken of each dataset" },
@@ -207,13 +210,15 @@ static const struct df_key keys[] = {
 	    .help = "thoughts of reasoning models" },
 	{ "preserve_thinking", CHECKED("preserve-thinking"), .help = "earlier answers keep their thoughts" },
 	{ "packing", CHECKED("packing"), .help = "several documents in a row" },
-	{ "neat_packing", CHECKED("neat-packing"), .help = "several examples in a row, which do not see each other" },
+	{ "neat_packing", CHECKED("neat-packing"),
+	    .help = "several examples in a row, which do not attend to each other" },
 	{ "mix_strategy", CHECKED("mix-strategy"), .help = "datasets one after the other, or interleaved" },
 	{ "interleave_probs", CHECKED("interleave-probs"), .help = "with which probabilities" },
-	{ "val_size", CHECKED("val-size"), .help = "rows that were held out, for eval_tokenized_path" },
-	{ "eval_dataset", CHECKED("eval-dataset"), .help = "datasets that were held out, for eval_tokenized_path" },
+	{ "val_size", CHECKED("val-size"), .help = "rows that were held out: give them as eval_tokenized_path" },
+	{ "eval_dataset", CHECKED("eval-dataset"),
+	    .help = "datasets that were held out: give them as eval_tokenized_path" },
 
-	/* ---- the rest of LLaMA-Factory, class by class: without effect here, or not done ---- */
+	/* ---- the rest of LLaMA-Factory, class by class: ignored or rejected here ---- */
 	/* the model (ModelArguments) */
 	{ "adapter_folder", DF_KEY_STR, REJECTED("null", ADAPTER_ITSELF), EXPORT_REJECTED(ADAPTER_ITSELF) },
 	{ "cache_dir", DF_KEY_STR, EXPORT_IGNORED, IGNORED("null", NO_NET) },
@@ -306,8 +311,7 @@ static const struct df_key keys[] = {
 	{ "dataset_dir", DF_KEY_STR, .owners = PACK, .option = "dataset-dir", IGNORED("data", PACKED) },
 	{ "media_dir", DF_KEY_STR, IGNORED("null", TEXT_ONLY) },
 	{ "streaming", DF_KEY_BOOL,
-	    IGNORED("false", "tokens are always streamed, once they are more than memory shall hold"),
-	    .neutral = "true" },
+	    IGNORED("false", "tokens are always streamed if they are more than memory may hold"), .neutral = "true" },
 	{ "buffer_size", DF_KEY_INT, IGNORED("16384", "every epoch is shuffled as a whole") },
 	{ "overwrite_cache", DF_KEY_BOOL, IGNORED("false", PACKED) },
 	{ "preprocessing_batch_size", DF_KEY_INT, .owners = PACK, .option = "pack-batch", IGNORED("1000", PACKED) },
@@ -323,7 +327,7 @@ static const struct df_key keys[] = {
 	{ "per_gpu_train_batch_size", DF_KEY_INT, REJECTED("null", "the old name of per_device_train_batch_size") },
 	{ "per_gpu_eval_batch_size", DF_KEY_INT, REJECTED("null", "the old name of per_device_eval_batch_size") },
 	{ "eval_accumulation_steps", DF_KEY_INT, IGNORED("null", SUMS) },
-	{ "eval_delay", DF_KEY_INT, REJECTED("0", "evaluations begin with the first that eval_strategy calls for") },
+	{ "eval_delay", DF_KEY_INT, REJECTED("0", "evaluations start with the first that eval_strategy calls for") },
 	{ "torch_empty_cache_steps", DF_KEY_INT, IGNORED("null", NO_PYTORCH) },
 	{ "log_level", DF_KEY_STR, IGNORED("passive", VERBOSITY) },
 	{ "log_level_replica", DF_KEY_STR, IGNORED("warning", ONE_PROCESS) },
@@ -353,12 +357,13 @@ static const struct df_key keys[] = {
 	{ "debug", DF_KEY_STR, IGNORED("", NO_PYTORCH) },
 	{ "dataloader_num_workers", DF_KEY_INT, IGNORED("0", READ_AHEAD) },
 	{ "dataloader_prefetch_factor", DF_KEY_INT, IGNORED("null", READ_AHEAD) },
-	{ "past_index", DF_KEY_INT, REJECTED("-1", "a batch knows nothing of the one before") },
+	{ "past_index", DF_KEY_INT, REJECTED("-1", "a batch does not depend on the one before") },
 	{ "run_name", DF_KEY_STR, IGNORED("null", "names a run for reporters only") },
 	{ "disable_tqdm", DF_KEY_BOOL, IGNORED("null", VERBOSITY) },
 	{ "remove_unused_columns", DF_KEY_BOOL, IGNORED("true", "tokens have the columns that training needs") },
 	{ "label_names", DF_KEY_STR, IGNORED("null", "tokens say which of them are targets") },
-	{ "ignore_data_skip", DF_KEY_BOOL, REJECTED("false", "a resumed run sees the rows of an undisturbed one") },
+	{ "ignore_data_skip", DF_KEY_BOOL,
+	    REJECTED("false", "a resumed run sees the same rows as an uninterrupted one") },
 	{ "fsdp", DF_KEY_STR, IGNORED("null", PARTITION) },
 	{ "fsdp_min_num_params", DF_KEY_INT, IGNORED("0", PARTITION) },
 	{ "fsdp_config", DF_KEY_MAP, IGNORED("null", PARTITION) },

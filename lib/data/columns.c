@@ -1,9 +1,9 @@
 /*
- * columns.c - some row must have the columns that are read.
+ * columns.c - check that each column that is read exists in some row.
  *
- * A misspelt column, or rows of another shape than the defaults, would leave a column empty in every row, and train on
- * that.  So rows are looked at, from the first one on, until each column was seen.  Where one is rare, most rows are
- * passed over without parsing them.
+ * With a misspelt column, or rows of another shape than the defaults, a column would be empty in every row, and
+ * training would go on without it.  So rows are read, from the first one on, until each column was seen.  When a
+ * column is rare, most rows are skipped without parsing them.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -13,12 +13,12 @@
 #include "base/words.h"
 #include "data/dataset_priv.h"
 
-/* A message names so many columns, of so many bytes. */
+/* The most columns, and the most bytes of them, that a message names. */
 #define NAMES_MAX  16
 #define NAME_BYTES 40
-#define NAME_ROWS  256 /* the rows whose columns it names */
+#define NAME_ROWS  256 /* the number of rows whose columns a message names */
 
-/* The columns that rows have, in the order in which they come. */
+/* The columns that rows have, in the order in which they appear. */
 struct names {
 	char *v[NAMES_MAX + 1]; /* ends with NULL */
 	size_t n;
@@ -38,7 +38,7 @@ add_name(struct names *names, const char *name, struct df_err *err)
 	return df_strdup(&names->v[names->n++], name, err);
 }
 
-/* No character of the name is ever escaped in JSON, but as backslash and u. */
+/* Every character of the name is plain in JSON, unless it is written as \u. */
 static bool
 is_plain(const char *name)
 {
@@ -47,7 +47,7 @@ is_plain(const char *name)
 	return *name == '\0';
 }
 
-/* Can the row have a column that is still missed?  False only if it certainly has none. */
+/* Can the row have a column that was not seen yet?  False only if it certainly has none. */
 static bool
 may_meet(const struct df_record *rec, const struct df_need *need, size_t n, const bool *met)
 {

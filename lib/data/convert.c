@@ -1,10 +1,9 @@
 /*
  * convert.c - one record of the user's data becomes turns, a system text and tools.
  *
- * The rules of LLaMA-Factory's AlpacaDatasetConverter and
- * SharegptDatasetConverter; its OpenAIDatasetConverter is convert_openai.c.
- * Where it would raise an exception in the middle of a run, here is an error with
- * the row; what it drops in silence has a reason.
+ * The rules of LLaMA-Factory's AlpacaDatasetConverter and SharegptDatasetConverter; its OpenAIDatasetConverter is
+ * convert_openai.c.  Where it raises an exception in the middle of a run, we return an error that names the row;
+ * rows that it drops silently are dropped with a reason.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -13,7 +12,10 @@
 #include "chat/json_python.h"
 #include "data/convert_priv.h"
 
-/* Tools are JSON text; a JSON value stands for its text (LLaMA-Factory takes values in the openai format only). */
+/*
+ * Tools are JSON text; a JSON value is converted to its text (LLaMA-Factory accepts values in the openai format
+ * only).
+ */
 static int
 tools_column(const struct df_dataset *ds, const struct df_json_value *row, struct df_example *ex, struct df_err *err)
 {
@@ -40,7 +42,7 @@ out:
 	return rc;
 }
 
-/* Anything but absent, null, "", [] and {}. */
+/* True unless the value is absent, null, "", [] or {}. */
 static bool
 has_content(const struct df_json_value *v)
 {
@@ -119,7 +121,10 @@ out:
 	return rc;
 }
 
-/* The role of turn i by its tag; false when it may not stand there.  Of equal tags the later role counts. */
+/*
+ * The role of turn i by its tag; false when that role is not allowed there.  If two roles have the same tag, the
+ * later one counts.
+ */
 static bool
 role_at(const struct df_dataset *ds, size_t i, const char *tag, size_t n, enum df_role *role)
 {

@@ -1,13 +1,11 @@
 /*
  * convert_openai.c - rows in OpenAI's chat format.
  *
- * The rules of LLaMA-Factory's OpenAIDatasetConverter: an assistant's
- * tool_calls become a turn of calls, what tools returned one after the other
- * is one turn, and the tags are dataset_info.json's (by default those of
- * sharegpt).  It also has a quirk: rows without tools are given the system
- * text "detailed thinking off" (Nemotron's switch), or get it appended, and
- * rows with tools a newline after their system text.  That is done here only
- * while the dataset's thinking_note is set.
+ * The rules of LLaMA-Factory's OpenAIDatasetConverter: an assistant's tool_calls become a turn of calls,
+ * consecutive results of tools become one turn, and the tags are dataset_info.json's (by default those of
+ * sharegpt).  It also has a quirk: rows without tools get the system text "detailed thinking off" (Nemotron's
+ * switch), appended to their own if they have one, and rows with tools get a newline after their system text.  That
+ * is done here only if the dataset's thinking_note is set.
  */
 #include <string.h>
 
@@ -19,7 +17,10 @@ static const char note_off[] = "detailed thinking off";
 static const char note_on[] = "detailed thinking on";
 static const char between_results[] = "\n</tool_response>\n<tool_response>\n";
 
-/* The role of a tag, of equal tags the later one; false when there is none, or it is the system's. */
+/*
+ * The role of a tag; if two roles have the same tag, the later one.  False when there is none, or it is the
+ * system's.
+ */
 static bool
 role_of(const struct df_dataset *ds, const char *tag, size_t n, enum df_role *role)
 {
@@ -65,7 +66,7 @@ out:
 	return rc;
 }
 
-/* What tools returned since the last turn, as one turn. */
+/* The results of tools since the last turn, as one turn. */
 static int
 flush_results(struct df_example *ex, struct df_buf *results, size_t *n_results, struct df_err *err)
 {
@@ -114,7 +115,7 @@ out:
 	return rc;
 }
 
-/* Turns alternate: what a user or a tool says, then an answer or a call. */
+/* Turns alternate: first a user's message or a tool's result, then an answer or a call. */
 static void
 check_order(struct df_example *ex)
 {
@@ -168,7 +169,7 @@ df_convert_openai(
 		DF_TRY(flush_results(ex, &results, &n_results, err));
 		DF_TRY(df_convert_add_turn(ex, role, text, n_text, err));
 	}
-	/* Results that nobody answers fall away, as they do in LLaMA-Factory. */
+	/* Results without an answer after them are dropped, as in LLaMA-Factory. */
 	check_order(ex);
 	if (ds->thinking_note)
 		DF_TRY(add_note(ex, err));

@@ -1,5 +1,5 @@
 /*
- * convert_turn.c - a row's columns are read and its turns kept: what all formats share.
+ * convert_turn.c - reading a row's columns and keeping its turns, for all formats.
  */
 #include <string.h>
 

@@ -1,11 +1,11 @@
 /*
  * corpus.c - the two passes over the datasets.
  *
- * Both are one pipeline: records are found in order, blocks of them converted
- * (and encoded) by any thread, results taken in order again.  A block holds at
- * most BLOCK_ROWS rows and, but for a single larger one, BLOCK_BYTES of text.
+ * Both are the same pipeline: records are found in order, blocks of them are converted (and encoded) by any thread,
+ * and results are taken in order again.  A block holds at most BLOCK_ROWS rows and, unless a single row is larger,
+ * BLOCK_BYTES of text.
  *
- * Datasets that are simply concatenated are read from front to back.  Where rows are drawn (num_samples) or
+ * Datasets that are simply concatenated are read from front to back.  When rows are drawn (num_samples) or
  * interleaved, a dataset's records are first found and numbered, without parsing them.
  */
 #include "data/corpus.h"
@@ -45,13 +45,13 @@ struct pass {
 	const struct df_encoder *e;
 	df_row_fn *emit; /* NULL: the survey */
 	void *ctx;
-	size_t part;            /* being read, where datasets follow each other */
+	size_t part;            /* being read, when datasets are concatenated */
 	uint64_t at;            /* rows read of it, if it is indexed */
 	struct df_record ahead; /* a record that did not fit into the last block */
 	size_t ahead_part;
 	bool has_ahead, enough;
 	uint64_t total, done;
-	uint64_t n_dropped[2];          /* since the last kept row of the pool, and of the held out ones */
+	uint64_t n_dropped[2];          /* since the last kept row of training, and since the last held-out one */
 	struct df_example *ex;          /* [threads] */
 	struct df_encscratch **scratch; /* [threads] */
 };
@@ -67,7 +67,7 @@ add_part(struct df_corpus *c, const struct df_dataset_info *info, const char *na
 	bool known = false;
 	int rc = 0;
 
-	/* A name has one domain, whether its rows are trained on, evaluated on, or both. */
+	/* A name is one domain, whether its rows are for training, for evaluation, or for both. */
 	for (size_t i = 0; i < c->n_parts; i++) {
 		const struct df_part *p = &c->part[i];
 
@@ -183,7 +183,7 @@ df_corpus_hold_out(struct df_corpus *c, const char *spec, struct df_err *err)
 	}
 	if (!(x > 0) || (x >= 1 && x != floor(x)) || x > 1e15)
 		return df_fail(
-		    err, DF_EUSAGE, "holdout '%s': expected a number of rows, or a part between 0 and 1", spec);
+		    err, DF_EUSAGE, "holdout '%s': expected a number of rows, or a fraction between 0 and 1", spec);
 	for (size_t i = 0; i < c->n_train; i++) {
 		struct df_part *p = &c->part[i];
 
@@ -222,8 +222,7 @@ by_key(const void *a, const void *b)
 }
 
 /*
- * num_samples: the rows in an order of their own, cut to n; if there are fewer, the rest are drawn with
- * replacement.
+ * num_samples: the rows are shuffled and cut to n; if there are fewer than n, the rest are drawn with replacement.
  */
 static int
 draw_samples(struct df_part *p, uint64_t seed, uint64_t n_all, uint64_t n, struct df_err *err)
@@ -297,7 +296,7 @@ indexed_record(const struct df_part *p, uint64_t i)
 
 /* ---- the pipeline ------------------------------------------------------- */
 
-/* The next record that counts, across datasets, and whose it is: 1, 0 at the end. */
+/* The next record that is used, across datasets, and its dataset: 1, 0 at the end. */
 static int
 next_record(struct pass *p, struct df_record *rec, size_t *part, struct df_err *err)
 {
@@ -531,7 +530,7 @@ out:
 
 /* ---- the passes --------------------------------------------------------- */
 
-/* Hold the first n of these draws out; copies of the last one go with it. */
+/* Hold out the first n of these draws, and also all copies of the last one. */
 static void
 hold(struct df_corpus *c, const struct df_draw *draw, uint64_t n_draws, uint64_t n, size_t first, size_t end)
 {
@@ -555,7 +554,7 @@ by_part(const void *a, const void *b)
 	return x->part != y->part ? (x->part < y->part ? -1 : 1) : by_key(a, b);
 }
 
-/* Of each dataset what was asked for it, or of all what val_size says. */
+/* Hold out what was asked for each dataset, or val_size of all rows. */
 static int
 choose_held_out(struct df_corpus *c, struct df_err *err)
 {
@@ -598,8 +597,8 @@ check_options(const struct df_corpus *c, struct df_err *err)
 	bool holds = c->val_size > 0;
 
 	if (c->val_size < 0 || c->val_size > 1e15 || (c->val_size > 1 && c->val_size != floor(c->val_size)))
-		return df_fail(
-		    err, DF_EUSAGE, "val_size %g: expected a number of rows, or a part between 0 and 1", c->val_size);
+		return df_fail(err, DF_EUSAGE, "val_size %g: expected a number of rows, or a fraction between 0 and 1",
+		    c->val_size);
 	for (size_t i = 0; i < c->n_train; i++) {
 		if (holds && (c->part[i].hold_out || c->part[i].hold_fraction > 0))
 			return df_fail(

@@ -1,10 +1,9 @@
 /*
  * dataset.c - dataset_info.json: which files, which columns, which tags.
  *
- * The rules are LLaMA-Factory's, the trap among them: once an entry has a
- * "columns" object, a column that it does not name is unset, not default; the
- * same for "tags".  What an entry asks for and we cannot do, and what nobody
- * knows, is refused here, before a single row is read.
+ * The rules are LLaMA-Factory's, with this trap: if an entry has a "columns" object, a column that it does not name
+ * is unset and has no default; the same is true of "tags".  Members that we do not support, and unknown ones, are
+ * refused here, before any row is read.
  */
 #include "data/dataset.h"
 
@@ -77,8 +76,8 @@ df_dataset_info_free(struct df_dataset_info *info)
 /* ---- names -------------------------------------------------------------- */
 
 /*
- * Every name that LLaMA-Factory 0.9.4 knows, supported here or not; and file_sha1, which its older data directories
- * have.  It passes over any other in silence, and so over a misspelt one.
+ * Every name that LLaMA-Factory 0.9.4 knows, supported here or not, and file_sha1, which its older data directories
+ * have.  LLaMA-Factory silently ignores any other name, so also a misspelt one.
  */
 static const char *const member_names[] = { "file_name", "hf_hub_url", "ms_hub_url", "om_hub_url", "script_url",
 	"cloud_file_name", "formatting", "ranking", "subset", "split", "folder", "num_samples", "columns", "tags",
@@ -93,7 +92,7 @@ is_among(const char *name, const char *const *names)
 	return *names != NULL;
 }
 
-/* Where else an entry has a member of this name; NULL: nowhere. */
+/* The other place in which an entry has a member of this name; NULL: none. */
 static const char *
 place_of(const char *name)
 {
@@ -104,7 +103,7 @@ place_of(const char *name)
 	return is_among(name, tag_names) ? "\"tags\"" : NULL;
 }
 
-/* Append the members of obj that are in neither list of names, each with what it may stand for. */
+/* Append the members of obj that are in neither list of names, each with the name that was probably meant. */
 static void
 add_unknown(struct df_buf *out, const struct df_json_value *obj, const char *prefix, const char *const *names,
     const char *const *more)
@@ -167,7 +166,7 @@ out:
 	return rc;
 }
 
-/* A member that only its harmless value may have. */
+/* A member that is only supported with its neutral value. */
 static int
 refuse_member(
     const struct df_json_value *entry, const char *key, const char *harmless, const char *what, struct df_err *err)
@@ -189,7 +188,7 @@ read_source(struct df_dataset *ds, const struct df_json_value *entry, const char
 	int64_t n = 0;
 	int rc = 0;
 
-	/* They outrank file_name, so that an entry with both means the remote one. */
+	/* They have priority over file_name, so an entry with both means the remote dataset. */
 	for (size_t i = 0; i < sizeof(remote) / sizeof(remote[0]); i++)
 		DF_TRY(refuse_member(entry, remote[i], NULL,
 		    "nothing is downloaded here; fetch the data and describe it with 'file_name' alone", err));
@@ -234,7 +233,7 @@ out:
 	return rc;
 }
 
-/* Fill names[i] for each key from obj, or from dflt where there is no object at all. */
+/* Fill names[i] for each key from obj, or from dflt when there is no object at all. */
 static int
 read_names(const struct df_json_value *obj, const char *what, const char *const *keys, const char *const *dflt,
     size_t n, char **names, struct df_err *err)
@@ -403,7 +402,7 @@ out:
 	return rc;
 }
 
-/* A name, or that there is none, apart from every other. */
+/* Add a name, or that there is none, so that different lists never give the same bytes. */
 static void
 digest_name(struct df_hasher *h, const char *name)
 {
@@ -413,8 +412,8 @@ digest_name(struct df_hasher *h, const char *name)
 }
 
 /*
- * The digest of the files' bytes in order, and of how they are read: with other
- * columns they are other data.  Names and places of files do not matter.
+ * The digest of the files' bytes in order, and of the description that they are read by: with other columns they
+ * are other data.  Names and places of files do not matter.
  */
 static int
 digest_files(struct df_dataset *ds, struct df_err *err)
@@ -526,7 +525,7 @@ df_dataset_open(struct df_dataset **out, const struct df_dataset_info *info, con
 	ds = NULL;
 out:
 	if (rc && in_entry) {
-		/* A wrong type or number in an entry is a matter of configuration, whoever found it. */
+		/* A wrong type or number in an entry is a configuration error, no matter which function found it. */
 		if (rc == DF_EFORMAT || rc == DF_ERANGE)
 			rc = err ? (err->code = DF_ECONFIG) : DF_ECONFIG;
 		df_err_prefix(err, "%s: dataset '%s': ", info->path, name);

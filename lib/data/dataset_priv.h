@@ -1,4 +1,4 @@
-/* dataset_priv.h - what dataset.c (description), records.c (boundaries) and convert.c (meaning) share. */
+/* dataset_priv.h - declarations that dataset.c (description), records.c (boundaries) and convert.c (meaning) share. */
 #ifndef DF_DATA_DATASET_PRIV_H
 #define DF_DATA_DATASET_PRIV_H
 
@@ -38,16 +38,16 @@ struct df_datafile {
 	size_t n;
 };
 
-/* Where df_dataset_next stands. */
+/* The position of df_dataset_next. */
 struct df_cursor {
 	size_t file, pos;
 	uint64_t row, file_row;
-	bool begun;    /* the file's opening ([, byte-order mark) is behind us */
+	bool begun;    /* the file's beginning ([, byte-order mark) has been read */
 	bool in_array; /* a JSON array, not lines */
 	bool need_comma;
 };
 
-/* Where a record lies. */
+/* The place of a record. */
 struct df_place {
 	uint64_t pos;
 	uint32_t n, file;
@@ -69,18 +69,18 @@ struct df_dataset {
 	struct df_cursor at;
 	struct df_place *place;    /* [n_places] of every row, once df_dataset_index() was called */
 	size_t n_places, cap_places;
-	uint64_t *file_first;      /* [n_files] likewise: the first row of each file */
+	uint64_t *file_first;      /* [n_files] also then: the first row of each file */
 };
 
 /* A column that some row must have. */
 struct df_need {
 	const char *column;
-	const char *role; /* what it is for, as dataset_info.json spells it; NULL: the caller named the column itself */
+	const char *role; /* its role, as dataset_info.json spells it; NULL: the caller named the column itself */
 	bool is_default;  /* LLaMA-Factory's name for it, not one of dataset_info.json */
 };
 /* df_dataset_check_columns with n needs, at most DF_COLUMN_COUNT. */
 int df_dataset_need(struct df_dataset *ds, const struct df_need *need, size_t n, struct df_err *err) DF_MUST_CHECK;
-/* The same with columns of the dataset, bit c for column c, but for unset ones and those of another formatting. */
+/* The same with columns of the dataset, bit c for column c, without unset ones and those of another formatting. */
 int df_dataset_need_columns(struct df_dataset *ds, uint32_t columns, struct df_err *err) DF_MUST_CHECK;
 
 extern const char *const df_column_names[DF_COLUMN_COUNT + 1]; /* as dataset_info.json spells them */

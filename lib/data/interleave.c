@@ -1,5 +1,5 @@
 /*
- * interleave.c - a counter per dataset, and a rule that says whose turn it is.
+ * interleave.c - a counter per dataset, and a rule that chooses the next dataset.
  */
 #include "data/interleave.h"
 
@@ -83,7 +83,7 @@ df_mixer_rewind(struct df_mixer *m)
 	}
 }
 
-/* Whose turn is it?  The datasets in their order, or a draw. */
+/* The next dataset: the datasets take turns, or it is drawn. */
 static size_t
 next_turn(struct df_mixer *m)
 {
@@ -98,7 +98,7 @@ next_turn(struct df_mixer *m)
 	return i;
 }
 
-/* In turn, a round is always finished: each dataset then has given equally many rows. */
+/* When datasets take turns, a round is always finished: then each has given the same number of rows. */
 static bool
 is_over(const struct df_mixer *m)
 {

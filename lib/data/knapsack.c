@@ -1,11 +1,9 @@
 /*
- * knapsack.c - examples of different lengths into packs of one.
+ * knapsack.c - examples of different lengths into packs of one length.
  *
- * LLaMA-Factory sorts the lengths and bisects for the largest that still fits,
- * removing what it takes from its list.  Here nothing is removed: each place of the sorted
- * list points at the nearest place below it that is not taken yet, and paths
- * are halved as they are walked, so that a batch of any size costs little
- * more than its sorting.
+ * LLaMA-Factory sorts the lengths and bisects for the largest that still fits, and removes it from its list.  Here
+ * nothing is removed: each place of the sorted list points at the nearest place below it that is not taken yet, and
+ * paths are halved when they are walked, so that a batch of any size costs little more than sorting it.
  */
 #include <stdlib.h>
 
@@ -16,7 +14,7 @@ struct place {
 	size_t length, which;
 };
 
-/* Ascending; equal lengths in their order, so that the last that came is found first. */
+/* Ascending; equal lengths keep their order, so that the last one is found first. */
 static int
 by_length(const void *a, const void *b)
 {

@@ -1,6 +1,6 @@
 /*
- * pack.c - a buffer of one block, filled by documents, handed out when full;
- * or of one batch of examples, dealt out to packs when the batch is complete.
+ * pack.c - a buffer of one block, which documents fill and which is emitted when it is full; or of one batch of
+ * examples, which are distributed to packs when the batch is complete.
  */
 #include "data/pack.h"
 
@@ -9,14 +9,16 @@
 
 #include "base/mem.h"
 
-/* Which batch has the document number `seen`?  Part i of n_shards has n_rows / n_shards of them, the first n_rows %
- * n_shards parts one more; each part begins a batch. */
+/*
+ * The batch of document number `seen`.  Part i of n_shards has n_rows / n_shards of them, the first n_rows %
+ * n_shards parts one more; each part begins a batch.
+ */
 static uint64_t
 batch_of(const struct df_packer *p, uint64_t seen)
 {
 	const uint64_t size = p->n_rows / p->n_shards, longer = p->n_rows % p->n_shards;
 	const uint64_t in_longer = longer * (size + 1);
-	/* Batches of a part: at most size / batch_rows + 1, however it ends. */
+	/* A part has at most size / batch_rows + 1 batches, also when the last is not full. */
 	const uint64_t per_part = size / p->batch_rows + 1;
 	uint64_t part, at;
 
@@ -32,7 +34,7 @@ batch_of(const struct df_packer *p, uint64_t seen)
 
 /* ---- blocks ------------------------------------------------------------- */
 
-/* Hand out the rest as a block. */
+/* Emit the rest as a block. */
 static int
 give(struct df_packer *p, struct df_err *err)
 {
@@ -49,7 +51,7 @@ give(struct df_packer *p, struct df_err *err)
 	return p->emit(p->ctx, &b, err);
 }
 
-/* Begin a block with this document. */
+/* Note that a block begins with this document. */
 static int
 begin(struct df_packer *p, uint16_t domain, uint64_t source_row, struct df_err *err)
 {

@@ -1,11 +1,9 @@
 /*
- * records.c - where one record ends and the next begins.
+ * records.c - finding the boundaries of records.
  *
- * A dataset may be larger than memory, so it is mapped and cut into records
- * by a scanner that knows just enough JSON for that: strings with their
- * escapes, and the nesting of brackets.  What is inside a record is for the
- * real parser, which runs on many threads.  The scanner keeps a counter, no
- * stack, so that deep nesting costs nothing here.
+ * A dataset may be larger than memory, so it is mapped and cut into records by a scanner that knows just enough
+ * JSON for that: strings with their escapes, and nested brackets.  The real parser, which runs on many threads,
+ * reads the content of a record.  The scanner has a counter instead of a stack, so deep nesting costs nothing here.
  */
 #include <string.h>
 
@@ -72,7 +70,7 @@ too_large(const struct df_datafile *f, const struct df_cursor *at, struct df_err
 	    f->name, (unsigned long long)at->file_row, DF_RECORD_MAX >> 20);
 }
 
-/* From the opening quote to behind the closing one; f->n when there is none. */
+/* From the opening quote to the position after the closing one; f->n when there is none. */
 static size_t
 skip_string(const struct df_datafile *f, size_t pos, size_t limit)
 {
@@ -86,9 +84,8 @@ skip_string(const struct df_datafile *f, size_t pos, size_t limit)
 }
 
 /*
- * From the first byte of a value to behind its last.  A scalar ends at a
- * comma, a bracket or a space; the parser judges what it is.  Returns the
- * limit when the value does not end before it.
+ * From the first byte of a value to the position after its last one.  A scalar ends at a comma, a bracket or a
+ * space; the parser checks it later.  Returns the limit when the value does not end before it.
  */
 static size_t
 skip_value(const struct df_datafile *f, size_t pos, size_t limit)
@@ -165,7 +162,7 @@ next_in_array(const struct df_datafile *f, struct df_cursor *at, struct df_recor
 	return 1;
 }
 
-/* The next line that is not blank (JSON lines), or simply the next (text): 1, 0 at the end. */
+/* The next line that is not blank (JSON lines), or just the next (text): 1, 0 at the end. */
 static int
 next_line(
     const struct df_datafile *f, struct df_cursor *at, bool blank_counts, struct df_record *rec, struct df_err *err)

@@ -1,5 +1,5 @@
 /*
- * rowtext.c - the one text of a row (rowtext.h has the forms).
+ * rowtext.c - make the single text of a row (rowtext.h has the forms).
  */
 #include "data/rowtext.h"
 
@@ -28,7 +28,7 @@ df_rowtext_check(struct df_dataset *ds, enum df_rowtext_form form, const char *c
 	return df_dataset_need_columns(ds, ds->named_columns ? lines | 1u << DF_COLUMN_QUERY : lines, err);
 }
 
-/* A member that is a string, or, where that is allowed, null or absent. */
+/* A member that is a string or, if that is allowed, null or absent. */
 static int
 member(const struct df_json_value *row, const char *key, bool optional, const char **s, size_t *n, struct df_err *err)
 {

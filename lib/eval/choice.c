@@ -1,13 +1,12 @@
 /*
- * choice.c - questions become tokens, tokens log-likelihoods.
+ * choice.c - from questions to tokens, from tokens to log-likelihoods.
  *
  *	slot    [ what all questions of the subject share | the rest of this question | a choice ]
  *	          run once, copied                           run once                   run, cut off, the next one
  *
- * Where a text meets its choice, tokens may merge; so, as in
- * lm-evaluation-harness, a choice's tokens are those of question and choice together
- * behind the number of tokens that the question has alone.  If that changes the question's
- * last tokens, too, what changed is run again.
+ * Tokens may merge where a question meets its choice.  So, as in lm-evaluation-harness, question and choice are
+ * tokenised together, and the choice's tokens are those after the number of tokens that the question has alone.  If
+ * the merge also changes the question's last tokens, the changed ones are run again.
  */
 #include "eval/choice.h"
 
@@ -21,7 +20,7 @@
 #include "base/utf8.h"
 
 #define SLOTS_MAX 16
-#define AT_ONCE   2048 /* tokens of questions in one call; more go one by one, in pieces */
+#define AT_ONCE   2048 /* tokens of questions in one call; larger groups run one question at a time, in pieces */
 #define INTRO     "The following are multiple choice questions (with answers) about "
 
 /* A question as tokens: the question, and question and choice, for each choice by letter and by text. */
@@ -55,7 +54,7 @@ struct run {
 	size_t *who; /* [n_slots] questions of the group in the call */
 	size_t n;
 	uint64_t done, total;
-	bool told; /* that questions are longer than the model was made for */
+	bool told; /* warned that questions are longer than the model's context */
 };
 
 /* ---- texts ----------------------------------------------------------------- */
@@ -77,7 +76,7 @@ put_subject(struct df_buf *b, const char *name)
 	df_buf_puts(b, ".\n\n");
 }
 
-/* The text in r->text, in the tokenizer's frame. */
+/* The ids of the text in r->text, with the tokenizer's special tokens around it. */
 static int
 encode_text(struct run *r, struct df_ids *ids, struct df_err *err)
 {
@@ -93,7 +92,7 @@ out:
 	return rc;
 }
 
-/* One text, and that text with each choice behind it. */
+/* One text, and that text with each choice after it. */
 static int
 ask_plain(struct run *r, const struct df_subject *s, const struct df_question *q, struct ask *a, struct df_err *err)
 {
@@ -127,7 +126,7 @@ out:
 	return rc;
 }
 
-/* Messages: solved questions with their letters as answers, and the one that is asked. */
+/* Messages: solved questions with their letters as answers, then the question itself. */
 static int
 ask_template(struct run *r, const struct df_subject *s, const struct df_question *q, struct ask *a, struct df_err *err)
 {
@@ -400,7 +399,7 @@ out:
 
 /* ---- a subject ------------------------------------------------------------- */
 
-/* A cache for its longest question and choice, if the one that there is does not do. */
+/* Make a cache for the subject's longest question and choice, if the present one is too small. */
 static int
 open_cache(struct run *r, struct df_err *err)
 {
@@ -448,7 +447,7 @@ run_subject(struct run *r, struct df_choice_scores *out, size_t subject, struct 
 
 	DF_TRY(ask_all(r, s, err));
 	DF_TRY(open_cache(r, err));
-	/* What all begin with, short of the last token of any. */
+	/* The length of the common beginning of all, without the last token of any. */
 	shared = r->ask[0].question.n - 1;
 	for (size_t i = 1; i < r->n_ask; i++) {
 		const size_t n = common(&r->ask[0].question, &r->ask[i].question);

@@ -1,10 +1,9 @@
 /*
  * choice.h - multiple choice by likelihood, in the form of MMLU (Hendrycks et al. 2021).
  *
- * A question is asked behind some solved ones of its subject.  Two scores are
- * taken of each choice: the log-likelihood of its letter, and that of its
- * text, as a sum and divided by the text's characters.  The highest is what the
- * model answers; of equals the first.
+ * A question comes after some solved ones of its subject.  Each choice has two scores: the log-likelihood of its
+ * letter, and that of its text, as a sum and divided by the number of the text's characters.  The choice with the
+ * highest score is the model's answer; if there are several, the first.
  *
  *	The following are multiple choice questions (with answers) about  high school physics.
  *
@@ -19,10 +18,9 @@
  *	...
  *	Answer:
  *
- * Without a template this is one text, as Hendrycks's evaluate.py has it, two spaces in front of the subject
- * included, and a choice continues it with a space.  Through a template each question is a user's message and
- * each letter an answer, as LLaMA-Factory's eval does it: one space, the solved questions in their order
- * instead of drawn.
+ * Without a template this is one text, as in Hendrycks's evaluate.py, including two spaces before the subject, and
+ * a choice follows after a space.  Through a template each question is a user's message and each letter an answer,
+ * as LLaMA-Factory's eval does it: one space, and the solved questions in their order, not drawn at random.
  *
  * The tokens that all questions of a subject begin with are run once.
  */
@@ -48,7 +46,7 @@ struct df_question {
 	size_t n_choices, answer;
 };
 struct df_subject {
-	char *name; /* as its files have it: high_school_physics */
+	char *name; /* as in its files' names: high_school_physics */
 	struct df_question *solved, *asked;
 	size_t n_solved, n_asked;
 	struct df_csv solved_text, asked_text; /* (private) */
@@ -71,12 +69,12 @@ enum df_choice_way { DF_CHOICE_LETTER, DF_CHOICE_TEXT, DF_CHOICE_TEXT_NORM, DF_C
 struct df_choice_opts {
 	const struct df_tokenizer *tok;
 	const struct df_encoder *enc; /* NULL: one text */
-	bool letters_only;            /* leave the choices' texts out */
-	size_t n_slots;               /* questions at once; 0: 16, or what half of the free memory holds */
+	bool letters_only;            /* do not score the choices' texts */
+	size_t n_slots;               /* questions at once; 0: 16, or as many as fit into half of the free memory */
 	bool progress;
 };
 
-/* What was found of one question. */
+/* The result for one question. */
 struct df_choice_result {
 	size_t subject, row;
 	double letter[DF_CHOICES_MAX]; /* log-likelihoods, nats */
@@ -96,15 +94,15 @@ struct df_choice_scores {
 typedef int df_choice_fn(void *ctx, const struct df_choice_task *t, const struct df_choice_result *r,
     struct df_err *err);
 
-/* Ask everything; each() (may be NULL) is called for each question in order.  DF_ESTOPPED when asked to stop. */
+/* Score all questions; each() (may be NULL) is called for each question in order.  DF_ESTOPPED when asked to stop. */
 int df_choice_run(struct df_choice_scores *out, struct df_model *m, const struct df_choice_task *t,
     const struct df_choice_opts *o, df_choice_fn *each, void *ctx, struct df_err *err) DF_MUST_CHECK;
 void df_choice_scores_release(struct df_choice_scores *s);
 
-/* Part that was right, and its standard error sqrt(p (1-p) / (n-1)); NaN where n is too small. */
+/* The fraction p of right answers, and its standard error sqrt(p (1-p) / (n-1)); NaN when n is too small. */
 double df_choice_accuracy(const struct df_choice_score *s, enum df_choice_way way);
 double df_choice_error(const struct df_choice_score *s, enum df_choice_way way);
-/* The mean over subjects, each weighing the same, and its standard error. */
+/* The mean over subjects, all with the same weight, and its standard error. */
 double df_choice_macro(const struct df_choice_scores *s, enum df_choice_way way, double *error);
 
 #endif

@@ -1,5 +1,5 @@
 /*
- * choice_load.c - MMLU's directories: dev/ has solved questions, val/ and test/ those to be asked.
+ * choice_load.c - MMLU's directories: dev/ has solved questions, val/ and test/ have the questions to answer.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -12,7 +12,7 @@
 #include "base/words.h"
 #include "eval/choice.h"
 
-#define QUESTION_MAX ((size_t)1 << 20) /* bytes, choices included: far beyond what a model reads */
+#define QUESTION_MAX ((size_t)1 << 20) /* bytes, including choices: far more than a model reads */
 
 void
 df_choice_release(struct df_choice_task *t)
@@ -30,7 +30,10 @@ df_choice_release(struct df_choice_task *t)
 	*t = (struct df_choice_task){ 0 };
 }
 
-/* A row's fields: as many as the subject has (*width, 0 before its first row), and together a question's size. */
+/*
+ * A row's fields: their number must be the subject's (*width, 0 before its first row), and their total size at most
+ * that of a question.
+ */
 static int
 check_row(const struct df_csv *c, const struct df_csv_row *row, const char *path, size_t *width, struct df_err *err)
 {
@@ -42,13 +45,13 @@ check_row(const struct df_csv *c, const struct df_csv_row *row, const char *path
 		    row->n, DF_CHOICES_MAX);
 	if (*width != 0 && row->n != *width)
 		return df_fail(err, DF_EFORMAT,
-		    "%s: line %zu: %zu fields where the subject's first question has %zu: a comma may lack its quotes",
+		    "%s: line %zu: %zu fields, but the subject's first question has %zu: a comma may lack its quotes",
 		    path, row->line, row->n, *width);
 	*width = row->n;
 	for (size_t i = 0; i < row->n; i++)
 		bytes += strlen(c->field[row->first + i]);
 	if (bytes > QUESTION_MAX)
-		return df_fail(err, DF_EFORMAT, "%s: line %zu: a question of %zu bytes; the most are %zu", path,
+		return df_fail(err, DF_EFORMAT, "%s: line %zu: a question of %zu bytes; at most %zu are allowed", path,
 		    row->line, bytes, QUESTION_MAX);
 	return DF_OK;
 }
@@ -188,7 +191,7 @@ add_found(void *ctx, const char *name, size_t n_name, struct df_err *err)
 
 struct nearest {
 	const char *word;
-	char *name; /* NULL: none is near */
+	char *name; /* NULL: no known subject is near */
 	size_t dist;
 };
 
@@ -212,7 +215,7 @@ out:
 	return rc;
 }
 
-/* After "no such file" for the subject `word`: which one was meant? */
+/* After "no such file" for the subject `word`: suggest the one that was meant. */
 static void
 suggest_subject(const char *dir, const char *split, const char *word, struct df_err *err)
 {

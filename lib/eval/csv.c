@@ -1,6 +1,5 @@
 /*
- * csv.c - fields are unquoted in place: what is left of one is never longer
- * than what it was.
+ * csv.c - fields are unquoted in place, because an unquoted field is never longer than the quoted one.
  */
 #include "eval/csv.h"
 
@@ -24,7 +23,7 @@ df_csv_release(struct df_csv *c)
 	*c = (struct df_csv){ 0 };
 }
 
-/* Where in the text the parser is. */
+/* The parser's position in the text. */
 struct at {
 	char *text;
 	size_t n, pos, line;
@@ -42,7 +41,7 @@ out:
 	return rc;
 }
 
-/* The field at `at`, from its opening quote; leaves `at` behind the closing one.  Its end is at *end. */
+/* The field at `at`, from its opening quote; leaves `at` after the closing one.  Its end is at *end. */
 static int
 quoted(struct at *at, char **end, struct df_err *err)
 {
@@ -65,7 +64,7 @@ quoted(struct at *at, char **end, struct df_err *err)
 	return df_fail(err, DF_EFORMAT, "line %zu: a quote does not close", line);
 }
 
-/* One field and what ends it; *last when that is the end of the row. */
+/* One field and its end; *last when that is also the end of the row. */
 static int
 one_field(struct df_csv *c, struct at *at, bool *last, struct df_err *err)
 {
@@ -84,7 +83,7 @@ one_field(struct df_csv *c, struct at *at, bool *last, struct df_err *err)
 	if (ends == '\r' && at->pos + 1 < at->n && at->text[at->pos + 1] == '\n')
 		ends = at->text[++at->pos];
 	if (ends != '\0' && ends != ',' && ends != '\n' && ends != '\r')
-		return df_fail(err, DF_EFORMAT, "line %zu: a closing quote has more of the field behind it", at->line);
+		return df_fail(err, DF_EFORMAT, "line %zu: text after a closing quote", at->line);
 	at->line += ends == '\n';
 	at->pos += ends != '\0';
 	*end = '\0';

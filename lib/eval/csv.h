@@ -1,7 +1,6 @@
 /*
- * csv.h - comma-separated values, as RFC 4180 has them: fields in quotes may
- * hold commas, line breaks and doubled quotes.  Empty lines are passed over; a
- * byte-order mark is, too.
+ * csv.h - comma-separated values, as in RFC 4180: fields in quotes may hold commas, line breaks and doubled quotes.
+ * Empty lines and a byte-order mark are skipped.
  */
 #ifndef DF_EVAL_CSV_H
 #define DF_EVAL_CSV_H
@@ -12,7 +11,7 @@
 
 struct df_csv_row {
 	size_t first, n; /* its fields */
-	size_t line;     /* where it begins, from 1 */
+	size_t line;     /* the line where it begins, from 1 */
 };
 struct df_csv {
 	struct df_csv_row *row;
@@ -23,8 +22,8 @@ struct df_csv {
 	size_t cap_rows, cap_field; /* (private) */
 };
 /*
- * Read a file of at most 1 GiB.  DF_EFORMAT with the line: text that is not UTF-8, a NUL byte, a quote that does not
- * close or has something behind it.  DF_ENOINPUT.
+ * Read a file of at most 1 GiB.  DF_EFORMAT with the line: text that is not UTF-8, a NUL byte, a quote that is not
+ * closed, or text after a closing one.  DF_ENOINPUT.
  */
 int df_csv_load(struct df_csv *c, const char *path, struct df_err *err) DF_MUST_CHECK;
 void df_csv_release(struct df_csv *c);

@@ -1,5 +1,5 @@
 /*
- * loss.c - blocks of consecutive rows over the pool, sums in row order.
+ * loss.c - blocks of consecutive rows run on the pool, sums are taken in row order.
  */
 #include <math.h>
 #include <pthread.h>
@@ -21,11 +21,11 @@ struct run {
 	struct df_gather *gather;
 	float *loss; /* [n rows] */
 	uint32_t *n_targets, *n_correct;
-	pthread_mutex_t lock; /* over what follows */
+	pthread_mutex_t lock; /* protects what follows */
 	uint64_t done;
 	bool progress, dft;
 	size_t bad_block; /* the first block that failed, SIZE_MAX = none */
-	int rc;           /* how it failed */
+	int rc;           /* its error */
 	struct df_err err;
 };
 

@@ -1,8 +1,8 @@
 /*
  * loss.h - losses and accuracies of a model on tokens it is not trained on.
  *
- * Rows are cut into blocks by size alone, one df_work per thread; a sample's
- * numbers do not depend on its block, and sums run in row order in f64.
+ * Rows are cut into blocks by size only, with one df_work per thread.  A sample's numbers do not depend on its
+ * block, and sums are taken in row order in f64.
  */
 #ifndef DF_EVAL_LOSS_H
 #define DF_EVAL_LOSS_H
@@ -16,15 +16,15 @@
 #include "model/model.h"
 #include "rows/rows.h"
 
-/* What is known of a group of samples; samples without targets are only counted. */
+/* The results of a group of samples; samples without targets are only counted. */
 struct df_eval_sum {
 	uint64_t n_samples, n_unlabelled;
-	uint64_t n_bad;                /* samples whose loss is not finite: left out of all that follows */
+	uint64_t n_bad;                /* samples whose loss is not finite: left out of everything below */
 	uint64_t n_targets, n_correct; /* targets; those that were the most likely token */
-	uint64_t n_exact;              /* samples with every target the most likely token */
+	uint64_t n_exact;              /* samples whose targets all were the most likely token */
 	double nll;                    /* sum over all targets */
 	double sample_loss;            /* sum over samples of their mean nll */
-	double sample_accuracy;        /* sum over samples of their n_correct over their targets */
+	double sample_accuracy;        /* sum over samples of n_correct / targets */
 };
 
 /* Mean nll over targets, its exponential (infinity on overflow), mean of the samples' means.  NaN without targets. */
@@ -44,9 +44,9 @@ struct df_eval {
 
 struct df_eval_opts {
 	size_t max_samples; /* of a block; 0 = no limit */
-	size_t max_tokens;  /* of a block, unless a single sample has more; 0 = 4096 */
+	size_t max_tokens;  /* of a block, unless a single sample is larger; 0 = 4096 */
 	bool progress;      /* report samples done through base/log.h */
-	bool dft;           /* losses are those of use_dft_loss (dft.h) */
+	bool dft;           /* compute the losses of use_dft_loss (dft.h) */
 };
 
 /* Evaluate m on all rows.  DF_ESTOPPED when a signal asks to stop. */

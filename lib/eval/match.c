@@ -1,5 +1,5 @@
 /*
- * match.c - what of two texts is compared, and the count over all.
+ * match.c - reduce two texts to what is compared, and count the matches.
  */
 #include "eval/match.h"
 
@@ -47,7 +47,7 @@ is_article(const char *word, size_t n)
 	    (n == 3 && memcmp(word, "the", 3) == 0);
 }
 
-/* Lower case, punctuation away; then words but articles, one space between them. */
+/* Lower case without punctuation; then the words without articles, with one space between them. */
 static void
 put_words(struct df_buf *out, const char *s, size_t n)
 {
@@ -72,7 +72,7 @@ put_words(struct df_buf *out, const char *s, size_t n)
 		out->len--;
 }
 
-/* The number that begins at s[i], its end at *end; commas between digits are passed over. */
+/* The number that begins at s[i], its end at *end; commas between digits are skipped. */
 static void
 put_number(struct df_buf *out, const char *s, size_t from, size_t to)
 {
@@ -101,7 +101,7 @@ put_last_number(struct df_buf *out, const char *s, size_t n)
 		if (!is_digit(c) && !((c == '.' || c == ',') && from > 1 && is_digit(s[from - 2])))
 			break;
 	}
-	/* Only one point: of 1.2.3 the last part, like any other reader from behind would. */
+	/* A number has at most one point: of 1.2.3 it is the last part, as if it were read from the end. */
 	for (size_t i = to, points = 0; i > from; i--) {
 		points += s[i - 1] == '.';
 		if (points == 2) {

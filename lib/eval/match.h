@@ -1,5 +1,5 @@
 /*
- * match.h - generated answers against given ones.
+ * match.h - compare generated answers with given ones.
  */
 #ifndef DF_EVAL_MATCH_H
 #define DF_EVAL_MATCH_H
@@ -13,25 +13,25 @@
 #include "sample/generate.h"
 #include "sample/prompts.h"
 
-/* What two texts are compared by. */
+/* How two texts are compared. */
 enum df_match {
 	DF_MATCH_EXACT,  /* their bytes */
-	DF_MATCH_STRIP,  /* without white space at both ends */
+	DF_MATCH_STRIP,  /* as they are, without white space at both ends */
 	DF_MATCH_TEXT,   /* words in lower case, without punctuation and articles: SQuAD (Rajpurkar 2016) */
-	DF_MATCH_NUMBER, /* the last number in them, without commas between digits: 1,234.50 and 1234.5 are one */
+	DF_MATCH_NUMBER, /* the last number in them, without commas between digits: 1,234.50 and 1234.5 are equal */
 	DF_MATCH_COUNT
 };
-#define DF_MATCH_NAMES "exact", "strip", "text", "number" /* in that order, for an option's choices */
+#define DF_MATCH_NAMES "exact", "strip", "text", "number" /* in the order of the enum, for an option's choices */
 
 /*
- * Append what of the text is compared; of a number its shortest decimal, nothing when there is none (which matches
- * no answer, not even one without a number).
+ * Append the part of the text that is compared.  For a number that is its shortest decimal, or nothing when the
+ * text has no number; then it matches no answer, not even one without a number.
  */
 int df_match_normalise(enum df_match how, const char *text, size_t n, struct df_buf *out, struct df_err *err)
     DF_MUST_CHECK;
 
 struct df_match_score {
-	uint64_t n, right, cut; /* answers; those that match; those that ended because they were too long */
+	uint64_t n, right, cut; /* answers; those that match; those that were ended by the limit of tokens */
 };
 struct df_match_scores {
 	struct df_match_score all;
@@ -41,7 +41,8 @@ struct df_match_scores {
 typedef int df_match_fn(void *ctx, const struct df_completion *c, bool right, struct df_err *err);
 
 /*
- * Generate (o) and compare with p->answer; a prompt without an answer is DF_EFORMAT.  each() may be NULL.
+ * Generate with the options o and compare with p->answer; a prompt without an answer is DF_EFORMAT.  each() may be
+ * NULL.
  */
 int df_match_run(struct df_match_scores *out, struct df_model *m, struct df_pool *pool, const struct df_prompts *p,
     const struct df_generate_opts *o, enum df_match how, df_match_fn *each, void *ctx, struct df_err *err)

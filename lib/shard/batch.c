@@ -70,7 +70,7 @@ df_batch_check(const struct df_batch *b, uint32_t cols, const size_t widths[DF_C
 	return DF_OK;
 }
 
-/* A row of few bytes is gathered and hashed in one call; the result is the same. */
+/* A short row is copied together and hashed in one call; the result is the same. */
 #define ROW_GATHER 2048
 
 int

@@ -18,10 +18,10 @@ struct df_batch {
 	uint64_t n;     /* rows */
 	uint64_t first; /* position of the first row in the set */
 	struct df_column_data col[DF_COL_COUNT];
-	struct df_arena arena; /* where a reader puts the arrays; callers may allocate from it too */
+	struct df_arena arena; /* holds the arrays of a reader; callers may allocate from it too */
 	void *image;           /* (private) a stream record that columns point into */
 	size_t image_len;      /* (private) */
-	struct df_todo *todo;  /* (private) what df_batch_load has still to read */
+	struct df_todo *todo;  /* (private) pieces that df_batch_load still has to read */
 };
 #define DF_BATCH_INIT { .n = 0, .arena = DF_ARENA_INIT }
 void df_batch_clear(struct df_batch *b);   /* forget the rows, keep the memory */

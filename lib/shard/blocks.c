@@ -1,7 +1,8 @@
 /*
- * blocks.c - cutting rows into blocks: what threads take, where shards end, and what a killed run repeats.
+ * blocks.c - cutting rows into blocks.  A thread takes a block at a time, shards end at blocks, and a killed run
+ * repeats the unfinished ones.
  *
- * The rule may look at lengths and limits only: never at threads, shards, or what the machine happens to have.
+ * The rule may depend on lengths and limits only, never on threads, shards or the machine.
  */
 #include <stdlib.h>
 

@@ -1,12 +1,10 @@
 /*
  * codec.c - shuffle, zstd and Fletcher32, byte for byte as HDF5 1.10 applies them.
  *
- * Fletcher32 is two sums mod 65535 over 16-bit words.  Both are linear, and
- * swapping a word's bytes is multiplication by 256 mod 65535; so the sums run
- * over words as they lie in (little-endian) memory and only the results are
- * swapped.  Zero has two representatives, 0 and 65535; folding yields 0 only
- * for all-zero data, here as there, which keeps the results identical.  Eight
- * lanes run side by side: with x[8j+l] in lane l,
+ * Fletcher32 is two sums mod 65535 over 16-bit words.  Both are linear, and swapping a word's bytes is
+ * multiplication by 256 mod 65535; so the sums run over words as they lie in (little-endian) memory and only the
+ * results are swapped.  Zero has two representatives, 0 and 65535; folding yields 0 only for all-zero data, here as
+ * in HDF5, which keeps the results identical.  Eight lanes are summed in parallel: with x[8j+l] in lane l,
  *
  *     a[l] = sum_j x,  b[l] = sum_j (J-j) x
  *     sum1 = sum_l a[l],  sum2 = sum_l (8 b[l] - l a[l])  + 8J * (sum1 before)
@@ -41,7 +39,7 @@ swap16(uint64_t s)
 	return (uint32_t)((s & 0xff) << 8 | s >> 8);
 }
 
-/* a and b of `steps` steps from p on: integers, so every version has the same. */
+/* a and b of `steps` steps from p on.  They are integers, so the versions for all instruction sets give the same. */
 DF_SIMD static void
 add_lanes(const unsigned char *p, size_t steps, uint32_t a_out[LANES], uint32_t b_out[LANES])
 {
@@ -194,7 +192,7 @@ df_codec_check(const void *data, size_t n, const unsigned char s[4], struct df_e
 {
 	const uint32_t sum = df_fletcher32(data, n);
 	const uint32_t stored = (uint32_t)s[0] | (uint32_t)s[1] << 8 | (uint32_t)s[2] << 16 | (uint32_t)s[3] << 24;
-	/* HDF5 1.6.2 and older stored the halves byte-swapped; HDF5 still takes these, so do we. */
+	/* HDF5 1.6.2 and older stored the halves byte-swapped.  HDF5 still accepts these, and so do we. */
 	const uint32_t swapped = (sum & 0x00ff00ff) << 8 | (sum & 0xff00ff00) >> 8;
 
 	return stored == sum || stored == swapped

@@ -1,7 +1,6 @@
 /*
- * codec.h - the bytes of a chunk as HDF5's filter pipeline would leave them,
- * made and undone by us, so that it happens outside the library's lock and on
- * as many threads as there are.
+ * codec.h - encoding and decoding chunks, with the same bytes as HDF5's filter pipeline.  We do it ourselves so
+ * that it runs outside the library's lock, on all threads.
  *
  *     write: shuffle (filter 2) -> zstd (32015) -> Fletcher32 (3)
  *
@@ -27,14 +26,14 @@ struct df_codec {
 };
 
 struct df_codec_ctx {
-	void *cctx, *dctx; /* zstd contexts, made when first needed */
+	void *cctx, *dctx; /* zstd contexts, made when they are first needed */
 	void *tmp;
 	size_t tmp_cap;
 };
 #define DF_CODEC_CTX_INIT { NULL, NULL, NULL, 0 }
 void df_codec_ctx_release(struct df_codec_ctx *x);
 
-/* Bytes that n bytes may become at most. */
+/* The largest encoded size of n bytes. */
 size_t df_codec_bound(const struct df_codec *c, size_t n);
 /* dst (df_codec_bound bytes) = n bytes of src encoded; *len their number. */
 int df_codec_encode(const struct df_codec *c, struct df_codec_ctx *x, const void *src, size_t n, void *dst, size_t *len,
@@ -43,7 +42,7 @@ int df_codec_encode(const struct df_codec *c, struct df_codec_ctx *x, const void
 int df_codec_decode(const struct df_codec *c, struct df_codec_ctx *x, const void *src, size_t len, void *dst, size_t n,
     struct df_err *err) DF_MUST_CHECK;
 
-/* DF_EFORMAT unless `sum` is what a chunk of these n bytes has at its end. */
+/* DF_EFORMAT unless `sum` is the checksum that a chunk of these n bytes ends with. */
 int df_codec_check(const void *data, size_t n, const unsigned char sum[4], struct df_err *err) DF_MUST_CHECK;
 /* HDF5's Fletcher32: big-endian 16-bit words, an odd byte as a word's upper half. */
 uint32_t df_fletcher32(const void *data, size_t n);

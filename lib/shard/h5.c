@@ -1,11 +1,9 @@
 /*
- * h5.c - HDF5 with our manners.
+ * h5.c - opening, creating and attributes of HDF5 files, by our rules.
  *
- * HDF5 prints its error stack unless told otherwise, per thread; it writes
- * modification times unless told otherwise, per object; it locks files unless
- * told otherwise, which fails on network filesystems; and it flushes open
- * files in an atexit handler, which after a full disk may never end.  All four
- * are settled here.
+ * HDF5 prints its error stack unless told otherwise, per thread; it writes modification times unless told
+ * otherwise, per object; it locks files unless told otherwise, which fails on network filesystems; and it flushes
+ * open files in an atexit handler, which may never end after the disk was full.  All four are changed here.
  */
 #include "shard/h5_priv.h"
 
@@ -36,7 +34,7 @@ init(void)
 	H5open();
 	H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
 	needs_mutex = H5is_library_threadsafe(&safe) < 0 || !safe;
-	/* Ours, so that a chunk is read the same whatever plugins the machine has. */
+	/* Our own filter, so that a chunk is read in the same way on every machine, with or without plugins. */
 	H5Zregister(&df_h5zstd_class);
 	df_h5drive_init();
 }
@@ -62,7 +60,7 @@ struct reason {
 	bool has;
 };
 
-/* From the innermost error outwards; the innermost one with a description knows the fact. */
+/* From the innermost error outwards; the innermost one with a description states the fact. */
 static herr_t
 note_reason(unsigned n, const H5E_error2_t *e, void *ctx)
 {
@@ -71,7 +69,7 @@ note_reason(unsigned n, const H5E_error2_t *e, void *ctx)
 	(void)n;
 	df_debug("HDF5: %s(): %s", e->func_name ? e->func_name : "?", e->desc ? e->desc : "?");
 	if (!r->has && e->desc && *e->desc) {
-		/* Of a failed system call HDF5 tells the time, addresses and more: the error is what matters. */
+		/* For a failed system call HDF5 describes the time, addresses and more; only the error is kept. */
 		static const char mark[] = "error message = '";
 		const char *fact = strstr(e->desc, mark);
 		size_t len;
@@ -101,7 +99,7 @@ df_h5_fail_at(struct df_err *err, int code, const char *file, int line, const ch
 	return df_fail_at(err, code, file, line, "%s", msg);
 }
 
-/* Metadata of 1.10 carry checksums throughout: a flipped bit in them is an error, not another file. */
+/* All metadata of the 1.10 format have checksums: a flipped bit in them is an error, not another file. */
 hid_t
 df_h5_fapl_write(void)
 {
@@ -155,7 +153,7 @@ df_h5_dcpl(void)
 	return p;
 }
 
-/* Each group on the way; HDF5's own way of making them (create_intermediate_group) would note the time. */
+/* Create each group on the path.  HDF5's own option for that (create_intermediate_group) would store the time. */
 static int
 make_groups(hid_t file, const char *path)
 {
@@ -242,8 +240,8 @@ df_h5_udata_free(void *udata)
 /* ---- attributes */
 
 /*
- * Our string type: UTF-8 of a fixed length, so that it lies in the object
- * header, which has a checksum; the heap of variable ones has none.
+ * Our string type: UTF-8 of a fixed length.  It is stored in the object header, which has a checksum; the heap for
+ * strings of variable length has none.
  */
 static hid_t
 string_type(size_t len)

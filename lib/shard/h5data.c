@@ -1,12 +1,10 @@
 /*
  * h5data.c - one dataset: its type, shape and layout, and its rows.
  *
- * Of a dataset in our own layout (chunked, our filters, our types), and of a
- * contiguous one, HDF5 is only asked where the numbers lie; they are read and
- * decoded without it (stored.c), at once and through a small cache of decoded chunks, or
- * later, by any thread.  Anything else that holds the same data - another
- * chunking, gzip, virtual, other integer or float types - goes
- * through H5Dread and is converted.
+ * Of a dataset in our own layout (chunked, our filters, our types), and of a contiguous one, HDF5 is only asked for
+ * the place of the numbers.  They are read and decoded without it (stored.c): at once, through a small cache of
+ * decoded chunks, or later, by any thread.  Anything else that holds the same data - another chunking, gzip,
+ * virtual, other integer or float types - goes through H5Dread and is converted.
  */
 #include "shard/h5data.h"
 
@@ -41,7 +39,7 @@ type_name(hid_t t)
 	}
 }
 
-/* Which of the 16-bit floats an f32 column is stored as, if it is. */
+/* The 16-bit float that an f32 column is stored as, if it is. */
 static enum df_store
 half_store(const struct df_h5data *x, hid_t t)
 {
@@ -112,7 +110,7 @@ check_shape(struct df_h5data *x, struct df_err *err)
 	return rc;
 }
 
-/* May chunks be read and decoded by us?  Only then fill the codec. */
+/* Can we read and decode the chunks ourselves?  Only then fill the codec. */
 static bool
 direct_layout(struct df_h5data *x, hid_t dcpl)
 {
@@ -157,7 +155,7 @@ direct_layout(struct df_h5data *x, hid_t dcpl)
 	return true;
 }
 
-/* Do the numbers lie one behind the other, as ours?  Only then set where. */
+/* Are the numbers contiguous, and in our type?  Only then set where. */
 static bool
 plain_layout(struct df_h5data *x, hid_t dcpl)
 {
@@ -189,7 +187,7 @@ plain_source(char *name)
 	return true;
 }
 
-/* What keeps from reading `source` from the directory of file `name`: an errno, or 0. */
+/* The errno with which `source`, relative to the directory of file `name`, cannot be read; 0 if it can. */
 static int
 unreadable_beside(const char *name, const char *source)
 {
@@ -209,7 +207,7 @@ unreadable_beside(const char *name, const char *source)
 static int
 check_sources(const struct df_h5data *x, const char *name, hid_t dcpl, struct df_err *err)
 {
-	char *real = realpath(name, NULL); /* HDF5 looks there, too */
+	char *real = realpath(name, NULL); /* HDF5 looks there too */
 	size_t n = 0;
 	int rc = DF_OK, e;
 
@@ -223,7 +221,7 @@ check_sources(const struct df_h5data *x, const char *name, hid_t dcpl, struct df
 			rc = df_h5_fail(err, DF_EFORMAT, "dataset '%s': cannot read its sources", x->path);
 			break;
 		}
-		/* %b stands for a number, in files of an unlimited series, which HDF5 looks for itself. */
+		/* %b stands for the number of a file in an unlimited series; HDF5 looks for these itself. */
 		if (strcmp(source, ".") == 0 || !plain_source(source))
 			continue;
 		e = unreadable_beside(name, source);
@@ -308,7 +306,7 @@ read_block(struct df_h5data *x, hid_t mem_type, uint64_t first, uint64_t n, uint
 	return rc;
 }
 
-/* The same as the file has them. */
+/* The same, in the file's type. */
 static int
 read_stored(struct df_h5data *x, uint64_t first, uint64_t n, uint64_t c0, uint64_t cn, void *dst, struct df_err *err)
 {
@@ -381,13 +379,13 @@ df_h5data_chunk(struct df_h5data *x, uint64_t row, uint64_t col, struct df_store
 	else if (size > 0 && (df_h5drive_place(x->d, at, &place, &mask) < 0 || place.len != size))
 		rc = df_h5_fail(err, DF_EFORMAT, "dataset '%s': cannot read the chunk at row %llu", x->path,
 		    (unsigned long long)row);
-	else if (size > 0 && mask == 0) /* else never written, or with filters skipped */
+	else if (size > 0 && mask == 0) /* else it was never written, or filters were skipped */
 		p->at = place.at, p->len = place.len;
 	df_h5_leave();
 	return rc;
 }
 
-/* The chunk at p->row and `col` through HDF5, as it is stored: what is within the dataset. */
+/* The part of the chunk at p->row and `col` that is within the dataset, read through HDF5, in the stored type. */
 static int
 read_chunk(struct df_h5data *x, const struct df_stored *p, uint64_t col, void *dst, struct df_err *err)
 {
@@ -433,8 +431,8 @@ out:
 }
 
 /*
- * Rows [first, first+n) of a dataset in our own layout; a chunk of which all is wanted is left for later when `todo`
- * takes it.
+ * Rows [first, first+n) of a dataset in our own layout; a chunk that is wanted whole is left for later, in `todo`,
+ * if there is one.
  */
 static int
 read_direct(struct df_scratch *h, struct df_h5data *x, uint64_t first, uint64_t n, char *dst, struct df_todo *todo,
@@ -463,7 +461,7 @@ read_direct(struct df_scratch *h, struct df_h5data *x, uint64_t first, uint64_t 
 				}
 			}
 			DF_TRY(get_chunk(h, x, at, c0, &data, err));
-			/* Either whole rows, or one row's piece (then skip is 0 and take 1). */
+			/* Either whole rows, or a piece of one row (then skip is 0 and take 1). */
 			df_stored_widen(x->store, elem, to, data + skip * row_bytes, (size_t)(take * cn));
 		}
 		dst += take * x->width * own;
@@ -491,7 +489,7 @@ plain_rows(const struct df_h5data *x, uint64_t first, uint64_t n)
 		.row = first };
 }
 
-/* bf16 in another layout: HDF5 would take its bits for integers. */
+/* bf16 in another layout: HDF5 would convert its bits as integers. */
 static int
 read_bf16(struct df_h5data *x, uint64_t first, uint64_t n, float *dst, struct df_err *err)
 {

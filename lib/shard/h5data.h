@@ -1,5 +1,5 @@
 /*
- * h5data.h - one dataset of an open file: what it is, and its rows in our types.
+ * h5data.h - one dataset of an open file: its properties, and its rows in our types.
  *
  * Between df_h5_enter() and df_h5_leave(): opening and closing.  Reading enters by itself.
  */
@@ -29,8 +29,8 @@ struct df_h5data {
 	bool is_signed;   /* stored as a signed integer: read as int64 and checked */
 	size_t file_size; /* bytes of an element in the file */
 	struct df_bytes *bytes; /* borrowed */
-	bool direct;      /* our own layout: chunks that we find and decode, */
-	bool plain;       /* or contiguous numbers, which we find at `at` */
+	bool direct;      /* our own layout: chunks that we read and decode, */
+	bool plain;       /* or contiguous numbers at offset `at` */
 	uint64_t at;
 	struct df_codec codec;
 	uint64_t chunk_rows, chunk_cols; /* of a direct one */
@@ -40,27 +40,27 @@ struct df_h5data {
 };
 
 /*
- * Dataset `path` of `file`, whose bytes are `bytes`, and which messages and relative sources know as `name`.  Close it
+ * Dataset `path` of `file`, whose bytes are `bytes`; `name` is used in messages and for relative sources.  Close it
  * even when this fails.
  */
 int df_h5data_open(struct df_h5data *x, hid_t file, struct df_bytes *bytes, const char *name, const char *path,
     enum df_coltype type, bool matrix, struct df_err *err) DF_MUST_CHECK;
 void df_h5data_close(struct df_h5data *x); /* accepts one with d == -1 */
 void df_h5data_forget(struct df_h5data *x); /* the decoded chunks */
-/* Rows [first, first+n) into dst, converted to x->type; DF_EFORMAT where a value does not fit, or data are damaged. */
+/* Rows [first, first+n) into dst, converted to x->type; DF_EFORMAT when a value does not fit or data are damaged. */
 int df_h5data_read(struct df_h5data *x, struct df_scratch *h, uint64_t first, uint64_t n, void *dst,
     struct df_err *err) DF_MUST_CHECK;
-/* The same, but chunks that are wanted whole, and plain numbers, are only added to `todo`. */
+/* The same, but chunks that are wanted whole, and contiguous numbers, are only added to `todo`. */
 int df_h5data_plan(struct df_h5data *x, struct df_scratch *h, uint64_t first, uint64_t n, void *dst,
     struct df_todo *todo, struct df_err *err) DF_MUST_CHECK;
 /*
- * *p = the chunk of a direct dataset that begins at (row, col), all of it wanted: any thread can read it (stored.h), as
- * long as p->file is kept.  p->len = 0 when only HDF5 knows what is in it: never written, or stored in another way.
+ * *p = the whole chunk of a direct dataset that begins at (row, col).  Any thread can read it (stored.h) as long as
+ * p->file is kept.  p->len = 0 when only HDF5 can read it: it was never written, or is stored in another way.
  */
 int df_h5data_chunk(struct df_h5data *x, uint64_t row, uint64_t col, struct df_stored *p, struct df_err *err)
     DF_MUST_CHECK;
 
-/* h5in.c: the same of a ragged column, whose messages begin with the file's name. */
+/* h5in.c: the same for a ragged column; messages begin with the file's name. */
 int df_h5in_chunk(struct df_h5in *in, enum df_col c, uint64_t first, struct df_stored *p,
     struct df_err *err) DF_MUST_CHECK;
 

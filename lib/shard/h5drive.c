@@ -1,7 +1,8 @@
 /*
  * h5drive.c - our HDF5 file driver: how the library reads the bytes of a df_bytes.
  *
- * HDF5's own drivers would do, but for two questions that only a driver can answer in every version of the library:
+ * HDF5's own drivers would be enough, except for two questions that only a driver can answer in every version of
+ * the library:
  *
  *   where does this chunk lie?      While a df_h5place is asked for, a read of raw data is noted, and not done.
  *   what will the library walk?     While strings of variable length are read, each global heap collection is walked by
@@ -21,23 +22,23 @@
 
 struct drive {
 	H5FD_t pub; /* the library's; must be first */
-	int fd;     /* our own copy, as two opens of one file share the first's driver; -1: an image */
+	int fd;     /* our own copy, because a second open of a file shares the first one's driver; -1: an image */
 	const char *image;
 	haddr_t eoa, eof;
 	dev_t dev;
 	ino_t ino;
 };
 
-/* What is asked of the driver by this thread's calls. */
+/* The requests to the driver in this thread's calls. */
 static _Thread_local struct {
 	struct df_h5place *place;
 	bool heaps, unsound;
-	haddr_t rest_at; /* where the read of the collection that was walked last goes on */
+	haddr_t rest_at; /* the offset at which the read of the last walked collection continues */
 } watch;
 
 static hid_t driver = -1;
 
-/* What the library opens besides, the sources of a virtual dataset, it opens by name: it asks a file for its list. */
+/* The library also opens the sources of a virtual dataset; it opens them by name, with the file's own property list. */
 static void *
 drive_fapl_get(H5FD_t *f)
 {
@@ -107,7 +108,7 @@ drive_close(H5FD_t *f)
 	return 0;
 }
 
-/* The library takes two that are equal for one file. */
+/* Two handles that compare equal are one file to the library. */
 static int
 drive_cmp(const H5FD_t *f, const H5FD_t *g)
 {
@@ -162,7 +163,7 @@ drive_get_eof(const H5FD_t *f, H5FD_mem_t type)
 	return ((const struct drive *)f)->eof;
 }
 
-/* As the library's own drivers: what lies beyond the end is zero. */
+/* As in the library's own drivers, bytes after the end are zero. */
 static herr_t
 read_bytes(const struct drive *d, haddr_t at, char *to, size_t n)
 {
@@ -190,7 +191,7 @@ read_bytes(const struct drive *d, haddr_t at, char *to, size_t n)
 	return 0;
 }
 
-/* The first n bytes of something at `at` were read: if it is a collection, may the library walk all of it? */
+/* The first n bytes of an object at `at` were read.  If it is a collection, may the library walk all of it? */
 static bool
 heap_sound(const struct drive *d, haddr_t at, const char *bytes, size_t n)
 {
@@ -250,7 +251,7 @@ df_h5drive_init(void)
 	static const H5FD_class_t class = {
 #ifdef H5FD_CLASS_VERSION
 		.version = H5FD_CLASS_VERSION,
-		.value = (H5FD_class_value_t)600, /* of those that are free for use within one place */
+		.value = (H5FD_class_value_t)600, /* the number that only has to be unique within one place */
 #endif
 		.name = "df-tools",
 		.maxaddr = INT64_MAX,

@@ -1,11 +1,10 @@
 /*
- * h5heap.c - is a collection of a file's global heap sound?
+ * h5heap.c - is a collection of a file's global heap valid?
  *
- * Strings of variable length lie in global heap collections, which carry no
- * checksum, and on a damaged one HDF5 1.10.8 may walk in place for ever (an
- * object of index 0 and size 0).  We write strings of fixed length into the
- * checksummed object headers instead; but scripts write variable ones, so
- * before the library walks a collection, it is walked here.
+ * Strings of variable length are stored in global heap collections, which have no checksum.  On a damaged one HDF5
+ * 1.10.8 may loop for ever (an object of index 0 and size 0).  We write strings of fixed length into the
+ * checksummed object headers instead; but users' scripts write variable ones, so a collection is checked here
+ * before the library walks it.
  *
  *     collection   'G' 'C' 'O' 'L', version 1, 3 zeros, u64 size; objects
  *     object       u16 index, u16 references, u32 zero, u64 size; data, padded to 8
@@ -25,7 +24,7 @@ df_h5_heap_size(const void *bytes, size_t n)
 	if (n < HEAD || memcmp(bytes, "GCOL", 4) != 0)
 		return 0;
 	memcpy(&size, (const char *)bytes + 8, sizeof(size));
-	return size ? size : UINT64_MAX; /* which no file has room for */
+	return size ? size : UINT64_MAX; /* larger than any file */
 }
 
 bool
@@ -36,7 +35,7 @@ df_h5_heap_sound(const void *bytes, uint64_t size)
 
 	if (size < HEAD || df_h5_heap_size(bytes, (size_t)size) != size)
 		return false;
-	/* Less than a header at the end is unused. */
+	/* A rest that is smaller than a header is unused. */
 	while (size - at >= HEAD) {
 		uint16_t index;
 		uint64_t n, need;

@@ -1,6 +1,6 @@
 /*
- * h5in.c - reading one artefact file or image: which of its datasets are
- * columns, and that they fit together.
+ * h5in.c - reading one artefact file or image: find the datasets that are columns, and check that they fit
+ * together.
  */
 #include "shard/h5data.h"
 
@@ -16,7 +16,7 @@ struct df_h5in {
 	struct df_bytes *bytes;
 	struct df_h5info info;
 	struct df_h5data col[DF_COL_COUNT];
-	struct df_h5data off[DF_COL_COUNT]; /* by column; the second column of one offsets has its own handle */
+	struct df_h5data off[DF_COL_COUNT]; /* by column; each ragged column has its own handle of shared offsets */
 	struct df_scratch scratch;
 };
 
@@ -64,7 +64,7 @@ out:
 	return rc;
 }
 
-/* The offsets of a ragged column that is open, which must lead through all of its values. */
+/* The offsets of an open ragged column; they must cover all of its values. */
 static int
 open_offsets(struct df_h5in *in, const struct df_column *c, struct df_err *err)
 {
@@ -78,7 +78,7 @@ open_offsets(struct df_h5in *in, const struct df_column *c, struct df_err *err)
 	if (off->rows == 0)
 		return df_fail(err, DF_EFORMAT, "dataset '%s': empty; it begins with a 0", c->offsets);
 	in->info.values[c->col] = values;
-	/* The columns of the tokens share their offsets, which the first of them has looked at. */
+	/* The columns of the tokens share their offsets, which were checked with the first of them. */
 	if (c->col != DF_COL_IDS && in->info.cols & 1u << DF_COL_IDS &&
 	    strcmp(c->offsets, df_column(DF_COL_IDS)->offsets) == 0) {
 		begin = 0;
@@ -165,7 +165,7 @@ check_manifest(const struct df_h5info *info, struct df_err *err)
 	return DF_OK;
 }
 
-/* `path`: where HDF5 looks for the sources of virtual datasets. */
+/* HDF5 looks for the sources of virtual datasets relative to `path`. */
 static int
 open_common(struct df_h5in *in, const char *path, enum df_kind kind, struct df_err *err)
 {
@@ -212,7 +212,7 @@ open_file(const char *path, int *out, struct df_err *err)
 	static const unsigned char magic[8] = { 0x89, 'H', 'D', 'F', '\r', '\n', 0x1a, '\n' };
 	unsigned char head[8];
 	struct stat st;
-	/* A pipe that nobody writes must not stop a look into a directory. */
+	/* A pipe without a writer must not block the reading of a directory. */
 	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK), rc = DF_OK;
 
 	if (fd < 0)

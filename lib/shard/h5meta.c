@@ -1,9 +1,8 @@
 /*
  * h5meta.c - meta to and from a file's root attributes and its manifest.
  *
- * The attribute df_check is a digest of all the others and the manifest: their
- * strings lie where HDF5 keeps no checksums, and a seed that changed by one
- * bit would be believed.
+ * The attribute df_check is a digest of all the others and the manifest: HDF5 keeps no checksums for their strings,
+ * and a seed with one changed bit would not be noticed.
  */
 #include "shard/h5_priv.h"
 
@@ -20,7 +19,7 @@ meta_check(const struct df_meta *m, const char *params, const char *inputs, char
 	struct df_buf b = DF_BUF_INIT;
 	int rc;
 
-	/* NUL ends each, so that no two metas make the same bytes. */
+	/* Each ends with NUL, so that two different metas never make the same bytes. */
 	for (size_t i = 0; i < sizeof(head) / sizeof(head[0]); i++) {
 		df_buf_puts(&b, head[i] ? head[i] : "");
 		df_buf_putc(&b, '\0');
@@ -235,7 +234,10 @@ read_lineage(hid_t file, struct df_meta *m, struct df_err *err)
 		goto out;
 	}
 	DF_TRY(df_h5_attr_get_int(file, "complete", 0, &complete, err));
-	/* A script that names the kind need not know of this; our own files have df_schema. */
+	/*
+	 * A user's script that sets the kind may leave df_complete out; our own files, which have df_schema, must
+	 * have it.
+	 */
 	if (schema >= 0 && complete != 1) {
 		rc = df_fail(err, DF_EFORMAT, "incomplete: its writer did not finish");
 		goto out;
@@ -271,7 +273,7 @@ out:
 	return rc;
 }
 
-/* What a file without df_kind must be, by its datasets. */
+/* The kind of a file without df_kind, found by its datasets. */
 static enum df_kind
 guess_kind(hid_t file)
 {

@@ -7,11 +7,10 @@
  *
  *     batch -> [pending | full chunks ...] -> jobs -> encode (pool) -> H5Dwrite_chunk, in order
  *
- * The bytes of the file must depend on the rows alone, not on how they were
- * cut into batches (a resumed run, another batch size).  So jobs are written in
- * the order of the row that completes the chunk, then of the dataset, and a
- * dataset is created when its first chunk is written.  One that ends within
- * its first chunk gets a chunk of exactly its size.
+ * The bytes of the file must depend on the rows alone, not on how they were cut into batches (a resumed run,
+ * another batch size).  So jobs are written in the order of the row that completes the chunk, then of the dataset,
+ * and a dataset is created when its first chunk is written.  A dataset that ends within its first chunk gets a
+ * chunk of exactly its size.
  */
 #include "shard/h5_priv.h"
 
@@ -22,7 +21,7 @@
 #include <string.h>
 
 #define CHUNK_TARGET ((size_t)1 << 20) /* bytes */
-#define CHUNK_VALUES ((size_t)1 << 14) /* of every ragged column of tokens: rows of them are wanted in any order */
+#define CHUNK_VALUES ((size_t)1 << 14) /* of ragged columns of tokens: small, for reading rows in any order */
 #define ROW_WIDE     ((size_t)4 << 20) /* a wider matrix row is cut into chunks of its own */
 #define WAVE         64                /* jobs encoded before they are written */
 
@@ -49,7 +48,7 @@ struct job {
 	uint64_t row;    /* the sample row that completes it */
 	uint64_t at;     /* its first dataset row */
 	size_t col0;     /* its first element of the row */
-	const char *src; /* chunk_rows x chunk_cols; borrowed from the batch, or `owned` */
+	const char *src; /* chunk_rows x chunk_cols; in the batch, or `owned` */
 	char *owned;
 	size_t src_bytes; /* may be short for the last chunk of a wide row */
 	unsigned seq;
@@ -94,7 +93,7 @@ add_out(struct df_h5out *w, const struct df_column *c, bool is_offsets, size_t w
 	if (opts && c->col == DF_COL_EMBEDDING)
 		o->store = opts->store;
 	o->elem = df_h5_stored_size(o->type, o->store);
-	/* Random-looking floats do not compress; everything else does, and well once shuffled. */
+	/* Random-looking floats do not compress; everything else does, and better when it is shuffled. */
 	if (how == DF_COMPRESS_DEFAULT)
 		how = c->matrix ? DF_COMPRESS_NONE : DF_COMPRESS_ZSTD;
 	o->gzip = how == DF_COMPRESS_GZIP;
@@ -179,7 +178,7 @@ create_dataset(struct df_h5out *w, struct out *o, int64_t rows, struct df_err *e
 	space = H5Screate_simple(rank, dims, max);
 	if (space < 0 || dcpl < 0)
 		goto fail;
-	/* Without rows there is nothing to chunk. */
+	/* A dataset without rows has no chunks. */
 	if (rows != 0 && o->width > 0) {
 		if (H5Pset_chunk(dcpl, rank, chunk) < 0)
 			goto fail;
@@ -265,7 +264,10 @@ encode_job(void *ctx, size_t i, int worker)
 	e->err.code = DF_OK;
 	if (o->gzip)
 		return;
-	/* A chunk that nothing follows is as long as it is; the last piece of a wide row is padded with zeros. */
+	/*
+	 * The last chunk of a dataset with one chunk is not padded; the last piece of a wide row is padded with
+	 * zeros.
+	 */
 	if (j->src_bytes < full && (j->at > 0 || o->chunk_cols < o->width)) {
 		if (df_alloc(&padded, full, 1, "a chunk", &e->err) != DF_OK)
 			return;
@@ -283,7 +285,7 @@ encode_job(void *ctx, size_t i, int worker)
 			goto out;
 		e->cap = need;
 	}
-	/* The result is in e->err: a task has no other way to tell. */
+	/* The result is in e->err, because a task returns nothing. */
 	if (df_codec_encode(&o->codec, &v->w->ctx[worker], src, full, e->buf, &e->len, &e->err) != DF_OK)
 		goto out;
 out:
@@ -299,7 +301,7 @@ write_job(struct df_h5out *w, const struct job *j, const struct encoded *e, bool
 	int rc = DF_OK;
 
 	if (o->d < 0) {
-		/* With the rows all here and no full chunk behind us, this is the only one. */
+		/* All rows are here and no full chunk was written before: this is the only one. */
 		bool only = last && o->rows <= o->chunk_rows;
 
 		DF_TRY(create_dataset(w, o, only ? (int64_t)o->rows : -1, err));
@@ -337,7 +339,7 @@ drop_jobs(struct df_h5out *w)
 	w->n_jobs = 0;
 }
 
-/* Encode and write the jobs at hand. */
+/* Encode and write the collected jobs. */
 static int
 run_jobs(struct df_h5out *w, bool last, struct df_err *err)
 {
@@ -383,7 +385,7 @@ add_job(struct df_h5out *w, struct out *o, uint64_t row, uint64_t at, size_t col
 	return DF_OK;
 }
 
-/* The sample row that completes dataset row `end` - 1: in a ragged column, the first that reaches so far. */
+/* The sample row that completes dataset row `end` - 1: in a ragged column, the first whose values reach that far. */
 static uint64_t
 completing_row(
     const struct out *o, uint64_t end, uint64_t first_row, const uint64_t *offsets, uint64_t base, uint64_t n)
@@ -454,7 +456,7 @@ out:
 	return rc;
 }
 
-/* *half = a matrix of f32 as the file will hold it. */
+/* *half = a matrix of f32 in the form in which the file holds it. */
 static int
 narrow(const struct out *o, const struct df_batch *b, uint16_t **half, struct df_err *err)
 {
@@ -473,7 +475,7 @@ int
 df_h5out_append(struct df_h5out *w, const struct df_batch *b, struct df_err *err)
 {
 	uint64_t *abs = NULL;
-	uint16_t *half = NULL; /* at most one column is stored so */
+	uint16_t *half = NULL; /* at most one column is stored this way */
 	int rc = DF_OK;
 
 	if (b->n == 0)
@@ -491,7 +493,7 @@ df_h5out_append(struct df_h5out *w, const struct df_batch *b, struct df_err *err
 			for (uint64_t r = 0; r < b->n; r++)
 				abs[r + lead] = w->values[o->col->col] + d->offsets[r + 1];
 			DF_TRY(append(w, o, (const char *)abs, b->n + lead, b, err));
-			/* Full chunks of it still point into abs: own them now. */
+			/* Full chunks still point into `abs`, so they get their own copy now. */
 			for (size_t k = 0; k < w->n_jobs; k++) {
 				struct job *j = &w->jobs[k];
 
@@ -533,7 +535,7 @@ df_h5out_finish(struct df_h5out *w, const struct df_meta *meta, struct df_err *e
 			DF_TRY(append(w, o, zero, 1, NULL, err));
 		if (o->n_pending == 0)
 			continue;
-		/* A wide row is its own chunk row and never pends. */
+		/* A wide row is a chunk row of its own and is never pending. */
 		char *owned = o->pending;
 		o->pending = NULL;
 		DF_TRY(add_job(

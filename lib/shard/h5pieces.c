@@ -1,9 +1,10 @@
 /*
  * h5pieces.c - tokens in any order: pieces of the ragged columns, as the chunks of tokens/ids cut them.
  *
- * Only where a chunk lies is asked under the lock, of HDF5; reading and decoding it, which is the work, happens outside
- * it (stored.h).  df-tools' own files cut all columns over tokens/offsets alike, so that a piece is one chunk of
- * each.  Where another column is cut otherwise, the chunks that cover the piece are decoded and cut to it.
+ * HDF5 is asked, under the lock, only for the place of a chunk; reading and decoding, which is the work, happens
+ * outside the lock (stored.h).  df-tools' own files cut all columns over tokens/offsets in the same way, so that a
+ * piece is one chunk of each.  If another column is cut differently, the chunks that cover the piece are decoded
+ * and cut to it.
  */
 #include "shard/h5data.h"
 
@@ -12,11 +13,11 @@
 #include <string.h>
 #include <sys/resource.h>
 
-#define PLAIN_VALUES ((uint64_t)1 << 14) /* of a piece of a file in another layout */
+#define PLAIN_VALUES ((uint64_t)1 << 14) /* values of a piece, for a file in another layout */
 #define OPEN_MAX     ((size_t)256)       /* files that are kept open */
 
 struct part {
-	uint64_t first, values; /* in the whole */
+	uint64_t first, values; /* number of all values */
 	uint64_t step;          /* values of a piece; the last may have fewer */
 	uint64_t piece;         /* its first */
 };
@@ -24,7 +25,7 @@ struct part {
 struct df_pieces {
 	struct df_set *set;
 	pthread_mutex_t lock; /* over set */
-	struct part *part;    /* [n_parts] with values, one more for the end */
+	struct part *part;    /* of each part, in values; one more for the end */
 	size_t *member;       /* [n_parts] of the set */
 	size_t n_parts;
 };
@@ -33,7 +34,7 @@ struct df_piece_reader {
 	struct df_scratch scratch;
 };
 
-/* A half of what the process may open at once, and no more than is useful. */
+/* Half of the process's limit of open files, and no more than is useful. */
 static size_t
 open_limit(void)
 {
@@ -97,7 +98,7 @@ df_pieces_count(const struct df_pieces *p)
 	return p->part[p->n_parts].piece;
 }
 
-/* The part that a piece, or a value, lies in. */
+/* The part that holds a piece, or a value. */
 static size_t
 find_part(const struct df_pieces *p, uint64_t x, bool is_value)
 {
@@ -167,7 +168,7 @@ read_plain(struct df_pieces *p, size_t member, enum df_col c, uint64_t first, ui
 }
 
 /*
- * Where the chunk of a column with value `at` lies, of which *p has up to n values wanted, from `at` on; its file is
+ * *p = the place of a column's chunk that holds value `at`, with up to n wanted values from `at` on; its file is
  * kept.  p->len = 0: only HDF5 can read it.
  */
 static int

@@ -1,9 +1,8 @@
 /*
- * h5zstd.c - HDF5's registered filter 32015 (Zstandard), for everything that
- * reads through HDF5 itself: our programs register it, and the plugin
- * libdf_h5zstd.so carries it to h5dump and h5py.
+ * h5zstd.c - HDF5's registered filter 32015 (Zstandard), for reading through HDF5 itself: our programs register it,
+ * and h5dump and h5py load it as the plugin libdf_h5zstd.so.
  *
- * One client value: the level.  A chunk is one zstd frame, as hdf5plugin's is.
+ * One client value: the level.  A chunk is one zstd frame, as with hdf5plugin.
  */
 #include "shard/h5zstd.h"
 
@@ -12,7 +11,7 @@
 #include <zstd.h>
 #include <zstd_errors.h>
 
-/* A frame that says it is larger than this is a lie: chunks are below 4 GiB by HDF5's rule. */
+/* A frame that claims to be larger than this is damaged: by HDF5's rule, chunks are below 4 GiB. */
 #define FRAME_MAX ((unsigned long long)UINT32_MAX)
 
 static size_t
@@ -25,7 +24,7 @@ undo(size_t nbytes, size_t *buf_size, void **buf)
 
 	if (n == ZSTD_CONTENTSIZE_ERROR)
 		return 0;
-	/* Some writers stream and leave the size out: try, and double. */
+	/* Some writers stream and do not store the size: try a size, and double it. */
 	if (guessing)
 		n = (unsigned long long)nbytes * 4;
 	for (;; n *= 2) {

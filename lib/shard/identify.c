@@ -1,5 +1,5 @@
 /*
- * identify.c - the id of a set whose files do not say it, and whether the one that they say is that of the rows.
+ * identify.c - compute the id of a set whose files have none, and check the id that they have against the rows.
  */
 #include "shard/shard_priv.h"
 
@@ -8,7 +8,7 @@
 
 #include "shard/scan.h"
 
-/* All ids: each at most once in the whole, whatever ids there are. */
+/* Check that no id occurs twice in the whole set.  Ids may be any numbers. */
 struct ids {
 	uint64_t *v;
 	size_t n, cap;
@@ -17,7 +17,7 @@ struct ids {
 struct pass {
 	uint32_t cols;
 	struct df_digest sum;
-	struct ids *ids; /* NULL: there are none */
+	struct ids *ids; /* NULL: the set has no ids */
 };
 
 static int

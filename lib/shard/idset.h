@@ -11,7 +11,7 @@ struct df_idset {
 	uint64_t n, seen;
 };
 int df_idset_init(struct df_idset *s, uint64_t n, struct df_err *err) DF_MUST_CHECK;
-/* DF_EFORMAT names an id that is out of range or seen before. */
+/* DF_EFORMAT names an id that is out of range or was seen before. */
 int df_idset_add(
     struct df_idset *s, const uint64_t *ids, uint64_t n, const char *name, struct df_err *err) DF_MUST_CHECK;
 /* DF_EFORMAT names the first missing id, and how many are missing. */

@@ -1,16 +1,15 @@
 /*
- * image.c - HDF5 images of a stream's records, without HDF5 in the hot path.
+ * image.c - HDF5 images of a stream's records, without calling HDF5 for each record.
  *
- * A record is a whole HDF5 file whose datasets lie contiguously.  Two batches
- * of one shape differ in nothing but the datasets' bytes.  So the file is built
- * once per shape, with empty datasets, and taken apart:
+ * A record is a whole HDF5 file with contiguous datasets.  Two batches of one shape differ only in the datasets'
+ * bytes.  So the file is built once per shape, with empty datasets, and taken apart:
  *
  *     image     | header, groups ... | ids | more header | gradient ........ | tail |
  *     skeleton  | #################  |     | ########### |                   | ###  |
  *
- * Writing a record is one writev(2) of skeleton runs and the caller's arrays.
- * Reading is the mirror: when a record's skeleton bytes equal the last one's,
- * its columns lie where that one's did, and HDF5 need not look at it.
+ * Writing a record is one writev(2) of skeleton runs and the caller's arrays.  Reading is the inverse: when a
+ * record's skeleton bytes equal those of the record before, its columns are at the same places, and HDF5 does not
+ * have to open it.
  */
 #include "shard/h5_priv.h"
 
@@ -34,9 +33,8 @@ by_place(const void *a, const void *b)
 }
 
 /*
- * From the columns' runs (n of them, in im->run) make the full list by filling
- * the gaps with skeleton, and take its bytes from image, which is zero beyond `len`.
- * *ok = false when columns overlap.
+ * From the columns' runs (n of them, in im->run) make the full list by filling the gaps with skeleton, whose bytes
+ * come from the image, which is zero after `len`.  *ok = false when columns overlap.
  */
 static int
 take_apart(struct df_image *im, size_t n, const void *image, uint64_t len, bool *ok, struct df_err *err)
@@ -166,7 +164,7 @@ memory_realloc(void *p, size_t size, H5FD_file_image_op_t op, void *udata)
 	char *q = realloc(p, size ? size : 1);
 
 	(void)op;
-	/* What lies between datasets must not vary. */
+	/* The bytes between datasets must not vary. */
 	if (q && size > mem->len)
 		memset(q + mem->len, 0, size - mem->len);
 	if (q)
@@ -188,8 +186,8 @@ memory_free(void *p, H5FD_file_image_op_t op, void *udata)
 }
 
 /*
- * The end of the file, as its superblock (version 2 or 3) has it.  It may lie
- * beyond the memory: datasets that nobody wrote need none.
+ * The end of the file by its superblock (version 2 or 3).  It may be after the end of the memory, because datasets
+ * that were not written need none.
  */
 static bool
 end_of_file(const struct memory *mem, uint64_t *nbytes)
@@ -220,7 +218,7 @@ df_image_make(struct df_image *im, const struct df_meta *meta, uint32_t cols, co
 	fapl = df_h5_fapl_write();
 	fcpl = df_h5_fcpl();
 	dcpl = df_h5_dcpl();
-	/* Aligned, so that a reader may point into the image; allocated at once, so that places are known. */
+	/* Aligned, so that a reader may point into the image; allocated early, so that the places are known. */
 	if (fapl < 0 || fcpl < 0 || dcpl < 0 || H5Pset_fapl_core(fapl, (size_t)1 << 20, 0) < 0 ||
 	    H5Pset_file_image_callbacks(fapl, &cb) < 0 || H5Pset_alignment(fapl, 1, 64) < 0 ||
 	    H5Pset_small_data_block_size(fapl, 0) < 0 || H5Pset_layout(dcpl, H5D_CONTIGUOUS) < 0 ||

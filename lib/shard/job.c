@@ -1,5 +1,5 @@
 /*
- * job.c - blocks of rows through threads into one artefact.
+ * job.c - blocks of rows are processed by threads and written to one artefact.
  */
 #include "shard/job.h"
 
@@ -13,7 +13,7 @@
 struct run {
 	const struct df_job *j;
 	struct df_writer *out;
-	uint64_t rows; /* written, by earlier runs too */
+	uint64_t rows; /* written, including earlier runs */
 };
 
 static int

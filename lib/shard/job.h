@@ -1,16 +1,13 @@
 /*
- * job.h - an artefact that is made block by block: read | work | write, resumable, in parts.
+ * job.h - make an artefact block by block: read | work | write, resumable, in parts.
  *
- * df-grad, df-embed and df-project are this and little else: blocks of rows come
- * in order, threads work on one each, and what they made is written in order.
- * The caller says what a block is and what is done to it; the job opens the
- * output (the part's name, unfinished work of an earlier run), moves the blocks,
- * shows progress and commits.
+ * The frame of df-grad, df-embed and df-project: blocks of rows are read in order, each thread works on one, and
+ * the results are written in order.  The caller defines what a block is and how it is processed; the job opens the
+ * output (the part's name, unfinished work of an earlier run), moves the blocks, shows progress and commits.
  *
- * A block is an object of the caller's, of item_size bytes, whose first member
- * is the struct df_batch that is written.  The job makes n_threads + 2 of them,
- * zeroed, and reuses them; at the end it calls release() for what else they
- * hold, and releases the batch itself.
+ * A block is an object of the caller's, of item_size bytes, whose first member is the struct df_batch that is
+ * written.  The job makes n_threads + 2 of them, zeroed, and reuses them; at the end it calls release() to free the
+ * caller's members, and releases the batch itself.
  *
  * Thread rule: read(), done() and seek() are called by one thread at a time and
  * in order; work() by n_threads at once, each with its own number.
@@ -25,29 +22,29 @@
 struct df_job {
 	const char *output;           /* a file, or "-" (writer.h: df_writer_open) */
 	struct df_shard_arg shard;    /* of a file: n > 1: it is that part, by name; n = 0 is n = 1 */
-	struct df_writer_opts writer; /* resumable: unless the output is "-" */
+	struct df_writer_opts writer; /* resumable, unless the output is "-" */
 	const struct df_meta *meta;
 	const enum df_col *cols;
 	size_t n_cols;
 	const size_t *widths; /* [DF_COL_COUNT] */
 
 	const char *unit; /* "samples", for progress */
-	uint64_t n_rows;  /* all that will be written, for progress; 0: not known */
+	uint64_t n_rows;  /* number of all that will be written, for progress; 0: unknown */
 	int n_threads;
 	size_t item_size;
 
 	void *ctx;
-	/* So many batches, of so many rows, are done already: the next read() gives the one after them. */
+	/* This number of batches and rows is already done: the next read() gives the batch after them. */
 	int (*seek)(void *ctx, uint64_t batches, uint64_t rows, struct df_err *err);
 	int (*read)(void *ctx, void *item, struct df_err *err); /* 1: a block; 0: the end; < 0: an error */
 	int (*work)(void *ctx, void *item, int worker, struct df_err *err);
-	void (*done)(void *ctx, const void *item); /* optional: it is written; counts are taken */
+	void (*done)(void *ctx, const void *item); /* optional: called after the block was written, to take counts */
 	void (*release)(void *item);               /* optional */
 };
 
 /*
- * Open the output, move all blocks, commit.  *n (may be NULL) = the rows that this run wrote, also when it was stopped
- * (DF_ESTOPPED: what is written stays beside the target for the next run) or failed.
+ * Open the output, move all blocks, commit.  *n (may be NULL) = the rows that this run wrote, also when it was
+ * stopped (DF_ESTOPPED: finished work stays beside the target for the next run) or failed.
  */
 int df_job_run(const struct df_job *j, uint64_t *n, struct df_err *err) DF_MUST_CHECK;
 

@@ -1,8 +1,8 @@
 /*
- * kind.c - the schema: which columns there are, and which of them make a kind.
+ * kind.c - the schema: all columns, and the columns of each kind.
  *
- * One table says it all; reading, writing, streams, digests and df-show are
- * loops over it.  A new kind is a row here and a line in df-shard(5).
+ * It is one table; reading, writing, streams, digests and df-show are loops over it.  A new kind is a row here and
+ * a line in df-shard(5).
  */
 #include "shard/shard_priv.h"
 

@@ -16,19 +16,22 @@ enum df_kind {
 	DF_KIND_INDEX,
 	DF_KIND_WEIGHTS,
 	DF_KIND_GATELOAD,
-	DF_KIND_COMPLETIONS, /* tokens, of which the targets were generated; taken wherever tokens are */
+	DF_KIND_COMPLETIONS, /* tokens whose targets were generated; accepted wherever tokens are */
 	DF_KIND_COUNT
 };
 const char *df_kind_name(enum df_kind k); /* "tokens", ... */
-/* May a set of this kind be read where `wanted` is expected?  Completions are tokens, too. */
+/* May a set of this kind be read where `wanted` is expected?  Completions are also tokens. */
 bool df_kind_fits(enum df_kind k, enum df_kind wanted);
 
 enum df_coltype { DF_COL_U8, DF_COL_U16, DF_COL_U32, DF_COL_U64, DF_COL_F32, DF_COL_F64 };
 size_t df_coltype_size(enum df_coltype t);
 
-/* How a file holds the numbers of `embedding`.  In batches and streams they are f32, of values that the form has. */
+/*
+ * The form in which a file holds the numbers of `embedding`.  In batches and streams they are f32, rounded to
+ * values of that form.
+ */
 enum df_store { DF_STORE_F32, DF_STORE_F16, DF_STORE_BF16 };
-#define DF_STORE_NAMES "f32", "f16", "bf16" /* in that order, for an option's choices */
+#define DF_STORE_NAMES "f32", "f16", "bf16" /* in the order of the enum, for an option's choices */
 
 /* The columns, by number: a batch keeps their arrays in this order. */
 enum df_col {
@@ -36,11 +39,11 @@ enum df_col {
 	DF_COL_DOMAIN,     /* sample/domain u16: into the root attribute `domains`; in an index, of each chosen row */
 	DF_COL_SOURCE_ROW, /* sample/source_row u64: the row in the user's file */
 	DF_COL_IDS,        /* tokens/ids u32, ragged over tokens/offsets */
-	DF_COL_LABEL_MASK, /* tokens/label_mask u8, ragged likewise: 1 = a target, 2 = the row's last token is, here */
-	DF_COL_POSITION,   /* tokens/position u32, ragged likewise: in its sequence; absent: in the row */
-	DF_COL_SEQUENCE,   /* tokens/sequence u32, ragged likewise: what a token sees; absent: all of the row */
+	DF_COL_LABEL_MASK, /* tokens/label_mask u8, also ragged: 1 = target, 2 = the row's last token is the target */
+	DF_COL_POSITION,   /* tokens/position u32, also ragged: in its sequence; absent: in the row */
+	DF_COL_SEQUENCE,   /* tokens/sequence u32, also ragged: the sequence that a token sees; absent: the whole row */
 	DF_COL_PROMPT,     /* sample/prompt u64: the prompt that a completion answers */
-	DF_COL_DRAW,       /* sample/draw u32: which of its completions this is */
+	DF_COL_DRAW,       /* sample/draw u32: number of this completion of the prompt */
 	DF_COL_LOSS,       /* loss f32: mean nll over the sample's targets; NaN without targets */
 	DF_COL_N_TOKENS,   /* n_tokens u32: targets that were predicted */
 	DF_COL_TOKEN_LOSS, /* token_loss/values f32, ragged over token_loss/offsets: nll of each target */

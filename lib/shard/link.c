@@ -1,9 +1,8 @@
 /*
  * link.c - many files as one: an HDF5 virtual dataset per column.
  *
- * The link holds no rows, only where they are; sources are named relative to
- * it, so the directory can be moved as a whole.  Offsets are the exception:
- * each file's begin at 0, so those of the whole are written out.
+ * The link holds no rows, only their places.  Sources are named relative to it, so the directory can be moved as a
+ * whole.  Offsets are the exception: those of each file begin at 0, so the link holds the offsets of the whole.
  */
 #include "shard/h5_priv.h"
 
@@ -12,7 +11,7 @@
 
 #include "base/file.h"
 
-/* *out = the way from directory `dir` to `path`, both absolute and without links. */
+/* *out = the relative path from directory `dir` to `path`, both absolute and without links. */
 static int
 relative(char **out, const char *dir, const char *path, struct df_err *err)
 {
@@ -146,7 +145,7 @@ out:
 	return rc;
 }
 
-/* All of the link file's content.  Between enter and leave. */
+/* Write the whole content of the link file.  Between enter and leave. */
 static int
 write_link(hid_t file, struct df_set *s, char *const *source, uint64_t *const *lengths, struct df_err *err)
 {
@@ -182,7 +181,7 @@ df_set_link(struct df_set *s, const char *path, struct df_err *err)
 
 	if (df_set_is_stream(s) || n == 0)
 		return df_fail(err, DF_EUSAGE, "%s: a stream cannot be linked to", df_set_name(s));
-	/* Where row i is sample i of its file, it would be another sample of the whole. */
+	/* In a file without ids row i is sample i; in the whole it would be another sample. */
 	if (df_set_ids_made_up(s))
 		return df_fail(err, DF_EUSAGE, "%s: has no 'sample/id' to join by", df_set_name(s));
 	for (size_t i = 0; i < n; i++)

@@ -1,5 +1,5 @@
 /*
- * meta.c - what a file says of itself, and when two files belong together.
+ * meta.c - the metadata of a file, and whether two files belong together.
  */
 #include "shard/shard_priv.h"
 
@@ -101,7 +101,7 @@ out:
 	return rc;
 }
 
-/* Takes the text in b. */
+/* Takes ownership of the text in b. */
 static int
 set_text(struct df_meta *m, const char *key, struct df_buf *b, struct df_err *err)
 {
@@ -254,9 +254,8 @@ static int
 differ(struct df_err *err, const char *a_name, const char *a, const char *b_name, const char *b, const char *what,
     const char *which)
 {
-	return df_fail(err, DF_ELINEAGE,
-	    "%s and %s do not belong together: %s '%s' is %s in the one and %s in the other", a_name, b_name, what,
-	    which, a ? a : "absent", b ? b : "absent");
+	return df_fail(err, DF_ELINEAGE, "%s and %s do not belong together: %s '%s' is %s in one and %s in the other",
+	    a_name, b_name, what, which, a ? a : "absent", b ? b : "absent");
 }
 
 static bool
@@ -320,8 +319,8 @@ df_meta_same(
 
 		if (!same_text(da, db))
 			return df_fail(err, DF_ELINEAGE,
-			    "%s and %s do not belong together: domain %zu is '%s' in the one and '%s' in the other",
-			    a_name, b_name, i, da ? da : "(none)", db ? db : "(none)");
+			    "%s and %s do not belong together: domain %zu is '%s' in one and '%s' in the other", a_name,
+			    b_name, i, da ? da : "(none)", db ? db : "(none)");
 	}
 	for (size_t i = 0; i < a->n_manifest || i < b->n_manifest; i++) {
 		const struct df_manifest_row *ma = i < a->n_manifest ? &a->manifest[i] : NULL;

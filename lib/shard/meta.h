@@ -1,4 +1,4 @@
-/* meta.h - what a file says of itself: what made it from what. */
+/* meta.h - the metadata of a file: how it was made, and from which inputs. */
 #ifndef DF_SHARD_META_H
 #define DF_SHARD_META_H
 
@@ -17,7 +17,10 @@ struct df_input {
 	char *id;   /* its df_id: 32 hex digits */
 };
 
-/* Parameters that tell of the one named tokenizer; "added_token.259".  They are not compared: their digest, that one, is. */
+/*
+ * Parameters "added_token.259" and so on, which list details of the parameter "tokenizer".  They are not compared:
+ * that parameter is their digest, and is compared.
+ */
 #define DF_META_BASE_TOKENIZER "base_tokenizer"
 #define DF_META_ADDED_TOKEN    "added_token."
 
@@ -27,8 +30,8 @@ struct df_manifest_row {
 	uint64_t offset, rows, cols;
 };
 /*
- * Gradients are handed out, streamed and projected in pieces of whole matrix
- * rows: this many rows of a parameter with `cols` columns (the last piece may have fewer).
+ * Gradients are passed on, streamed and projected in pieces of whole matrix rows: this many rows of a parameter
+ * with `cols` columns (the last piece may have fewer).
  */
 #define DF_GRAD_PIECE ((uint64_t)1 << 16) /* coordinates */
 static inline uint64_t
@@ -46,7 +49,7 @@ struct df_meta {
 	enum df_kind kind;
 	char *tool; /* "df-grad" */
 	char *version;
-	struct df_param_kv *params; /* every option that shaped the content, in writing order */
+	struct df_param_kv *params; /* every option that changed the content, in writing order */
 	size_t n_params, cap_params;
 	struct df_input *inputs;
 	size_t n_inputs, cap_inputs;
@@ -61,7 +64,7 @@ struct df_meta {
 void df_meta_release(struct df_meta *m);
 int df_meta_copy(struct df_meta *dst, const struct df_meta *src, struct df_err *err) DF_MUST_CHECK;
 
-/* The program that makes it, in this version. */
+/* Set the program that makes the file, with its version. */
 int df_meta_set_tool(struct df_meta *m, const char *tool, struct df_err *err) DF_MUST_CHECK;
 
 /* Add or replace a parameter. */
@@ -69,7 +72,7 @@ int df_meta_set_str(struct df_meta *m, const char *key, const char *value, struc
 int df_meta_set_int(struct df_meta *m, const char *key, int64_t value, struct df_err *err) DF_MUST_CHECK;
 int df_meta_set_double(struct df_meta *m, const char *key, double value, struct df_err *err) DF_MUST_CHECK;
 int df_meta_set_bool(struct df_meta *m, const char *key, bool value, struct df_err *err) DF_MUST_CHECK;
-/* A parameter as the other has it, if it has. */
+/* Copy a parameter from the other meta, if it has it. */
 int df_meta_copy_param(
     struct df_meta *to, const struct df_meta *from, const char *key, struct df_err *err) DF_MUST_CHECK;
 /* The JSON text of a parameter, NULL when absent.  Borrowed. */
@@ -78,7 +81,7 @@ const char *df_meta_param(const struct df_meta *m, const char *key);
 bool df_meta_get_double(const struct df_meta *m, const char *key, double *v);
 bool df_meta_get_str(const struct df_meta *m, const char *key, char **s);
 
-/* Append what the root attributes say: an object of the parameters, an array of {role, kind, id}. */
+/* Append the content of the root attributes: an object of the parameters, an array of {role, kind, id}. */
 void df_meta_params_json(const struct df_meta *m, struct df_buf *out);
 void df_meta_inputs_json(const struct df_meta *m, struct df_buf *out);
 
@@ -90,16 +93,14 @@ int df_meta_add_manifest(struct df_meta *m, const char *name, uint64_t offset, u
     struct df_err *err) DF_MUST_CHECK;
 
 /*
- * *m = what the file at `path` says of itself, and its rows (rows may be
- * NULL), without reading its columns; m->id stays "" where the file has none.
- * Release m.  Errors as df_set_open.
+ * *m = the metadata of the file at `path`, and *rows (may be NULL) = its number of rows, without reading its
+ * columns; m->id stays "" when the file has none.  Release m.  Errors as df_set_open.
  */
 int df_meta_load(struct df_meta *m, const char *path, uint64_t *rows, struct df_err *err) DF_MUST_CHECK;
 
 /*
- * Two artefacts must agree in the named parameters (NULL-terminated list) and
- * input roles (likewise): DF_ELINEAGE says which two disagree and in what.
- * A side without lineage agrees with everything.
+ * Two artefacts must agree in the named parameters and input roles (both NULL-terminated lists): DF_ELINEAGE names
+ * the two and the difference.  An artefact without lineage agrees with everything.
  */
 int df_meta_agree(const struct df_meta *a, const char *a_name, const struct df_meta *b, const char *b_name,
     const char *const *params, const char *const *roles, struct df_err *err) DF_MUST_CHECK;

@@ -1,10 +1,9 @@
 /*
  * metajson.c - the root attributes df_params and df_inputs as JSON text.
  *
- * Both have fixed shapes: a flat object, and an array of {role,kind,id}.  The
- * value of a parameter is kept as JSON text, in the one spelling that
- * df_meta_set_* gives it, so that readers may show and compare parameters that
- * they do not know, whoever wrote the file.
+ * Both have fixed shapes: a flat object, and an array of {role,kind,id}.  The value of a parameter is kept as JSON
+ * text, in the spelling of df_meta_set_*, so that readers can show and compare parameters that they do not know, no
+ * matter which program wrote the file.
  */
 #include "shard/shard_priv.h"
 

@@ -1,12 +1,12 @@
 /*
- * names.c - what a user names and which files that means.
+ * names.c - the files that a user's argument stands for.
  *
  *     FILE.h5                     itself; or, when there is none, its shards FILE.00001-of-00004.h5 ...
  *     DIR                         its *.h5 files of the wanted kind
- *     'g*.h5'                     a glob that the shell left to us
+ *     'g*.h5'                     a glob that the shell did not expand
  *
- * Shards are put in their order and must be all there, unless just one file
- * was named: whoever names one shard wants that one.
+ * Shards are put in their order and must all exist, unless just one file was named: then the user wants that shard
+ * only.
  */
 #include "shard/shard_priv.h"
 
@@ -106,7 +106,7 @@ has_glob(const char *path)
 	return strpbrk(path, "*?[") != NULL;
 }
 
-/* Why glob(3) could not look into a directory, the first one; 0: it could. */
+/* The errno of the first directory that glob(3) could not read; 0: it read all. */
 static _Thread_local int glob_errno;
 
 static int
@@ -119,8 +119,8 @@ note_errno(const char *dir, int e)
 }
 
 /*
- * Matches of a pattern, sorted; only those of `kind` when filtering.  None at all because a directory cannot be read is
- * an error, of the path that was given.
+ * Matches of a pattern, sorted; only those of `kind` when filtering.  When there are none because a directory
+ * cannot be read, that is an error, with the given path.
  */
 static int
 add_glob(struct df_paths *p, const char *pattern, const char *path, enum df_kind kind, bool filter, struct df_err *err)
@@ -224,7 +224,7 @@ out:
 	return rc;
 }
 
-/* Shards of one family by number; everything else stays where it is. */
+/* Sort the shards of one family by number; everything else stays in place. */
 static int
 by_shard(const char *a, const char *b)
 {
@@ -321,7 +321,7 @@ shard_numbers(const char *path, const char *ext, unsigned *i, unsigned *n)
 	return at;
 }
 
-/* Part `want` (from 1) of the n if it is not finished, else the first that is not; n + 1: all are. */
+/* Part `want` (from 1) of the n if it is not finished, else the first that is not; n + 1 when all are finished. */
 static int
 missing_part(const char *path, const char *ext, unsigned want, unsigned n, unsigned *part, struct df_err *err)
 {
@@ -343,7 +343,7 @@ missing_part(const char *path, const char *ext, unsigned want, unsigned n, unsig
 	return DF_OK;
 }
 
-/* No shards of another number may lie beside `path`. */
+/* Shards of a set with another number of parts must not be beside `path`. */
 static int
 check_guess(const char *path, const char *ext, struct df_shard_arg shard, struct df_err *err)
 {

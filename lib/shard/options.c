@@ -48,6 +48,7 @@ set_option(struct df_meta *m, const char *key, const struct df_opt *o, struct df
 	case DF_OPT_LIST: return set_list(m, key, o->value, err);
 	case DF_OPT_SHARD:
 	case DF_OPT_GROUP:
+	case DF_OPT_ELSEWHERE:
 	case DF_OPT_OPERANDS: break;
 	}
 	return df_fail(err, DF_EINTERNAL, "--%s is no parameter", o->name);

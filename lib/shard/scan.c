@@ -17,7 +17,7 @@ struct block {
 
 struct scan {
 	const struct df_scan *sc;
-	uint32_t unidentified; /* columns whose rows make the set's id */
+	uint32_t unidentified; /* columns that are digested for the set's id */
 	struct df_digest id;
 };
 

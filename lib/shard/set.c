@@ -1,9 +1,8 @@
 /*
- * set.c - many files (or one stream) that read as one artefact.
+ * set.c - many files (or one stream) that are read as one artefact.
  *
- * Every member is opened once to learn its meta and rows and to check that it
- * belongs to the others; after that only a few are kept open, as a set may
- * have more members than a process may have files.
+ * Every member is opened once to learn its meta and rows and to check that it belongs to the others; after that
+ * only a few are kept open, because a set may have more members than a process may have open files.
  */
 #include "shard/shard_priv.h"
 #include "shard/stored.h"
@@ -21,7 +20,7 @@
 #include "base/log.h"
 
 #define OPEN_MAX_MEMBERS 16
-#define SCAN_BYTES       ((uint64_t)16 << 20) /* read at a time by who reads everything */
+#define SCAN_BYTES       ((uint64_t)16 << 20) /* bytes to read at a time when all rows are read */
 
 struct member {
 	char *path, *name;
@@ -36,7 +35,7 @@ struct member {
 struct df_set {
 	char *name;
 	struct df_meta meta;
-	uint32_t cols, skip; /* what there is; what is not read */
+	uint32_t cols, skip; /* the columns of the set; those that are not read */
 	size_t width[DF_COL_COUNT];
 	struct member *m;
 	size_t n, cap, max_open;
@@ -164,7 +163,7 @@ member_in(struct df_set *s, struct member *m, struct df_h5in **in, struct df_err
 			rc = df_fail(err, DF_EFORMAT, "%s: changed while it was read", m->name);
 			goto out;
 		}
-		/* Many open files: what opening decoded is too much to keep of each. */
+		/* With many open files, the chunks that opening decoded would take too much memory. */
 		if (s->max_open > OPEN_MAX_MEMBERS)
 			df_h5in_forget(m->in);
 	}
@@ -225,7 +224,7 @@ add_file(struct df_set *s, enum df_kind kind, const char *path, const char *name
 	else
 		*all_ids = false;
 	if (!info->meta.has_lineage)
-		df_info("%s: says nothing of where it comes from; taken as it is", name);
+		df_info("%s: has no metadata about its origin; used without a check", name);
 	DF_TRY(df_grow(&s->m, &s->cap, s->n + 1, sizeof(*s->m), "shards", err));
 	m = &s->m[s->n];
 	*m = (struct member){ .first = s->rows, .rows = info->rows };
@@ -268,7 +267,7 @@ df_set_block_rows(const struct df_set *s, uint64_t bytes)
 	return row && bytes / row ? bytes / row : 1;
 }
 
-/* The rest of fd, behind the `n` bytes of `head` that were read, into a temporary file at *path. */
+/* Copy the `n` bytes of `head`, which were already read, and the rest of fd to a temporary file at *path. */
 static int
 spool(struct df_set *s, int fd, const char *head, size_t n, char **path, struct df_err *err)
 {
@@ -310,14 +309,14 @@ out:
 	return rc;
 }
 
-/* Standard input, or a path that is no regular file: a stream, or a file to be spooled.  Takes fd. */
+/* Standard input, or a path that is not a regular file: a stream, or a file to be spooled.  Takes fd. */
 static int
 add_unseekable(struct df_set *s, enum df_kind kind, int fd, const char *name, struct df_digest *id, bool *all_ids,
     struct df_err *err)
 {
 	static const char hdf5[8] = "\x89HDF\r\n\x1a\n";
 	char head[DF_STREAM_MAGIC_LEN], path[64], *spooled = NULL;
-	bool placed = false; /* the message says where */
+	bool placed = false; /* the message already names the place */
 	struct stat st;
 	int rc;
 
@@ -365,7 +364,7 @@ out:
 	return rc;
 }
 
-/* Does this path need reading front to back? */
+/* Must this path be read from front to back? */
 static bool
 unseekable(const char *path)
 {
@@ -380,7 +379,7 @@ unseekable(const char *path)
 		return false;
 	if (!S_ISREG(st.st_mode))
 		return true;
-	/* A stream that was kept in a file. */
+	/* A stream that was saved in a file. */
 	if ((fd = open(path, O_RDONLY | O_CLOEXEC)) < 0)
 		return false;
 	yes = read(fd, head, sizeof(head)) == (ssize_t)sizeof(head) && memcmp(head, DF_STREAM_MAGIC, sizeof(head)) == 0;
@@ -407,7 +406,7 @@ add_any(struct df_set *s, enum df_kind kind, const char *path, bool alone, struc
 	if (isatty(fd)) {
 		close(fd);
 		return df_fail(
-		    err, DF_ENOINPUT, "%s is a terminal; name a file, or put this command behind a pipe", name);
+		    err, DF_ENOINPUT, "%s is a terminal; name a file, or write to this command through a pipe", name);
 	}
 	return add_unseekable(s, kind, fd, name, id, all_ids, err);
 }
@@ -500,7 +499,7 @@ read_ragged(struct df_set *s, enum df_col c, uint64_t first, uint64_t n, struct 
 				continue;
 			take = m->rows - from < n - at ? m->rows - from : n - at;
 			DF_TRY(member_in(s, m, &in, err));
-			/* n+1 entries, the first of which is where the part before ended. */
+			/* n+1 entries; the first is the end of the part before. */
 			DF_TRY(df_h5in_offsets(in, c, from, take, d->offsets + at, err));
 			base = d->offsets[at];
 			for (uint64_t r = 0; r <= take; r++)
@@ -599,7 +598,7 @@ out:
 	return rc;
 }
 
-/* At most n > 0 rows from s->next on that end where a member or a chunk of its widest column does. */
+/* At most n > 0 rows from s->next on, which end at the end of a member or of a chunk of its widest column. */
 static int
 whole_chunks(struct df_set *s, uint64_t *n, struct df_err *err)
 {
@@ -626,7 +625,7 @@ out:
 	return rc;
 }
 
-/* The next rows; `exact`: as many as are asked for. */
+/* The next rows; `exact`: exactly as many as were asked for. */
 static int
 plan_next(struct df_set *s, uint64_t max_rows, bool exact, struct df_batch *b, uint64_t *n_rows, struct df_err *err)
 {
@@ -635,7 +634,7 @@ plan_next(struct df_set *s, uint64_t max_rows, bool exact, struct df_batch *b, u
 
 	*n_rows = 0;
 	if (s->stream) {
-		/* A record without rows (an empty artefact's) is nothing to hand on. */
+		/* A record without rows (of an empty artefact) is skipped. */
 		do {
 			DF_TRY(df_stream_in_next(s->stream, b, &s->ended, err));
 		} while (!s->ended && b->n == 0);
@@ -650,7 +649,10 @@ plan_next(struct df_set *s, uint64_t max_rows, bool exact, struct df_batch *b, u
 		DF_TRY(whole_chunks(s, &n, err));
 	DF_TRY(plan_rows(s, s->next, n, b, err));
 	s->next += n;
-	/* A member that is behind us gives its cache of chunks back; whoever wants it again opens it again. */
+	/*
+	 * Free the chunk cache of a member that was read to its end; if its rows are wanted again, it is opened
+	 * again.
+	 */
 	for (size_t i = 0; i < s->n && s->m[i].first + s->m[i].rows <= s->next && s->n > 1; i++) {
 		df_h5in_close(s->m[i].in);
 		s->m[i].in = NULL;

@@ -1,4 +1,4 @@
-/* set.h - reading: the files that the user named, as one long artefact. */
+/* set.h - reading the files that the user named, as one long artefact. */
 #ifndef DF_SHARD_SET_H
 #define DF_SHARD_SET_H
 
@@ -24,51 +24,54 @@ int df_set_open(struct df_set **out, enum df_kind kind, const char *role, const 
 int df_set_open1(
     struct df_set **out, enum df_kind kind, const char *role, const char *path, struct df_err *err) DF_MUST_CHECK;
 /*
- * The same for who scans all rows anyway (scan.h): when the files do not say their id, it stays "" until the first scan
- * of all columns is over, where df_set_open reads all rows for it at once.
+ * The same for a caller that scans all rows anyway (scan.h).  When the files have no id, it stays "" until the
+ * first scan of all columns has ended; df_set_open would read all rows at once to compute it.
  */
 int df_set_open_later(struct df_set **out, enum df_kind kind, const char *role, const char *const *paths,
     size_t n_paths, struct df_err *err) DF_MUST_CHECK;
 void df_set_close(struct df_set *s); /* accepts NULL */
 
-const struct df_meta *df_set_meta(const struct df_set *s); /* of the whole; id is the merged one */
+const struct df_meta *df_set_meta(const struct df_set *s); /* of the whole set; its id is the merged one */
 const char *df_set_name(const struct df_set *s);           /* for messages: the path, or "DIR (16 shards)" */
 bool df_set_is_stream(const struct df_set *s);
-uint64_t df_set_rows(const struct df_set *s); /* UINT64_MAX for a stream not yet ended */
+uint64_t df_set_rows(const struct df_set *s); /* UINT64_MAX for a stream that has not ended yet */
 bool df_set_has(const struct df_set *s, enum df_col c);
 size_t df_set_width(const struct df_set *s, enum df_col c); /* of a matrix column; 0 when absent */
 /*
- * From now on read these columns only; the others are absent from batches: who wants the domains of projections need
- * not read the projections.  For sets of files; a stream still hands out everything.
+ * From now on read these columns only; the others are absent from batches, so that a program can read the domains
+ * of projections without the projections.  For sets of files; a stream still returns all columns.
  */
 void df_set_only(struct df_set *s, const enum df_col *cols, size_t n);
 
 /*
- * The next at most max_rows rows (a stream: its next record, whatever its
- * size) into b.  *n_rows = 0 at the end; for a stream that means the end record was seen and
- * its counts agree.  Checksums are verified.  Ids are checked for order of
- * shards only by df_idset below.
+ * The next at most max_rows rows (a stream: its next record, whatever its size) into b.  *n_rows = 0 at the end;
+ * for a stream this means that the end record was seen and its counts agree.  Checksums are verified.  Ids are
+ * checked for order of shards only by df_idset below.
  */
 int df_set_next(
     struct df_set *s, uint64_t max_rows, struct df_batch *b, uint64_t *n_rows, struct df_err *err) DF_MUST_CHECK;
 /*
  * df_set_next in two halves, so that many threads read one set (scan.h does this for you).  df_set_plan finds the
- * rows, and reads what only the set's thread can; df_batch_load reads, checks and decodes the rest, by any
- * thread, at the same time as other batches are planned and loaded.  Between the two the columns' arrays are there, but
- * not all of their content.  There may be fewer rows than max_rows before the end, so that chunks are not cut in two.
+ * rows, and reads what only the set's thread can read.  df_batch_load reads, checks and decodes the rest, in any
+ * thread, while other batches are planned and loaded.  Between the two the columns' arrays exist, but not all of
+ * their content.  A batch may have fewer rows than max_rows, also before the end, so that chunks are not cut in
+ * two.
  */
 int df_set_plan(
     struct df_set *s, uint64_t max_rows, struct df_batch *b, uint64_t *n_rows, struct df_err *err) DF_MUST_CHECK;
 int df_batch_load(struct df_batch *b, struct df_err *err) DF_MUST_CHECK;
-/* Rows of some 16 MiB in all columns that are read: how many to ask for when everything is looked at once. */
+/*
+ * The number of rows that take about 16 MiB in all columns that are read: a good max_rows for a single pass over
+ * all rows.
+ */
 uint64_t df_set_scan_rows(const struct df_set *s);
-/* The same for so many bytes; at least 1. */
+/* The same for another number of bytes; at least 1. */
 uint64_t df_set_block_rows(const struct df_set *s, uint64_t bytes);
 /* Rows [first, first+n) of a set of files into b (not for streams). */
 int df_set_read(struct df_set *s, uint64_t first, uint64_t n, struct df_batch *b, struct df_err *err) DF_MUST_CHECK;
 /*
- * A ragged column's lengths, all rows (u64[rows]; free() it): what cutting into
- * batches by token count needs without reading the tokens.
+ * A ragged column's lengths, all rows (u64[rows]; free() it): enough to cut batches by token count without reading
+ * the tokens.
  */
 int df_set_lengths(struct df_set *s, enum df_col c, uint64_t **lengths, struct df_err *err) DF_MUST_CHECK;
 
@@ -78,13 +81,12 @@ int df_set_lengths(struct df_set *s, enum df_col c, uint64_t **lengths, struct d
  */
 int df_set_offsets(struct df_set *s, enum df_col c, uint64_t first, uint64_t n, uint64_t *offsets,
     struct df_err *err) DF_MUST_CHECK;
-/* Close the files, whose readers keep what they decoded last; who reads on opens them again. */
+/* Close the files, to free the chunks that their readers keep.  Later reads open them again. */
 void df_set_rest(struct df_set *s);
 
 /*
- * Read every row from front to back: checksums, offsets, ids that occur
- * twice, and the digest of the rows against the recorded df_id.  A set or
- * stream that was not read yet; DF_EFORMAT says what is wrong.
+ * Read every row from front to back: checksums, offsets, ids that occur twice, and the digest of the rows against
+ * the recorded df_id.  The set or stream must not have been read before; DF_EFORMAT says what is wrong.
  */
 int df_set_check(struct df_set *s, struct df_err *err) DF_MUST_CHECK;
 

@@ -1,20 +1,18 @@
 /*
  * shard.h - artefacts: the files (and streams) that the programs pass on.
  *
- * An artefact is a plain HDF5 file of one *kind*: a few columns with one entry
- * per row, and root attributes that say what made it from what.  The library
- * knows the columns (df_column); callers hand over and receive *batches*: some
- * consecutive rows of all columns, as plain arrays.
+ * An artefact is a plain HDF5 file of one *kind*: a few columns with one entry per row, and root attributes that
+ * say how it was made, and from which inputs.  The library knows the columns (df_column); callers pass and receive
+ * *batches*: some consecutive rows of all columns, as plain arrays.
  *
- * A *set* is what a tool reads: one file, the shards of one
- * (name.00003-of-00016.h5, in any order), a directory, a glob, or "-" (a
- * stream or file on standard input).  It reads as one long artefact.
+ * A *set* is what a tool reads: one file, the shards of one (name.00003-of-00016.h5, in any order), a directory, a
+ * glob, or "-" (a stream or file on standard input).  It is read as one long artefact.
  *
  * A *stream* is what a pipe carries: length-prefixed HDF5 images of one batch
  * each, closed by an end record, so that a broken pipe is "truncated" and
  * never "done".  df-shard(5) describes both.
  *
- * This header is all of:
+ * This header includes all of:
  *
  *   kind.h    kinds and columns
  *   meta.h    what a file says of itself

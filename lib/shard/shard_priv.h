@@ -1,5 +1,5 @@
 /*
- * shard_priv.h - what the files of this room share; no HDF5 type here either.
+ * shard_priv.h - declarations shared by the files of this room; without HDF5 types.
  */
 #ifndef DF_SHARD_PRIV_H
 #define DF_SHARD_PRIV_H
@@ -8,11 +8,11 @@
 
 #define DF_SHARD_SCHEMA 1 /* the root attribute df_schema that we write and read */
 
-/* Limits that keep a lying file from asking for the machine's memory. */
+/* Limits, so that a damaged or hostile file cannot make us allocate the machine's memory. */
 #define DF_SHARD_MAX_RECORD ((uint64_t)1 << 40) /* bytes of one stream record */
 #define DF_SHARD_MAX_ATTR   ((size_t)64 << 20)  /* bytes of one attribute, or of all manifest names */
 #define DF_SHARD_MAX_NAMES  ((size_t)1 << 20)   /* manifest rows; domains are at most 65536 */
-#define DF_SHARD_MAX_PARAMS ((size_t)1 << 12)   /* parameters, and inputs: they are searched one by one */
+#define DF_SHARD_MAX_PARAMS ((size_t)1 << 12)   /* parameters, and inputs: the search is linear */
 
 /* ---- kind.c */
 
@@ -21,12 +21,12 @@ struct df_kind_schema {
 	const char *name;
 	uint32_t required; /* all of these */
 	uint32_t one_of;   /* and at least one of these (0: no such rule) */
-	uint32_t allowed;  /* what it may hold in all */
+	uint32_t allowed;  /* all columns that it may hold */
 };
 const struct df_kind_schema *df_kind_schema(enum df_kind k);
 enum df_kind df_kind_parse(const char *name); /* DF_KIND_ANY when unknown */
 
-/* ---- metajson.c: the two JSON attributes.  DF_EFORMAT with the place where it went wrong. */
+/* ---- metajson.c: the two JSON attributes.  DF_EFORMAT with the place of the fault. */
 
 int df_meta_params_parse(struct df_meta *m, const char *json, struct df_err *err) DF_MUST_CHECK;
 int df_meta_inputs_parse(struct df_meta *m, const char *json, struct df_err *err) DF_MUST_CHECK;
@@ -35,13 +35,13 @@ int df_meta_inputs_parse(struct df_meta *m, const char *json, struct df_err *err
 
 /* Add or replace a parameter whose value is JSON text already. */
 int df_meta_set_json(struct df_meta *m, const char *key, const char *json, struct df_err *err) DF_MUST_CHECK;
-/* All of params, inputs, domains, manifest equal?  DF_ELINEAGE says what differs first. */
+/* Are params, inputs, domains and manifest equal?  DF_ELINEAGE names the first difference. */
 int df_meta_same(const struct df_meta *a, const char *a_name, const struct df_meta *b, const char *b_name,
     struct df_err *err) DF_MUST_CHECK;
 
 /* ---- batch.c */
 
-/* Rows must be what the writer was opened for: arrays present, widths equal, offsets monotone from 0. */
+/* Check rows against what the writer was opened for: arrays present, widths equal, offsets monotone from 0. */
 int df_batch_check(
     const struct df_batch *b, uint32_t cols, const size_t widths[DF_COL_COUNT], struct df_err *err) DF_MUST_CHECK;
 /*
@@ -55,11 +55,11 @@ int df_batch_digest(const struct df_batch *b, uint32_t cols, uint64_t position, 
 /* ---- h5in.c: one artefact file or image, open for reading (its datasets: h5data.h) */
 
 struct df_h5in;
-/* What every reader of rows needs to know of it. */
+/* The properties that every reader of rows needs. */
 struct df_h5info {
 	struct df_meta meta;
 	uint64_t rows;
-	uint32_t cols;                 /* columns it has */
+	uint32_t cols;                 /* the columns that it has */
 	size_t width[DF_COL_COUNT];    /* of matrices */
 	enum df_store store[DF_COL_COUNT];
 	uint64_t values[DF_COL_COUNT]; /* elements of ragged columns */
@@ -68,12 +68,12 @@ struct df_h5info {
 /* `name` for messages; kind DF_KIND_ANY takes what it is. */
 int df_h5in_open(
     struct df_h5in **out, const char *path, const char *name, enum df_kind kind, struct df_err *err) DF_MUST_CHECK;
-/* The image must stay until df_h5in_close(). */
+/* The image must stay valid until df_h5in_close(). */
 int df_h5in_open_image(struct df_h5in **out, void *image, size_t len, const char *name, enum df_kind kind,
     struct df_err *err) DF_MUST_CHECK;
 void df_h5in_close(struct df_h5in *in); /* accepts NULL */
 const struct df_h5info *df_h5in_info(const struct df_h5in *in);
-/* Give back what was decoded and is kept in case it is read again. */
+/* Free the decoded chunks that are kept for reading again. */
 void df_h5in_forget(struct df_h5in *in);
 /* offsets[0..n] of rows [first, first+n), as in the file (checked: monotone, within the values). */
 int df_h5in_offsets(
@@ -81,15 +81,15 @@ int df_h5in_offsets(
 /* Entries [first, first+n) of a column into dst: rows, or values of a ragged one. */
 int df_h5in_read(
     struct df_h5in *in, enum df_col c, uint64_t first, uint64_t n, void *dst, struct df_err *err) DF_MUST_CHECK;
-/* The same, but what any thread can read without HDF5 is only added to `todo` (stored.h). */
+/* The same, but pieces that any thread can read without HDF5 are only added to `todo` (stored.h). */
 struct df_todo;
 int df_h5in_plan(struct df_h5in *in, enum df_col c, uint64_t first, uint64_t n, void *dst, struct df_todo *todo,
     struct df_err *err) DF_MUST_CHECK;
-/* A multiple of so many rows of a column is best planned at a time. */
+/* It is best to plan a multiple of this number of rows of a column at a time. */
 uint64_t df_h5in_step(const struct df_h5in *in, enum df_col c);
 /*
- * Where in an image the column's (or its offsets') bytes lie, if they lie
- * there plainly: contiguous, of our type, aligned.  false otherwise.
+ * The place of the column's (or its offsets') bytes in an image, if they are plain: contiguous, of our type,
+ * aligned.  false otherwise.
  */
 bool df_h5in_place(struct df_h5in *in, enum df_col c, bool offsets, uint64_t *at, uint64_t *nbytes);
 
@@ -106,14 +106,14 @@ int df_h5out_append(struct df_h5out *o, const struct df_batch *b, struct df_err 
 int df_h5out_finish(struct df_h5out *o, const struct df_meta *meta, struct df_err *err) DF_MUST_CHECK;
 void df_h5out_free(struct df_h5out *o); /* accepts NULL */
 
-/* ---- image.c: HDF5 images whose data are filled in from elsewhere */
+/* ---- image.c: HDF5 images whose data are added by the caller */
 
-/* A run of an image's bytes: its skeleton's, or a column's. */
+/* A run of an image's bytes: of the skeleton, or of a column. */
 struct df_image_run {
 	uint64_t at, nbytes;
 	enum df_col col; /* DF_COL_COUNT: skeleton */
 	bool offsets;    /* the column's offsets */
-	size_t skel_at;  /* where in skel */
+	size_t skel_at;  /* offset in skel */
 };
 /* Everything of an image but the columns' data: equal skeletons mean equal layout. */
 struct df_image {
@@ -128,7 +128,7 @@ void df_image_release(struct df_image *im);
 /* The layout of an image that holds n rows (and `values` of the ragged columns). */
 int df_image_make(struct df_image *im, const struct df_meta *meta, uint32_t cols, const size_t widths[DF_COL_COUNT],
     uint64_t n, const uint64_t values[DF_COL_COUNT], struct df_err *err) DF_MUST_CHECK;
-/* The layout of an image that was received; false when its data do not lie plainly. */
+/* The layout of a received image; false when its data are not plain. */
 bool df_image_learn(struct df_image *im, struct df_h5in *in, const void *image, uint64_t nbytes);
 
 /* ---- stream.c */
@@ -160,10 +160,10 @@ void df_stream_out_free(struct df_stream_out *s); /* accepts NULL */
 
 /* ---- set.c, for scan.c and identify.c */
 
-/* The columns that a scan should digest, for want of an id: all, or 0. */
+/* The columns that a scan must digest because the set has no id: all, or 0. */
 uint32_t df_set_unidentified(const struct df_set *s);
 void df_set_identify(struct df_set *s, struct df_digest id);
-/* Begin anew with the first row of a set of files. */
+/* Begin again with the first row of a set of files. */
 void df_set_rewind(struct df_set *s);
 
 
@@ -178,9 +178,9 @@ struct df_set_part {
 	uint64_t chunk; /* values of a chunk of tokens/ids; 0: HDF5 must read them */
 };
 size_t df_set_parts(const struct df_set *s);
-bool df_set_ids_made_up(const struct df_set *s); /* no sample/id in the files: positions stand for it */
+bool df_set_ids_made_up(const struct df_set *s); /* the files have no sample/id: positions are used instead */
 struct df_set_part df_set_part(const struct df_set *s, size_t i);
-/* The open reader of part i; it stays open until others are wanted. */
+/* The open reader of part i; it stays open until other parts are wanted. */
 int df_set_part_in(struct df_set *s, size_t i, struct df_h5in **in, struct df_err *err) DF_MUST_CHECK;
 /* Keep up to n parts open, instead of a few. */
 void df_set_keep_open(struct df_set *s, size_t n);
@@ -192,7 +192,7 @@ struct df_paths {
 	size_t n, cap;
 };
 void df_paths_release(struct df_paths *p);
-/* A temporary file in $TMPDIR; HDF5 opens it by *path, then unlink it, free() that, and keep *fd. */
+/* A temporary file in $TMPDIR; HDF5 opens it by *path; after that, unlink it, free() *path, and keep *fd. */
 int df_spool_open(int *fd, char **path, struct df_err *err) DF_MUST_CHECK;
 /* Directories, globs and NAME.h5 that stands for its shards, expanded; shards of one family in their order. */
 int df_paths_expand(

@@ -1,8 +1,8 @@
 /*
- * stored.c - pieces of columns, from a file's bytes to numbers.
+ * stored.c - pieces of columns, from a file's bytes to an array of numbers.
  *
- * Files are read with pread(2), not mapped: a copy into memory that stays in the processor's cache costs no more than
- * the page faults of a mapping, and a file that is cut short meanwhile is an error and no SIGBUS.
+ * Files are read with pread(2), not mapped: a copy into memory that stays in the CPU cache costs no more than the
+ * page faults of a mapping, and a file that is truncated meanwhile is an error instead of a SIGBUS.
  */
 #include "shard/stored.h"
 
@@ -133,7 +133,7 @@ read_at(const struct df_bytes *b, uint64_t at, void *dst, size_t n, void *tail, 
 	return DF_OK;
 }
 
-/* *raw = the stored bytes from p->at + skip on, len of them: where they lie, or in x. */
+/* *raw = the stored bytes from p->at + skip on, len of them: in place, or copied into x. */
 static int
 fetch(const struct df_stored *p, struct df_scratch *x, size_t skip, size_t len, const char **raw, struct df_err *err)
 {
@@ -161,7 +161,7 @@ decode(const struct df_stored *p, struct df_scratch *x, void *dst, struct df_err
 	const char *raw;
 	int rc;
 
-	/* Plain numbers, and their checksum if they have one, go where they are wanted at once. */
+	/* Plain numbers are read straight to their destination, with their checksum if they have one. */
 	if (!c->zstd && !(c->shuffle && c->elem > 1) && !p->file->image &&
 	    p->len == p->whole + (c->fletcher ? sizeof(sum) : 0)) {
 		DF_TRY(read_at(p->file, p->at, dst, p->whole, sum, p->len - p->whole, err));
@@ -192,7 +192,7 @@ df_stored_decode(const struct df_stored *p, struct df_scratch *x, void *dst, str
 void
 df_stored_widen(enum df_store store, size_t elem, void *dst, const void *src, size_t n)
 {
-	const char *from = src; /* in an image it may lie anywhere */
+	const char *from = src; /* in an image it may be unaligned */
 	float *to = dst;
 
 	if (store == DF_STORE_F32) {
@@ -218,7 +218,7 @@ df_stored_read(const struct df_stored *p, struct df_scratch *x, void *dst, struc
 	if (p->n * elem == p->whole && p->store == DF_STORE_F32) {
 		rc = decode(p, x, dst, err);
 	} else if (!c->zstd && !(c->shuffle && elem > 1) && !c->fletcher && p->len == p->whole) {
-		/* Nothing binds them to their neighbours: only these. */
+		/* Plain numbers are independent of their neighbours: read only the wanted ones. */
 		DF_TRY(fetch(p, x, p->skip * elem, p->n * elem, &raw, err));
 		df_stored_widen(p->store, elem, dst, raw, p->n);
 	} else {
@@ -230,7 +230,7 @@ out:
 	return with_place(p, rc, err);
 }
 
-/* ---- what a batch has still to read */
+/* ---- what a batch still has to read */
 
 int
 df_todo_add(struct df_todo *t, const struct df_stored *s, void *dst, struct df_err *err)

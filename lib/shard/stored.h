@@ -1,8 +1,8 @@
 /*
- * stored.h - stored numbers: a file's bytes, and the pieces of columns that lie in them.
+ * stored.h - stored numbers: a file's bytes, and pieces of columns in them.
  *
- * HDF5 says where a chunk lies (h5data.c); reading it there, checking and decoding it needs no HDF5, and so no lock: as
- * many threads do it as there are.
+ * HDF5 gives the place of a chunk (h5data.c).  Reading, checking and decoding it needs no HDF5, and so no lock: all
+ * threads can do it at once.
  *
  * Thread rule: a df_bytes and a df_stored are immutable, for any number of threads; a df_scratch and a df_todo belong
  * to one thread at a time.
@@ -20,9 +20,9 @@
 
 /* An open file, or an image in memory.  Counted: the last df_bytes_drop closes the file. */
 struct df_bytes;
-/* Takes fd, also on failure.  `name` is copied, for messages. */
+/* Takes ownership of fd, also on failure.  `name` is copied, for messages. */
 int df_bytes_file(struct df_bytes **out, int fd, const char *name, struct df_err *err) DF_MUST_CHECK;
-/* The image must stay as long as the df_bytes. */
+/* The image must stay valid as long as the df_bytes. */
 int df_bytes_image(
     struct df_bytes **out, const void *image, size_t len, const char *name, struct df_err *err) DF_MUST_CHECK;
 struct df_bytes *df_bytes_keep(struct df_bytes *b);
@@ -34,12 +34,12 @@ const void *df_bytes_memory(const struct df_bytes *b, size_t *len); /* NULL: a f
 
 struct df_stored {
 	struct df_bytes *file; /* borrowed */
-	uint64_t at;           /* where it begins there, */
-	size_t len;            /* and how many bytes it has there */
+	uint64_t at;           /* offset of its first stored byte, */
+	size_t len;            /* number of stored bytes */
 	struct df_codec codec;
 	size_t whole;        /* bytes that it decodes to */
-	enum df_store store; /* how it holds the numbers of an f32 column */
-	size_t skip, n;      /* elements of it that are wanted: n from number `skip` on */
+	enum df_store store; /* the stored form of an f32 column's numbers */
+	size_t skip, n;      /* the wanted elements: n from number `skip` on */
 	const char *path;    /* the dataset, and the first row of the piece: for messages */
 	uint64_t row;
 };
@@ -54,13 +54,13 @@ void df_scratch_release(struct df_scratch *x);
 
 /* dst = the piece decoded, p->whole bytes of its stored type.  DF_EFORMAT when it is damaged, with dataset and row. */
 int df_stored_decode(const struct df_stored *p, struct df_scratch *x, void *dst, struct df_err *err) DF_MUST_CHECK;
-/* dst = the p->n elements that are wanted, in the column's type. */
+/* dst = the p->n wanted elements, in the column's type. */
 int df_stored_read(const struct df_stored *p, struct df_scratch *x, void *dst, struct df_err *err) DF_MUST_CHECK;
 
-/* dst = n elements of a column that are stored so (elem bytes each), in the column's type. */
+/* dst = n stored elements of a column (elem bytes each), converted to the column's type. */
 void df_stored_widen(enum df_store store, size_t elem, void *dst, const void *src, size_t n);
 
-/* ---- what a batch has still to read */
+/* ---- what a batch still has to read */
 
 struct df_todo {
 	struct df_todo_piece {
@@ -70,7 +70,7 @@ struct df_todo {
 	size_t n, cap;
 	struct df_scratch scratch;
 };
-/* s is to be read to dst; its file is kept until df_todo_do or df_todo_clear. */
+/* Note that s is to be read to dst.  Its file is kept until df_todo_do or df_todo_clear. */
 int df_todo_add(struct df_todo *t, const struct df_stored *s, void *dst, struct df_err *err) DF_MUST_CHECK;
 /* Messages begin with the file's name. */
 int df_todo_do(struct df_todo *t, struct df_err *err) DF_MUST_CHECK;

@@ -1,15 +1,14 @@
 /*
- * stream.c - what a pipe carries.
+ * stream.c - the format of the data in a pipe.
  *
  *     magic      16 bytes: 89 'D' 'F' 'S' \r \n 1a \n, then the version, 1, as u64
  *     record     u64 length | HDF5 image of that length | 16 bytes: digest of its rows
  *     ...
  *     end        u64 0 | u64 rows in all | 16 bytes: digest of all rows
  *
- * All integers are little-endian.  Every record is a whole artefact, so one
- * cut out by hand opens in h5py.  The end record tells a finished stream from
- * a broken pipe; the digests tell damage from data, and make a half-written
- * record at the end of a work file recognisable.
+ * All integers are little-endian.  Every record is a whole artefact, so h5py can open one that was cut out by hand.
+ * The end record distinguishes a finished stream from a broken pipe.  The digests detect damage, and a half-written
+ * record at the end of a work file.
  */
 #include "shard/shard_priv.h"
 
@@ -67,7 +66,7 @@ check_offsets(const uint64_t *off, uint64_t n, uint64_t values, const char *path
 			(unsigned long long)values);
 }
 
-/* Point the batch's columns into its image, as the layout says. */
+/* Point the batch's columns into its image, by the layout. */
 static int
 point_columns(const struct df_stream_in *s, struct df_batch *b, struct df_err *err)
 {
@@ -94,7 +93,7 @@ point_columns(const struct df_stream_in *s, struct df_batch *b, struct df_err *e
 			b->col[r->col].data = (char *)b->image + r->at;
 		}
 	}
-	/* Columns without bytes have no run. */
+	/* A column of 0 bytes has no run. */
 	for (int k = 0; k < DF_COL_COUNT; k++) {
 		b->col[k].width = df_column((enum df_col)k)->matrix ? s->info.width[k] : 1;
 		if (s->info.cols & 1u << k && b->col[k].data == NULL)
@@ -104,7 +103,7 @@ out:
 	return rc;
 }
 
-/* An image that does not hold its columns plainly: read them as a file's. */
+/* An image whose columns are not plain: read them like those of a file. */
 static int
 copy_columns(struct df_h5in *in, struct df_batch *b, struct df_err *err)
 {
@@ -172,10 +171,7 @@ out:
 	return rc;
 }
 
-/*
- * Room for n bytes.  A lying length costs address space only: pages come as
- * data does.
- */
+/* Room for n bytes.  A wrong length costs only address space: pages are allocated when data arrive. */
 static int
 need_image(struct df_batch *b, uint64_t n, struct df_err *err)
 {
@@ -296,7 +292,7 @@ df_stream_in_open(struct df_stream_in **out, int fd, const char *name, enum df_k
 	s->kind = kind;
 	s->bytes = DF_STREAM_MAGIC_LEN;
 	s->info.meta = (struct df_meta)DF_META_INIT;
-	fcntl(fd, F_SETPIPE_SZ, PIPE_BYTES); /* fewer switches; not a pipe, or no right to: as it is */
+	fcntl(fd, F_SETPIPE_SZ, PIPE_BYTES); /* fewer context switches; a failure does not matter */
 	DF_TRY(df_strdup(&s->name, name, err));
 	DF_TRY(read_record(s, &s->first, &ended, err));
 	if (ended) {
@@ -330,7 +326,7 @@ df_stream_in_next(struct df_stream_in *s, struct df_batch *b, bool *ended, struc
 	if (s->have_first) {
 		struct df_batch t = *b;
 
-		/* Its columns point into its own image: swap the whole batches. */
+		/* A batch's columns point into its own image, so whole batches are swapped. */
 		*b = s->first;
 		s->first = t;
 		s->have_first = false;
@@ -476,7 +472,7 @@ df_stream_out_end(struct df_stream_out *s, uint64_t rows, struct df_digest d, st
 	struct df_batch none = DF_BATCH_INIT;
 	int rc = DF_OK;
 
-	/* The meta travels in records: an empty artefact has one without rows. */
+	/* The meta is part of each record: an empty artefact has one record without rows. */
 	if (s->records == 0)
 		DF_TRY(df_stream_out_put(s, &none, (struct df_digest){ 0, 0 }, err));
 	if ((rc = df_write_all(s->fd, end, sizeof(end), err)) != DF_OK)

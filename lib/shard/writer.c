@@ -1,15 +1,13 @@
 /*
- * writer.c - an artefact being written: to a file, to a pipe, and so that it
- * can be gone on with after a kill.
+ * writer.c - writing an artefact: to a file or a pipe, resumable after a kill.
  *
  *     put --+--> work file .NAME.df-work (a stream; resumable writers only)
  *           +--> .NAME.df-tmp, an HDF5 file  -- commit: rename --> NAME
  *
- * After a kill the work file holds every batch that was put, perhaps with a
- * torn record at its end.  The next writer of the same artefact (same meta,
- * same columns) puts the whole records once more into a fresh HDF5 file and
- * goes on behind them.  As the file's bytes depend on rows alone (h5out.c), the
- * result is that of an undisturbed run.
+ * After a kill the work file holds every batch that was put, perhaps with a torn record at its end.  The next
+ * writer of the same artefact (same meta, same columns) writes the complete records again into a new HDF5 file and
+ * continues after them.  The file's bytes depend only on the rows (h5out.c), so the result is that of an
+ * uninterrupted run.
  */
 #include "shard/shard_priv.h"
 
@@ -70,7 +68,7 @@ df_writer_close(struct df_writer *w)
 	if (w->work_fd >= 0) {
 		close(w->work_fd);
 		if (w->rows == 0)
-			unlink(w->work_path); /* nothing was done that a rerun could take over */
+			unlink(w->work_path); /* no finished work that a later run could use */
 	}
 	if (w->spool_fd >= 0)
 		close(w->spool_fd);
@@ -98,7 +96,10 @@ open_stdout(struct df_writer *w, const struct df_writer_opts *opts, struct df_er
 		return df_fail(err, DF_ECREATE, "standard output:");
 	if (!S_ISREG(st.st_mode) || (opts && opts->force_stream))
 		return df_stream_out_open(&w->pipe, STDOUT_FILENO, w->name, &w->meta, w->cols, w->widths, true, err);
-	/* HDF5 wants to seek about and may not be appending to anything: write aside, copy at the end. */
+	/*
+	 * HDF5 must be able to seek, and standard output may append to a file: write to a temporary file, and copy
+	 * it at the end.
+	 */
 	DF_TRY(df_spool_open(&w->spool_fd, &spool, err));
 	DF_TRY(df_h5out_open(&w->h5, spool, w->name, w->cols, w->widths, opts, err));
 out:
@@ -108,7 +109,7 @@ out:
 	return rc;
 }
 
-/* Was this work begun by the command that now goes on with it? */
+/* Was this work begun by the same command as now? */
 static bool
 same_work(const struct df_writer *w, const struct df_h5info *info)
 {
@@ -118,7 +119,7 @@ same_work(const struct df_writer *w, const struct df_h5info *info)
 	    strcmp(va ? va : "", vb ? vb : "") == 0 && df_meta_same(&w->meta, "", &info->meta, "", NULL) == DF_OK;
 }
 
-/* Put what the work file holds into the new file; *keep = how many of its bytes are good. */
+/* Copy the content of the work file into the new file; *keep = the number of its valid bytes. */
 static int
 replay(struct df_writer *w, uint64_t *keep, struct df_err *err)
 {
@@ -140,7 +141,10 @@ replay(struct df_writer *w, uint64_t *keep, struct df_err *err)
 		close(fd);
 		return DF_OK;
 	}
-	/* From here on fd belongs to the stream.  Nothing whole in it is no error but a kill at the first batch. */
+	/*
+	 * From here on the stream owns fd.  A file without a complete record is no error: the run was killed at the
+	 * first batch.
+	 */
 	if (df_stream_in_open(&in, fd, w->work_path, w->meta.kind, &why) != DF_OK) {
 		df_debug("%s", why.msg);
 		return DF_OK;
@@ -238,8 +242,8 @@ out:
 /* ---- writing */
 
 /*
- * The numbers of a column as the file will have them: digests, streams and what a resumed run finds beside the file are
- * made of what a reader will read.
+ * Round the numbers of a column as the file holds them, so that digests, streams and the work file of a resumed run
+ * have the values that a reader will read.
  */
 static int
 round_column(struct df_writer *w, enum df_col c, struct df_batch *b, struct df_err *err)
@@ -292,7 +296,7 @@ out:
 	return rc;
 }
 
-/* The spooled file to standard output. */
+/* Copy the spooled file to standard output. */
 static int
 copy_out(struct df_writer *w, struct df_err *err)
 {
@@ -342,7 +346,7 @@ df_writer_commit(struct df_writer *w, char id[DF_DIGEST_HEX], struct df_err *err
 
 	df_digest_hex(w->digest, w->meta.id);
 	if (w->pipe) {
-		/* Records say nothing of the whole: the end record does. */
+		/* Records do not hold the totals; the end record does. */
 		char whole[DF_DIGEST_HEX];
 
 		memcpy(whole, w->meta.id, sizeof(whole));

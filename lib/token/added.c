@@ -1,15 +1,13 @@
 /*
- * added.c - added tokens: found in the text before anything else touches it.
+ * added.c - added tokens: they are found in the text before any other step.
  *
- * The rules are those of Hugging Face's added vocabulary.  A token is searched
- * for leftmost-longest; one that fails single_word, or is special while special
- * tokens are plain text, is skipped but still consumes its match; lstrip and
- * rstrip swallow white space around it.  Adding a token again changes its
- * flags, except that it stays in the search list it first joined and joins the
- * other one too unless it is special.
+ * The rules are those of Hugging Face's added vocabulary.  The leftmost-longest token is taken.  One that fails
+ * single_word, or is special while special tokens are plain text, is skipped but still consumes its match.  lstrip
+ * and rstrip remove white space around it.  Adding a token again changes its flags, except that it stays in the
+ * search list that it was first added to, and is also added to the other one unless it is special.
  *
- * Search walks a byte trie from every position whose byte begins some token;
- * where all tokens begin alike (usually with '<'), memchr finds the positions.
+ * The search walks a byte trie from every position whose byte begins some token.  When all tokens begin with the
+ * same byte (usually '<'), memchr finds the positions.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -17,7 +15,7 @@
 #include "base/mem.h"
 #include "token/token_priv.h"
 
-/* Bounds the work per position of a text. */
+/* This bounds the work per position of a text. */
 #define MAX_ADDED_BYTES 4096
 
 /* --- tries ---------------------------------------------------------------------------------------------------- */
@@ -179,7 +177,7 @@ df_tok_added_add(struct tok_added *a, const char *text, size_t n, struct tok_add
 	if (!was_special)
 		DF_TRY(append(&a->pattern, &a->n_patterns, &a->cap_patterns, text, n, *id, flags, err));
 	if (old != NULL) {
-		/* Once special, always special. */
+		/* A token that was special stays special. */
 		a->token[old - a->token].flags = flags;
 		a->token[old - a->token].flags.special |= was_special;
 		return DF_OK;
@@ -354,8 +352,8 @@ df_tok_added_next(struct df_tok_added_walk *w, const char **piece, size_t *piece
 			end += len;
 		}
 		/*
-		 * White space that the token before swallowed may be part of this one: then there
-		 * is no piece between.
+		 * This token may include white space that the token before it has removed: then there is no piece
+		 * between them.
 		 */
 		*piece_n = start > w->done ? start - w->done : 0;
 		w->done = end;

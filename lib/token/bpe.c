@@ -1,18 +1,17 @@
 /*
  * bpe.c - byte-pair encoding: a word becomes ids.
  *
- * A word starts as one symbol per byte (byte-level, GPT-2) or per character
- * (Llama 2, where one that is not in the vocabulary falls back to its bytes); of
- * all neighbouring pairs that a merge names, the one of lowest rank (leftmost of
- * equals) is joined, until none is left.  Three ways, same result:
+ * A word starts as one symbol per byte (byte-level, GPT-2) or per character (Llama 2, where one that is not in the
+ * vocabulary falls back to its bytes); of all neighbouring pairs that a merge names, the one of lowest rank (the
+ * leftmost, if equal) is joined, until none is left.  Three methods give the same result:
  *
  *	cache   words of up to 24 bytes that were seen lately: one 64-byte line each
  *	short   arrays, the lowest rank found by scanning: best up to some dozens of symbols
  *	long    a linked list and a heap of pairs, O(n log n): a word may be a megabyte
  *
- * Llama 2's word is a whole document.  Where no merge reaches from another
- * character across to U+2581, which stands for a space, cutting it there changes
- * nothing, and its words are short and repeat themselves.
+ * Llama 2's word is a whole document.  U+2581 stands for a space.  When no merge joins another character with a
+ * U+2581 after it, the document may be cut before each U+2581 without a change of the result; the words are then
+ * short and repeat.
  */
 #include <string.h>
 
@@ -20,7 +19,7 @@
 
 #define SHORT_MAX 96 /* symbols */
 
-/* One symbol per byte, *n of them, with the rank of each with its right neighbour. */
+/* One symbol per byte, *n of them, each with the rank of the pair that it makes with its right neighbour. */
 static void
 start_bytes(const struct tok_bpe *m, struct tok_model_scratch *s, const unsigned char *word, size_t len, size_t *n)
 {
@@ -76,8 +75,8 @@ fall_back(const struct tok_bpe *m, const unsigned char *p, size_t len, uint32_t 
 }
 
 /*
- * One symbol per character.  An unknown one is written when a known one follows or the word ends, so bytes that a
- * later character falls back to come before it: a quirk of the reference that only incomplete vocabularies show.
+ * One symbol per character.  An unknown one is written when a known one follows or the word ends, so the byte
+ * tokens of a later character come before it.  The reference does the same; only incomplete vocabularies show it.
  */
 static void
 start_chars(const struct tok_bpe *m, struct tok_model_scratch *s, const unsigned char *word, size_t n, size_t *count)
@@ -193,7 +192,7 @@ heap_pop(struct tok_model_scratch *s)
 	return top;
 }
 
-/* The same with a list and a heap.  An entry is stale when its position has another rank by now. */
+/* The same with a list and a heap.  An entry is stale when the rank at its position has changed since. */
 static int
 merge_long(const struct tok_bpe *m, struct tok_model_scratch *s, size_t *count, struct df_err *err)
 {
@@ -240,7 +239,7 @@ out:
 	return rc;
 }
 
-/* Llama 3: a word that is in the vocabulary is its own token, whatever the merges say. */
+/* Llama 3: a word that is in the vocabulary is its own token, even if the merges do not make it. */
 static int
 whole_word(const struct tok_bpe *m, struct tok_model_scratch *s, const unsigned char *word, size_t n, uint32_t *id,
     struct df_err *err)
@@ -277,7 +276,7 @@ one_word(const struct tok_bpe *m, struct tok_model_scratch *s, const unsigned ch
 		if (hit != NULL)
 			return df_ids_add(ids, hit->id, hit->n_ids, err);
 	}
-	/* One more than bytes: an unknown character may come after all others fell back to theirs. */
+	/* One more than the bytes: an unknown character may be written after the byte tokens of all others. */
 	DF_TRY(df_tok_model_reserve(s, n + 4, err));
 	id = DF_NO_TOKEN;
 	if (m->ignore_merges)
@@ -301,7 +300,7 @@ out:
 	return rc;
 }
 
-/* Where the next word that begins with U+2581 begins, after the one at word; n when there is none. */
+/* The offset at which the next word that begins with U+2581 begins, after the one at `word`; n when there is none. */
 static size_t
 next_start(const unsigned char *word, size_t n)
 {

@@ -119,7 +119,7 @@ load_merges(struct tok_bpe *m, const struct df_json_value *merges, struct df_err
 		}
 		if (starts_word(side[1], len[1]) && (len[0] < 3 || !starts_word(side[0] + len[0] - 3, 3)))
 			m->word_starts = false;
-		/* Of a pair named twice the last one counts. */
+		/* If a pair is named twice, the last one counts. */
 		pair = (uint64_t)id[0] << 32 | id[1];
 		for (at = tok_mix(pair) & m->merge_mask; m->merge[at].pair != TOK_NO_PAIR && m->merge[at].pair != pair;)
 			at = (at + 1) & m->merge_mask;
@@ -204,7 +204,7 @@ load_fallback(struct tok_bpe *m, bool wanted)
 	}
 }
 
-/* What this model cannot do, refused by name. */
+/* Refuse by name what this model does not support. */
 static int
 check_options(struct tok_bpe *m, const struct df_json_value *model, bool all_bytes, struct df_err *err)
 {
@@ -291,7 +291,10 @@ df_tok_bpe_digest(const struct tok_bpe *m)
 	uint32_t how[3] = { m->unk, m->fuse_unk, m->ignore_merges };
 
 	df_digest_merge(&d, df_hash_bytes(how, sizeof(how), 0));
-	/* Symbols that are characters say so; those that are bytes have been named without it. */
+	/*
+	 * Only a model whose symbols are characters adds this to its digest, so that the ids of byte-level
+	 * tokenizers stay the same.
+	 */
 	if (!m->bytes)
 		df_digest_merge(&d, df_hash_bytes(m->fallback, sizeof(m->fallback), 1));
 	return d;

@@ -1,10 +1,9 @@
 /*
- * bpe_priv.h - the tables of byte-pair encoding, which bpe_load.c fills and bpe.c asks.
+ * bpe_priv.h - the tables of byte-pair encoding, which bpe_load.c fills and bpe.c reads.
  *
- * Ranks live in one open-addressing table keyed by the pair of ids; pairs of
- * single bytes, where every word begins, in a square of their own.  Most other
- * pairs that are asked for do not merge, and the table is larger than a cache:
- * a filter of a few bits per merge, which is not, answers for them.
+ * Ranks live in one open-addressing table keyed by the pair of ids; pairs of single bytes, with which every word
+ * begins, have a square table of their own.  Most other pairs that are looked up do not merge, and the table is
+ * larger than a CPU cache; so a filter of a few bits per merge, which fits into the cache, is asked first.
  */
 #ifndef DF_TOKEN_BPE_PRIV_H
 #define DF_TOKEN_BPE_PRIV_H
@@ -17,7 +16,7 @@ struct tok_merge {
 };
 #define TOK_NO_PAIR UINT64_MAX
 
-/* What a pair becomes, and how early. */
+/* The id that a pair becomes, and its rank. */
 struct tok_rank_id {
 	uint32_t rank, id;
 };
@@ -36,7 +35,7 @@ struct tok_bpe {
 	uint32_t fallback[256];        /* "<0x00>" ...: byte_fallback; DF_NO_TOKEN: none */
 	uint32_t unk;
 	bool fuse_unk, ignore_merges;
-	bool word_starts; /* no merge crosses from another character to U+2581: words may be cut there */
+	bool word_starts; /* no merge joins another character with a U+2581 after it: words may be cut there */
 	size_t n_merges;
 	struct df_digest digest; /* of the vocabulary as a set and the merges in order */
 };

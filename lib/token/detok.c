@@ -1,13 +1,11 @@
 /*
  * detok.c - ids back to text, one id at a time.
  *
- * The reference's decoders turn a list of token texts into another list, whose
- * texts end to end are the result.  Here each step takes one text and hands on
- * what is settled, so that text grows with its ids: a step holds back only what
- * later ids can still change, the bytes of an unfinished character and, with
- * ByteFallback, a run of byte tokens (of which one wrong byte spoils all).  What is
- * held is shown as far as it makes sense on its own, after the settled part, and
- * taken back when the next id comes.
+ * The reference's decoders turn a list of token texts into another list, whose concatenation is the result.  Here
+ * each step takes one text and passes on what is settled, so that the text grows with the ids.  A step holds only
+ * what later ids can still change: the bytes of an unfinished character and, with ByteFallback, a run of byte
+ * tokens (one wrong byte makes all of them invalid).  The valid part of what is held is shown after the settled
+ * text, and removed again when the next id comes.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -28,8 +26,8 @@ enum step_kind {
 
 struct step {
 	enum step_kind kind;
-	bool fused;      /* behind a Fuse: all texts are one */
-	bool flag;       /* WordPiece: cleanup; Metaspace: the first token's marks vanish */
+	bool fused;      /* after a Fuse: all texts are one */
+	bool flag;       /* WordPiece: cleanup; Metaspace: the first token's marks are dropped */
 	char *from, *to; /* Replace; WordPiece: from = the prefix; Metaspace, Strip: from = the character */
 	size_t from_n, to_n;
 	struct tok_regex *regex; /* Replace, instead of from */
@@ -42,7 +40,7 @@ struct tok_decoder {
 	struct step step[MAX_STEPS];
 	size_t n;
 	bool spaces;       /* no decoder: texts are joined by spaces */
-	char *unsupported; /* what this cannot do; NULL: nothing */
+	char *unsupported; /* what is not supported; NULL: everything is */
 };
 
 struct df_detok {
@@ -50,11 +48,11 @@ struct df_detok {
 	bool skip_special;
 	struct df_buf text;
 	size_t settled;
-	size_t seen[MAX_STEPS + 1];      /* per step: texts (Strip behind Fuse: characters cut) so far */
-	struct df_buf held[MAX_STEPS];   /* per step: bytes that wait for others */
+	size_t seen[MAX_STEPS + 1];      /* per step: texts (Strip after Fuse: characters cut) so far */
+	struct df_buf held[MAX_STEPS];   /* per step: bytes that are held */
 	struct df_buf made[MAX_STEPS];   /* per step: what a text becomes */
-	struct tok_regex_scratch *regex; /* made when first needed */
-	struct df_err *err;              /* of the call that is under way */
+	struct tok_regex_scratch *regex; /* made when it is first needed */
+	struct df_err *err;              /* of the current call */
 };
 
 static const char replacement[] = "\xEF\xBF\xBD"; /* U+FFFD */
@@ -71,7 +69,10 @@ feed_made(struct df_detok *d, size_t k)
 
 enum sequence { SEQ_WHOLE, SEQ_BROKEN, SEQ_OPEN };
 
-/* What stands at s (n > 0 bytes), *len of them: a character, or the beginning of one that goes wrong or just ends. */
+/*
+ * The kind of the next *len of the n > 0 bytes at s: a character, the beginning of one that then becomes invalid,
+ * or an unfinished one.
+ */
 static enum sequence
 sequence_at(const unsigned char *s, size_t n, size_t *len)
 {
@@ -91,8 +92,8 @@ sequence_at(const unsigned char *s, size_t n, size_t *len)
 }
 
 /*
- * ByteLevel's bytes become text: characters as they are, anything else U+FFFD for as many bytes as could have begun
- * a character.  An open one at the end stays held, unless `all`.
+ * ByteLevel's bytes become text: characters as they are; anything else becomes U+FFFD, one for as many bytes as
+ * could have begun a character.  An unfinished character at the end stays held, unless `all`.
  */
 static int
 feed_bytes(struct df_detok *d, size_t k, bool all)
@@ -122,7 +123,7 @@ out:
 	return rc;
 }
 
-/* Characters of the byte-level alphabet stand for bytes; a text with any other stands for itself. */
+/* Characters of the byte-level alphabet stand for bytes; a text with any other character is taken as it is. */
 static int
 byte_level(struct df_detok *d, size_t k, const char *text, size_t n)
 {
@@ -152,7 +153,7 @@ hex_digit(char c)
 	return c >= '0' && c <= '9' ? c - '0' : (c | 0x20) >= 'a' && (c | 0x20) <= 'f' ? (c | 0x20) - 'a' + 10 : -1;
 }
 
-/* A run of byte tokens is over: its characters, or U+FFFD for each byte when one of them is wrong. */
+/* A run of byte tokens has ended: its characters, or U+FFFD for each byte when one of them is wrong. */
 static int
 end_run(struct df_detok *d, size_t k)
 {
@@ -165,7 +166,7 @@ end_run(struct df_detok *d, size_t k)
 	else
 		for (size_t i = 0; i < n; i++)
 			DF_TRY(feed(d, k + 1, replacement, 3));
-	/* Not df_buf_clear: the bytes stay, for who only wanted to see. */
+	/* Not df_buf_clear: the bytes stay for a caller that only shows them. */
 	held->len = 0;
 out:
 	return rc;
@@ -230,7 +231,7 @@ out:
 	return rc;
 }
 
-/* Up to `start` of the character from the front of each text, `stop` from its end; behind Fuse there is one text. */
+/* Up to `start` of the character from the front of each text, `stop` from its end; after Fuse there is one text. */
 static int
 strip(struct df_detok *d, size_t k, const struct step *st, const char *text, size_t n)
 {
@@ -242,7 +243,7 @@ strip(struct df_detok *d, size_t k, const struct step *st, const char *text, siz
 		cut++;
 	}
 	if (st->fused) {
-		/* Behind any other character nothing is cut. */
+		/* After any other character nothing is cut. */
 		d->seen[k] = n > 0 ? st->start : cut;
 		return feed(d, k + 1, text, n);
 	}
@@ -302,7 +303,7 @@ out:
 	return rc;
 }
 
-/* Hand a text to step k. */
+/* Pass a text to step k. */
 static int
 feed(struct df_detok *d, size_t k, const char *text, size_t n)
 {
@@ -326,7 +327,7 @@ feed(struct df_detok *d, size_t k, const char *text, size_t n)
 	return DF_OK;
 }
 
-/* Let go of what is held; `all`: as nothing else comes, else only what makes sense so far. */
+/* Pass on what is held.  `all`: all of it, because no id follows; else only its valid part. */
 static int
 let_go(struct df_detok *d, bool all)
 {
@@ -398,7 +399,7 @@ df_detok_reset(struct df_detok *d)
 	d->settled = 0;
 }
 
-/* Take back what was only shown. */
+/* Remove the part that was only shown. */
 static void
 take_back(struct df_detok *d)
 {
@@ -407,7 +408,7 @@ take_back(struct df_detok *d)
 		d->text.data[d->text.len] = '\0';
 }
 
-/* The text of an id, NULL when the tokenizer has no such id.  Where a byte is its own id, its character. */
+/* The text of an id, NULL when the tokenizer has no such id.  When every byte is its own id: the byte's character. */
 static const char *
 text_of(const struct df_tokenizer *t, uint32_t id, char byte[4], size_t *n, bool *special)
 {
@@ -430,7 +431,7 @@ text_of(const struct df_tokenizer *t, uint32_t id, char byte[4], size_t *n, bool
 	return byte;
 }
 
-/* Show what is held behind the settled text, and leave it held. */
+/* Show what is held after the settled text, and keep it held. */
 static int
 show_held(struct df_detok *d)
 {
@@ -450,7 +451,7 @@ out:
 	return rc;
 }
 
-/* The text of the next id, without a look at what is held. */
+/* The text of the next id, without what is held. */
 static int
 take(struct df_detok *d, const char *text, size_t n)
 {
@@ -483,7 +484,7 @@ out:
 	return rc;
 }
 
-/* Nothing else comes: all that is held is text. */
+/* No id follows: all that is held becomes text. */
 static int
 finish(struct df_detok *d)
 {
@@ -542,7 +543,10 @@ out:
 
 /* --- from JSON ------------------------------------------------------------------------------------------------ */
 
-/* What decodes is refused when it is used: who only encodes need not care. */
+/*
+ * A decoder that is not supported is refused when it is used, so that a program that only encodes can use the
+ * tokenizer.
+ */
 static int
 refuse(struct tok_decoder *dec, struct df_err *err, const char *what)
 {
@@ -627,7 +631,10 @@ load_step(struct tok_decoder *dec, const struct df_json_value *v, const char *ty
 		break;
 	default: break;
 	}
-	/* One text that grows cannot be replaced in; all else behind a Fuse could but is never written. */
+	/*
+	 * After a Fuse, Replace would have to search one growing text.  The other steps could be done there, but no
+	 * tokenizer.json has them.
+	 */
 	if (st->fused && st->kind != STEP_STRIP && st->kind != STEP_FUSE)
 		DF_TRY(refuse(dec, err, type));
 out:

@@ -1,6 +1,6 @@
 /*
- * lower.c - lower case, as Python's str.lower(): character by character, but for the Greek sigma, which has a form of
- * its own at the end of a word (Unicode 3.13, Final_Sigma).
+ * lower.c - lower case, as Python's str.lower(): character by character, except for the Greek sigma, which has its
+ * own form at the end of a word (Unicode 3.13, Final_Sigma).
  */
 #include "token/lower.h"
 
@@ -19,7 +19,7 @@ is_in(uint32_t c, const struct df_uc_range *r, size_t n)
 	return false;
 }
 
-/* Unicode's Cased: letters with a case, and what looks like such. */
+/* Unicode's Cased: letters with a case, and symbols that look like them. */
 static bool
 is_cased(uint32_t c)
 {
@@ -30,7 +30,7 @@ is_cased(uint32_t c)
 	return cat == UC_LU || cat == UC_LL || cat == UC_LT || is_in(c, more, sizeof(more) / sizeof(more[0]));
 }
 
-/* Case_Ignorable: what may stand between letters of a word. */
+/* Case_Ignorable: characters that may stand between the letters of a word. */
 static bool
 is_ignorable(uint32_t c)
 {
@@ -44,7 +44,7 @@ is_ignorable(uint32_t c)
 	    is_in(c, more, sizeof(more) / sizeof(more[0]));
 }
 
-/* Does a letter follow at s[i..n), before anything else that counts? */
+/* Does a letter follow in s[i..n), with only ignorable characters before it? */
 static bool
 letter_follows(const unsigned char *s, size_t i, size_t n)
 {
@@ -63,7 +63,7 @@ int
 df_text_lower(struct df_buf *out, const char *text, size_t n, struct df_err *err)
 {
 	const unsigned char *s = (const unsigned char *)text;
-	bool in_word = false; /* a letter came before, with nothing behind it that ends a word */
+	bool in_word = false; /* a letter came before, and nothing after it that ends the word */
 	size_t len;
 
 	df_uc_ref_init();

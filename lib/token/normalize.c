@@ -1,9 +1,9 @@
 /*
  * normalize.c - normalizers by name, and chains of them.
  *
- * Most text is in normal form already, so each step first looks for a
- * character that could change; tables make that a byte per character, and ASCII
- * is skipped eight bytes at a time.  Only then text is copied, between two buffers.
+ * Most text is in normal form already, so each step first looks for a character that could change.  A table with
+ * one byte per character answers that; ASCII is skipped eight bytes at a time.  Text is copied, between two
+ * buffers, only if there is such a character.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -29,15 +29,18 @@ struct tok_norm_step {
 	enum norm_kind kind;
 	bool left, right;       /* Strip */
 	bool clean, cjk, lower; /* Bert */
-	int accents;            /* Bert: 1, 0, or -1: as lower */
-	char *text;             /* Prepend, Replace: what is put there */
+	int accents;            /* Bert: 1, 0, or -1 (as `lower`) */
+	char *text;             /* Prepend, Replace: the text that is inserted */
 	size_t n;
 	struct tok_regex *regex; /* Replace */
 };
 
 /* --- Unicode's normal forms ----------------------------------------------------------------------------------- */
 
-/* What a form asks of utf8proc, what characters it may change, and what characters are inert to the reference. */
+/*
+ * The options of a form for utf8proc, the characters that it may change, and the characters that the reference
+ * treats as inert.
+ */
 struct form {
 	utf8proc_option_t how;
 	uint8_t risk, risk_ref; /* bits of df_uc_table, df_uc_ref_table */
@@ -104,7 +107,10 @@ normal_form(enum norm_kind kind, const char *text, size_t n, struct df_buf *out)
 
 	if (first_with(s, n, f->risk, f->risk_ref) == n)
 		return false;
-	/* Parts between walls are normalised on their own; a wall stays as it is. */
+	/*
+	 * An inert character is a wall: the parts between walls are normalised separately, and a wall is copied
+	 * unchanged.
+	 */
 	while (i < n) {
 		uint32_t c = df_uc_get(s + i, &len);
 
@@ -175,7 +181,7 @@ strip(const struct tok_norm_step *st, const char **text, size_t *n, bool *first)
 
 /* --- BERT ----------------------------------------------------------------------------------------------------- */
 
-/* As the reference spells the blocks: the fifth of the standard's begins at 2B820. */
+/* The blocks as the reference has them; in the standard the fifth begins at 2B820. */
 static bool
 is_cjk(uint32_t c)
 {
@@ -184,7 +190,7 @@ is_cjk(uint32_t c)
 	    (c >= 0x2F800 && c <= 0x2FA1F);
 }
 
-/* clean_text and handle_chinese_chars, and lower case at once when nothing stands between. */
+/* clean_text and handle_chinese_chars, and also lower case when no other step comes between. */
 static void
 bert_clean(const struct tok_norm_step *st, bool lower, const unsigned char *s, size_t n, struct df_buf *out)
 {
@@ -321,7 +327,7 @@ df_tok_norm_run(const struct tok_norm *norm, struct tok_norm_scratch *s, const c
 	for (size_t i = 0; i < norm->n; i++) {
 		before = *text;
 		DF_TRY(run_step(&norm->step[i], s, text, n, &s->buf[other], first, err));
-		/* Strip moves the text's ends where it lies. */
+		/* Strip only moves the two ends of the text; nothing is copied. */
 		if (*text != before && s->buf[other].data != NULL && *text == s->buf[other].data)
 			other = 1 - other;
 	}

@@ -1,16 +1,16 @@
 /*
- * post.c - what a post-processor puts around a single text: ids before it and ids after it.
+ * post.c - what a post-processor adds to a single text: ids before it and ids after it.
  *
- * TemplateProcessing spells it out, BertProcessing and RobertaProcessing mean
- * [CLS] text [SEP], ByteLevel only moves offsets.  Of a Sequence one may add tokens:
- * a second one would see the first one's as another text.
+ * TemplateProcessing lists them, BertProcessing and RobertaProcessing mean [CLS] text [SEP], ByteLevel only moves
+ * offsets.  One member of a Sequence may add tokens: a second one would take the tokens of the first for another
+ * text.
  */
 #include <string.h>
 
 #include "base/mem.h"
 #include "token/token_priv.h"
 
-/* Ids around a text that is framed already: `before` in front of all, `after` behind all. */
+/* Add ids around a text that already has some: `before` goes before all of them, `after` after all of them. */
 static int
 wrap(struct tok_frame *f, const struct df_ids *before, const struct df_ids *after, struct df_err *err)
 {
@@ -121,7 +121,7 @@ df_tok_frame_load(struct tok_frame *f, const struct df_json_value *v, struct df_
 	if (strcmp(type, "ByteLevel") == 0)
 		return DF_OK;
 	if (f->n_before + f->n_after > 0)
-		return df_fail(err, DF_EUNSUPPORTED, "post_processor '%s' behind another one is not supported", type);
+		return df_fail(err, DF_EUNSUPPORTED, "post_processor '%s' after another one is not supported", type);
 	if (strcmp(type, "TemplateProcessing") == 0)
 		rc = load_template(f, v, err);
 	else if (strcmp(type, "BertProcessing") == 0 || strcmp(type, "RobertaProcessing") == 0)

@@ -1,11 +1,9 @@
 /*
- * pretok.c - cutting text into words, the matchers that are known by heart.
+ * pretok.c - cutting text into words: matchers for well-known regexes.
  *
- * Three regexes cover nearly every byte-level tokenizer.  Each is a few
- * questions about the next one or two characters, so it is written out as a
- * function over UTF-8: a table answers for ASCII, df_uc_table for the rest.
- * Alternatives are tried in the regex's order.  tests/unit/test_tokenizer.c holds
- * each against the regex itself.
+ * Three regexes cover nearly every byte-level tokenizer.  Each only depends on the next one or two characters, so
+ * it is written as a function over UTF-8 that looks up ASCII in a small table and the rest in df_uc_table.
+ * Alternatives are tried in the regex's order.  tests/unit/test_tokenizer.c compares each with the regex itself.
  */
 #include <string.h>
 

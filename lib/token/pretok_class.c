@@ -1,13 +1,12 @@
 /*
- * pretok_class.c - character classes of tokenizer.json's regexes, in PCRE2's words.
+ * pretok_class.c - character classes of tokenizer.json's regexes, rewritten for PCRE2.
  *
- * The reference's regex engine (Oniguruma, Ruby's syntax) and PCRE2 agree on
- * what patterns do but not on what characters are: PCRE2 10.42 knows Unicode 14, the
- * reference 16, and \s, \w and classes within classes mean other things.  So a class is
- * read here as a set of code points by our own tables and written for PCRE2 as that
- * set.  Spelled out, \p{L} would be 650 ranges that PCRE2 tries one by one;
- * therefore whole general categories in the set are written as such, which is right for
- * every character that has not changed since Unicode 14, and the others are listed.
+ * The reference's regex engine (Oniguruma, Ruby's syntax) and PCRE2 agree on how patterns match, but not on the
+ * classes of characters: PCRE2 10.42 knows Unicode 14, the reference 16, and \s, \w and classes within classes mean
+ * other things.  So a class is read here as a set of code points, by our own tables, and that set is written for
+ * PCRE2.  \p{L} as ranges would be 650 ranges that PCRE2 tries one by one.  Therefore general categories that are
+ * wholly in the set are written by name, which is right for every character that has not changed since Unicode 14;
+ * the other characters are listed.
  */
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
@@ -44,7 +43,7 @@ df_tok_regex_modern(void)
 	return major >= 14 && major <= 16;
 }
 
-/* What was assigned after Unicode 14. */
+/* Characters that were assigned after Unicode 14. */
 static const struct df_uc_range since14[] = { { 0x897, 0x897 }, { 0xCF3, 0xCF3 }, { 0xECE, 0xECE }, { 0x1B4E, 0x1B4F },
 	{ 0x1B7F, 0x1B7F }, { 0x1C89, 0x1C8A }, { 0x2427, 0x2429 }, { 0x2FFC, 0x2FFF }, { 0x31E4, 0x31E5 },
 	{ 0x31EF, 0x31EF }, { 0xA7CB, 0xA7CD }, { 0xA7DA, 0xA7DC }, { 0x105C0, 0x105F3 }, { 0x10D40, 0x10D65 },
@@ -61,7 +60,7 @@ static const struct df_uc_range since14[] = { { 0x897, 0x897 }, { 0xCF3, 0xCF3 }
 	{ 0x1FAAD, 0x1FAAF }, { 0x1FABB, 0x1FABF }, { 0x1FAC6, 0x1FAC6 }, { 0x1FACE, 0x1FACF }, { 0x1FADA, 0x1FADC },
 	{ 0x1FADF, 0x1FADF }, { 0x1FAE8, 0x1FAE9 }, { 0x1FAF7, 0x1FAF8 }, { 0x1FBCB, 0x1FBEF }, { 0x2B739, 0x2B739 },
 	{ 0x2EBF0, 0x2EE5D }, { 0x31350, 0x323AF } };
-/* One character among them was a mark of another kind before. */
+/* One character in this list had another category of mark before. */
 #define MOVED_MARK 0x1171Eu
 
 /* Scripts by Unicode 16. */
@@ -165,7 +164,7 @@ add_set(struct set *s, const struct set *other)
 		s->bit[i] |= other->bit[i];
 }
 
-/* There are no surrogates in UTF-8, on neither side. */
+/* UTF-8 has no surrogates, so neither a set nor its complement holds any. */
 static void
 invert(struct set *s)
 {
@@ -214,7 +213,7 @@ add_property(struct set *s, const char *name)
 	return false;
 }
 
-/* \s, \d, \w, \h as Oniguruma means them; \w not quite the same within a class. */
+/* \s, \d, \w, \h as Oniguruma defines them; \w within a class differs slightly. */
 static void
 add_shorthand(struct set *s, char c, bool in_class)
 {
@@ -316,7 +315,7 @@ out:
 	return rc;
 }
 
-/* An escape, r->i behind the backslash: a character in *c, or (*is_set) a set that was added to `out`. */
+/* An escape, r->i after the backslash: a character in *c, or (*is_set) a set that was added to `out`. */
 static int
 read_escape(struct reader *r, struct set *out, uint32_t *c, bool *is_set)
 {
@@ -408,7 +407,7 @@ read_range(struct reader *r, struct set *out)
 		return DF_OK;
 	}
 	last = first;
-	/* A hyphen before the end is one, as is one behind what is no character. */
+	/* A hyphen is a plain character before the end of the class, and after something that is not a character. */
 	if (r->i + 1 < r->n && r->p[r->i] == '-' && r->p[r->i + 1] != ']') {
 		if (r->p[r->i + 1] == '[' || (r->p[r->i + 1] == '&' && r->i + 2 < r->n && r->p[r->i + 2] == '&'))
 			return refuse(r, r->i, "a range that ends with this");
@@ -423,7 +422,7 @@ out:
 	return rc;
 }
 
-/* A class, r->i behind its bracket; ends behind the one that closes it. */
+/* A class.  r->i is after the opening bracket, and in the end after the closing one. */
 static int
 read_class(struct reader *r, struct set *out, int depth)
 {
@@ -457,7 +456,7 @@ read_class(struct reader *r, struct set *out, int depth)
 			free(inner);
 			inner = NULL;
 		} else if (r->p[r->i] == '&' && r->i + 1 < r->n && r->p[r->i + 1] == '&') {
-			/* What stands before && and what comes after it. */
+			/* The sets before and after &&. */
 			r->kinds = true;
 			r->i += 2;
 			if (sofar == NULL) {
@@ -492,7 +491,7 @@ out:
 
 /* --- writing -------------------------------------------------------------------------------------------------- */
 
-/* The categories that PCRE2 may write for the set: wholly in it, and long enough to be worth a name. */
+/* The categories that may be written by name for the set: wholly in it, and long enough for a name to be shorter. */
 static uint32_t
 whole_categories(const struct set *s)
 {
@@ -511,7 +510,7 @@ whole_categories(const struct set *s)
 	return whole & ((1u << UC_N_CATS) - 1);
 }
 
-/* Append s as ranges and categories, without brackets; how many of both. */
+/* Append s as ranges and categories, without brackets; returns the number of both. */
 static size_t
 write_parts(struct df_buf *out, const struct set *s, bool categories_too)
 {
@@ -548,7 +547,7 @@ write_parts(struct df_buf *out, const struct set *s, bool categories_too)
 	return parts;
 }
 
-/* The set as a class; `chars`: of nothing but ranges, so that (?i: can fold them. */
+/* The set as a class.  `chars`: only ranges, no categories, so that (?i: can fold them. */
 static int
 write_set(struct df_buf *out, struct set *s, bool chars, struct df_err *err)
 {

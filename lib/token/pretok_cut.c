@@ -1,8 +1,8 @@
 /*
- * pretok_cut.c - cutting text by kinds of characters, and what becomes of the cuts.
+ * pretok_cut.c - cutting text by kinds of characters, and joining the parts into words.
  *
- * A pre-tokenizer sees a text as parts, matches and the gaps between them;
- * its behavior says which parts are words, and which join.
+ * To a pre-tokenizer a text is a list of parts: matches, and the gaps between them.  Its behavior says which parts
+ * are words, and which parts are joined.
  */
 #include "token/token_priv.h"
 
@@ -95,7 +95,7 @@ out:
 	return rc;
 }
 
-/* BertPreTokenizer: white space goes, punctuation stands alone. */
+/* BertPreTokenizer: white space is removed, each punctuation character is a word. */
 int
 df_tok_cut_bert(const struct tok_split *sp, struct tok_regex_scratch *s, const char *text, size_t n, tok_word_fn *fn,
     void *ctx, struct df_err *err)

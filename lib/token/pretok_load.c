@@ -63,7 +63,7 @@ out:
 	return rc;
 }
 
-/* What a Split and a ByteLevel decide goes into the tokenizer's id. */
+/* The settings of a Split and of a ByteLevel are part of the tokenizer's id. */
 static void
 note_split(struct tok_splits *s, const struct tok_split *sp, const char *pattern, size_t n)
 {
@@ -73,7 +73,7 @@ note_split(struct tok_splits *s, const struct tok_split *sp, const char *pattern
 	df_digest_merge(&s->digest, df_hash_bytes(pattern, n, seed));
 }
 
-/* And what others do: all that is written of them. */
+/* Of the other kinds the whole JSON text is. */
 static int
 note_json(struct tok_splits *s, const struct df_json_value *v, struct df_err *err)
 {
@@ -106,8 +106,8 @@ load_split(struct tok_splits *s, const struct df_json_value *v, struct df_err *e
 		return df_fail(err, DF_EFORMAT, "pattern is neither a 'Regex' nor a 'String'");
 	note_split(s, sp, regex != NULL ? regex : literal, n);
 	/*
-	 * The known patterns match everywhere: matches are all there is, whether they are isolated
-	 * or kept as the non-gaps.
+	 * The known patterns match everywhere, without gaps; so isolating the matches and removing the gaps is the
+	 * same.
 	 */
 	if (regex != NULL && strlen(regex) == n &&
 	    ((sp->behavior == TOK_ISOLATED) || (sp->behavior == TOK_REMOVED && sp->invert)))
@@ -120,7 +120,7 @@ out:
 	return rc;
 }
 
-/* `last`: nothing comes after it, so that the model can read bytes as they are. */
+/* `last`: no step comes after it, so the model can take the raw bytes. */
 static int
 load_byte_level(struct tok_splits *s, const struct df_json_value *v, bool last, struct df_err *err)
 {
@@ -134,7 +134,7 @@ load_byte_level(struct tok_splits *s, const struct df_json_value *v, bool last, 
 	sp->rewrite = prefix ? TOK_SPACE : TOK_AS_IS;
 	sp->match = use_regex ? df_tok_matcher_find(df_tok_pattern_gpt2) : NULL;
 	note_split(s, sp, use_regex ? df_tok_pattern_gpt2 : "", use_regex ? strlen(df_tok_pattern_gpt2) : 0);
-	/* Nothing to do: one split less per word. */
+	/* It does nothing; leaving it out saves a step per word. */
 	if (sp->match == NULL && !prefix)
 		s->n--;
 	s->byte_level = last;
@@ -168,7 +168,7 @@ load_metaspace(struct tok_splits *s, const struct df_json_value *v, struct df_er
 		k++;
 	if (k == 3)
 		return df_fail(err, DF_EFORMAT, "unknown prepend_scheme '%s'", scheme);
-	/* The spelling of old; the reference refuses the two when they disagree. */
+	/* The older name of the option.  The reference refuses the two when they disagree. */
 	DF_TRY(df_json_member_bool(v, "add_prefix_space", k != TOK_NEVER, &prefix, err));
 	if (!prefix && df_json_get(v, "prepend_scheme") != NULL && k != TOK_NEVER)
 		return df_fail(err, DF_EFORMAT, "add_prefix_space and prepend_scheme '%s' disagree", scheme);

@@ -1,10 +1,9 @@
 /*
- * pretok_re.c - Split patterns that are not known by heart, through PCRE2.
+ * pretok_re.c - Split patterns that have no matcher in pretok.c, through PCRE2.
  *
- * tokenizer.json's regexes are Oniguruma's (Ruby syntax).  PCRE2 agrees with it
- * on literals, groups, alternation, quantifiers and look-around; classes are
- * rewritten (pretok_class.c), and what cannot be said faithfully is refused by name:
- * a tokenizer that is nearly right would be worse than none.
+ * tokenizer.json's regexes are Oniguruma's (Ruby syntax).  PCRE2 agrees with it on literals, groups, alternation,
+ * quantifiers and look-around; classes are rewritten (pretok_class.c), and what has no exact equivalent is refused
+ * by name: a tokenizer that is nearly right would be worse than none.
  */
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
@@ -14,7 +13,7 @@
 #include "base/mem.h"
 #include "token/pretok_priv.h"
 
-/* Bounds what one match may cost on a hostile pattern. */
+/* This bounds the cost of one match with a hostile pattern. */
 #define MATCH_LIMIT       50000000u
 #define JIT_STACK_MAX     (8u << 20)
 #define MAX_PATTERN_BYTES (64u << 10)
@@ -30,7 +29,7 @@ struct tok_regex_scratch {
 	pcre2_jit_stack *stack;
 };
 
-/* Groups that mean the same to both. */
+/* Groups that mean the same in both. */
 static bool
 known_group(const char *p, size_t n)
 {
@@ -45,8 +44,8 @@ known_group(const char *p, size_t n)
 }
 
 /*
- * Ignoring case, Oniguruma also takes single characters for several (U+00DF for ss, U+FB06 for st); PCRE2 does not.
- * Of ASCII these pairs can be such.
+ * When case is ignored, Oniguruma also matches one character with several (U+00DF with ss, U+FB06 with st); PCRE2
+ * does not.  These are the ASCII pairs that are affected.
  */
 static bool
 folds_together(const char *p, size_t n)
@@ -59,7 +58,7 @@ folds_together(const char *p, size_t n)
 	return (unsigned char)p[0] >= 0x80;
 }
 
-/* Oniguruma's pattern in PCRE2's words. */
+/* Oniguruma's pattern in PCRE2's syntax. */
 static int
 rewrite(struct df_buf *out, const char *p, size_t n, struct df_err *err)
 {
@@ -88,7 +87,7 @@ rewrite(struct df_buf *out, const char *p, size_t n, struct df_err *err)
 				return df_tok_regex_refuse(err, p, n, i, "groups so deep");
 			any_case[depth] = any_case[depth - 1] || (n - i >= 4 && memcmp(p + i, "(?i:", 4) == 0);
 		}
-		/* One too many is PCRE2's to tell. */
+		/* PCRE2 reports an unmatched closing bracket. */
 		if (p[i] == ')' && depth > 0)
 			depth--;
 		df_buf_putc(out, p[i++]);
@@ -110,7 +109,7 @@ df_tok_regex_new(struct tok_regex **out, const char *pattern, size_t n, bool lit
 
 	if (n > MAX_PATTERN_BYTES)
 		return df_fail(err, DF_ERANGE, "a regex of %zu bytes (at most %u)", n, MAX_PATTERN_BYTES);
-	/* To the reference an empty string is nowhere, not everywhere. */
+	/* In the reference an empty string matches nowhere, not everywhere. */
 	if (literal && n == 0) {
 		df_buf_puts(&ours, "(?!)");
 		literal = false;
@@ -225,7 +224,7 @@ df_tok_regex_next(const struct tok_regex *re, struct tok_regex_scratch *s, const
 			walk->from = walk->last_end = *end;
 			return 1;
 		}
-		/* An empty match right after a match is none: go on behind the next character. */
+		/* An empty match right after a match does not count: continue after the next character. */
 		len = 1;
 		if (walk->from < n)
 			df_uc_get((const unsigned char *)text + walk->from, &len);

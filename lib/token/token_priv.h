@@ -1,12 +1,11 @@
 /*
- * token_priv.h - the parts of a tokenizer, in the order that text meets them.
+ * token_priv.h - the parts of a tokenizer, in the order in which text passes through them.
  *
  *	text -> added tokens (raw) -> normalizer -> added tokens (normalized)
  *	     -> pre-tokenizer: a chain of splits -> model: word -> ids
  *
- * and back: ids -> decoder -> text.  This is the order of Hugging Face's
- * tokenizers.  Each part is a file or two: added.c, normalize.c, pretok*.c, bpe*.c
- * and wordpiece.c over vocab.c, post.c (what stands around a text), detok.c (back);
+ * and back: ids -> decoder -> text.  This is the order of Hugging Face's tokenizers.  Each part is a file or two:
+ * added.c, normalize.c, pretok*.c, bpe*.c and wordpiece.c over vocab.c, post.c (ids around a text), detok.c (back);
  * tokenizer.c joins them and tokenizer_load.c builds them from JSON.
  */
 #ifndef DF_TOKEN_TOKEN_PRIV_H
@@ -23,7 +22,7 @@ enum df_uc {
 	DF_UC_NUMBER = 2,   /* \p{N} */
 	DF_UC_SPACE = 4,    /* \s: White_Space, which leaves out U+180E */
 	DF_UC_WORD = 8,     /* \w of Rust's regex: Alphabetic, M, Nd, Pc, Join_Control */
-	DF_UC_NFC_RISK = 16, /* may change under NFC, alone or by what precedes it */
+	DF_UC_NFC_RISK = 16, /* may change under NFC, alone or together with the character before */
 	DF_UC_NFC_WALL = 32  /* newer than the reference's NFC: nothing moves past it or combines with it */
 };
 
@@ -68,7 +67,7 @@ uint32_t df_uc_before(const char *s, size_t n, size_t *len);
 
 /* --- unicode_ref.c -------------------------------------------------------------------------------------------- */
 
-/* What the reference's older tables say, as bits of df_uc_ref_table[code point]. */
+/* Properties by the reference's older Unicode tables, as bits of df_uc_ref_table[code point]. */
 enum df_uc_ref {
 	DF_UCR_OTHER = 1,      /* BERT's clean_text drops it */
 	DF_UCR_BERT_MARK = 2,  /* BERT's strip_accents drops it */
@@ -81,7 +80,7 @@ enum df_uc_ref {
 };
 
 extern uint8_t df_uc_ref_table[0x110000]; /* filled by df_uc_ref_init */
-void df_uc_ref_init(void);                /* any thread, any number of times; df_uc_init() with it */
+void df_uc_ref_init(void);                /* any thread, any number of times; calls df_uc_init() */
 void df_uc_put_lower(struct df_buf *out, uint32_t c); /* append the lower case of a character */
 
 /* --- normalize.c ---------------------------------------------------------------------------------------------- */
@@ -103,19 +102,19 @@ struct tok_norm {
 	struct df_digest digest;
 };
 
-/* What normalising needs of a thread; zeroed to begin with. */
+/* Per-thread state of normalising; must be zeroed first. */
 struct tok_norm_scratch {
 	struct df_buf buf[2], part;
-	struct tok_regex_scratch *regex; /* made when first needed */
+	struct tok_regex_scratch *regex; /* made when it is first needed */
 };
 
 int df_tok_norm_load(struct tok_norm *norm, const struct df_json_value *v, struct df_err *err) DF_MUST_CHECK;
-/* transformers' BERT classes decide these whatever tokenizer.json says; accents: 1, 0 or -1 (as lowercase). */
+/* transformers' BERT classes set these and ignore tokenizer.json; accents: 1, 0 or -1 (as lowercase). */
 void df_tok_norm_set_bert(struct tok_norm *norm, bool lowercase, int accents, bool cjk);
 void df_tok_norm_release(struct tok_norm *norm);
 /*
- * *text of *n bytes becomes its normal form, in s until the next call (or stays where it is when nothing changes, the
- * usual case, found out fast).  *first becomes false when its first character went away.
+ * *text of *n bytes becomes its normal form, in s until the next call.  When nothing changes, the usual case, which
+ * is found out fast, the text stays where it is.  *first becomes false when the first character was removed.
  */
 int df_tok_norm_run(const struct tok_norm *norm, struct tok_norm_scratch *s, const char **text, size_t *n, bool *first,
     struct df_err *err) DF_MUST_CHECK;
@@ -148,14 +147,14 @@ struct tok_trie {
 	int only_start;   /* the byte, when there is just one; -1 */
 };
 
-/* Where the token of an id is. */
+/* The place of an id's token. */
 struct tok_added_ref {
 	uint32_t id, at;
 };
 
 /* The added vocabulary. */
 struct tok_added {
-	struct tok_added_token *token; /* as they came, with the flags given last */
+	struct tok_added_token *token; /* in the order in which they were added, with the flags given last */
 	size_t n, cap;
 	uint32_t max_id;             /* when n > 0 */
 	struct tok_trie names;       /* text -> place in token */
@@ -187,7 +186,7 @@ struct df_tok_added_walk {
 	const struct tok_added *a;
 	const struct tok_trie *trie;
 	const char *text;
-	size_t n, pos, done; /* searched up to pos, handed out up to done */
+	size_t n, pos, done; /* searched up to pos, returned up to done */
 	bool split_special;
 };
 
@@ -201,7 +200,7 @@ bool df_tok_added_next(struct df_tok_added_walk *w, const char **piece, size_t *
 
 /* --- pretok.c, pretok_cut.c, pretok_load.c, pretok_re.c -------------------------------------------------------- */
 
-/* What becomes of matches and of the gaps between them. */
+/* What is done with matches and with the gaps between them. */
 enum tok_split_behavior {
 	TOK_ISOLATED,
 	TOK_REMOVED,
@@ -217,15 +216,15 @@ typedef size_t tok_matcher(const unsigned char *text, size_t n, size_t at);
 typedef int tok_word_fn(void *ctx, const char *word, size_t n);
 
 struct tok_split;
-/* Hand out the words that sp makes of text (n > 0). */
+/* Call the function for each word that sp makes of text (n > 0). */
 typedef int tok_cutter(const struct tok_split *sp, struct tok_regex_scratch *s, const char *text, size_t n,
     tok_word_fn *fn, void *ctx, struct df_err *err);
 
-/* What is done to a piece before it is cut. */
+/* How a piece is rewritten before it is cut. */
 enum tok_rewrite {
 	TOK_AS_IS,
 	TOK_SPACE,      /* ByteLevel's add_prefix_space: a space before a piece that has none */
-	TOK_METASPACE,  /* spaces become `mark`, one more stands before the piece as `prepend` says */
+	TOK_METASPACE,  /* spaces become `mark`; `prepend` says when one more goes before the piece */
 	TOK_BYTE_CHARS, /* bytes become characters of the byte-level alphabet */
 };
 
@@ -237,7 +236,7 @@ struct tok_split {
 	enum tok_prepend prepend;
 	char mark[8]; /* Metaspace's replacement */
 	size_t mark_n;
-	tok_matcher *match; /* a pattern known by heart, isolated; */
+	tok_matcher *match; /* a well-known pattern, isolated; */
 	tok_cutter *cut;    /* or any other way; both NULL: the piece stays whole */
 	struct tok_regex *regex;
 	enum tok_split_behavior behavior;
@@ -249,7 +248,7 @@ struct tok_split {
 tok_matcher *df_tok_matcher_find(const char *pattern); /* NULL: not one of Llama 3's, Qwen2's and GPT-2's */
 extern const char df_tok_pattern_gpt2[];
 
-/* The steps of a "pre_tokenizer" at the end of *split; *digest takes in what they decide. */
+/* Append the steps of a "pre_tokenizer" to *split; their settings are added to *digest. */
 struct tok_splits {
 	struct tok_split *v;
 	size_t n, cap;
@@ -257,7 +256,7 @@ struct tok_splits {
 	struct df_digest digest;
 };
 int df_tok_splits_load(struct tok_splits *out, const struct df_json_value *v, struct df_err *err) DF_MUST_CHECK;
-/* A ByteLevel that stands alone: transformers decides on its add_prefix_space. */
+/* A ByteLevel that is the only step: transformers sets its add_prefix_space. */
 int df_tok_splits_prefix(struct tok_splits *s, bool prefix, struct df_err *err) DF_MUST_CHECK;
 void df_tok_splits_release(struct tok_splits *s);
 
@@ -270,7 +269,7 @@ struct tok_gather {
 	tok_word_fn *fn;
 	void *ctx;
 	size_t word, at; /* the word so far is [word, at) */
-	bool have;       /* it is one, not what was removed */
+	bool have;       /* it is a word, not a removed part */
 	bool last_match;
 };
 int df_tok_gather(struct tok_gather *g, size_t stop, bool is_match) DF_MUST_CHECK; /* the next part is [g->at, stop) */
@@ -282,8 +281,8 @@ void df_tok_regex_free(struct tok_regex *re);
 int df_tok_regex_scratch_new(struct tok_regex_scratch **out, struct df_err *err) DF_MUST_CHECK;
 void df_tok_regex_scratch_free(struct tok_regex_scratch *s);
 /*
- * The next match at or after *from (set 0, last_end SIZE_MAX before the first call), by the reference's rule for empty
- * ones: 1 with [*start,*end), 0 none, or an error code.
+ * The next match at or after *from (set 0, last_end SIZE_MAX before the first call), by the reference's rule for
+ * empty matches: 1 with [*start,*end), 0 none, or an error code.
  */
 struct tok_regex_walk {
 	size_t from, last_end;
@@ -335,7 +334,7 @@ struct tok_wordpiece; /* wordpiece.c */
 struct tok_model_scratch;
 
 /*
- * From the "model" object of a tokenizer.json.  `bytes`: words come as raw bytes, to be read through the byte-level
+ * From the "model" object of a tokenizer.json.  `bytes`: words are raw bytes, to be mapped through the byte-level
  * alphabet.
  */
 int df_tok_bpe_new(struct tok_bpe **out, const struct df_json_value *model, bool bytes, struct df_err *err)
@@ -343,7 +342,7 @@ int df_tok_bpe_new(struct tok_bpe **out, const struct df_json_value *model, bool
 void df_tok_bpe_free(struct tok_bpe *m);
 const struct tok_vocab *df_tok_bpe_vocab(const struct tok_bpe *m);
 struct df_digest df_tok_bpe_digest(const struct tok_bpe *m);
-bool df_tok_bpe_is_bytes(const struct tok_bpe *m); /* id b is byte b, and that is all */
+bool df_tok_bpe_is_bytes(const struct tok_bpe *m); /* id b is byte b; there are no other tokens */
 /* Append the ids of one word. */
 int df_tok_bpe_word(const struct tok_bpe *m, struct tok_model_scratch *s, const unsigned char *word, size_t n,
     struct df_ids *ids, struct df_err *err) DF_MUST_CHECK;
@@ -356,7 +355,7 @@ struct df_digest df_tok_wordpiece_digest(const struct tok_wordpiece *m);
 int df_tok_wordpiece_word(const struct tok_wordpiece *m, struct tok_model_scratch *s, const unsigned char *word,
     size_t n, struct df_ids *ids, struct df_err *err) DF_MUST_CHECK;
 
-/* What a model needs of a thread: buffers, and the words seen lately. */
+/* Per-thread state of a model: buffers, and the words seen recently. */
 int df_tok_model_scratch_new(struct tok_model_scratch **out, struct df_err *err) DF_MUST_CHECK;
 void df_tok_model_scratch_free(struct tok_model_scratch *s);
 
@@ -366,20 +365,20 @@ int df_tok_char_byte(uint32_t c);
 
 /* --- post.c --------------------------------------------------------------------------------------------------- */
 
-/* What stands before and after a text. */
+/* The ids before and after a text. */
 struct tok_frame {
 	uint32_t *id;
 	size_t n_before, n_after, cap;
 };
 
 int df_tok_frame_load(struct tok_frame *f, const struct df_json_value *post, struct df_err *err) DF_MUST_CHECK;
-/* Put a token around what is there; DF_NO_TOKEN on a side: nothing. */
+/* Add a token on each side of the present ones; DF_NO_TOKEN: none on that side. */
 int df_tok_frame_wrap(struct tok_frame *f, uint32_t before, uint32_t after, struct df_err *err) DF_MUST_CHECK;
 
 /* --- detok.c -------------------------------------------------------------------------------------------------- */
 
 struct tok_decoder;
-/* From "decoder" (`bytes`: ByteLevel, whatever v says); what cannot be done is told when it is used. */
+/* From "decoder" (`bytes`: ByteLevel, and v is ignored); what is not supported is reported when it is used. */
 int df_tok_decoder_new(struct tok_decoder **out, const struct df_json_value *v, bool bytes, struct df_err *err)
     DF_MUST_CHECK;
 void df_tok_decoder_free(struct tok_decoder *d);
@@ -389,7 +388,7 @@ void df_tok_decoder_free(struct tok_decoder *d);
 struct df_tokenizer {
 	char *path;      /* the directory, or "bytes" */
 	char *json_path; /* tokenizer.json; NULL for "bytes" */
-	char *made;      /* its text where older files stand for it; else NULL */
+	char *made;      /* its text when it was made from older files; else NULL */
 	char id[DF_DIGEST_HEX];
 	struct df_digest rules; /* of everything but the added tokens; 0 for bytes */
 	struct tok_added added;
@@ -403,9 +402,9 @@ struct df_tokenizer {
 	uint32_t bos, eos, pad;
 	bool add_bos;
 	bool truncate_left; /* truncation_side */
-	bool changed;       /* other special tokens than the files say */
+	bool changed;       /* the special tokens are not those of the files */
 	char opened_id[DF_DIGEST_HEX]; /* the id before */
-	struct df_ids later;           /* the tokens that came since, or became special */
+	struct df_ids later;           /* the tokens that were added since, or became special */
 };
 
 /* --- tokenizer_class.c: transformers' classes, named with or without Fast ------------------------------------- */
@@ -413,11 +412,11 @@ struct df_tokenizer {
 #define TOK_N_SPECIALS 7 /* bos, eos, unk, sep, pad, cls, mask */
 bool df_tok_class_is(const char *class, const char *name);
 const char *df_tok_class_of_model(const char *model_type); /* "" when unknown */
-const char *df_tok_class_token(const char *class, size_t i); /* special token i that its constructor sets; NULL: none */
+const char *df_tok_class_token(const char *class, size_t i); /* special token i of its constructor; NULL: none */
 
 /*
- * Append what DIR's vocab.txt, or vocab.json and merges.txt, of a tokenizer of that class is as a tokenizer.json;
- * nothing when there are none. (tokenizer_vocab.c)
+ * Append the tokenizer.json that equals DIR's vocab.txt, or vocab.json and merges.txt, of a tokenizer of that
+ * class; nothing when DIR has none of them. (tokenizer_vocab.c)
  */
 int df_tok_old_files(const char *dir, const char *class, struct df_buf *out, struct df_err *err) DF_MUST_CHECK;
 /* Fill *t (zeroed, path and json_path set) from the files. */

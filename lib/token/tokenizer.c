@@ -1,9 +1,8 @@
 /*
- * tokenizer.c - the tokenizer as its users see it: open, encode (detok.c goes back).
+ * tokenizer.c - the public functions of the tokenizer: open, encode (detok.c decodes).
  *
- * Encoding joins the parts in token_priv.h's order.  Nothing is copied on the
- * way unless normalisation really changes a piece, and nothing is allocated
- * once a thread's scratch and the array of ids have grown to size.
+ * Encoding joins the parts in token_priv.h's order.  Nothing is copied unless normalisation really changes a piece,
+ * and nothing is allocated once a thread's scratch and the array of ids are large enough.
  */
 #include "token/tokenizer.h"
 
@@ -212,14 +211,14 @@ out:
 	return rc;
 }
 
-/* What one encoding carries through the splits. */
+/* The state of one encoding on its way through the splits. */
 struct run {
 	const struct df_tokenizer *t;
 	struct df_tokscratch *s;
 	struct df_ids *ids;
 	struct df_err *err;
-	size_t step;      /* the split that the words of a callback come from */
-	const char *head; /* the piece that begins where the whole text does; NULL: not this one */
+	size_t step;      /* the split that called back with a word */
+	const char *head; /* the piece at the beginning of the whole text; NULL: not this one */
 };
 
 static int
@@ -232,7 +231,7 @@ model_word(const struct run *r, const char *text, size_t n)
 	return df_tok_wordpiece_word(r->t->wordpiece, r->s->model, word, n, r->ids, r->err);
 }
 
-/* Put what sp makes of the piece into b; false when it leaves it as it is. */
+/* Write the piece as sp rewrites it into b; false when sp does not change it. */
 static bool
 rewrite(const struct tok_split *sp, struct df_buf *b, const char *text, size_t n, bool at_head)
 {
@@ -279,7 +278,7 @@ on_word(void *ctx, const char *word, size_t n)
 	return split_from(r, r->step + 1, word, n);
 }
 
-/* Pass text through the splits from `step` on, and what comes out to the model. */
+/* Pass text through the splits from `step` on, and the resulting words to the model. */
 static int
 split_from(const struct run *r, size_t step, const char *text, size_t n)
 {

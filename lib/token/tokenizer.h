@@ -7,9 +7,8 @@
  *             fallback: Llama 2, Mistral), WordPiece (BERT); older directories with
  *             vocab.txt (BERT) or vocab.json and merges.txt (GPT-2, Qwen2) too
  *
- * What is not supported is refused by name when opened, never approximated.
- * Thread rule: immutable after opening (and after df_tokenizer_add_special);
- * encoding needs a df_tokscratch per thread.
+ * What is not supported is refused by name when the tokenizer is opened, never approximated.  Thread rule:
+ * immutable after opening (and after df_tokenizer_add_special); encoding needs a df_tokscratch per thread.
  */
 #ifndef DF_TOKEN_TOKENIZER_H
 #define DF_TOKEN_TOKENIZER_H
@@ -29,12 +28,12 @@ struct df_tokscratch; /* caches and buffers of one thread */
 
 #define DF_NO_TOKEN UINT32_MAX
 
-/* Names of tokenizers that are no files ("bytes"), NULL at the end. */
+/* Names of tokenizers that are not files ("bytes"), NULL at the end. */
 extern const char *const df_tokenizer_names[];
 
 int df_tokenizer_open(struct df_tokenizer **out, const char *name_or_path, struct df_err *err) DF_MUST_CHECK;
 void df_tokenizer_free(struct df_tokenizer *t); /* accepts NULL */
-/* "bytes" or the digest of tokenizer.json and what changes ids: artefacts made with different ones do not mix. */
+/* "bytes", or the digest of everything in tokenizer.json that changes ids.  Artefacts of different ids do not mix. */
 const char *df_tokenizer_id(const struct df_tokenizer *t);
 /* DF_ELINEAGE unless this is the tokenizer of that id (NULL: any), with which `name` was made. */
 int df_tokenizer_check(const struct df_tokenizer *t, const char *id, const char *name, struct df_err *err)
@@ -51,7 +50,10 @@ uint32_t df_tokenizer_lookup(const struct df_tokenizer *t, const char *token); /
 /* Template fix-ups (before any encoding): replace eos; add a special token if it is missing. */
 int df_tokenizer_set_eos(struct df_tokenizer *t, const char *token, struct df_err *err) DF_MUST_CHECK;
 int df_tokenizer_add_special(struct df_tokenizer *t, const char *token, uint32_t *id, struct df_err *err) DF_MUST_CHECK;
-/* What these did: the id before them, and token i that they added or made special, NULL past the last. Borrowed. */
+/*
+ * The effect of these two: the id before them, and token i that they added or made special, NULL after the last.
+ * Borrowed.
+ */
 const char *df_tokenizer_opened_id(const struct df_tokenizer *t);
 const char *df_tokenizer_added_later(const struct df_tokenizer *t, size_t i, uint32_t *id);
 
@@ -71,7 +73,7 @@ df_ids_release(struct df_ids *ids)
 	*ids = (struct df_ids){ .v = NULL };
 }
 
-/* Append n ids (v may be NULL when n is 0).  Inline, for it is done once per word. */
+/* Append n ids (v may be NULL when n is 0).  Inline, because it is called for each word. */
 static inline int
 df_ids_add(struct df_ids *ids, const uint32_t *v, size_t n, struct df_err *err)
 {
@@ -95,35 +97,35 @@ int df_tokenizer_encode(const struct df_tokenizer *t, struct df_tokscratch *s, c
     bool split_special, struct df_ids *ids, struct df_err *err) DF_MUST_CHECK;
 
 /*
- * What the post-processor puts before and after a single text: bos, [CLS] and [SEP], Qwen3-Embedding's <|endoftext|>.
- * Borrowed; NULL and 0 where there is nothing.  df_tokenizer_encode() adds none of it: who cuts texts to a length cuts
- * them to what these leave.
+ * What the post-processor puts before and after a single text: bos, [CLS] and [SEP], Qwen3-Embedding's
+ * <|endoftext|>.  Borrowed; NULL and 0 where there is nothing.  df_tokenizer_encode() adds none of them: a caller
+ * that cuts texts to a length must leave room for them.
  */
 void df_tokenizer_frame(const struct df_tokenizer *t, const uint32_t **before, size_t *n_before, const uint32_t **after,
     size_t *n_after);
 
 /*
- * Append the ids of text with what stands around it, as add_special_tokens=True does.  max_length > 0: at most so many
- * ids; the text is cut (at the side that truncation_side names), what stands around it stays.  *cut (may be NULL)
- * tells whether it was.
+ * Append the ids of text with the special tokens around it, as add_special_tokens=True does.  max_length > 0: at
+ * most this number of ids; the text is cut (at the side that truncation_side names), the special tokens stay.  *cut
+ * (may be NULL) tells whether it was.
  */
 int df_tokenizer_encode_framed(const struct df_tokenizer *t, struct df_tokscratch *s, const char *text, size_t n,
     size_t max_length, struct df_ids *ids, bool *cut, struct df_err *err) DF_MUST_CHECK;
 
 /*
- * Append the text of ids, valid UTF-8, as the reference's decode() gives it (bytes that are no character become
- * U+FFFD), special tokens included.  DF_ERANGE for an id that the tokenizer does not have; DF_EUNSUPPORTED where its
- * decoder is of a kind that is not known.
+ * Append the text of ids, valid UTF-8, as the reference's decode() gives it (bytes that are not a character become
+ * U+FFFD), special tokens included.  DF_ERANGE for an id that the tokenizer does not have; DF_EUNSUPPORTED when its
+ * decoder is of an unknown kind.
  */
 int df_tokenizer_decode(const struct df_tokenizer *t, const uint32_t *ids, size_t n, struct df_buf *out,
     struct df_err *err) DF_MUST_CHECK;
 
 /*
  * Text that grows with its ids, for generation: after each df_detok_push() the text is what the ids so far mean,
- * without a character that is not finished.  Its first n_settled bytes never change again; the rest (with byte
- * fallback, a run of byte tokens) may still become something else.  skip_special leaves special tokens out;
- * an id that the tokenizer does not have (a padded vocabulary's) means nothing, as in the reference.
- * df_detok_end() finishes: now the text is df_tokenizer_decode()'s.  One per thread; the tokenizer must outlive it.
+ * without an unfinished character.  Its first n_settled bytes never change again; the rest (with byte fallback, a
+ * run of byte tokens) may still change.  skip_special leaves special tokens out; an id that the tokenizer does not
+ * have (a padded vocabulary's) has no text, as in the reference.  After df_detok_end() the text is that of
+ * df_tokenizer_decode().  One per thread; the tokenizer must outlive it.
  */
 struct df_detok;
 int df_detok_new(struct df_detok **out, const struct df_tokenizer *t, bool skip_special, struct df_err *err)

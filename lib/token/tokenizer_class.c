@@ -1,10 +1,9 @@
 /*
- * tokenizer_class.c - what a tokenizer's class brings when its files are silent.
+ * tokenizer_class.c - the defaults of a tokenizer's class, for what its files do not say.
  *
- * transformers makes a tokenizer of a class, whose constructor has default
- * special tokens: GPT-2's files on the hub name none at all, and yet its eos is
- * <|endoftext|>.  The class is tokenizer_config.json's, or it follows from the
- * model's type in config.json.
+ * transformers makes a tokenizer of a class, whose constructor has default special tokens: GPT-2's files on the hub
+ * name no special token, and yet its eos is <|endoftext|>.  The class is tokenizer_config.json's, or it follows
+ * from the model's type in config.json.
  */
 #include <string.h>
 

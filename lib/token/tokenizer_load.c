@@ -1,11 +1,10 @@
 /*
  * tokenizer_load.c - a tokenizer.json and the files beside it become a tokenizer.
  *
- * tokenizer.json holds the pipeline (Hugging Face's tokenizers); beside it
- * tokenizer_config.json, or special_tokens_map.json in older models, says which
- * tokens are bos, eos and pad and may add more (transformers).  The ids are
- * those that transformers' fast tokenizer would give with the same files.
- * What cannot be done exactly is refused by name.
+ * tokenizer.json holds the pipeline (Hugging Face's tokenizers); beside it tokenizer_config.json, or
+ * special_tokens_map.json in older models, says which tokens are bos, eos and pad and may add more (transformers).
+ * The ids are those of transformers' fast tokenizer with the same files.  What cannot be done exactly is refused by
+ * name.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -18,7 +17,7 @@
 
 /* --- added tokens --------------------------------------------------------------------------------------------- */
 
-/* {"content": ..., "special": ..., ...}; `normalized` is by default what special is not. */
+/* {"content": ..., "special": ..., ...}; the default of `normalized` is the opposite of `special`. */
 static int
 read_token(const struct df_json_value *v, const char **text, size_t *n, struct tok_added_flags *f, struct df_err *err)
 {
@@ -86,7 +85,7 @@ by_id(const void *a, const void *b)
 	return (x->id > y->id) - (x->id < y->id);
 }
 
-/* tokenizer_config.json's {"ID": {token}, ...}: added once more in the order of ids, which updates flags. */
+/* tokenizer_config.json's {"ID": {token}, ...}: added again in the order of ids, which updates their flags. */
 static int
 load_added_decoder(struct df_tokenizer *t, const struct df_json_value *map, struct df_err *err)
 {
@@ -134,7 +133,7 @@ out:
 
 /* --- bos, eos, pad -------------------------------------------------------------------------------------------- */
 
-/* A special token, "text" or {"content": "text", ...}; *id stays as it is where there is none. */
+/* A special token, "text" or {"content": "text", ...}; *id stays as it is when there is none. */
 static int
 load_special(struct df_tokenizer *t, const struct df_json_value *v, uint32_t *id, struct df_err *err)
 {
@@ -166,7 +165,7 @@ out:
 static const char *const special_keys[TOK_N_SPECIALS] = { "bos_token", "eos_token", "unk_token", "sep_token",
 	"pad_token", "cls_token", "mask_token" };
 
-/* Where the id of special token i is kept. */
+/* The field that holds the id of special token i. */
 static uint32_t *
 special_id(struct df_tokenizer *t, size_t i, uint32_t *other)
 {
@@ -194,7 +193,7 @@ out:
 	return rc;
 }
 
-/* The class's own, where the files do not speak of one; null in a file means none. */
+/* The class's default, when the files do not have the key; null in a file means none. */
 static int
 default_specials(struct df_tokenizer *t, const char *class, const struct df_json_value *config,
     const struct df_json_value *map, struct df_err *err)
@@ -235,8 +234,8 @@ out:
 }
 
 /*
- * A ByteLevel that stands alone takes add_prefix_space from
- * tokenizer_config.json (absent: false), whatever tokenizer.json says.
+ * A ByteLevel that stands alone takes add_prefix_space from tokenizer_config.json (absent: false); that of
+ * tokenizer.json is ignored.
  */
 static int
 apply_prefix_space(
@@ -261,7 +260,7 @@ is_one_of(const char *class, const char *const *list)
 	return *list != NULL;
 }
 
-/* Classes of transformers that overrule their tokenizer.json: BERT's decide on the normalizer, */
+/* Classes of transformers that override their tokenizer.json: BERT's set the normalizer, */
 static int
 apply_bert(struct df_tokenizer *t, const char *class, const struct df_json_value *config, struct df_err *err)
 {
@@ -282,7 +281,7 @@ out:
 	return rc;
 }
 
-/* Llama's and GPT-NeoX's on bos and eos around a text. */
+/* Llama's and GPT-NeoX's set bos and eos around a text. */
 static int
 apply_llama(struct df_tokenizer *t, const char *class, const struct df_json_value *config, struct df_err *err)
 {
@@ -360,11 +359,11 @@ load_config(struct df_tokenizer *t, const struct df_json_value *pre, struct df_e
 	at = config_path;
 	root = config != NULL ? df_json_root(config) : NULL;
 	DF_TRY(find_class(t, root, &model, &class, err));
-	/* Of a tokenizer.json alone nothing is known but what it says itself. */
+	/* A tokenizer.json without the other files: nothing else is known. */
 	known = root != NULL || *class != '\0';
 	if (known)
 		rc = apply_config(t, class, root, pre, err);
-	/* Since added_tokens_decoder exists, special_tokens_map.json has no say beside it. */
+	/* When there is an added_tokens_decoder (newer files), special_tokens_map.json is ignored. */
 	if (rc == DF_OK && map != NULL && df_json_get(root, "added_tokens_decoder") == NULL) {
 		at = map_path;
 		more = df_json_root(map);
@@ -387,7 +386,7 @@ out:
 	return rc;
 }
 
-/* The document: tokenizer.json, or what the files of a time before it amount to, which t->made keeps. */
+/* The document: tokenizer.json, or its equivalent made from older files, which t->made keeps. */
 static int
 load_document(struct df_tokenizer *t, struct df_json **out, struct df_err *err)
 {
@@ -421,7 +420,7 @@ out:
 	return rc;
 }
 
-/* What the model is; older files do not say it. */
+/* The type of the model; older files do not have it. */
 static int
 model_type(const struct df_json_value *model, const char **type, struct df_err *err)
 {
@@ -452,7 +451,7 @@ load_model(struct df_tokenizer *t, const struct df_json_value *model, struct df_
 		df_digest_merge(&t->rules, df_tok_bpe_digest(t->bpe));
 	} else if (strcmp(type, "WordPiece") == 0) {
 		if (t->splits.byte_level) {
-			rc = df_fail(err, DF_EUNSUPPORTED, "WordPiece behind ByteLevel is not supported");
+			rc = df_fail(err, DF_EUNSUPPORTED, "WordPiece after ByteLevel is not supported");
 			goto out;
 		}
 		DF_TRY(df_tok_wordpiece_new(&t->wordpiece, model, err));

@@ -1,10 +1,9 @@
 /*
  * tokenizer_save.c - the tokenizer's files beside a checkpoint.
  *
- * Files are copied byte for byte; where special tokens changed after opening
- * (a template's fix-ups), the members that name them are written anew and the
- * rest is kept.  "bytes" becomes a byte-level BPE without merges, which
- * transformers loads and which encodes alike.
+ * Files are copied byte for byte; where special tokens changed after opening (a template's fix-ups), the members
+ * that name them are written again and the rest is kept.  "bytes" becomes a byte-level BPE without merges, which
+ * transformers loads and which encodes the same.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -15,7 +14,7 @@
 
 #define FILE_LIMIT ((size_t)512 << 20)
 
-/* Files that only ride along. */
+/* Files that are copied without a look inside. */
 static const char *const companions[] = { "vocab.txt", "vocab.json", "merges.txt", "added_tokens.json",
 	"chat_template.jinja" };
 
@@ -169,7 +168,7 @@ out:
 	return rc;
 }
 
-/* A configuration with the special tokens of now in the place of those that it names. */
+/* A configuration whose special tokens are replaced by the present ones. */
 static void
 put_config(struct df_buf *b, const struct df_tokenizer *t, const struct df_json_value *config)
 {
@@ -215,7 +214,7 @@ put_config(struct df_buf *b, const struct df_tokenizer *t, const struct df_json_
 	df_buf_puts(b, "\n}\n");
 }
 
-/* NAME from the tokenizer's directory; made anew when it has changed or, if `needed`, does not exist. */
+/* NAME from the tokenizer's directory; made again when it has changed or, if `needed`, does not exist. */
 static int
 save_config(const struct df_tokenizer *t, const char *name, bool needed, const char *dir, struct df_err *err)
 {

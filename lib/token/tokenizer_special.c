@@ -1,6 +1,6 @@
 /*
- * tokenizer_special.c - tokens beside the model's: added, looked up, and made part of the tokenizer's id;
- * and the tokenizer that has no others: bytes.
+ * tokenizer_special.c - tokens that are not the model's: they are added, looked up, and made part of the
+ * tokenizer's id.  Also the tokenizer "bytes", which has only such tokens.
  */
 #include <string.h>
 
@@ -71,8 +71,8 @@ is_plain_bytes(const struct df_tokenizer *t)
 }
 
 /*
- * The id names what decides ids, not the bytes of a file: a tokenizer that was
- * saved with a checkpoint is the one that packed the data.
+ * The tokenizer's id is a digest of what decides token ids, not of a file's bytes.  So a tokenizer that was saved
+ * with a checkpoint has the id of the one that packed the data.
  */
 int
 df_tok_finish(struct df_tokenizer *t, struct df_err *err)

@@ -1,8 +1,8 @@
 /*
  * tokenizer_vocab.c - tokenizers from before tokenizer.json: vocab.txt, or vocab.json with merges.txt.
  *
- * transformers converts them by their class; so does this, into the text of a
- * tokenizer.json, so that there is one way to load, to save and to name a tokenizer.
+ * transformers converts them by their class.  This file does too, into the text of a tokenizer.json, so that there
+ * is one way to load, save and name a tokenizer.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -22,7 +22,10 @@
 	"[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?\\\\p{L}+|\\\\p{N}| ?[^\\\\s\\\\p{L}\\\\p{N}]+[\\\\r\\\\n]*|" \
 	"\\\\s*[\\\\r\\\\n]+|\\\\s+(?!\\\\S)|\\\\s+\"},\"behavior\":\"Isolated\",\"invert\":false}"
 
-/* The classes whose vocab.json and merges.txt are byte-level BPE, and what stands around their model. */
+/*
+ * The classes whose vocab.json and merges.txt are byte-level BPE, and the rest of their tokenizer.json around the
+ * model.
+ */
 static const struct {
 	const char *class, *normalizer, *pre_tokenizer;
 } classes[] = {
@@ -31,7 +34,7 @@ static const struct {
 	    "{\"type\":\"Sequence\",\"pretokenizers\":[" SPLIT "," BYTE_LEVEL("false") "]}" },
 };
 
-/* The next line of *text: its length without its end; *text moves behind it.  False at the end. */
+/* The next line of *text: its length without the line end; *text moves to the next one.  False at the end. */
 static bool
 next_line(const char **text, const char *end, const char **line, size_t *n)
 {

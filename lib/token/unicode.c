@@ -1,11 +1,9 @@
 /*
  * unicode.c - UTF-8, and one byte of properties per code point.
  *
- * The table is made once per process from utf8proc (a few milliseconds) rather
- * than kept as generated source.  Properties that utf8proc lacks are written out
- * as what they add to general categories.  The reference's regex engine knows
- * Unicode 16; what that changed in the categories of Unicode 15 (utf8proc 2.8) is
- * the list `later`.
+ * The table is made once per process from utf8proc (a few milliseconds); there is no generated source.  Properties
+ * that utf8proc does not have are listed as additions to general categories.  The reference's regex engine knows
+ * Unicode 16; the list `later` holds its changes to the categories of Unicode 15 (utf8proc 2.8).
  */
 #include <pthread.h>
 #include <string.h>
@@ -27,7 +25,7 @@ static const struct df_uc_range spaces[] = { { 0x9, 0xD }, { 0x20, 0x20 }, { 0x8
 	{ 0x1680, 0x1680 }, { 0x2000, 0x200A }, { 0x2028, 0x2029 }, { 0x202F, 0x202F }, { 0x205F, 0x205F },
 	{ 0x3000, 0x3000 } };
 
-/* What Alphabetic and Join_Control add to the categories L, M, Nl. */
+/* The characters that Alphabetic and Join_Control add to the categories L, M, Nl. */
 static const struct df_uc_range more_words[] = { { 0x200C, 0x200D }, { 0x24B6, 0x24E9 }, { 0x1F130, 0x1F149 },
 	{ 0x1F150, 0x1F169 }, { 0x1F170, 0x1F189 } };
 
@@ -105,10 +103,9 @@ category_bits(enum df_uc_cat cat)
 }
 
 /*
- * NFC leaves a text alone when no character of it reorders (has a combining
- * class), decomposes for good, or may combine with the one before.  The last
- * kind are the non-first characters of canonical decompositions, Hangul
- * vowels and final consonants among them.
+ * NFC does not change a text when no character of it can be reordered (has a combining class), decomposes without
+ * being composed again, or may combine with the one before.  Characters of the last kind are the non-first
+ * characters of canonical decompositions, including Hangul vowels and final consonants.
  */
 static void
 mark_nfc_risk(utf8proc_int32_t c, const utf8proc_property_t *p)
@@ -140,7 +137,7 @@ fill(void)
 		df_uc_category[c] = (uint8_t)p->category;
 		mark_nfc_risk(c, p);
 	}
-	/* What the reference's NFC does not know yet is inert to it, whatever it is. */
+	/* The reference's NFC treats a character that is newer than its Unicode tables as inert. */
 	for (size_t i = 0; i < N(later); i++)
 		for (uint32_t c = later[i].first; c <= later[i].last; c++) {
 			df_uc_category[c] = (uint8_t)later[i].category;

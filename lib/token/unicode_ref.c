@@ -1,11 +1,10 @@
 /*
- * unicode_ref.c - what the reference takes a character for, where that is not Unicode of today.
+ * unicode_ref.c - properties of characters by the reference, where they differ from today's Unicode.
  *
- * Hugging Face's tokenizers stands on several tables: its regex engine knows
- * Unicode 16, its normalisation 9, BERT's categories 8.  The tables here are
- * unicode.c's categories, which are those of 16, and for each older table the
- * list of what it lacks.  The lists came from asking the reference about every
- * code point.
+ * Hugging Face's tokenizers uses several tables: its regex engine knows Unicode 16, its normalisation Unicode 9,
+ * BERT's categories Unicode 8.  Here they are made from unicode.c's categories, which are those of Unicode 16, and
+ * for each older table a list of the differences.  The lists were made by testing the reference with every code
+ * point.
  */
 #include <pthread.h>
 #include <utf8proc.h>
@@ -57,7 +56,7 @@ static const struct df_uc_range not_mark[] = { { 0x7FD, 0x7FD }, { 0x897, 0x89F 
 	{ 0x1E08F, 0x1E08F }, { 0x1E130, 0x1E136 }, { 0x1E2AE, 0x1E2AE }, { 0x1E2EC, 0x1E2EF }, { 0x1E4EC, 0x1E4EF },
 	{ 0x1E5EE, 0x1E5EF } };
 
-/* Punctuation that came after Unicode 8, and what was punctuation then. */
+/* Punctuation that was added after Unicode 8, and characters that were punctuation in Unicode 8 only. */
 static const struct df_uc_range not_punct[] = { { 0x61D, 0x61D }, { 0x9FD, 0x9FD }, { 0xA76, 0xA76 }, { 0xC77, 0xC77 },
 	{ 0xC84, 0xC84 }, { 0x1B4E, 0x1B4F }, { 0x1B7D, 0x1B7F }, { 0x2E43, 0x2E4F }, { 0x2E52, 0x2E5D },
 	{ 0x10D6E, 0x10D6E }, { 0x10EAD, 0x10EAD }, { 0x10F55, 0x10F59 }, { 0x10F86, 0x10F89 }, { 0x113D4, 0x113D5 },
@@ -71,7 +70,7 @@ static const struct df_uc_range not_punct[] = { { 0x61D, 0x61D }, { 0x9FD, 0x9FD
 static const struct df_uc_range not_other[] = { { 0x9, 0xA }, { 0xD, 0xD }, { 0x890, 0x891 }, { 0x8E2, 0x8E2 },
 	{ 0x110CD, 0x110CD }, { 0x13430, 0x1343F } };
 
-/* Decompositions that came after Unicode 9. */
+/* Decompositions that were added after Unicode 9. */
 static const struct df_uc_range later_compat[] = { { 0x32FF, 0x32FF }, { 0xA7F2, 0xA7F4 }, { 0xAB69, 0xAB69 },
 	{ 0x10781, 0x10785 }, { 0x10787, 0x107B0 }, { 0x107B2, 0x107BA }, { 0x11938, 0x11938 }, { 0x1E030, 0x1E06D },
 	{ 0x1F16C, 0x1F16C }, { 0x1FBF0, 0x1FBF9 } };

@@ -99,7 +99,7 @@ df_tok_vocab_load(struct tok_vocab *v, const struct df_json_value *vocab, struct
 			rc = df_fail(err, DF_EFORMAT, "model.vocab '%s': the id is %s", key, df_json_type_name(value));
 			goto out;
 		}
-		/* Ids are used as indices: a lying one must not cost more memory than the file is long. */
+		/* Ids are used as indices: a wrong one must not cost more memory than the file is long. */
 		if (id < 0 || (uint64_t)id >= limit) {
 			rc = df_fail(
 			    err, DF_EFORMAT, "model.vocab '%s': id %lld in a vocabulary of %zu", key, (long long)id, n);

@@ -1,5 +1,5 @@
 /*
- * word_cache.c - what models need of a thread: buffers for the symbols of a word, and the cache of words.
+ * word_cache.c - the per-thread state of models: buffers for the symbols of a word, and the cache of words.
  */
 #include <stdlib.h>
 

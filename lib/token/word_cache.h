@@ -1,9 +1,8 @@
 /*
- * word_cache.h - the words that a thread saw lately and their ids, and the buffers of the models.
+ * word_cache.h - per-thread cache of recent words and their ids, and the buffers of the models.
  *
- * Text repeats its words: most are answered from here with one comparison.  A
- * line is 64 bytes, a word of up to 24 bytes with up to 9 ids; two lines make a
- * set, the one made last comes first.  A scratch belongs to one tokenizer.
+ * Text repeats its words: most are found here with one comparison.  A line is 64 bytes: a word of up to 24 bytes
+ * with up to 9 ids.  Two lines make a set, with the newer line first.  A scratch belongs to one tokenizer.
  */
 #ifndef DF_TOKEN_WORD_CACHE_H
 #define DF_TOKEN_WORD_CACHE_H
@@ -14,7 +13,7 @@
 #include "token/token_priv.h"
 
 #define TOK_CACHE_WAYS 2
-#define TOK_CACHE_SETS (1u << 14) /* 2 MiB a thread */
+#define TOK_CACHE_SETS (1u << 14) /* 2 MiB per thread */
 #define TOK_CACHE_KEY  24
 #define TOK_CACHE_IDS  9
 

@@ -1,10 +1,9 @@
 /*
  * wordpiece.c - BERT's model: the longest prefix of a word that is in the vocabulary, then the longest of the rest
- * with "##" before it, and so on; a word of which some part is in no entry is unknown as a whole.
+ * with "##" before it, and so on; if some part of a word is not in the vocabulary, the whole word is unknown.
  *
- * The vocabulary is a trie: one walk finds the longest prefix, however many
- * lengths would have to be tried.  Its edges are a hash table of (node, byte);
- * "##" is walked once, and its node is where the rest of a word starts.
+ * The vocabulary is a trie: one walk finds the longest prefix, without trying every length.  Its edges are a hash
+ * table of (node, byte); "##" is walked once, and its node is where the rest of a word starts.
  */
 #include <stdlib.h>
 #include <string.h>

@@ -1,5 +1,5 @@
 /*
- * dft.c - a weight for each target.
+ * dft.c - compute the weight of each target.
  */
 #include "weigh/dft.h"
 

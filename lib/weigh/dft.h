@@ -1,7 +1,7 @@
 /*
- * dft.h - dynamic fine-tuning (Wu et al. 2025), LLaMA-Factory's use_dft_loss: a target's loss counts as much as the
- * target is probable, -p log p in place of -log p, with p a constant to the gradient.  So what the model holds for
- * unlikely does not rule the gradient.
+ * dft.h - dynamic fine-tuning (Wu et al. 2025), LLaMA-Factory's use_dft_loss: the loss of a target is weighted with
+ * its probability: -p log p instead of -log p, where p is a constant for the gradient.  So improbable targets do
+ * not dominate the gradient.
  */
 #ifndef DF_WEIGH_DFT_H
 #define DF_WEIGH_DFT_H

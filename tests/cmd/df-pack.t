@@ -307,7 +307,7 @@ refuse 64 'needs --packing' --dataset alpaca_en --pack-batch 5
 refuse 64 'exclude each other' --dataset alpaca_en --val-size 5 --holdout alpaca_en=5 --holdout-output nov.h5
 refuse 64 'exclude each other' --dataset alpaca_en --val-size 5 --eval-dataset alpaca_zh --holdout-output nov.h5
 refuse 64 'only 700 rows can be used' --dataset alpaca_en --val-size 701 --holdout-output nov.h5
-refuse 64 'a part between 0 and 1' --dataset alpaca_en --val-size 1.5 --holdout-output nov.h5
+refuse 64 'a fraction between 0 and 1' --dataset alpaca_en --val-size 1.5 --holdout-output nov.h5
 refuse 64 'needs --holdout, ' --dataset alpaca_en --holdout-output nov.h5
 refuse 64 '1 probabilities for 2' --dataset alpaca_en,alpaca_zh --mix-strategy interleave_over --interleave-probs 1
 refuse 64 'sum to 0.8' --dataset alpaca_en,alpaca_zh --mix-strategy interleave_over --interleave-probs 0.4,0.4

@@ -72,7 +72,7 @@ test_csv(void **state)
 		df_csv_release(&c);
 	}
 	mh_refused(csv_of(&c, "a\nb,\"c\nd", 8, err), DF_EFORMAT, "line 2|quote does not close");
-	mh_refused(csv_of(&c, "\"a\"b", 4, err), DF_EFORMAT, "line 1|behind it");
+	mh_refused(csv_of(&c, "\"a\"b", 4, err), DF_EFORMAT, "line 1|text after a closing quote");
 	mh_refused(csv_of(&c, "a\nb\xff", 4, err), DF_EFORMAT, "line 2|UTF-8");
 	mh_refused(csv_of(&c, "a\0b", 3, err), DF_EFORMAT, "NUL");
 	mh_refused(df_csv_load(&c, "/nonexistent", err), DF_ENOINPUT, "nonexistent");

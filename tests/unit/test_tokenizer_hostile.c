@@ -88,7 +88,7 @@ test_documents(void **state)
 		{ DOC("\"model\":{\"type\":\"Unigram\",\"vocab\":{},\"merges\":[]}"), DF_EUNSUPPORTED, "'Unigram'" },
 		{ DOC("\"model\":{\"type\":\"Unigram\",\"vocab\":[[\"a\",0.5]]}"), DF_EUNSUPPORTED, "'Unigram'" },
 		{ DOC("\"model\":{\"type\":\"WordPiece\",\"vocab\":{\"[UNK]\":0}}"), DF_EUNSUPPORTED,
-		    "WordPiece behind" },
+		    "WordPiece after ByteLevel" },
 		{ "{\"model\":{\"type\":\"WordPiece\",\"vocab\":{\"[UNK]\":0}}}", DF_OK, "" },
 		{ "{\"model\":{\"type\":\"WordPiece\",\"vocab\":{}}}", DF_EFORMAT, "'[UNK]'" },
 		{ "{\"model\":{\"type\":\"WordPiece\",\"vocab\":{\"[UNK]\":0},\"max_input_chars_per_word\":-1}}",
