@@ -57,15 +57,34 @@ int df_h5_attr_put_int(hid_t obj, const char *name, int64_t value, struct df_err
 uint64_t df_h5_heap_size(const void *bytes, size_t n);
 /* Can HDF5 walk this collection? */
 bool df_h5_heap_sound(const void *bytes, uint64_t size);
+/* The bytes of an object of a sound one; UINT64_MAX when it has none of that index. */
+uint64_t df_h5_heap_object(const void *bytes, uint64_t size, unsigned index);
+
+struct df_h5place {
+	uint64_t at;
+	size_t len;
+};
+/* Chunks of object headers. */
+struct df_h5chunks {
+	struct df_h5place *v;
+	size_t n, cap;
+};
+/* A file as h5header.c reads it: HDF5's addresses count from `base`, where its superblock lies. */
+struct df_h5walk {
+	bool (*read)(void *ctx, uint64_t at, void *to, size_t n);
+	void *ctx;
+	uint64_t base, end;
+};
+/*
+ * h5header.c: can HDF5 read the object header at `at`, whose first n bytes these are?  Its chunks are added to c, whose v
+ * the caller frees.
+ */
+bool df_h5_header_sound(const struct df_h5walk *w, uint64_t at, const void *bytes, size_t n, struct df_h5chunks *c);
 
 /* h5drive.c: our file driver.  Between enter and leave. */
 struct df_h5source { /* what the driver is told in a property list */
 	int fd; /* -1, and no image: open it by name */
 	const void *image;
-	size_t len;
-};
-struct df_h5place {
-	uint64_t at;
 	size_t len;
 };
 void df_h5drive_init(void); /* once */

@@ -6,6 +6,7 @@
  *   where does this chunk lie?      While a df_h5place is asked for, a read of raw data is noted, and not done.
  *   what will the library walk?     While strings of variable length are read, each global heap collection is walked by
  *                                   us first (h5heap.c): HDF5 1.10 may walk in place for ever in a damaged one.
+ *                                   So is each object header (h5header.c), whose lengths it believes.
  *
  * The driver has none of the library's caches of metadata bytes before it (no H5FD_FEAT_ACCUMULATE_METADATA), so every
  * read arrives here as it is asked for.
@@ -26,6 +27,7 @@ struct drive {
 	haddr_t eoa, eof;
 	dev_t dev;
 	ino_t ino;
+	struct df_h5chunks walked; /* of object headers */
 };
 
 /* What is asked of the driver by this thread's calls. */
@@ -103,6 +105,7 @@ drive_close(H5FD_t *f)
 
 	if (d->fd >= 0)
 		close(d->fd);
+	free(d->walked.v);
 	free(d);
 	return 0;
 }
@@ -210,10 +213,29 @@ heap_sound(const struct drive *d, haddr_t at, const char *bytes, size_t n)
 	return ok;
 }
 
+static bool
+read_for_walk(void *ctx, uint64_t at, void *to, size_t n)
+{
+	return read_bytes(ctx, at, to, n) == 0;
+}
+
+/* The first n bytes of something of object headers were read: may the library go on? */
+static bool
+header_sound(struct drive *d, haddr_t at, const char *bytes, size_t n)
+{
+	const struct df_h5walk w = { .read = read_for_walk, .ctx = d, .base = d->pub.base_addr, .end = d->eof };
+
+	/* The rest of a header, and what it led to, were walked with it. */
+	for (size_t i = 0; i < d->walked.n; i++)
+		if (at >= d->walked.v[i].at && at - d->walked.v[i].at < d->walked.v[i].len)
+			return true;
+	return df_h5_header_sound(&w, at, bytes, n, &d->walked);
+}
+
 static herr_t
 drive_read(H5FD_t *f, H5FD_mem_t type, hid_t dxpl, haddr_t addr, size_t size, void *buf)
 {
-	const struct drive *d = (const struct drive *)f;
+	struct drive *d = (struct drive *)f;
 
 	(void)dxpl;
 	if (addr == HADDR_UNDEF || addr > INT64_MAX || size > INT64_MAX - addr)
@@ -227,6 +249,11 @@ drive_read(H5FD_t *f, H5FD_mem_t type, hid_t dxpl, haddr_t addr, size_t size, vo
 	/* A collection comes as raw data. */
 	if (watch.heaps && (type == H5FD_MEM_DRAW || type == H5FD_MEM_GHEAP) && !heap_sound(d, addr, buf, size)) {
 		watch.unsound = true;
+		return -1;
+	}
+	if (type == H5FD_MEM_OHDR && !header_sound(d, addr, buf, size)) {
+		H5Epush2(H5E_DEFAULT, __FILE__, __func__, __LINE__, H5E_ERR_CLS, H5E_OHDR, H5E_BADVALUE,
+		    "an object header leads to what is not there");
 		return -1;
 	}
 	return 0;

@@ -6,6 +6,7 @@ seconds=$1 build=$2
 shift 2
 here=$(cd "$(dirname "$0")" && pwd)
 export DF_SRCDIR=${here%/tests/fuzz} ASAN_OPTIONS=allocator_may_return_null=1:detect_leaks=1
+export LSAN_OPTIONS=print_suppressions=0:suppressions=$DF_SRCDIR/tests/lsan.supp
 passed=0 failed=0
 for t in "$@"; do
 	mkdir -p "$build/corpus/$t"
