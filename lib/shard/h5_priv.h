@@ -76,10 +76,11 @@ struct df_h5walk {
 	uint64_t base, end;
 };
 /*
- * h5header.c: can HDF5 read the object header at `at`, whose first n bytes these are?  Its chunks are added to c, whose v
- * the caller frees.
+ * h5header.c: what is wrong with the object header at `at`, whose first n bytes these are; NULL when HDF5 can read it.
+ * Its chunks are added to c, whose v the caller frees.
  */
-bool df_h5_header_sound(const struct df_h5walk *w, uint64_t at, const void *bytes, size_t n, struct df_h5chunks *c);
+const char *df_h5_header_fault(
+    const struct df_h5walk *w, uint64_t at, const void *bytes, size_t n, struct df_h5chunks *c);
 
 /* h5drive.c: our file driver.  Between enter and leave. */
 struct df_h5source { /* what the driver is told in a property list */
@@ -92,6 +93,9 @@ void df_h5drive_init(void); /* once */
 int df_h5drive_set(hid_t fapl, const struct df_bytes *bytes);
 /* Where the stored bytes of the chunk at these coordinates, which must exist, lie, and its filter mask.  Or < 0. */
 int df_h5drive_place(hid_t dataset, const hsize_t *chunk, struct df_h5place *place, uint32_t *mask);
+/* Why the driver refused to read, in this stretch of calls; NULL when it did not. */
+const char *df_h5drive_fault(void);
+void df_h5drive_forget_fault(void);
 /* Between the two, reading fails at a heap collection that is not sound; the second says if all were. */
 void df_h5drive_watch_heaps(void);
 bool df_h5drive_heaps_sound(void);

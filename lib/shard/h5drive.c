@@ -34,6 +34,7 @@ struct drive {
 static _Thread_local struct {
 	struct df_h5place *place;
 	bool heaps, unsound;
+	const char *fault;
 	haddr_t rest_at; /* where the read of the collection that was walked last goes on */
 } watch;
 
@@ -219,23 +220,24 @@ read_for_walk(void *ctx, uint64_t at, void *to, size_t n)
 	return read_bytes(ctx, at, to, n) == 0;
 }
 
-/* The first n bytes of something of object headers were read: may the library go on? */
-static bool
-header_sound(struct drive *d, haddr_t at, const char *bytes, size_t n)
+/* The first n bytes of something of object headers were read: what keeps the library from going on? */
+static const char *
+header_fault(struct drive *d, haddr_t at, const char *bytes, size_t n)
 {
 	const struct df_h5walk w = { .read = read_for_walk, .ctx = d, .base = d->pub.base_addr, .end = d->eof };
 
 	/* The rest of a header, and what it led to, were walked with it. */
 	for (size_t i = 0; i < d->walked.n; i++)
 		if (at >= d->walked.v[i].at && at - d->walked.v[i].at < d->walked.v[i].len)
-			return true;
-	return df_h5_header_sound(&w, at, bytes, n, &d->walked);
+			return NULL;
+	return df_h5_header_fault(&w, at, bytes, n, &d->walked);
 }
 
 static herr_t
 drive_read(H5FD_t *f, H5FD_mem_t type, hid_t dxpl, haddr_t addr, size_t size, void *buf)
 {
 	struct drive *d = (struct drive *)f;
+	const char *fault;
 
 	(void)dxpl;
 	if (addr == HADDR_UNDEF || addr > INT64_MAX || size > INT64_MAX - addr)
@@ -251,9 +253,8 @@ drive_read(H5FD_t *f, H5FD_mem_t type, hid_t dxpl, haddr_t addr, size_t size, vo
 		watch.unsound = true;
 		return -1;
 	}
-	if (type == H5FD_MEM_OHDR && !header_sound(d, addr, buf, size)) {
-		H5Epush2(H5E_DEFAULT, __FILE__, __func__, __LINE__, H5E_ERR_CLS, H5E_OHDR, H5E_BADVALUE,
-		    "an object header leads to what is not there");
+	if (type == H5FD_MEM_OHDR && (fault = header_fault(d, addr, buf, size)) != NULL) {
+		watch.fault = fault;
 		return -1;
 	}
 	return 0;
@@ -322,6 +323,18 @@ df_h5drive_place(hid_t dataset, const hsize_t *chunk, struct df_h5place *place, 
 	rc = H5Dread_chunk(dataset, H5P_DEFAULT, chunk, mask, nothing);
 	watch.place = NULL;
 	return rc < 0 || place->len == 0 ? -1 : 0;
+}
+
+const char *
+df_h5drive_fault(void)
+{
+	return watch.fault;
+}
+
+void
+df_h5drive_forget_fault(void)
+{
+	watch.fault = NULL;
 }
 
 void

@@ -39,6 +39,7 @@ struct walk {
 	bool ordered;
 	struct df_h5place heap; /* the collection that was walked last, */
 	char *heap_bytes;       /* and its bytes */
+	bool bad_heap;
 };
 
 static uint64_t
@@ -133,8 +134,9 @@ check_attribute(struct walk *w, const unsigned char *msg, size_t size)
 
 		if (addr == 0)
 			continue;
-		if (!load_heap(w, addr) ||
-		    df_h5_heap_object(w->heap_bytes, w->heap.len, (unsigned)number(p + 4 + width, 4)) > len)
+		w->bad_heap = !load_heap(w, addr) ||
+		    df_h5_heap_object(w->heap_bytes, w->heap.len, (unsigned)number(p + 4 + width, 4)) > len;
+		if (w->bad_heap)
 			return false;
 	}
 	return true;
@@ -184,8 +186,8 @@ read_head(const unsigned char *p, size_t n, uint64_t *begin, uint64_t *len, bool
 	return 0;
 }
 
-bool
-df_h5_header_sound(const struct df_h5walk *file, uint64_t at, const void *bytes, size_t n, struct df_h5chunks *c)
+const char *
+df_h5_header_fault(const struct df_h5walk *file, uint64_t at, const void *bytes, size_t n, struct df_h5chunks *c)
 {
 	struct walk w = { .file = file, .chunks = c };
 	const size_t first = c->n;
@@ -195,10 +197,10 @@ df_h5_header_sound(const struct df_h5walk *file, uint64_t at, const void *bytes,
 	w.version = read_head(bytes, n, &begin, &len, &w.ordered);
 	/* Of another version, or too short for any: the library says so. */
 	if (w.version == 0)
-		return true;
+		return NULL;
 	if (at > file->end || begin > file->end - at || len > file->end - at - begin ||
 	    df_grow(&c->v, &c->cap, first + 1, sizeof(*c->v), "an object header", NULL) != DF_OK)
-		return false;
+		return "an object header";
 	c->v[c->n++] = (struct df_h5place){ .at = at, .len = (size_t)(begin + len) };
 	for (size_t i = first; ok && i < c->n; i++) {
 		const struct df_h5place chunk = c->v[i];
@@ -214,5 +216,5 @@ df_h5_header_sound(const struct df_h5walk *file, uint64_t at, const void *bytes,
 	/* Asked for again, it is walked again. */
 	if (!ok)
 		c->n = first;
-	return ok;
+	return ok ? NULL : w.bad_heap ? "its string heap" : "an object header";
 }
