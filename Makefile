@@ -73,7 +73,8 @@ FUZZ    := $(patsubst tests/fuzz/%.c,$(BUILD)/tests/%,$(FUZZ_SRC))
 SHIMS   := $(patsubst tests/faults/%.c,$(BUILD)/tests/%.so,$(SHIM_SRC))
 EXAMPLE := $(if $(wildcard tests/api_example.c),$(BUILD)/tests/api_example)
 
-.PHONY: all tests bench-programs demo-programs bootstrap demo check check-only check-san check-tsan sanitized-tests fuzz lint format \
+.PHONY: all tests bench-programs demo-programs bootstrap bootstrap-lint demo check check-only check-san check-tsan sanitized-tests fuzz \
+	fuzz-seeds lint format \
 	bench install install-completion uninstall bundle info help clean FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
@@ -195,13 +196,12 @@ check-tsan: bootstrap
 # libFuzzer (clang) on every parser, FUZZ_TIME seconds each; T="tokenizer records" chooses.  What it finds stays in
 # build-fuzz/ with the command that shows it again; make it a seed in tests/fuzz/corpus.
 FUZZ_TIME ?= 60
-fuzz: bootstrap
-	@command -v clang >/dev/null || { echo "make fuzz needs clang: apt-get install clang" >&2; exit 1; }
+fuzz: bootstrap-lint
 	@$(MAKE) --no-print-directory BUILD=build-fuzz CC=clang DEV= SANITIZE=fuzzer-no-link,address,undefined OPT='-O1 -g' \
 	    CFLAGS=-Wno-unknown-warning-option -j$(JOBS) $(patsubst tests/fuzz/fuzz_%.c,build-fuzz/fuzz/%,$(FUZZ_SRC))
 	@tests/fuzz/run.sh $(FUZZ_TIME) build-fuzz $(or $(T),$(patsubst tests/fuzz/fuzz_%.c,%,$(FUZZ_SRC)))
 
-lint: bootstrap
+lint: bootstrap-lint
 	@$(MAKE) --no-print-directory -j$(JOBS) all
 	@DF_LINT=all tests/run.sh -b $(BUILD) tests/cmd/lint.t
 
@@ -221,8 +221,16 @@ demo: bootstrap
 
 demo-programs: all $(DEMO)
 
+# Again only what a changed writer changes; seeds of what was found stay.
+fuzz-seeds: bootstrap
+	@$(MAKE) --no-print-directory -j$(JOBS) $(BUILD)/fuzz-seeds
+	$(BUILD)/fuzz-seeds tests/fuzz/corpus
+
 bootstrap:
 	@.ci/bootstrap.sh
+
+bootstrap-lint:
+	@.ci/bootstrap.sh .ci/packages .ci/packages-lint
 
 # --- installing --------------------------------------------------------------------------------------------------
 
@@ -266,10 +274,11 @@ info:
 	@echo "df-tools $(VERSION)"
 	@echo "compiler: $$($(CC) --version | head -n 1)"
 	@echo "flags:    $(CPPFLAGS_) $(CFLAGS_)" | fold -s -w 110
-	@for p in $(packages) cmocka; do printf '%-12s %s\n' $$p "$$(pkg-config --modversion $$p 2>/dev/null || echo missing)"; done
-	@echo "backends:    cpu, poison"
+	@for p in $(sort $(packages) openblas cmocka); do \
+	    printf '%-12s %s\n' $$p "$$(pkg-config --modversion $$p 2>/dev/null || echo missing)"; done
 	@echo "programs:    $(notdir $(PROG_SRC:.c=))"
-	@p=$(firstword $(PROGS)); [ ! -x "$$p" ] || "$$p" --version | tail -n 1
+	@p=$(firstword $(PROGS)); if [ -x "$$p" ]; then echo "they say:    $$("$$p" --version | tail -n 1)"; \
+	    else echo "backends:    not built; make, then they are known"; fi
 
 help:
 	@echo "make            build everything into $(BUILD)/ (bin/, libdf.a, the HDF5 plugin)"
@@ -277,8 +286,9 @@ help:
 	@echo "make check      install what is missing, build, run all tests"
 	@echo "make check-only T='test_opt tests/cmd/x.t'"
 	@echo "make check-san  all tests under ASan and UBSan, the threads under TSan"
-	@echo "make fuzz       libFuzzer on every parser, FUZZ_TIME=60 seconds each (clang)"
-	@echo "make lint       format, clang-tidy, headers, symbols, shellcheck, manual"
+	@echo "make fuzz       libFuzzer on every parser, FUZZ_TIME=60 seconds each, T=\"stream tools\" chooses (clang)"
+	@echo "make lint       format, clang-tidy, headers, symbols, shellcheck, manual (some minutes; clang)"
+	@echo "                .ci/run is check, lint and check-san in one, with one count"
 	@echo "make bench      the speed table (needs a quiet machine)"
 	@echo "make install    to PREFIX ($(PREFIX)) under DESTDIR; make uninstall"
 	@echo "make bundle     a tarball that runs where nothing is installed"
