@@ -61,7 +61,6 @@ int df_h5data_chunk(struct df_h5data *x, uint64_t row, uint64_t col, struct df_s
     DF_MUST_CHECK;
 
 /* h5in.c: the same of a ragged column, whose messages begin with the file's name. */
-int df_h5in_chunk(struct df_h5in *in, enum df_col c, uint64_t first, struct df_stored *p, struct df_err *err)
-    DF_MUST_CHECK;
+int df_h5in_chunk(struct df_h5in *in, enum df_col c, uint64_t first, struct df_stored *p, struct df_err *err) DF_MUST_CHECK;
 
 #endif
