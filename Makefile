@@ -274,11 +274,9 @@ info:
 	@echo "df-tools $(VERSION)"
 	@echo "compiler: $$($(CC) --version | head -n 1)"
 	@echo "flags:    $(CPPFLAGS_) $(CFLAGS_)" | fold -s -w 110
-	@for p in $(sort $(packages) openblas cmocka); do \
-	    printf '%-12s %s\n' $$p "$$(pkg-config --modversion $$p 2>/dev/null || echo missing)"; done
+	@for p in $(packages) cmocka; do printf '%-12s %s\n' $$p "$$(pkg-config --modversion $$p 2>/dev/null || echo missing)"; done
 	@echo "programs:    $(notdir $(PROG_SRC:.c=))"
-	@p=$(firstword $(PROGS)); if [ -x "$$p" ]; then echo "they say:    $$("$$p" --version | tail -n 1)"; \
-	    else echo "backends:    not built; make, then they are known"; fi
+	@p=$(firstword $(PROGS)); [ ! -x "$$p" ] || "$$p" --version | tail -n 1
 
 help:
 	@echo "make            build everything into $(BUILD)/ (bin/, libdf.a, the HDF5 plugin)"
