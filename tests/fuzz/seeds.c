@@ -94,6 +94,7 @@ make_rows(struct df_batch *b, uint32_t cols, uint64_t first, uint64_t n)
 			b->col[i].offsets = off;
 		}
 		must(df_arena_alloc(&b->arena, &data, values, size, "a seed", &err) == DF_OK, err.msg);
+		memset(data, 0, values * size);
 		for (uint64_t v = 0; v < values; v++)
 			if (c->type == DF_COL_F32)
 				((float *)(void *)data)[v] = (float)(first + v);
@@ -185,10 +186,13 @@ put(hid_t file, const char *path, hid_t type, hid_t mem, int rank, hid_t dcpl, c
 	hid_t lcpl = H5Pcreate(H5P_LINK_CREATE), space = H5Screate_simple(rank, dims, grows ? max : NULL), d;
 
 	H5Pset_create_intermediate_group(lcpl, 1);
+	dcpl = dcpl == H5P_DEFAULT ? H5Pcreate(H5P_DATASET_CREATE) : H5Pcopy(dcpl);
+	H5Pset_obj_track_times(dcpl, 0); /* the same bytes each time */
 	d = H5Dcreate2(file, path, type, space, lcpl, dcpl, H5P_DEFAULT);
 	must(d >= 0 && H5Dwrite(d, mem, H5S_ALL, H5S_ALL, H5P_DEFAULT, data) >= 0, path);
 	H5Dclose(d);
 	H5Sclose(space);
+	H5Pclose(dcpl);
 	H5Pclose(lcpl);
 }
 
@@ -257,6 +261,7 @@ write_scripts(void)
 		const hsize_t n = ROWS;
 		hid_t space = H5Screate_simple(1, &n, NULL), d;
 
+		H5Pset_obj_track_times(dcpl, 0);
 		H5Pset_virtual(dcpl, space, "x.h5", "w", space);
 		put(f, "w", H5T_IEEE_F32LE, H5T_NATIVE_DOUBLE, 1, H5P_DEFAULT, real);
 		d = H5Dcreate2(f, "sample_weight", H5T_IEEE_F32LE, space, H5P_DEFAULT, dcpl, H5P_DEFAULT);
