@@ -2,6 +2,7 @@
 # No output replaces an input, in any program, by any option, under any name of the file.
 #
 # The options come from the programs' own tables, so that an option that is added later is covered when it is added.
+# shellcheck disable=SC2013,SC2086 # options and commands are words
 . "$(dirname "$0")/lib.sh"
 
 [ -n "$(ls "$BUILD"/bin/df-* 2>/dev/null)" ] || skip_all 'no program is built'
