@@ -54,6 +54,7 @@ HELP_SRC   := $(sort $(filter-out $(UNIT_SRC),$(wildcard tests/unit/*.c tests/op
 BENCH_SRC  := $(sort $(wildcard tests/bench/*.c))
 DEMO_SRC   := $(sort $(wildcard demo/*.c))
 FUZZ_SRC   := $(sort $(wildcard tests/fuzz/fuzz_*.c))
+FUZZ_HELP  := tests/fuzz/fuzz.c tests/fuzz/artefact.c
 SHIM_SRC   := $(sort $(wildcard tests/faults/*.c))
 TAP_TESTS  := $(sort $(wildcard tests/cmd/*.t tests/faults/*.t))
 MAN        := $(sort $(wildcard man/*.[1-9]))
@@ -71,7 +72,8 @@ FUZZ    := $(patsubst tests/fuzz/%.c,$(BUILD)/tests/%,$(FUZZ_SRC))
 SHIMS   := $(patsubst tests/faults/%.c,$(BUILD)/tests/%.so,$(SHIM_SRC))
 EXAMPLE := $(if $(wildcard tests/api_example.c),$(BUILD)/tests/api_example)
 
-.PHONY: all tests bench-programs demo-programs bootstrap demo check check-only check-san check-tsan sanitized-tests fuzz lint format \
+.PHONY: all tests bench-programs demo-programs bootstrap bootstrap-lint demo check check-only check-san check-tsan sanitized-tests fuzz \
+	fuzz-seeds lint format \
 	bench install install-completion uninstall bundle info help clean FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
@@ -119,15 +121,20 @@ $(BUILD)/tests/%: $(BUILD)/obj/tests/ops/%.o $(BUILD)/libtest.a $(LIB)
 	$(Q)$(CC) $(LDFLAGS_) $(LDFLAGS) -o $@ $^ $(CMOCKA) $(LDLIBS_)
 
 # A fuzz target under our own driver (make fuzz links the same objects with libFuzzer).
-$(BUILD)/tests/fuzz_%: $(BUILD)/obj/tests/fuzz/fuzz_%.o $(call obj,tests/fuzz/fuzz.c tests/fuzz/driver.c) $(LIB)
+$(BUILD)/tests/fuzz_%: $(BUILD)/obj/tests/fuzz/fuzz_%.o $(call obj,$(FUZZ_HELP) tests/fuzz/driver.c) $(LIB)
 	@mkdir -p $(@D)
 	@$(call say,LD,$@)
 	$(Q)$(CC) $(LDFLAGS_) $(LDFLAGS) -o $@ $^ $(LDLIBS_)
 
-$(BUILD)/fuzz/%: $(BUILD)/obj/tests/fuzz/fuzz_%.o $(call obj,tests/fuzz/fuzz.c) $(LIB)
+$(BUILD)/fuzz/%: $(BUILD)/obj/tests/fuzz/fuzz_%.o $(call obj,$(FUZZ_HELP)) $(LIB)
 	@mkdir -p $(@D)
 	@$(call say,LD,$@)
 	$(Q)$(CC) -fsanitize=fuzzer $(LDFLAGS_) $(LDFLAGS) -o $@ $^ $(LDLIBS_)
+
+# Makes the seeds that are HDF5 files: make fuzz-seeds.
+$(BUILD)/fuzz-seeds: $(BUILD)/obj/tests/fuzz/seeds.o $(LIB)
+	@$(call say,LD,$@)
+	$(Q)$(CC) $(LDFLAGS_) $(LDFLAGS) -o $@ $^ $(LDLIBS_)
 
 $(BUILD)/tests/api_example: $(BUILD)/obj/tests/api_example.o $(LIB)
 	@mkdir -p $(@D)
@@ -190,13 +197,12 @@ check-tsan: bootstrap
 # libFuzzer (clang) on every parser, FUZZ_TIME seconds each; T="tokenizer records" chooses.  What it finds stays in
 # build-fuzz/ with the command that shows it again; make it a seed in tests/fuzz/corpus.
 FUZZ_TIME ?= 60
-fuzz: bootstrap
-	@command -v clang >/dev/null || { echo "make fuzz needs clang: apt-get install clang" >&2; exit 1; }
+fuzz: bootstrap-lint
 	@$(MAKE) --no-print-directory BUILD=build-fuzz CC=clang DEV= SANITIZE=fuzzer-no-link,address,undefined OPT='-O1 -g' \
 	    CFLAGS=-Wno-unknown-warning-option -j$(JOBS) $(patsubst tests/fuzz/fuzz_%.c,build-fuzz/fuzz/%,$(FUZZ_SRC))
 	@tests/fuzz/run.sh $(FUZZ_TIME) build-fuzz $(or $(T),$(patsubst tests/fuzz/fuzz_%.c,%,$(FUZZ_SRC)))
 
-lint: bootstrap
+lint: bootstrap-lint
 	@$(MAKE) --no-print-directory -j$(JOBS) all
 	@DF_LINT=all tests/run.sh -b $(BUILD) tests/cmd/lint.t
 
@@ -216,8 +222,16 @@ demo: bootstrap
 
 demo-programs: all $(DEMO)
 
+# Again only what a changed writer changes; seeds of what was found stay.
+fuzz-seeds: bootstrap
+	@$(MAKE) --no-print-directory -j$(JOBS) $(BUILD)/fuzz-seeds
+	$(BUILD)/fuzz-seeds tests/fuzz/corpus
+
 bootstrap:
 	@.ci/bootstrap.sh
+
+bootstrap-lint:
+	@.ci/bootstrap.sh .ci/packages .ci/packages-lint
 
 # --- installing --------------------------------------------------------------------------------------------------
 
@@ -271,8 +285,9 @@ help:
 	@echo "make check      install what is missing, build, run all tests"
 	@echo "make check-only T='test_opt tests/cmd/x.t'"
 	@echo "make check-san  all tests under ASan and UBSan, the threads under TSan"
-	@echo "make fuzz       libFuzzer on every parser, FUZZ_TIME=60 seconds each (clang)"
-	@echo "make lint       format, clang-tidy, headers, symbols, shellcheck, manual"
+	@echo "make fuzz       libFuzzer on every parser, FUZZ_TIME=60 seconds each, T=\"stream tools\" chooses (clang)"
+	@echo "make lint       format, clang-tidy, headers, symbols, shellcheck, manual (some minutes; clang)"
+	@echo "                .ci/run is check, lint and check-san in one, with one count"
 	@echo "make bench      the speed table (needs a quiet machine)"
 	@echo "make install    to PREFIX ($(PREFIX)) under DESTDIR; make uninstall"
 	@echo "make bundle     a tarball that runs where nothing is installed"

@@ -1,10 +1,12 @@
 #!/bin/sh
-# Install the packages of .ci/packages that are missing; do nothing, fast, when none is.
+# bootstrap.sh [LIST...] - install the packages of the lists (.ci/packages) that are missing; do nothing, fast, when
+# none is.
 #
 # They are named before they are installed, and installed only as root or with
 # a sudo that asks for no password; otherwise this says what to type and fails.
 set -eu
 cd "$(dirname "$0")/.."
+[ $# -gt 0 ] || set -- .ci/packages
 
 present()
 {
@@ -27,13 +29,15 @@ present()
 }
 
 missing=
-while read -r package tests; do
-	case $package in
-	'' | '#'*) continue ;;
-	esac
-	# shellcheck disable=SC2086 # several tests, one word each
-	present "$package" $tests || missing="$missing $package"
-done <.ci/packages
+for list; do
+	while read -r package tests; do
+		case $package in
+		'' | '#'*) continue ;;
+		esac
+		# shellcheck disable=SC2086 # several tests, one word each
+		present "$package" $tests || missing="$missing $package"
+	done <"$list"
+done
 missing=${missing# }
 [ -n "$missing" ] || exit 0
 

@@ -110,8 +110,8 @@ ask_plain(struct run *r, const struct df_subject *s, const struct df_question *q
 	n = r->text.len;
 	DF_TRY(encode_text(r, &a->question, err));
 	for (size_t k = 0; k < 2 * q->n_choices; k++) {
-		const size_t c = k % q->n_choices;
 		const bool letter = k < q->n_choices;
+		const size_t c = letter ? k : k - q->n_choices;
 
 		if (!letter && r->o->letters_only)
 			break;
@@ -159,8 +159,8 @@ ask_template(struct run *r, const struct df_subject *s, const struct df_question
 	ex.n_turns = ex.cap_turns = n_turns;
 	DF_TRY(df_encode_prompt(r->o->enc, r->enc, &ex, &a->question, err));
 	for (size_t k = 0; k < 2 * q->n_choices; k++) {
-		const size_t c = k % q->n_choices;
 		const bool is_letter = k < q->n_choices;
+		const size_t c = is_letter ? k : k - q->n_choices;
 		const char letter[2] = { (char)('A' + c), '\0' }, *text = is_letter ? letter : q->choice[c];
 		struct df_ids *whole = &a->whole[is_letter ? c : DF_CHOICES_MAX + c];
 

@@ -20,7 +20,7 @@ static int
 sort_by_id(const struct df_rows *r, uint32_t *rows, struct df_err *err)
 {
 	uint64_t differ = 0;
-	uint32_t *from = rows, *to = NULL, *spare;
+	uint32_t *from = rows, *to = NULL, *spare = NULL;
 	int rc;
 
 	DF_TRY(df_alloc(&to, r->n, sizeof(*to), "sample ids", err));

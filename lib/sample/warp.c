@@ -148,7 +148,7 @@ keep(const struct df_warp *w, const float *x, size_t n, float top, struct df_war
 	if (w->top_p < 1) {
 		for (size_t i = 0; i < n; i++)
 			z += exp(((double)x[i] - (double)top) / t);
-		for (double nats = 4; nats < 512; nats *= 2) {
+		for (int nats = 4; nats < 512; nats *= 2) {
 			DF_TRY(gather(x, n, top - (float)(nats * t), s, err));
 			if (cut(s, (double)top, t, w->top_p * z))
 				goto out;

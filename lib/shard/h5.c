@@ -45,6 +45,7 @@ df_h5_enter(void)
 	pthread_once(&once, init);
 	if (needs_mutex)
 		pthread_mutex_lock(&mutex);
+	df_h5drive_forget_fault();
 	H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
 }
 
@@ -94,6 +95,8 @@ df_h5_fail_at(struct df_err *err, int code, const char *file, int line, const ch
 	va_end(ap);
 	H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, note_reason, &r);
 	H5Eclear2(H5E_DEFAULT);
+	if (df_h5drive_fault())
+		return df_fail_at(err, DF_EFORMAT, file, line, "damaged: %s", df_h5drive_fault());
 	if (r.has)
 		return df_fail_at(err, code, file, line, "%s (HDF5: %s)", msg, r.text);
 	return df_fail_at(err, code, file, line, "%s", msg);

@@ -55,15 +55,35 @@ int df_h5_attr_put_int(hid_t obj, const char *name, int64_t value, struct df_err
 uint64_t df_h5_heap_size(const void *bytes, size_t n);
 /* Can HDF5 safely walk this collection? */
 bool df_h5_heap_sound(const void *bytes, uint64_t size);
+/* The bytes of an object of a sound one; UINT64_MAX when it has none of that index. */
+uint64_t df_h5_heap_object(const void *bytes, uint64_t size, unsigned index);
+
+struct df_h5place {
+	uint64_t at;
+	size_t len;
+};
+/* Chunks of object headers. */
+struct df_h5chunks {
+	struct df_h5place *v;
+	size_t n, cap;
+};
+/* A file as h5header.c reads it: HDF5's addresses count from `base`, where its superblock lies. */
+struct df_h5walk {
+	bool (*read)(void *ctx, uint64_t at, void *to, size_t n);
+	void *ctx;
+	uint64_t base, end;
+};
+/*
+ * h5header.c: what is wrong with the object header at `at`, whose first n bytes these are; NULL when HDF5 can read it.
+ * Its chunks are added to c, whose v the caller frees.
+ */
+const char *df_h5_header_fault(
+    const struct df_h5walk *w, uint64_t at, const void *bytes, size_t n, struct df_h5chunks *c);
 
 /* h5drive.c: our file driver.  Between enter and leave. */
 struct df_h5source { /* the driver's settings in a property list */
 	int fd; /* -1, and no image: open it by name */
 	const void *image;
-	size_t len;
-};
-struct df_h5place {
-	uint64_t at;
 	size_t len;
 };
 void df_h5drive_init(void); /* once */
@@ -74,6 +94,9 @@ int df_h5drive_set(hid_t fapl, const struct df_bytes *bytes);
  * failure.
  */
 int df_h5drive_place(hid_t dataset, const hsize_t *chunk, struct df_h5place *place, uint32_t *mask);
+/* Why the driver refused to read, in this sequence of calls; NULL when it did not. */
+const char *df_h5drive_fault(void);
+void df_h5drive_forget_fault(void);
 /*
  * Between these two calls, reading fails at a heap collection that is not valid; the second returns whether all
  * were valid.

@@ -7,6 +7,7 @@
  *   where does this chunk lie?      While a df_h5place is asked for, a read of raw data is noted, and not done.
  *   what will the library walk?     While strings of variable length are read, each global heap collection is walked by
  *                                   us first (h5heap.c): HDF5 1.10 may walk in place for ever in a damaged one.
+ *                                   So is each object header (h5header.c), whose lengths it believes.
  *
  * The driver has none of the library's caches of metadata bytes before it (no H5FD_FEAT_ACCUMULATE_METADATA), so every
  * read arrives here as it is asked for.
@@ -27,12 +28,14 @@ struct drive {
 	haddr_t eoa, eof;
 	dev_t dev;
 	ino_t ino;
+	struct df_h5chunks walked; /* of object headers */
 };
 
 /* The requests to the driver in this thread's calls. */
 static _Thread_local struct {
 	struct df_h5place *place;
 	bool heaps, unsound;
+	const char *fault;
 	haddr_t rest_at; /* the offset at which the read of the last walked collection continues */
 } watch;
 
@@ -104,6 +107,7 @@ drive_close(H5FD_t *f)
 
 	if (d->fd >= 0)
 		close(d->fd);
+	free(d->walked.v);
 	free(d);
 	return 0;
 }
@@ -211,10 +215,30 @@ heap_sound(const struct drive *d, haddr_t at, const char *bytes, size_t n)
 	return ok;
 }
 
+static bool
+read_for_walk(void *ctx, uint64_t at, void *to, size_t n)
+{
+	return read_bytes(ctx, at, to, n) == 0;
+}
+
+/* The first n bytes of something of object headers were read: what keeps the library from going on? */
+static const char *
+header_fault(struct drive *d, haddr_t at, const char *bytes, size_t n)
+{
+	const struct df_h5walk w = { .read = read_for_walk, .ctx = d, .base = d->pub.base_addr, .end = d->eof };
+
+	/* The rest of a header, and what it led to, were walked with it. */
+	for (size_t i = 0; i < d->walked.n; i++)
+		if (at >= d->walked.v[i].at && at - d->walked.v[i].at < d->walked.v[i].len)
+			return NULL;
+	return df_h5_header_fault(&w, at, bytes, n, &d->walked);
+}
+
 static herr_t
 drive_read(H5FD_t *f, H5FD_mem_t type, hid_t dxpl, haddr_t addr, size_t size, void *buf)
 {
-	const struct drive *d = (const struct drive *)f;
+	struct drive *d = (struct drive *)f;
+	const char *fault;
 
 	(void)dxpl;
 	if (addr == HADDR_UNDEF || addr > INT64_MAX || size > INT64_MAX - addr)
@@ -228,6 +252,10 @@ drive_read(H5FD_t *f, H5FD_mem_t type, hid_t dxpl, haddr_t addr, size_t size, vo
 	/* A collection comes as raw data. */
 	if (watch.heaps && (type == H5FD_MEM_DRAW || type == H5FD_MEM_GHEAP) && !heap_sound(d, addr, buf, size)) {
 		watch.unsound = true;
+		return -1;
+	}
+	if (type == H5FD_MEM_OHDR && (fault = header_fault(d, addr, buf, size)) != NULL) {
+		watch.fault = fault;
 		return -1;
 	}
 	return 0;
@@ -296,6 +324,18 @@ df_h5drive_place(hid_t dataset, const hsize_t *chunk, struct df_h5place *place, 
 	rc = H5Dread_chunk(dataset, H5P_DEFAULT, chunk, mask, nothing);
 	watch.place = NULL;
 	return rc < 0 || place->len == 0 ? -1 : 0;
+}
+
+const char *
+df_h5drive_fault(void)
+{
+	return watch.fault;
+}
+
+void
+df_h5drive_forget_fault(void)
+{
+	watch.fault = NULL;
 }
 
 void

@@ -51,3 +51,23 @@ df_h5_heap_sound(const void *bytes, uint64_t size)
 	}
 	return true;
 }
+
+uint64_t
+df_h5_heap_object(const void *bytes, uint64_t size, unsigned wanted)
+{
+	const unsigned char *p = bytes;
+	uint64_t found = UINT64_MAX;
+
+	/* The library takes the last one of an index. */
+	for (uint64_t at = HEAD; size - at >= HEAD;) {
+		uint16_t index;
+		uint64_t n;
+
+		memcpy(&index, p + at, sizeof(index));
+		memcpy(&n, p + at + 8, sizeof(n));
+		if (index != 0 && index == wanted)
+			found = n;
+		at += index == 0 ? n : HEAD + ((n + 7) & ~(uint64_t)7);
+	}
+	return found;
+}

@@ -75,7 +75,7 @@ plan_steps(struct df_run *r, struct df_err *err)
 	r->save_every = strategy(r, c->save_strategy, c->save_steps);
 	r->save_best = c->save_strategy == DF_STRATEGY_BEST;
 	r->eval_every = strategy(r, c->eval_strategy, c->eval_steps > 0 ? c->eval_steps : c->logging_steps);
-	if (c->load_best_model_at_end && r->save_every % r->eval_every != 0) {
+	if (c->load_best_model_at_end && r->eval_every > 0 && r->save_every % r->eval_every != 0) {
 		rc = df_fail(err, DF_ECONFIG,
 		    "load_best_model_at_end needs save_steps (%" PRIu64 ") to be a multiple of eval_steps (%" PRIu64
 		    ")",

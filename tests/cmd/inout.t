@@ -3,7 +3,7 @@
 #
 # The options come from the tables of the programs and of df-score's methods, so that an option that is added later is
 # covered when it is added.
-# shellcheck disable=SC2086 # commands are words
+# shellcheck disable=SC2013,SC2086 # options and commands are words
 . "$(dirname "$0")/lib.sh"
 
 [ -n "$(ls "$BUILD"/bin/df-* 2>/dev/null)" ] || skip_all 'no program is built'

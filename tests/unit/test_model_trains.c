@@ -872,7 +872,8 @@ check_dropout(const char *from, const char *targets)
 static void
 test_dropout_differences(void **state)
 {
-	char *llama = mh_path("llama", NULL), *ranks = path("%s", "ranks"), *moe = path("%s", "qwen2_moe"), *all = scratch("moe"), *config, *k;
+	char *llama = mh_path("llama", NULL), *ranks = path("%s", "ranks"), *moe = path("%s", "qwen2_moe"),
+	     *all = scratch("moe"), *config, *k;
 	struct df_model *m = NULL;
 
 	(void)state;

@@ -403,6 +403,73 @@ test_large_meta(void **state)
 	free(text);
 }
 
+/* ---- strings of variable length, of which an attribute says where in the file they lie, without a checksum */
+
+/* An index whose domains are such strings. */
+static void
+write_strings(const char *path)
+{
+	const char *const names[] = { "first", "second" };
+	const uint64_t ids[] = { 1, 0 };
+	const hsize_t n = 2;
+	hid_t f = H5Fcreate(path, H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT), space = H5Screate_simple(1, &n, NULL);
+	hid_t type = H5Tcopy(H5T_C_S1), a;
+
+	put(f, "index", H5T_STD_U64LE, H5T_NATIVE_UINT64, n, ids);
+	H5Tset_size(type, H5T_VARIABLE);
+	a = H5Acreate2(f, "domains", type, space, H5P_DEFAULT, H5P_DEFAULT);
+	assert_true(a >= 0 && H5Awrite(a, type, names) >= 0);
+	H5Aclose(a);
+	H5Tclose(type);
+	H5Sclose(space);
+	H5Fclose(f);
+}
+
+static void
+test_strings_elsewhere(void **state)
+{
+	/* A string: its length, the address of its heap collection, its number there. */
+	struct {
+		uint32_t len;
+		uint32_t addr[2];
+		uint32_t index;
+	} good = { .len = 5, .index = 2 }, bad[6];
+	struct df_err why = DF_ERR_INIT;
+	struct df_meta m;
+	char *data, *heap, *at_string;
+	size_t n;
+
+	(void)state;
+	write_strings(at("strings.h5"));
+	OK(df_meta_load(&m, at("strings.h5"), NULL, err));
+	assert_int_equal(m.n_domains, 2);
+	assert_string_equal(m.domains[1], "second");
+	df_meta_release(&m);
+
+	OK(df_file_get(at("strings.h5"), 1 << 20, &data, &n, err));
+	heap = memmem(data, n, "GCOL", 4);
+	assert_non_null(heap);
+	good.addr[0] = (uint32_t)(heap - data);
+	at_string = memmem(data, n, &good, sizeof(good));
+	assert_non_null(at_string);
+	for (int i = 0; i < 6; i++)
+		bad[i] = good;
+	bad[0].index = 0;   /* the free space */
+	bad[1].index = 999; /* nothing */
+	bad[2].index = 1;   /* longer than 5 bytes */
+	bad[3].len = 4;
+	bad[4].addr[1] = 1; /* outside of the file */
+	bad[5].addr[0] = 8; /* no collection */
+	for (int i = 0; i < 6; i++) {
+		memcpy(at_string, &bad[i], sizeof(bad[i]));
+		OK(df_file_put(at("damaged.h5"), data, n, err));
+		assert_int_equal(df_meta_load(&m, at("damaged.h5"), NULL, &why), DF_EFORMAT);
+		if (strstr(why.msg, "damaged: its string heap") == NULL)
+			fail_msg("string %d: %s", i, why.msg);
+	}
+	free(data);
+}
+
 int
 main(void)
 {
@@ -414,6 +481,7 @@ main(void)
 		cmocka_unit_test(test_users_files),
 		cmocka_unit_test(test_offsets),
 		cmocka_unit_test(test_large_meta),
+		cmocka_unit_test(test_strings_elsewhere),
 	};
 
 	H5Eset_auto2(H5E_DEFAULT, NULL, NULL);

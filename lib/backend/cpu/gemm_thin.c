@@ -62,7 +62,7 @@ thin_block(const int rows, const enum df_dtype type, const struct thin *t)
 						    (__m256)col[i], s[r][g]);
 			}
 	}
-	for (; k < t->kc; k++, b += size, a++)
+	for (; k < t->kc; k++, b += size, a++) {
 #pragma GCC unroll 4
 		for (int g = 0; g < GROUPS; g++) {
 			float col[8];
@@ -74,6 +74,7 @@ thin_block(const int rows, const enum df_dtype type, const struct thin *t)
 				s[r][g] = _mm256_fmadd_ps(
 				    _mm256_set1_ps(a[(size_t)r * t->lda]), _mm256_loadu_ps(col), s[r][g]);
 		}
+	}
 #pragma GCC unroll 4
 	for (int r = 0; r < rows; r++)
 #pragma GCC unroll 4
