@@ -311,7 +311,7 @@ static int
 print_list(struct df_err *err)
 {
 	struct df_buf text = DF_BUF_INIT;
-	int rc = 0;
+	int rc = DF_OK;
 
 	if (cfg.list_templates)
 		df_template_list(&text);

@@ -42,7 +42,7 @@ df_infer_seqlen(size_t S, size_t T, size_t C, size_t *source, size_t *target)
 static int
 put(struct df_encoded *out, const uint32_t *ids, size_t n, uint8_t mask, struct df_err *err)
 {
-	int rc = 0;
+	int rc = DF_OK;
 
 	DF_TRY(df_grow(&out->mask, &out->cap_mask, out->ids.n + n, 1, "label mask", err));
 	if (n > 0)
@@ -62,7 +62,7 @@ static int
 encode_opening(const struct df_encoder *e, struct df_encscratch *s, const struct df_example *ex, struct df_span *system,
     bool *has_system, struct df_err *err)
 {
-	int rc = 0;
+	int rc = DF_OK;
 
 	s->ids.n = 0;
 	DF_TRY(df_enc_system(e, s, ex, system, err));
@@ -84,7 +84,7 @@ encode_source(const struct df_encoder *e, struct df_encscratch *s, const struct 
     const struct df_span *system, struct df_err *err)
 {
 	struct df_span text = { t->text, t->n };
-	int rc = 0;
+	int rc = DF_OK;
 
 	if (t->role == DF_ROLE_OBSERVATION)
 		return df_enc_slot(e, s, DF_SLOT_OBSERVATION, text, NULL, &s->ids, err);
@@ -99,7 +99,7 @@ static int
 encode_answer(
     const struct df_encoder *e, struct df_encscratch *s, enum df_role role, struct df_span text, struct df_err *err)
 {
-	int rc = 0;
+	int rc = DF_OK;
 
 	if (role != DF_ROLE_FUNCTION)
 		return df_enc_slot(e, s, DF_SLOT_ASSISTANT, text, NULL, &s->ids, err);
@@ -123,7 +123,7 @@ take_answer(const struct df_encoder *e, struct df_encscratch *s, const struct df
 	const bool last_counts = prompt || (e->opts.mask_history && !e->opts.preserve_thinking);
 	const bool last = 2 * r + 2 >= ex->n_turns, old = !last && last_counts;
 	const bool off = e->opts.thinking == DF_THINKING_FALSE && (last || !prompt);
-	int rc = 0;
+	int rc = DF_OK;
 
 	*answer = (struct df_span){ "", 0 };
 	*empty_thought = false;
@@ -150,7 +150,7 @@ encode_turns(
 	const size_t n_rounds = (ex->n_turns + 1) / 2;
 	struct df_span system, answer;
 	bool has_system, empty_thought;
-	int rc = 0;
+	int rc = DF_OK;
 
 	DF_TRY(df_grow(&s->ends, &s->cap_ends, 2 * n_rounds, sizeof(*s->ends), "turns", err));
 	DF_TRY(encode_opening(e, s, ex, &system, &has_system, err));
@@ -175,7 +175,7 @@ int
 df_encode_prompt(const struct df_encoder *e, struct df_encscratch *s, const struct df_example *ex, struct df_ids *out,
     struct df_err *err)
 {
-	int rc = 0;
+	int rc = DF_OK;
 
 	DF_TRY(encode_turns(e, s, ex, true, err));
 	DF_TRY(df_ids_add(out, s->ids.v, s->ids.n, err));
@@ -221,7 +221,7 @@ encode_sft(const struct df_encoder *e, struct df_encscratch *s, const struct df_
     struct df_encode_info *info, struct df_err *err)
 {
 	const size_t n_rounds = ex->n_turns / 2, first = e->opts.mask_history ? n_rounds - 1 : 0;
-	int rc = 0;
+	int rc = DF_OK;
 
 	DF_TRY(encode_turns(e, s, ex, false, err));
 	DF_TRY(cut_rounds(e, s, n_rounds, info, err));
@@ -259,7 +259,7 @@ encode_pt(const struct df_encoder *e, struct df_encscratch *s, const struct df_e
     struct df_encode_info *info, struct df_err *err)
 {
 	size_t n;
-	int rc = 0;
+	int rc = DF_OK;
 
 	df_buf_clear(&s->text);
 	df_buf_add(&s->text, e->bos.data, e->bos.len);
@@ -312,7 +312,7 @@ df_encode_check(const struct df_encoder *e, struct df_encscratch *s, const struc
 {
 	struct df_span text;
 	bool empty_thought;
-	int rc = 0;
+	int rc = DF_OK;
 
 	if (e->opts.stage == DF_STAGE_PT)
 		return 0;
@@ -345,7 +345,7 @@ learns_text(const struct df_encoder *e, struct df_encscratch *s, const struct df
 {
 	struct df_span answer;
 	bool empty_thought;
-	int rc = 0;
+	int rc = DF_OK;
 
 	*has_text = e->opts.stage == DF_STAGE_PT && ex->turns[0].n > 0;
 	for (size_t i = 0; e->opts.stage != DF_STAGE_PT && !*has_text && i + 1 < ex->n_turns; i += 2) {

@@ -49,7 +49,7 @@ static int
 bind_slots(struct df_encoder *e, const struct df_template *t, struct df_tokscratch *ts, struct df_err *err)
 {
 	struct df_template bare = { .efficient_eos = t->efficient_eos };
-	int rc = 0;
+	int rc = DF_OK;
 
 	for (enum df_slot i = 0; i < DF_SLOT_COUNT; i++) {
 		struct df_enc_slot *b = &e->slot[i];
@@ -69,7 +69,7 @@ df_enc_slot(const struct df_encoder *e, struct df_encscratch *s, enum df_slot wh
     const size_t *round, struct df_ids *ids, struct df_err *err)
 {
 	const struct df_enc_slot *slot = &e->slot[which];
-	int rc = 0;
+	int rc = DF_OK;
 
 	for (size_t i = 0; i < slot->n; i++) {
 		const struct df_enc_elem *el = &slot->elem[i];
@@ -111,7 +111,7 @@ static int
 bind_pt(struct df_encoder *e, const struct df_template *t, struct df_err *err)
 {
 	const uint32_t eos = df_tokenizer_eos(e->tok), bos = df_tokenizer_bos(e->tok);
-	int rc = 0;
+	int rc = DF_OK;
 
 	if (strcmp(t->name, "llama3") == 0)
 		df_buf_puts(&e->eos, "<|end_of_text|>");
@@ -133,7 +133,7 @@ bind_words(struct df_encoder *e, const struct df_template *t, struct df_tokscrat
 	static const char *const call[2] = { "<tool_call>", "</tool_call>" };
 	static const char space[] = " \t\n\r\v\f";
 	struct df_buf empty = DF_BUF_INIT;
-	int rc = 0;
+	int rc = DF_OK;
 
 	for (size_t i = 0; i < 2; i++) {
 		const char *s;
@@ -159,7 +159,7 @@ out:
 static int
 bind_stops(struct df_encoder *e, const struct df_template *t, struct df_err *err)
 {
-	int rc = 0;
+	int rc = DF_OK;
 
 	DF_TRY(df_ids_add(&e->stops, &e->eos_id, 1, err));
 	for (const char *const *w = t->stop_words; *w; w++) {
@@ -198,7 +198,7 @@ df_encoder_new(struct df_encoder **out, const struct df_template *t, struct df_t
 	struct df_encscratch *s = NULL;
 	struct df_encoder *e = NULL;
 	struct df_span system;
-	int rc = 0;
+	int rc = DF_OK;
 
 	DF_TRY(check_opts(t, opts, err));
 	DF_TRY(df_alloc(&e, 1, sizeof(*e), "encoder", err));
@@ -270,7 +270,7 @@ int
 df_encscratch_new(struct df_encscratch **out, const struct df_encoder *e, struct df_err *err)
 {
 	struct df_encscratch *s = NULL;
-	int rc = 0;
+	int rc = DF_OK;
 
 	DF_TRY(df_alloc(&s, 1, sizeof(*s), "encoder scratch", err));
 	DF_TRY(df_tokscratch_new(&s->tok, e->tok, err));

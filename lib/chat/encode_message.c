@@ -62,7 +62,7 @@ int
 df_enc_system(const struct df_encoder *e, struct df_encscratch *s, const struct df_example *ex, struct df_span *out,
     struct df_err *err)
 {
-	int rc = 0;
+	int rc = DF_OK;
 
 	*out = ex->n_system > 0 ? (struct df_span){ ex->system, ex->n_system }
 				: (struct df_span){ e->default_system, strlen(e->default_system) };
@@ -128,7 +128,7 @@ df_enc_calls(
 {
 	struct df_buf json = DF_BUF_INIT;
 	size_t at, end;
-	int rc = 0;
+	int rc = DF_OK;
 
 	df_buf_clear(&s->calls);
 	if (!e->fuse_system && find_pair(turn, 0, e->call_words, &at, &end)) {

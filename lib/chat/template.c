@@ -56,7 +56,7 @@ df_template_digest(const struct df_template *t, char hex[DF_DIGEST_HEX], struct 
 	const uint8_t how[] = { (uint8_t)t->tool_format, t->replace_eos, t->efficient_eos, t->fuse_system,
 		t->reasoning };
 	struct df_hasher *h = NULL;
-	int rc = 0;
+	int rc = DF_OK;
 
 	DF_TRY(df_hasher_new(&h, 0, err));
 	for (enum df_slot s = 0; s < DF_SLOT_COUNT; s++)
@@ -96,14 +96,14 @@ df_template_add_tokens(const struct df_template *t, struct df_tokenizer *tok, st
 {
 	const char *eos = eos_word(t, tok);
 	uint32_t id;
-	int rc = 0;
+	int rc = DF_OK;
 
 	if (eos)
 		DF_TRY(df_tokenizer_add_special(tok, eos, &id, err));
 	for (const char *const *stop = t->stop_words; *stop; stop++)
 		DF_TRY(df_tokenizer_add_special(tok, *stop, &id, err));
 out:
-	if (rc)
+	if (rc != DF_OK)
 		df_err_prefix(err, "template '%s': ", t->name);
 	return rc;
 }

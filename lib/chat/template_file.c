@@ -111,7 +111,7 @@ yaml_to_json(const char *text, size_t n, struct df_buf *out, struct df_err *err)
 	yaml_parser_t parser;
 	yaml_event_type_t type;
 	size_t depth = 0, documents = 0;
-	int rc = 0;
+	int rc = DF_OK;
 
 	if (!yaml_parser_initialize(&parser))
 		return df_fail(err, DF_ENOMEM, "out of memory for the YAML parser");
@@ -132,7 +132,7 @@ yaml_to_json(const char *text, size_t n, struct df_buf *out, struct df_err *err)
 		else
 			rc = put_event(out, &e, level, &depth, err);
 		yaml_event_delete(&e);
-		if (rc)
+		if (rc != DF_OK)
 			df_err_prefix(err, "line %zu: ", line);
 	} while (rc == 0 && type != YAML_STREAM_END_EVENT);
 	yaml_parser_delete(&parser);
@@ -217,7 +217,7 @@ static int
 check_slot(const struct df_elem *e, enum df_slot s, struct df_err *err)
 {
 	bool has_mark = false;
-	int rc = 0;
+	int rc = DF_OK;
 
 	for (; e->kind != DF_ELEM_END; e++) {
 		has_mark |= e->kind == DF_ELEM_TEXT && strstr(e->text, "{{content}}");
@@ -234,7 +234,7 @@ static int
 read_slot(const struct df_json_value *v, enum df_slot s, struct df_elem *out, struct df_err *err)
 {
 	const size_t n = df_json_type(v) == DF_JSON_ARRAY ? df_json_size(v) : 1;
-	int rc = 0;
+	int rc = DF_OK;
 
 	memset(out, 0, DF_SLOT_MAX * sizeof(*out));
 	if (n >= DF_SLOT_MAX)
@@ -244,7 +244,7 @@ read_slot(const struct df_json_value *v, enum df_slot s, struct df_elem *out, st
 	/* `prefix: []` removes the prefix that came with `like`; an empty list gives any other slot its default. */
 	if (rc == 0 && n > 0)
 		rc = check_slot(out, s, err);
-	if (rc)
+	if (rc != DF_OK)
 		df_err_prefix(err, "'%s': ", slot_names[s]);
 	return rc;
 }
@@ -258,7 +258,7 @@ read_list(
 {
 	const struct df_json_value *v = df_json_get(root, key);
 	const size_t n = df_json_size(v);
-	int rc = 0;
+	int rc = DF_OK;
 
 	if (!v)
 		return 0;
@@ -269,7 +269,7 @@ read_list(
 		rc = read_text(df_json_at(v, i), &out[i], err);
 	if (min < max)
 		out[n] = NULL;
-	if (rc)
+	if (rc != DF_OK)
 		df_err_prefix(err, "'%s': ", key);
 	return rc;
 }
@@ -314,7 +314,7 @@ read_template(struct df_template *t, const struct df_json_value *root, struct df
 {
 	const struct df_template *like = NULL;
 	const char *s = NULL;
-	int rc = 0;
+	int rc = DF_OK;
 
 	if (df_json_type(root) != DF_JSON_OBJECT)
 		return df_fail(err, DF_ECONFIG, "expected keys and values, found %s", df_json_type_name(root));
@@ -356,7 +356,7 @@ df_template_load(const struct df_template **out, const char *path, struct df_err
 	struct df_buf json = DF_BUF_INIT;
 	char *text = NULL;
 	size_t n;
-	int rc = 0;
+	int rc = DF_OK;
 
 	DF_TRY(df_file_get(path, FILE_MAX, &text, &n, err));
 	DF_TRY(df_alloc(&own, 1, sizeof(*own), "template", err));
@@ -374,7 +374,7 @@ df_template_load(const struct df_template **out, const char *path, struct df_err
 		    dot ? (size_t)(dot - df_path_base(path)) : strlen(df_path_base(path)), err);
 		own->t.name = own->name;
 	}
-	if (rc) {
+	if (rc != DF_OK) {
 		/*
 		 * A wrong type or an unknown name in a file is a configuration error, no matter which function
 		 * found it.

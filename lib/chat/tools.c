@@ -44,7 +44,7 @@ df_tools_describe(
 {
 	const struct df_json_value *root;
 	struct df_json *doc = NULL;
-	int rc = 0;
+	int rc = DF_OK;
 
 	DF_TRY(df_json_parse_exact(&doc, tools, n, "tools", err));
 	root = df_json_root(doc);
@@ -76,7 +76,7 @@ check_calls(const struct df_json_value *calls, struct df_err *err)
 {
 	const char *name;
 	size_t n;
-	int rc = 0;
+	int rc = DF_OK;
 
 	for (size_t i = 0; i < df_json_size(calls); i++) {
 		const struct df_json_value *call = df_json_at(calls, i);
@@ -89,7 +89,7 @@ check_calls(const struct df_json_value *calls, struct df_err *err)
 		rc = df_tool_text(call, "name", &name, &n, err);
 		if (rc == 0 && !df_json_get(call, "arguments"))
 			rc = df_fail(err, DF_EFORMAT, "no 'arguments'");
-		if (rc) {
+		if (rc != DF_OK) {
 			df_err_prefix(err, "call %zu: ", i);
 			goto out;
 		}
@@ -104,7 +104,7 @@ df_tools_call(enum df_tool_format f, const char *calls, size_t n, struct df_buf 
 	const struct df_json_value *list;
 	struct df_buf text = DF_BUF_INIT;
 	struct df_json *doc = NULL;
-	int rc = 0;
+	int rc = DF_OK;
 
 	/* A single call counts as a list of one: in brackets, a call or a list is the only member of an outer list. */
 	df_buf_putc(&text, '[');

@@ -122,7 +122,7 @@ put_param(struct df_buf *out, const struct df_json_value *parameters, const char
     const struct df_json_value *param, struct df_err *err)
 {
 	const struct df_json_value *choices, *items;
-	int rc = 0;
+	int rc = DF_OK;
 
 	if (df_json_type(param) != DF_JSON_OBJECT)
 		return df_fail(err, DF_EFORMAT, "parameter '%.100s': expected an object, found %s", name,
@@ -166,7 +166,7 @@ default_describe(const struct df_json_value *tools, const char *date, struct df_
 	struct df_buf names = DF_BUF_INIT;
 	const char *name;
 	size_t n;
-	int rc = 0;
+	int rc = DF_OK;
 
 	(void)date;
 	df_buf_puts(out, "You have access to the following tools:\n");
@@ -222,7 +222,7 @@ glm4_describe(const struct df_json_value *tools, const char *date, struct df_buf
 	const struct df_json_value *tool;
 	const char *name;
 	size_t n;
-	int rc = 0;
+	int rc = DF_OK;
 
 	(void)date;
 	df_buf_puts(out,
@@ -296,7 +296,7 @@ glm4_moe_call(const struct df_json_value *calls, struct df_buf *out, struct df_e
 {
 	const struct df_json_value *args, *value;
 	const char *key;
-	int rc = 0;
+	int rc = DF_OK;
 
 	for (size_t i = 0; i < df_json_size(calls); i++) {
 		const struct df_json_member *m = NULL;
@@ -398,7 +398,7 @@ static int
 minimax1_describe(const struct df_json_value *tools, const char *date, struct df_buf *out, struct df_err *err)
 {
 	const struct df_json_value *tool;
-	int rc = 0;
+	int rc = DF_OK;
 
 	(void)date;
 	df_buf_puts(out, "You are provided with these tools:\n<tools>\n");
@@ -483,7 +483,7 @@ seed_call(const struct df_json_value *calls, struct df_buf *out, struct df_err *
 {
 	const struct df_json_value *args, *value;
 	const char *key;
-	int rc = 0;
+	int rc = DF_OK;
 
 	for (size_t i = 0; i < df_json_size(calls); i++) {
 		const struct df_json_member *m = NULL;

@@ -80,7 +80,7 @@ look(const struct df_dataset *ds, const struct df_record *rec, const struct df_n
 	while ((m = df_json_next(row, m, &key, &value)) != NULL)
 		DF_TRY(add_name(names, key, err));
 out:
-	if (rc)
+	if (rc != DF_OK)
 		df_dataset_place(ds, rec, err);
 	df_json_free(doc);
 	return rc;
@@ -122,7 +122,7 @@ df_dataset_need(struct df_dataset *ds, const struct df_need *need, size_t n, str
 	struct names names = { .n = 0 };
 	struct df_record rec;
 	uint64_t n_rows = 0;
-	int rc = 0;
+	int rc = DF_OK;
 
 	if (ds->type == DF_FILE_TXT) /* has its one column */
 		return 0;

@@ -21,7 +21,7 @@ tools_column(const struct df_dataset *ds, const struct df_json_value *row, struc
 {
 	const struct df_json_value *v = df_convert_column(ds, row, DF_COLUMN_TOOLS);
 	struct df_buf text = DF_BUF_INIT;
-	int rc = 0;
+	int rc = DF_OK;
 
 	switch (df_json_type(v)) {
 	case DF_JSON_ABSENT:
@@ -63,7 +63,7 @@ add_history(const struct df_dataset *ds, const struct df_json_value *row, struct
 {
 	const struct df_json_value *history = df_convert_column(ds, row, DF_COLUMN_HISTORY);
 	const char *where = ds->column[DF_COLUMN_HISTORY];
-	int rc = 0;
+	int rc = DF_OK;
 
 	if (!history || df_json_type(history) == DF_JSON_NULL)
 		return 0;
@@ -93,7 +93,7 @@ convert_alpaca(const struct df_dataset *ds, const struct df_json_value *row, str
 	const char *prompt, *query, *response;
 	size_t n_prompt, n_query, n_response;
 	char *both;
-	int rc = 0;
+	int rc = DF_OK;
 
 	DF_TRY(df_convert_text_column(ds, row, DF_COLUMN_PROMPT, &prompt, &n_prompt, err));
 	DF_TRY(df_convert_text_column(ds, row, DF_COLUMN_QUERY, &query, &n_query, err));
@@ -151,7 +151,7 @@ convert_sharegpt(
 	const char *where = ds->column[DF_COLUMN_MESSAGES], *content = ds->tag[DF_TAG_CONTENT];
 	const struct df_json_value *messages;
 	size_t first;
-	int rc = 0;
+	int rc = DF_OK;
 
 	DF_TRY(df_convert_messages(ds, row, ex, &messages, &first, err));
 	for (size_t i = first; i < df_json_size(messages); i++) {
@@ -180,7 +180,7 @@ static int
 convert_json(const struct df_dataset *ds, const struct df_record *rec, struct df_example *ex, struct df_err *err)
 {
 	const struct df_json_value *row;
-	int rc = 0;
+	int rc = DF_OK;
 
 	DF_TRY(df_json_parse_unique(&ex->doc, rec->text, rec->n, "JSON", err));
 	row = df_json_root(ex->doc);
@@ -223,7 +223,7 @@ df_dataset_convert(const struct df_dataset *ds, const struct df_record *rec, str
 	ex->n_system = ex->n_tools = 0;
 	ex->drop = DF_DROP_NONE;
 	rc = ds->type == DF_FILE_TXT ? convert_line(ds, rec, ex, err) : convert_json(ds, rec, ex, err);
-	if (rc)
+	if (rc != DF_OK)
 		df_dataset_place(ds, rec, err);
 	return rc;
 }

@@ -45,7 +45,7 @@ add_tool_calls(
 {
 	struct df_buf text = DF_BUF_INIT;
 	const char *s;
-	int rc = 0;
+	int rc = DF_OK;
 
 	df_buf_putc(&text, '[');
 	for (size_t k = 0; k < df_json_size(calls); k++) {
@@ -71,7 +71,7 @@ static int
 flush_results(struct df_example *ex, struct df_buf *results, size_t *n_results, struct df_err *err)
 {
 	const char *s;
-	int rc = 0;
+	int rc = DF_OK;
 
 	if (*n_results == 0)
 		return 0;
@@ -93,7 +93,7 @@ static int
 add_note(struct df_example *ex, struct df_err *err)
 {
 	struct df_buf text = DF_BUF_INIT;
-	int rc = 0;
+	int rc = DF_OK;
 
 	if (ex->n_system == 0) {
 		if (ex->n_tools == 0) {
@@ -139,7 +139,7 @@ df_convert_openai(
 	const struct df_json_value *messages;
 	struct df_buf results = DF_BUF_INIT;
 	size_t first, n_results = 0;
-	int rc = 0;
+	int rc = DF_OK;
 
 	DF_TRY(df_convert_messages(ds, row, ex, &messages, &first, err));
 	for (size_t i = first; i < df_json_size(messages); i++) {

@@ -20,7 +20,7 @@ int
 df_convert_keep(struct df_example *ex, const struct df_buf *text, const char **out, struct df_err *err)
 {
 	char *p;
-	int rc = 0;
+	int rc = DF_OK;
 
 	DF_TRY(df_buf_check(text, err));
 	DF_TRY(df_arena_alloc(&ex->mem, &p, text->len, 1, "a text", err));
@@ -87,7 +87,7 @@ df_convert_messages(const struct df_dataset *ds, const struct df_json_value *row
 	const char *where = ds->column[DF_COLUMN_MESSAGES], *content = ds->tag[DF_TAG_CONTENT], *tag;
 	const struct df_json_value *m;
 	size_t n_tag;
-	int rc = 0;
+	int rc = DF_OK;
 
 	*messages = df_convert_column(ds, row, DF_COLUMN_MESSAGES);
 	*first = 0;

@@ -65,7 +65,7 @@ add_part(struct df_corpus *c, const struct df_dataset_info *info, const char *na
 	struct df_dataset *ds = NULL;
 	uint16_t domain = 0;
 	bool known = false;
-	int rc = 0;
+	int rc = DF_OK;
 
 	/* A name is one domain, whether its rows are for training, for evaluation, or for both. */
 	for (size_t i = 0; i < c->n_parts; i++) {
@@ -98,7 +98,7 @@ add_parts(struct df_corpus *c, const struct df_dataset_info *info, const char *n
     struct df_err *err)
 {
 	char *list = NULL, *save = NULL;
-	int rc = 0;
+	int rc = DF_OK;
 
 	DF_TRY(df_strdup(&list, names, err));
 	for (char *name = strtok_r(list, ",", &save); name; name = strtok_r(NULL, ",", &save)) {
@@ -117,7 +117,7 @@ df_corpus_open(struct df_corpus *c, const char *dataset_dir, const char *dataset
     enum df_stage stage, struct df_err *err)
 {
 	struct df_dataset_info *info = NULL;
-	int rc = 0;
+	int rc = DF_OK;
 
 	DF_TRY(df_dataset_info_open(&info, dataset_dir, err));
 	DF_TRY(add_parts(c, info, datasets, false, stage, err));
@@ -230,7 +230,7 @@ draw_samples(struct df_part *p, uint64_t seed, uint64_t n_all, uint64_t n, struc
 	const uint32_t sub = substream(p->ds);
 	struct df_draw *draw = NULL;
 	uint32_t w[4];
-	int rc = 0;
+	int rc = DF_OK;
 
 	if (n_all == 0)
 		return df_fail(
@@ -255,7 +255,7 @@ out:
 static int
 index_parts(struct df_corpus *c, struct df_err *err)
 {
-	int rc = 0;
+	int rc = DF_OK;
 
 	for (size_t i = 0; i < c->n_parts; i++) {
 		struct df_part *p = &c->part[i];
@@ -340,7 +340,7 @@ read_block(void *ctx, void *batch, struct df_err *err)
 	struct pass *p = ctx;
 	struct block *b = batch;
 	size_t nbytes = 0;
-	int rc = 0;
+	int rc = DF_OK;
 
 	b->n = 0;
 	while (b->n < BLOCK_ROWS && !p->enough) {
@@ -369,7 +369,7 @@ work_block(void *ctx, void *batch, int worker, struct df_err *err)
 	struct pass *p = ctx;
 	struct block *b = batch;
 	struct df_example *ex = &p->ex[worker];
-	int rc = 0;
+	int rc = DF_OK;
 
 	b->rows.ids.n = 0;
 	for (size_t i = 0; i < b->n; i++) {
@@ -385,7 +385,7 @@ work_block(void *ctx, void *batch, int worker, struct df_err *err)
 			rc = df_encode(p->e, p->scratch[worker], ex, &b->rows, &b->info[i], err);
 		else
 			rc = df_encode_check(p->e, p->scratch[worker], ex, err);
-		if (rc) {
+		if (rc != DF_OK) {
 			df_dataset_place(ds, &b->rec[i], err);
 			goto out;
 		}
@@ -407,7 +407,7 @@ static int
 survey_block(struct pass *p, const struct block *b, struct df_err *err)
 {
 	struct df_corpus *c = p->c;
-	int rc = 0;
+	int rc = DF_OK;
 
 	DF_TRY(df_grow(&c->draw, &c->cap_draws, c->n_draws + b->n, sizeof(*c->draw), "draws", err));
 	for (size_t i = 0; i < b->n; i++) {
@@ -444,7 +444,7 @@ static int
 emit_block(struct pass *p, const struct block *b, struct df_err *err)
 {
 	size_t at = 0;
-	int rc = 0;
+	int rc = DF_OK;
 
 	for (size_t i = 0; i < b->n && !p->enough; i++) {
 		const struct df_encode_info *info = &b->info[i];
@@ -492,7 +492,7 @@ run_pass(struct pass *p, struct df_err *err)
 {
 	const size_t n_threads = (size_t)(p->c->n_threads > 0 ? p->c->n_threads : 1), n_blocks = n_threads + 2;
 	struct block **blocks = NULL;
-	int rc = 0;
+	int rc = DF_OK;
 
 	DF_TRY(df_alloc(&blocks, n_blocks, sizeof(struct block *), "blocks", err));
 	for (size_t i = 0; i < n_blocks; i++)
@@ -614,7 +614,7 @@ df_corpus_survey(struct df_corpus *c, const struct df_encoder *e, struct df_err 
 {
 	struct pass p = { .c = c, .e = e };
 	uint64_t n_kept = 0, n_held = 0;
-	int rc = 0;
+	int rc = DF_OK;
 
 	DF_TRY(check_options(c, err));
 	DF_TRY(index_parts(c, err));

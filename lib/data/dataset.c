@@ -39,7 +39,7 @@ int
 df_dataset_info_open(struct df_dataset_info **out, const char *dir, struct df_err *err)
 {
 	struct df_dataset_info *info = NULL;
-	int rc = 0;
+	int rc = DF_OK;
 
 	if (strcmp(dir, "ONLINE") == 0 || strncmp(dir, "REMOTE:", 7) == 0)
 		return df_fail(err, DF_ECONFIG,
@@ -154,7 +154,7 @@ unknown_name(const struct df_json_value *root, const char *name, struct df_err *
 	const struct df_json_value *value;
 	const char **names = NULL;
 	size_t n = 0;
-	int rc = 0;
+	int rc = DF_OK;
 
 	DF_TRY(df_alloc(&names, df_json_size(root) + 1, sizeof(*names), "dataset names", err));
 	while ((m = df_json_next(root, m, &names[n], &value)) != NULL)
@@ -186,7 +186,7 @@ read_source(struct df_dataset *ds, const struct df_json_value *entry, const char
 		"cloud_file_name" };
 	const struct df_json_value *samples = df_json_get(entry, "num_samples");
 	int64_t n = 0;
-	int rc = 0;
+	int rc = DF_OK;
 
 	/* They have priority over file_name, so an entry with both means the remote dataset. */
 	for (size_t i = 0; i < sizeof(remote) / sizeof(remote[0]); i++)
@@ -211,7 +211,7 @@ read_formatting(struct df_dataset *ds, const struct df_json_value *entry, struct
 	static const char *const known[] = { "alpaca", "sharegpt", "openai", NULL };
 	const char *name;
 	bool ranking;
-	int rc = 0;
+	int rc = DF_OK;
 
 	DF_TRY(df_json_member_bool(entry, "ranking", false, &ranking, err));
 	if (ranking)
@@ -238,7 +238,7 @@ static int
 read_names(const struct df_json_value *obj, const char *what, const char *const *keys, const char *const *dflt,
     size_t n, char **names, struct df_err *err)
 {
-	int rc = 0;
+	int rc = DF_OK;
 
 	if (obj && df_json_type(obj) != DF_JSON_OBJECT)
 		return df_fail(err, DF_ECONFIG, "'%s': expected an object, found %s", what, df_json_type_name(obj));
@@ -253,7 +253,7 @@ read_names(const struct df_json_value *obj, const char *what, const char *const 
 			DF_TRY(df_strdup(&names[i], s, err));
 	}
 out:
-	if (rc)
+	if (rc != DF_OK)
 		df_err_prefix(err, "'%s': ", what);
 	return rc;
 }
@@ -263,7 +263,7 @@ read_columns(struct df_dataset *ds, const struct df_json_value *entry, struct df
 {
 	const struct df_json_value *columns = df_json_get(entry, "columns");
 	const struct df_json_value *tags = df_json_get(entry, "tags");
-	int rc = 0;
+	int rc = DF_OK;
 
 	for (size_t i = 0; preference_names[i]; i++)
 		DF_TRY(refuse_member(
@@ -324,7 +324,7 @@ add_file(struct df_dataset *ds, char *path, struct df_err *err)
 	struct df_datafile *f;
 	enum df_filetype type;
 	const void *data;
-	int rc = 0;
+	int rc = DF_OK;
 
 	DF_TRY(file_type(name, &type, err));
 	if (ds->n_files > 0 && type != ds->type) {
@@ -420,7 +420,7 @@ digest_files(struct df_dataset *ds, struct df_err *err)
 {
 	const uint32_t how[2] = { ds->formatting, ds->type };
 	struct df_hasher *h = NULL;
-	int rc = 0;
+	int rc = DF_OK;
 
 	DF_TRY(df_hasher_new(&h, 0, err));
 	df_hasher_add(h, how, sizeof(how));
@@ -490,7 +490,7 @@ df_dataset_open(struct df_dataset **out, const struct df_dataset_info *info, con
 	struct df_dataset *ds = NULL;
 	const char *file_name;
 	bool in_entry = true; /* errors are in dataset_info.json, not yet in the data */
-	int rc = 0;
+	int rc = DF_OK;
 
 	if (!entry) {
 		rc = unknown_name(root, name, err);
@@ -524,12 +524,12 @@ df_dataset_open(struct df_dataset **out, const struct df_dataset_info *info, con
 	*out = ds;
 	ds = NULL;
 out:
-	if (rc && in_entry) {
+	if (rc != DF_OK && in_entry) {
 		/* A wrong type or number in an entry is a configuration error, no matter which function found it. */
 		if (rc == DF_EFORMAT || rc == DF_ERANGE)
 			rc = err ? (err->code = DF_ECONFIG) : DF_ECONFIG;
 		df_err_prefix(err, "%s: dataset '%s': ", info->path, name);
-	} else if (rc) {
+	} else if (rc != DF_OK) {
 		df_err_prefix(err, "dataset '%s': ", name);
 	}
 	df_dataset_free(ds);
@@ -540,7 +540,7 @@ int
 df_dataset_open_file(struct df_dataset **out, const char *path, enum df_stage stage, struct df_err *err)
 {
 	struct df_dataset *ds = NULL;
-	int rc = 0;
+	int rc = DF_OK;
 
 	DF_TRY(df_alloc(&ds, 1, sizeof(*ds), "dataset", err));
 	DF_TRY(df_strdup(&ds->name, df_path_base(path), err));

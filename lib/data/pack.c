@@ -56,7 +56,7 @@ static int
 begin(struct df_packer *p, uint16_t domain, uint64_t source_row, struct df_err *err)
 {
 	struct df_encoded *r = &p->rest;
-	int rc = 0;
+	int rc = DF_OK;
 
 	DF_TRY(df_grow(&r->ids.v, &r->ids.cap, p->block, sizeof(*r->ids.v), "a block", err));
 	DF_TRY(df_grow(&r->mask, &r->cap_mask, p->block, 1, "a block", err));
@@ -76,7 +76,7 @@ add_document(struct df_packer *p, const uint32_t *ids, const uint8_t *mask, size
     uint64_t source_row, struct df_err *err)
 {
 	struct df_encoded *r = &p->rest;
-	int rc = 0;
+	int rc = DF_OK;
 
 	for (size_t at = 0; at < n;) {
 		size_t take;
@@ -106,7 +106,7 @@ add_example(struct df_packer *p, const uint32_t *ids, const uint8_t *mask, size_
     uint64_t source_row, struct df_err *err)
 {
 	struct df_encoded *r = &p->rest;
-	int rc = 0;
+	int rc = DF_OK;
 
 	if (n > p->block) {
 		p->n_long++;
@@ -129,7 +129,7 @@ give_pack(struct df_packer *p, const size_t *which, size_t n, struct df_err *err
 {
 	struct df_encoded *o = &p->pack;
 	struct df_block b;
-	int rc = 0;
+	int rc = DF_OK;
 
 	DF_TRY(df_grow(&o->ids.v, &o->ids.cap, p->block, sizeof(*o->ids.v), "a pack", err));
 	DF_TRY(df_grow(&o->mask, &o->cap_mask, p->block, 1, "a pack", err));
@@ -164,7 +164,7 @@ static int
 deal_out(struct df_packer *p, struct df_err *err)
 {
 	size_t *length = NULL, *order = NULL, *first = NULL, n_sacks, n = p->n_items;
-	int rc = 0;
+	int rc = DF_OK;
 
 	if (n == 0)
 		return 0;
@@ -192,7 +192,7 @@ df_packer_add(struct df_packer *p, const uint32_t *ids, const uint8_t *mask, siz
     uint64_t source_row, struct df_err *err)
 {
 	const uint64_t batch = p->batch_rows > 0 ? batch_of(p, p->seen) : 0;
-	int rc = 0;
+	int rc = DF_OK;
 
 	if (batch != p->batch || (!p->whole && p->batch_rows == 0 && p->rest.ids.n > 0 && domain != p->domain))
 		DF_TRY(df_packer_end(p, err));

@@ -254,7 +254,7 @@ df_dataset_index(struct df_dataset *ds, uint64_t *n, struct df_err *err)
 {
 	struct df_record rec;
 	size_t file = SIZE_MAX;
-	int rc = 0;
+	int rc = DF_OK;
 
 	ds->n_places = 0;
 	df_dataset_rewind(ds);

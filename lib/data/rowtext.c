@@ -60,7 +60,7 @@ alpaca_lines(struct df_rowtext *t, const struct df_dataset *ds, const struct df_
 	};
 	const char *s;
 	size_t n;
-	int rc = 0;
+	int rc = DF_OK;
 
 	df_buf_clear(&t->buf);
 	for (size_t i = 0; i < (prediction ? 4 : 3); i++) {
@@ -80,7 +80,7 @@ df_rowtext_get(struct df_rowtext *t, const struct df_dataset *ds, const struct d
     enum df_rowtext_form form, const char *column, struct df_err *err)
 {
 	const struct df_json_value *row;
-	int rc = 0;
+	int rc = DF_OK;
 
 	t->text = rec->text;
 	t->n = rec->n;
@@ -97,7 +97,7 @@ df_rowtext_get(struct df_rowtext *t, const struct df_dataset *ds, const struct d
 	else
 		rc = alpaca_lines(t, ds, row, form == DF_ROWTEXT_DATAFLEX, err);
 out:
-	if (rc)
+	if (rc != DF_OK)
 		df_dataset_place(ds, rec, err);
 	return rc;
 }

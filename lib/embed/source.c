@@ -499,7 +499,7 @@ df_embed_block(const struct df_embed_source *s, struct df_embed_lane *l, struct 
 	DF_TRY(df_embed_rows(l, &t, b->out.col[DF_COL_ID].data, vectors, &b->flaws, err));
 	b->out.col[DF_COL_EMBEDDING] = (struct df_column_data){ .data = vectors, .width = df_embed_lane_width(l) };
 out:
-	if (rc && s->tokens)
+	if (rc != DF_OK && s->tokens)
 		df_err_prefix(err, "%s: rows %llu..%llu: ", s->name, (unsigned long long)b->first,
 		    (unsigned long long)(b->first + b->n - 1));
 	return rc;

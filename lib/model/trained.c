@@ -39,7 +39,7 @@ df_trained_tokenizer(char **id, const char *dir, struct df_err *err)
 		goto out;
 	DF_TRY(df_json_load(&j, path, DF_STATE_MAX, err));
 	rc = df_json_member_str(df_json_root(j), "tokenizer", NULL, &s, err);
-	if (rc)
+	if (rc != DF_OK)
 		df_err_prefix(err, "%s: ", path);
 	else if (s)
 		rc = df_strdup(id, s, err);
@@ -59,7 +59,7 @@ df_trained_step(int64_t *step, const char *dir, struct df_err *err)
 	DF_TRY(df_path_join(&path, dir, DF_STATE_FILE, err));
 	DF_TRY(df_json_load(&j, path, DF_STATE_MAX, err));
 	rc = df_json_member_int(df_json_root(j), "step", INT64_MAX, 0, INT64_MAX, step, err);
-	if (rc)
+	if (rc != DF_OK)
 		df_err_prefix(err, "%s: ", path);
 out:
 	df_json_free(j);

@@ -23,9 +23,9 @@ struct df_project_job {
 	enum df_compress compress;
 };
 /*
- * Do it, a batch of gradients at a time, by all threads of the backend's pool: gradients are large.  *n = the rows
- * that this call wrote.  DF_EFORMAT for gradients without a manifest.  DF_ESTOPPED: what is done stays for the next run,
- * unless the output is a stream.
+ * Run the job, a batch of gradients at a time, by all threads of the backend's pool: gradients are large.  *n = the
+ * rows that this call wrote.  DF_EFORMAT for gradients without a manifest.  DF_ESTOPPED: finished work stays for the
+ * next run, unless the output is a stream.
  */
 int df_project_job_run(
     const struct df_project_job *j, struct df_backend *be, uint64_t *n, struct df_err *err) DF_MUST_CHECK;

@@ -13,9 +13,9 @@ df_blocks_cut(struct df_blocks *b, const uint64_t *lengths, uint64_t n_rows, uin
     struct df_err *err)
 {
 	uint64_t *first = NULL, n = 0, tokens = 0;
-	int rc = 0;
+	int rc = DF_OK;
 
-	DF_TRY(df_alloc(&first, n_rows + 1, sizeof *first, "blocks", err));
+	DF_TRY(df_alloc(&first, n_rows + 1, sizeof(*first), "blocks", err));
 	for (uint64_t i = 0; i < n_rows; i++) {
 		const bool full = (max_rows && i - first[n] >= max_rows) ||
 		    (max_tokens && lengths[i] > max_tokens - (tokens < max_tokens ? tokens : max_tokens));

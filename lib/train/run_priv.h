@@ -39,7 +39,7 @@ struct df_run {
 	uint64_t steps_per_epoch, max_steps, end;
 	uint64_t log_every, save_every, eval_every; /* 0 = never */
 	bool save_best;                             /* save_strategy: best */
-	uint64_t saved;                             /* step of the last checkpoint that is not interim; UINT64_MAX = none */
+	uint64_t saved; /* step of the last checkpoint that is not interim; UINT64_MAX = none */
 	uint64_t first_step, n_samples;
 	double lr, grad_norm; /* of the last step */
 	struct df_best_opts best;

@@ -152,11 +152,10 @@ text()
 }
 quiet 'no trailing space, no loose ends, no line beyond 120 columns' text
 
-# One dialect of C (CONTRIBUTING.md), as far as a pattern can tell; rooms that do not keep it yet are named here.
+# One dialect of C (CONTRIBUTING.md), as far as a pattern can tell.
 dialect()
 {
-	files=$(find lib cmd -name '*.[ch]' | grep -vE '^lib/(chat|data|embed|grad|project)/|^cmd/df-(embed|grad|pack|project)\.c' |
-		grep -vE '^lib/(backend/cpu/project|model/lineage|shard/blocks)\.c')
+	files=$(find lib cmd -name '*.[ch]')
 	grep -nE '\bsizeof [^(]|\bsizeof\(\*[a-z]+ ' $files | sed 's/$/	: sizeof(x)/'
 	grep -nE '!(str|strn|strcase|strncase|mem)cmp\(' $files | sed 's/$/	: strcmp() == 0/'
 	grep -nE '\bint rc = 0|\bif \(!?rc(\)| [&|])' $files | sed 's/$/	: rc is compared with DF_OK/'

@@ -340,7 +340,7 @@ pack(const struct dense *d, float *packed)
 		const size_t m = d->n_rows - r < mr ? d->n_rows - r : mr;
 
 		if (m < mr)
-			memset(dst, 0, d->n_coords * mr * sizeof *dst);
+			memset(dst, 0, d->n_coords * mr * sizeof(*dst));
 		for (size_t i = 0; i < m; i++) {
 			const float *src = a->g + (d->row0 + r + i) * a->ldg + d->coord0;
 
@@ -410,11 +410,11 @@ dense_run(const struct kernel *kn, struct df_pool *pool, const struct df_cpu_pro
 	const size_t super = a->n < SUPER ? a->n : SUPER;
 	const size_t rows = a->n_samples < MAX_ROWS ? a->n_samples : MAX_ROWS;
 	float *packed = NULL;
-	int rc = 0;
+	int rc = DF_OK;
 
 	DF_TRY(
-	    df_alloc(&packed, (rows + kn->mr - 1) / kn->mr * kn->mr * super, sizeof *packed, "packed gradients", err));
-	DF_TRY(df_alloc(&d.panels, (size_t)df_pool_size(pool) * KC * BLOCK, sizeof *d.panels, "panels of signs", err));
+	    df_alloc(&packed, (rows + kn->mr - 1) / kn->mr * kn->mr * super, sizeof(*packed), "packed gradients", err));
+	DF_TRY(df_alloc(&d.panels, (size_t)df_pool_size(pool) * KC * BLOCK, sizeof(*d.panels), "panels of signs", err));
 	d.packed = packed;
 	for (d.row0 = 0; d.row0 < a->n_samples; d.row0 += MAX_ROWS) {
 		d.n_rows = a->n_samples - d.row0 < MAX_ROWS ? a->n_samples - d.row0 : MAX_ROWS;
@@ -511,10 +511,10 @@ static int
 sparse_run(const struct kernel *kn, struct df_pool *pool, const struct df_cpu_project *a, struct df_err *err)
 {
 	struct sparse sp = { .kn = kn, .a = a };
-	int rc = 0;
+	int rc = DF_OK;
 
-	DF_TRY(df_alloc(&sp.part, (size_t)a->sparsity + 1, sizeof *sp.part, "parts of the columns", err));
-	DF_TRY(df_alloc(&sp.nonzeros, (size_t)df_pool_size(pool) * a->sparsity, sizeof *sp.nonzeros, "nonzeros", err));
+	DF_TRY(df_alloc(&sp.part, (size_t)a->sparsity + 1, sizeof(*sp.part), "parts of the columns", err));
+	DF_TRY(df_alloc(&sp.nonzeros, (size_t)df_pool_size(pool) * a->sparsity, sizeof(*sp.nonzeros), "nonzeros", err));
 	for (uint32_t i = 0; i <= a->sparsity; i++)
 		sp.part[i] = (uint32_t)((uint64_t)a->k * i / a->sparsity);
 	df_pool_for(pool, (a->n_samples + SPARSE_ROWS - 1) / SPARSE_ROWS, sparse_rows, &sp);
