@@ -449,7 +449,7 @@ parse_long(struct parser *p, const char *word, struct df_err *err)
 	size_t n = eq ? (size_t)(eq - word) : strlen(word);
 	const struct df_opt *o;
 	char shown[80];
-	bool negated;
+	bool negated = false;
 	int rc;
 
 	/* Only by its whole name: it must not make abbreviations of the table's own options ambiguous. */
@@ -519,7 +519,7 @@ static bool
 value_follows(const struct parser *p, const char *word, bool *known)
 {
 	const struct df_opt *o = NULL;
-	bool negated;
+	bool negated = false;
 
 	*known = true;
 	if (word[1] == '-') {

@@ -1,7 +1,7 @@
 #!/bin/sh
 # The table of keys and the programs that own them: an option that it names is there, and what df-pack was told is what
 # df-train compares.
-# shellcheck disable=SC2086 # commands are words
+# shellcheck disable=SC2046,SC2086 # commands and options are words
 . "$(dirname "$0")/lib.sh"
 
 # --- options ---

@@ -1,5 +1,5 @@
 #!/bin/bash
-# shellcheck disable=SC2016,SC2046,SC2086 # backquotes are text; names of pages are words
+# shellcheck disable=SC2016,SC2046,SC2086,SC2094 # backquotes are text; names of pages are words; page is a file, too
 # The manual says what the programs say: usage, options in their groups and
 # order, defaults.  (lint.t: pages are well-formed, and there is one for each
 # program; test_config: df-config(5) has the keys of the table.)
@@ -72,7 +72,6 @@ page_options()
 }
 
 # same_options WHAT: options.h, of -h, are options.man, of the manual
-# shellcheck disable=SC2094
 same_options()
 {
 	cut -f1 options.h >names.h

@@ -1,7 +1,7 @@
 #!/bin/sh
 # What the system refuses is said with its own reason, that of the first call that failed: by every program, of outputs
 # and of inputs.  As root everything is allowed, so the programs run as nobody.
-# shellcheck disable=SC2086 # commands are words
+# shellcheck disable=SC2086,SC2129 # commands are words
 . "$(dirname "$0")/lib.sh"
 
 as=

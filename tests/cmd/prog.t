@@ -1,6 +1,6 @@
 #!/bin/sh
 # What every command does alike, each method of df-score too: -h, --version, mistakes in options, a stdout that fails.
-# shellcheck disable=SC2086 # commands are words
+# shellcheck disable=SC2086,SC2094 # commands are words, and a file of that name
 . "$(dirname "$0")/lib.sh"
 
 [ -n "$(ls "$BUILD"/bin/df-* 2>/dev/null)" ] || skip_all 'no program is built'

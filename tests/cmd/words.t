@@ -1,7 +1,7 @@
 #!/bin/sh
 # A misspelt word gets the one that was meant: every option whose value is one of known words, in every program and
 # method, taken from their own tables; then the words that are no options' values.
-# shellcheck disable=SC2086 # commands are words
+# shellcheck disable=SC2086,SC2094 # commands are words, and a file of that name
 . "$(dirname "$0")/lib.sh"
 . "$SRC/tests/cmd/grad_data.sh"
 E=$SRC/tests/golden/embed/bert
