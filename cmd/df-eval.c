@@ -2,7 +2,6 @@
  * df-eval - what a model can do: perplexity, multiple choice, exact answers; or what a reward model thinks.
  */
 #include <inttypes.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,11 +13,11 @@
 #include "base/text_out.h"
 #include "chat/chat.h"
 #include "eval/choice.h"
+#include "eval/loss.h"
 #include "eval/match.h"
 #include "eval/report.h"
 #include "eval/reward.h"
 #include "prog.h"
-#include "eval/loss.h"
 
 static const char synopsis[] = "[options] -m MODEL {TOKENS... | --mmlu DIR | --dataset NAMES}";
 static const char about[] = "Loss on tokens, multiple choice, exact answers, or a reward model's scores.";
@@ -151,34 +150,14 @@ out:
 /* ---- tokens --------------------------------------------------------------------- */
 
 static int
-check_tokenizer(const struct run *r, struct df_err *err)
-{
-	bool known;
-	int rc;
-
-	DF_TRY(df_model_check_tokenizer(cfg.model, df_rows_tokenizer(&r->rows), r->rows.name, &known, err));
-	if (!known)
-		df_info("%s: not known which tokenizer it was trained with; taken to be that of %s", cfg.model,
-		    r->rows.name);
-out:
-	return rc;
-}
-
-static int
 losses(struct run *r, struct df_err *err)
 {
 	const struct df_eval_opts o = { .max_tokens = (size_t)cfg.batch_tokens, .progress = true };
-	const struct df_eval_sum *all = &r->eval.all;
 	int rc;
 
 	DF_TRY(df_eval_run(&r->eval, r->model, &r->rows, r->env.pool, &o, err));
-	df_prog_count(all->n_samples, "samples");
-	if (all->n_bad > 0)
-		df_warn("%" PRIu64
-			" samples have a loss that is not finite and are left out, the first is sample %" PRIu64,
-		    all->n_bad, r->eval.bad_id);
-	if (all->n_unlabelled > 0)
-		df_info("%" PRIu64 " samples have no target and count for nothing", all->n_unlabelled);
+	df_prog_count(r->eval.all.n_samples, "samples");
+	df_eval_tell(&r->eval);
 	df_loss_report(&r->text, &r->rows, &r->eval, cfg.model, cfg.json);
 out:
 	return rc;
@@ -210,11 +189,15 @@ static int
 on_tokens(struct run *r, const struct df_strlist *paths, struct df_err *err)
 {
 	const struct df_model_config *c;
+	bool known;
 	int rc;
 
 	DF_TRY(df_rows_load(&r->rows, "tokens", paths->v, paths->n, err));
 	DF_TRY(open_model(r, err));
-	DF_TRY(check_tokenizer(r, err));
+	DF_TRY(df_model_check_tokenizer(cfg.model, df_rows_tokenizer(&r->rows), r->rows.name, &known, err));
+	if (!known)
+		df_info("%s: not known which tokenizer it was trained with; taken to be that of %s", cfg.model,
+		    r->rows.name);
 	c = df_model_config(r->model);
 	DF_TRY(df_rows_check_vocab(&r->rows, c->n_vocab, cfg.model, err));
 	if (c->head == DF_HEAD_CLASSES)
@@ -257,8 +240,6 @@ choice_detail(void *ctx, const struct df_choice_task *t, const struct df_choice_
 {
 	struct run *r = ctx;
 
-	if (!cfg.details)
-		return DF_OK;
 	df_buf_clear(&r->line);
 	df_choice_detail(&r->line, t, x, !cfg.letters_only);
 	return df_text_out_put(&r->details, &r->line, err);
@@ -275,7 +256,7 @@ on_choices(struct run *r, struct df_err *err)
 	DF_TRY(open_text(r, false, err));
 	o.tok = r->chat.tok;
 	o.enc = r->chat.enc;
-	DF_TRY(df_choice_run(&r->choices, r->model, &r->task, &o, choice_detail, r, err));
+	DF_TRY(df_choice_run(&r->choices, r->model, &r->task, &o, cfg.details ? choice_detail : NULL, r, err));
 	df_prog_count(r->choices.all.n, "questions");
 	df_choice_report(&r->text, &r->task, &r->choices, cfg.model, (size_t)cfg.shots, cfg.json);
 out:
@@ -287,8 +268,6 @@ match_detail(void *ctx, const struct df_completion *x, bool right, struct df_err
 {
 	struct run *r = ctx;
 
-	if (!cfg.details)
-		return DF_OK;
 	df_buf_clear(&r->line);
 	df_match_detail(&r->line, &r->prompts, x, right);
 	return df_text_out_put(&r->details, &r->line, err);
@@ -317,8 +296,8 @@ on_datasets(struct run *r, struct df_err *err)
 	o.eos = r->eos.v;
 	o.n_eos = r->eos.n;
 	o.tok = r->chat.tok;
-	DF_TRY(df_match_run(
-	    &r->matches, r->model, r->env.pool, &r->prompts, &o, (enum df_match)cfg.match, match_detail, r, err));
+	DF_TRY(df_match_run(&r->matches, r->model, r->env.pool, &r->prompts, &o, (enum df_match)cfg.match,
+	    cfg.details ? match_detail : NULL, r, err));
 	df_prog_count(r->matches.all.n, "answers");
 	df_match_report(&r->text, &r->prompts, &r->matches, cfg.model, cfg.json);
 out:
@@ -326,18 +305,6 @@ out:
 }
 
 /* ---- the run -------------------------------------------------------------------- */
-
-static int
-finish(struct run *r, struct df_err *err)
-{
-	int rc;
-
-	DF_TRY(df_buf_check(&r->text, err));
-	DF_TRY(df_text_out_commit(&r->details, err));
-	rc = df_prog_print(&r->text, err);
-out:
-	return rc;
-}
 
 static void
 close_run(struct run *r)
@@ -373,7 +340,9 @@ main(int argc, char **argv)
 	DF_TRY(cfg.mmlu       ? on_choices(&r, &err)
 		: cfg.dataset ? on_datasets(&r, &err)
 			      : on_tokens(&r, &args.operands, &err));
-	rc = finish(&r, &err);
+	DF_TRY(df_buf_check(&r.text, &err));
+	DF_TRY(df_text_out_commit(&r.details, &err));
+	rc = df_prog_print(&r.text, &err);
 out:
 	close_run(&r);
 	df_opt_result_release(&args);

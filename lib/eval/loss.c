@@ -1,6 +1,7 @@
 /*
  * loss.c - blocks of consecutive rows run on the pool, sums are taken in row order.
  */
+#include <inttypes.h>
 #include <math.h>
 #include <pthread.h>
 #include <stdlib.h>
@@ -207,6 +208,17 @@ out:
 	free(e.n_targets);
 	free(e.n_correct);
 	return rc;
+}
+
+void
+df_eval_tell(const struct df_eval *e)
+{
+	if (e->all.n_bad > 0)
+		df_warn("%" PRIu64
+			" samples have a loss that is not finite and are left out, the first is sample %" PRIu64,
+		    e->all.n_bad, e->bad_id);
+	if (e->all.n_unlabelled > 0)
+		df_info("%" PRIu64 " samples have no target and count for nothing", e->all.n_unlabelled);
 }
 
 void

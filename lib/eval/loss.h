@@ -52,6 +52,8 @@ struct df_eval_opts {
 /* Evaluate m on all rows.  DF_ESTOPPED when a signal asks to stop. */
 int df_eval_run(struct df_eval *out, struct df_model *m, const struct df_rows *r, struct df_pool *pool,
     const struct df_eval_opts *o, struct df_err *err) DF_MUST_CHECK;
+/* Say through base/log.h which samples do not count: those without a target, and those whose loss is not finite. */
+void df_eval_tell(const struct df_eval *e);
 void df_eval_release(struct df_eval *e);
 
 #endif
