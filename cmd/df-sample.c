@@ -79,15 +79,15 @@ static const struct df_opt options[] = {
 	{ .name = "max-new-tokens", .type = DF_OPT_INT, .value = &cfg.max_new, .arg = "N", .min = 1, .max = 1 << 24,
 	    .help = "most tokens of a completion" },
 	{ .name = "temperature", .type = DF_OPT_DOUBLE, .value = &run.generate.warp.temperature, .arg = "T", .min = 0, .max = 1e6,
-	    .help = "divide logits by T; 0 takes the likeliest token" },
+	    .help = "divide logits by T; 0 takes the most likely token" },
 	{ .name = "top-k", .type = DF_OPT_INT, .value = &cfg.top_k, .arg = "K", .min = 0, .max = INT32_MAX,
-	    .help = "of the K likeliest tokens only (0: of all)" },
+	    .help = "only the K most likely tokens (0: all)" },
 	{ .name = "top-p", .type = DF_OPT_DOUBLE, .value = &run.generate.warp.top_p, .arg = "P", .min = 1e-9, .max = 1,
-	    .help = "of the likeliest that together reach P" },
+	    .help = "the fewest most likely tokens that reach P together" },
 	{ .name = "stop", .type = DF_OPT_LIST, .value = &cfg.stop, .arg = "TEXT",
 	    .help = "end a completion before TEXT; repeatable" },
 	{ .name = "ignore-eos", .type = DF_OPT_FLAG, .value = &cfg.ignore_eos,
-	    .help = "go on behind a token that ends answers" },
+	    .help = "go on after a token that ends an answer" },
 	{ .name = "seed", .type = DF_OPT_INT, .value = &cfg.seed, .arg = "N", .min = 0, .max = 9e15,
 	    .help = "seed of the draws" },
 	{ .type = DF_OPT_GROUP, .help = "Work and output" },
@@ -127,7 +127,7 @@ check_usage(const struct df_opt_result *args, struct df_err *err)
 	if (!drawn && (cfg.top_k > 0 || run.generate.warp.top_p < 1))
 		return df_fail(err, DF_EUSAGE,
 		    "--top-k and --top-p need --temperature: greedy completions take the "
-		    "likeliest token");
+		    "most likely token");
 	if (!drawn && cfg.n > 1)
 		return df_fail(
 		    err, DF_EUSAGE, "--samples %" PRId64 " needs --temperature: greedy completions are alike", cfg.n);

@@ -357,7 +357,7 @@ df_prog_exit(int rc, struct df_err *err)
 {
 	struct df_err late = DF_ERR_INIT;
 
-	/* From here on nobody reports progress any more. */
+	/* From here on there is no progress to report. */
 	df_progress_set_sink(NULL, NULL);
 	wipe_bar();
 	if ((fflush(stdout) != 0 || ferror(stdout)) && rc == DF_OK) {

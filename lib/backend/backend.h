@@ -11,7 +11,7 @@
  *
  *   cpu        SIMD and threads
  *   openblas   the same with its matrix product on OpenBLAS: not exact
- *   poison     the CPU's arithmetic behind separate, NaN-filled memory with guard
+ *   poison     the CPU's arithmetic on separate, NaN-filled memory with guard
  *              zones, closed between operations: device bugs fail on a laptop
  *   reference  one plain f64 loop nest per operation: the documentation and the tests' oracle
  *

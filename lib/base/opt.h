@@ -69,8 +69,8 @@ struct df_opt {
 struct df_opt_result {
 	struct df_strlist operands;
 	bool *given;        /* [rows of the table] which options are on the command line */
-	bool help, version; /* -h/--help, --version were given: print and leave */
-	bool list_options;  /* --list-options was given: print df_opt_list() and leave */
+	bool help, version; /* -h/--help, --version were given: print and exit */
+	bool list_options;  /* --list-options was given: print df_opt_list() and exit */
 };
 
 /*

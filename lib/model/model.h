@@ -11,8 +11,8 @@
  *
  * Weights are described by tables of rows {name, shape, offset}.  There are two: `base`, the weights of the
  * checkpoint, each row where it lies (in the mapped file, or in memory), and `train`, the coordinates of gradients
- * and optimiser: the rows of base that train, all or a part of them, or the adapters' A and B and the modules that
- * train beside them.  The order of `train` is the order of a flat gradient.
+ * and optimiser: the trainable rows of base, all or some of them, or the adapters' A and B and the modules that are
+ * trained with them.  The order of `train` is the order of a flat gradient.
  *
  * Thread rule: a model is immutable while losses and gradients are taken and may be
  * shared by threads, each with a df_work of its own.
@@ -71,7 +71,7 @@ struct df_backend *df_model_backend(const struct df_model *m);
 struct df_tensor df_model_train_data(struct df_model *m);
 /* Elements [first, first + n) of row `row` of base, as float32, to host memory. */
 int df_model_read(struct df_model *m, size_t row, size_t first, size_t n, float *dst, struct df_err *err) DF_MUST_CHECK;
-/* Digest of all weights (and adapters) and of what the arithmetic depends on besides: the checkpoint's df_id. */
+/* Digest of all weights (and adapters) and of all else that the arithmetic depends on: the checkpoint's df_id. */
 int df_model_digest(struct df_model *m, struct df_digest *d, struct df_err *err) DF_MUST_CHECK;
 /*
  * Write what a fine-tuning saves into the existing directory: model.safetensors

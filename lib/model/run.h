@@ -28,7 +28,7 @@ struct df_model;
 
 /*
  * A ragged batch, host memory, borrowed.  A packed row is one sample of several sequences: `position` starts
- * anew in each of them, and with `sequence` (neat packing) attention stays within a run of equal numbers; without it
+ * again in each of them, and with `sequence` (neat packing) attention stays within a run of equal numbers; without it
  * (plain packing) a token sees all of its row before it.
  */
 struct df_tokens {
@@ -88,7 +88,7 @@ int df_model_loss(struct df_model *m, struct df_work *w, const struct df_tokens 
 
 /*
  * The hidden states after `layer` layers, as transformers' hidden_states[layer]: 0 = the embeddings, n_layers =
- * the last layer's behind the final norm.  *h [tokens, D] lies in the workspace, valid until its next use.  Every
+ * the last layer's after the final norm.  *h [tokens, D] lies in the workspace, valid until its next use.  Every
  * architecture; masks are not read.
  */
 int df_model_hidden(struct df_model *m, struct df_work *w, const struct df_tokens *b, size_t layer, struct df_tensor *h,
