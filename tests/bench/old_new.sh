@@ -22,7 +22,7 @@ pool=translate,reverse,shout,add,order,continue
 pack="df-pack -q --dataset-dir data --dataset $pool --template default --tokenizer bytes --cutoff-len 128"
 "$old"/$pack -o pool.h5
 "$old/df-train" "$here/demo/train.yaml" -q model_name_or_path="$here/demo/model" tokenized_path=pool.h5 eval_strategy=no max_steps=40 save_steps=1000 \
-	output_dir=tiny --until 20 
+	output_dir=tiny --until 20
 train="df-train -q model_name_or_path=$here/tests/bench/model-512 train_from_scratch=true finetuning_type=full \
 tokenized_path=pool.h5 per_device_train_batch_size=8 max_steps=6 save_strategy=no logging_steps=100 overwrite_output_dir=true"
 "$old"/$train output_dir=big save_strategy=steps >/dev/null
