@@ -4,6 +4,7 @@
 #   tests/bench/old_new.sh OLD NEW [PAIRS]      OLD, NEW: build directories; PAIRS: 9
 #
 # One line for each job: NEW's time over OLD's as the median of pairs (pairs.sh), and NEW's peak memory over OLD's.
+# shellcheck disable=SC2086 # commands are words
 set -eu
 [ $# -ge 2 ] || { sed -n 's/^#   //p' "$0" >&2; exit 64; }
 here=$(cd "$(dirname "$0")/../.." && pwd)
