@@ -31,8 +31,7 @@ struct cfg {
 };
 
 static struct {
-	struct df_pool *pool;
-	struct df_backend *backend;
+	struct df_env env;
 	struct df_model *model;
 	struct df_chat_opts how;
 	struct df_chat chat; /* its tokenizer may stay NULL: tokens to tokens */
@@ -279,7 +278,7 @@ generate(struct df_err *err)
 	df_shard_range(cfg.shard, run.prompts.n, &o->first, &o->end);
 	o->first = o->first * (uint64_t)cfg.n + df_completions_counts(run.out).n_done;
 	o->end *= (uint64_t)cfg.n;
-	rc = df_generate(run.model, run.pool, &run.prompts, o, df_completions_put, run.out, err);
+	rc = df_generate(run.model, run.env.pool, &run.prompts, o, df_completions_put, run.out, err);
 	/* What is done is kept; if that fails, this is what there is to say. */
 	if (rc == DF_ESTOPPED && df_completions_keep(run.out, &late) != DF_OK) {
 		*err = late;
@@ -297,9 +296,8 @@ sample(const struct df_strlist *paths, struct df_err *err)
 	uint64_t n;
 	int rc;
 
-	DF_TRY(df_pool_new(&run.pool, (int)cfg.common.threads, err));
-	DF_TRY(df_backend_open(&run.backend, cfg.common.device, run.pool, err));
-	DF_TRY(df_model_open(&run.model, cfg.model, cfg.base, run.backend, err));
+	DF_TRY(df_env_open(&run.env, &cfg.common, DF_ENV_WIDE, err));
+	DF_TRY(df_model_open(&run.model, cfg.model, cfg.base, run.env.be, err));
 	DF_TRY(open_prompts(paths, err));
 	DF_TRY(open_output(err));
 	DF_TRY(generate(err));
@@ -321,8 +319,7 @@ close_run(void)
 	df_prompts_release(&run.prompts);
 	df_chat_close(&run.chat);
 	df_model_free(run.model);
-	df_backend_close(run.backend);
-	df_pool_free(run.pool);
+	df_env_close(&run.env);
 	df_meta_release(&run.meta);
 	free(cfg.stop.v);
 }

@@ -151,6 +151,7 @@ static int
 choose(struct run *r, const struct df_strlist *operands, struct df_err *err)
 {
 	struct df_select *in = &r->in;
+	struct df_env env = { 0 };
 	int rc = DF_OK;
 
 	if (!r->method)
@@ -163,8 +164,9 @@ choose(struct run *r, const struct df_strlist *operands, struct df_err *err)
 	in->seed = (uint64_t)r->seed;
 	in->step = (uint32_t)r->step;
 	in->more = *operands;
-	DF_TRY(df_pool_new(&in->pool, (int)r->common.threads, err));
-	DF_TRY(df_backend_open(&in->be, r->common.device, in->pool, err));
+	DF_TRY(df_env_open(&env, &r->common, DF_ENV_WIDE, err));
+	in->pool = env.pool;
+	in->be = env.be;
 	in->n_threads = df_pool_size(in->pool);
 	DF_TRY(df_meta_set_tool(&r->out.meta, "df-score", err));
 	DF_TRY(df_select_run(r->method, in, r->options, &r->out, err));
@@ -172,8 +174,7 @@ choose(struct run *r, const struct df_strlist *operands, struct df_err *err)
 	DF_TRY(df_selection_write(&r->out, r->output, r->scores_output, err));
 	df_prog_count(r->out.n_rows, "rows");
 out:
-	df_backend_close(in->be);
-	df_pool_free(in->pool);
+	df_env_close(&env);
 	return rc;
 }
 

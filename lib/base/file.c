@@ -426,6 +426,19 @@ df_file_probe(const char *path, bool *there, struct df_err *err)
 	return *there || errno == ENOENT || errno == ENOTDIR ? DF_OK : df_fail(err, DF_ENOINPUT, "%s:", path);
 }
 
+int
+df_file_probe_in(const char *dir, const char *name, bool *there, struct df_err *err)
+{
+	char *path = NULL;
+	int rc;
+
+	DF_TRY(df_path_join(&path, dir, name, err));
+	rc = df_file_probe(path, there, err);
+out:
+	free(path);
+	return rc;
+}
+
 /* stat(2) that keeps errno, so that an error that is about to be reported is not lost. */
 static bool
 look(const char *path, struct stat *st)

@@ -53,6 +53,7 @@ void df_file_unmap(const void *data, size_t n);
  * permission, a loop of links, a name that is too long).  The plain forms answer no in that case, and keep errno.
  */
 int df_file_probe(const char *path, bool *there, struct df_err *err) DF_MUST_CHECK;
+int df_file_probe_in(const char *dir, const char *name, bool *there, struct df_err *err) DF_MUST_CHECK; /* dir/name */
 bool df_file_exists(const char *path);
 bool df_file_is_dir(const char *path);
 int df_mkdirs(const char *path, struct df_err *err) DF_MUST_CHECK; /* as mkdir -p */

@@ -121,19 +121,6 @@ out:
 	return rc;
 }
 
-static int
-holds(const char *dir, const char *name, bool *yes, struct df_err *err)
-{
-	char *path = NULL;
-	int rc;
-
-	DF_TRY(df_path_join(&path, dir, name, err));
-	DF_TRY(df_file_probe(path, yes, err));
-out:
-	free(path);
-	return rc;
-}
-
 /* The tokenizer that was saved with the adapter, or the base's: never files of both. */
 static int
 copy_companions(const char *adapter, const char *base, const char *to, struct df_err *err)
@@ -145,7 +132,7 @@ copy_companions(const char *adapter, const char *base, const char *to, struct df
 	int rc = DF_OK;
 
 	if (adapter != NULL)
-		DF_TRY(holds(adapter, "tokenizer.json", &own, err));
+		DF_TRY(df_file_probe_in(adapter, "tokenizer.json", &own, err));
 	for (size_t i = 0; files[i] != NULL; i++)
 		DF_TRY(copy(own ? adapter : base, to, files[i], err));
 	DF_TRY(copy(base, to, "generation_config.json", err));

@@ -337,27 +337,14 @@ out:
 	return rc;
 }
 
-static int
-has(const char *dir, const char *name, bool *yes, struct df_err *err)
-{
-	char *path = NULL;
-	int rc;
-
-	DF_TRY(df_path_join(&path, dir, name, err));
-	DF_TRY(df_file_probe(path, yes, err));
-out:
-	free(path);
-	return rc;
-}
-
 int
 df_checkpoint_is(const char *dir, bool *yes, struct df_err *err)
 {
 	bool state, optimizer = false;
 	int rc;
 
-	if ((rc = has(dir, DF_STATE_FILE, &state, err)) == DF_OK)
-		rc = has(dir, "optimizer.safetensors", &optimizer, err);
+	if ((rc = df_file_probe_in(dir, DF_STATE_FILE, &state, err)) == DF_OK)
+		rc = df_file_probe_in(dir, "optimizer.safetensors", &optimizer, err);
 	*yes = rc == DF_OK && state && optimizer;
 	return rc;
 }
@@ -419,7 +406,7 @@ df_checkpoint_count(const char *output_dir, uint64_t step, struct df_checkpoint_
 		bool state, whole;
 
 		DF_TRY(df_checkpoint_path(&path, output_dir, e[i].step, err));
-		DF_TRY(has(path, DF_STATE_FILE, &state, err));
+		DF_TRY(df_file_probe_in(path, DF_STATE_FILE, &state, err));
 		DF_TRY(df_checkpoint_is(path, &whole, err));
 		if (state) {
 			c->n++;
