@@ -13,10 +13,12 @@
 #include "select/select.h"
 
 static const char *const shortages[] = { DF_SHORTAGE_NAMES, NULL };
+static const char *const rngs[] = { "philox", "torch", NULL };
+static const char *const compats[] = { "none", "dataflex", NULL };
 
 struct run {
 	const char *amount, *output, *scores_output;
-	int shortage;
+	int shortage, rng, compat;
 	int64_t seed, step;
 	bool list;
 	struct df_prog_common common;
@@ -43,7 +45,11 @@ make_table(struct run *r, struct df_err *err)
 		    .help = m ? m->inputs[0].help : "rows to choose from" },
 		{ .type = DF_OPT_GROUP, .help = "How many, and what if there are fewer" },
 		{ .name = "count", .short_name = 'n', .type = DF_OPT_STR, .value = &r->amount, .arg = "N",
-		    .help = "rows to choose: a number, or 5% (default: all)" },
+		    .help = "rows to choose: a number, 5%, or 30Mtok (default: all)" },
+		{ .name = "tokens", .type = DF_OPT_STR, .value = &r->in.tokens, .arg = "FILE", .file = DF_FILE_READ,
+		    .help = "tokens of the rows, for -n in tokens" },
+		{ .name = "exclude", .type = DF_OPT_STR, .value = &r->in.exclude, .arg = "INDEX", .file = DF_FILE_READ,
+		    .help = "rows that must not be chosen" },
 		{ .name = "short", .type = DF_OPT_CHOICE, .value = &r->shortage, .choices = shortages,
 		    .help = "if N is too many" },
 		{ .name = "allow-invalid", .type = DF_OPT_FLAG, .value = &r->in.allow_invalid,
@@ -52,6 +58,10 @@ make_table(struct run *r, struct df_err *err)
 		    .help = "seed of all draws" },
 		{ .name = "step", .type = DF_OPT_INT, .value = &r->step, .arg = "N", .min = 0, .max = UINT32_MAX,
 		    .help = "training step: each has draws of its own" },
+		{ .name = "rng", .type = DF_OPT_CHOICE, .value = &r->rng, .choices = rngs,
+		    .help = "torch: uniform draws as PyTorch and DataFlex make them" },
+		{ .name = "compat", .type = DF_OPT_CHOICE, .value = &r->compat, .choices = compats,
+		    .help = "dataflex: choose as DataFlex does where it differs" },
 	}, own = { .type = DF_OPT_GROUP, .help = m ? m->name : NULL }, last[] = {
 		{ .type = DF_OPT_GROUP, .help = "Output" },
 		{ .name = "output", .short_name = 'o', .type = DF_OPT_STR, .value = &r->output, .arg = "FILE", .file = DF_FILE_WRITE,
@@ -127,23 +137,30 @@ out:
 
 /* ---- the program ------------------------------------------------------------------- */
 
-/* The methods as a table; what one reads are the kinds of its inputs. */
+/* What a method reads: the kinds of its inputs. */
+static void
+reads_of(const struct df_selector *m, char *reads, size_t size)
+{
+	reads[0] = '\0';
+	for (size_t j = 0; j < m->n_inputs; j++) {
+		const char *kind = m->inputs[j].kind ? df_kind_name(m->inputs[j].kind) : "any rows";
+		const size_t n = strlen(reads);
+
+		if (!strstr(reads, kind))
+			snprintf(reads + n, size - n, "%s%s", n ? ", " : "", kind);
+	}
+}
+
 static void
 print_methods(void)
 {
-	printf("%-8s %-24s %-6s %-10s %s\n", "method", "reads", "model", "cost", "chooses");
+	printf("%-12s %-26s %-6s %-12s %s\n", "method", "reads", "model", "cost", "chooses");
 	for (size_t i = 0; df_selectors[i]; i++) {
 		const struct df_selector *m = df_selectors[i];
-		char reads[64] = "";
+		char reads[128];
 
-		for (size_t j = 0; j < m->n_inputs; j++) {
-			const char *kind = m->inputs[j].kind ? df_kind_name(m->inputs[j].kind) : "any rows";
-			const size_t n = strlen(reads);
-
-			if (!strstr(reads, kind))
-				snprintf(reads + n, sizeof(reads) - n, "%s%s", n ? ", " : "", kind);
-		}
-		printf("%-8s %-24s %-6s %-10s %s\n", m->name, reads, m->model, m->cost, m->about);
+		reads_of(m, reads, sizeof(reads));
+		printf("%-12s %-26s %-6s %-12s %s\n", m->name, reads, m->model, m->cost, m->about);
 	}
 }
 
@@ -163,6 +180,8 @@ choose(struct run *r, const struct df_strlist *operands, struct df_err *err)
 	in->shortage = (enum df_shortage)r->shortage;
 	in->seed = (uint64_t)r->seed;
 	in->step = (uint32_t)r->step;
+	in->torch = r->rng == 1;
+	in->dataflex = r->compat == 1;
 	in->more = *operands;
 	DF_TRY(df_env_open(&env, &r->common, DF_ENV_WIDE, err));
 	in->pool = env.pool;

@@ -156,7 +156,8 @@ check(const struct df_select *in, const void *options, struct df_err *err)
 {
 	const struct options *o = options;
 
-	(void)in;
+	if (o->program && in->amount.tokens)
+		return df_fail(err, DF_EUSAGE, "-n %s: a program chooses a number of rows", in->amount.text);
 	if (!!o->scores + !!o->index + !!o->program != 1)
 		return df_fail(err, DF_EUSAGE, "custom needs one of --scores FILE, --index FILE and --program COMMAND");
 	return DF_OK;

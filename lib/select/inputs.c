@@ -121,16 +121,6 @@ check_widths(const struct df_set *a, const struct df_set *b, struct df_err *err)
 	return DF_OK;
 }
 
-static int
-check_rows(const struct df_set *a, const struct df_set *b, struct df_err *err)
-{
-	if (df_set_rows(a) != df_set_rows(b)) {
-		return df_fail(err, DF_ELINEAGE, "%s has %" PRIu64 " rows, %s has %" PRIu64, df_set_name(a),
-		    df_set_rows(a), df_set_name(b), df_set_rows(b));
-	}
-	return DF_OK;
-}
-
 /* Rows of the same tokens, where both say which. */
 static int
 check_tokens(const struct df_set *a, const struct df_set *b, struct df_err *err)
@@ -142,6 +132,27 @@ check_tokens(const struct df_set *a, const struct df_set *b, struct df_err *err)
 		    df_set_name(a), df_set_name(b), x, y);
 	}
 	return DF_OK;
+}
+
+static int
+check_rows(const struct df_set *a, const struct df_set *b, struct df_err *err)
+{
+	if (df_set_rows(a) != df_set_rows(b)) {
+		return df_fail(err, DF_ELINEAGE, "%s has %" PRIu64 " rows, %s has %" PRIu64, df_set_name(a),
+		    df_set_rows(a), df_set_name(b), df_set_rows(b));
+	}
+	return DF_OK;
+}
+
+int
+df_select_check_rows(const struct df_set *a, const struct df_set *b, struct df_err *err)
+{
+	int rc = DF_OK;
+
+	DF_TRY(check_tokens(a, b, err));
+	DF_TRY(check_rows(a, b, err));
+out:
+	return rc;
 }
 
 static int

@@ -10,47 +10,58 @@
 #include "base/mem.h"
 #include "select/select.h"
 
-enum rng { RNG_PHILOX, RNG_TORCH };
-static const char *const rngs[] = { "philox", "torch", NULL };
-
 struct options {
 	bool replacement;
-	int rng; /* enum rng */
 };
 
 static int
-draw_independently(const struct df_select *in, enum rng rng, uint64_t n, struct df_selection *out, struct df_err *err)
+draw_independently(const struct df_select *in, struct df_selection *out, struct df_err *err)
 {
+	const uint64_t n = df_amount_of(&in->amount, out->n_rows);
+	double *weight = NULL;
 	int rc = DF_OK;
 
 	if (n && !out->n_rows)
 		return df_fail(err, DF_EUSAGE, "asked for %" PRIu64 " rows, but the set is empty", n);
 	DF_TRY(df_alloc(&out->index, n, sizeof(*out->index), "index", err));
-	if (rng == RNG_TORCH)
+	if (in->torch) {
 		DF_TRY(df_sample_torch_randint(out->n_rows, n, in->seed + in->step, out->index, err));
-	else
-		DF_TRY(df_sample_replace(NULL, out->n_rows, n, in->seed, in->step, out->index, err));
+	} else {
+		DF_TRY(df_alloc(&weight, out->n_rows, sizeof(*weight), "weights", err));
+		for (uint64_t i = 0; i < out->n_rows; i++)
+			weight[i] = df_select_may(in, i);
+		DF_TRY(df_sample_replace(weight, out->n_rows, n, in->seed, in->step, out->index, err));
+	}
 	out->n_index = n;
 out:
+	free(weight);
 	return rc;
 }
 
 static int
-draw_permutation(const struct df_select *in, enum rng rng, struct df_selection *out, struct df_err *err)
+draw_permutation(const struct df_select *in, struct df_selection *out, struct df_err *err)
 {
-	const uint64_t n = out->n_rows;
-	uint64_t *order = NULL, n_order = n;
+	uint64_t *order = NULL;
 	int rc = DF_OK;
 
-	DF_TRY(df_alloc(&order, n, sizeof(*order), "permutation", err));
-	if (rng == RNG_TORCH)
-		DF_TRY(df_sample_torch_perm(n, n, in->seed + in->step, order, err));
-	else
-		DF_TRY(df_sample_race(NULL, n, n, in->seed, in->step, order, &n_order, err));
-	DF_TRY(df_select_take(in, order, n_order, out, err));
+	DF_TRY(df_alloc(&order, out->n_rows, sizeof(*order), "permutation", err));
+	DF_TRY(df_select_permute(in, out->n_rows, order, err));
+	DF_TRY(df_select_take(in, order, out->n_rows, out, err));
 out:
 	free(order);
 	return rc;
+}
+
+static int
+check(const struct df_select *in, const void *options, struct df_err *err)
+{
+	const struct options *o = options;
+
+	if (o->replacement && in->amount.tokens)
+		return df_fail(err, DF_EUSAGE, "--replacement draws a number of rows, not of tokens");
+	if (o->replacement && in->torch && in->exclude)
+		return df_fail(err, DF_EUSAGE, "--exclude: PyTorch's draws with replacement are from all rows");
+	return DF_OK;
 }
 
 static int
@@ -61,12 +72,9 @@ run(const struct df_select *in, const void *options, struct df_selection *out, s
 
 	DF_TRY(df_meta_set_int(&out->meta, "seed", (int64_t)in->seed, err));
 	DF_TRY(df_meta_set_int(&out->meta, "step", in->step, err));
-	DF_TRY(df_meta_set_str(&out->meta, "rng", rngs[o->rng], err));
+	DF_TRY(df_meta_set_str(&out->meta, "rng", in->torch ? "torch" : "philox", err));
 	DF_TRY(df_meta_set_bool(&out->meta, "replacement", o->replacement, err));
-	if (o->replacement)
-		DF_TRY(draw_independently(in, (enum rng)o->rng, df_amount_of(&in->amount, out->n_rows), out, err));
-	else
-		DF_TRY(draw_permutation(in, (enum rng)o->rng, out, err));
+	DF_TRY(o->replacement ? draw_independently(in, out, err) : draw_permutation(in, out, err));
 out:
 	return rc;
 }
@@ -75,8 +83,6 @@ out:
 static const struct df_opt options[] = {
 	{ .name = "replacement", .type = DF_OPT_FLAG, .value = DF_OPT_AT(struct options, replacement),
 	    .help = "independent draws" },
-	{ .name = "rng", .type = DF_OPT_CHOICE, .value = DF_OPT_AT(struct options, rng), .choices = rngs,
-	    .help = "torch: the draws of DataFlex's selector" },
 	DF_OPT_END };
 /* clang-format on */
 
@@ -90,10 +96,12 @@ const struct df_selector df_select_random = {
 	.model = "no",
 	.cost = "none",
 	.shortage = DF_SHORT_CYCLE,
+	.torch = true,
 	.inputs = inputs,
 	.n_inputs = 1,
 	.defaults = &(const struct options){ 0 },
 	.defaults_size = sizeof(struct options),
 	.options = options,
+	.check = check,
 	.run = run,
 };

@@ -9,7 +9,7 @@
 #include <string.h>
 
 #include "base/mem.h"
-#include "select/select.h"
+#include "select/select_priv.h"
 
 #define DIGITS ((size_t)1 << 16) /* a key has two digits of 16 bits */
 
@@ -69,24 +69,16 @@ out:
 int
 df_select_top(const struct df_select *in, struct df_selection *out, struct df_err *err)
 {
-	uint64_t *order = NULL, valid;
+	uint64_t *order = NULL, valid, all = 0;
 	int rc = DF_OK;
 
+	for (uint64_t i = 0; i < out->n_rows; i++)
+		all += df_select_may(in, i);
 	DF_TRY(df_alloc(&order, out->n_rows, sizeof(*order), "ranks", err));
 	DF_TRY(df_rank(out->score, out->n_rows, order, &valid, err));
 	out->n_invalid = out->n_rows - valid;
-	DF_TRY(df_short_take(in->shortage, order, in->allow_invalid ? out->n_rows : valid,
-	    df_amount_of(&in->amount, out->n_rows), in->seed, in->step, &out->index, &out->n_index, err));
+	DF_TRY(df_select_take_all(in, order, in->allow_invalid ? out->n_rows : valid, all, out, err));
 out:
 	free(order);
 	return rc;
-}
-
-int
-df_select_take(
-    const struct df_select *in, const uint64_t *order, uint64_t n_order, struct df_selection *out, struct df_err *err)
-{
-	const uint64_t n = in->amount.given ? df_amount_of(&in->amount, out->n_rows) : n_order;
-
-	return df_short_take(in->shortage, order, n_order, n, in->seed, in->step, &out->index, &out->n_index, err);
 }

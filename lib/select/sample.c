@@ -10,7 +10,7 @@
 
 #include "base/mem.h"
 #include "base/rng.h"
-#include "select/select.h"
+#include "select/select_priv.h"
 
 struct racer {
 	double t;
@@ -91,6 +91,70 @@ df_sample_replace(
 out:
 	free(prefix);
 	return rc;
+}
+
+/* ---- what a method draws -------------------------------------------------------------- */
+
+/* weight [n_rows] without what may not be chosen, as probabilities; *n_valid of them are positive. */
+static int
+probabilities(
+    const struct df_select *in, const double *weight, uint64_t n, double **p, uint64_t *n_valid, struct df_err *err)
+{
+	double sum = 0;
+	int rc = DF_OK;
+
+	*n_valid = 0;
+	DF_TRY(df_alloc(p, n, sizeof(**p), "probabilities", err));
+	for (uint64_t i = 0; i < n; i++) {
+		(*p)[i] = df_select_may(in, i) ? weight[i] : 0;
+		*n_valid += (*p)[i] > 0;
+		sum += (*p)[i];
+	}
+	for (uint64_t i = 0; sum > 0 && i < n; i++)
+		(*p)[i] /= sum;
+out:
+	return rc;
+}
+
+int
+df_select_draw(const struct df_select *in, const double *weight, struct df_selection *out, struct df_err *err)
+{
+	const bool counted = !in->amount.tokens;
+	uint64_t *order = NULL, n_valid = 0, n_order = 0, n;
+	double *may = NULL;
+	int rc = DF_OK;
+
+	DF_TRY(df_meta_set_int(&out->meta, "seed", (int64_t)in->seed, err));
+	DF_TRY(df_meta_set_int(&out->meta, "step", in->step, err));
+	DF_TRY(probabilities(in, weight, out->n_rows, &out->probability, &n_valid, err));
+	n = counted && in->amount.given ? df_amount_of(&in->amount, out->n_rows) : n_valid;
+	if (counted && n > n_valid && n_valid > 0 && in->shortage == DF_SHORT_REPLACE) {
+		DF_TRY(df_alloc(&out->index, n, sizeof(*out->index), "index", err));
+		DF_TRY(df_sample_replace(out->probability, out->n_rows, n, in->seed, in->step, out->index, err));
+		out->n_index = n;
+		goto out;
+	}
+	n_order = n < n_valid ? n : n_valid;
+	DF_TRY(df_alloc(&order, n_order, sizeof(*order), "draws", err));
+	DF_TRY(df_alloc(&may, out->n_rows, sizeof(*may), "weights", err));
+	/* By the weights, not the probabilities: the draw must not depend on how their sum rounds. */
+	for (uint64_t i = 0; i < out->n_rows; i++)
+		may[i] = df_select_may(in, i) ? weight[i] : 0;
+	DF_TRY(df_sample_race(may, out->n_rows, n_order, in->seed, in->step, order, &n_order, err));
+	DF_TRY(df_select_take_all(in, order, n_order, n, out, err));
+out:
+	free(order);
+	free(may);
+	return rc;
+}
+
+int
+df_select_permute(const struct df_select *in, uint64_t n_rows, uint64_t *order, struct df_err *err)
+{
+	uint64_t n;
+
+	return in->torch ? df_sample_torch_perm(n_rows, n_rows, in->seed + in->step, order, err)
+			 : df_sample_race(NULL, n_rows, n_rows, in->seed, in->step, order, &n, err);
 }
 
 /* ---- MT19937 -------------------------------------------------------------------- */

@@ -27,6 +27,8 @@ df_selection_release(struct df_selection *s)
 {
 	free(s->score);
 	free(s->domain);
+	free(s->probability);
+	free(s->cluster);
 	free(s->index);
 	df_meta_release(&s->meta);
 	*s = (struct df_selection)DF_SELECTION_INIT;
@@ -156,6 +158,87 @@ out:
 	return rc;
 }
 
+/* ---- what else the request needs ------------------------------------------------------ */
+
+static int
+check_modes(const struct df_select *in, struct df_err *err)
+{
+	const struct df_selector *m = in->method;
+
+	if (in->torch && !m->torch)
+		return df_fail(err, DF_EUSAGE, "--rng torch: %s has no uniform draws that could be PyTorch's", m->name);
+	if (in->dataflex && !m->dataflex)
+		return df_fail(err, DF_EUSAGE, "--compat dataflex: %s has no such mode", m->name);
+	return DF_OK;
+}
+
+/* The rows that may not be chosen, by id. */
+static int
+exclude(struct df_select *in, struct df_selection *out, struct df_err *err)
+{
+	uint64_t *ids = NULL, n = 0, n_repeated;
+	struct df_meta none = DF_META_INIT;
+	int rc = DF_OK;
+
+	DF_TRY(df_select_read_index(in->exclude, out->n_rows, df_select_tokens_id(df_set_meta(in->sets[0].v[0])), &ids,
+	    &n, &n_repeated, &none, err));
+	DF_TRY(df_alloc(&in->excluded, out->n_rows, sizeof(*in->excluded), "excluded rows", err));
+	memset(in->excluded, 0, out->n_rows * sizeof(*in->excluded));
+	for (uint64_t i = 0; i < n; i++)
+		in->excluded[ids[i]] = 1;
+	for (size_t i = 0; i < none.n_inputs; i++)
+		DF_TRY(df_meta_add_input(&out->meta, "exclude", none.inputs[i].kind, none.inputs[i].id, err));
+out:
+	free(ids);
+	df_meta_release(&none);
+	return rc;
+}
+
+/* How many tokens each row has, by id: of the train set, or of the file that was named. */
+static int
+count_tokens(struct df_select *in, struct df_selection *out, struct df_err *err)
+{
+	const struct df_set *train = in->sets[0].v[0];
+	const enum df_col id = DF_COL_ID;
+	struct df_set *set = NULL;
+	struct df_batch b = DF_BATCH_INIT;
+	uint64_t *lengths = NULL, n = 0, done = 0;
+	struct df_idset ids = { 0 };
+	const char **paths = NULL;
+	const size_t n_more = in->tokens ? 0 : in->more.n;
+	int rc = DF_OK;
+
+	if (!in->tokens && !df_kind_fits(df_set_meta(train)->kind, DF_KIND_TOKENS))
+		return df_fail(
+		    err, DF_EUSAGE, "-n %s: --tokens FILE must name the tokens of the rows", in->amount.text);
+	DF_TRY(df_alloc(&paths, 1 + n_more, sizeof(*paths), "sets", err));
+	paths[0] = in->tokens ? in->tokens : in->paths[0].v[0];
+	for (size_t i = 0; i < n_more; i++)
+		paths[1 + i] = in->more.v[i];
+	DF_TRY(df_set_open(&set, DF_KIND_TOKENS, "tokens", paths, 1 + n_more, err));
+	DF_TRY(df_select_check_rows(train, set, err));
+	DF_TRY(df_set_lengths(set, DF_COL_IDS, &lengths, err));
+	DF_TRY(df_alloc(&in->n_tokens, out->n_rows, sizeof(*in->n_tokens), "token counts", err));
+	DF_TRY(df_idset_init(&ids, out->n_rows, err));
+	df_set_only(set, &id, 1);
+	for (;;) {
+		DF_TRY(df_set_next(set, READ_ROWS, &b, &n, err));
+		if (!n)
+			break;
+		DF_TRY(df_idset_add(&ids, b.col[DF_COL_ID].data, n, df_set_name(set), err));
+		for (uint64_t i = 0; i < n; i++)
+			in->n_tokens[((const uint64_t *)b.col[DF_COL_ID].data)[i]] = lengths[done++];
+	}
+	DF_TRY(df_idset_check_full(&ids, df_set_name(set), err));
+out:
+	free(paths);
+	free(lengths);
+	df_idset_release(&ids);
+	df_batch_release(&b);
+	df_set_close(set);
+	return rc;
+}
+
 /* ---- run --------------------------------------------------------------------------- */
 
 /* The method and the amount, before what the method itself records. */
@@ -169,6 +252,10 @@ record_request(const struct df_select *in, struct df_meta *m, struct df_err *err
 	DF_TRY(df_meta_set_str(m, "n", in->amount.given ? in->amount.text : "all", err));
 	DF_TRY(df_meta_set_str(m, "short", shortages[in->shortage], err));
 	DF_TRY(df_meta_set_bool(m, "allow_invalid", in->allow_invalid, err));
+	if (in->torch)
+		DF_TRY(df_meta_set_str(m, "rng", "torch", err));
+	if (in->dataflex)
+		DF_TRY(df_meta_set_str(m, "compat", "dataflex", err));
 out:
 	return rc;
 }
@@ -185,10 +272,15 @@ df_select_run(const struct df_selector *m, struct df_select *in, const void *opt
 	in->method = m;
 	in->shortage = asked == DF_SHORT_DEFAULT ? m->shortage : asked;
 	DF_TRY(record_request(in, &out->meta, err));
+	DF_TRY(check_modes(in, err));
 	if (m->check)
 		DF_TRY(m->check(in, options, err));
 	DF_TRY(df_select_open(in, err));
 	DF_TRY(learn_rows(in, out, err));
+	if (in->exclude)
+		DF_TRY(exclude(in, out, err));
+	if (in->amount.tokens)
+		DF_TRY(count_tokens(in, out, err));
 	if (!scanned)
 		DF_TRY(df_select_record_tokens(in, &out->meta, err));
 	DF_TRY(m->run(in, options, out, err));
@@ -197,6 +289,10 @@ df_select_run(const struct df_selector *m, struct df_select *in, const void *opt
 	DF_TRY(df_select_record_inputs(in, &out->meta, err));
 out:
 	df_select_close(in);
+	free(in->excluded);
+	free(in->n_tokens);
+	in->excluded = NULL;
+	in->n_tokens = NULL;
 	in->method = NULL;
 	in->shortage = asked;
 	return rc;

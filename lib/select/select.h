@@ -37,16 +37,16 @@ enum df_shortage {
 };
 #define DF_SHORTAGE_NAMES "default", "cycle", "error", "replace", "truncate"
 
-/* How many rows: a count, or a percentage of all rows (rounded down). */
+/* How many rows: a count, a percentage of all rows (rounded down), or as many as it takes to have n tokens. */
 struct df_amount {
-	bool given;
+	bool given, tokens;
 	uint64_t n;
 	double percent;   /* > 0: use this instead of n */
 	const char *text; /* as it was given; borrowed */
 };
-/* "400" or "5%"; DF_EUSAGE.  `a` borrows s. */
+/* "400", "5%", "2000tok", "500ktok", "30Mtok" or "1.5Gtok"; DF_EUSAGE.  `a` borrows s. */
 int df_amount_parse(const char *s, struct df_amount *a, struct df_err *err) DF_MUST_CHECK;
-uint64_t df_amount_of(const struct df_amount *a, uint64_t n_rows); /* n_rows when not given */
+uint64_t df_amount_of(const struct df_amount *a, uint64_t n_rows); /* n_rows when not given; not of tokens */
 
 #define DF_SELECT_INPUTS 4 /* at most, of a method */
 
@@ -60,6 +60,10 @@ struct df_select {
 	uint64_t seed;
 	uint32_t step; /* substream of the random numbers */
 	bool allow_invalid;
+	bool torch;    /* uniform draws are PyTorch's */
+	bool dataflex; /* what DataFlex does differently from the paper, as DataFlex does it */
+	const char *exclude; /* borrowed path of an index whose rows must not be chosen, or NULL */
+	const char *tokens;  /* borrowed path of the tokens, for an amount of tokens, or NULL: the train set has them */
 	int n_threads;
 	struct df_pool *pool;  /* borrowed; NULL = one thread */
 	struct df_backend *be; /* borrowed, on that pool; NULL where no method that multiplies matrices is called */
@@ -68,6 +72,8 @@ struct df_select {
 
 	/* While a method runs. */
 	const struct df_selector *method;
+	uint8_t *excluded;  /* [n_rows] by id: may not be chosen; NULL: all may */
+	uint64_t *n_tokens; /* [n_rows] by id: for an amount of tokens; else NULL */
 	struct df_select_sets {
 		struct df_set **v; /* [n], opened and checked */
 		size_t n;
@@ -81,6 +87,8 @@ void df_select_release(struct df_select *in);
 struct df_selection {
 	uint64_t n_rows;  /* ids are below this */
 	float *score;     /* [n_rows] by id, or NULL: the method does not score */
+	double *probability; /* [n_rows] by id, of being drawn; or NULL */
+	uint32_t *cluster;   /* [n_rows] by id, or NULL */
 	uint16_t *domain; /* [n_rows] by id into meta.domains, or NULL: not known */
 	uint64_t *index;  /* [n_index] ids in rank order */
 	uint64_t n_index;
@@ -135,6 +143,7 @@ struct df_selector {
 	const char *model; /* "yes": the choice depends on the model, and is made again as the model learns; or "no" */
 	const char *cost;  /* what has to be computed for each row before: "none", "gradients" */
 	enum df_shortage shortage;             /* what DF_SHORT_DEFAULT means */
+	bool torch, dataflex;                  /* it has uniform draws that can be PyTorch's; it has a DataFlex mode */
 	const struct df_select_input *inputs;  /* [n_inputs]: the first is "train", the rows to choose from */
 	size_t n_inputs;
 	/*
@@ -202,9 +211,26 @@ int df_short_take(enum df_shortage mode, const uint64_t *order, uint64_t n_valid
 
 /* Rank out->score, count the invalid, and take the amount asked for: the end of every method that scores. */
 int df_select_top(const struct df_select *in, struct df_selection *out, struct df_err *err) DF_MUST_CHECK;
-/* Take the amount asked for, by default all, from order [n_order], which the method chose itself. */
+/* Take the amount asked for, by default all, from order [n_order], which the method chose itself.  Excluded rows are
+ * left out, here and in the others. */
 int df_select_take(const struct df_select *in, const uint64_t *order, uint64_t n_order, struct df_selection *out,
     struct df_err *err) DF_MUST_CHECK;
+
+/*
+ * Draw the amount asked for without replacement, each row in proportion to its weight [n_rows] (f64, finite, >= 0;
+ * 0 is never drawn), and record the probabilities, the seed and the step.  More than have a weight: as the shortage says;
+ * DF_SHORT_REPLACE draws all of them with replacement by the same weights.
+ */
+int df_select_draw(const struct df_select *in, const double *weight, struct df_selection *out, struct df_err *err)
+    DF_MUST_CHECK;
+/* order [n_rows] = a uniform permutation of all rows for (seed, step), or PyTorch's for seed + step: in->torch. */
+int df_select_permute(const struct df_select *in, uint64_t n_rows, uint64_t *order, struct df_err *err) DF_MUST_CHECK;
+/* May id be chosen? */
+static inline bool
+df_select_may(const struct df_select *in, uint64_t id)
+{
+	return !in->excluded || !in->excluded[id];
+}
 
 /* ---- shared: draws ----------------------------------------------------------------- */
 

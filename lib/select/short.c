@@ -8,7 +8,32 @@
 
 #include "base/log.h"
 #include "base/mem.h"
-#include "select/select.h"
+#include "select/select_priv.h"
+
+/* "30Mtok": the number [n bytes], and k, M or G for thousands, millions and thousands of millions. */
+static int
+parse_tokens(const char *s, size_t n, struct df_amount *a, struct df_err *err)
+{
+	static const char units[] = "kMG";
+	const char *unit = n ? strchr(units, s[n - 1]) : NULL;
+	char *number = NULL;
+	double x = 0;
+	int rc = DF_OK;
+
+	DF_TRY(df_strndup(&number, s, unit ? n - 1 : n, err));
+	DF_TRY(df_parse_double(number, &x, err));
+	for (; unit && unit >= units; unit--)
+		x *= 1000;
+	if (!(x >= 0 && x <= 9e15)) {
+		rc = df_fail(err, DF_EUSAGE, "%s: a number of tokens must be from 0 to 9e15", s);
+		goto out;
+	}
+	a->tokens = true;
+	a->n = (uint64_t)nearbyint(x);
+out:
+	free(number);
+	return rc;
+}
 
 int
 df_amount_parse(const char *s, struct df_amount *a, struct df_err *err)
@@ -18,6 +43,8 @@ df_amount_parse(const char *s, struct df_amount *a, struct df_err *err)
 	int rc = DF_OK;
 
 	*a = (struct df_amount){ .given = true, .text = s };
+	if (n > 3 && strcmp(s + n - 3, "tok") == 0)
+		return parse_tokens(s, n - 3, a, err);
 	if (n && s[n - 1] == '%') {
 		char *number = NULL;
 
@@ -77,4 +104,67 @@ df_short_take(enum df_shortage mode, const uint64_t *order, uint64_t n_valid, ui
 out:
 	free(out);
 	return rc;
+}
+
+/* ---- what a method has chosen, cut to the amount ------------------------------------ */
+
+/* Rows of order [n_order], again and again, until they have in->amount.n tokens; the row that reaches them is the last. */
+static int
+take_tokens(
+    const struct df_select *in, const uint64_t *order, uint64_t n_order, struct df_selection *out, struct df_err *err)
+{
+	const uint64_t wanted = in->amount.n;
+	uint64_t all = 0, n = 0, have = 0, n_index;
+	int rc = DF_OK;
+
+	for (uint64_t i = 0; i < n_order; i++)
+		all += in->n_tokens[order[i]];
+	if (all < wanted && (in->shortage == DF_SHORT_ERROR || (all == 0 && in->shortage != DF_SHORT_TRUNCATE)))
+		return df_fail(err, DF_EUSAGE, "asked for %" PRIu64 " tokens, but the valid rows have %" PRIu64 "%s",
+		    wanted, all, all ? " (--short=cycle or truncate says what to do then)" : "");
+	if (all < wanted && in->shortage == DF_SHORT_REPLACE)
+		return df_fail(err, DF_EUSAGE, "--short=replace draws a number of rows, not of tokens");
+	if (all < wanted && in->shortage == DF_SHORT_TRUNCATE)
+		df_warn("asked for %" PRIu64 " tokens, took all %" PRIu64 " of the valid rows", wanted, all);
+	/* Whole rounds first, so that a large amount costs no more than its rows. */
+	n = all && in->shortage != DF_SHORT_TRUNCATE ? wanted / all * n_order : 0;
+	have = all && in->shortage != DF_SHORT_TRUNCATE ? wanted / all * all : 0;
+	for (uint64_t i = 0; have < wanted && i < n_order; i++, n++)
+		have += in->n_tokens[order[i]];
+	rc = df_short_take(DF_SHORT_CYCLE, order, n_order, n, in->seed, in->step, &out->index, &n_index, err);
+	out->n_index = rc == DF_OK ? n_index : 0;
+	return rc;
+}
+
+int
+df_select_take_all(const struct df_select *in, const uint64_t *order, uint64_t n_order, uint64_t all,
+    struct df_selection *out, struct df_err *err)
+{
+	uint64_t *may = NULL, n_may = 0, n;
+	int rc = DF_OK;
+
+	DF_TRY(df_alloc(&may, n_order, sizeof(*may), "rows", err));
+	for (uint64_t i = 0; i < n_order; i++)
+		if (df_select_may(in, order[i]))
+			may[n_may++] = order[i];
+	if (in->amount.tokens) {
+		DF_TRY(take_tokens(in, may, n_may, out, err));
+	} else {
+		n = in->amount.given ? df_amount_of(&in->amount, out->n_rows) : all;
+		DF_TRY(df_short_take(in->shortage, may, n_may, n, in->seed, in->step, &out->index, &out->n_index, err));
+	}
+out:
+	free(may);
+	return rc;
+}
+
+int
+df_select_take(
+    const struct df_select *in, const uint64_t *order, uint64_t n_order, struct df_selection *out, struct df_err *err)
+{
+	uint64_t all = 0;
+
+	for (uint64_t i = 0; i < n_order; i++)
+		all += df_select_may(in, order[i]);
+	return df_select_take_all(in, order, n_order, all, out, err);
 }

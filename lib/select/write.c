@@ -80,7 +80,8 @@ put_scores(struct df_selection *s, const char *path, struct df_writer **out, str
 {
 	const struct df_writer_opts opts = { .compress = DF_COMPRESS_DEFAULT };
 	const size_t widths[DF_COL_COUNT] = { 0 };
-	enum df_col cols[4] = { DF_COL_ID, DF_COL_SCORE, DF_COL_RANK, DF_COL_DOMAIN };
+	enum df_col cols[6] = { DF_COL_ID, DF_COL_SCORE, DF_COL_RANK };
+	size_t n_cols = 3;
 	uint64_t *id = NULL, *order = NULL, *rank = NULL, valid;
 	struct df_batch b = DF_BATCH_INIT;
 	int rc = DF_OK;
@@ -101,7 +102,15 @@ put_scores(struct df_selection *s, const char *path, struct df_writer **out, str
 	b.col[DF_COL_SCORE] = (struct df_column_data){ .data = s->score, .width = 1 };
 	b.col[DF_COL_RANK] = (struct df_column_data){ .data = rank, .width = 1 };
 	b.col[DF_COL_DOMAIN] = (struct df_column_data){ .data = s->domain, .width = 1 };
-	DF_TRY(df_writer_open(out, path, &s->meta, cols, s->domain ? 4 : 3, widths, &opts, err));
+	b.col[DF_COL_PROBABILITY] = (struct df_column_data){ .data = s->probability, .width = 1 };
+	b.col[DF_COL_CLUSTER] = (struct df_column_data){ .data = s->cluster, .width = 1 };
+	if (s->domain)
+		cols[n_cols++] = DF_COL_DOMAIN;
+	if (s->probability)
+		cols[n_cols++] = DF_COL_PROBABILITY;
+	if (s->cluster)
+		cols[n_cols++] = DF_COL_CLUSTER;
+	DF_TRY(df_writer_open(out, path, &s->meta, cols, n_cols, widths, &opts, err));
 	DF_TRY(df_writer_put(*out, &b, err));
 out:
 	free(id);

@@ -16,6 +16,7 @@ enum df_kind {
 	DF_KIND_INDEX,
 	DF_KIND_WEIGHTS,
 	DF_KIND_GATELOAD,
+	DF_KIND_NEIGHBOURS,  /* of each row: ids and distances, nearest first */
 	DF_KIND_COMPLETIONS, /* tokens whose targets were generated; accepted wherever tokens are */
 	DF_KIND_COUNT
 };
@@ -53,6 +54,10 @@ enum df_col {
 	DF_COL_GATE_LOAD,  /* gate_load f32 [n,layers*experts]: tokens sent to each expert of each layer */
 	DF_COL_SCORE,      /* score f32 */
 	DF_COL_RANK,       /* rank u64: 0 = best */
+	DF_COL_PROBABILITY, /* probability f64: of being drawn, all of them sum to 1 */
+	DF_COL_CLUSTER,    /* cluster u32 */
+	DF_COL_NEIGHBOUR,  /* neighbour u64 [n,k]: ids of rows of another set or of the same */
+	DF_COL_DISTANCE,   /* distance f32 [n,k]: of each neighbour; for a similarity, larger is nearer */
 	DF_COL_INDEX,      /* index u64: sample ids in training order */
 	DF_COL_WEIGHT,     /* sample_weight f32 */
 	DF_COL_DOMAIN_WEIGHT, /* domain_weight f64 */
