@@ -305,7 +305,8 @@ run(const struct df_select *in, const void *options, struct df_selection *out, s
 		warn_of_form(in->sets[VAL].v[i]);
 	DF_TRY(df_alloc(&weight, n, sizeof(*weight), "weights", err));
 	DF_TRY(parse_weights(o->weights, n, weight, err));
-	DF_TRY(df_subtasks_find(&tasks, o->agg == AGG_MEAN ? "none" : o->subtasks, &inputs[VAL], in->sets[VAL].v[0], err));
+	DF_TRY(
+	    df_subtasks_find(&tasks, o->agg == AGG_MEAN ? "none" : o->subtasks, &inputs[VAL], in->sets[VAL].v[0], err));
 	DF_TRY(record(o, &tasks, weight, n, &out->meta, err));
 	DF_TRY(score_all(in, o, &tasks, weight, out, err));
 	DF_TRY(df_select_top(in, out, err));

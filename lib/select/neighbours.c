@@ -61,7 +61,8 @@ df_search_check(const struct df_select *in, const char *neighbours_output, struc
 	const bool query = in->paths[DF_SEARCH_QUERY].n > 0, table = in->paths[DF_SEARCH_NEIGHBOURS].n > 0;
 
 	if (query && table)
-		return df_fail(err, DF_EUSAGE, "--query and --neighbours exclude each other: the search was done before");
+		return df_fail(
+		    err, DF_EUSAGE, "--query and --neighbours exclude each other: the search was done before");
 	if (!query && !table)
 		return df_fail(err, DF_EUSAGE, "--query FILE is missing: %s (or --neighbours FILE)",
 		    df_search_inputs[DF_SEARCH_QUERY].help);
@@ -116,7 +117,8 @@ read_queries(struct df_search *s, struct df_err *err)
 		float *x = s->queries.rows + i * d;
 
 		if (s->queries.invalid[i]) {
-			rc = df_fail(err, DF_EFORMAT, "%s: id %" PRIu64 ": the vector is not finite", df_set_name(set), i);
+			rc = df_fail(
+			    err, DF_EFORMAT, "%s: id %" PRIu64 ": the vector is not finite", df_set_name(set), i);
 			goto out;
 		}
 		n_zero += norm(x, d) <= MIN_NORM;

@@ -170,8 +170,7 @@ df_select_fill(const struct df_select *in, const uint8_t *valid, uint64_t n_rows
 		weight[i] = valid[i] && df_select_may(in, i);
 	for (uint64_t i = 0; i < *n_order; i++)
 		weight[order[i]] = 0;
-	DF_TRY(df_sample_race(
-	    weight, n_rows, n_rows - *n_order, in->seed, in->step, order + *n_order, &n_more, err));
+	DF_TRY(df_sample_race(weight, n_rows, n_rows - *n_order, in->seed, in->step, order + *n_order, &n_more, err));
 	*n_order += n_more;
 out:
 	free(weight);
