@@ -14,7 +14,8 @@
 	method(random) \
 	method(static) \
 	method(custom) \
-	method(near)
+	method(near) \
+	method(tsds)
 /* clang-format on */
 
 #define DECLARE(name) extern const struct df_selector df_select_##name;
