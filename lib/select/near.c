@@ -13,15 +13,6 @@ struct options {
 	const char *neighbours_output;
 };
 
-/* With invalid rows allowed, they come last. */
-static void
-add_invalid(const struct df_search *s, uint64_t *order, uint64_t *n)
-{
-	for (uint64_t i = 0; i < s->out->n_rows; i++)
-		if (!s->valid[i] && df_select_may(s->in, i))
-			order[(*n)++] = i;
-}
-
 static int
 check(const struct df_select *in, const void *options, struct df_err *err)
 {
@@ -50,7 +41,7 @@ run(const struct df_select *in, const void *options, struct df_selection *out, s
 		DF_TRY(df_select_fill(in, s.valid, out->n_rows, order, &n, err));
 	}
 	if (in->allow_invalid)
-		add_invalid(&s, order, &n);
+		df_search_add_invalid(&s, order, &n);
 	rc = df_select_take(in, order, n, out, err);
 	if (rc == DF_EUSAGE)
 		df_err_suffix(err, "; more --max-k finds more");

@@ -28,23 +28,8 @@ const enum df_col df_embedding_columns[3] = { DF_COL_ID, DF_COL_DOMAIN, DF_COL_E
 static const enum df_col table_columns[3] = { DF_COL_ID, DF_COL_NEIGHBOUR, DF_COL_DISTANCE };
 
 const struct df_select_input df_search_inputs[3] = {
-	[DF_SEARCH_TRAIN] = { .role = "train",
-	    .name = "train embeddings",
-	    .help = "embeddings to choose from",
-	    .kind = DF_KIND_EMBEDDINGS,
-	    .columns = df_embedding_columns,
-	    .n_columns = 3,
-	    .params = df_embedding_params },
-	[DF_SEARCH_QUERY] = { .role = "query",
-	    .name = "query embeddings",
-	    .help = "embeddings of the target, made as --train was",
-	    .kind = DF_KIND_EMBEDDINGS,
-	    .join = DF_JOIN_OWN,
-	    .optional = true,
-	    .columns = df_embedding_columns,
-	    .n_columns = 3,
-	    .params = df_embedding_params,
-	    .common = df_embedding_roles },
+	[DF_SEARCH_TRAIN] = DF_SEARCH_INPUT_TRAIN,
+	[DF_SEARCH_QUERY] = DF_SEARCH_INPUT_QUERY(true),
 	[DF_SEARCH_NEIGHBOURS] = { .role = "neighbours",
 	    .name = "neighbours",
 	    .help = "the queries' neighbours, found before",
@@ -216,7 +201,13 @@ note_block(struct df_search *s, const struct df_batch *b, const struct checked *
 	s->n_zero += c->n_zero;
 }
 
-/* Hand on the runs of rows that may be chosen. */
+static bool
+handed_on(const struct df_search *s, const struct checked *c, const uint64_t *id, uint64_t i)
+{
+	return s->with_excluded ? !c->invalid[i] : s->valid[id[i]];
+}
+
+/* Hand on the rows, in runs. */
 static int
 pass_block(void *ctx, const struct df_batch *b, const void *result, struct df_err *err)
 {
@@ -228,7 +219,7 @@ pass_block(void *ctx, const struct df_batch *b, const void *result, struct df_er
 	if (!p->s->passed)
 		note_block(p->s, b, c);
 	for (uint64_t first = 0, end; p->fn && first < b->n; first = end + 1) {
-		for (end = first; end < b->n && p->s->valid[id[end]]; end++)
+		for (end = first; end < b->n && handed_on(p->s, c, id, end); end++)
 			;
 		if (end > first)
 			DF_TRY(p->fn(p->ctx, c->x + first * p->d, id + first, end - first, err));
@@ -254,6 +245,14 @@ df_search_pass(struct df_search *s, df_search_fn *fn, void *ctx, struct df_err *
 	s->passed = true;
 out:
 	return rc;
+}
+
+void
+df_search_add_invalid(const struct df_search *s, uint64_t *order, uint64_t *n)
+{
+	for (uint64_t i = 0; i < s->out->n_rows; i++)
+		if (!s->valid[i] && df_select_may(s->in, i))
+			order[(*n)++] = i;
 }
 
 /* ---- the table ----------------------------------------------------------------------------- */

@@ -30,6 +30,7 @@ struct df_search {
 	uint8_t *valid; /* [n_rows] by id: may be a neighbour; known after the first pass */
 	uint64_t n_valid, n_zero;
 	bool passed;
+	bool with_excluded; /* a pass hands on all finite rows: those that must not be chosen have a score, too */
 };
 /* Reads the queries, if there are any.  df_search_release() also after an error. */
 int df_search_open(struct df_search *s, const struct df_select *in, struct df_selection *out, enum df_metric metric,
@@ -38,8 +39,11 @@ void df_search_release(struct df_search *s);
 
 /* Rows x [n,d] with ids [n], which may be neighbours; scaled as the metric says. */
 typedef int df_search_fn(void *ctx, const float *x, const uint64_t *id, uint64_t n, struct df_err *err);
-/* Pass them all, block by block, in order of rows; fn NULL: only check them.  Again: the rows are read again. */
+/* Pass them, block by block, in order of rows; fn NULL: only check them.  Again: the rows are read again. */
 int df_search_pass(struct df_search *s, df_search_fn *fn, void *ctx, struct df_err *err) DF_MUST_CHECK;
+
+/* After order [*n], the rows that are invalid, but may be chosen: for in->allow_invalid. */
+void df_search_add_invalid(const struct df_search *s, uint64_t *order, uint64_t *n);
 
 /* ---- their table ----------------------------------------------------------------------------------------------------- */
 
@@ -72,9 +76,22 @@ int df_neighbours_union(const struct df_neighbours *t, uint64_t n_rows, uint64_t
 int df_neighbours_write(const struct df_neighbours *t, const struct df_search *s, uint64_t max_k, const char *path,
     struct df_err *err) DF_MUST_CHECK;
 
-/* ---- what near and tsds share of their records ---------------------------------------------------------------------- */
+/* ---- records ----------------------------------------------------------------------------------------------------------- */
 
-extern const struct df_select_input df_search_inputs[3]; /* by DF_SEARCH_* */
+#define DF_SEARCH_INPUT_TRAIN                                                                          \
+	{                                                                                              \
+		.role = "train", .name = "train embeddings", .help = "embeddings to choose from",      \
+		.kind = DF_KIND_EMBEDDINGS, .columns = df_embedding_columns, .n_columns = 3,           \
+		.params = df_embedding_params                                                          \
+	}
+#define DF_SEARCH_INPUT_QUERY(is_optional)                                                             \
+	{                                                                                              \
+		.role = "query", .name = "query embeddings",                                           \
+		.help = "embeddings of the target, made as --train was", .kind = DF_KIND_EMBEDDINGS,   \
+		.join = DF_JOIN_OWN, .optional = is_optional, .columns = df_embedding_columns,         \
+		.n_columns = 3, .params = df_embedding_params, .common = df_embedding_roles            \
+	}
+extern const struct df_select_input df_search_inputs[3]; /* of near and tsds, by DF_SEARCH_* */
 /* --query or --neighbours, and not both; DF_EUSAGE. */
 int df_search_check(const struct df_select *in, const char *neighbours_output, struct df_err *err) DF_MUST_CHECK;
 

@@ -15,7 +15,8 @@
 	method(static) \
 	method(custom) \
 	method(near) \
-	method(tsds)
+	method(tsds) \
+	method(rds)
 /* clang-format on */
 
 #define DECLARE(name) extern const struct df_selector df_select_##name;

@@ -235,18 +235,21 @@ walk(struct assignment *a, double alpha, double c, struct df_tsds_fill *fill)
 	fill->limited = true;
 }
 
-/* Each query fills its nearest rows up to 1 / (M s rho), and the last one with what is left. */
+/*
+ * Each query fills its nearest rows up to 1 / (M s rho), and the last one with what is left.  At the best s some query
+ * fills its last row exactly: what rounding leaves then must not give another row a probability.
+ */
 static void
 pour(const struct assignment *a, double s, double *p)
 {
-	const double mass = 1 / (double)a->t->m;
+	const double mass = 1 / (double)a->t->m, nothing = 1e-12 * mass;
 
 	for (uint64_t q = 0; q < a->t->m; q++) {
 		double left = mass;
 
 		for (uint64_t k = 0; left > 0; k++) {
 			const double cap = mass / s * inverse_density(a, q, k);
-			const double take = cap < left && df_neighbours_has(a->t, q, k + 1) ? cap : left;
+			const double take = left - cap > nothing && df_neighbours_has(a->t, q, k + 1) ? cap : left;
 
 			p[a->t->id[q * a->t->k + k]] += take;
 			left -= take;
