@@ -243,6 +243,9 @@ df_search_pass(struct df_search *s, df_search_fn *fn, void *ctx, struct df_err *
 		df_warn("%s: %" PRIu64 " rows are zero, as of empty texts; they count like any other", df_set_name(set),
 		    s->n_zero);
 	s->passed = true;
+	if (!s->n_valid)
+		rc = df_fail(
+		    err, DF_EFORMAT, "%s: no row can be chosen: none is finite, or all are excluded", df_set_name(set));
 out:
 	return rc;
 }
@@ -336,7 +339,8 @@ describe(const struct df_search *s, uint64_t max_k, struct df_meta *m, struct df
 	int rc = DF_OK;
 
 	m->kind = DF_KIND_NEIGHBOURS;
-	DF_TRY(df_meta_set_tool(m, s->out->meta.tool, err));
+	if (s->out->meta.tool)
+		DF_TRY(df_meta_set_tool(m, s->out->meta.tool, err));
 	DF_TRY(df_meta_set_str(m, "metric", metrics[s->metric], err));
 	DF_TRY(df_meta_set_int(m, "max_k", (int64_t)max_k, err));
 	if (tokens)
@@ -482,12 +486,5 @@ out:
 int
 df_neighbours_get(struct df_neighbours *t, struct df_search *s, uint64_t max_k, struct df_err *err)
 {
-	int rc = DF_OK;
-
-	DF_TRY(s->in->sets[DF_SEARCH_NEIGHBOURS].n > 0 ? read_table(t, s, max_k, err) : find(t, s, max_k, err));
-	if (s->n_valid == 0)
-		rc = df_fail(err, DF_EFORMAT, "%s: no row can be chosen: none is finite, or all are excluded",
-		    df_set_name(s->in->sets[DF_SEARCH_TRAIN].v[0]));
-out:
-	return rc;
+	return s->in->sets[DF_SEARCH_NEIGHBOURS].n > 0 ? read_table(t, s, max_k, err) : find(t, s, max_k, err);
 }

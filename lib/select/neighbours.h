@@ -39,7 +39,8 @@ void df_search_release(struct df_search *s);
 
 /* Rows x [n,d] with ids [n], which may be neighbours; scaled as the metric says. */
 typedef int df_search_fn(void *ctx, const float *x, const uint64_t *id, uint64_t n, struct df_err *err);
-/* Pass them, block by block, in order of rows; fn NULL: only check them.  Again: the rows are read again. */
+/* Pass them, block by block, in order of rows; fn NULL: only check them.  Again: the rows are read
+ * again.  DF_EFORMAT when none may be chosen. */
 int df_search_pass(struct df_search *s, df_search_fn *fn, void *ctx, struct df_err *err) DF_MUST_CHECK;
 
 /* After order [*n], the rows that are invalid, but may be chosen: for in->allow_invalid. */
@@ -54,8 +55,8 @@ struct df_neighbours {
 };
 /*
  * The max_k nearest of each query, or as many as there are: found, or read from --neighbours, without the rows that
- * may not be chosen.  DF_EFORMAT when no row can be a neighbour, and for a file that is no table of nearest rows;
- * DF_ELINEAGE for one of other rows or by another metric.
+ * may not be chosen.  DF_EFORMAT for a file that is no table of nearest rows; DF_ELINEAGE for one of other rows or by
+ * another metric.
  */
 int df_neighbours_get(struct df_neighbours *t, struct df_search *s, uint64_t max_k, struct df_err *err) DF_MUST_CHECK;
 void df_neighbours_release(struct df_neighbours *t);
