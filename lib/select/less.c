@@ -16,15 +16,14 @@
 
 #include "base/log.h"
 #include "base/mem.h"
-#include "base/words.h"
 #include "project/project.h"
 #include "select/less.h"
 #include "select/select.h"
+#include "select/subtasks.h"
 
 enum agg { AGG_MAX, AGG_MEAN }; /* over subtasks; mean: over all validation rows */
 static const char *const aggs[] = { "max", "mean", NULL };
 static const char *const val_aggs[] = { "mean-of-cosine", "cosine-of-mean", NULL }; /* enum df_less_val */
-static const char *const groupings[] = { "domain", "none", NULL };                  /* or a file */
 
 struct options {
 	const char *weights, *subtasks;
@@ -56,132 +55,6 @@ static const struct df_select_input inputs[] = {
 	    .common = same_checkpoint },
 };
 
-/* ---- subtasks ------------------------------------------------------------------- */
-
-struct tasks {
-	struct df_strlist names; /* owned strings */
-	uint32_t *of_row;        /* [n] by id of the validation row */
-	uint64_t n;
-	uint64_t seen; /* rows of a file */
-	struct df_idset ids;
-	const char *path;
-};
-
-static void
-tasks_release(struct tasks *t)
-{
-	for (size_t i = 0; i < t->names.n; i++)
-		free((char *)(uintptr_t)t->names.v[i]);
-	free(t->names.v);
-	free(t->of_row);
-	df_idset_release(&t->ids);
-}
-
-static int
-task_number(struct tasks *t, const char *name, uint32_t *number, struct df_err *err)
-{
-	char *copy = NULL;
-	int rc = DF_OK;
-
-	for (size_t i = 0; i < t->names.n; i++) {
-		if (strcmp(t->names.v[i], name) == 0) {
-			*number = (uint32_t)i;
-			return DF_OK;
-		}
-	}
-	DF_TRY(df_grow(&t->names.v, &t->names.cap, t->names.n + 1, sizeof(*t->names.v), "subtasks", err));
-	DF_TRY(df_strdup(&copy, name, err));
-	*number = (uint32_t)t->names.n;
-	t->names.v[t->names.n++] = copy;
-out:
-	return rc;
-}
-
-/* "label", for the next row, or "id<TAB>label". */
-static int
-task_line(void *ctx, char *line, uint64_t number, struct df_err *err)
-{
-	struct tasks *t = ctx;
-	char *tab = strchr(line, '\t');
-	int64_t id = (int64_t)t->seen;
-	uint32_t task = 0;
-	int rc = DF_OK;
-
-	(void)number;
-	if (tab) {
-		*tab = '\0';
-		if (df_parse_int(line, 0, INT64_MAX, &id, err))
-			return DF_EFORMAT;
-	}
-	DF_TRY(df_idset_add(&t->ids, &(uint64_t){ (uint64_t)id }, 1, t->path, err));
-	DF_TRY(task_number(t, tab ? tab + 1 : line, &task, err));
-	t->of_row[id] = task;
-	t->seen++;
-out:
-	return rc;
-}
-
-/* Each validation row's domain is its subtask; the names are those that occur. */
-static int
-tasks_by_domain(struct tasks *t, struct df_set *val, struct df_err *err)
-{
-	const struct df_meta *m = df_set_meta(val);
-	struct df_batch b = DF_BATCH_INIT;
-	int rc = DF_OK;
-
-	df_set_only(val, columns, 2); /* not the projections */
-	for (uint64_t first = 0, n; first < t->n; first += n) {
-		const uint16_t *domain;
-		const uint64_t *id;
-
-		n = t->n - first < 4096 ? t->n - first : 4096;
-		DF_TRY(df_set_read(val, first, n, &b, err));
-		id = b.col[DF_COL_ID].data;
-		domain = b.col[DF_COL_DOMAIN].data;
-		for (uint64_t i = 0; domain && i < n; i++) {
-			if (id[i] >= t->n || domain[i] >= m->n_domains) {
-				rc = df_fail(err, DF_EFORMAT,
-				    "%s: row %" PRIu64 ": id %" PRIu64 " or domain %u is out of range",
-				    df_set_name(val), first + i, id[i], domain[i]);
-				goto out;
-			}
-			DF_TRY(task_number(t, m->domains[domain[i]], &t->of_row[id[i]], err));
-		}
-	}
-out:
-	df_select_columns(&inputs[VAL], val);
-	df_batch_release(&b);
-	return rc;
-}
-
-static int
-tasks_find(struct tasks *t, const struct options *o, struct df_set *val, struct df_err *err)
-{
-	uint32_t all;
-	int rc = DF_OK;
-
-	t->n = df_set_rows(val);
-	DF_TRY(df_alloc(&t->of_row, t->n, sizeof(*t->of_row), "subtasks", err));
-	if (o->agg == AGG_MEAN || strcmp(o->subtasks, "none") == 0) {
-		DF_TRY(task_number(t, "all", &all, err));
-	} else if (strcmp(o->subtasks, "domain") == 0) {
-		DF_TRY(tasks_by_domain(t, val, err));
-		if (!t->names.n)
-			DF_TRY(task_number(t, "all", &all, err));
-	} else {
-		t->path = o->subtasks;
-		DF_TRY(df_idset_init(&t->ids, t->n, err));
-		rc = df_select_lines(o->subtasks, task_line, t, err);
-		if (rc == DF_ENOINPUT)
-			df_suggest(err, o->subtasks, groupings);
-		if (rc != DF_OK)
-			goto out;
-		DF_TRY(df_idset_check_full(&t->ids, o->subtasks, err));
-	}
-out:
-	return rc;
-}
-
 /* ---- one checkpoint --------------------------------------------------------------- */
 
 struct pass {
@@ -192,7 +65,7 @@ struct pass {
 	double
 	    *influence; /* train: [n_rows, tasks], by id; NULL: this pass is the only one, so take its best at once */
 	struct df_selection *out;
-	const struct tasks *tasks; /* val */
+	const struct df_subtasks *tasks; /* val */
 };
 
 /* *result = the influences of a block's rows [n, tasks]. */
@@ -354,7 +227,7 @@ out:
 
 /* What shaped the scores. */
 static int
-record(const struct options *o, const struct tasks *t, const double *weight, size_t n, struct df_meta *m,
+record(const struct options *o, const struct df_subtasks *t, const double *weight, size_t n, struct df_meta *m,
     struct df_err *err)
 {
 	struct df_buf b = DF_BUF_INIT;
@@ -362,11 +235,7 @@ record(const struct options *o, const struct tasks *t, const double *weight, siz
 
 	DF_TRY(df_meta_set_str(m, "agg", aggs[o->agg], err));
 	DF_TRY(df_meta_set_str(m, "val_agg", val_aggs[o->val_agg], err));
-	for (size_t i = 0; i < t->names.n; i++)
-		df_buf_printf(&b, "%s%s", i ? "," : "", t->names.v[i]);
-	DF_TRY(df_buf_check(&b, err));
-	DF_TRY(df_meta_set_str(m, "subtasks", b.data, err));
-	df_buf_clear(&b);
+	DF_TRY(df_subtasks_record(t, m, err));
 	for (size_t i = 0; i < n; i++) {
 		df_buf_puts(&b, i ? "," : "");
 		df_buf_json_double(&b, weight[i]);
@@ -391,7 +260,7 @@ warn_of_form(struct df_set *val)
 }
 
 static int
-score_all(const struct df_select *in, const struct options *o, const struct tasks *t, const double *weight,
+score_all(const struct df_select *in, const struct options *o, const struct df_subtasks *t, const double *weight,
     struct df_selection *out, struct df_err *err)
 {
 	const size_t n_sets = in->sets[TRAIN].n, n_tasks = t->names.n;
@@ -428,7 +297,7 @@ run(const struct df_select *in, const void *options, struct df_selection *out, s
 {
 	const struct options *o = options;
 	const size_t n = in->sets[TRAIN].n;
-	struct tasks tasks = { 0 };
+	struct df_subtasks tasks = { 0 };
 	double *weight = NULL;
 	int rc = DF_OK;
 
@@ -436,13 +305,14 @@ run(const struct df_select *in, const void *options, struct df_selection *out, s
 		warn_of_form(in->sets[VAL].v[i]);
 	DF_TRY(df_alloc(&weight, n, sizeof(*weight), "weights", err));
 	DF_TRY(parse_weights(o->weights, n, weight, err));
-	DF_TRY(tasks_find(&tasks, o, in->sets[VAL].v[0], err));
+	DF_TRY(
+	    df_subtasks_find(&tasks, o->agg == AGG_MEAN ? "none" : o->subtasks, &inputs[VAL], in->sets[VAL].v[0], err));
 	DF_TRY(record(o, &tasks, weight, n, &out->meta, err));
 	DF_TRY(score_all(in, o, &tasks, weight, out, err));
 	DF_TRY(df_select_top(in, out, err));
 out:
 	free(weight);
-	tasks_release(&tasks);
+	df_subtasks_release(&tasks);
 	return rc;
 }
 
@@ -451,7 +321,7 @@ static const struct df_opt options[] = {
 	{ .name = "ckpt-weights", .type = DF_OPT_STR, .value = DF_OPT_AT(struct options, weights), .arg = "W,W...",
 	    .help = "learning rate of each checkpoint (default: equal)" },
 	{ .name = "subtasks", .type = DF_OPT_STR, .value = DF_OPT_AT(struct options, subtasks), .arg = "WHAT",
-	    .file = DF_FILE_READ_ANY, .choices = groupings, .help = "groups of the target: domain, none, FILE" },
+	    .file = DF_FILE_READ_ANY, .choices = df_subtasks_words, .help = "groups of the target: domain, none, FILE" },
 	{ .name = "agg", .type = DF_OPT_CHOICE, .value = DF_OPT_AT(struct options, agg), .choices = aggs,
 	    .help = "best subtask, or mean over target rows" },
 	{ .name = "val-agg", .type = DF_OPT_CHOICE, .value = DF_OPT_AT(struct options, val_agg), .choices = val_aggs,

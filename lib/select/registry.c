@@ -11,11 +11,14 @@
 /* clang-format off */
 #define METHODS(method) \
 	method(less) \
+	method(near) \
+	method(tsds) \
+	method(rds) \
+	method(semdedup) \
+	method(diverse) \
 	method(random) \
 	method(static) \
-	method(custom) \
-	method(semdedup) \
-	method(diverse)
+	method(custom)
 /* clang-format on */
 
 #define DECLARE(name) extern const struct df_selector df_select_##name;

@@ -157,6 +157,26 @@ df_select_permute(const struct df_select *in, uint64_t n_rows, uint64_t *order, 
 			 : df_sample_race(NULL, n_rows, n_rows, in->seed, in->step, order, &n, err);
 }
 
+int
+df_select_fill(const struct df_select *in, const uint8_t *valid, uint64_t n_rows, uint64_t *order, uint64_t *n_order,
+    struct df_err *err)
+{
+	double *weight = NULL;
+	uint64_t n_more;
+	int rc = DF_OK;
+
+	DF_TRY(df_alloc(&weight, n_rows, sizeof(*weight), "weights", err));
+	for (uint64_t i = 0; i < n_rows; i++)
+		weight[i] = valid[i] && df_select_may(in, i);
+	for (uint64_t i = 0; i < *n_order; i++)
+		weight[order[i]] = 0;
+	DF_TRY(df_sample_race(weight, n_rows, n_rows - *n_order, in->seed, in->step, order + *n_order, &n_more, err));
+	*n_order += n_more;
+out:
+	free(weight);
+	return rc;
+}
+
 /* ---- MT19937 -------------------------------------------------------------------- */
 
 #define MT_N 624
