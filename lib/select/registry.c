@@ -13,7 +13,9 @@
 	method(less) \
 	method(random) \
 	method(static) \
-	method(custom)
+	method(custom) \
+	method(cluster) \
+	method(cluster_less)
 /* clang-format on */
 
 #define DECLARE(name) extern const struct df_selector df_select_##name;
