@@ -737,6 +737,26 @@ test_torch(void **state)
 	done(&r);
 }
 
+/* DataFlex 3c13e37, its random partition of 40 rows into 5 with seed 42 (cluster.txt has its other ways). */
+static void
+test_torch_partition(void **state)
+{
+	static const uint32_t want[] = { 1, 1, 3, 2, 4, 0, 4, 0, 3, 2, 4, 0, 0, 3, 1, 2, 3, 3, 2, 4, 1, 3, 4, 0, 1, 4,
+		2, 2, 2, 3, 0, 1, 1, 4, 2, 3, 1, 4, 0, 0 };
+	float x[40] = { 0 };
+	struct request r;
+
+	(void)state;
+	put("e40.h5", &(struct file){ DF_KIND_EMBEDDINGS, 40, 1, .x = x });
+	r = ask(&df_select_cluster, "e40.h5", NULL, NULL);
+	r.in.torch = true;
+	set(&r, "clustering", 4, NULL);
+	set(&r, "cluster-size", 8, NULL);
+	run(&r);
+	assert_memory_equal(r.out.cluster, want, sizeof(want));
+	done(&r);
+}
+
 static void
 test_rows_that_may_not_be_chosen(void **state)
 {
@@ -832,6 +852,7 @@ main(void)
 		cmocka_unit_test(test_devices),
 		cmocka_unit_test(test_steps),
 		cmocka_unit_test(test_torch),
+		cmocka_unit_test(test_torch_partition),
 		cmocka_unit_test(test_rows_that_may_not_be_chosen),
 		cmocka_unit_test(test_cluster_refusals),
 	};
