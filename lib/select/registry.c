@@ -15,7 +15,8 @@
 	method(static) \
 	method(custom) \
 	method(cluster) \
-	method(cluster_less)
+	method(cluster_less) \
+	method(combine)
 /* clang-format on */
 
 #define DECLARE(name) extern const struct df_selector df_select_##name;

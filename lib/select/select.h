@@ -172,8 +172,9 @@ struct df_opt_table {
 };
 int df_opt_table_add(struct df_opt_table *t, const struct df_opt *rows, size_t n, struct df_err *err) DF_MUST_CHECK;
 
-/* *options = a copy of the method's defaults; free() it. */
+/* *options = a copy of the method's defaults; free them, and the lists in them, with df_selector_free(). */
 int df_selector_defaults(const struct df_selector *m, void **options, struct df_err *err) DF_MUST_CHECK;
+void df_selector_free(const struct df_selector *m, void *options); /* accepts NULL for both */
 /*
  * Add the rows of the method's own options to a table: of its inputs but the first, which fill in->paths, and of
  * `options`.  The method has both in its section of df-score(1).

@@ -5,6 +5,7 @@
 . "$SRC/tests/cmd/grad_data.sh"
 
 # rows FILE COLUMN WIDTH: a line for each row: its id and the numbers of the column, sorted by id
+# shellcheck disable=SC2046 # as many words as columns
 rows()
 {
 	paste -d' ' <(text_of "$1" sample/id | tr , '\n') <(text_of "$1" "$2" | tr , '\n' | paste -d, $(yes -- - | head -n "$3")) |
