@@ -20,7 +20,7 @@ static const char *const eps_places[] = { "outside", "inside", NULL };
 static const char *const compressions[] = { DF_COMPRESS_NAMES, NULL };
 
 static struct {
-	const char *model, *base, *output;
+	const char *model, *base, *index, *output;
 	bool losses, token_loss, gate_load, allow_zero_state, dry_run, project_given;
 	int form, adam_eps, compress;
 	int64_t block_tokens, block_rows;
@@ -36,6 +36,8 @@ static const struct df_opt options[] = {
 	    .help = "checkpoint, Hugging Face directory or PEFT adapter" },
 	{ .name = "base", .type = DF_OPT_STR, .value = &cfg.base, .arg = "DIR", .file = DF_FILE_READ,
 	    .help = "base model of an adapter, not the one it names" },
+	{ .name = "index", .type = DF_OPT_STR, .value = &cfg.index, .arg = "FILE", .file = DF_FILE_READ,
+	    .help = "of the rows that this index names only, each once" },
 	{ .name = "form", .type = DF_OPT_CHOICE, .value = &cfg.form, .choices = forms,
 	    .help = "the gradient, Adam's step on it, or its sign" },
 	{ .name = "adam-eps", .type = DF_OPT_CHOICE, .value = &cfg.adam_eps, .choices = eps_places,
@@ -161,7 +163,7 @@ main(int argc, char **argv)
 	DF_TRY(check_usage(&args.operands, &err));
 	o = grad_opts();
 	DF_TRY(df_env_open(&env, &cfg.common, DF_ENV_LANES, &err));
-	DF_TRY(df_grad_job_open(&job, &o, args.operands.v, args.operands.n, cfg.shard, env.be, &err));
+	DF_TRY(df_grad_job_open(&job, &o, args.operands.v, args.operands.n, cfg.index, cfg.shard, env.be, &err));
 	rc = cfg.dry_run ? dry_run(job, &env, &err) : run(job, &env, &err);
 out:
 	df_grad_job_close(job);

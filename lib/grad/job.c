@@ -9,20 +9,24 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "shard/job.h"
+#include "shard/token_pick.h"
 
 /* A block on its way. */
 struct item {
 	struct df_batch out, in;
 	struct df_grad_flaws flaws;
+	uint64_t last; /* its last row in the set of tokens */
 };
 
 struct df_grad_job {
 	struct df_set *tokens;
+	struct df_token_pick pick; /* of the index */
+	bool picked;               /* there is an index; rows below are picks then */
 	struct df_grad *grad;
 	struct df_shard_arg shard;
 	struct df_meta meta;
-	uint64_t *lengths;
-	struct df_blocks blocks, part; /* of all tokens; those to do, within them */
+	uint64_t n_rows, *lengths;     /* [n_rows] */
+	struct df_blocks blocks, part; /* of all rows; those to do, within them */
 	struct df_grad_lane **lanes;   /* [n_lanes] */
 	int n_lanes;
 	uint64_t next; /* of the part */
@@ -35,9 +39,30 @@ part_rows(const struct df_grad_job *j)
 	return j->part.first[j->part.n] - j->part.first[0];
 }
 
+/* The rows of the job, and their lengths. */
+static int
+find_rows(struct df_grad_job *j, const char *index, struct df_err *err)
+{
+	int rc = DF_OK;
+
+	j->picked = index != NULL;
+	if (!index) {
+		j->n_rows = df_set_rows(j->tokens);
+		return df_set_lengths(j->tokens, DF_COL_IDS, &j->lengths, err);
+	}
+	DF_TRY(df_token_pick_open(&j->pick, j->tokens, index, err));
+	DF_TRY(df_meta_add_input(&j->meta, "index", "index", j->pick.index_id, err));
+	j->n_rows = j->pick.n;
+	j->lengths = j->pick.length;
+	if (j->n_rows == 0)
+		df_warn("%s: no rows", index);
+out:
+	return rc;
+}
+
 int
 df_grad_job_open(struct df_grad_job **out, const struct df_grad_opts *o, const char *const *tokens, size_t n_tokens,
-    struct df_shard_arg shard, struct df_backend *be, struct df_err *err)
+    const char *index, struct df_shard_arg shard, struct df_backend *be, struct df_err *err)
 {
 	struct df_grad_job *j = NULL;
 	uint64_t begin, end;
@@ -54,8 +79,8 @@ df_grad_job_open(struct df_grad_job **out, const struct df_grad_opts *o, const c
 	}
 	DF_TRY(df_grad_open(&j->grad, o, be, err));
 	DF_TRY(df_grad_meta(j->grad, df_set_meta(j->tokens), df_set_name(j->tokens), &j->meta, err));
-	DF_TRY(df_set_lengths(j->tokens, DF_COL_IDS, &j->lengths, err));
-	DF_TRY(df_grad_blocks(j->grad, j->lengths, df_set_rows(j->tokens), &j->blocks, err));
+	DF_TRY(find_rows(j, index, err));
+	DF_TRY(df_grad_blocks(j->grad, j->lengths, j->n_rows, &j->blocks, err));
 	df_shard_range(shard, j->blocks.n, &begin, &end);
 	j->part = (struct df_blocks){ j->blocks.first + begin, end - begin };
 	*out = j;
@@ -74,10 +99,13 @@ df_grad_job_close(struct df_grad_job *j)
 		df_grad_lane_free(j->lanes[i]);
 	free(j->lanes);
 	df_grad_close(j->grad);
+	if (j->picked)
+		df_token_pick_close(&j->pick);
+	else
+		free(j->lengths);
 	df_set_close(j->tokens);
 	df_blocks_release(&j->blocks);
 	df_meta_release(&j->meta);
-	free(j->lengths);
 	free(j);
 }
 
@@ -108,7 +136,11 @@ read_block(void *ctx, void *item, struct df_err *err)
 
 	if (j->next == j->part.n)
 		return 0;
-	DF_TRY(df_set_read(j->tokens, first[0], first[1] - first[0], &it->in, err));
+	if (j->picked)
+		DF_TRY(df_token_pick_read(&j->pick, first[0], first[1] - first[0], &it->in, err));
+	else
+		DF_TRY(df_set_read(j->tokens, first[0], first[1] - first[0], &it->in, err));
+	it->last = j->picked ? j->pick.row[first[1] - 1] : first[1] - 1;
 	j->next++;
 	rc = 1;
 out:
@@ -123,8 +155,8 @@ work_block(void *ctx, void *item, int worker, struct df_err *err)
 	const int rc = df_grad_block(j->lanes[worker], &it->in, &it->out, &it->flaws, err);
 
 	if (rc != DF_OK)
-		df_err_prefix(err, "%s: rows %" PRIu64 "..%" PRIu64 ": ", df_set_name(j->tokens), it->in.first,
-		    it->in.first + it->in.n - 1);
+		df_err_prefix(
+		    err, "%s: rows %" PRIu64 "..%" PRIu64 ": ", df_set_name(j->tokens), it->in.first, it->last);
 	return rc;
 }
 

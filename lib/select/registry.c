@@ -11,11 +11,14 @@
 /* clang-format off */
 #define METHODS(method) \
 	method(less) \
+	method(cluster) \
+	method(cluster_less) \
 	method(near) \
 	method(tsds) \
 	method(rds) \
 	method(semdedup) \
 	method(diverse) \
+	method(combine) \
 	method(random) \
 	method(static) \
 	method(custom)

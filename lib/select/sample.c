@@ -224,6 +224,19 @@ torch_check(uint64_t n, struct df_err *err)
 	    : 0;
 }
 
+static void
+mt_permute(struct mt *mt, uint64_t n, uint64_t *v)
+{
+	for (uint64_t i = 0; i < n; i++)
+		v[i] = i;
+	for (uint64_t i = 0; i + 1 < n; i++) {
+		const uint64_t z = i + mt_next(mt) % (n - i), x = v[i];
+
+		v[i] = v[z];
+		v[z] = x;
+	}
+}
+
 int
 df_sample_torch_perm(uint64_t n, uint64_t m, uint64_t seed, uint64_t *out, struct df_err *err)
 {
@@ -234,18 +247,26 @@ df_sample_torch_perm(uint64_t n, uint64_t m, uint64_t seed, uint64_t *out, struc
 	DF_TRY(torch_check(n, err));
 	DF_TRY(df_alloc(&v, n, sizeof(*v), "permutation", err));
 	mt_seed(&mt, (uint32_t)seed);
-	for (uint64_t i = 0; i < n; i++)
-		v[i] = i;
-	for (uint64_t i = 0; i + 1 < n; i++) {
-		const uint64_t z = i + mt_next(&mt) % (n - i), x = v[i];
-
-		v[i] = v[z];
-		v[z] = x;
-	}
+	mt_permute(&mt, n, v);
 	for (uint64_t i = 0; i < m && i < n; i++)
 		out[i] = v[i];
 out:
 	free(v);
+	return rc;
+}
+
+int
+df_sample_torch_perms(const uint64_t *n, uint64_t n_perms, uint64_t seed, uint64_t *out, struct df_err *err)
+{
+	struct mt mt;
+	int rc = DF_OK;
+
+	mt_seed(&mt, (uint32_t)seed);
+	for (uint64_t i = 0; i < n_perms; out += n[i++]) {
+		DF_TRY(torch_check(n[i], err));
+		mt_permute(&mt, n[i], out);
+	}
+out:
 	return rc;
 }
 

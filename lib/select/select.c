@@ -26,6 +26,7 @@ void
 df_selection_release(struct df_selection *s)
 {
 	free(s->score);
+	free(s->tie);
 	free(s->domain);
 	free(s->probability);
 	free(s->cluster);

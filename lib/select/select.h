@@ -88,6 +88,7 @@ void df_select_release(struct df_select *in);
 struct df_selection {
 	uint64_t n_rows;  /* ids are below this */
 	float *score;     /* [n_rows] by id, or NULL: the method does not score */
+	float *tie;       /* [n_rows] by id, or NULL: of equal scores, the larger of these first, then the lower id */
 	double *probability; /* [n_rows] by id, of being drawn; or NULL */
 	uint32_t *cluster;   /* [n_rows] by id, or NULL */
 	uint16_t *domain; /* [n_rows] by id into meta.domains, or NULL: not known */
@@ -173,8 +174,9 @@ struct df_opt_table {
 };
 int df_opt_table_add(struct df_opt_table *t, const struct df_opt *rows, size_t n, struct df_err *err) DF_MUST_CHECK;
 
-/* *options = a copy of the method's defaults; free() it. */
+/* *options = a copy of the method's defaults; free them, and the lists in them, with df_selector_free(). */
 int df_selector_defaults(const struct df_selector *m, void **options, struct df_err *err) DF_MUST_CHECK;
+void df_selector_free(const struct df_selector *m, void *options); /* accepts NULL for both */
 /*
  * Add the rows of the method's own options to a table: of its inputs but the first, which fill in->paths, and of
  * `options`.  The method has both in its section of df-score(1).
@@ -211,6 +213,9 @@ int df_rank(const float *score, uint64_t n, uint64_t *order, uint64_t *n_valid, 
 int df_short_take(enum df_shortage mode, const uint64_t *order, uint64_t n_valid, uint64_t n, uint64_t seed,
     uint32_t step, uint64_t **index, uint64_t *n_index, struct df_err *err) DF_MUST_CHECK;
 
+/* order [n_rows] = the rows by out->score, and where these are equal by out->tie; as df_rank(). */
+int df_selection_rank(const struct df_selection *out, uint64_t *order, uint64_t *n_valid, struct df_err *err)
+    DF_MUST_CHECK;
 /* Rank out->score, count the invalid, and take the amount asked for: the end of every method that scores. */
 int df_select_top(const struct df_select *in, struct df_selection *out, struct df_err *err) DF_MUST_CHECK;
 /* Take the amount asked for, by default all, from order [n_order], which the method chose itself.  Excluded rows are
@@ -255,6 +260,9 @@ int df_sample_replace(const double *weight, uint64_t n, uint64_t m, uint64_t see
 /* The first m of torch.randperm(n), and torch.randint(0, n, (m,)), from a CPU generator with `seed`; n < 2^28. */
 int df_sample_torch_perm(uint64_t n, uint64_t m, uint64_t seed, uint64_t *out, struct df_err *err) DF_MUST_CHECK;
 int df_sample_torch_randint(uint64_t n, uint64_t m, uint64_t seed, uint64_t *out, struct df_err *err) DF_MUST_CHECK;
+/* torch.randperm(n[0]), torch.randperm(n[1]), ... from one generator, one after the other in out [sum of n]. */
+int df_sample_torch_perms(const uint64_t *n, uint64_t n_perms, uint64_t seed, uint64_t *out, struct df_err *err)
+    DF_MUST_CHECK;
 
 /* ---- shared: inputs ------------------------------------------------------------------ */
 
