@@ -13,6 +13,8 @@ of tests/golden/lora and tests/golden/model.  Beside them
                                                         not by their numbers in the file
                        grad.NAME adam.NAME              the sample's gradient, and Adam's step on it in float64:
                                                         (b1 m + (1 - b1) g) / (sqrt(b2 v + (1 - b2) g^2) + eps)
+
+refused/ has variants of tiny/optimizer.pt, most of them wrong in one way.
 """
 import json
 import os
@@ -105,6 +107,8 @@ CASES = {  # base, adapter, who makes the optimiser, arguments
     "norms-decay": ("lora/llama", SAVED, norms_decay, {}),
     "bf16": ("lora/llama", SMALL, None, dict(dtype=torch.bfloat16)),
     "f16": ("lora/llama", SMALL, None, dict(store=torch.float16)),
+    "tiny": ("lora/llama", dict(r=1, target_modules=["q_proj"], layers_to_transform=[1], modules_to_save=["model.norm"]), None,
+             {}),
     "f64": ("lora/llama", SMALL, None, dict(dtype=torch.float64)),
 }
 
@@ -180,5 +184,76 @@ def reference(where, base, vocab, moments, group):
               metadata={"beta1": str(b1), "beta2": str(b2), "eps": str(eps), "n": str((len(out) - 2) // 4)})
 
 
+def variants():
+    """refused/NAME.pt: what else can be in such a file, for the adapter tiny/; one is as FSDP saves, with names."""
+    where = os.path.join(OUT, "refused")
+    shutil.rmtree(where, ignore_errors=True)
+    os.makedirs(where)
+
+    def put(name, change):
+        d = torch.load(os.path.join(OUT, "tiny", "optimizer.pt"), weights_only=True)
+        changed = change(d, d["state"], d["param_groups"])
+        torch.save(d if changed is None else changed, os.path.join(where, name + ".pt"))
+
+    def each(s, change):
+        for k in s:
+            s[k] = change(s[k])
+
+    def rename(d, s, g):
+        names = ["base_model.model.model.layers.1.self_attn.q_proj.lora_A.default.weight",
+                 "base_model.model.model.layers.1.self_attn.q_proj.lora_B.default.weight",
+                 "base_model.model.model.norm.modules_to_save.default.weight"]
+        return {"state": {names[k]: s[k] for k in s}, "param_groups": [{**x, "params": [names[k] for k in x["params"]]}
+                                                                      for x in g]}
+
+    put("fsdp", rename)
+    put("unknown-name", lambda d, s, g: {**rename(d, s, g), "state": {"model.norm.wait": s[2]}})
+    put("apex", lambda d, s, g: (each(s, lambda x: {k: v for k, v in x.items() if k != "step"}),
+                                 [x.update(step=7) for x in g])[2:] or None)
+    put("hf", lambda d, s, g: each(s, lambda x: {**x, "step": 5}))
+    put("step-i64", lambda d, s, g: each(s, lambda x: {**x, "step": torch.tensor(6)}))
+    put("unused", lambda d, s, g: s.pop(1) and None)
+    put("no-step", lambda d, s, g: s.clear())
+    put("bitsandbytes", lambda d, s, g: each(s, lambda x: {"step": 4, "state1": torch.zeros(16, dtype=torch.uint8),
+                                                           "qmap1": torch.zeros(256)}))
+    put("paged", lambda d, s, g: each(s, lambda x: {"step": 4, "state1": x["exp_avg"], "state2": x["exp_avg_sq"]}))
+    put("amsgrad", lambda d, s, g: g[0].update(amsgrad=True))
+    put("amsgrad-state", lambda d, s, g: each(s, lambda x: {**x, "max_exp_avg_sq": x["exp_avg_sq"]}))
+    put("sgd", lambda d, s, g: {"state": {k: {"momentum_buffer": s[k]["exp_avg"]} for k in s},
+                                "param_groups": [{"lr": 0.1, "momentum": 0.9, "params": x["params"]} for x in g]})
+    put("adafactor", lambda d, s, g: each(s, lambda x: {"step": 4, "exp_avg_sq_row": x["exp_avg"]}))
+    put("extra", lambda d, s, g: each(s, lambda x: {**x, "compensation": x["exp_avg"]}))
+    put("no-v", lambda d, s, g: s[0].pop("exp_avg_sq") is None or None)
+    put("integer", lambda d, s, g: s[0].update(exp_avg=s[0]["exp_avg"].int()))
+    put("shape", lambda d, s, g: s[0].update(exp_avg=s[0]["exp_avg"].reshape(-1)))
+    put("swapped", lambda d, s, g: s.update({0: s[1], 1: s[0]}))
+    put("nan", lambda d, s, g: s[2]["exp_avg"].__setitem__(3, float("nan")))
+    put("infinite", lambda d, s, g: s[2]["exp_avg_sq"].__setitem__(3, float("inf")))
+    put("minus-infinite", lambda d, s, g: s[2]["exp_avg"].__setitem__(1, float("-inf")))
+    put("negative", lambda d, s, g: s[2]["exp_avg_sq"].__setitem__(5, -1e-9))
+    put("strided", lambda d, s, g: s[1].update(exp_avg=torch.zeros(len(s[1]["exp_avg"]), 2)[:, :1]))
+    put("step-text", lambda d, s, g: s[0].update(step="4"))
+    put("step-negative", lambda d, s, g: s[0].update(step=-4))
+    put("betas", lambda d, s, g: g[1].update(betas=(0.9, 0.98)))
+    put("beta-range", lambda d, s, g: g[0].update(betas=(1.5, 0.98)))
+    put("eps-none", lambda d, s, g: g[0].update(eps=None))
+    put("three-groups", lambda d, s, g: g.append({**g[1], "params": []}))
+    put("other-groups", lambda d, s, g: (g[0].update(params=[0]), g[1].update(params=[1, 2]))[2:] or None)
+    put("many", lambda d, s, g: g[0].update(params=[0, 1, 3]))
+    put("twice", lambda d, s, g: g[0].update(params=[0, 0]))
+    put("orphan", lambda d, s, g: s.update({9: s[0]}))
+    put("no-params", lambda d, s, g: g[0].pop("params") and None)
+    put("no-groups", lambda d, s, g: d.pop("param_groups") and None)
+    put("empty-groups", lambda d, s, g: g.clear())
+    put("no-state", lambda d, s, g: d.pop("state") and None)
+    put("model", lambda d, s, g: {"model.norm.weight": torch.ones(3)})
+    put("tensor", lambda d, s, g: torch.ones(3))
+    put("names", lambda d, s, g: g[0].update(param_names=["model.norm.weight"]))
+    put("state-list", lambda d, s, g: s.update({0: [1, 2]}))
+    torch.save(torch.load(os.path.join(OUT, "tiny", "optimizer.pt"), weights_only=True),
+               os.path.join(where, "legacy.pt"), _use_new_zipfile_serialization=False)
+
+
 for case in sys.argv[1:] or CASES:
     make(case)
+variants()
