@@ -43,6 +43,11 @@ load_moments(struct df_grad *g, struct df_err *err)
 		    "%s: the optimiser has made no step: Adam's form would be a sign of the gradient; train first, use "
 		    "--form sgd, or accept it with --allow-zero-state",
 		    g->o.model);
+	if (g->moments.n_without > 0 && !g->o.allow_zero_state)
+		return df_fail(err, DF_EFORMAT,
+		    "%s: %llu parameters have no moments: they never had a gradient, and Adam's form of theirs would be a "
+		    "sign; train longer, use --form sgd, or accept it with --allow-zero-state",
+		    g->o.model, (unsigned long long)g->moments.n_without);
 	return DF_OK;
 }
 
