@@ -13,7 +13,11 @@
 	method(less) \
 	method(random) \
 	method(static) \
-	method(custom)
+	method(custom) \
+	method(loss) \
+	method(delta_loss) \
+	method(ppl) \
+	method(ifd)
 /* clang-format on */
 
 #define DECLARE(name) extern const struct df_selector df_select_##name;
