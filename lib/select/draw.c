@@ -3,48 +3,51 @@
  */
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/mem.h"
 #include "select/losses.h"
 #include "select/select_priv.h"
 
-/* A draw by the weights of a method. */
+/* A draw by weights, which out->probability holds until they are divided by their sum. */
 struct draw {
 	const struct df_select *in;
 	struct df_selection *out;
-	const double *weight; /* [n_rows]: 0 where a row must not be chosen */
-	double *own;          /* weight, where it is not the method's */
-	uint64_t n_valid;     /* rows with a weight */
+	uint64_t n_valid; /* rows with a weight */
+	double sum;
 };
 
-/* The probabilities of out, and what the draws depend on. */
+/* Take the weights, without those of rows that must not be chosen; record what the draws depend on. */
 static int
 draw_begin(struct draw *d, const double *weight, struct df_err *err)
 {
-	const uint64_t n = d->out->n_rows;
-	double sum = 0, *p;
+	struct df_selection *out = d->out;
+	const uint64_t n = out->n_rows;
 	int rc = DF_OK;
 
-	DF_TRY(df_meta_set_int(&d->out->meta, "seed", (int64_t)d->in->seed, err));
-	DF_TRY(df_meta_set_int(&d->out->meta, "step", d->in->step, err));
-	d->weight = weight;
-	if (d->in->excluded) {
-		DF_TRY(df_alloc(&d->own, n, sizeof(*d->own), "weights", err));
-		for (uint64_t i = 0; i < n; i++)
-			d->own[i] = d->in->excluded[i] ? 0 : weight[i];
-		d->weight = d->own;
+	DF_TRY(df_meta_set_int(&out->meta, "seed", (int64_t)d->in->seed, err));
+	DF_TRY(df_meta_set_int(&out->meta, "step", d->in->step, err));
+	if (weight != out->probability) {
+		DF_TRY(df_alloc(&out->probability, n, sizeof(*out->probability), "probabilities", err));
+		memcpy(out->probability, weight, n * sizeof(*weight));
 	}
-	DF_TRY(df_alloc(&d->out->probability, n, sizeof(*d->out->probability), "probabilities", err));
-	p = d->out->probability;
+	for (uint64_t i = 0; d->in->excluded && i < n; i++)
+		if (d->in->excluded[i])
+			out->probability[i] = 0;
 	for (uint64_t i = 0; i < n; i++) {
-		d->n_valid += d->weight[i] > 0;
-		sum += d->weight[i];
+		d->n_valid += out->probability[i] > 0;
+		d->sum += out->probability[i];
 	}
-	for (uint64_t i = 0; i < n; i++)
-		p[i] = sum > 0 ? d->weight[i] / sum : 0;
-	d->out->n_invalid = d->out->score ? n - df_count_finite(d->out->score, n) : 0;
+	out->n_invalid = out->score ? n - df_count_finite(out->score, n) : 0;
 out:
 	return rc;
+}
+
+static void
+to_probabilities(const struct draw *d)
+{
+	for (uint64_t i = 0; d->sum > 0 && i < d->out->n_rows; i++)
+		d->out->probability[i] /= d->sum;
 }
 
 /* n independent draws. */
@@ -54,6 +57,7 @@ draw_independently(const struct draw *d, uint64_t n, struct df_err *err)
 	struct df_selection *out = d->out;
 	int rc = DF_OK;
 
+	to_probabilities(d);
 	DF_TRY(df_alloc(&out->index, n, sizeof(*out->index), "index", err));
 	DF_TRY(df_sample_replace(out->probability, out->n_rows, n, d->in->seed, d->in->step, out->index, err));
 	out->n_index = n;
@@ -68,12 +72,12 @@ add_invalid(const struct draw *d, uint64_t *order, uint64_t n_order)
 	const struct df_selection *out = d->out;
 
 	for (uint64_t i = 0; i < out->n_rows; i++)
-		if (!isfinite(out->score[i]) && !(d->weight[i] > 0) && df_select_may(d->in, i))
+		if (!isfinite(out->score[i]) && !(out->probability[i] > 0) && df_select_may(d->in, i))
 			order[n_order++] = i;
 	return n_order;
 }
 
-/* The race, as far as it is needed for n rows. */
+/* The race, as far as it is needed for n rows; by the weights, so that it does not depend on how their sum rounds. */
 static int
 draw_race(const struct draw *d, uint64_t n, bool with_invalid, struct df_err *err)
 {
@@ -82,11 +86,11 @@ draw_race(const struct draw *d, uint64_t n, bool with_invalid, struct df_err *er
 	int rc = DF_OK;
 
 	DF_TRY(df_alloc(&order, n_order + (with_invalid ? d->out->n_invalid : 0), sizeof(*order), "draws", err));
-	/* By the weights, not the probabilities: the draw must not depend on how their sum rounds. */
-	DF_TRY(
-	    df_sample_race_on(in->pool, d->weight, d->out->n_rows, n_order, in->seed, in->step, order, &n_order, err));
+	DF_TRY(df_sample_race_on(
+	    in->pool, d->out->probability, d->out->n_rows, n_order, in->seed, in->step, order, &n_order, err));
 	if (with_invalid)
 		n_order = add_invalid(d, order, n_order);
+	to_probabilities(d);
 	DF_TRY(df_select_take_all(in, order, n_order, in->amount.given ? n : n_order, d->out, err));
 out:
 	free(order);
@@ -110,7 +114,6 @@ df_select_draw(const struct df_select *in, const double *weight, struct df_selec
 	else
 		DF_TRY(draw_race(&d, n, with_invalid, err));
 out:
-	free(d.own);
 	return rc;
 }
 
@@ -123,7 +126,6 @@ df_select_draw_replace(const struct df_select *in, const double *weight, struct 
 	DF_TRY(draw_begin(&d, weight, err));
 	DF_TRY(draw_independently(&d, df_amount_of(&in->amount, out->n_rows), err));
 out:
-	free(d.own);
 	return rc;
 }
 

@@ -8,6 +8,7 @@
  * --compat dataflex: DataFlex adds 1e-12 to every weight before the power, so that a row without a finite loss can be
  * drawn, and has its quantiles in float32.
  */
+#include <float.h>
 #include <math.h>
 #include <stdlib.h>
 
@@ -72,19 +73,21 @@ out:
 	return rc;
 }
 
-/* weight [n_rows]: of a row in focus, of another one, of one without a finite loss. */
+/* weight [n_rows], by class.  Without branches, which would be a matter of luck for each row. */
 static void
 weigh(const struct df_select *in, const struct options *o, const double q[2], const struct df_selection *out,
     double *weight)
 {
-	const double focused = power(o->focus_weight, o, in->dataflex), other = power(1, o, in->dataflex);
-	const double invalid = in->dataflex ? power(0, o, true) : 0;
+	const double from = o->focus == LOW ? -(double)INFINITY : q[o->focus - 1]; /* the focus: from < loss <= to */
+	const double to = o->focus == HIGH ? (double)INFINITY : q[o->focus];
+	const double of[] = { in->dataflex ? power(0, o, true) : 0, power(1, o, in->dataflex),
+		power(o->focus_weight, o, in->dataflex) };
 
 	for (uint64_t i = 0; i < out->n_rows; i++) {
 		const double loss = (double)out->score[i];
-		const enum focus class = loss <= q[0] ? LOW : loss <= q[1] ? MEDIUM : HIGH;
+		const size_t valid = fabs(loss) <= (double)FLT_MAX;
 
-		weight[i] = !isfinite(out->score[i]) ? invalid : class == (enum focus)o->focus ? focused : other;
+		weight[i] = of[valid + (valid & (size_t)(loss > from) & (size_t)(loss <= to))];
 	}
 }
 
@@ -92,7 +95,7 @@ static int
 run(const struct df_select *in, const void *options, struct df_selection *out, struct df_err *err)
 {
 	const struct options *o = options;
-	double q[2], level[2], *weight = NULL;
+	double q[2], level[2];
 	int rc = DF_OK;
 
 	DF_TRY(df_parse_band("quantiles", o->quantiles, level, err));
@@ -103,11 +106,11 @@ run(const struct df_select *in, const void *options, struct df_selection *out, s
 		goto out;
 	}
 	DF_TRY(record(o, q, &out->meta, err));
-	DF_TRY(df_alloc(&weight, out->n_rows, sizeof(*weight), "weights", err));
-	weigh(in, o, q, out, weight);
-	DF_TRY(o->replacement ? df_select_draw_replace(in, weight, out, err) : df_select_draw(in, weight, out, err));
+	DF_TRY(df_alloc(&out->probability, out->n_rows, sizeof(*out->probability), "weights", err));
+	weigh(in, o, q, out, out->probability);
+	DF_TRY(o->replacement ? df_select_draw_replace(in, out->probability, out, err)
+			      : df_select_draw(in, out->probability, out, err));
 out:
-	free(weight);
 	return rc;
 }
 

@@ -7,6 +7,7 @@
  */
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/mem.h"
 #include "base/pool.h"
@@ -17,16 +18,6 @@ struct racer {
 	double t;
 	uint64_t id;
 };
-
-static int
-by_time(const void *x, const void *y)
-{
-	const struct racer *a = x, *b = y;
-
-	if (a->t != b->t)
-		return a->t < b->t ? -1 : 1;
-	return a->id < b->id ? -1 : a->id > b->id;
-}
 
 /*
  * A race of which only the first m are wanted, or all:
@@ -40,18 +31,19 @@ by_time(const void *x, const void *y)
 #define SAMPLE ((uint64_t)1 << 14) /* rows of the estimate */
 #define TASK   ((uint64_t)1 << 14) /* rows that a thread draws at a time */
 #define SHARES 256
+#define DIGITS 256 /* of a byte of a time */
 #define BLOCK  256 /* rows whose uniform numbers are made together */
 
 struct race {
 	const double *weight; /* [n], or NULL: all 1 */
 	uint64_t n, seed;
 	uint32_t substream;
-	double limit;     /* who is later is dropped */
-	struct racer *r;  /* [n]: of task i, n_kept[i] from i * TASK on */
-	uint64_t *n_kept; /* [tasks] */
+	double limit;             /* who is later is dropped */
+	struct racer *r;          /* [n]: of task i, n_kept[i] from i * TASK on; then scratch */
+	uint64_t *n_kept;         /* [tasks] */
 	size_t n_tasks, n_shares; /* n_shares: a power of two */
-	double bound[SHARES]; /* share i ends before it */
-	struct racer *share;  /* those kept: share i from first[i] on */
+	double bound[SHARES];     /* share i ends before it */
+	struct racer *share;      /* those kept: share i from first[i] on */
 	uint64_t first[SHARES + 1];
 };
 
@@ -103,13 +95,54 @@ share_of(const struct race *c, double t)
 	return lo;
 }
 
+/* The bits of a time order as the times do: none is negative. */
+static uint64_t
+bits_of(double t)
+{
+	uint64_t bits;
+
+	memcpy(&bits, &t, sizeof(bits));
+	return bits;
+}
+
+/* r [n] by time, those of equal times as they are; other [n] is scratch. */
+static void
+sort_times(struct racer *r, struct racer *other, uint64_t n)
+{
+	uint64_t count[sizeof(double)][DIGITS] = { { 0 } };
+	struct racer *from = r, *to = other;
+
+	for (uint64_t i = 0; i < n; i++)
+		for (size_t d = 0; d < sizeof(double); d++)
+			count[d][bits_of(r[i].t) >> (8 * d) & (DIGITS - 1)]++;
+	for (size_t d = 0; d < sizeof(double); d++) {
+		uint64_t at = 0;
+
+		if (n == 0 || count[d][bits_of(r[0].t) >> (8 * d) & (DIGITS - 1)] == n)
+			continue; /* all have the same digit */
+		for (size_t i = 0; i < DIGITS; i++) {
+			const uint64_t here = count[d][i];
+
+			count[d][i] = at;
+			at += here;
+		}
+		for (uint64_t i = 0; i < n; i++)
+			to[count[d][bits_of(from[i].t) >> (8 * d) & (DIGITS - 1)]++] = from[i];
+		struct racer *const swap = from;
+		from = to;
+		to = swap;
+	}
+	if (from != r)
+		memcpy(r, from, n * sizeof(*r));
+}
+
 static void
 sort_task(void *ctx, size_t i, int worker)
 {
 	struct race *c = ctx;
 
 	(void)worker;
-	qsort(c->share + c->first[i], c->first[i + 1] - c->first[i], sizeof(*c->share), by_time);
+	sort_times(c->share + c->first[i], c->r + c->first[i], c->first[i + 1] - c->first[i]);
 }
 
 /* The bounds of shares, and the time by which about m rows are through, from every n / SAMPLE-th row. */
@@ -125,7 +158,7 @@ estimate(struct race *c, uint64_t m, struct df_err *err)
 	DF_TRY(df_alloc(&r, SAMPLE + step, sizeof(*r), "draws", err));
 	for (uint64_t id = 0; id < c->n && n_rows < SAMPLE; id += step, n_rows++)
 		n_drawn += draw_rows(c, id, id + 1, r + n_drawn);
-	qsort(r, n_drawn, sizeof(*r), by_time);
+	sort_times(r, c->r, n_drawn);
 	/* Six standard deviations more than needed: too few would mean to begin again. */
 	wanted = (uint64_t)((double)m / (double)c->n * (double)n_rows);
 	wanted += (uint64_t)(6 * sqrt((double)wanted)) + 16;
@@ -170,12 +203,10 @@ int
 df_sample_race_on(struct df_pool *pool, const double *weight, uint64_t n, uint64_t m, uint64_t seed, uint32_t substream,
     uint64_t *out, uint64_t *n_out, struct df_err *err)
 {
-	struct race c = { .weight = weight,
-		.n = n,
-		.seed = seed,
-		.substream = substream,
-		.limit = (double)INFINITY,
-		.n_shares = 1 };
+	struct race c = {
+		.weight = weight, .n = n, .seed = seed, .substream = substream, .limit = (double)INFINITY, .n_shares = 1
+	};
+	size_t cap = 0;
 	uint64_t n_kept;
 	int rc = DF_OK;
 
@@ -183,7 +214,7 @@ df_sample_race_on(struct df_pool *pool, const double *weight, uint64_t n, uint64
 	if (m == 0)
 		return DF_OK;
 	c.n_tasks = n / TASK + (n % TASK > 0);
-	DF_TRY(df_alloc(&c.r, n, sizeof(*c.r), "draws", err));
+	DF_TRY(df_grow(&c.r, &cap, n, sizeof(*c.r), "draws", err)); /* not cleared: most of it is never touched */
 	DF_TRY(df_alloc(&c.n_kept, c.n_tasks, sizeof(*c.n_kept), "draws", err));
 	if (n > SAMPLE)
 		DF_TRY(estimate(&c, m < n ? m : n, err));

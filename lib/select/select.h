@@ -220,7 +220,7 @@ int df_select_take(const struct df_select *in, const uint64_t *order, uint64_t n
  * Draw the amount asked for without replacement, each row in proportion to its weight [n_rows] (f64, finite, >= 0;
  * 0 is never drawn), and record the probabilities, the seed and the step.  More than have a weight: as the shortage
  * says; DF_SHORT_REPLACE draws all of them with replacement by the same weights.  Where invalid rows are allowed, those
- * of out->score come last.
+ * of out->score come last.  The weights may be in out->probability already; they are divided by their sum there.
  */
 int df_select_draw(const struct df_select *in, const double *weight, struct df_selection *out, struct df_err *err)
     DF_MUST_CHECK;
