@@ -13,9 +13,13 @@
 	method(less) \
 	method(cluster) \
 	method(cluster_less) \
+	method(loss) \
+	method(delta_loss) \
 	method(near) \
 	method(tsds) \
 	method(rds) \
+	method(ppl) \
+	method(ifd) \
 	method(semdedup) \
 	method(diverse) \
 	method(combine) \

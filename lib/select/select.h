@@ -225,11 +225,15 @@ int df_select_take(const struct df_select *in, const uint64_t *order, uint64_t n
 
 /*
  * Draw the amount asked for without replacement, each row in proportion to its weight [n_rows] (f64, finite, >= 0;
- * 0 is never drawn), and record the probabilities, the seed and the step.  More than have a weight: as the shortage says;
- * DF_SHORT_REPLACE draws all of them with replacement by the same weights.
+ * 0 is never drawn), and record the probabilities, the seed and the step.  More than have a weight: as the shortage
+ * says; DF_SHORT_REPLACE draws all of them with replacement by the same weights.  Where invalid rows are allowed, those
+ * of out->score come last.  The weights may be in out->probability already; they are divided by their sum there.
  */
 int df_select_draw(const struct df_select *in, const double *weight, struct df_selection *out, struct df_err *err)
     DF_MUST_CHECK;
+/* The same, always with replacement; the amount is of rows. */
+int df_select_draw_replace(const struct df_select *in, const double *weight, struct df_selection *out,
+    struct df_err *err) DF_MUST_CHECK;
 /* order [n_rows] = a uniform permutation of all rows for (seed, step), or PyTorch's for seed + step: in->torch. */
 int df_select_permute(const struct df_select *in, uint64_t n_rows, uint64_t *order, struct df_err *err) DF_MUST_CHECK;
 /*
@@ -254,6 +258,9 @@ df_select_may(const struct df_select *in, uint64_t id)
  */
 int df_sample_race(const double *weight, uint64_t n, uint64_t m, uint64_t seed, uint32_t substream, uint64_t *out,
     uint64_t *n_out, struct df_err *err) DF_MUST_CHECK;
+/* The same on the threads of a pool (NULL: on one), with the same result. */
+int df_sample_race_on(struct df_pool *pool, const double *weight, uint64_t n, uint64_t m, uint64_t seed,
+    uint32_t substream, uint64_t *out, uint64_t *n_out, struct df_err *err) DF_MUST_CHECK;
 /* m independent draws, probability proportional to weight (NULL = uniform).  DF_EUSAGE when no weight is positive. */
 int df_sample_replace(const double *weight, uint64_t n, uint64_t m, uint64_t seed, uint32_t substream, uint64_t *out,
     struct df_err *err) DF_MUST_CHECK;

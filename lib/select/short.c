@@ -109,7 +109,7 @@ out:
 
 /* ---- what a method has chosen, cut to the amount ------------------------------------ */
 
-/* Rows of order [n_order], again and again, until they have in->amount.n tokens; the row that reaches them is the last. */
+/* Rows of order [n_order], again and again, until they have in->amount.n tokens; the row that reaches them is last. */
 static int
 take_tokens(
     const struct df_select *in, const uint64_t *order, uint64_t n_order, struct df_selection *out, struct df_err *err)
