@@ -26,11 +26,6 @@ static const char *const aggs[] = { "max", "mean", NULL };
 static const char *const val_aggs[] = { "mean-of-cosine", "cosine-of-mean", NULL }; /* enum df_less_val */
 static const char *const groupings[] = { "domain", "none", NULL };                  /* or a file */
 
-struct options {
-	const char *weights, *subtasks;
-	int agg, val_agg;
-};
-
 static const enum df_col columns[] = { DF_COL_ID, DF_COL_DOMAIN, DF_COL_PROJECTION };
 static const char *const same_checkpoint[] = { "checkpoint", NULL };
 
@@ -155,7 +150,7 @@ out:
 }
 
 static int
-tasks_find(struct tasks *t, const struct options *o, struct df_set *val, struct df_err *err)
+tasks_find(struct tasks *t, const struct df_less_opts *o, struct df_set *val, struct df_err *err)
 {
 	uint32_t all;
 	int rc = DF_OK;
@@ -333,10 +328,10 @@ out:
 	return rc;
 }
 
-static int
-check(const struct df_select *in, const void *options, struct df_err *err)
+int
+df_less_check(const struct df_select *in, const void *options, struct df_err *err)
 {
-	const struct options *o = options;
+	const struct df_less_opts *o = options;
 	double *weight = NULL;
 	int rc = DF_OK;
 
@@ -354,7 +349,7 @@ out:
 
 /* What shaped the scores. */
 static int
-record(const struct options *o, const struct tasks *t, const double *weight, size_t n, struct df_meta *m,
+record(const struct df_less_opts *o, const struct tasks *t, const double *weight, size_t n, struct df_meta *m,
     struct df_err *err)
 {
 	struct df_buf b = DF_BUF_INIT;
@@ -391,7 +386,7 @@ warn_of_form(struct df_set *val)
 }
 
 static int
-score_all(const struct df_select *in, const struct options *o, const struct tasks *t, const double *weight,
+score_all(const struct df_select *in, const struct df_less_opts *o, const struct tasks *t, const double *weight,
     struct df_selection *out, struct df_err *err)
 {
 	const size_t n_sets = in->sets[TRAIN].n, n_tasks = t->names.n;
@@ -423,17 +418,15 @@ out:
 	return rc;
 }
 
-static int
-run(const struct df_select *in, const void *options, struct df_selection *out, struct df_err *err)
+int
+df_less_run(const struct df_select *in, const void *options, struct df_selection *out, struct df_err *err)
 {
-	const struct options *o = options;
+	const struct df_less_opts *o = options;
 	const size_t n = in->sets[TRAIN].n;
 	struct tasks tasks = { 0 };
 	double *weight = NULL;
 	int rc = DF_OK;
 
-	for (size_t i = 0; i < n; i++)
-		warn_of_form(in->sets[VAL].v[i]);
 	DF_TRY(df_alloc(&weight, n, sizeof(*weight), "weights", err));
 	DF_TRY(parse_weights(o->weights, n, weight, err));
 	DF_TRY(tasks_find(&tasks, o, in->sets[VAL].v[0], err));
@@ -446,18 +439,28 @@ out:
 	return rc;
 }
 
+static int
+run(const struct df_select *in, const void *options, struct df_selection *out, struct df_err *err)
+{
+	for (size_t i = 0; i < in->sets[VAL].n; i++)
+		warn_of_form(in->sets[VAL].v[i]);
+	return df_less_run(in, options, out, err);
+}
+
 /* clang-format off */
-static const struct df_opt options[] = {
-	{ .name = "ckpt-weights", .type = DF_OPT_STR, .value = DF_OPT_AT(struct options, weights), .arg = "W,W...",
+const struct df_opt df_less_options[] = {
+	{ .name = "ckpt-weights", .type = DF_OPT_STR, .value = DF_OPT_AT(struct df_less_opts, weights), .arg = "W,W...",
 	    .help = "learning rate of each checkpoint (default: equal)" },
-	{ .name = "subtasks", .type = DF_OPT_STR, .value = DF_OPT_AT(struct options, subtasks), .arg = "WHAT",
+	{ .name = "subtasks", .type = DF_OPT_STR, .value = DF_OPT_AT(struct df_less_opts, subtasks), .arg = "WHAT",
 	    .file = DF_FILE_READ_ANY, .choices = groupings, .help = "groups of the target: domain, none, FILE" },
-	{ .name = "agg", .type = DF_OPT_CHOICE, .value = DF_OPT_AT(struct options, agg), .choices = aggs,
+	{ .name = "agg", .type = DF_OPT_CHOICE, .value = DF_OPT_AT(struct df_less_opts, agg), .choices = aggs,
 	    .help = "best subtask, or mean over target rows" },
-	{ .name = "val-agg", .type = DF_OPT_CHOICE, .value = DF_OPT_AT(struct options, val_agg), .choices = val_aggs,
+	{ .name = "val-agg", .type = DF_OPT_CHOICE, .value = DF_OPT_AT(struct df_less_opts, val_agg), .choices = val_aggs,
 	    .help = "in a subtask" },
 	DF_OPT_END };
 /* clang-format on */
+
+const struct df_less_opts df_less_defaults = { .subtasks = "domain" };
 
 const struct df_selector df_select_less = {
 	.name = "less",
@@ -467,9 +470,9 @@ const struct df_selector df_select_less = {
 	.shortage = DF_SHORT_ERROR,
 	.inputs = inputs,
 	.n_inputs = 2,
-	.defaults = &(const struct options){ .subtasks = "domain" },
-	.defaults_size = sizeof(struct options),
-	.options = options,
-	.check = check,
+	.defaults = &df_less_defaults,
+	.defaults_size = sizeof(df_less_defaults),
+	.options = df_less_options,
+	.check = df_less_check,
 	.run = run,
 };

@@ -1,6 +1,6 @@
 /*
- * less.h - LESS as arithmetic: targets of validation rows, and the influences of training rows on them (less.c reads
- * the artefacts).
+ * less.h - LESS as arithmetic: targets of validation rows, and the influences of training rows on them; and as a
+ * method, for methods that score other gradients by the same formula.
  */
 #ifndef DF_SELECT_LESS_H
 #define DF_SELECT_LESS_H
@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "select/select.h"
 
 enum df_less_val { DF_VAL_MEAN_OF_COSINE, DF_VAL_COSINE_OF_MEAN };
 
@@ -35,5 +36,19 @@ int df_less_end(struct df_less *l, struct df_err *err) DF_MUST_CHECK;
  * norm <= 1e-12.  A row's bits do not depend on n.
  */
 void df_less_train_rows(const struct df_less *l, const float *z, size_t n, double weight, double *out);
+
+/*
+ * The method (less.c): inputs 0 and 1 are projections, "train" and "val".  Options, their table and defaults, and the
+ * functions of a struct df_selector.
+ */
+struct df_less_opts {
+	const char *weights, *subtasks;
+	int agg, val_agg;
+};
+extern const struct df_opt df_less_options[];
+extern const struct df_less_opts df_less_defaults;
+int df_less_check(const struct df_select *in, const void *options, struct df_err *err) DF_MUST_CHECK;
+int df_less_run(const struct df_select *in, const void *options, struct df_selection *out, struct df_err *err)
+    DF_MUST_CHECK;
 
 #endif

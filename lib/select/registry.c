@@ -13,7 +13,8 @@
 	method(less) \
 	method(random) \
 	method(static) \
-	method(custom)
+	method(custom) \
+	method(nice)
 /* clang-format on */
 
 #define DECLARE(name) extern const struct df_selector df_select_##name;
