@@ -211,7 +211,7 @@ json_line(struct reader *r, const char *line, size_t n, uint64_t number, struct 
 	double x = 0;
 	int rc;
 
-	DF_TRY(df_json_parse(&doc, line, n, "JSON", err));
+	DF_TRY(df_json_parse_line(&doc, line, n, err));
 	root = df_json_root(doc);
 	DF_TRY(df_json_member_int(root, "id", -1, 0, INT64_MAX, &prompt, err));
 	DF_TRY(df_json_member_int(root, "sample", -1, 0, UINT32_MAX, &draw, err));

@@ -29,8 +29,9 @@ struct df_reward_rows {
 };
 
 /*
- * reward [n] = those of the rows, all finite; meta gets the file as an input of this role.  DF_EFORMAT names the place
- * of a reward that is missing, given twice, of no row, or not a number; DF_ELINEAGE: scores of other tokens.
+ * reward [n] = those of the rows, all finite; meta gets the file as an input of this role.  DF_EFORMAT and
+ * DF_ERANGE name the place of a reward that is missing, given twice, of no row, or not a number; DF_ELINEAGE: scores of
+ * other tokens.
  */
 int df_rewards_read(const char *path, const char *role, const struct df_reward_rows *rows, double *reward,
     struct df_meta *meta, struct df_err *err) DF_MUST_CHECK;

@@ -266,23 +266,6 @@ member(const struct df_json_value *v, const char *key, struct text *out, struct 
 	return DF_OK;
 }
 
-/* The parser's messages begin with LINE:1:COLUMN; the caller adds which line of the file it is. */
-static void
-place_in_line(struct df_err *err)
-{
-	static const char begin[] = "line:1:";
-	const size_t n = strlen(begin);
-
-	if (err == NULL || strncmp(err->msg, begin, n) != 0)
-		return;
-	if (err->msg[n] == ' ') {
-		memmove(err->msg, err->msg + n + 1, strlen(err->msg + n));
-	} else {
-		memmove(err->msg, err->msg + n, strlen(err->msg + n) + 1);
-		df_err_prefix(err, "column ");
-	}
-}
-
 static int
 add_json(struct reader *r, const char *line, size_t n, uint64_t id, struct df_err *err)
 {
@@ -291,11 +274,7 @@ add_json(struct reader *r, const char *line, size_t n, uint64_t id, struct df_er
 	struct df_json *doc = NULL;
 	int rc;
 
-	rc = df_json_parse(&doc, line, n, "line", err);
-	if (rc != DF_OK) {
-		place_in_line(err);
-		goto out;
-	}
+	DF_TRY(df_json_parse_line(&doc, line, n, err));
 	root = df_json_root(doc);
 	prompt.v = df_json_str(root, &prompt.n);
 	if (prompt.v == NULL) {
