@@ -10,6 +10,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "sample/generate.h"
 
 #define TEXTS_MAX ((size_t)1 << 32) /* bytes of a file of texts */
 
@@ -70,8 +71,32 @@ out:
 
 /* ---- tokens ---------------------------------------------------------------- */
 
+/* The answer to the prompt that was added last: the text of the first run of targets in ids [n]. */
+static int
+add_answer(struct df_prompts *p, const uint32_t *ids, const uint8_t *mask, size_t n, const struct df_tokenizer *tok,
+    const struct df_ids *eos, struct df_err *err)
+{
+	struct df_buf text = DF_BUF_INIT;
+	size_t n_answer = 0;
+	bool ended = false;
+	int rc;
+
+	for (; n_answer < n && mask[n_answer] == 1; n_answer++) {
+		for (size_t e = 0; e < eos->n; e++)
+			ended = ended || eos->v[e] == ids[n_answer];
+		if (ended)
+			break;
+	}
+	DF_TRY(df_generate_text(tok, ids, n_answer, &text, err));
+	rc = df_strndup(&p->answer[p->n - 1], text.data ? text.data : "", text.len, err);
+out:
+	df_buf_release(&text);
+	return rc;
+}
+
 int
-df_prompts_tokens(struct df_prompts *p, struct df_set *set, bool whole, uint64_t max_rows, struct df_err *err)
+df_prompts_tokens(struct df_prompts *p, struct df_set *set, bool whole, uint64_t max_rows,
+    const struct df_tokenizer *tok, const struct df_ids *eos, struct df_err *err)
 {
 	static const enum df_col cols[] = { DF_COL_ID, DF_COL_DOMAIN, DF_COL_IDS, DF_COL_LABEL_MASK };
 	const struct df_meta *m = df_set_meta(set);
@@ -109,6 +134,9 @@ df_prompts_tokens(struct df_prompts *p, struct df_set *set, bool whole, uint64_t
 				goto out;
 			}
 			DF_TRY(df_prompts_add(p, ids + off[i], n, id[i], domain ? domain[i] : 0, NULL, 0, err));
+			if (tok && !whole && n < off[i + 1] - off[i])
+				DF_TRY(add_answer(
+				    p, ids + off[i] + n, mask + off[i] + n, off[i + 1] - off[i] - n, tok, eos, err));
 		}
 	}
 out:
