@@ -13,6 +13,7 @@
 	method(less) \
 	method(cluster) \
 	method(cluster_less) \
+	method(nice) \
 	method(loss) \
 	method(delta_loss) \
 	method(near) \
