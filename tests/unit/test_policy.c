@@ -322,7 +322,7 @@ job_rows(const struct df_grad_opts *o, const char *tokens, size_t *n, size_t *wi
 	uint64_t wrote;
 
 	snprintf(path, sizeof(path), "%s/out.h5", mh_scratch());
-	mh_ok(df_grad_job_open(&job, o, &tokens, 1, (struct df_shard_arg){ 0, 1, false, 0 }, mh_backend(), err));
+	mh_ok(df_grad_job_open(&job, o, &tokens, 1, NULL, (struct df_shard_arg){ 0, 1, false, 0 }, mh_backend(), err));
 	mh_ok(df_grad_job_run(job, &run, &wrote, err));
 	df_grad_job_close(job);
 	mh_ok(df_set_open1(&set, DF_KIND_ANY, "out", path, err));
@@ -516,7 +516,7 @@ test_protect(void **state)
 		struct df_grad_job *job = NULL;
 
 		mh_refused(
-		    df_grad_job_open(&job, &o, &draws, 1, (struct df_shard_arg){ 0, 1, false, 0 }, mh_backend(), err),
+		    df_grad_job_open(&job, &o, &draws, 1, NULL, (struct df_shard_arg){ 0, 1, false, 0 }, mh_backend(), err),
 		    DF_EFORMAT, "val.h5|no sample 9");
 	}
 	golden_release(&g);
