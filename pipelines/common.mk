@@ -36,11 +36,11 @@ all: $(OUT)/eval.txt
 # A file that exists is complete: an interrupted make must not delete it.
 .PRECIOUS: $(OUT)/pool.h5 $(OUT)/val.h5 $(READY) $(OUT)/index.h5 $(FINAL)/df_state.json
 
-# One command makes both files.
+# One command makes both files.  PACK_MORE: further options.
 $(OUT)/pool.h5 $(OUT)/val.h5 &:
 	@mkdir -p $(OUT)
 	df-pack --dataset-dir '$(DATA)' --dataset '$(POOL)' --template '$(TEMPLATE)' --tokenizer '$(TOKENIZER)' \
-	    --cutoff-len $(CUTOFF) --holdout '$(TARGET)' --holdout-output $(OUT)/val.h5 -o $(OUT)/pool.h5
+	    --cutoff-len $(CUTOFF) --holdout '$(TARGET)' --holdout-output $(OUT)/val.h5 $(PACK_MORE) -o $(OUT)/pool.h5
 
 $(READY): $(OUT)/pool.h5
 	$(TRAIN) --until $(WARMUP)

@@ -24,10 +24,10 @@ step() {
 	[ -e "$1" ] || { shift && "$@"; }
 }
 
-pack() {
+pack() { # further options
 	if ! [ -e "$OUT/pool.h5" ] || ! [ -e "$OUT/val.h5" ]; then
 		df-pack --dataset-dir "$DATA" --dataset "$POOL" --template "$TEMPLATE" --tokenizer "$TOKENIZER" --cutoff-len "$CUTOFF" \
-			--holdout "$TARGET" --holdout-output "$OUT/val.h5" -o "$OUT/pool.h5"
+			--holdout "$TARGET" --holdout-output "$OUT/val.h5" "$@" -o "$OUT/pool.h5"
 	fi
 }
 
