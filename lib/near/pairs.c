@@ -62,7 +62,8 @@ count_candidates(const struct walk *w, uint64_t row)
 	uint64_t n = 0;
 
 	for (uint64_t k = 0; k < div_up(w->panel + row, DF_PROPOSE_WORD); k++)
-		n += (uint64_t)__builtin_popcount(bits[k]);
+		if (bits[k])
+			n += (uint64_t)__builtin_popcount(bits[k]);
 	return n;
 }
 
