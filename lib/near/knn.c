@@ -33,8 +33,9 @@ enum {
 	SLAB_LEAST = 48,     /* fewer are not worth the packing of the candidates */
 	SEGMENT = 4096,      /* rows of a segment, at most */
 	ROWS_MOST = 1 << 22, /* rows of a window, at most */
-	BLOCK = 128,         /* rows whose exact values are computed together, about what a cache holds */
+	ROOM = 64,           /* entries of a list beyond the kept ones, at least; else as many again */
 };
+#define BLOCK_BYTES   ((size_t)1 << 20) /* of rows whose exact values are computed together: a second-level cache */
 #define SEGMENT_BYTES ((size_t)16 << 20)
 #define WINDOW_BYTES  ((size_t)256 << 20)
 
@@ -50,8 +51,8 @@ enum {
 struct segment {
 	const float *rows; /* [n,d] */
 	float *own;        /* the same, where they had to be copied; or NULL: lent */
-	uint64_t *id;      /* DF_KNN_NONE: a number is not finite */
-	float *error, *slack, *shift;
+	uint64_t *id;
+	float *error, *slack, *shift; /* error NaN: the row has a number that is not finite */
 	size_t n;
 };
 
@@ -90,8 +91,8 @@ struct df_knn {
 	enum df_metric metric;
 	struct df_points queries;
 	const uint64_t *self;
-	size_t most;  /* neighbours of a query */
-	double scale; /* a power of two: of the queries in the product */
+	size_t most, kept; /* neighbours of a query; and with the one that it does not want */
+	double scale;      /* a power of two: of the queries in the product */
 	uint64_t n_seen;
 	struct query *q;         /* [queries] */
 	struct df_tensor matrix; /* [queries, d] scaled */
@@ -216,6 +217,7 @@ df_knn_new(struct df_knn **out, const struct df_near *near, enum df_metric metri
 	DF_TRY(df_alloc(&k, 1, sizeof(*k), "nearest neighbours", err));
 	*k = (struct df_knn){ .near = *near, .metric = metric, .queries = *queries, .self = self };
 	k->most = k_wanted < SIZE_MAX / 4 ? (size_t)k_wanted : SIZE_MAX / 4;
+	k->kept = k->most + (self ? 1 : 0);
 	k->sieve = df_sieve_best();
 	*out = k;
 	DF_TRY(df_size_mul((size_t)queries->n, queries->d, &numel, "queries", err));
@@ -385,12 +387,12 @@ end_settling(const struct df_knn *k, struct query *q, struct df_err *err)
 
 	DF_TRY(df_alloc(&spare, s->e.n, sizeof(*spare), "nearest neighbours", err));
 	df_neighbours_sort(k->metric, s->exact, spare, s->e.n);
-	s->e.n = s->n_exact = least(s->e.n, k->most);
+	s->e.n = s->n_exact = least(s->e.n, k->kept);
 	for (size_t j = 0; j < s->e.n; j++) {
 		s->e.ref[j] = DF_SETTLED | (uint32_t)j;
 		exact_interval(k, q, s->exact[j].value, &s->e.lo[j], &s->e.hi[j]);
 	}
-	if (s->e.n == k->most && s->e.lo[s->e.n - 1] > s->least)
+	if (s->e.n == k->kept && s->e.lo[s->e.n - 1] > s->least)
 		s->least = s->e.lo[s->e.n - 1];
 out:
 	free(spare);
@@ -414,17 +416,17 @@ static int
 settle_slab(const struct task *t, struct slab *b, struct desk *w, struct df_err *err)
 {
 	const struct df_knn *k = t->k;
-	const uint32_t end = (uint32_t)(k->w.n * k->w.rows);
+	const size_t block = 1 + BLOCK_BYTES / sizeof(float) / (k->queries.d + 1), end = k->w.n * k->w.rows;
 	int rc = DF_OK;
 
 	(void)w;
 	for (size_t i = b->first; i < b->first + b->n; i++) {
-		df_nearest_tighten(k->sieve, &k->q[i].near, k->most, 0);
+		df_nearest_tighten(k->sieve, &k->q[i].near, k->kept, 0);
 		DF_TRY(begin_settling(&k->q[i].near, err));
 	}
-	for (uint32_t at = BLOCK; at < end + BLOCK; at += BLOCK)
+	for (size_t at = 0; at < end; at += block)
 		for (size_t i = b->first; i < b->first + b->n; i++)
-			settle_until(k, i, at);
+			settle_until(k, i, (uint32_t)least(at + block, end));
 	for (size_t i = b->first; i < b->first + b->n; i++)
 		DF_TRY(end_settling(k, &k->q[i], err));
 out:
@@ -445,50 +447,25 @@ out:
 
 /* ---- search: who may be among the k best ------------------------------------------------------------------------------ */
 
-/* Put those of the n scores that may be among the best in the list of query i; `first` is the reference of at 0. */
-static size_t
-append(const struct df_knn *k, size_t i, const struct segment *s, const float *score, const uint32_t *at, size_t n,
-    size_t from, uint32_t first)
-{
-	const uint64_t self = k->self ? k->self[i] : DF_KNN_NONE;
-	const struct query *q = &k->q[i];
-	struct df_entries *e = &k->q[i].near.e;
-	const size_t room = q->near.cap;
-	size_t j = 0;
-
-	for (; j < n && e->n < room; j++) {
-		const size_t c = from + at[j];
-		const float error = q->norm * s->error[c] + s->slack[c] + q->slack;
-		float lo = score[j] - error, hi = score[j] + error;
-
-		if (!(error < UNKNOWN)) {
-			lo = -INFINITY;
-			hi = INFINITY;
-		}
-		e->lo[e->n] = lo;
-		e->hi[e->n] = hi;
-		e->ref[e->n] = first + at[j];
-		e->n += s->id[c] != DF_KNN_NONE && s->id[c] != self && hi >= q->near.least;
-	}
-	return j;
-}
-
-/* All of them, and room for the next. */
+/*
+ * Of the n scores of candidates first + at[] those that may be among the best go into the list of query i, a list's
+ * room at a time.
+ */
 static int
-take(const struct df_knn *k, size_t i, const struct segment *s, const float *score, const uint32_t *at, size_t n,
-    size_t from, uint32_t first, struct df_err *err)
+take(const struct df_knn *k, size_t i, const struct df_errors *errors, const float *score, const uint32_t *at, size_t n,
+    uint32_t first, struct df_err *err)
 {
-	const size_t cap = k->most + (k->most > 64 ? k->most : 64);
+	const size_t cap = k->kept + (k->kept > ROOM ? k->kept : ROOM);
 	struct df_nearest *near = &k->q[i].near;
-	size_t done = 0;
 	int rc = DF_OK;
 
-	while (done < n) {
+	for (size_t done = 0, now; done < n; done += now) {
 		DF_TRY(df_nearest_reserve(near, n - done, cap, err));
-		done += append(k, i, s, score + done, at + done, n - done, from, first);
+		now = least(n - done, near->cap - near->e.n);
+		k->sieve->add(&near->e, errors, score + done, at + done, now, first, near->least);
 		if (near->e.n < cap)
 			continue;
-		df_nearest_tighten(k->sieve, near, k->most, k->most / 64);
+		df_nearest_tighten(k->sieve, near, k->kept, k->kept / 64);
 		if (near->e.n > cap - cap / 8)
 			DF_TRY(settle_one(k, i, err));
 	}
@@ -515,6 +492,7 @@ survivors(const struct task *t, const struct slab *b, struct desk *w, size_t fro
 	struct df_knn *k = t->k;
 	const struct segment *s = t->s;
 	struct df_tensor c = df_tensor_view(w->product, 0, b->n, n);
+	const void *score;
 	float error = 0, slack = 0;
 	int rc = DF_OK;
 
@@ -525,21 +503,22 @@ survivors(const struct task *t, const struct slab *b, struct desk *w, size_t fro
 		.b = df_tensor_rows(t->rows, from, n),
 		.c = c },
 	    err));
-	DF_TRY(df_download(k->near.be, w->score, c, err));
+	DF_TRY(df_download_or_see(k->near.be, &score, w->score, c, err));
 	for (size_t j = from; j < from + n; j++) {
 		error = s->error[j] > error ? s->error[j] : error;
 		slack = s->slack[j] > slack ? s->slack[j] : slack;
 	}
 	for (size_t i = 0; i < b->n; i++) {
 		const struct query *q = &k->q[b->first + i];
+		const struct df_errors errors = { s->error + from, s->slack + from, q->norm, q->slack, UNKNOWN };
 		size_t found;
 
 		if (q->invalid)
 			continue;
-		found = k->sieve->scan(w->score + i * n, k->metric == DF_METRIC_L2 ? s->shift + from : NULL, n,
-		    threshold(q, error, slack), w->passed, w->at);
+		found = k->sieve->scan((const float *)score + i * n, k->metric == DF_METRIC_L2 ? s->shift + from : NULL,
+		    n, threshold(q, error, slack), w->passed, w->at);
 		if (found > 0)
-			DF_TRY(take(k, b->first + i, s, w->passed, w->at, found, from,
+			DF_TRY(take(k, b->first + i, &errors, w->passed, w->at, found,
 			    (uint32_t)(t->number * k->w.rows + from), err));
 	}
 out:
@@ -596,8 +575,7 @@ measure(const struct df_knn *k, struct segment *s, size_t j)
 	const double shift = k->metric == DF_METRIC_L2 ? 0.5 * square * k->scale : 0;
 
 	if (!isfinite(square)) {
-		s->id[j] = DF_KNN_NONE;
-		s->error[j] = s->slack[j] = s->shift[j] = 0;
+		s->error[j] = NAN;
 		return;
 	}
 	s->shift[j] = (float)shift;
@@ -716,19 +694,38 @@ struct result {
 	float *value;
 };
 
+/* Nearest first, without itself. */
 static void
 write_query(void *ctx, size_t i, int worker)
 {
 	const struct result *r = ctx;
-	const struct df_nearest *s = &r->k->q[i].near;
-	uint64_t *id = r->id + i * r->K;
-	float *value = r->value + i * r->K;
+	const struct df_knn *k = r->k;
+	const struct df_nearest *s = &k->q[i].near;
+	uint64_t n = 0;
 
 	(void)worker;
-	for (uint64_t j = 0; j < r->K; j++) {
-		id[j] = j < s->n_exact ? s->exact[j].id : DF_KNN_NONE;
-		value[j] = j < s->n_exact ? df_told(r->k->metric, s->exact[j].value) : NAN;
+	for (size_t j = 0; j < s->n_exact && n < r->K; j++) {
+		if (k->self && s->exact[j].id == k->self[i])
+			continue;
+		r->id[i * r->K + n] = s->exact[j].id;
+		r->value[i * r->K + n++] = df_told(k->metric, s->exact[j].value);
 	}
+	for (; n < r->K; n++) {
+		r->id[i * r->K + n] = DF_KNN_NONE;
+		r->value[i * r->K + n] = NAN;
+	}
+}
+
+/* How many neighbours query i has. */
+static size_t
+count(const struct df_knn *k, size_t i)
+{
+	const struct df_nearest *s = &k->q[i].near;
+	size_t n = s->n_exact;
+
+	for (size_t j = 0; k->self && j < s->n_exact; j++)
+		n -= s->exact[j].id == k->self[i];
+	return least(n, k->most);
 }
 
 int
@@ -739,8 +736,8 @@ df_knn_end(struct df_knn *k, uint64_t *id, float *value, uint64_t *K, struct df_
 
 	DF_TRY(close_segment(k, err));
 	DF_TRY(settle(k, err));
-	for (uint64_t i = 0; i < k->queries.n; i++)
-		r.K = k->q[i].near.n_exact > r.K ? k->q[i].near.n_exact : r.K;
+	for (size_t i = 0; i < k->queries.n; i++)
+		r.K = count(k, i) > r.K ? count(k, i) : r.K;
 	df_pool_for(k->near.pool, (size_t)k->queries.n, write_query, &r);
 	*K = r.K;
 out:

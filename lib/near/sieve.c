@@ -5,6 +5,8 @@
  */
 #include "near/sieve.h"
 
+#include <math.h>
+#include <stdbool.h>
 #include <string.h>
 
 #include "base/simd.h"
@@ -34,6 +36,25 @@ scan_plain(const float *score, const float *shift, size_t n, float least, float 
 }
 
 static void
+add_plain(struct df_entries *e, const struct df_errors *x, const float *score, const uint32_t *at, size_t n,
+    uint32_t first, float least)
+{
+	size_t m = e->n;
+
+	for (size_t j = 0; j < n; j++) {
+		const float error = x->norm * x->error[at[j]] + x->slack[at[j]] + x->more;
+		const bool known = !(error >= x->unknown); /* NaN: no candidate, and neither is hi >= least */
+		const float hi = known ? score[j] + error : INFINITY;
+
+		e->lo[m] = known ? score[j] - error : -INFINITY;
+		e->hi[m] = hi;
+		e->ref[m] = first + at[j];
+		m += hi >= least;
+	}
+	e->n = m;
+}
+
+static void
 keep_plain(struct df_entries *e, float least)
 {
 	size_t m = 0;
@@ -49,7 +70,7 @@ keep_plain(struct df_entries *e, float least)
 	e->n = m;
 }
 
-const struct df_sieve df_sieve_plain = { scan_plain, keep_plain };
+const struct df_sieve df_sieve_plain = { scan_plain, add_plain, keep_plain };
 
 DF_SIMD size_t
 df_sieve_count(const float *x, size_t n, float least)
@@ -101,7 +122,7 @@ scan_avx2(const float *score, const float *shift, size_t n, float least, float *
 	return m;
 }
 
-static const struct df_sieve sieve_avx2 = { scan_avx2, keep_plain };
+static const struct df_sieve sieve_avx2 = { scan_avx2, add_plain, keep_plain };
 
 /* ---- AVX-512: those that pass are moved together ---------------------------------------------------------------------- */
 
@@ -141,6 +162,38 @@ scan_avx512(const float *score, const float *shift, size_t n, float least, float
 }
 
 AVX512 static void
+add_avx512(struct df_entries *e, const struct df_errors *x, const float *score, const uint32_t *at, size_t n,
+    uint32_t first, float least)
+{
+	const __m512 norm = _mm512_set1_ps(x->norm), more = _mm512_set1_ps(x->more),
+		     infinite = _mm512_set1_ps(INFINITY);
+	size_t m = e->n;
+
+	for (size_t j = 0; j < n; j += 16) {
+		const __mmask16 there = first_lanes(n - j);
+		const __m512i ref = _mm512_maskz_loadu_epi32(there, at + j);
+		const __m512 s = _mm512_maskz_loadu_ps(there, score + j), zero = _mm512_setzero_ps();
+		const __m512 error = _mm512_add_ps(
+		    _mm512_add_ps(_mm512_mul_ps(norm, _mm512_mask_i32gather_ps(zero, there, ref, x->error, 4)),
+			_mm512_mask_i32gather_ps(zero, there, ref, x->slack, 4)),
+		    more);
+		const __mmask16 unknown = _mm512_cmp_ps_mask(error, _mm512_set1_ps(x->unknown), _CMP_GE_OQ);
+		const __m512 lo = _mm512_mask_sub_ps(_mm512_sub_ps(s, error), unknown, zero, infinite);
+		const __m512 hi = _mm512_mask_mov_ps(_mm512_add_ps(s, error), unknown, infinite);
+		const __mmask16 pass = _mm512_mask_cmp_ps_mask(there, hi, _mm512_set1_ps(least), _CMP_GE_OQ);
+		const unsigned count = (unsigned)__builtin_popcount(pass);
+		const __mmask16 to = first_lanes(count);
+		const __m512i all = _mm512_add_epi32(ref, _mm512_set1_epi32((int)first));
+
+		_mm512_mask_storeu_ps(e->lo + m, to, _mm512_maskz_compress_ps(pass, lo));
+		_mm512_mask_storeu_ps(e->hi + m, to, _mm512_maskz_compress_ps(pass, hi));
+		_mm512_mask_storeu_epi32(e->ref + m, to, _mm512_maskz_compress_epi32(pass, all));
+		m += count;
+	}
+	e->n = m;
+}
+
+AVX512 static void
 keep_avx512(struct df_entries *e, float least)
 {
 	const __m512 t = _mm512_set1_ps(least);
@@ -162,7 +215,7 @@ keep_avx512(struct df_entries *e, float least)
 	e->n = m;
 }
 
-static const struct df_sieve sieve_avx512 = { scan_avx512, keep_avx512 };
+static const struct df_sieve sieve_avx512 = { scan_avx512, add_avx512, keep_avx512 };
 
 #endif
 

@@ -7,6 +7,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* Scores that are wrong by at most norm error[j] + slack[j] + more; from `unknown` on nothing is known. */
+struct df_errors {
+	const float *error, *slack; /* by candidate; NaN: it is none */
+	float norm, more, unknown;
+};
 /* Candidates that may be among the best of a query: in [lo, hi] lies the score of candidate `ref`. */
 struct df_entries {
 	float *lo, *hi; /* [n] */
@@ -20,6 +25,12 @@ struct df_sieve {
 	 * these differences into passed[]; both [n].  NaN is not below anything.  Returns how many.
 	 */
 	size_t (*scan)(const float *score, const float *shift, size_t n, float least, float *passed, uint32_t *at);
+	/*
+	 * Add entries for these n scores, of candidates at[], with `ref` their at[] + first; those whose hi is below `least`
+	 * are not.  There is room for all.
+	 */
+	void (*add)(struct df_entries *e, const struct df_errors *x, const float *score, const uint32_t *at, size_t n,
+	    uint32_t first, float least);
 	/* Remove the entries whose hi is below `least`; the others keep their order. */
 	void (*keep)(struct df_entries *e, float least);
 };
