@@ -44,7 +44,7 @@ struct df_propose {
 	double *limits; /* [n_panel] all the same */
 	/* Products. */
 	double *norm, *half; /* [n]; half as in screen.c */
-	float *product;      /* [n_panel, COLUMNS] */
+	float *room;         /* [n_panel, COLUMNS] for products */
 	struct df_tensor out;
 };
 
@@ -271,7 +271,7 @@ open_products(struct df_propose *p, struct df_err *err)
 
 	DF_TRY(df_alloc(&p->norm, n, sizeof(*p->norm), "norms", err));
 	DF_TRY(df_alloc(&p->half, n, sizeof(*p->half), "norms", err));
-	DF_TRY(df_alloc(&p->product, p->n_panel, COLUMNS * sizeof(*p->product), "products", err));
+	DF_TRY(df_alloc(&p->room, p->n_panel, COLUMNS * sizeof(*p->room), "products", err));
 	DF_TRY(df_tensor_alloc(p->near->be, &p->out, DF_F32, p->n_panel, COLUMNS, "products", err));
 	df_pool_for(p->near->pool, n, measure_point, p);
 out:
@@ -280,6 +280,7 @@ out:
 
 struct product_task {
 	const struct df_propose *p;
+	const float *product; /* [rows, n_columns] */
 	uint64_t first, column, n_columns;
 	uint32_t *bits;
 	uint64_t stride;
@@ -323,7 +324,7 @@ compare_row(void *ctx, size_t i, int worker)
 
 	(void)worker;
 	if (p->valid[t->first + i])
-		compare_products(p->product + i * t->n_columns, p->norm + t->column, p->half + t->column, slack,
+		compare_products(t->product + i * t->n_columns, p->norm + t->column, p->half + t->column, slack,
 		    least - margin, t->n_columns, bits);
 	else
 		memset(bits, 0, (size_t)div_up(t->n_columns, WORD) * sizeof(*bits));
@@ -340,13 +341,15 @@ propose_products(struct df_propose *p, uint64_t first, uint64_t n, uint32_t *bit
 	DF_TRY(df_tensor_borrow(be, &rows, DF_F32, n, d, p->points->x + first * d, "points", err));
 	for (uint64_t c = 0; c < first + n; c += COLUMNS) {
 		const uint64_t left = first + n - c, n_columns = left < COLUMNS ? left : COLUMNS;
-		struct product_task t = { p, first, c, n_columns, bits, stride };
+		struct product_task t = { p, NULL, first, c, n_columns, bits, stride };
 		struct df_tensor out = df_tensor_view(p->out, 0, n, n_columns);
+		const void *product;
 
 		DF_TRY(df_tensor_borrow(be, &columns, DF_F32, n_columns, d, p->points->x + c * d, "points", err));
 		DF_TRY(
 		    df_gemm(be, &(struct df_gemm){ .tb = true, .alpha = 1, .a = rows, .b = columns, .c = out }, err));
-		DF_TRY(df_download(be, p->product, out, err));
+		DF_TRY(df_download_or_see(be, &product, p->room, out, err));
+		t.product = product;
 		df_pool_for(p->near->pool, n, compare_row, &t);
 		df_tensor_free(be, &columns);
 	}
@@ -415,7 +418,7 @@ df_propose_free(struct df_propose *p)
 	free(p->limits);
 	free(p->norm);
 	free(p->half);
-	free(p->product);
+	free(p->room);
 	free(p);
 }
 
