@@ -117,11 +117,12 @@ compare(struct data *x, int pairs, int threads, struct df_err *err)
 	qsort(ratio, (size_t)pairs, sizeof(*ratio), compare_doubles);
 	qsort(a, (size_t)pairs, sizeof(*a), compare_doubles);
 	qsort(b, (size_t)pairs, sizeof(*b), compare_doubles);
-	printf("knn %s %s  M %5llu  N %6llu  d %4zu  K %4llu  %d threads     knn/product %.3f  [%.3f .. %.3f]  %.3f s, "
-	       "product %.3f s (%.0f GFLOP/s)  (%d pairs)\n",
+	printf(
+	    "knn %s %s  M %5llu  N %6llu  d %4zu  K %4llu  %d threads     knn/product %.3f  [%.3f .. %.3f], of the best %.3f  %.3f s, "
+	    "product %.3f s (%.0f GFLOP/s)  (%d pairs)\n",
 	    x->metric == DF_METRIC_L2 ? "l2 " : "dot", df_backend_name(x->near.be), (unsigned long long)x->m,
 	    (unsigned long long)x->n, x->d, (unsigned long long)x->k, threads, ratio[pairs / 2], ratio[0],
-	    ratio[pairs - 1], a[pairs / 2], b[pairs / 2],
+	    ratio[pairs - 1], a[0] / b[0], a[pairs / 2], b[pairs / 2],
 	    2e-9 * (double)x->m * (double)x->n * (double)x->d / b[pairs / 2], pairs);
 	fflush(stdout);
 out:
