@@ -210,6 +210,15 @@ size_window(struct df_knn *k, struct df_err *err)
 	return df_alloc(&k->w.v, k->w.cap, sizeof(*k->w.v), "candidates", err);
 }
 
+void
+df_knn_shrink(struct df_knn *k, int shift, size_t segments)
+{
+	k->w.shift = shift;
+	k->w.rows = (size_t)1 << shift;
+	k->w.most = least(segments, k->w.most);
+	k->w.cap = least(segments, k->w.cap);
+}
+
 int
 df_knn_new(struct df_knn **out, const struct df_near *near, enum df_metric metric, const struct df_points *queries,
     uint64_t k_wanted, const uint64_t *self, struct df_err *err)

@@ -16,6 +16,7 @@
 #include "base/pool.h"
 #include "base/rng.h"
 #include "near/knn.h"
+#include "near/sieve.h"
 #include "shard_help.h"
 
 /* ---- points ------------------------------------------------------------------------------------------------------ */
@@ -140,12 +141,17 @@ brute(const struct search *s, uint64_t i, uint64_t *n)
 
 /* ---- the search under test ------------------------------------------------------------------------------------------ */
 
-/* How candidates come: in blocks of `block` rows, from the front or the back; with ids given or counted. */
+/*
+ * How candidates come: in blocks of `block` rows, from the front or the back, the ids counted or given, lent or copied;
+ * and how many are kept at a time (0: as many as usual).
+ */
 struct way {
 	const char *device;
 	int threads;
 	uint64_t block;
-	bool backwards;
+	bool backwards, lent;
+	int shift;
+	size_t segments;
 };
 
 struct result {
@@ -173,6 +179,8 @@ run(const struct search *s, const struct way *w)
 	OK(df_pool_new(&near.pool, w->threads, err));
 	OK(df_backend_open(&near.be, w->device, near.pool, err));
 	OK(df_knn_new(&k, &near, s->metric, &q, s->k, s->self, err));
+	if (w->segments > 0)
+		df_knn_shrink(k, w->shift, w->segments);
 	for (uint64_t b = 0; b < n_blocks; b++) {
 		const uint64_t first = (w->backwards ? n_blocks - 1 - b : b) * w->block;
 		const uint64_t n = s->c.n - first < w->block ? s->c.n - first : w->block;
@@ -182,7 +190,10 @@ run(const struct search *s, const struct way *w)
 		for (uint64_t i = 0; i < n; i++)
 			ids[i] = first + i;
 		memcpy(rows, row(&s->c, first), n * s->c.d * sizeof(*rows));
-		OK(df_knn_add(k, rows, w->backwards ? ids : NULL, n, err));
+		if (w->lent)
+			OK(df_knn_lend(k, row(&s->c, first), w->backwards ? ids : NULL, n, err));
+		else
+			OK(df_knn_add(k, rows, w->backwards ? ids : NULL, n, err));
 		free(ids);
 		free(rows);
 	}
@@ -230,7 +241,10 @@ static const char *const devices[] = { "cpu", "openblas", "poison", "reference" 
 static void
 search_all_ways(const struct search *s)
 {
-	static const struct way ways[] = { { NULL, 1, 64, false }, { NULL, 3, 1000000, true }, { NULL, 2, 7, true } };
+	static const struct way ways[] = { { .threads = 1, .block = 64 },
+		{ .threads = 3, .block = 1000000, .backwards = true },
+		{ .threads = 2, .block = 7, .backwards = true, .shift = 5, .segments = 2 },
+		{ .threads = 2, .block = 130, .lent = true, .shift = 4, .segments = 3 } };
 	struct result first = { 0 };
 
 	for (size_t i = 0; i < sizeof(devices) / sizeof(devices[0]); i++) {
@@ -324,6 +338,162 @@ test_not_finite(void **state)
 	search_both(q, c, 300, NULL);
 }
 
+/* Sizes that float32 products overflow and underflow on, and shapes that leave nothing of their relative accuracy. */
+static void
+test_magnitudes(void **state)
+{
+	static const float sizes[] = { 1e-20f, 1e20f, 1e-38f, 3e38f, 1e-6f, 1e9f };
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+		struct cloud q = normal(4, 24, 10 + i), c = normal(300, 24, 20 + i);
+
+		for (size_t j = 0; j < 4 * 24; j++)
+			q.x[j] = (q.x[j] > 3 ? 3 : q.x[j] < -3 ? -3 : q.x[j]) * (sizes[i] / 3);
+		for (size_t j = 0; j < 300 * 24; j++)
+			c.x[j] = (c.x[j] > 3 ? 3 : c.x[j] < -3 ? -3 : c.x[j]) * (sizes[i] / 3);
+		search_both(q, c, 25, NULL);
+	}
+}
+
+/* Each row has a size of its own, from 1e-20 to 1e20; one query is zero, one candidate too. */
+static void
+test_mixed_magnitudes(void **state)
+{
+	struct cloud q = normal(8, 12, 1), c = normal(400, 12, 2);
+
+	(void)state;
+	for (uint64_t i = 0; i < c.n; i++)
+		for (size_t j = 0; j < c.d; j++)
+			row(&c, i)[j] *= powf(10, (float)(i % 41) - 20);
+	for (uint64_t i = 0; i < q.n; i++)
+		for (size_t j = 0; j < q.d; j++)
+			row(&q, i)[j] *= i == 3 ? 0 : powf(10, (float)(6 * i) - 20);
+	memset(row(&c, 77), 0, c.d * sizeof(float));
+	search_both(q, c, 50, NULL);
+}
+
+/* Beside one long row the others are all alike in float32. */
+static void
+test_outlier(void **state)
+{
+	struct cloud q = normal(5, 40, 1), c = normal(600, 40, 2);
+
+	(void)state;
+	for (size_t j = 0; j < c.d; j++)
+		row(&c, 300)[j] *= 1e6f;
+	search_both(q, c, 30, NULL);
+}
+
+/* The same row again and again, with the last bits of one number changed: float32 products cannot tell them apart. */
+static void
+test_near_duplicates(void **state)
+{
+	struct cloud q = normal(6, 50, 1), c = normal(1500, 50, 2);
+
+	(void)state;
+	for (uint64_t i = 1; i < c.n; i++) {
+		memcpy(row(&c, i), row(&c, 0), c.d * sizeof(float));
+		if (i % 3)
+			row(&c, i)[i % c.d] *= 1 + (float)(i % 7) * 0x1p-22f;
+	}
+	for (uint64_t i = 0; i < q.n; i += 2) /* and queries among them */
+		memcpy(row(&q, i), row(&c, i), q.d * sizeof(float));
+	search_both(q, c, 40, NULL);
+}
+
+/* More candidates than a list has room for, nearest last: every threshold is replaced. */
+static void
+test_worst_order(void **state)
+{
+	struct cloud q = normal(2, 3, 1), c = cloud(3000, 3);
+
+	(void)state;
+	for (uint64_t i = 0; i < c.n; i++)
+		for (size_t j = 0; j < c.d; j++)
+			row(&c, i)[j] = q.x[j] * (float)(i + 1) / 4000;
+	search_both(q, c, 100, NULL);
+}
+
+/* ---- the loops ------------------------------------------------------------------------------------------------------ */
+
+/* Fused or not, wide or not: the same bits. */
+static void
+test_exact_widths(void **state)
+{
+	static const int widths[] = { 0, 256, 512 };
+	const struct cloud a = normal(1, 200, 1), b = normal(7, 200, 2);
+	const float *rows[7];
+
+	(void)state;
+	for (size_t i = 0; i < 7; i++)
+		rows[i] = row(&b, i);
+	for (size_t d = 0; d <= 200; d += d < 70 ? 1 : 13) {
+		for (int m = 0; m < 2; m++) {
+			const enum df_metric metric = m ? DF_METRIC_DOT : DF_METRIC_L2;
+			double want[7], got[7];
+
+			df_exact_many(metric, a.x, rows, 7, d, want);
+			for (int w = 0; w < 3; w++)
+				if (df_exact_many_with(widths[w], metric, a.x, rows, 7, d, got))
+					assert_memory_equal(got, want, sizeof(want));
+			for (size_t i = 0; i < 7; i++) {
+				assert_true(df_exact(metric, rows[i], a.x, d) == want[i]);
+				assert_true(fabs(want[i] - (double)naive(metric, a.x, rows[i], d)) <= 1e-13);
+			}
+		}
+	}
+	free(a.x);
+	free(b.x);
+}
+
+/* The loops with vectors against the plain ones. */
+static void
+test_sieve(void **state)
+{
+	enum { N = 300 };
+	const struct df_sieve *best = df_sieve_best(), *plain = &df_sieve_plain;
+	float x[N], shift[N], error[N], slack[N], passed[2][N], memory_[2][2][2 * N];
+	uint32_t at[2][N], ref[2][2 * N];
+
+	(void)state;
+	for (size_t i = 0; i < N; i++) {
+		x[i] = i % 37 == 5 ? NAN : (float)df_rng_normal(1, DF_RNG_DEMO, 0, i);
+		shift[i] = (float)df_rng_normal(1, DF_RNG_DEMO, 1, i);
+		error[i] = i % 11 == 3 ? INFINITY : i % 13 == 7 ? NAN : (float)df_rng_uniform(1, DF_RNG_DEMO, 2, i);
+		slack[i] = (float)df_rng_uniform(1, DF_RNG_DEMO, 3, i);
+	}
+	for (size_t n = 0; n <= N; n++) {
+		for (int t = 0; t < 4; t++) {
+			const float least = t == 0 ? -INFINITY : t == 1 ? -0.5f : t == 2 ? 1.5f : INFINITY;
+			const struct df_errors errors = { error, slack, 0.25f, 0.125f, 1e30f };
+			struct df_entries e[2];
+			size_t found[2];
+
+			for (int v = 0; v < 2; v++) {
+				const struct df_sieve *s = v ? best : plain;
+
+				e[v] = (struct df_entries){ memory_[v][0], memory_[v][1], ref[v], 0 };
+				found[v] = s->scan(x, t % 2 ? shift : NULL, n, least, passed[v], at[v]);
+				s->add(&e[v], &errors, passed[v], at[v], found[v], 1000, least);
+				s->add(&e[v], &errors, passed[v], at[v], found[v], 5000, -INFINITY);
+				s->keep(&e[v], 0.5f);
+			}
+			assert_int_equal(found[0], found[1]);
+			assert_memory_equal(at[0], at[1], found[0] * sizeof(*at[0]));
+			assert_memory_equal(passed[0], passed[1], found[0] * sizeof(*passed[0]));
+			assert_int_equal(e[0].n, e[1].n);
+			for (size_t i = 0; i < e[0].n; i++) {
+				assert_int_equal(e[0].ref[i], e[1].ref[i]);
+				assert_true(e[0].lo[i] == e[1].lo[i] || (isnan(e[0].lo[i]) && isnan(e[1].lo[i])));
+				assert_true(e[0].hi[i] == e[1].hi[i] && e[0].hi[i] >= 0.5f);
+			}
+			if (t == 0)
+				assert_int_equal(found[0], n);
+		}
+	}
+}
+
 int
 main(void)
 {
@@ -333,6 +503,13 @@ main(void)
 		cmocka_unit_test(test_nothing),
 		cmocka_unit_test(test_self),
 		cmocka_unit_test(test_not_finite),
+		cmocka_unit_test(test_magnitudes),
+		cmocka_unit_test(test_mixed_magnitudes),
+		cmocka_unit_test(test_outlier),
+		cmocka_unit_test(test_near_duplicates),
+		cmocka_unit_test(test_worst_order),
+		cmocka_unit_test(test_exact_widths),
+		cmocka_unit_test(test_sieve),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
