@@ -123,7 +123,14 @@ struct search {
 	struct cloud q, c;
 	uint64_t k;
 	const uint64_t *self;
+	bool as_rounded; /* values are those of df_exact() */
 };
+
+static long double
+value_of(const struct search *s, const float *a, const float *b)
+{
+	return s->as_rounded ? df_exact(s->metric, a, b, s->q.d) : naive(s->metric, a, b, s->q.d);
+}
 
 /* All neighbours of query i, nearest first; free() it. */
 static struct found *
@@ -134,7 +141,7 @@ brute(const struct search *s, uint64_t i, uint64_t *n)
 	*n = 0;
 	for (uint64_t j = 0; finite_row(row(&s->q, i), s->q.d) && j < s->c.n; j++)
 		if (finite_row(row(&s->c, j), s->c.d) && !(s->self && s->self[i] == j))
-			f[(*n)++] = (struct found){ naive(s->metric, row(&s->q, i), row(&s->c, j), s->q.d), j };
+			f[(*n)++] = (struct found){ value_of(s, row(&s->q, i), row(&s->c, j)), j };
 	qsort(f, *n, sizeof(*f), s->metric == DF_METRIC_DOT ? nearer_dot : nearer_l2);
 	return f;
 }
@@ -272,8 +279,8 @@ search_all_ways(const struct search *s)
 static void
 search_both(struct cloud q, struct cloud c, uint64_t k, const uint64_t *self)
 {
-	search_all_ways(&(struct search){ DF_METRIC_L2, q, c, k, self });
-	search_all_ways(&(struct search){ DF_METRIC_DOT, q, c, k, self });
+	search_all_ways(&(struct search){ DF_METRIC_L2, q, c, k, self, false });
+	search_all_ways(&(struct search){ DF_METRIC_DOT, q, c, k, self, false });
 	free(q.x);
 	free(c.x);
 }
@@ -385,21 +392,49 @@ test_outlier(void **state)
 	search_both(q, c, 30, NULL);
 }
 
-/* The same row again and again, with the last bits of one number changed: float32 products cannot tell them apart. */
+/*
+ * The same row again and again, each number wrong by some last bits, `far` times as long as the queries: float32 products
+ * put them in another order than float64.
+ */
+static void
+near_duplicates(size_t d, float far, uint64_t k)
+{
+	struct cloud q = normal(6, d, 1), c = normal(1500, d, 2);
+
+	for (uint64_t i = 0; i < c.n; i++)
+		for (size_t j = 0; j < d; j++)
+			row(&c, i)[j] = far * row(&q, 5)[j] * (1 + row(&c, i)[j] * 0x1p-21f);
+	memcpy(row(&c, 700), row(&c, 3), d * sizeof(float));
+	if (far == 1)
+		memcpy(row(&q, 0), row(&c, 3), d * sizeof(float));
+	search_both(q, c, k, NULL);
+}
+
 static void
 test_near_duplicates(void **state)
 {
-	struct cloud q = normal(6, 50, 1), c = normal(1500, 50, 2);
+	(void)state;
+	near_duplicates(300, 1, 40);
+	near_duplicates(50, 1000, 200);
+	near_duplicates(40, 1e-4f, 30);
+}
+
+/*
+ * Candidates so short beside the query that float64 distances round, too: the order is that of the rounded ones, by
+ * id where they are equal.
+ */
+static void
+test_short_candidates(void **state)
+{
+	struct cloud q = normal(3, 20, 1), c = normal(800, 20, 2);
+	struct search s = { .metric = DF_METRIC_L2, .q = q, .c = c, .k = 60, .as_rounded = true };
 
 	(void)state;
-	for (uint64_t i = 1; i < c.n; i++) {
-		memcpy(row(&c, i), row(&c, 0), c.d * sizeof(float));
-		if (i % 3)
-			row(&c, i)[i % c.d] *= 1 + (float)(i % 7) * 0x1p-22f;
-	}
-	for (uint64_t i = 0; i < q.n; i += 2) /* and queries among them */
-		memcpy(row(&q, i), row(&c, i), q.d * sizeof(float));
-	search_both(q, c, 40, NULL);
+	for (size_t i = 0; i < c.n * c.d; i++)
+		c.x[i] *= 3e-17f;
+	search_all_ways(&s);
+	free(q.x);
+	free(c.x);
 }
 
 /* More candidates than a list has room for, nearest last: every threshold is replaced. */
@@ -507,6 +542,7 @@ main(void)
 		cmocka_unit_test(test_mixed_magnitudes),
 		cmocka_unit_test(test_outlier),
 		cmocka_unit_test(test_near_duplicates),
+		cmocka_unit_test(test_short_candidates),
 		cmocka_unit_test(test_worst_order),
 		cmocka_unit_test(test_exact_widths),
 		cmocka_unit_test(test_sieve),
