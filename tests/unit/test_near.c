@@ -450,6 +450,67 @@ test_worst_order(void **state)
 	search_both(q, c, 100, NULL);
 }
 
+/* ---- another program ------------------------------------------------------------------------------------------------ */
+
+static void
+read_numbers(FILE *f, float *x, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		assert_int_equal(fscanf(f, "%f", &x[i]), 1);
+}
+
+/* One block of tests/golden/near.txt (near.py). */
+static void
+check_golden(FILE *f, const char *metric, uint64_t m, uint64_t n, size_t d, uint64_t k)
+{
+	struct search s = { .metric = strcmp(metric, "DOT") == 0 ? DF_METRIC_DOT : DF_METRIC_L2, .k = k };
+	struct result r;
+
+	s.q = cloud(m, d);
+	s.c = cloud(n, d);
+	read_numbers(f, s.q.x, m * d);
+	read_numbers(f, s.c.x, n * d);
+	r = run(&s, &(struct way){ .device = "cpu", .threads = 1, .block = 16 });
+	assert_int_equal(r.K, k);
+	for (uint64_t i = 0; i < m; i++) {
+		for (uint64_t j = 0; j < k; j++) {
+			unsigned long long id;
+
+			assert_int_equal(fscanf(f, "%llu", &id), 1);
+			assert_int_equal(r.id[i * k + j], id);
+		}
+		for (uint64_t j = 0; j < k; j++) {
+			float value;
+
+			read_numbers(f, &value, 1);
+			assert_true(fabsf(r.value[i * k + j] - value) < 1e-5f);
+		}
+	}
+	result_release(&r);
+	free(s.q.x);
+	free(s.c.x);
+}
+
+static void
+test_faiss(void **state)
+{
+	const char *root = getenv("DF_SRCDIR");
+	char path[4096], line[256], metric[8];
+	unsigned long long m, n, d, k;
+	int blocks = 0;
+	FILE *f;
+
+	(void)state;
+	snprintf(path, sizeof(path), "%s/tests/golden/near.txt", root ? root : ".");
+	f = fopen(path, "r");
+	assert_non_null(f);
+	assert_non_null(fgets(line, sizeof(line), f)); /* the version */
+	for (; fscanf(f, "%7s %llu %llu %llu %llu", metric, &m, &n, &d, &k) == 5; blocks++)
+		check_golden(f, metric, m, n, d, k);
+	assert_int_equal(blocks, 4);
+	fclose(f);
+}
+
 /* ---- the loops ------------------------------------------------------------------------------------------------------ */
 
 /* Fused or not, wide or not: the same bits. */
@@ -544,6 +605,7 @@ main(void)
 		cmocka_unit_test(test_near_duplicates),
 		cmocka_unit_test(test_short_candidates),
 		cmocka_unit_test(test_worst_order),
+		cmocka_unit_test(test_faiss),
 		cmocka_unit_test(test_exact_widths),
 		cmocka_unit_test(test_sieve),
 	};
