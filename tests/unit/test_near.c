@@ -511,6 +511,77 @@ test_faiss(void **state)
 	fclose(f);
 }
 
+/* ---- points of a set ------------------------------------------------------------------------------------------------- */
+
+/* Rows of width 3 that say their ids, of which some are not finite. */
+static const char *
+write_points(const char *name, const uint64_t *ids, uint64_t n)
+{
+	static const enum df_col cols[] = { DF_COL_ID, DF_COL_PROJECTION };
+	const size_t widths[DF_COL_COUNT] = { [DF_COL_PROJECTION] = 3 };
+	struct df_meta m = DF_META_INIT;
+	struct df_batch b = DF_BATCH_INIT;
+	struct df_writer *w = NULL;
+	float *x = memory(n * 3, sizeof(*x));
+
+	for (uint64_t i = 0; i < n; i++)
+		for (size_t j = 0; j < 3; j++)
+			x[i * 3 + j] = ids[i] == 4 && j == 2 ? NAN : (float)(10 * ids[i] + j);
+	m.kind = DF_KIND_PROJECTIONS;
+	OK(df_meta_set_tool(&m, "test", err));
+	OK(df_writer_open(&w, at(name), &m, cols, 2, widths, NULL, err));
+	b.n = n;
+	b.col[DF_COL_ID] = (struct df_column_data){ .data = (void *)(uintptr_t)ids, .width = 1 };
+	b.col[DF_COL_PROJECTION] = (struct df_column_data){ .data = x, .width = 3 };
+	OK(df_writer_put(w, &b, err));
+	OK(df_writer_commit(w, NULL, err));
+	df_writer_close(w);
+	df_meta_release(&m);
+	free(x);
+	return at(name);
+}
+
+static int
+load_points(struct df_point_rows *p, const char *path, struct df_err *problem)
+{
+	struct df_set *set = NULL;
+	int rc;
+
+	OK(df_set_open1(&set, DF_KIND_PROJECTIONS, "points", path, err));
+	rc = df_point_rows_load(p, set, DF_COL_PROJECTION, 2, problem);
+	df_set_close(set);
+	return rc;
+}
+
+static void
+test_points(void **state)
+{
+	static const uint64_t mixed[] = { 3, 0, 5, 1, 4, 2 }, twice[] = { 0, 1, 1 }, beyond[] = { 0, 7, 1 };
+	struct df_point_rows p;
+	struct df_err problem = DF_ERR_INIT;
+
+	(void)state;
+	OK(load_points(&p, write_points("points.h5", mixed, 6), err));
+	assert_int_equal(p.points.n, 6);
+	assert_int_equal(p.points.d, 3);
+	assert_int_equal(p.n_invalid, 1);
+	for (uint64_t i = 0; i < 6; i++) {
+		assert_int_equal(p.invalid[i], i == 4);
+		assert_true(p.points.x[3 * i] == (float)(10 * i));
+	}
+	df_point_rows_release(&p);
+
+	assert_int_equal(load_points(&p, write_points("twice.h5", twice, 3), &problem), DF_EFORMAT);
+	assert_non_null(strstr(problem.msg, "twice.h5: sample id 1 occurs twice"));
+	df_point_rows_release(&p);
+	assert_int_equal(load_points(&p, write_points("beyond.h5", beyond, 3), &problem), DF_EFORMAT);
+	assert_non_null(strstr(problem.msg, "beyond.h5: sample id 7"));
+	df_point_rows_release(&p);
+	OK(load_points(&p, write_points("none.h5", mixed, 0), err));
+	assert_int_equal(p.points.n, 0);
+	df_point_rows_release(&p);
+}
+
 /* ---- the loops ------------------------------------------------------------------------------------------------------ */
 
 /* Fused or not, wide or not: the same bits. */
@@ -606,6 +677,7 @@ main(void)
 		cmocka_unit_test(test_short_candidates),
 		cmocka_unit_test(test_worst_order),
 		cmocka_unit_test(test_faiss),
+		cmocka_unit_test_setup_teardown(test_points, scratch_make, scratch_remove),
 		cmocka_unit_test(test_exact_widths),
 		cmocka_unit_test(test_sieve),
 	};
