@@ -612,13 +612,9 @@ invalid_rows_are_not_chosen(void **state)
 			refused(&r, DF_EUSAGE, "asked for 12 rows, but only 9");
 			/* Allowed, they are the last. */
 			r.in.allow_invalid = true;
-			if (m == 1) {
-				refused(&r, DF_EUSAGE, "--allow-invalid: a row that is not finite has no distance");
-			} else {
-				must(&r);
-				assert_int_equal(r.out.n_index, N);
-				assert_true(r.out.index[9] == 4 && r.out.index[10] == 7 && r.out.index[11] == 9);
-			}
+			must(&r);
+			assert_int_equal(r.out.n_index, N);
+			assert_true(r.out.index[9] == 4 && r.out.index[10] == 7 && r.out.index[11] == 9);
 			r.in.allow_invalid = false;
 			/* Excluded rows are neither chosen nor counted as invalid. */
 			r.in.exclude = at("two");
