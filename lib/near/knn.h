@@ -25,6 +25,8 @@ int df_knn_new(struct df_knn **out, const struct df_near *near, enum df_metric m
  * a number that is not finite are passed over.
  */
 int df_knn_add(struct df_knn *k, const float *rows, const uint64_t *ids, uint64_t n, struct df_err *err) DF_MUST_CHECK;
+/* The same with rows that stay as they are until df_knn_end(): nothing is copied, and less is computed twice. */
+int df_knn_lend(struct df_knn *k, const float *rows, const uint64_t *ids, uint64_t n, struct df_err *err) DF_MUST_CHECK;
 /*
  * *K = the most neighbours that a query has: min(k_wanted, candidates that may be its neighbours).  id, value [M,K],
  * nearest first by (exact value, id); the caller gives room for M * k_wanted of each.  value is the dot product or the
