@@ -16,7 +16,9 @@
 	method(custom) \
 	method(near) \
 	method(tsds) \
-	method(rds)
+	method(rds) \
+	method(semdedup) \
+	method(diverse)
 /* clang-format on */
 
 #define DECLARE(name) extern const struct df_selector df_select_##name;
