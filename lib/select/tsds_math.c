@@ -20,19 +20,22 @@
 #include "select/tsds.h"
 
 #define QUERY_ROWS 4096 /* points at a time whose kde_k nearest are searched */
+#define SAMPLE     128  /* points by which one of the two ways is chosen */
 
 /* ---- density ------------------------------------------------------------------------- */
 
 /*
  * The kernel is 0 from a distance of sigma on.  So a point with at most kde_k neighbours nearer than that needs no
- * order among them: the pairs within sigma are enough.  The others, if there are any, need their kde_k nearest.
+ * order among them: the pairs within sigma are enough, and the few other points need their kde_k nearest.  Where most
+ * points have that many neighbours, a search for all of them is cheaper than their pairs.
  */
 struct density {
 	double width;   /* sigma^2 */
 	double *rho;    /* [n] */
 	uint64_t *near; /* [n] points that the kernel sees, itself included */
 	uint64_t n_pairs, most_pairs;
-	bool dense; /* so many pairs that a search for all points is cheaper */
+	uint64_t n_full; /* points of a search all of whose neighbours the kernel sees */
+	bool dense;      /* all points need a search */
 };
 
 /* Of a squared distance; 1 between duplicates, however narrow it is. */
@@ -85,13 +88,16 @@ by_nearest(const struct df_near *near, const struct df_points *x, const uint64_t
 	DF_TRY(df_knn_end(knn, id, distance, &k, err));
 	for (uint64_t i = 0; i < m; i++) {
 		double sum = 0;
+		uint64_t seen = 0;
 
 		for (uint64_t r = 0; r < k; r++) {
-			const double far = (double)distance[i * k + r];
+			const double far = (double)distance[i * k + r], alike = kernel(d, far * far);
 
-			sum += kernel(d, far * far);
+			sum += alike;
+			seen += alike > 0;
 		}
 		d->rho[which[i]] = sum;
+		d->n_full += seen == k;
 	}
 out:
 	df_knn_free(knn);
@@ -99,6 +105,32 @@ out:
 	free(id);
 	free(distance);
 	return rc;
+}
+
+/* Of a sample, do more than a few points have kde_k neighbours within sigma? */
+static int
+try_sample(const struct df_near *near, const struct df_points *x, uint64_t kde_k, struct density *d, struct df_err *err)
+{
+	uint64_t which[SAMPLE];
+	int rc = DF_OK;
+
+	for (uint64_t i = 0; i < SAMPLE; i++)
+		which[i] = i * (x->n / SAMPLE);
+	DF_TRY(by_nearest(near, x, which, SAMPLE, kde_k, d, err));
+	d->dense = 4 * d->n_full > SAMPLE;
+out:
+	return rc;
+}
+
+/* Sums over the pairs within sigma. */
+static int
+by_pairs(const struct df_near *near, const struct df_points *x, struct density *d, struct df_err *err)
+{
+	for (uint64_t i = 0; i < x->n; i++) {
+		d->rho[i] = 1;
+		d->near[i] = 1;
+	}
+	return df_near_pairs(near, DF_METRIC_L2, x, d->width, add_pairs, d, err);
 }
 
 int
@@ -114,12 +146,13 @@ df_tsds_density(const struct df_near *near, const struct df_points *x, double si
 		rho[i] = 1;
 	if (!(sigma > 0))
 		return DF_OK;
+	d.most_pairs = x->n * kde_k; /* kde_k <= n, and all n points are in memory */
 	DF_TRY(df_alloc(&d.near, x->n, sizeof(*d.near), "densities", err));
 	DF_TRY(df_alloc(&which, QUERY_ROWS, sizeof(*which), "densities", err));
-	for (uint64_t i = 0; i < x->n; i++)
-		d.near[i] = 1;
-	d.most_pairs = x->n * kde_k; /* kde_k <= n, and all n points are in memory */
-	DF_TRY(df_near_pairs(near, DF_METRIC_L2, x, sigma * sigma, add_pairs, &d, err));
+	if (kde_k < x->n && x->n >= 16 * SAMPLE)
+		DF_TRY(try_sample(near, x, kde_k, &d, err));
+	if (!d.dense)
+		DF_TRY(by_pairs(near, x, &d, err));
 	for (uint64_t i = 0; i < x->n; i++) {
 		if (d.dense || d.near[i] > kde_k)
 			which[m++] = i;

@@ -861,6 +861,35 @@ densities(void **state)
 	free(x);
 }
 
+/* So many points that a sample tells how: all alike, none alike, and a crowd among points that are not. */
+static void
+densities_of_many(void **state)
+{
+	enum { N = 2100, D = 2 };
+	static const double sigmas[] = { 0.02, 0.5, 4 };
+	static const uint64_t kde_ks[] = { 4, 60 };
+	const struct df_near near = { .be = be, .pool = pool, .n_threads = 2 };
+	float *x = normal(N, D, 8);
+	static double rho[N], plain[N];
+
+	(void)state;
+	for (size_t i = 0; i < 100 * D; i++)
+		x[(N - 100) * D + i] *= 0.01f;
+	for (size_t i = 0; i < COUNT(sigmas); i++) {
+		for (size_t k = 0; k < COUNT(kde_ks); k++) {
+			const struct df_points points = { x, N, D };
+
+			OK(df_tsds_density(&near, &points, sigmas[i], kde_ks[k], rho, err));
+			plain_density(x, N, D, sigmas[i], kde_ks[k], plain);
+			for (size_t j = 0; j < N; j++)
+				if (fabs(rho[j] - plain[j]) > 1e-6 * plain[j])
+					fail_msg("sigma %g, kde_k %d: rho[%d] is %.9g, not %.9g", sigmas[i],
+					    (int)kde_ks[k], (int)j, rho[j], plain[j]);
+		}
+	}
+	free(x);
+}
+
 /* The objective at s, by the capped fill of lists [m,k]; p [n] may be NULL. */
 static double
 objective(const struct instance *in, const struct ranked *lists, size_t k, const double *rho, double s, double *p)
@@ -1343,6 +1372,7 @@ main(void)
 		cmocka_unit_test(devices_and_threads_do_not_matter),
 		cmocka_unit_test(tsds_examples),
 		cmocka_unit_test(densities),
+		cmocka_unit_test(densities_of_many),
 		cmocka_unit_test(tsds_is_the_optimum),
 		cmocka_unit_test(tsds_is_the_originals),
 		cmocka_unit_test(duplicates_share),
