@@ -3,9 +3,9 @@
  *
  *   random_points ROWS D CLUSTERS SEED FILE.h5 [FILE.npy]
  *
- * writes ROWS unit vectors of D numbers.  CLUSTERS 0: in random directions.  Else each lies near one of that many random
- * centres, which are the same for every SEED: the distance of two of a cluster is about 0.6.  The second file has the
- * same vectors for numpy.
+ * writes ROWS unit vectors of D numbers.  CLUSTERS 0: in random directions.  Else each lies near one of that many
+ * random centres, which are the same for every SEED: the distance of two of a cluster is about 0.6.  The second file
+ * has the same vectors for numpy.
  */
 #include <math.h>
 #include <stdio.h>

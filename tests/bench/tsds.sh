@@ -1,10 +1,10 @@
 #!/bin/bash
 # tsds.sh - df-score tsds, exact, against the authors' program (FAISS IVF), end to end: files in, index out.
 #
-#   TSDS=DIR PYTHON=python3 tests/bench/tsds.sh [small] [large]     (after: make bench-programs)
+#   TSDS=DIR PYTHON=python3 tests/bench/tsds.sh [small] [medium] [large]     (after: make bench-programs)
 #
 # DIR is a clone of github.com/ZifanL/TSDS; python needs faiss, numpy and PyYAML.  small: 5,000 candidates, 50 queries;
-# large: 100,000 and 1,000.  All of 1,024 numbers, in random directions and in clusters; max_K 5000, kde_K 1000 (which the
+# medium: 20,000 and 200; large: 100,000 and 1,000.  Without TSDS only ours is measured.  All of 1,024 numbers, in random directions and in clusters; max_K 5000, kde_K 1000 (which the
 # original cuts to a tenth of the candidates).  Both may use as many threads as the machine has, or THREADS.  The original
 # runs with -O: its own asserts stop it where it gives a query more than its mass, as on the random directions.
 # A line for each: seconds of wall and of CPU, peak memory, and the ratio theirs / ours.  small runs 3 times, in turn.
@@ -34,12 +34,14 @@ timed()
 # report: the medians of both, and the ratios
 report()
 {
-	for name in ours theirs; do
+	for name in ours ${TSDS:+theirs}; do
 		for column in 1 2 3; do
 			cut -d' ' -f$column $name.times | sort -n | awk '{ v[NR] = $1 } END { print v[int((NR + 1) / 2)] }'
 		done | paste -sd' '
 	done | paste -sd' ' | awk '{
 		printf "  ours    %8.2f s  cpu %8.2f s  %6.0f MiB\n", $1, $2, $3 / 1024
+		if (NF < 6)
+			exit
 		printf "  theirs  %8.2f s  cpu %8.2f s  %6.0f MiB\n", $4, $5, $6 / 1024
 		printf "  theirs / ours: wall %.1f, cpu %.1f\n", $4 / $1, $5 / $2
 	}'
@@ -66,7 +68,7 @@ compare()
 	for round in $(seq "$4"); do
 		timed ours "$build/bin/df-score" -j "$threads" tsds --train pool.h5 --query query.h5 --sampling multinomial \
 			-n 1000 -o "index$round.h5"
-		timed theirs "$python" -O "$TSDS/tsds.py"
+		[ -z "${TSDS-}" ] || timed theirs "$python" -O "$TSDS/tsds.py"
 	done
 	report
 }
@@ -90,8 +92,9 @@ for size in "${@:-small}"; do
 			compare 5000 50 $clusters 3
 			agree
 			;;
+		medium) compare 20000 200 $clusters 1 ;;
 		large) compare 100000 1000 $clusters 1 ;;
-		*) echo "tsds.sh: $size is neither small nor large" >&2 && exit 64 ;;
+		*) echo "tsds.sh: $size is not small, medium or large" >&2 && exit 64 ;;
 		esac
 	done
 done

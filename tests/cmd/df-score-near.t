@@ -103,4 +103,19 @@ exits 64 'a table over its input' df-score near --train pool.emb.h5 --query val.
 exits 73 'a table that cannot be made' df-score near --train pool.emb.h5 --query val.emb.h5 --neighbours-output no/t.h5 -n 3 -o x.h5
 is_empty 'nothing appears under the name' "$(ls x.h5 2>/dev/null)"
 
+# --- a disk that is full when the neighbours are written ---------------------------------------------------------------------
+
+shim=$BUILD/tests/diskfull.so
+size=$(wc -c <table.h5)
+if [ -z "${DF_SANITIZED-}" ]; then
+	for n in 0 200 $((size / 2)); do
+		exits $((n ? 74 : 73)) "room for $n bytes" env LD_PRELOAD="$shim" DF_DISK_BYTES=$n df-score -q near \
+			--train pool.emb.h5 --query val.emb.h5 -n 8 -o x.h5 --neighbours-output full.h5
+		says 'is told with the name' 'full\.h5.*[Nn]o space'
+		is_empty 'nothing appears under either name' "$(ls x.h5 full.h5 2>/dev/null)"
+	done
+	ok 'now there is room' df-score -q near --train pool.emb.h5 --query val.emb.h5 -n 8 -o x.h5 --neighbours-output full.h5
+	same 'the bytes of an undisturbed run' full.h5 table.h5
+fi
+
 done_testing

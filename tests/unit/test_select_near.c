@@ -1,6 +1,6 @@
 /*
- * test_select_near.c - near, tsds and rds: worked examples, the references' values (tests/golden/tsds.txt), brute force,
- * and what hostile inputs are told.
+ * test_select_near.c - near, tsds and rds: worked examples, the references' values (tests/golden/tsds.txt), brute
+ * force, and what hostile inputs are told.
  */
 #include <math.h>
 
