@@ -1,14 +1,19 @@
 /*
  * exact.c - the float64 value of two rows, in the same bits on every machine.
  *
- * The product of two f32 is exact in f64, so that fused and separate multiplication agree.  The sum runs in LANES
- * lanes, lane l over the elements i = l modulo LANES in order, and ends in a tree, whatever the vectors' width.
+ * Multiplication and addition are fused; the product of two f32 is exact in f64 anyway.  The sum runs in LANES lanes,
+ * lane l over the elements i = l modulo LANES in order, and ends in a tree, whatever the vectors' width.
  */
 #include <math.h>
 #include <string.h>
 
 #include "base/simd.h"
-#include "near/near.h"
+#include "near/sieve.h"
+
+#if defined(__x86_64__) && defined(__GNUC__)
+#define HAVE_X86 1
+#include <immintrin.h>
+#endif
 
 #pragma GCC optimize("O3", "no-trapping-math")
 
@@ -17,72 +22,74 @@ enum { LANES = 32, WIDTH = 8, ROWS = 4 };
 typedef float v8f __attribute__((vector_size(32), aligned(4), may_alias));
 typedef double v8d __attribute__((vector_size(64)));
 
-#define INLINE static inline __attribute__((always_inline))
+#ifdef HAVE_X86
+#define KERNEL        avx512
+#define TARGET        __attribute__((target("avx512f")))
+#define WIDEN(p)      ((v8d)_mm512_cvtps_pd(_mm256_loadu_ps(p)))
+#define FUSE(s, x, y) ((s) = (v8d)_mm512_fmadd_pd((__m512d)(x), (__m512d)(y), (__m512d)(s)))
+#include "near/exact_kernel.h"
 
-/* LANES elements of a, widened once, with those of each of `n` rows. */
-INLINE void
-add(v8d (*s)[LANES / WIDTH], const float *a, const float *const *b, size_t at, size_t n, bool l2)
+typedef double v4d __attribute__((vector_size(32)));
+
+#define LOW(v)  ((__m256d)__builtin_shufflevector(v, v, 0, 1, 2, 3))
+#define HIGH(v) ((__m256d)__builtin_shufflevector(v, v, 4, 5, 6, 7))
+#define KERNEL  avx2
+#define TARGET  __attribute__((target("avx2,fma")))
+#define WIDEN(p)                                                                                                       \
+	__builtin_shufflevector((v4d)_mm256_cvtps_pd(_mm_loadu_ps(p)), (v4d)_mm256_cvtps_pd(_mm_loadu_ps((p) + 4)), 0, \
+	    1, 2, 3, 4, 5, 6, 7)
+#define FUSE(s, x, y)                                                                \
+	((s) = __builtin_shufflevector((v4d)_mm256_fmadd_pd(LOW(x), LOW(y), LOW(s)), \
+	     (v4d)_mm256_fmadd_pd(HIGH(x), HIGH(y), HIGH(s)), 0, 1, 2, 3, 4, 5, 6, 7))
+#include "near/exact_kernel.h"
+#undef LOW
+#undef HIGH
+#endif
+
+static inline __attribute__((always_inline)) void
+fuse(v8d *s, const v8d *x, const v8d *y)
 {
-#pragma GCC unroll 4
-	for (size_t v = 0; v < LANES / WIDTH; v++) {
-		const v8d x = __builtin_convertvector(*(const v8f *)(a + v * WIDTH), v8d);
-
-#pragma GCC unroll 4
-		for (size_t r = 0; r < n; r++) {
-			const v8d y = __builtin_convertvector(*(const v8f *)(b[r] + at + v * WIDTH), v8d), z = x - y;
-
-			s[r][v] += l2 ? z * z : x * y;
-		}
-	}
+	for (int l = 0; l < WIDTH; l++)
+		(*s)[l] = fma((*x)[l], (*y)[l], (*s)[l]);
 }
 
-/* Zeros after the last element add nothing. */
-INLINE void
-values(const float *a, const float *const *b, size_t n, size_t d, bool l2, double *value)
+#define KERNEL plain
+#define TARGET
+#define WIDEN(p)      __builtin_convertvector(*(const v8f *)(p), v8d)
+#define FUSE(s, x, y) fuse(&(s), &(x), &(y))
+#include "near/exact_kernel.h"
+
+typedef void many_fn(bool l2, const float *a, const float *const *b, size_t n, size_t d, double *value);
+
+/* With vectors of at most `bits`; NULL where the CPU lacks those. */
+static many_fn *
+choose(int bits)
 {
-	v8d s[ROWS][LANES / WIDTH] = { { { 0 } } };
-	size_t i = 0;
-
-	for (; i + LANES <= d; i += LANES)
-		add(s, a + i, b, i, n, l2);
-	if (i < d) {
-		float x[LANES] = { 0 }, y[ROWS][LANES] = { { 0 } };
-		const float *ends[ROWS];
-
-		memcpy(x, a + i, (d - i) * sizeof(*x));
-		for (size_t r = 0; r < n; r++) {
-			memcpy(y[r], b[r] + i, (d - i) * sizeof(*y[r]));
-			ends[r] = y[r];
-		}
-		add(s, x, ends, 0, n, l2);
-	}
-	for (size_t r = 0; r < n; r++) {
-		const v8d t = (s[r][0] + s[r][2]) + (s[r][1] + s[r][3]);
-
-		value[r] = ((t[0] + t[4]) + (t[2] + t[6])) + ((t[1] + t[5]) + (t[3] + t[7]));
-	}
+#ifdef HAVE_X86
+	if (bits == 512)
+		return __builtin_cpu_supports("avx512f") ? many_avx512 : NULL;
+	if (bits == 256)
+		return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? many_avx2 : NULL;
+#endif
+	return bits == 0 ? many_plain : NULL;
 }
 
-/* One row, or ROWS. */
-#define VALUES(name, n, l2)                                                                      \
-	DF_SIMD static void name(const float *a, const float *const *b, size_t d, double *value) \
-	{                                                                                        \
-		values(a, b, n, d, l2, value);                                                   \
-	}
-VALUES(dot_one, 1, false)
-VALUES(dot_rows, ROWS, false)
-VALUES(l2_one, 1, true)
-VALUES(l2_rows, ROWS, true)
+bool
+df_exact_many_with(
+    int bits, enum df_metric metric, const float *a, const float *const *b, size_t n, size_t d, double *value)
+{
+	many_fn *const many = choose(bits);
+
+	if (many)
+		many(metric == DF_METRIC_L2, a, b, n, d, value);
+	return many;
+}
 
 void
 df_exact_many(enum df_metric metric, const float *a, const float *const *b, size_t n, size_t d, double *value)
 {
-	size_t i = 0;
-
-	for (; i + ROWS <= n; i += ROWS)
-		(metric == DF_METRIC_DOT ? dot_rows : l2_rows)(a, b + i, d, value + i);
-	for (; i < n; i++)
-		(metric == DF_METRIC_DOT ? dot_one : l2_one)(a, b + i, d, value + i);
+	if (!df_exact_many_with(512, metric, a, b, n, d, value) && !df_exact_many_with(256, metric, a, b, n, d, value))
+		many_plain(metric == DF_METRIC_L2, a, b, n, d, value);
 }
 
 double

@@ -33,6 +33,7 @@ enum {
 	SLAB_LEAST = 48,     /* fewer are not worth the packing of the candidates */
 	SEGMENT = 4096,      /* rows of a segment, at most */
 	ROWS_MOST = 1 << 22, /* rows of a window, at most */
+	AHEAD = 4,           /* queries whose lists are asked for while one is searched */
 	ROOM = 64,           /* entries of a list beyond the kept ones, at least; else as many again */
 };
 #define BLOCK_BYTES   ((size_t)1 << 20) /* of rows whose exact values are computed together: a second-level cache */
@@ -60,8 +61,9 @@ struct window {
 	struct segment *v; /* [cap] */
 	size_t n;          /* segments in use */
 	bool open;         /* the last one is being filled: it is still to be searched */
-	size_t rows;       /* of a segment, at most */
-	size_t most, cap;  /* segments at once, with rows that are copied, and with lent ones */
+	size_t rows;       /* of a segment, at most: 1 << shift */
+	int shift;
+	size_t most, cap; /* segments at once, with rows that are copied, and with lent ones */
 };
 
 /* Consecutive queries, the work of a task. */
@@ -198,6 +200,7 @@ size_window(struct df_knn *k, struct df_err *err)
 
 	for (k->w.rows = SEGMENT; k->w.rows > TILE && k->w.rows > SEGMENT_BYTES / row; k->w.rows /= 2)
 		;
+	k->w.shift = __builtin_ctzll(k->w.rows);
 	k->w.cap = ROWS_MOST / k->w.rows;
 	k->w.most = least(WINDOW_BYTES / row / k->w.rows, k->w.cap);
 	if (k->w.most == 0)
@@ -312,13 +315,13 @@ for_slabs(struct task *t, struct df_err *err)
 static const float *
 row_of(const struct df_knn *k, uint32_t ref)
 {
-	return k->w.v[ref / k->w.rows].rows + ref % k->w.rows * k->queries.d;
+	return k->w.v[ref >> k->w.shift].rows + (ref & (k->w.rows - 1)) * k->queries.d;
 }
 
 static uint64_t
 id_of(const struct df_knn *k, uint32_t ref)
 {
-	return k->w.v[ref / k->w.rows].id[ref % k->w.rows];
+	return k->w.v[ref >> k->w.shift].id[ref & (k->w.rows - 1)];
 }
 
 /* Room for the values of all entries; those that are settled keep theirs. */
@@ -482,6 +485,15 @@ threshold(const struct query *q, float error, float slack)
 	return e < UNKNOWN ? q->near.least - e : -INFINITY;
 }
 
+/* Lists are long, and many: ask for where the next entries go. */
+static inline void
+fetch_end(const struct df_entries *e)
+{
+	__builtin_prefetch(e->lo + e->n, 1);
+	__builtin_prefetch(e->hi + e->n, 1);
+	__builtin_prefetch(e->ref + e->n, 1);
+}
+
 /*
  * survivors: the scores of a slab's queries with candidates [from, from + n) of a segment, and of these whatever may be
  * among the best of its query.  The one place that needs products; a device with its own thresholds can replace it.
@@ -515,6 +527,8 @@ survivors(const struct task *t, const struct slab *b, struct desk *w, size_t fro
 
 		if (q->invalid)
 			continue;
+		if (i + AHEAD < b->n)
+			fetch_end(&q[AHEAD].near.e);
 		found = k->sieve->scan((const float *)score + i * n, k->metric == DF_METRIC_L2 ? s->shift + from : NULL,
 		    n, threshold(q, error, slack), w->passed, w->at);
 		if (found > 0)

@@ -177,49 +177,63 @@ nearer_dot(const void *x, const void *y)
 	return df_nearer(DF_METRIC_DOT, a->value, a->id, b->value, b->id) ? -1 : 1;
 }
 
-/* One pass of a radix sort: stable, by 8 bits of the key; false, and nothing done, where these are all equal. */
-static bool
-sort_by_byte(enum df_metric metric, const struct df_neighbour *v, struct df_neighbour *to, size_t n, int shift)
+/* One pass of a radix sort: stable, by DIGIT bits of (key - least) from `shift` on. */
+enum { DIGIT = 11, DIGITS = 1 << DIGIT };
+
+static void
+sort_by_digit(
+    enum df_metric metric, const struct df_neighbour *v, struct df_neighbour *to, size_t n, uint64_t least, int shift)
 {
-	size_t start[257] = { 0 };
+	uint32_t start[DIGITS + 1] = { 0 };
 
 	for (size_t i = 0; i < n; i++)
-		start[1 + (order_key(metric, v[i].value) >> shift & 255)]++;
-	for (int b = 1; b <= 256; b++)
-		if (start[b] == n)
-			return false;
-	for (int b = 1; b <= 256; b++)
+		start[1 + ((order_key(metric, v[i].value) - least) >> shift & (DIGITS - 1))]++;
+	for (size_t b = 1; b <= DIGITS; b++)
 		start[b] += start[b - 1];
 	for (size_t i = 0; i < n; i++)
-		to[start[order_key(metric, v[i].value) >> shift & 255]++] = v[i];
+		to[start[(order_key(metric, v[i].value) - least) >> shift & (DIGITS - 1)]++] = v[i];
+}
+
+/* For what is nearly in order; false where it is not, after a fair number of steps. */
+static bool
+sort_by_insertion(enum df_metric metric, struct df_neighbour *v, size_t n)
+{
+	size_t steps = 0;
+
+	for (size_t i = 1; i < n; i++) {
+		const struct df_neighbour x = v[i];
+		size_t j = i;
+
+		for (; j > 0 && df_nearer(metric, x.value, x.id, v[j - 1].value, v[j - 1].id); j--)
+			v[j] = v[j - 1];
+		v[j] = x;
+		steps += i - j;
+		if (steps > 8 * n)
+			return false;
+	}
 	return true;
 }
 
+/* By the leading bits in which keys differ, then by insertion. */
 void
 df_neighbours_sort(enum df_metric metric, struct df_neighbour *v, struct df_neighbour *spare, size_t n)
 {
-	enum { FEW = 128 };
-	int (*const nearer)(const void *, const void *) = metric == DF_METRIC_DOT ? nearer_dot : nearer_l2;
-	struct df_neighbour *from = v, *to = spare;
+	uint64_t low = UINT64_MAX, high = 0;
+	int bits = 0;
 
-	if (n < FEW) {
-		qsort(v, n, sizeof(*v), nearer);
-		return;
-	}
-	for (int shift = 0; shift < 64; shift += 8) {
-		if (sort_by_byte(metric, from, to, n, shift)) {
-			struct df_neighbour *t = from;
+	if (n > 64 && n < UINT32_MAX) {
+		for (size_t i = 0; i < n; i++) {
+			const uint64_t k = order_key(metric, v[i].value);
 
-			from = to;
-			to = t;
+			low = k < low ? k : low;
+			high = k > high ? k : high;
 		}
+		for (uint64_t range = high - low; range; range >>= 1)
+			bits++;
+		bits = bits > 2 * DIGIT ? bits : 2 * DIGIT;
+		sort_by_digit(metric, v, spare, n, low, bits - 2 * DIGIT);
+		sort_by_digit(metric, spare, v, n, low, bits - DIGIT);
 	}
-	if (from != v)
-		memcpy(v, from, n * sizeof(*v));
-	for (size_t i = 0, end; i < n; i = end) { /* equal values by id */
-		for (end = i + 1; end < n && v[end].value == v[i].value; end++)
-			;
-		if (end - i > 1)
-			qsort(v + i, end - i, sizeof(*v), nearer);
-	}
+	if (!sort_by_insertion(metric, v, n))
+		qsort(v, n, sizeof(*v), metric == DF_METRIC_DOT ? nearer_dot : nearer_l2);
 }

@@ -62,7 +62,8 @@ count_candidates(const struct walk *w, uint64_t row)
 	uint64_t n = 0;
 
 	for (uint64_t k = 0; k < div_up(w->panel + row, DF_PROPOSE_WORD); k++)
-		n += (uint64_t)__builtin_popcount(bits[k]);
+		if (bits[k])
+			n += (uint64_t)__builtin_popcount(bits[k]);
 	return n;
 }
 
@@ -81,19 +82,37 @@ gather(struct walk *w, uint64_t row)
 
 /* ---- decisions ------------------------------------------------------------------------- */
 
+/* The values of n candidates of one row, which begin at `first`. */
+static void
+decide_row(const struct walk *w, uint64_t first, uint64_t n)
+{
+	const struct df_points *p = w->points;
+	const float *x[PIECE];
+	double *value = w->value + first;
+
+	for (uint64_t c = 0; c < n; c++)
+		x[c] = p->x + w->j[first + c] * p->d;
+	df_exact_many(w->metric, p->x + (w->panel + w->of[first]) * p->d, x, n, p->d, value);
+	for (uint64_t c = 0; c < n; c++) {
+		const bool within = w->metric == DF_METRIC_L2 ? value[c] <= w->limit : value[c] >= w->limit;
+
+		value[c] = within ? value[c] : (double)NAN;
+	}
+}
+
 static void
 decide(void *ctx, size_t piece, int worker)
 {
 	const struct walk *w = ctx;
-	const struct df_points *p = w->points;
-	const uint64_t end = w->n < (piece + 1) * PIECE ? w->n : (piece + 1) * PIECE;
+	const uint64_t end = w->n - piece * PIECE < PIECE ? w->n : (piece + 1) * PIECE;
+	uint64_t first = piece * PIECE;
 
 	(void)worker;
-	for (uint64_t c = piece * PIECE; c < end; c++) {
-		const double v = df_exact(w->metric, p->x + (w->panel + w->of[c]) * p->d, p->x + w->j[c] * p->d, p->d);
-		const bool within = w->metric == DF_METRIC_L2 ? v <= w->limit : v >= w->limit;
-
-		w->value[c] = within ? v : (double)NAN;
+	for (uint64_t c = first + 1; c <= end; c++) {
+		if (c < end && w->of[c] == w->of[first])
+			continue;
+		decide_row(w, first, c - first);
+		first = c;
 	}
 }
 

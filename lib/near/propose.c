@@ -23,9 +23,10 @@ enum {
 	WORD = DF_PROPOSE_WORD,
 	COLUMNS = 1024,      /* of a block of float32 products */
 	TASK_BLOCKS = 8,     /* blocks of columns that a task screens */
-	SAMPLE = 512,        /* points of the sample */
+	SAMPLE = 512,        /* points of the sample, at most */
+	SAMPLE_LEAST = 128,  /* with fewer points nothing is worth while */
+	SAMPLE_SHARE = 8,    /* one of so many points */
 	SAMPLE_EXACT = 2048, /* of its pairs that are decided exactly */
-	FEW = 128,           /* points for which nothing is worth while */
 };
 #define COST_EXACT 7.0 /* time of an exact value where that of a float32 product is 1 */
 
@@ -44,7 +45,7 @@ struct df_propose {
 	double *limits; /* [n_panel] all the same */
 	/* Products. */
 	double *norm, *half; /* [n]; half as in screen.c */
-	float *product;      /* [n_panel, COLUMNS] */
+	float *room;         /* [n_panel, COLUMNS] for products */
 	struct df_tensor out;
 };
 
@@ -100,7 +101,8 @@ static int
 draw_sample(struct sample *s, const struct df_propose *p, const struct df_int8 *kernel, struct df_err *err)
 {
 	const struct df_points *all = p->points;
-	const uint64_t n_blocks = all->n < SAMPLE ? all->n / WORD : SAMPLE / WORD;
+	const uint64_t share = all->n / SAMPLE_SHARE;
+	const uint64_t n_blocks = (share < SAMPLE_LEAST ? SAMPLE_LEAST : share < SAMPLE ? share : SAMPLE) / WORD;
 	int rc = DF_OK;
 
 	s->n = n_blocks * WORD;
@@ -125,21 +127,28 @@ out:
 	return rc;
 }
 
-/* *left = the fraction of the sample's pairs that the screen leaves, *within = that which is within the limit. */
+/*
+ * *left = the fraction of the sample's pairs that the screen leaves, *within = that which is within the limit.  Pairs of
+ * a point with itself do not count.
+ */
 static void
 count_sample(const struct sample *s, const struct df_propose *p, double *left, double *within)
 {
 	const size_t d = p->points->d;
+	const uint64_t n_words = s->n / WORD;
 	uint64_t n_left = 0, n_decided = 0, n_within = 0, every, seen = 0;
 
-	for (uint64_t i = 0; i < s->n * (s->n / WORD); i++)
-		n_left += (uint64_t)__builtin_popcount(s->bits[i]);
+	for (uint64_t i = 0; i < s->n; i++) {
+		s->bits[i * n_words + i / WORD] &= ~(1U << i % WORD);
+		for (uint64_t w = 0; w < n_words; w++)
+			n_left += (uint64_t)__builtin_popcount(s->bits[i * n_words + w]);
+	}
 	every = div_up(n_left, SAMPLE_EXACT);
 	for (uint64_t i = 0; i < s->n; i++) {
 		for (uint64_t j = 0; j < s->n; j++) {
 			double v;
 
-			if (!(s->bits[i * (s->n / WORD) + j / WORD] >> j % WORD & 1) || seen++ % every != 0)
+			if (!(s->bits[i * n_words + j / WORD] >> j % WORD & 1) || seen++ % every != 0)
 				continue;
 			v = df_exact(p->metric, s->x + i * d, s->x + j * d, d);
 			n_decided++;
@@ -148,6 +157,15 @@ count_sample(const struct sample *s, const struct df_propose *p, double *left, d
 	}
 	*left = (double)n_left / (double)(s->n * s->n);
 	*within = n_decided ? *left * (double)n_within / (double)n_decided : 0;
+}
+
+/* Of the pairs of different blocks: a block has pairs of points with themselves, which are always near. */
+static double
+fraction_whole(const struct df_screen_tally *t, uint64_t n_blocks)
+{
+	const uint64_t whole = t->whole > n_blocks ? t->whole - n_blocks : 0;
+
+	return (double)whole / (double)(t->blocks - n_blocks);
 }
 
 /* The cheapest way; for the screen, *cut as well. */
@@ -168,7 +186,7 @@ choose(
 		double cost;
 
 		df_screen_run(s.screen, s.rows, c, 0, s.n / WORD, s.bits, s.n / WORD, &tally);
-		cost = first + (1 - first) * (double)tally.whole / (double)tally.blocks;
+		cost = first + (1 - first) * fraction_whole(&tally, s.n / WORD);
 		if (cost < best) {
 			best = cost;
 			*cut = c;
@@ -271,7 +289,7 @@ open_products(struct df_propose *p, struct df_err *err)
 
 	DF_TRY(df_alloc(&p->norm, n, sizeof(*p->norm), "norms", err));
 	DF_TRY(df_alloc(&p->half, n, sizeof(*p->half), "norms", err));
-	DF_TRY(df_alloc(&p->product, p->n_panel, COLUMNS * sizeof(*p->product), "products", err));
+	DF_TRY(df_alloc(&p->room, p->n_panel, COLUMNS * sizeof(*p->room), "products", err));
 	DF_TRY(df_tensor_alloc(p->near->be, &p->out, DF_F32, p->n_panel, COLUMNS, "products", err));
 	df_pool_for(p->near->pool, n, measure_point, p);
 out:
@@ -280,6 +298,7 @@ out:
 
 struct product_task {
 	const struct df_propose *p;
+	const float *product; /* [rows, n_columns] */
 	uint64_t first, column, n_columns;
 	uint32_t *bits;
 	uint64_t stride;
@@ -323,7 +342,7 @@ compare_row(void *ctx, size_t i, int worker)
 
 	(void)worker;
 	if (p->valid[t->first + i])
-		compare_products(p->product + i * t->n_columns, p->norm + t->column, p->half + t->column, slack,
+		compare_products(t->product + i * t->n_columns, p->norm + t->column, p->half + t->column, slack,
 		    least - margin, t->n_columns, bits);
 	else
 		memset(bits, 0, (size_t)div_up(t->n_columns, WORD) * sizeof(*bits));
@@ -340,13 +359,15 @@ propose_products(struct df_propose *p, uint64_t first, uint64_t n, uint32_t *bit
 	DF_TRY(df_tensor_borrow(be, &rows, DF_F32, n, d, p->points->x + first * d, "points", err));
 	for (uint64_t c = 0; c < first + n; c += COLUMNS) {
 		const uint64_t left = first + n - c, n_columns = left < COLUMNS ? left : COLUMNS;
-		struct product_task t = { p, first, c, n_columns, bits, stride };
+		struct product_task t = { p, NULL, first, c, n_columns, bits, stride };
 		struct df_tensor out = df_tensor_view(p->out, 0, n, n_columns);
+		const void *product;
 
 		DF_TRY(df_tensor_borrow(be, &columns, DF_F32, n_columns, d, p->points->x + c * d, "points", err));
 		DF_TRY(
 		    df_gemm(be, &(struct df_gemm){ .tb = true, .alpha = 1, .a = rows, .b = columns, .c = out }, err));
-		DF_TRY(df_download(be, p->product, out, err));
+		DF_TRY(df_download_or_see(be, &product, p->room, out, err));
+		t.product = product;
 		df_pool_for(p->near->pool, n, compare_row, &t);
 		df_tensor_free(be, &columns);
 	}
@@ -370,7 +391,7 @@ choose_way(struct df_propose *p, struct df_err *err)
 		p->way = DF_PROPOSE_ALL;
 	else if (forced_way != DF_PROPOSE_CHOOSE)
 		p->way = forced_way;
-	else if (p->points->n < FEW)
+	else if (p->points->n < SAMPLE_LEAST)
 		p->way = DF_PROPOSE_ALL;
 	else if (can_screen)
 		DF_TRY(choose(p, kernel, &p->way, &p->cut, err));
@@ -415,7 +436,7 @@ df_propose_free(struct df_propose *p)
 	free(p->limits);
 	free(p->norm);
 	free(p->half);
-	free(p->product);
+	free(p->room);
 	free(p);
 }
 

@@ -75,14 +75,71 @@ struct df_screen_rows {
 
 /* ---- a point's integers ---------------------------------------------------------------------- */
 
-static double
+enum { LANES = 8 };
+typedef float v8f __attribute__((vector_size(32), aligned(4), may_alias));
+typedef double v8d __attribute__((vector_size(64)));
+typedef int32_t v8i __attribute__((vector_size(32)));
+typedef int8_t v8c __attribute__((vector_size(8), aligned(1), may_alias));
+
+/* Sums over some first coordinates, in lanes. */
+struct sums {
+	v8d whole, error; /* of x^2, e^2 */
+	v8i q, squares;   /* of q, q^2 */
+};
+
+/* The largest |x|.  Without its sign, a float compares as its bits do. */
+static inline __attribute__((always_inline)) double
 largest(const float *x, size_t d)
 {
-	float most = 0;
+	v8i most = { 0 };
+	int32_t bits = 0;
+	float value;
+	size_t i = 0;
 
-	for (size_t i = 0; i < d; i++)
-		most = fabsf(x[i]) > most ? fabsf(x[i]) : most;
-	return (double)most;
+	for (; i + LANES <= d; i += LANES) {
+		const v8i u = (v8i)(*(const v8f *)(x + i)) & INT32_MAX, more = u > most;
+
+		most = (u & more) | (most & ~more);
+	}
+	for (int l = 0; l < LANES; l++)
+		bits = most[l] > bits ? most[l] : bits;
+	memcpy(&value, &bits, sizeof(value));
+	for (; i < d; i++)
+		value = fmaxf(value, fabsf(x[i]));
+	return (double)value;
+}
+
+/* q [LANES] = x / scale, rounded. */
+static inline __attribute__((always_inline)) void
+quantise_some(const float *x, double scale, double inverse, int8_t *q, struct sums *s)
+{
+	const double round = 0x1.8p52; /* adding it leaves the nearest integer */
+	const v8d v = __builtin_convertvector(*(const v8f *)x, v8d), n = (v * inverse + round) - round;
+	const v8d e = v - n * scale;
+	const v8i k = __builtin_convertvector(n, v8i);
+
+	s->whole += v * v;
+	s->error += e * e;
+	s->q += k;
+	s->squares += k * k;
+	*(v8c *)q = __builtin_convertvector(k, v8c);
+}
+
+static struct part
+part_of(const struct sums *s, double scale)
+{
+	double whole = 0, error = 0;
+	int32_t q = 0, squares = 0;
+
+	for (int l = 0; l < LANES; l++) {
+		whole += s->whole[l];
+		error += s->error[l];
+		q += s->q[l];
+		squares += s->squares[l];
+	}
+	return (struct part){
+		.whole = sqrt(whole), .error = sqrt(error), .integers = scale * sqrt(squares), .offset = OFFSET * q
+	};
 }
 
 /* q [width] = x / scale, rounded, from -most to most; *a: all about it.  An invalid point is zero, and near to none. */
@@ -90,28 +147,25 @@ DF_SIMD static void
 quantise(const struct df_screen *s, const float *x, bool valid, int most, int8_t *q, struct about *a)
 {
 	const double scale = valid ? largest(x, s->d) / most : 0, inverse = scale > 0 ? 1 / scale : 0;
-	double whole = 0, error = 0, integers = 0, all = 0;
+	struct sums sums = { 0 };
+	double all;
 	size_t i = 0;
-	int32_t sum = 0;
 
 	*a = (struct about){ .scale = scale };
 	memset(q, 0, s->width);
 	for (size_t c = 0; c < s->n_cuts && valid; c++) {
-		for (; i < s->cut[c] && i < s->d; i++) {
-			const double v = (double)x[i], n = nearbyint(v * inverse);
-			const double e = v - scale * n;
+		for (; i + LANES <= s->d && i < s->cut[c]; i += LANES)
+			quantise_some(x + i, scale, inverse, q + i, &sums);
+		if (i < s->d && i < s->cut[c]) {
+			float rest[LANES] = { 0 };
 
-			q[i] = (int8_t)n;
-			sum += (int32_t)n;
-			whole += v * v;
-			error += e * e;
-			integers += scale * n * (scale * n);
+			memcpy(rest, x + i, (s->d - i) * sizeof(*rest));
+			quantise_some(rest, scale, inverse, q + i, &sums);
+			i = s->d;
 		}
-		a->part[c] = (struct part){
-			.whole = sqrt(whole), .error = sqrt(error), .integers = sqrt(integers), .offset = OFFSET * sum
-		};
+		a->part[c] = part_of(&sums, scale);
 	}
-	all = whole;
+	all = a->part[s->n_cuts - 1].whole * a->part[s->n_cuts - 1].whole;
 	for (size_t c = 0; c < s->n_cuts; c++) {
 		const double rest = all - a->part[c].whole * a->part[c].whole;
 

@@ -7,6 +7,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "near/near.h"
+
 /* Scores that are wrong by at most norm error[j] + slack[j] + more; from `unknown` on nothing is known. */
 struct df_errors {
 	const float *error, *slack; /* by candidate; NaN: it is none */
@@ -40,5 +42,9 @@ const struct df_sieve *df_sieve_best(void);
 
 /* How many of x [n] are >= least. */
 size_t df_sieve_count(const float *x, size_t n, float least);
+
+/* df_exact_many() with vectors of `bits`: 512, 256, 0 for plain C; false, and nothing done, where the CPU lacks them. */
+bool df_exact_many_with(
+    int bits, enum df_metric metric, const float *a, const float *const *b, size_t n, size_t d, double *value);
 
 #endif

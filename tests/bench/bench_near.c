@@ -164,7 +164,7 @@ bench(int pairs, int threads, uint64_t n, uint64_t m, struct df_err *err)
 		size_t d;
 		uint64_t k;
 	} sizes[] = { { 1024, 1000 }, { 1024, 10 }, { 384, 1000 }, { 384, 10 } };
-	const char *metric = getenv("METRIC"), *copy = getenv("COPY"), *d = getenv("D");
+	const char *metric = getenv("METRIC"), *copy = getenv("COPY"), *d = getenv("D"), *k = getenv("K");
 	struct data x = { .m = m, .n = n, .copy = copy && *copy };
 	float *q = NULL, *c = NULL;
 	int rc = DF_OK;
@@ -176,7 +176,7 @@ bench(int pairs, int threads, uint64_t n, uint64_t m, struct df_err *err)
 	DF_TRY(df_alloc(&q, m * 1024, sizeof(*q), "queries", err));
 	DF_TRY(df_alloc(&c, n * 1024, sizeof(*c), "candidates", err));
 	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
-		if (d && (size_t)atoi(d) != sizes[i].d)
+		if ((d && (size_t)atoi(d) != sizes[i].d) || (k && (uint64_t)atoi(k) != sizes[i].k))
 			continue;
 		fill(q, m, sizes[i].d, 1);
 		fill(c, n, sizes[i].d, 2);
