@@ -832,7 +832,7 @@ plain_density(const float *x, size_t n, size_t d, double sigma, size_t kde_k, do
 	free(r);
 }
 
-/* By pairs alone, by the nearest of a few rows, of all rows. */
+/* From the pairs, whether or not there are more than kde_k of a row. */
 static void
 densities(void **state)
 {
@@ -863,7 +863,7 @@ densities(void **state)
 	free(x);
 }
 
-/* So many points that a sample tells how: all alike, none alike, and a crowd among points that are not. */
+/* So many points that a sample tells how: a crowd among points that are not alike; many alike; nearly all. */
 static void
 densities_of_many(void **state)
 {
