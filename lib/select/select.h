@@ -146,7 +146,7 @@ struct df_selector {
 	const char *cost;  /* what has to be computed for each row before: "none", "gradients" */
 	enum df_shortage shortage;             /* what DF_SHORT_DEFAULT means */
 	bool torch, dataflex;                  /* it has uniform draws that can be PyTorch's; it has a DataFlex mode */
-	bool fill;                             /* it chooses among some rows only: DF_SHORT_FILL has more to draw from */
+	bool fill;                             /* it chooses among some rows only: DF_SHORT_FILL draws others */
 	const struct df_select_input *inputs;  /* [n_inputs]: the first is "train", the rows to choose from */
 	size_t n_inputs;
 	/*

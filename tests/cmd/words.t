@@ -20,11 +20,13 @@ needs()
 	df-embed:*) echo -q -m "$E" words.txt -o x.h5 ;;
 	df-show:*) echo --decode 0 pool.h5 ;;
 	'df-score less':*) echo --train a.proj.h5 --val a.proj.h5 -o x.h5 ;;
+	'df-score rds':*) echo --train a.emb.h5 --query a.emb.h5 -o x.h5 ;;
 	*) return 1 ;;
 	esac
 }
 
 df-grad -q -m run/checkpoint-3 --project 16 val.h5 -o a.proj.h5
+df-embed -q -m run/checkpoint-3 val.h5 -o a.emb.h5
 commands >commands
 while read -r p <&3; do
 	$p --list-options | awk -F '\t' '$5 != "-" { print $1, $3, $5 }' >"$p.words"
