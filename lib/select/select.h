@@ -62,6 +62,7 @@ struct df_select {
 	bool allow_invalid;
 	bool torch;    /* uniform draws are PyTorch's */
 	bool dataflex; /* what DataFlex does differently from the paper, as DataFlex does it */
+	bool foreign;  /* the method is not ours: what it does is checked */
 	const char *exclude; /* borrowed path of an index whose rows must not be chosen, or NULL */
 	const char *tokens;  /* borrowed path of the tokens, for an amount of tokens, or NULL: the train set has them */
 	int n_threads;
@@ -192,6 +193,13 @@ int df_selector_rows_elsewhere(const struct df_selector *m, struct df_opt_table 
  */
 int df_select_run(const struct df_selector *m, struct df_select *in, const void *options, struct df_selection *out,
     struct df_err *err) DF_MUST_CHECK;
+
+/*
+ * Is what a method left in `s` a choice from n_rows rows that `in` asks for?  Ids in range and not excluded, as many as
+ * asked for, arrays (of malloc) long enough, numbers finite where they must be.  DF_EFORMAT says what is wrong.
+ */
+int df_selection_check(const struct df_select *in, uint64_t n_rows, const struct df_selection *s, struct df_err *err)
+    DF_MUST_CHECK;
 
 /* Say in the log what was chosen, and how much of each domain. */
 int df_selection_report(const struct df_selection *s, struct df_err *err) DF_MUST_CHECK;
