@@ -59,9 +59,10 @@ FUZZ_HELP  := tests/fuzz/fuzz.c tests/fuzz/artefact.c
 SHIM_SRC   := $(sort $(wildcard tests/faults/*.c))
 TAP_TESTS  := $(sort $(wildcard tests/cmd/*.t tests/faults/*.t))
 MAN        := $(sort $(wildcard man/*.[1-9]))
-# What a plug-in of df-score includes: select/plugin.h and all that it needs.
-API        := $(filter-out %_priv.h %_kernel.h,$(sort $(wildcard lib/base/*.h lib/shard/*.h lib/near/*.h)) lib/backend/backend.h \
-	lib/select/select.h lib/select/plugin.h)
+# What a plug-in of df-score includes: select/plugin.h and all that it needs or may call (cmd/df-score.exports).
+API        := $(addprefix lib/,$(addprefix base/,buf.h err.h file.h hash.h log.h mem.h opt.h path.h pool.h rng.h stop.h words.h) \
+	$(addprefix shard/,batch.h blocks.h idset.h kind.h meta.h names.h pieces.h scan.h set.h shard.h writer.h) \
+	backend/backend.h near/cluster.h near/knn.h near/near.h near/pairs.h select/select.h select/plugin.h)
 HEADERS    := $(sort $(wildcard lib/*/*.h lib/*/*/*.h cmd/*.h))
 
 obj = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
