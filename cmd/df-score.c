@@ -276,13 +276,15 @@ static int
 be_child(struct run *r, struct df_apart *a, const char *plugin, int argc, char **argv)
 {
 	struct df_opt_result args = { 0 };
-	struct df_err err = DF_ERR_INIT;
-	int rc = DF_OK;
+	struct df_err err = DF_ERR_INIT, after = DF_ERR_INIT;
+	int rc, parsed;
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	DF_TRY(df_plugin_load(&r->foreign, plugin, &err));
+	rc = df_plugin_load(&r->foreign, plugin, &err);
 	df_apart_reach(a, DF_APART_PARSING);
-	DF_TRY(parse(r, argc, argv, &args, &err));
+	/* A wrong command line is told before a plug-in that cannot be loaded. */
+	parsed = parse(r, argc, argv, &args, rc == DF_OK ? &err : &after);
+	DF_TRY(rc == DF_OK ? parsed : rc);
 	if (r->list) {
 		print_methods(r);
 		goto out;

@@ -5,6 +5,7 @@
 
 #include <ctype.h>
 #include <dlfcn.h>
+#include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -127,10 +128,14 @@ df_plugin_load(const struct df_selector **out, const char *path, struct df_err *
 {
 	const struct df_plugin *p;
 	char *full = NULL;
+	bool there = false;
 	void *library;
 	int rc = DF_OK;
 
-	if (!df_file_exists(path))
+	if ((rc = df_file_probe(path, &there, err)) != DF_OK)
+		return rc;
+	errno = ENOENT;
+	if (!there)
 		return df_fail(err, DF_ENOINPUT, "%s:", path);
 	/* A name without a directory is a file here, not a library of the system. */
 	DF_TRY(df_asprintf(&full, err, "%s%s", strchr(path, '/') ? "" : "./", path));
