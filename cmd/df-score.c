@@ -164,26 +164,12 @@ out:
 
 /* ---- the program ------------------------------------------------------------------- */
 
-/* What a method reads: the kinds of its inputs. */
-static void
-reads_of(const struct df_selector *m, char *reads, size_t size)
-{
-	reads[0] = '\0';
-	for (size_t j = 0; j < m->n_inputs; j++) {
-		const char *kind = m->inputs[j].kind ? df_kind_name(m->inputs[j].kind) : "any rows";
-		const size_t n = strlen(reads);
-
-		if (!strstr(reads, kind))
-			snprintf(reads + n, size - n, "%s%s", n ? ", " : "", kind);
-	}
-}
-
 static void
 print_method(const struct df_selector *m)
 {
-	char reads[128];
+	char reads[DF_SELECTOR_READS];
 
-	reads_of(m, reads, sizeof(reads));
+	df_selector_reads(m, reads);
 	printf("%-12s %-26s %-6s %-12s %s\n", m->name, reads, m->model, m->cost, m->about);
 }
 
@@ -307,7 +293,6 @@ run_apart(struct run *r, const char *plugin, int argc, char **argv, int *status,
 {
 	struct df_apart_choice c = DF_APART_CHOICE_INIT;
 	struct df_apart a = { .fd = -1 };
-	struct df_prog_common voice;
 	pid_t child;
 	int rc = DF_OK;
 
@@ -323,8 +308,7 @@ run_apart(struct run *r, const char *plugin, int argc, char **argv, int *status,
 	if (*status >= 0)
 		goto out;
 	DF_TRY(df_apart_take(&a, &c, err));
-	voice = (struct df_prog_common){ .quiet = c.quiet, .verbose = c.verbose };
-	df_prog_voice(&voice);
+	df_prog_voice(&(struct df_prog_common){ .quiet = c.quiet, .verbose = c.verbose });
 	rc = write_choice(&c.selection, c.index, c.scores, err);
 out:
 	df_apart_choice_release(&c);

@@ -166,6 +166,10 @@ extern const struct df_selector *const df_selectors[]; /* NULL-terminated */
 /* DF_EUSAGE suggests the nearest method. */
 int df_selector_find(const struct df_selector **out, const char *name, struct df_err *err) DF_MUST_CHECK;
 
+/* reads = the kinds of a method's inputs, for --list: "embeddings, scores". */
+#define DF_SELECTOR_READS 128
+void df_selector_reads(const struct df_selector *m, char reads[DF_SELECTOR_READS]);
+
 /* A growing table of options. */
 struct df_opt_table {
 	struct df_opt *v;

@@ -41,8 +41,12 @@ printf '%s\n' 4 1 3 1 0 >one
 printf '%s\n' 0 5 1 4 >two
 ok 'the rows of two indices' combine -q combine --index one --index two -o i.h5
 is 'in the order of the first' "$(index_of i.h5)" '4,1,0'
-ok 'by scores' combine -q combine --scores a --index one --index two -n 2 -o i.h5
+ok 'by scores' combine combine --scores a --index one --index two -n 2 -o i.h5 --scores-output s.h5
 is 'the best of them' "$(index_of i.h5)" '4,1'
+is 'the scores have no others' "$(scores_of s.h5)" '0.000,0.200,nan,nan,0.800,nan'
+is 'which is no fault of theirs' "$(grep -c 'no finite score' "$T/err")" 0
+ok 'another method goes on from them' combine -q custom --scores s.h5 --short truncate -n 5 -o i.h5
+is 'with the same rows' "$(index_of i.h5)" '4,1,0'
 exits 64 'more than there are' combine combine --scores a --index one --index two -n 4 -o x.h5
 says 'is an error' 'only 3 are valid'
 ok 'or all' combine -q combine --scores a --index one --index two --short truncate -n 4 -o i.h5
