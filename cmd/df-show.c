@@ -7,16 +7,24 @@
 
 #include "prog.h"
 #include "chat/template.h"
+#include "data/chosen.h"
+#include "data/export.h"
+#include "show/kin.h"
 #include "show/show.h"
 
 static const char synopsis[] = "[options] FILE...";
 static const char about[] = "Look inside artefacts and training logs: shapes, lineage, samples, pictures.";
 
+/* The tasks that have options of their own. */
+enum { ON_EXPORT = 1, ON_IMPORT = 2, ON_WHY = 4, ON_OTHERS = 8 };
+static const char *const tasks[] = { "--export", "--import", "--why", "the other tasks" };
+
 static struct {
-	const char *link, *plot, *decode, *tokenizer, *template;
+	const char *link, *plot, *decode, *tokenizer, *template, *why, *import, *output, *dataset_dir, *dataset;
+	struct df_export_opts export;
 	bool json, lineage, check;
 	struct df_prog_common common;
-} cfg = { .common = DF_PROG_COMMON_DEFAULT };
+} cfg = { .dataset_dir = "data", .common = DF_PROG_COMMON_DEFAULT };
 
 /* clang-format off */
 static const struct df_opt options[] = {
@@ -38,6 +46,17 @@ static const struct df_opt options[] = {
 	    .help = "loss curves of runs, or a histogram; .svg or .png" },
 	{ .name = "link", .type = DF_OPT_STR, .value = &cfg.link, .arg = "FILE", .file = DF_FILE_WRITE,
 	    .help = "join the files into one virtual HDF5 file" },
+	{ .type = DF_OPT_GROUP, .help = "From an index to data, and back" },
+	{ .name = "export", .type = DF_OPT_STR, .value = &cfg.export.path, .arg = "OUT", .file = DF_FILE_WRITE,
+	    .help = "the chosen rows as .json, .jsonl, .txt or a directory" },
+	{ .name = "with-scores", .type = DF_OPT_STR, .value = &cfg.export.prefix, .arg = "PREFIX", .only = ON_EXPORT,
+	    .help = "add PREFIXrank and PREFIXscore to each row" },
+	{ .name = "merge-info", .type = DF_OPT_FLAG, .value = &cfg.export.merge_info, .only = ON_EXPORT,
+	    .help = "add to a dataset_info.json that is there" },
+	{ .name = "dataset-dir", .type = DF_OPT_STR, .value = &cfg.dataset_dir, .arg = "DIR", .file = DF_FILE_READ,
+	    .only = ON_EXPORT | ON_IMPORT, .help = "directory of the source's dataset_info.json" },
+	{ .name = "dataset", .type = DF_OPT_STR, .value = &cfg.dataset, .arg = "NAMES", .only = ON_EXPORT | ON_IMPORT,
+	    .help = "rows of these datasets only (default: all)" },
 	{ .type = DF_OPT_OPERANDS, .arg = "FILE", .file = DF_FILE_READ },
 	DF_PROG_OPTS(&cfg.common),
 	DF_OPT_END,
@@ -129,16 +148,55 @@ out:
 	return rc;
 }
 
+/* The first file is the index, or tokens; those after it are of its lineage. */
+static int
+export(const struct df_strlist *files, struct df_err *err)
+{
+	struct df_chosen chosen = DF_CHOSEN_INIT;
+	struct df_kin kin = DF_KIN_INIT;
+	struct df_set *index = NULL, *pool = NULL;
+	int rc;
+
+	DF_TRY(df_export_claim(&cfg.export, err));
+	DF_TRY(df_set_open1(&index, DF_KIND_ANY, NULL, files->v[0], err));
+	if (!df_kind_fits(df_set_meta(index)->kind, DF_KIND_TOKENS)) {
+		DF_TRY(df_kin_add_all(&kin, files->v, files->n, err));
+		DF_TRY(df_kin_open_tokens(&pool, index, &kin, files->v + 1, files->n - 1, err));
+	}
+	DF_TRY(df_chosen_open(&chosen, index, pool ? pool : index, cfg.dataset_dir, cfg.dataset, err));
+	DF_TRY(df_export(&chosen, &cfg.export, err));
+	df_prog_count(chosen.n, "rows");
+out:
+	df_chosen_close(&chosen);
+	df_kin_release(&kin);
+	df_set_close(pool);
+	df_set_close(index);
+	return rc;
+}
+
+static int
+check_usage(const struct df_opt_result *args, struct df_err *err)
+{
+	const unsigned task = cfg.export.path ? ON_EXPORT : cfg.import ? ON_IMPORT : cfg.why ? ON_WHY : ON_OTHERS;
+
+	if (args->operands.n == 0)
+		return df_fail(err, DF_EUSAGE, "no file (try --help)");
+	if (cfg.lineage + (cfg.decode != NULL) + cfg.check + (cfg.plot != NULL) + (cfg.link != NULL) +
+		(cfg.export.path != NULL) + (cfg.import != NULL) + (cfg.why != NULL) >
+	    1)
+		return df_fail(err, DF_EUSAGE,
+		    "--lineage, --decode, --check, --plot, --link, --export, --import and --why: one at a time");
+	return df_opt_check_task(options, args, task, tasks, err);
+}
+
 static int
 show(const struct df_strlist *files, struct df_err *err)
 {
 	struct df_buf out = DF_BUF_INIT;
 	int rc = DF_OK;
 
-	if (files->n == 0)
-		return df_fail(err, DF_EUSAGE, "no file (try --help)");
-	if (cfg.lineage + (cfg.decode != NULL) + cfg.check + (cfg.plot != NULL) + (cfg.link != NULL) > 1)
-		return df_fail(err, DF_EUSAGE, "--lineage, --decode, --check, --plot and --link: one at a time");
+	if (cfg.export.path)
+		return export(files, err);
 	if (cfg.plot)
 		return plot(files, err);
 	if (cfg.link)
@@ -174,7 +232,8 @@ main(int argc, char **argv)
 
 	df_prog_init("df-show");
 	df_prog_parse(options, synopsis, about, &cfg.common, argc, argv, &args);
-	rc = show(&args.operands, &err);
+	if ((rc = check_usage(&args, &err)) == DF_OK)
+		rc = show(&args.operands, &err);
 	df_opt_result_release(&args);
 	return df_prog_exit(rc, &err);
 }

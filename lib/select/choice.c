@@ -57,7 +57,8 @@ check_index(const struct df_select *in, uint64_t n_rows, const struct df_selecti
 			    i, id, n_rows);
 		if (!df_select_may(in, id))
 			return df_fail(err, DF_EFORMAT, "it chose row %" PRIu64 ", which --exclude names", id);
-		if (s->score && !isfinite(s->score[id]) && !in->allow_invalid)
+		/* What fills up need not be scored. */
+		if (s->score && !isfinite(s->score[id]) && !in->allow_invalid && in->shortage != DF_SHORT_FILL)
 			return df_fail(err, DF_EFORMAT, "it chose row %" PRIu64 ", whose score is not finite", id);
 	}
 	return DF_OK;

@@ -316,6 +316,7 @@ run(const struct df_select *in, const void *options, struct df_selection *out, s
 		o.agg = DF_TARGET_MEAN;
 	for (size_t i = 0; i < in->sets[REPS].n; i++)
 		DF_TRY(check_sets(in, i, err));
+	df_target_expect_losses(in, VAL);
 	DF_TRY(df_target_open(&target, in, VAL, &o, &out->meta, err));
 	DF_TRY(read_clusters(&r, err));
 	DF_TRY(score_all(&r, err));

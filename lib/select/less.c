@@ -141,19 +141,27 @@ out:
 	return rc;
 }
 
-static int
-run(const struct df_select *in, const void *options, struct df_selection *out, struct df_err *err)
+int
+df_less_select(const struct df_select *in, const struct df_target_opts *o, struct df_selection *out, struct df_err *err)
 {
-	const struct options *o = options;
 	struct df_target target;
 	int rc = DF_OK;
 
-	DF_TRY(df_target_open(&target, in, VAL, &o->target, &out->meta, err));
+	DF_TRY(df_target_open(&target, in, VAL, o, &out->meta, err));
 	DF_TRY(score_all(in, &target, out, err));
 	DF_TRY(df_select_top(in, out, err));
 out:
 	df_target_release(&target);
 	return rc;
+}
+
+static int
+run(const struct df_select *in, const void *options, struct df_selection *out, struct df_err *err)
+{
+	const struct options *o = options;
+
+	df_target_expect_losses(in, VAL);
+	return df_less_select(in, &o->target, out, err);
 }
 
 /* clang-format off */

@@ -96,7 +96,8 @@ check_record(const struct df_selector *m, struct df_err *err)
 		return df_fail(err, DF_EFORMAT, "its method is called '%s', as one of df-score's own", m->name);
 	if (!m->about || !m->model || !m->cost || !m->run)
 		rc = df_fail(err, DF_EFORMAT, "about, model, cost or run is missing");
-	else if (m->shortage <= DF_SHORT_DEFAULT || m->shortage > DF_SHORT_TRUNCATE)
+	else if (m->shortage <= DF_SHORT_DEFAULT || m->shortage > DF_SHORT_FILL ||
+	    (m->shortage == DF_SHORT_FILL && !m->fill))
 		rc = df_fail(err, DF_EFORMAT, "shortage must say what happens when there are too few rows");
 	else if ((rc = check_inputs(m, err)) == DF_OK)
 		rc = check_options(m, err);

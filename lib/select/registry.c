@@ -11,12 +11,22 @@
 /* clang-format off */
 #define METHODS(method) \
 	method(less) \
-	method(random) \
-	method(static) \
-	method(custom) \
 	method(cluster) \
 	method(cluster_less) \
-	method(combine)
+	method(nice) \
+	method(loss) \
+	method(delta_loss) \
+	method(near) \
+	method(tsds) \
+	method(rds) \
+	method(ppl) \
+	method(ifd) \
+	method(semdedup) \
+	method(diverse) \
+	method(combine) \
+	method(random) \
+	method(static) \
+	method(custom)
 /* clang-format on */
 
 #define DECLARE(name) extern const struct df_selector df_select_##name;

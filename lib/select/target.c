@@ -89,6 +89,13 @@ warn_of_form(struct df_set *val)
 	free(form);
 }
 
+void
+df_target_expect_losses(const struct df_select *in, size_t input)
+{
+	for (size_t i = 0; i < in->sets[input].n; i++)
+		warn_of_form(in->sets[input].v[i]);
+}
+
 /* What shaped the scores. */
 static int
 record(const struct df_target *t, const struct df_target_opts *o, struct df_meta *m, struct df_err *err)
@@ -119,8 +126,6 @@ df_target_open(struct df_target *t, const struct df_select *in, size_t input, co
 	int rc = DF_OK;
 
 	*t = (struct df_target){ .in = in, .input = input, .val_agg = (enum df_less_val)o->val_agg };
-	for (size_t i = 0; i < sets->n; i++)
-		warn_of_form(sets->v[i]);
 	DF_TRY(df_alloc(&t->weight, sets->n, sizeof(*t->weight), "weights", err));
 	DF_TRY(parse_weights(o->weights, sets->n, t->weight, err));
 	DF_TRY(df_subtasks_find(&t->tasks, groups, &in->method->inputs[input], sets->v[0], err));

@@ -40,8 +40,7 @@ struct df_target {
 	enum df_less_val val_agg;
 };
 /*
- * The subtasks and weights of the sets of an input; their parameters are recorded in m.  Warns of gradients that are not
- * the loss's own.  Release t also after an error.
+ * The subtasks and weights of the sets of an input; their parameters are recorded in m.  Release t also after an error.
  */
 int df_target_open(struct df_target *t, const struct df_select *in, size_t input, const struct df_target_opts *o,
     struct df_meta *m, struct df_err *err) DF_MUST_CHECK;
@@ -54,5 +53,14 @@ int df_target_read(const struct df_target *t, size_t i, struct df_less *less, st
     struct df_err *err) DF_MUST_CHECK;
 /* The best of a row's n subtasks; NaN where any is. */
 float df_target_best(const double *influence, size_t n);
+
+/* Warn of sets of an input whose gradients are not the loss's own. */
+void df_target_expect_losses(const struct df_select *in, size_t input);
+/*
+ * LESS (less.c): score the rows of input 0, "train", by their influence on input 1, the target, and take the best.  For
+ * methods that compare with other gradients of the target.
+ */
+int df_less_select(const struct df_select *in, const struct df_target_opts *o, struct df_selection *out,
+    struct df_err *err) DF_MUST_CHECK;
 
 #endif

@@ -70,9 +70,10 @@ arrows()
 	BEGIN {
 		may["base"] = ""
 		may["config"] = may["shard"] = may["safetensors"] = may["token"] = may["backend"] = "base"
+		may["torch"] = "base safetensors"
 		may["chat"] = "base token"
 		may["data"] = "base shard token chat"
-		may["model"] = "base shard safetensors token backend"
+		may["model"] = "base shard safetensors torch token backend"
 		may["project"] = "base shard backend"
 		may["rows"] = "base shard model"
 		may["export"] = "base config model"
