@@ -1,6 +1,6 @@
 /*
- * combine.c - one ranking of several: weighted ranks, z-scores or scores; rows that are in all of several indices; quotas
- * for domains.
+ * combine.c - one ranking of several: weighted ranks, z-scores or scores; rows that are in all of several indices;
+ * quotas for domains.
  *
  *   each file of scores --> a number per row: its rank from 0 to 1, its z-score, or itself --> sum by weights
  *   --> rows of all indices only --> the best, or the best of each domain by its quota
