@@ -98,6 +98,14 @@ done
 exits 64 'quotas of everything' pool combine --scores up --quota proportional -o x.h5
 says 'need an amount' '-n is missing'
 
+# --- and then those that differ --------------------------------------------------------------------------------------
+
+df-embed -q -m $CKPT pool.h5 -o emb.h5
+ok 'combine' pool combine -q --scores up --index even --short truncate -n 34 -o i.h5 --scores-output s.h5
+ok 'then diverse' df-score diverse --train emb.h5 --scores s.h5 --threshold 0.99999 --short truncate -n 34 -o d.h5
+is 'takes the best first' "$(index_of d.h5 | cut -d, -f1)" 32
+is_empty 'and none that combine left out' "$(index_of d.h5 | tr , '\n' | awk '$1 % 2')"
+
 # --- refusals -------------------------------------------------------------------------------------------------------------------
 
 exits 64 'nothing to combine' combine combine -n 3 -o x.h5
