@@ -61,8 +61,7 @@ struct run {
 	const struct df_target *target;
 	struct df_selection *out;
 	uint64_t n_clusters;
-	double *
-	    influence; /* [n_clusters, subtasks] summed over checkpoints; NaN: no representative has a finite gradient */
+	double *influence; /* [n_clusters, subtasks] over all checkpoints; NaN: no representative is finite */
 	/* One checkpoint: slots are the clusters that have representatives. */
 	struct df_less sums; /* a "subtask" is a slot */
 	uint32_t *slot;      /* [n_clusters] or NONE */

@@ -63,6 +63,7 @@ struct df_select {
 	bool allow_invalid;
 	bool torch;    /* uniform draws are PyTorch's */
 	bool dataflex; /* what DataFlex does differently from the paper, as DataFlex does it */
+	bool foreign;  /* the method is not ours: what it does is checked */
 	const char *exclude; /* borrowed path of an index whose rows must not be chosen, or NULL */
 	const char *tokens;  /* borrowed path of the tokens, for an amount of tokens, or NULL: the train set has them */
 	int n_threads;
@@ -167,6 +168,10 @@ extern const struct df_selector *const df_selectors[]; /* NULL-terminated */
 /* DF_EUSAGE suggests the nearest method. */
 int df_selector_find(const struct df_selector **out, const char *name, struct df_err *err) DF_MUST_CHECK;
 
+/* reads = the kinds of a method's inputs, for --list: "embeddings, scores". */
+#define DF_SELECTOR_READS 128
+void df_selector_reads(const struct df_selector *m, char reads[DF_SELECTOR_READS]);
+
 /* A growing table of options. */
 struct df_opt_table {
 	struct df_opt *v;
@@ -194,6 +199,13 @@ int df_selector_rows_elsewhere(const struct df_selector *m, struct df_opt_table 
  */
 int df_select_run(const struct df_selector *m, struct df_select *in, const void *options, struct df_selection *out,
     struct df_err *err) DF_MUST_CHECK;
+
+/*
+ * Is what a method left in `s` a choice from n_rows rows that `in` asks for?  Ids in range and not excluded, as many as
+ * asked for, arrays (of malloc) long enough, numbers finite where they must be.  DF_EFORMAT says what is wrong.
+ */
+int df_selection_check(const struct df_select *in, uint64_t n_rows, const struct df_selection *s, struct df_err *err)
+    DF_MUST_CHECK;
 
 /* Say in the log what was chosen, and how much of each domain. */
 int df_selection_report(const struct df_selection *s, struct df_err *err) DF_MUST_CHECK;
