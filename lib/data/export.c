@@ -197,7 +197,8 @@ put_record(struct sink *s, const struct df_chosen *c, uint64_t i, const char *pr
 	int rc = DF_OK;
 
 	if (prefix) {
-		if ((rc = add_fields(scratch, &rec, prefix, c->rank[i], c->score ? &c->score[i] : NULL, err)) != DF_OK) {
+		if ((rc = add_fields(scratch, &rec, prefix, c->rank[i], c->score ? &c->score[i] : NULL, err)) !=
+		    DF_OK) {
 			df_dataset_place(ds, &rec, err);
 			goto out;
 		}
@@ -286,8 +287,8 @@ check_types(const struct df_chosen *c, const struct df_export_opts *o, struct df
 
 /* The records of one dataset (NULL: of all) into the file, which is then whole, but not visible. */
 static int
-put_records(struct sink *s, const struct df_chosen *c, const struct df_dataset *only, const char *prefix,
-    struct df_err *err)
+put_records(
+    struct sink *s, const struct df_chosen *c, const struct df_dataset *only, const char *prefix, struct df_err *err)
 {
 	struct df_buf scratch = DF_BUF_INIT;
 	int rc = DF_OK;
@@ -408,13 +409,15 @@ check_replaceable(const char *path, const struct sink *sinks, size_t n, struct d
 	int rc = DF_OK;
 
 	while (dir && (e = readdir(dir)) != NULL) {
-		bool known = strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0 || strcmp(e->d_name, INFO_NAME) == 0;
+		bool known =
+		    strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0 || strcmp(e->d_name, INFO_NAME) == 0;
 
 		for (size_t d = 0; d < n && !known; d++)
 			known = sinks[d].file && strcmp(sinks[d].file, e->d_name) == 0;
 		if (!known) {
 			rc = df_fail(err, DF_EUSAGE,
-			    "%s: is there already, and has '%s', which would be lost; choose another name", path, e->d_name);
+			    "%s: is there already, and has '%s', which would be lost; choose another name", path,
+			    e->d_name);
 			break;
 		}
 	}
@@ -454,7 +457,8 @@ export_dir(const struct df_chosen *c, const struct df_export_opts *o, struct df_
 	int rc;
 
 	if (o->merge_info)
-		return df_fail(err, DF_EUSAGE, "--merge-info: %s is a directory with a dataset_info.json of its own", o->path);
+		return df_fail(
+		    err, DF_EUSAGE, "--merge-info: %s is a directory with a dataset_info.json of its own", o->path);
 	DF_TRY(df_alloc(&sinks, c->n_ds, sizeof(*sinks), "files", err));
 	for (size_t d = 0; d < c->n_ds; d++) {
 		sinks[d] = (struct sink){ .like = c->ds[d], .out = DF_TEXT_OUT_INIT, .text = DF_BUF_INIT };

@@ -167,10 +167,11 @@ df_kin_open_tokens(struct df_set **out, struct df_set *of, const struct df_kin *
 	if (f)
 		return df_set_open1(out, DF_KIND_TOKENS, "tokens", f->path, err);
 	if (in) {
-		return df_fail(err, DF_ENOINPUT,
-		    "%s: its tokens, %.12s, are neither beside it nor named after it", df_set_name(of), in->id);
+		return df_fail(err, DF_ENOINPUT, "%s: its tokens, %.12s, are neither beside it nor named after it",
+		    df_set_name(of), in->id);
 	}
 	if (n == 0)
-		return df_fail(err, DF_EUSAGE, "%s: does not say which tokens it is of; name them after it", df_set_name(of));
+		return df_fail(
+		    err, DF_EUSAGE, "%s: does not say which tokens it is of; name them after it", df_set_name(of));
 	return df_set_open(out, DF_KIND_TOKENS, "tokens", named, n, err);
 }
