@@ -42,9 +42,11 @@ static const struct df_opt options[] = {
 	{ .name = "decode", .type = DF_OPT_STR, .value = &cfg.decode, .arg = "ID",
 	    .help = "the sample with this id: text, ids and targets" },
 	{ .name = "tokenizer", .type = DF_OPT_STR, .value = &cfg.tokenizer, .arg = "TOK", .file = DF_FILE_READ_ANY,
-	    .choices = df_tokenizer_names, .help = "for --decode: bytes, or a tokenizer.json" },
+	    .choices = df_tokenizer_names, .help = "for --decode, --why: bytes, or a tokenizer.json" },
 	{ .name = "template", .type = DF_OPT_STR, .value = &cfg.template, .arg = "NAME", .file = DF_FILE_READ_ANY,
-	    .words = df_template_names, .help = "for --decode: what added tokens to it" },
+	    .words = df_template_names, .help = "for --decode, --why: what added tokens to it" },
+	{ .name = "why", .type = DF_OPT_STR, .value = &cfg.why, .arg = "ID",
+	    .help = "why an index has, or has not, the sample with this id" },
 	{ .name = "check", .type = DF_OPT_FLAG, .value = &cfg.check,
 	    .help = "read everything: checksums, ids, digest" },
 	{ .name = "json", .type = DF_OPT_FLAG, .value = &cfg.json,
@@ -114,6 +116,22 @@ decode(const char *path, struct df_buf *out, struct df_err *err)
 	DF_TRY(df_decode(s, (uint64_t)id, cfg.tokenizer, cfg.template, cfg.json, out, err));
 out:
 	df_set_close(s);
+	return rc;
+}
+
+/* The first file is the index; those after it are of its lineage. */
+static int
+why(const struct df_strlist *files, struct df_buf *out, struct df_err *err)
+{
+	int64_t id;
+	int rc;
+
+	if ((rc = df_parse_int(cfg.why, 0, INT64_MAX, &id, err)) != DF_OK) {
+		df_err_prefix(err, "--why: ");
+		goto out;
+	}
+	rc = df_why(files->v, files->n, (uint64_t)id, cfg.tokenizer, cfg.template, cfg.json, out, err);
+out:
 	return rc;
 }
 
@@ -286,7 +304,9 @@ show(const struct df_strlist *files, struct df_err *err)
 		return plot(files, err);
 	if (cfg.link)
 		return join(files, err);
-	for (size_t i = 0; i < files->n; i++) {
+	if (cfg.why)
+		rc = why(files, &out, err);
+	for (size_t i = 0; i < files->n && !cfg.why; i++) {
 		const char *path = files->v[i];
 
 		if (i > 0 && !cfg.json && !cfg.check)
