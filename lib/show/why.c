@@ -328,9 +328,9 @@ read_neighbours(struct df_why *w, const struct df_kin_file *f, struct df_err *er
 			if (other[i] == w->id && table)
 				df_why_rank(&w->queries, row, (double)distance[i], i % k, false);
 			else if (other[i] == w->id)
-				df_why_rank(&w->like, row, (double)distance[i], 0, true);
+				df_why_rank(&w->later, row, (double)distance[i], 0, true);
 			else if (row == w->id && !table)
-				df_why_rank(&w->duplicates, other[i], (double)distance[i], 0, true);
+				df_why_rank(&w->earlier, other[i], (double)distance[i], 0, true);
 		}
 	}
 out:
@@ -346,29 +346,35 @@ consult_neighbours(struct df_why *w, const char *tokens_id, const char *tokenize
 	static const char *const with_table[] = { "near", "tsds", NULL }, *const with_pairs[] = { "semdedup", "diverse",
 		NULL };
 	const char *queries = NULL;
-	bool any = false;
+	bool table = false, pairs = false;
 	int rc = DF_OK;
 
 	for (size_t i = 0; i < w->kin->n; i++) {
 		const struct df_kin_file *f = &w->kin->v[i];
-		const struct df_input *in;
+		const char *a = df_meta_param(&f->meta, "method"), *b = df_meta_param(w->index, "method");
 
 		if (f->meta.kind != DF_KIND_NEIGHBOURS || !shares(&f->meta, w->index, "train"))
 			continue;
-		any = true;
-		in = df_meta_input(&f->meta, "query") ? df_meta_input(&f->meta, "tokens") : NULL;
-		queries = in ? in->id : queries;
+		if (df_meta_input(&f->meta, "query")) {
+			const struct df_input *in = df_meta_input(&f->meta, "tokens");
+
+			table = true;
+			queries = in ? in->id : queries;
+		} else {
+			pairs = true;
+			w->pairs_decide |= a && b && strcmp(a, b) == 0;
+		}
 		DF_TRY(read_neighbours(w, f, err));
 	}
-	for (size_t i = 0; !any && w->method && with_table[i]; i++)
+	for (size_t i = 0; !table && w->method && with_table[i]; i++)
 		if (strcmp(w->method, with_table[i]) == 0)
 			df_why_more(w, "--neighbours-output of df-score %s: whose neighbour the sample is", w->method);
-	for (size_t i = 0; !any && w->method && with_pairs[i]; i++)
+	for (size_t i = 0; !pairs && w->method && with_pairs[i]; i++)
 		if (strcmp(w->method, with_pairs[i]) == 0)
 			df_why_more(w, "--pairs of df-score %s: which samples are like it", w->method);
 	DF_TRY(df_why_texts(w, &w->queries, queries, tokenizer, template, err));
-	DF_TRY(df_why_texts(w, &w->duplicates, tokens_id, tokenizer, template, err));
-	DF_TRY(df_why_texts(w, &w->like, tokens_id, tokenizer, template, err));
+	DF_TRY(df_why_texts(w, &w->earlier, tokens_id, tokenizer, template, err));
+	DF_TRY(df_why_texts(w, &w->later, tokens_id, tokenizer, template, err));
 out:
 	return rc;
 }
@@ -390,8 +396,8 @@ release(struct df_why *w)
 	free(w->task);
 	rows_release(&w->val);
 	rows_release(&w->queries);
-	rows_release(&w->duplicates);
-	rows_release(&w->like);
+	rows_release(&w->earlier);
+	rows_release(&w->later);
 	free(w->method);
 	free(w->domain);
 	df_buf_release(&w->text);

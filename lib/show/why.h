@@ -65,8 +65,9 @@ struct df_why {
 	size_t n_tasks;
 	struct df_why_rows val;        /* LESS: the validation rows with the largest influence */
 	struct df_why_rows queries;    /* the target's rows that have it among their neighbours */
-	struct df_why_rows duplicates; /* what it was left out for */
-	struct df_why_rows like;       /* what was left out for it */
+	struct df_why_rows earlier;    /* near-duplicates that were preferred to it */
+	struct df_why_rows later;      /* near-duplicates that it was preferred to */
+	bool pairs_decide;             /* they are of the method that made the index */
 
 	struct df_buf more; /* lines: which file would tell more */
 };

@@ -29,6 +29,8 @@ verdict(const struct df_why *w, struct df_buf *out)
 			df_buf_puts(out, ", it was excluded");
 		else if (w->has_score && !isfinite(w->score))
 			df_buf_puts(out, ", it is invalid: its score is not finite");
+		else if (w->pairs_decide && w->earlier.n)
+			df_buf_printf(out, ", it is a near-duplicate of %" PRIu64, w->earlier.v[0].id);
 		else if (w->has_score && w->has_last && w->score < w->last)
 			df_buf_puts(out, ", its score is below that of all that were");
 	}
@@ -131,8 +133,8 @@ print_text(const struct df_why *w, struct df_buf *out, struct df_err *err)
 	DF_TRY(df_table_print(&t, "  ", out, err));
 	DF_TRY(put_rows(&w->val, "validation rows that it serves most", "their influence", false, out, err));
 	DF_TRY(put_rows(&w->queries, "target rows whose neighbour it is", "the distance", true, out, err));
-	DF_TRY(put_rows(&w->duplicates, "left out for being like", "the cosine", false, out, err));
-	DF_TRY(put_rows(&w->like, "left out for being like it", "the cosine", false, out, err));
+	DF_TRY(put_rows(&w->earlier, "near-duplicates that come before it", "the cosine", false, out, err));
+	DF_TRY(put_rows(&w->later, "near-duplicates that come after it", "the cosine", false, out, err));
 	if (w->more.len) {
 		df_buf_puts(out, "  these would tell more, beside the index or named after it:\n");
 		for (const char *line = w->more.data; *line;) {
@@ -220,8 +222,8 @@ print_json(const struct df_why *w, struct df_buf *out)
 	df_buf_puts(out, w->n_tasks ? "}" : "");
 	json_rows(&w->val, "validation", "influence", false, out);
 	json_rows(&w->queries, "queries", "distance", true, out);
-	json_rows(&w->duplicates, "left_out_for", "cosine", false, out);
-	json_rows(&w->like, "left_out_for_it", "cosine", false, out);
+	json_rows(&w->earlier, "duplicates_before", "cosine", false, out);
+	json_rows(&w->later, "duplicates_after", "cosine", false, out);
 	for (const char *line = w->more.len ? w->more.data : ""; *line;) {
 		const size_t n = strcspn(line, "\n");
 
