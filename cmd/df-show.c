@@ -18,7 +18,7 @@
 #include "show/show.h"
 
 static const char synopsis[] = "[options] FILE...";
-static const char about[] = "Look inside artefacts and training logs: shapes, lineage, samples, pictures.";
+static const char about[] = "Look inside artefacts and training logs; write chosen rows as data, and lists as an index.";
 
 /* The tasks that have options of their own. */
 enum { ON_EXPORT = 1, ON_IMPORT = 2, ON_WHY = 4, ON_OTHERS = 8 };
@@ -76,7 +76,7 @@ static const struct df_opt options[] = {
 	{ .name = "dataset-dir", .type = DF_OPT_STR, .value = &cfg.dataset_dir, .arg = "DIR", .file = DF_FILE_READ,
 	    .only = ON_EXPORT | ON_IMPORT, .help = "directory of the source's dataset_info.json" },
 	{ .name = "dataset", .type = DF_OPT_STR, .value = &cfg.dataset, .arg = "NAMES", .only = ON_EXPORT | ON_IMPORT,
-	    .help = "rows of these datasets only (default: all)" },
+	    .help = "rows of these datasets only, comma-separated" },
 	{ .type = DF_OPT_OPERANDS, .arg = "FILE", .file = DF_FILE_READ },
 	DF_PROG_OPTS(&cfg.common),
 	DF_OPT_END,
