@@ -31,8 +31,8 @@ struct df_export_opts {
 	bool merge_info; /* add the entry to an existing dataset_info.json beside the file */
 };
 /*
- * Call it before anything is read: a dataset_info.json that is to be merged into is read and written, also where it
- * describes the source (base/inout.h).
+ * Call it before anything is read: the dataset_info.json beside the file is read and written, also where it describes
+ * the source (base/inout.h).
  */
 int df_export_claim(const struct df_export_opts *o, struct df_err *err) DF_MUST_CHECK;
 /*
