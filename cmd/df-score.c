@@ -201,7 +201,7 @@ static void
 close_run(struct run *r)
 {
 	free(r->table.v);
-	free(r->options);
+	df_selector_free(r->method, r->options);
 	df_buf_release(&r->synopsis);
 	df_buf_release(&r->about);
 	df_select_release(&r->in);

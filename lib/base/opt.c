@@ -642,6 +642,8 @@ put_default(const struct df_opt *o, struct df_buf *b)
 			df_buf_printf(b, " [%lld]", (long long)*(const int64_t *)o->value);
 		break;
 	case DF_OPT_DOUBLE:
+		if (isnan(*(const double *)o->value))
+			break;
 		df_buf_puts(b, " [");
 		df_buf_json_double(b, *(const double *)o->value);
 		df_buf_puts(b, "]");

@@ -32,6 +32,15 @@ out:
 	return rc;
 }
 
+void
+df_selector_free(const struct df_selector *m, void *options)
+{
+	for (const struct df_opt *o = m && options ? m->options : NULL; o && o->name; o++)
+		if (o->type == DF_OPT_LIST)
+			free(((struct df_strlist *)((uintptr_t)options + (uintptr_t)o->value))->v);
+	free(options);
+}
+
 int
 df_selector_rows(
     const struct df_selector *m, struct df_select *in, void *options, struct df_opt_table *t, struct df_err *err)

@@ -67,6 +67,30 @@ out:
 }
 
 int
+df_selection_rank(const struct df_selection *out, uint64_t *order, uint64_t *n_valid, struct df_err *err)
+{
+	const uint64_t n = out->n_rows;
+	uint64_t *by_tie = NULL, valid;
+	float *score = NULL; /* in the order of by_tie: what is equal stays in that order */
+	int rc = DF_OK;
+
+	if (!out->tie)
+		return df_rank(out->score, n, order, n_valid, err);
+	DF_TRY(df_alloc(&by_tie, n, sizeof(*by_tie), "ranks", err));
+	DF_TRY(df_alloc(&score, n, sizeof(*score), "ranks", err));
+	DF_TRY(df_rank(out->tie, n, by_tie, &valid, err));
+	for (uint64_t i = 0; i < n; i++)
+		score[i] = out->score[by_tie[i]];
+	DF_TRY(df_rank(score, n, order, n_valid, err));
+	for (uint64_t i = 0; i < n; i++)
+		order[i] = by_tie[order[i]];
+out:
+	free(by_tie);
+	free(score);
+	return rc;
+}
+
+int
 df_select_top(const struct df_select *in, struct df_selection *out, struct df_err *err)
 {
 	uint64_t *order = NULL, valid, all = 0;
@@ -75,7 +99,7 @@ df_select_top(const struct df_select *in, struct df_selection *out, struct df_er
 	for (uint64_t i = 0; i < out->n_rows; i++)
 		all += df_select_may(in, i);
 	DF_TRY(df_alloc(&order, out->n_rows, sizeof(*order), "ranks", err));
-	DF_TRY(df_rank(out->score, out->n_rows, order, &valid, err));
+	DF_TRY(df_selection_rank(out, order, &valid, err));
 	out->n_invalid = out->n_rows - valid;
 	DF_TRY(df_select_take_all(in, order, in->allow_invalid ? out->n_rows : valid, all, out, err));
 out:

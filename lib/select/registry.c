@@ -11,6 +11,19 @@
 /* clang-format off */
 #define METHODS(method) \
 	method(less) \
+	method(cluster) \
+	method(cluster_less) \
+	method(nice) \
+	method(loss) \
+	method(delta_loss) \
+	method(near) \
+	method(tsds) \
+	method(rds) \
+	method(ppl) \
+	method(ifd) \
+	method(semdedup) \
+	method(diverse) \
+	method(combine) \
 	method(random) \
 	method(static) \
 	method(custom)

@@ -26,6 +26,7 @@ void
 df_selection_release(struct df_selection *s)
 {
 	free(s->score);
+	free(s->tie);
 	free(s->domain);
 	free(s->probability);
 	free(s->cluster);
@@ -148,6 +149,7 @@ df_select_scan(const struct df_select_scan *sc, struct df_err *err)
 		.ctx = &s };
 	int rc = DF_OK;
 
+	df_set_rewind(s.set);
 	s.n_rows = some ? sc->out->n_rows : df_set_rows(s.set);
 	DF_TRY(df_idset_init(&s.ids, s.n_rows, err));
 	DF_TRY(df_scan_run(&scan, err));
@@ -169,6 +171,8 @@ check_modes(const struct df_select *in, struct df_err *err)
 		return df_fail(err, DF_EUSAGE, "--rng torch: %s has no uniform draws that could be PyTorch's", m->name);
 	if (in->dataflex && !m->dataflex)
 		return df_fail(err, DF_EUSAGE, "--compat dataflex: %s has no such mode", m->name);
+	if (in->shortage == DF_SHORT_FILL && !m->fill)
+		return df_fail(err, DF_EUSAGE, "--short fill-random: %s chooses among all rows already", m->name);
 	return DF_OK;
 }
 

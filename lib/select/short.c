@@ -81,7 +81,8 @@ df_short_take(enum df_shortage mode, const uint64_t *order, uint64_t n_valid, ui
 	uint64_t *out = NULL;
 	int rc = DF_OK;
 
-	if (n > n_valid && (mode == DF_SHORT_ERROR || (n_valid == 0 && mode != DF_SHORT_TRUNCATE)))
+	if (n > n_valid &&
+	    (mode == DF_SHORT_ERROR || mode == DF_SHORT_FILL || (n_valid == 0 && mode != DF_SHORT_TRUNCATE)))
 		return df_fail(err, DF_EUSAGE, "asked for %" PRIu64 " rows, but only %" PRIu64 " are valid%s", n,
 		    n_valid, n_valid ? " (--short=cycle, replace or truncate says what to do then)" : "");
 	if (n > n_valid && mode == DF_SHORT_TRUNCATE) {
@@ -108,7 +109,7 @@ out:
 
 /* ---- what a method has chosen, cut to the amount ------------------------------------ */
 
-/* Rows of order [n_order], again and again, until they have in->amount.n tokens; the row that reaches them is the last. */
+/* Rows of order [n_order], again and again, until they have in->amount.n tokens; the row that reaches them is last. */
 static int
 take_tokens(
     const struct df_select *in, const uint64_t *order, uint64_t n_order, struct df_selection *out, struct df_err *err)
@@ -119,7 +120,9 @@ take_tokens(
 
 	for (uint64_t i = 0; i < n_order; i++)
 		all += in->n_tokens[order[i]];
-	if (all < wanted && (in->shortage == DF_SHORT_ERROR || (all == 0 && in->shortage != DF_SHORT_TRUNCATE)))
+	if (all < wanted &&
+	    (in->shortage == DF_SHORT_ERROR || in->shortage == DF_SHORT_FILL ||
+		(all == 0 && in->shortage != DF_SHORT_TRUNCATE)))
 		return df_fail(err, DF_EUSAGE, "asked for %" PRIu64 " tokens, but the valid rows have %" PRIu64 "%s",
 		    wanted, all, all ? " (--short=cycle or truncate says what to do then)" : "");
 	if (all < wanted && in->shortage == DF_SHORT_REPLACE)

@@ -91,7 +91,7 @@ put_scores(struct df_selection *s, const char *path, struct df_writer **out, str
 	DF_TRY(df_alloc(&id, s->n_rows, sizeof(*id), "ids", err));
 	DF_TRY(df_alloc(&order, s->n_rows, sizeof(*order), "ranks", err));
 	DF_TRY(df_alloc(&rank, s->n_rows, sizeof(*rank), "ranks", err));
-	DF_TRY(df_rank(s->score, s->n_rows, order, &valid, err));
+	DF_TRY(df_selection_rank(s, order, &valid, err));
 	for (uint64_t i = 0; i < s->n_rows; i++) {
 		id[i] = i;
 		rank[order[i]] = i;
