@@ -18,7 +18,8 @@
 #include "show/show.h"
 
 static const char synopsis[] = "[options] FILE...";
-static const char about[] = "Look inside artefacts and training logs; write chosen rows as data, and lists as an index.";
+static const char about[] =
+    "Look inside artefacts and training logs; write chosen rows as data, and lists as an index.";
 
 /* The tasks that have options of their own. */
 enum { ON_EXPORT = 1, ON_IMPORT = 2, ON_WHY = 4, ON_OTHERS = 8 };

@@ -26,8 +26,7 @@
  */
 struct df_export_opts {
 	const char *path;
-	/* Add PREFIXrank (place in the index, from 0) and PREFIXscore (if the index has any) to each row; NULL: neither. */
-	const char *prefix;
+	const char *prefix; /* add PREFIXrank (place in the index, from 0), PREFIXscore (if it has any); NULL: neither */
 	bool merge_info; /* add the entry to an existing dataset_info.json beside the file */
 };
 /*

@@ -33,9 +33,9 @@ struct df_picked {
 };
 
 /*
- * Find them; `origins` are those of the pool, with rows unless by is DF_PICK_ID.  DF_EFORMAT or DF_ERANGE names the entry that is malformed, or that names no row of the pool;
- * DF_EUSAGE for a row number that may be of several datasets.  DF_ELINEAGE and DF_ECONFIG as df_origin_dataset() and
- * df_dataset_check_columns().
+ * Find them; `origins` are those of the pool, with rows unless by is DF_PICK_ID.  DF_EFORMAT or DF_ERANGE names the
+ * entry that is malformed, or that names no row of the pool; DF_EUSAGE for a row number that may be of several
+ * datasets.  DF_ELINEAGE and DF_ECONFIG as df_origin_dataset() and df_dataset_check_columns().
  */
 int df_pick(struct df_picked *p, const struct df_pick_opts *o, const struct df_origins *origins,
     const struct df_set *pool, struct df_err *err) DF_MUST_CHECK;

@@ -202,8 +202,8 @@ struct df_line_reader {
 };
 
 int
-df_line_reader_open(struct df_line_reader **out, const char *path, const char *tokenizer, const char *template,
-    struct df_err *err)
+df_line_reader_open(
+    struct df_line_reader **out, const char *path, const char *tokenizer, const char *template, struct df_err *err)
 {
 	struct df_line_reader *r = NULL;
 	int rc;
@@ -251,7 +251,8 @@ cut(const struct df_buf *text, size_t chars, bool last)
 
 /* LINE_CHARS characters of the text of ids [n], the last or the first ones, in quotes on one line. */
 static int
-quote_tokens(const struct df_tokenizer *t, const uint32_t *ids, size_t n, bool last, struct df_buf *out, struct df_err *err)
+quote_tokens(
+    const struct df_tokenizer *t, const uint32_t *ids, size_t n, bool last, struct df_buf *out, struct df_err *err)
 {
 	/* A character has at most four bytes, and a token of none is rare: so many tokens are enough. */
 	const size_t most = n < 4 * LINE_CHARS ? n : 4 * LINE_CHARS;

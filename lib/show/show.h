@@ -103,8 +103,8 @@ int df_decode(struct df_set *tokens, uint64_t id, const char *tokenizer, const c
     struct df_buf *out, struct df_err *err) DF_MUST_CHECK;
 
 /*
- * Samples of tokens, each as one line: the end of its prompt, and the beginning of its target.  DF_EUSAGE when the tokenizer is
- * needed and not given; otherwise as df_decode().
+ * Samples of tokens, each as one line: the end of its prompt, and the beginning of its target.  DF_EUSAGE when the
+ * tokenizer is needed and not given; otherwise as df_decode().
  */
 struct df_line_reader;
 struct df_line {
@@ -120,14 +120,14 @@ int df_line_read(struct df_line_reader *r, uint64_t id, struct df_line *line, st
     DF_MUST_CHECK;
 void df_line_reader_close(struct df_line_reader *r); /* accepts NULL */
 
-/* ---- why a sample was chosen, or not: why.c, why_less.c, why_print.c ------------ */
+/* ---- why a sample was chosen, or not: why*.c --------------------------- */
 
 /*
- * What the files say about the sample's choice: files[0] is the index; the others, and those beside them, are used where
- * the lineage says that they belong to it.  DF_EUSAGE when the sample does not exist.  json: one line.
+ * What the files say about the sample's choice: files[0] is the index; the others, and those beside them, are used
+ * where the lineage says that they belong to it.  DF_EUSAGE when the sample does not exist.  json: one line.
  */
-int df_why(const char *const *files, size_t n_files, uint64_t id, const char *tokenizer, const char *template, bool json,
-    struct df_buf *out, struct df_err *err) DF_MUST_CHECK;
+int df_why(const char *const *files, size_t n_files, uint64_t id, const char *tokenizer, const char *template,
+    bool json, struct df_buf *out, struct df_err *err) DF_MUST_CHECK;
 
 /* ---- pictures: plot.c, chart.c ------------------------------------------ */
 

@@ -8,42 +8,12 @@
 
 #include <inttypes.h>
 #include <math.h>
-#include <stdarg.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/mem.h"
 
 #define READ_ROWS ((uint64_t)1 << 14)
-
-void
-df_why_rank(struct df_why_rows *rows, uint64_t id, double value, uint64_t rank, bool larger)
-{
-	size_t at = rows->n;
-
-	rows->n_all++;
-	while (at > 0 && (larger ? value > rows->v[at - 1].value : value < rows->v[at - 1].value))
-		at--;
-	if (at == DF_WHY_BEST)
-		return;
-	if (rows->n < DF_WHY_BEST)
-		rows->n++;
-	memmove(&rows->v[at + 1], &rows->v[at], (rows->n - 1 - at) * sizeof(rows->v[0]));
-	rows->v[at] = (struct df_why_row){ .id = id, .value = value, .rank = rank };
-}
-
-void
-df_why_more(struct df_why *w, const char *fmt, ...)
-{
-	char line[512];
-	va_list ap;
-
-	va_start(ap, fmt);
-	vsnprintf(line, sizeof(line), fmt, ap);
-	va_end(ap);
-	df_buf_printf(&w->more, "%s\n", line);
-}
 
 /* The next rows of these columns. */
 static int
@@ -195,7 +165,8 @@ read_scores(struct df_why *w, const struct df_kin_file *f, bool cluster_only, st
 				break;
 			for (uint64_t i = 0; i < n; i++) {
 				if (pass)
-					w->cluster_rows += ((const uint32_t *)b.col[DF_COL_CLUSTER].data)[i] == w->cluster;
+					w->cluster_rows +=
+					    ((const uint32_t *)b.col[DF_COL_CLUSTER].data)[i] == w->cluster;
 				else if (((const uint64_t *)b.col[DF_COL_ID].data)[i] == w->id)
 					take_scores(w, &b, i);
 			}
@@ -203,7 +174,8 @@ read_scores(struct df_why *w, const struct df_kin_file *f, bool cluster_only, st
 		w->n_ranked = df_set_rows(s);
 	}
 	if (w->id >= w->n_ranked)
-		rc = df_fail(err, DF_EUSAGE, "%s: no sample %" PRIu64 " in its %" PRIu64 " rows", f->path, w->id, w->n_ranked);
+		rc = df_fail(
+		    err, DF_EUSAGE, "%s: no sample %" PRIu64 " in its %" PRIu64 " rows", f->path, w->id, w->n_ranked);
 out:
 	df_batch_release(&b);
 	df_set_close(s);
@@ -233,38 +205,9 @@ out:
 
 /* ---- text --------------------------------------------------------------------- */
 
-int
-df_why_texts(struct df_why *w, struct df_why_rows *rows, const char *tokens_id, const char *tokenizer,
-    const char *template, struct df_err *err)
-{
-	const struct df_kin_file *f = tokens_id ? df_kin_find(w->kin, tokens_id) : NULL;
-	struct df_line_reader *r = NULL;
-	struct df_line line;
-	int rc;
-
-	if (rows->n == 0 || !f)
-		return DF_OK;
-	rc = df_line_reader_open(&r, f->path, tokenizer, template, err);
-	if (rc == DF_EUSAGE && !tokenizer)
-		return DF_OK; /* it is said once, of the sample itself */
-	for (size_t i = 0; i < rows->n && rc == DF_OK; i++) {
-		struct df_buf text = DF_BUF_INIT;
-
-		rc = df_line_read(r, rows->v[i].id, &line, &text, err);
-		if (line.domain)
-			df_buf_printf(&text, ", %s", line.domain);
-		if (line.has_row)
-			df_buf_printf(&text, " row %" PRIu64, line.source_row);
-		if (rc == DF_OK)
-			rc = df_buf_check(&text, err);
-		rows->v[i].text = df_buf_detach(&text);
-	}
-	df_line_reader_close(r);
-	return rc;
-}
-
 static int
-read_text(struct df_why *w, const struct df_kin_file *f, const char *tokenizer, const char *template, struct df_err *err)
+read_text(
+    struct df_why *w, const struct df_kin_file *f, const char *tokenizer, const char *template, struct df_err *err)
 {
 	struct df_line_reader *r = NULL;
 	struct df_line line;
@@ -272,7 +215,8 @@ read_text(struct df_why *w, const struct df_kin_file *f, const char *tokenizer, 
 
 	w->n_rows = f->rows;
 	if (w->id >= w->n_rows)
-		return df_fail(err, DF_EUSAGE, "%s: no sample %" PRIu64 " in its %" PRIu64 " rows", f->path, w->id, w->n_rows);
+		return df_fail(
+		    err, DF_EUSAGE, "%s: no sample %" PRIu64 " in its %" PRIu64 " rows", f->path, w->id, w->n_rows);
 	rc = df_line_reader_open(&r, f->path, tokenizer, template, err);
 	if (rc == DF_EUSAGE && !tokenizer) {
 		df_why_more(w, "--tokenizer, the one that made %s: the text", f->path);
@@ -340,11 +284,11 @@ out:
 }
 
 static int
-consult_neighbours(struct df_why *w, const char *tokens_id, const char *tokenizer, const char *template,
-    struct df_err *err)
+consult_neighbours(
+    struct df_why *w, const char *tokens_id, const char *tokenizer, const char *template, struct df_err *err)
 {
-	static const char *const with_table[] = { "near", "tsds", NULL }, *const with_pairs[] = { "semdedup", "diverse",
-		NULL };
+	static const char *const with_table[] = { "near", "tsds", NULL },
+				 *const with_pairs[] = { "semdedup", "diverse", NULL };
 	const char *queries = NULL;
 	bool table = false, pairs = false;
 	int rc = DF_OK;

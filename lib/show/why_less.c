@@ -108,7 +108,8 @@ add_checkpoint(struct influences *x, struct df_set *val, const float *z, size_t 
 			const double length = sqrt(dot(v, v, k));
 
 			if (id[i] >= x->n) {
-				rc = df_fail(err, DF_EFORMAT, "%s: id %" PRIu64 " is out of range", df_set_name(val), id[i]);
+				rc = df_fail(
+				    err, DF_EFORMAT, "%s: id %" PRIu64 " is out of range", df_set_name(val), id[i]);
 				goto out;
 			}
 			if (norm > NORM_MIN && length > NORM_MIN)
@@ -128,7 +129,8 @@ out:
 static int
 one_checkpoint(struct influences *x, size_t i, double weight, bool *there, struct df_err *err)
 {
-	const struct df_input *train = input_number(x->w->index, "train", i), *val = input_number(x->w->index, "val", i);
+	const struct df_input *train = input_number(x->w->index, "train", i),
+			      *val = input_number(x->w->index, "val", i);
 	const struct df_kin_file *train_file = train ? df_kin_find(x->w->kin, train->id) : NULL;
 	const struct df_kin_file *val_file = val ? df_kin_find(x->w->kin, val->id) : NULL;
 	struct df_set *s = NULL;
@@ -138,17 +140,17 @@ one_checkpoint(struct influences *x, size_t i, double weight, bool *there, struc
 
 	*there = train_file && val_file;
 	if (!train_file)
-		df_why_more(x->w, "the train projections%s%.12s: its influence on each validation row", train ? ", " : "",
-		    train ? train->id : "");
+		df_why_more(x->w, "the train projections%s%.12s: its influence on each validation row",
+		    train ? ", " : "", train ? train->id : "");
 	if (!val_file)
-		df_why_more(x->w, "the validation projections%s%.12s: its influence on each validation row", val ? ", " : "",
-		    val ? val->id : "");
+		df_why_more(x->w, "the validation projections%s%.12s: its influence on each validation row",
+		    val ? ", " : "", val ? val->id : "");
 	if (!*there)
 		goto out;
 	DF_TRY(read_train_row(train_file->path, x->w->id, &z, &k, err));
 	if (!z) {
-		rc = df_fail(
-		    err, DF_EUSAGE, "%s: no sample %" PRIu64 " in its %" PRIu64 " rows", train_file->path, x->w->id, train_file->rows);
+		rc = df_fail(err, DF_EUSAGE, "%s: no sample %" PRIu64 " in its %" PRIu64 " rows", train_file->path,
+		    x->w->id, train_file->rows);
 		goto out;
 	}
 	DF_TRY(df_set_open1(&s, DF_KIND_PROJECTIONS, "validation projections", val_file->path, err));
@@ -184,7 +186,8 @@ subtask_means(struct influences *x, struct df_err *err)
 		n_names++;
 		for (uint64_t v = 0; v < x->n; v++) {
 			if (strcmp(names, "all") != 0 &&
-			    (!x->domain || x->domain[v] >= x->val->n_domains || strcmp(x->val->domains[x->domain[v]], name) != 0))
+			    (!x->domain || x->domain[v] >= x->val->n_domains ||
+				strcmp(x->val->domains[x->domain[v]], name) != 0))
 				continue;
 			t.value += x->value[v];
 			t.n++;

@@ -212,7 +212,8 @@ print_json(const struct df_why *w, struct df_buf *out)
 	if (w->has_probability)
 		json_number(out, "probability", w->probability);
 	if (w->has_cluster)
-		df_buf_printf(out, ", \"cluster\": %" PRIu32 ", \"cluster_rows\": %" PRIu64, w->cluster, w->cluster_rows);
+		df_buf_printf(
+		    out, ", \"cluster\": %" PRIu32 ", \"cluster_rows\": %" PRIu64, w->cluster, w->cluster_rows);
 	for (size_t i = 0; i < w->n_tasks; i++) {
 		df_buf_puts(out, i ? ", " : ", \"subtasks\": {");
 		df_buf_json_str(out, w->task[i].name);

@@ -17,10 +17,11 @@ END
 cat >data/zh.jsonl <<'END'
 {"output": "你好！", "instruction": "你好", "input": ""}
 
-{"instruction":"b","input":"","output":"B"}  
+{"instruction":"b","input":"","output":"B"} _
 {"instruction":"","output":""}
 {"instruction":"c","input":"","output":"C"}
 END
+sed -i 's/_$/ /' data/zh.jsonl # white space at the end
 cat >data/chat.jsonl <<'END'
 {"talk": [{"who": "bot", "says": "dropped: it begins with an answer"}]}
 {"talk": [{"who": "user", "says": "hi"}, {"who": "bot", "says": "hello"}], "id": 7}
