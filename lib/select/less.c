@@ -333,10 +333,21 @@ out:
 	return rc;
 }
 
+/* The options that count: DataFlex takes the mean over all validation rows, and knows no subtasks. */
+static struct options
+effective(const struct df_select *in, const void *options)
+{
+	struct options o = *(const struct options *)options;
+
+	if (in->dataflex)
+		o.agg = AGG_MEAN;
+	return o;
+}
+
 static int
 check(const struct df_select *in, const void *options, struct df_err *err)
 {
-	const struct options *o = options;
+	const struct options opts = effective(in, options), *o = &opts;
 	double *weight = NULL;
 	int rc = DF_OK;
 
@@ -426,7 +437,7 @@ out:
 static int
 run(const struct df_select *in, const void *options, struct df_selection *out, struct df_err *err)
 {
-	const struct options *o = options;
+	const struct options opts = effective(in, options), *o = &opts;
 	const size_t n = in->sets[TRAIN].n;
 	struct tasks tasks = { 0 };
 	double *weight = NULL;
@@ -465,6 +476,7 @@ const struct df_selector df_select_less = {
 	.model = "yes",
 	.cost = "gradients",
 	.shortage = DF_SHORT_ERROR,
+	.dataflex = true,
 	.inputs = inputs,
 	.n_inputs = 2,
 	.defaults = &(const struct options){ .subtasks = "domain" },
