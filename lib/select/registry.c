@@ -17,7 +17,8 @@
 	method(loss) \
 	method(delta_loss) \
 	method(ppl) \
-	method(ifd)
+	method(ifd) \
+	method(dsir)
 /* clang-format on */
 
 #define DECLARE(name) extern const struct df_selector df_select_##name;
