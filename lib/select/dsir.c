@@ -17,14 +17,11 @@
 
 #include "base/log.h"
 #include "base/mem.h"
-#include "base/rng.h"
 #include "select/ngrams.h"
 #include "select/select_priv.h"
 #include "shard/scan.h"
 #include "show/show.h"
 #include "token/tokenizer.h"
-
-#define SMALL 1e-8 /* of the original: added to probabilities before their logarithm */
 
 enum { TRAIN, TARGET };
 enum units { UNITS_WORDS, UNITS_TOKENS };
@@ -39,79 +36,6 @@ struct options {
 	double laplace;
 	bool top;
 };
-
-/* ---- arithmetic ---------------------------------------------------------------------- */
-
-static double
-sum_of(const uint64_t *count, size_t n)
-{
-	uint64_t sum = 0;
-
-	for (size_t i = 0; i < n; i++)
-		sum += count[i];
-	return (double)sum;
-}
-
-int
-df_dsir_ratio(const uint64_t *target, const uint64_t *pool, size_t n, double laplace, double *ratio, struct df_err *err)
-{
-	const double n_target = sum_of(target, n), n_pool = sum_of(pool, n);
-
-	if (!(n_target > 0) || !(n_pool > 0))
-		return df_fail(err, DF_EFORMAT, "the %s has no n-gram", n_target > 0 ? "pool" : "target");
-	for (size_t i = 0; i < n; i++) {
-		const double p = ((double)target[i] + laplace) / (n_target + laplace * (double)n);
-
-		ratio[i] = log(p + SMALL) - log((double)pool[i] / n_pool + SMALL);
-	}
-	return DF_OK;
-}
-
-double
-df_dsir_weight(const double *ratio, const uint32_t *bucket, size_t n)
-{
-	double sum = 0;
-
-	for (size_t i = 0; i < n; i++)
-		sum += ratio[bucket[i]];
-	return sum;
-}
-
-struct key {
-	double value; /* smaller is earlier */
-	uint64_t id;
-};
-
-static int
-by_value(const void *x, const void *y)
-{
-	const struct key *a = x, *b = y;
-
-	if (a->value != b->value)
-		return a->value < b->value ? -1 : 1;
-	return a->id < b->id ? -1 : a->id > b->id;
-}
-
-int
-df_dsir_order(const double *log_weight, uint64_t *id, uint64_t n, bool top, uint64_t seed, uint32_t step, uint64_t draw,
-    struct df_err *err)
-{
-	struct key *key = NULL;
-	int rc = DF_OK;
-
-	DF_TRY(df_alloc(&key, n, sizeof(*key), "draws", err));
-	for (uint64_t i = 0; i < n; i++) {
-		const double u = top ? 0 : df_rng_uniform(seed, DF_RNG_SAMPLE, step, id[i] | draw << 40);
-
-		key[i] = (struct key){ (top ? 0 : log(-log(u))) - log_weight[id[i]], id[i] };
-	}
-	qsort(key, n, sizeof(*key), by_value);
-	for (uint64_t i = 0; i < n; i++)
-		id[i] = key[i].id;
-out:
-	free(key);
-	return rc;
-}
 
 /* ---- rows to n-grams ------------------------------------------------------------------- */
 
@@ -279,38 +203,46 @@ collect_counts(struct pass *p, uint64_t *count)
 	}
 }
 
+/* Is it a file of plain bytes, perhaps with a template's tokens?  Then no tokenizer has to be named. */
+static int
+made_of_bytes(const struct df_set *set, bool *yes, struct df_err *err)
+{
+	struct df_tokenizer *bytes = NULL;
+	char *made_with = NULL, *base = NULL;
+	int rc = DF_OK;
+
+	DF_TRY(df_tokenizer_open(&bytes, "bytes", err));
+	df_meta_get_str(df_set_meta(set), "tokenizer", &made_with);
+	df_meta_get_str(df_set_meta(set), DF_META_BASE_TOKENIZER, &base);
+	*yes = made_with && strcmp(base ? base : made_with, df_tokenizer_id(bytes)) == 0;
+out:
+	df_tokenizer_free(bytes);
+	free(made_with);
+	free(base);
+	return rc;
+}
+
 /* The tokenizer that made the set's tokens; NULL when none is needed. */
 static int
 open_tokenizer(struct df_tokenizer **out, const struct options *o, const struct df_set *set, struct df_err *err)
 {
 	struct df_tokenizer *t = NULL;
-	char *made_with = NULL, *base = NULL;
-	bool bytes;
+	bool bytes = false;
 	int rc = DF_OK;
 
 	if (o->units == UNITS_TOKENS)
 		return DF_OK;
-	DF_TRY(df_tokenizer_open(&t, "bytes", err));
-	df_meta_get_str(df_set_meta(set), "tokenizer", &made_with);
-	df_meta_get_str(df_set_meta(set), DF_META_BASE_TOKENIZER, &base);
-	bytes = made_with && strcmp(base ? base : made_with, df_tokenizer_id(t)) == 0;
+	DF_TRY(made_of_bytes(set, &bytes, err));
 	if (!bytes && !o->tokenizer) {
-		rc = df_fail(err, DF_EUSAGE,
-		    "%s: name the tokenizer that made it (--tokenizer), or take --units tokens", df_set_name(set));
+		rc = df_fail(err, DF_EUSAGE, "name the tokenizer that made it (--tokenizer), or take --units tokens");
 		goto out;
 	}
-	if (!bytes) {
-		df_tokenizer_free(t);
-		t = NULL;
-		DF_TRY(df_tokenizer_open(&t, o->tokenizer, err));
-	}
+	DF_TRY(df_tokenizer_open(&t, bytes ? "bytes" : o->tokenizer, err));
 	DF_TRY(df_tokens_check(t, df_set_meta(set), df_set_name(set), err));
 	*out = t;
 	t = NULL;
 out:
 	df_tokenizer_free(t);
-	free(made_with);
-	free(base);
 	return rc;
 }
 
@@ -583,6 +515,23 @@ out:
 	return rc;
 }
 
+/* A name that is none is an error also where it is not needed. */
+static int
+check(const struct df_select *in, const void *options, struct df_err *err)
+{
+	const struct options *o = options;
+	struct df_tokenizer *t = NULL;
+	int rc = DF_OK;
+
+	(void)in;
+	if (o->tokenizer && o->units == UNITS_TOKENS)
+		return df_fail(err, DF_EUSAGE, "--tokenizer is for --units words");
+	if (o->tokenizer)
+		rc = df_tokenizer_open(&t, o->tokenizer, err);
+	df_tokenizer_free(t);
+	return rc;
+}
+
 static int
 run(const struct df_select *in, const void *options, struct df_selection *out, struct df_err *err)
 {
@@ -674,5 +623,6 @@ const struct df_selector df_select_dsir = {
 	.defaults = &(const struct options){ .ngrams = 2, .buckets = 10000, .laplace = 1, .min_length = 100 },
 	.defaults_size = sizeof(struct options),
 	.options = options,
+	.check = check,
 	.run = run,
 };

@@ -23,9 +23,10 @@ int df_dsir_ratio(const uint64_t *target, const uint64_t *pool, size_t n, double
 double df_dsir_weight(const double *ratio, const uint32_t *bucket, size_t n);
 
 /*
- * Put the ids [n] in the order of the exponential race of df_sample_race() by the weights exp(log_weight[id]), which may
- * be as large or small as they like: by ln(-ln u) - log_weight.  `draw` is 0, or the number of a further independent draw
- * of (seed, step); ids are below 2^40.  `top`: by log_weight instead, the largest first.  Ties go to the lower id.
+ * Put the ids [n] in the order of the exponential race of df_sample_race() by the weights exp(log_weight[id]), which
+ * may be as large or small as they like: by ln(-ln u) - log_weight.  `draw` is 0, or the number of a further
+ * independent draw of (seed, step); ids are below 2^40.  `top`: by log_weight instead, the largest first.  Ties go to
+ * the lower id.
  */
 int df_dsir_order(const double *log_weight, uint64_t *id, uint64_t n, bool top, uint64_t seed, uint32_t step,
     uint64_t draw, struct df_err *err) DF_MUST_CHECK;

@@ -1,9 +1,9 @@
 /*
  * loss.c - draws that prefer rows of low, medium or high loss.
  *
- * Two quantiles of the finite losses divide the rows into three classes; a row of the class in focus weighs focus_weight,
- * every other one 1, and a row is drawn in proportion to weight^(1 / temperature).  (DataFlex, loss_selector.py; there is
- * no paper.)
+ * Two quantiles of the finite losses divide the rows into three classes; a row of the class in focus weighs
+ * focus_weight, every other one 1, and a row is drawn in proportion to weight^(1 / temperature).  (DataFlex,
+ * loss_selector.py; there is no paper.)
  *
  * --compat dataflex: DataFlex adds 1e-12 to every weight before the power, so that a row without a finite loss can be
  * drawn, and has its quantiles in float32.

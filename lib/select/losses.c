@@ -1,8 +1,8 @@
 /*
  * losses.c - losses by id, and exact quantiles without sorting them.
  *
- * A float32 has 65,536 values of its upper half.  Counting those finds the one that a rank falls into; counting the lower
- * halves beneath it finds the number.
+ * A float32 has 65,536 values of its upper half.  Counting those finds the one that a rank falls into; counting the
+ * lower halves beneath it finds the number.
  */
 #include "select/losses.h"
 
@@ -142,11 +142,11 @@ out:
 	return rc;
 }
 
-/* torch.lerp in float32. */
+/* torch.lerp in float32, as its vectors round. */
 static float
 torch_lerp(float a, float b, float weight)
 {
-	return weight < 0.5f ? a + weight * (b - a) : b - (b - a) * (1.0f - weight);
+	return weight < 0.5f ? fmaf(weight, b - a, a) : fmaf(b - a, weight - 1.0f, b);
 }
 
 int
@@ -154,24 +154,25 @@ df_quantiles(const float *v, uint64_t n, const double *q, size_t n_q, bool torch
 {
 	const uint64_t m = df_count_finite(v, n);
 	uint64_t k[DF_ORDER_MAX] = { 0 };
+	double rest[DF_ORDER_MAX];
 	float at[DF_ORDER_MAX];
 	int rc = DF_OK;
 
 	if (m == 0)
 		return df_fail(err, DF_EFORMAT, "no loss is finite");
 	for (size_t i = 0; i < n_q; i++) {
-		const double h = torch ? (double)((float)q[i] * (float)(m - 1)) : q[i] * (double)(m - 1);
+		const double h = (torch ? (double)(float)q[i] : q[i]) * (double)(m - 1);
 
-		k[2 * i] = (uint64_t)h;
+		k[2 * i] = h < (double)(m - 1) ? (uint64_t)h : m - 1;
 		k[2 * i + 1] = k[2 * i] + 1 < m ? k[2 * i] + 1 : m - 1;
+		rest[i] = h - floor(h);
 	}
 	DF_TRY(df_order_statistics(v, n, k, 2 * n_q, at, err));
 	for (size_t i = 0; i < n_q; i++) {
-		const double h = q[i] * (double)(m - 1), a = (double)at[2 * i], b = (double)at[2 * i + 1];
-		const float h32 = (float)q[i] * (float)(m - 1);
+		const float a = at[2 * i], b = at[2 * i + 1];
 
-		out[i] = torch ? (double)torch_lerp(at[2 * i], at[2 * i + 1], h32 - floorf(h32))
-			       : a + (h - floor(h)) * (b - a);
+		out[i] =
+		    torch ? (double)torch_lerp(a, b, (float)rest[i]) : (double)a + rest[i] * ((double)b - (double)a);
 	}
 out:
 	return rc;

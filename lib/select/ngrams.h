@@ -1,8 +1,9 @@
 /*
  * ngrams.h - hashed n-grams of a text or of token ids.
  *
- * Words (token/words.h, in lower case), or ids as decimal numbers, one to n of them joined by a space: the bucket of such
- * an n-gram is its SHA-256, as a number, modulo the number of buckets.  (Xie et al. 2023, p-lambda/dsir, hash_buckets.)
+ * Words (token/words.h, in lower case), or ids as decimal numbers, one to n of them joined by a space: the bucket of
+ * such an n-gram is its SHA-256, as a number, modulo the number of buckets.  (Xie et al. 2023, p-lambda/dsir,
+ * hash_buckets.)
  *
  * Thread rule: one per thread.
  */

@@ -20,6 +20,7 @@ needs()
 	df-embed:*) echo -q -m "$E" words.txt -o x.h5 ;;
 	df-show:*) echo --decode 0 pool.h5 ;;
 	'df-score less':*) echo --train a.proj.h5 --val a.proj.h5 -o x.h5 ;;
+	'df-score dsir':*) echo --train val.h5 --target val.h5 -o x.h5 ;;
 	*) return 1 ;;
 	esac
 }
