@@ -129,7 +129,7 @@ refused(struct df_select in, int code, const char *says, const char *method, con
 static const char *
 with(const char *format, const char *a, const char *b)
 {
-	static char text[4][1024];
+	static char text[4][4096];
 	static int next;
 	char *t = text[next++ % 4];
 
