@@ -1,6 +1,6 @@
 /*
- * test_losses.c - loss, delta-loss, ppl and ifd on files: worked examples, DataFlex's own values (tests/golden/dataflex),
- * frequencies of draws, and losses that are none.
+ * test_losses.c - loss, delta-loss, ppl and ifd on files: worked examples, DataFlex's own values
+ * (tests/golden/dataflex), frequencies of draws, and losses that are none.
  */
 #include "shard_help.h"
 
