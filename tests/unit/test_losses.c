@@ -233,6 +233,48 @@ test_quantiles(void **state)
 	assert_int_equal(df_quantiles(none, 0, q, 2, false, got, &err_), DF_EFORMAT);
 }
 
+/* Many numbers, where a sample says where to look; and where it says nothing: sorted ones, equal ones, few finite. */
+static void
+test_many_quantiles(void **state)
+{
+	enum { N = 300001 };
+	static float v[N], sorted[N];
+
+	(void)state;
+	for (int kind = 0; kind < 5; kind++) {
+		uint64_t m = 0;
+
+		for (uint64_t i = 0; i < N; i++) {
+			const float x = (float)df_rng_normal(5, DF_RNG_DEMO, (uint32_t)kind, i);
+
+			v[i] = kind == 1 ? (float)i
+			    : kind == 2  ? (i % 18 == 0 ? 1 : x) /* every 18th, of which the sample is made */
+			    : kind == 3  ? 2
+			    : kind == 4  ? (i % 7 == 0          ? x
+						   : i % 7 == 1 ? -INFINITY
+						   : i % 7 == 2 ? INFINITY
+								: NAN)
+					 : x;
+			if (isfinite(v[i]))
+				sorted[m++] = v[i];
+		}
+		qsort(sorted, m, sizeof(*sorted), ascending);
+		for (int k = 0; k <= 20; k += 2) {
+			const double q[2] = { k / 20., (k + .7) / 20.7 };
+			double got[2];
+
+			OK(df_quantiles(v, N, q, 2, false, got, err));
+			for (int i = 0; i < 2; i++) {
+				const double h = q[i] * (double)(m - 1);
+				const double a = (double)sorted[(uint64_t)h];
+				const double b = (double)sorted[(uint64_t)h + 1 < m ? (uint64_t)h + 1 : m - 1];
+
+				assert_true(got[i] == a + (h - floor(h)) * (b - a));
+			}
+		}
+	}
+}
+
 /* torch.quantile, to the bit (tests/golden/quantiles.py). */
 static void
 test_torch_quantiles(void **state)
@@ -782,6 +824,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_order_statistics),
 		cmocka_unit_test(test_quantiles),
+		cmocka_unit_test(test_many_quantiles),
 		cmocka_unit_test(test_torch_quantiles),
 		cmocka_unit_test(test_band_text),
 		cmocka_unit_test(test_loss_example),
