@@ -21,6 +21,7 @@ needs()
 	df-show:*) echo --decode 0 pool.h5 ;;
 	'df-score less':*) echo --train a.proj.h5 --val a.proj.h5 -o x.h5 ;;
 	'df-score rds':*) echo --train a.emb.h5 --query a.emb.h5 -o x.h5 ;;
+	'df-score dsir':*) echo --train val.h5 --target val.h5 -o x.h5 ;;
 	*) return 1 ;;
 	esac
 }
