@@ -1,7 +1,7 @@
 /*
  * policy.h - the policy gradient of a prompt, from sampled completions and their rewards.
  *
- * Wang, Zeng, Zhang, Zhong, Xiong, Low: "NICE Data Selection for Instruction Tuning in LLMs with Non-differentiable
+ * Wang, Lin, Qiao, Koh, Foo, Low: "NICE Data Selection for Instruction Tuning in LLMs with Non-differentiable
  * Evaluation Metric", ICML 2025.  For a prompt x with completions y_1..y_S, drawn from the model itself, and rewards r_s
  *
  *     G(x) = 1/S sum_s r_s grad NLL(y_s | x),
