@@ -396,6 +396,7 @@ df_policy_open(struct df_policy **out, const struct df_policy_opts *o, struct df
 	DF_TRY(df_alloc(&p, 1, sizeof(*p), "policy gradients", err));
 	p->o = *o;
 	p->completions = completions;
+	p->in = (struct df_batch)DF_BATCH_INIT;
 	DF_TRY(rows_read(&rows, completions, err));
 	DF_TRY(find_prompts(p, &rows, err));
 	DF_TRY(df_rewards_read(o->rewards, "rewards",
@@ -429,6 +430,7 @@ df_policy_close(struct df_policy *p)
 	if (!p)
 		return;
 	df_set_close(p->references);
+	df_batch_release(&p->in);
 	free(p->id);
 	free(p->domain);
 	free(p->first_row);
@@ -470,11 +472,30 @@ out:
 	return rc;
 }
 
+/* The rows of prompt i that count. */
+static int
+add_prompt(struct df_policy *p, uint64_t i, struct df_policy_batch *b, uint32_t *n_targets, struct df_err *err)
+{
+	const uint64_t first = p->first_row[i], n = p->first_row[i + 1] - first;
+	const struct df_policy_use *use = p->use + p->first_use[i], *end = p->use + p->first_use[i + 1];
+	int rc = DF_OK;
+
+	if (use == end)
+		return DF_OK;
+	if (use->reference)
+		DF_TRY(df_set_read(p->references, use->row, 1, &p->in, err));
+	else
+		DF_TRY(df_set_read(p->completions, first, n, &p->in, err));
+	for (; use < end; use++)
+		DF_TRY(add_row(
+		    b, &p->in, use->reference ? 0 : use->row - first, use->weight, p->o.mean_nll, n_targets, err));
+out:
+	return rc;
+}
+
 int
 df_policy_read(struct df_policy *p, uint64_t first, uint64_t n, struct df_policy_batch *b, struct df_err *err)
 {
-	const uint64_t first_row = p->first_row[first], n_rows = p->first_row[first + n] - first_row;
-	struct df_batch reference = DF_BATCH_INIT;
 	int rc;
 
 	DF_TRY(df_grow(&b->begin, &b->cap_begin, n + 1, sizeof(*b->begin), "prompts", err));
@@ -482,33 +503,22 @@ df_policy_read(struct df_policy *p, uint64_t first, uint64_t n, struct df_policy
 	b->n = n;
 	b->first = first;
 	b->tokens = (struct df_tokens){ 0 };
-	DF_TRY(df_set_read(p->completions, first_row, n_rows, &b->in, err));
 	for (uint64_t i = 0; i < n; i++) {
 		b->begin[i] = b->tokens.n;
 		b->n_targets[i] = 0;
-		for (uint64_t u = p->first_use[first + i]; u < p->first_use[first + i + 1]; u++) {
-			const struct df_policy_use *use = &p->use[u];
-
-			if (use->reference)
-				DF_TRY(df_set_read(p->references, use->row, 1, &reference, err));
-			DF_TRY(
-			    add_row(b, use->reference ? &reference : &b->in, use->reference ? 0 : use->row - first_row,
-				use->weight, p->o.mean_nll, &b->n_targets[i], err));
-		}
+		DF_TRY(add_prompt(p, first + i, b, &b->n_targets[i], err));
 	}
 	b->begin[n] = b->tokens.n;
 	b->tokens.offsets = b->offsets;
 	b->tokens.ids = b->ids;
 	b->tokens.mask = b->mask;
 out:
-	df_batch_release(&reference);
 	return rc;
 }
 
 void
 df_policy_batch_release(struct df_policy_batch *b)
 {
-	df_batch_release(&b->in);
 	free(b->begin);
 	free(b->n_targets);
 	free(b->offsets);

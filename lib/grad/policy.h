@@ -72,6 +72,7 @@ struct df_policy {
 	} *use;                     /* [first_use[n]] */
 	size_t cap_use;
 	uint64_t n_protected;       /* prompts whose own answer takes the place of completions */
+	struct df_batch in;         /* (private) the completions of a prompt */
 };
 /*
  * Read rewards and which completions there are; the set must be open and stay so.  The files of rewards become inputs
@@ -93,7 +94,6 @@ struct df_policy_batch {
 	uint32_t *ids;
 	uint8_t *mask;
 	size_t cap_begin, cap_weight, cap_targets, cap_offsets, cap_ids, cap_mask; /* (private) */
-	struct df_batch in;                                                         /* (private) */
 };
 int df_policy_read(struct df_policy *p, uint64_t first, uint64_t n, struct df_policy_batch *b, struct df_err *err)
     DF_MUST_CHECK;
