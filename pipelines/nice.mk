@@ -45,8 +45,8 @@ ONE   = $(if $(findstring -j,$(MAKEFLAGS)),-j 1)# with -j, the parts run in para
 all: $(OUT)/eval.txt
 
 # A file that exists is complete: an interrupted make must not delete it.
-.PRECIOUS: $(OUT)/pool.h5 $(OUT)/val.h5 $(WARM)/df_state.json $(DRAWS) $(LINES) $(PARTS) $(OUT)/val.proj.h5 \
-	$(OUT)/index.h5 $(FINAL)/df_state.json
+.PRECIOUS: $(OUT)/pool.h5 $(OUT)/val.h5 $(WARM)/df_state.json $(DRAWS) $(LINES) $(OUT)/draws.jsonl $(OUT)/rewards \
+	$(PARTS) $(OUT)/val.proj.h5 $(OUT)/index.h5 $(FINAL)/df_state.json
 
 # One command makes both files.
 $(OUT)/pool.h5 $(OUT)/val.h5 &:

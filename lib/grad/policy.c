@@ -116,12 +116,14 @@ df_policy_weigh(const struct df_policy_opts *o, const double *reward, size_t n, 
     size_t *n_used, struct df_err *err)
 {
 	const double limit = is_hard(o) ? map(o, reference) - SLACK : 0;
+	const double from =
+	    n > 0 ? map(o, reward[0]) : 0; /* so that equal rewards have advantages of 0, not of rounding */
 	double sum = 0;
 	size_t used = 0;
 	int rc = DF_OK;
 
 	for (size_t s = 0; s < n; s++) {
-		sum += map(o, reward[s]);
+		sum += map(o, reward[s]) - from;
 		weight[s] = 1;
 	}
 	if (has_topk(o))
@@ -135,7 +137,7 @@ df_policy_weigh(const struct df_policy_opts *o, const double *reward, size_t n, 
 		const double r = map(o, reward[s]);
 
 		if (weight[s] != 0)
-			weight[s] = (o->loo ? r - (sum - r) / (double)(n - 1) : r) / (double)used;
+			weight[s] = (o->loo ? r - from - (sum - (r - from)) / (double)(n - 1) : r) / (double)used;
 	}
 	*n_used = used;
 out:
