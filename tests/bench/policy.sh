@@ -5,8 +5,8 @@
 #
 # 20 completions of 32 tokens of each of 8 prompts, projected to 2048 dimensions by one thread: one row of each
 # completion, and one of each prompt.  Both run in turn, 3 times; prints the median of the ratios of their user times.
-# A prompt is projected once, so the ratio should be well below 1; with rewards for a tenth of the completions only, as
-# exact answers give, near a tenth of it.
+# A prompt is projected once, so the ratio should be well below 1; and only completions with a reward are computed, so
+# with rewards for a tenth of them, as exact answers give, near 0.1.
 set -eu
 here=$(cd "$(dirname "$0")/../.." && pwd)
 build=$(cd "${1:-$here/build}" && pwd)
