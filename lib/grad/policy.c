@@ -257,7 +257,7 @@ struct place {
 	uint64_t id, row;
 };
 
-/* Where the rows of the references are, by id. */
+/* Where the rows of the references are, by id; v is NULL where there are none. */
 struct references {
 	struct place *v; /* [n], sorted */
 	uint64_t n, *lengths;
@@ -377,7 +377,7 @@ plan_prompt(struct df_policy *p, uint64_t i, const struct rows *rows, const stru
 		if (weight[s] != 0)
 			DF_TRY(add_use(
 			    p, (struct df_policy_use){ first + s, rows->lengths[first + s], weight[s], false }, err));
-	if (n_used == 0 && p->o.protect)
+	if (n_used == 0 && r->v)
 		rc = use_reference(p, i, r, err);
 out:
 	return rc;
