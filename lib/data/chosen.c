@@ -36,7 +36,7 @@ check_pool(const struct df_set *pool, struct df_err *err)
 }
 
 int
-df_origins_read(struct df_origins *o, struct df_set *pool, struct df_err *err)
+df_origins_read(struct df_origins *o, struct df_set *pool, bool with_rows, struct df_err *err)
 {
 	const enum df_col cols[] = { DF_COL_ID, DF_COL_DOMAIN, DF_COL_SOURCE_ROW };
 	const size_t n_domains = df_set_meta(pool)->n_domains;
@@ -46,10 +46,13 @@ df_origins_read(struct df_origins *o, struct df_set *pool, struct df_err *err)
 	int rc;
 
 	*o = (struct df_origins){ 0 };
-	DF_TRY(check_pool(pool, err));
+	if (with_rows)
+		DF_TRY(check_pool(pool, err));
 	o->n = df_set_rows(pool);
-	DF_TRY(df_alloc(&o->row, o->n, sizeof(*o->row), "source rows", err));
-	DF_TRY(df_alloc(&o->domain, o->n, sizeof(*o->domain), "domains", err));
+	if (with_rows)
+		DF_TRY(df_alloc(&o->row, o->n, sizeof(*o->row), "source rows", err));
+	if (df_set_has(pool, DF_COL_DOMAIN))
+		DF_TRY(df_alloc(&o->domain, o->n, sizeof(*o->domain), "domains", err));
 	DF_TRY(df_idset_init(&ids, o->n, err));
 	df_set_only(pool, cols, 3);
 	for (uint64_t first = 0; first < o->n; first += n) {
@@ -63,12 +66,15 @@ df_origins_read(struct df_origins *o, struct df_set *pool, struct df_err *err)
 		domain = b.col[DF_COL_DOMAIN].data;
 		DF_TRY(df_idset_add(&ids, id, n, df_set_name(pool), err));
 		for (uint64_t i = 0; i < n; i++) {
+			if (o->row)
+				o->row[id[i]] = row[i];
+			if (!o->domain)
+				continue;
 			if (domain[i] >= n_domains) {
-				rc = df_fail(err, DF_EFORMAT, "%s: id %" PRIu64 ": domain %u of %zu", df_set_name(pool), id[i],
-				    domain[i], n_domains);
+				rc = df_fail(err, DF_EFORMAT, "%s: id %" PRIu64 ": domain %u of %zu", df_set_name(pool),
+				    id[i], domain[i], n_domains);
 				goto out;
 			}
-			o->row[id[i]] = row[i];
 			o->domain[id[i]] = domain[i];
 		}
 	}
@@ -105,8 +111,8 @@ df_origin_dataset(struct df_dataset **out, const struct df_dataset_info *info, c
 			id = m->inputs[i].id;
 	if (!id)
 		return df_fail(err, DF_ELINEAGE, "%s: does not record the dataset '%s'", df_set_name(pool), name);
-	DF_TRY(df_dataset_open(
-	    &ds, info, name, stage && strcmp(stage, "\"pt\"") == 0 ? DF_STAGE_PT : DF_STAGE_SFT, err));
+	DF_TRY(
+	    df_dataset_open(&ds, info, name, stage && strcmp(stage, "\"pt\"") == 0 ? DF_STAGE_PT : DF_STAGE_SFT, err));
 	if (strcmp(df_dataset_id(ds), id) != 0) {
 		rc = df_fail(err, DF_ELINEAGE,
 		    "dataset '%s': its files, or how dataset_info.json describes their columns, are not those that %s was "
@@ -170,9 +176,8 @@ check_tokens(const struct df_set *index, const struct df_set *pool, struct df_er
 	return DF_OK;
 }
 
-/* wanted [n_domains]: is it in the list? */
-static int
-parse_datasets(const char *list, const struct df_meta *m, bool *wanted, struct df_err *err)
+int
+df_origin_wanted(const char *list, const struct df_meta *m, bool *wanted, struct df_err *err)
 {
 	const char **names = NULL;
 	char *copy = NULL, *save = NULL;
@@ -236,7 +241,8 @@ take(struct df_chosen *c, const struct ids *ids, const struct df_origins *o, con
 		c->n++;
 	}
 	if (c->n == 0)
-		rc = df_fail(err, DF_EFORMAT, "%s: chooses no row%s", df_set_name(index), ids->n ? " of these datasets" : "");
+		rc = df_fail(
+		    err, DF_EFORMAT, "%s: chooses no row%s", df_set_name(index), ids->n ? " of these datasets" : "");
 out:
 	return rc;
 }
@@ -285,9 +291,9 @@ df_chosen_open(struct df_chosen *c, struct df_set *index, struct df_set *pool, c
 	if (index != pool)
 		DF_TRY(check_tokens(index, pool, err));
 	DF_TRY(df_alloc(&wanted, df_set_meta(pool)->n_domains, sizeof(*wanted), "datasets", err));
-	DF_TRY(parse_datasets(datasets, df_set_meta(pool), wanted, err));
+	DF_TRY(df_origin_wanted(datasets, df_set_meta(pool), wanted, err));
 	DF_TRY(read_ids(&ids, index, err));
-	DF_TRY(df_origins_read(&o, pool, err));
+	DF_TRY(df_origins_read(&o, pool, true, err));
 	DF_TRY(take(c, &ids, &o, wanted, index, pool, err));
 	DF_TRY(open_datasets(c, pool, dataset_dir, err));
 out:

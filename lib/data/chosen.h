@@ -19,14 +19,14 @@
 /* Where each sample of tokens is from, by id. */
 struct df_origins {
 	uint64_t n;
-	uint64_t *row;    /* [n] in its dataset */
-	uint16_t *domain; /* [n] its dataset: into the domains of the tokens */
+	uint64_t *row;    /* [n] in its dataset; NULL: not asked for */
+	uint16_t *domain; /* [n] its dataset: into the domains of the tokens; NULL: not asked for, and not recorded */
 };
 /*
- * Read them.  DF_EUNSUPPORTED for rows that are packed of several examples, of which only the first is recorded;
- * DF_EFORMAT where ids or domains are out of range, or the columns are not there.
+ * Read them; every id is checked.  With rows: DF_EUNSUPPORTED for rows that are packed of several examples, of which
+ * only the first is recorded; DF_EFORMAT when the columns are not there.  DF_EFORMAT where a domain is out of range.
  */
-int df_origins_read(struct df_origins *o, struct df_set *pool, struct df_err *err) DF_MUST_CHECK;
+int df_origins_read(struct df_origins *o, struct df_set *pool, bool with_rows, struct df_err *err) DF_MUST_CHECK;
 void df_origins_release(struct df_origins *o);
 
 /*
@@ -35,6 +35,9 @@ void df_origins_release(struct df_origins *o);
  */
 int df_origin_dataset(struct df_dataset **out, const struct df_dataset_info *info, const struct df_set *pool, size_t d,
     struct df_err *err) DF_MUST_CHECK;
+
+/* wanted [n_domains of m] = is the domain in this comma-separated list?  NULL: all are.  DF_EUSAGE for another name. */
+int df_origin_wanted(const char *list, const struct df_meta *m, bool *wanted, struct df_err *err) DF_MUST_CHECK;
 
 struct df_chosen {
 	struct df_dataset **ds; /* [n_ds] by domain of the pool; NULL: none of its rows is here */

@@ -6,17 +6,18 @@
 #include "data/export.h"
 
 #include <dirent.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/file.h"
 #include "base/inout.h"
 #include "base/log.h"
 #include "base/mem.h"
-#include "base/text_out.h"
 #include "data/dataset_priv.h"
 
 #define INFO_NAME   "dataset_info.json"
@@ -30,10 +31,15 @@ struct sink {
 	char *file; /* without directories */
 	enum form form;
 	const struct df_dataset *like; /* one with its description */
-	struct df_text_out out;
+	struct df_atomic out;
+	int fd;             /* -1: not open */
 	struct df_buf text; /* not yet written */
 	uint64_t n;         /* records so far */
 };
+#define SINK_INIT                                                    \
+	{                                                            \
+		.out = DF_ATOMIC_INIT, .fd = -1, .text = DF_BUF_INIT \
+	}
 
 static const char *
 extension(const char *path)
@@ -55,6 +61,69 @@ is_file(const char *path)
 	const char *ext = extension(path);
 
 	return is_stdout(path) || strcmp(ext, ".json") == 0 || strcmp(ext, ".jsonl") == 0 || strcmp(ext, ".txt") == 0;
+}
+
+/* ---- the file ----------------------------------------------------------- */
+
+static int
+sink_open(struct sink *s, const char *path, struct df_err *err)
+{
+	int rc = DF_OK;
+
+	if (is_stdout(path)) {
+		s->fd = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 0);
+	} else {
+		DF_TRY(df_atomic_open(&s->out, path, err));
+		s->fd = open(s->out.tmp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+	}
+	if (s->fd < 0)
+		rc = df_fail(err, DF_ECREATE, "%s:", path);
+out:
+	return rc;
+}
+
+static int
+sink_flush(struct sink *s, struct df_err *err)
+{
+	int rc;
+
+	DF_TRY(df_buf_check(&s->text, err));
+	rc = df_write_all(s->fd, s->text.data, s->text.len, err);
+	if (rc != DF_OK)
+		df_err_prefix(err, "%s: ", s->out.path ? s->out.path : "standard output");
+	df_buf_clear(&s->text);
+out:
+	return rc;
+}
+
+static int
+sink_commit(struct sink *s, struct df_err *err)
+{
+	const int fd = s->fd;
+
+	s->fd = -1;
+	if (close(fd) != 0)
+		return df_fail(err, DF_EIO, "%s:", s->out.path ? s->out.path : "standard output");
+	return s->out.path ? df_atomic_commit(&s->out, err) : DF_OK;
+}
+
+/* What was not committed disappears. */
+static void
+sink_close(struct sink *s)
+{
+	if (s->fd >= 0)
+		close(s->fd);
+	s->fd = -1;
+	df_atomic_discard(&s->out);
+	df_buf_release(&s->text);
+}
+
+static void
+sink_release(struct sink *s)
+{
+	sink_close(s);
+	free(s->name);
+	free(s->file);
 }
 
 /* ---- records ------------------------------------------------------------ */
@@ -197,7 +266,8 @@ put_record(struct sink *s, const struct df_chosen *c, uint64_t i, const char *pr
 	int rc = DF_OK;
 
 	if (prefix) {
-		if ((rc = add_fields(scratch, &rec, prefix, c->rank[i], c->score ? &c->score[i] : NULL, err)) != DF_OK) {
+		if ((rc = add_fields(scratch, &rec, prefix, c->rank[i], c->score ? &c->score[i] : NULL, err)) !=
+		    DF_OK) {
 			df_dataset_place(ds, &rec, err);
 			goto out;
 		}
@@ -215,21 +285,10 @@ put_record(struct sink *s, const struct df_chosen *c, uint64_t i, const char *pr
 	if (s->form == FORM_LINES)
 		df_buf_putc(&s->text, '\n');
 	s->n++;
-	if (s->text.len >= FLUSH_BYTES) {
-		DF_TRY(df_text_out_put(&s->out, &s->text, err));
-		df_buf_clear(&s->text);
-	}
+	if (s->text.len >= FLUSH_BYTES)
+		rc = sink_flush(s, err);
 out:
 	return rc;
-}
-
-static void
-sink_release(struct sink *s)
-{
-	df_text_out_close(&s->out);
-	df_buf_release(&s->text);
-	free(s->name);
-	free(s->file);
 }
 
 /* ---- which datasets ----------------------------------------------------- */
@@ -286,8 +345,8 @@ check_types(const struct df_chosen *c, const struct df_export_opts *o, struct df
 
 /* The records of one dataset (NULL: of all) into the file, which is then whole, but not visible. */
 static int
-put_records(struct sink *s, const struct df_chosen *c, const struct df_dataset *only, const char *prefix,
-    struct df_err *err)
+put_records(
+    struct sink *s, const struct df_chosen *c, const struct df_dataset *only, const char *prefix, struct df_err *err)
 {
 	struct df_buf scratch = DF_BUF_INIT;
 	int rc = DF_OK;
@@ -300,7 +359,7 @@ put_records(struct sink *s, const struct df_chosen *c, const struct df_dataset *
 	}
 	if (s->form == FORM_ARRAY)
 		df_buf_puts(&s->text, "\n]\n");
-	DF_TRY(df_text_out_put(&s->out, &s->text, err));
+	DF_TRY(sink_flush(s, err));
 out:
 	df_buf_release(&scratch);
 	return rc;
@@ -325,19 +384,29 @@ out:
 	return rc;
 }
 
+/* Remove what a killed writer of this file may have left. */
+static int
+tidy(const char *path, struct df_err *err)
+{
+	struct df_atomic a = DF_ATOMIC_INIT;
+	int rc = df_atomic_open(&a, path, err);
+
+	df_atomic_discard(&a);
+	return rc;
+}
+
 static int
 export_file(const struct df_chosen *c, const struct df_export_opts *o, struct df_err *err)
 {
 	const char *base = df_path_base(o->path), *ext = extension(o->path);
-	struct sink s = { .form = strcmp(ext, ".json") == 0 ? FORM_ARRAY : FORM_LINES,
-		.like = c->ds[c->domain[0]],
-		.out = DF_TEXT_OUT_INIT,
-		.text = DF_BUF_INIT };
+	struct sink s = SINK_INIT;
 	struct df_buf info = DF_BUF_INIT;
 	char *info_path = NULL;
 	bool write_info = false;
 	int rc;
 
+	s.form = strcmp(ext, ".json") == 0 ? FORM_ARRAY : FORM_LINES;
+	s.like = c->ds[c->domain[0]];
 	DF_TRY(df_strdup(&s.file, base, err));
 	DF_TRY(df_strndup(&s.name, base, strlen(base) - strlen(ext), err));
 	if (strchr(s.name, ',')) {
@@ -346,12 +415,14 @@ export_file(const struct df_chosen *c, const struct df_export_opts *o, struct df
 	}
 	if (!is_stdout(o->path))
 		DF_TRY(describe(&s, o, &info_path, &info, &write_info, err));
-	DF_TRY(df_text_out_open(&s.out, o->path, err));
+	DF_TRY(sink_open(&s, o->path, err));
 	DF_TRY(put_records(&s, c, NULL, o->prefix, err));
 	/* A file that has its name has its entry too. */
 	if (write_info)
 		DF_TRY(df_file_put(info_path, info.data, info.len, err));
-	DF_TRY(df_text_out_commit(&s.out, err));
+	else if (info_path)
+		DF_TRY(tidy(info_path, err));
+	DF_TRY(sink_commit(&s, err));
 out:
 	sink_release(&s);
 	df_buf_release(&info);
@@ -408,13 +479,15 @@ check_replaceable(const char *path, const struct sink *sinks, size_t n, struct d
 	int rc = DF_OK;
 
 	while (dir && (e = readdir(dir)) != NULL) {
-		bool known = strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0 || strcmp(e->d_name, INFO_NAME) == 0;
+		bool known =
+		    strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0 || strcmp(e->d_name, INFO_NAME) == 0;
 
 		for (size_t d = 0; d < n && !known; d++)
 			known = sinks[d].file && strcmp(sinks[d].file, e->d_name) == 0;
 		if (!known) {
 			rc = df_fail(err, DF_EUSAGE,
-			    "%s: is there already, and has '%s', which would be lost; choose another name", path, e->d_name);
+			    "%s: is there already, and has '%s', which would be lost; choose another name", path,
+			    e->d_name);
 			break;
 		}
 	}
@@ -432,14 +505,13 @@ export_dataset(struct sink *s, const struct df_chosen *c, const char *dir, const
 	int rc;
 
 	DF_TRY(df_path_join(&path, dir, s->file, err));
-	DF_TRY(df_text_out_open(&s->out, path, err));
+	DF_TRY(sink_open(s, path, err));
 	DF_TRY(put_records(s, c, s->like, prefix, err));
-	DF_TRY(df_text_out_commit(&s->out, err));
+	DF_TRY(sink_commit(s, err));
 	df_buf_puts(info, info->len ? ",\n" : "{\n");
 	DF_TRY(df_info_entry(info, s->like, s->name, s->file, err));
 out:
-	df_text_out_close(&s->out);
-	df_buf_release(&s->text);
+	sink_close(s);
 	free(path);
 	return rc;
 }
@@ -454,12 +526,14 @@ export_dir(const struct df_chosen *c, const struct df_export_opts *o, struct df_
 	int rc;
 
 	if (o->merge_info)
-		return df_fail(err, DF_EUSAGE, "--merge-info: %s is a directory with a dataset_info.json of its own", o->path);
+		return df_fail(
+		    err, DF_EUSAGE, "--merge-info: %s is a directory with a dataset_info.json of its own", o->path);
 	DF_TRY(df_alloc(&sinks, c->n_ds, sizeof(*sinks), "files", err));
 	for (size_t d = 0; d < c->n_ds; d++) {
-		sinks[d] = (struct sink){ .like = c->ds[d], .out = DF_TEXT_OUT_INIT, .text = DF_BUF_INIT };
+		sinks[d] = (struct sink)SINK_INIT;
 		if (!c->ds[d])
 			continue;
+		sinks[d].like = c->ds[d];
 		sinks[d].form = form_of(c->ds[d]);
 		DF_TRY(df_strdup(&sinks[d].name, df_dataset_name(c->ds[d]), err));
 		DF_TRY(file_name(sinks, d, c->ds[d], err));
@@ -501,7 +575,7 @@ df_export_claim(const struct df_export_opts *o, struct df_err *err)
 	char *dir = NULL, *path = NULL;
 	int rc = DF_OK;
 
-	if (!o->merge_info || !is_file(o->path) || is_stdout(o->path))
+	if (!is_file(o->path) || is_stdout(o->path))
 		goto out;
 	DF_TRY(df_strndup(&dir, o->path, (size_t)(df_path_base(o->path) - o->path), err));
 	DF_TRY(df_path_join(&path, dir, INFO_NAME, err));

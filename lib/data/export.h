@@ -26,13 +26,12 @@
  */
 struct df_export_opts {
 	const char *path;
-	/* Add PREFIXrank (place in the index, from 0) and PREFIXscore (if the index has any) to each row; NULL: neither. */
-	const char *prefix;
+	const char *prefix; /* add PREFIXrank (place in the index, from 0), PREFIXscore (if it has any); NULL: neither */
 	bool merge_info; /* add the entry to an existing dataset_info.json beside the file */
 };
 /*
- * Call it before anything is read: a dataset_info.json that is to be merged into is read and written, also where it
- * describes the source (base/inout.h).
+ * Call it before anything is read: the dataset_info.json beside the file is read and written, also where it describes
+ * the source (base/inout.h).
  */
 int df_export_claim(const struct df_export_opts *o, struct df_err *err) DF_MUST_CHECK;
 /*

@@ -106,14 +106,15 @@ df_info_add(struct df_buf *text, bool *write, const char *path, const char *name
 	DF_TRY(df_file_get(path, INFO_MAX, &old, &n, err));
 	DF_TRY(df_json_parse_unique(&doc, old, n, path, err));
 	if (df_json_type(df_json_root(doc)) != DF_JSON_OBJECT) {
-		rc = df_fail(err, DF_ECONFIG, "%s: expected an object, found %s", path,
-		    df_json_type_name(df_json_root(doc)));
+		rc = df_fail(
+		    err, DF_ECONFIG, "%s: expected an object, found %s", path, df_json_type_name(df_json_root(doc)));
 		goto out;
 	}
 	DF_TRY(has_entry(df_json_root(doc), path, name, entry, &has, err));
 	*write = !has;
 	if (!has && !merge) {
-		rc = df_fail(err, DF_EUSAGE, "%s: is there already; --merge-info adds the dataset '%s' to it", path, name);
+		rc = df_fail(
+		    err, DF_EUSAGE, "%s: is there already; --merge-info adds the dataset '%s' to it", path, name);
 		goto out;
 	}
 	/* After the last entry: before the white space in front of the last bracket. */

@@ -147,7 +147,7 @@ struct df_selector {
 	const char *cost;  /* what has to be computed for each row before: "none", "gradients" */
 	enum df_shortage shortage;             /* what DF_SHORT_DEFAULT means */
 	bool torch, dataflex;                  /* it has uniform draws that can be PyTorch's; it has a DataFlex mode */
-	bool fill;                             /* it chooses among some rows only: DF_SHORT_FILL has more to draw from */
+	bool fill;                             /* it chooses among some rows only: DF_SHORT_FILL draws others */
 	const struct df_select_input *inputs;  /* [n_inputs]: the first is "train", the rows to choose from */
 	size_t n_inputs;
 	/*
@@ -214,8 +214,11 @@ int df_selection_write(struct df_selection *s, const char *index, const char *sc
 
 /* ---- shared: ranks and shortages ------------------------------------------------- */
 
-/* order [n] = rows, best first, invalid ones last; *n_valid = how many are finite. */
+/* order [n] = rows, best first, invalid ones last; *n_valid = how many are finite.  DF_ERANGE from 2^32 rows on. */
 int df_rank(const float *score, uint64_t n, uint64_t *order, uint64_t *n_valid, struct df_err *err) DF_MUST_CHECK;
+/* The same in half the memory: order and scratch [n]. */
+int df_rank32(const float *score, uint64_t n, uint32_t *order, uint32_t *scratch, uint64_t *n_valid, struct df_err *err)
+    DF_MUST_CHECK;
 
 /*
  * *index = n rows for a request of n from order [n_valid] (the method's ranking

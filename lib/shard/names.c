@@ -260,8 +260,8 @@ check_family(const char *path, size_t stem, const bool *seen, unsigned n, struct
 		rc = df_fail(err, DF_ENOINPUT, "%.*s.%05u-of-%05u.h5 is missing (shard %s)", (int)stem, path, first, n,
 		    list.data);
 	} else {
-		rc = df_fail(err, DF_ENOINPUT, "%.*s.%05u-of-%05u.h5 and %u more are missing (shards %s)", (int)stem, path,
-		    first, n, missing - 1, list.data);
+		rc = df_fail(err, DF_ENOINPUT, "%.*s.%05u-of-%05u.h5 and %u more are missing (shards %s)", (int)stem,
+		    path, first, n, missing - 1, list.data);
 	}
 out:
 	df_buf_release(&list);

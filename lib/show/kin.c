@@ -139,20 +139,39 @@ df_kin_release(struct df_kin *k)
 	*k = (struct df_kin)DF_KIN_INIT;
 }
 
+/* The tokens with this id; of several with the same rows, those of the same datasets. */
+static const struct df_kin_file *
+find_tokens(const struct df_kin *k, const char *id, const struct df_meta *of)
+{
+	for (size_t i = 0; i < k->n; i++) {
+		const struct df_meta *m = &k->v[i].meta;
+		size_t d = 0;
+
+		if (strcmp(m->id, id) != 0 || m->n_domains != of->n_domains)
+			continue;
+		while (d < m->n_domains && strcmp(m->domains[d], of->domains[d]) == 0)
+			d++;
+		if (d == m->n_domains)
+			return &k->v[i];
+	}
+	return df_kin_find(k, id);
+}
+
 int
 df_kin_open_tokens(struct df_set **out, struct df_set *of, const struct df_kin *k, const char *const *named, size_t n,
     struct df_err *err)
 {
 	const struct df_input *in = df_meta_input(df_set_meta(of), "tokens");
-	const struct df_kin_file *f = in ? df_kin_find(k, in->id) : NULL;
+	const struct df_kin_file *f = in ? find_tokens(k, in->id, df_set_meta(of)) : NULL;
 
 	if (f)
 		return df_set_open1(out, DF_KIND_TOKENS, "tokens", f->path, err);
 	if (in) {
-		return df_fail(err, DF_ENOINPUT,
-		    "%s: its tokens, %.12s, are neither beside it nor named after it", df_set_name(of), in->id);
+		return df_fail(err, DF_ENOINPUT, "%s: its tokens, %.12s, are neither beside it nor named after it",
+		    df_set_name(of), in->id);
 	}
 	if (n == 0)
-		return df_fail(err, DF_EUSAGE, "%s: does not say which tokens it is of; name them after it", df_set_name(of));
+		return df_fail(
+		    err, DF_EUSAGE, "%s: does not say which tokens it is of; name them after it", df_set_name(of));
 	return df_set_open(out, DF_KIND_TOKENS, "tokens", named, n, err);
 }

@@ -107,7 +107,9 @@ df_lineage(
 		node(&f, NULL, df_kind_name(m.kind), m.id, 0, out);
 		df_buf_putc(out, '\n');
 	} else {
-		const struct df_kin_file self = { .path = (char *)(uintptr_t)path, .meta = m, .rows = df_set_rows(s), .shards = 1 };
+		const struct df_kin_file self = {
+			.path = (char *)(uintptr_t)path, .meta = m, .rows = df_set_rows(s), .shards = 1
+		};
 
 		tell(&self, out);
 		df_buf_printf(out, "  %.12s\n", m.id);

@@ -178,6 +178,21 @@ for f in pool.h5 val.h5 val.proj.h5 index.h5 eval.txt run/checkpoint-24/model.sa
 	same "the same $f as without Slurm" sh/$f sl/$f
 done
 
+# --- the other methods ---
+
+for method in tsds cluster-less; do
+	ok "$method without Slurm" env OUT=sh-$method "$SRC/pipelines/$method.sh"
+	ok "$method is submitted" env OUT=sl-$method SHARDS=3 "$SRC/pipelines/slurm/$method.sh"
+done
+ok 'the jobs end' settled
+for method in tsds cluster-less; do
+	for f in pool.h5 val.h5 index.h5 eval.txt run/checkpoint-32/model.safetensors; do
+		same "$method: the same $f as without Slurm" sh-$method/$f sl-$method/$f
+	done
+	ok "$method is submitted again" env OUT=sl-$method SHARDS=3 "$SRC/pipelines/slurm/$method.sh"
+	is 'nothing is missing' "$(sed -n 's/: job .*//p' err | tr '\n' ' ')" 'eval '
+done
+
 # A job that the user cancels does not come back.
 ok 'a job' sbatch --parsable -o cancelled.txt "$SRC/pipelines/slurm/job.sbatch" sh -c 'trap "exit 75" TERM; touch runs; while :; do sleep 0.1; done'
 job=$(cat out)
