@@ -128,8 +128,8 @@ out:
 }
 
 /*
- * *left = the fraction of the sample's pairs that the screen leaves, *within = that which is within the limit.  Pairs of
- * a point with itself do not count.
+ * *left = the fraction of the sample's pairs that the screen leaves, *within = that which is within the limit.  Pairs
+ * of a point with itself do not count.
  */
 static void
 count_sample(const struct sample *s, const struct df_propose *p, double *left, double *within)

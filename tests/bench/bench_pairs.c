@@ -1,8 +1,8 @@
 /*
  * bench_pairs.c - all near pairs against the bare product that they would take.
  *
- * A = df_near_pairs on one thread, all of it.  B = the product of all N x N pairs (both halves) in float32 by df_gemm on
- * the same device, in blocks, nothing done with it; measured on every 16th panel of rows and multiplied.  Both in the
+ * A = df_near_pairs on one thread, all of it.  B = the product of all N x N pairs (both halves) in float32 by df_gemm
+ * on the same device, in blocks, nothing done with it; measured on every 16th panel of rows and multiplied.  Both in the
  * processor time of this process.  Printed: A, B, A / B, and how many pairs were found.
  *
  * Rows have norm 1 and are: "random", independent directions; "groups", a tenth as many directions with noise, so that
