@@ -79,6 +79,8 @@ struct desk {
 	float *score;             /* the same on the host */
 	float *passed;            /* [TILE] */
 	uint32_t *at;
+	struct df_neighbour *spare; /* [n_spare] */
+	size_t n_spare;
 };
 
 struct query {
@@ -98,7 +100,7 @@ struct df_knn {
 	uint64_t n_seen;
 	struct query *q;         /* [queries] */
 	struct df_tensor matrix; /* [queries, d] scaled */
-	float *scaled;           /* the same, on the host */
+	float *scaled;           /* the same on the host; NULL where the scale is 1 */
 	struct slab *slabs;
 	size_t n_slabs;
 	struct desk *desks; /* [n_desks] */
@@ -115,7 +117,10 @@ least(size_t a, size_t b)
 
 /* ---- life ---------------------------------------------------------------------------------------------------------- */
 
-/* The scale that brings the longest query to a norm in [1/2, 1): what float32 can hold then depends on candidates only. */
+/*
+ * What is to be known of the queries.  Where float32 products could leave their range because of them, they are scaled
+ * so that the longest has a norm in [1/2, 1): then that depends on candidates only.
+ */
 static void
 measure_queries(struct df_knn *k)
 {
@@ -134,25 +139,35 @@ measure_queries(struct df_knn *k)
 	}
 	if (most > 0)
 		frexp(sqrt(most), &exponent);
-	k->scale = ldexp(1, -exponent);
-}
-
-static void
-scale_queries(struct df_knn *k)
-{
-	const size_t d = k->queries.d;
-
+	k->scale = abs(exponent) <= 20 ? 1 : ldexp(1, -exponent);
 	for (size_t i = 0; i < k->queries.n; i++) {
-		const float *x = k->queries.x + i * d;
 		struct query *q = &k->q[i];
 
-		for (size_t j = 0; j < d; j++)
-			k->scaled[i * d + j] = q->invalid ? 0 : (float)(x[j] * k->scale);
 		q->norm = (float)(sqrt(q->square) * k->scale * INFLATE);
 		/* float64 sums round, too: it tells where a candidate is short beside the query. */
 		if (k->metric == DF_METRIC_L2)
-			q->slack = (float)((double)(d + 8) * 0x1p-51 * q->square * k->scale * INFLATE);
+			q->slack = (float)((double)(k->queries.d + 8) * 0x1p-51 * q->square * k->scale * INFLATE);
 	}
+}
+
+/* The queries on the device. */
+static int
+place_queries(struct df_knn *k, struct df_err *err)
+{
+	const float *x = k->queries.x;
+	size_t numel;
+	int rc = DF_OK;
+
+	if (k->scale != 1) {
+		DF_TRY(df_size_mul((size_t)k->queries.n, k->queries.d, &numel, "queries", err));
+		DF_TRY(df_alloc(&k->scaled, numel, sizeof(*k->scaled), "queries", err));
+		for (size_t i = 0; i < numel; i++)
+			k->scaled[i] = (float)(x[i] * k->scale);
+		x = k->scaled;
+	}
+	DF_TRY(df_tensor_borrow(k->near.be, &k->matrix, DF_F32, (size_t)k->queries.n, k->queries.d, x, "queries", err));
+out:
+	return rc;
 }
 
 static int
@@ -208,12 +223,20 @@ size_window(struct df_knn *k, struct df_err *err)
 	return df_alloc(&k->w.v, k->w.cap, sizeof(*k->w.v), "candidates", err);
 }
 
+void
+df_knn_shrink(struct df_knn *k, int shift, size_t segments)
+{
+	k->w.shift = shift;
+	k->w.rows = (size_t)1 << shift;
+	k->w.most = least(segments, k->w.most);
+	k->w.cap = least(segments, k->w.cap);
+}
+
 int
 df_knn_new(struct df_knn **out, const struct df_near *near, enum df_metric metric, const struct df_points *queries,
     uint64_t k_wanted, const uint64_t *self, struct df_err *err)
 {
 	struct df_knn *k = NULL;
-	size_t numel;
 	int rc = DF_OK;
 
 	*out = NULL;
@@ -223,16 +246,12 @@ df_knn_new(struct df_knn **out, const struct df_near *near, enum df_metric metri
 	k->kept = k->most + (self ? 1 : 0);
 	k->sieve = df_sieve_best();
 	*out = k;
-	DF_TRY(df_size_mul((size_t)queries->n, queries->d, &numel, "queries", err));
 	DF_TRY(df_alloc(&k->q, (size_t)queries->n, sizeof(*k->q), "queries", err));
-	DF_TRY(df_alloc(&k->scaled, numel, sizeof(*k->scaled), "queries", err));
 	measure_queries(k);
-	scale_queries(k);
 	DF_TRY(size_window(k, err));
 	if (queries->n == 0 || k->most == 0)
 		goto out;
-	DF_TRY(
-	    df_tensor_borrow(near->be, &k->matrix, DF_F32, (size_t)queries->n, queries->d, k->scaled, "queries", err));
+	DF_TRY(place_queries(k, err));
 	DF_TRY(cut_slabs(k, err));
 	DF_TRY(set_desks(k, err));
 out:
@@ -264,6 +283,7 @@ df_knn_free(struct df_knn *k)
 		free(k->desks[i].score);
 		free(k->desks[i].passed);
 		free(k->desks[i].at);
+		free(k->desks[i].spare);
 	}
 	df_tensor_free(k->near.be, &k->matrix);
 	free(k->w.v);
@@ -324,19 +344,15 @@ id_of(const struct df_knn *k, uint32_t ref)
 	return k->w.v[ref >> k->w.shift].id[ref & (k->w.rows - 1)];
 }
 
-/* Room for the values of all entries; those that are settled keep theirs. */
+/* Room for the values of all entries; those that are settled keep theirs, and are the first, in order. */
 static int
 begin_settling(struct df_nearest *s, struct df_err *err)
 {
-	struct df_neighbour *exact = NULL;
 	int rc = DF_OK;
 
-	DF_TRY(df_alloc(&exact, s->e.n, sizeof(*exact), "nearest neighbours", err));
 	for (s->at = 0; s->at < s->e.n && s->e.ref[s->at] >= DF_SETTLED; s->at++)
-		exact[s->at] = s->exact[s->e.ref[s->at] & ~DF_SETTLED];
-	free(s->exact);
-	s->exact = exact;
-	s->cap_exact = s->e.n;
+		s->exact[s->at] = s->exact[s->e.ref[s->at] & ~DF_SETTLED];
+	DF_TRY(df_grow(&s->exact, &s->cap_exact, s->e.n, sizeof(*s->exact), "nearest neighbours", err));
 out:
 	return rc;
 }
@@ -362,6 +378,14 @@ settle_until(const struct df_knn *k, size_t i, uint32_t end)
 	}
 }
 
+static inline void
+fetch_settling(const struct df_nearest *s)
+{
+	__builtin_prefetch(s->e.ref + s->at);
+	__builtin_prefetch(s->exact + s->at, 1);
+	__builtin_prefetch(s->exact + s->at + 4, 1);
+}
+
 /* The interval of a score whose value is known. */
 static void
 exact_interval(const struct df_knn *k, const struct query *q, double value, float *lo, float *hi)
@@ -382,14 +406,13 @@ exact_interval(const struct df_knn *k, const struct query *q, double value, floa
 
 /* All values are there: the k best stay, nearest first. */
 static int
-end_settling(const struct df_knn *k, struct query *q, struct df_err *err)
+end_settling(const struct df_knn *k, struct query *q, struct desk *w, struct df_err *err)
 {
 	struct df_nearest *s = &q->near;
-	struct df_neighbour *spare = NULL;
 	int rc = DF_OK;
 
-	DF_TRY(df_alloc(&spare, s->e.n, sizeof(*spare), "nearest neighbours", err));
-	df_neighbours_sort(k->metric, s->exact, spare, s->e.n);
+	DF_TRY(df_grow(&w->spare, &w->n_spare, s->e.n, sizeof(*w->spare), "nearest neighbours", err));
+	df_neighbours_sort(k->metric, s->exact, w->spare, s->e.n);
 	s->e.n = s->n_exact = least(s->e.n, k->kept);
 	for (size_t j = 0; j < s->e.n; j++) {
 		s->e.ref[j] = DF_SETTLED | (uint32_t)j;
@@ -398,18 +421,17 @@ end_settling(const struct df_knn *k, struct query *q, struct df_err *err)
 	if (s->e.n == k->kept && s->e.lo[s->e.n - 1] > s->least)
 		s->least = s->e.lo[s->e.n - 1];
 out:
-	free(spare);
 	return rc;
 }
 
 static int
-settle_one(const struct df_knn *k, size_t i, struct df_err *err)
+settle_one(const struct df_knn *k, size_t i, struct desk *w, struct df_err *err)
 {
 	int rc = DF_OK;
 
 	DF_TRY(begin_settling(&k->q[i].near, err));
 	settle_until(k, i, DF_SETTLED);
-	rc = end_settling(k, &k->q[i], err);
+	rc = end_settling(k, &k->q[i], w, err);
 out:
 	return rc;
 }
@@ -422,16 +444,18 @@ settle_slab(const struct task *t, struct slab *b, struct desk *w, struct df_err 
 	const size_t block = 1 + BLOCK_BYTES / sizeof(float) / (k->queries.d + 1), end = k->w.n * k->w.rows;
 	int rc = DF_OK;
 
-	(void)w;
 	for (size_t i = b->first; i < b->first + b->n; i++) {
 		df_nearest_tighten(k->sieve, &k->q[i].near, k->kept, 0);
 		DF_TRY(begin_settling(&k->q[i].near, err));
 	}
 	for (size_t at = 0; at < end; at += block)
-		for (size_t i = b->first; i < b->first + b->n; i++)
+		for (size_t i = b->first; i < b->first + b->n; i++) {
+			if (i + AHEAD < b->first + b->n)
+				fetch_settling(&k->q[i + AHEAD].near);
 			settle_until(k, i, (uint32_t)least(at + block, end));
+		}
 	for (size_t i = b->first; i < b->first + b->n; i++)
-		DF_TRY(end_settling(k, &k->q[i], err));
+		DF_TRY(end_settling(k, &k->q[i], w, err));
 out:
 	return rc;
 }
@@ -451,12 +475,12 @@ out:
 /* ---- search: who may be among the k best ------------------------------------------------------------------------------ */
 
 /*
- * Of the n scores of candidates first + at[] those that may be among the best go into the list of query i, a list's
+ * Of the n scores in w->passed, of candidates first + w->at[], those that may be among the best go into the list of query i, a list's
  * room at a time.
  */
 static int
-take(const struct df_knn *k, size_t i, const struct df_errors *errors, const float *score, const uint32_t *at, size_t n,
-    uint32_t first, struct df_err *err)
+take(const struct df_knn *k, size_t i, struct desk *w, const struct df_errors *errors, size_t n, uint32_t first,
+    struct df_err *err)
 {
 	const size_t cap = k->kept + (k->kept > ROOM ? k->kept : ROOM);
 	struct df_nearest *near = &k->q[i].near;
@@ -465,12 +489,12 @@ take(const struct df_knn *k, size_t i, const struct df_errors *errors, const flo
 	for (size_t done = 0, now; done < n; done += now) {
 		DF_TRY(df_nearest_reserve(near, n - done, cap, err));
 		now = least(n - done, near->cap - near->e.n);
-		k->sieve->add(&near->e, errors, score + done, at + done, now, first, near->least);
+		k->sieve->add(&near->e, errors, w->passed + done, w->at + done, now, first, near->least);
 		if (near->e.n < cap)
 			continue;
 		df_nearest_tighten(k->sieve, near, k->kept, k->kept / 64);
 		if (near->e.n > cap - cap / 8)
-			DF_TRY(settle_one(k, i, err));
+			DF_TRY(settle_one(k, i, w, err));
 	}
 out:
 	return rc;
@@ -532,8 +556,7 @@ survivors(const struct task *t, const struct slab *b, struct desk *w, size_t fro
 		found = k->sieve->scan((const float *)score + i * n, k->metric == DF_METRIC_L2 ? s->shift + from : NULL,
 		    n, threshold(q, error, slack), w->passed, w->at);
 		if (found > 0)
-			DF_TRY(take(k, b->first + i, &errors, w->passed, w->at, found,
-			    (uint32_t)(t->number * k->w.rows + from), err));
+			DF_TRY(take(k, b->first + i, w, &errors, found, (uint32_t)(t->number * k->w.rows + from), err));
 	}
 out:
 	return rc;

@@ -36,4 +36,7 @@ int df_knn_lend(struct df_knn *k, const float *rows, const uint64_t *ids, uint64
 int df_knn_end(struct df_knn *k, uint64_t *id, float *value, uint64_t *K, struct df_err *err) DF_MUST_CHECK;
 void df_knn_free(struct df_knn *k); /* accepts NULL */
 
+/* For tests, before anything is added: at most `segments` blocks of 2^shift candidates are kept at a time. */
+void df_knn_shrink(struct df_knn *k, int shift, size_t segments);
+
 #endif

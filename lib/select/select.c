@@ -26,6 +26,7 @@ void
 df_selection_release(struct df_selection *s)
 {
 	free(s->score);
+	free(s->tie);
 	free(s->domain);
 	free(s->probability);
 	free(s->cluster);
@@ -148,6 +149,7 @@ df_select_scan(const struct df_select_scan *sc, struct df_err *err)
 		.ctx = &s };
 	int rc = DF_OK;
 
+	df_set_rewind(s.set);
 	s.n_rows = some ? sc->out->n_rows : df_set_rows(s.set);
 	DF_TRY(df_idset_init(&s.ids, s.n_rows, err));
 	DF_TRY(df_scan_run(&scan, err));
@@ -169,6 +171,8 @@ check_modes(const struct df_select *in, struct df_err *err)
 		return df_fail(err, DF_EUSAGE, "--rng torch: %s has no uniform draws that could be PyTorch's", m->name);
 	if (in->dataflex && !m->dataflex)
 		return df_fail(err, DF_EUSAGE, "--compat dataflex: %s has no such mode", m->name);
+	if (in->shortage == DF_SHORT_FILL && !m->fill)
+		return df_fail(err, DF_EUSAGE, "--short fill-random: %s chooses among all rows already", m->name);
 	return DF_OK;
 }
 
@@ -260,6 +264,35 @@ out:
 	return rc;
 }
 
+/* A method that is not ours may fail with a code that there is not, and without a word. */
+static int
+check_failure(const struct df_select *in, int rc, struct df_err *err)
+{
+	if (rc == DF_OK || !in->foreign)
+		return rc;
+	if (rc > DF_OK || rc < DF_ECONFIG || !err->msg[0])
+		return df_fail(err, DF_EFORMAT, "method '%s' failed with code %d%s%s", in->method->name, rc,
+		    err->msg[0] ? ": " : ", and does not say why", err->msg);
+	return rc;
+}
+
+/* The method itself.  What it says of its choice is believed of our own methods only. */
+static int
+run_method(const struct df_select *in, const void *options, struct df_selection *out, struct df_err *err)
+{
+	const uint64_t n_rows = out->n_rows;
+	int rc = DF_OK;
+
+	DF_TRY(check_failure(in, in->method->run(in, options, out, err), err));
+	if (!in->foreign)
+		return DF_OK;
+	rc = df_selection_check(in, n_rows, out, err);
+	if (rc != DF_OK)
+		df_err_prefix(err, "method '%s': ", in->method->name);
+out:
+	return rc;
+}
+
 int
 df_select_run(const struct df_selector *m, struct df_select *in, const void *options, struct df_selection *out,
     struct df_err *err)
@@ -274,7 +307,7 @@ df_select_run(const struct df_selector *m, struct df_select *in, const void *opt
 	DF_TRY(record_request(in, &out->meta, err));
 	DF_TRY(check_modes(in, err));
 	if (m->check)
-		DF_TRY(m->check(in, options, err));
+		DF_TRY(check_failure(in, m->check(in, options, err), err));
 	DF_TRY(df_select_open(in, err));
 	DF_TRY(learn_rows(in, out, err));
 	if (in->exclude)
@@ -283,7 +316,7 @@ df_select_run(const struct df_selector *m, struct df_select *in, const void *opt
 		DF_TRY(count_tokens(in, out, err));
 	if (!scanned)
 		DF_TRY(df_select_record_tokens(in, &out->meta, err));
-	DF_TRY(m->run(in, options, out, err));
+	DF_TRY(run_method(in, options, out, err));
 	if (scanned)
 		DF_TRY(df_select_record_tokens(in, &out->meta, err));
 	DF_TRY(df_select_record_inputs(in, &out->meta, err));

@@ -81,7 +81,8 @@ df_short_take(enum df_shortage mode, const uint64_t *order, uint64_t n_valid, ui
 	uint64_t *out = NULL;
 	int rc = DF_OK;
 
-	if (n > n_valid && (mode == DF_SHORT_ERROR || (n_valid == 0 && mode != DF_SHORT_TRUNCATE)))
+	if (n > n_valid &&
+	    (mode == DF_SHORT_ERROR || mode == DF_SHORT_FILL || (n_valid == 0 && mode != DF_SHORT_TRUNCATE)))
 		return df_fail(err, DF_EUSAGE, "asked for %" PRIu64 " rows, but only %" PRIu64 " are valid%s", n,
 		    n_valid, n_valid ? " (--short=cycle, replace or truncate says what to do then)" : "");
 	if (n > n_valid && mode == DF_SHORT_TRUNCATE) {
@@ -108,7 +109,7 @@ out:
 
 /* ---- what a method has chosen, cut to the amount ------------------------------------ */
 
-/* Rows of order [n_order], again and again, until they have in->amount.n tokens; the row that reaches them is the last. */
+/* Rows of order [n_order], again and again, until they have in->amount.n tokens; the row that reaches them is last. */
 static int
 take_tokens(
     const struct df_select *in, const uint64_t *order, uint64_t n_order, struct df_selection *out, struct df_err *err)
@@ -119,7 +120,9 @@ take_tokens(
 
 	for (uint64_t i = 0; i < n_order; i++)
 		all += in->n_tokens[order[i]];
-	if (all < wanted && (in->shortage == DF_SHORT_ERROR || (all == 0 && in->shortage != DF_SHORT_TRUNCATE)))
+	if (all < wanted &&
+	    (in->shortage == DF_SHORT_ERROR || in->shortage == DF_SHORT_FILL ||
+		(all == 0 && in->shortage != DF_SHORT_TRUNCATE)))
 		return df_fail(err, DF_EUSAGE, "asked for %" PRIu64 " tokens, but the valid rows have %" PRIu64 "%s",
 		    wanted, all, all ? " (--short=cycle or truncate says what to do then)" : "");
 	if (all < wanted && in->shortage == DF_SHORT_REPLACE)
@@ -143,15 +146,20 @@ df_select_take_all(const struct df_select *in, const uint64_t *order, uint64_t n
 	uint64_t *may = NULL, n_may = 0, n;
 	int rc = DF_OK;
 
-	DF_TRY(df_alloc(&may, n_order, sizeof(*may), "rows", err));
-	for (uint64_t i = 0; i < n_order; i++)
-		if (df_select_may(in, order[i]))
-			may[n_may++] = order[i];
+	if (in->excluded) {
+		DF_TRY(df_alloc(&may, n_order, sizeof(*may), "rows", err));
+		for (uint64_t i = 0; i < n_order; i++)
+			if (df_select_may(in, order[i]))
+				may[n_may++] = order[i];
+		order = may;
+		n_order = n_may;
+	}
 	if (in->amount.tokens) {
-		DF_TRY(take_tokens(in, may, n_may, out, err));
+		DF_TRY(take_tokens(in, order, n_order, out, err));
 	} else {
 		n = in->amount.given ? df_amount_of(&in->amount, out->n_rows) : all;
-		DF_TRY(df_short_take(in->shortage, may, n_may, n, in->seed, in->step, &out->index, &out->n_index, err));
+		DF_TRY(df_short_take(
+		    in->shortage, order, n_order, n, in->seed, in->step, &out->index, &out->n_index, err));
 	}
 out:
 	free(may);

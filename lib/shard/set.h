@@ -50,6 +50,8 @@ void df_set_only(struct df_set *s, const enum df_col *cols, size_t n);
  */
 int df_set_next(
     struct df_set *s, uint64_t max_rows, struct df_batch *b, uint64_t *n_rows, struct df_err *err) DF_MUST_CHECK;
+/* Files: df_set_next begins with the first row again. */
+void df_set_rewind(struct df_set *s);
 /*
  * df_set_next in two halves, so that many threads read one set (scan.h does this for you).  df_set_plan finds the
  * rows, and reads what only the set's thread can read.  df_batch_load reads, checks and decodes the rest, in any

@@ -163,9 +163,6 @@ void df_stream_out_free(struct df_stream_out *s); /* accepts NULL */
 /* The columns that a scan must digest because the set has no id: all, or 0. */
 uint32_t df_set_unidentified(const struct df_set *s);
 void df_set_identify(struct df_set *s, struct df_digest id);
-/* Begin again with the first row of a set of files. */
-void df_set_rewind(struct df_set *s);
-
 
 /* ---- set.c, for link.c and h5pieces.c */
 

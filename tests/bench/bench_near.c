@@ -6,8 +6,8 @@
  * goals are 1.25 for K = 1,000 and 1.15 for K = 10.
  *
  *   bench_near [PAIRS [THREADS [N [M]]]]        DEVICE=cpu, METRIC=l2 or dot, COPY=1: rows are not lent
- *   bench_near read Q C M N D K THREADS         from two files of float32, for faiss_knn.py: prints the seconds and
- *                                               writes the ids [M,K] as u64 to standard output's file OUT
+ *   bench_near file QUERIES CANDIDATES D K THREADS OUT      for faiss_knn.py: rows of float32 from two files; writes
+ *                                                           the ids [M,K] to OUT as u64 and prints the seconds
  *
  * Times are the process's CPU time on one thread, else wall-clock time.
  */
@@ -18,9 +18,9 @@
 
 #include "bench.h"
 
+#include "base/file.h"
 #include "base/mem.h"
 #include "base/pool.h"
-#include "base/rng.h"
 #include "near/knn.h"
 
 enum { TILE = 1024 };
@@ -117,11 +117,12 @@ compare(struct data *x, int pairs, int threads, struct df_err *err)
 	qsort(ratio, (size_t)pairs, sizeof(*ratio), compare_doubles);
 	qsort(a, (size_t)pairs, sizeof(*a), compare_doubles);
 	qsort(b, (size_t)pairs, sizeof(*b), compare_doubles);
-	printf("knn %s %s  M %5llu  N %6llu  d %4zu  K %4llu  %d threads     knn/product %.3f  [%.3f .. %.3f]  %.3f s, "
-	       "product %.3f s (%.0f GFLOP/s)  (%d pairs)\n",
+	printf(
+	    "knn %s %s  M %5llu  N %6llu  d %4zu  K %4llu  %d threads     knn/product %.3f  [%.3f .. %.3f], of the best %.3f  %.3f s, "
+	    "product %.3f s (%.0f GFLOP/s)  (%d pairs)\n",
 	    x->metric == DF_METRIC_L2 ? "l2 " : "dot", df_backend_name(x->near.be), (unsigned long long)x->m,
 	    (unsigned long long)x->n, x->d, (unsigned long long)x->k, threads, ratio[pairs / 2], ratio[0],
-	    ratio[pairs - 1], a[pairs / 2], b[pairs / 2],
+	    ratio[pairs - 1], a[0] / b[0], a[pairs / 2], b[pairs / 2],
 	    2e-9 * (double)x->m * (double)x->n * (double)x->d / b[pairs / 2], pairs);
 	fflush(stdout);
 out:
@@ -194,8 +195,63 @@ out:
 	return rc;
 }
 
-static long long
-number(int argc, char **argv, int i, long long otherwise)
+/* ---- files ---------------------------------------------------------------------------------------------------------- */
+
+static int
+read_rows(const char *path, size_t d, float **x, uint64_t *n, struct df_err *err)
+{
+	char *bytes = NULL;
+	size_t size = 0;
+	int rc = DF_OK;
+
+	DF_TRY(df_file_get(path, SIZE_MAX, &bytes, &size, err));
+	*n = size / sizeof(float) / d;
+	*x = (float *)bytes;
+out:
+	return rc;
+}
+
+static int
+search_files(char **argv, struct df_err *err)
+{
+	const char *metric = getenv("METRIC");
+	const int threads = atoi(argv[5]);
+	struct data x = { .d = (size_t)atoll(argv[3]), .k = (uint64_t)atoll(argv[4]) };
+	float *q = NULL, *c = NULL;
+	FILE *out = NULL;
+	double t0;
+	int rc = DF_OK;
+
+	x.metric = metric && strcmp(metric, "dot") == 0 ? DF_METRIC_DOT : DF_METRIC_L2;
+	DF_TRY(df_pool_new(&x.near.pool, threads, err));
+	x.near.n_threads = threads;
+	DF_TRY(df_backend_open(&x.near.be, bench_device(), x.near.pool, err));
+	DF_TRY(read_rows(argv[1], x.d, &q, &x.m, err));
+	DF_TRY(read_rows(argv[2], x.d, &c, &x.n, err));
+	x.q = q;
+	x.c = c;
+	DF_TRY(df_alloc(&x.id, x.m * x.k, sizeof(*x.id), "ids", err));
+	DF_TRY(df_alloc(&x.value, x.m * x.k, sizeof(*x.value), "distances", err));
+	t0 = clock_of(threads);
+	DF_TRY(search(&x, err));
+	printf("%.6f\n", clock_of(threads) - t0);
+	out = fopen(argv[6], "wb");
+	if (!out || fwrite(x.id, sizeof(*x.id), x.m * x.k, out) != x.m * x.k)
+		rc = df_fail(err, DF_EIO, "%s:", argv[6]);
+out:
+	if (out && fclose(out) != 0 && rc == DF_OK)
+		rc = df_fail(err, DF_EIO, "%s:", argv[6]);
+	free(q);
+	free(c);
+	free(x.id);
+	free(x.value);
+	df_backend_close(x.near.be);
+	df_pool_free(x.near.pool);
+	return rc;
+}
+
+static int64_t
+number(int argc, char **argv, int i, int64_t otherwise)
 {
 	return argc > i ? atoll(argv[i]) : otherwise;
 }
@@ -204,13 +260,15 @@ int
 main(int argc, char **argv)
 {
 	struct df_err err = DF_ERR_INIT;
-	const int pairs = (int)number(argc, argv, 1, 9), threads = (int)number(argc, argv, 2, 1);
+	const bool files = argc == 8 && strcmp(argv[1], "file") == 0;
+	const int pairs = files ? 1 : (int)number(argc, argv, 1, 9), threads = (int)number(argc, argv, 2, 1);
 	int rc;
 
-	if (pairs < 1 || threads < 1)
+	if (!files && (pairs < 1 || threads < 1))
 		return 64;
-	rc =
-	    bench(pairs, threads, (uint64_t)number(argc, argv, 3, 100000), (uint64_t)number(argc, argv, 4, 1000), &err);
+	rc = files ? search_files(argv + 1, &err)
+		   : bench(pairs, threads, (uint64_t)number(argc, argv, 3, 100000),
+			 (uint64_t)number(argc, argv, 4, 1000), &err);
 	if (rc)
 		fprintf(stderr, "bench_near: %s\n", err.msg);
 	return df_err_exit_status(rc);
