@@ -1,7 +1,7 @@
 # What the scripts beside it share: stages as jobs of a Slurm cluster.  Sourced, not run.
 #
 # ../common.sh has the settings.  Further ones:
-# shellcheck shell=sh disable=SC2086 # options are words
+# shellcheck shell=sh disable=SC2086,SC2153 # options are words; WARM is a setting
 SHARDS=${SHARDS:-8}       # tasks of an array
 JOB=${JOB-}               # options of sbatch for every job: --partition=short --time=30
 MODEL_JOB=${MODEL_JOB-}   # more options for jobs that run the model: --cpus-per-task=16 --time=4:00:00
