@@ -252,6 +252,25 @@ out:
 }
 
 int
+df_download_or_see(struct df_backend *be, const void **at, void *dst, struct df_tensor src, struct df_err *err)
+{
+	const struct df_operand o = { &src, DF_IN, "src", DF_ANY_TYPE };
+	int rc = DF_OK;
+
+	if (!be || !at)
+		return df_fail(err, DF_EINTERNAL, "download: a NULL argument");
+	DF_TRY(check_operand(be, "download", &o, err));
+	if (be->ops->on_host && src.ld == src.cols) {
+		*at = df_tensor_host(src);
+	} else {
+		*at = dst;
+		DF_TRY(df_download(be, dst, src, err));
+	}
+out:
+	return rc;
+}
+
+int
 df_sync(struct df_backend *be, struct df_err *err)
 {
 	if (!be)

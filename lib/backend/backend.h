@@ -141,6 +141,12 @@ int df_tensor_borrow(struct df_backend *be, struct df_tensor *t, enum df_dtype t
 /* Dense host array (rows*cols of t's type, row after row) -> t, and back. */
 int df_upload(struct df_backend *be, struct df_tensor dst, const void *src, struct df_err *err) DF_MUST_CHECK;
 int df_download(struct df_backend *be, void *dst, struct df_tensor src, struct df_err *err) DF_MUST_CHECK;
+/*
+ * The same where it is needed: *at = src's elements, row after row, where they are if the host can read them there and
+ * src is dense, else dst.  They stay until the next operation that writes src.
+ */
+int df_download_or_see(struct df_backend *be, const void **at, void *dst, struct df_tensor src, struct df_err *err)
+    DF_MUST_CHECK;
 /* Copy (same shape; converts between F32, BF16 and F16). */
 int df_copy(struct df_backend *be, struct df_tensor dst, struct df_tensor src, struct df_err *err) DF_MUST_CHECK;
 int df_fill(struct df_backend *be, struct df_tensor dst, float value, struct df_err *err) DF_MUST_CHECK;

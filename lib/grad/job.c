@@ -291,6 +291,9 @@ df_grad_job_run(struct df_grad_job *j, const struct df_grad_job_run *o, uint64_t
 	DF_TRY(df_meta_set_tool(&j->meta, o->tool, err));
 	DF_TRY(make_lanes(j, o->n_threads, err));
 	DF_TRY(df_job_run(&job, n, err));
+	if (j->policy && j->policy->n_protected > 0)
+		df_info("%s: no completion of %" PRIu64 " prompts counts: their own answers take the place",
+		    df_set_name(j->tokens), j->policy->n_protected);
 	tell_flaws(&j->flaws, j->policy != NULL, df_set_name(j->tokens));
 out:
 	return rc;

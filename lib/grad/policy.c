@@ -116,12 +116,14 @@ df_policy_weigh(const struct df_policy_opts *o, const double *reward, size_t n, 
     size_t *n_used, struct df_err *err)
 {
 	const double limit = is_hard(o) ? map(o, reference) - SLACK : 0;
+	const double from =
+	    n > 0 ? map(o, reward[0]) : 0; /* so that equal rewards have advantages of 0, not of rounding */
 	double sum = 0;
 	size_t used = 0;
 	int rc = DF_OK;
 
 	for (size_t s = 0; s < n; s++) {
-		sum += map(o, reward[s]);
+		sum += map(o, reward[s]) - from;
 		weight[s] = 1;
 	}
 	if (has_topk(o))
@@ -135,7 +137,7 @@ df_policy_weigh(const struct df_policy_opts *o, const double *reward, size_t n, 
 		const double r = map(o, reward[s]);
 
 		if (weight[s] != 0)
-			weight[s] = (o->loo ? r - (sum - r) / (double)(n - 1) : r) / (double)used;
+			weight[s] = (o->loo ? r - from - (sum - (r - from)) / (double)(n - 1) : r) / (double)used;
 	}
 	*n_used = used;
 out:
@@ -255,7 +257,7 @@ struct place {
 	uint64_t id, row;
 };
 
-/* Where the rows of the references are, by id. */
+/* Where the rows of the references are, by id; v is NULL where there are none. */
 struct references {
 	struct place *v; /* [n], sorted */
 	uint64_t n, *lengths;
@@ -375,7 +377,7 @@ plan_prompt(struct df_policy *p, uint64_t i, const struct rows *rows, const stru
 		if (weight[s] != 0)
 			DF_TRY(add_use(
 			    p, (struct df_policy_use){ first + s, rows->lengths[first + s], weight[s], false }, err));
-	if (n_used == 0 && p->o.protect)
+	if (n_used == 0 && r->v)
 		rc = use_reference(p, i, r, err);
 out:
 	return rc;
@@ -396,6 +398,7 @@ df_policy_open(struct df_policy **out, const struct df_policy_opts *o, struct df
 	DF_TRY(df_alloc(&p, 1, sizeof(*p), "policy gradients", err));
 	p->o = *o;
 	p->completions = completions;
+	p->in = (struct df_batch)DF_BATCH_INIT;
 	DF_TRY(rows_read(&rows, completions, err));
 	DF_TRY(find_prompts(p, &rows, err));
 	DF_TRY(df_rewards_read(o->rewards, "rewards",
@@ -429,6 +432,7 @@ df_policy_close(struct df_policy *p)
 	if (!p)
 		return;
 	df_set_close(p->references);
+	df_batch_release(&p->in);
 	free(p->id);
 	free(p->domain);
 	free(p->first_row);
@@ -470,11 +474,30 @@ out:
 	return rc;
 }
 
+/* The rows of prompt i that count. */
+static int
+add_prompt(struct df_policy *p, uint64_t i, struct df_policy_batch *b, uint32_t *n_targets, struct df_err *err)
+{
+	const uint64_t first = p->first_row[i], n = p->first_row[i + 1] - first;
+	const struct df_policy_use *use = p->use + p->first_use[i], *end = p->use + p->first_use[i + 1];
+	int rc = DF_OK;
+
+	if (use == end)
+		return DF_OK;
+	if (use->reference)
+		DF_TRY(df_set_read(p->references, use->row, 1, &p->in, err));
+	else
+		DF_TRY(df_set_read(p->completions, first, n, &p->in, err));
+	for (; use < end; use++)
+		DF_TRY(add_row(
+		    b, &p->in, use->reference ? 0 : use->row - first, use->weight, p->o.mean_nll, n_targets, err));
+out:
+	return rc;
+}
+
 int
 df_policy_read(struct df_policy *p, uint64_t first, uint64_t n, struct df_policy_batch *b, struct df_err *err)
 {
-	const uint64_t first_row = p->first_row[first], n_rows = p->first_row[first + n] - first_row;
-	struct df_batch reference = DF_BATCH_INIT;
 	int rc;
 
 	DF_TRY(df_grow(&b->begin, &b->cap_begin, n + 1, sizeof(*b->begin), "prompts", err));
@@ -482,33 +505,22 @@ df_policy_read(struct df_policy *p, uint64_t first, uint64_t n, struct df_policy
 	b->n = n;
 	b->first = first;
 	b->tokens = (struct df_tokens){ 0 };
-	DF_TRY(df_set_read(p->completions, first_row, n_rows, &b->in, err));
 	for (uint64_t i = 0; i < n; i++) {
 		b->begin[i] = b->tokens.n;
 		b->n_targets[i] = 0;
-		for (uint64_t u = p->first_use[first + i]; u < p->first_use[first + i + 1]; u++) {
-			const struct df_policy_use *use = &p->use[u];
-
-			if (use->reference)
-				DF_TRY(df_set_read(p->references, use->row, 1, &reference, err));
-			DF_TRY(
-			    add_row(b, use->reference ? &reference : &b->in, use->reference ? 0 : use->row - first_row,
-				use->weight, p->o.mean_nll, &b->n_targets[i], err));
-		}
+		DF_TRY(add_prompt(p, first + i, b, &b->n_targets[i], err));
 	}
 	b->begin[n] = b->tokens.n;
 	b->tokens.offsets = b->offsets;
 	b->tokens.ids = b->ids;
 	b->tokens.mask = b->mask;
 out:
-	df_batch_release(&reference);
 	return rc;
 }
 
 void
 df_policy_batch_release(struct df_policy_batch *b)
 {
-	df_batch_release(&b->in);
 	free(b->begin);
 	free(b->n_targets);
 	free(b->offsets);

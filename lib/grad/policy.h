@@ -1,7 +1,7 @@
 /*
  * policy.h - the policy gradient of a prompt, from sampled completions and their rewards.
  *
- * Wang, Zeng, Zhang, Zhong, Xiong, Low: "NICE Data Selection for Instruction Tuning in LLMs with Non-differentiable
+ * Wang, Lin, Qiao, Koh, Foo, Low: "NICE Data Selection for Instruction Tuning in LLMs with Non-differentiable
  * Evaluation Metric", ICML 2025.  For a prompt x with completions y_1..y_S, drawn from the model itself, and rewards r_s
  *
  *     G(x) = 1/S sum_s r_s grad NLL(y_s | x),
@@ -72,6 +72,7 @@ struct df_policy {
 	} *use;                     /* [first_use[n]] */
 	size_t cap_use;
 	uint64_t n_protected;       /* prompts whose own answer takes the place of completions */
+	struct df_batch in;         /* (private) the completions of a prompt */
 };
 /*
  * Read rewards and which completions there are; the set must be open and stay so.  The files of rewards become inputs
@@ -93,7 +94,6 @@ struct df_policy_batch {
 	uint32_t *ids;
 	uint8_t *mask;
 	size_t cap_begin, cap_weight, cap_targets, cap_offsets, cap_ids, cap_mask; /* (private) */
-	struct df_batch in;                                                         /* (private) */
 };
 int df_policy_read(struct df_policy *p, uint64_t first, uint64_t n, struct df_policy_batch *b, struct df_err *err)
     DF_MUST_CHECK;

@@ -198,7 +198,7 @@ part_is(const char *part, size_t n, const char *word)
 
 /*
  * The parameter with a name of torch's, or NULL.  Wrappers add parts to it: module. and _orig_mod. at the front,
- * PEFT its adapter's name after lora_A and lora_B, and modules_to_save.NAME in the middle.
+ * PEFT its adapter's name after lora_A and lora_B, in most files, and modules_to_save.NAME in the middle.
  */
 static int
 find_param(struct reader *r, const char *s, size_t n, const struct df_param **out, struct df_err *err)
@@ -214,7 +214,7 @@ find_param(struct reader *r, const char *s, size_t n, const struct df_param **ou
 		const bool saved = part_is(s, part, "modules_to_save");
 
 		k = dot ? part + 1 : part;
-		if (!skip && !saved && !part_is(s, part, "module") && !part_is(s, part, "_orig_mod"))
+		if (!(skip && dot) && !saved && !part_is(s, part, "module") && !part_is(s, part, "_orig_mod"))
 			df_buf_printf(
 			    &r->name, "%s%.*s", r->name.len > 0 ? "." : "", (int)(part < 1000 ? part : 1000), s);
 		skip = saved || part_is(s, part, "lora_A") || part_is(s, part, "lora_B");
@@ -443,6 +443,7 @@ check_keys(const struct df_torch_value *state, struct df_err *err)
 	} others[] = {
 		{ "state1", "bitsandbytes' optimisers (8-bit, paged) pack their state" },
 		{ "state2", "bitsandbytes' optimisers (8-bit, paged) pack their state" },
+		{ "__bnb_optimizer_quant_state__", "bitsandbytes' optimisers (8-bit, paged) pack their state" },
 		{ "max_exp_avg_sq", "AMSGrad's" },
 		{ "exp_avg_sq_row", "Adafactor's" },
 		{ "momentum_buffer", "SGD's" },

@@ -7,6 +7,7 @@
  */
 #include "near/cluster.h"
 
+#include <float.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
@@ -14,9 +15,15 @@
 
 #include "base/mem.h"
 #include "base/rng.h"
+#include "base/simd.h"
 #include "base/stop.h"
 
-enum { PRODUCTS = 1 << 22, ROWS_MAX = 1024 }; /* numbers in a block of products; points in it */
+enum {
+	PRODUCTS = 1 << 22, /* numbers in a block of products */
+	ROWS_MIN = 16,
+	ROWS_MAX = 1024, /* points in it */
+	PIECE = 64,      /* points in a task of little work */
+};
 
 struct job {
 	const struct df_near *near;
@@ -42,6 +49,34 @@ static const float *
 point(const struct job *j, uint64_t i)
 {
 	return j->points->x + i * j->points->d;
+}
+
+typedef void point_fn(void *ctx, uint64_t i);
+
+struct points_loop {
+	point_fn *fn;
+	void *ctx;
+	uint64_t n;
+};
+
+static void
+run_piece(void *ctx, size_t piece, int worker)
+{
+	const struct points_loop *l = ctx;
+	const uint64_t end = l->n - piece * PIECE < PIECE ? l->n : (piece + 1) * PIECE;
+
+	(void)worker;
+	for (uint64_t i = piece * PIECE; i < end; i++)
+		l->fn(l->ctx, i);
+}
+
+/* fn(ctx, i) for n points, on all threads. */
+static void
+for_points(const struct job *j, uint64_t n, point_fn *fn, void *ctx)
+{
+	struct points_loop l = { fn, ctx, n };
+
+	df_pool_for(j->near->pool, n / PIECE + (n % PIECE != 0), run_piece, &l);
 }
 
 static int
@@ -100,54 +135,106 @@ out:
 struct assign {
 	const struct job *j;
 	enum df_metric metric;
-	double *norm;    /* [k] of the centres */
-	float *products; /* [rows, k] */
-	uint64_t first;  /* point of the first row */
-	uint64_t rows;
+	double *norm, *half;   /* [k] of the centres; half of their squares for distances, else 0 */
+	const float *products; /* [rows, k] */
+	float *room;           /* [rows, k] for them */
+	uint64_t first, rows;  /* the first point; how many */
 	struct df_tensor centres, out;
-	bool *moved; /* [worker] a point has another cluster than before */
+	struct candidates {
+		uint32_t *c;     /* [k] centres that may be the nearest */
+		const float **x; /* [k] */
+		double *value;   /* [k] */
+		bool moved;      /* a point has another cluster than before */
+	} * candidates;          /* by worker */
 };
 
-/* The most by which a float32 product of rows with norms x and y rounds, in any order of additions, and then some. */
-static double
-rounding(size_t d, double x, double y)
+/*
+ * A centre's score, largest at the nearest centre: the product, less `half`.  A float32 product of d terms of rows with
+ * norms x and y rounds by at most d 2^-24 x y in any order of additions; it is taken to be off by twice that, and by
+ * what is lost below the smallest numbers.
+ */
+struct error {
+	double per_norm, more;
+};
+
+static struct error
+error_of(size_t d, double norm)
 {
-	return (double)(d + 16) * (0x1p-23 * x * y + 0x1p-126);
+	const double terms = (double)d + 16;
+
+	return (struct error){ terms * 0x1p-23 * norm, terms * 0x1p-126 };
 }
 
-/* A centre's score, largest at the nearest centre: the product, for distances less half the centre's square. */
-static inline double
-score_of(const struct assign *a, const float *product, uint64_t c)
+/* A score that one of k centres reaches.  A product that overflowed tells nothing. */
+DF_SIMD static double
+reached(const float *product, const double *norm, const double *half, struct error e, size_t k)
 {
-	return (double)product[c] - (a->metric == DF_METRIC_L2 ? 0.5 * a->norm[c] * a->norm[c] : 0);
-}
+	enum { LANES = 16 };
+	double best[LANES];
+	size_t c = 0;
 
-/* The first of the nearest centres of a point; its exact value.  A product that overflowed tells nothing. */
-static uint32_t
-nearest(const struct assign *a, uint64_t i, const float *product, double *value)
-{
-	const struct job *j = a->j;
-	const size_t d = j->points->d;
-	const double norm = sqrt(df_exact(DF_METRIC_DOT, point(j, i), point(j, i), d));
-	double best = -INFINITY;
-	uint32_t at = DF_CLUSTER_NONE;
+	for (int l = 0; l < LANES; l++)
+		best[l] = (double)-INFINITY;
+	for (; c + LANES <= k; c += LANES) {
+		for (size_t l = 0; l < LANES; l++) {
+			const double low = (double)product[c + l] - half[c + l] - e.per_norm * norm[c + l] - e.more;
+			const bool more = low > best[l] && product[c + l] <= FLT_MAX;
 
-	for (uint64_t c = 0; c < j->c->k; c++)
-		if (isfinite(product[c]))
-			best = fmax(best, score_of(a, product, c) - rounding(d, norm, a->norm[c]));
-	*value = 0;
-	for (uint64_t c = 0; c < j->c->k; c++) {
-		double exact;
-
-		if (isfinite(product[c]) && score_of(a, product, c) + rounding(d, norm, a->norm[c]) < best)
-			continue;
-		exact = df_exact(a->metric, point(j, i), j->c->centre + c * d, d);
-		if (at == DF_CLUSTER_NONE || df_nearer(a->metric, exact, c, *value, at)) {
-			*value = exact;
-			at = (uint32_t)c;
+			best[l] = more ? low : best[l];
 		}
 	}
-	return at;
+	for (; c < k; c++) {
+		const double low = (double)product[c] - half[c] - e.per_norm * norm[c] - e.more;
+
+		if (low > best[0] && product[c] <= FLT_MAX)
+			best[0] = low;
+	}
+	for (int l = 1; l < LANES; l++)
+		best[0] = best[l] > best[0] ? best[l] : best[0];
+	return best[0];
+}
+
+/* Are all of n centres below the score? */
+DF_SIMD static bool
+all_below(const float *product, const double *norm, const double *half, struct error e, size_t n, double score)
+{
+	int below = 1;
+
+	for (size_t c = 0; c < n; c++)
+		below &= (double)product[c] - half[c] + e.per_norm * norm[c] + e.more < score &&
+		    fabsf(product[c]) <= FLT_MAX;
+	return below;
+}
+
+/* The first of the nearest centres of a point; its exact value. */
+static uint32_t
+nearest(const struct assign *a, uint64_t i, const float *product, struct candidates *some, double *value)
+{
+	enum { AT_ONCE = 64 };
+	const struct job *j = a->j;
+	const size_t d = j->points->d, k = j->c->k;
+	const struct error e = error_of(d, sqrt(df_exact(DF_METRIC_DOT, point(j, i), point(j, i), d)));
+	const double score = reached(product, a->norm, a->half, e, k);
+	size_t n = 0, best = 0;
+
+	for (size_t first = 0; first < k; first += AT_ONCE) {
+		const size_t end = k - first < AT_ONCE ? k : first + AT_ONCE;
+
+		if (all_below(product + first, a->norm + first, a->half + first, e, end - first, score))
+			continue;
+		for (size_t c = first; c < end; c++) {
+			if (all_below(product + c, a->norm + c, a->half + c, e, 1, score))
+				continue;
+			some->c[n] = (uint32_t)c;
+			some->x[n++] = j->c->centre + c * d;
+		}
+	}
+	df_exact_many(a->metric, point(j, i), some->x, n, d, some->value);
+	for (size_t c = 1; c < n; c++)
+		if (df_nearer(a->metric, some->value[c], c, some->value[best], best))
+			best = c;
+	*value = some->value[best];
+	return some->c[best];
 }
 
 static void
@@ -160,8 +247,8 @@ assign_row(void *ctx, size_t row, int worker)
 
 	if (!is_valid(a->j, i))
 		return;
-	of = nearest(a, i, a->products + row * c->k, &c->value[i]);
-	a->moved[worker] |= of != c->of[i];
+	of = nearest(a, i, a->products + row * c->k, &a->candidates[worker], &c->value[i]);
+	a->candidates[worker].moved |= of != c->of[i];
 	c->of[i] = of;
 }
 
@@ -169,58 +256,93 @@ static int
 assign_block(struct assign *a, struct df_err *err)
 {
 	const struct job *j = a->j;
+	const struct df_tensor out = df_tensor_rows(a->out, 0, a->rows);
 	struct df_tensor x = DF_TENSOR_NONE;
+	const void *products;
 	int rc = DF_OK;
 
 	DF_TRY(df_tensor_borrow(j->near->be, &x, DF_F32, a->rows, j->points->d, point(j, a->first), "points", err));
-	DF_TRY(df_gemm(j->near->be,
-	    &(struct df_gemm){
-		.tb = true, .alpha = 1, .a = x, .b = a->centres, .c = df_tensor_rows(a->out, 0, a->rows) },
-	    err));
-	DF_TRY(df_download(j->near->be, a->products, df_tensor_rows(a->out, 0, a->rows), err));
+	DF_TRY(
+	    df_gemm(j->near->be, &(struct df_gemm){ .tb = true, .alpha = 1, .a = x, .b = a->centres, .c = out }, err));
+	DF_TRY(df_download_or_see(j->near->be, &products, a->room, out, err));
+	a->products = products;
 	df_pool_for(j->near->pool, a->rows, assign_row, a);
 out:
 	df_tensor_free(j->near->be, &x);
 	return rc;
 }
 
+/* Room for blocks of so many rows, and what is known of the centres. */
+static int
+open_assign(struct assign *a, const struct job *j, uint64_t rows, struct df_err *err)
+{
+	const int workers = df_pool_size(j->near->pool);
+	const uint64_t k = j->c->k;
+	const size_t d = j->points->d;
+	size_t n;
+	int rc = DF_OK;
+
+	*a = (struct assign){ .j = j, .metric = metric_of(j->opts->method) };
+	DF_TRY(df_alloc(&a->candidates, (size_t)workers, sizeof(*a->candidates), "clusters", err));
+	for (int w = 0; w < workers; w++) {
+		DF_TRY(df_alloc(&a->candidates[w].c, k, sizeof(*a->candidates[w].c), "centres", err));
+		DF_TRY(df_alloc(&a->candidates[w].x, k, sizeof(*a->candidates[w].x), "centres", err));
+		DF_TRY(df_alloc(&a->candidates[w].value, k, sizeof(*a->candidates[w].value), "centres", err));
+	}
+	DF_TRY(df_alloc(&a->norm, k, sizeof(*a->norm), "centres", err));
+	DF_TRY(df_alloc(&a->half, k, sizeof(*a->half), "centres", err));
+	DF_TRY(df_size_mul(rows, k, &n, "products", err));
+	DF_TRY(df_alloc(&a->room, n, sizeof(*a->room), "products", err));
+	DF_TRY(df_tensor_alloc(j->near->be, &a->centres, DF_F32, k, d, "centres", err));
+	DF_TRY(df_tensor_alloc(j->near->be, &a->out, DF_F32, rows, k, "products", err));
+	DF_TRY(df_upload(j->near->be, a->centres, j->c->centre, err));
+	for (uint64_t c = 0; c < k; c++) {
+		const double square = df_exact(DF_METRIC_DOT, j->c->centre + c * d, j->c->centre + c * d, d);
+
+		a->norm[c] = sqrt(square);
+		a->half[c] = a->metric == DF_METRIC_L2 ? square / 2 : 0;
+	}
+out:
+	return rc;
+}
+
+static void
+close_assign(struct assign *a)
+{
+	for (int w = 0; a->candidates && w < df_pool_size(a->j->near->pool); w++) {
+		free(a->candidates[w].c);
+		free(a->candidates[w].x);
+		free(a->candidates[w].value);
+	}
+	free(a->candidates);
+	free(a->norm);
+	free(a->half);
+	free(a->room);
+	df_tensor_free(a->j->near->be, &a->centres);
+	df_tensor_free(a->j->near->be, &a->out);
+}
+
 /* Each point to its nearest centre; *moved: a point has another one than before. */
 static int
 assign_points(const struct job *j, bool *moved, struct df_err *err)
 {
-	const uint64_t k = j->c->k, n = j->points->n;
-	const size_t d = j->points->d;
-	uint64_t rows = PRODUCTS / k < 16 ? 16 : PRODUCTS / k;
-	const int workers = df_pool_size(j->near->pool);
-	struct assign a = { .j = j, .metric = metric_of(j->opts->method) };
-	size_t n_products;
+	const uint64_t n = j->points->n, many = PRODUCTS / j->c->k;
+	const uint64_t most = many > ROWS_MAX ? ROWS_MAX : many < ROWS_MIN ? ROWS_MIN : many;
+	const uint64_t rows = n < most ? n : most;
+	struct assign a;
 	int rc = DF_OK;
 
-	rows = rows > ROWS_MAX ? ROWS_MAX : rows;
-	rows = rows > n ? n : rows;
 	*moved = false;
-	DF_TRY(df_alloc(&a.moved, (size_t)workers, sizeof(*a.moved), "clusters", err));
-	DF_TRY(df_alloc(&a.norm, k, sizeof(*a.norm), "centres", err));
-	DF_TRY(df_size_mul(rows, k, &n_products, "products", err));
-	DF_TRY(df_alloc(&a.products, n_products, sizeof(*a.products), "products", err));
-	DF_TRY(df_tensor_alloc(j->near->be, &a.centres, DF_F32, k, d, "centres", err));
-	DF_TRY(df_tensor_alloc(j->near->be, &a.out, DF_F32, rows, k, "products", err));
-	DF_TRY(df_upload(j->near->be, a.centres, j->c->centre, err));
-	for (uint64_t c = 0; c < k; c++)
-		a.norm[c] = sqrt(df_exact(DF_METRIC_DOT, j->c->centre + c * d, j->c->centre + c * d, d));
+	DF_TRY(open_assign(&a, j, rows, err));
 	for (a.first = 0; a.first < n; a.first += rows) {
 		DF_TRY(check_stop(err));
 		a.rows = n - a.first < rows ? n - a.first : rows;
 		DF_TRY(assign_block(&a, err));
 	}
-	for (int w = 0; w < workers; w++)
-		*moved |= a.moved[w];
+	for (int w = 0; w < df_pool_size(j->near->pool); w++)
+		*moved |= a.candidates[w].moved;
 out:
-	df_tensor_free(j->near->be, &a.centres);
-	df_tensor_free(j->near->be, &a.out);
-	free(a.moved);
-	free(a.norm);
-	free(a.products);
+	close_assign(&a);
 	return rc;
 }
 
@@ -398,12 +520,11 @@ struct farthest {
 };
 
 static void
-distance_between(void *ctx, size_t k, int worker)
+distance_between(void *ctx, uint64_t k)
 {
 	const struct farthest *f = ctx;
 	const size_t d = f->j->points->d;
 
-	(void)worker;
 	f->between[k] = df_exact(DF_METRIC_L2, point(f->j, f->chosen), f->j->c->centre + k * d, d);
 }
 
@@ -412,13 +533,12 @@ distance_between(void *ctx, size_t k, int worker)
  * point does (Elkan 2003).
  */
 static void
-compare_chosen(void *ctx, size_t i, int worker)
+compare_chosen(void *ctx, uint64_t i)
 {
 	const struct farthest *f = ctx;
 	struct df_clusters *c = f->j->c;
 	double value;
 
-	(void)worker;
 	if (!is_valid(f->j, i) || (f->number > 0 && f->between[c->of[i]] > c->value[i] * (4 + 1e-9)))
 		return;
 	value = df_exact(DF_METRIC_L2, point(f->j, i), point(f->j, f->chosen), f->j->points->d);
@@ -439,8 +559,8 @@ run_farthest(const struct job *j, const uint64_t *order, struct df_err *err)
 	DF_TRY(df_alloc(&f.between, c->k, sizeof(*f.between), "distances", err));
 	for (; f.number < c->k; f.number++) {
 		DF_TRY(check_stop(err));
-		df_pool_for(j->near->pool, f.number, distance_between, &f);
-		df_pool_for(j->near->pool, c->n, compare_chosen, &f);
+		for_points(j, f.number, distance_between, &f);
+		for_points(j, c->n, compare_chosen, &f);
 		memcpy(c->centre + f.number * d, point(j, f.chosen), d * sizeof(float));
 		f.chosen = UINT64_MAX;
 		for (uint64_t i = 0; i < c->n; i++)
@@ -459,13 +579,12 @@ struct lsh {
 };
 
 static void
-sign_point(void *ctx, size_t i, int worker)
+sign_point(void *ctx, uint64_t i)
 {
 	const struct lsh *l = ctx;
 	const size_t d = l->j->points->d;
 	uint32_t signature = 0;
 
-	(void)worker;
 	if (!is_valid(l->j, i))
 		return;
 	for (unsigned b = 0; b < l->bits; b++)
@@ -527,7 +646,7 @@ run_lsh(const struct job *j, struct df_err *err)
 	DF_TRY(df_alloc(&l.direction, n, sizeof(*l.direction), "directions", err));
 	for (size_t i = 0; i < n; i++)
 		l.direction[i] = (float)df_rng_normal(o->seed, DF_RNG_CLUSTER, o->step, i);
-	df_pool_for(j->near->pool, j->c->n, sign_point, &l);
+	for_points(j, j->c->n, sign_point, &l);
 	DF_TRY(number_signatures(j, err));
 out:
 	free(l.direction);
@@ -537,11 +656,10 @@ out:
 /* ---- all of it ---------------------------------------------------------------------------------------- */
 
 static void
-check_point(void *ctx, size_t i, int worker)
+check_point(void *ctx, uint64_t i)
 {
 	const struct job *j = ctx;
 
-	(void)worker;
 	j->c->of[i] = df_all_finite(point(j, i), j->points->d) ? 0 : DF_CLUSTER_NONE;
 }
 
@@ -557,7 +675,7 @@ prepare(struct job *j, struct df_err *err)
 
 	*c = (struct df_clusters){ .n = n };
 	DF_TRY(df_alloc(&c->of, n, sizeof(*c->of), "clusters", err));
-	df_pool_for(j->near->pool, n, check_point, j);
+	for_points(j, n, check_point, j);
 	for (uint64_t i = 0; i < n; i++)
 		j->n_valid += is_valid(j, i);
 	c->n_invalid = n - j->n_valid;

@@ -1,71 +1,104 @@
 /*
  * exact.c - the float64 value of two rows, in the same bits on every machine.
  *
- * The product of two f32 is exact in f64, so that fused and separate multiplication agree.  The sum runs in LANES
- * lanes, lane l over the elements i = l modulo LANES in order, and ends in a tree, whatever the vectors' width.
+ * Multiplication and addition are fused; the product of two f32 is exact in f64 anyway.  The sum runs in LANES lanes,
+ * lane l over the elements i = l modulo LANES in order, and ends in a tree, whatever the vectors' width.
  */
 #include <math.h>
 #include <string.h>
 
 #include "base/simd.h"
-#include "near/near.h"
+#include "near/sieve.h"
+
+#if defined(__x86_64__) && defined(__GNUC__)
+#define HAVE_X86 1
+#include <immintrin.h>
+#endif
 
 #pragma GCC optimize("O3", "no-trapping-math")
 
-enum { LANES = 32, WIDTH = 8 };
+enum { LANES = 32, WIDTH = 8, ROWS = 4 };
 
 typedef float v8f __attribute__((vector_size(32), aligned(4), may_alias));
 typedef double v8d __attribute__((vector_size(64)));
 
-#define INLINE static inline __attribute__((always_inline))
+#ifdef HAVE_X86
+#define KERNEL        avx512
+#define TARGET        __attribute__((target("avx512f")))
+#define WIDEN(p)      ((v8d)_mm512_cvtps_pd(_mm256_loadu_ps(p)))
+#define FUSE(s, x, y) ((s) = (v8d)_mm512_fmadd_pd((__m512d)(x), (__m512d)(y), (__m512d)(s)))
+#include "near/exact_kernel.h"
 
-INLINE void
-add(v8d *sum, const float *a, const float *b, bool l2)
+typedef double v4d __attribute__((vector_size(32)));
+
+#define LOW(v)  ((__m256d)__builtin_shufflevector(v, v, 0, 1, 2, 3))
+#define HIGH(v) ((__m256d)__builtin_shufflevector(v, v, 4, 5, 6, 7))
+#define KERNEL  avx2
+#define TARGET  __attribute__((target("avx2,fma")))
+#define WIDEN(p)                                                                                                       \
+	__builtin_shufflevector((v4d)_mm256_cvtps_pd(_mm_loadu_ps(p)), (v4d)_mm256_cvtps_pd(_mm_loadu_ps((p) + 4)), 0, \
+	    1, 2, 3, 4, 5, 6, 7)
+#define FUSE(s, x, y)                                                                \
+	((s) = __builtin_shufflevector((v4d)_mm256_fmadd_pd(LOW(x), LOW(y), LOW(s)), \
+	     (v4d)_mm256_fmadd_pd(HIGH(x), HIGH(y), HIGH(s)), 0, 1, 2, 3, 4, 5, 6, 7))
+#include "near/exact_kernel.h"
+#undef LOW
+#undef HIGH
+#endif
+
+static inline __attribute__((always_inline)) void
+fuse(v8d *s, const v8d *x, const v8d *y)
 {
-	const v8d x = __builtin_convertvector(*(const v8f *)a, v8d), y = __builtin_convertvector(*(const v8f *)b, v8d);
-	const v8d z = x - y;
-
-	*sum += l2 ? z * z : x * y;
+	for (int l = 0; l < WIDTH; l++)
+		(*s)[l] = fma((*x)[l], (*y)[l], (*s)[l]);
 }
 
-/* Zeros after the last element add nothing. */
-INLINE double
-value(const float *a, const float *b, size_t d, bool l2)
+#define KERNEL plain
+#define TARGET
+#define WIDEN(p)      __builtin_convertvector(*(const v8f *)(p), v8d)
+#define FUSE(s, x, y) fuse(&(s), &(x), &(y))
+#include "near/exact_kernel.h"
+
+typedef void many_fn(bool l2, const float *a, const float *const *b, size_t n, size_t d, double *value);
+
+/* With vectors of at most `bits`; NULL where the CPU lacks those. */
+static many_fn *
+choose(int bits)
 {
-	v8d s[LANES / WIDTH] = { { 0 } };
-	size_t i = 0;
-
-	for (; i + LANES <= d; i += LANES)
-		for (size_t v = 0; v < LANES / WIDTH; v++)
-			add(&s[v], a + i + v * WIDTH, b + i + v * WIDTH, l2);
-	if (i < d) {
-		float x[LANES] = { 0 }, y[LANES] = { 0 };
-
-		memcpy(x, a + i, (d - i) * sizeof(*x));
-		memcpy(y, b + i, (d - i) * sizeof(*y));
-		for (size_t v = 0; v < LANES / WIDTH; v++)
-			add(&s[v], x + v * WIDTH, y + v * WIDTH, l2);
-	}
-	s[0] = (s[0] + s[2]) + (s[1] + s[3]);
-	return ((s[0][0] + s[0][4]) + (s[0][2] + s[0][6])) + ((s[0][1] + s[0][5]) + (s[0][3] + s[0][7]));
+#ifdef HAVE_X86
+	if (bits == 512)
+		return __builtin_cpu_supports("avx512f") ? many_avx512 : NULL;
+	if (bits == 256)
+		return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? many_avx2 : NULL;
+#endif
+	return bits == 0 ? many_plain : NULL;
 }
 
-DF_SIMD static double
-dot(const float *a, const float *b, size_t d)
+bool
+df_exact_many_with(
+    int bits, enum df_metric metric, const float *a, const float *const *b, size_t n, size_t d, double *value)
 {
-	return value(a, b, d, false);
+	many_fn *const many = choose(bits);
+
+	if (many)
+		many(metric == DF_METRIC_L2, a, b, n, d, value);
+	return many;
 }
 
-DF_SIMD static double
-l2(const float *a, const float *b, size_t d)
+void
+df_exact_many(enum df_metric metric, const float *a, const float *const *b, size_t n, size_t d, double *value)
 {
-	return value(a, b, d, true);
+	if (!df_exact_many_with(512, metric, a, b, n, d, value) && !df_exact_many_with(256, metric, a, b, n, d, value))
+		many_plain(metric == DF_METRIC_L2, a, b, n, d, value);
 }
 
 double
 df_exact(enum df_metric metric, const float *a, const float *b, size_t d)
 {
-	return metric == DF_METRIC_DOT ? dot(a, b, d) : l2(a, b, d);
+	double value;
+
+	df_exact_many(metric, a, &b, 1, d, &value);
+	return value;
 }
 
 float

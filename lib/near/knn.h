@@ -25,6 +25,8 @@ int df_knn_new(struct df_knn **out, const struct df_near *near, enum df_metric m
  * a number that is not finite are passed over.
  */
 int df_knn_add(struct df_knn *k, const float *rows, const uint64_t *ids, uint64_t n, struct df_err *err) DF_MUST_CHECK;
+/* The same with rows that stay as they are until df_knn_end(): nothing is copied, and less is computed twice. */
+int df_knn_lend(struct df_knn *k, const float *rows, const uint64_t *ids, uint64_t n, struct df_err *err) DF_MUST_CHECK;
 /*
  * *K = the most neighbours that a query has: min(k_wanted, candidates that may be its neighbours).  id, value [M,K],
  * nearest first by (exact value, id); the caller gives room for M * k_wanted of each.  value is the dot product or the
@@ -33,5 +35,8 @@ int df_knn_add(struct df_knn *k, const float *rows, const uint64_t *ids, uint64_
  */
 int df_knn_end(struct df_knn *k, uint64_t *id, float *value, uint64_t *K, struct df_err *err) DF_MUST_CHECK;
 void df_knn_free(struct df_knn *k); /* accepts NULL */
+
+/* For tests, before anything is added: at most `segments` blocks of 2^shift candidates are kept at a time. */
+void df_knn_shrink(struct df_knn *k, int shift, size_t segments);
 
 #endif

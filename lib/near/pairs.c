@@ -1,9 +1,7 @@
 /*
  * pairs.c - all pairs of near points, a panel of rows at a time.
  *
- *   panel of rows i | candidates j < i: a bit each | gathered | exact value, all threads | row by row to the caller
- *
- * A panel's bits are cleared where a cheap bound rules the pair out; what is left is decided exactly.
+ *   panel of rows i | candidates j < i: a bit each (propose.h) | gathered | exact values | row by row to the caller
  */
 #include <math.h>
 #include <stdlib.h>
@@ -12,10 +10,10 @@
 #include "base/mem.h"
 #include "base/stop.h"
 #include "near/pairs.h"
+#include "near/propose.h"
 
 enum {
 	PANEL = 512,      /* rows at a time */
-	PER_WORD = 32,    /* points per word of bits */
 	GATHER = 1 << 16, /* candidates at a time, or those of one row */
 	PIECE = 128,      /* candidates per task */
 };
@@ -57,27 +55,15 @@ check_point(void *ctx, size_t i, int worker)
 
 /* ---- candidates ----------------------------------------------------------------------- */
 
-/* All pairs of valid points. */
-static void
-propose_all(struct walk *w, uint64_t n_rows)
-{
-	for (uint64_t r = 0; r < n_rows; r++) {
-		uint32_t *bits = w->bits + r * w->words;
-
-		memset(bits, 0, w->words * sizeof(*bits));
-		for (uint64_t j = 0; w->valid[w->panel + r] && j < w->panel + r; j++)
-			bits[j / PER_WORD] |= (uint32_t)w->valid[j] << j % PER_WORD;
-	}
-}
-
 static uint64_t
 count_candidates(const struct walk *w, uint64_t row)
 {
 	const uint32_t *bits = w->bits + row * w->words;
 	uint64_t n = 0;
 
-	for (uint64_t k = 0; k < div_up(w->panel + row, PER_WORD); k++)
-		n += (uint64_t)__builtin_popcount(bits[k]);
+	for (uint64_t k = 0; k < div_up(w->panel + row, DF_PROPOSE_WORD); k++)
+		if (bits[k])
+			n += (uint64_t)__builtin_popcount(bits[k]);
 	return n;
 }
 
@@ -86,9 +72,9 @@ gather(struct walk *w, uint64_t row)
 {
 	const uint32_t *bits = w->bits + row * w->words;
 
-	for (uint64_t k = 0; k < div_up(w->panel + row, PER_WORD); k++) {
+	for (uint64_t k = 0; k < div_up(w->panel + row, DF_PROPOSE_WORD); k++) {
 		for (uint32_t left = bits[k]; left; left &= left - 1) {
-			w->j[w->n] = k * PER_WORD + (uint64_t)__builtin_ctz(left);
+			w->j[w->n] = k * DF_PROPOSE_WORD + (uint64_t)__builtin_ctz(left);
 			w->of[w->n++] = (uint16_t)row;
 		}
 	}
@@ -96,19 +82,37 @@ gather(struct walk *w, uint64_t row)
 
 /* ---- decisions ------------------------------------------------------------------------- */
 
+/* The values of n candidates of one row, which begin at `first`. */
+static void
+decide_row(const struct walk *w, uint64_t first, uint64_t n)
+{
+	const struct df_points *p = w->points;
+	const float *x[PIECE];
+	double *value = w->value + first;
+
+	for (uint64_t c = 0; c < n; c++)
+		x[c] = p->x + w->j[first + c] * p->d;
+	df_exact_many(w->metric, p->x + (w->panel + w->of[first]) * p->d, x, n, p->d, value);
+	for (uint64_t c = 0; c < n; c++) {
+		const bool within = w->metric == DF_METRIC_L2 ? value[c] <= w->limit : value[c] >= w->limit;
+
+		value[c] = within ? value[c] : (double)NAN;
+	}
+}
+
 static void
 decide(void *ctx, size_t piece, int worker)
 {
 	const struct walk *w = ctx;
-	const struct df_points *p = w->points;
-	const uint64_t end = w->n < (piece + 1) * PIECE ? w->n : (piece + 1) * PIECE;
+	const uint64_t end = w->n - piece * PIECE < PIECE ? w->n : (piece + 1) * PIECE;
+	uint64_t first = piece * PIECE;
 
 	(void)worker;
-	for (uint64_t c = piece * PIECE; c < end; c++) {
-		const double v = df_exact(w->metric, p->x + (w->panel + w->of[c]) * p->d, p->x + w->j[c] * p->d, p->d);
-		const bool within = w->metric == DF_METRIC_L2 ? v <= w->limit : v >= w->limit;
-
-		w->value[c] = within ? v : (double)NAN;
+	for (uint64_t c = first + 1; c <= end; c++) {
+		if (c < end && w->of[c] == w->of[first])
+			continue;
+		decide_row(w, first, c - first);
+		first = c;
 	}
 }
 
@@ -186,18 +190,20 @@ df_near_pairs(const struct df_near *near, enum df_metric metric, const struct df
     df_near_row_fn *row, void *ctx, struct df_err *err)
 {
 	struct walk w = { .near = near, .metric = metric, .points = points, .limit = limit, .row = row, .ctx = ctx };
+	struct df_propose *propose = NULL;
 	bool stop = false;
 	size_t n_bits;
 	int rc = DF_OK;
 
 	if (isnan(limit))
 		return df_fail(err, DF_EUSAGE, "the limit of near pairs is not a number");
-	w.words = div_up(points->n, PER_WORD);
+	w.words = div_up(points->n, DF_PROPOSE_WORD);
 	DF_TRY(df_size_mul(points->n < PANEL ? points->n : PANEL, w.words, &n_bits, "pairs", err));
 	DF_TRY(df_alloc(&w.bits, n_bits, sizeof(*w.bits), "pairs", err));
 	DF_TRY(df_alloc(&w.valid, points->n, sizeof(*w.valid), "points", err));
 	DF_TRY(need(&w, GATHER, err));
 	df_pool_for(near->pool, points->n, check_point, &w);
+	DF_TRY(df_propose_new(&propose, near, metric, points, w.valid, limit, PANEL, err));
 	for (w.panel = 0; w.panel < points->n && !stop; w.panel += PANEL) {
 		const uint64_t left = points->n - w.panel, n_rows = left < PANEL ? left : PANEL;
 
@@ -205,10 +211,11 @@ df_near_pairs(const struct df_near *near, enum df_metric metric, const struct df
 			rc = df_fail(err, DF_ESTOPPED, "stopped by a signal");
 			goto out;
 		}
-		propose_all(&w, n_rows);
+		DF_TRY(df_propose_panel(propose, w.panel, n_rows, w.bits, w.words, err));
 		DF_TRY(deliver_panel(&w, n_rows, &stop, err));
 	}
 out:
+	df_propose_free(propose);
 	free(w.bits);
 	free(w.valid);
 	free(w.j);

@@ -284,7 +284,7 @@ by_distance_down(const void *x, const void *y)
 	return a->id < b->id ? -1 : a->id > b->id;
 }
 
-/* id [m] = the first m in turn from the near and the far end of n candidates; those that are there already are skipped. */
+/* id [m] = the first m in turn from the near and the far end of n candidates, without those that are there already. */
 static void
 mix(const struct candidate *near, const struct candidate *far, uint64_t n, uint64_t m, uint64_t *id)
 {

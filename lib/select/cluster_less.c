@@ -61,8 +61,7 @@ struct run {
 	const struct df_target *target;
 	struct df_selection *out;
 	uint64_t n_clusters;
-	double *
-	    influence; /* [n_clusters, subtasks] summed over checkpoints; NaN: no representative has a finite gradient */
+	double *influence; /* [n_clusters, subtasks] over all checkpoints; NaN: no representative is finite */
 	/* One checkpoint: slots are the clusters that have representatives. */
 	struct df_less sums; /* a "subtask" is a slot */
 	uint32_t *slot;      /* [n_clusters] or NONE */
@@ -307,13 +306,12 @@ out:
 static int
 run(const struct df_select *in, const void *options, struct df_selection *out, struct df_err *err)
 {
-	struct df_target_opts o = ((const struct options *)options)->target;
+	const struct options *given = options;
+	const struct df_target_opts o = df_target_effective(in, &given->target);
 	struct df_target target = { 0 };
 	struct run r = { .in = in, .target = &target, .out = out };
 	int rc = DF_OK;
 
-	if (in->dataflex)
-		o.agg = DF_TARGET_MEAN;
 	for (size_t i = 0; i < in->sets[REPS].n; i++)
 		DF_TRY(check_sets(in, i, err));
 	df_target_expect_losses(in, VAL);

@@ -1,6 +1,6 @@
 /*
- * combine.c - one ranking of several: weighted ranks, z-scores or scores; rows that are in all of several indices; quotas
- * for domains.
+ * combine.c - one ranking of several: weighted ranks, z-scores or scores; rows that are in all of several indices;
+ * quotas for domains.
  *
  *   each file of scores --> a number per row: its rank from 0 to 1, its z-score, or itself --> sum by weights
  *   --> rows of all indices only --> the best, or the best of each domain by its quota
@@ -241,16 +241,21 @@ rank_rows(const struct df_select *in, const struct options *o, struct df_selecti
 	DF_TRY(intersect(o, out, order, n, n_files, err));
 	if (o->scores.n > 0) {
 		DF_TRY(df_selection_rank(out, order, &valid, err));
-		out->n_invalid = out->n_rows - valid;
 		n_ranked = in->allow_invalid ? out->n_rows : valid;
+		for (uint64_t i = valid; i < out->n_rows; i++)
+			out->n_invalid += n_files[order[i]] == o->index.n;
 		*n = 0;
 		for (uint64_t i = 0; i < n_ranked; i++)
 			if (n_files[order[i]] == o->index.n)
 				order[(*n)++] = order[i];
 	}
 	*all = 0;
-	for (uint64_t i = 0; i < out->n_rows; i++)
+	for (uint64_t i = 0; i < out->n_rows; i++) {
 		*all += n_files[i] == o->index.n && df_select_may(in, i);
+		/* Whoever reads the scores learns which rows may be taken. */
+		if (out->score && n_files[i] < o->index.n)
+			out->score[i] = NAN;
+	}
 out:
 	free(n_files);
 	return rc;

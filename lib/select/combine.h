@@ -9,7 +9,7 @@
 #include "base/err.h"
 
 enum df_combine {
-	DF_COMBINE_RANK,   /* 1 for the highest of the finite scores, 0 for the lowest; equal ones have their mean rank */
+	DF_COMBINE_RANK,   /* of the finite scores: 1 for the highest, 0 for the lowest, equal ones their mean rank */
 	DF_COMBINE_ZSCORE, /* (score - mean) / standard deviation of the finite scores; 0 when all are equal */
 	DF_COMBINE_SCORE   /* as it is */
 };

@@ -1,6 +1,6 @@
 /*
- * delta_loss.c - draws that prefer rows whose loss has dropped: first those that improved most, later those that improved
- * less.
+ * delta_loss.c - draws that prefer rows whose loss has dropped: first those that improved most, later those that
+ * improved less.
  *
  * The first selection of a run has no earlier losses to compare with, and is uniform; the losses that it reads are the
  * reference of all later ones.  (DataFlex, delta_loss_selector.py; there is no paper.)
@@ -59,7 +59,10 @@ draw_uniformly(const struct df_select *in, struct df_selection *out, struct df_e
 	DF_TRY(df_meta_set_int(&out->meta, "step", in->step, err));
 	DF_TRY(df_select_read_losses(in, TRAIN, out, &loss, NULL, err));
 	DF_TRY(df_alloc(&order, out->n_rows, sizeof(*order), "permutation", err));
-	DF_TRY(df_select_permute(in, out->n_rows, order, err));
+	if (in->torch) /* DataFlex's seed is the same at every step here */
+		DF_TRY(df_sample_torch_perm(out->n_rows, out->n_rows, in->seed, order, err));
+	else
+		DF_TRY(df_select_permute(in, out->n_rows, order, err));
 	for (uint64_t i = 0; i < out->n_rows; i++)
 		if (in->allow_invalid || isfinite(loss[order[i]]))
 			order[n_order++] = order[i];
@@ -162,8 +165,8 @@ run(const struct df_select *in, const void *options, struct df_selection *out, s
 
 /* clang-format off */
 static const struct df_opt options[] = {
-	{ .name = "ordinal", .type = DF_OPT_INT, .value = DF_OPT_AT(struct options, ordinal), .arg = "C", .min = 1, .max = 1e15,
-	    .help = "which selection of its epoch this is, from 1" },
+	{ .name = "ordinal", .type = DF_OPT_INT, .value = DF_OPT_AT(struct options, ordinal), .arg = "C", .min = 1,
+	    .max = 1e15, .help = "which selection of its epoch this is, from 1" },
 	{ .name = "update-times", .type = DF_OPT_INT, .value = DF_OPT_AT(struct options, times), .arg = "T", .min = 1,
 	    .max = 1e15, .help = "selections of an epoch" },
 	{ .name = "window", .type = DF_OPT_DOUBLE, .value = DF_OPT_AT(struct options, width), .arg = "W", .min = 0, .max = 1,

@@ -1,8 +1,9 @@
 /*
  * ifd.c - instruction-following difficulty (Li et al. 2023): how little the prompt helps with the response.
  *
- * r = the response's loss after its prompt / its loss alone, or the same of perplexities.  A prompt that makes its response
- * less likely (r > 1) does not belong to it: such a row is left out.  The others are ranked by r, the largest first.
+ * r = the response's loss after its prompt / its loss alone, or the same of perplexities.  A prompt that makes its
+ * response less likely (r > 1) does not belong to it: such a row is left out.  The others are ranked by r, the largest
+ * first.
  */
 #include <inttypes.h>
 #include <math.h>

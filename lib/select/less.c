@@ -109,8 +109,9 @@ static int
 check(const struct df_select *in, const void *options, struct df_err *err)
 {
 	const struct options *o = options;
+	const struct df_target_opts target = df_target_effective(in, &o->target);
 
-	return df_target_check(&o->target, in->paths[TRAIN].n, err);
+	return df_target_check(&target, in->paths[TRAIN].n, err);
 }
 
 static int
@@ -159,9 +160,10 @@ static int
 run(const struct df_select *in, const void *options, struct df_selection *out, struct df_err *err)
 {
 	const struct options *o = options;
+	const struct df_target_opts target = df_target_effective(in, &o->target);
 
 	df_target_expect_losses(in, VAL);
-	return df_less_select(in, &o->target, out, err);
+	return df_less_select(in, &target, out, err);
 }
 
 /* clang-format off */
@@ -176,6 +178,7 @@ const struct df_selector df_select_less = {
 	.model = "yes",
 	.cost = "gradients",
 	.shortage = DF_SHORT_ERROR,
+	.dataflex = true,
 	.inputs = inputs,
 	.n_inputs = 2,
 	.defaults = &(const struct options){ DF_TARGET_DEFAULTS },

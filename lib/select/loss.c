@@ -1,9 +1,9 @@
 /*
  * loss.c - draws that prefer rows of low, medium or high loss.
  *
- * Two quantiles of the finite losses divide the rows into three classes; a row of the class in focus weighs focus_weight,
- * every other one 1, and a row is drawn in proportion to weight^(1 / temperature).  (DataFlex, loss_selector.py; there is
- * no paper.)
+ * Two quantiles of the finite losses divide the rows into three classes; a row of the class in focus weighs
+ * focus_weight, every other one 1, and a row is drawn in proportion to weight^(1 / temperature).  (DataFlex,
+ * loss_selector.py; there is no paper.)
  *
  * --compat dataflex: DataFlex adds 1e-12 to every weight before the power, so that a row without a finite loss can be
  * drawn, and has its quantiles in float32.
@@ -96,6 +96,7 @@ run(const struct df_select *in, const void *options, struct df_selection *out, s
 {
 	const struct options *o = options;
 	double q[2], level[2];
+	size_t cap = 0;
 	int rc = DF_OK;
 
 	DF_TRY(df_parse_band("quantiles", o->quantiles, level, err));
@@ -106,7 +107,7 @@ run(const struct df_select *in, const void *options, struct df_selection *out, s
 		goto out;
 	}
 	DF_TRY(record(o, q, &out->meta, err));
-	DF_TRY(df_alloc(&out->probability, out->n_rows, sizeof(*out->probability), "weights", err));
+	DF_TRY(df_grow(&out->probability, &cap, out->n_rows, sizeof(*out->probability), "weights", err));
 	weigh(in, o, q, out, out->probability);
 	DF_TRY(o->replacement ? df_select_draw_replace(in, out->probability, out, err)
 			      : df_select_draw(in, out->probability, out, err));

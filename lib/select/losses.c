@@ -1,11 +1,12 @@
 /*
  * losses.c - losses by id, and exact quantiles without sorting them.
  *
- * A float32 has 65,536 values of its upper half.  Counting those finds the one that a rank falls into; counting the lower
- * halves beneath it finds the number.
+ * A float32 has 65,536 values of its upper half.  Counting those finds the one that a rank falls into; counting the
+ * lower halves beneath it finds the number.
  */
 #include "select/losses.h"
 
+#include <float.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -47,10 +48,11 @@ df_select_read_losses(const struct df_select *in, size_t input, struct df_select
     uint32_t **n_targets, struct df_err *err)
 {
 	struct sink to = { 0 };
+	size_t cap = 0;
 	const struct df_select_scan sc = { .in = in, .input = input, .out = out, .take = take, .ctx = &to };
 	int rc = DF_OK;
 
-	DF_TRY(df_alloc(&to.loss, out->n_rows, sizeof(*to.loss), "losses", err));
+	DF_TRY(df_grow(&to.loss, &cap, out->n_rows, sizeof(*to.loss), "losses", err)); /* all of it is written */
 	if (n_targets && df_set_has(in->sets[input].v[0], DF_COL_N_TOKENS))
 		DF_TRY(df_alloc(&to.n_targets, out->n_rows, sizeof(*to.n_targets), "numbers of targets", err));
 	DF_TRY(df_select_scan(&sc, err));
@@ -66,13 +68,22 @@ out:
 
 /* ---- quantiles --------------------------------------------------------------------- */
 
+#define BLOCK 256 /* numbers that are looked at together: a loop of constant length becomes vectors */
+
 uint64_t
 df_count_finite(const float *v, uint64_t n)
 {
-	uint64_t count = 0;
+	uint64_t count = 0, i = 0;
 
-	for (uint64_t i = 0; i < n; i++)
-		count += (uint64_t) !!isfinite(v[i]);
+	for (; i + BLOCK <= n; i += BLOCK) {
+		uint32_t here = 0;
+
+		for (size_t j = 0; j < BLOCK; j++)
+			here += fabsf(v[i + j]) <= FLT_MAX;
+		count += here;
+	}
+	for (; i < n; i++)
+		count += fabsf(v[i]) <= FLT_MAX;
 	return count;
 }
 
@@ -118,8 +129,7 @@ df_order_statistics(const float *v, uint64_t n, const uint64_t *k, size_t n_k, f
 
 	DF_TRY(df_alloc(&count, (1 + n_k) * HALF, sizeof(*count), "quantiles", err));
 	for (uint64_t i = 0; i < n; i++)
-		if (isfinite(v[i]))
-			count[key_of(v[i]) >> 16]++;
+		count[key_of(v[i]) >> 16] += fabsf(v[i]) <= FLT_MAX;
 	for (size_t i = 0; i < n_k; i++) {
 		rest[i] = k[i];
 		upper[i] = find_half(count, &rest[i]);
@@ -132,7 +142,7 @@ df_order_statistics(const float *v, uint64_t n, const uint64_t *k, size_t n_k, f
 		const uint32_t key = key_of(v[i]);
 
 		for (size_t j = 0; j < n_list; j++)
-			if (key >> 16 == list[j] && isfinite(v[i]))
+			if (key >> 16 == list[j] && fabsf(v[i]) <= FLT_MAX)
 				count[(1 + j) * HALF + (key & (HALF - 1))]++;
 	}
 	for (size_t i = 0; i < n_k; i++)
@@ -142,11 +152,11 @@ out:
 	return rc;
 }
 
-/* torch.lerp in float32. */
+/* torch.lerp in float32, as its vectors round. */
 static float
 torch_lerp(float a, float b, float weight)
 {
-	return weight < 0.5f ? a + weight * (b - a) : b - (b - a) * (1.0f - weight);
+	return weight < 0.5f ? fmaf(weight, b - a, a) : fmaf(b - a, weight - 1.0f, b);
 }
 
 int
@@ -154,24 +164,25 @@ df_quantiles(const float *v, uint64_t n, const double *q, size_t n_q, bool torch
 {
 	const uint64_t m = df_count_finite(v, n);
 	uint64_t k[DF_ORDER_MAX] = { 0 };
+	double rest[DF_ORDER_MAX];
 	float at[DF_ORDER_MAX];
 	int rc = DF_OK;
 
 	if (m == 0)
 		return df_fail(err, DF_EFORMAT, "no loss is finite");
 	for (size_t i = 0; i < n_q; i++) {
-		const double h = torch ? (double)((float)q[i] * (float)(m - 1)) : q[i] * (double)(m - 1);
+		const double h = (torch ? (double)(float)q[i] : q[i]) * (double)(m - 1);
 
-		k[2 * i] = (uint64_t)h;
+		k[2 * i] = h < (double)(m - 1) ? (uint64_t)h : m - 1;
 		k[2 * i + 1] = k[2 * i] + 1 < m ? k[2 * i] + 1 : m - 1;
+		rest[i] = h - floor(h);
 	}
 	DF_TRY(df_order_statistics(v, n, k, 2 * n_q, at, err));
 	for (size_t i = 0; i < n_q; i++) {
-		const double h = q[i] * (double)(m - 1), a = (double)at[2 * i], b = (double)at[2 * i + 1];
-		const float h32 = (float)q[i] * (float)(m - 1);
+		const float a = at[2 * i], b = at[2 * i + 1];
 
-		out[i] = torch ? (double)torch_lerp(at[2 * i], at[2 * i + 1], h32 - floorf(h32))
-			       : a + (h - floor(h)) * (b - a);
+		out[i] =
+		    torch ? (double)torch_lerp(a, b, (float)rest[i]) : (double)a + rest[i] * ((double)b - (double)a);
 	}
 out:
 	return rc;

@@ -20,7 +20,7 @@ static const char *const metrics[] = { [DF_METRIC_L2] = "l2", [DF_METRIC_DOT] = 
 
 /* ---- inputs ------------------------------------------------------------------------ */
 
-/* Not the prompt: a model may want another one for queries.  Nor the length: a cut row's vector is of the same space. */
+/* Not the prompt: a model may want another one for queries.  Nor the length: a cut row is of the same space. */
 const char *const df_embedding_params[] = { "pooling", "position", "layer", "normalize", "truncate_dim", "text",
 	"tokenizer", NULL };
 const char *const df_embedding_roles[] = { "checkpoint", NULL };

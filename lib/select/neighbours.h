@@ -12,7 +12,7 @@
 extern const enum df_col df_embedding_columns[3];
 extern const char *const df_embedding_params[], *const df_embedding_roles[];
 
-/* ---- a search ------------------------------------------------------------------------------------------------------ */
+/* ---- a search ----------------------------------------------------------------------- */
 
 /* The inputs of a method that searches. */
 enum { DF_SEARCH_TRAIN, DF_SEARCH_QUERY, DF_SEARCH_NEIGHBOURS };
@@ -46,7 +46,7 @@ int df_search_pass(struct df_search *s, df_search_fn *fn, void *ctx, struct df_e
 /* After order [*n], the rows that are invalid, but may be chosen: for in->allow_invalid. */
 void df_search_add_invalid(const struct df_search *s, uint64_t *order, uint64_t *n);
 
-/* ---- their table ----------------------------------------------------------------------------------------------------- */
+/* ---- their table -------------------------------------------------------------------- */
 
 struct df_neighbours {
 	uint64_t m, k;   /* queries; the most neighbours of one */
@@ -77,7 +77,7 @@ int df_neighbours_union(const struct df_neighbours *t, uint64_t n_rows, uint64_t
 int df_neighbours_write(const struct df_neighbours *t, const struct df_search *s, uint64_t max_k, const char *path,
     struct df_err *err) DF_MUST_CHECK;
 
-/* ---- records ----------------------------------------------------------------------------------------------------------- */
+/* ---- records ------------------------------------------------------------------------ */
 
 #define DF_SEARCH_INPUT_TRAIN                                                                          \
 	{                                                                                              \

@@ -1,7 +1,7 @@
 /*
  * nice.c - NICE: pick the training rows whose optimiser step most increases the expected reward on a small target set.
  *
- * Wang, Zeng, Zhang, Zhong, Xiong, Low: "NICE Data Selection for Instruction Tuning in LLMs with Non-differentiable
+ * Wang, Lin, Qiao, Koh, Foo, Low: "NICE Data Selection for Instruction Tuning in LLMs with Non-differentiable
  * Evaluation Metric", ICML 2025.  It is LESS (less.c) with the policy gradients of validation prompts (grad/policy.h)
  * in the place of the gradients of their losses.
  */

@@ -2,6 +2,7 @@
  * options.c - a method's options, as rows for a program's table.
  */
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -18,6 +19,19 @@ df_opt_table_add(struct df_opt_table *t, const struct df_opt *rows, size_t n, st
 		t->v[t->n++] = rows[i];
 out:
 	return rc;
+}
+
+void
+df_selector_reads(const struct df_selector *m, char reads[DF_SELECTOR_READS])
+{
+	reads[0] = '\0';
+	for (size_t i = 0; i < m->n_inputs; i++) {
+		const char *kind = m->inputs[i].kind ? df_kind_name(m->inputs[i].kind) : "any rows";
+		const size_t n = strlen(reads);
+
+		if (!strstr(reads, kind))
+			snprintf(reads + n, DF_SELECTOR_READS - n, "%s%s", n ? ", " : "", kind);
+	}
 }
 
 int

@@ -56,7 +56,7 @@ struct scoring {
 	float *score; /* [n_groups, n_rows] by id; NaN for rows that may not be chosen */
 };
 
-/* score[id] of a block's rows = the cosine with the nearest query of the group: the query that is the row's neighbour. */
+/* score[id] of a block's rows = the cosine with the nearest query of the group, the row's one neighbour. */
 static int
 best_of_group(const struct scoring *c, size_t group, const float *x, const uint64_t *id, uint64_t n, struct df_err *err)
 {

@@ -19,6 +19,7 @@
 	method(near) \
 	method(tsds) \
 	method(rds) \
+	method(dsir) \
 	method(ppl) \
 	method(ifd) \
 	method(semdedup) \

@@ -41,6 +41,7 @@ struct race {
 	double limit;             /* who is later is dropped */
 	struct racer *r;          /* [n]: of task i, n_kept[i] from i * TASK on; then scratch */
 	uint64_t *n_kept;         /* [tasks] */
+	uint64_t *at;             /* [tasks, shares] how many a task keeps of a share; then where they go in it */
 	size_t n_tasks, n_shares; /* n_shares: a power of two */
 	double bound[SHARES];     /* share i ends before it */
 	struct racer *share;      /* those kept: share i from first[i] on */
@@ -73,16 +74,6 @@ draw_rows(const struct race *c, uint64_t first, uint64_t end, struct racer *r)
 	return kept;
 }
 
-static void
-draw_task(void *ctx, size_t task, int worker)
-{
-	struct race *c = ctx;
-	const uint64_t first = task * TASK, end = first + TASK < c->n ? first + TASK : c->n;
-
-	(void)worker;
-	c->n_kept[task] = draw_rows(c, first, end, c->r + first);
-}
-
 /* The share of a time: how many bounds it has reached. */
 static size_t
 share_of(const struct race *c, double t)
@@ -90,9 +81,35 @@ share_of(const struct race *c, double t)
 	size_t lo = 0;
 
 	for (size_t step = c->n_shares / 2; step; step /= 2)
-		if (c->bound[lo + step - 1] <= t)
-			lo += step;
+		lo += step * (size_t)(c->bound[lo + step - 1] <= t);
 	return lo;
+}
+
+static void
+draw_task(void *ctx, size_t task, int worker)
+{
+	struct race *c = ctx;
+	const uint64_t first = task * TASK, end = first + TASK < c->n ? first + TASK : c->n;
+	uint64_t *at = c->at + task * c->n_shares;
+
+	(void)worker;
+	memset(at, 0, c->n_shares * sizeof(*at));
+	c->n_kept[task] = draw_rows(c, first, end, c->r + first);
+	for (uint64_t i = 0; i < c->n_kept[task]; i++)
+		at[share_of(c, c->r[first + i].t)]++;
+}
+
+/* Those that a task has kept to their shares, where they stay in order of ids. */
+static void
+gather_task(void *ctx, size_t task, int worker)
+{
+	struct race *c = ctx;
+	const struct racer *r = c->r + task * TASK;
+	uint64_t *at = c->at + task * c->n_shares;
+
+	(void)worker;
+	for (uint64_t i = 0; i < c->n_kept[task]; i++)
+		c->share[at[share_of(c, r[i].t)]++] = r[i];
 }
 
 /* The bits of a time order as the times do: none is negative. */
@@ -173,30 +190,23 @@ out:
 	return rc;
 }
 
-/* Those kept into c->share, in order of shares; inside a share in order of ids. */
-static int
-gather(struct race *c, uint64_t n_kept, struct df_err *err)
+/* Where each share begins, and inside it the racers of each task. */
+static void
+place_shares(struct race *c)
 {
-	uint64_t at[SHARES];
-	int rc = DF_OK;
+	uint64_t at = 0;
 
-	DF_TRY(df_alloc(&c->share, n_kept, sizeof(*c->share), "draws", err));
-	for (size_t pass = 0; pass < 2; pass++) {
-		for (size_t i = 0; i < c->n_tasks; i++) {
-			const struct racer *r = c->r + i * TASK;
+	for (size_t i = 0; i < c->n_shares; i++) {
+		c->first[i] = at;
+		for (size_t task = 0; task < c->n_tasks; task++) {
+			uint64_t *here = &c->at[task * c->n_shares + i];
+			const uint64_t n = *here;
 
-			for (uint64_t j = 0; pass == 0 && j < c->n_kept[i]; j++)
-				c->first[share_of(c, r[j].t) + 1]++;
-			for (uint64_t j = 0; pass == 1 && j < c->n_kept[i]; j++)
-				c->share[at[share_of(c, r[j].t)]++] = r[j];
-		}
-		for (size_t i = 0; pass == 0 && i < c->n_shares; i++) {
-			c->first[i + 1] += c->first[i];
-			at[i] = c->first[i];
+			*here = at;
+			at += n;
 		}
 	}
-out:
-	return rc;
+	c->first[c->n_shares] = at;
 }
 
 int
@@ -206,7 +216,7 @@ df_sample_race_on(struct df_pool *pool, const double *weight, uint64_t n, uint64
 	struct race c = {
 		.weight = weight, .n = n, .seed = seed, .substream = substream, .limit = (double)INFINITY, .n_shares = 1
 	};
-	size_t cap = 0;
+	size_t cap = 0, cap_share = 0, n_at;
 	uint64_t n_kept;
 	int rc = DF_OK;
 
@@ -218,6 +228,8 @@ df_sample_race_on(struct df_pool *pool, const double *weight, uint64_t n, uint64
 	DF_TRY(df_alloc(&c.n_kept, c.n_tasks, sizeof(*c.n_kept), "draws", err));
 	if (n > SAMPLE)
 		DF_TRY(estimate(&c, m < n ? m : n, err));
+	DF_TRY(df_size_mul(c.n_tasks, c.n_shares, &n_at, "draws", err));
+	DF_TRY(df_alloc(&c.at, n_at, sizeof(*c.at), "draws", err));
 	for (;; c.limit = (double)INFINITY) {
 		const bool all = isinf(c.limit);
 
@@ -228,7 +240,9 @@ df_sample_race_on(struct df_pool *pool, const double *weight, uint64_t n, uint64
 		if (all || n_kept >= m)
 			break;
 	}
-	DF_TRY(gather(&c, n_kept, err));
+	DF_TRY(df_grow(&c.share, &cap_share, n_kept, sizeof(*c.share), "draws", err));
+	place_shares(&c);
+	df_pool_for(pool, c.n_tasks, gather_task, &c);
 	df_pool_for(pool, c.n_shares, sort_task, &c);
 	*n_out = m < n_kept ? m : n_kept;
 	for (uint64_t i = 0; i < *n_out; i++)
@@ -236,6 +250,7 @@ df_sample_race_on(struct df_pool *pool, const double *weight, uint64_t n, uint64
 out:
 	free(c.r);
 	free(c.n_kept);
+	free(c.at);
 	free(c.share);
 	return rc;
 }

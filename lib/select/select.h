@@ -63,6 +63,7 @@ struct df_select {
 	bool allow_invalid;
 	bool torch;    /* uniform draws are PyTorch's */
 	bool dataflex; /* what DataFlex does differently from the paper, as DataFlex does it */
+	bool foreign;  /* the method is not ours: what it does is checked */
 	const char *exclude; /* borrowed path of an index whose rows must not be chosen, or NULL */
 	const char *tokens;  /* borrowed path of the tokens, for an amount of tokens, or NULL: the train set has them */
 	int n_threads;
@@ -146,7 +147,7 @@ struct df_selector {
 	const char *cost;  /* what has to be computed for each row before: "none", "gradients" */
 	enum df_shortage shortage;             /* what DF_SHORT_DEFAULT means */
 	bool torch, dataflex;                  /* it has uniform draws that can be PyTorch's; it has a DataFlex mode */
-	bool fill;                             /* it chooses among some rows only: DF_SHORT_FILL has more to draw from */
+	bool fill;                             /* it chooses among some rows only: DF_SHORT_FILL draws others */
 	const struct df_select_input *inputs;  /* [n_inputs]: the first is "train", the rows to choose from */
 	size_t n_inputs;
 	/*
@@ -166,6 +167,10 @@ struct df_selector {
 extern const struct df_selector *const df_selectors[]; /* NULL-terminated */
 /* DF_EUSAGE suggests the nearest method. */
 int df_selector_find(const struct df_selector **out, const char *name, struct df_err *err) DF_MUST_CHECK;
+
+/* reads = the kinds of a method's inputs, for --list: "embeddings, scores". */
+#define DF_SELECTOR_READS 128
+void df_selector_reads(const struct df_selector *m, char reads[DF_SELECTOR_READS]);
 
 /* A growing table of options. */
 struct df_opt_table {
@@ -195,6 +200,13 @@ int df_selector_rows_elsewhere(const struct df_selector *m, struct df_opt_table 
 int df_select_run(const struct df_selector *m, struct df_select *in, const void *options, struct df_selection *out,
     struct df_err *err) DF_MUST_CHECK;
 
+/*
+ * Is what a method left in `s` a choice from n_rows rows that `in` asks for?  Ids in range and not excluded, as many as
+ * asked for, arrays (of malloc) long enough, numbers finite where they must be.  DF_EFORMAT says what is wrong.
+ */
+int df_selection_check(const struct df_select *in, uint64_t n_rows, const struct df_selection *s, struct df_err *err)
+    DF_MUST_CHECK;
+
 /* Say in the log what was chosen, and how much of each domain. */
 int df_selection_report(const struct df_selection *s, struct df_err *err) DF_MUST_CHECK;
 /* Write the index, and every row's score and rank; NULL: not wanted.  No file appears before both are written. */
@@ -202,8 +214,11 @@ int df_selection_write(struct df_selection *s, const char *index, const char *sc
 
 /* ---- shared: ranks and shortages ------------------------------------------------- */
 
-/* order [n] = rows, best first, invalid ones last; *n_valid = how many are finite. */
+/* order [n] = rows, best first, invalid ones last; *n_valid = how many are finite.  DF_ERANGE from 2^32 rows on. */
 int df_rank(const float *score, uint64_t n, uint64_t *order, uint64_t *n_valid, struct df_err *err) DF_MUST_CHECK;
+/* The same in half the memory: order and scratch [n]. */
+int df_rank32(const float *score, uint64_t n, uint32_t *order, uint32_t *scratch, uint64_t *n_valid, struct df_err *err)
+    DF_MUST_CHECK;
 
 /*
  * *index = n rows for a request of n from order [n_valid] (the method's ranking

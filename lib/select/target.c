@@ -59,6 +59,16 @@ out:
 	return rc;
 }
 
+struct df_target_opts
+df_target_effective(const struct df_select *in, const struct df_target_opts *o)
+{
+	struct df_target_opts effective = *o;
+
+	if (in->dataflex)
+		effective.agg = DF_TARGET_MEAN;
+	return effective;
+}
+
 int
 df_target_check(const struct df_target_opts *o, size_t n, struct df_err *err)
 {

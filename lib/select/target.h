@@ -29,6 +29,8 @@ enum { DF_TARGET_MAX, DF_TARGET_MEAN };        /* over subtasks; mean: over all 
 	{ .name = "val-agg", .type = DF_OPT_CHOICE, .value = DF_OPT_AT(options_type, field.val_agg), \
 	    .choices = df_target_val_aggs, .help = "in a subtask" }
 
+/* The options that count: DataFlex takes the mean over all validation rows, and knows no subtasks. */
+struct df_target_opts df_target_effective(const struct df_select *in, const struct df_target_opts *o);
 /* Can these options be followed, with n checkpoints (0: not known)?  DF_EUSAGE. */
 int df_target_check(const struct df_target_opts *o, size_t n, struct df_err *err) DF_MUST_CHECK;
 

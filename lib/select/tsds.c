@@ -29,9 +29,6 @@ check(const struct df_select *in, const void *options, struct df_err *err)
 
 	if (o->sampling == MULTINOMIAL && in->amount.tokens)
 		return df_fail(err, DF_EUSAGE, "--sampling multinomial draws a number of rows, not of tokens");
-	if (in->allow_invalid)
-		return df_fail(
-		    err, DF_EUSAGE, "--allow-invalid: a row that is not finite has no distance, and no probability");
 	return df_search_check(in, o->neighbours_output, err);
 }
 
@@ -139,19 +136,22 @@ out:
 	return rc;
 }
 
-/* All that can be drawn, in the order of the race, and then the others at random. */
+/* All that can be drawn, in the order of the race, then what else was allowed. */
 static int
-draw_and_fill(
-    const struct df_select *in, const uint8_t *valid, const double *p, struct df_selection *out, struct df_err *err)
+draw_and_more(const struct df_search *s, const double *p, struct df_err *err)
 {
+	const struct df_select *in = s->in;
+	struct df_selection *out = s->out;
 	uint64_t *order = NULL, n;
 	int rc = DF_OK;
 
 	DF_TRY(record_draw(in, out, err));
 	DF_TRY(df_alloc(&order, out->n_rows, sizeof(*order), "draws", err));
 	DF_TRY(df_sample_race(p, out->n_rows, out->n_rows, in->seed, in->step, order, &n, err));
-	if (in->amount.given) /* all: those that have a probability */
-		DF_TRY(df_select_fill(in, valid, out->n_rows, order, &n, err));
+	if (in->shortage == DF_SHORT_FILL && in->amount.given) /* all: those that have a probability */
+		DF_TRY(df_select_fill(in, s->valid, out->n_rows, order, &n, err));
+	if (in->allow_invalid)
+		df_search_add_invalid(s, order, &n);
 	DF_TRY(df_select_take(in, order, n, out, err));
 out:
 	free(order);
@@ -218,8 +218,8 @@ run(const struct df_select *in, const void *options, struct df_selection *out, s
 	DF_TRY(find_probabilities(&t, &s, o, err));
 	if (o->sampling == MULTINOMIAL) {
 		DF_TRY(draw_independently(in, out->probability, out, err));
-	} else if (in->shortage == DF_SHORT_FILL) {
-		DF_TRY(draw_and_fill(in, s.valid, out->probability, out, err));
+	} else if (in->shortage == DF_SHORT_FILL || in->allow_invalid) {
+		DF_TRY(draw_and_more(&s, out->probability, err));
 	} else {
 		p = out->probability; /* the draw sets it again, of a sum of exactly 1 */
 		out->probability = NULL;

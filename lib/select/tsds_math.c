@@ -20,19 +20,26 @@
 #include "select/tsds.h"
 
 #define QUERY_ROWS 4096 /* points at a time whose kde_k nearest are searched */
+#define SAMPLE     1024 /* points by which one of the two ways is chosen */
+#define DENSE      0.1  /* of all pairs within sigma: more of them cost more than a search */
 
 /* ---- density ------------------------------------------------------------------------- */
 
 /*
- * The kernel is 0 from a distance of sigma on.  So a point with at most kde_k neighbours nearer than that needs no
- * order among them: the pairs within sigma are enough.  The others, if there are any, need their kde_k nearest.
+ * The kernel is 0 from a distance of sigma on, so the pairs within sigma are enough; and of a point that has more than
+ * kde_k of them, the largest.  Where a large part of all pairs is within sigma, a search for the kde_k nearest of each
+ * point is cheaper than their values.
  */
 struct density {
-	double width;   /* sigma^2 */
-	double *rho;    /* [n] */
-	uint64_t *near; /* [n] points that the kernel sees, itself included */
-	uint64_t n_pairs, most_pairs;
-	bool dense; /* so many pairs that a search for all points is cheaper */
+	double width;  /* sigma^2 */
+	double *rho;   /* [n] */
+	uint64_t most; /* kde_k - 1: points that count beside the point itself */
+	struct alike {
+		float *kernel; /* [n]: a heap, the smallest first, when n is `most` */
+		uint64_t n;
+		size_t cap;
+	} * alike; /* [n] */
+	uint64_t n_pairs;
 };
 
 /* Of a squared distance; 1 between duplicates, however narrow it is. */
@@ -42,44 +49,91 @@ kernel(const struct density *d, double square)
 	return square > 0 ? fmax(0, 1 - square / d->width) : 1;
 }
 
+/* Let v [n], a heap but for its item at `at`, be one. */
+static void
+sink_kernel(float *v, uint64_t n, uint64_t at)
+{
+	const float item = v[at];
+
+	for (uint64_t child; (child = 2 * at + 1) < n; at = child) {
+		if (child + 1 < n && v[child + 1] < v[child])
+			child++;
+		if (v[child] >= item)
+			break;
+		v[at] = v[child];
+	}
+	v[at] = item;
+}
+
+/* A point that the kernel sees; only the largest are kept. */
+static int
+add_kernel(struct alike *a, uint64_t most, float kernel, struct df_err *err)
+{
+	int rc = DF_OK;
+
+	if (a->n < most) {
+		DF_TRY(df_grow(&a->kernel, &a->cap, a->n + 1, sizeof(*a->kernel), "densities", err));
+		a->kernel[a->n++] = kernel;
+		for (uint64_t i = a->n == most ? most / 2 : 0; i-- > 0;)
+			sink_kernel(a->kernel, most, i);
+	} else if (most > 0 && kernel > a->kernel[0]) {
+		a->kernel[0] = kernel;
+		sink_kernel(a->kernel, most, 0);
+	}
+out:
+	return rc;
+}
+
 static int
 add_pairs(void *ctx, uint64_t i, const uint64_t *j, const double *square, uint64_t n, bool *stop, struct df_err *err)
 {
 	struct density *d = ctx;
+	int rc = DF_OK;
 
-	(void)err;
+	(void)stop;
 	for (uint64_t at = 0; at < n; at++) {
-		const double x = kernel(d, square[at]);
+		const float alike = (float)kernel(d, square[at]);
 
-		if (!(x > 0))
-			continue;
-		d->rho[i] += x;
-		d->rho[j[at]] += x;
-		d->near[i]++;
-		d->near[j[at]]++;
-		d->n_pairs++;
+		if (alike > 0) {
+			DF_TRY(add_kernel(&d->alike[i], d->most, alike, err));
+			DF_TRY(add_kernel(&d->alike[j[at]], d->most, alike, err));
+		}
 	}
-	*stop = d->dense = d->n_pairs > d->most_pairs;
-	return DF_OK;
+out:
+	return rc;
 }
 
-/* rho of the points `which` [m], by their kde_k nearest among all. */
+/* Sums over the pairs within sigma. */
 static int
-by_nearest(const struct df_near *near, const struct df_points *x, const uint64_t *which, uint64_t m, uint64_t kde_k,
+by_pairs(const struct df_near *near, const struct df_points *x, struct density *d, struct df_err *err)
+{
+	int rc = DF_OK;
+
+	DF_TRY(df_alloc(&d->alike, x->n, sizeof(*d->alike), "densities", err));
+	DF_TRY(df_near_pairs(near, DF_METRIC_L2, x, d->width, add_pairs, d, err));
+	for (uint64_t i = 0; i < x->n; i++)
+		for (uint64_t k = 0; k < d->alike[i].n; k++)
+			d->rho[i] += (double)d->alike[i].kernel[k];
+out:
+	for (uint64_t i = 0; d->alike && i < x->n; i++)
+		free(d->alike[i].kernel);
+	free(d->alike);
+	return rc;
+}
+
+/* rho of the points [first, first + m), by their kde_k nearest among all. */
+static int
+by_nearest(const struct df_near *near, const struct df_points *x, uint64_t first, uint64_t m, uint64_t kde_k,
     struct density *d, struct df_err *err)
 {
-	struct df_points rows = { .n = m, .d = x->d };
+	const struct df_points rows = { .x = x->x + first * x->d, .n = m, .d = x->d };
 	struct df_knn *knn = NULL;
-	float *copy = NULL, *distance = NULL;
+	float *distance = NULL;
 	uint64_t *id = NULL, k;
 	int rc = DF_OK;
 
-	DF_TRY(df_alloc(&copy, m, x->d * sizeof(*copy), "points", err));
 	DF_TRY(df_alloc(&id, m, kde_k * sizeof(*id), "neighbours", err));
 	DF_TRY(df_alloc(&distance, m, kde_k * sizeof(*distance), "neighbours", err));
-	for (uint64_t i = 0; i < m; i++)
-		memcpy(copy + i * x->d, x->x + which[i] * x->d, x->d * sizeof(*copy));
-	rows.x = copy;
 	DF_TRY(df_knn_new(&knn, near, DF_METRIC_L2, &rows, kde_k, NULL, err));
 	DF_TRY(df_knn_add(knn, x->x, NULL, x->n, err));
 	DF_TRY(df_knn_end(knn, id, distance, &k, err));
@@ -91,13 +145,46 @@ by_nearest(const struct df_near *near, const struct df_points *x, const uint64_t
 
 			sum += kernel(d, far * far);
 		}
-		d->rho[which[i]] = sum;
+		d->rho[first + i] = sum;
 	}
 out:
 	df_knn_free(knn);
-	free(copy);
 	free(id);
 	free(distance);
+	return rc;
+}
+
+static int
+count_pairs(void *ctx, uint64_t i, const uint64_t *j, const double *square, uint64_t n, bool *stop, struct df_err *err)
+{
+	(void)i;
+	(void)j;
+	(void)square;
+	(void)stop;
+	(void)err;
+	((struct density *)ctx)->n_pairs += n;
+	return DF_OK;
+}
+
+/* Is a large part of all pairs within sigma?  A sample tells; few points need no choice. */
+static int
+is_dense(const struct df_near *near, const struct df_points *x, struct density *d, bool *dense, struct df_err *err)
+{
+	const double all = (double)SAMPLE * (SAMPLE - 1) / 2;
+	float *some = NULL;
+	int rc = DF_OK;
+
+	*dense = false;
+	if (x->n < 2 * SAMPLE)
+		return DF_OK;
+	DF_TRY(df_alloc(&some, SAMPLE, x->d * sizeof(*some), "points", err));
+	for (uint64_t i = 0; i < SAMPLE; i++)
+		memcpy(some + i * x->d, x->x + i * (x->n / SAMPLE) * x->d, x->d * sizeof(*some));
+	DF_TRY(df_near_pairs(near, DF_METRIC_L2, &(struct df_points){ .x = some, .n = SAMPLE, .d = x->d }, d->width,
+	    count_pairs, d, err));
+	*dense = (double)d->n_pairs > DENSE * all;
+out:
+	free(some);
 	return rc;
 }
 
@@ -106,31 +193,24 @@ df_tsds_density(const struct df_near *near, const struct df_points *x, double si
     struct df_err *err)
 {
 	struct density d = { .width = sigma * sigma, .rho = rho };
-	uint64_t *which = NULL, m = 0;
+	bool dense;
 	int rc = DF_OK;
 
 	kde_k = kde_k < x->n ? kde_k : x->n;
+	d.most = kde_k ? kde_k - 1 : 0;
 	for (uint64_t i = 0; i < x->n; i++)
 		rho[i] = 1;
-	if (!(sigma > 0))
+	if (!(sigma > 0) || !d.most)
 		return DF_OK;
-	DF_TRY(df_alloc(&d.near, x->n, sizeof(*d.near), "densities", err));
-	DF_TRY(df_alloc(&which, QUERY_ROWS, sizeof(*which), "densities", err));
-	for (uint64_t i = 0; i < x->n; i++)
-		d.near[i] = 1;
-	d.most_pairs = x->n * kde_k; /* kde_k <= n, and all n points are in memory */
-	DF_TRY(df_near_pairs(near, DF_METRIC_L2, x, sigma * sigma, add_pairs, &d, err));
-	for (uint64_t i = 0; i < x->n; i++) {
-		if (d.dense || d.near[i] > kde_k)
-			which[m++] = i;
-		if (m == QUERY_ROWS || (m > 0 && i + 1 == x->n)) {
-			DF_TRY(by_nearest(near, x, which, m, kde_k, &d, err));
-			m = 0;
-		}
+	DF_TRY(is_dense(near, x, &d, &dense, err));
+	if (!dense)
+		DF_TRY(by_pairs(near, x, &d, err));
+	for (uint64_t first = 0; dense && first < x->n; first += QUERY_ROWS) {
+		const uint64_t m = x->n - first < QUERY_ROWS ? x->n - first : QUERY_ROWS;
+
+		DF_TRY(by_nearest(near, x, first, m, kde_k, &d, err));
 	}
 out:
-	free(which);
-	free(d.near);
 	return rc;
 }
 

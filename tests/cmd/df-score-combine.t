@@ -41,8 +41,12 @@ printf '%s\n' 4 1 3 1 0 >one
 printf '%s\n' 0 5 1 4 >two
 ok 'the rows of two indices' combine -q combine --index one --index two -o i.h5
 is 'in the order of the first' "$(index_of i.h5)" '4,1,0'
-ok 'by scores' combine -q combine --scores a --index one --index two -n 2 -o i.h5
+ok 'by scores' combine combine --scores a --index one --index two -n 2 -o i.h5 --scores-output s.h5
 is 'the best of them' "$(index_of i.h5)" '4,1'
+is 'the scores have no others' "$(scores_of s.h5)" '0.000,0.200,nan,nan,0.800,nan'
+is 'which is no fault of theirs' "$(grep -c 'no finite score' "$T/err")" 0
+ok 'another method goes on from them' combine -q custom --scores s.h5 --short truncate -n 5 -o i.h5
+is 'with the same rows' "$(index_of i.h5)" '4,1,0'
 exits 64 'more than there are' combine combine --scores a --index one --index two -n 4 -o x.h5
 says 'is an error' 'only 3 are valid'
 ok 'or all' combine -q combine --scores a --index one --index two --short truncate -n 4 -o i.h5
@@ -93,6 +97,14 @@ for bad in 'sums' 'sums=' 'sums=x' 'sums=-1' 'sums=1,sums=2' 'sums=0' '' ',' 'su
 done
 exits 64 'quotas of everything' pool combine --scores up --quota proportional -o x.h5
 says 'need an amount' '-n is missing'
+
+# --- and then those that differ --------------------------------------------------------------------------------------
+
+df-embed -q -m $CKPT pool.h5 -o emb.h5
+ok 'combine' pool combine -q --scores up --index even --short truncate -n 34 -o i.h5 --scores-output s.h5
+ok 'then diverse' df-score diverse --train emb.h5 --scores s.h5 --threshold 0.99999 --short truncate -n 34 -o d.h5
+is 'takes the best first' "$(index_of d.h5 | cut -d, -f1)" 32
+is_empty 'and none that combine left out' "$(index_of d.h5 | tr , '\n' | awk '$1 % 2')"
 
 # --- refusals -------------------------------------------------------------------------------------------------------------------
 

@@ -119,7 +119,8 @@ ok 'the best' $policy --policy topk --topk 1
 is 'if positive' "$(norms p.h5)" 100111
 ok 'the best, hard' $policy --policy topk-hard --topk 1 --reference-rewards 2
 is 'if as good' "$(norms p.h5)" 000110
-ok 'protection' $policy --policy rejection --protect val.h5 --reference-rewards 1
+ok 'protection' ${policy/ -q/} --policy rejection --protect val.h5 --reference-rewards 1
+says 'counts those that it helps' 'no completion of 2 prompts counts: their own answers take the place'
 is 'gives all a gradient' "$(norms p.h5)" 111111
 ok 'the baseline' $policy --baseline loo
 is 'leaves equal rewards without a gradient' "$(norms p.h5)" 100111

@@ -79,7 +79,7 @@ arrows()
 		may["export"] = "base config model"
 		may["near"] = "base shard backend"
 		may["grad"] = may["mix"] = "base shard backend model project"
-		may["select"] = may["grad"] " near"
+		may["select"] = may["grad"] " near token show"
 		may["weigh"] = "base model"
 		may["embed"] = may["sample"] = "base shard token chat data backend model"
 		may["eval"] = may["sample"] " sample rows weigh"

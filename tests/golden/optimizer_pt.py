@@ -14,7 +14,7 @@ of tests/golden/lora and tests/golden/model.  Beside them
                        grad.NAME adam.NAME              the sample's gradient, and Adam's step on it in float64:
                                                         (b1 m + (1 - b1) g) / (sqrt(b2 v + (1 - b2) g^2) + eps)
 
-refused/ has variants of tiny/optimizer.pt, most of them wrong in one way.
+tokens.h5 has five more samples; refused/ has variants of tiny/optimizer.pt, most of them wrong in one way.
 """
 import json
 import os
@@ -254,6 +254,20 @@ def variants():
                os.path.join(where, "legacy.pt"), _use_new_zipfile_serialization=False)
 
 
+def tokens():
+    """tokens.h5: five samples, as a script writes them, for tests/cmd/df-grad-torch.t."""
+    import h5py
+    import numpy as np
+
+    rows = [sample(61, 200 + i) for i in range(5)]
+    with h5py.File(os.path.join(OUT, "tokens.h5"), "w") as f:
+        f["sample/id"] = np.arange(len(rows), dtype=np.uint64)
+        f["tokens/ids"] = np.concatenate([ids.numpy() for ids, _ in rows]).astype(np.uint32)
+        f["tokens/label_mask"] = np.concatenate([mask.numpy() for _, mask in rows]).astype(np.uint8)
+        f["tokens/offsets"] = np.cumsum([0] + [len(ids) for ids, _ in rows]).astype(np.uint64)
+
+
 for case in sys.argv[1:] or CASES:
     make(case)
 variants()
+tokens()

@@ -13,7 +13,9 @@
 
 #include "base/mem.h"
 #include "base/rng.h"
+#include "near/int8.h"
 #include "near/pairs.h"
+#include "near/propose.h"
 
 /* A hash of everything that was delivered, and counts of it. */
 struct heard {
@@ -119,13 +121,13 @@ limit_for(const struct df_points *p, enum df_metric metric, double share)
 static void
 test_plain(void **state)
 {
-	static const size_t widths[] = { 1, 3, 64, 100, 300 };
+	static const size_t widths[] = { 1, 100, 300 };
 
 	(void)state;
-	for (size_t w = 0; w < 5; w++) {
+	for (size_t w = 0; w < 3; w++) {
 		for (int form = 0; form < 4; form++) {
 			struct df_points p;
-			float *x = make_points(&p, 301, widths[w], form & 1 ? 0.01 : 0.3, form & 2, form == 1);
+			float *x = make_points(&p, 201, widths[w], form & 1 ? 0.01 : 0.3, form & 2, form == 1);
 			double limits[] = { 0, 0, 0, 1, INFINITY, -1, 0.02 };
 
 			for (int i = 0; i < 3; i++)
@@ -170,7 +172,7 @@ test_same_everywhere(void **state)
 {
 	static const char *const devices[] = { "cpu", "poison", "reference" };
 	struct df_points p;
-	float *x = make_points(&p, 1500, 24, 0.05, true, true);
+	float *x = make_points(&p, 1100, 24, 0.05, true, true);
 
 	(void)state;
 	for (int metric = 0; metric < 2; metric++) {
@@ -179,7 +181,7 @@ test_same_everywhere(void **state)
 
 		assert_true(want.n_pairs > 1000);
 		for (int d = 0; d < 3; d++) {
-			for (int threads = 1; threads <= 4; threads++) {
+			for (int threads = 1; threads <= 3; threads++) {
 				const struct heard h =
 				    walk(devices[d], threads, &p, (enum df_metric)metric, limit, false);
 
@@ -189,6 +191,104 @@ test_same_everywhere(void **state)
 		}
 	}
 	free(x);
+}
+
+/* Every kernel of the screen that this machine has, products of floats, and all pairs: none misses or adds a pair. */
+static void
+check_ways(const struct df_points *p, enum df_metric metric, double limit)
+{
+	for (size_t k = 0; df_int8_kernels[k]; k++) {
+		if (!df_int8_kernels[k]->usable())
+			continue;
+		df_propose_force(DF_PROPOSE_SCREEN, df_int8_kernels[k]->name);
+		walk("cpu", 1 + (int)(k % 3), p, metric, limit, true);
+	}
+	df_propose_force(DF_PROPOSE_PRODUCTS, NULL);
+	walk("cpu", 2, p, metric, limit, true);
+	walk("poison", 1, p, metric, limit, true);
+	df_propose_force(DF_PROPOSE_ALL, NULL);
+	walk("cpu", 2, p, metric, limit, true);
+	df_propose_force(DF_PROPOSE_CHOOSE, NULL);
+}
+
+static void
+test_ways(void **state)
+{
+	static const size_t widths[] = { 1, 65, 130, 200 };
+	static const double scales[] = { 1, 1e-30, 1e15, 1e18 };
+
+	(void)state;
+	for (size_t w = 0; w < 4; w++) {
+		for (int form = 0; form < 4; form++) {
+			struct df_points p;
+			const size_t d = widths[w];
+			float *x = make_points(&p, 70 + 31 * w, d, form & 1 ? 0.01 : 0.3, form & 2, form == 1);
+
+			/* Rows of very different norms, and one large number in a row. */
+			for (uint64_t i = 0; form == 0 && i < p.n * d; i++)
+				x[i] *= (float)(scales[w % 4] * ldexp(1, (int)(i / d % 7)));
+			for (uint64_t i = 0; form == 3 && i < p.n; i += 5)
+				x[i * d + i % d] = 50;
+			for (int i = 0; i < 2; i++) {
+				const double l2 = limit_for(&p, DF_METRIC_L2, 0.1 + 0.3 * i),
+					     dot = limit_for(&p, DF_METRIC_DOT, 0.1 + 0.3 * i);
+
+				if (isnan(l2))
+					continue;
+				check_ways(&p, DF_METRIC_L2, l2);
+				check_ways(&p, DF_METRIC_L2, nextafter(l2, -INFINITY));
+				check_ways(&p, DF_METRIC_DOT, dot);
+				check_ways(&p, DF_METRIC_DOT, nextafter(dot, INFINITY));
+				check_ways(&p, DF_METRIC_DOT, -dot);
+			}
+			check_ways(&p, DF_METRIC_L2, 0);
+			check_ways(&p, DF_METRIC_DOT, 0);
+			free(x);
+		}
+	}
+}
+
+/* All kernels give the sums of the plain one, also where pairs of products are as large as they can be. */
+static void
+test_kernels(void **state)
+{
+	enum { N = DF_INT8_BLOCK, K = 3 * DF_INT8_STEP };
+	int8_t a[N * K];
+	uint8_t b[N * K];
+	int32_t want[N * N], got[N * N];
+
+	(void)state;
+	for (size_t k = 0; df_int8_kernels[k]; k++) {
+		const struct df_int8 *kernel = df_int8_kernels[k];
+		size_t plain = 0;
+
+		while (df_int8_kernels[plain + 1])
+			plain++;
+		if (!kernel->usable())
+			continue;
+		for (int round = 0; round < 4; round++) {
+			for (uint64_t i = 0; i < N * K; i++) {
+				const double u = df_rng_uniform(3, DF_RNG_DEMO, 2, i),
+					     v = df_rng_uniform(3, DF_RNG_DEMO, 3, i);
+
+				a[i] = (int8_t)(round == 0 ? (int)(u * (2 * kernel->most + 1)) - kernel->most
+					: round == 1       ? kernel->most
+							   : -kernel->most);
+				b[i] = round == 0 ? (uint8_t)(v * 256) : round == 3 ? 1 : 255;
+			}
+			df_int8_kernels[plain]->multiply(a, K, b, DF_INT8_STEP, false, want);
+			df_int8_kernels[plain]->multiply(
+			    a + DF_INT8_STEP, K, b + DF_INT8_STEP * N, 2 * DF_INT8_STEP, true, want);
+			if (kernel->begin)
+				kernel->begin();
+			kernel->multiply(a, K, b, DF_INT8_STEP, false, got);
+			kernel->multiply(a + DF_INT8_STEP, K, b + DF_INT8_STEP * N, 2 * DF_INT8_STEP, true, got);
+			if (kernel->end)
+				kernel->end();
+			assert_memory_equal(got, want, sizeof(want));
+		}
+		print_message("%s\n", kernel->name);
+	}
 }
 
 static void
@@ -231,7 +331,8 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = { cmocka_unit_test(test_plain), cmocka_unit_test(test_limit),
-		cmocka_unit_test(test_same_everywhere), cmocka_unit_test(test_edges) };
+		cmocka_unit_test(test_same_everywhere), cmocka_unit_test(test_kernels), cmocka_unit_test(test_ways),
+		cmocka_unit_test(test_edges) };
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

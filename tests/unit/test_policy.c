@@ -68,6 +68,24 @@ test_weights(void **state)
 	}
 }
 
+/* Equal rewards are no advantage at all: one of rounding would be a direction like any other after normalisation. */
+static void
+test_equal(void **state)
+{
+	const struct df_policy_opts o = { .loo = true };
+	double reward[7], weight[7];
+	size_t n;
+
+	(void)state;
+	for (double r = 0.1; r < 1e6; r *= 7.3) {
+		for (int s = 0; s < 7; s++)
+			reward[s] = r;
+		mh_ok(df_policy_weigh(&o, reward, 7, 0, weight, &n, err));
+		for (int s = 0; s < 7; s++)
+			assert_true(weight[s] == 0);
+	}
+}
+
 /* The specification's example: gradients of two completions, their sum, and its influence. */
 static void
 test_example(void **state)
@@ -527,6 +545,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_weights),
+		cmocka_unit_test(test_equal),
 		cmocka_unit_test(test_example),
 		cmocka_unit_test(test_usage),
 		cmocka_unit_test(test_rewards),

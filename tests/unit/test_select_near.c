@@ -1,6 +1,6 @@
 /*
- * test_select_near.c - near, tsds and rds: worked examples, the references' values (tests/golden/tsds.txt), brute force,
- * and what hostile inputs are told.
+ * test_select_near.c - near, tsds and rds: worked examples, the references' values (tests/golden/tsds.txt), brute
+ * force, and what hostile inputs are told.
  */
 #include <math.h>
 
@@ -612,13 +612,9 @@ invalid_rows_are_not_chosen(void **state)
 			refused(&r, DF_EUSAGE, "asked for 12 rows, but only 9");
 			/* Allowed, they are the last. */
 			r.in.allow_invalid = true;
-			if (m == 1) {
-				refused(&r, DF_EUSAGE, "--allow-invalid: a row that is not finite has no distance");
-			} else {
-				must(&r);
-				assert_int_equal(r.out.n_index, N);
-				assert_true(r.out.index[9] == 4 && r.out.index[10] == 7 && r.out.index[11] == 9);
-			}
+			must(&r);
+			assert_int_equal(r.out.n_index, N);
+			assert_true(r.out.index[9] == 4 && r.out.index[10] == 7 && r.out.index[11] == 9);
 			r.in.allow_invalid = false;
 			/* Excluded rows are neither chosen nor counted as invalid. */
 			r.in.exclude = at("two");
@@ -628,6 +624,8 @@ invalid_rows_are_not_chosen(void **state)
 			assert_int_equal(r.out.n_index, N - BAD - 2);
 			for (size_t i = 0; i < r.out.n_index; i++)
 				assert_true(r.out.index[i] != 0 && r.out.index[i] != 3);
+			for (size_t i = 0; r.out.score && i < N; i++)
+				assert_int_equal(!isfinite(r.out.score[i]), i == 4 || i == 7 || i == 9);
 			done(&r);
 		}
 	}
@@ -834,7 +832,7 @@ plain_density(const float *x, size_t n, size_t d, double sigma, size_t kde_k, do
 	free(r);
 }
 
-/* By pairs alone, by the nearest of a few rows, of all rows. */
+/* From the pairs, whether or not there are more than kde_k of a row. */
 static void
 densities(void **state)
 {
@@ -861,6 +859,32 @@ densities(void **state)
 					    (int)kde_ks[k], (int)j, rho[j], plain[j]);
 			}
 		}
+	}
+	free(x);
+}
+
+/* So many points that a sample tells how: a crowd among points that are not alike; many alike; nearly all. */
+static void
+densities_of_many(void **state)
+{
+	enum { N = 2100, D = 2 };
+	static const double sigmas[] = { 0.02, 0.5, 4 };
+	static const uint64_t kde_ks[] = { 4, 200, 60 };
+	const struct df_near near = { .be = be, .pool = pool, .n_threads = 2 };
+	float *x = normal(N, D, 8);
+	static double rho[N], plain[N];
+
+	(void)state;
+	for (size_t i = 0; i < 100 * D; i++)
+		x[(N - 100) * D + i] *= 0.01f;
+	for (size_t i = 0; i < COUNT(sigmas); i++) {
+		const struct df_points points = { x, N, D };
+
+		OK(df_tsds_density(&near, &points, sigmas[i], kde_ks[i], rho, err));
+		plain_density(x, N, D, sigmas[i], kde_ks[i], plain);
+		for (size_t j = 0; j < N; j++)
+			if (fabs(rho[j] - plain[j]) > 1e-6 * plain[j])
+				fail_msg("sigma %g: rho[%d] is %.9g, not %.9g", sigmas[i], (int)j, rho[j], plain[j]);
 	}
 	free(x);
 }
@@ -1347,6 +1371,7 @@ main(void)
 		cmocka_unit_test(devices_and_threads_do_not_matter),
 		cmocka_unit_test(tsds_examples),
 		cmocka_unit_test(densities),
+		cmocka_unit_test(densities_of_many),
 		cmocka_unit_test(tsds_is_the_optimum),
 		cmocka_unit_test(tsds_is_the_originals),
 		cmocka_unit_test(duplicates_share),

@@ -1,6 +1,6 @@
 /*
- * test_token_pick.c - rows of tokens by their ids: from one file and from shards in any order, against the rows that the
- * ids make; and what an index may not name.
+ * test_token_pick.c - rows of tokens by their ids: from one file and from shards in any order, against the rows that
+ * the ids make; and what an index may not name.
  */
 #include "shard/token_pick.h"
 #include "shard_help.h"

@@ -21,8 +21,8 @@ struct entry {
 static void
 put_le(struct df_buf *b, uint64_t x, int n)
 {
-	for (int i = 0; i < n; i++)
-		df_buf_putc(b, (char)(x >> 8 * i));
+	for (; n > 0; n--, x >>= 8)
+		df_buf_putc(b, (char)x);
 }
 
 static void
