@@ -43,8 +43,11 @@ parse_share(char *item, const struct df_meta *m, double *share, struct df_err *e
 	size_t d;
 	int rc = DF_OK;
 
-	if (!value)
-		return df_fail(err, DF_EUSAGE, "'%s' is no NAME=SHARE", item);
+	if (!value) {
+		rc = df_fail(err, DF_EUSAGE, "'%s' is no NAME=SHARE", item);
+		df_suggest(err, item, df_quota_words);
+		return rc;
+	}
 	*value++ = '\0';
 	DF_TRY(domain_number(m, item, &d, err));
 	DF_TRY(df_parse_double(value, &x, err));

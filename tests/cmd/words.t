@@ -23,7 +23,7 @@ needs()
 	'df-score rds':*) echo --train a.emb.h5 --query a.emb.h5 -o x.h5 ;;
 	'df-score dsir':*) echo --train val.h5 --target val.h5 -o x.h5 ;;
 	'df-score cluster-less':*) echo --train clusters.h5 --reps a.proj.h5 --val a.proj.h5 -o x.h5 ;;
-	'df-score combine':*) echo --train val.h5 --scores clusters.h5 -o x.h5 ;;
+	'df-score combine':*) echo --train val.h5 --scores clusters.h5 -n 2 -o x.h5 ;;
 	'df-score nice':*) echo --train a.proj.h5 --val p.proj.h5 -o x.h5 ;;
 	*) return 1 ;;
 	esac
