@@ -108,6 +108,7 @@ choose_in(struct df_select in, const char *method, const char *amount, const cha
 {
 	if (try_choose(in, method, amount, options) != DF_OK)
 		fail_msg("%s %s: %s", method, options, error.msg);
+	OK(df_selection_probabilities(&out, err));
 }
 
 static void
