@@ -45,7 +45,6 @@ static struct {
 	struct df_chat_opts how;
 	struct df_chat chat;
 	struct df_meta meta;
-	struct df_encoder *answers;                /* NULL unless rows without prompts are wanted */
 	struct df_packed *pool, *held, *no_prompt; /* NULL: not wanted */
 } run = { .corpus = DF_CORPUS_INIT, .how = { .need_template = true }, .meta = DF_META_INIT };
 
@@ -286,28 +285,6 @@ out:
 	return rc;
 }
 
-/* The rows of the pool without their prompts: in the same order, so with the same ids. */
-static int
-take_answers(void *ctx, const struct df_encoded_row *row, struct df_err *err)
-{
-	(void)ctx;
-	return row->held_out ? DF_OK : df_packed_add(run.no_prompt, row, err);
-}
-
-static int
-pack_answers(struct df_err *err)
-{
-	struct df_encode_opts how = run.how.encode;
-	int rc;
-
-	how.no_prompt = true;
-	DF_TRY(df_encoder_new(&run.answers, run.chat.template, run.chat.tok, &how, err));
-	DF_TRY(df_corpus_encode(&run.corpus, run.answers, take_answers, NULL, err));
-	rc = df_packed_end(run.no_prompt, err);
-out:
-	return rc;
-}
-
 /* An encoded example or document. */
 static int
 take_row(void *ctx, const struct df_encoded_row *row, struct df_err *err)
@@ -327,7 +304,8 @@ pack(struct df_err *err)
 	DF_TRY(open_corpus(err));
 	DF_TRY(open_outputs(err));
 	if (run.no_prompt)
-		DF_TRY(pack_answers(err));
+		DF_TRY(df_packed_add_answers(
+		    run.no_prompt, &run.corpus, run.chat.template, run.chat.tok, &run.how.encode, err));
 	DF_TRY(df_corpus_encode(&run.corpus, run.chat.enc, take_row, NULL, err));
 	DF_TRY(df_packed_end(run.pool, err));
 	if (cfg.show_given && df_packed_rows(run.pool) <= (uint64_t)cfg.show_example) {
@@ -378,7 +356,6 @@ main(int argc, char **argv)
 	df_packed_close(run.pool);
 	df_packed_close(run.held);
 	df_packed_close(run.no_prompt);
-	df_encoder_free(run.answers);
 	df_chat_close(&run.chat);
 	df_corpus_close(&run.corpus);
 	df_meta_release(&run.meta);

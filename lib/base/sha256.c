@@ -24,33 +24,45 @@ rotate(uint32_t x, int n)
 	return x >> n | x << (32 - n);
 }
 
+/* A round: the state moves on by renaming its words, eight rounds are one turn of them. */
+#define ROUND(a, b, c, d, e, f, g, h, t)                                                                  \
+	do {                                                                                              \
+		h += (rotate(e, 6) ^ rotate(e, 11) ^ rotate(e, 25)) + ((e & f) ^ (~e & g)) + k[t] + w[t]; \
+		d += h;                                                                                   \
+		h += (rotate(a, 2) ^ rotate(a, 13) ^ rotate(a, 22)) + ((a & b) ^ (a & c) ^ (b & c));      \
+	} while (0)
+
 static void
-compress(uint32_t h[8], const unsigned char *p)
+compress(uint32_t s[8], const unsigned char *p)
 {
-	uint32_t w[64], s[8];
+	uint32_t a = s[0], b = s[1], c = s[2], d = s[3], e = s[4], f = s[5], g = s[6], h = s[7], w[64];
 
 	for (int t = 0; t < 16; t++, p += 4)
 		w[t] = (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
 	for (int t = 16; t < 64; t++) {
-		const uint32_t a = w[t - 15], b = w[t - 2];
+		const uint32_t x = w[t - 15], y = w[t - 2];
 
-		w[t] = w[t - 16] + (rotate(a, 7) ^ rotate(a, 18) ^ a >> 3) + w[t - 7] +
-		    (rotate(b, 17) ^ rotate(b, 19) ^ b >> 10);
+		w[t] = w[t - 16] + (rotate(x, 7) ^ rotate(x, 18) ^ x >> 3) + w[t - 7] +
+		    (rotate(y, 17) ^ rotate(y, 19) ^ y >> 10);
 	}
-	memcpy(s, h, sizeof(s));
-	for (int t = 0; t < 64; t++) {
-		const uint32_t e = s[4], a = s[0];
-		const uint32_t x =
-		    s[7] + (rotate(e, 6) ^ rotate(e, 11) ^ rotate(e, 25)) + ((e & s[5]) ^ (~e & s[6])) + k[t] + w[t];
-		const uint32_t y =
-		    (rotate(a, 2) ^ rotate(a, 13) ^ rotate(a, 22)) + ((a & s[1]) ^ (a & s[2]) ^ (s[1] & s[2]));
-
-		memmove(s + 1, s, 7 * sizeof(*s));
-		s[4] += x;
-		s[0] = x + y;
+	for (int t = 0; t < 64; t += 8) {
+		ROUND(a, b, c, d, e, f, g, h, t);
+		ROUND(h, a, b, c, d, e, f, g, t + 1);
+		ROUND(g, h, a, b, c, d, e, f, t + 2);
+		ROUND(f, g, h, a, b, c, d, e, t + 3);
+		ROUND(e, f, g, h, a, b, c, d, t + 4);
+		ROUND(d, e, f, g, h, a, b, c, t + 5);
+		ROUND(c, d, e, f, g, h, a, b, t + 6);
+		ROUND(b, c, d, e, f, g, h, a, t + 7);
 	}
-	for (int i = 0; i < 8; i++)
-		h[i] += s[i];
+	s[0] += a;
+	s[1] += b;
+	s[2] += c;
+	s[3] += d;
+	s[4] += e;
+	s[5] += f;
+	s[6] += g;
+	s[7] += h;
 }
 
 void

@@ -154,6 +154,29 @@ out:
 	return rc;
 }
 
+static int
+take_answers(void *ctx, const struct df_encoded_row *row, struct df_err *err)
+{
+	return row->held_out ? DF_OK : df_packed_add(ctx, row, err);
+}
+
+int
+df_packed_add_answers(struct df_packed *p, struct df_corpus *c, const struct df_template *t, struct df_tokenizer *tok,
+    const struct df_encode_opts *how, struct df_err *err)
+{
+	struct df_encode_opts no_prompt = *how;
+	struct df_encoder *e = NULL;
+	int rc;
+
+	no_prompt.no_prompt = true;
+	DF_TRY(df_encoder_new(&e, t, tok, &no_prompt, err));
+	DF_TRY(df_corpus_encode(c, e, take_answers, p, err));
+	rc = df_packed_end(p, err);
+out:
+	df_encoder_free(e);
+	return rc;
+}
+
 int
 df_packed_commit(struct df_packed *pool, struct df_packed *held, struct df_packed *no_prompt, struct df_err *err)
 {

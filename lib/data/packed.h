@@ -38,6 +38,12 @@ int df_packed_open(struct df_packed **out, const char *path, bool held_out, cons
     const struct df_tokenizer *tok, struct df_meta *m, const struct df_packed_opts *o, struct df_err *err)
     DF_MUST_CHECK;
 int df_packed_add(struct df_packed *p, const struct df_encoded_row *row, struct df_err *err) DF_MUST_CHECK;
+/*
+ * Add, instead, the rows of the training side without their prompts (encode.h, no_prompt), in the same order, so with
+ * the ids that they have in the pool; and end.  t, tok and how are those of the pool's encoder.
+ */
+int df_packed_add_answers(struct df_packed *p, struct df_corpus *c, const struct df_template *t,
+    struct df_tokenizer *tok, const struct df_encode_opts *how, struct df_err *err) DF_MUST_CHECK;
 uint64_t df_packed_rows(const struct df_packed *p); /* so far; also the id of the next */
 /* No row follows.  Warns of what packing left out.  DF_EFORMAT when there is no row at all. */
 int df_packed_end(struct df_packed *p, struct df_err *err) DF_MUST_CHECK;

@@ -362,6 +362,7 @@ df_embed_source_meta(const struct df_embed_source *s, struct df_meta *m, struct 
 
 		if (t->id[0])
 			DF_TRY(df_meta_add_input(m, "tokens", df_kind_name(t->kind), t->id, err));
+		DF_TRY(df_meta_copy_input(m, t, DF_ROLE_ROWS_OF, err));
 		for (size_t i = 0; i < t->n_domains; i++)
 			DF_TRY(df_meta_add_domain(m, t->domains[i], NULL, err));
 		goto out;

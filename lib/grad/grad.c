@@ -159,7 +159,6 @@ df_grad_meta(
 		DF_KIND_GATELOAD };
 	const struct df_params *train = df_model_train(g->model);
 	const struct df_model_config *c = df_model_config(g->model);
-	const struct df_input *rows_of = df_meta_input(tokens, DF_ROLE_ROWS_OF);
 	int rc = DF_OK;
 
 	DF_TRY(df_model_check_tokens(g->o.model, tokens, name, err));
@@ -176,8 +175,7 @@ df_grad_meta(
 	if (g->o.output == DF_GRAD_PROJECTED)
 		DF_TRY(df_projector_to_meta(&g->o.projector, m, err));
 	DF_TRY(tokens_to_meta(g, tokens, m, err));
-	if (rows_of)
-		DF_TRY(df_meta_add_input(m, rows_of->role, rows_of->kind, rows_of->id, err));
+	DF_TRY(df_meta_copy_input(m, tokens, DF_ROLE_ROWS_OF, err));
 	DF_TRY(df_meta_add_input(m, "checkpoint", "checkpoint", g->checkpoint, err));
 	for (size_t i = 0; i < tokens->n_domains; i++)
 		DF_TRY(df_meta_add_domain(m, tokens->domains[i], NULL, err));

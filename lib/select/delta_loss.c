@@ -92,9 +92,11 @@ out:
 	return rc;
 }
 
-/* weight [n_rows] by order [n_valid], best first. */
+enum { NEVER, OUTSIDE, INSIDE }; /* groups of rows */
+
+/* group [n_rows], all NEVER before, by order [n_valid], best first. */
 static void
-weigh(const struct options *o, const float *delta, const uint64_t *order, uint64_t n_valid, double *weight)
+group_rows(const struct options *o, const float *delta, const uint64_t *order, uint64_t n_valid, uint8_t *group)
 {
 	const struct df_delta_window w = { .width = o->width,
 		.steepness = o->steepness,
@@ -111,14 +113,14 @@ weigh(const struct options *o, const float *delta, const uint64_t *order, uint64
 			"the draw is uniform%s",
 		    n_valid, n_improved, n_improved && !w.shift ? " (--neg=shift keeps the window on them)" : "");
 	for (uint64_t i = 0; i < n_valid; i++)
-		weight[order[i]] = (start == end) || (i >= start && i < end) ? 1 : o->outside;
+		group[order[i]] = (start == end) || (i >= start && i < end) ? INSIDE : OUTSIDE;
 }
 
 static int
 draw_by_delta(const struct df_select *in, const struct options *o, struct df_selection *out, struct df_err *err)
 {
+	const double weight[DF_SELECT_GROUPS] = { [OUTSIDE] = o->outside, [INSIDE] = 1 };
 	uint64_t *order = NULL, n_valid;
-	double *weight = NULL;
 	int rc = DF_OK;
 
 	DF_TRY(df_meta_set_int(&out->meta, "ordinal", o->ordinal, err));
@@ -129,13 +131,12 @@ draw_by_delta(const struct df_select *in, const struct options *o, struct df_sel
 	DF_TRY(df_meta_set_str(&out->meta, "neg", negs[o->neg], err));
 	DF_TRY(read_deltas(in, out, err));
 	DF_TRY(df_alloc(&order, out->n_rows, sizeof(*order), "ranks", err));
-	DF_TRY(df_alloc(&weight, out->n_rows, sizeof(*weight), "weights", err));
+	DF_TRY(df_alloc(&out->group, out->n_rows, sizeof(*out->group), "groups", err));
 	DF_TRY(df_rank(out->score, out->n_rows, order, &n_valid, err));
-	weigh(o, out->score, order, n_valid, weight);
-	DF_TRY(df_select_draw(in, weight, out, err));
+	group_rows(o, out->score, order, n_valid, out->group);
+	DF_TRY(df_select_draw_groups(in, weight, false, out, err));
 out:
 	free(order);
-	free(weight);
 	return rc;
 }
 

@@ -73,21 +73,20 @@ out:
 	return rc;
 }
 
-/* weight [n_rows], by class.  Without branches, which would be a matter of luck for each row. */
+enum { NEVER, INVALID, OTHER, FOCUSED }; /* groups of rows */
+
+/* out->group.  Without branches, which would be a matter of luck for each row. */
 static void
-weigh(const struct df_select *in, const struct options *o, const double q[2], const struct df_selection *out,
-    double *weight)
+group_rows(const struct options *o, const double q[2], struct df_selection *out)
 {
 	const double from = o->focus == LOW ? -(double)INFINITY : q[o->focus - 1]; /* the focus: from < loss <= to */
 	const double to = o->focus == HIGH ? (double)INFINITY : q[o->focus];
-	const double of[] = { in->dataflex ? power(0, o, true) : 0, power(1, o, in->dataflex),
-		power(o->focus_weight, o, in->dataflex) };
 
 	for (uint64_t i = 0; i < out->n_rows; i++) {
 		const double loss = (double)out->score[i];
-		const size_t valid = fabs(loss) <= (double)FLT_MAX;
+		const unsigned valid = fabs(loss) <= (double)FLT_MAX;
 
-		weight[i] = of[valid + (valid & (size_t)(loss > from) & (size_t)(loss <= to))];
+		out->group[i] = (uint8_t)(INVALID + valid + (valid & (unsigned)(loss > from) & (unsigned)(loss <= to)));
 	}
 }
 
@@ -95,6 +94,9 @@ static int
 run(const struct df_select *in, const void *options, struct df_selection *out, struct df_err *err)
 {
 	const struct options *o = options;
+	const double weight[DF_SELECT_GROUPS] = { [INVALID] = in->dataflex ? power(0, o, true) : 0,
+		[OTHER] = power(1, o, in->dataflex),
+		[FOCUSED] = power(o->focus_weight, o, in->dataflex) };
 	double q[2], level[2];
 	size_t cap = 0;
 	int rc = DF_OK;
@@ -107,10 +109,9 @@ run(const struct df_select *in, const void *options, struct df_selection *out, s
 		goto out;
 	}
 	DF_TRY(record(o, q, &out->meta, err));
-	DF_TRY(df_grow(&out->probability, &cap, out->n_rows, sizeof(*out->probability), "weights", err));
-	weigh(in, o, q, out, out->probability);
-	DF_TRY(o->replacement ? df_select_draw_replace(in, out->probability, out, err)
-			      : df_select_draw(in, out->probability, out, err));
+	DF_TRY(df_grow(&out->group, &cap, out->n_rows, sizeof(*out->group), "groups", err));
+	group_rows(o, q, out);
+	DF_TRY(df_select_draw_groups(in, weight, o->replacement, out, err));
 out:
 	return rc;
 }

@@ -6,7 +6,6 @@
  */
 #include "select/ngrams.h"
 
-#include <inttypes.h>
 #include <stdlib.h>
 
 #include "base/hash.h"
@@ -123,6 +122,18 @@ out:
 	return rc;
 }
 
+static void
+put_number(struct df_buf *b, uint32_t x)
+{
+	char digits[10];
+	size_t n = sizeof(digits);
+
+	do
+		digits[--n] = (char)('0' + x % 10);
+	while ((x /= 10) > 0);
+	df_buf_add(b, digits + n, sizeof(digits) - n);
+}
+
 int
 df_ngrams_ids(struct df_ngrams *g, const uint32_t *ids, size_t n, struct df_err *err)
 {
@@ -130,7 +141,7 @@ df_ngrams_ids(struct df_ngrams *g, const uint32_t *ids, size_t n, struct df_err 
 
 	begin(g);
 	for (size_t i = 0; i < n; i++) {
-		df_buf_printf(&g->line, "%" PRIu32, ids[i]);
+		put_number(&g->line, ids[i]);
 		DF_TRY(end_word(g, err));
 	}
 	DF_TRY(find_buckets(g, err));

@@ -35,7 +35,7 @@ struct racer {
 #define BLOCK  256 /* rows whose uniform numbers are made together */
 
 struct race {
-	const double *weight; /* [n], or NULL: all 1 */
+	struct df_weights w;
 	uint64_t n, seed;
 	uint32_t substream;
 	double limit;             /* who is later is dropped */
@@ -47,6 +47,12 @@ struct race {
 	struct racer *share;      /* those kept: share i from first[i] on */
 	uint64_t first[SHARES + 1];
 };
+
+static double
+weight_of(const struct df_weights *w, uint64_t id)
+{
+	return w->group ? w->weight[w->group[id]] : w->weight ? w->weight[id] : 1.0;
+}
 
 /* Draw rows [first, end) into r, but for those that are too late; how many are kept. */
 static uint64_t
@@ -60,7 +66,7 @@ draw_rows(const struct race *c, uint64_t first, uint64_t end, struct racer *r)
 
 		df_rng_uniforms(c->seed, DF_RNG_SAMPLE, c->substream, at, n, u);
 		for (uint64_t i = 0; i < n; i++) {
-			const double w = c->weight ? c->weight[at + i] : 1.0;
+			const double w = weight_of(&c->w, at + i);
 			double t;
 
 			/* With a margin, so that it is never the rounding that decides. */
@@ -210,11 +216,11 @@ place_shares(struct race *c)
 }
 
 int
-df_sample_race_on(struct df_pool *pool, const double *weight, uint64_t n, uint64_t m, uint64_t seed, uint32_t substream,
-    uint64_t *out, uint64_t *n_out, struct df_err *err)
+df_sample_race_by(struct df_pool *pool, const struct df_weights *w, uint64_t n, uint64_t m, uint64_t seed,
+    uint32_t substream, uint64_t *out, uint64_t *n_out, struct df_err *err)
 {
 	struct race c = {
-		.weight = weight, .n = n, .seed = seed, .substream = substream, .limit = (double)INFINITY, .n_shares = 1
+		.w = *w, .n = n, .seed = seed, .substream = substream, .limit = (double)INFINITY, .n_shares = 1
 	};
 	size_t cap = 0, cap_share = 0, n_at;
 	uint64_t n_kept;
@@ -259,7 +265,9 @@ int
 df_sample_race(const double *weight, uint64_t n, uint64_t m, uint64_t seed, uint32_t substream, uint64_t *out,
     uint64_t *n_out, struct df_err *err)
 {
-	return df_sample_race_on(NULL, weight, n, m, seed, substream, out, n_out, err);
+	const struct df_weights w = { .weight = weight };
+
+	return df_sample_race_by(NULL, &w, n, m, seed, substream, out, n_out, err);
 }
 
 int

@@ -29,6 +29,7 @@ df_selection_release(struct df_selection *s)
 	free(s->tie);
 	free(s->domain);
 	free(s->probability);
+	free(s->group);
 	free(s->cluster);
 	free(s->index);
 	df_meta_release(&s->meta);

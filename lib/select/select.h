@@ -86,11 +86,15 @@ void df_select_release(struct df_select *in);
 
 /* ---- what comes out ----------------------------------------------------------- */
 
+#define DF_SELECT_GROUPS 4
+
 struct df_selection {
 	uint64_t n_rows;  /* ids are below this */
 	float *score;     /* [n_rows] by id, or NULL: the method does not score */
 	float *tie;       /* [n_rows] by id, or NULL: of equal scores, the larger of these first, then the lower id */
-	double *probability; /* [n_rows] by id, of being drawn; or NULL */
+	double *probability; /* [n_rows] by id, of being drawn; or NULL: see df_selection_probabilities() */
+	uint8_t *group;      /* [n_rows] by id: the rows of a group have one probability; or NULL */
+	double group_probability[DF_SELECT_GROUPS];
 	uint32_t *cluster;   /* [n_rows] by id, or NULL */
 	uint16_t *domain; /* [n_rows] by id into meta.domains, or NULL: not known */
 	uint64_t *index;  /* [n_index] ids in rank order */
@@ -103,6 +107,8 @@ struct df_selection {
 		.n_rows = 0, .meta = DF_META_INIT \
 	}
 void df_selection_release(struct df_selection *s);
+/* s->probability of every row, where only groups have one. */
+int df_selection_probabilities(struct df_selection *s, struct df_err *err) DF_MUST_CHECK;
 
 /* ---- methods -------------------------------------------------------------------- */
 
@@ -242,13 +248,16 @@ int df_select_take(const struct df_select *in, const uint64_t *order, uint64_t n
  * Draw the amount asked for without replacement, each row in proportion to its weight [n_rows] (f64, finite, >= 0;
  * 0 is never drawn), and record the probabilities, the seed and the step.  More than have a weight: as the shortage
  * says; DF_SHORT_REPLACE draws all of them with replacement by the same weights.  Where invalid rows are allowed, those
- * of out->score come last.  The weights may be in out->probability already; they are divided by their sum there.
+ * of out->score come last.
  */
 int df_select_draw(const struct df_select *in, const double *weight, struct df_selection *out, struct df_err *err)
     DF_MUST_CHECK;
-/* The same, always with replacement; the amount is of rows. */
-int df_select_draw_replace(const struct df_select *in, const double *weight, struct df_selection *out,
-    struct df_err *err) DF_MUST_CHECK;
+/*
+ * The same with few weights, in an eighth of the memory: weight[g] of the rows of out->group g, where 0 is for rows
+ * that are never drawn.  `replacement`: always with replacement; the amount is of rows.
+ */
+int df_select_draw_groups(const struct df_select *in, const double weight[DF_SELECT_GROUPS], bool replacement,
+    struct df_selection *out, struct df_err *err) DF_MUST_CHECK;
 /* order [n_rows] = a uniform permutation of all rows for (seed, step), or PyTorch's for seed + step: in->torch. */
 int df_select_permute(const struct df_select *in, uint64_t n_rows, uint64_t *order, struct df_err *err) DF_MUST_CHECK;
 /*
@@ -273,8 +282,15 @@ df_select_may(const struct df_select *in, uint64_t id)
  */
 int df_sample_race(const double *weight, uint64_t n, uint64_t m, uint64_t seed, uint32_t substream, uint64_t *out,
     uint64_t *n_out, struct df_err *err) DF_MUST_CHECK;
-/* The same on the threads of a pool (NULL: on one), with the same result. */
-int df_sample_race_on(struct df_pool *pool, const double *weight, uint64_t n, uint64_t m, uint64_t seed,
+/*
+ * The same on the threads of a pool (NULL: on one), with the same result.  weight [n], or NULL: all 1; with group [n]:
+ * row i has weight[group[i]].
+ */
+struct df_weights {
+	const double *weight;
+	const uint8_t *group;
+};
+int df_sample_race_by(struct df_pool *pool, const struct df_weights *w, uint64_t n, uint64_t m, uint64_t seed,
     uint32_t substream, uint64_t *out, uint64_t *n_out, struct df_err *err) DF_MUST_CHECK;
 /* m independent draws, probability proportional to weight (NULL = uniform).  DF_EUSAGE when no weight is positive. */
 int df_sample_replace(const double *weight, uint64_t n, uint64_t m, uint64_t seed, uint32_t substream, uint64_t *out,

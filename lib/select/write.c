@@ -123,6 +123,7 @@ put_scores(struct df_selection *s, const char *path, struct df_writer **out, str
 
 	if (!s->score)
 		return df_fail(err, DF_EUSAGE, "%s: this method chooses without scoring", path);
+	DF_TRY(df_selection_probabilities(s, err));
 	DF_TRY(df_alloc(&order, s->n_rows, sizeof(*order), "ranks", err));
 	DF_TRY(df_alloc(&rank, s->n_rows, sizeof(*rank), "ranks", err));
 	DF_TRY(df_selection_rank(s, order, &valid, err));

@@ -216,6 +216,14 @@ df_meta_input(const struct df_meta *m, const char *role)
 }
 
 int
+df_meta_copy_input(struct df_meta *to, const struct df_meta *from, const char *role, struct df_err *err)
+{
+	const struct df_input *in = df_meta_input(from, role);
+
+	return in ? df_meta_add_input(to, in->role, in->kind, in->id, err) : DF_OK;
+}
+
+int
 df_meta_add_domain(struct df_meta *m, const char *name, uint16_t *index, struct df_err *err)
 {
 	char *copy = NULL;

@@ -94,6 +94,9 @@ void df_meta_inputs_json(const struct df_meta *m, struct df_buf *out);
 int df_meta_add_input(
     struct df_meta *m, const char *role, const char *kind, const char *id, struct df_err *err) DF_MUST_CHECK;
 const struct df_input *df_meta_input(const struct df_meta *m, const char *role); /* the first, or NULL */
+/* Copy the first input of a role from the other meta, if it has one. */
+int df_meta_copy_input(
+    struct df_meta *to, const struct df_meta *from, const char *role, struct df_err *err) DF_MUST_CHECK;
 int df_meta_add_domain(struct df_meta *m, const char *name, uint16_t *index, struct df_err *err) DF_MUST_CHECK;
 int df_meta_add_manifest(struct df_meta *m, const char *name, uint64_t offset, uint64_t rows, uint64_t cols,
     struct df_err *err) DF_MUST_CHECK;

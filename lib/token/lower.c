@@ -59,6 +59,32 @@ letter_follows(const unsigned char *s, size_t i, size_t n)
 	return false;
 }
 
+static bool
+is_ascii(const unsigned char *s, size_t n)
+{
+	unsigned char all = 0;
+
+	for (size_t i = 0; i < n; i++)
+		all |= s[i];
+	return all < 0x80;
+}
+
+/* ASCII is lowered letter by letter. */
+static int
+lower_ascii(struct df_buf *out, const char *text, size_t n, struct df_err *err)
+{
+	const size_t at = out->len;
+	int rc = DF_OK;
+
+	df_buf_add(out, text, n);
+	DF_TRY(df_buf_check(out, err));
+	for (size_t i = at; i < out->len; i++)
+		if (out->data[i] >= 'A' && out->data[i] <= 'Z')
+			out->data[i] |= 0x20;
+out:
+	return rc;
+}
+
 int
 df_text_lower(struct df_buf *out, const char *text, size_t n, struct df_err *err)
 {
@@ -66,6 +92,8 @@ df_text_lower(struct df_buf *out, const char *text, size_t n, struct df_err *err
 	bool in_word = false; /* a letter came before, and nothing after it that ends the word */
 	size_t len;
 
+	if (is_ascii(s, n))
+		return lower_ascii(out, text, n, err);
 	df_uc_ref_init();
 	for (size_t i = 0; i < n; i += len)
 		if ((len = df_utf8_len(s + i, n - i)) == 0)

@@ -108,6 +108,7 @@ choose_in(struct df_select in, const char *method, const char *amount, const cha
 {
 	if (try_choose(in, method, amount, options) != DF_OK)
 		fail_msg("%s %s: %s", method, options, error.msg);
+	OK(df_selection_probabilities(&out, err));
 }
 
 static void
@@ -811,6 +812,54 @@ test_ifd(void **state)
 	EQUAL_IDS(out.index, 6);
 }
 
+/* ---- all of them ------------------------------------------------------------------------------ */
+
+/* More than there are valid rows, in every mode, and none at all: four of six losses are finite, in all files. */
+static void
+test_short_modes(void **state)
+{
+	static const float now[] = { NAN, 1, 2, INFINITY, 3, 4 }, before[] = { 2, 2, 3, 1, 4, NAN },
+			   better[] = { 2, 2, 3, 1, 4, 5 };
+	static const enum df_shortage modes[] = { DF_SHORT_CYCLE, DF_SHORT_REPLACE, DF_SHORT_TRUNCATE, DF_SHORT_ERROR };
+	static const uint64_t wanted[] = { 11, 11, 0, 0 };
+	char train[600], before_path[600], better_path[600], options[5][2048];
+	static const char *const methods[] = { "loss", "delta-loss", "delta-loss", "ppl", "ifd" };
+	static const uint64_t valid[] = { 4, 4, 3, 4, 4 };
+
+	(void)state;
+	snprintf(train, sizeof(train), "%s", put("now.h5", now, 6, NULL, NULL, false));
+	snprintf(before_path, sizeof(before_path), "%s", put("before.h5", before, 6, NULL, NULL, false));
+	snprintf(better_path, sizeof(better_path), "%s", put("better.h5", better, 6, NULL, NULL, false));
+	for (int i = 0; i < 5; i++)
+		snprintf(options[i], sizeof(options[i]), "--train %s", train);
+	snprintf(options[2], sizeof(options[2]), "--ordinal 1 --update-times 2 --reference %s --train %s", before_path,
+	    train);
+	snprintf(options[4], sizeof(options[4]), "--no-prompt %s --train %s", better_path, train);
+	for (int i = 0; i < 5; i++) {
+		for (int m = 0; m < 4; m++) {
+			const struct df_select in = { .seed = 42, .shortage = modes[m] };
+			uint64_t seen[6] = { 0 };
+
+			choose_in(in, methods[i], "0", options[i]);
+			assert_int_equal(out.n_index, 0);
+			choose_in(in, methods[i], "2", options[i]);
+			assert_int_equal(out.n_index, 2);
+			if (modes[m] == DF_SHORT_ERROR) {
+				refused(in, DF_EUSAGE, "are valid", methods[i], "11", options[i]);
+				continue;
+			}
+			choose_in(in, methods[i], "11", options[i]);
+			assert_int_equal(out.n_index, wanted[m] ? wanted[m] : valid[i]);
+			for (uint64_t k = 0; k < out.n_index; k++)
+				seen[out.index[k]]++;
+			assert_true(seen[0] == 0 && seen[3] == 0);
+			for (uint64_t k = 0; modes[m] == DF_SHORT_CYCLE && k < 6; k++)
+				assert_true(seen[k] == 0 || seen[k] == 11 / valid[i] || seen[k] == 11 / valid[i] + 1);
+			assert_int_equal(out.n_invalid, 6 - valid[i]);
+		}
+	}
+}
+
 static int
 teardown(void **state)
 {
@@ -841,6 +890,7 @@ main(void)
 		cmocka_unit_test(test_delta_edges),
 		cmocka_unit_test(test_ppl),
 		cmocka_unit_test(test_ifd),
+		cmocka_unit_test(test_short_modes),
 	};
 
 	return cmocka_run_group_tests(tests, scratch_make, teardown);

@@ -87,12 +87,13 @@ test_race(void **state)
 	for (int kind = -1; kind < 6; kind++) {
 		double *w = kind < 0 ? NULL : weights(kind);
 		const uint64_t all = plain_race(w, N, 42, 3, want);
+		const struct df_weights by = { w, NULL };
 
 		for (size_t i = 0; i < sizeof(wanted) / sizeof(*wanted); i++) {
 			const uint64_t m = wanted[i] < all ? wanted[i] : all;
 
 			memset(got, 0xff, N * sizeof(*got));
-			assert_int_equal(df_sample_race_on(pool[i % 3], w, N, wanted[i], 42, 3, got, &n, &err), 0);
+			assert_int_equal(df_sample_race_by(pool[i % 3], &by, N, wanted[i], 42, 3, got, &n, &err), 0);
 			assert_int_equal(n, m);
 			assert_memory_equal(got, want, m * sizeof(*got));
 		}
@@ -109,6 +110,33 @@ test_race(void **state)
 	df_pool_free(pool[2]);
 	free(want);
 	free(got);
+}
+
+/* Weights by group are those weights. */
+static void
+test_groups(void **state)
+{
+	const double of[DF_SELECT_GROUPS] = { 0, .25, 1, 5 };
+	uint64_t *want = calloc(N, sizeof(*want)), *got = calloc(N, sizeof(*got)), n;
+	double *w = calloc(N, sizeof(*w));
+	uint8_t *group = calloc(N, 1);
+	struct df_err err = DF_ERR_INIT;
+
+	(void)state;
+	for (uint64_t i = 0; i < N; i++) {
+		group[i] = (uint8_t)(i * 7 % 11 % 4);
+		w[i] = of[group[i]];
+	}
+	const struct df_weights by = { of, group };
+	const uint64_t all = plain_race(w, N, 42, 0, want);
+
+	assert_int_equal(df_sample_race_by(NULL, &by, N, N, 42, 0, got, &n, &err), 0);
+	assert_int_equal(n, all);
+	assert_memory_equal(got, want, all * sizeof(*got));
+	free(want);
+	free(got);
+	free(w);
+	free(group);
 }
 
 static void
@@ -137,6 +165,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_race),
+		cmocka_unit_test(test_groups),
 		cmocka_unit_test(test_uniforms),
 	};
 
