@@ -5,8 +5,8 @@
  * again (CPython, Lib/pickletools.py).  Most of what it can do is not known here: any instruction and any name that is
  * not in the tables below ends the reading.
  *
- * What comes out has no cycles: a value that became a member of another is sealed, and nothing is added to a sealed one,
- * or to itself.  So a member is always complete, and its depth is known.
+ * What comes out has no cycles: a value that became a member of another is sealed, and nothing is added to a sealed
+ * one, or to itself.  So a member is always complete, and its depth is known.
  */
 #include <stdlib.h>
 #include <string.h>

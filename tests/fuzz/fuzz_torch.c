@@ -4,7 +4,7 @@
 #include "fuzz.h"
 #include "torch/torch_priv.h"
 
-/* Reading every value once must end: there are no cycles.  Shared values are read once for each place, up to a limit. */
+/* Reading must end: there are no cycles.  Shared values are read once for each place, up to a limit. */
 static void
 walk(const struct df_torch_value *v, int depth, size_t *budget)
 {

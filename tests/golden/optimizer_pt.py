@@ -2,17 +2,18 @@
 """
 Checkpoints of transformers' Trainer with their optimizer.pt, for tests/unit/test_moments_torch.c.
 
-    python3 tests/golden/optimizer_pt.py            (rewrites tests/golden/optimizer/, about 1 MB)
+    python3 tests/golden/optimizer_pt.py            (rewrites tests/golden/optimizer/, about 0.8 MB)
     python3 tests/golden/optimizer_pt.py CASE...    (these directories of it)
 
-A directory is what Trainer saved after four steps: model or adapter, optimizer.pt, trainer_state.json; its base is one
+A directory is what Trainer saved after four steps: model or adapter, and optimizer.pt; its base is one
 of tests/golden/lora and tests/golden/model.  Beside them
 
     ref.safetensors    ids mask [n]: one sample; with NAME as the saved model calls it
                        exp_avg.NAME exp_avg_sq.NAME     the moments, taken from the live optimiser by its parameters,
                                                         not by their numbers in the file
-                       grad.NAME adam.NAME              the sample's gradient, and Adam's step on it in float64:
+                       adam.NAME                        Adam's step on the sample's gradient g, in float64:
                                                         (b1 m + (1 - b1) g) / (sqrt(b2 v + (1 - b2) g^2) + eps)
+                       (of whole models only the last)
 
 tokens.h5 has five more samples; refused/ has variants of tiny/optimizer.pt, most of them wrong in one way.
 """
@@ -93,7 +94,6 @@ def norms_decay(model, args):
 CASES = {  # base, adapter, who makes the optimiser, arguments
     "llama": ("lora/llama", None, None, {}),
     "qwen3": ("model/qwen3-tied", None, None, dict(optim="adamw_torch_fused")),
-    "qwen2-moe": ("lora/qwen2_moe", None, None, {}),
     "mixtral": ("model/mixtral-window", None, None, {}),
     "lora": ("lora/llama", dict(r=2, target_modules=ALL), None, dict(adam_beta1=0.85, adam_beta2=0.98, adam_epsilon=1e-7)),
     "lora-saved": ("lora/llama", dict(r=2, target_modules=["q_proj", "o_proj"],
@@ -137,7 +137,7 @@ def make(case):
                for n, p in model.named_parameters() if p.requires_grad}
     os.rename(os.path.join(work, "checkpoint-4"), where)
     shutil.rmtree(work)
-    for name in ("README.md", "scheduler.pt", "training_args.bin", "rng_state.pth", "generation_config.json"):
+    for name in ("README.md", "trainer_state.json", "scheduler.pt", "training_args.bin", "rng_state.pth", "generation_config.json"):
         if os.path.exists(os.path.join(where, name)):
             os.remove(os.path.join(where, name))
     if store:  # as an optimiser of lower precision would have saved it
@@ -177,11 +177,12 @@ def reference(where, base, vocab, moments, group):
         name = saved_name(n)
         m, v = (x.detach().float() for x in moments[name])
         g = (p.grad if p.grad is not None else torch.zeros_like(p)).double()
-        out["exp_avg." + name], out["exp_avg_sq." + name], out["grad." + name] = m, v, g.float()
+        if base:
+            out["exp_avg." + name], out["exp_avg_sq." + name] = m, v
         m, v = b1 * m.double() + (1 - b1) * g, b2 * v.double() + (1 - b2) * g * g
         out["adam." + name] = (m / (v.sqrt() + eps)).float()
     save_file({n: t.contiguous() for n, t in out.items()}, os.path.join(where, "ref.safetensors"),
-              metadata={"beta1": str(b1), "beta2": str(b2), "eps": str(eps), "n": str((len(out) - 2) // 4)})
+              metadata={"beta1": str(b1), "beta2": str(b2), "eps": str(eps), "n": str(sum(n.startswith("adam.") for n in out))})
 
 
 def variants():
@@ -192,6 +193,9 @@ def variants():
 
     def put(name, change):
         d = torch.load(os.path.join(OUT, "tiny", "optimizer.pt"), weights_only=True)
+        for g in d["param_groups"]:  # small files
+            for k in set(g) - {"betas", "eps", "params", "amsgrad"}:
+                del g[k]
         changed = change(d, d["state"], d["param_groups"])
         torch.save(d if changed is None else changed, os.path.join(where, name + ".pt"))
 
