@@ -330,11 +330,11 @@ check_types(const struct df_chosen *c, const struct df_export_opts *o, struct df
 			return df_fail(err, DF_EUSAGE, "%s: dataset '%s' is %s; choose a name that ends in %s", o->path,
 			    ds->name, txt ? "JSON" : "plain text", txt ? ".json or .jsonl" : ".txt");
 		}
-		if (first && !agree(first, ds)) {
+		if (first && (is_stdout(o->path) ? first->type != ds->type : !agree(first, ds))) {
 			return df_fail(err, DF_EUSAGE,
-			    "datasets '%s' and '%s' differ in format, columns or tags and cannot be one file; name a directory "
-			    "('%.*s') to get one file for each",
-			    first->name, ds->name, (int)(strlen(o->path) - strlen(extension(o->path))), o->path);
+			    "datasets '%s' and '%s' differ in format, columns or tags and cannot be one file; name a "
+			    "directory to get one file for each",
+			    first->name, ds->name);
 		}
 		first = ds;
 	}

@@ -139,22 +139,27 @@ df_kin_release(struct df_kin *k)
 	*k = (struct df_kin)DF_KIN_INIT;
 }
 
-/* The tokens with this id; of several with the same rows, those of the same datasets. */
-static const struct df_kin_file *
-find_tokens(const struct df_kin *k, const char *id, const struct df_meta *of)
+const struct df_kin_file *
+df_kin_tokens(const struct df_kin *k, const struct df_meta *of, const char *const *named, size_t n)
 {
-	for (size_t i = 0; i < k->n; i++) {
+	const struct df_input *in = df_meta_input(of, "tokens");
+
+	for (size_t i = 0; i < k->n && in; i++) {
 		const struct df_meta *m = &k->v[i].meta;
 		size_t d = 0;
 
-		if (strcmp(m->id, id) != 0 || m->n_domains != of->n_domains)
+		if (strcmp(m->id, in->id) != 0 || m->n_domains != of->n_domains)
 			continue;
 		while (d < m->n_domains && strcmp(m->domains[d], of->domains[d]) == 0)
 			d++;
 		if (d == m->n_domains)
 			return &k->v[i];
 	}
-	return df_kin_find(k, id);
+	for (size_t i = 0; i < n && !in; i++)
+		for (size_t j = 0; j < k->n; j++)
+			if (df_kind_fits(k->v[j].meta.kind, DF_KIND_TOKENS) && strcmp(k->v[j].path, named[i]) == 0)
+				return &k->v[j];
+	return in ? df_kin_find(k, in->id) : NULL;
 }
 
 int
@@ -162,7 +167,7 @@ df_kin_open_tokens(struct df_set **out, struct df_set *of, const struct df_kin *
     struct df_err *err)
 {
 	const struct df_input *in = df_meta_input(df_set_meta(of), "tokens");
-	const struct df_kin_file *f = in ? find_tokens(k, in->id, df_set_meta(of)) : NULL;
+	const struct df_kin_file *f = in ? df_kin_tokens(k, df_set_meta(of), NULL, 0) : NULL;
 
 	if (f)
 		return df_set_open1(out, DF_KIND_TOKENS, "tokens", f->path, err);

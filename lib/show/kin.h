@@ -37,6 +37,12 @@ int df_kin_add_all(struct df_kin *k, const char *const *paths, size_t n, struct 
 /* The file with this id, or NULL.  Borrowed. */
 const struct df_kin_file *df_kin_find(const struct df_kin *k, const char *id);
 /*
+ * The tokens that an index (or scores, ..) is of, or NULL: those with the id that it records, and of several with the
+ * same rows those of the same datasets; when it records none, the first tokens among the named files.  Borrowed.
+ */
+const struct df_kin_file *df_kin_tokens(
+    const struct df_kin *k, const struct df_meta *of, const char *const *named, size_t n);
+/*
  * Open the tokens that an index (or scores, projections, ..) is of: those with the id that it records or, when it
  * records none, what the user named.  DF_ENOINPUT when they are not there.
  */

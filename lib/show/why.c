@@ -365,7 +365,7 @@ df_why(const char *const *files, size_t n_files, uint64_t id, const char *tokeni
 	w.index = df_set_meta(index);
 	df_meta_get_str(w.index, "method", &w.method);
 	tokens = df_meta_input(w.index, "tokens");
-	pool = tokens ? df_kin_find(&kin, tokens->id) : NULL;
+	pool = df_kin_tokens(&kin, w.index, files + 1, n_files - 1);
 	DF_TRY(read_index(&w, index, err));
 	if (pool)
 		DF_TRY(read_text(&w, pool, tokenizer, template, err));

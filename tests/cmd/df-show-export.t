@@ -176,7 +176,9 @@ fi
 
 ok 'an index of both' index both.h5 pool.h5 4 0 3 6
 exits 64 'different columns in one file' df-show -q --export to/all.jsonl both.h5
-says 'says which, and how' "datasets 'en' and 'zh' differ in format, columns or tags .* name a directory \('to/all'\)"
+says 'says which, and how' "datasets 'en' and 'zh' differ in format, columns or tags .* name a directory to get one"
+ok 'but they can be lines for another program' df-show -q --export - both.h5
+is 'in the order of the index' "$(sed -nE 's/.*"output": ?"([^"]*)".*/\1/p' out | tr '\n' ' ')" 'B 3 你好！ C '
 ok 'a directory' df-show -q --export all both.h5
 is 'of a file for each' "$(cd all && echo *)" 'dataset_info.json en.json zh.jsonl'
 printf '{"instruction":"b","input":"","output":"B"}  \n{"output": "你好！", "instruction": "你好", "input": ""}\n{"instruction":"c","input":"","output":"C"}\n' >want

@@ -91,6 +91,18 @@ ok 'one checkpoint is not there' df-show --why $last alone/index.h5
 prints 'it is named' '^    the validation projections, [0-9a-f]{12}: '
 is 'and there is no half of a sum' "$(grep -c 'subtask\|that it serves' out)" 0
 
+# --- files in parts ---
+
+mkdir parts
+for i in 1 2; do
+	df-grad -q -m run/checkpoint-3 --form adam --project 16 --block-rows 8 --shard $i/2 pool.h5 -o parts/p.h5
+done
+ok 'a choice from parts' df-score less -q --train 'parts/p.*.h5' --val val.3.h5 -n 5 -o parts/i.h5
+why 3 parts/i.h5 parts/p.0*.h5 val.3.h5
+near 'parts that are named, and found too, count once' "$(value turns)" "$(value score)"
+ok 'in the lineage too' df-show --lineage parts/i.h5 parts/p.0*.h5
+prints 'both of them' 'train +parts/p\.h5 \(2 shards\): projections, 34 rows'
+
 # --- other reasons ---
 
 sed -n 1,3p chosen >no.txt
@@ -109,6 +121,23 @@ prints 'as often' ': chosen, place 0 of 4 and 2 more$'
 ok 'a draw' df-score random -q --train pool.h5 -n 3 -o random.h5
 ok 'has no score' df-show --why 0 random.h5
 is 'and says none' "$(grep -c '^  score\|tell more' out)" 0
+
+# --- an index that a script wrote: it records nothing ---
+
+printf '3\n1\n' >plain.txt
+if command -v h5import >/dev/null; then
+	printf 'PATH index\nINPUT-CLASS TEXTUIN\nRANK 1\nDIMENSION-SIZES 2\nOUTPUT-SIZE 64\n' >plain.conf
+	ok 'an index without a lineage' h5import plain.txt -c plain.conf -o plain.h5
+	why 1 plain.h5 pool.h5
+	is 'it is chosen' "$(value place)" 1
+	prints 'its text comes from the tokens that are named' '"text": "'
+	ok 'its rows are written too' df-show -q --dataset-dir data --export - plain.h5 pool.h5
+	is 'both' "$(wc -l <out)" 2
+	exits 64 'but not without the tokens' df-show -q --dataset-dir data --export - plain.h5
+	says 'says so' 'plain\.h5: does not say which tokens it is of; name them after it'
+else
+	skip 'an index that a script wrote' 'no h5import'
+fi
 
 # --- what is like it, and whose neighbour it is ---
 

@@ -135,9 +135,10 @@ if [ \$task = 3 ] && mkdir "$T/stopped" 2>/dev/null; then
 	trap 'stop=1' TERM
 	touch "$T/waiting"
 	while [ -z "\$stop" ]; do sleep 0.1; done
-	exec env LD_PRELOAD="$BUILD/tests/killat.so" DF_TERM_AT=12 df-grad "\$@"
+	for i in 1 2 3 4 5 6 7 8 9 10; do sleep 0.2; done # scancel may send it again
+	exec env LD_PRELOAD="$BUILD/tests/killat.so" DF_TERM_AT=3 df-grad "\$@"
 elif [ \$task = 5 ] && mkdir "$T/killed" 2>/dev/null; then
-	exec env LD_PRELOAD="$BUILD/tests/killat.so" DF_KILL_AT=12 df-grad "\$@"
+	exec env LD_PRELOAD="$BUILD/tests/killat.so" DF_KILL_AT=3 df-grad "\$@"
 fi
 exec df-grad "\$@"
 END
