@@ -75,10 +75,9 @@ struct slab {
 
 /* What a worker needs for itself. */
 struct desk {
-	struct df_tensor product; /* [SLAB, TILE] */
-	float *score;             /* the same on the host */
-	float *passed;            /* [TILE] */
-	uint32_t *at;
+	struct df_tensor product;   /* [SLAB, TILE] */
+	float *score;               /* the same on the host */
+	struct df_entries found;    /* [TILE] of a query's scores */
 	struct df_neighbour *spare; /* [n_spare] */
 	size_t n_spare;
 };
@@ -201,8 +200,9 @@ set_desks(struct df_knn *k, struct df_err *err)
 
 		DF_TRY(df_tensor_alloc(k->near.be, &w->product, DF_F32, SLAB, TILE, "scores", err));
 		DF_TRY(df_alloc(&w->score, (size_t)SLAB * TILE, sizeof(*w->score), "scores", err));
-		DF_TRY(df_alloc(&w->passed, TILE, sizeof(*w->passed), "scores", err));
-		DF_TRY(df_alloc(&w->at, TILE, sizeof(*w->at), "scores", err));
+		DF_TRY(df_alloc(&w->found.lo, TILE, sizeof(*w->found.lo), "scores", err));
+		DF_TRY(df_alloc(&w->found.hi, TILE, sizeof(*w->found.hi), "scores", err));
+		DF_TRY(df_alloc(&w->found.ref, TILE, sizeof(*w->found.ref), "scores", err));
 	}
 out:
 	return rc;
@@ -281,8 +281,9 @@ df_knn_free(struct df_knn *k)
 	for (size_t i = 0; k->desks && i < (size_t)df_pool_size(k->near.pool); i++) {
 		df_tensor_free(k->near.be, &k->desks[i].product);
 		free(k->desks[i].score);
-		free(k->desks[i].passed);
-		free(k->desks[i].at);
+		free(k->desks[i].found.lo);
+		free(k->desks[i].found.hi);
+		free(k->desks[i].found.ref);
 		free(k->desks[i].spare);
 	}
 	df_tensor_free(k->near.be, &k->matrix);
@@ -474,39 +475,30 @@ out:
 
 /* ---- search: who may be among the k best ------------------------------------------------------------------------------ */
 
-/*
- * Of the n scores in w->passed, of candidates first + w->at[], those that may be among the best go into the list of query i, a list's
- * room at a time.
- */
+/* Put what was found into the list of query i, as much at a time as it has room for. */
 static int
-take(const struct df_knn *k, size_t i, struct desk *w, const struct df_errors *errors, size_t n, uint32_t first,
-    struct df_err *err)
+take(const struct df_knn *k, size_t i, struct desk *w, struct df_err *err)
 {
-	const size_t cap = k->kept + (k->kept > ROOM ? k->kept : ROOM);
+	const size_t cap = k->kept + (k->kept > ROOM ? k->kept : ROOM), n = w->found.n;
 	struct df_nearest *near = &k->q[i].near;
+	struct df_entries *e = &near->e;
 	int rc = DF_OK;
 
 	for (size_t done = 0, now; done < n; done += now) {
 		DF_TRY(df_nearest_reserve(near, n - done, cap, err));
-		now = least(n - done, near->cap - near->e.n);
-		k->sieve->add(&near->e, errors, w->passed + done, w->at + done, now, first, near->least);
-		if (near->e.n < cap)
+		now = least(n - done, near->cap - e->n);
+		memcpy(e->lo + e->n, w->found.lo + done, now * sizeof(*e->lo));
+		memcpy(e->hi + e->n, w->found.hi + done, now * sizeof(*e->hi));
+		memcpy(e->ref + e->n, w->found.ref + done, now * sizeof(*e->ref));
+		e->n += now;
+		if (e->n < cap)
 			continue;
 		df_nearest_tighten(k->sieve, near, k->kept, k->kept / 64);
-		if (near->e.n > cap - cap / 8)
+		if (e->n > cap - cap / 8)
 			DF_TRY(settle_one(k, i, w, err));
 	}
 out:
 	return rc;
-}
-
-/* The threshold for a query's scores of candidates [from, from + n): one below it is out, whatever its error. */
-static float
-threshold(const struct query *q, float error, float slack)
-{
-	const float e = q->norm * error + slack + q->slack;
-
-	return e < UNKNOWN ? q->near.least - e : -INFINITY;
 }
 
 /* Lists are long, and many: ask for where the next entries go. */
@@ -528,6 +520,12 @@ survivors(const struct task *t, const struct slab *b, struct desk *w, size_t fro
 	struct df_knn *k = t->k;
 	const struct segment *s = t->s;
 	struct df_tensor c = df_tensor_view(w->product, 0, b->n, n);
+	struct df_scores x = { .shift = k->metric == DF_METRIC_L2 ? s->shift + from : NULL,
+		.error = s->error + from,
+		.slack = s->slack + from,
+		.unknown = UNKNOWN,
+		.first = (uint32_t)((t->number << k->w.shift) + from),
+		.n = n };
 	const void *score;
 	float error = 0, slack = 0;
 	int rc = DF_OK;
@@ -546,17 +544,19 @@ survivors(const struct task *t, const struct slab *b, struct desk *w, size_t fro
 	}
 	for (size_t i = 0; i < b->n; i++) {
 		const struct query *q = &k->q[b->first + i];
-		const struct df_errors errors = { s->error + from, s->slack + from, q->norm, q->slack, UNKNOWN };
-		size_t found;
 
 		if (q->invalid)
 			continue;
 		if (i + AHEAD < b->n)
 			fetch_end(&q[AHEAD].near.e);
-		found = k->sieve->scan((const float *)score + i * n, k->metric == DF_METRIC_L2 ? s->shift + from : NULL,
-		    n, threshold(q, error, slack), w->passed, w->at);
-		if (found > 0)
-			DF_TRY(take(k, b->first + i, w, &errors, found, (uint32_t)(t->number * k->w.rows + from), err));
+		x.product = (const float *)score + i * n;
+		x.norm = q->norm;
+		x.more = q->slack;
+		x.most = q->norm * error + slack + q->slack;
+		w->found.n = 0;
+		k->sieve->pass(&x, q->near.least, &w->found);
+		if (w->found.n > 0)
+			DF_TRY(take(k, b->first + i, w, err));
 	}
 out:
 	return rc;
