@@ -29,7 +29,7 @@
 
 enum {
 	TILE = 512,          /* candidates of a product */
-	SLAB = 512,          /* queries of a product, at most */
+	SLAB = 1024,         /* queries of a product, at most */
 	SLAB_LEAST = 48,     /* fewer are not worth the packing of the candidates */
 	SEGMENT = 4096,      /* rows of a segment, at most */
 	ROWS_MOST = 1 << 22, /* rows of a window, at most */
@@ -200,9 +200,9 @@ set_desks(struct df_knn *k, struct df_err *err)
 
 		DF_TRY(df_tensor_alloc(k->near.be, &w->product, DF_F32, SLAB, TILE, "scores", err));
 		DF_TRY(df_alloc(&w->score, (size_t)SLAB * TILE, sizeof(*w->score), "scores", err));
-		DF_TRY(df_alloc(&w->found.lo, TILE, sizeof(*w->found.lo), "scores", err));
-		DF_TRY(df_alloc(&w->found.hi, TILE, sizeof(*w->found.hi), "scores", err));
-		DF_TRY(df_alloc(&w->found.ref, TILE, sizeof(*w->found.ref), "scores", err));
+		DF_TRY(df_alloc(&w->found.lo, TILE + DF_SIEVE_SPARE, sizeof(*w->found.lo), "scores", err));
+		DF_TRY(df_alloc(&w->found.hi, TILE + DF_SIEVE_SPARE, sizeof(*w->found.hi), "scores", err));
+		DF_TRY(df_alloc(&w->found.ref, TILE + DF_SIEVE_SPARE, sizeof(*w->found.ref), "scores", err));
 	}
 out:
 	return rc;
@@ -379,6 +379,7 @@ settle_until(const struct df_knn *k, size_t i, uint32_t end)
 	}
 }
 
+/* Ask for the list of a query that is soon to be settled. */
 static inline void
 fetch_settling(const struct df_nearest *s)
 {
@@ -451,9 +452,11 @@ settle_slab(const struct task *t, struct slab *b, struct desk *w, struct df_err 
 	}
 	for (size_t at = 0; at < end; at += block)
 		for (size_t i = b->first; i < b->first + b->n; i++) {
+			const uint32_t until = (uint32_t)least(at + block, end);
+
 			if (i + AHEAD < b->first + b->n)
 				fetch_settling(&k->q[i + AHEAD].near);
-			settle_until(k, i, (uint32_t)least(at + block, end));
+			settle_until(k, i, until);
 		}
 	for (size_t i = b->first; i < b->first + b->n; i++)
 		DF_TRY(end_settling(k, &k->q[i], w, err));

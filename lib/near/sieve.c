@@ -148,13 +148,11 @@ append_lanes(const struct df_scores *x, size_t j, __mmask16 there, __m512 s, __m
 	const __m512 lo = _mm512_mask_sub_ps(_mm512_sub_ps(s, error), unknown, zero, infinite);
 	const __m512 hi = _mm512_mask_mov_ps(_mm512_add_ps(s, error), unknown, infinite);
 	const __mmask16 pass = _mm512_mask_cmp_ps_mask(there, hi, least, _CMP_GE_OQ);
-	const unsigned count = (unsigned)__builtin_popcount(pass);
-	const __mmask16 to = first_lanes(count);
 
-	_mm512_mask_storeu_ps(e->lo + e->n, to, _mm512_maskz_compress_ps(pass, lo));
-	_mm512_mask_storeu_ps(e->hi + e->n, to, _mm512_maskz_compress_ps(pass, hi));
-	_mm512_mask_storeu_epi32(e->ref + e->n, to, _mm512_maskz_compress_epi32(pass, ref));
-	e->n += count;
+	_mm512_storeu_ps(e->lo + e->n, _mm512_maskz_compress_ps(pass, lo));
+	_mm512_storeu_ps(e->hi + e->n, _mm512_maskz_compress_ps(pass, hi));
+	_mm512_storeu_epi32(e->ref + e->n, _mm512_maskz_compress_epi32(pass, ref));
+	e->n += (unsigned)__builtin_popcount(pass);
 }
 
 AVX512 static void

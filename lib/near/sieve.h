@@ -30,8 +30,10 @@ struct df_scores {
 	size_t n;
 };
 
+#define DF_SIEVE_SPARE 16 /* vectors are stored whole */
+
 struct df_sieve {
-	/* Append those whose hi is not below `least` to entries; there is room for all. */
+	/* Append those whose hi is not below `least` to entries; there is room for all and DF_SIEVE_SPARE more. */
 	void (*pass)(const struct df_scores *x, float least, struct df_entries *e);
 	/* Remove the entries whose hi is below `least`; the others keep their order. */
 	void (*keep)(struct df_entries *e, float least);

@@ -620,8 +620,9 @@ test_sieve(void **state)
 {
 	enum { N = 300 };
 	const struct df_sieve *best = df_sieve_best(), *plain = &df_sieve_plain;
-	float product[N], shift[N], error[N], slack[N], lo[2][2 * N], hi[2][2 * N];
-	uint32_t ref[2][2 * N];
+	float product[N], shift[N], error[N], slack[N], lo[2][2 * N + DF_SIEVE_SPARE];
+	float hi[2][2 * N + DF_SIEVE_SPARE];
+	uint32_t ref[2][2 * N + DF_SIEVE_SPARE];
 
 	(void)state;
 	for (size_t i = 0; i < N; i++) {
