@@ -478,28 +478,62 @@ out:
 
 /* ---- search: who may be among the k best ------------------------------------------------------------------------------ */
 
+/* As many entries as a list may have before it is shortened. */
+static size_t
+full(const struct df_knn *k)
+{
+	return k->kept + (k->kept > ROOM ? k->kept : ROOM);
+}
+
+/* Remove what is out, now that the list is full; where intervals are too wide to tell, by exact values. */
+static int
+shorten(const struct df_knn *k, size_t i, struct desk *w, struct df_err *err)
+{
+	struct df_nearest *near = &k->q[i].near;
+
+	df_nearest_tighten(k->sieve, near, k->kept, k->kept / 64);
+	return near->e.n > full(k) - full(k) / 8 ? settle_one(k, i, w, err) : DF_OK;
+}
+
 /* Put what was found into the list of query i, as much at a time as it has room for. */
 static int
 take(const struct df_knn *k, size_t i, struct desk *w, struct df_err *err)
 {
-	const size_t cap = k->kept + (k->kept > ROOM ? k->kept : ROOM), n = w->found.n;
+	const size_t n = w->found.n;
 	struct df_nearest *near = &k->q[i].near;
 	struct df_entries *e = &near->e;
 	int rc = DF_OK;
 
 	for (size_t done = 0, now; done < n; done += now) {
-		DF_TRY(df_nearest_reserve(near, n - done, cap, err));
+		DF_TRY(df_nearest_reserve(near, n - done, full(k), err));
 		now = least(n - done, near->cap - e->n);
 		memcpy(e->lo + e->n, w->found.lo + done, now * sizeof(*e->lo));
 		memcpy(e->hi + e->n, w->found.hi + done, now * sizeof(*e->hi));
 		memcpy(e->ref + e->n, w->found.ref + done, now * sizeof(*e->ref));
 		e->n += now;
-		if (e->n < cap)
-			continue;
-		df_nearest_tighten(k->sieve, near, k->kept, k->kept / 64);
-		if (e->n > cap - cap / 8)
-			DF_TRY(settle_one(k, i, w, err));
+		if (e->n == full(k))
+			DF_TRY(shorten(k, i, w, err));
 	}
+out:
+	return rc;
+}
+
+/* The scores of query i that may be among the best, into its list: directly where that is long anyway. */
+static int
+pass(const struct df_knn *k, size_t i, struct desk *w, const struct df_scores *x, struct df_err *err)
+{
+	struct df_nearest *near = &k->q[i].near;
+	int rc = DF_OK;
+
+	if (k->kept < TILE) {
+		w->found.n = 0;
+		k->sieve->pass(x, near->least, &w->found);
+		return take(k, i, w, err);
+	}
+	DF_TRY(df_nearest_reserve(near, x->n + DF_SIEVE_SPARE, full(k) + TILE + DF_SIEVE_SPARE, err));
+	k->sieve->pass(x, near->least, &near->e);
+	if (near->e.n >= full(k))
+		rc = shorten(k, i, w, err);
 out:
 	return rc;
 }
@@ -556,10 +590,7 @@ survivors(const struct task *t, const struct slab *b, struct desk *w, size_t fro
 		x.norm = q->norm;
 		x.more = q->slack;
 		x.most = q->norm * error + slack + q->slack;
-		w->found.n = 0;
-		k->sieve->pass(&x, q->near.least, &w->found);
-		if (w->found.n > 0)
-			DF_TRY(take(k, b->first + i, w, err));
+		DF_TRY(pass(k, b->first + i, w, &x, err));
 	}
 out:
 	return rc;

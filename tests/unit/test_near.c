@@ -293,7 +293,7 @@ test_normal(void **state)
 		size_t d;
 		uint64_t k;
 	} sizes[] = { { 1, 1, 1, 1 }, { 5, 300, 1, 7 }, { 3, 200, 2, 200 }, { 7, 500, 33, 10 }, { 37, 700, 64, 100 },
-		{ 4, 50, 16, 1000 }, { 6, 400, 129, 1 } };
+		{ 4, 50, 16, 1000 }, { 3, 5000, 20, 700 }, { 6, 400, 129, 1 } };
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++)
@@ -417,6 +417,7 @@ test_near_duplicates(void **state)
 	near_duplicates(300, 1, 40);
 	near_duplicates(50, 1000, 200);
 	near_duplicates(40, 1e-4f, 30);
+	near_duplicates(30, 1, 520);
 }
 
 /*
@@ -439,15 +440,22 @@ test_short_candidates(void **state)
 
 /* More candidates than a list has room for, nearest last: every threshold is replaced. */
 static void
-test_worst_order(void **state)
+worst_order(uint64_t k)
 {
 	struct cloud q = normal(2, 3, 1), c = cloud(3000, 3);
 
-	(void)state;
 	for (uint64_t i = 0; i < c.n; i++)
 		for (size_t j = 0; j < c.d; j++)
 			row(&c, i)[j] = q.x[j] * (float)(i + 1) / 4000;
-	search_both(q, c, 100, NULL);
+	search_both(q, c, k, NULL);
+}
+
+static void
+test_worst_order(void **state)
+{
+	(void)state;
+	worst_order(100);
+	worst_order(600);
 }
 
 /* ---- another program ------------------------------------------------------------------------------------------------ */
