@@ -11,11 +11,15 @@
  *
  * A float32 product of any device is wrong by at most a known bound, whatever the order of its sum (Higham 2002, 3.1):
  * |error| <= g |q||x|, g = n u / (1 - n u), u = 2^-24, n = d + 2.  So a score is an interval (nearest.h), and nothing
- * that could belong to the k best is dropped.  Where the intervals decide nothing, as among duplicates, exact values do.
+ * that could belong to the k best is dropped.  Where the intervals decide nothing, as among duplicates, exact values
+ * do.
  *
- * Memory: the window's rows (WINDOW_BYTES; none of them for lent rows), and for each query a list of at most 2 k.
- * A row whose candidates are still in a list when the window is full has its exact value computed then, so the larger
- * the window, the fewer are computed in vain: with N rows in windows of R, k (1 + 1/2 + .. + R/N) for each query.
+ * Exact values need the rows, and rows do not stay.  So they are computed when the window is full, of the candidates
+ * that are in a list then: the larger the window, the fewer in vain.  With N rows in windows of R these are
+ * k (1 + 1/2 + 1/3 + .. + R/N) for each query.
+ *
+ * Memory: the window's rows (WINDOW_BYTES; none for lent rows), and for each query 12 bytes for each of 2 k entries, 16
+ * for each of k values.
  */
 #include "near/knn.h"
 
@@ -46,7 +50,7 @@ enum {
 /* From here on a product may have overflowed on the way: an error is at least 2^-22 of the size of its numbers. */
 #define UNKNOWN 0x1p100F
 
-/* ---- what a search has --------------------------------------------------------------------------------------------- */
+/* ---- what a search has ------------------------------------------------------------------------------------------- */
 
 /* Consecutive candidates.  The score of one is wrong by at most norm(q) error + slack + slack(q). */
 struct segment {
@@ -114,7 +118,7 @@ least(size_t a, size_t b)
 	return a < b ? a : b;
 }
 
-/* ---- life ---------------------------------------------------------------------------------------------------------- */
+/* ---- life -------------------------------------------------------------------------------------------------------- */
 
 /*
  * What is to be known of the queries.  Where float32 products could leave their range because of them, they are scaled
@@ -295,7 +299,7 @@ df_knn_free(struct df_knn *k)
 	free(k);
 }
 
-/* ---- tasks: the slabs ------------------------------------------------------------------------------------------------ */
+/* ---- tasks: the slabs -------------------------------------------------------------------------------------------- */
 
 struct task {
 	struct df_knn *k;
@@ -331,7 +335,7 @@ for_slabs(struct task *t, struct df_err *err)
 	return DF_OK;
 }
 
-/* ---- settled: exact values ------------------------------------------------------------------------------------------- */
+/* ---- settled: exact values --------------------------------------------------------------------------------------- */
 
 static const float *
 row_of(const struct df_knn *k, uint32_t ref)
@@ -476,7 +480,7 @@ out:
 	return rc;
 }
 
-/* ---- search: who may be among the k best ------------------------------------------------------------------------------ */
+/* ---- search: who may be among the k best ------------------------------------------------------------------------- */
 
 /* As many entries as a list may have before it is shortened. */
 static size_t
@@ -624,7 +628,7 @@ out:
 	return rc;
 }
 
-/* ---- candidates ------------------------------------------------------------------------------------------------------- */
+/* ---- candidates -------------------------------------------------------------------------------------------------- */
 
 struct intake {
 	struct df_knn *k;
@@ -757,7 +761,7 @@ out:
 	return rc;
 }
 
-/* ---- the end ------------------------------------------------------------------------------------------------------------ */
+/* ---- the end ----------------------------------------------------------------------------------------------------- */
 
 struct result {
 	struct df_knn *k;

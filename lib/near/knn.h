@@ -3,6 +3,11 @@
  *
  * Candidates come in blocks, in any order, and are not kept.  A result is a function of the queries and of the
  * candidates as a set: not of blocks, threads or device (near.h).
+ *
+ * Memory: 256 MiB of candidates (none where they are lent), and about 40 k bytes for each query (k at least 64).
+ * For choices that let queries take turns until n different candidates are taken (NEAR, RDS+), k = n always suffices.
+ *
+ * Thread rule: a search belongs to one thread, and uses the pool inside.
  */
 #ifndef DF_NEAR_KNN_H
 #define DF_NEAR_KNN_H

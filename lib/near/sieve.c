@@ -18,7 +18,7 @@
 
 #pragma GCC optimize("O3", "no-trapping-math")
 
-/* ---- plain C ------------------------------------------------------------------------------------------------------- */
+/* ---- plain C ----------------------------------------------------------------------------------------------------- */
 
 /* A score below this is out, whatever its error; NaN is not. */
 static inline float
@@ -84,7 +84,7 @@ df_sieve_count(const float *x, size_t n, float least)
 
 #ifdef HAVE_X86
 
-/* ---- AVX2: which of 32 pass is a word of bits ------------------------------------------------------------------------ */
+/* ---- AVX2: which of 32 pass is a word of bits -------------------------------------------------------------------- */
 
 #define AVX2 __attribute__((target("avx2")))
 
@@ -123,7 +123,7 @@ pass_avx2(const struct df_scores *x, float least, struct df_entries *e)
 
 static const struct df_sieve sieve_avx2 = { pass_avx2, keep_plain };
 
-/* ---- AVX-512: those that pass are moved together ---------------------------------------------------------------------- */
+/* ---- AVX-512: those that pass are moved together ----------------------------------------------------------------- */
 
 #define AVX512 __attribute__((target("avx512f,popcnt")))
 

@@ -21,8 +21,8 @@ struct df_scores {
 	const float *product; /* [n] */
 	const float *shift;   /* [n] the score is product - shift; NULL: product */
 	/*
-	 * A score is wrong by at most norm error[j] + slack[j] + more, which `most` is not below for any j; from `unknown`
-	 * on nothing is known of it.  error NaN: there is no such candidate.
+	 * A score is wrong by at most norm error[j] + slack[j] + more, which for no j is above `most`; from `unknown` on
+	 * nothing is known of it.  error NaN: there is no such candidate.
 	 */
 	const float *error, *slack;
 	float norm, more, most, unknown;
@@ -45,7 +45,7 @@ const struct df_sieve *df_sieve_best(void);
 /* How many of x [n] are >= least. */
 size_t df_sieve_count(const float *x, size_t n, float least);
 
-/* df_exact_many() with vectors of `bits`: 512, 256, 0 for plain C; false, and nothing done, where the CPU lacks them. */
+/* df_exact_many() with vectors of `bits`: 512, 256, 0 for plain C; false, and nothing done, where there are none. */
 bool df_exact_many_with(
     int bits, enum df_metric metric, const float *a, const float *const *b, size_t n, size_t d, double *value);
 

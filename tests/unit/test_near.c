@@ -69,7 +69,7 @@ integers(uint64_t n, size_t d, int most, uint64_t seed)
 	return c;
 }
 
-/* ---- brute force --------------------------------------------------------------------------------------------------- */
+/* ---- brute force ------------------------------------------------------------------------------------------------- */
 
 struct found {
 	long double value;
@@ -146,7 +146,7 @@ brute(const struct search *s, uint64_t i, uint64_t *n)
 	return f;
 }
 
-/* ---- the search under test ------------------------------------------------------------------------------------------ */
+/* ---- the search under test --------------------------------------------------------------------------------------- */
 
 /*
  * How candidates come: in blocks of `block` rows, from the front or the back, the ids counted or given, lent or copied;
@@ -393,8 +393,8 @@ test_outlier(void **state)
 }
 
 /*
- * The same row again and again, each number wrong by some last bits, `far` times as long as the queries: float32 products
- * put them in another order than float64.
+ * The same row again and again, each number wrong by some last bits, `far` times as long as the queries: float32
+ * products put them in another order than float64.
  */
 static void
 near_duplicates(size_t d, float far, uint64_t k)
@@ -458,7 +458,7 @@ test_worst_order(void **state)
 	worst_order(600);
 }
 
-/* ---- another program ------------------------------------------------------------------------------------------------ */
+/* ---- another program --------------------------------------------------------------------------------------------- */
 
 static void
 read_numbers(FILE *f, float *x, size_t n)
@@ -519,7 +519,7 @@ test_faiss(void **state)
 	fclose(f);
 }
 
-/* ---- points of a set ------------------------------------------------------------------------------------------------- */
+/* ---- points of a set --------------------------------------------------------------------------------------------- */
 
 /* Rows of width 3 that say their ids, of which some are not finite. */
 static const char *
@@ -590,7 +590,7 @@ test_points(void **state)
 	df_point_rows_release(&p);
 }
 
-/* ---- the loops ------------------------------------------------------------------------------------------------------ */
+/* ---- the loops --------------------------------------------------------------------------------------------------- */
 
 /* Fused or not, wide or not: the same bits. */
 static void
