@@ -34,7 +34,7 @@ int df_knn_add(struct df_knn *k, const float *rows, const uint64_t *ids, uint64_
 int df_knn_lend(struct df_knn *k, const float *rows, const uint64_t *ids, uint64_t n, struct df_err *err) DF_MUST_CHECK;
 /*
  * *K = the most neighbours that a query has: min(k_wanted, candidates that may be its neighbours).  id, value [M,K],
- * nearest first by (exact value, id); the caller gives room for M * k_wanted of each.  value is the dot product or the
+ * nearest first by (exact value, id); M * min(k_wanted, candidates) of each have room.  value is the dot product or the
  * distance (the root), f32 of the exact float64.  A query with fewer neighbours than others ends with DF_KNN_NONE and
  * NaN.  Nothing can be added afterwards.
  */

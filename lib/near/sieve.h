@@ -21,8 +21,8 @@ struct df_scores {
 	const float *product; /* [n] */
 	const float *shift;   /* [n] the score is product - shift; NULL: product */
 	/*
-	 * A score is wrong by at most norm error[j] + slack[j] + more, which for no j is above `most`; from `unknown` on
-	 * nothing is known of it.  error NaN: there is no such candidate.
+	 * A score is wrong by at most norm error[j] + slack[j] + more, which for no j is above `most`; from `unknown`
+	 * on nothing is known of it.  error NaN: there is no such candidate.
 	 */
 	const float *error, *slack;
 	float norm, more, most, unknown;
