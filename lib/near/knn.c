@@ -695,8 +695,8 @@ open_segment(struct df_knn *k, bool copied, struct df_err *err)
 		DF_TRY(df_alloc(&s->shift, w->rows, sizeof(*s->shift), "candidates", err));
 		DF_TRY(df_alloc(&s->id, w->rows, sizeof(*s->id), "candidates", err));
 	}
-	if (copied && !s->own)
-		DF_TRY(df_alloc(&s->own, numel, sizeof(*s->own), "candidates", err));
+	if (copied && !s->own) /* not zeroed: every row is copied before it is read */
+		DF_TRY(df_grow(&s->own, &(size_t){ 0 }, numel, sizeof(*s->own), "candidates", err));
 	s->rows = s->own;
 	s->n = 0;
 	w->n++;
