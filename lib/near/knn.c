@@ -11,11 +11,15 @@
  *
  * A float32 product of any device is wrong by at most a known bound, whatever the order of its sum (Higham 2002, 3.1):
  * |error| <= g |q||x|, g = n u / (1 - n u), u = 2^-24, n = d + 2.  So a score is an interval (nearest.h), and nothing
- * that could belong to the k best is dropped.  Where the intervals decide nothing, as among duplicates, exact values do.
+ * that could belong to the k best is dropped.  Where the intervals decide nothing, as among duplicates, exact values
+ * do.
  *
- * Memory: the window's rows (WINDOW_BYTES; none of them for lent rows), and for each query a list of at most 2 k.
- * A row whose candidates are still in a list when the window is full has its exact value computed then, so the larger
- * the window, the fewer are computed in vain: with N rows in windows of R, k (1 + 1/2 + .. + R/N) for each query.
+ * Exact values need the rows, and rows do not stay.  So they are computed when the window is full, of the candidates
+ * that are in a list then: the larger the window, the fewer in vain.  With N rows in windows of R these are
+ * k (1 + 1/2 + 1/3 + .. + R/N) for each query.
+ *
+ * Memory: the window's rows (WINDOW_BYTES; none for lent rows), and for each query 12 bytes for each of 2 k entries, 16
+ * for each of k values.
  */
 #include "near/knn.h"
 
@@ -29,7 +33,7 @@
 
 enum {
 	TILE = 512,          /* candidates of a product */
-	SLAB = 512,          /* queries of a product, at most */
+	SLAB = 1024,         /* queries of a product, at most */
 	SLAB_LEAST = 48,     /* fewer are not worth the packing of the candidates */
 	SEGMENT = 4096,      /* rows of a segment, at most */
 	ROWS_MOST = 1 << 22, /* rows of a window, at most */
@@ -46,7 +50,7 @@ enum {
 /* From here on a product may have overflowed on the way: an error is at least 2^-22 of the size of its numbers. */
 #define UNKNOWN 0x1p100F
 
-/* ---- what a search has --------------------------------------------------------------------------------------------- */
+/* ---- what a search has ------------------------------------------------------------------------------------------- */
 
 /* Consecutive candidates.  The score of one is wrong by at most norm(q) error + slack + slack(q). */
 struct segment {
@@ -75,10 +79,9 @@ struct slab {
 
 /* What a worker needs for itself. */
 struct desk {
-	struct df_tensor product; /* [SLAB, TILE] */
-	float *score;             /* the same on the host */
-	float *passed;            /* [TILE] */
-	uint32_t *at;
+	struct df_tensor product;   /* [SLAB, TILE] */
+	float *score;               /* the same on the host */
+	struct df_entries found;    /* [TILE] of a query's scores */
 	struct df_neighbour *spare; /* [n_spare] */
 	size_t n_spare;
 };
@@ -115,7 +118,7 @@ least(size_t a, size_t b)
 	return a < b ? a : b;
 }
 
-/* ---- life ---------------------------------------------------------------------------------------------------------- */
+/* ---- life -------------------------------------------------------------------------------------------------------- */
 
 /*
  * What is to be known of the queries.  Where float32 products could leave their range because of them, they are scaled
@@ -201,8 +204,9 @@ set_desks(struct df_knn *k, struct df_err *err)
 
 		DF_TRY(df_tensor_alloc(k->near.be, &w->product, DF_F32, SLAB, TILE, "scores", err));
 		DF_TRY(df_alloc(&w->score, (size_t)SLAB * TILE, sizeof(*w->score), "scores", err));
-		DF_TRY(df_alloc(&w->passed, TILE, sizeof(*w->passed), "scores", err));
-		DF_TRY(df_alloc(&w->at, TILE, sizeof(*w->at), "scores", err));
+		DF_TRY(df_alloc(&w->found.lo, TILE + DF_SIEVE_SPARE, sizeof(*w->found.lo), "scores", err));
+		DF_TRY(df_alloc(&w->found.hi, TILE + DF_SIEVE_SPARE, sizeof(*w->found.hi), "scores", err));
+		DF_TRY(df_alloc(&w->found.ref, TILE + DF_SIEVE_SPARE, sizeof(*w->found.ref), "scores", err));
 	}
 out:
 	return rc;
@@ -281,8 +285,9 @@ df_knn_free(struct df_knn *k)
 	for (size_t i = 0; k->desks && i < (size_t)df_pool_size(k->near.pool); i++) {
 		df_tensor_free(k->near.be, &k->desks[i].product);
 		free(k->desks[i].score);
-		free(k->desks[i].passed);
-		free(k->desks[i].at);
+		free(k->desks[i].found.lo);
+		free(k->desks[i].found.hi);
+		free(k->desks[i].found.ref);
 		free(k->desks[i].spare);
 	}
 	df_tensor_free(k->near.be, &k->matrix);
@@ -294,7 +299,7 @@ df_knn_free(struct df_knn *k)
 	free(k);
 }
 
-/* ---- tasks: the slabs ------------------------------------------------------------------------------------------------ */
+/* ---- tasks: the slabs -------------------------------------------------------------------------------------------- */
 
 struct task {
 	struct df_knn *k;
@@ -330,7 +335,7 @@ for_slabs(struct task *t, struct df_err *err)
 	return DF_OK;
 }
 
-/* ---- settled: exact values ------------------------------------------------------------------------------------------- */
+/* ---- settled: exact values --------------------------------------------------------------------------------------- */
 
 static const float *
 row_of(const struct df_knn *k, uint32_t ref)
@@ -378,6 +383,7 @@ settle_until(const struct df_knn *k, size_t i, uint32_t end)
 	}
 }
 
+/* Ask for the list of a query that is soon to be settled. */
 static inline void
 fetch_settling(const struct df_nearest *s)
 {
@@ -450,9 +456,11 @@ settle_slab(const struct task *t, struct slab *b, struct desk *w, struct df_err 
 	}
 	for (size_t at = 0; at < end; at += block)
 		for (size_t i = b->first; i < b->first + b->n; i++) {
+			const uint32_t until = (uint32_t)least(at + block, end);
+
 			if (i + AHEAD < b->first + b->n)
 				fetch_settling(&k->q[i + AHEAD].near);
-			settle_until(k, i, (uint32_t)least(at + block, end));
+			settle_until(k, i, until);
 		}
 	for (size_t i = b->first; i < b->first + b->n; i++)
 		DF_TRY(end_settling(k, &k->q[i], w, err));
@@ -472,41 +480,66 @@ out:
 	return rc;
 }
 
-/* ---- search: who may be among the k best ------------------------------------------------------------------------------ */
+/* ---- search: who may be among the k best ------------------------------------------------------------------------- */
 
-/*
- * Of the n scores in w->passed, of candidates first + w->at[], those that may be among the best go into the list of query i, a list's
- * room at a time.
- */
-static int
-take(const struct df_knn *k, size_t i, struct desk *w, const struct df_errors *errors, size_t n, uint32_t first,
-    struct df_err *err)
+/* As many entries as a list may have before it is shortened. */
+static size_t
+full(const struct df_knn *k)
 {
-	const size_t cap = k->kept + (k->kept > ROOM ? k->kept : ROOM);
+	return k->kept + (k->kept > ROOM ? k->kept : ROOM);
+}
+
+/* Remove what is out, now that the list is full; where intervals are too wide to tell, by exact values. */
+static int
+shorten(const struct df_knn *k, size_t i, struct desk *w, struct df_err *err)
+{
 	struct df_nearest *near = &k->q[i].near;
+
+	df_nearest_tighten(k->sieve, near, k->kept, k->kept / 64);
+	return near->e.n > full(k) - full(k) / 8 ? settle_one(k, i, w, err) : DF_OK;
+}
+
+/* Put what was found into the list of query i, as much at a time as it has room for. */
+static int
+take(const struct df_knn *k, size_t i, struct desk *w, struct df_err *err)
+{
+	const size_t n = w->found.n;
+	struct df_nearest *near = &k->q[i].near;
+	struct df_entries *e = &near->e;
 	int rc = DF_OK;
 
 	for (size_t done = 0, now; done < n; done += now) {
-		DF_TRY(df_nearest_reserve(near, n - done, cap, err));
-		now = least(n - done, near->cap - near->e.n);
-		k->sieve->add(&near->e, errors, w->passed + done, w->at + done, now, first, near->least);
-		if (near->e.n < cap)
-			continue;
-		df_nearest_tighten(k->sieve, near, k->kept, k->kept / 64);
-		if (near->e.n > cap - cap / 8)
-			DF_TRY(settle_one(k, i, w, err));
+		DF_TRY(df_nearest_reserve(near, n - done, full(k), err));
+		now = least(n - done, near->cap - e->n);
+		memcpy(e->lo + e->n, w->found.lo + done, now * sizeof(*e->lo));
+		memcpy(e->hi + e->n, w->found.hi + done, now * sizeof(*e->hi));
+		memcpy(e->ref + e->n, w->found.ref + done, now * sizeof(*e->ref));
+		e->n += now;
+		if (e->n == full(k))
+			DF_TRY(shorten(k, i, w, err));
 	}
 out:
 	return rc;
 }
 
-/* The threshold for a query's scores of candidates [from, from + n): one below it is out, whatever its error. */
-static float
-threshold(const struct query *q, float error, float slack)
+/* The scores of query i that may be among the best, into its list: directly where that is long anyway. */
+static int
+pass(const struct df_knn *k, size_t i, struct desk *w, const struct df_scores *x, struct df_err *err)
 {
-	const float e = q->norm * error + slack + q->slack;
+	struct df_nearest *near = &k->q[i].near;
+	int rc = DF_OK;
 
-	return e < UNKNOWN ? q->near.least - e : -INFINITY;
+	if (k->kept < TILE) {
+		w->found.n = 0;
+		k->sieve->pass(x, near->least, &w->found);
+		return take(k, i, w, err);
+	}
+	DF_TRY(df_nearest_reserve(near, x->n + DF_SIEVE_SPARE, full(k) + TILE + DF_SIEVE_SPARE, err));
+	k->sieve->pass(x, near->least, &near->e);
+	if (near->e.n >= full(k))
+		rc = shorten(k, i, w, err);
+out:
+	return rc;
 }
 
 /* Lists are long, and many: ask for where the next entries go. */
@@ -528,6 +561,12 @@ survivors(const struct task *t, const struct slab *b, struct desk *w, size_t fro
 	struct df_knn *k = t->k;
 	const struct segment *s = t->s;
 	struct df_tensor c = df_tensor_view(w->product, 0, b->n, n);
+	struct df_scores x = { .shift = k->metric == DF_METRIC_L2 ? s->shift + from : NULL,
+		.error = s->error + from,
+		.slack = s->slack + from,
+		.unknown = UNKNOWN,
+		.first = (uint32_t)((t->number << k->w.shift) + from),
+		.n = n };
 	const void *score;
 	float error = 0, slack = 0;
 	int rc = DF_OK;
@@ -546,17 +585,16 @@ survivors(const struct task *t, const struct slab *b, struct desk *w, size_t fro
 	}
 	for (size_t i = 0; i < b->n; i++) {
 		const struct query *q = &k->q[b->first + i];
-		const struct df_errors errors = { s->error + from, s->slack + from, q->norm, q->slack, UNKNOWN };
-		size_t found;
 
 		if (q->invalid)
 			continue;
 		if (i + AHEAD < b->n)
 			fetch_end(&q[AHEAD].near.e);
-		found = k->sieve->scan((const float *)score + i * n, k->metric == DF_METRIC_L2 ? s->shift + from : NULL,
-		    n, threshold(q, error, slack), w->passed, w->at);
-		if (found > 0)
-			DF_TRY(take(k, b->first + i, w, &errors, found, (uint32_t)(t->number * k->w.rows + from), err));
+		x.product = (const float *)score + i * n;
+		x.norm = q->norm;
+		x.more = q->slack;
+		x.most = q->norm * error + slack + q->slack;
+		DF_TRY(pass(k, b->first + i, w, &x, err));
 	}
 out:
 	return rc;
@@ -590,7 +628,7 @@ out:
 	return rc;
 }
 
-/* ---- candidates ------------------------------------------------------------------------------------------------------- */
+/* ---- candidates -------------------------------------------------------------------------------------------------- */
 
 struct intake {
 	struct df_knn *k;
@@ -657,8 +695,8 @@ open_segment(struct df_knn *k, bool copied, struct df_err *err)
 		DF_TRY(df_alloc(&s->shift, w->rows, sizeof(*s->shift), "candidates", err));
 		DF_TRY(df_alloc(&s->id, w->rows, sizeof(*s->id), "candidates", err));
 	}
-	if (copied && !s->own)
-		DF_TRY(df_alloc(&s->own, numel, sizeof(*s->own), "candidates", err));
+	if (copied && !s->own) /* not zeroed: every row is copied before it is read */
+		DF_TRY(df_grow(&s->own, &(size_t){ 0 }, numel, sizeof(*s->own), "candidates", err));
 	s->rows = s->own;
 	s->n = 0;
 	w->n++;
@@ -723,7 +761,7 @@ out:
 	return rc;
 }
 
-/* ---- the end ------------------------------------------------------------------------------------------------------------ */
+/* ---- the end ----------------------------------------------------------------------------------------------------- */
 
 struct result {
 	struct df_knn *k;

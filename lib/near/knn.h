@@ -3,6 +3,11 @@
  *
  * Candidates come in blocks, in any order, and are not kept.  A result is a function of the queries and of the
  * candidates as a set: not of blocks, threads or device (near.h).
+ *
+ * Memory: 256 MiB of candidates (none where they are lent), and about 40 k bytes for each query (k at least 64).
+ * For choices that let queries take turns until n different candidates are taken (NEAR, RDS+), k = n always suffices.
+ *
+ * Thread rule: a search belongs to one thread, and uses the pool inside.
  */
 #ifndef DF_NEAR_KNN_H
 #define DF_NEAR_KNN_H
@@ -29,7 +34,7 @@ int df_knn_add(struct df_knn *k, const float *rows, const uint64_t *ids, uint64_
 int df_knn_lend(struct df_knn *k, const float *rows, const uint64_t *ids, uint64_t n, struct df_err *err) DF_MUST_CHECK;
 /*
  * *K = the most neighbours that a query has: min(k_wanted, candidates that may be its neighbours).  id, value [M,K],
- * nearest first by (exact value, id); the caller gives room for M * k_wanted of each.  value is the dot product or the
+ * nearest first by (exact value, id); M * min(k_wanted, candidates) of each have room.  value is the dot product or the
  * distance (the root), f32 of the exact float64.  A query with fewer neighbours than others ends with DF_KNN_NONE and
  * NaN.  Nothing can be added afterwards.
  */

@@ -4,11 +4,11 @@
  * Which rows are near each other is found with matrix products of the backend, and decided in float64: what a result
  * says does not depend on the device, on threads, or on how rows were cut into blocks.
  *
- * The exact value of two f32 rows a, b [d] is a float64 sum in a fixed order (exact.c):
+ * The exact value of two f32 rows a, b [d] is a float64 sum in a fixed order, with fused steps (exact.c):
  *   DF_METRIC_DOT  sum of a_i b_i         larger is nearer
  *   DF_METRIC_L2   sum of (a_i - b_i)^2   the squared distance, smaller is nearer
- * Rows order by (exact value, id).  Each of d terms rounds by at most 2^-53 of the sum of their sizes; on all machines
- * the bits are the same.
+ * Rows order by (exact value, id).  It is wrong by at most about d 2^-53 of the sum of the sizes of its terms; on all
+ * machines the bits are the same.
  */
 #ifndef DF_NEAR_NEAR_H
 #define DF_NEAR_NEAR_H
@@ -62,7 +62,7 @@ int df_point_rows_load(struct df_point_rows *p, struct df_set *set, enum df_col 
     struct df_err *err) DF_MUST_CHECK;
 void df_point_rows_release(struct df_point_rows *p);
 
-/* ---- exact values ------------------------------------------------------------------------------------------------- */
+/* ---- exact values ------------------------------------------------------------------------------------------------ */
 
 /* Of two rows; the same bits with the rows exchanged.  Any thread. */
 double df_exact(enum df_metric metric, const float *a, const float *b, size_t d);

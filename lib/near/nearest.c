@@ -58,7 +58,7 @@ out:
 	return rc;
 }
 
-/* ---- thresholds ---------------------------------------------------------------------------------------------------- */
+/* ---- thresholds -------------------------------------------------------------------------------------------------- */
 
 /* Floats as integers in the same order, and back: its own inverse. */
 static inline int32_t
@@ -147,7 +147,7 @@ df_nearest_tighten(const struct df_sieve *sieve, struct df_nearest *s, size_t k,
 	sieve->keep(&s->e, s->least);
 }
 
-/* ---- the last sort ------------------------------------------------------------------------------------------------- */
+/* ---- the last sort ----------------------------------------------------------------------------------------------- */
 
 /* Doubles as integers, the nearest first. */
 static uint64_t

@@ -69,7 +69,7 @@ integers(uint64_t n, size_t d, int most, uint64_t seed)
 	return c;
 }
 
-/* ---- brute force --------------------------------------------------------------------------------------------------- */
+/* ---- brute force ------------------------------------------------------------------------------------------------- */
 
 struct found {
 	long double value;
@@ -146,7 +146,7 @@ brute(const struct search *s, uint64_t i, uint64_t *n)
 	return f;
 }
 
-/* ---- the search under test ------------------------------------------------------------------------------------------ */
+/* ---- the search under test --------------------------------------------------------------------------------------- */
 
 /*
  * How candidates come: in blocks of `block` rows, from the front or the back, the ids counted or given, lent or copied;
@@ -293,7 +293,7 @@ test_normal(void **state)
 		size_t d;
 		uint64_t k;
 	} sizes[] = { { 1, 1, 1, 1 }, { 5, 300, 1, 7 }, { 3, 200, 2, 200 }, { 7, 500, 33, 10 }, { 37, 700, 64, 100 },
-		{ 4, 50, 16, 1000 }, { 6, 400, 129, 1 } };
+		{ 4, 50, 16, 1000 }, { 3, 5000, 20, 700 }, { 6, 400, 129, 1 } };
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++)
@@ -393,8 +393,8 @@ test_outlier(void **state)
 }
 
 /*
- * The same row again and again, each number wrong by some last bits, `far` times as long as the queries: float32 products
- * put them in another order than float64.
+ * The same row again and again, each number wrong by some last bits, `far` times as long as the queries: float32
+ * products put them in another order than float64.
  */
 static void
 near_duplicates(size_t d, float far, uint64_t k)
@@ -417,6 +417,7 @@ test_near_duplicates(void **state)
 	near_duplicates(300, 1, 40);
 	near_duplicates(50, 1000, 200);
 	near_duplicates(40, 1e-4f, 30);
+	near_duplicates(30, 1, 520);
 }
 
 /*
@@ -439,18 +440,25 @@ test_short_candidates(void **state)
 
 /* More candidates than a list has room for, nearest last: every threshold is replaced. */
 static void
-test_worst_order(void **state)
+worst_order(uint64_t k)
 {
 	struct cloud q = normal(2, 3, 1), c = cloud(3000, 3);
 
-	(void)state;
 	for (uint64_t i = 0; i < c.n; i++)
 		for (size_t j = 0; j < c.d; j++)
 			row(&c, i)[j] = q.x[j] * (float)(i + 1) / 4000;
-	search_both(q, c, 100, NULL);
+	search_both(q, c, k, NULL);
 }
 
-/* ---- another program ------------------------------------------------------------------------------------------------ */
+static void
+test_worst_order(void **state)
+{
+	(void)state;
+	worst_order(100);
+	worst_order(600);
+}
+
+/* ---- another program --------------------------------------------------------------------------------------------- */
 
 static void
 read_numbers(FILE *f, float *x, size_t n)
@@ -511,7 +519,7 @@ test_faiss(void **state)
 	fclose(f);
 }
 
-/* ---- points of a set ------------------------------------------------------------------------------------------------- */
+/* ---- points of a set --------------------------------------------------------------------------------------------- */
 
 /* Rows of width 3 that say their ids, of which some are not finite. */
 static const char *
@@ -582,7 +590,7 @@ test_points(void **state)
 	df_point_rows_release(&p);
 }
 
-/* ---- the loops ------------------------------------------------------------------------------------------------------ */
+/* ---- the loops --------------------------------------------------------------------------------------------------- */
 
 /* Fused or not, wide or not: the same bits. */
 static void
@@ -620,12 +628,13 @@ test_sieve(void **state)
 {
 	enum { N = 300 };
 	const struct df_sieve *best = df_sieve_best(), *plain = &df_sieve_plain;
-	float x[N], shift[N], error[N], slack[N], passed[2][N], memory_[2][2][2 * N];
-	uint32_t at[2][N], ref[2][2 * N];
+	float product[N], shift[N], error[N], slack[N], lo[2][2 * N + DF_SIEVE_SPARE];
+	float hi[2][2 * N + DF_SIEVE_SPARE];
+	uint32_t ref[2][2 * N + DF_SIEVE_SPARE];
 
 	(void)state;
 	for (size_t i = 0; i < N; i++) {
-		x[i] = i % 37 == 5 ? NAN : (float)df_rng_normal(1, DF_RNG_DEMO, 0, i);
+		product[i] = i % 37 == 5 ? NAN : (float)df_rng_normal(1, DF_RNG_DEMO, 0, i);
 		shift[i] = (float)df_rng_normal(1, DF_RNG_DEMO, 1, i);
 		error[i] = i % 11 == 3 ? INFINITY : i % 13 == 7 ? NAN : (float)df_rng_uniform(1, DF_RNG_DEMO, 2, i);
 		slack[i] = (float)df_rng_uniform(1, DF_RNG_DEMO, 3, i);
@@ -633,30 +642,36 @@ test_sieve(void **state)
 	for (size_t n = 0; n <= N; n++) {
 		for (int t = 0; t < 4; t++) {
 			const float least = t == 0 ? -INFINITY : t == 1 ? -0.5f : t == 2 ? 1.5f : INFINITY;
-			const struct df_errors errors = { error, slack, 0.25f, 0.125f, 1e30f };
+			struct df_scores x = { product, t % 2 ? shift : NULL, error, slack, .norm = 0.25f,
+				.more = 0.125f, .unknown = 1e30f, .first = 1000, .n = n };
 			struct df_entries e[2];
-			size_t found[2];
+			size_t known = 0, finite = 0;
 
 			for (int v = 0; v < 2; v++) {
 				const struct df_sieve *s = v ? best : plain;
 
-				e[v] = (struct df_entries){ memory_[v][0], memory_[v][1], ref[v], 0 };
-				found[v] = s->scan(x, t % 2 ? shift : NULL, n, least, passed[v], at[v]);
-				s->add(&e[v], &errors, passed[v], at[v], found[v], 1000, least);
-				s->add(&e[v], &errors, passed[v], at[v], found[v], 5000, -INFINITY);
+				e[v] = (struct df_entries){ lo[v], hi[v], ref[v], 0 };
+				x.most = INFINITY;
+				s->pass(&x, least, &e[v]);
+				x.most = 1.375f; /* norm 1 + slack 1 + more */
+				s->pass(&x, least, &e[v]);
 				s->keep(&e[v], 0.5f);
 			}
-			assert_int_equal(found[0], found[1]);
-			assert_memory_equal(at[0], at[1], found[0] * sizeof(*at[0]));
-			assert_memory_equal(passed[0], passed[1], found[0] * sizeof(*passed[0]));
 			assert_int_equal(e[0].n, e[1].n);
 			for (size_t i = 0; i < e[0].n; i++) {
 				assert_int_equal(e[0].ref[i], e[1].ref[i]);
-				assert_true(e[0].lo[i] == e[1].lo[i] || (isnan(e[0].lo[i]) && isnan(e[1].lo[i])));
-				assert_true(e[0].hi[i] == e[1].hi[i] && e[0].hi[i] >= 0.5f);
+				assert_true(e[0].lo[i] == e[1].lo[i] && e[0].hi[i] == e[1].hi[i]);
+				assert_true(e[0].hi[i] >= 0.5f && e[0].lo[i] <= e[0].hi[i]);
 			}
-			if (t == 0)
-				assert_int_equal(found[0], n);
+			for (size_t j = 0; j < n; j++) {
+				const float s = t % 2 ? product[j] - shift[j] : product[j];
+				const float bound = 0.25f * error[j] + slack[j] + 0.125f;
+
+				known += isfinite(bound) && s + bound >= (least > 0.5f ? least : 0.5f);
+			}
+			for (size_t i = 0; i < e[0].n; i++)
+				finite += isfinite(e[0].hi[i]);
+			assert_int_equal(finite, 2 * known);
 		}
 	}
 }
