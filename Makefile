@@ -42,6 +42,7 @@ say = $(if $(V),:,printf '  %-7s %s\n' $(1) $(2))
 
 # --- what there is -----------------------------------------------------------------------------------------------
 
+comma      := ,
 empty      :=
 space      := $(empty) $(empty)
 ROOMS      ?=
@@ -58,6 +59,10 @@ FUZZ_HELP  := tests/fuzz/fuzz.c tests/fuzz/artefact.c
 SHIM_SRC   := $(sort $(wildcard tests/faults/*.c))
 TAP_TESTS  := $(sort $(wildcard tests/cmd/*.t tests/faults/*.t))
 MAN        := $(sort $(wildcard man/*.[1-9]))
+# What a plug-in of df-score includes: select/plugin.h and all that it needs or may call (cmd/df-score.exports).
+API        := $(addprefix lib/,$(addprefix base/,buf.h err.h file.h hash.h log.h mem.h opt.h path.h pool.h rng.h stop.h words.h) \
+	$(addprefix shard/,batch.h blocks.h idset.h kind.h meta.h names.h pieces.h scan.h set.h shard.h writer.h) \
+	backend/backend.h near/cluster.h near/knn.h near/near.h near/pairs.h select/select.h select/plugin.h)
 HEADERS    := $(sort $(wildcard lib/*/*.h lib/*/*/*.h cmd/*.h))
 
 obj = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
@@ -105,10 +110,13 @@ $(BUILD)/libdf_h5zstd.so: $(call obj,$(PLUGIN_SRC))
 	@$(call say,LD,$@)
 	$(Q)$(CC) -shared $(LDFLAGS_) $(LDFLAGS) -o $@ $^ $(call pkg,--libs,libzstd $(hdf5))
 
+# cmd/NAME.exports: what plug-ins of the program may call.
+exports = $(patsubst %,-Wl$(comma)--dynamic-list=%,$(wildcard cmd/$(1).exports))
+$(BUILD)/bin/df-score: cmd/df-score.exports
 $(BUILD)/bin/%: $(BUILD)/obj/cmd/%.o $(BUILD)/obj/cmd/prog.o $(LIB)
 	@mkdir -p $(@D)
 	@$(call say,LD,$@)
-	$(Q)$(CC) $(LDFLAGS_) $(LDFLAGS) -o $@ $^ $(LDLIBS_)
+	$(Q)$(CC) $(LDFLAGS_) $(LDFLAGS) $(call exports,$*) -o $@ $(filter-out %.exports,$^) $(LDLIBS_)
 
 $(BUILD)/tests/%: $(BUILD)/obj/tests/unit/%.o $(BUILD)/libtest.a $(LIB)
 	@mkdir -p $(@D)
@@ -239,6 +247,7 @@ bindir  = $(DESTDIR)$(PREFIX)/bin
 plugdir = $(DESTDIR)$(PREFIX)/lib/df-tools/hdf5
 mandir  = $(DESTDIR)$(PREFIX)/share/man
 datadir = $(DESTDIR)$(PREFIX)/share/df-tools
+incdir  = $(DESTDIR)$(PREFIX)/include/df-tools
 docdir  = $(DESTDIR)$(PREFIX)/share/doc/df-tools
 bashdir = $(DESTDIR)$(PREFIX)/share/bash-completion/completions
 zshdir  = $(DESTDIR)$(PREFIX)/share/zsh/site-functions
@@ -249,6 +258,7 @@ install: all
 	install -m 755 $(PROGS) $(bindir)
 	$(if $(PLUGIN),install -m 755 $(PLUGIN) $(plugdir))
 	$(foreach m,$(MAN),install -D -m 644 $(m) $(mandir)/man$(subst .,,$(suffix $(m)))/$(notdir $(m)) &&) true
+	$(foreach h,$(API),install -D -m 644 $(h) $(incdir)/$(h:lib/%=%) &&) true
 	cp -R configs pipelines $(datadir)
 	install -m 644 README.md LICENSE $(docdir)
 	@$(MAKE) --no-print-directory install-completion
@@ -264,7 +274,7 @@ uninstall:
 	rm -f $(addprefix $(bindir)/,$(notdir $(PROGS)))
 	rm -f $(addprefix $(bashdir)/,$(notdir $(PROGS))) $(patsubst %,$(fishdir)/%.fish,$(notdir $(PROGS))) $(zshdir)/_df-tools
 	rm -f $(foreach m,$(MAN),$(mandir)/man$(subst .,,$(suffix $(m)))/$(notdir $(m)))
-	rm -rf $(DESTDIR)$(PREFIX)/lib/df-tools $(datadir) $(docdir)
+	rm -rf $(DESTDIR)$(PREFIX)/lib/df-tools $(incdir) $(datadir) $(docdir)
 
 bundle: all
 	.ci/bundle.sh $(BUILD) df-tools-$(VERSION)-linux-$(shell uname -m)

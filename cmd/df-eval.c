@@ -1,5 +1,6 @@
 /*
- * df-eval - what a model can do: perplexity, multiple choice, exact answers; or what a reward model thinks.
+ * df-eval - what a model can do: perplexity, multiple choice, exact answers; or what a reward model thinks, and which
+ * completions are right.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -19,19 +20,27 @@
 #include "eval/reward.h"
 #include "prog.h"
 
-static const char synopsis[] = "[options] -m MODEL {TOKENS... | --mmlu DIR | --dataset NAMES}";
+static const char synopsis[] = "[options] {-m MODEL {TOKENS... | --mmlu DIR | --dataset NAMES} | --completions FILE}";
 static const char about[] = "Loss on tokens, multiple choice, exact answers, or a reward model's scores.";
 
 static const char *const matches[] = { DF_MATCH_NAMES, NULL };
 static const char *const thinking[] = { "true", "false", "null", NULL };
 
 /* What it evaluates on. */
-enum { ON_TOKENS = 1, ON_CHOICES = 2, ON_DATASETS = 4, ON_TEXT = ON_CHOICES | ON_DATASETS };
-static const char *const tasks[] = { "tokens", "--mmlu", "--dataset" };
+enum {
+	ON_TOKENS = 1,
+	ON_CHOICES = 2,
+	ON_DATASETS = 4,
+	ON_COMPLETIONS = 8,
+	ON_TEXT = ON_CHOICES | ON_DATASETS,
+	ON_MODEL = ON_TOKENS | ON_TEXT,
+	ON_ANSWERS = ON_DATASETS | ON_COMPLETIONS
+};
+static const char *const tasks[] = { "tokens", "--mmlu", "--dataset", "--completions" };
 
 static struct {
 	const char *model, *base, *tokenizer, *template;
-	const char *mmlu, *split, *subjects, *dataset, *dataset_dir, *details, *output;
+	const char *mmlu, *split, *subjects, *dataset, *dataset_dir, *completions, *details, *output;
 	int64_t batch_tokens, shots, max_samples, max_new, slots, label;
 	int match, thinking;
 	bool json, letters_only, label_given;
@@ -49,9 +58,9 @@ static struct {
 static const struct df_opt options[] = {
 	{ .type = DF_OPT_GROUP, .help = "Model" },
 	{ .name = "model", .short_name = 'm', .type = DF_OPT_STR, .value = &cfg.model, .arg = "DIR", .file = DF_FILE_READ,
-	    .help = "checkpoint, Hugging Face directory or PEFT adapter" },
+	    .only = ON_MODEL, .help = "checkpoint, Hugging Face directory or PEFT adapter" },
 	{ .name = "base", .type = DF_OPT_STR, .value = &cfg.base, .arg = "DIR", .file = DF_FILE_READ,
-	    .help = "base model of an adapter, not the one it names" },
+	    .only = ON_MODEL, .help = "base model of an adapter, not the one it names" },
 	{ .name = "tokenizer", .type = DF_OPT_STR, .value = &cfg.tokenizer, .arg = "TOK", .file = DF_FILE_READ_ANY,
 	    .choices = df_tokenizer_names, .only = ON_TEXT, .help = "bytes, or a path, not the model's own" },
 	{ .name = "template", .type = DF_OPT_STR, .value = &cfg.template, .arg = "NAME", .file = DF_FILE_READ_ANY,
@@ -80,8 +89,10 @@ static const struct df_opt options[] = {
 	    .only = ON_DATASETS, .help = "most tokens of an answer" },
 	{ .name = "stop", .type = DF_OPT_LIST, .value = &cfg.stop, .arg = "TEXT",
 	    .only = ON_DATASETS, .help = "end an answer before TEXT; repeatable" },
+	{ .name = "completions", .type = DF_OPT_STR, .value = &cfg.completions, .arg = "FILE", .file = DF_FILE_READ,
+	    .help = "compare these JSON lines of df-sample" },
 	{ .name = "match", .type = DF_OPT_CHOICE, .value = &cfg.match, .choices = matches,
-	    .only = ON_DATASETS, .help = "what is compared" },
+	    .only = ON_ANSWERS, .help = "what is compared" },
 	{ .type = DF_OPT_GROUP, .help = "Work and output" },
 	{ .name = "batch-tokens", .type = DF_OPT_INT, .value = &cfg.batch_tokens, .arg = "N", .min = 1, .max = 1e9,
 	    .only = ON_TOKENS, .help = "TOKENS at once in a thread; changes no number" },
@@ -90,7 +101,7 @@ static const struct df_opt options[] = {
 	{ .name = "json", .type = DF_OPT_FLAG, .value = &cfg.json,
 	    .help = "one JSON object instead of a table" },
 	{ .name = "details", .type = DF_OPT_STR, .value = &cfg.details, .arg = "FILE", .file = DF_FILE_WRITE,
-	    .only = ON_TEXT, .help = "a JSON line for each question or answer" },
+	    .only = ON_TEXT | ON_COMPLETIONS, .help = "a JSON line for each question or answer" },
 	{ .name = "output", .short_name = 'o', .type = DF_OPT_STR, .value = &cfg.output, .arg = "FILE", .file = DF_FILE_WRITE,
 	    .help = "a reward model's scores; - for a stream" },
 	{ .name = "label", .type = DF_OPT_INT, .value = &cfg.label, .arg = "I", .min = 0, .max = 1e6,
@@ -126,14 +137,20 @@ check_usage(const struct df_opt_result *args, struct df_err *err)
 {
 	const bool tokens = args->operands.n > 0;
 
-	if (!cfg.model)
+	if (!cfg.model && !cfg.completions)
 		return df_fail(err, DF_EUSAGE, "no model: give -m DIR");
-	if (tokens + (cfg.mmlu != NULL) + (cfg.dataset != NULL) != 1)
+	if (tokens + (cfg.mmlu != NULL) + (cfg.dataset != NULL) + (cfg.completions != NULL) != 1)
 		return df_fail(err, DF_EUSAGE,
-		    "evaluate on what?  Name tokens made by df-pack, or --mmlu, or --dataset, and one of them only");
+		    "evaluate on what?  Name tokens made by df-pack, or --mmlu, --dataset or --completions, and one of "
+		    "them only");
 	if (!tokens && cfg.output)
 		return df_fail(err, DF_EUSAGE, "-o is for a reward model's scores of tokens; see --details");
-	return df_opt_check_task(options, args, tokens ? ON_TOKENS : cfg.mmlu ? ON_CHOICES : ON_DATASETS, tasks, err);
+	return df_opt_check_task(options, args,
+	    tokens            ? ON_TOKENS
+		: cfg.mmlu    ? ON_CHOICES
+		: cfg.dataset ? ON_DATASETS
+			      : ON_COMPLETIONS,
+	    tasks, err);
 }
 
 static int
@@ -299,7 +316,32 @@ on_datasets(struct run *r, struct df_err *err)
 	DF_TRY(df_match_run(&r->matches, r->model, r->env.pool, &r->prompts, &o, (enum df_match)cfg.match,
 	    cfg.details ? match_detail : NULL, r, err));
 	df_prog_count(r->matches.all.n, "answers");
-	df_match_report(&r->text, &r->prompts, &r->matches, cfg.model, cfg.json);
+	df_match_report(&r->text, &r->prompts, &r->matches, "model", cfg.model, cfg.json);
+out:
+	return rc;
+}
+
+static int
+line_detail(void *ctx, const struct df_match_line *line, struct df_err *err)
+{
+	struct run *r = ctx;
+
+	df_buf_clear(&r->line);
+	df_match_line_detail(&r->line, line);
+	return df_text_out_put(&r->details, &r->line, err);
+}
+
+static int
+on_completions(struct run *r, struct df_err *err)
+{
+	int rc = DF_OK;
+
+	if (cfg.details)
+		DF_TRY(df_text_out_open(&r->details, cfg.details, err));
+	DF_TRY(df_match_lines(&r->matches, &r->prompts, cfg.completions, (enum df_match)cfg.match,
+	    cfg.details ? line_detail : NULL, r, err));
+	df_prog_count(r->matches.all.n, "completions");
+	df_match_report(&r->text, &r->prompts, &r->matches, "completions", cfg.completions, cfg.json);
 out:
 	return rc;
 }
@@ -337,9 +379,10 @@ main(int argc, char **argv)
 	df_prog_init("df-eval");
 	df_prog_parse(options, synopsis, about, &cfg.common, argc, argv, &args);
 	DF_TRY(check_usage(&args, &err));
-	DF_TRY(cfg.mmlu       ? on_choices(&r, &err)
-		: cfg.dataset ? on_datasets(&r, &err)
-			      : on_tokens(&r, &args.operands, &err));
+	DF_TRY(cfg.mmlu           ? on_choices(&r, &err)
+		: cfg.dataset     ? on_datasets(&r, &err)
+		: cfg.completions ? on_completions(&r, &err)
+				  : on_tokens(&r, &args.operands, &err));
 	DF_TRY(df_buf_check(&r.text, &err));
 	DF_TRY(df_text_out_commit(&r.details, &err));
 	rc = df_prog_print(&r.text, &err);

@@ -3,7 +3,8 @@
  *
  * Two passes: one that checks and counts every row and draws the held out
  * ones, one that encodes.  Rows go to up to two outputs, the pool and the
- * held out rows, and both appear together at the end.
+ * held out rows, and both appear together at the end.  A third one has the
+ * pool's rows without their prompts; they are encoded in a pass of their own.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -20,7 +21,7 @@
 #include "shard/options.h"
 #include "show/show.h"
 
-static const char synopsis[] = "[options] --dataset NAME[,NAME...] --tokenizer TOK [--template NAME] -o FILE";
+static const char synopsis[] = "[options] --dataset NAMES --tokenizer TOK [--template T] -o FILE";
 static const char about[] = "Turn datasets into token shards: apply templates, mask prompts, cut to length.";
 
 static const char *const stages[] = { "sft", "pt", NULL };
@@ -31,7 +32,7 @@ static const char *const thinking[] = { "true", "false", "null", NULL }; /* as e
 #define SFT_BATCH 1000 /* preprocessing_batch_size: the examples among which --packing chooses, unless told */
 
 struct cfg {
-	const char *dataset_dir, *dataset, *eval_dataset, *output, *holdout_output;
+	const char *dataset_dir, *dataset, *eval_dataset, *output, *holdout_output, *no_prompt;
 	int stage, compress, mix, thinking;
 	int64_t cutoff_len, max_samples, seed, pack_batch, pack_shards, show_example;
 	bool packing, packing_given, neat_packing, list_templates, list_datasets, show_given, openai_quirk;
@@ -44,7 +45,8 @@ static struct {
 	struct df_chat_opts how;
 	struct df_chat chat;
 	struct df_meta meta;
-	struct df_packed *pool, *held; /* held NULL without a holdout */
+	struct df_encoder *answers;                /* NULL unless rows without prompts are wanted */
+	struct df_packed *pool, *held, *no_prompt; /* NULL: not wanted */
 } run = { .corpus = DF_CORPUS_INIT, .how = { .need_template = true }, .meta = DF_META_INIT };
 
 /* clang-format off */
@@ -114,6 +116,8 @@ static const struct df_opt options[] = {
 	    .help = "hold out all of these datasets" },
 	{ .name = "holdout-output", .type = DF_OPT_STR, .value = &cfg.holdout_output, .arg = "FILE", .file = DF_FILE_WRITE,
 	    .help = "where the held out rows go" },
+	{ .name = "no-prompt", .type = DF_OPT_STR, .value = &cfg.no_prompt, .arg = "FILE", .file = DF_FILE_WRITE,
+	    .help = "the rows again without their prompts, for ifd" },
 	{ .name = "seed", .type = DF_OPT_INT, .value = &cfg.seed, .arg = "N", .min = 0, .max = 9e15,
 	    .help = "of held out rows, num_samples and mixing" },
 	{ .name = "compress", .type = DF_OPT_CHOICE, .value = &cfg.compress, .choices = compressions,
@@ -151,6 +155,11 @@ check_usage(const struct df_opt_result *args, struct df_err *err)
 		{ held && cfg.output && !cfg.holdout_output, "--holdout, --val-size and --eval-dataset need --holdout-output" },
 		{ cfg.holdout_output && !held, "--holdout-output needs --holdout, --val-size or --eval-dataset" },
 		{ cfg.holdout_output && !cfg.output, "--holdout-output needs -o" },
+		{ cfg.no_prompt && !cfg.output, "--no-prompt needs -o" },
+		{ cfg.no_prompt && strcmp(cfg.no_prompt, "-") == 0, "--no-prompt needs a file" },
+		{ cfg.no_prompt && (pt || is_packing()), "--no-prompt is for --stage sft without packing" },
+		{ cfg.no_prompt && run.how.encode.train_on_prompt,
+		    "--no-prompt and --train-on-prompt exclude each other" },
 		{ pt && cfg.neat_packing, "--neat-packing is for --stage sft" },
 		{ no_packing && cfg.neat_packing, "--neat-packing and --no-packing exclude each other" },
 		{ pt && cfg.pack_batch && !cfg.packing, "--pack-batch and --no-packing exclude each other" },
@@ -266,7 +275,35 @@ open_outputs(struct df_err *err)
 	DF_TRY(df_packed_open(&run.pool, cfg.output, false, &run.corpus, run.chat.tok, &run.meta, &o, err));
 	o.look = NULL;
 	if (holds_out())
-		rc = df_packed_open(&run.held, cfg.holdout_output, true, &run.corpus, run.chat.tok, &run.meta, &o, err);
+		DF_TRY(
+		    df_packed_open(&run.held, cfg.holdout_output, true, &run.corpus, run.chat.tok, &run.meta, &o, err));
+	if (cfg.no_prompt) {
+		DF_TRY(df_meta_set_bool(&run.meta, "no_prompt", true, err));
+		DF_TRY(df_packed_open(
+		    &run.no_prompt, cfg.no_prompt, false, &run.corpus, run.chat.tok, &run.meta, &o, err));
+	}
+out:
+	return rc;
+}
+
+/* The rows of the pool without their prompts: in the same order, so with the same ids. */
+static int
+take_answers(void *ctx, const struct df_encoded_row *row, struct df_err *err)
+{
+	(void)ctx;
+	return row->held_out ? DF_OK : df_packed_add(run.no_prompt, row, err);
+}
+
+static int
+pack_answers(struct df_err *err)
+{
+	struct df_encode_opts how = run.how.encode;
+	int rc;
+
+	how.no_prompt = true;
+	DF_TRY(df_encoder_new(&run.answers, run.chat.template, run.chat.tok, &how, err));
+	DF_TRY(df_corpus_encode(&run.corpus, run.answers, take_answers, NULL, err));
+	rc = df_packed_end(run.no_prompt, err);
 out:
 	return rc;
 }
@@ -289,6 +326,8 @@ pack(struct df_err *err)
 
 	DF_TRY(open_corpus(err));
 	DF_TRY(open_outputs(err));
+	if (run.no_prompt)
+		DF_TRY(pack_answers(err));
 	DF_TRY(df_corpus_encode(&run.corpus, run.chat.enc, take_row, NULL, err));
 	DF_TRY(df_packed_end(run.pool, err));
 	if (cfg.show_given && df_packed_rows(run.pool) <= (uint64_t)cfg.show_example) {
@@ -301,7 +340,7 @@ pack(struct df_err *err)
 	if (run.held)
 		DF_TRY(df_packed_end(run.held, err));
 	df_corpus_report(&run.corpus);
-	DF_TRY(df_packed_commit(run.pool, run.held, err));
+	DF_TRY(df_packed_commit(run.pool, run.held, run.no_prompt, err));
 	df_prog_count(df_packed_rows(run.pool) + (run.held ? df_packed_rows(run.held) : 0), "rows");
 out:
 	return rc;
@@ -338,6 +377,8 @@ main(int argc, char **argv)
 		rc = pack(&err);
 	df_packed_close(run.pool);
 	df_packed_close(run.held);
+	df_packed_close(run.no_prompt);
+	df_encoder_free(run.answers);
 	df_chat_close(&run.chat);
 	df_corpus_close(&run.corpus);
 	df_meta_release(&run.meta);

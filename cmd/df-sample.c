@@ -155,7 +155,8 @@ from_tokens(const struct df_strlist *paths, struct df_err *err)
 		DF_TRY(df_tokens_check(run.chat.tok, m, df_set_name(set), err));
 	else
 		DF_TRY(df_model_check_tokens(cfg.model, m, df_set_name(set), err));
-	DF_TRY(df_prompts_tokens(&run.prompts, set, cfg.whole, (uint64_t)cfg.max_samples, err));
+	DF_TRY(df_prompts_tokens(
+	    &run.prompts, set, cfg.whole, (uint64_t)cfg.max_samples, cfg.json ? run.chat.tok : NULL, &run.eos, err));
 	DF_TRY(df_tokens_copy_note(&run.meta, m, err));
 	if (m->id[0])
 		DF_TRY(df_meta_add_input(&run.meta, "prompts", df_kind_name(m->kind), m->id, err));
@@ -189,6 +190,23 @@ out:
 	return rc;
 }
 
+/* Tokens to tokens need no tokenizer; but one that is there says which token ends an answer. */
+static int
+open_chat(bool texts, struct df_err *err)
+{
+	struct df_err none = DF_ERR_INIT;
+	int rc;
+
+	if (texts || cfg.json || cfg.stop.n > 0 || run.how.tokenizer)
+		return df_chat_open(&run.chat, &run.how, err);
+	rc = df_chat_open_tokenizer(&run.chat, &run.how, &none);
+	if (rc == DF_EUSAGE)
+		return DF_OK;
+	if (rc != DF_OK)
+		*err = none;
+	return rc;
+}
+
 static int
 open_prompts(const struct df_strlist *paths, struct df_err *err)
 {
@@ -202,16 +220,14 @@ open_prompts(const struct df_strlist *paths, struct df_err *err)
 	how->encode.stage = DF_STAGE_SFT;
 	how->encode.cutoff_len = UINT32_MAX;
 	how->encode.thinking = (enum df_thinking)cfg.thinking;
-	if (texts || cfg.json || cfg.stop.n > 0 || how->tokenizer)
-		DF_TRY(df_chat_open(&run.chat, how, err));
+	DF_TRY(open_chat(texts, err));
+	DF_TRY(df_generate_eos(&run.eos, cfg.model, run.model, run.chat.tok, err));
 	if (texts)
 		DF_TRY(from_texts(err));
 	else
 		DF_TRY(from_tokens(paths, err));
 	if (cfg.ignore_eos)
 		run.eos.n = 0;
-	else
-		rc = df_generate_eos(&run.eos, cfg.model, run.model, run.chat.tok, err);
 out:
 	return rc;
 }

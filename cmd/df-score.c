@@ -3,13 +3,20 @@
  *
  * The first operand is the method, and decides the table by which the command line is parsed: the options that all
  * methods share, and those of this one (lib/select).
+ *
+ * With --plugin a child does all this, and hands its choice over: what a plug-in breaks is the child's.
  */
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
+#include <unistd.h>
 
 #include "base/pool.h"
 #include "prog.h"
+#include "select/apart.h"
+#include "select/plugin.h"
 #include "select/select.h"
 
 static const char *const shortages[] = { DF_SHORTAGE_NAMES, NULL };
@@ -17,13 +24,13 @@ static const char *const rngs[] = { "philox", "torch", NULL };
 static const char *const compats[] = { "none", "dataflex", NULL };
 
 struct run {
-	const char *amount, *output, *scores_output;
+	const char *amount, *output, *scores_output, *plugin;
 	int shortage, rng, compat;
 	int64_t seed, step;
 	bool list;
 	struct df_prog_common common;
-	const struct df_selector *method;
-	void *options; /* the method's own */
+	const struct df_selector *method, *foreign; /* foreign: of the plug-in */
+	void *options;                              /* the method's own */
 	struct df_opt_table table;
 	struct df_buf synopsis, about;
 	struct df_select in;
@@ -41,6 +48,8 @@ make_table(struct run *r, struct df_err *err)
 	const struct df_opt first[] = {
 		{ .type = DF_OPT_GROUP, .help = "What to choose from" },
 		{ .name = "list", .type = DF_OPT_FLAG, .value = &r->list, .help = "print the methods and exit" },
+		{ .name = "plugin", .type = DF_OPT_STR, .value = &r->plugin, .arg = "FILE", .file = DF_FILE_READ,
+		    .help = "a shared library with a METHOD of yours; before METHOD" },
 		{ .name = "train", .type = DF_OPT_LIST, .value = &r->in.paths[0], .arg = "FILE", .file = DF_FILE_READ,
 		    .help = m ? m->inputs[0].help : "rows to choose from" },
 		{ .type = DF_OPT_GROUP, .help = "How many, and what if there are fewer" },
@@ -113,6 +122,24 @@ out:
 	return rc;
 }
 
+static int
+find_method(struct run *r, const char *name, int argc, char **argv, struct df_err *err)
+{
+	int rc;
+
+	if (r->foreign && strcmp(r->foreign->name, name) == 0) {
+		r->method = r->foreign;
+		return DF_OK;
+	}
+	rc = df_selector_find(&r->method, name, err);
+	if (rc != DF_OK && r->foreign)
+		df_err_suffix(err, "; the plug-in's is '%s'", r->foreign->name);
+	for (int i = 1; rc != DF_OK && !r->foreign && i < argc; i++)
+		if (strncmp(argv[i], "--plugin", 8) == 0)
+			df_err_suffix(err, "; --plugin must come before it");
+	return rc;
+}
+
 /* Find the method and take it out of argv, so that its table says what the operands are. */
 static int
 parse(struct run *r, int argc, char **argv, struct df_opt_result *args, struct df_err *err)
@@ -121,7 +148,7 @@ parse(struct run *r, int argc, char **argv, struct df_opt_result *args, struct d
 
 	DF_TRY(make_table(r, err));
 	at = df_opt_first_operand(r->table.v, argc, argv);
-	if (at < argc && (found = df_selector_find(&r->method, argv[at], err)) == DF_OK) {
+	if (at < argc && (found = find_method(r, argv[at], argc, argv, err)) == DF_OK) {
 		memmove(argv + at, argv + at + 1, (size_t)(argc - at) * sizeof(*argv));
 		argc--;
 		DF_TRY(make_table(r, err));
@@ -137,31 +164,23 @@ out:
 
 /* ---- the program ------------------------------------------------------------------- */
 
-/* What a method reads: the kinds of its inputs. */
 static void
-reads_of(const struct df_selector *m, char *reads, size_t size)
+print_method(const struct df_selector *m)
 {
-	reads[0] = '\0';
-	for (size_t j = 0; j < m->n_inputs; j++) {
-		const char *kind = m->inputs[j].kind ? df_kind_name(m->inputs[j].kind) : "any rows";
-		const size_t n = strlen(reads);
+	char reads[DF_SELECTOR_READS];
 
-		if (!strstr(reads, kind))
-			snprintf(reads + n, size - n, "%s%s", n ? ", " : "", kind);
-	}
+	df_selector_reads(m, reads);
+	printf("%-12s %-26s %-6s %-12s %s\n", m->name, reads, m->model, m->cost, m->about);
 }
 
 static void
-print_methods(void)
+print_methods(const struct run *r)
 {
 	printf("%-12s %-26s %-6s %-12s %s\n", "method", "reads", "model", "cost", "chooses");
-	for (size_t i = 0; df_selectors[i]; i++) {
-		const struct df_selector *m = df_selectors[i];
-		char reads[128];
-
-		reads_of(m, reads, sizeof(reads));
-		printf("%-12s %-26s %-6s %-12s %s\n", m->name, reads, m->model, m->cost, m->about);
-	}
+	for (size_t i = 0; df_selectors[i]; i++)
+		print_method(df_selectors[i]);
+	if (r->foreign)
+		print_method(r->foreign);
 }
 
 static int
@@ -173,6 +192,9 @@ choose(struct run *r, const struct df_strlist *operands, struct df_err *err)
 
 	if (!r->method)
 		return df_fail(err, DF_EUSAGE, "which method?  df-score --list names them");
+	if (r->plugin && r->method != r->foreign)
+		return df_fail(
+		    err, DF_EUSAGE, "--plugin: '%s' is no method of it; --plugin comes before METHOD", r->method->name);
 	if (!r->output && !r->scores_output)
 		return df_fail(err, DF_EUSAGE, "-o FILE is missing");
 	if (r->amount)
@@ -182,6 +204,7 @@ choose(struct run *r, const struct df_strlist *operands, struct df_err *err)
 	in->step = (uint32_t)r->step;
 	in->torch = r->rng == 1;
 	in->dataflex = r->compat == 1;
+	in->foreign = r->foreign != NULL;
 	in->more = *operands;
 	DF_TRY(df_env_open(&env, &r->common, DF_ENV_WIDE, err));
 	in->pool = env.pool;
@@ -189,11 +212,22 @@ choose(struct run *r, const struct df_strlist *operands, struct df_err *err)
 	in->n_threads = df_pool_size(in->pool);
 	DF_TRY(df_meta_set_tool(&r->out.meta, "df-score", err));
 	DF_TRY(df_select_run(r->method, in, r->options, &r->out, err));
-	DF_TRY(df_selection_report(&r->out, err));
-	DF_TRY(df_selection_write(&r->out, r->output, r->scores_output, err));
-	df_prog_count(r->out.n_rows, "rows");
+	if (r->scores_output && !r->out.score)
+		rc = df_fail(err, DF_EUSAGE, "%s: this method chooses without scoring", r->scores_output);
 out:
 	df_env_close(&env);
+	return rc;
+}
+
+static int
+write_choice(struct df_selection *s, const char *index, const char *scores, struct df_err *err)
+{
+	int rc = DF_OK;
+
+	DF_TRY(df_selection_report(s, err));
+	DF_TRY(df_selection_write(s, index, scores, err));
+	df_prog_count(s->n_rows, "rows");
+out:
 	return rc;
 }
 
@@ -201,28 +235,120 @@ static void
 close_run(struct run *r)
 {
 	free(r->table.v);
-	free(r->options);
+	df_selector_free(r->method, r->options);
 	df_buf_release(&r->synopsis);
 	df_buf_release(&r->about);
 	df_select_release(&r->in);
 	df_selection_release(&r->out);
 }
 
+/* ---- a plug-in ---------------------------------------------------------------------- */
+
+/* The child's choice, for the parent. */
+static int
+give(struct run *r, struct df_apart *a, struct df_err *err)
+{
+	const struct df_apart_choice c = { .selection = r->out,
+		.index = (char *)(uintptr_t)r->output,
+		.scores = (char *)(uintptr_t)r->scores_output,
+		.quiet = r->common.quiet,
+		.verbose = r->common.verbose };
+
+	return df_apart_give(a, &c, err);
+}
+
+/* The child: its exit status. */
+static int
+be_child(struct run *r, struct df_apart *a, const char *plugin, int argc, char **argv)
+{
+	struct df_opt_result args = { 0 };
+	struct df_err err = DF_ERR_INIT, after = DF_ERR_INIT;
+	int rc, parsed;
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	rc = df_plugin_load(&r->foreign, plugin, &err);
+	df_apart_reach(a, DF_APART_PARSING);
+	/* A wrong command line is told before a plug-in that cannot be loaded. */
+	parsed = parse(r, argc, argv, &args, rc == DF_OK ? &err : &after);
+	DF_TRY(rc == DF_OK ? parsed : rc);
+	if (r->list) {
+		print_methods(r);
+		goto out;
+	}
+	df_apart_reach(a, DF_APART_RUNNING);
+	DF_TRY(choose(r, &args.operands, &err));
+	rc = give(r, a, &err);
+out:
+	if (rc != DF_OK)
+		df_apart_reach(a, DF_APART_TOLD);
+	close_run(r);
+	df_opt_result_release(&args);
+	df_apart_close(a);
+	return df_prog_exit(rc, &err);
+}
+
+/* *status = what the child ended with, when it has told the user why; -1: it chose, and the choice is written. */
+static int
+run_apart(struct run *r, const char *plugin, int argc, char **argv, int *status, struct df_err *err)
+{
+	struct df_apart_choice c = DF_APART_CHOICE_INIT;
+	struct df_apart a = { .fd = -1 };
+	pid_t child;
+	int rc = DF_OK;
+
+	DF_TRY(df_apart_open(&a, err));
+	child = fork();
+	if (child < 0) {
+		rc = df_fail(err, DF_ENOMEM, "a process for the plug-in:");
+		goto out;
+	}
+	if (child == 0)
+		exit(be_child(r, &a, plugin, argc, argv));
+	DF_TRY(df_apart_wait(&a, child, plugin, status, err));
+	if (*status >= 0)
+		goto out;
+	DF_TRY(df_apart_take(&a, &c, err));
+	df_prog_voice(&(struct df_prog_common){ .quiet = c.quiet, .verbose = c.verbose });
+	rc = write_choice(&c.selection, c.index, c.scores, err);
+out:
+	df_apart_choice_release(&c);
+	df_apart_close(&a);
+	return rc;
+}
+
+/* ---- main --------------------------------------------------------------------------- */
+
+static int
+run_here(struct run *r, int argc, char **argv, struct df_err *err)
+{
+	struct df_opt_result args = { 0 };
+	int rc = DF_OK;
+
+	DF_TRY(parse(r, argc, argv, &args, err));
+	if (r->list) {
+		print_methods(r);
+		goto out;
+	}
+	DF_TRY(choose(r, &args.operands, err));
+	rc = write_choice(&r->out, r->output, r->scores_output, err);
+out:
+	df_opt_result_release(&args);
+	return rc;
+}
+
 int
 main(int argc, char **argv)
 {
 	static struct run r = { .seed = 42, .common = DF_PROG_COMMON_DEFAULT, .out = DF_SELECTION_INIT };
-	struct df_opt_result args = { 0 };
 	struct df_err err = DF_ERR_INIT;
-	int rc;
+	const char *plugin;
+	int rc = DF_OK, status = -1;
 
 	df_prog_init("df-score");
-	rc = parse(&r, argc, argv, &args, &err);
-	if (rc == DF_OK && r.list)
-		print_methods();
-	else if (rc == DF_OK)
-		rc = choose(&r, &args.operands, &err);
+	DF_TRY(make_table(&r, &err));
+	plugin = df_opt_peek(r.table.v, argc, argv, "plugin");
+	rc = plugin ? run_apart(&r, plugin, argc, argv, &status, &err) : run_here(&r, argc, argv, &err);
+out:
 	close_run(&r);
-	df_opt_result_release(&args);
-	return df_prog_exit(rc, &err);
+	return status >= 0 ? status : df_prog_exit(rc, &err);
 }

@@ -1,22 +1,39 @@
 /*
  * df-show - look inside: what a file holds, where it comes from, one sample of it, a picture.
  */
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/log.h"
 #include "prog.h"
 #include "chat/template.h"
+#include "data/chosen.h"
+#include "data/export.h"
+#include "data/pick.h"
+#include "select/select.h"
+#include "shard/options.h"
+#include "show/kin.h"
 #include "show/show.h"
 
 static const char synopsis[] = "[options] FILE...";
-static const char about[] = "Look inside artefacts and training logs: shapes, lineage, samples, pictures.";
+static const char about[] =
+    "Look inside artefacts and training logs; write chosen rows as data, and lists as an index.";
+
+/* The tasks that have options of their own. */
+enum { ON_EXPORT = 1, ON_IMPORT = 2, ON_WHY = 4, ON_OTHERS = 8 };
+static const char *const bys[] = { "id", "row", "column", NULL }; /* enum df_pick_by */
+static const char *const tasks[] = { "--export", "--import", "--why", "the other tasks" };
 
 static struct {
-	const char *link, *plot, *decode, *tokenizer, *template;
-	bool json, lineage, check;
+	const char *link, *plot, *decode, *tokenizer, *template, *why, *import, *column, *output, *dataset_dir,
+	    *dataset;
+	struct df_export_opts export;
+	int by;
+	bool json, lineage, check, skip_missing, by_given;
 	struct df_prog_common common;
-} cfg = { .common = DF_PROG_COMMON_DEFAULT };
+} cfg = { .dataset_dir = "data", .common = DF_PROG_COMMON_DEFAULT };
 
 /* clang-format off */
 static const struct df_opt options[] = {
@@ -26,9 +43,11 @@ static const struct df_opt options[] = {
 	{ .name = "decode", .type = DF_OPT_STR, .value = &cfg.decode, .arg = "ID",
 	    .help = "the sample with this id: text, ids and targets" },
 	{ .name = "tokenizer", .type = DF_OPT_STR, .value = &cfg.tokenizer, .arg = "TOK", .file = DF_FILE_READ_ANY,
-	    .choices = df_tokenizer_names, .help = "for --decode: bytes, or a tokenizer.json" },
+	    .choices = df_tokenizer_names, .help = "for --decode, --why: bytes, or a tokenizer.json" },
 	{ .name = "template", .type = DF_OPT_STR, .value = &cfg.template, .arg = "NAME", .file = DF_FILE_READ_ANY,
-	    .words = df_template_names, .help = "for --decode: what added tokens to it" },
+	    .words = df_template_names, .help = "for --decode, --why: what added tokens to it" },
+	{ .name = "why", .type = DF_OPT_STR, .value = &cfg.why, .arg = "ID",
+	    .help = "why an index has, or has not, the sample with this id" },
 	{ .name = "check", .type = DF_OPT_FLAG, .value = &cfg.check,
 	    .help = "read everything: checksums, ids, digest" },
 	{ .name = "json", .type = DF_OPT_FLAG, .value = &cfg.json,
@@ -38,6 +57,27 @@ static const struct df_opt options[] = {
 	    .help = "loss curves of runs, or a histogram; .svg or .png" },
 	{ .name = "link", .type = DF_OPT_STR, .value = &cfg.link, .arg = "FILE", .file = DF_FILE_WRITE,
 	    .help = "join the files into one virtual HDF5 file" },
+	{ .type = DF_OPT_GROUP, .help = "From an index to data, and back" },
+	{ .name = "export", .type = DF_OPT_STR, .value = &cfg.export.path, .arg = "OUT", .file = DF_FILE_WRITE,
+	    .help = "the chosen rows as .json, .jsonl, .txt or a directory" },
+	{ .name = "with-scores", .type = DF_OPT_STR, .value = &cfg.export.prefix, .arg = "PREFIX", .only = ON_EXPORT,
+	    .help = "add PREFIXrank and PREFIXscore to each row" },
+	{ .name = "merge-info", .type = DF_OPT_FLAG, .value = &cfg.export.merge_info, .only = ON_EXPORT,
+	    .help = "add to a dataset_info.json that is there" },
+	{ .name = "import", .type = DF_OPT_STR, .value = &cfg.import, .arg = "LIST", .file = DF_FILE_READ,
+	    .help = "make an index of what a list names: text or JSON" },
+	{ .name = "by", .type = DF_OPT_CHOICE, .value = &cfg.by, .choices = bys, .given = &cfg.by_given, .only = ON_IMPORT,
+	    .help = "what its entries are: ids, source rows, values" },
+	{ .name = "column", .type = DF_OPT_STR, .value = &cfg.column, .arg = "NAME", .only = ON_IMPORT,
+	    .help = "of the source: rows with these values (--by column)" },
+	{ .name = "skip-missing", .type = DF_OPT_FLAG, .value = &cfg.skip_missing, .only = ON_IMPORT,
+	    .help = "leave out entries that name no row" },
+	{ .name = "output", .short_name = 'o', .type = DF_OPT_STR, .value = &cfg.output, .arg = "FILE", .file = DF_FILE_WRITE,
+	    .only = ON_IMPORT, .help = "the index" },
+	{ .name = "dataset-dir", .type = DF_OPT_STR, .value = &cfg.dataset_dir, .arg = "DIR", .file = DF_FILE_READ,
+	    .only = ON_EXPORT | ON_IMPORT, .help = "directory of the source's dataset_info.json" },
+	{ .name = "dataset", .type = DF_OPT_STR, .value = &cfg.dataset, .arg = "NAMES", .only = ON_EXPORT | ON_IMPORT,
+	    .help = "rows of these datasets only, comma-separated" },
 	{ .type = DF_OPT_OPERANDS, .arg = "FILE", .file = DF_FILE_READ },
 	DF_PROG_OPTS(&cfg.common),
 	DF_OPT_END,
@@ -77,6 +117,22 @@ decode(const char *path, struct df_buf *out, struct df_err *err)
 	DF_TRY(df_decode(s, (uint64_t)id, cfg.tokenizer, cfg.template, cfg.json, out, err));
 out:
 	df_set_close(s);
+	return rc;
+}
+
+/* The first file is the index; those after it are of its lineage. */
+static int
+why(const struct df_strlist *files, struct df_buf *out, struct df_err *err)
+{
+	int64_t id;
+	int rc;
+
+	if ((rc = df_parse_int(cfg.why, 0, INT64_MAX, &id, err)) != DF_OK) {
+		df_err_prefix(err, "--why: ");
+		goto out;
+	}
+	rc = df_why(files->v, files->n, (uint64_t)id, cfg.tokenizer, cfg.template, cfg.json, out, err);
+out:
 	return rc;
 }
 
@@ -129,21 +185,129 @@ out:
 	return rc;
 }
 
+/* The first file is the index, or tokens; those after it are of its lineage. */
+static int export(const struct df_strlist *files, struct df_err *err)
+{
+	struct df_chosen chosen = DF_CHOSEN_INIT;
+	struct df_kin kin = DF_KIN_INIT;
+	struct df_set *index = NULL, *pool = NULL;
+	int rc;
+
+	DF_TRY(df_export_claim(&cfg.export, err));
+	DF_TRY(df_set_open1(&index, DF_KIND_ANY, NULL, files->v[0], err));
+	if (!df_kind_fits(df_set_meta(index)->kind, DF_KIND_TOKENS)) {
+		DF_TRY(df_kin_add_all(&kin, files->v, files->n, err));
+		DF_TRY(df_kin_open_tokens(&pool, index, &kin, files->v + 1, files->n - 1, err));
+	}
+	DF_TRY(df_chosen_open(&chosen, index, pool ? pool : index, cfg.dataset_dir, cfg.dataset, err));
+	DF_TRY(df_export(&chosen, &cfg.export, err));
+	df_prog_count(chosen.n, "rows");
+out:
+	df_chosen_close(&chosen);
+	df_kin_release(&kin);
+	df_set_close(pool);
+	df_set_close(index);
+	return rc;
+}
+
+/* What shaped the index, and where it is from. */
+static int
+fill_meta(struct df_meta *m, const struct df_set *pool, const struct df_picked *picked, struct df_err *err)
+{
+	const struct df_meta *p = df_set_meta(pool);
+	int rc;
+
+	DF_TRY(df_meta_set_tool(m, "df-show", err));
+	DF_TRY(df_meta_set_str(m, "method", "import", err));
+	DF_TRY(df_meta_set_opts(m, options, "by column dataset skip-missing", err));
+	for (size_t d = 0; d < p->n_domains; d++)
+		DF_TRY(df_meta_add_domain(m, p->domains[d], NULL, err));
+	if (p->id[0])
+		DF_TRY(df_meta_add_input(m, "tokens", "tokens", p->id, err));
+	DF_TRY(df_meta_add_input(m, "list", "source", picked->list_id, err));
+out:
+	return rc;
+}
+
+/* The files are the tokens that the list chooses from. */
+static int
+import(const struct df_strlist *files, struct df_err *err)
+{
+	const struct df_pick_opts o = { .list = cfg.import,
+		.by = (enum df_pick_by)cfg.by,
+		.column = cfg.column,
+		.dataset_dir = cfg.dataset_dir,
+		.datasets = cfg.dataset,
+		.skip_missing = cfg.skip_missing };
+	struct df_selection index = DF_SELECTION_INIT;
+	struct df_picked picked = { .n = 0 };
+	struct df_origins origins = { .n = 0 };
+	struct df_set *pool = NULL;
+	int rc;
+
+	DF_TRY(df_set_open(&pool, DF_KIND_TOKENS, "tokens", files->v, files->n, err));
+	DF_TRY(df_origins_read(&origins, pool, o.by != DF_PICK_ID, err));
+	DF_TRY(df_pick(&picked, &o, &origins, pool, err));
+	if (picked.n_missing)
+		df_warn("%s: %" PRIu64 " of %" PRIu64 " entries name no row and are left out", cfg.import,
+		    picked.n_missing, picked.n_entries);
+	if (picked.n_repeated)
+		df_warn(
+		    "%s: %" PRIu64 " of %" PRIu64 " ids occur more than once", cfg.import, picked.n_repeated, picked.n);
+	DF_TRY(fill_meta(&index.meta, pool, &picked, err));
+	index.n_rows = origins.n;
+	index.index = picked.id;
+	index.n_index = picked.n;
+	index.domain = origins.domain;
+	DF_TRY(df_selection_report(&index, err));
+	DF_TRY(df_selection_write(&index, cfg.output, NULL, err));
+	df_prog_count(picked.n, "rows");
+out:
+	df_meta_release(&index.meta);
+	df_picked_release(&picked);
+	df_origins_release(&origins);
+	df_set_close(pool);
+	return rc;
+}
+
+static int
+check_usage(const struct df_opt_result *args, struct df_err *err)
+{
+	const unsigned task = cfg.export.path ? ON_EXPORT : cfg.import ? ON_IMPORT : cfg.why ? ON_WHY : ON_OTHERS;
+
+	if (args->operands.n == 0)
+		return df_fail(err, DF_EUSAGE, "no file (try --help)");
+	if (cfg.lineage + (cfg.decode != NULL) + cfg.check + (cfg.plot != NULL) + (cfg.link != NULL) +
+		(cfg.export.path != NULL) + (cfg.import != NULL) + (cfg.why != NULL) >
+	    1)
+		return df_fail(err, DF_EUSAGE,
+		    "--lineage, --decode, --check, --plot, --link, --export, --import and --why: one at a time");
+	if (cfg.import && !cfg.output)
+		return df_fail(err, DF_EUSAGE, "--import needs -o FILE, for the index");
+	if (cfg.column)
+		cfg.by = cfg.by_given ? cfg.by : DF_PICK_COLUMN;
+	if ((cfg.by == DF_PICK_COLUMN) != (cfg.column != NULL))
+		return df_fail(err, DF_EUSAGE, "--by column and --column NAME belong together");
+	return df_opt_check_task(options, args, task, tasks, err);
+}
+
 static int
 show(const struct df_strlist *files, struct df_err *err)
 {
 	struct df_buf out = DF_BUF_INIT;
 	int rc = DF_OK;
 
-	if (files->n == 0)
-		return df_fail(err, DF_EUSAGE, "no file (try --help)");
-	if (cfg.lineage + (cfg.decode != NULL) + cfg.check + (cfg.plot != NULL) + (cfg.link != NULL) > 1)
-		return df_fail(err, DF_EUSAGE, "--lineage, --decode, --check, --plot and --link: one at a time");
+	if (cfg.export.path)
+		return export(files, err);
+	if (cfg.import)
+		return import(files, err);
 	if (cfg.plot)
 		return plot(files, err);
 	if (cfg.link)
 		return join(files, err);
-	for (size_t i = 0; i < files->n; i++) {
+	if (cfg.why)
+		rc = why(files, &out, err);
+	for (size_t i = 0; i < files->n && !cfg.why; i++) {
 		const char *path = files->v[i];
 
 		if (i > 0 && !cfg.json && !cfg.check)
@@ -174,7 +338,8 @@ main(int argc, char **argv)
 
 	df_prog_init("df-show");
 	df_prog_parse(options, synopsis, about, &cfg.common, argc, argv, &args);
-	rc = show(&args.operands, &err);
+	if ((rc = check_usage(&args, &err)) == DF_OK)
+		rc = show(&args.operands, &err);
 	df_opt_result_release(&args);
 	return df_prog_exit(rc, &err);
 }

@@ -252,16 +252,21 @@ out:
 }
 
 void
+df_prog_voice(const struct df_prog_common *common)
+{
+	prog.quiet = common->quiet;
+	prog.verbose = common->verbose;
+}
+
+void
 df_prog_parse(const struct df_opt *opts, const char *synopsis, const char *about, const struct df_prog_common *common,
     int argc, char **argv, struct df_opt_result *out)
 {
 	struct df_err err = DF_ERR_INIT;
 	int rc = df_opt_parse(opts, argc, argv, out, &err);
 
-	if (common) {
-		prog.quiet = common->quiet;
-		prog.verbose = common->verbose;
-	}
+	if (common)
+		df_prog_voice(common);
 	if (rc == DF_OK) {
 		if (out->help)
 			print_help(opts, synopsis, about);

@@ -50,6 +50,9 @@ void df_prog_init(const char *name);
 void df_prog_parse(const struct df_opt *opts, const char *synopsis, const char *about,
     const struct df_prog_common *common, int argc, char **argv, struct df_opt_result *out);
 
+/* Be quiet, or verbose, as these say; df_prog_parse() has done it for a command line that it parsed. */
+void df_prog_voice(const struct df_prog_common *common);
+
 /*
  * What a program computes with.  WIDE: one operation at a time, on all threads of the pool.  LANES: the program's own
  * threads, n_lanes of them, take a piece of work each, and an operation stays in the thread that calls it: no pool.

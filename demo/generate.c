@@ -8,6 +8,12 @@
  * skill, but with word pairs that the pool does not contain: a model must learn
  * the dictionary, and cannot remember the row.
  *
+ * Three more datasets make selection harder; pipelines/compare.mk adds them to the pool:
+ *
+ *   again    rows of the pool's target skill once more, with a full stop: near-duplicates
+ *   noise    its questions with wrong answers
+ *   foreign  its questions with the right answers of another language
+ *
  * All random numbers are Philox draws addressed by (seed, skill, row), so the
  * same seed gives the same bytes on every machine.
  *
@@ -26,11 +32,13 @@
 #define N_POOL  400 /* rows of each skill in the pool */
 #define N_VAL   48
 #define N_TEST  128
+#define N_AGAIN 100
+#define N_WRONG 200 /* rows of noise, and of foreign */
 
 static uint64_t seed;
 
 /* Which stream of draws: one per skill, so that adding a skill changes no other. */
-enum stream { S_DICT, S_PAIRS, S_REVERSE, S_UPPER, S_ADD, S_SORT, S_NEXT };
+enum stream { S_DICT, S_PAIRS, S_REVERSE, S_UPPER, S_ADD, S_SORT, S_NEXT, S_AGAIN, S_NOISE, S_FOREIGN };
 
 /* Draw number i of `row`, uniform in [0,n). */
 static uint32_t
@@ -56,13 +64,13 @@ make_word(char out[5], uint64_t row)
 	out[4] = '\0';
 }
 
-/* N_WORDS words and their translations, all different. */
+/* N_WORDS words, their translations, and those into the other language: all different. */
 static void
-make_dictionary(char words[2 * N_WORDS][5])
+make_dictionary(char words[3 * N_WORDS][5])
 {
 	uint64_t row = 0;
 
-	for (size_t n = 0; n < 2 * N_WORDS;) {
+	for (size_t n = 0; n < 3 * N_WORDS;) {
 		bool fresh = true;
 
 		make_word(words[n], row++);
@@ -173,6 +181,48 @@ put(FILE *f, const char *question, const char *answer)
 	fprintf(f, "{\"instruction\": \"%s\", \"output\": \"%s\"}\n", question, answer);
 }
 
+/* A pair of words, and its translation into language 1 or 2. */
+static void
+put_pair(FILE *f, char words[3 * N_WORDS][5], uint32_t pair, const char *end, int language)
+{
+	const uint32_t a = pair / N_WORDS, b = pair % N_WORDS, first = (uint32_t)language * N_WORDS;
+	char question[64], answer[32];
+
+	snprintf(question, sizeof(question), "translate %s %s%s", words[a], words[b], end);
+	snprintf(answer, sizeof(answer), "%s %s", words[first + a], words[first + b]);
+	put(f, question, answer);
+}
+
+/* The rows that look like the target's and are not worth as much. */
+static void
+put_harder(const char *dir, FILE *info, char words[3 * N_WORDS][5], const uint32_t *pairs)
+{
+	char question[64], answer[32];
+	FILE *f = create(dir, "again", ".jsonl");
+
+	for (uint32_t i = 0; i < N_AGAIN; i++)
+		put_pair(f, words, pairs[draw(S_AGAIN, i, 0, N_POOL)], ".", 1);
+	finish(f);
+	f = create(dir, "noise", ".jsonl");
+	for (uint32_t i = 0; i < N_WRONG; i++) {
+		const uint32_t pair = pairs[draw(S_NOISE, i, 0, N_POOL)];
+		const uint32_t a = 1 + draw(S_NOISE, i, 1, N_WORDS - 1), b = 1 + draw(S_NOISE, i, 2, N_WORDS - 1);
+
+		snprintf(question, sizeof(question), "translate %s %s", words[pair / N_WORDS], words[pair % N_WORDS]);
+		snprintf(answer, sizeof(answer), "%s %s", words[N_WORDS + (pair / N_WORDS + a) % N_WORDS],
+		    words[N_WORDS + (pair % N_WORDS + b) % N_WORDS]);
+		put(f, question, answer);
+	}
+	finish(f);
+	f = create(dir, "foreign", ".jsonl");
+	for (uint32_t i = 0; i < N_WRONG; i++)
+		put_pair(f, words, pairs[draw(S_FOREIGN, i, 0, N_POOL)], "", 2);
+	finish(f);
+	fprintf(info,
+	    "  \"again\": { \"file_name\": \"again.jsonl\" },\n  \"noise\": { \"file_name\": \"noise.jsonl\" },\n"
+	    "  \"foreign\": { \"file_name\": \"foreign.jsonl\" },\n");
+}
+
 int
 main(int argc, char **argv)
 {
@@ -185,7 +235,8 @@ main(int argc, char **argv)
 		const char *name;
 		uint32_t first, n;
 	} splits[] = { { "translate", 0, N_POOL }, { "val", N_POOL, N_VAL }, { "test", N_POOL + N_VAL, N_TEST } };
-	char words[2 * N_WORDS][5], question[64], answer[32];
+	static char words[3 * N_WORDS][5];
+	char question[64], answer[32];
 	uint32_t pairs[N_WORDS * N_WORDS];
 	FILE *info, *f;
 
@@ -203,15 +254,12 @@ main(int argc, char **argv)
 	for (size_t s = 0; s < sizeof(splits) / sizeof(*splits); s++) {
 		f = create(argv[1], splits[s].name, ".jsonl");
 		for (uint32_t i = splits[s].first; i < splits[s].first + splits[s].n; i++) {
-			uint32_t a = pairs[i] / N_WORDS, b = pairs[i] % N_WORDS;
-
-			snprintf(question, sizeof(question), "translate %s %s", words[a], words[b]);
-			snprintf(answer, sizeof(answer), "%s %s", words[N_WORDS + a], words[N_WORDS + b]);
-			put(f, question, answer);
+			put_pair(f, words, pairs[i], "", 1);
 		}
 		finish(f);
 		fprintf(info, "  \"%s\": { \"file_name\": \"%s.jsonl\" },\n", splits[s].name, splits[s].name);
 	}
+	put_harder(argv[1], info, words, pairs);
 	for (size_t s = 0; s < sizeof(others) / sizeof(*others); s++) {
 		f = create(argv[1], others[s].name, ".jsonl");
 		for (uint64_t i = 0; i < N_POOL; i++) {

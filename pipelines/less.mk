@@ -2,62 +2,19 @@
 #
 #   make -j -f pipelines/less.mk DATA=mydata POOL=alpaca_en,alpaca_zh TARGET=alpaca_zh=50
 #
-# The same steps, files and bytes as `less.sh`, but the gradients of the pool are computed in
-# SHARDS parts, in parallel with -j.  Stop it at any time and run it again: finished files are
-# kept, and unfinished jobs continue where they stopped.  `make -n` prints the commands.
+# The same steps, files and bytes as `less.sh`, but the gradients of the pool are computed in SHARDS parts, in parallel
+# with -j.  common.mk has the settings, and the rules that all methods share.
+include $(dir $(lastword $(MAKEFILE_LIST)))common.mk
 
-DATA      ?= $(error set DATA to the folder of dataset_info.json)
-POOL      ?= $(error set POOL to the datasets to choose from, comma-separated)
-TARGET    ?= $(error set TARGET to NAME=N: hold N rows of dataset NAME out as the target)
-CONFIG    ?= configs/tiny-sft.yaml
-TOKENIZER ?= bytes
-TEMPLATE  ?= alpaca
-CUTOFF    ?= 512
-OUT       ?= less# everything goes here
-WARMUP    ?= 100# steps before the selection
-STEPS     ?= 200# steps in total
-SELECT    ?= 400# rows to select
-DIM       ?= 2048# dimensions of the projection
-SHARDS    ?= 4
-
-# A checkpoint's directory appears complete or not at all; make looks at one file in it.
-WARM   = $(OUT)/run/checkpoint-$(WARMUP)
-FINAL  = $(OUT)/run/checkpoint-$(STEPS)
-COUNT := $(shell printf %05d $(SHARDS))
-PARTS := $(foreach i,$(shell seq -f %05.0f $(SHARDS)),$(OUT)/pool.proj.$(i)-of-$(COUNT).h5)
-
-TRAIN = df-train $(CONFIG) tokenized_path=$(OUT)/pool.h5 output_dir=$(OUT)/run
 GRAD  = df-grad -m $(WARM) --project $(DIM)
+PARTS = $(call parts,pool.proj)
+.PRECIOUS: $(PARTS) $(OUT)/val.proj.h5
 
-.PHONY: all
-all: $(OUT)/eval.txt
+$(PARTS): $(OUT)/pool.proj.%-of-$(COUNT).h5: $(READY) $(OUT)/pool.h5
+	$(GRAD) --form adam --shard $*/$(SHARDS) $(ONE_EACH) $(OUT)/pool.h5 -o $(OUT)/pool.proj.h5
 
-# A file that exists is complete: an interrupted make must not delete it.
-.PRECIOUS: $(OUT)/pool.h5 $(OUT)/val.h5 $(WARM)/df_state.json $(PARTS) $(OUT)/val.proj.h5 $(OUT)/index.h5 $(FINAL)/df_state.json
-
-# One command makes both files.
-$(OUT)/pool.h5 $(OUT)/val.h5 &:
-	@mkdir -p $(OUT)
-	df-pack --dataset-dir '$(DATA)' --dataset '$(POOL)' --template '$(TEMPLATE)' --tokenizer '$(TOKENIZER)' \
-	    --cutoff-len $(CUTOFF) --holdout '$(TARGET)' --holdout-output $(OUT)/val.h5 -o $(OUT)/pool.h5
-
-$(WARM)/df_state.json: $(OUT)/pool.h5
-	$(TRAIN) --until $(WARMUP)
-
-# With -j, the parts run in parallel, each with one thread.
-$(PARTS): $(OUT)/pool.proj.%-of-$(COUNT).h5: $(WARM)/df_state.json $(OUT)/pool.h5
-	$(GRAD) --form adam --shard $*/$(SHARDS) $(if $(findstring -j,$(MAKEFLAGS)),-j 1) $(OUT)/pool.h5 -o $(OUT)/pool.proj.h5
-
-$(OUT)/val.proj.h5: $(WARM)/df_state.json $(OUT)/val.h5
+$(OUT)/val.proj.h5: $(READY) $(OUT)/val.h5
 	$(GRAD) --form sgd $(OUT)/val.h5 -o $@
 
 $(OUT)/index.h5: $(PARTS) $(OUT)/val.proj.h5
 	df-score less --train '$(OUT)/pool.proj.*-of-$(COUNT).h5' --val $(OUT)/val.proj.h5 -n $(SELECT) -o $@
-
-$(FINAL)/df_state.json: $(OUT)/index.h5
-	$(TRAIN) --index $(OUT)/index.h5 --until $(STEPS)
-
-$(OUT)/eval.txt: $(FINAL)/df_state.json $(OUT)/val.h5
-	df-eval -m $(FINAL) $(OUT)/val.h5 >$@.tmp
-	mv $@.tmp $@
-	cat $@

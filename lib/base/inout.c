@@ -159,7 +159,7 @@ df_inout_read(const char *path, const char *option, struct df_err *err)
 	/* A file that is opened but does not exist cannot be lost. */
 	none = !option && !x.there;
 	for (size_t i = 0; !option && x.real && i < inout.own.n; i++)
-		none |= inout.own.v[i].real && is_below(inout.own.v[i].real, x.real);
+		none |= same(&inout.own.v[i], &x) || (inout.own.v[i].real && is_below(inout.own.v[i].real, x.real));
 	for (size_t i = 0; !none && rc == DF_OK && i < inout.writes.n; i++)
 		if (replaces(&inout.writes.v[i], &x))
 			rc = refuse(&inout.writes.v[i], &x, err);

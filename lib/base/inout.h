@@ -44,7 +44,8 @@ void df_inout_written(const char *path);
 
 /*
  * The directory `path` is this command's own: what it keeps there (logs, checkpoints) it reads back, and writes again.
- * Only inputs that an option names are noted below it.
+ * Only inputs that an option names are noted below it.  The same for a single file that is read, to be written with
+ * something added.
  */
 int df_inout_own(const char *path, struct df_err *err) DF_MUST_CHECK;
 

@@ -143,6 +143,24 @@ df_json_parse_unique(struct df_json **out, const char *text, size_t n, const cha
 }
 
 int
+df_json_parse_line(struct df_json **out, const char *line, size_t n, struct df_err *err)
+{
+	static const char begin[] = "line:1:"; /* and then the column, where there is one */
+	const size_t skip = sizeof(begin) - 1;
+	const int rc = df_json_parse(out, line, n, "line", err);
+
+	if (rc == DF_OK || !err || strncmp(err->msg, begin, skip) != 0)
+		return rc;
+	if (err->msg[skip] == ' ') {
+		memmove(err->msg, err->msg + skip + 1, strlen(err->msg + skip));
+	} else {
+		memmove(err->msg, err->msg + skip, strlen(err->msg + skip) + 1);
+		df_err_prefix(err, "column ");
+	}
+	return rc;
+}
+
+int
 df_json_load(struct df_json **out, const char *path, size_t limit, struct df_err *err)
 {
 	char *text = NULL;

@@ -50,6 +50,9 @@ int df_json_parse_exact(struct df_json **out, const char *text, size_t n, const 
 int df_json_parse_unique(struct df_json **out, const char *text, size_t n, const char *name, struct df_err *err)
     DF_MUST_CHECK;
 int df_json_load(struct df_json **out, const char *path, size_t limit, struct df_err *err) DF_MUST_CHECK;
+/* A line of a file of JSON lines, as df_json_parse: messages have the column alone, for the caller to put file and line
+ * in front. */
+int df_json_parse_line(struct df_json **out, const char *line, size_t n, struct df_err *err) DF_MUST_CHECK;
 void df_json_free(struct df_json *j); /* accepts NULL */
 const struct df_json_value *df_json_root(const struct df_json *j);
 

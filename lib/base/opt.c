@@ -559,6 +559,32 @@ df_opt_first_operand(const struct df_opt *opts, int argc, char **argv)
 	return argc;
 }
 
+const char *
+df_opt_peek(const struct df_opt *opts, int argc, char **argv, const char *name)
+{
+	const struct parser p = { .opts = opts, .n = count_rows(opts) };
+	const int end = df_opt_first_operand(opts, argc, argv);
+	const char *value = NULL;
+	bool known;
+
+	for (int i = 1; i < argc && i < end; i++) {
+		const char *word = argv[i], *eq = strchr(word, '=');
+		const bool follows = value_follows(&p, word, &known);
+		const struct df_opt *o = NULL;
+		bool negated;
+
+		if (!known)
+			break;
+		if (word[1] == '-' && word[2] &&
+		    find_long(&p, word + 2, eq ? (size_t)(eq - word - 2) : strlen(word + 2), &o, &negated, NULL) ==
+			DF_OK &&
+		    strcmp(o->name, name) == 0)
+			value = eq ? eq + 1 : follows && i + 1 < argc ? argv[i + 1] : NULL;
+		i += follows;
+	}
+	return value;
+}
+
 void
 df_opt_result_release(struct df_opt_result *r)
 {

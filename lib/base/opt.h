@@ -94,6 +94,11 @@ int df_opt_check_task(const struct df_opt *opts, const struct df_opt_result *r, 
  * For programs whose first word decides which options the others may be.  Nothing is set.
  */
 int df_opt_first_operand(const struct df_opt *opts, int argc, char **argv);
+/*
+ * The value that argv gives the STR option `name` before its first operand, the last one; NULL: none.  For programs
+ * that must know it to know the rest of their table.  Nothing is set.
+ */
+const char *df_opt_peek(const struct df_opt *opts, int argc, char **argv, const char *name);
 
 /*
  * Tell base/inout.h which files the parsed command line reads and writes.  DF_EUSAGE when an output would replace an

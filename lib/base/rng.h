@@ -41,6 +41,9 @@ void df_rng_words(uint64_t seed, uint32_t tag, uint32_t substream, uint64_t i, u
 /* A uniform double in (0,1) from words 0 and 1 of that draw (53 bits). */
 double df_rng_uniform(uint64_t seed, uint32_t tag, uint32_t substream, uint64_t i);
 
+/* u[i] = that of draw first + i, i < n: the same numbers, faster. */
+void df_rng_uniforms(uint64_t seed, uint32_t tag, uint32_t substream, uint64_t first, uint64_t n, double *u);
+
 /* A standard normal (Box-Muller over the four words of that draw). */
 double df_rng_normal(uint64_t seed, uint32_t tag, uint32_t substream, uint64_t i);
 

@@ -212,6 +212,40 @@ cut_rounds(const struct df_encoder *e, struct df_encscratch *s, size_t n_rounds,
 }
 
 /*
+ * no_prompt: what is before the answer of round r, into s->header.  That is what the template writes after a question,
+ * but for the end of the question, where the template ends an answer in the same way; the empty thought of a question;
+ * and the template's prefix before the first answer.
+ */
+static int
+encode_header(
+    const struct df_encoder *e, struct df_encscratch *s, const struct df_example *ex, size_t r, struct df_err *err)
+{
+	const bool tool = ex->turns[2 * r].role == DF_ROLE_OBSERVATION;
+	const struct df_ids *end = &e->answer_end;
+	struct df_ids *h = &s->header;
+	struct df_span answer;
+	bool empty_thought;
+	size_t at;
+	int rc = DF_OK;
+
+	h->n = 0;
+	if (r == 0 || e->opts.mask_history)
+		DF_TRY(df_enc_slot(e, s, DF_SLOT_PREFIX, (struct df_span){ "", 0 }, NULL, h, err));
+	at = h->n;
+	DF_TRY(df_enc_slot_end(
+	    e, s, tool ? DF_SLOT_OBSERVATION : DF_SLOT_USER, tool || e->fuse_system ? NULL : &r, h, err));
+	if (end->n > 0 && h->n - at > end->n && memcmp(h->v + at, end->v, end->n * sizeof(*end->v)) == 0) {
+		h->n -= end->n;
+		memmove(h->v + at, h->v + at + end->n, (h->n - at) * sizeof(*h->v));
+	}
+	DF_TRY(take_answer(e, s, ex, r, false, &answer, &empty_thought, err));
+	if (empty_thought && e->opts.thinking != DF_THINKING_TRUE)
+		DF_TRY(df_ids_add(h, e->thought_ids.v, e->thought_ids.n, err));
+out:
+	return rc;
+}
+
+/*
  * With efficient_eos answers have no eos of their own.  The label at the beginning of the next question is still
  * eos, because a model should generate it there.  The round that LLaMA-Factory handles first has no such label: the
  * first one, or the last one when it goes backwards (mask_history).
@@ -228,10 +262,17 @@ encode_sft(const struct df_encoder *e, struct df_encscratch *s, const struct df_
 	for (size_t r = 0; r < n_rounds; r++) {
 		const uint32_t *source = s->ids.v + (r ? s->ends[2 * r - 1] : 0);
 		const uint32_t *target = s->ids.v + s->ends[2 * r];
-		const struct df_enc_cut c = s->cuts[r];
 		const bool learn = !e->opts.mask_history || r + 1 == n_rounds;
 		const size_t at = out->ids.n;
+		struct df_enc_cut c = s->cuts[r];
 
+		if (e->opts.no_prompt && !learn)
+			continue;
+		if (e->opts.no_prompt) {
+			DF_TRY(encode_header(e, s, ex, r, err));
+			source = s->header.v;
+			c.source = s->header.n < c.source ? s->header.n : c.source;
+		}
 		DF_TRY(put(out, source, c.source, e->opts.train_on_prompt ? MASK_SELF : MASK_NONE, err));
 		DF_TRY(put(out, target, c.target, learn ? MASK_SELF : MASK_NONE, err));
 		info->n += c.source + c.target;

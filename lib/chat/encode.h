@@ -43,6 +43,13 @@ struct df_encode_opts {
 	 * not.
 	 */
 	bool preserve_thinking;
+	/*
+	 * sft: rows without their prompts, for losses of the responses alone.  Each answer that counts (mask_history:
+	 * the last) has the tokens and targets of the whole row, cut as there, and before it only what the template
+	 * writes between a question and an answer.  Systems, tools and questions are left out.  A row is never longer
+	 * than with its prompt.  Not with train_on_prompt.
+	 */
+	bool no_prompt;
 };
 
 struct df_encoder;

@@ -64,6 +64,42 @@ out:
 	return rc;
 }
 
+/* An element with `content` in it, or, content NULL, only what comes after its place. */
+static int
+put_elem(const struct df_encoder *e, struct df_encscratch *s, const struct df_enc_elem *el,
+    const struct df_span *content, const size_t *round, struct df_ids *ids, struct df_err *err)
+{
+	const char *mark;
+	int rc = DF_OK;
+
+	if (el->is_fixed)
+		return df_ids_add(ids, el->ids.v, el->ids.n, err);
+	df_buf_clear(&s->text);
+	if (content || !el->has_content)
+		df_buf_add(&s->text, el->before, el->n_before);
+	if (content && el->has_content)
+		df_buf_add(&s->text, content->s, content->n);
+	df_buf_add(&s->text, el->after, el->n_after);
+	DF_TRY(df_buf_check(&s->text, err));
+	mark = round ? memmem(s->text.data, s->text.len, idx_mark, sizeof(idx_mark) - 1) : NULL;
+	if (mark) {
+		const size_t at = (size_t)(mark - s->text.data);
+		const size_t behind = at + sizeof(idx_mark) - 1;
+		struct df_buf t = DF_BUF_INIT;
+
+		df_buf_add(&t, s->text.data, at);
+		df_buf_printf(&t, "%zu", *round);
+		df_buf_add(&t, s->text.data + behind, s->text.len - behind);
+		df_buf_release(&s->text);
+		s->text = t;
+		DF_TRY(df_buf_check(&s->text, err));
+	}
+	if (s->text.len > 0)
+		DF_TRY(df_tokenizer_encode(e->tok, s->tok, s->text.data, s->text.len, e->opts.split_special, ids, err));
+out:
+	return rc;
+}
+
 int
 df_enc_slot(const struct df_encoder *e, struct df_encscratch *s, enum df_slot which, struct df_span content,
     const size_t *round, struct df_ids *ids, struct df_err *err)
@@ -71,37 +107,24 @@ df_enc_slot(const struct df_encoder *e, struct df_encscratch *s, enum df_slot wh
 	const struct df_enc_slot *slot = &e->slot[which];
 	int rc = DF_OK;
 
-	for (size_t i = 0; i < slot->n; i++) {
-		const struct df_enc_elem *el = &slot->elem[i];
-		const char *mark;
+	for (size_t i = 0; i < slot->n; i++)
+		DF_TRY(put_elem(e, s, &slot->elem[i], &content, round, ids, err));
+out:
+	return rc;
+}
 
-		if (el->is_fixed) {
-			DF_TRY(df_ids_add(ids, el->ids.v, el->ids.n, err));
-			continue;
-		}
-		df_buf_clear(&s->text);
-		df_buf_add(&s->text, el->before, el->n_before);
-		if (el->has_content)
-			df_buf_add(&s->text, content.s, content.n);
-		df_buf_add(&s->text, el->after, el->n_after);
-		DF_TRY(df_buf_check(&s->text, err));
-		mark = round ? memmem(s->text.data, s->text.len, idx_mark, sizeof(idx_mark) - 1) : NULL;
-		if (mark) {
-			const size_t at = (size_t)(mark - s->text.data);
-			const size_t behind = at + sizeof(idx_mark) - 1;
-			struct df_buf t = DF_BUF_INIT;
+int
+df_enc_slot_end(const struct df_encoder *e, struct df_encscratch *s, enum df_slot which, const size_t *round,
+    struct df_ids *ids, struct df_err *err)
+{
+	const struct df_enc_slot *slot = &e->slot[which];
+	size_t first = 0;
+	int rc = DF_OK;
 
-			df_buf_add(&t, s->text.data, at);
-			df_buf_printf(&t, "%zu", *round);
-			df_buf_add(&t, s->text.data + behind, s->text.len - behind);
-			df_buf_release(&s->text);
-			s->text = t;
-			DF_TRY(df_buf_check(&s->text, err));
-		}
-		if (s->text.len > 0)
-			DF_TRY(df_tokenizer_encode(
-			    e->tok, s->tok, s->text.data, s->text.len, e->opts.split_special, ids, err));
-	}
+	while (first < slot->n && !slot->elem[first].has_content)
+		first++;
+	for (size_t i = first < slot->n ? first : 0; i < slot->n; i++)
+		DF_TRY(put_elem(e, s, &slot->elem[i], NULL, round, ids, err));
 out:
 	return rc;
 }
@@ -182,6 +205,8 @@ check_opts(const struct df_template *t, const struct df_encode_opts *o, struct d
 		    "train_on_prompt is not for the template '%s': where a question begins, it has the eos of the "
 		    "answer before to teach",
 		    t->name);
+	if (o->no_prompt && (o->train_on_prompt || o->stage != DF_STAGE_SFT))
+		return df_fail(err, DF_EUSAGE, "rows without their prompts need stage sft, without train_on_prompt");
 	if (o->cutoff_len < 1)
 		return df_fail(err, DF_EUSAGE, "cutoff_len must be at least 1");
 	if (o->packing && o->stage != DF_STAGE_PT)
@@ -224,6 +249,8 @@ df_encoder_new(struct df_encoder **out, const struct df_template *t, struct df_t
 	DF_TRY(df_enc_slot(e, s, DF_SLOT_PREFIX, (struct df_span){ "", 0 }, NULL, &e->system_ids, err));
 	if (system.n > 0 && !e->fuse_system)
 		DF_TRY(df_enc_slot(e, s, DF_SLOT_SYSTEM, system, NULL, &e->system_ids, err));
+	if (opts->no_prompt)
+		DF_TRY(df_enc_slot_end(e, s, DF_SLOT_ASSISTANT, NULL, &e->answer_end, err));
 	if (opts->stage == DF_STAGE_PT)
 		DF_TRY(bind_pt(e, t, err));
 	*out = e;
@@ -245,6 +272,7 @@ df_encoder_free(struct df_encoder *e)
 	df_ids_release(&e->system_ids);
 	df_ids_release(&e->thought_ids);
 	df_ids_release(&e->stops);
+	df_ids_release(&e->answer_end);
 	df_buf_release(&e->bos);
 	df_buf_release(&e->eos);
 	free(e->thought_bare[0]);
@@ -293,6 +321,7 @@ df_encscratch_free(struct df_encscratch *s)
 	df_buf_release(&s->answer);
 	df_buf_release(&s->calls);
 	df_ids_release(&s->ids);
+	df_ids_release(&s->header);
 	free(s->ends);
 	free(s->cuts);
 	free(s);

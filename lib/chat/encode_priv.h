@@ -33,6 +33,7 @@ struct df_encoder {
 	struct df_ids system_ids;   /* ids of prefix and default system text */
 	struct df_ids thought_ids;  /* of an empty thought */
 	struct df_ids stops;
+	struct df_ids answer_end;   /* no_prompt: of what follows an answer's text */
 	struct df_buf bos, eos;     /* pt: their texts; bos empty unless rows begin with it */
 	enum df_tool_format tool_format;
 	bool efficient_eos, fuse_system, reasoning;
@@ -53,6 +54,7 @@ struct df_encscratch {
 	struct df_buf answer; /* an answer without its thoughts */
 	struct df_buf calls;  /* calls of tools as text */
 	struct df_ids ids;
+	struct df_ids header; /* no_prompt: what is before an answer */
 	size_t *ends;
 	size_t cap_ends;
 	struct df_enc_cut *cuts; /* of the rounds */
@@ -72,6 +74,10 @@ struct df_span {
  */
 int df_enc_slot(const struct df_encoder *e, struct df_encscratch *s, enum df_slot slot, struct df_span content,
     const size_t *round, struct df_ids *ids, struct df_err *err) DF_MUST_CHECK;
+
+/* The same without the content and all before it. */
+int df_enc_slot_end(const struct df_encoder *e, struct df_encscratch *s, enum df_slot slot, const size_t *round,
+    struct df_ids *ids, struct df_err *err) DF_MUST_CHECK;
 
 /* The system text of a row, its own or the default one, with its tools after it. */
 int df_enc_system(const struct df_encoder *e, struct df_encscratch *s, const struct df_example *ex,

@@ -656,7 +656,12 @@ df_corpus_encode(struct df_corpus *c, const struct df_encoder *e, df_row_fn *emi
 
 	if (!c->surveyed)
 		return df_fail(err, DF_EINTERNAL, "a corpus is surveyed before it is encoded");
-	for (size_t i = 0; i < c->n_parts; i++)
-		p.total += c->part[i].n_read;
+	for (size_t i = 0; i < c->n_parts; i++) {
+		struct df_part *part = &c->part[i];
+
+		p.total += part->n_read;
+		part->n_tokens = part->n_truncated = 0;
+		memset(part->unlearnt, 0, sizeof(part->unlearnt));
+	}
 	return run_pass(&p, err);
 }

@@ -92,7 +92,10 @@ struct df_encoded_row {
 /* 0, an error, or 1 when enough rows have been seen. */
 typedef int df_row_fn(void *ctx, const struct df_encoded_row *row, struct df_err *err);
 
-/* After the survey, with the same encoder. */
+/*
+ * After the survey, with the same encoder, or one that differs in no_prompt only.  May be called again: what it fills
+ * in is of the last call.
+ */
 int df_corpus_encode(struct df_corpus *c, const struct df_encoder *e, df_row_fn *emit, void *ctx, struct df_err *err)
     DF_MUST_CHECK;
 

@@ -30,9 +30,9 @@ const char *const df_column_names[DF_COLUMN_COUNT + 1] = { "prompt", "query", "r
 	"system", "tools", "images", "videos", "audios", NULL };
 static const char *const column_defaults[DF_COLUMN_COUNT] = { "instruction", "input", "output", NULL, "conversations",
 	NULL, NULL, NULL, NULL, NULL };
-static const char *const tag_names[DF_TAG_COUNT + 1] = { "role_tag", "content_tag", "user_tag", "assistant_tag",
+const char *const df_tag_names[DF_TAG_COUNT + 1] = { "role_tag", "content_tag", "user_tag", "assistant_tag",
 	"observation_tag", "function_tag", "system_tag", NULL };
-static const char *const tag_defaults[DF_TAG_COUNT] = { "from", "value", "human", "gpt", "observation", "function_call",
+const char *const df_tag_defaults[DF_TAG_COUNT] = { "from", "value", "human", "gpt", "observation", "function_call",
 	"system" };
 
 int
@@ -100,7 +100,7 @@ place_of(const char *name)
 		return "the entry itself";
 	if (is_among(name, df_column_names) || is_among(name, preference_names))
 		return "\"columns\"";
-	return is_among(name, tag_names) ? "\"tags\"" : NULL;
+	return is_among(name, df_tag_names) ? "\"tags\"" : NULL;
 }
 
 /* Append the members of obj that are in neither list of names, each with the name that was probably meant. */
@@ -136,7 +136,7 @@ check_members(const struct df_json_value *entry, struct df_err *err)
 
 	add_unknown(&unknown, entry, "", member_names, NULL);
 	add_unknown(&unknown, df_json_get(entry, "columns"), "columns.", df_column_names, preference_names);
-	add_unknown(&unknown, df_json_get(entry, "tags"), "tags.", tag_names, NULL);
+	add_unknown(&unknown, df_json_get(entry, "tags"), "tags.", df_tag_names, NULL);
 	DF_TRY(df_buf_check(&unknown, err));
 	if (unknown.len > 0)
 		rc = df_fail(err, DF_ECONFIG, "unknown member %s", unknown.data);
@@ -269,7 +269,7 @@ read_columns(struct df_dataset *ds, const struct df_json_value *entry, struct df
 		DF_TRY(refuse_member(
 		    columns, preference_names[i], NULL, "preference data has no place in the stages sft and pt", err));
 	DF_TRY(read_names(columns, "columns", df_column_names, column_defaults, DF_COLUMN_COUNT, ds->column, err));
-	DF_TRY(read_names(tags, "tags", tag_names, tag_defaults, DF_TAG_COUNT, ds->tag, err));
+	DF_TRY(read_names(tags, "tags", df_tag_names, df_tag_defaults, DF_TAG_COUNT, ds->tag, err));
 	ds->named_columns = columns != NULL;
 
 	if (ds->formatting == DF_FORMAT_ALPACA) {
@@ -286,7 +286,7 @@ read_columns(struct df_dataset *ds, const struct df_json_value *entry, struct df
 	for (size_t i = DF_TAG_ROLE; i <= DF_TAG_ASSISTANT; i++)
 		if (!ds->tag[i]) {
 			rc = df_fail(err, DF_ECONFIG, "'tags' names no '%s' (a tag that 'tags' leaves out is unset)",
-			    tag_names[i]);
+			    df_tag_names[i]);
 			goto out;
 		}
 out:

@@ -80,7 +80,8 @@ void df_dataset_rewind(struct df_dataset *ds);
  * df_dataset_next; rewinds.
  */
 int df_dataset_index(struct df_dataset *ds, uint64_t *n, struct df_err *err) DF_MUST_CHECK;
-/* The record of that row, after df_dataset_index. */
+/* How many rows there are, and the record of one, after df_dataset_index. */
+uint64_t df_dataset_n_records(const struct df_dataset *ds);
 struct df_record df_dataset_record(const struct df_dataset *ds, uint64_t row);
 
 /*

@@ -84,5 +84,7 @@ int df_dataset_need(struct df_dataset *ds, const struct df_need *need, size_t n,
 int df_dataset_need_columns(struct df_dataset *ds, uint32_t columns, struct df_err *err) DF_MUST_CHECK;
 
 extern const char *const df_column_names[DF_COLUMN_COUNT + 1]; /* as dataset_info.json spells them */
+extern const char *const df_tag_names[DF_TAG_COUNT + 1];
+extern const char *const df_tag_defaults[DF_TAG_COUNT];        /* without a "tags" object */
 
 #endif

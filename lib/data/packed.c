@@ -155,15 +155,21 @@ out:
 }
 
 int
-df_packed_commit(struct df_packed *pool, struct df_packed *held, struct df_err *err)
+df_packed_commit(struct df_packed *pool, struct df_packed *held, struct df_packed *no_prompt, struct df_err *err)
 {
 	int rc;
 
 	DF_TRY(df_token_writer_finish(pool->w, err));
-	if (held) {
-		DF_TRY(df_token_writer_finish(held->w, err));
-		DF_TRY(df_token_writer_commit(held->w, err));
+	if (no_prompt) {
+		DF_TRY(df_token_writer_add_input(no_prompt->w, DF_ROLE_ROWS_OF, pool->w, err));
+		DF_TRY(df_token_writer_finish(no_prompt->w, err));
 	}
+	if (held)
+		DF_TRY(df_token_writer_finish(held->w, err));
+	if (no_prompt)
+		DF_TRY(df_token_writer_commit(no_prompt->w, err));
+	if (held)
+		DF_TRY(df_token_writer_commit(held->w, err));
 	rc = df_token_writer_commit(pool->w, err);
 out:
 	return rc;

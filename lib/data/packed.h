@@ -42,10 +42,11 @@ uint64_t df_packed_rows(const struct df_packed *p); /* so far; also the id of th
 /* No row follows.  Warns of what packing left out.  DF_EFORMAT when there is no row at all. */
 int df_packed_end(struct df_packed *p, struct df_err *err) DF_MUST_CHECK;
 /*
- * Both outputs become whole and visible, or none; held may be NULL.  What can fail comes first, and the pool is never
- * there without its held out rows.
+ * All outputs become whole and visible, or none; held and no_prompt, the pool's rows without their prompts, may be
+ * NULL.  What can fail comes first, and the pool is never there without the others.
  */
-int df_packed_commit(struct df_packed *pool, struct df_packed *held, struct df_err *err) DF_MUST_CHECK;
+int df_packed_commit(struct df_packed *pool, struct df_packed *held, struct df_packed *no_prompt,
+    struct df_err *err) DF_MUST_CHECK;
 void df_packed_close(struct df_packed *p); /* accepts NULL */
 
 #endif

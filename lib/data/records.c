@@ -281,3 +281,9 @@ df_dataset_record(const struct df_dataset *ds, uint64_t row)
 	return (
 	    struct df_record){ ds->files[p->file].data + p->pos, p->n, row, row - ds->file_first[p->file], p->file };
 }
+
+uint64_t
+df_dataset_n_records(const struct df_dataset *ds)
+{
+	return ds->n_places;
+}

@@ -47,6 +47,20 @@ typedef int df_match_fn(void *ctx, const struct df_completion *c, bool right, st
 int df_match_run(struct df_match_scores *out, struct df_model *m, struct df_pool *pool, const struct df_prompts *p,
     const struct df_generate_opts *o, enum df_match how, df_match_fn *each, void *ctx, struct df_err *err)
     DF_MUST_CHECK;
+
+/*
+ * Compare completions that are there already: JSON lines as df-sample writes them ("-": standard input), of which "id",
+ * "sample", "domain", "completion", "answer" and "finish" are read.  p gets the domains.  DF_EFORMAT names the line.
+ */
+struct df_match_line {
+	uint64_t id;
+	int64_t draw;       /* -1: the line does not say */
+	const char *domain; /* "all" where the line has none */
+	bool right;
+};
+typedef int df_match_line_fn(void *ctx, const struct df_match_line *line, struct df_err *err);
+int df_match_lines(struct df_match_scores *out, struct df_prompts *p, const char *path, enum df_match how,
+    df_match_line_fn *each, void *ctx, struct df_err *err) DF_MUST_CHECK;
 void df_match_scores_release(struct df_match_scores *s);
 
 #endif

@@ -233,12 +233,12 @@ prompt_domain(const struct df_prompts *p, size_t d)
 }
 
 void
-df_match_report(
-    struct df_buf *out, const struct df_prompts *p, const struct df_match_scores *s, const char *model, bool json)
+df_match_report(struct df_buf *out, const struct df_prompts *p, const struct df_match_scores *s, const char *of,
+    const char *name, bool json)
 {
 	if (json) {
-		df_buf_puts(out, "{\n  \"model\": ");
-		df_buf_json_str(out, model);
+		df_buf_printf(out, "{\n  \"%s\": ", of);
+		df_buf_json_str(out, name);
 		df_buf_puts(out, ",\n  ");
 		match_json(out, "overall", &s->all);
 		df_buf_puts(out, ",\n  \"domains\": {");
@@ -251,11 +251,11 @@ df_match_report(
 	}
 	df_buf_printf(out, "%-34s%9s%8s%18s\n", "domain", "samples", "cut", "match");
 	for (size_t d = 0; d <= s->n_domains; d++) {
-		const struct df_match_score *of = d < s->n_domains ? &s->domain[d] : &s->all;
+		const struct df_match_score *x = d < s->n_domains ? &s->domain[d] : &s->all;
 
 		df_buf_printf(out, "%-34.34s%9" PRIu64 "%8" PRIu64, d < s->n_domains ? prompt_domain(p, d) : "overall",
-		    of->n, of->cut);
-		percent(out, part(of), part_error(of));
+		    x->n, x->cut);
+		percent(out, part(x), part_error(x));
 		df_buf_putc(out, '\n');
 	}
 }
@@ -271,6 +271,17 @@ df_match_detail(struct df_buf *out, const struct df_prompts *p, const struct df_
 	df_buf_json_str(out, p->answer[c->prompt]);
 	df_buf_printf(
 	    out, ", \"finish\": \"%s\", \"match\": %s}\n", df_finish_name(c->finish), right ? "true" : "false");
+}
+
+void
+df_match_line_detail(struct df_buf *out, const struct df_match_line *line)
+{
+	df_buf_printf(out, "{\"id\": %" PRIu64, line->id);
+	if (line->draw >= 0)
+		df_buf_printf(out, ", \"sample\": %" PRId64, line->draw);
+	df_buf_puts(out, ", \"domain\": ");
+	df_buf_json_str(out, line->domain);
+	df_buf_printf(out, ", \"match\": %s, \"reward\": %d}\n", line->right ? "true" : "false", line->right);
 }
 
 /* ---- rewards --------------------------------------------------------------- */

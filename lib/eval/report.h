@@ -17,8 +17,9 @@ void df_loss_report(
     struct df_buf *out, const struct df_rows *r, const struct df_eval *e, const char *model, bool json);
 void df_choice_report(struct df_buf *out, const struct df_choice_task *t, const struct df_choice_scores *s,
     const char *model, size_t n_shots, bool json);
-void df_match_report(struct df_buf *out, const struct df_prompts *p, const struct df_match_scores *s, const char *model,
-    bool json);
+/* `of` says what `name` is: "model", or "completions". */
+void df_match_report(struct df_buf *out, const struct df_prompts *p, const struct df_match_scores *s, const char *of,
+    const char *name, bool json);
 /* Means and standard deviations of scores [rows, n_labels] by domain. */
 void df_reward_report(struct df_buf *out, const struct df_rows *r, const float *scores, size_t n_labels,
     const char *model, bool json);
@@ -27,5 +28,7 @@ void df_reward_report(struct df_buf *out, const struct df_rows *r, const float *
 void df_choice_detail(struct df_buf *out, const struct df_choice_task *t, const struct df_choice_result *r, bool texts);
 /* An answer's: {"id", "domain", "completion", "answer", "finish", "match"} */
 void df_match_detail(struct df_buf *out, const struct df_prompts *p, const struct df_completion *c, bool right);
+/* A completion's, which is a reward for df-grad, too: {"id", "sample", "domain", "match", "reward"} */
+void df_match_line_detail(struct df_buf *out, const struct df_match_line *line);
 
 #endif

@@ -50,6 +50,13 @@ limits(const struct df_grad *g, uint64_t *max_tokens, uint64_t *max_rows)
 		*max_rows = g->o.block_rows;
 }
 
+void
+df_grad_batch_limits(const struct df_grad *g, uint64_t *max_tokens, uint64_t *max_rows)
+{
+	limits(g, max_tokens, max_rows);
+	*max_rows = g->o.block_rows ? g->o.block_rows : MAX_ROWS; /* whether gradients are stored whole or not */
+}
+
 int
 df_grad_blocks(
     const struct df_grad *g, const uint64_t *lengths, uint64_t n_rows, struct df_blocks *b, struct df_err *err)

@@ -43,6 +43,11 @@ load_moments(struct df_grad *g, struct df_err *err)
 		    "%s: the optimiser has made no step: Adam's form would be a sign of the gradient; train first, use "
 		    "--form sgd, or accept it with --allow-zero-state",
 		    g->o.model);
+	if (g->moments.n_without > 0 && !g->o.allow_zero_state)
+		return df_fail(err, DF_EFORMAT,
+		    "%s: %llu parameters have no moments: they never had a gradient, and Adam's form of theirs would be a "
+		    "sign; train longer, use --form sgd, or accept it with --allow-zero-state",
+		    g->o.model, (unsigned long long)g->moments.n_without);
 	return DF_OK;
 }
 
@@ -97,7 +102,9 @@ form_to_meta(const struct df_grad *g, struct df_meta *m, struct df_err *err)
 	static const char *const forms[] = { DF_GRAD_FORMS };
 	int rc = DF_OK;
 
-	DF_TRY(df_meta_set_str(m, "form", forms[g->o.form], err));
+	DF_TRY(df_meta_set_str(m, "form", g->o.policy.rewards ? "policy" : forms[g->o.form], err));
+	if (g->o.policy.rewards)
+		DF_TRY(df_policy_to_meta(&g->o.policy, m, err));
 	if (g->o.form == DF_GRAD_ADAM) {
 		DF_TRY(df_meta_set_str(m, "adam_eps", g->o.eps_inside ? "inside" : "outside", err));
 		DF_TRY(df_meta_set_double(m, "beta1", g->moments.beta1, err));
@@ -105,6 +112,41 @@ form_to_meta(const struct df_grad *g, struct df_meta *m, struct df_err *err)
 		DF_TRY(df_meta_set_double(m, "eps", g->moments.eps, err));
 	}
 	DF_TRY(df_meta_set_str(m, "manifest", g->manifest, err));
+out:
+	return rc;
+}
+
+/* A policy gradient needs completions of this very policy. */
+static int
+check_policy(const struct df_grad *g, const struct df_meta *tokens, const char *name, struct df_err *err)
+{
+	const struct df_input *from = df_meta_input(tokens, "checkpoint");
+
+	if (!from || strcmp(from->id, g->checkpoint) == 0)
+		return DF_OK;
+	if (!g->o.policy.off_policy)
+		return df_fail(err, DF_ELINEAGE,
+		    "%s was drawn from checkpoint %s, but %s is %s: draw from the checkpoint whose gradient is taken, or "
+		    "accept it with --off-policy",
+		    name, from->id, g->o.model, g->checkpoint);
+	df_warn("%s was drawn from another checkpoint than %s: its gradients are not those of the expected reward",
+	    name, g->o.model);
+	return DF_OK;
+}
+
+/* What the rows are. */
+static int
+tokens_to_meta(const struct df_grad *g, const struct df_meta *tokens, struct df_meta *m, struct df_err *err)
+{
+	const struct df_input *prompts = df_meta_input(tokens, "prompts");
+	int rc = DF_OK;
+
+	if (!g->o.policy.rewards)
+		return tokens->id[0] ? df_meta_add_input(m, "tokens", "tokens", tokens->id, err) : DF_OK;
+	if (prompts)
+		DF_TRY(df_meta_add_input(m, "tokens", prompts->kind, prompts->id, err));
+	if (tokens->id[0])
+		DF_TRY(df_meta_add_input(m, "completions", df_kind_name(tokens->kind), tokens->id, err));
 out:
 	return rc;
 }
@@ -117,9 +159,12 @@ df_grad_meta(
 		DF_KIND_GATELOAD };
 	const struct df_params *train = df_model_train(g->model);
 	const struct df_model_config *c = df_model_config(g->model);
+	const struct df_input *rows_of = df_meta_input(tokens, DF_ROLE_ROWS_OF);
 	int rc = DF_OK;
 
 	DF_TRY(df_model_check_tokens(g->o.model, tokens, name, err));
+	if (g->o.policy.rewards)
+		DF_TRY(check_policy(g, tokens, name, err));
 	m->kind = kinds[g->o.output];
 	if (has_gradients(g))
 		DF_TRY(form_to_meta(g, m, err));
@@ -130,8 +175,9 @@ df_grad_meta(
 	}
 	if (g->o.output == DF_GRAD_PROJECTED)
 		DF_TRY(df_projector_to_meta(&g->o.projector, m, err));
-	if (tokens->id[0])
-		DF_TRY(df_meta_add_input(m, "tokens", "tokens", tokens->id, err));
+	DF_TRY(tokens_to_meta(g, tokens, m, err));
+	if (rows_of)
+		DF_TRY(df_meta_add_input(m, rows_of->role, rows_of->kind, rows_of->id, err));
 	DF_TRY(df_meta_add_input(m, "checkpoint", "checkpoint", g->checkpoint, err));
 	for (size_t i = 0; i < tokens->n_domains; i++)
 		DF_TRY(df_meta_add_domain(m, tokens->domains[i], NULL, err));
@@ -165,7 +211,8 @@ df_grad_columns(
 		widths[DF_COL_GATE_LOAD] = load_width(g);
 		return n;
 	}
-	cols[n++] = DF_COL_LOSS;
+	if (!g->o.policy.rewards)
+		cols[n++] = DF_COL_LOSS;
 	cols[n++] = DF_COL_N_TOKENS;
 	if (g->o.output == DF_GRAD_RAW) {
 		cols[n++] = DF_COL_GRADIENT;
@@ -180,15 +227,6 @@ df_grad_columns(
 }
 
 /* ---- a block ----------------------------------------------------------------------------- */
-
-struct df_grad_lane {
-	const struct df_grad *g;
-	struct df_work *work;
-	struct df_projection projection;
-	float *piece; /* [S, columns of a piece], host */
-	size_t piece_cap;
-	float *raw; /* [S, p] of the current block, in the output's arena */
-};
 
 int
 df_grad_lane_new(struct df_grad_lane **out, const struct df_grad *g, struct df_err *err)
@@ -212,6 +250,8 @@ df_grad_lane_free(struct df_grad_lane *l)
 	if (!l)
 		return;
 	df_projection_release(&l->projection);
+	df_tensor_free(l->g->be, &l->weight);
+	df_tensor_free(l->g->be, &l->sum);
 	df_work_free(l->work);
 	free(l->piece);
 	free(l);
@@ -321,9 +361,9 @@ out:
 	return rc;
 }
 
-/* Is any of the n numbers NaN or Inf?  The exponent bits decide, without a branch, so that the loop vectorises. */
-static bool
-any_not_finite(const float *x, size_t n)
+/* The exponent bits decide, without a branch, so that the loop vectorises. */
+bool
+df_grad_not_finite(const float *x, size_t n)
 {
 	const uint32_t exponent = 0x7f800000;
 	uint32_t bad = 0;
@@ -349,7 +389,7 @@ find_flaws(const struct df_grad *g, const struct df_batch *out, const struct df_
 		if (!losses->n_targets[s]) {
 			f->n_unlabelled++;
 		} else if (!isfinite(losses->loss[s]) ||
-		    (rows->data && any_not_finite((const float *)rows->data + s * rows->width, rows->width))) {
+		    (rows->data && df_grad_not_finite((const float *)rows->data + s * rows->width, rows->width))) {
 			if (!f->n_not_finite)
 				f->first_not_finite = id[s];
 			f->n_not_finite++;

@@ -9,6 +9,9 @@
  *   gradients   a batched backward whose pieces are brought into the requested form and put side by side
  *   projections the same pieces, projected as they come and then dropped: no whole gradient is ever in memory
  *
+ * With rewards of completions (policy.h), gradients and projections are those of prompts, weighted sums of the
+ * gradients of their completions, and a block is a run of prompts.
+ *
  * Thread rule: a df_grad is immutable after opening and shared by threads; each has its own lane.
  */
 #ifndef DF_GRAD_GRAD_H
@@ -20,6 +23,7 @@
 
 #include "backend/backend.h"
 #include "base/err.h"
+#include "grad/policy.h"
 #include "model/model.h"
 #include "project/project.h"
 #include "shard/shard.h"
@@ -46,6 +50,7 @@ struct df_grad_opts {
 	bool eps_inside;       /* adam: m' / sqrt(v' + eps), as in the paper's code, instead of m' / (sqrt(v') + eps) */
 	bool allow_zero_state; /* adam: take missing moments as zeros */
 	bool token_loss;       /* losses: the loss of every target too */
+	struct df_policy_opts policy; /* with rewards: RAW or PROJECTED in form SGD */
 	struct df_projector projector;
 	uint64_t block_tokens; /* the most tokens of a block, 0 = by the model's size; one row may have more */
 	uint64_t block_rows;   /* the most rows, 0 = by the model's size */
@@ -62,7 +67,8 @@ void df_grad_close(struct df_grad *g); /* accepts NULL */
 
 /*
  * The metadata of the output: m = kind, params, inputs, domains and manifest for these tokens.  `name`
- * is the token set's in messages; DF_ELINEAGE when the checkpoint was trained with another tokenizer.
+ * is the token set's in messages; DF_ELINEAGE when the checkpoint was trained with another tokenizer, or
+ * completions are of another checkpoint.
  */
 int df_grad_meta(const struct df_grad *g, const struct df_meta *tokens, const char *name, struct df_meta *m,
     struct df_err *err) DF_MUST_CHECK;
@@ -92,6 +98,10 @@ struct df_grad_flaws {
  */
 int df_grad_block(struct df_grad_lane *l, const struct df_batch *in, struct df_batch *out, struct df_grad_flaws *flaws,
     struct df_err *err) DF_MUST_CHECK;
+
+/* One block of prompts, of a plan and what it read: their policy gradients out. n_unlabelled: without a gradient. */
+int df_grad_policy_block(struct df_grad_lane *l, const struct df_policy *p, const struct df_policy_batch *in,
+    struct df_batch *out, struct df_grad_flaws *flaws, struct df_err *err) DF_MUST_CHECK;
 
 /* What a job costs. */
 struct df_grad_cost {

@@ -14,16 +14,18 @@
 
 struct df_grad_job;
 /*
- * Open tokens and checkpoint and cut the tokens into blocks; the job is part `shard` of these.  The backend must
- * outlive it.  Errors of df_set_open(), df_grad_open() and df_grad_meta(), and DF_EUSAGE for a stream of tokens: its
- * rows' lengths are not known.
+ * Open tokens and checkpoint and cut the tokens into blocks; the job is part `shard` of these.  index (may be NULL):
+ * only the rows that it names, each once, in the order of the tokens; not with rewards.  The backend must outlive the
+ * job.  Errors of df_set_open(), df_token_pick_open(), df_grad_open(), df_grad_meta() and df_policy_open(), and
+ * DF_EUSAGE for a stream of tokens: its rows' lengths are not known.
  */
 int df_grad_job_open(struct df_grad_job **out, const struct df_grad_opts *o, const char *const *tokens,
-    size_t n_tokens, struct df_shard_arg shard, struct df_backend *be, struct df_err *err) DF_MUST_CHECK;
+    size_t n_tokens, const char *index, struct df_shard_arg shard, struct df_backend *be,
+    struct df_err *err) DF_MUST_CHECK;
 void df_grad_job_close(struct df_grad_job *j); /* accepts NULL */
 
 /* What it would cost. */
-void df_grad_job_estimate(const struct df_grad_job *j, struct df_grad_cost *cost);
+int df_grad_job_estimate(const struct df_grad_job *j, struct df_grad_cost *cost, struct df_err *err) DF_MUST_CHECK;
 
 struct df_grad_job_run {
 	const char *output; /* a file, whose part this is by name, or "-" */

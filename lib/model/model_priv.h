@@ -176,6 +176,8 @@ df_row_is_lowest(const struct df_model *m, size_t row)
 
 /* ---- weights.c: moving parameters between files and the backend ---- */
 
+/* DF_EFORMAT with both shapes when t is not as large as the row. */
+int df_param_check_shape(const struct df_param *p, const struct df_st_tensor *t, struct df_err *err) DF_MUST_CHECK;
 /*
  * Fill the flat buffer `data` with the tensors of st that are named `prefix` and the row's name.
  * Presence, shape, dtype and finiteness are checked, and that st holds no other tensors, except those
@@ -195,6 +197,12 @@ int df_weights_load(struct df_model *m, const char *const *ignore, struct df_err
 void df_weights_group(struct df_model *m);
 /* Called before another choice of trainable parameters: DF_EUSAGE once masters of the last choice were made. */
 int df_weights_unmaster(struct df_model *m, struct df_err *err) DF_MUST_CHECK;
+
+/* ---- moments_torch.c: the moments of torch's optimisers ---- */
+
+/* Fill *o, whose tensors are zeros, from the state dict of an Adam in `path`, a file of torch.save(). */
+int df_moments_read_torch(
+    struct df_moments *o, const struct df_model *m, const char *path, struct df_err *err) DF_MUST_CHECK;
 
 /* ---- lora.c ---- */
 int df_lora_set_targets(struct df_model *m, const char *targets, struct df_err *err) DF_MUST_CHECK;

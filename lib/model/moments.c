@@ -1,5 +1,5 @@
 /*
- * moments.c - Adam's moments in a checkpoint, as safetensors.
+ * moments.c - Adam's moments in a checkpoint, as safetensors; those of torch are read by moments_torch.c.
  *
  * They belong to the parameters by name and shape.  Moments of another model are refused, and so are
  * those of an adapter when full fine-tuning is asked for.
@@ -93,50 +93,85 @@ out:
 /* check_names() has checked every tensor, so none is reported as unknown here. */
 static const char *const any_name[] = { "", NULL };
 
+static int
+read_safetensors(struct df_moments *o, struct df_model *m, const char *path, struct df_err *err)
+{
+	struct df_st *st = NULL;
+	double step = 0;
+	int rc;
+
+	DF_TRY(df_st_open(&st, path, err));
+	rc = metadata(st, "step", 0, 9007199254740992.0, &step, err);
+	if (rc == DF_OK)
+		rc = metadata(st, "beta1", 0, 1, &o->beta1, err);
+	if (rc == DF_OK)
+		rc = metadata(st, "beta2", 0, 1, &o->beta2, err);
+	if (rc == DF_OK)
+		rc = metadata(st, "eps", 0, 1, &o->eps, err);
+	if (rc == DF_OK)
+		rc = check_names(&m->train, st, err);
+	if (rc == DF_OK)
+		rc = df_params_load(&m->train, o->m, st, "exp_avg.", any_name, m->be, err);
+	if (rc == DF_OK)
+		rc = df_params_load(&m->train, o->v, st, "exp_avg_sq.", any_name, m->be, err);
+	if (rc != DF_OK)
+		df_err_prefix(err, "%s: ", path);
+	o->step = (uint64_t)step;
+out:
+	df_st_close(st);
+	return rc;
+}
+
+/* The files that can hold moments, ours first. */
+static const char *const files[] = { FILE_NAME, "optimizer.pt", "optimizer.bin" };
+#define N_FILES (sizeof(files) / sizeof(files[0]))
+
+/* *path = the first of them in dir, free() it; *which = its number. */
+static int
+find_file(const char *dir, char **path, size_t *which, struct df_err *err)
+{
+	bool there, deepspeed;
+	int rc;
+
+	for (*which = 0; *which < N_FILES; (*which)++) {
+		free(*path);
+		*path = NULL;
+		DF_TRY(df_path_join(path, dir, files[*which], err));
+		DF_TRY(df_file_probe(*path, &there, err));
+		if (there)
+			goto out;
+	}
+	DF_TRY(df_file_probe_in(dir, "zero_to_fp32.py", &deepspeed, err));
+	if (deepspeed)
+		rc = df_fail(err, DF_EUNSUPPORTED,
+		    "%s: the optimiser's state is DeepSpeed's (global_step*), which is not supported; take plain gradients "
+		    "(--form sgd)",
+		    dir);
+	else
+		rc = df_fail(err, DF_ENOINPUT,
+		    "%s/" FILE_NAME
+		    ": no optimiser state, and no optimizer.pt; train with save_only_model false, or take "
+		    "plain gradients (--form sgd)",
+		    dir);
+out:
+	return rc;
+}
+
 int
 df_moments_load(struct df_moments *o, struct df_model *m, const char *dir, struct df_err *err)
 {
 	struct df_moments t = { 0 };
-	struct df_st *st = NULL;
 	char *path = NULL;
-	double step;
-	bool there;
+	size_t which;
 	int rc;
 
-	DF_TRY(df_path_join(&path, dir, FILE_NAME, err));
-	DF_TRY(df_file_probe(path, &there, err));
-	if (!there) {
-		rc = df_fail(err, DF_ENOINPUT,
-		    "%s: no optimiser state; train with save_only_model false, or take plain gradients "
-		    "(--form sgd)",
-		    path);
-		goto out;
-	}
-	DF_TRY(df_st_open(&st, path, err));
+	DF_TRY(find_file(dir, &path, &which, err));
 	DF_TRY(df_moments_init(&t, m, err));
-	rc = metadata(st, "step", 0, 9007199254740992.0, &step, err);
-	if (rc == DF_OK)
-		rc = metadata(st, "beta1", 0, 1, &t.beta1, err);
-	if (rc == DF_OK)
-		rc = metadata(st, "beta2", 0, 1, &t.beta2, err);
-	if (rc == DF_OK)
-		rc = metadata(st, "eps", 0, 1, &t.eps, err);
-	if (rc == DF_OK)
-		rc = check_names(&m->train, st, err);
-	if (rc == DF_OK)
-		rc = df_params_load(&m->train, t.m, st, "exp_avg.", any_name, m->be, err);
-	if (rc == DF_OK)
-		rc = df_params_load(&m->train, t.v, st, "exp_avg_sq.", any_name, m->be, err);
-	if (rc != DF_OK) {
-		df_err_prefix(err, "%s: ", path);
-		goto out;
-	}
-	t.step = (uint64_t)step;
+	DF_TRY(which == 0 ? read_safetensors(&t, m, path, err) : df_moments_read_torch(&t, m, path, err));
 	*o = t;
 	t = (struct df_moments){ 0 };
 out:
 	df_moments_release(&t, m);
-	df_st_close(st);
 	free(path);
 	return rc;
 }

@@ -17,14 +17,14 @@
 /* The prefix of PEFT's names for the body of a model with a head. */
 #define BODY "base_model.model.model."
 
-static int
-check_shape(const struct df_param *p, const struct df_st_tensor *t, struct df_err *err)
+int
+df_param_check_shape(const struct df_param *p, const struct df_st_tensor *t, struct df_err *err)
 {
 	struct df_buf want = DF_BUF_INIT, have = DF_BUF_INIT;
 	bool same;
 	int rc = DF_OK;
 
-	same = t->rank == p->rank && t->shape[t->rank - 1] == p->cols && (p->rank == 1 || t->shape[0] == p->rows);
+	same = t->rank == p->rank && t->shape[p->rank - 1] == p->cols && (p->rank == 1 || t->shape[0] == p->rows);
 	if (same)
 		return DF_OK;
 	if (p->rank == 2)
@@ -220,7 +220,7 @@ df_params_load(const struct df_params *p, struct df_tensor data, const struct df
 			rc = df_fail(err, DF_EFORMAT, "tensor '%.200s' is missing", v->name);
 			goto out;
 		}
-		DF_TRY(check_shape(v, t, err));
+		DF_TRY(df_param_check_shape(v, t, err));
 		used[t - df_st_at(st, 0)] = true;
 		DF_TRY(widen(t, df_param_view(data, v), &stage, &cap, be, err));
 	}
@@ -310,7 +310,7 @@ find_all(struct df_model *m, const struct df_st_tensor **found, const char *cons
 			    i == m->lm_head ? ", though config.json does not have tie_word_embeddings: true" : "");
 			goto out;
 		}
-		DF_TRY(check_shape(p, t, err));
+		DF_TRY(df_param_check_shape(p, t, err));
 		used[t - df_st_at(m->st, 0)] = true;
 		found[i] = t;
 		m->file_type[i] = t->type;

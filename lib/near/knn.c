@@ -100,7 +100,7 @@ struct df_knn {
 	uint64_t n_seen;
 	struct query *q;         /* [queries] */
 	struct df_tensor matrix; /* [queries, d] scaled */
-	float *scaled;           /* the same, on the host */
+	float *scaled;           /* the same on the host; NULL where the scale is 1 */
 	struct slab *slabs;
 	size_t n_slabs;
 	struct desk *desks; /* [n_desks] */
@@ -117,7 +117,10 @@ least(size_t a, size_t b)
 
 /* ---- life ---------------------------------------------------------------------------------------------------------- */
 
-/* The scale that brings the longest query to a norm in [1/2, 1): what float32 can hold then depends on candidates only. */
+/*
+ * What is to be known of the queries.  Where float32 products could leave their range because of them, they are scaled
+ * so that the longest has a norm in [1/2, 1): then that depends on candidates only.
+ */
 static void
 measure_queries(struct df_knn *k)
 {
@@ -136,25 +139,35 @@ measure_queries(struct df_knn *k)
 	}
 	if (most > 0)
 		frexp(sqrt(most), &exponent);
-	k->scale = ldexp(1, -exponent);
-}
-
-static void
-scale_queries(struct df_knn *k)
-{
-	const size_t d = k->queries.d;
-
+	k->scale = abs(exponent) <= 20 ? 1 : ldexp(1, -exponent);
 	for (size_t i = 0; i < k->queries.n; i++) {
-		const float *x = k->queries.x + i * d;
 		struct query *q = &k->q[i];
 
-		for (size_t j = 0; j < d; j++)
-			k->scaled[i * d + j] = q->invalid ? 0 : (float)(x[j] * k->scale);
 		q->norm = (float)(sqrt(q->square) * k->scale * INFLATE);
 		/* float64 sums round, too: it tells where a candidate is short beside the query. */
 		if (k->metric == DF_METRIC_L2)
-			q->slack = (float)((double)(d + 8) * 0x1p-51 * q->square * k->scale * INFLATE);
+			q->slack = (float)((double)(k->queries.d + 8) * 0x1p-51 * q->square * k->scale * INFLATE);
 	}
+}
+
+/* The queries on the device. */
+static int
+place_queries(struct df_knn *k, struct df_err *err)
+{
+	const float *x = k->queries.x;
+	size_t numel;
+	int rc = DF_OK;
+
+	if (k->scale != 1) {
+		DF_TRY(df_size_mul((size_t)k->queries.n, k->queries.d, &numel, "queries", err));
+		DF_TRY(df_alloc(&k->scaled, numel, sizeof(*k->scaled), "queries", err));
+		for (size_t i = 0; i < numel; i++)
+			k->scaled[i] = (float)(x[i] * k->scale);
+		x = k->scaled;
+	}
+	DF_TRY(df_tensor_borrow(k->near.be, &k->matrix, DF_F32, (size_t)k->queries.n, k->queries.d, x, "queries", err));
+out:
+	return rc;
 }
 
 static int
@@ -224,7 +237,6 @@ df_knn_new(struct df_knn **out, const struct df_near *near, enum df_metric metri
     uint64_t k_wanted, const uint64_t *self, struct df_err *err)
 {
 	struct df_knn *k = NULL;
-	size_t numel;
 	int rc = DF_OK;
 
 	*out = NULL;
@@ -234,16 +246,12 @@ df_knn_new(struct df_knn **out, const struct df_near *near, enum df_metric metri
 	k->kept = k->most + (self ? 1 : 0);
 	k->sieve = df_sieve_best();
 	*out = k;
-	DF_TRY(df_size_mul((size_t)queries->n, queries->d, &numel, "queries", err));
 	DF_TRY(df_alloc(&k->q, (size_t)queries->n, sizeof(*k->q), "queries", err));
-	DF_TRY(df_alloc(&k->scaled, numel, sizeof(*k->scaled), "queries", err));
 	measure_queries(k);
-	scale_queries(k);
 	DF_TRY(size_window(k, err));
 	if (queries->n == 0 || k->most == 0)
 		goto out;
-	DF_TRY(
-	    df_tensor_borrow(near->be, &k->matrix, DF_F32, (size_t)queries->n, queries->d, k->scaled, "queries", err));
+	DF_TRY(place_queries(k, err));
 	DF_TRY(cut_slabs(k, err));
 	DF_TRY(set_desks(k, err));
 out:

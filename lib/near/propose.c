@@ -28,7 +28,7 @@ enum {
 	SAMPLE_SHARE = 8,    /* one of so many points */
 	SAMPLE_EXACT = 2048, /* of its pairs that are decided exactly */
 };
-#define COST_EXACT 7.0 /* time of an exact value where that of a float32 product is 1 */
+#define COST_EXACT 10.0 /* time of an exact value where that of a float32 product is 1 */
 
 struct df_propose {
 	const struct df_near *near;

@@ -10,6 +10,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "sample/generate.h"
 
 #define TEXTS_MAX ((size_t)1 << 32) /* bytes of a file of texts */
 
@@ -70,8 +71,32 @@ out:
 
 /* ---- tokens ---------------------------------------------------------------- */
 
+/* The answer to the prompt that was added last: the text of the first run of targets in ids [n]. */
+static int
+add_answer(struct df_prompts *p, const uint32_t *ids, const uint8_t *mask, size_t n, const struct df_tokenizer *tok,
+    const struct df_ids *eos, struct df_err *err)
+{
+	struct df_buf text = DF_BUF_INIT;
+	size_t n_answer = 0;
+	bool ended = false;
+	int rc;
+
+	for (; n_answer < n && mask[n_answer] == 1; n_answer++) {
+		for (size_t e = 0; e < eos->n; e++)
+			ended = ended || eos->v[e] == ids[n_answer];
+		if (ended)
+			break;
+	}
+	DF_TRY(df_generate_text(tok, ids, n_answer, &text, err));
+	rc = df_strndup(&p->answer[p->n - 1], text.data ? text.data : "", text.len, err);
+out:
+	df_buf_release(&text);
+	return rc;
+}
+
 int
-df_prompts_tokens(struct df_prompts *p, struct df_set *set, bool whole, uint64_t max_rows, struct df_err *err)
+df_prompts_tokens(struct df_prompts *p, struct df_set *set, bool whole, uint64_t max_rows,
+    const struct df_tokenizer *tok, const struct df_ids *eos, struct df_err *err)
 {
 	static const enum df_col cols[] = { DF_COL_ID, DF_COL_DOMAIN, DF_COL_IDS, DF_COL_LABEL_MASK };
 	const struct df_meta *m = df_set_meta(set);
@@ -109,6 +134,9 @@ df_prompts_tokens(struct df_prompts *p, struct df_set *set, bool whole, uint64_t
 				goto out;
 			}
 			DF_TRY(df_prompts_add(p, ids + off[i], n, id[i], domain ? domain[i] : 0, NULL, 0, err));
+			if (tok && !whole && n < off[i + 1] - off[i])
+				DF_TRY(add_answer(
+				    p, ids + off[i] + n, mask + off[i] + n, off[i + 1] - off[i] - n, tok, eos, err));
 		}
 	}
 out:
@@ -266,23 +294,6 @@ member(const struct df_json_value *v, const char *key, struct text *out, struct 
 	return DF_OK;
 }
 
-/* The parser's messages begin with LINE:1:COLUMN; the caller adds which line of the file it is. */
-static void
-place_in_line(struct df_err *err)
-{
-	static const char begin[] = "line:1:";
-	const size_t n = strlen(begin);
-
-	if (err == NULL || strncmp(err->msg, begin, n) != 0)
-		return;
-	if (err->msg[n] == ' ') {
-		memmove(err->msg, err->msg + n + 1, strlen(err->msg + n));
-	} else {
-		memmove(err->msg, err->msg + n, strlen(err->msg + n) + 1);
-		df_err_prefix(err, "column ");
-	}
-}
-
 static int
 add_json(struct reader *r, const char *line, size_t n, uint64_t id, struct df_err *err)
 {
@@ -291,11 +302,7 @@ add_json(struct reader *r, const char *line, size_t n, uint64_t id, struct df_er
 	struct df_json *doc = NULL;
 	int rc;
 
-	rc = df_json_parse(&doc, line, n, "line", err);
-	if (rc != DF_OK) {
-		place_in_line(err);
-		goto out;
-	}
+	DF_TRY(df_json_parse_line(&doc, line, n, err));
 	root = df_json_root(doc);
 	prompt.v = df_json_str(root, &prompt.n);
 	if (prompt.v == NULL) {

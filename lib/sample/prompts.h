@@ -38,10 +38,11 @@ int df_prompts_add_domain(struct df_prompts *p, const char *name, struct df_err 
 
 /*
  * The rows of an open set of tokens: the tokens before the first target, or, `whole`, all; at most
- * max_rows rows (0: no limit).  A row without a token before its first target is DF_EFORMAT.
+ * max_rows rows (0: no limit).  A row without a token before its first target is DF_EFORMAT.  With a tokenizer, and not
+ * `whole`, the text of the targets that follow the prompt, up to one of the tokens `eos`, is its answer.
  */
-int df_prompts_tokens(
-    struct df_prompts *p, struct df_set *set, bool whole, uint64_t max_rows, struct df_err *err) DF_MUST_CHECK;
+int df_prompts_tokens(struct df_prompts *p, struct df_set *set, bool whole, uint64_t max_rows,
+    const struct df_tokenizer *tok, const struct df_ids *eos, struct df_err *err) DF_MUST_CHECK;
 
 /*
  * The conversations of a dataset, each up to its last answer, which becomes `answer`; a new domain

@@ -121,13 +121,22 @@ check_widths(const struct df_set *a, const struct df_set *b, struct df_err *err)
 	return DF_OK;
 }
 
+/* The tokens whose rows the set's are, in a form of their own; else those that they are. */
+static const char *
+rows_id(const struct df_set *set)
+{
+	const struct df_input *in = df_meta_input(df_set_meta(set), DF_ROLE_ROWS_OF);
+
+	return in ? in->id : df_select_tokens_id(df_set_meta(set));
+}
+
 /* Rows of the same tokens, where both say which. */
 static int
 check_tokens(const struct df_set *a, const struct df_set *b, struct df_err *err)
 {
 	const char *x = df_select_tokens_id(df_set_meta(a)), *y = df_select_tokens_id(df_set_meta(b));
 
-	if (x && y && strcmp(x, y) != 0) {
+	if (x && y && strcmp(x, y) != 0 && strcmp(rows_id(a), rows_id(b)) != 0) {
 		return df_fail(err, DF_ELINEAGE, "%s and %s were made from different inputs: 'tokens' is %s and %s",
 		    df_set_name(a), df_set_name(b), x, y);
 	}

@@ -2,6 +2,7 @@
  * options.c - a method's options, as rows for a program's table.
  */
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -20,6 +21,19 @@ out:
 	return rc;
 }
 
+void
+df_selector_reads(const struct df_selector *m, char reads[DF_SELECTOR_READS])
+{
+	reads[0] = '\0';
+	for (size_t i = 0; i < m->n_inputs; i++) {
+		const char *kind = m->inputs[i].kind ? df_kind_name(m->inputs[i].kind) : "any rows";
+		const size_t n = strlen(reads);
+
+		if (!strstr(reads, kind))
+			snprintf(reads + n, DF_SELECTOR_READS - n, "%s%s", n ? ", " : "", kind);
+	}
+}
+
 int
 df_selector_defaults(const struct df_selector *m, void **options, struct df_err *err)
 {
@@ -30,6 +44,15 @@ df_selector_defaults(const struct df_selector *m, void **options, struct df_err 
 		memcpy(*options, m->defaults, m->defaults_size);
 out:
 	return rc;
+}
+
+void
+df_selector_free(const struct df_selector *m, void *options)
+{
+	for (const struct df_opt *o = m && options ? m->options : NULL; o && o->name; o++)
+		if (o->type == DF_OPT_LIST)
+			free(((struct df_strlist *)((uintptr_t)options + (uintptr_t)o->value))->v);
+	free(options);
 }
 
 int

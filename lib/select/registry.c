@@ -11,14 +11,23 @@
 /* clang-format off */
 #define METHODS(method) \
 	method(less) \
-	method(random) \
-	method(static) \
-	method(custom) \
+	method(cluster) \
+	method(cluster_less) \
+	method(nice) \
+	method(loss) \
+	method(delta_loss) \
 	method(near) \
 	method(tsds) \
 	method(rds) \
+	method(dsir) \
+	method(ppl) \
+	method(ifd) \
 	method(semdedup) \
-	method(diverse)
+	method(diverse) \
+	method(combine) \
+	method(random) \
+	method(static) \
+	method(custom)
 /* clang-format on */
 
 #define DECLARE(name) extern const struct df_selector df_select_##name;

@@ -26,6 +26,7 @@ void
 df_selection_release(struct df_selection *s)
 {
 	free(s->score);
+	free(s->tie);
 	free(s->domain);
 	free(s->probability);
 	free(s->cluster);
@@ -263,6 +264,35 @@ out:
 	return rc;
 }
 
+/* A method that is not ours may fail with a code that there is not, and without a word. */
+static int
+check_failure(const struct df_select *in, int rc, struct df_err *err)
+{
+	if (rc == DF_OK || !in->foreign)
+		return rc;
+	if (rc > DF_OK || rc < DF_ECONFIG || !err->msg[0])
+		return df_fail(err, DF_EFORMAT, "method '%s' failed with code %d%s%s", in->method->name, rc,
+		    err->msg[0] ? ": " : ", and does not say why", err->msg);
+	return rc;
+}
+
+/* The method itself.  What it says of its choice is believed of our own methods only. */
+static int
+run_method(const struct df_select *in, const void *options, struct df_selection *out, struct df_err *err)
+{
+	const uint64_t n_rows = out->n_rows;
+	int rc = DF_OK;
+
+	DF_TRY(check_failure(in, in->method->run(in, options, out, err), err));
+	if (!in->foreign)
+		return DF_OK;
+	rc = df_selection_check(in, n_rows, out, err);
+	if (rc != DF_OK)
+		df_err_prefix(err, "method '%s': ", in->method->name);
+out:
+	return rc;
+}
+
 int
 df_select_run(const struct df_selector *m, struct df_select *in, const void *options, struct df_selection *out,
     struct df_err *err)
@@ -277,7 +307,7 @@ df_select_run(const struct df_selector *m, struct df_select *in, const void *opt
 	DF_TRY(record_request(in, &out->meta, err));
 	DF_TRY(check_modes(in, err));
 	if (m->check)
-		DF_TRY(m->check(in, options, err));
+		DF_TRY(check_failure(in, m->check(in, options, err), err));
 	DF_TRY(df_select_open(in, err));
 	DF_TRY(learn_rows(in, out, err));
 	if (in->exclude)
@@ -286,7 +316,7 @@ df_select_run(const struct df_selector *m, struct df_select *in, const void *opt
 		DF_TRY(count_tokens(in, out, err));
 	if (!scanned)
 		DF_TRY(df_select_record_tokens(in, &out->meta, err));
-	DF_TRY(m->run(in, options, out, err));
+	DF_TRY(run_method(in, options, out, err));
 	if (scanned)
 		DF_TRY(df_select_record_tokens(in, &out->meta, err));
 	DF_TRY(df_select_record_inputs(in, &out->meta, err));

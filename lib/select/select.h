@@ -63,6 +63,7 @@ struct df_select {
 	bool allow_invalid;
 	bool torch;    /* uniform draws are PyTorch's */
 	bool dataflex; /* what DataFlex does differently from the paper, as DataFlex does it */
+	bool foreign;  /* the method is not ours: what it does is checked */
 	const char *exclude; /* borrowed path of an index whose rows must not be chosen, or NULL */
 	const char *tokens;  /* borrowed path of the tokens, for an amount of tokens, or NULL: the train set has them */
 	int n_threads;
@@ -88,6 +89,7 @@ void df_select_release(struct df_select *in);
 struct df_selection {
 	uint64_t n_rows;  /* ids are below this */
 	float *score;     /* [n_rows] by id, or NULL: the method does not score */
+	float *tie;       /* [n_rows] by id, or NULL: of equal scores, the larger of these first, then the lower id */
 	double *probability; /* [n_rows] by id, of being drawn; or NULL */
 	uint32_t *cluster;   /* [n_rows] by id, or NULL */
 	uint16_t *domain; /* [n_rows] by id into meta.domains, or NULL: not known */
@@ -166,6 +168,10 @@ extern const struct df_selector *const df_selectors[]; /* NULL-terminated */
 /* DF_EUSAGE suggests the nearest method. */
 int df_selector_find(const struct df_selector **out, const char *name, struct df_err *err) DF_MUST_CHECK;
 
+/* reads = the kinds of a method's inputs, for --list: "embeddings, scores". */
+#define DF_SELECTOR_READS 128
+void df_selector_reads(const struct df_selector *m, char reads[DF_SELECTOR_READS]);
+
 /* A growing table of options. */
 struct df_opt_table {
 	struct df_opt *v;
@@ -173,8 +179,9 @@ struct df_opt_table {
 };
 int df_opt_table_add(struct df_opt_table *t, const struct df_opt *rows, size_t n, struct df_err *err) DF_MUST_CHECK;
 
-/* *options = a copy of the method's defaults; free() it. */
+/* *options = a copy of the method's defaults; free them, and the lists in them, with df_selector_free(). */
 int df_selector_defaults(const struct df_selector *m, void **options, struct df_err *err) DF_MUST_CHECK;
+void df_selector_free(const struct df_selector *m, void *options); /* accepts NULL for both */
 /*
  * Add the rows of the method's own options to a table: of its inputs but the first, which fill in->paths, and of
  * `options`.  The method has both in its section of df-score(1).
@@ -193,6 +200,13 @@ int df_selector_rows_elsewhere(const struct df_selector *m, struct df_opt_table 
 int df_select_run(const struct df_selector *m, struct df_select *in, const void *options, struct df_selection *out,
     struct df_err *err) DF_MUST_CHECK;
 
+/*
+ * Is what a method left in `s` a choice from n_rows rows that `in` asks for?  Ids in range and not excluded, as many as
+ * asked for, arrays (of malloc) long enough, numbers finite where they must be.  DF_EFORMAT says what is wrong.
+ */
+int df_selection_check(const struct df_select *in, uint64_t n_rows, const struct df_selection *s, struct df_err *err)
+    DF_MUST_CHECK;
+
 /* Say in the log what was chosen, and how much of each domain. */
 int df_selection_report(const struct df_selection *s, struct df_err *err) DF_MUST_CHECK;
 /* Write the index, and every row's score and rank; NULL: not wanted.  No file appears before both are written. */
@@ -200,8 +214,11 @@ int df_selection_write(struct df_selection *s, const char *index, const char *sc
 
 /* ---- shared: ranks and shortages ------------------------------------------------- */
 
-/* order [n] = rows, best first, invalid ones last; *n_valid = how many are finite. */
+/* order [n] = rows, best first, invalid ones last; *n_valid = how many are finite.  DF_ERANGE from 2^32 rows on. */
 int df_rank(const float *score, uint64_t n, uint64_t *order, uint64_t *n_valid, struct df_err *err) DF_MUST_CHECK;
+/* The same in half the memory: order and scratch [n]. */
+int df_rank32(const float *score, uint64_t n, uint32_t *order, uint32_t *scratch, uint64_t *n_valid, struct df_err *err)
+    DF_MUST_CHECK;
 
 /*
  * *index = n rows for a request of n from order [n_valid] (the method's ranking
@@ -211,6 +228,9 @@ int df_rank(const float *score, uint64_t n, uint64_t *order, uint64_t *n_valid, 
 int df_short_take(enum df_shortage mode, const uint64_t *order, uint64_t n_valid, uint64_t n, uint64_t seed,
     uint32_t step, uint64_t **index, uint64_t *n_index, struct df_err *err) DF_MUST_CHECK;
 
+/* order [n_rows] = the rows by out->score, and where these are equal by out->tie; as df_rank(). */
+int df_selection_rank(const struct df_selection *out, uint64_t *order, uint64_t *n_valid, struct df_err *err)
+    DF_MUST_CHECK;
 /* Rank out->score, count the invalid, and take the amount asked for: the end of every method that scores. */
 int df_select_top(const struct df_select *in, struct df_selection *out, struct df_err *err) DF_MUST_CHECK;
 /* Take the amount asked for, by default all, from order [n_order], which the method chose itself.  Excluded rows are
@@ -220,11 +240,15 @@ int df_select_take(const struct df_select *in, const uint64_t *order, uint64_t n
 
 /*
  * Draw the amount asked for without replacement, each row in proportion to its weight [n_rows] (f64, finite, >= 0;
- * 0 is never drawn), and record the probabilities, the seed and the step.  More than have a weight: as the shortage says;
- * DF_SHORT_REPLACE draws all of them with replacement by the same weights.
+ * 0 is never drawn), and record the probabilities, the seed and the step.  More than have a weight: as the shortage
+ * says; DF_SHORT_REPLACE draws all of them with replacement by the same weights.  Where invalid rows are allowed, those
+ * of out->score come last.  The weights may be in out->probability already; they are divided by their sum there.
  */
 int df_select_draw(const struct df_select *in, const double *weight, struct df_selection *out, struct df_err *err)
     DF_MUST_CHECK;
+/* The same, always with replacement; the amount is of rows. */
+int df_select_draw_replace(const struct df_select *in, const double *weight, struct df_selection *out,
+    struct df_err *err) DF_MUST_CHECK;
 /* order [n_rows] = a uniform permutation of all rows for (seed, step), or PyTorch's for seed + step: in->torch. */
 int df_select_permute(const struct df_select *in, uint64_t n_rows, uint64_t *order, struct df_err *err) DF_MUST_CHECK;
 /*
@@ -249,12 +273,18 @@ df_select_may(const struct df_select *in, uint64_t id)
  */
 int df_sample_race(const double *weight, uint64_t n, uint64_t m, uint64_t seed, uint32_t substream, uint64_t *out,
     uint64_t *n_out, struct df_err *err) DF_MUST_CHECK;
+/* The same on the threads of a pool (NULL: on one), with the same result. */
+int df_sample_race_on(struct df_pool *pool, const double *weight, uint64_t n, uint64_t m, uint64_t seed,
+    uint32_t substream, uint64_t *out, uint64_t *n_out, struct df_err *err) DF_MUST_CHECK;
 /* m independent draws, probability proportional to weight (NULL = uniform).  DF_EUSAGE when no weight is positive. */
 int df_sample_replace(const double *weight, uint64_t n, uint64_t m, uint64_t seed, uint32_t substream, uint64_t *out,
     struct df_err *err) DF_MUST_CHECK;
 /* The first m of torch.randperm(n), and torch.randint(0, n, (m,)), from a CPU generator with `seed`; n < 2^28. */
 int df_sample_torch_perm(uint64_t n, uint64_t m, uint64_t seed, uint64_t *out, struct df_err *err) DF_MUST_CHECK;
 int df_sample_torch_randint(uint64_t n, uint64_t m, uint64_t seed, uint64_t *out, struct df_err *err) DF_MUST_CHECK;
+/* torch.randperm(n[0]), torch.randperm(n[1]), ... from one generator, one after the other in out [sum of n]. */
+int df_sample_torch_perms(const uint64_t *n, uint64_t n_perms, uint64_t seed, uint64_t *out, struct df_err *err)
+    DF_MUST_CHECK;
 
 /* ---- shared: inputs ------------------------------------------------------------------ */
 

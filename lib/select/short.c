@@ -109,7 +109,7 @@ out:
 
 /* ---- what a method has chosen, cut to the amount ------------------------------------ */
 
-/* Rows of order [n_order], again and again, until they have in->amount.n tokens; the row that reaches them is the last. */
+/* Rows of order [n_order], again and again, until they have in->amount.n tokens; the row that reaches them is last. */
 static int
 take_tokens(
     const struct df_select *in, const uint64_t *order, uint64_t n_order, struct df_selection *out, struct df_err *err)
@@ -146,15 +146,20 @@ df_select_take_all(const struct df_select *in, const uint64_t *order, uint64_t n
 	uint64_t *may = NULL, n_may = 0, n;
 	int rc = DF_OK;
 
-	DF_TRY(df_alloc(&may, n_order, sizeof(*may), "rows", err));
-	for (uint64_t i = 0; i < n_order; i++)
-		if (df_select_may(in, order[i]))
-			may[n_may++] = order[i];
+	if (in->excluded) {
+		DF_TRY(df_alloc(&may, n_order, sizeof(*may), "rows", err));
+		for (uint64_t i = 0; i < n_order; i++)
+			if (df_select_may(in, order[i]))
+				may[n_may++] = order[i];
+		order = may;
+		n_order = n_may;
+	}
 	if (in->amount.tokens) {
-		DF_TRY(take_tokens(in, may, n_may, out, err));
+		DF_TRY(take_tokens(in, order, n_order, out, err));
 	} else {
 		n = in->amount.given ? df_amount_of(&in->amount, out->n_rows) : all;
-		DF_TRY(df_short_take(in->shortage, may, n_may, n, in->seed, in->step, &out->index, &out->n_index, err));
+		DF_TRY(df_short_take(
+		    in->shortage, order, n_order, n, in->seed, in->step, &out->index, &out->n_index, err));
 	}
 out:
 	free(may);

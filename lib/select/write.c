@@ -75,35 +75,60 @@ out:
 	return rc;
 }
 
+#define PUT_ROWS 65536 /* of scores at a time, so that ids and ranks need no memory of their own */
+
+/* Rows [first, first + n): their ids and ranks, and what the selection has of them. */
+static int
+put_rows(
+    struct df_selection *s, const uint32_t *rank, uint64_t first, uint64_t n, struct df_writer *w, struct df_err *err)
+{
+	struct df_batch b = DF_BATCH_INIT;
+	uint64_t *id, *ranks;
+	int rc = DF_OK;
+
+	DF_TRY(df_arena_alloc(&b.arena, &id, n, sizeof(*id), "ids", err));
+	DF_TRY(df_arena_alloc(&b.arena, &ranks, n, sizeof(*ranks), "ranks", err));
+	for (uint64_t i = 0; i < n; i++) {
+		id[i] = first + i;
+		ranks[i] = rank[first + i];
+	}
+	b.n = n;
+	b.first = first;
+	b.col[DF_COL_ID] = (struct df_column_data){ .data = id, .width = 1 };
+	b.col[DF_COL_SCORE] = (struct df_column_data){ .data = s->score + first, .width = 1 };
+	b.col[DF_COL_RANK] = (struct df_column_data){ .data = ranks, .width = 1 };
+	if (s->domain)
+		b.col[DF_COL_DOMAIN] = (struct df_column_data){ .data = s->domain + first, .width = 1 };
+	if (s->probability)
+		b.col[DF_COL_PROBABILITY] = (struct df_column_data){ .data = s->probability + first, .width = 1 };
+	if (s->cluster)
+		b.col[DF_COL_CLUSTER] = (struct df_column_data){ .data = s->cluster + first, .width = 1 };
+	rc = df_writer_put(w, &b, err);
+out:
+	df_batch_release(&b);
+	return rc;
+}
+
 static int
 put_scores(struct df_selection *s, const char *path, struct df_writer **out, struct df_err *err)
 {
 	const struct df_writer_opts opts = { .compress = DF_COMPRESS_DEFAULT };
 	const size_t widths[DF_COL_COUNT] = { 0 };
 	enum df_col cols[6] = { DF_COL_ID, DF_COL_SCORE, DF_COL_RANK };
+	uint64_t *order = NULL;
+	uint32_t *rank = NULL;
 	size_t n_cols = 3;
-	uint64_t *id = NULL, *order = NULL, *rank = NULL, valid;
-	struct df_batch b = DF_BATCH_INIT;
+	uint64_t valid;
 	int rc = DF_OK;
 
 	if (!s->score)
 		return df_fail(err, DF_EUSAGE, "%s: this method chooses without scoring", path);
-	DF_TRY(df_alloc(&id, s->n_rows, sizeof(*id), "ids", err));
 	DF_TRY(df_alloc(&order, s->n_rows, sizeof(*order), "ranks", err));
 	DF_TRY(df_alloc(&rank, s->n_rows, sizeof(*rank), "ranks", err));
-	DF_TRY(df_rank(s->score, s->n_rows, order, &valid, err));
-	for (uint64_t i = 0; i < s->n_rows; i++) {
-		id[i] = i;
-		rank[order[i]] = i;
-	}
+	DF_TRY(df_selection_rank(s, order, &valid, err));
+	for (uint64_t i = 0; i < s->n_rows; i++)
+		rank[order[i]] = (uint32_t)i;
 	s->meta.kind = DF_KIND_SCORES;
-	b.n = s->n_rows;
-	b.col[DF_COL_ID] = (struct df_column_data){ .data = id, .width = 1 };
-	b.col[DF_COL_SCORE] = (struct df_column_data){ .data = s->score, .width = 1 };
-	b.col[DF_COL_RANK] = (struct df_column_data){ .data = rank, .width = 1 };
-	b.col[DF_COL_DOMAIN] = (struct df_column_data){ .data = s->domain, .width = 1 };
-	b.col[DF_COL_PROBABILITY] = (struct df_column_data){ .data = s->probability, .width = 1 };
-	b.col[DF_COL_CLUSTER] = (struct df_column_data){ .data = s->cluster, .width = 1 };
 	if (s->domain)
 		cols[n_cols++] = DF_COL_DOMAIN;
 	if (s->probability)
@@ -111,12 +136,12 @@ put_scores(struct df_selection *s, const char *path, struct df_writer **out, str
 	if (s->cluster)
 		cols[n_cols++] = DF_COL_CLUSTER;
 	DF_TRY(df_writer_open(out, path, &s->meta, cols, n_cols, widths, &opts, err));
-	DF_TRY(df_writer_put(*out, &b, err));
+	for (uint64_t first = 0; first < s->n_rows; first += PUT_ROWS)
+		DF_TRY(
+		    put_rows(s, rank, first, s->n_rows - first < PUT_ROWS ? s->n_rows - first : PUT_ROWS, *out, err));
 out:
-	free(id);
 	free(order);
 	free(rank);
-	df_batch_release(&b);
 	return rc;
 }
 

@@ -15,12 +15,32 @@ df_idset_init(struct df_idset *s, uint64_t n, struct df_err *err)
 	return rc;
 }
 
+/* Are the first 64 of n ids those of one word, in order, and none of them seen? */
+static bool
+fills_word(const struct df_idset *s, const uint64_t *ids, uint64_t n)
+{
+	const uint64_t first = n >= 64 ? ids[0] : 1;
+	uint64_t wrong = first % 64;
+
+	if (wrong || first >= s->n || s->n - first < 64)
+		return false;
+	for (uint64_t i = 0; i < 64; i++)
+		wrong |= ids[i] ^ (first + i);
+	return !wrong && !s->bits[first / 64];
+}
+
 int
 df_idset_add(struct df_idset *s, const uint64_t *ids, uint64_t n, const char *name, struct df_err *err)
 {
 	for (uint64_t i = 0; i < n; i++) {
 		uint64_t id = ids[i], bit = (uint64_t)1 << (id % 64);
 
+		if (fills_word(s, ids + i, n - i)) {
+			s->bits[id / 64] = ~(uint64_t)0;
+			s->seen += 64;
+			i += 63;
+			continue;
+		}
 		if (id >= s->n)
 			return df_fail(err, DF_EFORMAT, "%s: sample id %llu, but there are %llu samples (0 to %llu)",
 			    name, (unsigned long long)id, (unsigned long long)s->n,

@@ -18,6 +18,12 @@ struct df_input {
 };
 
 /*
+ * The role of the tokens whose rows these are in another form, with the same ids: rows without their prompts.  What is
+ * made of such tokens has the input, too.
+ */
+#define DF_ROLE_ROWS_OF "rows_of"
+
+/*
  * Parameters "added_token.259" and so on, which list details of the parameter "tokenizer".  They are not compared:
  * that parameter is their digest, and is compared.
  */

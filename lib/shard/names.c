@@ -236,6 +236,38 @@ by_shard(const char *a, const char *b)
 	return ia < ib ? -1 : ia > ib;
 }
 
+/* Fails if not all of seen[1..n] are: the first one's name, and all numbers as sbatch --array takes them: 3,7-9. */
+static int
+check_family(const char *path, size_t stem, const bool *seen, unsigned n, struct df_err *err)
+{
+	struct df_buf list = DF_BUF_INIT;
+	unsigned first = 0, missing = 0, end;
+	int rc = DF_OK;
+
+	for (unsigned k = 1; k <= n; k = end) {
+		for (end = k + 1; end <= n && !seen[end] == !seen[k]; end++)
+			;
+		if (seen[k])
+			continue;
+		first = first ? first : k;
+		missing += end - k;
+		df_buf_printf(&list, end - k > 1 ? "%s%u-%u" : "%s%u", list.len ? "," : "", k, end - 1);
+	}
+	if (missing == 0)
+		goto out;
+	DF_TRY(df_buf_check(&list, err));
+	if (missing == 1) {
+		rc = df_fail(err, DF_ENOINPUT, "%.*s.%05u-of-%05u.h5 is missing (shard %s)", (int)stem, path, first, n,
+		    list.data);
+	} else {
+		rc = df_fail(err, DF_ENOINPUT, "%.*s.%05u-of-%05u.h5 and %u more are missing (shards %s)", (int)stem,
+		    path, first, n, missing - 1, list.data);
+	}
+out:
+	df_buf_release(&list);
+	return rc;
+}
+
 static int
 check_families(const struct df_paths *p, struct df_err *err)
 {
@@ -253,14 +285,10 @@ check_families(const struct df_paths *p, struct df_err *err)
 			if (shard_suffix(p->v[k], h5, &other, &other_n) == at && other_n == n &&
 			    memcmp(p->v[k], p->v[i], at) == 0 && other <= n)
 				seen[other] = true;
-		for (unsigned k = 1; k <= n; k++) {
-			if (!seen[k]) {
-				free(seen);
-				return df_fail(
-				    err, DF_ENOINPUT, "%.*s.%05u-of-%05u.h5 is missing", (int)at, p->v[i], k, n);
-			}
-		}
+		rc = check_family(p->v[i], at, seen, n, err);
 		free(seen);
+		if (rc != DF_OK)
+			return rc;
 		/* The rest of this family follows it. */
 		while (i + 1 < p->n && shard_suffix(p->v[i + 1], h5, &other, &other_n) == at && other_n == n &&
 		    memcmp(p->v[i + 1], p->v[i], at) == 0)

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "base/half.h"
+#include "base/simd.h"
 
 struct df_bytes {
 	_Atomic int users;
@@ -189,21 +190,41 @@ df_stored_decode(const struct df_stored *p, struct df_scratch *x, void *dst, str
 	return with_place(p, decode(p, x, dst, err), err);
 }
 
-void
-df_stored_widen(enum df_store store, size_t elem, void *dst, const void *src, size_t n)
-{
-	const char *from = src; /* in an image it may be unaligned */
-	float *to = dst;
+/* At -O2 gcc makes no vectors of these loops, and a store of float16 would be read at a sixth of its speed. */
+#pragma GCC push_options
+#pragma GCC optimize("O3")
 
-	if (store == DF_STORE_F32) {
-		memcpy(dst, src, n * elem);
-		return;
+DF_SIMD static void
+widen_f16(float *restrict to, const char *restrict from, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		uint16_t h;
+
+		memcpy(&h, from + i * sizeof(h), sizeof(h)); /* in an image it may be unaligned */
+		to[i] = df_f32_from_f16(h);
 	}
+}
+
+DF_SIMD static void
+widen_bf16(float *restrict to, const char *restrict from, size_t n)
+{
 	for (size_t i = 0; i < n; i++) {
 		uint16_t h;
 
 		memcpy(&h, from + i * sizeof(h), sizeof(h));
-		to[i] = store == DF_STORE_F16 ? df_f32_from_f16(h) : df_f32_from_bf16(h);
+		to[i] = df_f32_from_bf16(h);
+	}
+}
+
+#pragma GCC pop_options
+
+void
+df_stored_widen(enum df_store store, size_t elem, void *dst, const void *src, size_t n)
+{
+	switch (store) {
+	case DF_STORE_F32: memcpy(dst, src, n * elem); break;
+	case DF_STORE_F16: widen_f16(dst, src, n); break;
+	case DF_STORE_BF16: widen_bf16(dst, src, n); break;
 	}
 }
 

@@ -137,6 +137,19 @@ df_token_writer_flush(struct df_token_writer *w, struct df_err *err)
 }
 
 int
+df_token_writer_add_input(struct df_token_writer *w, const char *role, struct df_token_writer *of, struct df_err *err)
+{
+	char id[DF_DIGEST_HEX];
+	int rc;
+
+	DF_TRY(df_token_writer_flush(of, err));
+	df_writer_id(of->w, id);
+	rc = df_writer_add_input(w->w, role, "tokens", id, err);
+out:
+	return rc;
+}
+
+int
 df_token_writer_finish(struct df_token_writer *w, struct df_err *err)
 {
 	int rc;

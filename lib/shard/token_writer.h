@@ -45,6 +45,12 @@ uint64_t df_token_writer_done_rows(const struct df_token_writer *w); /* of an ea
 int df_token_writer_put(struct df_token_writer *w, const struct df_token_row *row, struct df_err *err) DF_MUST_CHECK;
 /* Put the rows that are waiting, so that a resumable writer keeps them when it is closed. */
 int df_token_writer_flush(struct df_token_writer *w, struct df_err *err) DF_MUST_CHECK;
+/*
+ * Name as an input of w, in that role, all rows that were put into `of`.  Before w is finished; w writes a file, not a
+ * stream.
+ */
+int df_token_writer_add_input(struct df_token_writer *w, const char *role, struct df_token_writer *of,
+    struct df_err *err) DF_MUST_CHECK;
 /* As df_writer_finish and df_writer_commit, after a flush. */
 int df_token_writer_finish(struct df_token_writer *w, struct df_err *err) DF_MUST_CHECK;
 int df_token_writer_commit(struct df_token_writer *w, struct df_err *err) DF_MUST_CHECK;

@@ -339,6 +339,20 @@ df_writer_finish(struct df_writer *w, struct df_err *err)
 	return rc;
 }
 
+void
+df_writer_id(const struct df_writer *w, char id[DF_DIGEST_HEX])
+{
+	df_digest_hex(w->digest, id);
+}
+
+int
+df_writer_add_input(struct df_writer *w, const char *role, const char *kind, const char *id, struct df_err *err)
+{
+	if (w->pipe || w->finished)
+		return df_fail(err, DF_EINTERNAL, "%s: its metadata is written already", w->name);
+	return df_meta_add_input(&w->meta, role, kind, id, err);
+}
+
 int
 df_writer_commit(struct df_writer *w, char id[DF_DIGEST_HEX], struct df_err *err)
 {

@@ -51,6 +51,11 @@ int df_writer_put(struct df_writer *w, const struct df_batch *b, struct df_err *
  * before it commits the first.  Optional; no batch may follow.
  */
 int df_writer_finish(struct df_writer *w, struct df_err *err) DF_MUST_CHECK;
+/* The df_id of all rows that were put. */
+void df_writer_id(const struct df_writer *w, char id[DF_DIGEST_HEX]);
+/* Add an input to the metadata that is known only now: before df_writer_finish(), and of a file, not of a stream. */
+int df_writer_add_input(struct df_writer *w, const char *role, const char *kind, const char *id,
+    struct df_err *err) DF_MUST_CHECK;
 /*
  * Complete the file and make it visible; fills id (may be NULL) with the content's df_id.  A stream gets its end
  * record.

@@ -13,7 +13,8 @@
 #include "base/utf8.h"
 #include "chat/template.h"
 
-#define LINE 96 /* columns of the list of ids */
+#define LINE       96 /* columns of the list of ids */
+#define LINE_CHARS 50 /* characters of a prompt and of its target on one line */
 
 static int
 no_sample(const struct df_set *s, uint64_t id, struct df_err *err)
@@ -191,6 +192,127 @@ quote(struct df_buf *out, const char *text, size_t n)
 	df_buf_putc(out, '"');
 	return width;
 }
+
+/* ---- a line of text ------------------------------------------------------- */
+
+struct df_line_reader {
+	struct df_set *tokens;
+	struct df_tokenizer *t;
+	struct df_batch b;
+};
+
+int
+df_line_reader_open(
+    struct df_line_reader **out, const char *path, const char *tokenizer, const char *template, struct df_err *err)
+{
+	struct df_line_reader *r = NULL;
+	int rc;
+
+	DF_TRY(df_alloc(&r, 1, sizeof(*r), "text", err));
+	r->b = (struct df_batch)DF_BATCH_INIT;
+	DF_TRY(df_set_open1(&r->tokens, DF_KIND_TOKENS, "tokens", path, err));
+	DF_TRY(open_tokenizer(&r->t, r->tokens, tokenizer, template, err));
+	*out = r;
+	r = NULL;
+out:
+	df_line_reader_close(r);
+	return rc;
+}
+
+void
+df_line_reader_close(struct df_line_reader *r)
+{
+	if (!r)
+		return;
+	df_batch_release(&r->b);
+	df_tokenizer_free(r->t);
+	df_set_close(r->tokens);
+	free(r);
+}
+
+/* Where the last `chars` characters of a text begin, or the first ones end. */
+static size_t
+cut(const struct df_buf *text, size_t chars, bool last)
+{
+	size_t at = last ? text->len : 0;
+
+	for (; chars > 0 && (last ? at > 0 : at < text->len); chars--) {
+		if (last) {
+			for (at--; at > 0 && ((unsigned char)text->data[at] & 0xC0) == 0x80; at--)
+				;
+		} else {
+			const size_t len = df_utf8_len((const unsigned char *)text->data + at, text->len - at);
+
+			at += len ? len : 1;
+		}
+	}
+	return at;
+}
+
+/* LINE_CHARS characters of the text of ids [n], the last or the first ones, in quotes on one line. */
+static int
+quote_tokens(
+    const struct df_tokenizer *t, const uint32_t *ids, size_t n, bool last, struct df_buf *out, struct df_err *err)
+{
+	/* A character has at most four bytes, and a token of none is rare: so many tokens are enough. */
+	const size_t most = n < 4 * LINE_CHARS ? n : 4 * LINE_CHARS;
+	struct df_buf text = DF_BUF_INIT;
+	size_t at;
+	int rc;
+
+	ids += last ? n - most : 0;
+	for (size_t i = 0; i < most; i++) {
+		if (ids[i] >= df_tokenizer_vocab_size(t))
+			return df_fail(err, DF_ELINEAGE, "token %" PRIu32 " is not one of tokenizer %s", ids[i],
+			    df_tokenizer_path(t));
+	}
+	DF_TRY(df_tokenizer_decode(t, ids, most, &text, err));
+	if (text.len == 0) {
+		df_buf_puts(out, "\"\"");
+		goto out;
+	}
+	at = cut(&text, LINE_CHARS, last);
+	if (last && (at > 0 || most < n))
+		df_buf_puts(out, "..");
+	quote(out, last ? text.data + at : text.data, last ? text.len - at : at);
+	if (!last && (at < text.len || most < n))
+		df_buf_puts(out, "..");
+	rc = df_buf_check(out, err);
+out:
+	df_buf_release(&text);
+	return rc;
+}
+
+int
+df_line_read(struct df_line_reader *r, uint64_t id, struct df_line *line, struct df_buf *out, struct df_err *err)
+{
+	const struct df_meta *m = df_set_meta(r->tokens);
+	const uint32_t *ids;
+	const uint8_t *mask;
+	uint64_t row, n, n_prompt = 0;
+	int rc;
+
+	DF_TRY(find_row(r->tokens, id, &r->b, &row, err));
+	DF_TRY(df_set_read(r->tokens, row, 1, &r->b, err));
+	ids = r->b.col[DF_COL_IDS].data;
+	mask = r->b.col[DF_COL_LABEL_MASK].data;
+	n = r->b.col[DF_COL_IDS].offsets[1];
+	*line = (struct df_line){ .rows = df_set_rows(r->tokens) };
+	if (df_set_has(r->tokens, DF_COL_DOMAIN) && *(const uint16_t *)r->b.col[DF_COL_DOMAIN].data < m->n_domains)
+		line->domain = m->domains[*(const uint16_t *)r->b.col[DF_COL_DOMAIN].data];
+	line->has_row = df_set_has(r->tokens, DF_COL_SOURCE_ROW);
+	if (line->has_row)
+		line->source_row = *(const uint64_t *)r->b.col[DF_COL_SOURCE_ROW].data;
+	while (n_prompt < n && !mask[n_prompt])
+		n_prompt++;
+	DF_TRY(quote_tokens(r->t, ids, n_prompt, true, out, err));
+	df_buf_puts(out, " > ");
+	DF_TRY(quote_tokens(r->t, ids + n_prompt, n - n_prompt, false, out, err));
+out:
+	return rc;
+}
+
+/* ---- a sample --------------------------------------------------------------- */
 
 static int
 print_pieces(const struct df_tokenizer *t, const struct df_row_view *r, struct df_buf *out, struct df_err *err)

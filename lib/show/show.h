@@ -102,6 +102,33 @@ int df_preview_row(const struct df_tokenizer *t, const struct df_row_view *row, 
 int df_decode(struct df_set *tokens, uint64_t id, const char *tokenizer, const char *template, bool json,
     struct df_buf *out, struct df_err *err) DF_MUST_CHECK;
 
+/*
+ * Samples of tokens, each as one line: the end of its prompt, and the beginning of its target.  DF_EUSAGE when the
+ * tokenizer is needed and not given; otherwise as df_decode().
+ */
+struct df_line_reader;
+struct df_line {
+	uint64_t rows;      /* of the tokens */
+	const char *domain; /* of the sample; borrowed from the reader; NULL: not recorded */
+	uint64_t source_row;
+	bool has_row;
+};
+int df_line_reader_open(struct df_line_reader **out, const char *path, const char *tokenizer, const char *template,
+    struct df_err *err) DF_MUST_CHECK;
+/* Append the line of a sample.  DF_EUSAGE when there is none with this id. */
+int df_line_read(struct df_line_reader *r, uint64_t id, struct df_line *line, struct df_buf *out, struct df_err *err)
+    DF_MUST_CHECK;
+void df_line_reader_close(struct df_line_reader *r); /* accepts NULL */
+
+/* ---- why a sample was chosen, or not: why*.c --------------------------- */
+
+/*
+ * What the files say about the sample's choice: files[0] is the index; the others, and those beside them, are used
+ * where the lineage says that they belong to it.  DF_EUSAGE when the sample does not exist.  json: one line.
+ */
+int df_why(const char *const *files, size_t n_files, uint64_t id, const char *tokenizer, const char *template,
+    bool json, struct df_buf *out, struct df_err *err) DF_MUST_CHECK;
+
 /* ---- pictures: plot.c, chart.c ------------------------------------------ */
 
 struct df_series {

@@ -1,8 +1,8 @@
 """The peer of df-train: the same model, data, batch and optimiser in PyTorch.
 
-    torch_train.py MODEL_DIR POOL.h5 STEPS BATCH THREADS
+    torch_train.py MODEL_DIR POOL.h5 STEPS BATCH THREADS [LORA_RANK]
 
-Full fine-tuning in float32 from config.json alone: AdamW with weight decay
+Full fine-tuning, or LoRA on all linear layers with PEFT, in float32 from config.json alone: AdamW with weight decay
 groups, clipping and a cosine schedule, batches padded to the longest sample
 rounded up to a multiple of 8, SDPA attention.  Prints the seconds of the
 steps after two to warm up, scaled to all of them: no import, no loading, no compile time.
@@ -22,8 +22,14 @@ torch.manual_seed(0)
 with h5py.File(pool) as f:
     ids, mask, offsets = f["tokens/ids"][:], f["tokens/label_mask"][:], f["tokens/offsets"][:]
 model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(model_dir), attn_implementation="sdpa").float()
-decay = [p for p in model.parameters() if p.dim() > 1]
-rest = [p for p in model.parameters() if p.dim() <= 1]
+if len(sys.argv) > 6:
+    from peft import LoraConfig, get_peft_model
+
+    rank = int(sys.argv[6])
+    model = get_peft_model(model, LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear"))
+trained = [p for p in model.parameters() if p.requires_grad]
+decay = [p for p in trained if p.dim() > 1]
+rest = [p for p in trained if p.dim() <= 1]
 opt = torch.optim.AdamW([{"params": decay, "weight_decay": 0.1}, {"params": rest, "weight_decay": 0.0}], lr=1e-3)
 sched = get_scheduler("cosine", opt, num_warmup_steps=2, num_training_steps=steps)
 order = np.random.default_rng(0).permutation(len(offsets) - 1)
@@ -47,7 +53,7 @@ for step in range(steps):
     loss = model(input_ids=x, attention_mask=att, labels=y, use_cache=False).loss
     opt.zero_grad()
     loss.backward()
-    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    torch.nn.utils.clip_grad_norm_(trained, 1.0)
     opt.step()
     sched.step()
 secs = (time.perf_counter() - t0) * steps / (steps - 2)

@@ -56,6 +56,9 @@ ways()
 		echo "text caps named|good|$embed --dataset DATASET --template alpaca"
 		echo "text caps named|good|$embed --dataset DATASET --template dataflex-alpaca"
 		;;
+	'df-show --dataset') # of tokens: there are none of a dataset without its columns
+		echo "|good|df-show -q --dataset-dir data --export - --dataset DATASET good.h5"
+		;;
 	*) false ;;
 	esac
 }

@@ -66,7 +66,7 @@ done
 for o in match=strip max-new-tokens=128 dataset-dir=.; do
 	exits 64 "--$o of tokens" df-eval -m run pool.h5 --$o
 	exits 64 "--$o of questions" df-eval -m run --mmlu . --$o
-	says 'is refused' 'is for --dataset$'
+	says 'is refused' 'is for --dataset( and --completions)?$'
 done
 exits 64 'a label of questions' df-eval -m run --mmlu . --label 0
 says 'is refused, the default too' '--label is for tokens'

@@ -21,11 +21,11 @@ m=run/checkpoint-80
 ok 'lines' df-sample -q -m $m pool.h5 --max-new-tokens 16
 cp out lines
 is 'one for each row' "$(wc -l <lines)" 48
-prints 'what is known by heart' '^\{"id": 0, "sample": 0, "domain": "same", "prompt": "Human: say it<.eos.>\\nAssistant:", "completion": "ok, said", "tokens": [0-9]+, "finish": "eos", "logprob": -0\.[0-9]+\}$'
+prints 'what is known by heart' '^\{"id": 0, "sample": 0, "domain": "same", "prompt": "Human: say it<.eos.>\\nAssistant:", "completion": "ok, said", "answer": "ok, said", "tokens": [0-9]+, "finish": "eos", "logprob": -0\.[0-9]+\}$'
 ok 'of the datasets' df-sample -q -m $m --dataset-dir . --dataset same,count --template default --max-new-tokens 16
 prints 'what the data says stands beside' '"domain": "count".*"answer": "4"'
-sed 's/, "answer": "[^"]*"//' out >from_dataset
-same 'the prompts are those of df-pack' lines from_dataset
+cp out from_dataset
+same 'prompts and answers are those of df-pack' lines from_dataset
 printf '%s\n' '{"instruction": "say it"}' '{"instruction": "say it", "output": "ok, said"}' >asked.jsonl
 echo '{"asked": {"file_name": "asked.jsonl"}, "bare": {"file_name": "bare.jsonl"}}' >dataset_info.json
 head -n 1 asked.jsonl >bare.jsonl
@@ -36,7 +36,7 @@ done
 echo '{"same": {"file_name": "same.json"}, "count": {"file_name": "count.json"}}' >dataset_info.json
 echo 'say it' >prompts.txt
 ok 'of a text' df-sample -q -m $m --prompts prompts.txt --template default --max-new-tokens 16
-is 'is the same' "$(sed 's/.*"completion"/"completion"/' out)" "$(head -n 1 lines | sed 's/.*"completion"/"completion"/')"
+is 'is the same' "$(sed 's/.*"completion"/"completion"/' out)" "$(head -n 1 lines | sed 's/.*"completion"/"completion"/; s/ "answer": "ok, said",//')"
 printf '"say it"\n\n{"prompt": "say it", "answer": "no", "system": ""}\n' >prompts.jsonl
 ok 'of JSON lines' df-sample -q -m $m --prompts prompts.jsonl --template default --max-new-tokens 16
 is 'ids are lines' "$(sed -nE 's/^\{"id": ([0-9]+),.*/\1/p' out | tr '\n' ' ')" '0 2 '
@@ -45,7 +45,7 @@ ok 'texts as they are' sh -c "printf 'Human: say it\nAssistant:\n' | df-sample -
 is 'a line each' "$(wc -l <out)" 2
 prints 'cut to length' '"tokens": 3, "finish": "length"'
 ok 'a stop text' df-sample -q -m $m pool.h5 --max-samples 1 --max-new-tokens 16 --stop 'nothing' --stop ', s'
-prints 'ends it in front' '"completion": "ok", "tokens": [0-9]+, "finish": "stop"'
+prints 'ends it in front' '"completion": "ok", "answer": "ok, said", "tokens": [0-9]+, "finish": "stop"'
 ok 'no eos' df-sample -q -m $m pool.h5 --max-samples 1 --max-new-tokens 20 --ignore-eos
 prints 'goes on' '"tokens": 20, "finish": "length"'
 ok 'whole rows' df-sample -q -m $m pool.h5 --max-samples 1 --max-new-tokens 2 --whole

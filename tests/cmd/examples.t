@@ -104,7 +104,7 @@ make() { command make -n -C "$SRC" "$@" >/dev/null; }
 END
 export SRC
 HOME=$PWD/home BASH_ENV=$PWD/make_n example README.md "$paste"
-is 'README.md: all blocks are found' "$(grep -cE '^(df-[a-z]|make |PATH=|DATA=)' <<<"$paste")" 12
+is 'README.md: all blocks are found' "$(grep -cE '^(df-[a-z]|make |PATH=|DATA=)' <<<"$paste")" 14
 # What an interactive zsh takes for words, and what someone would have to fill in.
 ! grep -nE '#|<|\.\.\.|\b[A-Z]{3,}\b[^=]' <<<"$paste" | grep -vE '"?\$(DATA|HOME|PATH|PWD)"?' >wrong
 is_empty 'README.md: no comments, nothing to be filled in' "$(cat wrong)"

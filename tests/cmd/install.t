@@ -30,6 +30,16 @@ done
 [ -s $at/share/zsh/site-functions/_df-tools ]
 report $? 'and for zsh'
 
+# Headers for plug-ins: each compiles alone, and a plug-in that saw no others runs in the installed program.
+find "$at/include/df-tools" -name '*.h' | while read -r h; do
+	echo "#include \"${h#"$at"/include/df-tools/}\"" |
+		cc -std=c11 -Wall -Wextra -Werror "-I$at/include/df-tools" -fsyntax-only -x c - || echo "$h"
+done >wrong 2>&1
+is_empty 'installed headers compile alone' "$(cat wrong)"
+ok 'a plug-in is compiled with them' cc -std=c11 -shared -fPIC "-I$at/include/df-tools" "$SRC/tests/plugin/shortest.c" -o shortest.so
+ok 'and loaded by the installed program' env -u HDF5_PLUGIN_PATH "$at/bin/df-score" --plugin ./shortest.so --list
+prints 'which lists its method' '^shortest '
+
 ok 'make uninstall' mk uninstall
 is_empty 'leaves nothing' "$(find root ! -type d)"
 is_empty 'no directory of its own either' "$(find root -name '*df-tools*')"

@@ -12,6 +12,8 @@ ok 'the target projected' df-grad -q -m $m --form sgd --project 512 val.h5 -o va
 torture 'df-pack' pack.h5 0 $pack --dataset $sets -j 2 -o pack.h5
 torture 'df-pack, two outputs' 'pack2.h5 held.h5' 0 \
 	$pack --dataset $sets -j 2 --holdout add=50 --holdout-output held.h5 -o pack2.h5
+torture 'df-pack, rows without prompts' 'pack3.h5 answers.h5' 0 \
+	$pack --dataset $sets -j 2 --no-prompt answers.h5 -o pack3.h5
 torture 'df-train' trained 60 $train output_dir=trained
 torture 'df-score' 'index.h5 scores.h5' 0 \
 	df-score less --train pool.proj.h5 --val val.proj.h5 -n 100 -o index.h5 --scores-output scores.h5

@@ -64,8 +64,13 @@ test_shards(void **state)
 	OK(df_set_link(s, at("linked.h5"), err));
 	df_set_close(s);
 	check_tokens(at("linked.h5"), 3000, 700);
+	paths[0] = at("set.00003-of-00003.h5");
+	paths[1] = at("set.00001-of-00003.h5");
 	assert_int_equal(df_set_open(&s, DF_KIND_TOKENS, "pool", paths, 2, &why), DF_ENOINPUT);
-	assert_non_null(strstr(why.msg, "set.00002-of-00003.h5 is missing"));
+	assert_non_null(strstr(why.msg, "set.00002-of-00003.h5 is missing (shard 2)"));
+	paths[0] = at("linked.h5");
+	assert_int_equal(df_set_open(&s, DF_KIND_TOKENS, "pool", paths, 2, &why), DF_ENOINPUT);
+	assert_non_null(strstr(why.msg, "set.00002-of-00003.h5 and 1 more are missing (shards 2-3)"));
 }
 
 /* A stream through a file: force it, and read it back. */
