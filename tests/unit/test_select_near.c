@@ -1295,6 +1295,14 @@ rds_of_one_task_is_near(void **state)
 		must(&r);
 		chose(&r, ids, wanted);
 	}
+	/* However often the rows are read, an invalid one is counted once. */
+	x[(N - 1) * D] = NAN;
+	put("train", x, N, D);
+	for (size_t wanted = 1; wanted < N; wanted += 13) {
+		want(&r, wanted);
+		must(&r);
+		assert_int_equal(r.out.n_invalid, 1);
+	}
 	done(&near);
 	done(&r);
 	free(x);
@@ -1307,7 +1315,7 @@ rds_is_the_originals(void **state)
 {
 	enum { N = 60, M = 9, D = 3, TASKS = 3 };
 	float *x = normal(N, D, 13), *q = normal(M, D, 14);
-	static const char labels[] = "b\nb\na\nc\nb\na\nc\nc\na\n";
+	static const char labels[] = "8\ta\n7\tc\n6\tc\n5\ta\n4\tb\n3\tc\n2\ta\n1\tb\n0\tb\n";
 	static const size_t task_of[M] = { 0, 0, 1, 2, 0, 1, 2, 2, 1 }; /* by their lowest id: b, a, c */
 	struct ranked by_task[TASKS][N], best[N], mean[N];
 	uint64_t ids[N];
