@@ -23,7 +23,7 @@ DATA    ?= data# for bilingual: dataset_info.json with alpaca_en_demo and alpaca
 WINDOWS ?= 3
 DIM     ?= 1024# dimensions of the projections
 
-STATIC  = full random loss delta-loss ppl ifd less cluster-less nice near tsds rds dsir semdedup diverse
+STATIC  = full random loss delta-loss ppl ifd less cluster-less nice near tsds tsds-c0.1 rds dsir dsir-l0.01 semdedup diverse
 DYNAMIC = random+ loss+ delta-loss+ less+
 # Answers can be right or wrong only where there is one; texts without a prompt have no IFD.
 METHODS_skills    = $(STATIC) $(DYNAMIC)
@@ -80,7 +80,7 @@ RUN   := $(HERE)/timed.sh
 all: $(B)/results.txt
 
 # A file that exists is complete: an interrupted make must not delete it.
-.SECONDARY:
+.PRECIOUS: $(B)/% $(D)/%
 
 $(B)/results.txt: $(METHODS:%=$(B)/%.result)
 	cat $^ >$@.tmp
@@ -101,8 +101,7 @@ $(B)/warm/done: $(POOL)
 
 GRAD := df-grad $(Q) -m $(CHECKPOINT)
 
-$(D)/losses.h5 $(D)/losses.early.h5 $(D)/losses.alone.h5 $(D)/pool.proj.h5 $(D)/val.proj.h5 $(D)/pool.emb.h5 $(D)/val.emb.h5 \
-    $(D)/answers.h5: $(B)/warm/done
+$(D)/losses.h5 $(D)/losses.early.h5 $(D)/losses.alone.h5 $(D)/pool.proj.h5 $(D)/val.proj.h5 $(D)/pool.emb.h5 $(D)/val.emb.h5: $(B)/warm/done
 
 $(D)/losses.h5:
 	@mkdir -p $(D)
@@ -128,6 +127,13 @@ $(D)/reps.proj.h5: $(D)/reps.h5
 $(D)/less.scores.h5: $(D)/pool.proj.h5 $(D)/val.proj.h5
 	$(RUN) $@ df-score less $(Q) --train $(D)/pool.proj.h5 --val $(D)/val.proj.h5 --scores-output $@
 
+# Eight answers of the model to each prompt of the target, and their rewards.
+$(D)/draws.h5: $(B)/warm/done
+	$(RUN) $@ df-sample $(Q) -m $(CHECKPOINT) $(VAL) -n 8 --temperature 1 --max-new-tokens 16 --seed $(SEED) -o $@ --json $(D)/draws.jsonl
+	$(HERE)/judge.sh <$(D)/draws.jsonl >$(D)/rewards.jsonl
+$(D)/val.policy.h5: $(D)/draws.h5
+	$(RUN) $@ $(GRAD) --rewards $(D)/rewards.jsonl --project $(DIM) $(D)/draws.h5 -o $@
+
 # ---- the methods: what each needs, and its command
 
 NEEDS_loss         = losses.h5
@@ -137,8 +143,10 @@ NEEDS_ifd          = losses.h5 losses.alone.h5
 NEEDS_less         = pool.proj.h5 val.proj.h5
 NEEDS_near         = pool.emb.h5 val.emb.h5
 NEEDS_tsds         = pool.emb.h5 val.emb.h5
+NEEDS_tsds-c0.1    = pool.emb.h5 val.emb.h5
 NEEDS_rds          = pool.emb.h5 val.emb.h5
 NEEDS_cluster-less = clusters.h5 reps.proj.h5 val.proj.h5
+NEEDS_nice         = pool.proj.h5 draws.h5 val.policy.h5
 NEEDS_semdedup     = pool.emb.h5
 NEEDS_diverse      = pool.emb.h5 pool.proj.h5 val.proj.h5 less.scores.h5
 
@@ -152,6 +160,10 @@ SCORE_near         = near --train $(D)/pool.emb.h5 --query $(D)/val.emb.h5
 SCORE_tsds         = tsds --train $(D)/pool.emb.h5 --query $(D)/val.emb.h5
 SCORE_rds          = rds --train $(D)/pool.emb.h5 --query $(D)/val.emb.h5
 SCORE_cluster-less = cluster-less --train $(D)/clusters.h5 --reps $(D)/reps.proj.h5 --val $(D)/val.proj.h5
+SCORE_nice         = nice --train $(D)/pool.proj.h5 --val $(D)/val.policy.h5
+SCORE_dsir         = dsir --train $(POOL) --target $(VAL) --min-length 1
+SCORE_tsds-c0.1    = $(SCORE_tsds) --c 0.1
+SCORE_dsir-l0.01   = $(SCORE_dsir) --laplace 0.01
 SCORE_semdedup     = semdedup --train $(D)/pool.emb.h5 --eps 0.001
 SCORE_diverse      = diverse --train $(D)/pool.emb.h5 --scores $(D)/less.scores.h5 --threshold 0.999
 

@@ -56,7 +56,7 @@ struct df_opt {
 	enum df_opt_type type;
 	void *value;                /* where it goes; its content before parsing is the default */
 	const char *arg;            /* name of the argument in help: "FILE", "N"; CHOICE: NULL shows the choices */
-	const char *help;           /* one line, no full stop; the default is that of value (INT: none below min; DOUBLE: none for NaN) */
+	const char *help;           /* one line, no full stop; the default is value's (none: INT below min, NaN) */
 	const char *const *choices; /* NULL-terminated; CHOICE: one of them; STR: known words beside any other */
 	const char *const *(*words)(void); /* STR: gives the known words, where no constant array holds them */
 	double min, max;            /* INT, DOUBLE, COUNT; both 0 = any */

@@ -26,7 +26,7 @@
  */
 struct df_export_opts {
 	const char *path;
-	const char *prefix; /* add PREFIXrank (place in the index, from 0), PREFIXscore (if it has any); NULL: neither */
+	const char *prefix; /* add PREFIXrank (place in the index) and PREFIXscore (if it has scores); NULL: neither */
 	bool merge_info; /* add the entry to an existing dataset_info.json beside the file */
 };
 /*

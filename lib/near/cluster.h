@@ -13,15 +13,22 @@
 #include "near/near.h"
 
 enum df_cluster_method {
-	/* Centres = k distinct random points; then up to max_iter times: each point to its nearest centre, each centre to
-	 * the mean of its points.  Equally near centres: the lowest number.  Ends early when no point moves. */
+	/*
+	 * Centres = k distinct random points; then up to max_iter times: each point to its nearest centre, each centre
+	 * to the mean of its points.  Equally near centres: the lowest number.  An empty cluster begins anew at the
+	 * point that is farthest from its centre.  Ends early when no point moves.
+	 */
 	DF_CLUSTER_KMEANS,
 	DF_CLUSTER_SPHERICAL, /* the same by the largest dot product, centres scaled to norm 1 */
-	/* A random point, then k - 1 times the point that is farthest from the nearest one chosen (ties: the lowest);
-	 * each point to the nearest of them.  Gonzalez 1985. */
+	/*
+	 * A random point, then k - 1 times the point that is farthest from the nearest one chosen (ties: the lowest);
+	 * each point to the nearest of them.  Gonzalez 1985.
+	 */
 	DF_CLUSTER_FARTHEST,
-	/* The signs of the products with random Gaussian directions; the signatures that occur are numbered in sorted
-	 * order, modulo k.  Charikar 2002. */
+	/*
+	 * The signs of the products with random Gaussian directions; the signatures that occur are numbered in sorted
+	 * order, modulo k.  Charikar 2002.
+	 */
 	DF_CLUSTER_LSH,
 	DF_CLUSTER_RANDOM /* a random permutation dealt round-robin */
 };
@@ -35,7 +42,7 @@ struct df_cluster_opts {
 	unsigned lsh_bits; /* 0: max(1, ceil(log2 k)); at most 30 */
 	uint64_t seed;
 	uint32_t step;     /* substream of the random numbers */
-	/* [n] borrowed: a permutation of the points to draw from, in order (farthest_first: its first); NULL: a random one. */
+	/* [n] borrowed: the points in the order in which they are drawn (farthest_first: one); NULL: a random one. */
 	const uint64_t *order;
 };
 #define DF_CLUSTER_DEFAULT                                                          \
@@ -48,7 +55,7 @@ struct df_clusters {
 	uint32_t *of;      /* [n] the cluster of each point; DF_CLUSTER_NONE for one with a number that is not finite */
 	uint64_t *size;    /* [k] points in each; 0 is possible */
 	float *centre;     /* [k, d] the k-means and farthest_first: the centres that `of` was decided by; else NULL */
-	double *value;     /* [n] squared distance to that centre (spherical: dot product), NaN for DF_CLUSTER_NONE; or NULL */
+	double *value;     /* [n] squared distance to it (spherical: dot product), NaN for DF_CLUSTER_NONE; or NULL */
 	double inertia;    /* sum of the squared distances (spherical: of the dot products) */
 	unsigned n_iter;   /* updates of the centres that were made */
 	uint64_t n_invalid; /* points that are in no cluster */

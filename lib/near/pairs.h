@@ -21,8 +21,8 @@ typedef int df_near_row_fn(
     void *ctx, uint64_t i, const uint64_t *j, const double *value, uint64_t n, bool *stop, struct df_err *err);
 
 /*
- * Call `row` for i = 0, 1, .., n - 1 in order, in the caller's thread.  Within the limit is a squared distance <= limit,
- * or a dot product >= limit (for a strict limit: nextafter(limit, INFINITY)).  A point with a number that is not
+ * Call `row` for i = 0, 1, .., n - 1 in order, in the caller's thread.  Within the limit is a squared distance <=
+ * limit, or a dot product >= limit (for a strict limit: nextafter(limit, INFINITY)).  A point with a number that is not
  * finite is near to none.  All points are in the caller's memory; beyond that it takes about a quarter of their size,
  * a bit for each pair of a block of rows, and what one point's neighbours need.
  * Errors: those of `row`, DF_ENOMEM, DF_EUSAGE for a limit that is NaN, DF_ESTOPPED when a signal asks to stop.

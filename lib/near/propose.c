@@ -128,8 +128,8 @@ out:
 }
 
 /*
- * *left = the fraction of the sample's pairs that the screen leaves, *within = that which is within the limit.  Pairs of
- * a point with itself do not count.
+ * *left = the fraction of the sample's pairs that the screen leaves, *within = that which is within the limit.  Pairs
+ * of a point with itself do not count.
  */
 static void
 count_sample(const struct sample *s, const struct df_propose *p, double *left, double *within)
@@ -198,7 +198,8 @@ choose(
 	*way = screen < products ? DF_PROPOSE_SCREEN : DF_PROPOSE_PRODUCTS;
 	if (fmin(screen, products) > COST_EXACT)
 		*way = DF_PROPOSE_ALL;
-	df_debug("near pairs: a sample leaves %.3g of the pairs, %.3g are within the limit", left, within);
+	if (s.n == SAMPLE)
+		df_debug("near pairs: a sample leaves %.3g of the pairs, %.3g are within the limit", left, within);
 out:
 	sample_release(&s);
 	return rc;
@@ -420,7 +421,8 @@ df_propose_new(struct df_propose **out, const struct df_near *near, enum df_metr
 	};
 	DF_TRY(choose_way(p, err));
 	df_propose_describe(p, text, sizeof(text));
-	df_debug("near pairs by %s", text);
+	if (points->n >= SAMPLE * SAMPLE_SHARE)
+		df_debug("near pairs by %s", text);
 out:
 	return rc;
 }

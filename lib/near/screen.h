@@ -28,8 +28,8 @@ int df_screen_new(struct df_screen **out, const struct df_int8 *kernel, enum df_
 void df_screen_free(struct df_screen *s); /* accepts NULL */
 const struct df_int8 *df_screen_kernel(const struct df_screen *s);
 /*
- * Put points x [n,d] at places [first, first + n), first a multiple of DF_INT8_BLOCK, on the pool's threads.  valid [n]:
- * the others are near to none.  What is beyond the last point of a block is near to none, too.
+ * Put points x [n,d] at places [first, first + n), first a multiple of DF_INT8_BLOCK, on the pool's threads.  valid
+ * [n]: the others are near to none.  What is beyond the last point of a block is near to none, too.
  */
 void df_screen_put(struct df_screen *s, struct df_pool *pool, uint64_t first, const float *x, const uint8_t *valid,
     uint64_t n);
@@ -41,7 +41,8 @@ int df_screen_rows_new(struct df_screen_rows **out, const struct df_screen *s, u
     DF_MUST_CHECK;
 void df_screen_rows_free(struct df_screen_rows *r); /* accepts NULL */
 /* The rows are x [n,d]; valid [n]. */
-void df_screen_rows_set(struct df_screen_rows *r, struct df_pool *pool, const float *x, const uint8_t *valid, uint64_t n);
+void df_screen_rows_set(struct df_screen_rows *r, struct df_pool *pool, const float *x, const uint8_t *valid,
+    uint64_t n);
 /*
  * Row i may be near to y if <x_i, y> >= limit, or |x_i - y|^2 <= limit.  limit [n], finite: each row has its own,
  * which may change from run to run.
@@ -56,8 +57,8 @@ struct df_screen_tally {
 	uint64_t blocks, whole; /* blocks of pairs; those that were not given up after the cut */
 };
 /*
- * Bits of all rows for the blocks [block, block + n_blocks) of columns: bit j of bits[i * stride + b] is set where row i
- * may be near to point b * DF_INT8_BLOCK + j.  In one thread; any number of threads may do so at once.  cut: give a
+ * Bits of all rows for the blocks [block, block + n_blocks) of columns: bit j of bits[i * stride + b] is set where row
+ * i may be near to point b * DF_INT8_BLOCK + j.  In one thread; any number of threads may do so at once.  cut: give a
  * block up after these coordinates if that is possible.
  */
 void df_screen_run(const struct df_screen *s, const struct df_screen_rows *r, size_t cut, uint64_t block,

@@ -303,6 +303,22 @@ out:
 	return rc;
 }
 
+/* The checkpoints of the gradients, not of the embeddings that the clusters were made of. */
+static int
+record_checkpoints(const struct df_select *in, struct df_meta *m, struct df_err *err)
+{
+	int rc = DF_OK;
+
+	for (size_t i = 0; i < in->sets[REPS].n; i++) {
+		const struct df_input *c = df_meta_input(df_set_meta(in->sets[REPS].v[i]), "checkpoint");
+
+		if (c)
+			DF_TRY(df_meta_add_input(m, "checkpoint", c->kind, c->id, err));
+	}
+out:
+	return rc;
+}
+
 static int
 run(const struct df_select *in, const void *options, struct df_selection *out, struct df_err *err)
 {
@@ -316,6 +332,7 @@ run(const struct df_select *in, const void *options, struct df_selection *out, s
 		DF_TRY(check_sets(in, i, err));
 	df_target_expect_losses(in, VAL);
 	DF_TRY(df_target_open(&target, in, VAL, &o, &out->meta, err));
+	DF_TRY(record_checkpoints(in, &out->meta, err));
 	DF_TRY(read_clusters(&r, err));
 	DF_TRY(score_all(&r, err));
 	DF_TRY(df_select_top(in, out, err));

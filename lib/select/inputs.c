@@ -260,7 +260,9 @@ record_checkpoint(const struct df_select *in, size_t j, struct df_meta *m, struc
 	for (size_t i = 0; i < in->method->n_inputs; i++) {
 		const struct df_select_input *input = &in->method->inputs[i];
 		const struct df_meta *set = input->columns && j < in->sets[i].n ? df_set_meta(in->sets[i].v[j]) : NULL;
-		const struct df_input *checkpoint = set && i == 0 ? df_meta_input(set, "checkpoint") : NULL;
+		/* Scores are of anything: a method that chooses from them says itself which checkpoint it is about. */
+		const struct df_input *checkpoint =
+		    set && i == 0 && set->kind != DF_KIND_SCORES ? df_meta_input(set, "checkpoint") : NULL;
 
 		if (checkpoint)
 			DF_TRY(df_meta_add_input(m, "checkpoint", checkpoint->kind, checkpoint->id, err));

@@ -194,7 +194,7 @@ consult_scores(struct df_why *w, struct df_err *err)
 	if (f) {
 		w->scores = f->path;
 		DF_TRY(read_scores(w, f, false, err));
-	} else if (w->has_last || w->method) {
+	} else if (w->has_last) {
 		df_why_more(w, "--scores-output of df-score: rank, and the score or probability of every sample");
 	}
 	if (!w->has_cluster && clusters && clusters->meta.kind == DF_KIND_SCORES)

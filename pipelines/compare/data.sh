@@ -54,7 +54,7 @@ pack() { # dataset, output, further options
 case $scene in
 skills)
 	generate "$rows" "$seed"
-	pool=translate,again,noise,foreign,reverse,shout,add,order,continue val=val test=test
+	pool=reverse,shout,add,order,continue,noise,foreign,again,translate val=val test=test
 	set -- --template default --cutoff-len 128
 	;;
 bilingual)
@@ -64,12 +64,12 @@ bilingual)
 	cat "$rows/alpaca_en_demo.val.jsonl" "$rows/alpaca_en_demo.test.jsonl" >>"$rows/alpaca_en_demo.pool.jsonl"
 	printf '{ "chinese": {"file_name": "%s"}, "english": {"file_name": "%s"}, "val": {"file_name": "%s"}, "test": {"file_name": "%s"} }\n' \
 		alpaca_zh_demo.pool.jsonl alpaca_en_demo.pool.jsonl alpaca_zh_demo.val.jsonl alpaca_zh_demo.test.jsonl >"$rows/dataset_info.json"
-	pool=chinese,english val=val test=test
+	pool=english,chinese val=val test=test
 	set -- --template default --cutoff-len 256
 	;;
 found)
 	pool='' info=''
-	for set in python headers manuals wikipedia web; do
+	for set in web wikipedia manuals headers python; do
 		case $set in
 		python) files=$(find /usr/lib/python3* -name '*.py' -size +8k 2>/dev/null) ;;
 		headers) files=$(find /usr/include -name '*.h' -size +8k 2>/dev/null) ;;
@@ -94,7 +94,7 @@ found)
 		info="$info \"$set\": {\"file_name\": \"$set.pool.jsonl\", \"columns\": {\"prompt\": \"text\"}},"
 	done
 	case $pool in
-	python,*) ;;
+	*,python) ;;
 	*) echo "data.sh: found: no Python library in /usr/lib and nothing beside it" >&2 && exit 66 ;;
 	esac
 	printf '{%s "val": {"file_name": "python.val.jsonl", "columns": {"prompt": "text"}}, "test": {"file_name": "python.test.jsonl", "columns": {"prompt": "text"}} }\n' \

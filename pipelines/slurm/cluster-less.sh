@@ -16,14 +16,14 @@ score=
 if ! [ -e "$OUT/index.h5" ]; then
 	embed=
 	[ -e "$OUT/reps.h5" ] ||
-		embed=$(array embed "$pack $warmup" "$OUT/pool.emb.h5" df-embed -m "${MODEL:-$WARM}" "$OUT/pool.h5")
+		embed=$(array embed "$pack $warm" "$OUT/pool.emb.h5" df-embed -m "${MODEL:-$WARM}" "$OUT/pool.h5")
 	cluster=$(stage cluster "$embed" "$OUT/reps.h5" df-score cluster --train "$(parts "$OUT/pool.emb.h5")" \
 		--per-cluster "${PER_CLUSTER:-3}" --scores-output "$OUT/clusters.h5")
 
 	# Gradients of the representatives only.
-	grad=$(array grad "$pack $warmup $cluster" "$OUT/reps.proj.h5" df-grad -m "$WARM" --form adam --project "$DIM" \
+	grad=$(array grad "$pack $warm $cluster" "$OUT/reps.proj.h5" df-grad -m "$WARM" --form adam --project "$DIM" \
 		--index "$OUT/reps.h5" "$OUT/pool.h5")
-	val=$(stage val "$pack $warmup" "$OUT/val.proj.h5" df-grad -m "$WARM" --form sgd --project "$DIM" "$OUT/val.h5")
+	val=$(stage val "$pack $warm" "$OUT/val.proj.h5" df-grad -m "$WARM" --form sgd --project "$DIM" "$OUT/val.h5")
 	score=$(stage score "$grad $val" "$OUT/index.h5" df-score cluster-less --train "$OUT/clusters.h5" \
 		--reps "$(parts "$OUT/reps.proj.h5")" --val "$OUT/val.proj.h5" -n "$SELECT")
 fi

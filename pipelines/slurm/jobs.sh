@@ -1,7 +1,7 @@
 # What the scripts beside it share: stages as jobs of a Slurm cluster.  Sourced, not run.
 #
 # ../common.sh has the settings.  Further ones:
-# shellcheck shell=sh disable=SC2086 # options are words
+# shellcheck shell=sh disable=SC2086,SC2153 # options are words; WARM is a setting
 SHARDS=${SHARDS:-8}       # tasks of an array
 JOB=${JOB-}               # options of sbatch for every job: --partition=short --time=30
 MODEL_JOB=${MODEL_JOB-}   # more options for jobs that run the model: --cpus-per-task=16 --time=4:00:00
@@ -10,7 +10,7 @@ MODEL_JOB=${MODEL_JOB-}   # more options for jobs that run the model: --cpus-per
 # to OUT/log.  Stages whose files exist are left out: when jobs have failed and the others have ended, run the script
 # again, and only what is missing is submitted; of an array, only the missing tasks.
 
-# shellcheck source=pipelines/common.sh
+# shellcheck source=/dev/null
 . "$(dirname "$0")/../common.sh"
 mkdir -p "$OUT/log"
 
@@ -63,25 +63,25 @@ parts() {
 	printf '%s.*-of-%05d.h5' "${1%.h5}" "$SHARDS"
 }
 
-# The stages that all methods share, as in ../common.sh.  $pack, $warmup: the numbers of their jobs; empty: done before.
+# The stages that all methods share, as in ../common.sh.  $pack, $warm: the numbers of their jobs; empty: done before.
 pack=
-pack() { # further options
+pack() {
 	if ! [ -e "$OUT/pool.h5" ] || ! [ -e "$OUT/val.h5" ]; then
 		pack=$(submit pack '' -- df-pack --dataset-dir "$DATA" --dataset "$POOL" --template "$TEMPLATE" \
-			--tokenizer "$TOKENIZER" --cutoff-len "$CUTOFF" --holdout "$TARGET" --holdout-output "$OUT/val.h5" "$@" \
+			--tokenizer "$TOKENIZER" --cutoff-len "$CUTOFF" --holdout "$TARGET" --holdout-output "$OUT/val.h5" \
 			-o "$OUT/pool.h5")
 	fi
 }
 
-warmup=
+warm=
 warm_up() {
-	[ -e "$WARM" ] || warmup=$(submit warmup "$pack" -- df-train "$CONFIG" "tokenized_path=$OUT/pool.h5" \
+	[ -e "$WARM" ] || warm=$(submit warmup "$pack" -- df-train "$CONFIG" "tokenized_path=$OUT/pool.h5" \
 		"output_dir=$OUT/run" --until "$WARMUP")
 }
 
 train_and_evaluate() { # jobs that it waits for
 	train=
-	[ -e "$OUT/run/checkpoint-$STEPS" ] || train=$(submit train "$pack $warmup $1" -- df-train "$CONFIG" \
+	[ -e "$OUT/run/checkpoint-$STEPS" ] || train=$(submit train "$pack $warm $1" -- df-train "$CONFIG" \
 		"tokenized_path=$OUT/pool.h5" "output_dir=$OUT/run" --index "$OUT/index.h5" --until "$STEPS")
 	# shellcheck disable=SC2016 # of the job's shell
 	submit eval "$train" -- sh -c 'df-eval -m "$1" "$2" >"$3.tmp" && mv "$3.tmp" "$3"' sh "$OUT/run/checkpoint-$STEPS" \

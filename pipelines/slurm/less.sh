@@ -13,8 +13,8 @@ warm_up
 
 score=
 if ! [ -e "$OUT/index.h5" ]; then
-	grad=$(array grad "$pack $warmup" "$OUT/pool.proj.h5" df-grad -m "$WARM" --form adam --project "$DIM" "$OUT/pool.h5")
-	val=$(stage val "$pack $warmup" "$OUT/val.proj.h5" df-grad -m "$WARM" --form sgd --project "$DIM" "$OUT/val.h5")
+	grad=$(array grad "$pack $warm" "$OUT/pool.proj.h5" df-grad -m "$WARM" --form adam --project "$DIM" "$OUT/pool.h5")
+	val=$(stage val "$pack $warm" "$OUT/val.proj.h5" df-grad -m "$WARM" --form sgd --project "$DIM" "$OUT/val.h5")
 	score=$(stage score "$grad $val" "$OUT/index.h5" df-score less --train "$(parts "$OUT/pool.proj.h5")" \
 		--val "$OUT/val.proj.h5" -n "$SELECT")
 fi

@@ -14,8 +14,8 @@ warm_up
 score=
 if ! [ -e "$OUT/index.h5" ]; then
 	# Hidden states of the model itself; MODEL may name an embedder, or a larger model.
-	embed=$(array embed "$pack $warmup" "$OUT/pool.emb.h5" df-embed -m "${MODEL:-$WARM}" --pooling position "$OUT/pool.h5")
-	query=$(stage query "$pack $warmup" "$OUT/val.emb.h5" df-embed -m "${MODEL:-$WARM}" --pooling position "$OUT/val.h5")
+	embed=$(array embed "$pack $warm" "$OUT/pool.emb.h5" df-embed -m "${MODEL:-$WARM}" --pooling position "$OUT/pool.h5")
+	query=$(stage query "$pack $warm" "$OUT/val.emb.h5" df-embed -m "${MODEL:-$WARM}" --pooling position "$OUT/val.h5")
 	score=$(stage score "$embed $query" "$OUT/index.h5" df-score tsds --train "$(parts "$OUT/pool.emb.h5")" \
 		--query "$OUT/val.emb.h5" -n "$SELECT")
 fi

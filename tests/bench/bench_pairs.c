@@ -1,14 +1,15 @@
 /*
  * bench_pairs.c - all near pairs against the bare product that they would take.
  *
- * A = df_near_pairs on one thread, all of it.  B = the product of all N x N pairs (both halves) in float32 by df_gemm on
- * the same device, in blocks, nothing done with it; measured on every 16th panel of rows and multiplied.  Both in the
- * processor time of this process.  Printed: A, B, A / B, and how many pairs were found.
+ * A = df_near_pairs on one thread, all of it.  B = the product of all N x N pairs (both halves) in float32 by
+ * df_gemm on the same device, in blocks, nothing done with it; measured on every 16th panel of rows and multiplied.
+ * Both in the processor time of this process.  Printed: A, B, A / B, and how many pairs were found.
  *
  * Rows have norm 1 and are: "random", independent directions; "groups", a tenth as many directions with noise, so that
  * some pairs are near; "skewed", as embeddings are: few strong directions, and a mean that all share.
  *
  *   bench_pairs [N [D [KERNEL]]]     100000 384; KERNEL: one of near/int8.c, "products" or "all" instead of the best
+ *   bench_pairs N D groups FILE.h5   writes such embeddings, for df-score (semdedup.sh)
  *
  * Goals: semdedup over all pairs, N = 100000, D = 384: A / B <= 1.25.  TSDS, N = 100000, D = 1024: its density, the L2
  * lines, within 17 s on two cores, so A <= 34.
@@ -26,6 +27,7 @@
 #include "base/rng.h"
 #include "near/pairs.h"
 #include "near/propose.h"
+#include "shard/shard.h"
 
 enum { PANEL = 512, COLUMNS = 2048, EVERY = 16 };
 
@@ -155,6 +157,37 @@ out:
 	return rc;
 }
 
+static int
+write_rows(uint64_t n, size_t d, const char *kind, const char *path, struct df_err *err)
+{
+	static const enum df_col cols[] = { DF_COL_ID, DF_COL_EMBEDDING };
+	const size_t widths[DF_COL_COUNT] = { [DF_COL_EMBEDDING] = d };
+	struct df_meta m = { .kind = DF_KIND_EMBEDDINGS };
+	struct df_batch b = { .n = n };
+	struct df_writer *w = NULL;
+	uint64_t *id = NULL;
+	float *x = NULL;
+	int rc = DF_OK;
+
+	DF_TRY(df_alloc(&id, n, sizeof(*id), "ids", err));
+	DF_TRY(df_alloc(&x, n, d * sizeof(*x), "points", err));
+	for (uint64_t i = 0; i < n; i++)
+		id[i] = i;
+	make_rows(x, n, d, kind);
+	b.col[DF_COL_ID] = (struct df_column_data){ .data = id, .width = 1 };
+	b.col[DF_COL_EMBEDDING] = (struct df_column_data){ .data = x, .width = d };
+	DF_TRY(df_meta_set_tool(&m, "bench_pairs", err));
+	DF_TRY(df_writer_open(&w, path, &m, cols, 2, widths, NULL, err));
+	DF_TRY(df_writer_put(w, &b, err));
+	DF_TRY(df_writer_commit(w, NULL, err));
+out:
+	df_writer_close(w);
+	df_meta_release(&m);
+	free(id);
+	free(x);
+	return rc;
+}
+
 static void
 use(const char *kernel)
 {
@@ -178,7 +211,9 @@ main(int argc, char **argv)
 
 	if (argc > 3)
 		use(argv[3]);
-	rc = df_backend_open(&be, bench_device(), NULL, &err);
+	rc = argc > 4 ? write_rows(n, d, argv[3], argv[4], &err) : df_backend_open(&be, bench_device(), NULL, &err);
+	if (argc > 4)
+		return rc != DF_OK;
 	for (size_t k = 0; k < 3 && rc == DF_OK; k++)
 		rc = bench(be, n, d, kinds[k], &err);
 	if (rc != DF_OK)

@@ -44,6 +44,15 @@ is 'members of a cluster have one score' "$(paste -d' ' <(text_of scores.h5 clus
 is 'the index begins with the best rank' "$(text_of index.h5 index | cut -d, -f1)" \
 	"$(text_of scores.h5 rank | tr , '\n' | grep -nx 0 | awk -F: '{ print $1 - 1 }')"
 df-show --lineage index.h5 >lineage
+df-embed -q -m "$SRC/tests/golden/embed/bert" --dataset-dir data --dataset sums,turns --rows pool.h5 --template alpaca -o bert.h5
+df-score -q cluster --train bert.h5 --cluster-size 5 -o b.reps.h5 --scores-output b.clusters.h5
+df-grad -q -m $CKPT --form adam --project 64 --index b.reps.h5 pool.h5 -o b.proj.h5
+ok "clusters of an embedding model's vectors" df-score -q cluster-less --train b.clusters.h5 --reps b.proj.h5 --val val.proj.h5 -n 8 -o b.h5
+checkpoint_of()
+{
+	lineage_of "$1" | grep -o '"kind": "checkpoint", "id": "[0-9a-f]*' | head -n 1
+}
+is 'the checkpoint of the choice is that of the gradients' "$(checkpoint_of b.h5)" "$(checkpoint_of val.proj.h5)"
 is 'the lineage has the index of the representatives' "$(grep -c 'index  reps.h5: index, ' lineage)" 1
 for how in '-j 1' '-j 3' '--device poison'; do
 	# shellcheck disable=SC2086

@@ -36,7 +36,11 @@ for threads in 1 3; do
 done
 ok 'the poisoned device' df-score -q --device poison semdedup --train emb.h5 --eps 0.0001 -o j.h5
 same 'writes the same' j.h5 kept.h5
-ok 'in shards' sh -c 'for i in 1 2 3; do df-embed -q -m '$CKPT' --shard $i/3 pool.h5 -o part.h5 || exit; done'
+embed_shards()
+{
+	for i in 1 2 3; do df-embed -q -m $CKPT --shard "$i/3" pool.h5 -o part.h5 || return; done
+}
+ok 'in shards' embed_shards
 ok 'of the embeddings' df-score -q semdedup --train 'part.0*.h5' --eps 0.0001 -o j.h5
 is 'the same rows' "$(index_of j.h5)" "$(index_of kept.h5)"
 ok 'clusters' df-score -q semdedup --train emb.h5 --eps 0.0001 --clusters 4 --max-iter 5 -o c.h5 --scores-output cs.h5

@@ -43,6 +43,11 @@ for how in '-j 1' '-j 3'; do
 	same 'the same bytes' j.h5 i.h5
 done
 shortest=$(tr -d - <lengths | sort -n | head -n 1)
+for how in '--plug ./shortest.so' '-q -j 2 --plugin ./shortest.so' '--plugin ./nowhere.so --plugin shortest.so' '--seed 3 --plugin=./shortest.so -j1'; do
+	# shellcheck disable=SC2086
+	ok "$how" df-score $how shortest --train pool.h5 -n 8 -o j.h5
+	is 'the same choice' "$(index_of j.h5)" "$(index_of i.h5)"
+done
 ok 'its option' df-score --plugin ./shortest.so shortest --train pool.h5 --at-least $((shortest + 1)) -n 2 -o o.h5
 says 'makes rows invalid' '[1-9][0-9]* rows have no finite score'
 ok 'quiet' df-score -q --plugin ./shortest.so shortest --train pool.h5 -n 8 -o j.h5

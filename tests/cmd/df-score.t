@@ -53,13 +53,13 @@ says 'is an error by default' 'asked for 40 rows, but only 34 are valid'
 exits 64 'an option of another method' df-score random --train pool.h5 --agg mean -n 3 -o x.h5
 says 'says whose it is' '^df-score: --agg belongs to less'
 exits 64 'one of two others' df-score less --train pool.proj.h5 --val val.proj.h5 --index less.h5 -o x.h5
-says 'says both' 'belongs to static and custom'
+says 'says both' 'belongs to combine and static and custom'
 exits 64 'an input of another method' df-score random --train pool.h5 --val val.proj.h5 -n 3 -o x.h5
 says 'is not passed over' '--val belongs to less'
 exits 64 "a method's option before its name" df-score --agg mean less --train pool.proj.h5 --val val.proj.h5 -o x.h5
 says 'comes too early' 'only after that word'
 exits 64 'an option that only begins like one' df-score less --train pool.proj.h5 --val val.proj.h5 --scores x.h5
-says 'is no abbreviation' '--scores belongs to custom'
+says 'is no abbreviation' '--scores belongs to semdedup'
 ok 'common options may stand before it' df-score -q -j 2 --count=8 -o first.h5 less --train pool.proj.h5 --val val.proj.h5
 same 'and mean the same' first.h5 less.h5
 exits 64 'no method' df-score --train pool.h5 -o x.h5

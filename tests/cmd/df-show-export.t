@@ -1,6 +1,6 @@
 #!/bin/bash
 # df-show --export: the chosen rows as files of their source's format, which every program reads at once.
-# shellcheck disable=SC2086 # commands are words
+# shellcheck disable=SC2046,SC2086 # commands are words
 . "$(dirname "$0")/lib.sh"
 
 mkdir data

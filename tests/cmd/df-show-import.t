@@ -1,6 +1,6 @@
 #!/bin/bash
 # df-show --import: an index of what a list names, checked against the tokens that it is for.
-# shellcheck disable=SC2086 # commands are words
+# shellcheck disable=SC2059,SC2086 # commands are words, lists are formats
 . "$(dirname "$0")/lib.sh"
 command -v h5dump >/dev/null || skip_all 'no h5dump here'
 

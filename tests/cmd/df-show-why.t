@@ -108,7 +108,7 @@ ok 'is chosen' df-show --why 4 again.h5
 prints 'as often' ': chosen, place 0 of 4 and 2 more$'
 ok 'a draw' df-score random -q --train pool.h5 -n 3 -o random.h5
 ok 'has no score' df-show --why 0 random.h5
-is 'and says none' "$(grep -c '^  score' out)" 0
+is 'and says none' "$(grep -c '^  score\|tell more' out)" 0
 
 # --- what is like it, and whose neighbour it is ---
 

@@ -22,6 +22,8 @@ needs()
 	'df-score less':*) echo --train a.proj.h5 --val a.proj.h5 -o x.h5 ;;
 	'df-score rds':*) echo --train a.emb.h5 --query a.emb.h5 -o x.h5 ;;
 	'df-score dsir':*) echo --train val.h5 --target val.h5 -o x.h5 ;;
+	'df-score cluster-less':*) echo --train clusters.h5 --reps a.proj.h5 --val a.proj.h5 -o x.h5 ;;
+	'df-score combine':*) echo --train val.h5 --scores clusters.h5 -o x.h5 ;;
 	'df-score nice':*) echo --train a.proj.h5 --val p.proj.h5 -o x.h5 ;;
 	*) return 1 ;;
 	esac
@@ -29,6 +31,7 @@ needs()
 
 df-grad -q -m run/checkpoint-3 --project 16 val.h5 -o a.proj.h5
 df-embed -q -m run/checkpoint-3 val.h5 -o a.emb.h5
+df-score cluster -q --train a.emb.h5 --num-clusters 2 --scores-output clusters.h5 -o reps.h5
 df-sample -q -m run/checkpoint-3 --max-new-tokens 2 val.h5 -o draws.h5
 seq 6 | df-grad -q -m run/checkpoint-3 --rewards - --project 16 draws.h5 -o p.proj.h5
 commands >commands

@@ -215,6 +215,7 @@ test_example(void **state)
 	amount(&r, 3);
 	run(&r);
 	INDEX_IS(&r, 0, 1, 2);
+	assert_string_equal(df_meta_input(&r.out.meta, "checkpoint")->id, "00000000000000000000000000000002");
 	assert_true(fabs(r.out.score[0] - 0.707107) < 1e-6 && fabs(r.out.score[1] - 0.707107) < 1e-6);
 	assert_true(fabs(r.out.score[2] - 0.7) < 1e-6 && fabs(r.out.score[3] - 0.7) < 1e-6);
 	assert_int_equal(r.out.cluster[3], 1);

@@ -300,6 +300,7 @@ test_edges(void **state)
 	struct df_near near = { 0 };
 	struct df_err err = DF_ERR_INIT;
 	struct heard h = { .p = &p, .metric = DF_METRIC_DOT, .limit = 0 };
+	float *x;
 
 	(void)state;
 	for (int i = 0; i < 6; i++) {
@@ -314,6 +315,14 @@ test_edges(void **state)
 	walk("cpu", 1, &p, DF_METRIC_L2, 0, true); /* no dimensions: all are equal */
 	p = (struct df_points){ big, 1, 2 };
 	walk("cpu", 1, &p, DF_METRIC_L2, 1, true);
+
+	/* More dimensions than products of 8-bit integers may have. */
+	x = make_points(&p, 150, DF_INT8_WIDEST + 1, 0.1, true, false);
+	assert_true(walk("cpu", 2, &p, DF_METRIC_DOT, 0.9, true).n_pairs > 50);
+	free(x);
+	x = make_points(&p, 150, DF_INT8_WIDEST, 0.1, true, false);
+	assert_true(walk("cpu", 2, &p, DF_METRIC_DOT, 0.9, true).n_pairs > 50);
+	free(x);
 
 	assert_int_equal(df_backend_open(&near.be, "cpu", NULL, &err), 0);
 	assert_int_equal(df_near_pairs(&near, DF_METRIC_L2, &p, NAN, hear, &h, &err), DF_EUSAGE);
