@@ -107,48 +107,20 @@ out:
 
 /* ---- draws -------------------------------------------------------------------------------- */
 
+/* All that can be drawn, in the order of the race, then others at random. */
 static int
-record_draw(const struct df_select *in, struct df_selection *out, struct df_err *err)
-{
-	int rc = DF_OK;
-
-	DF_TRY(df_meta_set_int(&out->meta, "seed", (int64_t)in->seed, err));
-	DF_TRY(df_meta_set_int(&out->meta, "step", in->step, err));
-out:
-	return rc;
-}
-
-/* Independent draws, by default as many as there are rows that can be drawn. */
-static int
-draw_independently(const struct df_select *in, const double *p, struct df_selection *out, struct df_err *err)
-{
-	uint64_t n = 0;
-	int rc = DF_OK;
-
-	for (uint64_t i = 0; i < out->n_rows; i++)
-		n += p[i] > 0;
-	n = in->amount.given ? df_amount_of(&in->amount, out->n_rows) : n;
-	DF_TRY(record_draw(in, out, err));
-	DF_TRY(df_alloc(&out->index, n, sizeof(*out->index), "index", err));
-	DF_TRY(df_sample_replace(p, out->n_rows, n, in->seed, in->step, out->index, err));
-	out->n_index = n;
-out:
-	return rc;
-}
-
-/* All that can be drawn, in the order of the race, then what else was allowed. */
-static int
-draw_and_more(const struct df_search *s, const double *p, struct df_err *err)
+draw_and_fill(const struct df_search *s, const double *p, struct df_err *err)
 {
 	const struct df_select *in = s->in;
 	struct df_selection *out = s->out;
 	uint64_t *order = NULL, n;
 	int rc = DF_OK;
 
-	DF_TRY(record_draw(in, out, err));
+	DF_TRY(df_meta_set_int(&out->meta, "seed", (int64_t)in->seed, err));
+	DF_TRY(df_meta_set_int(&out->meta, "step", in->step, err));
 	DF_TRY(df_alloc(&order, out->n_rows, sizeof(*order), "draws", err));
-	DF_TRY(df_sample_race(p, out->n_rows, out->n_rows, in->seed, in->step, order, &n, err));
-	if (in->shortage == DF_SHORT_FILL && in->amount.given) /* all: those that have a probability */
+	DF_TRY(df_sample_race_on(in->pool, p, out->n_rows, out->n_rows, in->seed, in->step, order, &n, err));
+	if (in->amount.given) /* all: those that have a probability */
 		DF_TRY(df_select_fill(in, s->valid, out->n_rows, order, &n, err));
 	if (in->allow_invalid)
 		df_search_add_invalid(s, order, &n);
@@ -207,7 +179,6 @@ run(const struct df_select *in, const void *options, struct df_selection *out, s
 	const struct options *o = options;
 	struct df_neighbours t = { 0 };
 	struct df_search s = { 0 };
-	double *p = NULL;
 	int rc = DF_OK;
 
 	DF_TRY(record(o, &out->meta, err));
@@ -216,17 +187,13 @@ run(const struct df_select *in, const void *options, struct df_selection *out, s
 	if (o->neighbours_output)
 		DF_TRY(df_neighbours_write(&t, &s, (uint64_t)o->max_k, o->neighbours_output, err));
 	DF_TRY(find_probabilities(&t, &s, o, err));
-	if (o->sampling == MULTINOMIAL) {
-		DF_TRY(draw_independently(in, out->probability, out, err));
-	} else if (in->shortage == DF_SHORT_FILL || in->allow_invalid) {
-		DF_TRY(draw_and_more(&s, out->probability, err));
-	} else {
-		p = out->probability; /* the draw sets it again, of a sum of exactly 1 */
-		out->probability = NULL;
-		DF_TRY(df_select_draw(in, p, out, err));
-	}
+	if (o->sampling == MULTINOMIAL)
+		DF_TRY(df_select_draw_replace(in, out->probability, out, err));
+	else if (in->shortage == DF_SHORT_FILL)
+		DF_TRY(draw_and_fill(&s, out->probability, err));
+	else
+		DF_TRY(df_select_draw(in, out->probability, out, err));
 out:
-	free(p);
 	df_neighbours_release(&t);
 	df_search_release(&s);
 	return rc;

@@ -491,6 +491,46 @@ tables_that_lie_are_refused(void **state)
 	}
 }
 
+/* Neighbours of a table that must not be chosen, or are not finite, are passed over. */
+static void
+tables_may_have_more(void **state)
+{
+	static const uint64_t lists[] = { 3, 1, 0, 1, 4, 3 };
+	struct request r;
+
+	(void)state;
+	put("train", (float[]){ 0, 1, 2, NAN, 4 }, 5, 1);
+	put_table("table", lists, NULL, 2, 3, "l2", "train");
+	put_text("one", "1\n");
+	put_text("three", "1\n0\n4\n");
+	for (size_t i = 0; i < 2; i++) {
+		ask(&r, i ? "tsds" : "near", "neighbours", "table");
+		r.in.exclude = at("one");
+		must(&r);
+		assert_int_equal(r.out.n_invalid, 1);
+		if (i == 0)
+			CHOSE(&r, 0, 4);
+		else
+			assert_true(r.out.probability[0] == .5 && r.out.probability[4] == .5);
+		*(int64_t *)option(&r, "max-k") = 1; /* of those that remain */
+		must(&r);
+		assert_int_equal(r.out.n_index, 2);
+		put_text("all of the first", "1\n0\n");
+		r.in.exclude = at("all of the first");
+		if (i == 0) {
+			must(&r);
+			CHOSE(&r, 4);
+		} else {
+			refused(&r, DF_EFORMAT, "query 0 has no neighbour that may be chosen");
+		}
+		r.in.exclude = at("three");
+		*(int64_t *)option(&r, "max-k") = 3;
+		want(&r, 1);
+		refused(&r, i ? DF_EFORMAT : DF_EUSAGE, i ? "query 0" : "asked for 1 rows, but only 0");
+		done(&r);
+	}
+}
+
 /* ---- what hostile inputs are told, by all three ------------------------------------------------- */
 
 static const char *const methods[] = { "near", "tsds", "rds" };
@@ -1255,6 +1295,14 @@ rds_of_one_task_is_near(void **state)
 		must(&r);
 		chose(&r, ids, wanted);
 	}
+	/* However often the rows are read, an invalid one is counted once. */
+	x[(N - 1) * D] = NAN;
+	put("train", x, N, D);
+	for (size_t wanted = 1; wanted < N; wanted += 13) {
+		want(&r, wanted);
+		must(&r);
+		assert_int_equal(r.out.n_invalid, 1);
+	}
 	done(&near);
 	done(&r);
 	free(x);
@@ -1267,7 +1315,7 @@ rds_is_the_originals(void **state)
 {
 	enum { N = 60, M = 9, D = 3, TASKS = 3 };
 	float *x = normal(N, D, 13), *q = normal(M, D, 14);
-	static const char labels[] = "b\nb\na\nc\nb\na\nc\nc\na\n";
+	static const char labels[] = "8\ta\n7\tc\n6\tc\n5\ta\n4\tb\n3\tc\n2\ta\n1\tb\n0\tb\n";
 	static const size_t task_of[M] = { 0, 0, 1, 2, 0, 1, 2, 2, 1 }; /* by their lowest id: b, a, c */
 	struct ranked by_task[TASKS][N], best[N], mean[N];
 	uint64_t ids[N];
@@ -1365,6 +1413,7 @@ main(void)
 		cmocka_unit_test(near_is_exact),
 		cmocka_unit_test(neighbours_are_kept),
 		cmocka_unit_test(tables_that_lie_are_refused),
+		cmocka_unit_test(tables_may_have_more),
 		cmocka_unit_test(inputs_must_belong_together),
 		cmocka_unit_test(invalid_rows_are_not_chosen),
 		cmocka_unit_test(asking_for_too_many),
