@@ -248,13 +248,17 @@ close_run(struct run *r)
 static int
 give(struct run *r, struct df_apart *a, struct df_err *err)
 {
-	const struct df_apart_choice c = { .selection = r->out,
-		.index = (char *)(uintptr_t)r->output,
+	struct df_apart_choice c = { .index = (char *)(uintptr_t)r->output,
 		.scores = (char *)(uintptr_t)r->scores_output,
 		.quiet = r->common.quiet,
 		.verbose = r->common.verbose };
+	int rc = DF_OK;
 
-	return df_apart_give(a, &c, err);
+	DF_TRY(df_selection_probabilities(&r->out, err));
+	c.selection = r->out;
+	rc = df_apart_give(a, &c, err);
+out:
+	return rc;
 }
 
 /* The child: its exit status. */

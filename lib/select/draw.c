@@ -133,15 +133,41 @@ out:
 	return rc;
 }
 
+/* out->probability = the weights, which may be there already. */
+static int
+take_weights(const double *weight, struct df_selection *out, struct df_err *err)
+{
+	int rc = DF_OK;
+
+	if (weight == out->probability)
+		return DF_OK;
+	DF_TRY(df_alloc(&out->probability, out->n_rows, sizeof(*out->probability), "probabilities", err));
+	memcpy(out->probability, weight, out->n_rows * sizeof(*weight));
+out:
+	return rc;
+}
+
 int
 df_select_draw(const struct df_select *in, const double *weight, struct df_selection *out, struct df_err *err)
 {
 	struct draw d = { .in = in, .out = out };
 	int rc = DF_OK;
 
-	DF_TRY(df_alloc(&out->probability, out->n_rows, sizeof(*out->probability), "probabilities", err));
-	memcpy(out->probability, weight, out->n_rows * sizeof(*weight));
+	DF_TRY(take_weights(weight, out, err));
 	DF_TRY(draw(&d, err));
+out:
+	return rc;
+}
+
+int
+df_select_draw_replace(const struct df_select *in, const double *weight, struct df_selection *out, struct df_err *err)
+{
+	struct draw d = { .in = in, .out = out };
+	int rc = DF_OK;
+
+	DF_TRY(take_weights(weight, out, err));
+	DF_TRY(draw_begin(&d, err));
+	DF_TRY(draw_independently(&d, df_amount_of(&in->amount, out->n_rows), err));
 out:
 	return rc;
 }

@@ -252,6 +252,9 @@ int df_select_take(const struct df_select *in, const uint64_t *order, uint64_t n
  */
 int df_select_draw(const struct df_select *in, const double *weight, struct df_selection *out, struct df_err *err)
     DF_MUST_CHECK;
+/* The same, always with replacement; the amount is of rows. */
+int df_select_draw_replace(const struct df_select *in, const double *weight, struct df_selection *out,
+    struct df_err *err) DF_MUST_CHECK;
 /*
  * The same with few weights, in an eighth of the memory: weight[g] of the rows of out->group g, where 0 is for rows
  * that are never drawn.  `replacement`: always with replacement; the amount is of rows.

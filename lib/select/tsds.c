@@ -113,13 +113,14 @@ draw_and_fill(const struct df_search *s, const double *p, struct df_err *err)
 {
 	const struct df_select *in = s->in;
 	struct df_selection *out = s->out;
+	const struct df_weights w = { .weight = p };
 	uint64_t *order = NULL, n;
 	int rc = DF_OK;
 
 	DF_TRY(df_meta_set_int(&out->meta, "seed", (int64_t)in->seed, err));
 	DF_TRY(df_meta_set_int(&out->meta, "step", in->step, err));
 	DF_TRY(df_alloc(&order, out->n_rows, sizeof(*order), "draws", err));
-	DF_TRY(df_sample_race_on(in->pool, p, out->n_rows, out->n_rows, in->seed, in->step, order, &n, err));
+	DF_TRY(df_sample_race_by(in->pool, &w, out->n_rows, out->n_rows, in->seed, in->step, order, &n, err));
 	if (in->amount.given) /* all: those that have a probability */
 		DF_TRY(df_select_fill(in, s->valid, out->n_rows, order, &n, err));
 	if (in->allow_invalid)
