@@ -416,6 +416,13 @@ test_against_pytorch(void **state)
 	golden_release(&g);
 }
 
+/* How far sums in another order may be apart: rounding, and what another shape of a product makes of it. */
+static double
+near_bits(void)
+{
+	return df_backend_is_exact(mh_backend()) ? 1e-6 : 1e-5;
+}
+
 /*
  * A prompt alone, in company, in small blocks; and a prompt whose rows do not fit in one batch: a sum of parts, up to
  * rounding.
@@ -444,13 +451,13 @@ test_blocks(void **state)
 			if (max >= 3)
 				mh_assert_same(some, all, 2 * p);
 			else
-				assert_true(mh_rel_diff(some, all, 2 * p) < 1e-6);
+				assert_true(mh_rel_diff(some, all, 2 * p) < near_bits());
 			free(some);
 		}
 		o.block_rows = 0;
 		o.block_tokens = 11; /* two completions of prompt 5, three of prompt 9 do not fit */
 		some = job_rows(&o, tokens, &n, &p);
-		assert_true(mh_rel_diff(some, all, 2 * p) < 1e-6);
+		assert_true(mh_rel_diff(some, all, 2 * p) < near_bits());
 		free(some);
 		o.block_tokens = 0;
 		write_rows(&g, tokens, 3, 7, true);
@@ -526,15 +533,16 @@ test_protect(void **state)
 	less = grad_opts(&g, NULL);
 	want = job_rows(&less, val, &n, &p);
 	for (size_t i = 0; i < p; i++)
-		assert_true(got[i] == 3 * want[i]);
+		want[i] *= 3; /* its targets: sums, not means */
+	mh_assert_same(got, want, p);
 	free(got);
 	free(want);
 	mh_ok(df_file_put(rewards, "0\n-1\n0\n0\n0\n0\n0\n", 15, err));
 	{
 		struct df_grad_job *job = NULL;
 
-		mh_refused(
-		    df_grad_job_open(&job, &o, &draws, 1, NULL, (struct df_shard_arg){ 0, 1, false, 0 }, mh_backend(), err),
+		mh_refused(df_grad_job_open(
+			       &job, &o, &draws, 1, NULL, (struct df_shard_arg){ 0, 1, false, 0 }, mh_backend(), err),
 		    DF_EFORMAT, "val.h5|no sample 9");
 	}
 	golden_release(&g);
