@@ -326,7 +326,7 @@ close_assign(struct assign *a)
 static int
 assign_points(const struct job *j, bool *moved, struct df_err *err)
 {
-	const uint64_t n = j->points->n, many = PRODUCTS / j->c->k;
+	const uint64_t n = j->points->n, many = j->c->k ? PRODUCTS / j->c->k : ROWS_MAX;
 	const uint64_t most = many > ROWS_MAX ? ROWS_MAX : many < ROWS_MIN ? ROWS_MIN : many;
 	const uint64_t rows = n < most ? n : most;
 	struct assign a;

@@ -36,7 +36,7 @@ report()
 {
 	for name in ours ${TSDS:+theirs}; do
 		for column in 1 2 3; do
-			cut -d' ' -f$column $name.times | sort -n | awk '{ v[NR] = $1 } END { print v[int((NR + 1) / 2)] }'
+			cut -d' ' -f"$column" "$name.times" | sort -n | awk '{ v[NR] = $1 } END { print v[int((NR + 1) / 2)] }'
 		done | paste -sd' '
 	done | paste -sd' ' | awk '{
 		printf "  ours    %8.2f s  cpu %8.2f s  %6.0f MiB\n", $1, $2, $3 / 1024
