@@ -147,10 +147,10 @@ static int
 find_long(
     const struct parser *p, const char *name, size_t n, const struct df_opt **out, bool *negated, struct df_err *err)
 {
-	const struct df_opt *found = NULL, *o;
+	const struct df_opt *found = NULL, *second = NULL, *o;
 	const char *elsewhere;
 	char owners[128];
-	bool found_no = false, ambiguous = false;
+	bool found_no = false;
 	bool no = n > 3 && strncmp(name, "no-", 3) == 0;
 
 	for (size_t i = 0; (o = row(p, i)) != NULL; i++) {
@@ -169,16 +169,17 @@ find_long(
 			return DF_OK;
 		}
 		if (n > 0 && (strncmp(o->name, name, n) == 0 || (as_no && strncmp(o->name, name + 3, n - 3) == 0))) {
-			ambiguous = found != NULL;
-			if (ambiguous)
-				break;
+			if (found && !second)
+				second = o;
+			if (found)
+				continue; /* the whole name may still come */
 			found = o;
 			found_no = strncmp(o->name, name, n) != 0;
 		}
 	}
-	if (ambiguous)
+	if (second)
 		return df_fail(
-		    err, DF_EUSAGE, "option --%.*s is ambiguous (--%s, --%s)", (int)n, name, found->name, o->name);
+		    err, DF_EUSAGE, "option --%.*s is ambiguous (--%s, --%s)", (int)n, name, found->name, second->name);
 	/* What another command has is not an abbreviation of what this one has: `--scores` is not --scores-output. */
 	if (found == NULL || find_elsewhere(p, name, n, &elsewhere, owners, sizeof(owners)))
 		return unknown_option(p, name, n, err);

@@ -2,6 +2,9 @@
  * pairs.c - all pairs of near points, a panel of rows at a time.
  *
  *   panel of rows i | candidates j < i: a bit each (propose.h) | gathered | exact values | row by row to the caller
+ *
+ * Exact values are computed for a range of j and all rows of the panel, then for the next range: where there are many,
+ * they come from the cache.
  */
 #include <math.h>
 #include <stdlib.h>
@@ -14,9 +17,10 @@
 
 enum {
 	PANEL = 512,      /* rows at a time */
-	GATHER = 1 << 16, /* candidates at a time, or those of one row */
-	PIECE = 128,      /* candidates per task */
+	GATHER = 1 << 18, /* candidates at a time, or those of one row */
+	PIECE = 128,      /* candidates per task, at least on average; of one row at a time */
 };
+#define RANGE_BYTES ((size_t)512 << 10) /* of points, for a task with many candidates: part of a second-level cache */
 
 struct walk {
 	const struct df_near *near;
@@ -32,8 +36,10 @@ struct walk {
 	/* Candidates of some rows. */
 	uint64_t *j;
 	double *value; /* NaN: not within the limit */
-	uint16_t *of;  /* row in the panel */
 	uint64_t n, cap;
+	uint64_t first, end;       /* the rows in the panel that they belong to; */
+	uint64_t start[PANEL + 1]; /* those of row r are [start[r], start[r + 1]) */
+	uint64_t range;            /* points per task */
 };
 
 static uint64_t
@@ -74,61 +80,89 @@ gather(struct walk *w, uint64_t row)
 
 	for (uint64_t k = 0; k < div_up(w->panel + row, DF_PROPOSE_WORD); k++) {
 		for (uint32_t left = bits[k]; left; left &= left - 1) {
-			w->j[w->n] = k * DF_PROPOSE_WORD + (uint64_t)__builtin_ctz(left);
-			w->of[w->n++] = (uint16_t)row;
+			w->j[w->n++] = k * DF_PROPOSE_WORD + (uint64_t)__builtin_ctz(left);
 		}
 	}
+	w->start[row + 1] = w->n;
 }
 
 /* ---- decisions ------------------------------------------------------------------------- */
 
-/* The values of n candidates of one row, which begin at `first`. */
+/* The values of candidates [from, to) of a row; at most PIECE. */
 static void
-decide_row(const struct walk *w, uint64_t first, uint64_t n)
+decide_some(const struct walk *w, uint64_t row, uint64_t from, uint64_t to)
 {
 	const struct df_points *p = w->points;
 	const float *x[PIECE];
-	double *value = w->value + first;
 
-	for (uint64_t c = 0; c < n; c++)
-		x[c] = p->x + w->j[first + c] * p->d;
-	df_exact_many(w->metric, p->x + (w->panel + w->of[first]) * p->d, x, n, p->d, value);
-	for (uint64_t c = 0; c < n; c++) {
-		const bool within = w->metric == DF_METRIC_L2 ? value[c] <= w->limit : value[c] >= w->limit;
+	for (uint64_t c = from; c < to; c++)
+		x[c - from] = p->x + w->j[c] * p->d;
+	df_exact_many(w->metric, p->x + (w->panel + row) * p->d, x, to - from, p->d, w->value + from);
+	for (uint64_t c = from; c < to; c++) {
+		const bool within = w->metric == DF_METRIC_L2 ? w->value[c] <= w->limit : w->value[c] >= w->limit;
 
-		value[c] = within ? value[c] : (double)NAN;
+		w->value[c] = within ? w->value[c] : (double)NAN;
+	}
+}
+
+/* The first candidate of a row, from `at` on, that is no point before j. */
+static uint64_t
+seek(const struct walk *w, uint64_t row, uint64_t at, uint64_t j)
+{
+	uint64_t end = w->start[row + 1];
+
+	while (at < end) {
+		const uint64_t mid = at + (end - at) / 2;
+
+		if (w->j[mid] < j)
+			at = mid + 1;
+		else
+			end = mid;
+	}
+	return at;
+}
+
+/* The candidates of all rows in one range of points. */
+static void
+decide(void *ctx, size_t task, int worker)
+{
+	const struct walk *w = ctx;
+
+	(void)worker;
+	for (uint64_t row = w->first; row < w->end; row++) {
+		uint64_t from = seek(w, row, w->start[row], task * w->range);
+		const uint64_t to = seek(w, row, from, (task + 1) * w->range);
+
+		for (; from < to; from += PIECE)
+			decide_some(w, row, from, to - from < PIECE ? to : from + PIECE);
 	}
 }
 
 static void
-decide(void *ctx, size_t piece, int worker)
+decide_all(struct walk *w)
 {
-	const struct walk *w = ctx;
-	const uint64_t end = w->n - piece * PIECE < PIECE ? w->n : (piece + 1) * PIECE;
-	uint64_t first = piece * PIECE;
+	const uint64_t points = w->panel + w->end, bytes = w->points->d * sizeof(float);
+	const uint64_t tasks = div_up(w->n, PIECE), cached = RANGE_BYTES / (bytes + 1) + 1;
 
-	(void)worker;
-	for (uint64_t c = first + 1; c <= end; c++) {
-		if (c < end && w->of[c] == w->of[first])
-			continue;
-		decide_row(w, first, c - first);
-		first = c;
-	}
+	if (w->n == 0)
+		return;
+	w->range = div_up(points, tasks) > cached ? div_up(points, tasks) : cached;
+	df_pool_for(w->near->pool, div_up(points, w->range), decide, w);
 }
 
-/* Give rows [first, end) of the panel, whose candidates were gathered, to the caller. */
+/* Give the rows up to `end`, whose candidates were gathered, to the caller. */
 static int
-deliver(struct walk *w, uint64_t first, uint64_t end, bool *stop, struct df_err *err)
+deliver(struct walk *w, uint64_t end, bool *stop, struct df_err *err)
 {
-	uint64_t at = 0;
 	int rc = DF_OK;
 
-	df_pool_for(w->near->pool, div_up(w->n, PIECE), decide, w);
-	for (uint64_t row = first; row < end && !*stop; row++) {
-		const uint64_t from = at;
+	w->end = end;
+	decide_all(w);
+	for (uint64_t row = w->first; row < end && !*stop; row++) {
+		const uint64_t from = w->start[row];
 		uint64_t n = 0;
 
-		for (; at < w->n && w->of[at] == row; at++) {
+		for (uint64_t at = from; at < w->start[row + 1]; at++) {
 			if (isnan(w->value[at]))
 				continue;
 			w->j[from + n] = w->j[at];
@@ -138,6 +172,9 @@ deliver(struct walk *w, uint64_t first, uint64_t end, bool *stop, struct df_err 
 	}
 out:
 	w->n = 0;
+	w->first = end;
+	if (end < PANEL)
+		w->start[end] = 0;
 	return rc;
 }
 
@@ -150,14 +187,11 @@ need(struct walk *w, uint64_t n, struct df_err *err)
 		return DF_OK;
 	free(w->j);
 	free(w->value);
-	free(w->of);
 	w->j = NULL;
 	w->value = NULL;
-	w->of = NULL;
 	w->cap = 0;
 	DF_TRY(df_alloc(&w->j, n, sizeof(*w->j), "pairs", err));
 	DF_TRY(df_alloc(&w->value, n, sizeof(*w->value), "pairs", err));
-	DF_TRY(df_alloc(&w->of, n, sizeof(*w->of), "pairs", err));
 	w->cap = n;
 out:
 	return rc;
@@ -166,21 +200,20 @@ out:
 static int
 deliver_panel(struct walk *w, uint64_t n_rows, bool *stop, struct df_err *err)
 {
-	uint64_t first = 0;
 	int rc = DF_OK;
 
+	w->first = 0;
+	w->start[0] = 0;
 	for (uint64_t row = 0; row < n_rows && !*stop; row++) {
 		const uint64_t n = count_candidates(w, row);
 
-		if (w->n > 0 && w->n + n > w->cap) {
-			DF_TRY(deliver(w, first, row, stop, err));
-			first = row;
-		}
+		if (w->n > 0 && w->n + n > w->cap)
+			DF_TRY(deliver(w, row, stop, err));
 		DF_TRY(need(w, w->n + n, err));
 		gather(w, row);
 	}
 	if (!*stop)
-		DF_TRY(deliver(w, first, n_rows, stop, err));
+		DF_TRY(deliver(w, n_rows, stop, err));
 out:
 	return rc;
 }
@@ -220,6 +253,5 @@ out:
 	free(w.valid);
 	free(w.j);
 	free(w.value);
-	free(w.of);
 	return rc;
 }

@@ -130,7 +130,7 @@ static const struct df_sieve sieve_avx2 = { pass_avx2, keep_plain };
 static inline __attribute__((always_inline)) __mmask16
 first_lanes(size_t n)
 {
-	return n < 16 ? (__mmask16)((1U << n) - 1) : (__mmask16)0xffff;
+	return (__mmask16)(n < 16 ? (1U << n) - 1 : 0xffff);
 }
 
 /* Lanes of 16 scores from j on that pass the threshold: their intervals, if these pass, too. */

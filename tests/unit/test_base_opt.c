@@ -592,6 +592,30 @@ tasks_have_options_of_their_own(void **state)
 	}
 }
 
+/* A whole name is meant, also when longer names that begin with it come before it in the table. */
+static void
+a_whole_name_is_no_abbreviation(void **state)
+{
+	static int64_t count, compat, c;
+	static const struct df_opt opts[] = {
+		{ .name = "count", .type = DF_OPT_INT, .value = &count },
+		{ .name = "compat", .type = DF_OPT_INT, .value = &compat },
+		{ .name = "c", .type = DF_OPT_INT, .value = &c },
+		DF_OPT_END,
+	};
+	char *argv[] = { (char *)"prog", (char *)"--c=3", (char *)"--co=4" };
+	struct df_err err = DF_ERR_INIT;
+	struct df_opt_result r;
+
+	(void)state;
+	assert_int_equal(df_opt_parse(opts, 2, argv, &r, &err), DF_OK);
+	df_opt_result_release(&r);
+	assert_int_equal(c, 3);
+	assert_int_equal(df_opt_parse(opts, 3, argv, &r, &err), DF_EUSAGE);
+	assert_string_equal(err.msg, "option --co is ambiguous (--count, --compat)");
+	df_opt_result_release(&r);
+}
+
 /* Known words from an array or a function look the same. */
 static const char *const *
 give_forms(void)
@@ -633,6 +657,7 @@ main(void)
 		cmocka_unit_test(help_shows_defaults_within_80_columns),
 		cmocka_unit_test(list_is_for_programs),
 		cmocka_unit_test(tasks_have_options_of_their_own),
+		cmocka_unit_test(a_whole_name_is_no_abbreviation),
 		cmocka_unit_test(words_of_a_function),
 	};
 
