@@ -17,6 +17,7 @@
 #include "data/corpus.h"
 #include "data/corpus_note.h"
 #include "data/packed.h"
+#include "data/provenance.h"
 #include "prog.h"
 #include "shard/options.h"
 #include "show/show.h"

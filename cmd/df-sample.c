@@ -12,7 +12,7 @@
 #include "prog.h"
 #include "sample/completion.h"
 #include "shard/options.h"
-#include "show/show.h"
+#include "data/provenance.h"
 
 static const char synopsis[] = "[options] -m MODEL {TOKENS... | --dataset NAMES | --prompts FILE} [-o FILE]";
 static const char about[] = "Generate completions of prompts, greedily or by chance.";

@@ -20,7 +20,7 @@
 #include "select/ngrams.h"
 #include "select/select_priv.h"
 #include "shard/scan.h"
-#include "show/show.h"
+#include "data/provenance.h"
 #include "token/tokenizer.h"
 
 enum { TRAIN, TARGET };

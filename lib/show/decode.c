@@ -12,6 +12,7 @@
 #include "base/mem.h"
 #include "base/utf8.h"
 #include "chat/template.h"
+#include "data/provenance.h"
 
 #define LINE       96 /* columns of the list of ids */
 #define LINE_CHARS 50 /* characters of a prompt and of its target on one line */

@@ -79,13 +79,13 @@ arrows()
 		may["export"] = "base config model"
 		may["near"] = "base shard backend"
 		may["grad"] = may["mix"] = "base shard backend model project"
-		may["select"] = may["grad"] " near token show"
+		may["select"] = may["grad"] " near token chat data"
 		may["weigh"] = "base model"
 		may["embed"] = may["sample"] = "base shard token chat data backend model"
 		may["eval"] = may["sample"] " sample rows weigh"
 		may["train"] = "base config shard token backend model rows eval mix weigh"
 		may["plan"] = "base config"
-		may["show"] = "base shard token chat"
+		may["show"] = "base shard token chat data"
 	}
 	/^#include "[a-z]+\// {
 		split(FILENAME, path, "/")

@@ -4,6 +4,7 @@
 #include "shard_help.h"
 
 #include "chat/template.h"
+#include "data/provenance.h"
 #include "shard/shard_priv.h"
 #include "show/show.h"
 

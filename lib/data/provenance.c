@@ -1,5 +1,5 @@
 /*
- * tokens.c - what is needed to turn tokens back into text: the tokenizer that made them.
+ * provenance.c - what is needed to turn tokens back into text: the tokenizer that made them.
  *
  * A template may add tokens to a tokenizer.  The parameters of such tokens have, in addition to the id
  * of the tokenizer that made them,
@@ -14,8 +14,7 @@
 #include <string.h>
 
 #include "base/opt.h"
-#include "chat/template.h"
-#include "show/show.h"
+#include "data/provenance.h"
 
 #define TOKEN DF_META_ADDED_TOKEN
 
