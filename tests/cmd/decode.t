@@ -112,7 +112,7 @@ says 'says so' "unknown template 'qwenn'"
 
 # --- every program that writes tokens -------------------------------------------------------------------------------------
 
-is 'they are all here' "$(cd "$SRC" && grep -lE 'kind = DF_KIND_(TOKENS|COMPLETIONS)' cmd/*.c lib/*/*.c | paste -sd ' ')" \
+is 'they are all here' "$(cd "$SRC" && grep -lE -e '->kind = DF_KIND_(TOKENS|COMPLETIONS)' cmd/*.c lib/*/*.c | paste -sd ' ')" \
 	'cmd/df-pack.c cmd/df-sample.c'
 
 # decodes 'what' FILE: without options, with the text of an added token
