@@ -6,18 +6,12 @@
 # SHARDS parts, in parallel with -j.  common.mk has the settings, and the rules that all methods share.
 include $(dir $(lastword $(MAKEFILE_LIST)))common.mk
 
-MODEL       ?= $(WARM)# or a better embedder
 PER_CLUSTER ?= 3# representatives of a cluster
-GRAD  = df-grad -m $(WARM) --project $(DIM)
-PARTS = $(call parts,pool.emb)
-REPS  = $(call parts,reps.proj)
-.PRECIOUS: $(PARTS) $(REPS) $(OUT)/reps.h5 $(OUT)/clusters.h5 $(OUT)/val.proj.h5
+REPS = $(call parts,reps.proj)
+.PRECIOUS: $(REPS) $(OUT)/reps.h5 $(OUT)/clusters.h5 $(OUT)/val.proj.h5
 
-$(PARTS): $(OUT)/pool.emb.%-of-$(COUNT).h5: $(READY) $(OUT)/pool.h5
-	df-embed -m $(MODEL) --shard $*/$(SHARDS) $(ONE_EACH) $(OUT)/pool.h5 -o $(OUT)/pool.emb.h5
-
-$(OUT)/reps.h5 $(OUT)/clusters.h5 &: $(PARTS)
-	df-score cluster --train '$(OUT)/pool.emb.*-of-$(COUNT).h5' --per-cluster $(PER_CLUSTER) \
+$(OUT)/reps.h5 $(OUT)/clusters.h5 &: $(EMBEDDINGS)
+	df-score cluster --train $(call set,pool.emb) --per-cluster $(PER_CLUSTER) \
 	    --scores-output $(OUT)/clusters.h5 -o $(OUT)/reps.h5
 
 # Gradients of the representatives only.
@@ -28,5 +22,5 @@ $(OUT)/val.proj.h5: $(READY) $(OUT)/val.h5
 	$(GRAD) --form sgd $(OUT)/val.h5 -o $@
 
 $(OUT)/index.h5: $(OUT)/clusters.h5 $(REPS) $(OUT)/val.proj.h5
-	df-score cluster-less --train $(OUT)/clusters.h5 --reps '$(OUT)/reps.proj.*-of-$(COUNT).h5' --val $(OUT)/val.proj.h5 \
+	df-score cluster-less --train $(OUT)/clusters.h5 --reps $(call set,reps.proj) --val $(OUT)/val.proj.h5 \
 	    -n $(SELECT) -o $@

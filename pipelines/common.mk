@@ -30,17 +30,40 @@ COUNT   := $(shell printf %05d $(SHARDS))
 parts    = $(foreach i,$(shell seq -f %05.0f $(SHARDS)),$(OUT)/$(1).$(i)-of-$(COUNT).h5)
 ONE_EACH = $(if $(findstring -j,$(MAKEFLAGS)),-j 1)
 
+# What methods read of the pool, where a method asks for it: in parts, and as the set of all parts.
+MODEL ?= $(WARM)# of embeddings: or a better embedder
+GRAD   = df-grad -m $(WARM) --project $(DIM)
+EMBED  = df-embed -m $(MODEL)
+
+PROJECTIONS = $(call parts,pool.proj)
+EMBEDDINGS  = $(call parts,pool.emb)
+LOSSES      = $(call parts,pool.loss)
+set         = '$(OUT)/$(1).*-of-$(COUNT).h5'
+
 .PHONY: all
 all: $(OUT)/eval.txt
 
 # A file that exists is complete: an interrupted make must not delete it.
-.PRECIOUS: $(OUT)/pool.h5 $(OUT)/val.h5 $(READY) $(OUT)/index.h5 $(FINAL)/df_state.json
+.PRECIOUS: $(OUT)/pool.h5 $(OUT)/val.h5 $(READY) $(OUT)/index.h5 $(FINAL)/df_state.json \
+	$(PROJECTIONS) $(EMBEDDINGS) $(OUT)/val.emb.h5 $(LOSSES)
 
 # One command makes both files.  PACK_MORE: further options.
 $(OUT)/pool.h5 $(OUT)/val.h5 &:
 	@mkdir -p $(OUT)
 	df-pack --dataset-dir '$(DATA)' --dataset '$(POOL)' --template '$(TEMPLATE)' --tokenizer '$(TOKENIZER)' \
 	    --cutoff-len $(CUTOFF) --holdout '$(TARGET)' --holdout-output $(OUT)/val.h5 $(PACK_MORE) -o $(OUT)/pool.h5
+
+$(PROJECTIONS): $(OUT)/pool.proj.%-of-$(COUNT).h5: $(READY) $(OUT)/pool.h5
+	$(GRAD) --form adam --shard $*/$(SHARDS) $(ONE_EACH) $(OUT)/pool.h5 -o $(OUT)/pool.proj.h5
+
+$(EMBEDDINGS): $(OUT)/pool.emb.%-of-$(COUNT).h5: $(READY) $(OUT)/pool.h5
+	$(EMBED) --shard $*/$(SHARDS) $(ONE_EACH) $(OUT)/pool.h5 -o $(OUT)/pool.emb.h5
+
+$(OUT)/val.emb.h5: $(READY) $(OUT)/val.h5
+	$(EMBED) $(OUT)/val.h5 -o $@
+
+$(LOSSES): $(OUT)/pool.loss.%-of-$(COUNT).h5: $(READY) $(OUT)/pool.h5
+	df-grad -m $(WARM) --losses --shard $*/$(SHARDS) $(ONE_EACH) $(OUT)/pool.h5 -o $(OUT)/pool.loss.h5
 
 $(READY): $(OUT)/pool.h5
 	$(TRAIN) --until $(WARMUP)

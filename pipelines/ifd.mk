@@ -6,17 +6,12 @@
 # parallel with -j.  common.mk has the settings, and the rules that all methods share.
 include $(dir $(lastword $(MAKEFILE_LIST)))common.mk
 
-PACK_MORE   = --no-prompt $(OUT)/alone.h5# the rows without their prompts, too
-PARTS       = $(call parts,pool.loss)
-ALONE_PARTS = $(call parts,alone.loss)
-.PRECIOUS: $(PARTS) $(ALONE_PARTS)
+PACK_MORE = --no-prompt $(OUT)/alone.h5# the rows without their prompts, too
+ALONE     = $(call parts,alone.loss)
+.PRECIOUS: $(ALONE)
 
-$(PARTS): $(OUT)/pool.loss.%-of-$(COUNT).h5: $(READY) $(OUT)/pool.h5
-	df-grad -m $(WARM) --losses --shard $*/$(SHARDS) $(ONE_EACH) $(OUT)/pool.h5 -o $(OUT)/pool.loss.h5
-
-$(ALONE_PARTS): $(OUT)/alone.loss.%-of-$(COUNT).h5: $(READY) $(OUT)/pool.h5
+$(ALONE): $(OUT)/alone.loss.%-of-$(COUNT).h5: $(READY) $(OUT)/pool.h5
 	df-grad -m $(WARM) --losses --shard $*/$(SHARDS) $(ONE_EACH) $(OUT)/alone.h5 -o $(OUT)/alone.loss.h5
 
-$(OUT)/index.h5: $(PARTS) $(ALONE_PARTS)
-	df-score ifd --train '$(OUT)/pool.loss.*-of-$(COUNT).h5' --no-prompt '$(OUT)/alone.loss.*-of-$(COUNT).h5' \
-	    -n $(SELECT) --short truncate -o $@
+$(OUT)/index.h5: $(LOSSES) $(ALONE)
+	df-score ifd --train $(call set,pool.loss) --no-prompt $(call set,alone.loss) -n $(SELECT) --short truncate -o $@

@@ -6,15 +6,10 @@
 # with -j.  common.mk has the settings, and the rules that all methods share.
 include $(dir $(lastword $(MAKEFILE_LIST)))common.mk
 
-GRAD  = df-grad -m $(WARM) --project $(DIM)
-PARTS = $(call parts,pool.proj)
-.PRECIOUS: $(PARTS) $(OUT)/val.proj.h5
-
-$(PARTS): $(OUT)/pool.proj.%-of-$(COUNT).h5: $(READY) $(OUT)/pool.h5
-	$(GRAD) --form adam --shard $*/$(SHARDS) $(ONE_EACH) $(OUT)/pool.h5 -o $(OUT)/pool.proj.h5
+.PRECIOUS: $(OUT)/val.proj.h5
 
 $(OUT)/val.proj.h5: $(READY) $(OUT)/val.h5
 	$(GRAD) --form sgd $(OUT)/val.h5 -o $@
 
-$(OUT)/index.h5: $(PARTS) $(OUT)/val.proj.h5
-	df-score less --train '$(OUT)/pool.proj.*-of-$(COUNT).h5' --val $(OUT)/val.proj.h5 -n $(SELECT) -o $@
+$(OUT)/index.h5: $(PROJECTIONS) $(OUT)/val.proj.h5
+	df-score less --train $(call set,pool.proj) --val $(OUT)/val.proj.h5 -n $(SELECT) -o $@

@@ -7,11 +7,6 @@
 include $(dir $(lastword $(MAKEFILE_LIST)))common.mk
 
 FOCUS ?= medium# low, medium or high
-PARTS = $(call parts,pool.loss)
-.PRECIOUS: $(PARTS)
 
-$(PARTS): $(OUT)/pool.loss.%-of-$(COUNT).h5: $(READY) $(OUT)/pool.h5
-	df-grad -m $(WARM) --losses --shard $*/$(SHARDS) $(ONE_EACH) $(OUT)/pool.h5 -o $(OUT)/pool.loss.h5
-
-$(OUT)/index.h5: $(PARTS)
-	df-score loss --train '$(OUT)/pool.loss.*-of-$(COUNT).h5' --focus $(FOCUS) -n $(SELECT) -o $@
+$(OUT)/index.h5: $(LOSSES)
+	df-score loss --train $(call set,pool.loss) --focus $(FOCUS) -n $(SELECT) -o $@

@@ -15,11 +15,9 @@ MATCH       ?= strip
 REWARD      ?=
 JUDGE       ?=
 
-GRAD  = df-grad -m $(WARM) --project $(DIM)
-PARTS = $(call parts,pool.proj)
 DRAWS = $(call parts,draws)
 LINES = $(DRAWS:.h5=.jsonl)
-.PRECIOUS: $(DRAWS) $(LINES) $(OUT)/draws.jsonl $(OUT)/rewards $(PARTS) $(OUT)/val.proj.h5
+.PRECIOUS: $(DRAWS) $(LINES) $(OUT)/draws.jsonl $(OUT)/rewards $(OUT)/val.proj.h5
 
 # Answers: tokens and lines of a part come from one command.  The lines appear first.
 $(DRAWS): $(OUT)/draws.%-of-$(COUNT).h5: $(READY) $(OUT)/val.h5
@@ -32,7 +30,7 @@ $(OUT)/draws.jsonl: $(DRAWS)
 
 $(OUT)/rewards: $(OUT)/draws.jsonl
 ifneq ($(JUDGE),)
-	df-eval -m '$(JUDGE)' '$(OUT)/draws.*-of-$(COUNT).h5' -o $@.tmp
+	df-eval -m '$(JUDGE)' $(call set,draws) -o $@.tmp
 else ifneq ($(REWARD),)
 	( $(REWARD) ) <$(OUT)/draws.jsonl >$@.tmp
 else
@@ -40,11 +38,8 @@ else
 endif
 	mv $@.tmp $@
 
-$(PARTS): $(OUT)/pool.proj.%-of-$(COUNT).h5: $(READY) $(OUT)/pool.h5
-	$(GRAD) --form adam --shard $*/$(SHARDS) $(ONE_EACH) $(OUT)/pool.h5 -o $(OUT)/pool.proj.h5
-
 $(OUT)/val.proj.h5: $(READY) $(DRAWS) $(OUT)/rewards
-	$(GRAD) --rewards $(OUT)/rewards --policy $(POLICY) '$(OUT)/draws.*-of-$(COUNT).h5' -o $@
+	$(GRAD) --rewards $(OUT)/rewards --policy $(POLICY) $(call set,draws) -o $@
 
-$(OUT)/index.h5: $(PARTS) $(OUT)/val.proj.h5
-	df-score nice --train '$(OUT)/pool.proj.*-of-$(COUNT).h5' --val $(OUT)/val.proj.h5 -n $(SELECT) -o $@
+$(OUT)/index.h5: $(PROJECTIONS) $(OUT)/val.proj.h5
+	df-score nice --train $(call set,pool.proj) --val $(OUT)/val.proj.h5 -n $(SELECT) -o $@

@@ -7,11 +7,6 @@
 include $(dir $(lastword $(MAKEFILE_LIST)))common.mk
 
 BAND ?= 0.2,0.9# quantiles of the losses that are considered
-PARTS = $(call parts,pool.loss)
-.PRECIOUS: $(PARTS)
 
-$(PARTS): $(OUT)/pool.loss.%-of-$(COUNT).h5: $(READY) $(OUT)/pool.h5
-	df-grad -m $(WARM) --losses --shard $*/$(SHARDS) $(ONE_EACH) $(OUT)/pool.h5 -o $(OUT)/pool.loss.h5
-
-$(OUT)/index.h5: $(PARTS)
-	df-score ppl --train '$(OUT)/pool.loss.*-of-$(COUNT).h5' --band $(BAND) -n $(SELECT) -o $@
+$(OUT)/index.h5: $(LOSSES)
+	df-score ppl --train $(call set,pool.loss) --band $(BAND) -n $(SELECT) -o $@
