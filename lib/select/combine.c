@@ -98,28 +98,10 @@ out:
 static int
 parse_weights(const char *text, size_t n, double *weight, struct df_err *err)
 {
-	char *copy = NULL, *rest = NULL, *w;
-	size_t n_given = 0;
 	double sum = 0;
 	int rc = DF_OK;
 
-	for (size_t i = 0; i < n; i++)
-		weight[i] = 1;
-	if (text) {
-		DF_TRY(df_strdup(&copy, text, err));
-		rest = copy;
-	}
-	for (; (w = strsep(&rest, ",")); n_given++) {
-		double x = 0;
-
-		DF_TRY(df_parse_double(w, &x, err));
-		if (n_given < n)
-			weight[n_given] = x;
-	}
-	if (text && n_given != n) {
-		rc = df_fail(err, DF_EUSAGE, "%zu weights for %zu files of scores", n_given, n);
-		goto out;
-	}
+	DF_TRY(df_select_weights(text, n, "files of scores", true, weight, err));
 	for (size_t i = 0; i < n; i++)
 		sum += fabs(weight[i]);
 	if (n > 0 && (!(sum > 0) || !isfinite(sum))) {
@@ -131,7 +113,6 @@ parse_weights(const char *text, size_t n, double *weight, struct df_err *err)
 out:
 	if (rc != DF_OK)
 		df_err_prefix(err, "--weights: ");
-	free(copy);
 	return rc;
 }
 

@@ -195,6 +195,13 @@ void df_selector_free(const struct df_selector *m, void *options); /* accepts NU
 int df_selector_rows(const struct df_selector *m, struct df_select *in, void *options, struct df_opt_table *t,
     struct df_err *err) DF_MUST_CHECK;
 
+/*
+ * An option "W,W...": weight [n] of n things, which `of` names in messages; all 1 for NULL.  DF_EUSAGE for a list of
+ * another length, and for a number below 0 unless these have a meaning.
+ */
+int df_select_weights(const char *text, size_t n, const char *of, bool negative, double *weight, struct df_err *err)
+    DF_MUST_CHECK;
+
 /* And the names of the options of all methods but this one (NULL: of all), so that an error can say whose they are. */
 int df_selector_rows_elsewhere(const struct df_selector *m, struct df_opt_table *t, struct df_err *err) DF_MUST_CHECK;
 

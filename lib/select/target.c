@@ -18,32 +18,10 @@ const char *const df_target_val_aggs[] = { "mean-of-cosine", "cosine-of-mean", N
 static int
 parse_weights(const char *text, size_t n, double *weight, struct df_err *err)
 {
-	char *copy = NULL, *rest = NULL, *w;
 	double sum = 0;
-	size_t n_given = 0;
 	int rc = DF_OK;
 
-	for (size_t i = 0; i < n; i++)
-		weight[i] = 1.0;
-	if (text) {
-		DF_TRY(df_strdup(&copy, text, err));
-		rest = copy;
-	}
-	for (; (w = strsep(&rest, ",")); n_given++) {
-		double x = 0;
-
-		DF_TRY(df_parse_double(w, &x, err));
-		if (x < 0) {
-			rc = df_fail(err, DF_EUSAGE, "%g must not be negative", x);
-			goto out;
-		}
-		if (n_given < n)
-			weight[n_given] = x;
-	}
-	if (text && n_given != n) {
-		rc = df_fail(err, DF_EUSAGE, "%zu weights for %zu checkpoints", n_given, n);
-		goto out;
-	}
+	DF_TRY(df_select_weights(text, n, "checkpoints", false, weight, err));
 	for (size_t i = 0; i < n; i++)
 		sum += weight[i];
 	if (!(sum > 0)) {
@@ -55,7 +33,6 @@ parse_weights(const char *text, size_t n, double *weight, struct df_err *err)
 out:
 	if (rc != DF_OK)
 		df_err_prefix(err, "--ckpt-weights: ");
-	free(copy);
 	return rc;
 }
 
