@@ -867,6 +867,47 @@ teardown(void **state)
 	return scratch_remove(state);
 }
 
+/* ---- DataFlex's random selector ------------------------------------------------------------------ */
+
+/* Its draws for a seed and a step: PyTorch's for their sum. */
+static void
+test_random_golden(void **state)
+{
+	struct df_json *j = golden("random_selector");
+	const struct df_json_value *root = df_json_root(j);
+	static const struct {
+		const char *name;
+		uint64_t step;
+		bool replacement;
+	} draws[] = { { "step0", 0, false }, { "step7", 7, false }, { "replacement_step3", 3, true },
+		{ "warmup_replacement", 0, true }, { "warmup_no_replacement", 0, false } };
+
+	(void)state;
+	assert_int_equal(df_json_size(root), 3);
+	for (size_t i = 0; i < 3; i++) {
+		const struct df_json_value *in = df_json_get(df_json_at(root, i), "inputs");
+		const uint64_t n = (uint64_t)number(df_json_get(in, "n"));
+		const uint64_t seed = (uint64_t)number(df_json_get(in, "seed"));
+
+		for (size_t d = 0; d < sizeof(draws) / sizeof(draws[0]); d++) {
+			size_t m;
+			float *want =
+			    numbers(df_json_get(df_json_get(df_json_at(root, i), "outputs"), draws[d].name), &m);
+			uint64_t got[100];
+
+			assert_in_range(m, 1, 100);
+			if (draws[d].replacement)
+				OK(df_sample_torch_randint(n, m, seed + draws[d].step, got, err));
+			else
+				OK(df_sample_torch_perm(n, m, seed + draws[d].step, got, err));
+			for (size_t k = 0; k < m; k++)
+				assert_int_equal(got[k], want[k]);
+			free(want);
+		}
+	}
+	df_json_free(j);
+}
+
 int
 main(void)
 {
@@ -879,6 +920,7 @@ main(void)
 		cmocka_unit_test(test_loss_example),
 		cmocka_unit_test(test_loss_dataflex),
 		cmocka_unit_test(test_loss_golden),
+		cmocka_unit_test(test_random_golden),
 		cmocka_unit_test(test_loss_frequencies),
 		cmocka_unit_test(test_loss_invalid),
 		cmocka_unit_test(test_loss_options),
