@@ -143,7 +143,7 @@ count_sample(const struct sample *s, const struct df_propose *p, double *left, d
 		for (uint64_t w = 0; w < n_words; w++)
 			n_left += (uint64_t)__builtin_popcount(s->bits[i * n_words + w]);
 	}
-	every = div_up(n_left, SAMPLE_EXACT);
+	every = n_left > 0 ? div_up(n_left, SAMPLE_EXACT) : 1;
 	for (uint64_t i = 0; i < s->n; i++) {
 		for (uint64_t j = 0; j < s->n; j++) {
 			double v;
