@@ -1,9 +1,10 @@
 #!/bin/sh
-# timed.sh FILE COMMAND... - run the command that makes FILE, and note its seconds in FILE.seconds.
+# timed.sh FILE COMMAND... - run the command that makes FILE, and note its seconds of processor time in FILE.seconds.
+# With -j 1 that is the wall time of a quiet machine, and it hardly depends on what else runs.
 set -eu
 file=$1
 shift
-t0=$(date +%s%N)
 "$@"
-t1=$(date +%s%N)
-echo "$t0 $t1" | awk '{ printf "%.3f\n", ($2 - $1) / 1e9 }' >"$file.seconds"
+times >"$file.times" # no pipe: in a subshell they would be zero.  The second line is that of the commands.
+awk -F '[ms ]+' 'NR == 2 { printf "%.3f\n", $1 * 60 + $2 + $3 * 60 + $4 }' "$file.times" >"$file.seconds"
+rm "$file.times"
