@@ -261,7 +261,7 @@ out:
 /* ---- the choice ------------------------------------------------------------------------------- */
 
 static int
-write_pairs(const struct df_dedup *d, struct walk *w, struct df_err *err)
+put_pairs(const struct df_dedup *d, struct walk *w, struct df_err *err)
 {
 	static const enum df_col columns[] = { DF_COL_ID, DF_COL_NEIGHBOUR, DF_COL_DISTANCE };
 	const size_t widths[DF_COL_COUNT] = { [DF_COL_NEIGHBOUR] = 1, [DF_COL_DISTANCE] = 1 };
@@ -270,7 +270,6 @@ write_pairs(const struct df_dedup *d, struct walk *w, struct df_err *err)
 	const char *tokens = df_select_tokens_id(train);
 	struct df_meta m = DF_META_INIT;
 	struct df_batch b = { .n = w->n_pairs };
-	struct df_writer *writer = NULL;
 	int rc = DF_OK;
 
 	b.col[DF_COL_ID] = (struct df_column_data){ .data = w->fallen, .width = 1 };
@@ -282,12 +281,10 @@ write_pairs(const struct df_dedup *d, struct walk *w, struct df_err *err)
 	if (tokens)
 		DF_TRY(df_meta_add_input(&m, "tokens", "tokens", tokens, err));
 	DF_TRY(df_meta_add_input(&m, "train", df_kind_name(train->kind), train->id, err));
-	DF_TRY(df_writer_open(&writer, w->rule->pairs, &m, columns, 3, widths, &opts, err));
+	DF_TRY(df_writer_open(&d->out->also, w->rule->pairs, &m, columns, 3, widths, &opts, err));
 	if (w->n_pairs > 0)
-		DF_TRY(df_writer_put(writer, &b, err));
-	DF_TRY(df_writer_commit(writer, NULL, err));
+		DF_TRY(df_writer_put(d->out->also, &b, err));
 out:
-	df_writer_close(writer);
 	df_meta_release(&m);
 	return rc;
 }
@@ -347,7 +344,7 @@ df_dedup_take(
 	if (w.n_walked == w.n)
 		df_info("%" PRIu64 " of %" PRIu64 " rows are too similar to another one", w.n - w.n_staying, w.n);
 	if (rule->pairs)
-		DF_TRY(write_pairs(d, &w, err));
+		DF_TRY(put_pairs(d, &w, err));
 	DF_TRY(take_staying(d, &w, order, n, err));
 out:
 	walk_release(&w);

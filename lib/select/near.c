@@ -32,7 +32,7 @@ run(const struct df_select *in, const void *options, struct df_selection *out, s
 	DF_TRY(df_search_open(&s, in, out, DF_METRIC_L2, err));
 	DF_TRY(df_neighbours_get(&t, &s, (uint64_t)o->max_k, err));
 	if (o->neighbours_output)
-		DF_TRY(df_neighbours_write(&t, &s, (uint64_t)o->max_k, o->neighbours_output, err));
+		DF_TRY(df_neighbours_put(&t, &s, (uint64_t)o->max_k, o->neighbours_output, &out->also, err));
 	DF_TRY(df_alloc(&order, out->n_rows, sizeof(*order), "index", err));
 	DF_TRY(df_neighbours_union(&t, out->n_rows, order, &n, err));
 	if (in->shortage == DF_SHORT_FILL) {

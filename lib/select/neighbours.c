@@ -354,14 +354,13 @@ out:
 }
 
 int
-df_neighbours_write(
-    const struct df_neighbours *t, const struct df_search *s, uint64_t max_k, const char *path, struct df_err *err)
+df_neighbours_put(const struct df_neighbours *t, const struct df_search *s, uint64_t max_k, const char *path,
+    struct df_writer **out, struct df_err *err)
 {
 	const struct df_writer_opts opts = { .compress = DF_COMPRESS_DEFAULT };
 	const size_t widths[DF_COL_COUNT] = { [DF_COL_NEIGHBOUR] = t->k, [DF_COL_DISTANCE] = t->k };
 	struct df_meta m = DF_META_INIT;
 	struct df_batch b = { .n = t->m };
-	struct df_writer *w = NULL;
 	uint64_t *id = NULL;
 	int rc = DF_OK;
 
@@ -372,11 +371,9 @@ df_neighbours_write(
 	b.col[DF_COL_NEIGHBOUR] = (struct df_column_data){ .data = t->id, .width = t->k };
 	b.col[DF_COL_DISTANCE] = (struct df_column_data){ .data = t->distance, .width = t->k };
 	DF_TRY(describe(s, max_k, &m, err));
-	DF_TRY(df_writer_open(&w, path, &m, table_columns, 3, widths, &opts, err));
-	DF_TRY(df_writer_put(w, &b, err));
-	DF_TRY(df_writer_commit(w, NULL, err));
+	DF_TRY(df_writer_open(out, path, &m, table_columns, 3, widths, &opts, err));
+	DF_TRY(df_writer_put(*out, &b, err));
 out:
-	df_writer_close(w);
 	df_meta_release(&m);
 	free(id);
 	return rc;

@@ -73,9 +73,9 @@ df_neighbours_has(const struct df_neighbours *t, uint64_t query, uint64_t rank)
 int df_neighbours_union(const struct df_neighbours *t, uint64_t n_rows, uint64_t *order, uint64_t *n,
     struct df_err *err) DF_MUST_CHECK;
 
-/* Write the table as an artefact `neighbours`, a row for each query. */
-int df_neighbours_write(const struct df_neighbours *t, const struct df_search *s, uint64_t max_k, const char *path,
-    struct df_err *err) DF_MUST_CHECK;
+/* Write the table as an artefact `neighbours`, a row for each query.  *out: the caller commits and closes it. */
+int df_neighbours_put(const struct df_neighbours *t, const struct df_search *s, uint64_t max_k, const char *path,
+    struct df_writer **out, struct df_err *err) DF_MUST_CHECK;
 
 /* ---- records ------------------------------------------------------------------------ */
 

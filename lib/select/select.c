@@ -33,6 +33,7 @@ df_selection_release(struct df_selection *s)
 	free(s->cluster);
 	free(s->index);
 	df_meta_release(&s->meta);
+	df_writer_close(s->also);
 	*s = (struct df_selection)DF_SELECTION_INIT;
 }
 

@@ -101,6 +101,7 @@ struct df_selection {
 	uint64_t n_index;
 	uint64_t n_invalid;  /* rows that could not be scored */
 	struct df_meta meta; /* params and inputs that shaped it; kind is the writer's to set */
+	struct df_writer *also; /* a file of the method's own, to be committed with the index; or NULL */
 };
 #define DF_SELECTION_INIT                         \
 	{                                         \

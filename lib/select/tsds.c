@@ -186,7 +186,7 @@ run(const struct df_select *in, const void *options, struct df_selection *out, s
 	DF_TRY(df_search_open(&s, in, out, DF_METRIC_L2, err));
 	DF_TRY(df_neighbours_get(&t, &s, (uint64_t)o->max_k, err));
 	if (o->neighbours_output)
-		DF_TRY(df_neighbours_write(&t, &s, (uint64_t)o->max_k, o->neighbours_output, err));
+		DF_TRY(df_neighbours_put(&t, &s, (uint64_t)o->max_k, o->neighbours_output, &out->also, err));
 	DF_TRY(find_probabilities(&t, &s, o, err));
 	if (o->sampling == MULTINOMIAL)
 		DF_TRY(df_select_draw_replace(in, out->probability, out, err));

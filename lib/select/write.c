@@ -156,6 +156,8 @@ df_selection_write(struct df_selection *s, const char *index, const char *scores
 		DF_TRY(put_scores(s, scores, &to_scores, err));
 	if (index)
 		DF_TRY(put_index(s, index, &to_index, err));
+	if (s->also)
+		DF_TRY(df_writer_commit(s->also, NULL, err));
 	if (to_scores)
 		DF_TRY(df_writer_commit(to_scores, NULL, err));
 	if (to_index)

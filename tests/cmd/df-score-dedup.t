@@ -58,6 +58,8 @@ is 'are not there' "$(index_of ex.h5 | tr , '\n' | grep -cxFf exclude)" 0
 
 ok 'diverse' df-score -q diverse --train emb.h5 --scores scores --threshold 0.9999 -n 5 -o d.h5 --pairs dp.h5
 is 'the highest score first' "$(index_of d.h5 | cut -d, -f1)" 33
+exits 73 'an index that cannot be made' df-score diverse --train emb.h5 --scores scores -n 5 -o no/x.h5 --pairs xp.h5
+is_empty 'there are no pairs either' "$(ls xp.h5* 2>/dev/null)"
 ok 'without pairs it ends early' df-score -q diverse --train emb.h5 --scores scores --threshold 0.9999 -n 5 -o d2.h5
 is 'with the same' "$(index_of d2.h5)" "$(index_of d.h5)"
 ok 'semdedup by score' df-score -q semdedup --train emb.h5 --keep score --scores scores --eps 0.0001 -n 5 -o d3.h5

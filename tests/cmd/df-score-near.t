@@ -101,7 +101,9 @@ exits 64 'an impossible alpha' df-score tsds --alpha 1.5 --train pool.emb.h5 --q
 exits 64 'no neighbours' df-score near --max-k 0 --train pool.emb.h5 --query val.emb.h5 -n 3 -o x.h5
 exits 64 'a table over its input' df-score near --train pool.emb.h5 --query val.emb.h5 --neighbours-output val.emb.h5 -n 3 -o x.h5
 exits 73 'a table that cannot be made' df-score near --train pool.emb.h5 --query val.emb.h5 --neighbours-output no/t.h5 -n 3 -o x.h5
-is_empty 'nothing appears under the name' "$(ls x.h5 2>/dev/null)"
+exits 73 'an index that cannot be made' df-score near --train pool.emb.h5 --query val.emb.h5 --neighbours-output t.h5 -n 3 -o no/x.h5
+exits 64 'more than the neighbours' df-score near --max-k 1 --train pool.emb.h5 --query val.emb.h5 --neighbours-output t.h5 -n 34 -o x.h5
+is_empty 'nothing appears under the names' "$(ls x.h5 t.h5 2>/dev/null)"
 
 # --- a disk that is full when the neighbours are written ---------------------------------------------------------------------
 
