@@ -138,9 +138,28 @@ struct together {
 	uint64_t n;
 };
 
+/* Do all rows have the same n candidates next? */
+static bool
+are_alike(const struct walk *w, const struct together *t, uint64_t n)
+{
+	for (int r = 0; r < ROWS; r++)
+		if (t->end[r] - t->at[r] < n || memcmp(w->j + t->at[r], w->j + t->at[0], n * sizeof(*w->j)) != 0)
+			return false;
+	return true;
+}
+
 static bool
 merge_candidates(const struct walk *w, struct together *t)
 {
+	const uint64_t left = t->end[0] - t->at[0], n = left < PIECE ? left : PIECE;
+
+	if (n > 0 && are_alike(w, t, n)) {
+		memcpy(t->j, w->j + t->at[0], n * sizeof(*t->j));
+		t->n = n;
+		for (int r = 0; r < ROWS; r++)
+			t->next[r] = t->at[r] + n;
+		return true;
+	}
 	memcpy(t->next, t->at, sizeof(t->next));
 	for (t->n = 0; t->n < PIECE; t->n++) {
 		uint64_t least = UINT64_MAX;
