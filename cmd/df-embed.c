@@ -7,16 +7,17 @@
  */
 #include <inttypes.h>
 
+#include "backend/env.h"
 #include "base/log.h"
 #include "embed/job.h"
 #include "prog.h"
+#include "rows.h"
 
 static const char synopsis[] = "[options] -m MODEL {FILE... | --dataset NAMES} -o FILE";
 static const char about[] = "One vector per row, of tokens or texts, by an embedding model or any other.";
 
 static const char *const forms[] = { DF_ROWTEXT_FORMS, NULL };
 static const char *const stores[] = { DF_STORE_NAMES, NULL };
-static const char *const compressions[] = { DF_COMPRESS_NAMES, NULL };
 
 static struct {
 	const char *model, *base, *tokenizer, *dataset_dir, *dataset, *rows, *column, *pooling, *prompt, *prompt_name,
@@ -36,10 +37,8 @@ static struct {
 /* clang-format off */
 static const struct df_opt options[] = {
 	{ .type = DF_OPT_GROUP, .help = "What to read" },
-	{ .name = "dataset-dir", .type = DF_OPT_STR, .value = &cfg.dataset_dir, .arg = "DIR", .file = DF_FILE_READ,
-	    .help = "directory of dataset_info.json" },
-	{ .name = "dataset", .type = DF_OPT_STR, .value = &cfg.dataset, .arg = "NAMES",
-	    .help = "datasets in dataset_info.json, comma-separated" },
+	DF_PROG_DATASET_DIR(&cfg.dataset_dir, 0),
+	DF_PROG_DATASET(&cfg.dataset),
 	{ .name = "rows", .type = DF_OPT_STR, .value = &cfg.rows, .arg = "TOKENS", .file = DF_FILE_READ,
 	    .help = "the rows that these tokens are made of, with their ids" },
 	{ .name = "template", .type = DF_OPT_CHOICE, .value = &cfg.form, .choices = forms, .given = &cfg.form_given,
@@ -49,8 +48,7 @@ static const struct df_opt options[] = {
 	{ .type = DF_OPT_GROUP, .help = "How to embed" },
 	{ .name = "model", .short_name = 'm', .type = DF_OPT_STR, .value = &cfg.model, .arg = "DIR", .file = DF_FILE_READ,
 	    .help = "sentence-transformers or model directory, or an adapter" },
-	{ .name = "base", .type = DF_OPT_STR, .value = &cfg.base, .arg = "DIR", .file = DF_FILE_READ,
-	    .help = "base model of an adapter, not the one it names" },
+	DF_PROG_BASE(&cfg.base, 0),
 	{ .name = "tokenizer", .type = DF_OPT_STR, .value = &cfg.tokenizer, .arg = "TOK", .file = DF_FILE_READ_ANY,
 	    .choices = df_tokenizer_names, .help = "bytes, a tokenizer.json or a directory, not the model's" },
 	{ .name = "pooling", .type = DF_OPT_STR, .value = &cfg.pooling, .arg = "P",
@@ -68,14 +66,11 @@ static const struct df_opt options[] = {
 	{ .name = "truncate-dim", .type = DF_OPT_INT, .value = &cfg.truncate_dim, .arg = "N", .min = 0, .max = 1e9,
 	    .help = "keep the first N numbers of a vector (0: all)" },
 	{ .type = DF_OPT_GROUP, .help = "Work and output" },
-	{ .name = "output", .short_name = 'o', .type = DF_OPT_STR, .value = &cfg.output, .arg = "FILE", .file = DF_FILE_WRITE,
-	    .help = "where the vectors go; - for a stream" },
+	DF_PROG_OUTPUT(&cfg.output, 0, "where the vectors go; - for a stream"),
 	{ .name = "dtype", .type = DF_OPT_CHOICE, .value = &cfg.store, .choices = stores,
 	    .help = "how the file holds them" },
-	{ .name = "shard", .type = DF_OPT_SHARD, .value = &cfg.shard, .arg = "I/N",
-	    .help = "part I of N only; auto, auto/N: of a Slurm array" },
-	{ .name = "compress", .type = DF_OPT_CHOICE, .value = &cfg.compress, .choices = compressions,
-	    .help = "compression of the output" },
+	DF_PROG_SHARD(&cfg.shard),
+	DF_PROG_COMPRESS(&cfg.compress, "compression of the output"),
 	{ .name = "dry-run", .short_name = 'n', .type = DF_OPT_FLAG, .value = &cfg.dry_run,
 	    .help = "print what the job is, and exit" },
 	{ .type = DF_OPT_OPERANDS, .arg = "FILE", .file = DF_FILE_READ },
@@ -179,15 +174,15 @@ main(int argc, char **argv)
 	struct df_embedder *embedder = NULL;
 	struct df_meta meta = DF_META_INIT;
 	struct df_embed_job job;
-	struct df_opt_result args;
+	const struct df_opt_result *args;
 	struct df_err err = DF_ERR_INIT;
 	int rc;
 
 	df_prog_init("df-embed");
-	df_prog_parse(options, synopsis, about, &cfg.common, argc, argv, &args);
-	DF_TRY(check_usage(&args.operands, &err));
-	DF_TRY(open_source(&source, &args.operands, &err));
-	DF_TRY(df_env_open(&env, &cfg.common, DF_ENV_LANES, &err));
+	args = df_prog_parse(options, synopsis, about, &cfg.common, argc, argv);
+	DF_TRY(check_usage(&args->operands, &err));
+	DF_TRY(open_source(&source, &args->operands, &err));
+	DF_TRY(df_env_open(&env, cfg.common.device, (int)cfg.common.threads, DF_ENV_LANES, &err));
 	DF_TRY(open_embedder(&embedder, df_embed_source_is_text(source), env.be, &err));
 	job = (struct df_embed_job){ .source = source,
 		.embedder = embedder,
@@ -204,6 +199,5 @@ out:
 	df_env_close(&env);
 	df_embed_source_close(source);
 	df_meta_release(&meta);
-	df_opt_result_release(&args);
 	return df_prog_exit(rc, &err);
 }

@@ -7,24 +7,23 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "backend/backend.h"
+#include "backend/env.h"
 #include "base/buf.h"
-#include "base/log.h"
 #include "base/mem.h"
-#include "base/text_out.h"
 #include "chat/chat.h"
 #include "eval/choice.h"
+#include "eval/details.h"
 #include "eval/loss.h"
 #include "eval/match.h"
 #include "eval/report.h"
 #include "eval/reward.h"
 #include "prog.h"
+#include "rows.h"
 
 static const char synopsis[] = "[options] {-m MODEL {TOKENS... | --mmlu DIR | --dataset NAMES} | --completions FILE}";
 static const char about[] = "Loss on tokens, multiple choice, exact answers, or a reward model's scores.";
 
 static const char *const matches[] = { DF_MATCH_NAMES, NULL };
-static const char *const thinking[] = { "true", "false", "null", NULL };
 
 /* What it evaluates on. */
 enum {
@@ -57,16 +56,11 @@ static struct {
 /* clang-format off */
 static const struct df_opt options[] = {
 	{ .type = DF_OPT_GROUP, .help = "Model" },
-	{ .name = "model", .short_name = 'm', .type = DF_OPT_STR, .value = &cfg.model, .arg = "DIR", .file = DF_FILE_READ,
-	    .only = ON_MODEL, .help = "checkpoint, Hugging Face directory or PEFT adapter" },
-	{ .name = "base", .type = DF_OPT_STR, .value = &cfg.base, .arg = "DIR", .file = DF_FILE_READ,
-	    .only = ON_MODEL, .help = "base model of an adapter, not the one it names" },
-	{ .name = "tokenizer", .type = DF_OPT_STR, .value = &cfg.tokenizer, .arg = "TOK", .file = DF_FILE_READ_ANY,
-	    .choices = df_tokenizer_names, .only = ON_TEXT, .help = "bytes, or a path, not the model's own" },
+	DF_PROG_MODEL(&cfg.model, &cfg.base, ON_MODEL),
+	DF_PROG_TOKENIZER(&cfg.tokenizer, ON_TEXT),
 	{ .name = "template", .type = DF_OPT_STR, .value = &cfg.template, .arg = "NAME", .file = DF_FILE_READ_ANY,
 	    .words = df_template_names, .only = ON_TEXT, .help = "ask through this prompt template" },
-	{ .name = "enable-thinking", .type = DF_OPT_CHOICE, .value = &cfg.thinking, .choices = thinking,
-	    .only = ON_TEXT, .help = "of reasoning templates, as df-pack's" },
+	DF_PROG_THINKING(&cfg.thinking, ON_TEXT, "of reasoning templates, as df-pack's"),
 	{ .type = DF_OPT_GROUP, .help = "Multiple choice" },
 	{ .name = "mmlu", .type = DF_OPT_STR, .value = &cfg.mmlu, .arg = "DIR", .file = DF_FILE_READ,
 	    .help = "questions: dev/ and test/ of MMLU's CSV files" },
@@ -81,8 +75,7 @@ static const struct df_opt options[] = {
 	{ .type = DF_OPT_GROUP, .help = "Exact answers" },
 	{ .name = "dataset", .type = DF_OPT_STR, .value = &cfg.dataset, .arg = "NAMES",
 	    .help = "datasets whose last answers are to be found" },
-	{ .name = "dataset-dir", .type = DF_OPT_STR, .value = &cfg.dataset_dir, .arg = "DIR", .file = DF_FILE_READ,
-	    .only = ON_DATASETS, .help = "directory of dataset_info.json" },
+	DF_PROG_DATASET_DIR(&cfg.dataset_dir, ON_DATASETS),
 	{ .name = "max-samples", .type = DF_OPT_INT, .value = &cfg.max_samples, .arg = "N", .min = 0, .max = 1e15,
 	    .only = ON_DATASETS, .help = "the first N rows of each dataset (0: all)" },
 	{ .name = "max-new-tokens", .type = DF_OPT_INT, .value = &cfg.max_new, .arg = "N", .min = 1, .max = 1 << 24,
@@ -102,8 +95,7 @@ static const struct df_opt options[] = {
 	    .help = "one JSON object instead of a table" },
 	{ .name = "details", .type = DF_OPT_STR, .value = &cfg.details, .arg = "FILE", .file = DF_FILE_WRITE,
 	    .only = ON_TEXT | ON_COMPLETIONS, .help = "a JSON line for each question or answer" },
-	{ .name = "output", .short_name = 'o', .type = DF_OPT_STR, .value = &cfg.output, .arg = "FILE", .file = DF_FILE_WRITE,
-	    .help = "a reward model's scores; - for a stream" },
+	DF_PROG_OUTPUT(&cfg.output, 0, "a reward model's scores; - for a stream"),
 	{ .name = "label", .type = DF_OPT_INT, .value = &cfg.label, .arg = "I", .min = 0, .max = 1e6,
 	    .given = &cfg.label_given, .only = ON_TOKENS, .help = "which of its labels is the score" },
 	{ .type = DF_OPT_OPERANDS, .arg = "TOKENS", .file = DF_FILE_READ },
@@ -128,8 +120,7 @@ struct run {
 	struct df_ids eos;
 	struct df_match_scores matches;
 
-	struct df_text_out details;
-	struct df_buf line;
+	struct df_details details;
 };
 
 static int
@@ -158,7 +149,7 @@ open_model(struct run *r, struct df_err *err)
 {
 	int rc;
 
-	DF_TRY(df_env_open(&r->env, &cfg.common, DF_ENV_WIDE, err));
+	DF_TRY(df_env_open(&r->env, cfg.common.device, (int)cfg.common.threads, DF_ENV_WIDE, err));
 	rc = df_model_open(&r->model, cfg.model, cfg.base, r->env.be, err);
 out:
 	return rc;
@@ -205,19 +196,12 @@ out:
 static int
 on_tokens(struct run *r, const struct df_strlist *paths, struct df_err *err)
 {
-	const struct df_model_config *c;
-	bool known;
 	int rc;
 
 	DF_TRY(df_rows_load(&r->rows, "tokens", paths->v, paths->n, err));
 	DF_TRY(open_model(r, err));
-	DF_TRY(df_model_check_tokenizer(cfg.model, df_rows_tokenizer(&r->rows), r->rows.name, &known, err));
-	if (!known)
-		df_info("%s: not known which tokenizer it was trained with; taken to be that of %s", cfg.model,
-		    r->rows.name);
-	c = df_model_config(r->model);
-	DF_TRY(df_rows_check_vocab(&r->rows, c->n_vocab, cfg.model, err));
-	if (c->head == DF_HEAD_CLASSES)
+	DF_TRY(df_eval_check_rows(&r->rows, r->model, cfg.model, err));
+	if (df_model_config(r->model)->head == DF_HEAD_CLASSES)
 		rc = rewards(r, err);
 	else if (cfg.label_given)
 		rc = df_fail(err, DF_EUSAGE, "--label: %s has no head that gives scores", cfg.model);
@@ -246,20 +230,9 @@ open_text(struct run *r, bool need_template, struct df_err *err)
 	int rc;
 
 	DF_TRY(df_chat_open(&r->chat, &o, err));
-	if (cfg.details)
-		rc = df_text_out_open(&r->details, cfg.details, err);
+	rc = df_details_open(&r->details, cfg.details, err);
 out:
 	return rc;
-}
-
-static int
-choice_detail(void *ctx, const struct df_choice_task *t, const struct df_choice_result *x, struct df_err *err)
-{
-	struct run *r = ctx;
-
-	df_buf_clear(&r->line);
-	df_choice_detail(&r->line, t, x, !cfg.letters_only);
-	return df_text_out_put(&r->details, &r->line, err);
 }
 
 static int
@@ -273,21 +246,12 @@ on_choices(struct run *r, struct df_err *err)
 	DF_TRY(open_text(r, false, err));
 	o.tok = r->chat.tok;
 	o.enc = r->chat.enc;
-	DF_TRY(df_choice_run(&r->choices, r->model, &r->task, &o, cfg.details ? choice_detail : NULL, r, err));
+	r->details.texts = !cfg.letters_only;
+	DF_TRY(df_choice_run(&r->choices, r->model, &r->task, &o, df_details_question, &r->details, err));
 	df_prog_count(r->choices.all.n, "questions");
 	df_choice_report(&r->text, &r->task, &r->choices, cfg.model, (size_t)cfg.shots, cfg.json);
 out:
 	return rc;
-}
-
-static int
-match_detail(void *ctx, const struct df_completion *x, bool right, struct df_err *err)
-{
-	struct run *r = ctx;
-
-	df_buf_clear(&r->line);
-	df_match_detail(&r->line, &r->prompts, x, right);
-	return df_text_out_put(&r->details, &r->line, err);
 }
 
 static int
@@ -303,18 +267,17 @@ on_datasets(struct run *r, struct df_err *err)
 		.progress = true };
 	int rc;
 
+	r->details.prompts = &r->prompts;
 	DF_TRY(open_model(r, err));
 	DF_TRY(open_text(r, true, err));
 	DF_TRY(df_prompts_datasets(&r->prompts, cfg.dataset_dir, cfg.dataset, DF_STAGE_SFT, r->chat.enc,
 	    (uint64_t)cfg.max_samples, NULL, err));
-	DF_TRY(df_generate_eos(&r->eos, cfg.model, r->model, r->chat.tok, err));
-	DF_TRY(df_generate_eos_add(
-	    &r->eos, df_encoder_stops(r->chat.enc)->v, df_encoder_stops(r->chat.enc)->n, r->model, err));
+	DF_TRY(df_generate_eos(&r->eos, cfg.model, r->model, r->chat.tok, r->chat.enc, err));
 	o.eos = r->eos.v;
 	o.n_eos = r->eos.n;
 	o.tok = r->chat.tok;
 	DF_TRY(df_match_run(&r->matches, r->model, r->env.pool, &r->prompts, &o, (enum df_match)cfg.match,
-	    cfg.details ? match_detail : NULL, r, err));
+	    df_details_answer, &r->details, err));
 	df_prog_count(r->matches.all.n, "answers");
 	df_match_report(&r->text, &r->prompts, &r->matches, "model", cfg.model, cfg.json);
 out:
@@ -322,24 +285,13 @@ out:
 }
 
 static int
-line_detail(void *ctx, const struct df_match_line *line, struct df_err *err)
-{
-	struct run *r = ctx;
-
-	df_buf_clear(&r->line);
-	df_match_line_detail(&r->line, line);
-	return df_text_out_put(&r->details, &r->line, err);
-}
-
-static int
 on_completions(struct run *r, struct df_err *err)
 {
-	int rc = DF_OK;
+	int rc;
 
-	if (cfg.details)
-		DF_TRY(df_text_out_open(&r->details, cfg.details, err));
+	DF_TRY(df_details_open(&r->details, cfg.details, err));
 	DF_TRY(df_match_lines(&r->matches, &r->prompts, cfg.completions, (enum df_match)cfg.match,
-	    cfg.details ? line_detail : NULL, r, err));
+	    df_details_completion, &r->details, err));
 	df_prog_count(r->matches.all.n, "completions");
 	df_match_report(&r->text, &r->prompts, &r->matches, "completions", cfg.completions, cfg.json);
 out:
@@ -351,7 +303,7 @@ out:
 static void
 close_run(struct run *r)
 {
-	df_text_out_close(&r->details);
+	df_details_close(&r->details);
 	df_eval_release(&r->eval);
 	df_rows_release(&r->rows);
 	df_choice_scores_release(&r->choices);
@@ -363,7 +315,6 @@ close_run(struct run *r)
 	df_model_free(r->model);
 	df_env_close(&r->env);
 	df_buf_release(&r->text);
-	df_buf_release(&r->line);
 	free(r->scores);
 	free(cfg.stop.v);
 }
@@ -371,23 +322,22 @@ close_run(struct run *r)
 int
 main(int argc, char **argv)
 {
-	struct run r = { .rows = { .meta = DF_META_INIT }, .details = DF_TEXT_OUT_INIT };
-	struct df_opt_result args;
+	struct run r = { .rows = { .meta = DF_META_INIT }, .details = DF_DETAILS_INIT };
+	const struct df_opt_result *args;
 	struct df_err err = DF_ERR_INIT;
 	int rc;
 
 	df_prog_init("df-eval");
-	df_prog_parse(options, synopsis, about, &cfg.common, argc, argv, &args);
-	DF_TRY(check_usage(&args, &err));
+	args = df_prog_parse(options, synopsis, about, &cfg.common, argc, argv);
+	DF_TRY(check_usage(args, &err));
 	DF_TRY(cfg.mmlu           ? on_choices(&r, &err)
 		: cfg.dataset     ? on_datasets(&r, &err)
 		: cfg.completions ? on_completions(&r, &err)
-				  : on_tokens(&r, &args.operands, &err));
+				  : on_tokens(&r, &args->operands, &err));
 	DF_TRY(df_buf_check(&r.text, &err));
-	DF_TRY(df_text_out_commit(&r.details, &err));
+	DF_TRY(df_details_commit(&r.details, &err));
 	rc = df_prog_print(&r.text, &err);
 out:
 	close_run(&r);
-	df_opt_result_release(&args);
 	return df_prog_exit(rc, &err);
 }

@@ -7,17 +7,18 @@
  */
 #include <inttypes.h>
 
+#include "backend/env.h"
 #include "backend/rate.h"
 #include "grad/job.h"
 #include "prog.h"
 #include "projection.h"
+#include "rows.h"
 
 static const char synopsis[] = "[options] -m MODEL TOKENS... -o FILE";
 static const char about[] = "Per-sample losses and gradients of a checkpoint, raw or projected on the way.";
 
 static const char *const forms[] = { DF_GRAD_FORMS, NULL };
 static const char *const eps_places[] = { "outside", "inside", NULL };
-static const char *const compressions[] = { DF_COMPRESS_NAMES, NULL };
 static const char *const rules[] = { DF_POLICY_RULES, NULL };
 static const char *const nlls[] = { "sum", "mean", NULL };
 static const char *const baselines[] = { "none", "loo", NULL };
@@ -45,10 +46,7 @@ static const char *const tasks[] = { "samples", "completions with --rewards" };
 /* clang-format off */
 static const struct df_opt options[] = {
 	{ .type = DF_OPT_GROUP, .help = "What to compute" },
-	{ .name = "model", .short_name = 'm', .type = DF_OPT_STR, .value = &cfg.model, .arg = "DIR", .file = DF_FILE_READ,
-	    .help = "checkpoint, Hugging Face directory or PEFT adapter" },
-	{ .name = "base", .type = DF_OPT_STR, .value = &cfg.base, .arg = "DIR", .file = DF_FILE_READ,
-	    .help = "base model of an adapter, not the one it names" },
+	DF_PROG_MODEL(&cfg.model, &cfg.base, 0),
 	{ .name = "index", .type = DF_OPT_STR, .value = &cfg.index, .arg = "FILE", .file = DF_FILE_READ,
 	    .help = "of the rows that this index names only, each once" },
 	{ .name = "form", .type = DF_OPT_CHOICE, .value = &cfg.form, .choices = forms,
@@ -88,16 +86,13 @@ static const struct df_opt options[] = {
 	    .help = "project to K dimensions on the way" },
 	DF_PROG_PROJECTION_OPTS(&cfg.projection),
 	{ .type = DF_OPT_GROUP, .help = "Work and output" },
-	{ .name = "output", .short_name = 'o', .type = DF_OPT_STR, .value = &cfg.output, .arg = "FILE", .file = DF_FILE_WRITE,
-	    .help = "where the result goes; - for a stream" },
-	{ .name = "shard", .type = DF_OPT_SHARD, .value = &cfg.shard, .arg = "I/N",
-	    .help = "part I of N only; auto, auto/N: of a Slurm array" },
+	DF_PROG_OUTPUT(&cfg.output, 0, "where the result goes; - for a stream"),
+	DF_PROG_SHARD(&cfg.shard),
 	{ .name = "block-tokens", .type = DF_OPT_INT, .value = &cfg.block_tokens, .arg = "N", .min = 0, .max = 1e12,
 	    .help = "most tokens of a block (0: by the model's size)" },
 	{ .name = "block-rows", .type = DF_OPT_INT, .value = &cfg.block_rows, .arg = "N", .min = 0, .max = 1e9,
 	    .help = "most rows of a block (0: by the model's size)" },
-	{ .name = "compress", .type = DF_OPT_CHOICE, .value = &cfg.compress, .choices = compressions,
-	    .help = "compression of the output" },
+	DF_PROG_COMPRESS(&cfg.compress, "compression of the output"),
 	{ .name = "dry-run", .short_name = 'n', .type = DF_OPT_FLAG, .value = &cfg.dry_run,
 	    .help = "print what the job would cost, and exit" },
 	{ .type = DF_OPT_OPERANDS, .arg = "TOKENS", .file = DF_FILE_READ },
@@ -206,20 +201,19 @@ main(int argc, char **argv)
 	struct df_env env = { 0 };
 	struct df_grad_job *job = NULL;
 	struct df_grad_opts o;
-	struct df_opt_result args;
+	const struct df_opt_result *args;
 	struct df_err err = DF_ERR_INIT;
 	int rc;
 
 	df_prog_init("df-grad");
-	df_prog_parse(options, synopsis, about, &cfg.common, argc, argv, &args);
-	DF_TRY(check_usage(&args, &err));
+	args = df_prog_parse(options, synopsis, about, &cfg.common, argc, argv);
+	DF_TRY(check_usage(args, &err));
 	o = grad_opts();
-	DF_TRY(df_env_open(&env, &cfg.common, DF_ENV_LANES, &err));
-	DF_TRY(df_grad_job_open(&job, &o, args.operands.v, args.operands.n, cfg.index, cfg.shard, env.be, &err));
+	DF_TRY(df_env_open(&env, cfg.common.device, (int)cfg.common.threads, DF_ENV_LANES, &err));
+	DF_TRY(df_grad_job_open(&job, &o, args->operands.v, args->operands.n, cfg.index, cfg.shard, env.be, &err));
 	rc = cfg.dry_run ? dry_run(job, &env, &err) : run(job, &env, &err);
 out:
 	df_grad_job_close(job);
 	df_env_close(&env);
-	df_opt_result_release(&args);
 	return df_prog_exit(rc, &err);
 }

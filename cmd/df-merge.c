@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "backend/env.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "prog.h"
@@ -82,19 +83,18 @@ main(int argc, char **argv)
 {
 	struct df_export e = { 0 };
 	struct df_env env = { 0 };
-	struct df_opt_result args;
+	const struct df_opt_result *args;
 	struct df_err err = DF_ERR_INIT;
 	int rc;
 
 	df_prog_init("df-merge");
-	df_prog_parse(options, synopsis, about, &cfg.common, argc, argv, &args);
-	DF_TRY(what_to_do(&e, &args.operands, &err));
-	DF_TRY(df_env_open(&env, &cfg.common, DF_ENV_WIDE, &err));
+	args = df_prog_parse(options, synopsis, about, &cfg.common, argc, argv);
+	DF_TRY(what_to_do(&e, &args->operands, &err));
+	DF_TRY(df_env_open(&env, cfg.common.device, (int)cfg.common.threads, DF_ENV_WIDE, &err));
 	DF_TRY(df_export_run(&e, env.be, &err));
 	df_info("%s: the merged model", e.dir);
 out:
 	df_export_release(&e);
 	df_env_close(&env);
-	df_opt_result_release(&args);
 	return df_prog_exit(rc, &err);
 }

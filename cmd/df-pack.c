@@ -11,14 +11,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/buf.h"
-#include "base/pool.h"
 #include "chat/chat.h"
 #include "data/corpus.h"
 #include "data/corpus_note.h"
 #include "data/packed.h"
 #include "data/provenance.h"
 #include "prog.h"
+#include "rows.h"
 #include "shard/options.h"
 #include "show/show.h"
 
@@ -26,20 +25,9 @@ static const char synopsis[] = "[options] --dataset NAMES --tokenizer TOK [--tem
 static const char about[] = "Turn datasets into token shards: apply templates, mask prompts, cut to length.";
 
 static const char *const stages[] = { "sft", "pt", NULL };
-static const char *const compressions[] = { DF_COMPRESS_NAMES, NULL };
 static const char *const mixes[] = { DF_MIX_NAMES, NULL };
-static const char *const thinking[] = { "true", "false", "null", NULL }; /* as enum df_thinking */
 
 #define SFT_BATCH 1000 /* preprocessing_batch_size: the examples among which --packing chooses, unless told */
-
-struct cfg {
-	const char *dataset_dir, *dataset, *eval_dataset, *output, *holdout_output, *no_prompt;
-	int stage, compress, mix, thinking;
-	int64_t cutoff_len, max_samples, seed, pack_batch, pack_shards, show_example;
-	bool packing, packing_given, neat_packing, list_templates, list_datasets, show_given, openai_quirk;
-	struct df_strlist holdout;
-	struct df_prog_common common;
-};
 
 static struct {
 	struct df_corpus corpus;
@@ -50,15 +38,20 @@ static struct {
 } run = { .corpus = DF_CORPUS_INIT, .how = { .need_template = true }, .meta = DF_META_INIT };
 
 /* clang-format off */
-static struct cfg cfg = { .dataset_dir = "data", .cutoff_len = 2048, .seed = 42, .pack_shards = 1, .packing = true,
+static struct {
+	const char *dataset_dir, *dataset, *eval_dataset, *output, *holdout_output, *no_prompt;
+	int stage, compress, mix, thinking;
+	int64_t cutoff_len, max_samples, seed, pack_batch, pack_shards, show_example;
+	bool packing, packing_given, neat_packing, list_templates, list_datasets, show_given, openai_quirk;
+	struct df_strlist holdout;
+	struct df_prog_common common;
+} cfg = { .dataset_dir = "data", .cutoff_len = 2048, .seed = 42, .pack_shards = 1, .packing = true,
 	.openai_quirk = true, .show_example = -1, .common = DF_PROG_COMMON_DEFAULT };
 
 static const struct df_opt options[] = {
 	{ .type = DF_OPT_GROUP, .help = "What to read" },
-	{ .name = "dataset-dir", .type = DF_OPT_STR, .value = &cfg.dataset_dir, .arg = "DIR", .file = DF_FILE_READ,
-	    .help = "directory of dataset_info.json" },
-	{ .name = "dataset", .type = DF_OPT_STR, .value = &cfg.dataset, .arg = "NAMES",
-	    .help = "datasets in dataset_info.json, comma-separated" },
+	DF_PROG_DATASET_DIR(&cfg.dataset_dir, 0),
+	DF_PROG_DATASET(&cfg.dataset),
 	{ .name = "list-datasets", .type = DF_OPT_FLAG, .value = &cfg.list_datasets,
 	    .help = "print the datasets that are there and exit" },
 	{ .name = "max-samples", .type = DF_OPT_INT, .value = &cfg.max_samples, .arg = "N", .min = 0, .max = 1e15,
@@ -80,8 +73,7 @@ static const struct df_opt options[] = {
 	    .words = df_tool_format_names, .help = "how tools and their calls are written" },
 	{ .name = "date", .type = DF_OPT_STR, .value = &run.how.encode.date, .arg = "YYYY-MM-DD",
 	    .help = "today, where a prompt for tools says it (llama3)" },
-	{ .name = "enable-thinking", .type = DF_OPT_CHOICE, .value = &cfg.thinking, .choices = thinking,
-	    .help = "thoughts of reasoning models" },
+	DF_PROG_THINKING(&cfg.thinking, 0, "thoughts of reasoning models"),
 	{ .name = "preserve-thinking", .type = DF_OPT_FLAG, .value = &run.how.encode.preserve_thinking,
 	    .help = "with --mask-history: earlier answers keep theirs" },
 	{ .name = "openai-quirk", .type = DF_OPT_FLAG, .value = &cfg.openai_quirk,
@@ -106,8 +98,7 @@ static const struct df_opt options[] = {
 	{ .name = "pack-shards", .type = DF_OPT_INT, .value = &cfg.pack_shards, .arg = "N", .min = 1, .max = 1e6,
 	    .help = "preprocessing_num_workers of LLaMA-Factory" },
 	{ .type = DF_OPT_GROUP, .help = "What to write" },
-	{ .name = "output", .short_name = 'o', .type = DF_OPT_STR, .value = &cfg.output, .arg = "FILE", .file = DF_FILE_WRITE,
-	    .help = "the token shard; - for a stream" },
+	DF_PROG_OUTPUT(&cfg.output, 0, "the token shard; - for a stream"),
 	{ .name = "holdout", .type = DF_OPT_LIST, .value = &cfg.holdout, .arg = "NAME=N",
 	    .help = "hold out N rows or a fraction: mine=0.1; repeatable" },
 	{ .name = "val-size", .type = DF_OPT_DOUBLE, .value = &run.corpus.val_size, .arg = "N", .min = 0, .max = 1e15,
@@ -120,8 +111,7 @@ static const struct df_opt options[] = {
 	    .help = "the rows again without their prompts, for ifd" },
 	{ .name = "seed", .type = DF_OPT_INT, .value = &cfg.seed, .arg = "N", .min = 0, .max = 9e15,
 	    .help = "of held out rows, num_samples and mixing" },
-	{ .name = "compress", .type = DF_OPT_CHOICE, .value = &cfg.compress, .choices = compressions,
-	    .help = "compression of the output" },
+	DF_PROG_COMPRESS(&cfg.compress, "compression of the output"),
 	{ .name = "show-example", .type = DF_OPT_INT, .value = &cfg.show_example, .arg = "N", .min = 0, .max = 1e15,
 	    .given = &cfg.show_given, .help = "print row N: text, ids, targets; -o may be left out" },
 	DF_PROG_OPTS(&cfg.common),
@@ -186,8 +176,7 @@ fill_meta(struct df_meta *m, struct df_err *err)
 	DF_TRY(df_corpus_note_sources(&run.corpus, m, err));
 	DF_TRY(df_meta_add_input(m, "tokenizer", "tokenizer", df_tokenizer_id(run.chat.tok), err));
 	DF_TRY(df_meta_set_opts(m, options, "stage", err));
-	DF_TRY(df_tokens_note(m, run.chat.tok, err));
-	DF_TRY(df_tokens_note_template(m, t, err));
+	DF_TRY(df_tokens_note(m, run.chat.tok, t, err));
 	DF_TRY(df_meta_set_opts(m, options, "default-system tool-format date", err));
 	if (t->reasoning)
 		DF_TRY(df_meta_set_opts(m, options, "enable-thinking preserve-thinking", err));
@@ -228,7 +217,7 @@ open_corpus(struct df_err *err)
 	c->mix = (enum df_mix)cfg.mix;
 	c->no_openai_quirk = !cfg.openai_quirk;
 	c->seed = (uint64_t)cfg.seed;
-	c->n_threads = cfg.common.threads ? (int)cfg.common.threads : df_threads_default();
+	c->n_threads = (int)cfg.common.threads;
 	DF_TRY(df_corpus_open(c, cfg.dataset_dir, cfg.dataset, cfg.eval_dataset, e->stage, err));
 	for (size_t i = 0; i < cfg.holdout.n; i++)
 		DF_TRY(df_corpus_hold_out(c, cfg.holdout.v[i], err));
@@ -251,9 +240,9 @@ look(void *ctx, const struct df_block *b, struct df_err *err)
 	(void)ctx;
 	if (row != (uint64_t)cfg.show_example)
 		return 0;
-	DF_TRY(df_preview_row(run.chat.tok, &view, row, run.meta.domains[b->domain], b->source_row, &text, err));
-	rc = df_prog_print(&text, err);
-out:
+	rc = df_preview_row(run.chat.tok, &view, row, run.meta.domains[b->domain], b->source_row, &text, err);
+	if (rc == DF_OK)
+		rc = df_prog_print(&text, err);
 	df_buf_release(&text);
 	return rc;
 }
@@ -270,17 +259,16 @@ open_outputs(struct df_err *err)
 		.n_shards = (uint64_t)cfg.pack_shards,
 		.writer = { .compress = (enum df_compress)cfg.compress },
 		.look = cfg.show_given ? look : NULL };
+	struct df_meta *m = &run.meta;
 	int rc;
 
-	DF_TRY(df_packed_open(&run.pool, cfg.output, false, &run.corpus, run.chat.tok, &run.meta, &o, err));
+	DF_TRY(df_packed_open(&run.pool, cfg.output, false, &run.corpus, run.chat.tok, m, &o, err));
 	o.look = NULL;
 	if (holds_out())
-		DF_TRY(
-		    df_packed_open(&run.held, cfg.holdout_output, true, &run.corpus, run.chat.tok, &run.meta, &o, err));
+		DF_TRY(df_packed_open(&run.held, cfg.holdout_output, true, &run.corpus, run.chat.tok, m, &o, err));
 	if (cfg.no_prompt) {
-		DF_TRY(df_meta_set_bool(&run.meta, "no_prompt", true, err));
-		DF_TRY(df_packed_open(
-		    &run.no_prompt, cfg.no_prompt, false, &run.corpus, run.chat.tok, &run.meta, &o, err));
+		DF_TRY(df_meta_set_bool(m, "no_prompt", true, err));
+		DF_TRY(df_packed_open(&run.no_prompt, cfg.no_prompt, false, &run.corpus, run.chat.tok, m, &o, err));
 	}
 out:
 	return rc;
@@ -309,15 +297,12 @@ pack(struct df_err *err)
 		    run.no_prompt, &run.corpus, run.chat.template, run.chat.tok, &run.how.encode, err));
 	DF_TRY(df_corpus_encode(&run.corpus, run.chat.enc, take_row, NULL, err));
 	DF_TRY(df_packed_end(run.pool, err));
-	if (cfg.show_given && df_packed_rows(run.pool) <= (uint64_t)cfg.show_example) {
-		rc = df_fail(err, DF_EUSAGE, "--show-example %" PRId64 ": there are only %" PRIu64 " rows",
+	if (cfg.show_given && df_packed_rows(run.pool) <= (uint64_t)cfg.show_example)
+		return df_fail(err, DF_EUSAGE, "--show-example %" PRId64 ": there are only %" PRIu64 " rows",
 		    cfg.show_example, df_packed_rows(run.pool));
-		goto out;
-	}
 	if (!cfg.output)
-		goto out;
-	if (run.held)
-		DF_TRY(df_packed_end(run.held, err));
+		return DF_OK;
+	DF_TRY(df_packed_end(run.held, err));
 	df_corpus_report(&run.corpus);
 	DF_TRY(df_packed_commit(run.pool, run.held, run.no_prompt, err));
 	df_prog_count(df_packed_rows(run.pool) + (run.held ? df_packed_rows(run.held) : 0), "rows");
@@ -344,15 +329,15 @@ out:
 int
 main(int argc, char **argv)
 {
-	struct df_opt_result args;
+	const struct df_opt_result *args;
 	struct df_err err = DF_ERR_INIT;
 	int rc;
 
 	df_prog_init("df-pack");
-	df_prog_parse(options, synopsis, about, &cfg.common, argc, argv, &args);
+	args = df_prog_parse(options, synopsis, about, &cfg.common, argc, argv);
 	if (cfg.list_templates || cfg.list_datasets)
 		rc = print_list(&err);
-	else if ((rc = check_usage(&args, &err)) == 0)
+	else if ((rc = check_usage(args, &err)) == 0)
 		rc = pack(&err);
 	df_packed_close(run.pool);
 	df_packed_close(run.held);
@@ -361,6 +346,5 @@ main(int argc, char **argv)
 	df_corpus_close(&run.corpus);
 	df_meta_release(&run.meta);
 	free(cfg.holdout.v);
-	df_opt_result_release(&args);
 	return df_prog_exit(rc, &err);
 }

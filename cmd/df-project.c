@@ -3,14 +3,14 @@
  *
  *     read a batch | project on all threads | write        (lib/project)
  */
+#include "backend/env.h"
 #include "prog.h"
 #include "project/job.h"
 #include "projection.h"
+#include "rows.h"
 
 static const char synopsis[] = "[options] [-k K] GRADIENTS... -o FILE";
 static const char about[] = "Project gradients to K dimensions at random, keeping their inner products.";
-
-static const char *const compressions[] = { DF_COMPRESS_NAMES, NULL };
 
 static struct {
 	const char *output;
@@ -26,10 +26,8 @@ static const struct df_opt options[] = {
 	    .max = INT32_MAX, .help = "dimensions of the result" },
 	DF_PROG_PROJECTION_OPTS(&cfg.projection),
 	{ .type = DF_OPT_GROUP, .help = "Output" },
-	{ .name = "output", .short_name = 'o', .type = DF_OPT_STR, .value = &cfg.output, .arg = "FILE", .file = DF_FILE_WRITE,
-	    .help = "where the projections go; - for a stream" },
-	{ .name = "compress", .type = DF_OPT_CHOICE, .value = &cfg.compress, .choices = compressions,
-	    .help = "compression of the output" },
+	DF_PROG_OUTPUT(&cfg.output, 0, "where the projections go; - for a stream"),
+	DF_PROG_COMPRESS(&cfg.compress, "compression of the output"),
 	{ .type = DF_OPT_OPERANDS, .arg = "GRADIENTS", .file = DF_FILE_READ },
 	DF_PROG_OPTS(&cfg.common),
 	DF_OPT_END,
@@ -52,24 +50,23 @@ main(int argc, char **argv)
 	struct df_env env = { 0 };
 	struct df_projector projector;
 	struct df_project_job job = { .projector = &projector, .tool = "df-project" };
-	struct df_opt_result args;
+	const struct df_opt_result *args;
 	struct df_err err = DF_ERR_INIT;
 	uint64_t n = 0;
 	int rc;
 
 	df_prog_init("df-project");
-	df_prog_parse(options, synopsis, about, &cfg.common, argc, argv, &args);
-	DF_TRY(check_usage(&args.operands, &err));
+	args = df_prog_parse(options, synopsis, about, &cfg.common, argc, argv);
+	DF_TRY(check_usage(&args->operands, &err));
 	projector = df_prog_projector(&cfg.projection);
-	job.gradients = args.operands.v;
-	job.n_gradients = args.operands.n;
+	job.gradients = args->operands.v;
+	job.n_gradients = args->operands.n;
 	job.output = cfg.output;
 	job.compress = (enum df_compress)cfg.compress;
-	DF_TRY(df_env_open(&env, &cfg.common, DF_ENV_WIDE, &err));
+	DF_TRY(df_env_open(&env, cfg.common.device, (int)cfg.common.threads, DF_ENV_WIDE, &err));
 	rc = df_project_job_run(&job, env.be, &n, &err);
 	df_prog_count(n, "samples");
 out:
 	df_env_close(&env);
-	df_opt_result_release(&args);
 	return df_prog_exit(rc, &err);
 }

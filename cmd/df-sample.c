@@ -5,30 +5,18 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "backend/backend.h"
+#include "backend/env.h"
 #include "base/log.h"
 #include "base/pool.h"
 #include "chat/chat.h"
 #include "prog.h"
+#include "rows.h"
 #include "sample/completion.h"
 #include "shard/options.h"
 #include "data/provenance.h"
 
 static const char synopsis[] = "[options] -m MODEL {TOKENS... | --dataset NAMES | --prompts FILE} [-o FILE]";
 static const char about[] = "Generate completions of prompts, greedily or by chance.";
-
-static const char *const compressions[] = { DF_COMPRESS_NAMES, NULL };
-static const char *const thinking[] = { "true", "false", "null", NULL };
-
-struct cfg {
-	const char *model, *base, *dataset_dir, *dataset, *prompts, *output, *json;
-	int64_t max_samples, n, max_new, top_k, seed, slots;
-	bool whole, ignore_eos;
-	int compress, thinking;
-	struct df_strlist stop;
-	struct df_shard_arg shard;
-	struct df_prog_common common;
-};
 
 static struct {
 	struct df_env env;
@@ -44,30 +32,32 @@ static struct {
 } run = { .generate = { .warp = { .top_p = 1 }, .progress = true }, .meta = DF_META_INIT };
 
 /* clang-format off */
-static struct cfg cfg = { .dataset_dir = "data", .n = 1, .max_new = 128, .seed = 42, .shard = { 0, 1 },
+static struct {
+	const char *model, *base, *dataset_dir, *dataset, *prompts, *output, *json;
+	int64_t max_samples, n, max_new, top_k, seed, slots;
+	bool whole, ignore_eos;
+	int compress, thinking;
+	struct df_strlist stop;
+	struct df_shard_arg shard;
+	struct df_prog_common common;
+} cfg = { .dataset_dir = "data", .n = 1, .max_new = 128, .seed = 42, .shard = { 0, 1 },
 	.common = DF_PROG_COMMON_DEFAULT };
 
 static const struct df_opt options[] = {
 	{ .type = DF_OPT_GROUP, .help = "Model" },
-	{ .name = "model", .short_name = 'm', .type = DF_OPT_STR, .value = &cfg.model, .arg = "DIR", .file = DF_FILE_READ,
-	    .help = "checkpoint, Hugging Face directory or PEFT adapter" },
-	{ .name = "base", .type = DF_OPT_STR, .value = &cfg.base, .arg = "DIR", .file = DF_FILE_READ,
-	    .help = "base model of an adapter, not the one it names" },
-	{ .name = "tokenizer", .type = DF_OPT_STR, .value = &run.how.tokenizer, .arg = "TOK", .file = DF_FILE_READ_ANY,
-	    .choices = df_tokenizer_names, .help = "bytes, or a path, not the model's own" },
+	DF_PROG_MODEL(&cfg.model, &cfg.base, 0),
+	DF_PROG_TOKENIZER(&run.how.tokenizer, 0),
 	{ .type = DF_OPT_GROUP, .help = "Prompts" },
 	{ .name = "dataset", .type = DF_OPT_STR, .value = &cfg.dataset, .arg = "NAMES",
 	    .help = "rows of these datasets without their last answers" },
-	{ .name = "dataset-dir", .type = DF_OPT_STR, .value = &cfg.dataset_dir, .arg = "DIR", .file = DF_FILE_READ,
-	    .help = "directory of dataset_info.json" },
+	DF_PROG_DATASET_DIR(&cfg.dataset_dir, 0),
 	{ .name = "prompts", .type = DF_OPT_STR, .value = &cfg.prompts, .arg = "FILE", .file = DF_FILE_READ,
 	    .help = "texts: lines, or JSON lines (.jsonl)" },
 	{ .name = "template", .type = DF_OPT_STR, .value = &run.how.template, .arg = "NAME", .file = DF_FILE_READ_ANY,
 	    .words = df_template_names, .help = "prompt template of datasets and texts" },
 	{ .name = "default-system", .type = DF_OPT_STR, .value = &run.how.encode.default_system, .arg = "TEXT",
 	    .help = "system text of prompts without one" },
-	{ .name = "enable-thinking", .type = DF_OPT_CHOICE, .value = &cfg.thinking, .choices = thinking,
-	    .help = "of reasoning templates, as df-pack's" },
+	DF_PROG_THINKING(&cfg.thinking, 0, "of reasoning templates, as df-pack's"),
 	{ .name = "whole", .type = DF_OPT_FLAG, .value = &cfg.whole,
 	    .help = "TOKENS: the whole row, not up to its first target" },
 	{ .name = "max-samples", .type = DF_OPT_INT, .value = &cfg.max_samples, .arg = "N", .min = 0, .max = 1e15,
@@ -90,16 +80,13 @@ static const struct df_opt options[] = {
 	{ .name = "seed", .type = DF_OPT_INT, .value = &cfg.seed, .arg = "N", .min = 0, .max = 9e15,
 	    .help = "seed of the draws" },
 	{ .type = DF_OPT_GROUP, .help = "Work and output" },
-	{ .name = "output", .short_name = 'o', .type = DF_OPT_STR, .value = &cfg.output, .arg = "FILE", .file = DF_FILE_WRITE,
-	    .help = "completions as tokens; - for a stream" },
+	DF_PROG_OUTPUT(&cfg.output, 0, "completions as tokens; - for a stream"),
 	{ .name = "json", .type = DF_OPT_STR, .value = &cfg.json, .arg = "FILE", .file = DF_FILE_WRITE,
 	    .help = "as JSON lines; - (also without -o): print them" },
-	{ .name = "shard", .type = DF_OPT_SHARD, .value = &cfg.shard, .arg = "I/N",
-	    .help = "part I of N only; auto, auto/N: of a Slurm array" },
+	DF_PROG_SHARD(&cfg.shard),
 	{ .name = "slots", .type = DF_OPT_INT, .value = &cfg.slots, .arg = "N", .min = 0, .max = 1 << 20,
 	    .help = "sequences at once (0: as memory allows)" },
-	{ .name = "compress", .type = DF_OPT_CHOICE, .value = &cfg.compress, .choices = compressions,
-	    .help = "compression of -o" },
+	DF_PROG_COMPRESS(&cfg.compress, "compression of -o"),
 	{ .type = DF_OPT_OPERANDS, .arg = "TOKENS", .file = DF_FILE_READ },
 	DF_PROG_OPTS(&cfg.common),
 	DF_OPT_END,
@@ -141,55 +128,6 @@ check_usage(const struct df_opt_result *args, struct df_err *err)
 
 /* ---- prompts -------------------------------------------------------------------- */
 
-static int
-from_tokens(const struct df_strlist *paths, struct df_err *err)
-{
-	const struct df_meta *m;
-	struct df_set *set = NULL;
-	int rc;
-
-	DF_TRY(df_set_open(&set, DF_KIND_TOKENS, "prompts", paths->v, paths->n, err));
-	m = df_set_meta(set);
-	/* Text is made of tokens by the tokenizer that made them only. */
-	if (run.chat.tok)
-		DF_TRY(df_tokens_check(run.chat.tok, m, df_set_name(set), err));
-	else
-		DF_TRY(df_model_check_tokens(cfg.model, m, df_set_name(set), err));
-	DF_TRY(df_prompts_tokens(
-	    &run.prompts, set, cfg.whole, (uint64_t)cfg.max_samples, cfg.json ? run.chat.tok : NULL, &run.eos, err));
-	DF_TRY(df_tokens_copy_note(&run.meta, m, err));
-	if (m->id[0])
-		DF_TRY(df_meta_add_input(&run.meta, "prompts", df_kind_name(m->kind), m->id, err));
-out:
-	df_set_close(set);
-	return rc;
-}
-
-/* Datasets go through a template, texts may. */
-static int
-from_texts(struct df_err *err)
-{
-	const struct df_encoder *enc = run.chat.enc;
-	const uint64_t max_rows = (uint64_t)cfg.max_samples;
-	int rc;
-
-	if (enc) {
-		const struct df_ids *stops = df_encoder_stops(enc);
-
-		DF_TRY(df_meta_set_str(&run.meta, "template", run.chat.template->name, err));
-		DF_TRY(df_generate_eos_add(&run.eos, stops->v, stops->n, run.model, err));
-	}
-	DF_TRY(df_meta_add_input(&run.meta, "tokenizer", "tokenizer", df_tokenizer_id(run.chat.tok), err));
-	DF_TRY(df_tokens_note(&run.meta, run.chat.tok, err));
-	if (cfg.dataset)
-		rc = df_prompts_datasets(
-		    &run.prompts, cfg.dataset_dir, cfg.dataset, DF_STAGE_PROMPT, enc, max_rows, &run.meta, err);
-	else
-		rc = df_prompts_texts(&run.prompts, cfg.prompts, enc, run.chat.tok, max_rows, &run.meta, err);
-out:
-	return rc;
-}
-
 /* Tokens to tokens need no tokenizer; but one that is there says which token ends an answer. */
 static int
 open_chat(bool texts, struct df_err *err)
@@ -210,9 +148,18 @@ open_chat(bool texts, struct df_err *err)
 static int
 open_prompts(const struct df_strlist *paths, struct df_err *err)
 {
-	const bool texts = paths->n == 0;
+	const struct df_prompts_from from = { .tokens = paths,
+		.whole = cfg.whole,
+		.answers = cfg.json != NULL,
+		.dataset_dir = cfg.dataset_dir,
+		.dataset = cfg.dataset,
+		.texts = cfg.prompts,
+		.max_rows = (uint64_t)cfg.max_samples,
+		.model = cfg.model,
+		.chat = &run.chat,
+		.eos = &run.eos };
 	struct df_chat_opts *how = &run.how;
-	int rc = DF_OK;
+	int rc;
 
 	how->dir = cfg.model;
 	how->base_dir = df_model_dir(run.model);
@@ -220,12 +167,9 @@ open_prompts(const struct df_strlist *paths, struct df_err *err)
 	how->encode.stage = DF_STAGE_SFT;
 	how->encode.cutoff_len = UINT32_MAX;
 	how->encode.thinking = (enum df_thinking)cfg.thinking;
-	DF_TRY(open_chat(texts, err));
-	DF_TRY(df_generate_eos(&run.eos, cfg.model, run.model, run.chat.tok, err));
-	if (texts)
-		DF_TRY(from_texts(err));
-	else
-		DF_TRY(from_tokens(paths, err));
+	DF_TRY(open_chat(paths->n == 0, err));
+	DF_TRY(df_generate_eos(&run.eos, cfg.model, run.model, run.chat.tok, run.chat.enc, err));
+	DF_TRY(df_prompts_read(&run.prompts, &from, &run.meta, err));
 	if (cfg.ignore_eos)
 		run.eos.n = 0;
 out:
@@ -312,7 +256,7 @@ sample(const struct df_strlist *paths, struct df_err *err)
 	uint64_t n;
 	int rc;
 
-	DF_TRY(df_env_open(&run.env, &cfg.common, DF_ENV_WIDE, err));
+	DF_TRY(df_env_open(&run.env, cfg.common.device, (int)cfg.common.threads, DF_ENV_WIDE, err));
 	DF_TRY(df_model_open(&run.model, cfg.model, cfg.base, run.env.be, err));
 	DF_TRY(open_prompts(paths, err));
 	DF_TRY(open_output(err));
@@ -343,16 +287,15 @@ close_run(void)
 int
 main(int argc, char **argv)
 {
-	struct df_opt_result args;
+	const struct df_opt_result *args;
 	struct df_err err = DF_ERR_INIT;
 	int rc;
 
 	df_prog_init("df-sample");
-	df_prog_parse(options, synopsis, about, &cfg.common, argc, argv, &args);
-	rc = check_usage(&args, &err);
+	args = df_prog_parse(options, synopsis, about, &cfg.common, argc, argv);
+	rc = check_usage(args, &err);
 	if (rc == DF_OK)
-		rc = sample(&args.operands, &err);
+		rc = sample(&args->operands, &err);
 	close_run();
-	df_opt_result_release(&args);
 	return df_prog_exit(rc, &err);
 }

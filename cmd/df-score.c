@@ -13,22 +13,20 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
+#include "backend/env.h"
 #include "base/pool.h"
 #include "prog.h"
+#include "rows.h"
 #include "select/apart.h"
 #include "select/plugin.h"
 #include "select/select.h"
 
-static const char *const shortages[] = { DF_SHORTAGE_NAMES, NULL };
-static const char *const rngs[] = { "philox", "torch", NULL };
-static const char *const compats[] = { "none", "dataflex", NULL };
-
 struct run {
-	const char *amount, *output, *scores_output, *plugin;
-	int shortage, rng, compat;
-	int64_t seed, step;
+	const char *output, *scores_output, *plugin;
 	bool list;
+	struct df_select_words words;
 	struct df_prog_common common;
+	const struct df_opt_result *args;
 	const struct df_selector *method, *foreign; /* foreign: of the plug-in */
 	void *options;                              /* the method's own */
 	struct df_opt_table table;
@@ -50,31 +48,9 @@ make_table(struct run *r, struct df_err *err)
 		{ .name = "list", .type = DF_OPT_FLAG, .value = &r->list, .help = "print the methods and exit" },
 		{ .name = "plugin", .type = DF_OPT_STR, .value = &r->plugin, .arg = "FILE", .file = DF_FILE_READ,
 		    .help = "a shared library with a METHOD of yours; before METHOD" },
-		{ .name = "train", .type = DF_OPT_LIST, .value = &r->in.paths[0], .arg = "FILE", .file = DF_FILE_READ,
-		    .help = m ? m->inputs[0].help : "rows to choose from" },
-		{ .type = DF_OPT_GROUP, .help = "How many, and what if there are fewer" },
-		{ .name = "count", .short_name = 'n', .type = DF_OPT_STR, .value = &r->amount, .arg = "N",
-		    .help = "rows to choose: a number, 5%, or 30Mtok (default: all)" },
-		{ .name = "tokens", .type = DF_OPT_STR, .value = &r->in.tokens, .arg = "FILE", .file = DF_FILE_READ,
-		    .help = "tokens of the rows, for -n in tokens" },
-		{ .name = "exclude", .type = DF_OPT_STR, .value = &r->in.exclude, .arg = "INDEX", .file = DF_FILE_READ,
-		    .help = "rows that must not be chosen" },
-		{ .name = "short", .type = DF_OPT_CHOICE, .value = &r->shortage, .choices = shortages,
-		    .help = "if N is too many" },
-		{ .name = "allow-invalid", .type = DF_OPT_FLAG, .value = &r->in.allow_invalid,
-		    .help = "rows whose score is not finite may be chosen, last" },
-		{ .name = "seed", .type = DF_OPT_INT, .value = &r->seed, .arg = "N", .min = 0, .max = 9e15,
-		    .help = "seed of all draws" },
-		{ .name = "step", .type = DF_OPT_INT, .value = &r->step, .arg = "N", .min = 0, .max = UINT32_MAX,
-		    .help = "training step: each has draws of its own" },
-		{ .name = "rng", .type = DF_OPT_CHOICE, .value = &r->rng, .choices = rngs,
-		    .help = "torch: uniform draws as PyTorch and DataFlex make them" },
-		{ .name = "compat", .type = DF_OPT_CHOICE, .value = &r->compat, .choices = compats,
-		    .help = "dataflex: choose as DataFlex does where it differs" },
 	}, own = { .type = DF_OPT_GROUP, .help = m ? m->name : NULL }, last[] = {
 		{ .type = DF_OPT_GROUP, .help = "Output" },
-		{ .name = "output", .short_name = 'o', .type = DF_OPT_STR, .value = &r->output, .arg = "FILE", .file = DF_FILE_WRITE,
-		    .help = "the index" },
+		DF_PROG_OUTPUT(&r->output, 0, "the index"),
 		{ .name = "scores-output", .type = DF_OPT_STR, .value = &r->scores_output, .arg = "FILE", .file = DF_FILE_WRITE,
 		    .help = "every row's score and rank too" },
 		{ .type = DF_OPT_OPERANDS, .arg = m ? "FILE" : "METHOD", .file = m ? DF_FILE_READ : DF_FILE_NONE },
@@ -85,6 +61,7 @@ make_table(struct run *r, struct df_err *err)
 
 	r->table.n = 0;
 	DF_TRY(df_opt_table_add(&r->table, first, sizeof(first) / sizeof(first[0]), err));
+	DF_TRY(df_select_rows(m, &r->in, &r->words, &r->table, err));
 	if (m) {
 		DF_TRY(df_selector_defaults(m, &r->options, err));
 		DF_TRY(df_opt_table_add(&r->table, &own, 1, err));
@@ -93,31 +70,6 @@ make_table(struct run *r, struct df_err *err)
 	DF_TRY(df_opt_table_add(&r->table, last, sizeof(last) / sizeof(last[0]), err));
 	DF_TRY(df_selector_rows_elsewhere(m, &r->table, err));
 	DF_TRY(df_opt_table_add(&r->table, &end, 1, err));
-out:
-	return rc;
-}
-
-/* What -h says above the table. */
-static int
-make_help(struct run *r, struct df_err *err)
-{
-	const struct df_selector *m = r->method;
-	int rc = DF_OK;
-
-	df_buf_printf(&r->synopsis, "%s [options] --train FILE [FILE...]", m ? m->name : "METHOD");
-	for (size_t i = 1; m && i < m->n_inputs; i++)
-		df_buf_printf(&r->synopsis, m->inputs[i].optional ? " [--%s FILE]" : " --%s FILE", m->inputs[i].role);
-	df_buf_puts(&r->synopsis, " [-n N] -o INDEX");
-	if (m) {
-		df_buf_printf(&r->about, "Choose samples to train on: %s.", m->about);
-	} else {
-		df_buf_puts(&r->about, "Score samples and choose which ones to train on.  Methods:");
-		for (size_t i = 0; df_selectors[i]; i++)
-			df_buf_printf(&r->about, "%s %s", i ? "," : "", df_selectors[i]->name);
-		df_buf_puts(&r->about, "; df-score METHOD -h lists the options of one.");
-	}
-	DF_TRY(df_buf_check(&r->synopsis, err));
-	DF_TRY(df_buf_check(&r->about, err));
 out:
 	return rc;
 }
@@ -142,7 +94,7 @@ find_method(struct run *r, const char *name, int argc, char **argv, struct df_er
 
 /* Find the method and take it out of argv, so that its table says what the operands are. */
 static int
-parse(struct run *r, int argc, char **argv, struct df_opt_result *args, struct df_err *err)
+parse(struct run *r, int argc, char **argv, struct df_err *err)
 {
 	int at, rc, found = DF_OK;
 
@@ -155,8 +107,10 @@ parse(struct run *r, int argc, char **argv, struct df_opt_result *args, struct d
 	} else if (at < argc) {
 		argc = at; /* what follows a word that is no method cannot be judged */
 	}
-	DF_TRY(make_help(r, err));
-	df_prog_parse(r->table.v, r->synopsis.data, r->about.data, &r->common, argc, argv, args);
+	df_selector_help(r->method, &r->synopsis, &r->about);
+	DF_TRY(df_buf_check(&r->synopsis, err));
+	DF_TRY(df_buf_check(&r->about, err));
+	r->args = df_prog_parse(r->table.v, r->synopsis.data, r->about.data, &r->common, argc, argv);
 	rc = found;
 out:
 	return rc;
@@ -164,27 +118,17 @@ out:
 
 /* ---- the program ------------------------------------------------------------------- */
 
-static void
-print_method(const struct df_selector *m)
+static int
+print_methods(const struct run *r, struct df_err *err)
 {
-	char reads[DF_SELECTOR_READS];
+	struct df_buf list = DF_BUF_INIT;
 
-	df_selector_reads(m, reads);
-	printf("%-12s %-26s %-6s %-12s %s\n", m->name, reads, m->model, m->cost, m->about);
-}
-
-static void
-print_methods(const struct run *r)
-{
-	printf("%-12s %-26s %-6s %-12s %s\n", "method", "reads", "model", "cost", "chooses");
-	for (size_t i = 0; df_selectors[i]; i++)
-		print_method(df_selectors[i]);
-	if (r->foreign)
-		print_method(r->foreign);
+	df_selector_list(r->foreign, &list);
+	return df_prog_print(&list, err);
 }
 
 static int
-choose(struct run *r, const struct df_strlist *operands, struct df_err *err)
+choose(struct run *r, struct df_err *err)
 {
 	struct df_select *in = &r->in;
 	struct df_env env = { 0 };
@@ -197,16 +141,10 @@ choose(struct run *r, const struct df_strlist *operands, struct df_err *err)
 		    err, DF_EUSAGE, "--plugin: '%s' is no method of it; --plugin comes before METHOD", r->method->name);
 	if (!r->output && !r->scores_output)
 		return df_fail(err, DF_EUSAGE, "-o FILE is missing");
-	if (r->amount)
-		DF_TRY(df_amount_parse(r->amount, &in->amount, err));
-	in->shortage = (enum df_shortage)r->shortage;
-	in->seed = (uint64_t)r->seed;
-	in->step = (uint32_t)r->step;
-	in->torch = r->rng == 1;
-	in->dataflex = r->compat == 1;
+	DF_TRY(df_select_ask(in, &r->words, err));
 	in->foreign = r->foreign != NULL;
-	in->more = *operands;
-	DF_TRY(df_env_open(&env, &r->common, DF_ENV_WIDE, err));
+	in->more = r->args->operands;
+	DF_TRY(df_env_open(&env, r->common.device, (int)r->common.threads, DF_ENV_WIDE, err));
 	in->pool = env.pool;
 	in->be = env.be;
 	in->n_threads = df_pool_size(in->pool);
@@ -261,11 +199,26 @@ out:
 	return rc;
 }
 
+/* What the command line asks for; `a`: on behalf of another process. */
+static int
+select_rows(struct run *r, struct df_apart *a, struct df_err *err)
+{
+	int rc = DF_OK;
+
+	if (r->list)
+		return print_methods(r, err);
+	if (a)
+		df_apart_reach(a, DF_APART_RUNNING);
+	DF_TRY(choose(r, err));
+	rc = a ? give(r, a, err) : write_choice(&r->out, r->output, r->scores_output, err);
+out:
+	return rc;
+}
+
 /* The child: its exit status. */
 static int
 be_child(struct run *r, struct df_apart *a, const char *plugin, int argc, char **argv)
 {
-	struct df_opt_result args = { 0 };
 	struct df_err err = DF_ERR_INIT, after = DF_ERR_INIT;
 	int rc, parsed;
 
@@ -273,20 +226,13 @@ be_child(struct run *r, struct df_apart *a, const char *plugin, int argc, char *
 	rc = df_plugin_load(&r->foreign, plugin, &err);
 	df_apart_reach(a, DF_APART_PARSING);
 	/* A wrong command line is told before a plug-in that cannot be loaded. */
-	parsed = parse(r, argc, argv, &args, rc == DF_OK ? &err : &after);
+	parsed = parse(r, argc, argv, rc == DF_OK ? &err : &after);
 	DF_TRY(rc == DF_OK ? parsed : rc);
-	if (r->list) {
-		print_methods(r);
-		goto out;
-	}
-	df_apart_reach(a, DF_APART_RUNNING);
-	DF_TRY(choose(r, &args.operands, &err));
-	rc = give(r, a, &err);
+	rc = select_rows(r, a, &err);
 out:
 	if (rc != DF_OK)
 		df_apart_reach(a, DF_APART_TOLD);
 	close_run(r);
-	df_opt_result_release(&args);
 	df_apart_close(a);
 	return df_prog_exit(rc, &err);
 }
@@ -322,28 +268,12 @@ out:
 
 /* ---- main --------------------------------------------------------------------------- */
 
-static int
-run_here(struct run *r, int argc, char **argv, struct df_err *err)
-{
-	struct df_opt_result args = { 0 };
-	int rc = DF_OK;
-
-	DF_TRY(parse(r, argc, argv, &args, err));
-	if (r->list) {
-		print_methods(r);
-		goto out;
-	}
-	DF_TRY(choose(r, &args.operands, err));
-	rc = write_choice(&r->out, r->output, r->scores_output, err);
-out:
-	df_opt_result_release(&args);
-	return rc;
-}
-
 int
 main(int argc, char **argv)
 {
-	static struct run r = { .seed = 42, .common = DF_PROG_COMMON_DEFAULT, .out = DF_SELECTION_INIT };
+	static struct run r = {
+		.words = DF_SELECT_WORDS_INIT, .common = DF_PROG_COMMON_DEFAULT, .out = DF_SELECTION_INIT
+	};
 	struct df_err err = DF_ERR_INIT;
 	const char *plugin;
 	int rc = DF_OK, status = -1;
@@ -351,7 +281,12 @@ main(int argc, char **argv)
 	df_prog_init("df-score");
 	DF_TRY(make_table(&r, &err));
 	plugin = df_opt_peek(r.table.v, argc, argv, "plugin");
-	rc = plugin ? run_apart(&r, plugin, argc, argv, &status, &err) : run_here(&r, argc, argv, &err);
+	if (plugin) {
+		rc = run_apart(&r, plugin, argc, argv, &status, &err);
+	} else {
+		DF_TRY(parse(&r, argc, argv, &err));
+		rc = select_rows(&r, NULL, &err);
+	}
 out:
 	close_run(&r);
 	return status >= 0 ? status : df_prog_exit(rc, &err);

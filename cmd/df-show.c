@@ -8,12 +8,11 @@
 
 #include "base/log.h"
 #include "prog.h"
+#include "rows.h"
 #include "chat/template.h"
 #include "data/chosen.h"
 #include "data/export.h"
-#include "data/pick.h"
-#include "select/select.h"
-#include "shard/options.h"
+#include "select/import.h"
 #include "show/kin.h"
 #include "show/show.h"
 
@@ -23,7 +22,7 @@ static const char about[] =
 
 /* The tasks that have options of their own. */
 enum { ON_EXPORT = 1, ON_IMPORT = 2, ON_WHY = 4, ON_OTHERS = 8 };
-static const char *const bys[] = { "id", "row", "column", NULL }; /* enum df_pick_by */
+static const char *const bys[] = { DF_PICK_BY_NAMES, NULL };
 static const char *const tasks[] = { "--export", "--import", "--why", "the other tasks" };
 
 static struct {
@@ -72,8 +71,7 @@ static const struct df_opt options[] = {
 	    .help = "of the source: rows with these values (--by column)" },
 	{ .name = "skip-missing", .type = DF_OPT_FLAG, .value = &cfg.skip_missing, .only = ON_IMPORT,
 	    .help = "leave out entries that name no row" },
-	{ .name = "output", .short_name = 'o', .type = DF_OPT_STR, .value = &cfg.output, .arg = "FILE", .file = DF_FILE_WRITE,
-	    .only = ON_IMPORT, .help = "the index" },
+	DF_PROG_OUTPUT(&cfg.output, ON_IMPORT, "the index"),
 	{ .name = "dataset-dir", .type = DF_OPT_STR, .value = &cfg.dataset_dir, .arg = "DIR", .file = DF_FILE_READ,
 	    .only = ON_EXPORT | ON_IMPORT, .help = "directory of the source's dataset_info.json" },
 	{ .name = "dataset", .type = DF_OPT_STR, .value = &cfg.dataset, .arg = "NAMES", .only = ON_EXPORT | ON_IMPORT,
@@ -103,18 +101,27 @@ out:
 }
 
 static int
+parse_id(const char *option, const char *text, uint64_t *id, struct df_err *err)
+{
+	int64_t x = 0;
+	const int rc = df_parse_int(text, 0, INT64_MAX, &x, err);
+
+	if (rc != DF_OK)
+		df_err_prefix(err, "%s: ", option);
+	*id = (uint64_t)x;
+	return rc;
+}
+
+static int
 decode(const char *path, struct df_buf *out, struct df_err *err)
 {
 	struct df_set *s = NULL;
-	int64_t id;
+	uint64_t id;
 	int rc;
 
-	if ((rc = df_parse_int(cfg.decode, 0, INT64_MAX, &id, err)) != DF_OK) {
-		df_err_prefix(err, "--decode: ");
-		goto out;
-	}
+	DF_TRY(parse_id("--decode", cfg.decode, &id, err));
 	DF_TRY(df_set_open1(&s, DF_KIND_TOKENS, NULL, path, err));
-	DF_TRY(df_decode(s, (uint64_t)id, cfg.tokenizer, cfg.template, cfg.json, out, err));
+	DF_TRY(df_decode(s, id, cfg.tokenizer, cfg.template, cfg.json, out, err));
 out:
 	df_set_close(s);
 	return rc;
@@ -124,14 +131,11 @@ out:
 static int
 why(const struct df_strlist *files, struct df_buf *out, struct df_err *err)
 {
-	int64_t id;
+	uint64_t id;
 	int rc;
 
-	if ((rc = df_parse_int(cfg.why, 0, INT64_MAX, &id, err)) != DF_OK) {
-		df_err_prefix(err, "--why: ");
-		goto out;
-	}
-	rc = df_why(files->v, files->n, (uint64_t)id, cfg.tokenizer, cfg.template, cfg.json, out, err);
+	DF_TRY(parse_id("--why", cfg.why, &id, err));
+	rc = df_why(files->v, files->n, id, cfg.tokenizer, cfg.template, cfg.json, out, err);
 out:
 	return rc;
 }
@@ -189,43 +193,20 @@ out:
 static int export(const struct df_strlist *files, struct df_err *err)
 {
 	struct df_chosen chosen = DF_CHOSEN_INIT;
-	struct df_kin kin = DF_KIN_INIT;
 	struct df_set *index = NULL, *pool = NULL;
 	int rc;
 
 	DF_TRY(df_export_claim(&cfg.export, err));
 	DF_TRY(df_set_open1(&index, DF_KIND_ANY, NULL, files->v[0], err));
-	if (!df_kind_fits(df_set_meta(index)->kind, DF_KIND_TOKENS)) {
-		DF_TRY(df_kin_add_all(&kin, files->v, files->n, err));
-		DF_TRY(df_kin_open_tokens(&pool, index, &kin, files->v + 1, files->n - 1, err));
-	}
+	if (!df_kind_fits(df_set_meta(index)->kind, DF_KIND_TOKENS))
+		DF_TRY(df_kin_open_pool(&pool, index, files->v, files->n, err));
 	DF_TRY(df_chosen_open(&chosen, index, pool ? pool : index, cfg.dataset_dir, cfg.dataset, err));
 	DF_TRY(df_export(&chosen, &cfg.export, err));
 	df_prog_count(chosen.n, "rows");
 out:
 	df_chosen_close(&chosen);
-	df_kin_release(&kin);
 	df_set_close(pool);
 	df_set_close(index);
-	return rc;
-}
-
-/* What shaped the index, and where it is from. */
-static int
-fill_meta(struct df_meta *m, const struct df_set *pool, const struct df_picked *picked, struct df_err *err)
-{
-	const struct df_meta *p = df_set_meta(pool);
-	int rc;
-
-	DF_TRY(df_meta_set_tool(m, "df-show", err));
-	DF_TRY(df_meta_set_str(m, "method", "import", err));
-	DF_TRY(df_meta_set_opts(m, options, "by column dataset skip-missing", err));
-	for (size_t d = 0; d < p->n_domains; d++)
-		DF_TRY(df_meta_add_domain(m, p->domains[d], NULL, err));
-	if (p->id[0])
-		DF_TRY(df_meta_add_input(m, "tokens", "tokens", p->id, err));
-	DF_TRY(df_meta_add_input(m, "list", "source", picked->list_id, err));
-out:
 	return rc;
 }
 
@@ -240,32 +221,17 @@ import(const struct df_strlist *files, struct df_err *err)
 		.datasets = cfg.dataset,
 		.skip_missing = cfg.skip_missing };
 	struct df_selection index = DF_SELECTION_INIT;
-	struct df_picked picked = { .n = 0 };
-	struct df_origins origins = { .n = 0 };
 	struct df_set *pool = NULL;
 	int rc;
 
 	DF_TRY(df_set_open(&pool, DF_KIND_TOKENS, "tokens", files->v, files->n, err));
-	DF_TRY(df_origins_read(&origins, pool, o.by != DF_PICK_ID, err));
-	DF_TRY(df_pick(&picked, &o, &origins, pool, err));
-	if (picked.n_missing)
-		df_warn("%s: %" PRIu64 " of %" PRIu64 " entries name no row and are left out", cfg.import,
-		    picked.n_missing, picked.n_entries);
-	if (picked.n_repeated)
-		df_warn(
-		    "%s: %" PRIu64 " of %" PRIu64 " ids occur more than once", cfg.import, picked.n_repeated, picked.n);
-	DF_TRY(fill_meta(&index.meta, pool, &picked, err));
-	index.n_rows = origins.n;
-	index.index = picked.id;
-	index.n_index = picked.n;
-	index.domain = origins.domain;
+	DF_TRY(df_meta_set_tool(&index.meta, "df-show", err));
+	DF_TRY(df_select_import(&index, pool, &o, err));
 	DF_TRY(df_selection_report(&index, err));
 	DF_TRY(df_selection_write(&index, cfg.output, NULL, err));
-	df_prog_count(picked.n, "rows");
+	df_prog_count(index.n_index, "rows");
 out:
-	df_meta_release(&index.meta);
-	df_picked_release(&picked);
-	df_origins_release(&origins);
+	df_selection_release(&index);
 	df_set_close(pool);
 	return rc;
 }
@@ -332,14 +298,13 @@ out:
 int
 main(int argc, char **argv)
 {
-	struct df_opt_result args;
+	const struct df_opt_result *args;
 	struct df_err err = DF_ERR_INIT;
 	int rc;
 
 	df_prog_init("df-show");
-	df_prog_parse(options, synopsis, about, &cfg.common, argc, argv, &args);
-	if ((rc = check_usage(&args, &err)) == DF_OK)
-		rc = show(&args.operands, &err);
-	df_opt_result_release(&args);
+	args = df_prog_parse(options, synopsis, about, &cfg.common, argc, argv);
+	if ((rc = check_usage(args, &err)) == DF_OK)
+		rc = show(&args->operands, &err);
 	return df_prog_exit(rc, &err);
 }

@@ -6,11 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/file.h"
-#include "base/inout.h"
+#include "backend/env.h"
 #include "base/log.h"
 #include "prog.h"
-#include "train/checkpoint.h"
 #include "train/train.h"
 
 static const char synopsis[] = "[options] [CONFIG.yaml] [key=value ...]";
@@ -55,44 +53,13 @@ load_config(struct df_config *config, const struct df_strlist *words, struct df_
 	return df_config_load(config, DF_OWNER_TRAIN, path, words->v + skip, words->n - skip, err);
 }
 
-/* What the configuration names, as prog.c does it for options; what the run keeps in output_dir is its own. */
-static int
-note_files(const struct df_config *c, struct df_err *err)
-{
-	const struct {
-		const char *key, *path;
-	} reads[] = { { "model_name_or_path", c->model_name_or_path },
-		{ "adapter_name_or_path", c->adapter_name_or_path }, { "tokenized_path", c->tokenized_path },
-		{ "eval_tokenized_path", c->eval_tokenized_path } };
-	char *path = NULL;
-	int rc = DF_OK;
-
-	for (size_t i = 0; i < sizeof(reads) / sizeof(reads[0]); i++)
-		if (reads[i].path)
-			DF_TRY(df_inout_read(reads[i].path, reads[i].key, err));
-	for (size_t i = 0; df_checkpoint_logs[i]; i++) {
-		free(path);
-		path = NULL;
-		DF_TRY(df_path_join(&path, c->output_dir, df_checkpoint_logs[i], err));
-		DF_TRY(df_inout_write(path, "output_dir", false, err));
-	}
-	DF_TRY(df_inout_own(c->output_dir, err));
-out:
-	free(path);
-	return rc;
-}
-
 static int
 list_keys(struct df_err *err)
 {
-	struct df_buf b = DF_BUF_INIT;
-	int rc;
+	struct df_buf list = DF_BUF_INIT;
 
-	df_keys_list(&b);
-	if ((rc = df_buf_check(&b, err)) == DF_OK)
-		fputs(b.data, stdout);
-	df_buf_release(&b);
-	return rc;
+	df_keys_list(&list);
+	return df_prog_print(&list, err);
 }
 
 static int
@@ -139,12 +106,12 @@ main(int argc, char **argv)
 	struct df_config config = { 0 };
 	struct df_train_opts o = { .config = &config };
 	struct df_env env = { 0 };
-	struct df_opt_result args;
+	const struct df_opt_result *args;
 	struct df_err err = DF_ERR_INIT;
 	int rc;
 
 	df_prog_init("df-train");
-	df_prog_parse(options, synopsis, about, &cfg.common, argc, argv, &args);
+	args = df_prog_parse(options, synopsis, about, &cfg.common, argc, argv);
 	if (cfg.list_keys) {
 		rc = list_keys(&err);
 		goto out;
@@ -152,15 +119,14 @@ main(int argc, char **argv)
 	o.until = (uint64_t)cfg.until;
 	o.index = cfg.index;
 	o.weights = cfg.weights;
-	DF_TRY(load_config(&config, &args.operands, &err));
-	DF_TRY(note_files(&config, &err));
-	DF_TRY(df_env_open(&env, &cfg.common, DF_ENV_WIDE, &err));
+	DF_TRY(load_config(&config, &args->operands, &err));
+	DF_TRY(df_train_note_files(&config, &err));
+	DF_TRY(df_env_open(&env, cfg.common.device, (int)cfg.common.threads, DF_ENV_WIDE, &err));
 	o.pool = env.pool;
 	o.backend = env.be;
 	rc = cfg.dry_run ? dry_run(&o, &err) : train(&o, &err);
 out:
 	df_env_close(&env);
 	df_config_release(&config);
-	df_opt_result_release(&args);
 	return df_prog_exit(rc, &err);
 }

@@ -45,33 +45,19 @@ void df_prog_init(const char *name);
  * here and end the program (0 and 64).  `synopsis` is the usage line(s) after the
  * name, as in the manual; `about` one sentence.  A malformed DF_THREADS, an
  * unknown device and an output that is an input (base/inout.h) are errors like
- * one in an option.
+ * one in an option.  The result lives until df_prog_exit().
  */
-void df_prog_parse(const struct df_opt *opts, const char *synopsis, const char *about,
-    const struct df_prog_common *common, int argc, char **argv, struct df_opt_result *out);
+const struct df_opt_result *df_prog_parse(const struct df_opt *opts, const char *synopsis, const char *about,
+    const struct df_prog_common *common, int argc, char **argv);
 
 /* Be quiet, or verbose, as these say; df_prog_parse() has done it for a command line that it parsed. */
 void df_prog_voice(const struct df_prog_common *common);
 
-/*
- * What a program computes with.  WIDE: one operation at a time, on all threads of the pool.  LANES: the program's own
- * threads, n_lanes of them, take a piece of work each, and an operation stays in the thread that calls it: no pool.
- */
-enum df_env_style { DF_ENV_WIDE, DF_ENV_LANES };
-struct df_env {
-	struct df_pool *pool;  /* NULL with LANES */
-	struct df_backend *be;
-	int n_lanes;           /* threads to make; 1 with WIDE */
-};
-int df_env_open(struct df_env *e, const struct df_prog_common *c, enum df_env_style style, struct df_err *err)
-    DF_MUST_CHECK;
-void df_env_close(struct df_env *e); /* after all that uses it; also of zeros, or when opening failed */
-
 /* A line of what --dry-run prints: a name, and in the next column what there is to say of it. */
 void df_prog_row(const char *name, const char *fmt, ...) DF_PRINTF(2, 3);
 
-/* Print a text, which may hold NUL, on standard output. */
-int df_prog_print(const struct df_buf *text, struct df_err *err) DF_MUST_CHECK;
+/* Print a text, which may hold NUL, on standard output, and release it. */
+int df_prog_print(struct df_buf *text, struct df_err *err) DF_MUST_CHECK;
 
 /* Count of records for the summary line ("samples", "rows", "steps"). */
 void df_prog_count(uint64_t n, const char *unit);

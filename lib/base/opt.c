@@ -689,28 +689,35 @@ put_default(const struct df_opt *o, struct df_buf *b)
 	}
 }
 
-/* Text from column HELP_COL on, broken at spaces before HELP_END. */
+/*
+ * Words of `text` from column `col` on, broken before HELP_END, then indented to `indent`.  `brackets`: what is in
+ * brackets stays together.
+ */
 static void
-put_wrapped(const char *text, struct df_buf *out)
+put_words(struct df_buf *out, const char *text, size_t len, size_t col, size_t indent, bool brackets)
 {
-	size_t col = HELP_COL;
+	for (size_t i = 0, n; i < len; i += n + 1) {
+		int depth = 0;
 
-	while (*text) {
-		size_t n = strcspn(text, " ");
-
-		if (col > HELP_COL && col + 1 + n > HELP_END - 1) {
-			df_buf_printf(out, "\n%*s", HELP_COL, "");
-			col = HELP_COL;
-		} else if (col > HELP_COL) {
+		for (n = 0; i + n < len && (text[i + n] != ' ' || depth > 0); n++)
+			depth += brackets ? (text[i + n] == '[') - (text[i + n] == ']') : 0;
+		if (col > indent && col + 1 + n > HELP_END - 1) {
+			df_buf_printf(out, "\n%*s", (int)indent, "");
+			col = indent;
+		} else if (col > indent) {
 			df_buf_putc(out, ' ');
 			col++;
 		}
-		df_buf_add(out, text, n);
+		df_buf_add(out, text + i, n);
 		col += n;
-		text += n;
-		text += strspn(text, " ");
 	}
 	df_buf_putc(out, '\n');
+}
+
+static void
+put_wrapped(const char *text, struct df_buf *out)
+{
+	put_words(out, text, strlen(text), HELP_COL, HELP_COL, false);
 }
 
 static void
@@ -763,6 +770,28 @@ df_opt_help(const struct df_opt *opts, struct df_buf *out)
 	}
 	df_buf_printf(out, "  -h, --help, --version%*s", HELP_COL - 23, "");
 	put_wrapped("this text; name and version", out);
+}
+
+void
+df_opt_usage(
+    const struct df_opt *opts, const char *program, const char *synopsis, const char *about, struct df_buf *out)
+{
+	const size_t indent = strlen("usage: ") + strlen(program) + 1;
+	const char *lead = "usage:";
+
+	while (*synopsis) {
+		const size_t n = strcspn(synopsis, "\n"), skip = strspn(synopsis, " ");
+
+		if (skip > 0)
+			df_buf_printf(out, "%*s", (int)indent, "");
+		else
+			df_buf_printf(out, "%-6s %s ", lead, program);
+		put_words(out, synopsis + skip, n - skip, indent, indent, true);
+		lead = "";
+		synopsis += n + (synopsis[n] == '\n');
+	}
+	put_words(out, about, strlen(about), 0, 0, true);
+	df_opt_help(opts, out);
 }
 
 static const char *const type_names[] = {

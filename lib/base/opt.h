@@ -108,6 +108,12 @@ int df_opt_note_files(const struct df_opt *opts, const struct df_strlist *operan
 
 /* The option list of -h, one line each, at most 80 columns. */
 void df_opt_help(const struct df_opt *opts, struct df_buf *out);
+/*
+ * All of -h: the ways to call `program`, one in each line of `synopsis` (a line that begins with a space continues the
+ * one before it), a sentence about it, and the option list.
+ */
+void df_opt_usage(
+    const struct df_opt *opts, const char *program, const char *synopsis, const char *about, struct df_buf *out);
 
 /*
  * The table for programs, a line for each option, in its order: long name, short

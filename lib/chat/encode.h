@@ -25,6 +25,7 @@ enum df_thinking {
 	DF_THINKING_FALSE, /* thoughts are removed; the empty one belongs to the question */
 	DF_THINKING_NULL   /* thoughts stay; the empty one of an answer without a thought belongs to the question */
 };
+#define DF_THINKING_NAMES "true", "false", "null" /* in the order of the enum, for an option's choices */
 
 struct df_encode_opts {
 	enum df_stage stage;

@@ -490,7 +490,8 @@ write_block(void *ctx, void *batch, struct df_err *err)
 static int
 run_pass(struct pass *p, struct df_err *err)
 {
-	const size_t n_threads = (size_t)(p->c->n_threads > 0 ? p->c->n_threads : 1), n_blocks = n_threads + 2;
+	const size_t n_threads = (size_t)(p->c->n_threads > 0 ? p->c->n_threads : df_threads_default()),
+		     n_blocks = n_threads + 2;
 	struct block **blocks = NULL;
 	int rc = DF_OK;
 

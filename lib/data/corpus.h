@@ -51,7 +51,7 @@ struct df_corpus {
 	const char *probs;    /* interleave_probs; NULL: in turn */
 	double val_size;      /* below 1: hold out this fraction of all kept rows; from 1 on: this number; 0: none */
 	bool no_openai_quirk; /* df_dataset_set_quirk; before opening */
-	int n_threads;
+	int n_threads; /* 0: the default */
 	/* private */
 	bool surveyed;
 	size_t n_train;        /* the first parts, which are for training */

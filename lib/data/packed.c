@@ -133,9 +133,11 @@ df_packed_rows(const struct df_packed *p)
 int
 df_packed_end(struct df_packed *s, struct df_err *err)
 {
-	const struct df_packer *p = &s->packer;
+	const struct df_packer *p = s ? &s->packer : NULL;
 	int rc = DF_OK;
 
+	if (!s)
+		return DF_OK;
 	if (s->o.packing)
 		DF_TRY(df_packer_end(&s->packer, err));
 	if (p->n_thrown)

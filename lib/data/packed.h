@@ -46,7 +46,7 @@ int df_packed_add_answers(struct df_packed *p, struct df_corpus *c, const struct
     struct df_tokenizer *tok, const struct df_encode_opts *how, struct df_err *err) DF_MUST_CHECK;
 uint64_t df_packed_rows(const struct df_packed *p); /* so far; also the id of the next */
 /* No row follows.  Warns of what packing left out.  DF_EFORMAT when there is no row at all. */
-int df_packed_end(struct df_packed *p, struct df_err *err) DF_MUST_CHECK;
+int df_packed_end(struct df_packed *p, struct df_err *err) DF_MUST_CHECK; /* accepts NULL */
 /*
  * All outputs become whole and visible, or none; held and no_prompt, the pool's rows without their prompts, may be
  * NULL.  What can fail comes first, and the pool is never there without the others.

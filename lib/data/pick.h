@@ -15,6 +15,7 @@ enum df_pick_by {
 	DF_PICK_ROW,   /* of the dataset, from 0, as the pool records it */
 	DF_PICK_COLUMN /* every row whose column has this value */
 };
+#define DF_PICK_BY_NAMES "id", "row", "column" /* in the order of the enum, for an option's choices */
 
 struct df_pick_opts {
 	const char *list; /* "-": standard input */

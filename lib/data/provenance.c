@@ -18,19 +18,31 @@
 
 #define TOKEN DF_META_ADDED_TOKEN
 
-int
-df_tokens_note(struct df_meta *m, const struct df_tokenizer *t, struct df_err *err)
+static int
+note_template(struct df_meta *m, const struct df_template *t, struct df_err *err)
+{
+	char digest[DF_DIGEST_HEX];
+	int rc;
+
+	DF_TRY(df_meta_set_str(m, "template", t->name, err));
+	if (!t->own)
+		goto out;
+	DF_TRY(df_template_digest(t, digest, err));
+	rc = df_meta_set_str(m, "template_digest", digest, err);
+out:
+	return rc;
+}
+
+/* The tokens that a template added. */
+static int
+note_added(struct df_meta *m, const struct df_tokenizer *tok, struct df_err *err)
 {
 	const char *text;
 	uint32_t id;
 	int rc;
 
-	DF_TRY(df_meta_set_str(m, "tokenizer", df_tokenizer_id(t), err));
-	DF_TRY(df_meta_set_int(m, "vocab_size", df_tokenizer_vocab_size(t), err));
-	if (strcmp(df_tokenizer_id(t), df_tokenizer_opened_id(t)) == 0)
-		goto out;
-	DF_TRY(df_meta_set_str(m, DF_META_BASE_TOKENIZER, df_tokenizer_opened_id(t), err));
-	for (size_t i = 0; (text = df_tokenizer_added_later(t, i, &id)) != NULL; i++) {
+	DF_TRY(df_meta_set_str(m, DF_META_BASE_TOKENIZER, df_tokenizer_opened_id(tok), err));
+	for (size_t i = 0; (text = df_tokenizer_added_later(tok, i, &id)) != NULL; i++) {
 		char key[sizeof(TOKEN) + 16];
 
 		snprintf(key, sizeof(key), TOKEN "%u", (unsigned)id);
@@ -41,16 +53,16 @@ out:
 }
 
 int
-df_tokens_note_template(struct df_meta *m, const struct df_template *t, struct df_err *err)
+df_tokens_note(struct df_meta *m, const struct df_tokenizer *tok, const struct df_template *t, struct df_err *err)
 {
-	char digest[DF_DIGEST_HEX];
 	int rc;
 
-	DF_TRY(df_meta_set_str(m, "template", t->name, err));
-	if (!t->own)
-		goto out;
-	DF_TRY(df_template_digest(t, digest, err));
-	rc = df_meta_set_str(m, "template_digest", digest, err);
+	DF_TRY(df_meta_set_str(m, "tokenizer", df_tokenizer_id(tok), err));
+	DF_TRY(df_meta_set_int(m, "vocab_size", df_tokenizer_vocab_size(tok), err));
+	if (strcmp(df_tokenizer_id(tok), df_tokenizer_opened_id(tok)) != 0)
+		DF_TRY(note_added(m, tok, err));
+	if (t)
+		rc = note_template(m, t, err);
 out:
 	return rc;
 }

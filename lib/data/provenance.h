@@ -10,10 +10,12 @@
 #include "shard/shard.h"
 #include "token/tokenizer.h"
 
-/* Record in the parameters of tokens: the tokenizer that made them, and the tokens that a template added to it. */
-int df_tokens_note(struct df_meta *m, const struct df_tokenizer *t, struct df_err *err) DF_MUST_CHECK;
-/* Record their template too: its name and, for one from a file, its digest. */
-int df_tokens_note_template(struct df_meta *m, const struct df_template *t, struct df_err *err) DF_MUST_CHECK;
+/*
+ * Record in the parameters of tokens: the tokenizer that made them, the tokens that a template added to it, and the
+ * template (NULL: none): its name and, for one from a file, its digest.
+ */
+int df_tokens_note(struct df_meta *m, const struct df_tokenizer *tok, const struct df_template *t, struct df_err *err)
+    DF_MUST_CHECK;
 /* All of this, and the tokenizer as an input, for tokens that are made of other tokens. */
 int df_tokens_copy_note(struct df_meta *to, const struct df_meta *from, struct df_err *err) DF_MUST_CHECK;
 /*

@@ -30,6 +30,20 @@ struct run {
 	struct df_err err;
 };
 
+int
+df_eval_check_rows(struct df_rows *r, const struct df_model *m, const char *name, struct df_err *err)
+{
+	bool known;
+	int rc;
+
+	DF_TRY(df_model_check_tokenizer(name, df_rows_tokenizer(r), r->name, &known, err));
+	if (!known)
+		df_info("%s: not known which tokenizer it was trained with; taken to be that of %s", name, r->name);
+	rc = df_rows_check_vocab(r, df_model_config(m)->n_vocab, name, err);
+out:
+	return rc;
+}
+
 double
 df_eval_loss(const struct df_eval_sum *s)
 {

@@ -42,6 +42,12 @@ struct df_eval {
 	uint64_t bad_id;            /* the first sample whose loss is not finite, if all.n_bad > 0 */
 };
 
+/*
+ * Are these tokens the model's?  DF_ELINEAGE when they were made with another tokenizer than it was trained with; the
+ * log says when that is not known.  DF_EFORMAT for a token beyond its vocabulary.  `name` is the model's directory.
+ */
+int df_eval_check_rows(struct df_rows *r, const struct df_model *m, const char *name, struct df_err *err) DF_MUST_CHECK;
+
 struct df_eval_opts {
 	size_t max_samples; /* of a block; 0 = no limit */
 	size_t max_tokens;  /* of a block, unless a single sample is larger; 0 = 4096 */

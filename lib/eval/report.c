@@ -172,36 +172,6 @@ df_choice_report(struct df_buf *out, const struct df_choice_task *t, const struc
 	df_buf_putc(out, '\n');
 }
 
-static void
-numbers(struct df_buf *out, const char *key, const double *v, size_t n)
-{
-	df_buf_printf(out, ", \"%s\": [", key);
-	for (size_t i = 0; i < n; i++) {
-		df_buf_puts(out, i > 0 ? ", " : "");
-		df_buf_json_double(out, v[i]);
-	}
-	df_buf_putc(out, ']');
-}
-
-void
-df_choice_detail(struct df_buf *out, const struct df_choice_task *t, const struct df_choice_result *r, bool texts)
-{
-	const struct df_question *q = &t->subject[r->subject].asked[r->row];
-
-	df_buf_puts(out, "{\"subject\": ");
-	df_buf_json_str(out, t->subject[r->subject].name);
-	df_buf_printf(out, ", \"row\": %zu, \"answer\": \"%c\"", r->row, (int)('A' + q->answer));
-	numbers(out, "letters", r->letter, q->n_choices);
-	if (texts) {
-		numbers(out, "texts", r->text, q->n_choices);
-		df_buf_puts(out, ", \"characters\": [");
-		for (size_t i = 0; i < q->n_choices; i++)
-			df_buf_printf(out, "%s%zu", i > 0 ? ", " : "", r->characters[i]);
-		df_buf_putc(out, ']');
-	}
-	df_buf_puts(out, "}\n");
-}
-
 /* ---- exact match ----------------------------------------------------------- */
 
 static double
@@ -226,12 +196,6 @@ match_json(struct df_buf *out, const char *name, const struct df_match_score *s)
 	df_buf_putc(out, '}');
 }
 
-static const char *
-prompt_domain(const struct df_prompts *p, size_t d)
-{
-	return d < p->n_domains ? p->domains[d] : "all";
-}
-
 void
 df_match_report(struct df_buf *out, const struct df_prompts *p, const struct df_match_scores *s, const char *of,
     const char *name, bool json)
@@ -244,7 +208,7 @@ df_match_report(struct df_buf *out, const struct df_prompts *p, const struct df_
 		df_buf_puts(out, ",\n  \"domains\": {");
 		for (size_t d = 0; d < s->n_domains; d++) {
 			df_buf_puts(out, d > 0 ? ",\n    " : "\n    ");
-			match_json(out, prompt_domain(p, d), &s->domain[d]);
+			match_json(out, df_prompts_domain(p, d), &s->domain[d]);
 		}
 		df_buf_puts(out, "\n  }\n}\n");
 		return;
@@ -253,35 +217,11 @@ df_match_report(struct df_buf *out, const struct df_prompts *p, const struct df_
 	for (size_t d = 0; d <= s->n_domains; d++) {
 		const struct df_match_score *x = d < s->n_domains ? &s->domain[d] : &s->all;
 
-		df_buf_printf(out, "%-34.34s%9" PRIu64 "%8" PRIu64, d < s->n_domains ? prompt_domain(p, d) : "overall",
-		    x->n, x->cut);
+		df_buf_printf(out, "%-34.34s%9" PRIu64 "%8" PRIu64,
+		    d < s->n_domains ? df_prompts_domain(p, d) : "overall", x->n, x->cut);
 		percent(out, part(x), part_error(x));
 		df_buf_putc(out, '\n');
 	}
-}
-
-void
-df_match_detail(struct df_buf *out, const struct df_prompts *p, const struct df_completion *c, bool right)
-{
-	df_buf_printf(out, "{\"id\": %" PRIu64 ", \"domain\": ", p->id[c->prompt]);
-	df_buf_json_str(out, prompt_domain(p, p->domain[c->prompt]));
-	df_buf_puts(out, ", \"completion\": ");
-	df_buf_json_strn(out, c->text, c->n_text);
-	df_buf_puts(out, ", \"answer\": ");
-	df_buf_json_str(out, p->answer[c->prompt]);
-	df_buf_printf(
-	    out, ", \"finish\": \"%s\", \"match\": %s}\n", df_finish_name(c->finish), right ? "true" : "false");
-}
-
-void
-df_match_line_detail(struct df_buf *out, const struct df_match_line *line)
-{
-	df_buf_printf(out, "{\"id\": %" PRIu64, line->id);
-	if (line->draw >= 0)
-		df_buf_printf(out, ", \"sample\": %" PRId64, line->draw);
-	df_buf_puts(out, ", \"domain\": ");
-	df_buf_json_str(out, line->domain);
-	df_buf_printf(out, ", \"match\": %s, \"reward\": %d}\n", line->right ? "true" : "false", line->right);
 }
 
 /* ---- rewards --------------------------------------------------------------- */

@@ -24,11 +24,4 @@ void df_match_report(struct df_buf *out, const struct df_prompts *p, const struc
 void df_reward_report(struct df_buf *out, const struct df_rows *r, const float *scores, size_t n_labels,
     const char *model, bool json);
 
-/* A question's line for --details: {"subject", "row", "answer", "letters": [nats], "texts": [nats], "characters": []} */
-void df_choice_detail(struct df_buf *out, const struct df_choice_task *t, const struct df_choice_result *r, bool texts);
-/* An answer's: {"id", "domain", "completion", "answer", "finish", "match"} */
-void df_match_detail(struct df_buf *out, const struct df_prompts *p, const struct df_completion *c, bool right);
-/* A completion's, which is a reward for df-grad, too: {"id", "sample", "domain", "match", "reward"} */
-void df_match_line_detail(struct df_buf *out, const struct df_match_line *line);
-
 #endif

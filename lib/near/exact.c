@@ -17,13 +17,14 @@
 
 #pragma GCC optimize("O3", "no-trapping-math")
 
-enum { LANES = 32, WIDTH = 8, ROWS = 4 };
+enum { LANES = 32, WIDTH = 8, ROWS = 4, TILE_A = 4, TILE_B = 6 };
 
 typedef float v8f __attribute__((vector_size(32), aligned(4), may_alias));
 typedef double v8d __attribute__((vector_size(64)));
 
 #ifdef HAVE_X86
-#define KERNEL        avx512
+#define KERNEL avx512
+#define TILED
 #define TARGET        __attribute__((target("avx512f")))
 #define WIDEN(p)      ((v8d)_mm512_cvtps_pd(_mm256_loadu_ps(p)))
 #define FUSE(s, x, y) ((s) = (v8d)_mm512_fmadd_pd((__m512d)(x), (__m512d)(y), (__m512d)(s)))
@@ -90,6 +91,29 @@ df_exact_many(enum df_metric metric, const float *a, const float *const *b, size
 {
 	if (!df_exact_many_with(512, metric, a, b, n, d, value) && !df_exact_many_with(256, metric, a, b, n, d, value))
 		many_plain(metric == DF_METRIC_L2, a, b, n, d, value);
+}
+
+/* Whole tiles; what is left at their ends by rows. */
+void
+df_exact_block(enum df_metric metric, const float *const *a, size_t n_a, const float *const *b, size_t n_b, size_t d,
+    double *value)
+{
+	size_t rows = 0, columns = 0;
+
+#ifdef HAVE_X86
+	if (choose(512)) {
+		rows = n_a - n_a % TILE_A;
+		columns = n_b - n_b % TILE_B;
+	}
+	for (size_t r = 0; r < rows; r += TILE_A)
+		for (size_t c = 0; c < columns; c += TILE_B)
+			tile_avx512(metric == DF_METRIC_L2, a + r, b + c, d, value + r * n_b + c, n_b);
+#endif
+	for (size_t r = 0; r < n_a; r++) {
+		const size_t done = r < rows ? columns : 0;
+
+		df_exact_many(metric, a[r], b + done, n_b - done, d, value + r * n_b + done);
+	}
 }
 
 double

@@ -68,6 +68,9 @@ void df_point_rows_release(struct df_point_rows *p);
 double df_exact(enum df_metric metric, const float *a, const float *b, size_t d);
 /* Of a with each of b[0..n): value [n], the bits of df_exact(). */
 void df_exact_many(enum df_metric metric, const float *a, const float *const *b, size_t n, size_t d, double *value);
+/* Of each of a[0..n_a) with each of b[0..n_b): value [n_a,n_b], the same bits; quicker for several rows of both. */
+void df_exact_block(enum df_metric metric, const float *const *a, size_t n_a, const float *const *b, size_t n_b,
+    size_t d, double *value);
 /* Is (x, id x) nearer than (y, id y)?  Neither value may be NaN. */
 static inline bool
 df_nearer(enum df_metric metric, double x, uint64_t x_id, double y, uint64_t y_id)

@@ -104,12 +104,11 @@ ends(const float *x, size_t n, int32_t *least, int32_t *most)
 }
 
 /*
- * A value that at least k, and about k + slack or fewer, of x [n] reach, k <= n; slack 0: the k-th largest.  By
- * bisection: to count is cheap.  The middle is that of the values and that of their representations in turn, so that
+ * By bisection: to count is cheap.  The middle is that of the values and that of their representations in turn, so that
  * neither outliers nor exponents make it long.
  */
-static float
-reached_by(const float *x, size_t n, size_t k, size_t slack)
+float
+df_reached_by(const float *x, size_t n, size_t k, size_t slack)
 {
 	int32_t a, b; /* at least k reach a; fewer reach b */
 
@@ -141,7 +140,7 @@ df_nearest_tighten(const struct df_sieve *sieve, struct df_nearest *s, size_t k,
 
 	if (s->e.n <= k)
 		return;
-	least = reached_by(s->e.lo, s->e.n, k, slack);
+	least = df_reached_by(s->e.lo, s->e.n, k, slack);
 	if (least > s->least)
 		s->least = least;
 	sieve->keep(&s->e, s->least);

@@ -34,6 +34,8 @@ int df_nearest_reserve(struct df_nearest *s, size_t n, size_t most, struct df_er
  * if it were the (k + slack)-th.
  */
 void df_nearest_tighten(const struct df_sieve *sieve, struct df_nearest *s, size_t k, size_t slack);
+/* A value that at least k, and about k + slack or fewer, of x [n] reach, k <= n; slack 0: the k-th largest.  No NaN. */
+float df_reached_by(const float *x, size_t n, size_t k, size_t slack);
 /* Order v [n] by (value, id), nearest first; `spare` has room for n. */
 void df_neighbours_sort(enum df_metric metric, struct df_neighbour *v, struct df_neighbour *spare, size_t n);
 void df_nearest_release(struct df_nearest *s);

@@ -89,18 +89,8 @@ out:
 }
 
 int
-df_generate_eos_add(struct df_ids *eos, const uint32_t *ids, size_t n, const struct df_model *m, struct df_err *err)
-{
-	int rc = DF_OK;
-
-	for (size_t i = 0; i < n && rc == DF_OK; i++)
-		rc = add(eos, ids[i], m, err);
-	return rc;
-}
-
-int
-df_generate_eos(
-    struct df_ids *eos, const char *dir, const struct df_model *m, const struct df_tokenizer *tok, struct df_err *err)
+df_generate_eos(struct df_ids *eos, const char *dir, const struct df_model *m, const struct df_tokenizer *tok,
+    const struct df_encoder *enc, struct df_err *err)
 {
 	const struct df_model_config *c = df_model_config(m);
 	int rc;
@@ -111,7 +101,9 @@ df_generate_eos(
 	for (size_t i = 0; i < c->n_eos; i++)
 		DF_TRY(add(eos, c->eos_ids[i], m, err));
 	if (tok != NULL && df_tokenizer_eos(tok) != DF_NO_TOKEN)
-		rc = add(eos, df_tokenizer_eos(tok), m, err);
+		DF_TRY(add(eos, df_tokenizer_eos(tok), m, err));
+	for (size_t i = 0; enc && i < df_encoder_stops(enc)->n; i++)
+		DF_TRY(add(eos, df_encoder_stops(enc)->v[i], m, err));
 out:
 	return rc;
 }

@@ -69,12 +69,10 @@ int df_generate_text(const struct df_tokenizer *tok, const uint32_t *ids, size_t
 
 /*
  * The tokens that end an answer of the model in dir, sorted, into eos (release it): eos_token_id of
- * generation_config.json, if the model or its base model has that file, and the eos of config.json and
- * of the tokenizer (NULL: none).  df_generate_eos_add() adds a template's.
+ * generation_config.json, if the model or its base model has that file, the eos of config.json and of the tokenizer
+ * (NULL: none), and what ends an answer of the template (NULL: none).
  */
 int df_generate_eos(struct df_ids *eos, const char *dir, const struct df_model *m, const struct df_tokenizer *tok,
-    struct df_err *err) DF_MUST_CHECK;
-int df_generate_eos_add(
-    struct df_ids *eos, const uint32_t *ids, size_t n, const struct df_model *m, struct df_err *err) DF_MUST_CHECK;
+    const struct df_encoder *enc, struct df_err *err) DF_MUST_CHECK;
 
 #endif

@@ -10,6 +10,8 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "data/provenance.h"
+#include "model/trained.h"
 #include "sample/generate.h"
 
 #define TEXTS_MAX ((size_t)1 << 32) /* bytes of a file of texts */
@@ -28,6 +30,12 @@ df_prompts_release(struct df_prompts *p)
 	free(p->answer);
 	free(p->domains);
 	*p = (struct df_prompts){ 0 };
+}
+
+const char *
+df_prompts_domain(const struct df_prompts *p, size_t d)
+{
+	return d < p->n_domains ? p->domains[d] : "all";
 }
 
 int
@@ -385,4 +393,56 @@ out:
 	df_tokscratch_free(r.ts);
 	free(text);
 	return rc;
+}
+
+/* ---- any of them ------------------------------------------------------------- */
+
+static int
+from_tokens(struct df_prompts *p, const struct df_prompts_from *from, struct df_meta *meta, struct df_err *err)
+{
+	struct df_tokenizer *tok = from->chat->tok;
+	const struct df_meta *m;
+	struct df_set *set = NULL;
+	int rc;
+
+	DF_TRY(df_set_open(&set, DF_KIND_TOKENS, "prompts", from->tokens->v, from->tokens->n, err));
+	m = df_set_meta(set);
+	/* Text is made of tokens by the tokenizer that made them only. */
+	if (tok)
+		DF_TRY(df_tokens_check(tok, m, df_set_name(set), err));
+	else
+		DF_TRY(df_model_check_tokens(from->model, m, df_set_name(set), err));
+	DF_TRY(df_prompts_tokens(p, set, from->whole, from->max_rows, from->answers ? tok : NULL, from->eos, err));
+	DF_TRY(df_tokens_copy_note(meta, m, err));
+	if (m->id[0])
+		DF_TRY(df_meta_add_input(meta, "prompts", df_kind_name(m->kind), m->id, err));
+out:
+	df_set_close(set);
+	return rc;
+}
+
+/* Datasets go through a template, texts may. */
+static int
+from_texts(struct df_prompts *p, const struct df_prompts_from *from, struct df_meta *meta, struct df_err *err)
+{
+	const struct df_chat *c = from->chat;
+	int rc = DF_OK;
+
+	if (c->template)
+		DF_TRY(df_meta_set_str(meta, "template", c->template->name, err));
+	DF_TRY(df_meta_add_input(meta, "tokenizer", "tokenizer", df_tokenizer_id(c->tok), err));
+	DF_TRY(df_tokens_note(meta, c->tok, NULL, err));
+	if (from->dataset)
+		rc = df_prompts_datasets(
+		    p, from->dataset_dir, from->dataset, DF_STAGE_PROMPT, c->enc, from->max_rows, meta, err);
+	else
+		rc = df_prompts_texts(p, from->texts, c->enc, c->tok, from->max_rows, meta, err);
+out:
+	return rc;
+}
+
+int
+df_prompts_read(struct df_prompts *p, const struct df_prompts_from *from, struct df_meta *meta, struct df_err *err)
+{
+	return from->tokens && from->tokens->n > 0 ? from_tokens(p, from, meta, err) : from_texts(p, from, meta, err);
 }

@@ -12,6 +12,8 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "base/opt.h"
+#include "chat/chat.h"
 #include "chat/encode.h"
 #include "data/dataset.h"
 #include "shard/shard.h"
@@ -30,6 +32,8 @@ struct df_prompts {
 	size_t cap_offsets, cap_ids, cap_id, cap_domain, cap_answer, cap_domains; /* (private) */
 };
 void df_prompts_release(struct df_prompts *p);
+/* The name of domain d; "all" where there are none. */
+const char *df_prompts_domain(const struct df_prompts *p, size_t d);
 
 /* Append one of n > 0 ids; answer (n_answer bytes) may be NULL. */
 int df_prompts_add(struct df_prompts *p, const uint32_t *ids, size_t n, uint64_t id, uint16_t domain,
@@ -68,5 +72,24 @@ int df_prompts_datasets(struct df_prompts *p, const char *dataset_dir, const cha
  */
 int df_prompts_texts(struct df_prompts *p, const char *path, const struct df_encoder *e, const struct df_tokenizer *t,
     uint64_t max_rows, struct df_meta *meta, struct df_err *err) DF_MUST_CHECK;
+
+/* Where prompts come from: exactly one of tokens, dataset and texts. */
+struct df_prompts_from {
+	const struct df_strlist *tokens; /* files of one set of tokens; none: NULL, or empty */
+	bool whole;                      /* of tokens: the whole rows */
+	bool answers;                    /* of tokens: their answers too, where there is a tokenizer */
+	const char *dataset_dir, *dataset;
+	const char *texts;
+	uint64_t max_rows;         /* of each input; 0: no limit */
+	const char *model;         /* directory of the model that is asked */
+	const struct df_chat *chat; /* what datasets and texts go through; tokens need no tokenizer */
+	const struct df_ids *eos;  /* end the answers of tokens */
+};
+/*
+ * Read them, and note in meta what shapes them and where they come from.  Tokens must have been made with the
+ * tokenizer of `chat` or, without one, with the model's: DF_ELINEAGE.  Other errors as above.
+ */
+int df_prompts_read(struct df_prompts *p, const struct df_prompts_from *from, struct df_meta *meta, struct df_err *err)
+    DF_MUST_CHECK;
 
 #endif

@@ -1,5 +1,5 @@
 /*
- * options.c - a method's options, as rows for a program's table.
+ * options.c - the options of a selection, as rows for a program's table.
  */
 #include <stdint.h>
 #include <stdio.h>
@@ -19,19 +19,6 @@ df_opt_table_add(struct df_opt_table *t, const struct df_opt *rows, size_t n, st
 		t->v[t->n++] = rows[i];
 out:
 	return rc;
-}
-
-void
-df_selector_reads(const struct df_selector *m, char reads[DF_SELECTOR_READS])
-{
-	reads[0] = '\0';
-	for (size_t i = 0; i < m->n_inputs; i++) {
-		const char *kind = m->inputs[i].kind ? df_kind_name(m->inputs[i].kind) : "any rows";
-		const size_t n = strlen(reads);
-
-		if (!strstr(reads, kind))
-			snprintf(reads + n, DF_SELECTOR_READS - n, "%s%s", n ? ", " : "", kind);
-	}
 }
 
 int
@@ -101,4 +88,54 @@ df_selector_rows_elsewhere(const struct df_selector *m, struct df_opt_table *t, 
 	}
 out:
 	return rc;
+}
+
+/* ---- what all methods share ------------------------------------------------------------------ */
+
+static const char *const shortages[] = { DF_SHORTAGE_NAMES, NULL };
+static const char *const rngs[] = { "philox", "torch", NULL };
+static const char *const compats[] = { "none", "dataflex", NULL };
+
+int
+df_select_rows(const struct df_selector *m, struct df_select *in, struct df_select_words *w, struct df_opt_table *t,
+    struct df_err *err)
+{
+	/* clang-format off */
+	const struct df_opt rows[] = {
+		{ .name = "train", .type = DF_OPT_LIST, .value = &in->paths[0], .arg = "FILE", .file = DF_FILE_READ,
+		    .help = m ? m->inputs[0].help : "rows to choose from" },
+		{ .type = DF_OPT_GROUP, .help = "How many, and what if there are fewer" },
+		{ .name = "count", .short_name = 'n', .type = DF_OPT_STR, .value = &w->amount, .arg = "N",
+		    .help = "rows to choose: a number, 5%, or 30Mtok (default: all)" },
+		{ .name = "tokens", .type = DF_OPT_STR, .value = &in->tokens, .arg = "FILE", .file = DF_FILE_READ,
+		    .help = "tokens of the rows, for -n in tokens" },
+		{ .name = "exclude", .type = DF_OPT_STR, .value = &in->exclude, .arg = "INDEX", .file = DF_FILE_READ,
+		    .help = "rows that must not be chosen" },
+		{ .name = "short", .type = DF_OPT_CHOICE, .value = &w->shortage, .choices = shortages,
+		    .help = "if N is too many" },
+		{ .name = "allow-invalid", .type = DF_OPT_FLAG, .value = &in->allow_invalid,
+		    .help = "rows whose score is not finite may be chosen, last" },
+		{ .name = "seed", .type = DF_OPT_INT, .value = &w->seed, .arg = "N", .min = 0, .max = 9e15,
+		    .help = "seed of all draws" },
+		{ .name = "step", .type = DF_OPT_INT, .value = &w->step, .arg = "N", .min = 0, .max = UINT32_MAX,
+		    .help = "training step: each has draws of its own" },
+		{ .name = "rng", .type = DF_OPT_CHOICE, .value = &w->rng, .choices = rngs,
+		    .help = "torch: uniform draws as PyTorch and DataFlex make them" },
+		{ .name = "compat", .type = DF_OPT_CHOICE, .value = &w->compat, .choices = compats,
+		    .help = "dataflex: choose as DataFlex does where it differs" },
+	};
+	/* clang-format on */
+
+	return df_opt_table_add(t, rows, sizeof(rows) / sizeof(rows[0]), err);
+}
+
+int
+df_select_ask(struct df_select *in, const struct df_select_words *w, struct df_err *err)
+{
+	in->shortage = (enum df_shortage)w->shortage;
+	in->seed = (uint64_t)w->seed;
+	in->step = (uint32_t)w->step;
+	in->torch = w->rng == 1;
+	in->dataflex = w->compat == 1;
+	return w->amount ? df_amount_parse(w->amount, &in->amount, err) : DF_OK;
 }

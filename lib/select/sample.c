@@ -54,27 +54,45 @@ weight_of(const struct df_weights *w, uint64_t id)
 	return w->group ? w->weight[w->group[id]] : w->weight ? w->weight[id] : 1.0;
 }
 
+/*
+ * Which of rows at [n] may be in time, by 1 - u <= -ln u; with a margin, so that it is never the rounding that decides.
+ * Without branches: whether a row is, is a matter of luck.
+ */
+static size_t
+in_time(const struct race *c, uint64_t at, size_t n, const double *u, uint16_t which[BLOCK])
+{
+	size_t n_in = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		const double w = weight_of(&c->w, at + i);
+
+		which[n_in] = (uint16_t)i;
+		n_in += (size_t)(w > 0) & (size_t) !((1 - u[i]) > c->limit * w * (1 + 0x1p-40));
+	}
+	return n_in;
+}
+
 /* Draw rows [first, end) into r, but for those that are too late; how many are kept. */
 static uint64_t
 draw_rows(const struct race *c, uint64_t first, uint64_t end, struct racer *r)
 {
+	uint16_t which[BLOCK];
 	double u[BLOCK];
 	uint64_t kept = 0;
 
 	for (uint64_t at = first; at < end; at += BLOCK) {
 		const uint64_t n = end - at < BLOCK ? end - at : BLOCK;
 
-		df_rng_uniforms(c->seed, DF_RNG_SAMPLE, c->substream, at, n, u);
-		for (uint64_t i = 0; i < n; i++) {
-			const double w = weight_of(&c->w, at + i);
-			double t;
+		size_t n_in;
 
-			/* With a margin, so that it is never the rounding that decides. */
-			if (!(w > 0) || (1 - u[i]) > c->limit * w * (1 + 0x1p-40))
-				continue;
-			t = -log(u[i]) / w;
+		df_rng_uniforms(c->seed, DF_RNG_SAMPLE, c->substream, at, n, u);
+		n_in = in_time(c, at, n, u, which);
+		for (size_t k = 0; k < n_in; k++) {
+			const uint64_t id = at + which[k];
+			const double t = -log(u[which[k]]) / weight_of(&c->w, id);
+
 			if (t <= c->limit)
-				r[kept++] = (struct racer){ t, at + i };
+				r[kept++] = (struct racer){ t, id };
 		}
 	}
 	return kept;

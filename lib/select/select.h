@@ -21,6 +21,7 @@
 #include <stdint.h>
 
 #include "backend/backend.h"
+#include "base/buf.h"
 #include "base/err.h"
 #include "base/opt.h"
 #include "shard/shard.h"
@@ -175,9 +176,10 @@ extern const struct df_selector *const df_selectors[]; /* NULL-terminated */
 /* DF_EUSAGE suggests the nearest method. */
 int df_selector_find(const struct df_selector **out, const char *name, struct df_err *err) DF_MUST_CHECK;
 
-/* reads = the kinds of a method's inputs, for --list: "embeddings, scores". */
-#define DF_SELECTOR_READS 128
-void df_selector_reads(const struct df_selector *m, char reads[DF_SELECTOR_READS]);
+/* The table of --list: all methods, and after them `foreign` (may be NULL). */
+void df_selector_list(const struct df_selector *foreign, struct df_buf *out);
+/* What -h says of a method (NULL: of all) above its options: how to call it, and a sentence about it. */
+void df_selector_help(const struct df_selector *m, struct df_buf *synopsis, struct df_buf *about);
 
 /* A growing table of options. */
 struct df_opt_table {
@@ -185,6 +187,19 @@ struct df_opt_table {
 	size_t n, cap;
 };
 int df_opt_table_add(struct df_opt_table *t, const struct df_opt *rows, size_t n, struct df_err *err) DF_MUST_CHECK;
+
+/* What the options that all methods share are parsed into. */
+struct df_select_words {
+	const char *amount;
+	int shortage, rng, compat;
+	int64_t seed, step;
+};
+#define DF_SELECT_WORDS_INIT { .seed = 42 }
+/* Add the rows of these options to a table, and --train, with the method's help (NULL: any). */
+int df_select_rows(const struct df_selector *m, struct df_select *in, struct df_select_words *w,
+    struct df_opt_table *t, struct df_err *err) DF_MUST_CHECK;
+/* The request that they make.  DF_EUSAGE. */
+int df_select_ask(struct df_select *in, const struct df_select_words *w, struct df_err *err) DF_MUST_CHECK;
 
 /* *options = a copy of the method's defaults; free them, and the lists in them, with df_selector_free(). */
 int df_selector_defaults(const struct df_selector *m, void **options, struct df_err *err) DF_MUST_CHECK;

@@ -54,20 +54,61 @@ take_members(void *ctx, const float *x, const uint64_t *id, uint64_t n, struct d
 	return DF_OK;
 }
 
+/*
+ * Places of the members such that rows that are alike are beside each other: their pairs are then found in blocks, and
+ * from the cache.  A row goes with the nearest of the queries that have it; a query whose nearest row another has within
+ * sigma goes with that one.
+ */
 static int
-find_members(struct members *m, const struct df_neighbours *t, struct df_search *s, struct df_err *err)
+place_members(struct members *m, const struct df_neighbours *t, uint64_t n_rows, double sigma, struct df_err *err)
+{
+	float *nearest = NULL;  /* [n_rows] distance to the query that the row goes with */
+	uint64_t *place = NULL; /* [m + 1] of the next row of group g, where m->at [id] is g, from 1 */
+	int rc = DF_OK;
+
+	DF_TRY(df_alloc(&nearest, n_rows, sizeof(*nearest), "rows", err));
+	DF_TRY(df_alloc(&place, t->m + 1, sizeof(*place), "queries", err));
+	for (uint64_t q = 0; q < t->m; q++) {
+		const uint64_t *id = t->id + q * t->k;
+		const float *distance = t->distance + q * t->k;
+		uint64_t group = q + 1;
+
+		if (df_neighbours_has(t, q, 0) && m->at[id[0]] && (double)nearest[id[0]] <= sigma)
+			group = m->at[id[0]];
+		for (uint64_t k = 0; df_neighbours_has(t, q, k); k++) {
+			if (m->at[id[k]] && nearest[id[k]] <= distance[k])
+				continue;
+			m->at[id[k]] = group;
+			nearest[id[k]] = distance[k];
+		}
+	}
+	for (uint64_t i = 0; i < n_rows; i++)
+		if (m->at[i])
+			place[m->at[i]]++;
+	for (uint64_t g = 0; g <= t->m; g++) {
+		const uint64_t n = place[g];
+
+		place[g] = m->n;
+		m->n += n;
+	}
+	for (uint64_t i = 0; i < n_rows; i++)
+		if (m->at[i])
+			m->at[i] = ++place[m->at[i]];
+out:
+	free(nearest);
+	free(place);
+	return rc;
+}
+
+static int
+find_members(struct members *m, const struct df_neighbours *t, struct df_search *s, double sigma, struct df_err *err)
 {
 	const uint64_t n_rows = s->out->n_rows;
 	int rc = DF_OK;
 
 	m->d = df_set_width(s->in->sets[DF_SEARCH_TRAIN].v[0], DF_COL_EMBEDDING);
 	DF_TRY(df_alloc(&m->at, n_rows, sizeof(*m->at), "rows", err));
-	for (uint64_t q = 0; q < t->m; q++)
-		for (uint64_t k = 0; df_neighbours_has(t, q, k); k++)
-			m->at[t->id[q * t->k + k]] = 1;
-	for (uint64_t i = 0; i < n_rows; i++)
-		if (m->at[i])
-			m->at[i] = ++m->n;
+	DF_TRY(place_members(m, t, n_rows, sigma, err));
 	DF_TRY(df_alloc(&m->x, m->n, m->d * sizeof(*m->x), "rows", err));
 	DF_TRY(df_search_pass(s, take_members, m, err));
 out:
@@ -87,7 +128,7 @@ find_density(
 		rho[i] = 1;
 	if (!(o->sigma > 0))
 		return DF_OK;
-	DF_TRY(find_members(&m, t, s, err));
+	DF_TRY(find_members(&m, t, s, o->sigma, err));
 	DF_TRY(df_alloc(&density, m.n, sizeof(*density), "densities", err));
 	DF_TRY(df_tsds_density(
 	    &s->near, &(struct df_points){ .x = m.x, .n = m.n, .d = m.d }, o->sigma, (uint64_t)o->kde_k, density, err));

@@ -16,6 +16,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "near/nearest.h"
 #include "near/pairs.h"
 #include "select/tsds.h"
 
@@ -35,10 +36,10 @@ struct density {
 	double *rho;   /* [n] */
 	uint64_t most; /* kde_k - 1: points that count beside the point itself */
 	struct alike {
-		float *kernel; /* [n]: a heap, the smallest first, when n is `most` */
-		uint64_t n;
-		size_t cap;
-	} * alike; /* [n] */
+		float *kernel; /* [n] among them the `most` largest */
+		uint64_t n, cap;
+		float least; /* no more than this is not among them */
+	} * alike;           /* [n] */
 	uint64_t n_pairs;
 };
 
@@ -49,37 +50,45 @@ kernel(const struct density *d, double square)
 	return square > 0 ? fmax(0, 1 - square / d->width) : 1;
 }
 
-/* Let v [n], a heap but for its item at `at`, be one. */
+/* Only the `most` largest are kept, in their order. */
 static void
-sink_kernel(float *v, uint64_t n, uint64_t at)
+keep_largest(struct alike *a, uint64_t most)
 {
-	const float item = v[at];
+	uint64_t n = 0, n_least = most;
 
-	for (uint64_t child; (child = 2 * at + 1) < n; at = child) {
-		if (child + 1 < n && v[child + 1] < v[child])
-			child++;
-		if (v[child] >= item)
-			break;
-		v[at] = v[child];
+	if (a->n <= most)
+		return;
+	a->least = df_reached_by(a->kernel, a->n, most, 0);
+	for (uint64_t i = 0; i < a->n; i++)
+		n_least -= a->kernel[i] > a->least;
+	for (uint64_t i = 0; i < a->n; i++) {
+		const bool last = a->kernel[i] == a->least && n_least > 0;
+
+		n_least -= last;
+		a->kernel[n] = a->kernel[i];
+		n += last || a->kernel[i] > a->least;
 	}
-	v[at] = item;
+	a->n = n;
 }
 
-/* A point that the kernel sees; only the largest are kept. */
 static int
 add_kernel(struct alike *a, uint64_t most, float kernel, struct df_err *err)
 {
+	const uint64_t room = most + most / 8 + 64; /* some more: they are rarely sorted out then */
 	int rc = DF_OK;
 
-	if (a->n < most) {
-		DF_TRY(df_grow(&a->kernel, &a->cap, a->n + 1, sizeof(*a->kernel), "densities", err));
-		a->kernel[a->n++] = kernel;
-		for (uint64_t i = a->n == most ? most / 2 : 0; i-- > 0;)
-			sink_kernel(a->kernel, most, i);
-	} else if (most > 0 && kernel > a->kernel[0]) {
-		a->kernel[0] = kernel;
-		sink_kernel(a->kernel, most, 0);
+	if (a->n == room)
+		keep_largest(a, most);
+	if (kernel <= a->least)
+		return DF_OK;
+	if (a->n == a->cap) {
+		const uint64_t cap = a->n + a->n / 2 + 8;
+		size_t grown = 0;
+
+		DF_TRY(df_grow(&a->kernel, &grown, cap < room ? cap : room, sizeof(*a->kernel), "densities", err));
+		a->cap = grown;
 	}
+	a->kernel[a->n++] = kernel;
 out:
 	return rc;
 }
@@ -111,9 +120,11 @@ by_pairs(const struct df_near *near, const struct df_points *x, struct density *
 
 	DF_TRY(df_alloc(&d->alike, x->n, sizeof(*d->alike), "densities", err));
 	DF_TRY(df_near_pairs(near, DF_METRIC_L2, x, d->width, add_pairs, d, err));
-	for (uint64_t i = 0; i < x->n; i++)
+	for (uint64_t i = 0; i < x->n; i++) {
+		keep_largest(&d->alike[i], d->most);
 		for (uint64_t k = 0; k < d->alike[i].n; k++)
 			d->rho[i] += (double)d->alike[i].kernel[k];
+	}
 out:
 	for (uint64_t i = 0; d->alike && i < x->n; i++)
 		free(d->alike[i].kernel);

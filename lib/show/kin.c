@@ -180,3 +180,16 @@ df_kin_open_tokens(struct df_set **out, struct df_set *of, const struct df_kin *
 		    err, DF_EUSAGE, "%s: does not say which tokens it is of; name them after it", df_set_name(of));
 	return df_set_open(out, DF_KIND_TOKENS, "tokens", named, n, err);
 }
+
+int
+df_kin_open_pool(struct df_set **out, struct df_set *of, const char *const *named, size_t n, struct df_err *err)
+{
+	struct df_kin kin = DF_KIN_INIT;
+	int rc;
+
+	DF_TRY(df_kin_add_all(&kin, named, n, err));
+	rc = df_kin_open_tokens(out, of, &kin, named + 1, n - 1, err);
+out:
+	df_kin_release(&kin);
+	return rc;
+}

@@ -48,6 +48,9 @@ const struct df_kin_file *df_kin_tokens(
  */
 int df_kin_open_tokens(struct df_set **out, struct df_set *of, const struct df_kin *k, const char *const *named,
     size_t n, struct df_err *err) DF_MUST_CHECK;
+/* The same, found among the named files, of which the first is `of` itself, and those beside them. */
+int df_kin_open_pool(struct df_set **out, struct df_set *of, const char *const *named, size_t n, struct df_err *err)
+    DF_MUST_CHECK;
 void df_kin_release(struct df_kin *k);
 
 #endif

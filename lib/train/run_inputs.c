@@ -11,10 +11,39 @@
 
 #include "base/buf.h"
 #include "base/faults.h"
+#include "base/file.h"
+#include "base/inout.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/opt.h"
+#include "train/checkpoint.h"
 #include "train/run_priv.h"
+
+int
+df_train_note_files(const struct df_config *c, struct df_err *err)
+{
+	const struct {
+		const char *key, *path;
+	} reads[] = { { "model_name_or_path", c->model_name_or_path },
+		{ "adapter_name_or_path", c->adapter_name_or_path }, { "tokenized_path", c->tokenized_path },
+		{ "eval_tokenized_path", c->eval_tokenized_path } };
+	char *path = NULL;
+	int rc = DF_OK;
+
+	for (size_t i = 0; i < sizeof(reads) / sizeof(reads[0]); i++)
+		if (reads[i].path)
+			DF_TRY(df_inout_read(reads[i].path, reads[i].key, err));
+	for (size_t i = 0; df_checkpoint_logs[i]; i++) {
+		free(path);
+		path = NULL;
+		DF_TRY(df_path_join(&path, c->output_dir, df_checkpoint_logs[i], err));
+		DF_TRY(df_inout_write(path, "output_dir", false, err));
+	}
+	DF_TRY(df_inout_own(c->output_dir, err));
+out:
+	free(path);
+	return rc;
+}
 
 /* The digest of n numbers of `size` bytes in their order. */
 static void

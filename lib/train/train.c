@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "base/buf.h"
+#include "base/clock.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -144,7 +145,7 @@ save(struct df_run *r, bool interim, bool with_optimizer, struct df_err *err)
 	struct df_checkpoint c = { r->model, with_optimizer ? r->stepper : NULL, r->tokenizer, &r->log, NULL,
 		&r->state };
 	struct df_train_summary sum;
-	double t = df_monotonic();
+	double t = df_seconds();
 	int rc;
 
 	r->state.interim = interim;
@@ -157,7 +158,7 @@ save(struct df_run *r, bool interim, bool with_optimizer, struct df_err *err)
 		return rc;
 	if (!interim && with_optimizer)
 		r->saved = r->state.step;
-	df_info("saved %s/checkpoint-%" PRIu64 " (%.2f s)", r->c->output_dir, r->state.step, df_monotonic() - t);
+	df_info("saved %s/checkpoint-%" PRIu64 " (%.2f s)", r->c->output_dir, r->state.step, df_seconds() - t);
 	return rotate(r, err);
 }
 
@@ -273,7 +274,7 @@ one_step(struct df_run *r, struct df_train_report *report, struct df_err *err)
 {
 	struct df_train_state *s = &r->state;
 	struct df_step_result res;
-	double t = df_monotonic();
+	double t = df_seconds();
 	size_t n;
 	int rc;
 
@@ -300,7 +301,7 @@ one_step(struct df_run *r, struct df_train_report *report, struct df_err *err)
 	}
 	r->n_samples += n;
 	report->n_tokens += res.n_tokens;
-	report->seconds += df_monotonic() - t;
+	report->seconds += df_seconds() - t;
 	df_progress(s->step - r->first_step, r->end - r->first_step, "steps");
 	return log_due(r) ? log_step(r, err) : DF_OK;
 }
@@ -358,7 +359,7 @@ static int
 loop(struct df_run *r, struct df_train_report *report, struct df_err *err)
 {
 	struct df_train_state *s = &r->state;
-	double began = df_monotonic();
+	double began = df_seconds();
 	int rc = DF_OK;
 
 	if (s->eval_pending)
@@ -378,7 +379,7 @@ loop(struct df_run *r, struct df_train_report *report, struct df_err *err)
 	if (r->o->until && r->saved != s->step)
 		DF_TRY(save(r, false, true, err));
 	if (s->step == r->max_steps || s->best.stopped)
-		DF_TRY(write_results(r, df_monotonic() - began, err));
+		DF_TRY(write_results(r, df_seconds() - began, err));
 out:
 	return rc;
 }

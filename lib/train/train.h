@@ -25,6 +25,12 @@ struct df_train_opts {
 	struct df_pool *pool;
 };
 
+/*
+ * Tell base/inout.h which files a run of this configuration reads and writes.  What it keeps in output_dir is its own.
+ * DF_EUSAGE when an output would replace an input.
+ */
+int df_train_note_files(const struct df_config *c, struct df_err *err) DF_MUST_CHECK;
+
 struct df_train_report {
 	uint64_t first_step, step, max_steps; /* steps first_step+1 .. step were done now */
 	uint64_t n_tokens;                    /* their tokens */

@@ -6,25 +6,16 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/buf.h"
+#include "base/clock.h"
 #include "base/file.h"
 #include "base/json.h"
 #include "base/mem.h"
 #include "train/trainlog.h"
 
 #define LOG_MAX ((size_t)1 << 30) /* most bytes of a log or state file that is read back */
-
-double
-df_monotonic(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
 
 /* Keep the lines of text that are whole, parse, and are not after `step`. */
 static void
@@ -51,7 +42,7 @@ df_trainlog_open(struct df_trainlog *l, const char *output_dir, uint64_t step, u
 	bool there;
 	int rc = DF_OK;
 
-	l->started = df_monotonic();
+	l->started = df_seconds();
 	l->first_step = step;
 	l->max_steps = max_steps;
 	free(l->path);
@@ -143,7 +134,7 @@ clock_text(struct df_buf *b, double secs)
 int
 df_trainlog_add(struct df_trainlog *l, const struct df_train_event *e, uint64_t total_tokens, struct df_err *err)
 {
-	double elapsed = df_monotonic() - l->started;
+	double elapsed = df_seconds() - l->started;
 	double left = e->step > l->first_step
 	    ? elapsed / (double)(e->step - l->first_step) * ((double)l->max_steps - (double)e->step)
 	    : 0;

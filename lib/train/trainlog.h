@@ -66,6 +66,4 @@ int df_trainlog_write_state(const struct df_trainlog *l, const struct df_train_s
 int df_trainlog_write_results(const struct df_trainlog *l, const struct df_train_summary *s, const char *dir,
     struct df_err *err) DF_MUST_CHECK;
 
-double df_monotonic(void); /* seconds from some fixed point */
-
 #endif

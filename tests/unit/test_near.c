@@ -622,6 +622,38 @@ test_exact_widths(void **state)
 	free(b.x);
 }
 
+/* Several rows with several, whole tiles and their ends: the same bits. */
+static void
+test_exact_block(void **state)
+{
+	enum { A = 9, B = 14, D = 200 };
+	static const size_t widths[] = { 0, 1, 7, 8, 9, 31, 32, 33, 64, 70, 200 };
+	const struct cloud a = normal(A, D, 1), b = normal(B, D, 2);
+	const float *rows[A], *columns[B];
+	double want[B], got[A * B];
+
+	(void)state;
+	for (size_t i = 0; i < A; i++)
+		rows[i] = row(&a, i);
+	for (size_t i = 0; i < B; i++)
+		columns[i] = row(&b, i);
+	for (size_t i = 0; i < sizeof(widths) / sizeof(widths[0]); i++) {
+		for (size_t n_a = 0; n_a <= A; n_a++) {
+			for (size_t n_b = 0; n_b <= B; n_b++) {
+				const enum df_metric metric = (n_a + n_b) % 2 ? DF_METRIC_DOT : DF_METRIC_L2;
+
+				df_exact_block(metric, rows, n_a, columns, n_b, widths[i], got);
+				for (size_t r = 0; r < n_a; r++) {
+					df_exact_many(metric, rows[r], columns, n_b, widths[i], want);
+					assert_memory_equal(got + r * n_b, want, n_b * sizeof(*want));
+				}
+			}
+		}
+	}
+	free(a.x);
+	free(b.x);
+}
+
 /* The loops with vectors against the plain ones. */
 static void
 test_sieve(void **state)
@@ -694,6 +726,7 @@ main(void)
 		cmocka_unit_test(test_faiss),
 		cmocka_unit_test_setup_teardown(test_points, scratch_make, scratch_remove),
 		cmocka_unit_test(test_exact_widths),
+		cmocka_unit_test(test_exact_block),
 		cmocka_unit_test(test_sieve),
 	};
 

@@ -42,7 +42,7 @@ test_every_template(void **state)
 		const struct df_meta *const metas[] = { &old, &new, &copy };
 
 		new.has_lineage = old.has_lineage = true;
-		OK(df_tokens_note(&new, want, err));
+		OK(df_tokens_note(&new, want, NULL, err));
 		OK(df_tokens_copy_note(&copy, &new, err));
 		n_adding += df_meta_param(&new, DF_META_BASE_TOKENIZER) != NULL;
 		assert_true((df_meta_param(&new, DF_META_BASE_TOKENIZER) != NULL) ==

@@ -1,0 +1,27 @@
+/*
+ * env.c - a backend with its threads.
+ */
+#include "backend/env.h"
+
+int
+df_env_open(struct df_env *e, const char *device, int n_threads, enum df_env_style style, struct df_err *err)
+{
+	int rc = DF_OK;
+
+	*e = (struct df_env){ .n_lanes = 1 };
+	if (style == DF_ENV_LANES)
+		e->n_lanes = n_threads > 0 ? n_threads : df_threads_default();
+	else
+		DF_TRY(df_pool_new(&e->pool, n_threads, err));
+	rc = df_backend_open(&e->be, device, e->pool, err);
+out:
+	return rc;
+}
+
+void
+df_env_close(struct df_env *e)
+{
+	df_backend_close(e->be);
+	df_pool_free(e->pool);
+	*e = (struct df_env){ 0 };
+}
