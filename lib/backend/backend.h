@@ -56,7 +56,8 @@ struct df_backend;
 struct df_mem; /* one allocation; opaque */
 
 /*
- * A window of rows x cols elements, rows `ld` elements apart, starting at element `off` of mem.
+ * A window of rows x cols elements, rows `ld` elements apart, starting at element `off` of mem.  Memory is bytes; the
+ * window gives them their type, and `off` and `ld` count elements of that type, so every window is aligned for it.
  * A value: copy freely.
  */
 struct df_tensor {
@@ -97,6 +98,11 @@ df_tensor_view(struct df_tensor t, size_t off, size_t rows, size_t cols)
 	t.ld = cols;
 	return t;
 }
+/*
+ * The memory from t's first element on, seen as a contiguous matrix of another type.  Where it is not aligned for
+ * that type the result lies outside of all memory, and every operation refuses it.
+ */
+struct df_tensor df_tensor_as(struct df_tensor t, enum df_dtype type, size_t rows, size_t cols);
 static inline size_t
 df_tensor_numel(struct df_tensor t)
 {
@@ -151,6 +157,29 @@ int df_download_or_see(struct df_backend *be, const void **at, void *dst, struct
 int df_copy(struct df_backend *be, struct df_tensor dst, struct df_tensor src, struct df_err *err) DF_MUST_CHECK;
 int df_fill(struct df_backend *be, struct df_tensor dst, float value, struct df_err *err) DF_MUST_CHECK;
 int df_sync(struct df_backend *be, struct df_err *err) DF_MUST_CHECK;
+
+/*
+ * A stage: memory that host and device both see, for a batch's indices and its results per row.  The host writes its
+ * side and pushes; operations work on views of the device's side; what they wrote is pulled, and is there on the
+ * host's side after the wait.  On host backends both sides are one buffer, and push, pull and wait do nothing.
+ *
+ * Copies take their turn among the operations, as they are called, but push and pull only begin them: until
+ * df_stage_wait() the host may not write what it pushed, nor touch what it pulled.  poison finds who does, and a
+ * push or a wait that is missing.  One thread at a time.
+ */
+struct df_stage;
+int df_stage_new(struct df_backend *be, struct df_stage **out, size_t nbytes, const char *what, struct df_err *err)
+    DF_MUST_CHECK;
+void df_stage_free(struct df_backend *be, struct df_stage **st); /* accepts NULL in *st; *st becomes NULL */
+/* The host's side from byte `at` on, 64-byte aligned where `at` is. */
+void *df_stage_host(const struct df_stage *st, size_t at);
+/* A dense window on the device's side; `at` is a multiple of the type's size, or every operation refuses it. */
+struct df_tensor df_stage_view(const struct df_stage *st, enum df_dtype type, size_t at, size_t rows, size_t cols);
+/* Begin to copy the bytes [first, first + n) to the device, and to the host. */
+int df_stage_push(struct df_stage *st, size_t first, size_t n, struct df_err *err) DF_MUST_CHECK;
+int df_stage_pull(struct df_stage *st, size_t first, size_t n, struct df_err *err) DF_MUST_CHECK;
+/* All copies that began have ended. */
+int df_stage_wait(struct df_stage *st, struct df_err *err) DF_MUST_CHECK;
 
 /* ---- matrix product ----------------------------------------------------- */
 
