@@ -90,16 +90,18 @@ df_logits(struct df_work *w, struct df_tensor logits, struct df_err *err)
 {
 	struct df_model *m = w->m;
 
-	return df_mm(m->be, false, true, 1, w->h_f, m->w[m->lm_head], 0, logits, err);
+	return df_mm(m->be, false, true, 1, w->h_f, df_work_weight(w, m->lm_head), 0, logits, err);
 }
 
 int
 df_head_losses(struct df_work *w, const struct df_losses *out, struct df_err *err)
 {
 	struct df_model *m = w->m;
-	struct df_lmhead a = {
-		.h = w->h_f, .w = m->w[m->lm_head], .target = w->target, .nll = w->nll, .correct = w->correct
-	};
+	struct df_lmhead a = { .h = w->h_f,
+		.w = df_work_weight(w, m->lm_head),
+		.target = w->target,
+		.nll = w->nll,
+		.correct = w->correct };
 	int rc = DF_OK;
 
 	if (w->n_rows > 0)
@@ -195,7 +197,7 @@ df_model_scores(struct df_model *m, struct df_work *w, const struct df_tokens *b
 	last_rows(w);
 	DF_TRY(forward(w, DF_WORK_LOSS, NULL, err));
 	DF_TRY(df_tensor_alloc(m->be, &t, DF_F32, w->n, m->cfg.n_labels, "scores", err));
-	DF_TRY(df_mm(m->be, false, true, 1, w->h_f, m->w[m->score], 0, t, err));
+	DF_TRY(df_mm(m->be, false, true, 1, w->h_f, df_work_weight(w, m->score), 0, t, err));
 	DF_TRY(df_download(m->be, scores, t, err));
 out:
 	df_tensor_free(m->be, &t);
@@ -242,6 +244,8 @@ df_model_grad(struct df_model *m, struct df_work *w, const struct df_tokens *b, 
 	DF_TRY(weigh_targets(w, err));
 	if (w->n_rows > 0)
 		DF_TRY(df_backward(w, &e, err));
+	else if (w->ready != NULL)
+		DF_TRY(w->ready(w->ready_ctx, 0, m->train.numel, err));
 	report(w, out);
 out:
 	return rc;
