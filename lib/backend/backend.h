@@ -7,7 +7,7 @@
  * operation is a function df_<op>(be, &args, err): it checks shapes, then calls
  * the backend's slot, or, where the slot is empty, the host version (download,
  * compute, upload), so that a new backend works at once and gets fast slot by
- * slot.
+ * slot.  With DF_BACKEND_STRICT=1 in the environment an empty slot is an error.
  *
  *   cpu        SIMD and threads
  *   openblas   the same with its matrix product on OpenBLAS: not exact
@@ -65,7 +65,11 @@ struct df_tensor {
 	size_t off, rows, cols, ld;
 	enum df_dtype type;
 };
+#ifdef __cplusplus
+#define DF_TENSOR_NONE (df_tensor())
+#else
 #define DF_TENSOR_NONE ((struct df_tensor){ 0 })
+#endif
 
 static inline bool
 df_tensor_is_none(struct df_tensor t)
@@ -113,7 +117,8 @@ df_tensor_numel(struct df_tensor t)
 
 /*
  * device: "auto", "cpu", "openblas", "poison", "reference", "cuda", "cuda:N".  pool is borrowed and must
- * outlive the backend; NULL = one thread.
+ * outlive the backend; NULL = one thread.  cuda is a shared library, df-cuda.so, that is loaded when it is asked for
+ * (plugin.h); DF_EUNSUPPORTED if there is none, DF_EDEVICE if it is of another version or not right.
  *
  * auto is cpu where that has vectors (AVX2 with FMA, or AVX-512), else openblas: the CPU alone decides, so that a run
  * gives the same bits as long as it stays on its machine.  The first time that openblas is opened, variables of the
