@@ -44,8 +44,8 @@ look(char **path, const char *dir, const char *sub, const char *file, struct df_
 }
 
 /*
- * The library of a device: *path, to be freed, or NULL and where it was looked for.  In a build it lies in the directory
- * above the programs, installed in lib/df-tools; beside libdf.so for a program that uses that.
+ * The library of a device: *path, to be freed, or NULL and where it was looked for.  In a build it lies in the
+ * directory above the programs, installed in lib/df-tools; beside libdf.so for a program that uses that.
  */
 static int
 find(char **path, const char *device, struct df_buf *tried, struct df_err *err)

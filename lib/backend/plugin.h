@@ -176,7 +176,7 @@ struct df_backend_ops {
 	 * version, upload, logged once.
 	 */
 	df_op_fn *const *op; /* [DF_OP_COUNT] */
-	/* optional: how the CPU's slots multiply on this backend; NULL means with the project's own kernels, as in plug-ins. */
+	/* optional: how the CPU's slots multiply here; NULL means with the project's own kernels, as in plug-ins. */
 	const struct df_cpu_product *product;
 
 	/* optional: called before and after each operation with its operands; NULL means nothing to do.

@@ -81,8 +81,8 @@ void df_work_weigh(struct df_work *w, df_weigh_fn *fn, void *ctx);
 
 /*
  * Where a batch gradient is final: df_model_grad() calls fn when the coordinates [first, end) of `grad` will not change
- * any more in this call: after the head, after each layer, after the embedding.  Ranges come in descending order, without
- * gaps, and each coordinate once; a tied head is final with the embedding.  So a layer's gradient may travel to
+ * any more in this call: after the head, after each layer, after the embedding.  Ranges come in descending order,
+ * without gaps, and each coordinate once; a tied head is final with the embedding.  So a layer's gradient may travel to
  * other ranks while the layers below it are computed.  fn runs in the thread that calls the model and may read `grad`;
  * its error ends the call.  ctx is borrowed.  NULL, as at first: nobody asks.
  */

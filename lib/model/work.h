@@ -74,7 +74,7 @@ struct df_work {
 	struct df_tensor cos, sin; /* [n_pos + n_own, E/2]; rope.c */
 	size_t n_pos, n_own;
 
-	const struct df_tensor *weights; /* [base.n] what forward and backward read: the model's windows, or the source's */
+	const struct df_tensor *weights; /* [base.n] what forward and backward read: the model's or the source's */
 	const struct df_weight_source *source; /* NULL: the model's are always there */
 	df_ready_fn *ready; /* or NULL */
 	void *ready_ctx;

@@ -1,6 +1,6 @@
 /*
- * test_model_seams.c - where other parts of a system may hook into a model: the ranges of a gradient that are final, and
- * weights that come from elsewhere, layer by layer.  Runs on the backend in DF_TEST_DEVICE.
+ * test_model_seams.c - where others may hook into a model: the ranges of a gradient that are final, and weights that
+ * come from elsewhere, layer by layer.  Runs on the backend in DF_TEST_DEVICE.
  */
 #include "model_help.h"
 
