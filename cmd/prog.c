@@ -292,7 +292,9 @@ df_env_open(struct df_env *e, const struct df_prog_common *c, enum df_env_style 
 		e->n_lanes = c->threads > 0 ? (int)c->threads : df_threads_default();
 	else if ((rc = df_pool_new(&e->pool, (int)c->threads, err)) != DF_OK)
 		return rc;
-	return df_backend_open(&e->be, c->device, e->pool, err);
+	if ((rc = df_backend_open(&e->be, c->device, e->pool, err)) == DF_OK)
+		e->n_lanes = df_backend_workers(e->be, e->n_lanes);
+	return rc;
 }
 
 void

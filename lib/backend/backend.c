@@ -87,6 +87,37 @@ df_backend_close(struct df_backend *be)
 	free(df_backend_root(be));
 }
 
+int
+df_backend_fork(struct df_backend *be, struct df_backend **lane, struct df_err *err)
+{
+	struct df_backend *l = NULL;
+	int rc;
+
+	if (!be || !lane)
+		return df_fail(err, DF_EINTERNAL, "df_backend_fork: a NULL argument");
+	*lane = be->root;
+	if (!be->ops->fork)
+		return DF_OK;
+	DF_TRY(df_alloc(&l, 1, sizeof(*l), "a lane", err));
+	*l = *be->root;
+	l->priv = NULL;
+	DF_TRY(be->ops->fork(l, err));
+	*lane = l;
+	l = NULL;
+out:
+	free(l);
+	return rc;
+}
+
+void
+df_backend_join(struct df_backend *lane)
+{
+	if (!lane || lane == lane->root)
+		return;
+	lane->ops->join(lane);
+	free(lane);
+}
+
 const char *
 df_backend_name(const struct df_backend *be)
 {
@@ -97,6 +128,38 @@ bool
 df_backend_is_exact(const struct df_backend *be)
 {
 	return be->ops->exact;
+}
+
+size_t
+df_backend_available(const struct df_backend *be)
+{
+	return be->ops->available ? be->ops->available(be) : df_mem_available();
+}
+
+struct df_backend_traits
+df_backend_traits(const struct df_backend *be)
+{
+	/* Lanes keep eight cores busy with small models.  A forward stays in a core's caches. */
+	struct df_backend_traits t = { .step_lanes = 8,
+		.workers = SIZE_MAX,
+		.forward_tokens = 4096,
+		.forward_bytes = (size_t)16 << 20,
+		.grad_tokens = 16384,
+		.grad_bytes = (size_t)1 << 30 };
+
+	if (be->ops->traits)
+		be->ops->traits(be, &t);
+	t.step_lanes = t.step_lanes ? t.step_lanes : 1;
+	t.workers = t.workers ? t.workers : 1;
+	return t;
+}
+
+int
+df_backend_workers(const struct df_backend *be, int n)
+{
+	const size_t most = df_backend_traits(be).workers;
+
+	return (size_t)n > most ? (int)most : n;
 }
 
 size_t

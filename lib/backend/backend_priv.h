@@ -41,9 +41,9 @@ int df_backend_run(struct df_backend *be, enum df_op op, void *args, struct df_o
     struct df_err *err) DF_MUST_CHECK;
 
 /*
- * plugin.c: the table of the shared library "df-<device>.so".  It is DF_<DEVICE>_PLUGIN in the environment, or lies beside
- * the program, in the directory above, or in the library folder (../lib/df-tools).  It stays loaded; every call gives the
- * same table.  DF_EUNSUPPORTED: there is none; DF_EDEVICE: it cannot be used, with the reason.
+ * plugin.c: the table of the shared library "df-<device>.so".  It is DF_<DEVICE>_PLUGIN in the environment, or lies
+ * beside the program, in the directory above, or in the library folder (../lib/df-tools).  It stays loaded; every call
+ * gives the same table.  DF_EUNSUPPORTED: there is none; DF_EDEVICE: it cannot be used, with the reason.
  */
 int df_backend_plugin_load(const struct df_backend_ops **out, const char *device, struct df_err *err) DF_MUST_CHECK;
 

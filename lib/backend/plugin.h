@@ -131,6 +131,7 @@ struct df_cpu_product; /* cpu/gemm.h */
 
 /* Memory that host and device both see. */
 struct df_stage {
+	struct df_backend *be;   /* the lane that copies */
 	struct df_tensor device; /* DF_U8 [1, bytes] */
 	void *host;              /* the other side; the same memory where the host can see the device's */
 	void *priv;              /* the backend's own */
@@ -159,6 +160,11 @@ struct df_backend_ops {
 	/* optional: with what it computes here, for df_backend_list(): "AVX2".  Works without open. */
 	void (*describe)(char *out, size_t size);
 
+	/* optional: *t has the CPU's numbers; change what the device likes otherwise. */
+	void (*traits)(const struct df_backend *be, struct df_backend_traits *t);
+	/* optional: df_backend_available(); NULL means the host's memory. */
+	size_t (*available)(const struct df_backend *be);
+
 	/* required: life and memory */
 	int (*open)(struct df_backend *be, const char *device, struct df_err *err);
 	void (*close)(struct df_backend *be);
@@ -170,6 +176,13 @@ struct df_backend_ops {
 	int (*sync)(struct df_backend *be, struct df_err *err);
 	/* optional: stages; NULL means plain host memory, upload and download.  Not asked where `on_host` is set. */
 	const struct df_stage_ops *stage;
+
+	/*
+	 * optional: begin a lane (backend.h), whose priv is its own and the rest the root's; wait for its work and end it.
+	 * NULL: the root is the only lane.
+	 */
+	int (*fork)(struct df_backend *lane, struct df_err *err);
+	void (*join)(struct df_backend *lane);
 
 	/*
 	 * required: op[DF_OP_GEMM]. Optional: the others; NULL means download, the CPU's

@@ -88,7 +88,7 @@ df_stepper_new(struct df_stepper **out, struct df_model *m, struct df_pool *pool
     struct df_err *err)
 {
 	struct df_stepper *s;
-	size_t numel = df_model_train(m)->numel;
+	size_t numel = df_model_train(m)->numel, most;
 	int rc;
 
 	if ((rc = df_alloc(&s, 1, sizeof(*s), "stepper", err)) != DF_OK)
@@ -97,7 +97,8 @@ df_stepper_new(struct df_stepper **out, struct df_model *m, struct df_pool *pool
 	s->pool = pool;
 	s->o = *o;
 	DF_TRY(df_model_master(m, err));
-	for (s->n_lanes = MAX_LANES; s->n_lanes > 1 && s->n_lanes * numel > LANE_FLOATS;)
+	most = df_backend_traits(df_model_backend(m)).step_lanes;
+	for (s->n_lanes = MAX_LANES; s->n_lanes > 1 && (s->n_lanes > most || s->n_lanes * numel > LANE_FLOATS);)
 		s->n_lanes /= 2;
 	DF_TRY(df_moments_init(&s->moments, m, err));
 	s->moments.beta1 = o->beta1;

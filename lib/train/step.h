@@ -3,8 +3,9 @@
  *
  * A micro-batch is cut into groups of samples with about equally many tokens.  Each group has a gradient buffer and a
  * df_work of its own and may run on its own thread; the buffers are then added in the order of the groups.  The number
- * of groups depends on the shape of the batch and the size of the model only, so a thread count moves work, never a
- * rounding.  Small models gain most from this: their matrix products are too small to be divided among threads.
+ * of groups depends on the shape of the batch, the size of the model and the kind of device only, so a thread count
+ * moves work, never a rounding.  Small models gain most from this: their matrix products are too small to be divided
+ * among threads.
  */
 #ifndef DF_TRAIN_STEP_H
 #define DF_TRAIN_STEP_H
