@@ -41,8 +41,11 @@ static const char *const op_name[DF_OP_COUNT] = {
 	"row_dot",
 	"sigmoid_fwd",
 	"sigmoid_bwd",
-	"lmhead",
+	"xent_fwd",
+	"xent_bwd",
+	"xent",
 	"dropout",
+	"clip",
 	"adamw",
 	"adam_form",
 	"sign",
@@ -263,6 +266,8 @@ is_among(enum df_types types, enum df_dtype t)
 	case DF_ONLY_F32: return t == DF_F32;
 	case DF_FLOATS: return t == DF_F32 || t == DF_BF16 || t == DF_F16;
 	case DF_INDICES: return t == DF_U32;
+	case DF_ONLY_F64: return t == DF_F64;
+	case DF_ONLY_U8: return t == DF_U8;
 	case DF_ANY_TYPE: break;
 	}
 	return true;
@@ -283,7 +288,7 @@ end_of(const struct df_tensor *t, size_t *end)
 static int
 check_operand(const struct df_backend *be, const char *op, const struct df_operand *o, struct df_err *err)
 {
-	static const char *const needed[] = { "f32", "f32, bf16 or f16", "a type", "u32" };
+	static const char *const needed[] = { "f32", "f32, bf16 or f16", "a type", "u32", "f64", "u8" };
 	const struct df_tensor *t = o->t;
 	size_t size = df_dtype_size(t->type), end;
 
@@ -409,6 +414,7 @@ run_on_host(struct df_backend *be, enum df_op op, void *args, struct df_operand 
 			DF_TRY(be->ops->download(be, mem[same[i]].data, d, err));
 		*o[i].t = (struct df_tensor){ &mem[same[i]], 0, d.rows, d.cols, d.cols, d.type };
 	}
+	DF_TRY(df_check_indices(op, args, err));
 	DF_TRY(df_cpu_op[op](be, args, err));
 	for (size_t i = 0; i < n; i++)
 		if ((o[i].access & DF_OUT) && df_tensor_numel(device[i]))
@@ -435,7 +441,9 @@ df_backend_run(struct df_backend *be, enum df_op op, void *args, struct df_opera
 	}
 	if (be->ops->enter)
 		DF_TRY(be->ops->enter(be, o, n, err));
-	rc = be->ops->op[op](be, args, err);
+	rc = df_check_indices(op, args, err);
+	if (rc == DF_OK)
+		rc = be->ops->op[op](be, args, err);
 	if (be->ops->leave && (rc2 = be->ops->leave(be, o, n, rc ? NULL : err)) != DF_OK && rc == DF_OK)
 		rc = rc2;
 out:

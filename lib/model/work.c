@@ -40,11 +40,8 @@ df_work_free(struct df_work *w)
 	free(w->target_seg);
 	free(w->pos);
 	free(w->row);
-	free(w->target);
-	free(w->scale);
-	free(w->nll);
 	free(w->weight);
-	free(w->correct);
+	df_stage_free(w->m->be, &w->head.stage);
 	free(w->order);
 	free(w->index);
 	free(w->sequences);
@@ -109,8 +106,7 @@ grow_host(struct df_work *w, size_t n, size_t n_tok, struct df_err *err)
 		struct {
 			void *ptr;
 			size_t size;
-		} arrays[] = { { &w->pos, 4 }, { &w->row, 4 }, { &w->target, 4 }, { &w->scale, 4 }, { &w->nll, 4 },
-			{ &w->weight, 4 }, { &w->correct, 1 }, { &w->order, 8 }, { &w->index, 4 },
+		} arrays[] = { { &w->pos, 4 }, { &w->row, 4 }, { &w->weight, 4 }, { &w->order, 8 }, { &w->index, 4 },
 			{ &w->sequences, 8 } };
 
 		w->cap_tok = 0;
@@ -213,6 +209,7 @@ df_work_batch(struct df_work *w, const struct df_tokens *b, struct df_err *err)
 	if (w->n_tok > INT32_MAX)
 		return df_fail(err, DF_ERANGE, "a batch of %zu tokens", w->n_tok);
 	DF_TRY(grow_host(w, w->n, w->n_tok, err));
+	DF_TRY(df_head_take(w, w->n_tok, err));
 	DF_TRY(grow_moe(w, err));
 	DF_TRY(df_work_rotate(w, b->position, err));
 	find_sequences(w, b->sequence);
