@@ -10,6 +10,7 @@
 
 #include "base/buf.h"
 #include "base/mem.h"
+#include "rows/ahead.h"
 #include "train/step.h"
 
 #define MAX_LANES   8
@@ -56,6 +57,9 @@ struct df_stepper {
 	const struct df_rows *r;
 	const uint64_t *which;
 	struct df_gather gather; /* all of its rows */
+	struct df_ahead *ahead;  /* the next step's; NULL until first used */
+	const uint64_t *next;    /* [n_next] these, until the step begins */
+	size_t n_next;
 	struct df_tokens tokens; /* the tokens in gather */
 	double *loss, *nll;      /* [cap_loss] [cap_nll] mean of each sample, weighted; sum, not weighted */
 	size_t cap_loss, cap_nll;
@@ -142,6 +146,7 @@ df_stepper_free(struct df_stepper *s)
 	for (size_t i = 0; i < MAX_LANES; i++)
 		lane_release(s, &s->lane[i]);
 	df_moments_release(&s->moments, s->m);
+	df_ahead_free(s->ahead);
 	df_gather_release(&s->gather);
 	df_tensor_free(df_model_backend(s->m), &s->scalars);
 	free(s->loss);
@@ -536,6 +541,13 @@ out:
 	return rc;
 }
 
+void
+df_stepper_next(struct df_stepper *s, const uint64_t *which, size_t n)
+{
+	s->next = which;
+	s->n_next = n;
+}
+
 int
 df_stepper_run(struct df_stepper *s, const struct df_rows *r, const uint64_t *which, size_t n, const float *weights,
     double lr, struct df_step_result *out, struct df_err *err)
@@ -548,7 +560,10 @@ df_stepper_run(struct df_stepper *s, const struct df_rows *r, const uint64_t *wh
 	*out = (struct df_step_result){ 0 };
 	s->r = r;
 	s->which = which;
-	DF_TRY(df_gather_batch(&s->gather, r, which, n, &s->tokens, err));
+	DF_TRY(df_ahead_take(s->ahead, &s->gather, r, which, n, &s->tokens, err));
+	if (s->n_next > 0)
+		DF_TRY(df_ahead_begin(&s->ahead, r, s->next, s->n_next, err));
+	s->n_next = 0;
 	DF_TRY(df_grow(&s->loss, &s->cap_loss, n, sizeof(*s->loss), "losses", err));
 	DF_TRY(df_grow(&s->nll, &s->cap_nll, n, sizeof(*s->nll), "losses", err));
 	out->n_tokens = s->tokens.offsets[n];

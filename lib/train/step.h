@@ -66,6 +66,12 @@ int df_stepper_load(struct df_stepper *s, const char *dir, struct df_err *err) D
 int df_stepper_save(const struct df_stepper *s, const char *dir, struct df_err *err) DF_MUST_CHECK;
 
 /*
+ * Said before a df_stepper_run(): the step after it trains on rows which[0..n) of the same df_rows.  They are gathered
+ * while it computes.  which is borrowed until then, the df_rows until the stepper is freed.  It only affects speed:
+ * other rows may come, and errors are those of the step that needs the rows.
+ */
+void df_stepper_next(struct df_stepper *s, const uint64_t *which, size_t n);
+/*
  * Train on rows which[0..n) of r with learning rate lr.  The gradient is that of the mean nll over all
  * targets of the n samples (as transformers' Trainer with num_items_in_batch; with `weigh` each nll is
  * weighted), or, with weights [r->n], of the sum of w_i l_i over the number of samples that have targets.
