@@ -8,6 +8,7 @@
 #include "backend/backend_priv.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "backend/cpu/cpu.h"
 #include "base/log.h"
@@ -40,8 +41,11 @@ static const char *const op_name[DF_OP_COUNT] = {
 	"row_dot",
 	"sigmoid_fwd",
 	"sigmoid_bwd",
-	"lmhead",
+	"xent_fwd",
+	"xent_bwd",
+	"xent",
 	"dropout",
+	"clip",
 	"adamw",
 	"adam_form",
 	"sign",
@@ -54,32 +58,67 @@ int
 df_backend_open_ops(struct df_backend **out, const struct df_backend_ops *ops, const char *device, struct df_pool *pool,
     struct df_err *err)
 {
-	struct df_backend *be = NULL;
+	const char *strict = getenv("DF_BACKEND_STRICT");
+	struct df_backend_root *root = NULL;
 	int rc;
 
 	if (ops->api_version != DF_BACKEND_API_VERSION)
 		return df_fail(err, DF_EDEVICE, "backend %s: made for version %d of the backend interface, this is %d",
 		    ops->name, ops->api_version, DF_BACKEND_API_VERSION);
-	DF_TRY(df_alloc(&be, 1, sizeof(*be), "backend", err));
-	be->ops = ops;
-	be->pool = pool;
-	DF_TRY(ops->open(be, device, err));
-	*out = be;
-	be = NULL;
+	DF_TRY(df_alloc(&root, 1, sizeof(*root), "backend", err));
+	root->be = (struct df_backend){ .ops = ops, .root = &root->be, .pool = pool };
+	root->strict = strict && *strict && strcmp(strict, "0") != 0;
+	DF_TRY(ops->open(&root->be, device, err));
+	*out = &root->be;
+	root = NULL;
 out:
-	free(be);
+	free(root);
 	return rc;
 }
 
 void
 df_backend_close(struct df_backend *be)
 {
+	size_t nbytes;
+
 	if (!be)
 		return;
-	if (atomic_load(&be->nbytes))
-		df_warn("backend %s: closed with %zu bytes still allocated", be->ops->name, atomic_load(&be->nbytes));
+	nbytes = atomic_load(&df_backend_root(be)->nbytes);
+	if (nbytes > 0)
+		df_warn("backend %s: closed with %zu bytes still allocated", be->ops->name, nbytes);
 	be->ops->close(be);
-	free(be);
+	free(df_backend_root(be));
+}
+
+int
+df_backend_fork(struct df_backend *be, struct df_backend **lane, struct df_err *err)
+{
+	struct df_backend *l = NULL;
+	int rc;
+
+	if (!be || !lane)
+		return df_fail(err, DF_EINTERNAL, "df_backend_fork: a NULL argument");
+	*lane = be->root;
+	if (!be->ops->fork)
+		return DF_OK;
+	DF_TRY(df_alloc(&l, 1, sizeof(*l), "a lane", err));
+	*l = *be->root;
+	l->priv = NULL;
+	DF_TRY(be->ops->fork(l, err));
+	*lane = l;
+	l = NULL;
+out:
+	free(l);
+	return rc;
+}
+
+void
+df_backend_join(struct df_backend *lane)
+{
+	if (!lane || lane == lane->root)
+		return;
+	lane->ops->join(lane);
+	free(lane);
 }
 
 const char *
@@ -95,9 +134,41 @@ df_backend_is_exact(const struct df_backend *be)
 }
 
 size_t
+df_backend_available(const struct df_backend *be)
+{
+	return be->ops->available ? be->ops->available(be) : df_mem_available();
+}
+
+struct df_backend_traits
+df_backend_traits(const struct df_backend *be)
+{
+	/* Lanes keep eight cores busy with small models.  A forward stays in a core's caches. */
+	struct df_backend_traits t = { .step_lanes = 8,
+		.workers = SIZE_MAX,
+		.forward_tokens = 4096,
+		.forward_bytes = (size_t)16 << 20,
+		.grad_tokens = 16384,
+		.grad_bytes = (size_t)1 << 30 };
+
+	if (be->ops->traits)
+		be->ops->traits(be, &t);
+	t.step_lanes = t.step_lanes ? t.step_lanes : 1;
+	t.workers = t.workers ? t.workers : 1;
+	return t;
+}
+
+int
+df_backend_workers(const struct df_backend *be, int n)
+{
+	const size_t most = df_backend_traits(be).workers;
+
+	return (size_t)n > most ? (int)most : n;
+}
+
+size_t
 df_backend_peak_bytes(const struct df_backend *be)
 {
-	return atomic_load(&be->peak);
+	return atomic_load(&df_backend_root(be)->peak);
 }
 
 /* ---- memory ----------------------------------------------------------------------------------------------------- */
@@ -106,21 +177,22 @@ int
 df_tensor_alloc(struct df_backend *be, struct df_tensor *t, enum df_dtype type, size_t rows, size_t cols,
     const char *what, struct df_err *err)
 {
+	struct df_backend_root *root;
 	struct df_mem *m = NULL;
-	size_t now, peak;
+	size_t numel, now, peak;
 	int rc;
 
 	if (!be || !t || !what || !df_dtype_size(type))
 		return df_fail(err, DF_EINTERNAL, "df_tensor_alloc: a NULL argument or an unknown type");
 	DF_TRY(df_alloc(&m, 1, sizeof(*m), what, err));
-	m->be = be;
-	m->type = type;
-	DF_TRY(df_size_mul(rows, cols, &m->numel, what, err));
-	DF_TRY(df_size_mul(m->numel ? m->numel : 1, df_dtype_size(type), &m->nbytes, what, err));
+	m->be = be->root;
+	DF_TRY(df_size_mul(rows, cols, &numel, what, err));
+	DF_TRY(df_size_mul(numel ? numel : 1, df_dtype_size(type), &m->nbytes, what, err));
 	DF_TRY(be->ops->alloc(be, m, what, err));
-	now = atomic_fetch_add(&be->nbytes, m->nbytes) + m->nbytes;
-	peak = atomic_load(&be->peak);
-	while (now > peak && !atomic_compare_exchange_weak(&be->peak, &peak, now))
+	root = df_backend_root(be);
+	now = atomic_fetch_add(&root->nbytes, m->nbytes) + m->nbytes;
+	peak = atomic_load(&root->peak);
+	while (now > peak && !atomic_compare_exchange_weak(&root->peak, &peak, now))
 		;
 	*t = (struct df_tensor){ .mem = m, .rows = rows, .cols = cols, .ld = cols, .type = type };
 	m = NULL;
@@ -135,7 +207,7 @@ df_tensor_free(struct df_backend *be, struct df_tensor *t)
 	if (!t || !t->mem)
 		return;
 	if (!t->mem->borrowed) {
-		atomic_fetch_sub(&be->nbytes, t->mem->nbytes);
+		atomic_fetch_sub(&df_backend_root(be)->nbytes, t->mem->nbytes);
 		be->ops->free(be, t->mem);
 	}
 	free(t->mem);
@@ -148,18 +220,18 @@ df_tensor_borrow(struct df_backend *be, struct df_tensor *t, enum df_dtype type,
 {
 	struct df_tensor made = DF_TENSOR_NONE;
 	struct df_mem *m = NULL;
+	size_t numel;
 	int rc;
 
 	if (!be || !t || !what || !df_dtype_size(type))
 		return df_fail(err, DF_EINTERNAL, "df_tensor_borrow: a NULL argument or an unknown type");
 	if (be->ops->on_host && data && (uintptr_t)data % df_dtype_size(type) == 0) {
 		DF_TRY(df_alloc(&m, 1, sizeof(*m), what, err));
-		m->be = be;
-		m->type = type;
+		m->be = be->root;
 		m->data = (void *)(uintptr_t)data; /* read_only keeps every operation from writing to it */
 		m->borrowed = true;
-		DF_TRY(df_size_mul(rows, cols, &m->numel, what, err));
-		DF_TRY(df_size_mul(m->numel, df_dtype_size(type), &m->nbytes, what, err));
+		DF_TRY(df_size_mul(rows, cols, &numel, what, err));
+		DF_TRY(df_size_mul(numel, df_dtype_size(type), &m->nbytes, what, err));
 		made = (struct df_tensor){ .mem = m, .rows = rows, .cols = cols, .ld = cols, .type = type };
 		m = NULL;
 	} else {
@@ -176,29 +248,60 @@ out:
 	return rc;
 }
 
+struct df_tensor
+df_tensor_as(struct df_tensor t, enum df_dtype type, size_t rows, size_t cols)
+{
+	const size_t size = df_dtype_size(type);
+	size_t at;
+
+	if (__builtin_mul_overflow(t.off, df_dtype_size(t.type), &at) || at % size != 0)
+		at = SIZE_MAX; /* check_operand() refuses it: no memory is that large */
+	return (struct df_tensor){ t.mem, at / size, rows, cols, cols, type };
+}
+
 static bool
 is_among(enum df_types types, enum df_dtype t)
 {
-	return types == DF_ANY_TYPE || t == DF_F32 || (types == DF_FLOATS && (t == DF_BF16 || t == DF_F16));
+	switch (types) {
+	case DF_ONLY_F32: return t == DF_F32;
+	case DF_FLOATS: return t == DF_F32 || t == DF_BF16 || t == DF_F16;
+	case DF_INDICES: return t == DF_U32;
+	case DF_ONLY_F64: return t == DF_F64;
+	case DF_ONLY_U8: return t == DF_U8;
+	case DF_ANY_TYPE: break;
+	}
+	return true;
 }
 
-/* Check that the window of o lies within an allocation of this backend and has the type that the operation reads. */
+/* One past the last byte of a window that is not empty.  false if that cannot be counted. */
+static bool
+end_of(const struct df_tensor *t, size_t *end)
+{
+	return !__builtin_mul_overflow(t->rows - 1, t->ld, end) && !__builtin_add_overflow(*end, t->cols, end) &&
+	    !__builtin_add_overflow(*end, t->off, end) && !__builtin_mul_overflow(*end, df_dtype_size(t->type), end);
+}
+
+/*
+ * Check that the window of o lies within an allocation of this backend and has a type that the operation takes.
+ * Memory begins aligned for all types, except a borrowed one, which is aligned for its own.
+ */
 static int
 check_operand(const struct df_backend *be, const char *op, const struct df_operand *o, struct df_err *err)
 {
+	static const char *const needed[] = { "f32", "f32, bf16 or f16", "a type", "u32", "f64", "u8" };
 	const struct df_tensor *t = o->t;
-	size_t last;
+	size_t size = df_dtype_size(t->type), end;
 
 	if (!t->mem)
 		return df_fail(err, DF_EINTERNAL, "%s: tensor %s is missing", op, o->name);
-	if (t->mem->be != be)
+	if (t->mem->be != be->root)
 		return df_fail(err, DF_EINTERNAL, "%s: tensor %s belongs to another backend", op, o->name);
-	if (t->type != t->mem->type || !is_among(o->types, t->type))
-		return df_fail(err, DF_EINTERNAL, "%s: tensor %s has type %s in memory of %s%s", op, o->name,
-		    df_dtype_name(t->type), df_dtype_name(t->mem->type),
-		    o->types == DF_ONLY_F32     ? "; f32 is needed"
-			: o->types == DF_FLOATS ? "; f32, bf16 or f16 is needed"
-						: "");
+	if (!size || !is_among(o->types, t->type))
+		return df_fail(err, DF_EINTERNAL, "%s: tensor %s has type %s; %s is needed", op, o->name,
+		    df_dtype_name(t->type), needed[o->types]);
+	if (t->mem->borrowed && (uintptr_t)t->mem->data % size != 0)
+		return df_fail(
+		    err, DF_EINTERNAL, "%s: tensor %s is not aligned for %s", op, o->name, df_dtype_name(t->type));
 	if (t->mem->read_only && (o->access & DF_OUT))
 		return df_fail(err, DF_EINTERNAL, "%s: tensor %s is borrowed, only to be read", op, o->name);
 	if (t->rows == 0 || t->cols == 0)
@@ -206,12 +309,10 @@ check_operand(const struct df_backend *be, const char *op, const struct df_opera
 	if (t->rows > 1 && t->ld < t->cols)
 		return df_fail(
 		    err, DF_EINTERNAL, "%s: tensor %s: %zu columns in rows %zu apart", op, o->name, t->cols, t->ld);
-	/* last = off + (rows - 1) * ld + cols: one past the window's end */
-	if (__builtin_mul_overflow(t->rows - 1, t->ld, &last) || __builtin_add_overflow(last, t->cols, &last) ||
-	    __builtin_add_overflow(last, t->off, &last) || last > t->mem->numel)
+	if (!end_of(t, &end) || end > t->mem->nbytes)
 		return df_fail(err, DF_EINTERNAL,
-		    "%s: tensor %s: %zu x %zu, rows %zu apart, at %zu lies outside its %zu elements", op, o->name,
-		    t->rows, t->cols, t->ld, t->off, t->mem->numel);
+		    "%s: tensor %s: %zu x %zu of %s, rows %zu apart, at %zu lies outside its %zu bytes", op, o->name,
+		    t->rows, t->cols, df_dtype_name(t->type), t->ld, t->off, t->mem->nbytes);
 	return DF_OK;
 }
 
@@ -292,7 +393,7 @@ run_on_host(struct df_backend *be, enum df_op op, void *args, struct df_operand 
 	size_t same[DF_OPERANDS_MAX];
 	int rc = DF_OK;
 
-	if (!atomic_exchange(&be->told[op], true))
+	if (!atomic_exchange(&df_backend_root(be)->told[op], true))
 		df_debug("backend %s: %s runs on the host", be->ops->name, op_name[op]);
 	for (size_t i = 0; i < n; i++)
 		device[i] = *o[i].t;
@@ -301,19 +402,19 @@ run_on_host(struct df_backend *be, enum df_op op, void *args, struct df_operand 
 		const struct df_tensor d = device[i];
 
 		for (same[i] = 0; same[i] < i; same[i]++)
-			if (device[same[i]].mem == d.mem && device[same[i]].off == d.off)
+			if (device[same[i]].mem == d.mem && device[same[i]].off == d.off &&
+			    device[same[i]].type == d.type)
 				break;
 		if (same[i] == i) {
-			m->be = be;
-			m->type = d.type;
-			m->numel = df_tensor_numel(d);
-			m->nbytes = m->numel * df_dtype_size(d.type);
-			DF_TRY(df_alloc(&m->data, m->numel, df_dtype_size(d.type), "host copy of a tensor", err));
+			m->be = be->root;
+			m->nbytes = df_tensor_numel(d) * df_dtype_size(d.type);
+			DF_TRY(df_alloc(&m->data, m->nbytes, 1, "host copy of a tensor", err));
 		}
 		if ((o[i].access & DF_IN) && df_tensor_numel(d))
 			DF_TRY(be->ops->download(be, mem[same[i]].data, d, err));
 		*o[i].t = (struct df_tensor){ &mem[same[i]], 0, d.rows, d.cols, d.cols, d.type };
 	}
+	DF_TRY(df_check_indices(op, args, err));
 	DF_TRY(df_cpu_op[op](be, args, err));
 	for (size_t i = 0; i < n; i++)
 		if ((o[i].access & DF_OUT) && df_tensor_numel(device[i]))
@@ -331,11 +432,18 @@ df_backend_run(struct df_backend *be, enum df_op op, void *args, struct df_opera
 
 	for (size_t i = 0; i < n; i++)
 		DF_TRY(check_operand(be, op_name[op], &o[i], err));
-	if (!be->ops->op[op])
+	if (!be->ops->op[op]) {
+		if (df_backend_root(be)->strict)
+			return df_fail(err, DF_EUNSUPPORTED,
+			    "backend %s has no %s of its own, and DF_BACKEND_STRICT forbids the host's", be->ops->name,
+			    op_name[op]);
 		return run_on_host(be, op, args, o, n, err);
+	}
 	if (be->ops->enter)
 		DF_TRY(be->ops->enter(be, o, n, err));
-	rc = be->ops->op[op](be, args, err);
+	rc = df_check_indices(op, args, err);
+	if (rc == DF_OK)
+		rc = be->ops->op[op](be, args, err);
 	if (be->ops->leave && (rc2 = be->ops->leave(be, o, n, rc ? NULL : err)) != DF_OK && rc == DF_OK)
 		rc = rc2;
 out:

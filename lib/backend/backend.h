@@ -7,7 +7,7 @@
  * operation is a function df_<op>(be, &args, err): it checks shapes, then calls
  * the backend's slot, or, where the slot is empty, the host version (download,
  * compute, upload), so that a new backend works at once and gets fast slot by
- * slot.
+ * slot.  With DF_BACKEND_STRICT=1 in the environment an empty slot is an error.
  *
  *   cpu        SIMD and threads
  *   openblas   the same with its matrix product on OpenBLAS: not exact
@@ -56,7 +56,8 @@ struct df_backend;
 struct df_mem; /* one allocation; opaque */
 
 /*
- * A window of rows x cols elements, rows `ld` elements apart, starting at element `off` of mem.
+ * A window of rows x cols elements, rows `ld` elements apart, starting at element `off` of mem.  Memory is bytes; the
+ * window gives them their type, and `off` and `ld` count elements of that type, so every window is aligned for it.
  * A value: copy freely.
  */
 struct df_tensor {
@@ -64,7 +65,11 @@ struct df_tensor {
 	size_t off, rows, cols, ld;
 	enum df_dtype type;
 };
+#ifdef __cplusplus
+#define DF_TENSOR_NONE (df_tensor())
+#else
 #define DF_TENSOR_NONE ((struct df_tensor){ 0 })
+#endif
 
 static inline bool
 df_tensor_is_none(struct df_tensor t)
@@ -97,6 +102,11 @@ df_tensor_view(struct df_tensor t, size_t off, size_t rows, size_t cols)
 	t.ld = cols;
 	return t;
 }
+/*
+ * The memory from t's first element on, seen as a contiguous matrix of another type.  Where it is not aligned for
+ * that type the result lies outside of all memory, and every operation refuses it.
+ */
+struct df_tensor df_tensor_as(struct df_tensor t, enum df_dtype type, size_t rows, size_t cols);
 static inline size_t
 df_tensor_numel(struct df_tensor t)
 {
@@ -107,7 +117,8 @@ df_tensor_numel(struct df_tensor t)
 
 /*
  * device: "auto", "cpu", "openblas", "poison", "reference", "cuda", "cuda:N".  pool is borrowed and must
- * outlive the backend; NULL = one thread.
+ * outlive the backend; NULL = one thread.  cuda is a shared library, df-cuda.so, that is loaded when it is asked for
+ * (plugin.h); DF_EUNSUPPORTED if there is none, DF_EDEVICE if it is of another version or not right.
  *
  * auto is cpu where that has vectors (AVX2 with FMA, or AVX-512), else openblas: the CPU alone decides, so that a run
  * gives the same bits as long as it stays on its machine.  The first time that openblas is opened, variables of the
@@ -116,6 +127,17 @@ df_tensor_numel(struct df_tensor t)
 int df_backend_open(struct df_backend **out, const char *device, struct df_pool *pool, struct df_err *err)
     DF_MUST_CHECK;
 void df_backend_close(struct df_backend *be); /* accepts NULL; every tensor must be freed before */
+/*
+ * Lanes.  *lane = a view of the backend with an order of its own; on the CPU the backend itself, the only lane.  Every
+ * function takes a lane where it takes a backend.  Operations of one lane run in the order in which they were called.
+ * Nothing orders those of two lanes: what one wrote (a result, weights, zeros), another may use after a df_sync() of
+ * the first.  df_upload(), df_download() and df_stage_wait() sync their lane, too.  Memory is the backend's: any lane
+ * may use and free any tensor.  poison finds a sync that is missing.
+ *
+ * df_backend_join() ends a lane; it accepts NULL.  What is left of its work is synced.
+ */
+int df_backend_fork(struct df_backend *be, struct df_backend **lane, struct df_err *err) DF_MUST_CHECK;
+void df_backend_join(struct df_backend *lane);
 const char *df_backend_name(const struct df_backend *be);
 /* Do a row's results keep their bits whatever else is in the call?  See above. */
 bool df_backend_is_exact(const struct df_backend *be);
@@ -127,6 +149,23 @@ const char *const *df_backend_devices(void);
 /* Is it the name of a device, here or elsewhere?  DF_EUSAGE suggests the nearest one. */
 int df_backend_check(const char *device, struct df_err *err) DF_MUST_CHECK;
 size_t df_backend_peak_bytes(const struct df_backend *be); /* most device memory ever allocated */
+/*
+ * Bytes of the device's memory that can still be allocated, as it estimates them; on the host those of
+ * df_mem_available().  SIZE_MAX where nobody knows.
+ */
+size_t df_backend_available(const struct df_backend *be);
+
+/* What a device likes, asked by those who cut work into parts.  The CPU's numbers are in backend.c. */
+struct df_backend_traits {
+	size_t step_lanes; /* most parts of a micro-batch that run at once, each with a gradient of its own */
+	size_t workers;    /* most threads that should run a batch each at once */
+	/* A batch in one call of the model: its most tokens, and about how much memory their activations may take. */
+	size_t forward_tokens, forward_bytes; /* where nothing is kept for a backward */
+	size_t grad_tokens, grad_bytes;
+};
+struct df_backend_traits df_backend_traits(const struct df_backend *be);
+/* n threads, or as many of them as should run a batch each. */
+int df_backend_workers(const struct df_backend *be, int n);
 
 /* A new contiguous tensor; its content is undefined (poison: NaN). `what` names it in DF_ENOMEM. */
 int df_tensor_alloc(struct df_backend *be, struct df_tensor *t, enum df_dtype type, size_t rows, size_t cols,
@@ -150,7 +189,31 @@ int df_download_or_see(struct df_backend *be, const void **at, void *dst, struct
 /* Copy (same shape; converts between F32, BF16 and F16). */
 int df_copy(struct df_backend *be, struct df_tensor dst, struct df_tensor src, struct df_err *err) DF_MUST_CHECK;
 int df_fill(struct df_backend *be, struct df_tensor dst, float value, struct df_err *err) DF_MUST_CHECK;
+/* All that was called in this lane is done. */
 int df_sync(struct df_backend *be, struct df_err *err) DF_MUST_CHECK;
+
+/*
+ * A stage: memory that host and device both see, for a batch's indices and its results per row.  The host writes its
+ * side and pushes; operations work on views of the device's side; what they wrote is pulled, and is there on the
+ * host's side after the wait.  On host backends both sides are one buffer, and push, pull and wait do nothing.
+ *
+ * Copies take their turn among the operations, as they are called, but push and pull only begin them: until
+ * df_stage_wait() the host may not write what it pushed, nor touch what it pulled.  poison finds who does, and a
+ * push or a wait that is missing.  One thread at a time.
+ */
+struct df_stage;
+int df_stage_new(struct df_backend *be, struct df_stage **out, size_t nbytes, const char *what, struct df_err *err)
+    DF_MUST_CHECK;
+void df_stage_free(struct df_backend *be, struct df_stage **st); /* accepts NULL in *st; *st becomes NULL */
+/* The host's side from byte `at` on, 64-byte aligned where `at` is. */
+void *df_stage_host(const struct df_stage *st, size_t at);
+/* A dense window on the device's side; `at` is a multiple of the type's size, or every operation refuses it. */
+struct df_tensor df_stage_view(const struct df_stage *st, enum df_dtype type, size_t at, size_t rows, size_t cols);
+/* Begin to copy the bytes [first, first + n) to the device, and to the host. */
+int df_stage_push(struct df_stage *st, size_t first, size_t n, struct df_err *err) DF_MUST_CHECK;
+int df_stage_pull(struct df_stage *st, size_t first, size_t n, struct df_err *err) DF_MUST_CHECK;
+/* All copies that began have ended. */
+int df_stage_wait(struct df_stage *st, struct df_err *err) DF_MUST_CHECK;
 
 /* ---- matrix product ----------------------------------------------------- */
 
@@ -179,8 +242,8 @@ int df_bias_add(struct df_backend *be, struct df_tensor x, struct df_tensor bias
 /* out[1,C] (+)= sum over rows of x [R,C]. */
 int df_colsum(struct df_backend *be, struct df_tensor x, struct df_tensor out, bool accumulate, struct df_err *err)
     DF_MUST_CHECK;
-/* *out = sum of squares, accumulated in f64 in a fixed order. Synchronises. */
-int df_sumsq(struct df_backend *be, struct df_tensor x, double *out, struct df_err *err) DF_MUST_CHECK;
+/* out [1,1] f64 = sum of squares of x, accumulated in f64 in a fixed order. */
+int df_sumsq(struct df_backend *be, struct df_tensor x, struct df_tensor out, struct df_err *err) DF_MUST_CHECK;
 
 /* ---- transformer layers: forward and backward together ------------------ */
 
@@ -314,25 +377,32 @@ int df_sigmoid_bwd(struct df_backend *be, struct df_tensor dx, struct df_tensor 
     struct df_err *err) DF_MUST_CHECK;
 
 /*
- * The fused end of the model: logits = h w^T, never more than a tile of them;
- *   nll[t]  = logsumexp(logits[t]) - logits[t, target[t]]
- *   correct[t] = the target is the most likely token (ties: lowest id)
- * and, when dh is given, with g_t = scale[t] * (softmax(logits[t]) - onehot):
+ * The end of the model: cross-entropy of logits = h w^T, of which there is never more than a tile.  Forward:
+ *   lse[t]     = log of the sum over v of exp(logits[t,v])
+ *   nll[t]     = lse[t] - logits[t, target[t]]
+ *   correct[t] = 1 if the target is the most likely token (ties: lowest id), else 0
+ * Backward, with g_t = scale[t] * (exp(logits[t] - lse[t]) - onehot):
  *   dh[t]  = g_t w                      (assigned)
- *   dw[s] += sum over the rows t of segment s of g_t^T h[t]
+ *   dw    += sum over the rows t of g_t^T h[t]
+ * It computes the logits once more, as the factors of targets may depend on their losses: scale is given after the
+ * forward.  Where it is known before, df_xent() does both with one product less; all three give the same bits.
  * h has one row per predicted target only (the caller gathers them).
  */
-struct df_lmhead {
+struct df_xent {
 	struct df_tensor h, w;    /* [L,D] f32, [V,D] f32, bf16 or f16 */
-	const uint32_t *target;   /* [L] host, each < V (checked) */
-	float *nll;               /* [L] host, out */
-	uint8_t *correct;         /* [L] host, out, or NULL */
-	const float *scale;       /* [L] host, or NULL when dh is NONE */
-	struct df_tensor dh;      /* [L,D] or NONE: loss only */
+	struct df_tensor target;  /* [1,L] u32, each < V */
+	struct df_tensor nll;     /* [1,L] f32; not in df_xent_bwd() */
+	struct df_tensor lse;     /* [1,L] f32: out, or NONE; df_xent_bwd(): in */
+	struct df_tensor correct; /* [1,L] u8 or NONE; not in df_xent_bwd() */
+	/* backward; not in df_xent_fwd() */
+	struct df_tensor scale;   /* [1,L] f32 */
+	struct df_tensor dh;      /* [L,D] */
 	struct df_tensor dw;      /* [V,D] += over all rows, or NONE */
 	struct df_tensor dlogits; /* [L,V] = g_t, for per-sample head gradients, or NONE.  The caller bounds L. */
 };
-int df_lmhead(struct df_backend *be, const struct df_lmhead *a, struct df_err *err) DF_MUST_CHECK;
+int df_xent_fwd(struct df_backend *be, const struct df_xent *a, struct df_err *err) DF_MUST_CHECK;
+int df_xent_bwd(struct df_backend *be, const struct df_xent *a, struct df_err *err) DF_MUST_CHECK;
+int df_xent(struct df_backend *be, const struct df_xent *a, struct df_err *err) DF_MUST_CHECK;
 
 /* dst[i,:] = src[rows[i],:] and dst[rows[i],:] += src[i,:] (rows on the host, checked). */
 int df_gather_rows(struct df_backend *be, struct df_tensor dst, struct df_tensor src, const uint32_t *rows,
@@ -350,15 +420,29 @@ int df_dropout(struct df_backend *be, struct df_tensor y, struct df_tensor x, fl
 /* ---- optimiser ---------------------------------------------------------- */
 
 /*
+ * What a gradient is multiplied by, from the sum of its squares: clip [1,2] f64 = { scale, finite }.
+ *   scale  = max_norm / (sqrt(sumsq) + 1e-6), at most 1; 1 when max_norm is 0
+ *   finite = 1; where sumsq is not finite, both are 0
+ * torch.nn.utils.clip_grad_norm_; Pascanu et al. 2013.  sumsq [1,1] f64.
+ */
+struct df_clip {
+	struct df_tensor sumsq, clip;
+	double max_norm;
+};
+int df_clip(struct df_backend *be, const struct df_clip *a, struct df_err *err) DF_MUST_CHECK;
+
+/*
  * AdamW on flat ranges, decoupled decay (Loshchilov & Hutter 2019), as
  * torch.optim.AdamW: w *= 1 - lr*decay; m = b1 m + (1-b1) g; v = b2 v + (1-b2) g^2;
- * w -= lr/(1-b1^step) * m / (sqrt(v)/sqrt(1-b2^step) + eps).  g is multiplied by grad_scale first.
+ * w -= lr/(1-b1^step) * m / (sqrt(v)/sqrt(1-b2^step) + eps).
+ * With clip, g is multiplied by its scale first, and where it says that the gradient is not finite, w, m and v stay as
+ * they are: so sumsq, clip and update need no wait between them.
  */
 struct df_adamw {
 	struct df_tensor w, g, m, v; /* same shape, f32 */
+	struct df_tensor clip;       /* [1,2] of df_clip(), or NONE */
 	double lr, beta1, beta2, eps, decay;
-	double grad_scale; /* clipping */
-	uint64_t step;     /* from 1 */
+	uint64_t step; /* from 1 */
 };
 int df_adamw(struct df_backend *be, const struct df_adamw *a, struct df_err *err) DF_MUST_CHECK;
 

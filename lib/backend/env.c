@@ -13,7 +13,8 @@ df_env_open(struct df_env *e, const char *device, int n_threads, enum df_env_sty
 		e->n_lanes = n_threads > 0 ? n_threads : df_threads_default();
 	else
 		DF_TRY(df_pool_new(&e->pool, n_threads, err));
-	rc = df_backend_open(&e->be, device, e->pool, err);
+	DF_TRY(df_backend_open(&e->be, device, e->pool, err));
+	e->n_lanes = df_backend_workers(e->be, e->n_lanes);
 out:
 	return rc;
 }

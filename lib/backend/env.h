@@ -16,7 +16,7 @@ enum df_env_style { DF_ENV_WIDE, DF_ENV_LANES };
 struct df_env {
 	struct df_pool *pool; /* NULL with LANES */
 	struct df_backend *be;
-	int n_lanes;          /* threads to make; 1 with WIDE */
+	int n_lanes;          /* threads to make, at most what the device likes; 1 with WIDE */
 };
 /* n_threads 0: the default.  Close it also when this failed.  Errors as df_pool_new() and df_backend_open(). */
 int df_env_open(struct df_env *e, const char *device, int n_threads, enum df_env_style style, struct df_err *err)

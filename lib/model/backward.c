@@ -141,30 +141,42 @@ out:
 	return rc;
 }
 
-/* Loss and head: leaves the gradient of the final norm's output in the first rows of s1. */
+/* The backward of layer i, while its weights are held. */
 static int
-head_backward(struct df_work *w, const struct df_emit *e, struct df_tensor dh, struct df_err *err)
+held_layer_backward(struct df_work *w, const struct df_emit *e, size_t i, bool *done, struct df_err *err)
 {
-	struct df_model *m = w->m;
-	struct df_lmhead a = { .h = w->h_f,
-		.w = m->w[m->lm_head],
-		.target = w->target,
-		.nll = w->nll,
-		.correct = w->correct,
-		.scale = w->scale,
-		.dh = dh };
-	bool trains = df_row_trains(m, m->lm_head), samples = trains && df_tensor_is_none(e->grad);
 	int rc;
 
-	if (trains && !samples)
-		a.dw = df_param_view(e->grad, &m->train.v[m->train_row[m->lm_head]]);
-	if (samples)
-		a.dlogits = w->dlogits;
-	DF_TRY(df_lmhead(m->be, &a, err));
-	if (samples && !m->cfg.tied)
-		DF_TRY(df_emit_head(w, e, err));
-out:
+	if ((rc = df_work_hold(w, i, err)) != DF_OK)
+		return rc;
+	rc = layer_backward(w, e, i, done, err);
+	df_work_drop(w, i);
 	return rc;
+}
+
+/*
+ * The gradients of the parameters [first, *n) of train are final; *n becomes first.  A batch gradient only: sample
+ * gradients leave in pieces, which are final anyway.
+ */
+static int
+ready(struct df_work *w, const struct df_emit *e, size_t first, size_t *n, struct df_err *err)
+{
+	const struct df_params *p = &w->m->train;
+	const size_t end = *n < p->n ? p->v[*n].offset : p->numel;
+
+	if (w->ready == NULL || df_tensor_is_none(e->grad) || first == *n)
+		return DF_OK;
+	*n = first;
+	return w->ready(w->ready_ctx, p->v[first].offset, end, err);
+}
+
+/* The first of the n parameters that is in this layer or above it; -1: outside of the layers, but not the embedding. */
+static size_t
+first_from(const struct df_model *m, int layer, size_t n)
+{
+	while (n > 0 && m->train.v[n - 1].layer == layer && n - 1 != m->train_row[m->embed])
+		n--;
+	return n;
 }
 
 int
@@ -172,24 +184,28 @@ df_backward(struct df_work *w, const struct df_emit *e, struct df_err *err)
 {
 	struct df_model *m = w->m;
 	struct df_tensor dh = df_tensor_view(w->s1, 0, w->n_rows, m->cfg.d_model);
+	size_t n = m->train.n; /* the parameters from here on are final */
 	bool done;
 	int rc;
 
-	DF_TRY(head_backward(w, e, dh, err));
+	DF_TRY(df_head_backward(w, e, dh, err));
 	done = df_row_is_lowest(m, m->lm_head) && !m->cfg.tied;
 	if (!done) {
 		DF_TRY(df_fill(m->be, w->d_rows, 0, err));
 		DF_TRY(df_emit_norm(w, e, m->norm, w->x_last, w->rstd_f, dh, w->d_rows, w->target_seg, err));
 		done = df_row_is_lowest(m, m->norm);
 	}
+	DF_TRY(ready(w, e, first_from(m, -1, n), &n, err));
 	for (size_t i = m->cfg.n_layers; i-- > 0 && !done;) {
 		/* The last layer's activations are still in memory; the others are computed again, one at a time. */
 		if (m->checkpointing && i + 1 < m->cfg.n_layers)
 			DF_TRY(df_layer_forward(w, i, df_tensor_view(w->s1, 0, w->n_tok, m->cfg.d_model), err));
-		DF_TRY(layer_backward(w, e, i, &done, err));
+		DF_TRY(held_layer_backward(w, e, i, &done, err));
+		DF_TRY(ready(w, e, first_from(m, (int)i, n), &n, err));
 	}
 	if (df_row_trains(m, m->embed))
 		DF_TRY(df_emit_embed(w, e, err));
+	DF_TRY(ready(w, e, 0, &n, err));
 out:
 	return rc;
 }

@@ -19,6 +19,7 @@ df_work_new(struct df_work **out, struct df_model *m, struct df_err *err)
 
 	DF_TRY(df_alloc(&w, 1, sizeof(*w), "a workspace", err));
 	w->m = m;
+	w->weights = m->w;
 	DF_TRY(df_alloc(&w->act, m->cfg.n_layers, sizeof(*w->act), "a workspace", err));
 	*out = w;
 	w = NULL;
@@ -39,11 +40,8 @@ df_work_free(struct df_work *w)
 	free(w->target_seg);
 	free(w->pos);
 	free(w->row);
-	free(w->target);
-	free(w->scale);
-	free(w->nll);
 	free(w->weight);
-	free(w->correct);
+	df_stage_free(w->m->be, &w->head.stage);
 	free(w->order);
 	free(w->index);
 	free(w->sequences);
@@ -61,6 +59,33 @@ df_work_weigh(struct df_work *w, df_weigh_fn *fn, void *ctx)
 {
 	w->weigh = fn;
 	w->weigh_ctx = ctx;
+}
+
+void
+df_work_on_ready(struct df_work *w, df_ready_fn *fn, void *ctx)
+{
+	w->ready = fn;
+	w->ready_ctx = ctx;
+}
+
+void
+df_work_weights(struct df_work *w, const struct df_weight_source *source)
+{
+	w->source = source;
+	w->weights = source != NULL ? source->w : w->m->w;
+}
+
+int
+df_work_hold(struct df_work *w, size_t layer, struct df_err *err)
+{
+	return w->source != NULL ? w->source->hold(w->source->ctx, layer, err) : DF_OK;
+}
+
+void
+df_work_drop(struct df_work *w, size_t layer)
+{
+	if (w->source != NULL)
+		w->source->drop(w->source->ctx, layer);
 }
 
 /* ---- the batch ------------------------------------------------------------- */
@@ -81,8 +106,7 @@ grow_host(struct df_work *w, size_t n, size_t n_tok, struct df_err *err)
 		struct {
 			void *ptr;
 			size_t size;
-		} arrays[] = { { &w->pos, 4 }, { &w->row, 4 }, { &w->target, 4 }, { &w->scale, 4 }, { &w->nll, 4 },
-			{ &w->weight, 4 }, { &w->correct, 1 }, { &w->order, 8 }, { &w->index, 4 },
+		} arrays[] = { { &w->pos, 4 }, { &w->row, 4 }, { &w->weight, 4 }, { &w->order, 8 }, { &w->index, 4 },
 			{ &w->sequences, 8 } };
 
 		w->cap_tok = 0;
@@ -185,6 +209,7 @@ df_work_batch(struct df_work *w, const struct df_tokens *b, struct df_err *err)
 	if (w->n_tok > INT32_MAX)
 		return df_fail(err, DF_ERANGE, "a batch of %zu tokens", w->n_tok);
 	DF_TRY(grow_host(w, w->n, w->n_tok, err));
+	DF_TRY(df_head_take(w, w->n_tok, err));
 	DF_TRY(grow_moe(w, err));
 	DF_TRY(df_work_rotate(w, b->position, err));
 	find_sequences(w, b->sequence);

@@ -74,6 +74,11 @@ struct df_work {
 	struct df_tensor cos, sin; /* [n_pos + n_own, E/2]; rope.c */
 	size_t n_pos, n_own;
 
+	const struct df_tensor *weights; /* [base.n] what forward and backward read: the model's or the source's */
+	const struct df_weight_source *source; /* NULL: the model's are always there */
+	df_ready_fn *ready; /* or NULL */
+	void *ready_ctx;
+
 	struct df_cache *cache; /* generation (decode.c): attention sees the sequences' past too; NULL elsewhere */
 
 	/* the batch, host memory */
@@ -86,15 +91,26 @@ struct df_work {
 	const uint64_t *attn_seg; /* [n_attn+1] tokens that see each other: samples, or their sequences */
 	size_t n_attn;
 	uint64_t *sequences;     /* [T+1] memory of attn_seg, if it is not seg */
-	uint32_t *row, *target;  /* [L] */
-	float *scale, *nll;      /* [L] */
-	float *weight;           /* [L] if `weigh` is set */
+	uint32_t *row;           /* [L] */
+	float *weight;           /* [L] if head.weighed */
 	df_weigh_fn *weigh;      /* or NULL */
 	void *weigh_ctx;
-	uint8_t *correct;        /* [L] */
 	uint64_t *order;         /* [T] tokens sorted by id, for the embedding's gradient */
 	uint32_t *index;         /* [T] */
 	size_t cap_n, cap_tok;
+
+	/* the targets, on the host's side of a stage (head.c) */
+	uint32_t *target;        /* [L] tokens */
+	float *scale;            /* [L] factor of a target's gradient: df_head_scale() */
+	float *nll;              /* [L] after df_head_losses() */
+	uint8_t *correct;        /* [L] the same */
+	struct {
+		struct df_stage *stage;
+		size_t cap;      /* rows */
+		bool has_lse;    /* the forward has run on its own */
+		bool fetched;    /* nll and correct are on the host */
+		bool weighed;    /* weight is set */
+	} head;
 
 	/* mixtures of experts: the experts' rows, of the current layer; host memory */
 	struct {
@@ -127,6 +143,22 @@ struct df_work {
 	struct df_tensor block;               /* [1, n * largest piece] */
 };
 
+/* The weight with this index in base, as forward and backward read it: in a layer, between its hold and its drop. */
+static inline struct df_tensor
+df_work_weight(const struct df_work *w, size_t row)
+{
+	return w->weights[row];
+}
+/* A window of the model on weights that lie side by side (df_group); NONE where they come from elsewhere. */
+static inline struct df_tensor
+df_work_joined(const struct df_work *w, struct df_tensor t)
+{
+	return w->source == NULL ? t : DF_TENSOR_NONE;
+}
+/* work.c: a layer is about to read its weights; it has read them. */
+int df_work_hold(struct df_work *w, size_t layer, struct df_err *err) DF_MUST_CHECK;
+void df_work_drop(struct df_work *w, size_t layer);
+
 /* Offsets begin at 0 and do not decrease. */
 int df_work_check_offsets(const struct df_tokens *b, struct df_err *err) DF_MUST_CHECK;
 /*
@@ -141,9 +173,9 @@ int df_work_layout(struct df_work *w, enum df_work_mode mode, struct df_err *err
 
 /* run.c: a batch from a caller: a position is counted from its sample's start or from a later token, or DF_EFORMAT. */
 int df_work_take(struct df_work *w, const struct df_tokens *b, struct df_err *err) DF_MUST_CHECK;
-/* run.c: after a forward, the logits [L,V] of its rows; and the losses of its targets. */
+/* run.c: after a forward, the logits [L,V] of its rows; and the losses of its targets, weighed. */
 int df_logits(struct df_work *w, struct df_tensor logits, struct df_err *err) DF_MUST_CHECK;
-int df_head_losses(struct df_work *w, const struct df_losses *out, struct df_err *err) DF_MUST_CHECK;
+int df_losses(struct df_work *w, const struct df_losses *out, struct df_err *err) DF_MUST_CHECK;
 /* decode.c: attention of a layer with w->cache: keep the rows' keys and values, then compute t.o. */
 int df_cache_attend(struct df_work *w, size_t layer, const struct df_attn *t, struct df_err *err) DF_MUST_CHECK;
 
@@ -211,7 +243,22 @@ int df_group_backward(struct df_work *w, const struct df_emit *e, const struct d
  */
 int df_moe_backward(struct df_work *w, const struct df_emit *e, size_t i, struct df_tensor d, struct df_tensor dx2,
     const struct df_act_rows *rows, bool *done, struct df_err *err) DF_MUST_CHECK;
-/* backward.c: head, layers, embedding. w->scale holds each target row's factor.  Fills w->nll and w->correct. */
+/* head.c: a new batch of at most n_rows targets: w->target and w->scale are free to be written. */
+int df_head_take(struct df_work *w, size_t n_rows, struct df_err *err) DF_MUST_CHECK;
+/* The losses of the target rows, from w->h_f.  They stay on the device. */
+int df_head_forward(struct df_work *w, struct df_err *err) DF_MUST_CHECK;
+/* They are wanted: w->nll and w->correct, and what a weigher sees of them. */
+int df_head_losses(struct df_work *w, struct df_target_losses *out, struct df_err *err) DF_MUST_CHECK;
+/* w->weight of each target by w->weigh, if there is one; after df_head_forward(). */
+int df_head_weigh(struct df_work *w, struct df_err *err) DF_MUST_CHECK;
+/* Results per sample, after a head's forward or backward.  out may be NULL. */
+int df_head_report(struct df_work *w, const struct df_losses *out, struct df_err *err) DF_MUST_CHECK;
+/* w->scale of each target: its sample's factor (NULL: 1 / the sample's targets), times its weight if it has one. */
+void df_head_scale(struct df_work *w, const float *sample_scale);
+/* dh [L,D] = the gradient of w->h_f, from w->scale; the head's own goes to e.  Without a forward before, that too. */
+int df_head_backward(struct df_work *w, const struct df_emit *e, struct df_tensor dh, struct df_err *err) DF_MUST_CHECK;
+
+/* backward.c: head, layers, embedding, with the factors of w->scale. */
 int df_backward(struct df_work *w, const struct df_emit *e, struct df_err *err) DF_MUST_CHECK;
 /* Zero blocks for all parameters: a batch without targets. */
 int df_emit_zeros(struct df_work *w, const struct df_emit *e, struct df_err *err) DF_MUST_CHECK;

@@ -3,8 +3,9 @@
  *
  * A micro-batch is cut into groups of samples with about equally many tokens.  Each group has a gradient buffer and a
  * df_work of its own and may run on its own thread; the buffers are then added in the order of the groups.  The number
- * of groups depends on the shape of the batch and the size of the model only, so a thread count moves work, never a
- * rounding.  Small models gain most from this: their matrix products are too small to be divided among threads.
+ * of groups depends on the shape of the batch, the size of the model and the kind of device only, so a thread count
+ * moves work, never a rounding.  Small models gain most from this: their matrix products are too small to be divided
+ * among threads.
  */
 #ifndef DF_TRAIN_STEP_H
 #define DF_TRAIN_STEP_H
@@ -28,7 +29,19 @@ struct df_stepper_opts {
 	 */
 	double lr_b_ratio;
 	uint64_t seed; /* of dropout */
-	bool dft;      /* use_dft_loss: a target's weight is its probability (dft.h) */
+	/*
+	 * Weights of targets from their losses, or NULL.  Between the forward and the backward of a micro-batch, weigh is
+	 * called once, with all of its samples in the step's order (also those without targets), their ids and domains;
+	 * the weights multiply those of df_stepper_run().  Not called when the micro-batch has no target.
+	 */
+	df_weigh_fn *weigh;
+	void *weigh_ctx; /* borrowed */
+};
+
+/* What the samples of a domain, of those with targets, cost in a step, before the update: for mixtures that adapt. */
+struct df_domain_sum {
+	uint64_t n_targets, n; /* n: samples */
+	double nll;            /* sum over the targets, not weighted, added in the step's order */
 };
 
 struct df_step_result {
@@ -36,6 +49,9 @@ struct df_step_result {
 	double grad_norm;    /* before clipping */
 	uint64_t n_targets, n_tokens;
 	uint64_t n_skipped;  /* samples without targets */
+	/* [n_domains] by df_rows_domain(), of the stepper, until its next step; one of all samples if there are none */
+	const struct df_domain_sum *domain;
+	size_t n_domains;
 };
 
 struct df_stepper;
@@ -50,8 +66,14 @@ int df_stepper_load(struct df_stepper *s, const char *dir, struct df_err *err) D
 int df_stepper_save(const struct df_stepper *s, const char *dir, struct df_err *err) DF_MUST_CHECK;
 
 /*
+ * Said before a df_stepper_run(): the step after it trains on rows which[0..n) of the same df_rows.  They are gathered
+ * while it computes.  which is borrowed until then, the df_rows until the stepper is freed.  It only affects speed:
+ * other rows may come, and errors are those of the step that needs the rows.
+ */
+void df_stepper_next(struct df_stepper *s, const uint64_t *which, size_t n);
+/*
  * Train on rows which[0..n) of r with learning rate lr.  The gradient is that of the mean nll over all
- * targets of the n samples (as transformers' Trainer with num_items_in_batch; with dft each nll is
+ * targets of the n samples (as transformers' Trainer with num_items_in_batch; with `weigh` each nll is
  * weighted), or, with weights [r->n], of the sum of w_i l_i over the number of samples that have targets.
  * Samples without targets do not count; if no sample has any, nothing is updated and n_targets is 0.
  *
