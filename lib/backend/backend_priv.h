@@ -4,7 +4,8 @@
  * A public function df_<op>() (ops.c) checks the arguments, lists the tensors
  * that the operation touches, and hands all to df_backend_run(), which calls
  * the backend's slot, or, where it is empty, the CPU's on host copies.  So a
- * backend needs memory and GEMM to work, and gets fast slot by slot.
+ * backend needs memory and GEMM to work, and gets fast slot by slot.  Copies of
+ * bf16 activations are float32: no slot of the CPU needs to know bf16.
  */
 #ifndef DF_BACKEND_PRIV_H
 #define DF_BACKEND_PRIV_H
@@ -95,7 +96,13 @@ struct df_op_dropout {
 
 /* A tensor that an operation touches, and how.  `t` points into the operation's args. */
 enum df_access { DF_IN = 1, DF_OUT = 2, DF_INOUT = 3 };
-enum df_types { DF_ONLY_F32, DF_FLOATS /* f32, bf16, f16 */, DF_ANY_TYPE };
+enum df_types {
+	DF_ONLY_F32,
+	DF_ACT,     /* f32, or bf16 where the backend takes it; all of a call alike */
+	DF_ACT_OWN, /* the same, whatever type the others are */
+	DF_FLOATS,  /* f32, bf16, f16: widened as it is read; rounded as it is written */
+	DF_ANY_TYPE
+};
 struct df_operand {
 	struct df_tensor *t;
 	enum df_access access;
@@ -108,11 +115,19 @@ struct df_cpu_product; /* cpu/gemm.h */
 
 typedef int df_op_fn(struct df_backend *be, const void *args, struct df_err *err);
 
+/* Who computes with activations (DF_ACT, DF_ACT_OWN) of bf16. */
+enum df_bf16 {
+	DF_BF16_NONE,   /* nobody: they are refused */
+	DF_BF16_COPIES, /* the slots, on float32 copies: what they store there is rounded to nearest even */
+	DF_BF16_SLOTS   /* the slots themselves */
+};
+
 struct df_backend_ops {
 	int api_version; /* DF_BACKEND_API_VERSION; checked at open */
 	const char *name;
 	bool on_host; /* memory is host memory at any time: the caller's may be used in place */
 	bool exact;   /* df_backend_is_exact() */
+	enum df_bf16 act_bf16;
 
 	/* optional: may --device auto take it on this machine?  NULL means no: it is opened by its name only. */
 	bool (*suits)(void);
@@ -147,6 +162,7 @@ struct df_backend {
 	const struct df_backend_ops *ops;
 	struct df_pool *pool;
 	void *priv; /* the backend's own */
+	enum df_dtype compute; /* df_backend_compute() */
 	atomic_size_t nbytes, peak;
 	atomic_bool told[DF_OP_COUNT]; /* the host version's use was logged */
 };

@@ -28,12 +28,12 @@ check_offsets(const char *op, const uint64_t *offsets, size_t n, size_t rows, st
 	return DF_OK;
 }
 
-/* Run an operation over a pair of tensors; src may be NONE. */
+/* Run an operation over a pair of tensors, dst of types `to` and src, which may be NONE, of types `from`. */
 static int
-run_pair(struct df_backend *be, enum df_op op, struct df_op_pair *p, enum df_access dst, enum df_types types,
-    struct df_err *err)
+run_pair(struct df_backend *be, enum df_op op, struct df_op_pair *p, enum df_access dst, enum df_types to,
+    enum df_types from, struct df_err *err)
 {
-	struct df_operand o[] = { { &p->dst, dst, "dst", types }, { &p->src, DF_IN, "src", types } };
+	struct df_operand o[] = { { &p->dst, dst, "dst", to }, { &p->src, DF_IN, "src", from } };
 
 	NEED(be, "backend is NULL");
 	return df_backend_run(be, op, p, o, p->src.mem ? 2 : 1, err);
@@ -51,7 +51,7 @@ df_copy(struct df_backend *be, struct df_tensor dst, struct df_tensor src, struc
 		NEED(dst.type == src.type || t == DF_F32 || t == DF_BF16 || t == DF_F16, "copy: %s to %s",
 		    df_dtype_name(src.type), df_dtype_name(dst.type));
 	}
-	return run_pair(be, DF_OP_COPY, &p, DF_OUT, DF_ANY_TYPE, err);
+	return run_pair(be, DF_OP_COPY, &p, DF_OUT, DF_ANY_TYPE, DF_ANY_TYPE, err);
 }
 
 int
@@ -60,7 +60,7 @@ df_fill(struct df_backend *be, struct df_tensor dst, float value, struct df_err 
 	struct df_op_pair p = { .dst = dst, .alpha = value };
 
 	NEED(dst.type == DF_F32 || dst.type == DF_BF16 || dst.type == DF_F16, "fill: type %s", df_dtype_name(dst.type));
-	return run_pair(be, DF_OP_FILL, &p, DF_OUT, DF_ANY_TYPE, err);
+	return run_pair(be, DF_OP_FILL, &p, DF_OUT, DF_ANY_TYPE, DF_ANY_TYPE, err);
 }
 
 int
@@ -70,9 +70,9 @@ df_gemm(struct df_backend *be, const struct df_gemm *g, struct df_err *err)
 
 	struct df_gemm a = *g;
 	struct df_operand o[] = {
-		{ &a.a, DF_IN, "a", DF_ONLY_F32 },
+		{ &a.a, DF_IN, "a", DF_ACT_OWN },
 		{ &a.b, DF_IN, "b", DF_FLOATS },
-		{ &a.c, a.beta == 0.0f ? DF_OUT : DF_INOUT, "c", DF_ONLY_F32 },
+		{ &a.c, a.beta == 0.0f ? DF_OUT : DF_INOUT, "c", DF_ACT_OWN },
 	};
 	size_t m = a.ta ? a.a.cols : a.a.rows, k = a.ta ? a.a.rows : a.a.cols;
 	size_t kb = a.tb ? a.b.cols : a.b.rows, n = a.tb ? a.b.rows : a.b.cols;
@@ -88,7 +88,7 @@ df_axpy(struct df_backend *be, float alpha, struct df_tensor x, struct df_tensor
 	struct df_op_pair p = { .dst = y, .src = x, .alpha = alpha };
 
 	NEED(x.mem && same_shape(x, y), "axpy: shapes differ");
-	return run_pair(be, DF_OP_AXPY, &p, DF_INOUT, DF_ONLY_F32, err);
+	return run_pair(be, DF_OP_AXPY, &p, DF_INOUT, DF_ACT, DF_ACT, err);
 }
 
 int
@@ -96,7 +96,7 @@ df_scale(struct df_backend *be, float alpha, struct df_tensor x, struct df_err *
 {
 	struct df_op_pair p = { .dst = x, .alpha = alpha };
 
-	return run_pair(be, DF_OP_SCALE, &p, DF_INOUT, DF_ONLY_F32, err);
+	return run_pair(be, DF_OP_SCALE, &p, DF_INOUT, DF_ACT, DF_ACT, err);
 }
 
 int
@@ -105,7 +105,7 @@ df_bias_add(struct df_backend *be, struct df_tensor x, struct df_tensor bias, st
 	struct df_op_pair p = { .dst = x, .src = bias };
 
 	NEED(bias.mem && bias.rows == 1 && bias.cols == x.cols, "bias_add: shapes differ");
-	return run_pair(be, DF_OP_BIAS_ADD, &p, DF_INOUT, DF_ONLY_F32, err);
+	return run_pair(be, DF_OP_BIAS_ADD, &p, DF_INOUT, DF_ACT, DF_ACT_OWN, err);
 }
 
 int
@@ -114,7 +114,7 @@ df_colsum(struct df_backend *be, struct df_tensor x, struct df_tensor out, bool 
 	struct df_op_pair p = { .dst = out, .src = x, .accumulate = accumulate };
 
 	NEED(x.mem && out.rows == 1 && out.cols == x.cols, "colsum: shapes differ");
-	return run_pair(be, DF_OP_COLSUM, &p, accumulate ? DF_INOUT : DF_OUT, DF_ONLY_F32, err);
+	return run_pair(be, DF_OP_COLSUM, &p, accumulate ? DF_INOUT : DF_OUT, DF_ONLY_F32, DF_ACT_OWN, err);
 }
 
 int
@@ -134,8 +134,8 @@ run_rows(struct df_backend *be, enum df_op op, const char *name, const char *wha
 {
 	bool gather = op == DF_OP_GATHER;
 	struct df_op_rows a = { gather ? list : table, gather ? table : list, ids };
-	struct df_operand o[] = { { &a.dst, gather ? DF_OUT : DF_INOUT, "dst", DF_ONLY_F32 },
-		{ &a.src, DF_IN, "src", gather ? DF_FLOATS : DF_ONLY_F32 } };
+	struct df_operand o[] = { { &a.dst, gather ? DF_OUT : DF_INOUT, "dst", DF_ACT_OWN },
+		{ &a.src, DF_IN, "src", gather ? DF_FLOATS : DF_ACT_OWN } };
 	int rc;
 
 	NEED(be, "%s: backend is NULL", name);
@@ -195,9 +195,9 @@ df_rmsnorm_fwd(struct df_backend *be, const struct df_rmsnorm *args, struct df_e
 
 	struct df_rmsnorm a = *args;
 	struct df_operand o[] = {
-		{ &a.x, DF_IN, "x", DF_ONLY_F32 },
+		{ &a.x, DF_IN, "x", DF_ACT },
 		{ &a.w, DF_IN, "w", DF_ONLY_F32 },
-		{ &a.y, DF_OUT, "y", DF_ONLY_F32 },
+		{ &a.y, DF_OUT, "y", DF_ACT },
 		{ &a.rstd, DF_OUT, "rstd", DF_ONLY_F32 },
 	};
 	int rc;
@@ -216,11 +216,11 @@ df_rmsnorm_bwd(struct df_backend *be, const struct df_rmsnorm_bwd *args, struct 
 
 	struct df_rmsnorm_bwd a = *args;
 	struct df_operand o[] = {
-		{ &a.x, DF_IN, "x", DF_ONLY_F32 },
+		{ &a.x, DF_IN, "x", DF_ACT },
 		{ &a.w, DF_IN, "w", DF_ONLY_F32 },
 		{ &a.rstd, DF_IN, "rstd", DF_ONLY_F32 },
-		{ &a.dy, DF_IN, "dy", DF_ONLY_F32 },
-		{ &a.dx, a.assign ? DF_OUT : DF_INOUT, "dx", DF_ONLY_F32 },
+		{ &a.dy, DF_IN, "dy", DF_ACT },
+		{ &a.dx, a.assign ? DF_OUT : DF_INOUT, "dx", DF_ACT },
 		{ &a.dw, a.accumulate ? DF_INOUT : DF_OUT, "dw", DF_ONLY_F32 },
 	};
 	int rc;
@@ -245,10 +245,10 @@ df_layernorm_fwd(struct df_backend *be, const struct df_layernorm *args, struct 
 
 	struct df_layernorm a = *args;
 	struct df_operand o[] = {
-		{ &a.x, DF_IN, "x", DF_ONLY_F32 },
+		{ &a.x, DF_IN, "x", DF_ACT },
 		{ &a.w, DF_IN, "w", DF_ONLY_F32 },
 		{ &a.b, DF_IN, "b", DF_ONLY_F32 },
-		{ &a.y, DF_OUT, "y", DF_ONLY_F32 },
+		{ &a.y, DF_OUT, "y", DF_ACT },
 	};
 
 	NEED(same_shape(a.x, a.y) && same_shape(a.w, a.b) && a.w.rows == 1 && a.w.cols == a.x.cols,
@@ -262,7 +262,7 @@ df_gelu_fwd(struct df_backend *be, struct df_tensor y, struct df_tensor x, struc
 	struct df_op_pair p = { .dst = y, .src = x };
 
 	NEED(x.mem && same_shape(x, y), "gelu: shapes differ");
-	return run_pair(be, DF_OP_GELU, &p, DF_OUT, DF_ONLY_F32, err);
+	return run_pair(be, DF_OP_GELU, &p, DF_OUT, DF_ACT, DF_ACT, err);
 }
 
 int
@@ -272,7 +272,7 @@ df_rope(struct df_backend *be, const struct df_rope *args, struct df_err *err)
 
 	struct df_rope a = *args;
 	struct df_operand o[] = {
-		{ &a.x, DF_INOUT, "x", DF_ONLY_F32 },
+		{ &a.x, DF_INOUT, "x", DF_ACT },
 		{ &a.cos, DF_IN, "cos", DF_ONLY_F32 },
 		{ &a.sin, DF_IN, "sin", DF_ONLY_F32 },
 	};
@@ -309,10 +309,10 @@ df_attn_fwd(struct df_backend *be, const struct df_attn *args, struct df_err *er
 
 	struct df_attn a = *args;
 	struct df_operand o[] = {
-		{ &a.q, DF_IN, "q", DF_ONLY_F32 },
-		{ &a.k, DF_IN, "k", DF_ONLY_F32 },
-		{ &a.v, DF_IN, "v", DF_ONLY_F32 },
-		{ &a.o, DF_OUT, "o", DF_ONLY_F32 },
+		{ &a.q, DF_IN, "q", DF_ACT },
+		{ &a.k, DF_IN, "k", DF_ACT },
+		{ &a.v, DF_IN, "v", DF_ACT },
+		{ &a.o, DF_OUT, "o", DF_ACT },
 		{ &a.lse, DF_OUT, "lse", DF_ONLY_F32 },
 	};
 	int rc;
@@ -331,15 +331,15 @@ df_attn_bwd(struct df_backend *be, const struct df_attn_bwd *args, struct df_err
 
 	struct df_attn_bwd a = *args;
 	struct df_operand o[] = {
-		{ &a.fwd.q, DF_IN, "q", DF_ONLY_F32 },
-		{ &a.fwd.k, DF_IN, "k", DF_ONLY_F32 },
-		{ &a.fwd.v, DF_IN, "v", DF_ONLY_F32 },
-		{ &a.fwd.o, DF_IN, "o", DF_ONLY_F32 },
+		{ &a.fwd.q, DF_IN, "q", DF_ACT },
+		{ &a.fwd.k, DF_IN, "k", DF_ACT },
+		{ &a.fwd.v, DF_IN, "v", DF_ACT },
+		{ &a.fwd.o, DF_IN, "o", DF_ACT },
 		{ &a.fwd.lse, DF_IN, "lse", DF_ONLY_F32 },
-		{ &a.d_o, DF_IN, "d_o", DF_ONLY_F32 },
-		{ &a.dq, DF_OUT, "dq", DF_ONLY_F32 },
-		{ &a.dk, DF_OUT, "dk", DF_ONLY_F32 },
-		{ &a.dv, DF_OUT, "dv", DF_ONLY_F32 },
+		{ &a.d_o, DF_IN, "d_o", DF_ACT },
+		{ &a.dq, DF_OUT, "dq", DF_ACT },
+		{ &a.dk, DF_OUT, "dk", DF_ACT },
+		{ &a.dv, DF_OUT, "dv", DF_ACT },
 	};
 	int rc;
 
@@ -360,10 +360,10 @@ df_attn_decode(struct df_backend *be, const struct df_attn_decode *args, struct 
 
 	struct df_attn_decode a = *args;
 	struct df_operand o[] = {
-		{ &a.q, DF_IN, "q", DF_ONLY_F32 },
-		{ &a.k, DF_IN, "k", DF_ONLY_F32 },
-		{ &a.v, DF_IN, "v", DF_ONLY_F32 },
-		{ &a.o, DF_OUT, "o", DF_ONLY_F32 },
+		{ &a.q, DF_IN, "q", DF_ACT },
+		{ &a.k, DF_IN, "k", DF_ACT },
+		{ &a.v, DF_IN, "v", DF_ACT },
+		{ &a.o, DF_OUT, "o", DF_ACT },
 	};
 	size_t e;
 
@@ -386,9 +386,9 @@ df_swiglu_fwd(struct df_backend *be, struct df_tensor h, struct df_tensor gate, 
 {
 	struct df_op_swiglu a = { .h = h, .gate = gate, .up = up };
 	struct df_operand o[] = {
-		{ &a.h, DF_OUT, "h", DF_ONLY_F32 },
-		{ &a.gate, DF_IN, "gate", DF_ONLY_F32 },
-		{ &a.up, DF_IN, "up", DF_ONLY_F32 },
+		{ &a.h, DF_OUT, "h", DF_ACT },
+		{ &a.gate, DF_IN, "gate", DF_ACT },
+		{ &a.up, DF_IN, "up", DF_ACT },
 	};
 
 	NEED(be, "swiglu_fwd: a NULL argument");
@@ -402,11 +402,11 @@ df_swiglu_bwd(struct df_backend *be, struct df_tensor dgate, struct df_tensor du
 {
 	struct df_op_swiglu a = { dh, gate, up, dgate, dup };
 	struct df_operand o[] = {
-		{ &a.h, DF_IN, "dh", DF_ONLY_F32 },
-		{ &a.gate, DF_IN, "gate", DF_ONLY_F32 },
-		{ &a.up, DF_IN, "up", DF_ONLY_F32 },
-		{ &a.dgate, DF_OUT, "dgate", DF_ONLY_F32 },
-		{ &a.dup, DF_OUT, "dup", DF_ONLY_F32 },
+		{ &a.h, DF_IN, "dh", DF_ACT },
+		{ &a.gate, DF_IN, "gate", DF_ACT },
+		{ &a.up, DF_IN, "up", DF_ACT },
+		{ &a.dgate, DF_OUT, "dgate", DF_ACT },
+		{ &a.dup, DF_OUT, "dup", DF_ACT },
 	};
 
 	NEED(be, "swiglu_bwd: a NULL argument");
@@ -421,7 +421,7 @@ df_lmhead(struct df_backend *be, const struct df_lmhead *args, struct df_err *er
 	NEED(be && args, "lmhead: a NULL argument");
 
 	struct df_lmhead a = *args;
-	struct df_operand o[5] = { { &a.h, DF_IN, "h", DF_ONLY_F32 }, { &a.w, DF_IN, "w", DF_FLOATS } };
+	struct df_operand o[5] = { { &a.h, DF_IN, "h", DF_ACT }, { &a.w, DF_IN, "w", DF_FLOATS } };
 	size_t n = 2;
 	int rc;
 
@@ -432,7 +432,7 @@ df_lmhead(struct df_backend *be, const struct df_lmhead *args, struct df_err *er
 	if (a.dh.mem) {
 		NEED(same_shape(a.dh, a.h), "lmhead: dh and h differ in shape");
 		NEED(a.scale || a.h.rows == 0, "lmhead: dh without scale");
-		o[n++] = (struct df_operand){ &a.dh, DF_OUT, "dh", DF_ONLY_F32 };
+		o[n++] = (struct df_operand){ &a.dh, DF_OUT, "dh", DF_ACT };
 	}
 	if (a.dw.mem) {
 		NEED(same_shape(a.dw, a.w), "lmhead: dw and w differ in shape");
@@ -441,7 +441,7 @@ df_lmhead(struct df_backend *be, const struct df_lmhead *args, struct df_err *er
 	if (a.dlogits.mem) {
 		NEED(a.dlogits.rows == a.h.rows && a.dlogits.cols == a.w.rows, "lmhead: dlogits is [%zu,%zu]",
 		    a.dlogits.rows, a.dlogits.cols);
-		o[n++] = (struct df_operand){ &a.dlogits, DF_OUT, "dlogits", DF_ONLY_F32 };
+		o[n++] = (struct df_operand){ &a.dlogits, DF_OUT, "dlogits", DF_ACT };
 	}
 	DF_TRY(check_ids("lmhead", "target", a.target, a.h.rows, a.w.rows, err));
 	rc = df_backend_run(be, DF_OP_LMHEAD, &a, o, n, err);
@@ -454,7 +454,7 @@ df_dropout(struct df_backend *be, struct df_tensor y, struct df_tensor x, float 
     uint64_t first, struct df_err *err)
 {
 	struct df_op_dropout a = { y, x, p, seed, first, substream };
-	struct df_operand o[] = { { &a.y, DF_OUT, "y", DF_ONLY_F32 }, { &a.x, DF_IN, "x", DF_ONLY_F32 } };
+	struct df_operand o[] = { { &a.y, DF_OUT, "y", DF_ACT }, { &a.x, DF_IN, "x", DF_ACT } };
 
 	NEED(be, "dropout: a NULL argument");
 	NEED(same_shape(x, y), "dropout: shapes differ");
@@ -502,7 +502,7 @@ df_sign(struct df_backend *be, struct df_tensor g, struct df_err *err)
 {
 	struct df_op_pair p = { .dst = g };
 
-	return run_pair(be, DF_OP_SIGN, &p, DF_INOUT, DF_ONLY_F32, err);
+	return run_pair(be, DF_OP_SIGN, &p, DF_INOUT, DF_ONLY_F32, DF_ONLY_F32, err);
 }
 
 int
