@@ -4,12 +4,16 @@
  * What all backends have in common is done here once: counting bytes, moving them in and out through checked
  * windows, and running an operation.  If the slot of an operation is empty, its operands are downloaded, the CPU's
  * slot computes it on dense host copies, and the results are uploaded.  So a new backend is right before it is fast.
+ * On their way bf16 activations become float32 and are rounded again; poison and the reference, whose slots know
+ * float32 only, compute with bf16 on the same path.
  */
 #include "backend/backend_priv.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "backend/cpu/cpu.h"
+#include "backend/cpu/half.h"
 #include "base/log.h"
 #include "base/mem.h"
 
@@ -94,6 +98,29 @@ df_backend_is_exact(const struct df_backend *be)
 	return be->ops->exact;
 }
 
+bool
+df_backend_takes_bf16(const struct df_backend *be)
+{
+	return be->ops->act_bf16 != DF_BF16_NONE;
+}
+
+int
+df_backend_set_compute(struct df_backend *be, enum df_dtype type, struct df_err *err)
+{
+	if (type != DF_F32 && type != DF_BF16)
+		return df_fail(err, DF_EINTERNAL, "compute in %s", df_dtype_name(type));
+	if (type == DF_BF16 && !df_backend_takes_bf16(be))
+		return df_fail(err, DF_EUNSUPPORTED, "device %s computes in float32 only", be->ops->name);
+	be->compute = type;
+	return DF_OK;
+}
+
+enum df_dtype
+df_backend_compute(const struct df_backend *be)
+{
+	return be->compute;
+}
+
 size_t
 df_backend_peak_bytes(const struct df_backend *be)
 {
@@ -107,16 +134,15 @@ df_tensor_alloc(struct df_backend *be, struct df_tensor *t, enum df_dtype type, 
     const char *what, struct df_err *err)
 {
 	struct df_mem *m = NULL;
-	size_t now, peak;
+	size_t numel, now, peak;
 	int rc;
 
 	if (!be || !t || !what || !df_dtype_size(type))
 		return df_fail(err, DF_EINTERNAL, "df_tensor_alloc: a NULL argument or an unknown type");
 	DF_TRY(df_alloc(&m, 1, sizeof(*m), what, err));
 	m->be = be;
-	m->type = type;
-	DF_TRY(df_size_mul(rows, cols, &m->numel, what, err));
-	DF_TRY(df_size_mul(m->numel ? m->numel : 1, df_dtype_size(type), &m->nbytes, what, err));
+	DF_TRY(df_size_mul(rows, cols, &numel, what, err));
+	DF_TRY(df_size_mul(numel ? numel : 1, df_dtype_size(type), &m->nbytes, what, err));
 	DF_TRY(be->ops->alloc(be, m, what, err));
 	now = atomic_fetch_add(&be->nbytes, m->nbytes) + m->nbytes;
 	peak = atomic_load(&be->peak);
@@ -148,6 +174,7 @@ df_tensor_borrow(struct df_backend *be, struct df_tensor *t, enum df_dtype type,
 {
 	struct df_tensor made = DF_TENSOR_NONE;
 	struct df_mem *m = NULL;
+	size_t numel;
 	int rc;
 
 	if (!be || !t || !what || !df_dtype_size(type))
@@ -155,11 +182,10 @@ df_tensor_borrow(struct df_backend *be, struct df_tensor *t, enum df_dtype type,
 	if (be->ops->on_host && data && (uintptr_t)data % df_dtype_size(type) == 0) {
 		DF_TRY(df_alloc(&m, 1, sizeof(*m), what, err));
 		m->be = be;
-		m->type = type;
 		m->data = (void *)(uintptr_t)data; /* read_only keeps every operation from writing to it */
 		m->borrowed = true;
-		DF_TRY(df_size_mul(rows, cols, &m->numel, what, err));
-		DF_TRY(df_size_mul(m->numel, df_dtype_size(type), &m->nbytes, what, err));
+		DF_TRY(df_size_mul(rows, cols, &numel, what, err));
+		DF_TRY(df_size_mul(numel, df_dtype_size(type), &m->nbytes, what, err));
 		made = (struct df_tensor){ .mem = m, .rows = rows, .cols = cols, .ld = cols, .type = type };
 		m = NULL;
 	} else {
@@ -176,29 +202,81 @@ out:
 	return rc;
 }
 
-static bool
-is_among(enum df_types types, enum df_dtype t)
+struct df_tensor
+df_tensor_as(struct df_tensor t, enum df_dtype type, size_t rows, size_t cols)
 {
-	return types == DF_ANY_TYPE || t == DF_F32 || (types == DF_FLOATS && (t == DF_BF16 || t == DF_F16));
+	const size_t size = df_dtype_size(type);
+	size_t at;
+
+	if (__builtin_mul_overflow(t.off, df_dtype_size(t.type), &at) || at % size != 0)
+		at = SIZE_MAX; /* check_operand() refuses it: no memory is that large */
+	return (struct df_tensor){ t.mem, at / size, rows, cols, cols, type };
 }
 
-/* Check that the window of o lies within an allocation of this backend and has the type that the operation reads. */
+/* ---- checks ------------------------------------------------------------------------------------------------------ */
+
+static bool
+is_activation(const struct df_operand *o)
+{
+	return o->types == DF_ACT || o->types == DF_ACT_OWN;
+}
+
+static bool
+is_among(const struct df_backend *be, enum df_types types, enum df_dtype t)
+{
+	switch (types) {
+	case DF_ONLY_F32: return t == DF_F32;
+	case DF_ACT:
+	case DF_ACT_OWN: return t == DF_F32 || (t == DF_BF16 && df_backend_takes_bf16(be));
+	case DF_FLOATS: return t == DF_F32 || t == DF_BF16 || t == DF_F16;
+	case DF_INDICES: return t == DF_U32;
+	case DF_ANY_TYPE: break;
+	}
+	return true;
+}
+
+static const char *
+needed(const struct df_backend *be, enum df_types types)
+{
+	switch (types) {
+	case DF_ONLY_F32: break;
+	case DF_ACT:
+	case DF_ACT_OWN: return df_backend_takes_bf16(be) ? "f32 or bf16" : "f32";
+	case DF_FLOATS: return "f32, bf16 or f16";
+	case DF_INDICES: return "u32";
+	case DF_ANY_TYPE: return "a type";
+	}
+	return "f32";
+}
+
+/* One past the last byte of a window that is not empty.  false if that cannot be counted. */
+static bool
+end_of(const struct df_tensor *t, size_t *end)
+{
+	return !__builtin_mul_overflow(t->rows - 1, t->ld, end) && !__builtin_add_overflow(*end, t->cols, end) &&
+	    !__builtin_add_overflow(*end, t->off, end) && !__builtin_mul_overflow(*end, df_dtype_size(t->type), end);
+}
+
+/*
+ * Check that the window of o lies within an allocation of this backend and has a type that the operation takes.
+ * Memory begins aligned for all types, except a borrowed one, which is aligned for its own.
+ */
 static int
 check_operand(const struct df_backend *be, const char *op, const struct df_operand *o, struct df_err *err)
 {
 	const struct df_tensor *t = o->t;
-	size_t last;
+	size_t size = df_dtype_size(t->type), end;
 
 	if (!t->mem)
 		return df_fail(err, DF_EINTERNAL, "%s: tensor %s is missing", op, o->name);
 	if (t->mem->be != be)
 		return df_fail(err, DF_EINTERNAL, "%s: tensor %s belongs to another backend", op, o->name);
-	if (t->type != t->mem->type || !is_among(o->types, t->type))
-		return df_fail(err, DF_EINTERNAL, "%s: tensor %s has type %s in memory of %s%s", op, o->name,
-		    df_dtype_name(t->type), df_dtype_name(t->mem->type),
-		    o->types == DF_ONLY_F32     ? "; f32 is needed"
-			: o->types == DF_FLOATS ? "; f32, bf16 or f16 is needed"
-						: "");
+	if (!size || !is_among(be, o->types, t->type))
+		return df_fail(err, DF_EINTERNAL, "%s: tensor %s has type %s; %s is needed", op, o->name,
+		    df_dtype_name(t->type), needed(be, o->types));
+	if (t->mem->borrowed && (uintptr_t)t->mem->data % size != 0)
+		return df_fail(err, DF_EINTERNAL, "%s: tensor %s is not aligned for %s", op, o->name,
+		    df_dtype_name(t->type));
 	if (t->mem->read_only && (o->access & DF_OUT))
 		return df_fail(err, DF_EINTERNAL, "%s: tensor %s is borrowed, only to be read", op, o->name);
 	if (t->rows == 0 || t->cols == 0)
@@ -206,14 +284,32 @@ check_operand(const struct df_backend *be, const char *op, const struct df_opera
 	if (t->rows > 1 && t->ld < t->cols)
 		return df_fail(
 		    err, DF_EINTERNAL, "%s: tensor %s: %zu columns in rows %zu apart", op, o->name, t->cols, t->ld);
-	/* last = off + (rows - 1) * ld + cols: one past the window's end */
-	if (__builtin_mul_overflow(t->rows - 1, t->ld, &last) || __builtin_add_overflow(last, t->cols, &last) ||
-	    __builtin_add_overflow(last, t->off, &last) || last > t->mem->numel)
+	if (!end_of(t, &end) || end > t->mem->nbytes)
 		return df_fail(err, DF_EINTERNAL,
-		    "%s: tensor %s: %zu x %zu, rows %zu apart, at %zu lies outside its %zu elements", op, o->name,
-		    t->rows, t->cols, t->ld, t->off, t->mem->numel);
+		    "%s: tensor %s: %zu x %zu of %s, rows %zu apart, at %zu lies outside its %zu bytes", op, o->name,
+		    t->rows, t->cols, df_dtype_name(t->type), t->ld, t->off, t->mem->nbytes);
 	return DF_OK;
 }
+
+/* Activations of a call have one type, except those with a type of their own. */
+static int
+check_alike(const char *op, const struct df_operand *o, size_t n, struct df_err *err)
+{
+	const struct df_operand *first = NULL;
+
+	for (size_t i = 0; i < n; i++) {
+		if (o[i].types != DF_ACT)
+			continue;
+		if (!first)
+			first = &o[i];
+		if (o[i].t->type != first->t->type)
+			return df_fail(err, DF_EINTERNAL, "%s: tensor %s is %s and %s is %s: they must be alike", op,
+			    first->name, df_dtype_name(first->t->type), o[i].name, df_dtype_name(o[i].t->type));
+	}
+	return DF_OK;
+}
+
+/* ---- copies ------------------------------------------------------------------------------------------------------ */
 
 int
 df_upload(struct df_backend *be, struct df_tensor dst, const void *src, struct df_err *err)
@@ -281,47 +377,106 @@ df_sync(struct df_backend *be, struct df_err *err)
 /* ---- running an operation ---------------------------------------------------------------------------------------- */
 
 /*
- * The host version.  Two operands that are the same window (in-place use) share one copy.  Other
- * overlaps get separate copies; no operation allows them.
+ * A dense copy of an operand's window in host memory; a bf16 activation is float32 there.  Two operands that are the
+ * same window (in-place use) share one.  Other overlaps get separate copies; no operation allows them.
  */
-static int
-run_on_host(struct df_backend *be, enum df_op op, void *args, struct df_operand *o, size_t n, struct df_err *err)
+struct copy {
+	struct df_mem mem;
+	struct df_tensor from;
+	bool wide;
+	size_t same; /* the first operand with this window */
+};
+
+static bool
+same_window(const struct copy *a, const struct copy *b)
 {
-	struct df_mem mem[DF_OPERANDS_MAX] = { 0 };
-	struct df_tensor device[DF_OPERANDS_MAX];
-	size_t same[DF_OPERANDS_MAX];
+	const struct df_tensor *x = &a->from, *y = &b->from;
+
+	return x->mem == y->mem && x->off == y->off && x->type == y->type && x->rows == y->rows && x->cols == y->cols &&
+	    x->ld == y->ld && a->wide == b->wide;
+}
+
+static int
+copy_in(struct df_backend *be, const struct copy *c, void *data, struct df_err *err)
+{
+	const size_t n = df_tensor_numel(c->from);
+	uint16_t *half = NULL;
+	int rc;
+
+	if (!c->wide)
+		return be->ops->download(be, data, c->from, err);
+	DF_TRY(df_alloc(&half, n, sizeof(*half), "host copy of a tensor", err));
+	DF_TRY(be->ops->download(be, half, c->from, err));
+	df_convert_row(data, DF_F32, half, DF_BF16, n);
+out:
+	free(half);
+	return rc;
+}
+
+static int
+copy_out(struct df_backend *be, const struct copy *c, const void *data, struct df_err *err)
+{
+	const size_t n = df_tensor_numel(c->from);
+	uint16_t *half = NULL;
+	int rc;
+
+	if (!c->wide)
+		return be->ops->upload(be, c->from, data, err);
+	DF_TRY(df_alloc(&half, n, sizeof(*half), "host copy of a tensor", err));
+	df_convert_row(half, DF_BF16, data, DF_F32, n);
+	DF_TRY(be->ops->upload(be, c->from, half, err));
+out:
+	free(half);
+	return rc;
+}
+
+/* Run a slot that works in host memory, and with float32, on copies of the operands. */
+static int
+run_on_copies(struct df_backend *be, df_op_fn *slot, void *args, struct df_operand *o, size_t n, struct df_err *err)
+{
+	struct copy c[DF_OPERANDS_MAX] = { 0 };
 	int rc = DF_OK;
 
-	if (!atomic_exchange(&be->told[op], true))
-		df_debug("backend %s: %s runs on the host", be->ops->name, op_name[op]);
-	for (size_t i = 0; i < n; i++)
-		device[i] = *o[i].t;
 	for (size_t i = 0; i < n; i++) {
-		struct df_mem *m = &mem[i];
-		const struct df_tensor d = device[i];
+		const struct df_tensor t = *o[i].t;
+		enum df_dtype type = t.type;
 
-		for (same[i] = 0; same[i] < i; same[i]++)
-			if (device[same[i]].mem == d.mem && device[same[i]].off == d.off)
-				break;
-		if (same[i] == i) {
-			m->be = be;
-			m->type = d.type;
-			m->numel = df_tensor_numel(d);
-			m->nbytes = m->numel * df_dtype_size(d.type);
-			DF_TRY(df_alloc(&m->data, m->numel, df_dtype_size(d.type), "host copy of a tensor", err));
+		c[i].from = t;
+		c[i].wide = is_activation(&o[i]) && t.type == DF_BF16;
+		if (c[i].wide)
+			type = DF_F32;
+		while (!same_window(&c[c[i].same], &c[i]))
+			c[i].same++;
+		if (c[i].same == i) {
+			c[i].mem.be = be;
+			c[i].mem.nbytes = df_tensor_numel(t) * df_dtype_size(type);
+			DF_TRY(df_alloc(&c[i].mem.data, c[i].mem.nbytes, 1, "host copy of a tensor", err));
+			memset(c[i].mem.data, 0xff, c[i].mem.nbytes); /* NaN: what is only written is not read */
 		}
-		if ((o[i].access & DF_IN) && df_tensor_numel(d))
-			DF_TRY(be->ops->download(be, mem[same[i]].data, d, err));
-		*o[i].t = (struct df_tensor){ &mem[same[i]], 0, d.rows, d.cols, d.cols, d.type };
+		if ((o[i].access & DF_IN) && df_tensor_numel(t))
+			DF_TRY(copy_in(be, &c[i], c[c[i].same].mem.data, err));
+		*o[i].t = (struct df_tensor){ &c[c[i].same].mem, 0, t.rows, t.cols, t.cols, type };
 	}
-	DF_TRY(df_cpu_op[op](be, args, err));
+	DF_TRY(slot(be, args, err));
 	for (size_t i = 0; i < n; i++)
-		if ((o[i].access & DF_OUT) && df_tensor_numel(device[i]))
-			DF_TRY(be->ops->upload(be, device[i], mem[same[i]].data, err));
+		if ((o[i].access & DF_OUT) && df_tensor_numel(c[i].from))
+			DF_TRY(copy_out(be, &c[i], c[c[i].same].mem.data, err));
 out:
 	for (size_t i = 0; i < n; i++)
-		free(mem[i].data);
+		free(c[i].mem.data);
 	return rc;
+}
+
+/* Has the call bf16 activations that the slots leave to copies? */
+static bool
+needs_copies(const struct df_backend *be, const struct df_operand *o, size_t n)
+{
+	if (be->ops->act_bf16 != DF_BF16_COPIES)
+		return false;
+	for (size_t i = 0; i < n; i++)
+		if (is_activation(&o[i]) && o[i].t->type == DF_BF16)
+			return true;
+	return false;
 }
 
 int
@@ -331,8 +486,14 @@ df_backend_run(struct df_backend *be, enum df_op op, void *args, struct df_opera
 
 	for (size_t i = 0; i < n; i++)
 		DF_TRY(check_operand(be, op_name[op], &o[i], err));
-	if (!be->ops->op[op])
-		return run_on_host(be, op, args, o, n, err);
+	DF_TRY(check_alike(op_name[op], o, n, err));
+	if (!be->ops->op[op]) {
+		if (!atomic_exchange(&be->told[op], true))
+			df_debug("backend %s: %s runs on the host", be->ops->name, op_name[op]);
+		return run_on_copies(be, df_cpu_op[op], args, o, n, err);
+	}
+	if (needs_copies(be, o, n))
+		return run_on_copies(be, be->ops->op[op], args, o, n, err);
 	if (be->ops->enter)
 		DF_TRY(be->ops->enter(be, o, n, err));
 	rc = be->ops->op[op](be, args, err);

@@ -56,7 +56,8 @@ struct df_backend;
 struct df_mem; /* one allocation; opaque */
 
 /*
- * A window of rows x cols elements, rows `ld` elements apart, starting at element `off` of mem.
+ * A window of rows x cols elements, rows `ld` elements apart, starting at element `off` of mem.  Memory is bytes; the
+ * window gives them their type, and `off` and `ld` count elements of that type, so every window is aligned for it.
  * A value: copy freely.
  */
 struct df_tensor {
@@ -97,6 +98,11 @@ df_tensor_view(struct df_tensor t, size_t off, size_t rows, size_t cols)
 	t.ld = cols;
 	return t;
 }
+/*
+ * The memory from t's first element on, seen as a contiguous matrix of another type.  Where it is not aligned for
+ * that type the result lies outside of all memory, and every operation refuses it.
+ */
+struct df_tensor df_tensor_as(struct df_tensor t, enum df_dtype type, size_t rows, size_t cols);
 static inline size_t
 df_tensor_numel(struct df_tensor t)
 {
@@ -119,6 +125,14 @@ void df_backend_close(struct df_backend *be); /* accepts NULL; every tensor must
 const char *df_backend_name(const struct df_backend *be);
 /* Do a row's results keep their bits whatever else is in the call?  See above. */
 bool df_backend_is_exact(const struct df_backend *be);
+/* May activations be bf16?  See "types" below. */
+bool df_backend_takes_bf16(const struct df_backend *be);
+/*
+ * In which type a model computes on this backend: float32 at first, or bf16 (DF_EUNSUPPORTED where it does not take
+ * that).  To be set before models are opened.
+ */
+int df_backend_set_compute(struct df_backend *be, enum df_dtype type, struct df_err *err) DF_MUST_CHECK;
+enum df_dtype df_backend_compute(const struct df_backend *be);
 /* What can be opened, and with what it computes: "cpu (AVX2), openblas (0.3.21, Haswell), poison, reference".  Cut to
  * `size` bytes, at least 1, with the final 0; 256 are enough.  Returns list. */
 char *df_backend_list(char *list, size_t size);
@@ -152,11 +166,45 @@ int df_copy(struct df_backend *be, struct df_tensor dst, struct df_tensor src, s
 int df_fill(struct df_backend *be, struct df_tensor dst, float value, struct df_err *err) DF_MUST_CHECK;
 int df_sync(struct df_backend *be, struct df_err *err) DF_MUST_CHECK;
 
+/*
+ * A stage: memory that host and device both see, for a batch's indices and its results per row.  The host writes its
+ * side and pushes; operations work on views of the device's side; what they wrote is pulled, and is there on the
+ * host's side after the wait.  On host backends both sides are one buffer, and push, pull and wait do nothing.
+ *
+ * Copies take their turn among the operations, as they are called, but push and pull only begin them: until
+ * df_stage_wait() the host may not write what it pushed, nor touch what it pulled.  poison finds who does, and a
+ * push or a wait that is missing.  One thread at a time.
+ */
+struct df_stage;
+int df_stage_new(struct df_backend *be, struct df_stage **out, size_t nbytes, const char *what, struct df_err *err)
+    DF_MUST_CHECK;
+void df_stage_free(struct df_backend *be, struct df_stage **st); /* accepts NULL in *st; *st becomes NULL */
+/* The host's side from byte `at` on, 64-byte aligned where `at` is. */
+void *df_stage_host(const struct df_stage *st, size_t at);
+/* A dense window on the device's side; `at` is a multiple of the type's size, or every operation refuses it. */
+struct df_tensor df_stage_view(const struct df_stage *st, enum df_dtype type, size_t at, size_t rows, size_t cols);
+/* Begin to copy the bytes [first, first + n) to the device, and to the host. */
+int df_stage_push(struct df_stage *st, size_t first, size_t n, struct df_err *err) DF_MUST_CHECK;
+int df_stage_pull(struct df_stage *st, size_t first, size_t n, struct df_err *err) DF_MUST_CHECK;
+/* All copies that began have ended. */
+int df_stage_wait(struct df_stage *st, struct df_err *err) DF_MUST_CHECK;
+
+/* ---- types --------------------------------------------------------------- */
+
+/*
+ * Activations and their gradients are f32, or bf16 on a backend that takes bf16, and within a call all of one type.
+ * An operand with a type of its own is named where it stands.  All else is f32: weights and gradients of vectors and
+ * gradients of matrices, statistics of rows (rstd, lse, nll, weights of experts), the optimiser's.  Arithmetic is f32
+ * or wider from widened operands; a bf16 result is rounded once, to nearest even, as it is stored, and a sum over
+ * rows or into a bf16 tensor rounds once, not at every term.
+ */
+
 /* ---- matrix product ----------------------------------------------------- */
 
 /*
- * c [M,N] = alpha * op(a) op(b) + beta * c, shapes from the windows; a and c are f32, b is f32, bf16 or f16 (weights
- * at rest, widened on their way: the result is that of b converted to f32, to the bit).  beta = 0 does not read c.
+ * c [M,N] = alpha * op(a) op(b) + beta * c, shapes from the windows; a and c are activations, each of its own type (c
+ * may be the gradient of a matrix), b is f32, bf16 or f16 (weights at rest or activations, widened on their way: the
+ * result is that of b converted to f32, to the bit).  beta = 0 does not read c.
  * On an exact backend an element depends on its row of op(a) and its column of op(b) alone, to the bit: not on M, N,
  * the batch, threads, or strides.
  */
@@ -167,16 +215,16 @@ struct df_gemm {
 };
 int df_gemm(struct df_backend *be, const struct df_gemm *g, struct df_err *err) DF_MUST_CHECK;
 
-/* ---- element-wise and reductions (f32) ---------------------------------- */
+/* ---- element-wise and reductions ---------------------------------------- */
 
 /* y += alpha * x (same shape). */
 int df_axpy(struct df_backend *be, float alpha, struct df_tensor x, struct df_tensor y, struct df_err *err)
     DF_MUST_CHECK;
 /* x *= alpha. */
 int df_scale(struct df_backend *be, float alpha, struct df_tensor x, struct df_err *err) DF_MUST_CHECK;
-/* x[t,:] += bias[:] (bias [1,C]). */
+/* x[t,:] += bias[:] (bias [1,C], f32, or an activation of its own type). */
 int df_bias_add(struct df_backend *be, struct df_tensor x, struct df_tensor bias, struct df_err *err) DF_MUST_CHECK;
-/* out[1,C] (+)= sum over rows of x [R,C]. */
+/* out[1,C] (+)= sum over rows of x [R,C]; out is f32. */
 int df_colsum(struct df_backend *be, struct df_tensor x, struct df_tensor out, bool accumulate, struct df_err *err)
     DF_MUST_CHECK;
 /* *out = sum of squares, accumulated in f64 in a fixed order. Synchronises. */
@@ -184,10 +232,10 @@ int df_sumsq(struct df_backend *be, struct df_tensor x, double *out, struct df_e
 
 /* ---- transformer layers: forward and backward together ------------------ */
 
-/* out[t,:] = table[ids[t],:], table f32, bf16 or f16; ids on the host, each < table.rows (checked: DF_EFORMAT). */
+/* out[t,:] = table[ids[t],:], out an activation, table f32, bf16 or f16; ids on the host, each < table.rows (checked: DF_EFORMAT). */
 int df_embed_fwd(struct df_backend *be, struct df_tensor out, struct df_tensor table, const uint32_t *ids,
     struct df_err *err) DF_MUST_CHECK;
-/* dtable[ids[t],:] += dout[t,:], in the order of t. */
+/* dtable[ids[t],:] += dout[t,:], in the order of t; activations, each of its own type, or dtable a gradient. */
 int df_embed_bwd(struct df_backend *be, struct df_tensor dtable, struct df_tensor dout, const uint32_t *ids,
     struct df_err *err) DF_MUST_CHECK;
 
@@ -353,12 +401,14 @@ int df_dropout(struct df_backend *be, struct df_tensor y, struct df_tensor x, fl
  * AdamW on flat ranges, decoupled decay (Loshchilov & Hutter 2019), as
  * torch.optim.AdamW: w *= 1 - lr*decay; m = b1 m + (1-b1) g; v = b2 v + (1-b2) g^2;
  * w -= lr/(1-b1^step) * m / (sqrt(v)/sqrt(1-b2^step) + eps).  g is multiplied by grad_scale first.
+ * low, unless NONE, becomes the new w in its own type (bf16, f16), rounded to nearest even: what models multiply with.
  */
 struct df_adamw {
 	struct df_tensor w, g, m, v; /* same shape, f32 */
 	double lr, beta1, beta2, eps, decay;
 	double grad_scale; /* clipping */
 	uint64_t step;     /* from 1 */
+	struct df_tensor low;
 };
 int df_adamw(struct df_backend *be, const struct df_adamw *a, struct df_err *err) DF_MUST_CHECK;
 

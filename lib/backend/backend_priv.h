@@ -17,14 +17,13 @@
 #define DF_BACKEND_API_VERSION 2
 
 /*
- * One allocation. `data` is the backend's: a host address for cpu, poison and the reference, a
+ * One allocation: bytes, which windows give a type.  `data` is the backend's: a host address for cpu, poison and the reference, a
  * device address elsewhere.
  */
 struct df_mem {
 	struct df_backend *be;
 	void *data;
-	size_t nbytes, numel;
-	enum df_dtype type;
+	size_t nbytes;
 	bool read_only; /* df_tensor_borrow()'s: no operation may write it */
 	bool borrowed;  /* data is the caller's */
 	void *priv; /* the backend's own */
@@ -101,7 +100,8 @@ enum df_types {
 	DF_ACT,     /* f32, or bf16 where the backend takes it; all of a call alike */
 	DF_ACT_OWN, /* the same, whatever type the others are */
 	DF_FLOATS,  /* f32, bf16, f16: widened as it is read; rounded as it is written */
-	DF_ANY_TYPE
+	DF_ANY_TYPE,
+	DF_INDICES /* u32 */
 };
 struct df_operand {
 	struct df_tensor *t;
@@ -112,6 +112,23 @@ struct df_operand {
 #define DF_OPERANDS_MAX 12
 
 struct df_cpu_product; /* cpu/gemm.h */
+
+/* Memory that host and device both see. */
+struct df_stage {
+	struct df_tensor device; /* DF_U8 [1, bytes] */
+	void *host;              /* the other side; the same memory where the host can see the device's */
+	void *priv;              /* the backend's own */
+};
+
+/* How a backend copies between the two sides, beside the host.  Ranges are checked and not empty. */
+struct df_stage_ops {
+	/* set st->host and st->priv; st->device is there */
+	int (*open)(struct df_backend *be, struct df_stage *st, const char *what, struct df_err *err);
+	void (*close)(struct df_backend *be, struct df_stage *st); /* after a failed open(), too */
+	int (*push)(struct df_backend *be, struct df_stage *st, size_t first, size_t n, struct df_err *err);
+	int (*pull)(struct df_backend *be, struct df_stage *st, size_t first, size_t n, struct df_err *err);
+	int (*wait)(struct df_backend *be, struct df_stage *st, struct df_err *err);
+};
 
 typedef int df_op_fn(struct df_backend *be, const void *args, struct df_err *err);
 
@@ -143,6 +160,8 @@ struct df_backend_ops {
 	int (*upload)(struct df_backend *be, struct df_tensor dst, const void *src, struct df_err *err);
 	int (*download)(struct df_backend *be, void *dst, struct df_tensor src, struct df_err *err);
 	int (*sync)(struct df_backend *be, struct df_err *err);
+	/* optional: stages; NULL means plain host memory, upload and download.  Not asked where `on_host` is set. */
+	const struct df_stage_ops *stage;
 
 	/*
 	 * required: op[DF_OP_GEMM]. Optional: the others; NULL means download, the CPU's

@@ -474,11 +474,13 @@ df_adamw(struct df_backend *be, const struct df_adamw *args, struct df_err *err)
 		{ &a.g, DF_IN, "g", DF_ONLY_F32 },
 		{ &a.m, DF_INOUT, "m", DF_ONLY_F32 },
 		{ &a.v, DF_INOUT, "v", DF_ONLY_F32 },
+		{ &a.low, DF_OUT, "low", DF_FLOATS },
 	};
 
 	NEED(same_shape(a.w, a.g) && same_shape(a.w, a.m) && same_shape(a.w, a.v), "adamw: shapes differ");
+	NEED(!a.low.mem || same_shape(a.low, a.w), "adamw: low and w differ in shape");
 	NEED(a.step >= 1, "adamw: step counts from 1");
-	return df_backend_run(be, DF_OP_ADAMW, &a, o, 4, err);
+	return df_backend_run(be, DF_OP_ADAMW, &a, o, a.low.mem ? 5 : 4, err);
 }
 
 int

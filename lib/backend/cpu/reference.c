@@ -40,6 +40,7 @@ const struct df_backend_ops df_reference_backend = {
 	.api_version = DF_BACKEND_API_VERSION,
 	.name = "reference",
 	.exact = true,
+	.act_bf16 = DF_BF16_COPIES,
 	.on_host = true,
 	.open = df_host_open,
 	.close = df_host_close,
