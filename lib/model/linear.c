@@ -88,8 +88,8 @@ lora_forward(struct df_work *w, const struct df_group *g, struct df_tensor x, st
 
 	u = df_tensor_cols(u, 0, g->u_cols); /* groups of other layers may have more columns */
 	if (at_once)
-		DF_TRY(df_mm(
-		    be, false, true, scale, x, df_tensor_view(m->train_data, g->a_off, g->u_cols, g->in), 0, u, err));
+		DF_TRY(df_mm(be, false, true, scale, x, df_tensor_view(df_train_weights(m), g->a_off, g->u_cols, g->in),
+		    0, u, err));
 	for (size_t i = 0; i < g->n_parts; i++) {
 		const struct df_part *t = &g->part[i];
 		struct df_tensor u_t;
@@ -101,8 +101,8 @@ lora_forward(struct df_work *w, const struct df_group *g, struct df_tensor x, st
 			DF_TRY(drop(w, t->a, x, drop_scratch(w, x), rows, err));
 		if (!at_once)
 			DF_TRY(df_mm(be, false, true, t->scale, drops(w) ? drop_scratch(w, x) : x,
-			    df_param_view(m->train_data, &m->train.v[t->a]), 0, u_t, err));
-		DF_TRY(df_mm(be, false, true, 1, u_t, df_param_view(m->train_data, &m->train.v[t->b]), 1,
+			    df_param_view(df_train_weights(m), &m->train.v[t->a]), 0, u_t, err));
+		DF_TRY(df_mm(be, false, true, 1, u_t, df_param_view(df_train_weights(m), &m->train.v[t->b]), 1,
 		    df_tensor_cols(y, t->col, t->out), err));
 	}
 out:
@@ -163,7 +163,7 @@ lora_backward(struct df_work *w, const struct df_emit *e, const struct df_group 
 		if (t->b == DF_NO_ROW)
 			continue;
 		DF_TRY(df_emit_matrix(w, e, t->b, dy_t, df_tensor_cols(u, t->u_col, t->rank), rows->seg, err));
-		DF_TRY(df_mm(m->be, false, false, t->scale, dy_t, df_param_view(m->train_data, &p->v[t->b]), 0,
+		DF_TRY(df_mm(m->be, false, false, t->scale, dy_t, df_param_view(df_train_weights(m), &p->v[t->b]), 0,
 		    df_tensor_cols(v, t->u_col, t->rank), err));
 	}
 	if (!drops(w) && !df_tensor_is_none(e->grad)) { /* all at once */
@@ -194,15 +194,15 @@ lora_dx(struct df_work *w, const struct df_group *g, struct df_tensor dx, const 
 	int rc = DF_OK;
 
 	if (!drops(w))
-		return df_mm(
-		    m->be, false, false, 1, v, df_tensor_view(m->train_data, g->a_off, v.cols, g->in), 1, dx, err);
+		return df_mm(m->be, false, false, 1, v, df_tensor_view(df_train_weights(m), g->a_off, v.cols, g->in), 1,
+		    dx, err);
 	for (size_t i = 0; i < g->n_parts; i++) {
 		const struct df_part *t = &g->part[i];
 
 		if (t->a == DF_NO_ROW)
 			continue;
 		DF_TRY(df_mm(m->be, false, false, 1, df_tensor_cols(v, t->u_col, t->rank),
-		    df_param_view(m->train_data, &m->train.v[t->a]), 0, share, err));
+		    df_param_view(df_train_weights(m), &m->train.v[t->a]), 0, share, err));
 		DF_TRY(drop(w, t->a, share, share, rows, err));
 		DF_TRY(df_axpy(m->be, 1, share, dx, err));
 	}

@@ -248,7 +248,7 @@ static int
 update(struct df_stepper *s, double lr, double grad_scale, struct df_err *err)
 {
 	const struct df_params *p = df_model_train(s->m);
-	struct df_tensor w = df_model_train_data(s->m);
+	struct df_tensor w = df_model_train_data(s->m), low = df_model_train_low(s->m);
 	int rc;
 
 	s->moments.step++;
@@ -273,6 +273,7 @@ update(struct df_stepper *s, double lr, double grad_scale, struct df_err *err)
 			.decay = decay ? s->o.weight_decay : 0,
 			.grad_scale = grad_scale,
 			.step = s->moments.step,
+			.low = df_tensor_is_none(low) ? low : df_tensor_view(low, first, 1, end - first),
 		};
 		if ((rc = df_adamw(df_model_backend(s->m), &a, err)) != DF_OK)
 			return rc;

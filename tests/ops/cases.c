@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/half.h"
 #include "base/rng.h"
 #include "cases.h"
 
@@ -24,7 +25,7 @@
 	} while (0)
 
 enum { PAD_ROWS = 1, PAD_COLS = 3 };
-static const float outside = -1234.5f; /* what surrounds a window, and must still be there afterwards */
+static const float outside = -1232; /* what surrounds a window, and must still be there afterwards */
 
 struct df_backend *
 test_backend(const char *device, struct df_pool *pool)
@@ -61,10 +62,15 @@ test_tensor(struct df_backend *be, size_t rows, size_t cols, const float *v)
 float *
 test_values(struct df_backend *be, struct df_tensor t)
 {
-	float *v = malloc((df_tensor_numel(t) + 1) * sizeof(*v));
+	const size_t n = df_tensor_numel(t);
+	float *v = malloc((n + 1) * sizeof(*v));
+	uint16_t *half = malloc((n + 1) * sizeof(*half));
 
-	assert_non_null(v);
-	OK(df_download(be, v, t, err));
+	assert_true(v && half);
+	OK(df_download(be, t.type == DF_BF16 ? (void *)half : v, t, err));
+	for (size_t i = 0; i < n && t.type == DF_BF16; i++)
+		v[i] = df_f32_from_bf16(half[i]);
+	free(half);
 	return v;
 }
 
@@ -72,13 +78,26 @@ test_values(struct df_backend *be, struct df_tensor t)
 
 /* A window of rows x cols in a larger tensor; the parent is found again from the window. */
 static struct df_tensor
-window(struct op_run *r, size_t rows, size_t cols)
+window_of(struct op_run *r, enum df_dtype type, size_t rows, size_t cols)
 {
 	struct df_tensor t;
 
-	OK(df_tensor_alloc(r->be, &t, DF_F32, rows + 2 * PAD_ROWS, cols + 2 * PAD_COLS, "test", err));
+	OK(df_tensor_alloc(r->be, &t, type, rows + 2 * PAD_ROWS, cols + 2 * PAD_COLS, "test", err));
 	OK(df_fill(r->be, t, outside, err));
 	return df_tensor_cols(df_tensor_rows(t, PAD_ROWS, rows), PAD_COLS, cols);
+}
+
+static struct df_tensor
+window(struct op_run *r, size_t rows, size_t cols)
+{
+	return window_of(r, DF_F32, rows, cols);
+}
+
+/* Of activations. */
+static struct df_tensor
+act_window(struct op_run *r, size_t rows, size_t cols)
+{
+	return window_of(r, r->mode == OP_BF16 ? DF_BF16 : DF_F32, rows, cols);
 }
 
 static struct df_tensor
@@ -90,16 +109,43 @@ input_of(struct op_run *r, size_t rows, size_t cols, const float *v)
 	return t;
 }
 
-/* A window of numbers in [-scale, scale), or in [0, -scale) for a negative scale. */
+/* Numbers in [-scale, scale), or in [0, -scale) for a negative scale. */
+static float *
+input_numbers(struct op_run *r, size_t n, float scale)
+{
+	float *v = test_numbers(r->n_made++, n, fabsf(scale));
+
+	for (size_t i = 0; i < n && scale < 0; i++)
+		v[i] = fabsf(v[i]);
+	return v;
+}
+
+/* A window of such numbers. */
 static struct df_tensor
 input(struct op_run *r, size_t rows, size_t cols, float scale)
 {
-	float *v = test_numbers(r->n_made++, rows * cols, fabsf(scale));
-	struct df_tensor t;
+	float *v = input_numbers(r, rows * cols, scale);
+	struct df_tensor t = input_of(r, rows, cols, v);
 
-	for (size_t i = 0; i < rows * cols && scale < 0; i++)
-		v[i] = fabsf(v[i]);
-	t = input_of(r, rows, cols, v);
+	free(v);
+	return t;
+}
+
+static struct df_tensor
+act_input(struct op_run *r, size_t rows, size_t cols, float scale)
+{
+	struct df_tensor t = act_window(r, rows, cols);
+	const size_t n = rows * cols;
+	float *v = input_numbers(r, n, scale);
+	uint16_t *half = malloc((n + 1) * sizeof(*half));
+
+	assert_non_null(half);
+	for (size_t i = 0; i < n && r->mode != OP_F32; i++) {
+		half[i] = df_bf16_from_f32(v[i]);
+		v[i] = df_f32_from_bf16(half[i]);
+	}
+	OK(df_upload(r->be, t, t.type == DF_BF16 ? (const void *)half : v, err));
+	free(half);
 	free(v);
 	return t;
 }
@@ -133,7 +179,7 @@ static void
 done(struct op_run *r, const char *name, struct df_tensor t)
 {
 	size_t rows = t.rows + 2 * PAD_ROWS, cols = t.cols + 2 * PAD_COLS;
-	struct df_tensor all = { t.mem, 0, rows, cols, cols, DF_F32 };
+	struct df_tensor all = { t.mem, 0, rows, cols, cols, t.type };
 	float *v = test_values(r->be, t), *around = test_values(r->be, all);
 
 	if (name)
@@ -174,16 +220,23 @@ widened(struct op_run *r, struct df_tensor half)
 	return t;
 }
 
-/* The same bits in both, here and now: what is promised of weights at rest.  The reference keeps it, too. */
+/* The same bits in both, here and now.  The reference keeps it, too. */
 static void
-same_as_widened(struct op_run *r, struct df_tensor x, struct df_tensor y)
+same_bits(struct op_run *r, struct df_tensor x, struct df_tensor y, const char *what)
 {
 	float *a = test_values(r->be, x), *b = test_values(r->be, y);
 
 	if (memcmp(a, b, df_tensor_numel(x) * sizeof(float)) != 0)
-		fail_msg("%s: not the bits of the widened operand's", r->c->name);
+		fail_msg("%s: not the bits of %s", r->c->name, what);
 	free(a);
 	free(b);
+}
+
+/* What is promised of weights at rest. */
+static void
+same_as_widened(struct op_run *r, struct df_tensor x, struct df_tensor y)
+{
+	same_bits(r, x, y, "the widened operand's");
 }
 
 /* ---- the operations --------------------------------------------------------------------------------------------- */
@@ -193,9 +246,9 @@ run_gemm(struct op_run *r, const size_t *s) /* M N K ta tb, beta in tenths */
 {
 	struct df_gemm g = { .ta = s[3], .tb = s[4], .alpha = 0.75f, .beta = (float)s[5] / 10 };
 
-	g.a = g.ta ? input(r, s[2], s[0], 1) : input(r, s[0], s[2], 1);
-	g.b = g.tb ? input(r, s[1], s[2], 1) : input(r, s[2], s[1], 1);
-	g.c = input(r, s[0], s[1], 1);
+	g.a = g.ta ? act_input(r, s[2], s[0], 1) : act_input(r, s[0], s[2], 1);
+	g.b = g.tb ? act_input(r, s[1], s[2], 1) : act_input(r, s[2], s[1], 1);
+	g.c = g.ta ? input(r, s[0], s[1], 1) : act_input(r, s[0], s[1], 1); /* a^T: the gradient of a matrix */
 	OK(df_gemm(r->be, &g, err));
 	done(r, "c", g.c);
 	done(r, NULL, g.a);
@@ -235,20 +288,24 @@ run_gemm_half(struct op_run *r, const size_t *s) /* M N K ta tb, f16 */
 static void
 run_elementwise(struct op_run *r, const size_t *s) /* rows cols */
 {
-	struct df_tensor x = input(r, s[0], s[1], 2), y = input(r, s[0], s[1], 1), bias = input(r, 1, s[1], 1);
+	struct df_tensor x = act_input(r, s[0], s[1], 2), y = act_input(r, s[0], s[1], 1), bias = input(r, 1, s[1], 1);
+	struct df_tensor g = window(r, s[0], s[1]), z = input(r, s[0], s[1], 2);
 	double sum;
 	float f;
 
 	OK(df_axpy(r->be, -0.3f, x, y, err));
 	OK(df_bias_add(r->be, y, bias, err));
 	OK(df_scale(r->be, 1.7f, y, err));
-	OK(df_sumsq(r->be, y, &sum, err));
+	OK(df_copy(r->be, g, y, err));
+	OK(df_sumsq(r->be, g, &sum, err));
 	f = (float)sum;
 	keep(r, "sumsq", &f, 1);
-	OK(df_sign(r->be, x, err));
+	OK(df_sign(r->be, z, err));
 	OK(df_colsum(r->be, y, bias, true, err));
-	done(r, "sign", x);
+	done(r, "sign", z);
+	done(r, NULL, g);
 	done(r, "y", y);
+	done(r, NULL, x);
 	done(r, "colsum", bias);
 }
 
@@ -277,13 +334,16 @@ run_copy(struct op_run *r, const size_t *s) /* rows cols */
 static void
 run_rows(struct op_run *r, const size_t *s) /* rows, cols, rows of the table */
 {
-	struct df_tensor table = input(r, s[2], s[1], 1), out = window(r, s[0], s[1]);
+	struct df_tensor table = input(r, s[2], s[1], 1), out = act_window(r, s[0], s[1]);
+	struct df_tensor sum = act_input(r, s[2], s[1], 1);
 	uint32_t *row = ids(r, s[0], s[2]);
 
 	OK(df_embed_fwd(r->be, out, table, row, err));
 	OK(df_embed_bwd(r->be, table, out, row, err));
+	OK(df_scatter_rows(r->be, sum, out, row, err));
 	done(r, "out", out);
 	done(r, "table", table);
+	done(r, "sum", sum);
 	free(row);
 }
 
@@ -291,7 +351,7 @@ static void
 run_rows_half(struct op_run *r, const size_t *s) /* rows, cols, rows of the table, f16 */
 {
 	struct df_tensor table = half_input(r, s[3] ? DF_F16 : DF_BF16, s[2], s[1], 1), wide = widened(r, table);
-	struct df_tensor out = window(r, s[0], s[1]), same = test_tensor(r->be, s[0], s[1], NULL);
+	struct df_tensor out = act_window(r, s[0], s[1]), same = act_window(r, s[0], s[1]);
 	uint32_t *row = ids(r, s[0], s[2]);
 
 	OK(df_embed_fwd(r->be, out, table, row, err));
@@ -300,7 +360,7 @@ run_rows_half(struct op_run *r, const size_t *s) /* rows, cols, rows of the tabl
 	done(r, "out", out);
 	df_tensor_free(r->be, &table);
 	df_tensor_free(r->be, &wide);
-	df_tensor_free(r->be, &same);
+	done(r, NULL, same);
 	free(row);
 }
 
@@ -321,9 +381,9 @@ static void
 run_rmsnorm(struct op_run *r, const size_t *s) /* T D segments accumulate */
 {
 	uint64_t *offsets = segments(s[2], s[0]);
-	struct df_rmsnorm a = { 1e-5f, input(r, s[0], s[1], 1), input(r, 1, s[1], 1), window(r, s[0], s[1]),
+	struct df_rmsnorm a = { 1e-5f, act_input(r, s[0], s[1], 1), input(r, 1, s[1], 1), act_window(r, s[0], s[1]),
 		window(r, s[0], 1), 0 };
-	struct df_rmsnorm_bwd b = { a.x, a.w, a.rstd, input(r, s[0], s[1], 1), input(r, s[0], s[1], 1),
+	struct df_rmsnorm_bwd b = { a.x, a.w, a.rstd, act_input(r, s[0], s[1], 1), act_input(r, s[0], s[1], 1),
 		input(r, s[2], s[1], 1), offsets, s[3], 0, false };
 
 	OK(df_rmsnorm_fwd(r->be, &a, err));
@@ -344,11 +404,11 @@ run_rmsnorm_heads(struct op_run *r, const size_t *s) /* T E heads segments, accu
 {
 	const size_t E = s[1], HE = s[2] * E;
 	uint64_t *offsets = segments(s[3], s[0]);
-	struct df_tensor wide = input(r, s[0], HE + 2 * E, 1), grads = input(r, s[0], HE + 2 * E, 1);
-	struct df_rmsnorm a = { 1e-6f, df_tensor_cols(wide, E, HE), input(r, 1, E, 1), window(r, s[0], HE),
+	struct df_tensor wide = act_input(r, s[0], HE + 2 * E, 1), grads = act_input(r, s[0], HE + 2 * E, 1);
+	struct df_rmsnorm a = { 1e-6f, df_tensor_cols(wide, E, HE), input(r, 1, E, 1), act_window(r, s[0], HE),
 		window(r, s[0], s[2]), s[2] };
 	struct df_tensor dy = df_tensor_cols(grads, E, HE);
-	struct df_rmsnorm_bwd b = { a.x, a.w, a.rstd, dy, s[5] ? dy : window(r, s[0], HE), input(r, s[3], E, 1),
+	struct df_rmsnorm_bwd b = { a.x, a.w, a.rstd, dy, s[5] ? dy : act_window(r, s[0], HE), input(r, s[3], E, 1),
 		offsets, s[4], s[2], true };
 
 	OK(df_rmsnorm_fwd(r->be, &a, err));
@@ -367,11 +427,11 @@ run_rmsnorm_heads(struct op_run *r, const size_t *s) /* T E heads segments, accu
 static void
 run_layernorm(struct op_run *r, const size_t *s) /* T D, in place */
 {
-	struct df_layernorm a = { 1e-12f, input(r, s[0], s[1], 3), input(r, 1, s[1], 1), input(r, 1, s[1], 1),
+	struct df_layernorm a = { 1e-12f, act_input(r, s[0], s[1], 3), input(r, 1, s[1], 1), input(r, 1, s[1], 1),
 		DF_TENSOR_NONE };
 
 	OK(df_bias_add(r->be, a.x, a.b, err));
-	a.y = s[2] ? a.x : window(r, s[0], s[1]);
+	a.y = s[2] ? a.x : act_window(r, s[0], s[1]);
 	OK(df_layernorm_fwd(r->be, &a, err));
 	done(r, "y", a.y);
 	if (!s[2])
@@ -383,7 +443,7 @@ run_layernorm(struct op_run *r, const size_t *s) /* T D, in place */
 static void
 run_gelu(struct op_run *r, const size_t *s) /* T F, in place */
 {
-	struct df_tensor x = input(r, s[0], s[1], 6), y = s[2] ? x : window(r, s[0], s[1]);
+	struct df_tensor x = act_input(r, s[0], s[1], 6), y = s[2] ? x : act_window(r, s[0], s[1]);
 
 	OK(df_gelu_fwd(r->be, y, x, err));
 	done(r, "y", y);
@@ -395,8 +455,8 @@ static void
 run_rope(struct op_run *r, const size_t *s) /* T heads E inverse */
 {
 	uint32_t *pos = ids(r, s[0], 40);
-	struct df_rope a = { input(r, s[0], s[1] * s[2], 1), input(r, 40, s[2] / 2, 1), input(r, 40, s[2] / 2, 1), pos,
-		s[1], s[3] };
+	struct df_rope a = { act_input(r, s[0], s[1] * s[2], 1), input(r, 40, s[2] / 2, 1), input(r, 40, s[2] / 2, 1),
+		pos, s[1], s[3] };
 
 	OK(df_rope(r->be, &a, err));
 	done(r, "x", a.x);
@@ -410,9 +470,11 @@ run_attn(struct op_run *r, const size_t *s) /* T samples H K E window */
 {
 	const size_t T = s[0], HE = s[2] * s[4], KE = s[3] * s[4];
 	uint64_t *offsets = segments(s[1], T);
-	struct df_attn a = { input(r, T, HE, 2), input(r, T, KE, 2), input(r, T, KE, 1), window(r, T, HE),
-		window(r, T, s[2]), offsets, s[1], s[2], s[3], s[5], 1.0f / sqrtf((float)s[4]), false };
-	struct df_attn_bwd b = { a, input(r, T, HE, 1), window(r, T, HE), window(r, T, KE), window(r, T, KE) };
+	struct df_attn a = { act_input(r, T, HE, 2), act_input(r, T, KE, 2), act_input(r, T, KE, 1),
+		act_window(r, T, HE), window(r, T, s[2]), offsets, s[1], s[2], s[3], s[5], 1.0f / sqrtf((float)s[4]),
+		false };
+	struct df_attn_bwd b = { a, act_input(r, T, HE, 1), act_window(r, T, HE), act_window(r, T, KE),
+		act_window(r, T, KE) };
 
 	OK(df_attn_fwd(r->be, &a, err));
 	OK(df_attn_bwd(r->be, &b, err));
@@ -433,8 +495,9 @@ run_attn_both(struct op_run *r, const size_t *s) /* T samples H K E */
 {
 	const size_t T = s[0], HE = s[2] * s[4], KE = s[3] * s[4];
 	uint64_t *offsets = segments(s[1], T);
-	struct df_attn a = { input(r, T, HE, 2), input(r, T, KE, 2), input(r, T, KE, 1), window(r, T, HE),
-		window(r, T, s[2]), offsets, s[1], s[2], s[3], 0, 1.0f / sqrtf((float)s[4]), true };
+	struct df_attn a = { act_input(r, T, HE, 2), act_input(r, T, KE, 2), act_input(r, T, KE, 1),
+		act_window(r, T, HE), window(r, T, s[2]), offsets, s[1], s[2], s[3], 0, 1.0f / sqrtf((float)s[4]),
+		true };
 
 	OK(df_attn_fwd(r->be, &a, err));
 	done(r, "o", a.o);
@@ -451,8 +514,8 @@ run_decode(struct op_run *r, const size_t *s) /* S rows H K E window */
 	const size_t S = s[0], HE = s[2] * s[4], KE = s[3] * s[4];
 	uint32_t *first = ids(r, S, s[1]);
 	uint64_t *from = calloc(S + 1, sizeof(*from)), *n = calloc(S + 1, sizeof(*n));
-	struct df_attn_decode a = { input(r, S, HE, 2), window(r, S, HE), input(r, s[1], KE, 2), input(r, s[1], KE, 1),
-		from, n, s[2], s[3], s[5], 1.0f / sqrtf((float)s[4]) };
+	struct df_attn_decode a = { act_input(r, S, HE, 2), act_window(r, S, HE), act_input(r, s[1], KE, 2),
+		act_input(r, s[1], KE, 1), from, n, s[2], s[3], s[5], 1.0f / sqrtf((float)s[4]) };
 
 	assert_true(from && n);
 	for (size_t i = 0; i < S; i++) { /* the first has all rows, the others begin anywhere */
@@ -472,8 +535,9 @@ run_decode(struct op_run *r, const size_t *s) /* S rows H K E window */
 static void
 run_swiglu(struct op_run *r, const size_t *s) /* T F in-place */
 {
-	struct df_tensor gate = input(r, s[0], s[1], 20), up = input(r, s[0], s[1], 1), h = window(r, s[0], s[1]);
-	struct df_tensor dgate = s[2] ? gate : window(r, s[0], s[1]), dup = s[2] ? up : window(r, s[0], s[1]);
+	struct df_tensor gate = act_input(r, s[0], s[1], 20), up = act_input(r, s[0], s[1], 1),
+			 h = act_window(r, s[0], s[1]);
+	struct df_tensor dgate = s[2] ? gate : act_window(r, s[0], s[1]), dup = s[2] ? up : act_window(r, s[0], s[1]);
 
 	OK(df_swiglu_fwd(r->be, h, gate, up, err));
 	OK(df_swiglu_bwd(r->be, dgate, dup, h, gate, up, err));
@@ -517,8 +581,8 @@ run_route(struct op_run *r, const size_t *s) /* T X k normalise in-place */
 static void
 run_weigh(struct op_run *r, const size_t *s) /* T D: row scale, row dot, sigmoid and its backward; all in place too */
 {
-	struct df_tensor x = input(r, s[0], s[1], 1), y = input(r, s[0], s[1], 9), w = input(r, s[0], 1, 1);
-	struct df_tensor scaled = window(r, s[0], s[1]), dot = window(r, s[0], 1), dx = window(r, s[0], s[1]);
+	struct df_tensor x = act_input(r, s[0], s[1], 1), y = act_input(r, s[0], s[1], 9), w = input(r, s[0], 1, 1);
+	struct df_tensor scaled = act_window(r, s[0], s[1]), dot = window(r, s[0], 1), dx = act_window(r, s[0], s[1]);
 
 	OK(df_row_scale(r->be, scaled, x, w, err));
 	OK(df_row_scale(r->be, x, x, w, err));
@@ -542,9 +606,9 @@ run_lmhead(struct op_run *r, const size_t *s) /* L D V: loss only, with dh, with
 	      *hit = calloc(s[0] + 1, sizeof(*hit));
 	uint8_t *correct = calloc(s[0] + 1, 1);
 	struct df_lmhead a = {
-		.h = input(r, s[0], s[1], 3), .w = input(r, s[2], s[1], 1), .target = target, .nll = nll
+		.h = act_input(r, s[0], s[1], 3), .w = act_input(r, s[2], s[1], 1), .target = target, .nll = nll
 	};
-	struct df_tensor g = window(r, s[0], s[2]);
+	struct df_tensor g = act_window(r, s[0], s[2]);
 	float *before = calloc(s[0] + 1, sizeof(*before));
 
 	assert_true(nll && correct && hit && before);
@@ -552,7 +616,7 @@ run_lmhead(struct op_run *r, const size_t *s) /* L D V: loss only, with dh, with
 	memcpy(before, nll, s[0] * sizeof(*nll));
 	a.correct = correct;
 	a.scale = scale;
-	a.dh = window(r, s[0], s[1]);
+	a.dh = act_window(r, s[0], s[1]);
 	OK(df_lmhead(r->be, &a, err));
 	a.dw = input(r, s[2], s[1], 1);
 	a.dlogits = g;
@@ -580,12 +644,12 @@ run_lmhead_half(struct op_run *r, const size_t *s) /* L D V, f16 */
 {
 	uint32_t *target = ids(r, s[0], s[2]);
 	float *nll = calloc(2 * s[0] + 1, sizeof(*nll)), *scale = test_numbers(99, s[0], 1);
-	struct df_lmhead a = { .h = input(r, s[0], s[1], 3), .target = target, .nll = nll, .scale = scale };
+	struct df_lmhead a = { .h = act_input(r, s[0], s[1], 3), .target = target, .nll = nll, .scale = scale };
 	struct df_tensor half = half_input(r, s[3] ? DF_F16 : DF_BF16, s[2], s[1], 1), wide = widened(r, half);
-	struct df_tensor same = test_tensor(r->be, s[0], s[1], NULL);
+	struct df_tensor same = act_window(r, s[0], s[1]);
 
 	assert_non_null(nll);
-	a.dh = window(r, s[0], s[1]);
+	a.dh = act_window(r, s[0], s[1]);
 	a.w = half;
 	OK(df_lmhead(r->be, &a, err));
 	keep(r, "nll", nll, s[0]);
@@ -603,7 +667,7 @@ run_lmhead_half(struct op_run *r, const size_t *s) /* L D V, f16 */
 	done(r, NULL, a.h);
 	df_tensor_free(r->be, &half);
 	df_tensor_free(r->be, &wide);
-	df_tensor_free(r->be, &same);
+	done(r, NULL, same);
 	free(target);
 	free(nll);
 	free(scale);
@@ -612,7 +676,7 @@ run_lmhead_half(struct op_run *r, const size_t *s) /* L D V, f16 */
 static void
 run_dropout(struct op_run *r, const size_t *s) /* rows cols first */
 {
-	struct df_tensor x = input(r, s[0], s[1], 1), y = window(r, s[0], s[1]);
+	struct df_tensor x = act_input(r, s[0], s[1], 1), y = act_window(r, s[0], s[1]);
 
 	OK(df_dropout(r->be, y, x, 0.3f, 42, 5, s[2], err));
 	done(r, "y", y);
@@ -623,9 +687,15 @@ static void
 run_adamw(struct op_run *r, const size_t *s) /* rows cols step */
 {
 	struct df_adamw a = { input(r, s[0], s[1], 1), input(r, s[0], s[1], 1), input(r, s[0], s[1], 0.1f),
-		input(r, s[0], s[1], -0.1f), 1e-2, 0.9, 0.999, 1e-8, 0.1, 0.5, s[2] };
+		input(r, s[0], s[1], -0.1f), 1e-2, 0.9, 0.999, 1e-8, 0.1, 0.5, s[2],
+		window_of(r, DF_BF16, s[0], s[1]) };
+	struct df_tensor rounded = window_of(r, DF_BF16, s[0], s[1]);
 
 	OK(df_adamw(r->be, &a, err));
+	OK(df_copy(r->be, rounded, a.w, err));
+	same_bits(r, a.low, rounded, "the weight, rounded");
+	done(r, NULL, a.low);
+	done(r, NULL, rounded);
 	done(r, "w", a.w);
 	done(r, "m", a.m);
 	done(r, "v", a.v);
@@ -667,93 +737,109 @@ run_project(struct op_run *r, const size_t *s) /* S n k sjlt */
 #define SUMS  3e-6
 #define EXPS  1e-5
 
+/*
+ * In bf16, with u = 2^-8 the rounding of one result, relative to the largest one of an output:
+ *   one operation stores one rounded result: u, and a little for the f32 before it
+ *   a case of several operations in a row has the roundings of those before: as many u as there are
+ *   attention's backward reads o, once rounded, in do o, a difference of sums: 4 u
+ *   y (1 - y) of a rounded sigmoid: u |dy| where the largest result is |dy| / 4, with that of dy: 6 u
+ */
+#define ROUND(n) ((n)*0x1.01p-8)
+#define F32      0.0 /* no activations: float32 only */
+
 const struct op_case op_cases[] = {
-	{ "gemm 1x1x1", run_gemm, { 1, 1, 1, 0, 0, 0 }, SUMS },
-	{ "gemm k=0", run_gemm, { 5, 7, 0, 0, 0, 5 }, SUMS },
-	{ "gemm one row", run_gemm, { 1, 65, 33, 0, 1, 0 }, SUMS },
-	{ "gemm edges", run_gemm, { 13, 37, 29, 0, 0, 5 }, SUMS },
-	{ "gemm edges, a^T", run_gemm, { 13, 37, 29, 1, 0, 10 }, SUMS },
-	{ "gemm edges, b^T", run_gemm, { 13, 37, 29, 0, 1, 0 }, SUMS },
-	{ "gemm edges, a^T b^T", run_gemm, { 13, 37, 29, 1, 1, 5 }, SUMS },
-	{ "gemm linear layer", run_gemm, { 150, 176, 64, 0, 1, 0 }, SUMS },
-	{ "gemm many blocks", run_gemm, { 97, 300, 523, 0, 1, 5 }, SUMS },
-	{ "gemm weight gradient", run_gemm, { 128, 96, 300, 1, 0, 10 }, SUMS },
-	{ "gemm lora a", run_gemm, { 8, 200, 77, 1, 0, 0 }, SUMS },
-	{ "gemm lora b", run_gemm, { 200, 8, 77, 1, 0, 0 }, SUMS },
-	{ "gemm tiles", run_gemm, { 301, 290, 100, 0, 0, 10 }, SUMS },
-	{ "gemm bf16, one row", run_gemm_half, { 1, 70, 300, 0, 1, 0 }, SUMS },
-	{ "gemm bf16, few rows", run_gemm_half, { 5, 33, 270, 0, 1, 0 }, SUMS },
-	{ "gemm bf16, few rows, b", run_gemm_half, { 7, 90, 290, 0, 0, 0 }, SUMS },
-	{ "gemm bf16, linear layer", run_gemm_half, { 150, 176, 300, 0, 1, 0 }, SUMS },
-	{ "gemm bf16, gradient", run_gemm_half, { 61, 83, 300, 0, 0, 0 }, SUMS },
-	{ "gemm bf16, a^T b^T", run_gemm_half, { 37, 29, 31, 1, 1, 0 }, SUMS },
-	{ "gemm f16, one row", run_gemm_half, { 1, 65, 70, 0, 1, 1 }, SUMS },
-	{ "gemm f16", run_gemm_half, { 97, 270, 100, 0, 1, 1 }, SUMS },
-	{ "gemm f16, b", run_gemm_half, { 17, 270, 19, 0, 0, 1 }, SUMS },
-	{ "element-wise 1", run_elementwise, { 1, 1 }, SUMS },
-	{ "element-wise", run_elementwise, { 33, 131 }, SUMS },
-	{ "element-wise, long rows", run_elementwise, { 2, 70001 }, SUMS },
-	{ "copy", run_copy, { 17, 33 }, EXACT },
-	{ "rows", run_rows, { 70, 97, 31 }, EXACT },
-	{ "rows 1", run_rows, { 1, 1, 1 }, EXACT },
-	{ "rows bf16", run_rows_half, { 70, 97, 31, 0 }, EXACT },
-	{ "rows f16", run_rows_half, { 7, 33, 3, 1 }, EXACT },
-	{ "rmsnorm of heads", run_rmsnorm_heads, { 23, 16, 3, 4, 0, 0 }, SUMS },
-	{ "rmsnorm of heads, in place", run_rmsnorm_heads, { 9, 128, 2, 1, 1, 1 }, SUMS },
-	{ "rmsnorm of heads, odd", run_rmsnorm_heads, { 5, 13, 1, 2, 0, 1 }, SUMS },
-	{ "layernorm", run_layernorm, { 21, 77, 0 }, SUMS },
-	{ "layernorm in place", run_layernorm, { 3, 384, 1 }, SUMS },
-	{ "gelu", run_gelu, { 21, 77, 0 }, EXPS },
-	{ "gelu in place", run_gelu, { 2, 40000, 1 }, EXPS },
-	{ "rmsnorm", run_rmsnorm, { 37, 64, 4, 0 }, SUMS },
-	{ "rmsnorm, accumulating", run_rmsnorm, { 9, 131, 1, 1 }, SUMS },
-	{ "rmsnorm, wide", run_rmsnorm, { 5, 1000, 2, 0 }, SUMS },
-	{ "rope", run_rope, { 19, 3, 16, 0 }, SUMS },
-	{ "rope inverse", run_rope, { 19, 2, 6, 1 }, SUMS },
-	{ "attention 1 token", run_attn, { 1, 1, 1, 1, 8, 0 }, EXPS },
-	{ "attention, grouped", run_attn, { 100, 4, 6, 2, 16, 0 }, EXPS },
-	{ "attention, odd head", run_attn, { 90, 3, 2, 1, 13, 0 }, EXPS },
-	{ "attention, window", run_attn, { 150, 3, 2, 2, 8, 5 }, EXPS },
-	{ "attention, long", run_attn, { 700, 2, 2, 1, 32, 0 }, EXPS },
-	{ "attention, long window", run_attn, { 700, 2, 1, 1, 8, 300 }, EXPS },
-	{ "attention both ways", run_attn_both, { 100, 4, 6, 2, 16 }, EXPS },
-	{ "attention both ways, 1", run_attn_both, { 1, 1, 1, 1, 32 }, EXPS },
-	{ "attention both ways, long", run_attn_both, { 700, 2, 2, 1, 32 }, EXPS },
-	{ "decode", run_decode, { 5, 90, 6, 2, 16, 0 }, EXPS },
-	{ "decode, one key", run_decode, { 3, 1, 4, 4, 8, 0 }, EXPS },
-	{ "decode, window", run_decode, { 4, 300, 4, 1, 24, 17 }, EXPS },
-	{ "decode, long", run_decode, { 2, 700, 3, 3, 13, 0 }, EXPS },
-	{ "decode, many heads", run_decode, { 2, 50, 71, 1, 8, 0 }, EXPS },
-	{ "swiglu", run_swiglu, { 21, 77, 0 }, EXPS },
-	{ "swiglu in place", run_swiglu, { 3, 200, 1 }, EXPS },
-	{ "route", run_route, { 37, 8, 2, 1, 0 }, EXPS },
-	{ "route, plain", run_route, { 21, 60, 4, 0, 0 }, EXPS },
-	{ "route, in place", run_route, { 9, 128, 8, 1, 1 }, EXPS },
-	{ "route, one", run_route, { 5, 3, 1, 1, 0 }, EXPS },
-	{ "route, all", run_route, { 5, 13, 13, 0, 1 }, EXPS },
-	{ "route 0 rows", run_route, { 0, 8, 2, 1, 0 }, EXPS },
-	{ "weigh rows", run_weigh, { 23, 45 }, EXPS },
-	{ "weigh rows, narrow", run_weigh, { 40, 1 }, EXPS },
-	{ "lmhead", run_lmhead, { 50, 24, 100 }, EXPS },
-	{ "lmhead, two words", run_lmhead, { 3, 5, 2 }, EXPS },
-	{ "lmhead, tiles", run_lmhead, { 300, 8, 5000 }, EXPS },
-	{ "lmhead 0 rows", run_lmhead, { 0, 8, 10 }, EXPS },
-	{ "lmhead bf16", run_lmhead_half, { 50, 24, 100, 0 }, EXPS },
-	{ "lmhead f16, tiles", run_lmhead_half, { 300, 8, 5000, 1 }, EXPS },
-	{ "dropout", run_dropout, { 13, 31, 7 }, SUMS },
-	{ "adamw", run_adamw, { 3, 77, 1 }, EXPS },
-	{ "adamw, late", run_adamw, { 1, 40000, 1000 }, EXPS },
-	{ "adam form", run_adam_form, { 5, 333, 0 }, EXPS },
-	{ "adam form, inside", run_adam_form, { 2, 65, 1 }, EXPS },
-	{ "project", run_project, { 5, 300, 200, 0 }, EXACT },
-	{ "project sparse", run_project, { 5, 300, 64, 1 }, EXACT },
+	{ "gemm 1x1x1", run_gemm, { 1, 1, 1, 0, 0, 0 }, SUMS, ROUND(1) },
+	{ "gemm k=0", run_gemm, { 5, 7, 0, 0, 0, 5 }, SUMS, ROUND(1) },
+	{ "gemm one row", run_gemm, { 1, 65, 33, 0, 1, 0 }, SUMS, ROUND(1) },
+	{ "gemm edges", run_gemm, { 13, 37, 29, 0, 0, 5 }, SUMS, ROUND(1) },
+	{ "gemm edges, a^T", run_gemm, { 13, 37, 29, 1, 0, 10 }, SUMS, ROUND(1) },
+	{ "gemm edges, b^T", run_gemm, { 13, 37, 29, 0, 1, 0 }, SUMS, ROUND(1) },
+	{ "gemm edges, a^T b^T", run_gemm, { 13, 37, 29, 1, 1, 5 }, SUMS, ROUND(1) },
+	{ "gemm linear layer", run_gemm, { 150, 176, 64, 0, 1, 0 }, SUMS, ROUND(1) },
+	{ "gemm many blocks", run_gemm, { 97, 300, 523, 0, 1, 5 }, SUMS, ROUND(1) },
+	{ "gemm weight gradient", run_gemm, { 128, 96, 300, 1, 0, 10 }, SUMS, ROUND(1) },
+	{ "gemm lora a", run_gemm, { 8, 200, 77, 1, 0, 0 }, SUMS, ROUND(1) },
+	{ "gemm lora b", run_gemm, { 200, 8, 77, 1, 0, 0 }, SUMS, ROUND(1) },
+	{ "gemm tiles", run_gemm, { 301, 290, 100, 0, 0, 10 }, SUMS, ROUND(1) },
+	{ "gemm bf16, one row", run_gemm_half, { 1, 70, 300, 0, 1, 0 }, SUMS, F32 },
+	{ "gemm bf16, few rows", run_gemm_half, { 5, 33, 270, 0, 1, 0 }, SUMS, F32 },
+	{ "gemm bf16, few rows, b", run_gemm_half, { 7, 90, 290, 0, 0, 0 }, SUMS, F32 },
+	{ "gemm bf16, linear layer", run_gemm_half, { 150, 176, 300, 0, 1, 0 }, SUMS, F32 },
+	{ "gemm bf16, gradient", run_gemm_half, { 61, 83, 300, 0, 0, 0 }, SUMS, F32 },
+	{ "gemm bf16, a^T b^T", run_gemm_half, { 37, 29, 31, 1, 1, 0 }, SUMS, F32 },
+	{ "gemm f16, one row", run_gemm_half, { 1, 65, 70, 0, 1, 1 }, SUMS, F32 },
+	{ "gemm f16", run_gemm_half, { 97, 270, 100, 0, 1, 1 }, SUMS, F32 },
+	{ "gemm f16, b", run_gemm_half, { 17, 270, 19, 0, 0, 1 }, SUMS, F32 },
+	{ "element-wise 1", run_elementwise, { 1, 1 }, SUMS, ROUND(3) },
+	{ "element-wise", run_elementwise, { 33, 131 }, SUMS, ROUND(3) },
+	{ "element-wise, long rows", run_elementwise, { 2, 70001 }, SUMS, ROUND(3) },
+	{ "copy", run_copy, { 17, 33 }, EXACT, F32 },
+	{ "rows", run_rows, { 70, 97, 31 }, EXACT, ROUND(2) },
+	{ "rows 1", run_rows, { 1, 1, 1 }, EXACT, ROUND(2) },
+	{ "rows bf16", run_rows_half, { 70, 97, 31, 0 }, EXACT, ROUND(1) },
+	{ "rows f16", run_rows_half, { 7, 33, 3, 1 }, EXACT, ROUND(1) },
+	{ "rmsnorm of heads", run_rmsnorm_heads, { 23, 16, 3, 4, 0, 0 }, SUMS, ROUND(1) },
+	{ "rmsnorm of heads, in place", run_rmsnorm_heads, { 9, 128, 2, 1, 1, 1 }, SUMS, ROUND(1) },
+	{ "rmsnorm of heads, odd", run_rmsnorm_heads, { 5, 13, 1, 2, 0, 1 }, SUMS, ROUND(1) },
+	{ "layernorm", run_layernorm, { 21, 77, 0 }, SUMS, ROUND(3) },
+	{ "layernorm in place", run_layernorm, { 3, 384, 1 }, SUMS, ROUND(3) },
+	{ "gelu", run_gelu, { 21, 77, 0 }, EXPS, ROUND(1) },
+	{ "gelu in place", run_gelu, { 2, 40000, 1 }, EXPS, ROUND(1) },
+	{ "rmsnorm", run_rmsnorm, { 37, 64, 4, 0 }, SUMS, ROUND(1) },
+	{ "rmsnorm, accumulating", run_rmsnorm, { 9, 131, 1, 1 }, SUMS, ROUND(1) },
+	{ "rmsnorm, wide", run_rmsnorm, { 5, 1000, 2, 0 }, SUMS, ROUND(1) },
+	{ "rope", run_rope, { 19, 3, 16, 0 }, SUMS, ROUND(1) },
+	{ "rope inverse", run_rope, { 19, 2, 6, 1 }, SUMS, ROUND(1) },
+	{ "attention 1 token", run_attn, { 1, 1, 1, 1, 8, 0 }, EXPS, ROUND(4) },
+	{ "attention, grouped", run_attn, { 100, 4, 6, 2, 16, 0 }, EXPS, ROUND(4) },
+	{ "attention, odd head", run_attn, { 90, 3, 2, 1, 13, 0 }, EXPS, ROUND(4) },
+	{ "attention, window", run_attn, { 150, 3, 2, 2, 8, 5 }, EXPS, ROUND(4) },
+	{ "attention, long", run_attn, { 700, 2, 2, 1, 32, 0 }, EXPS, ROUND(4) },
+	{ "attention, long window", run_attn, { 700, 2, 1, 1, 8, 300 }, EXPS, ROUND(4) },
+	{ "attention both ways", run_attn_both, { 100, 4, 6, 2, 16 }, EXPS, ROUND(1) },
+	{ "attention both ways, 1", run_attn_both, { 1, 1, 1, 1, 32 }, EXPS, ROUND(1) },
+	{ "attention both ways, long", run_attn_both, { 700, 2, 2, 1, 32 }, EXPS, ROUND(1) },
+	{ "decode", run_decode, { 5, 90, 6, 2, 16, 0 }, EXPS, ROUND(1) },
+	{ "decode, one key", run_decode, { 3, 1, 4, 4, 8, 0 }, EXPS, ROUND(1) },
+	{ "decode, window", run_decode, { 4, 300, 4, 1, 24, 17 }, EXPS, ROUND(1) },
+	{ "decode, long", run_decode, { 2, 700, 3, 3, 13, 0 }, EXPS, ROUND(1) },
+	{ "decode, many heads", run_decode, { 2, 50, 71, 1, 8, 0 }, EXPS, ROUND(1) },
+	{ "swiglu", run_swiglu, { 21, 77, 0 }, EXPS, ROUND(2) },
+	{ "swiglu in place", run_swiglu, { 3, 200, 1 }, EXPS, ROUND(2) },
+	{ "route", run_route, { 37, 8, 2, 1, 0 }, EXPS, F32 },
+	{ "route, plain", run_route, { 21, 60, 4, 0, 0 }, EXPS, F32 },
+	{ "route, in place", run_route, { 9, 128, 8, 1, 1 }, EXPS, F32 },
+	{ "route, one", run_route, { 5, 3, 1, 1, 0 }, EXPS, F32 },
+	{ "route, all", run_route, { 5, 13, 13, 0, 1 }, EXPS, F32 },
+	{ "route 0 rows", run_route, { 0, 8, 2, 1, 0 }, EXPS, F32 },
+	{ "weigh rows", run_weigh, { 23, 45 }, EXPS, ROUND(6) },
+	{ "weigh rows, narrow", run_weigh, { 40, 1 }, EXPS, ROUND(6) },
+	{ "lmhead", run_lmhead, { 50, 24, 100 }, EXPS, ROUND(1) },
+	{ "lmhead, two words", run_lmhead, { 3, 5, 2 }, EXPS, ROUND(1) },
+	{ "lmhead, tiles", run_lmhead, { 300, 8, 5000 }, EXPS, ROUND(1) },
+	{ "lmhead 0 rows", run_lmhead, { 0, 8, 10 }, EXPS, ROUND(1) },
+	{ "lmhead bf16", run_lmhead_half, { 50, 24, 100, 0 }, EXPS, ROUND(1) },
+	{ "lmhead f16, tiles", run_lmhead_half, { 300, 8, 5000, 1 }, EXPS, ROUND(1) },
+	{ "dropout", run_dropout, { 13, 31, 7 }, SUMS, ROUND(1) },
+	{ "adamw", run_adamw, { 3, 77, 1 }, EXPS, F32 },
+	{ "adamw, late", run_adamw, { 1, 40000, 1000 }, EXPS, F32 },
+	{ "adam form", run_adam_form, { 5, 333, 0 }, EXPS, F32 },
+	{ "adam form, inside", run_adam_form, { 2, 65, 1 }, EXPS, F32 },
+	{ "project", run_project, { 5, 300, 200, 0 }, EXACT, F32 },
+	{ "project sparse", run_project, { 5, 300, 64, 1 }, EXACT, F32 },
 };
 const size_t n_op_cases = sizeof(op_cases) / sizeof(op_cases[0]);
 
 void
 op_case_run(const struct op_case *c, struct df_backend *be, struct results *res)
 {
-	struct op_run r = { be, c, res, 0 };
+	op_case_run_in(c, be, OP_F32, res);
+}
+
+void
+op_case_run_in(const struct op_case *c, struct df_backend *be, enum op_mode mode, struct results *res)
+{
+	struct op_run r = { be, mode, c, res, 0 };
 
 	res->n = 0;
 	c->run(&r, c->shape);
