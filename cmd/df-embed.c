@@ -80,6 +80,7 @@ static const struct df_opt options[] = {
 	    .help = "print what the job is, and exit" },
 	{ .type = DF_OPT_OPERANDS, .arg = "FILE", .file = DF_FILE_READ },
 	DF_PROG_OPTS(&cfg.common),
+	DF_PROG_COMPUTE(&cfg.common),
 	DF_OPT_END,
 };
 /* clang-format on */

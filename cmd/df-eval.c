@@ -108,6 +108,7 @@ static const struct df_opt options[] = {
 	    .given = &cfg.label_given, .only = ON_TOKENS, .help = "which of its labels is the score" },
 	{ .type = DF_OPT_OPERANDS, .arg = "TOKENS", .file = DF_FILE_READ },
 	DF_PROG_OPTS(&cfg.common),
+	DF_PROG_COMPUTE(&cfg.common),
 	DF_OPT_END,
 };
 /* clang-format on */

@@ -102,6 +102,7 @@ static const struct df_opt options[] = {
 	    .help = "compression of -o" },
 	{ .type = DF_OPT_OPERANDS, .arg = "TOKENS", .file = DF_FILE_READ },
 	DF_PROG_OPTS(&cfg.common),
+	DF_PROG_COMPUTE(&cfg.common),
 	DF_OPT_END,
 };
 /* clang-format on */

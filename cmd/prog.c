@@ -282,6 +282,8 @@ df_prog_parse(const struct df_opt *opts, const char *synopsis, const char *about
 	exit(df_prog_exit(rc, &err));
 }
 
+const char *const df_prog_computes[] = { "auto", "f32", "bf16", NULL };
+
 int
 df_env_open(struct df_env *e, const struct df_prog_common *c, enum df_env_style style, struct df_err *err)
 {
@@ -292,7 +294,11 @@ df_env_open(struct df_env *e, const struct df_prog_common *c, enum df_env_style 
 		e->n_lanes = c->threads > 0 ? (int)c->threads : df_threads_default();
 	else if ((rc = df_pool_new(&e->pool, (int)c->threads, err)) != DF_OK)
 		return rc;
-	return df_backend_open(&e->be, c->device, e->pool, err);
+	if ((rc = df_backend_open(&e->be, c->device, e->pool, err)) != DF_OK)
+		return rc;
+	if (c->compute == DF_PROG_COMPUTE_BF16 && (rc = df_backend_set_compute(e->be, DF_BF16, err)) != DF_OK)
+		df_err_prefix(err, "--compute: ");
+	return rc;
 }
 
 void
