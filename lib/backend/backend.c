@@ -339,6 +339,7 @@ run_on_host(struct df_backend *be, enum df_op op, void *args, struct df_operand 
 			DF_TRY(be->ops->download(be, mem[same[i]].data, d, err));
 		*o[i].t = (struct df_tensor){ &mem[same[i]], 0, d.rows, d.cols, d.cols, d.type };
 	}
+	DF_TRY(df_check_indices(op, args, err));
 	DF_TRY(df_cpu_op[op](be, args, err));
 	for (size_t i = 0; i < n; i++)
 		if ((o[i].access & DF_OUT) && df_tensor_numel(device[i]))
@@ -360,7 +361,9 @@ df_backend_run(struct df_backend *be, enum df_op op, void *args, struct df_opera
 		return run_on_host(be, op, args, o, n, err);
 	if (be->ops->enter)
 		DF_TRY(be->ops->enter(be, o, n, err));
-	rc = be->ops->op[op](be, args, err);
+	rc = be->ops->reads_on_host ? df_check_indices(op, args, err) : DF_OK;
+	if (rc == DF_OK)
+		rc = be->ops->op[op](be, args, err);
 	if (be->ops->leave && (rc2 = be->ops->leave(be, o, n, rc ? NULL : err)) != DF_OK && rc == DF_OK)
 		rc = rc2;
 out:
