@@ -432,7 +432,8 @@ out:
 
 /* Run a slot that works in host memory, and with float32, on copies of the operands. */
 static int
-run_on_copies(struct df_backend *be, df_op_fn *slot, void *args, struct df_operand *o, size_t n, struct df_err *err)
+run_on_copies(struct df_backend *be, enum df_op op, df_op_fn *slot, void *args, struct df_operand *o, size_t n,
+    struct df_err *err)
 {
 	struct copy c[DF_OPERANDS_MAX] = { 0 };
 	int rc = DF_OK;
@@ -457,6 +458,7 @@ run_on_copies(struct df_backend *be, df_op_fn *slot, void *args, struct df_opera
 			DF_TRY(copy_in(be, &c[i], c[c[i].same].mem.data, err));
 		*o[i].t = (struct df_tensor){ &c[c[i].same].mem, 0, t.rows, t.cols, t.cols, type };
 	}
+	DF_TRY(df_check_indices(op, args, err));
 	DF_TRY(slot(be, args, err));
 	for (size_t i = 0; i < n; i++)
 		if ((o[i].access & DF_OUT) && df_tensor_numel(c[i].from))
@@ -490,13 +492,15 @@ df_backend_run(struct df_backend *be, enum df_op op, void *args, struct df_opera
 	if (!be->ops->op[op]) {
 		if (!atomic_exchange(&be->told[op], true))
 			df_debug("backend %s: %s runs on the host", be->ops->name, op_name[op]);
-		return run_on_copies(be, df_cpu_op[op], args, o, n, err);
+		return run_on_copies(be, op, df_cpu_op[op], args, o, n, err);
 	}
 	if (needs_copies(be, o, n))
-		return run_on_copies(be, be->ops->op[op], args, o, n, err);
+		return run_on_copies(be, op, be->ops->op[op], args, o, n, err);
 	if (be->ops->enter)
 		DF_TRY(be->ops->enter(be, o, n, err));
-	rc = be->ops->op[op](be, args, err);
+	rc = be->ops->reads_on_host ? df_check_indices(op, args, err) : DF_OK;
+	if (rc == DF_OK)
+		rc = be->ops->op[op](be, args, err);
 	if (be->ops->leave && (rc2 = be->ops->leave(be, o, n, rc ? NULL : err)) != DF_OK && rc == DF_OK)
 		rc = rc2;
 out:

@@ -88,7 +88,7 @@ int df_model_loss(struct df_model *m, struct df_work *w, const struct df_tokens 
 
 /*
  * The hidden states after `layer` layers, as transformers' hidden_states[layer]: 0 = the embeddings, n_layers =
- * the last layer's after the final norm.  *h [tokens, D] lies in the workspace, valid until its next use.  Every
+ * the last layer's after the final norm.  *h [tokens, D], f32, lies in the workspace, valid until its next use.  Every
  * architecture; masks are not read.
  */
 int df_model_hidden(struct df_model *m, struct df_work *w, const struct df_tokens *b, size_t layer, struct df_tensor *h,
