@@ -11,7 +11,6 @@
 #include "base/mem.h"
 #include "model/cache_priv.h"
 
-
 static size_t
 kv_width(const struct df_model *m)
 {

@@ -485,8 +485,8 @@ static void
 run_rope(struct op_run *r, const size_t *s) /* T heads E inverse */
 {
 	struct df_tensor pos = ids(r, s[0], 40);
-	struct df_rope a = { act_input(r, s[0], s[1] * s[2], 1), input(r, 40, s[2] / 2, 1), input(r, 40, s[2] / 2, 1), pos,
-		s[1], s[3] };
+	struct df_rope a = { act_input(r, s[0], s[1] * s[2], 1), input(r, 40, s[2] / 2, 1), input(r, 40, s[2] / 2, 1),
+		pos, s[1], s[3] };
 
 	OK(df_rope(r->be, &a, err));
 	done(r, "x", a.x);
@@ -500,9 +500,10 @@ run_attn(struct op_run *r, const size_t *s) /* T samples H K E window */
 {
 	const size_t T = s[0], HE = s[2] * s[4], KE = s[3] * s[4];
 	struct df_tensor offsets = segments(r, s[1], T);
-	struct df_attn a = { act_input(r, T, HE, 2), act_input(r, T, KE, 2), act_input(r, T, KE, 1), act_window(r, T, HE),
-		window(r, T, s[2]), offsets, s[2], s[3], s[5], 1.0f / sqrtf((float)s[4]), false };
-	struct df_attn_bwd b = { a, act_input(r, T, HE, 1), act_window(r, T, HE), act_window(r, T, KE), act_window(r, T, KE) };
+	struct df_attn a = { act_input(r, T, HE, 2), act_input(r, T, KE, 2), act_input(r, T, KE, 1),
+		act_window(r, T, HE), window(r, T, s[2]), offsets, s[2], s[3], s[5], 1.0f / sqrtf((float)s[4]), false };
+	struct df_attn_bwd b = { a, act_input(r, T, HE, 1), act_window(r, T, HE), act_window(r, T, KE),
+		act_window(r, T, KE) };
 
 	OK(df_attn_fwd(r->be, &a, err));
 	OK(df_attn_bwd(r->be, &b, err));
@@ -523,8 +524,8 @@ run_attn_both(struct op_run *r, const size_t *s) /* T samples H K E */
 {
 	const size_t T = s[0], HE = s[2] * s[4], KE = s[3] * s[4];
 	struct df_tensor offsets = segments(r, s[1], T);
-	struct df_attn a = { act_input(r, T, HE, 2), act_input(r, T, KE, 2), act_input(r, T, KE, 1), act_window(r, T, HE),
-		window(r, T, s[2]), offsets, s[2], s[3], 0, 1.0f / sqrtf((float)s[4]), true };
+	struct df_attn a = { act_input(r, T, HE, 2), act_input(r, T, KE, 2), act_input(r, T, KE, 1),
+		act_window(r, T, HE), window(r, T, s[2]), offsets, s[2], s[3], 0, 1.0f / sqrtf((float)s[4]), true };
 
 	OK(df_attn_fwd(r->be, &a, err));
 	done(r, "o", a.o);
