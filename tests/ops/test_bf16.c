@@ -160,7 +160,7 @@ a_sum_rounds_once(void **state)
 {
 	struct df_backend *be = test_backend("reference", NULL);
 	struct df_tensor ones = bf16_tensor(be, 6, 1), sum = bf16_tensor(be, 1, 1), w = bf16_tensor(be, 6, 1);
-	const uint32_t row[6] = { 0 };
+	struct df_tensor row = test_indices(be, (const uint32_t[6]){ 0 }, 6);
 	struct df_gemm g = { .ta = true, .alpha = 1, .beta = 1, .a = ones, .b = w, .c = sum };
 
 	(void)state;
@@ -173,6 +173,7 @@ a_sum_rounds_once(void **state)
 	df_tensor_free(be, &ones);
 	df_tensor_free(be, &sum);
 	df_tensor_free(be, &w);
+	df_tensor_free(be, &row);
 	df_backend_close(be);
 }
 

@@ -20,10 +20,13 @@ static size_t n_kept;
 struct df_backend *
 mh_backend(void)
 {
-	const char *device = getenv("DF_TEST_DEVICE");
+	const char *device = getenv("DF_TEST_DEVICE"), *compute = getenv("DF_TEST_COMPUTE");
 
-	if (backend == NULL)
+	if (backend == NULL) {
 		mh_ok(df_backend_open(&backend, device != NULL ? device : "cpu", NULL, err));
+		if (compute != NULL && strcmp(compute, "bf16") == 0)
+			mh_ok(df_backend_set_compute(backend, DF_BF16, err));
+	}
 	return backend;
 }
 
