@@ -115,8 +115,7 @@ emit_bias(struct df_work *w, const struct df_emit *e, size_t row, struct df_tens
 		if (n == 0)
 			DF_TRY(df_fill(w->m->be, df_tensor_rows(g, s, 1), 0, err));
 		else
-			DF_TRY(df_colsum(
-			    w->m->be, df_tensor_rows(dy, t0, n), df_tensor_rows(g, s, 1), false, err));
+			DF_TRY(df_colsum(w->m->be, df_tensor_rows(dy, t0, n), df_tensor_rows(g, s, 1), false, err));
 	}
 	DF_TRY(sink_block(e, p, 0, g, err));
 out:

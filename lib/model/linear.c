@@ -33,11 +33,12 @@ drop(struct df_work *w, size_t a, struct df_tensor x, struct df_tensor y, const 
 
 			/* A run of adjacent rows of the sample. */
 			n = rows->token.host == NULL ? rows->seg.host[s + 1] - r : 1;
-			while (rows->token.host != NULL && r + n < rows->seg.host[s + 1] && rows->token.host[r + n] == token + n)
+			while (rows->token.host != NULL && r + n < rows->seg.host[s + 1] &&
+			    rows->token.host[r + n] == token + n)
 				n++;
 			DF_TRY(df_dropout(w->m->be, df_tensor_rows(y, r, n), df_tensor_rows(x, r, n),
-			    (float)w->m->lora_dropout, w->key[s], (uint32_t)a, (uint64_t)(token - w->seg.host[s]) * x.cols,
-			    err));
+			    (float)w->m->lora_dropout, w->key[s], (uint32_t)a,
+			    (uint64_t)(token - w->seg.host[s]) * x.cols, err));
 		}
 	}
 out:

@@ -92,9 +92,8 @@ part(const struct df_work *w, struct df_tensor t, size_t e)
 static struct df_tensor
 part_u(const struct df_work *w, struct df_tensor u, size_t e, const struct df_group *g)
 {
-	return g->n_lora == 0
-	    ? DF_TENSOR_NONE
-	    : df_tensor_view(u, w->moe.first.host[e] * u.cols, n_rows_of(w, e), g->u_cols);
+	return g->n_lora == 0 ? DF_TENSOR_NONE
+			      : df_tensor_view(u, w->moe.first.host[e] * u.cols, n_rows_of(w, e), g->u_cols);
 }
 
 /* Count each sample's tokens by expert, in a layer whose m rows are all its tokens. */
@@ -143,8 +142,8 @@ weigh(struct df_work *w, const struct df_moe_act *a, struct df_err *err)
 	size_t r = a->h.rows;
 	int rc;
 
-	DF_TRY(
-	    df_gather_rows(w->m->be, scratch(w->ms.weight, r), df_tensor_view(a->weight, 0, r, 1), w->moe.slot.dev, err));
+	DF_TRY(df_gather_rows(
+	    w->m->be, scratch(w->ms.weight, r), df_tensor_view(a->weight, 0, r, 1), w->moe.slot.dev, err));
 	DF_TRY(df_row_scale(w->m->be, scratch(w->ms.hs, r), a->h, scratch(w->ms.weight, r), err));
 out:
 	return rc;
