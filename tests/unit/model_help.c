@@ -30,6 +30,12 @@ mh_backend(void)
 	return backend;
 }
 
+double
+mh_bound(double f32, double bf16)
+{
+	return df_backend_compute(mh_backend()) == DF_BF16 ? bf16 : f32;
+}
+
 char *
 mh_path(const char *name, const char *file)
 {
