@@ -1,8 +1,8 @@
 /*
  * step.c - lanes over a micro-batch, a fixed-order sum, one update.
  *
- * A lane takes its samples through forward and backward in one go.  Where weights come from losses, all lanes run
- * their forward, then the weigher sees the whole micro-batch, then all run their backward.
+ * A lane takes its samples through forward and backward in one go.  Where weights come from the losses of a whole
+ * micro-batch, all lanes run their forward, then it is weighed, then all run their backward.
  */
 #include <math.h>
 #include <stdlib.h>
@@ -91,6 +91,8 @@ lane_init(struct df_stepper *s, struct lane *l, struct df_err *err)
 	int rc = DF_OK;
 
 	DF_TRY(df_work_new(&l->work, s->m, err));
+	if (s->o.weigh_alone)
+		df_work_weigh(l->work, s->o.weigh, s->o.weigh_ctx);
 	DF_TRY(df_tensor_alloc(df_model_backend(s->m), &l->grad, DF_F32, 1, numel, "gradient", err));
 	DF_TRY(df_alloc(&l->key, s->o.batch, sizeof(*l->key), "batch", err));
 	DF_TRY(df_alloc(&l->scale, s->o.batch, sizeof(*l->scale), "batch", err));
@@ -499,7 +501,7 @@ accumulate(
 						    : 1.0 / (double)n_targets);
 			}
 		}
-		if (!s->o.weigh) {
+		if (!s->o.weigh || s->o.weigh_alone) {
 			DF_TRY(run_lanes(s, groups, run_lane, err));
 		} else if (groups > 0) {
 			DF_TRY(run_lanes(s, groups, run_forward, err));
