@@ -38,9 +38,9 @@ struct lane {
 
 /* What a weigher sees of a micro-batch, and says. */
 struct micro {
-	uint64_t *offsets, *id;
+	uint32_t *offsets, *token;
+	uint64_t *id;
 	uint16_t *domain;
-	uint32_t *token;
 	float *nll, *weight;
 	size_t cap_offsets, cap_id, cap_domain, cap_token, cap_nll, cap_weight;
 };
@@ -438,7 +438,7 @@ weigh(struct df_stepper *s, size_t first, size_t n, size_t groups, struct df_err
 		const struct df_target_losses *from = &s->lane[g].losses;
 
 		for (size_t k = 0; k < from->n; k++) {
-			const uint64_t at = m->offsets[s->lane[g].slot[k] - first], t = from->offsets[k];
+			const uint32_t at = m->offsets[s->lane[g].slot[k] - first], t = from->offsets[k];
 			const size_t count = from->offsets[k + 1] - t;
 
 			memcpy(m->nll + at, from->nll + t, count * sizeof(*m->nll));
