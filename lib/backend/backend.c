@@ -44,8 +44,11 @@ static const char *const op_name[DF_OP_COUNT] = {
 	"row_dot",
 	"sigmoid_fwd",
 	"sigmoid_bwd",
-	"lmhead",
+	"xent_fwd",
+	"xent_bwd",
+	"xent",
 	"dropout",
+	"clip",
 	"adamw",
 	"adam_form",
 	"sign",
@@ -230,6 +233,8 @@ is_among(const struct df_backend *be, enum df_types types, enum df_dtype t)
 	case DF_ACT_OWN: return t == DF_F32 || (t == DF_BF16 && df_backend_takes_bf16(be));
 	case DF_FLOATS: return t == DF_F32 || t == DF_BF16 || t == DF_F16;
 	case DF_INDICES: return t == DF_U32;
+	case DF_ONLY_F64: return t == DF_F64;
+	case DF_ONLY_U8: return t == DF_U8;
 	case DF_ANY_TYPE: break;
 	}
 	return true;
@@ -244,6 +249,8 @@ needed(const struct df_backend *be, enum df_types types)
 	case DF_ACT_OWN: return df_backend_takes_bf16(be) ? "f32 or bf16" : "f32";
 	case DF_FLOATS: return "f32, bf16 or f16";
 	case DF_INDICES: return "u32";
+	case DF_ONLY_F64: return "f64";
+	case DF_ONLY_U8: return "u8";
 	case DF_ANY_TYPE: return "a type";
 	}
 	return "f32";
