@@ -112,7 +112,10 @@ int df_model_check_tokenizer(
     const char *dir, const char *tokenizer, const char *name, bool *known, struct df_err *err) DF_MUST_CHECK;
 int df_model_check_tokens(
     const char *dir, const struct df_meta *tokens, const char *name, struct df_err *err) DF_MUST_CHECK;
-/* Add the model, by its digest, to the inputs of what is made with it: "checkpoint". */
+/*
+ * Add the model, by its digest, to the inputs of what is made with it: "checkpoint"; and, where it does not compute in
+ * float32, the parameter "compute".
+ */
 int df_model_to_meta(struct df_model *m, struct df_meta *meta, struct df_err *err) DF_MUST_CHECK;
 
 #endif

@@ -46,6 +46,8 @@ ok 'on the reference' df-grad -q -j 1 --device reference --compute bf16 -m $CKPT
 ok 'gradients' df-grad -q -j 1 --device poison --compute bf16 -m $CKPT --form adam --project 100 pool.h5 -o one.h5
 ok 'on three threads' df-grad -q -j 3 --device poison --compute bf16 -m $CKPT --form adam --project 100 pool.h5 -o three.h5
 same 'threads change nothing' one.h5 three.h5
+ok 'they say' df-show one.h5
+prints 'that it was bf16' 'compute.*bf16'
 exits 69 'the CPU has no bf16' train cpu 1 m --compute bf16
 says 'that is said' 'df-train: --compute: device cpu computes in float32 only'
 ok 'the key has no effect there' train cpu 1 m bf16=true
