@@ -5,7 +5,7 @@
  * windows, and running an operation.  If the slot of an operation is empty, its operands are downloaded, the CPU's
  * slot computes it on dense host copies, and the results are uploaded.  So a new backend is right before it is fast.
  */
-#include "backend/backend_priv.h"
+#include "backend/ops_priv.h"
 
 #include <stdlib.h>
 
@@ -17,6 +17,8 @@ static const char *const op_name[DF_OP_COUNT] = {
 	"copy",
 	"fill",
 	"gemm",
+	"gemm_groups",
+	"gemm_group_sums",
 	"axpy",
 	"scale",
 	"bias_add",
@@ -36,6 +38,7 @@ static const char *const op_name[DF_OP_COUNT] = {
 	"swiglu_bwd",
 	"route_fwd",
 	"route_bwd",
+	"route_plan",
 	"row_scale",
 	"row_dot",
 	"sigmoid_fwd",
@@ -313,39 +316,43 @@ df_sync(struct df_backend *be, struct df_err *err)
 static int
 run_on_host(struct df_backend *be, enum df_op op, void *args, struct df_operand *o, size_t n, struct df_err *err)
 {
-	struct df_mem mem[DF_OPERANDS_MAX] = { 0 };
-	struct df_tensor device[DF_OPERANDS_MAX];
-	size_t same[DF_OPERANDS_MAX];
+	struct copy {
+		struct df_mem mem;
+		struct df_tensor device;
+		size_t same; /* the copy that it shares, or its own number */
+	} *v = NULL;
 	int rc = DF_OK;
 
 	if (!atomic_exchange(&be->told[op], true))
 		df_debug("backend %s: %s runs on the host", be->ops->name, op_name[op]);
-	for (size_t i = 0; i < n; i++)
-		device[i] = *o[i].t;
+	DF_TRY(df_alloc(&v, n, sizeof(*v), "host copies of tensors", err));
 	for (size_t i = 0; i < n; i++) {
-		struct df_mem *m = &mem[i];
-		const struct df_tensor d = device[i];
+		const struct df_tensor d = *o[i].t;
+		struct df_mem *m = &v[i].mem;
+		size_t same;
 
-		for (same[i] = 0; same[i] < i; same[i]++)
-			if (device[same[i]].mem == d.mem && device[same[i]].off == d.off &&
-			    device[same[i]].type == d.type)
+		for (same = 0; same < i; same++)
+			if (v[same].device.mem == d.mem && v[same].device.off == d.off && v[same].device.type == d.type)
 				break;
-		if (same[i] == i) {
+		v[i].device = d;
+		v[i].same = same;
+		if (same == i) {
 			m->be = be;
 			m->nbytes = df_tensor_numel(d) * df_dtype_size(d.type);
 			DF_TRY(df_alloc(&m->data, m->nbytes, 1, "host copy of a tensor", err));
 		}
 		if ((o[i].access & DF_IN) && df_tensor_numel(d))
-			DF_TRY(be->ops->download(be, mem[same[i]].data, d, err));
-		*o[i].t = (struct df_tensor){ &mem[same[i]], 0, d.rows, d.cols, d.cols, d.type };
+			DF_TRY(be->ops->download(be, v[same].mem.data, d, err));
+		*o[i].t = (struct df_tensor){ &v[same].mem, 0, d.rows, d.cols, d.cols, d.type };
 	}
 	DF_TRY(df_cpu_op[op](be, args, err));
 	for (size_t i = 0; i < n; i++)
-		if ((o[i].access & DF_OUT) && df_tensor_numel(device[i]))
-			DF_TRY(be->ops->upload(be, device[i], mem[same[i]].data, err));
+		if ((o[i].access & DF_OUT) && df_tensor_numel(v[i].device))
+			DF_TRY(be->ops->upload(be, v[i].device, v[v[i].same].mem.data, err));
 out:
-	for (size_t i = 0; i < n; i++)
-		free(mem[i].data);
+	for (size_t i = 0; v && i < n; i++)
+		free(v[i].mem.data);
+	free(v);
 	return rc;
 }
 
@@ -356,6 +363,8 @@ df_backend_run(struct df_backend *be, enum df_op op, void *args, struct df_opera
 
 	for (size_t i = 0; i < n; i++)
 		DF_TRY(check_operand(be, op_name[op], &o[i], err));
+	if (be->ops->on_host)
+		DF_TRY(df_check_routing(op, args, err));
 	if (!be->ops->op[op])
 		return run_on_host(be, op, args, o, n, err);
 	if (be->ops->enter)

@@ -47,12 +47,12 @@ df_work_free(struct df_work *w)
 	free(w->order);
 	free(w->index);
 	free(w->sequences);
+	free(w->list);
 	free(w->moe.row);
 	free(w->moe.slot);
 	free(w->moe.token);
-	free(w->moe.first);
 	free(w->moe.seg);
-	free(w->moe.expert);
+	free(w->moe.offsets);
 	free(w);
 }
 
@@ -104,17 +104,21 @@ static int
 grow_moe(struct df_work *w, struct df_err *err)
 {
 	const struct df_model_config *c = &w->m->cfg;
-	size_t n, all;
+	size_t n;
 	int rc = DF_OK;
 
 	if (c->moe.n_experts == 0)
 		return DF_OK;
-	if (w->moe.first == NULL)
-		DF_TRY(df_alloc(&w->moe.first, c->moe.n_experts + 1, sizeof(*w->moe.first), "a batch", err));
-	if (w->n + 1 > w->moe.cap_n)
-		DF_TRY(df_grow(&w->moe.seg, &w->moe.cap_n, w->n + 1, sizeof(*w->moe.seg), "a batch", err));
+	if (w->list == NULL)
+		DF_TRY(df_alloc(&w->list, c->moe.n_experts, sizeof(*w->list), "a batch", err));
+	DF_TRY(df_size_mul(w->n, c->moe.n_experts, &n, "a batch", err));
+	if (n + 1 > w->moe.cap_n) {
+		size_t cap = w->moe.cap_n;
+
+		DF_TRY(df_grow(&w->moe.offsets, &cap, n + 1, sizeof(*w->moe.offsets), "a batch", err));
+		DF_TRY(df_grow(&w->moe.seg, &w->moe.cap_n, n + 1, sizeof(*w->moe.seg), "a batch", err));
+	}
 	DF_TRY(df_size_mul(w->n_tok, c->moe.top_k, &n, "a batch", err));
-	DF_TRY(df_size_mul(n, c->n_layers, &all, "a batch", err));
 	if (n > UINT32_MAX)
 		return df_fail(err, DF_ERANGE, "a batch of %zu tokens for %zu experts each", w->n_tok, c->moe.top_k);
 	if (n > w->moe.cap_rows) {
@@ -127,13 +131,6 @@ grow_moe(struct df_work *w, struct df_err *err)
 			DF_TRY(df_alloc(arrays[i], n, sizeof(**arrays[i]), "a batch", err));
 		}
 		w->moe.cap_rows = n;
-	}
-	if (all > w->moe.cap_expert) {
-		free(w->moe.expert);
-		w->moe.expert = NULL;
-		w->moe.cap_expert = 0;
-		DF_TRY(df_alloc(&w->moe.expert, all, sizeof(*w->moe.expert), "a batch", err));
-		w->moe.cap_expert = all;
 	}
 out:
 	return rc;
@@ -242,6 +239,12 @@ take(struct carver *c, size_t rows, size_t cols)
 	return t;
 }
 
+static struct df_tensor
+take_indices(struct carver *c, size_t rows, size_t cols)
+{
+	return df_tensor_as(take(c, rows, cols), DF_U32, rows, cols);
+}
+
 static size_t
 max3(size_t a, size_t b, size_t c)
 {
@@ -265,12 +268,12 @@ carve_moe(const struct df_work *w, struct carver *c, size_t i, size_t m)
 	size_t r = m * f->moe.top_k, n_in = 0, n_out = 0;
 
 	for (size_t e = 0; e < moe->n_experts; e++) {
-		n_in = moe->expert[e].gate_up.u_cols > n_in ? moe->expert[e].gate_up.u_cols : n_in;
-		n_out = moe->expert[e].down.u_cols > n_out ? moe->expert[e].down.u_cols : n_out;
+		n_in = moe->gate_up[e].u_cols > n_in ? moe->gate_up[e].u_cols : n_in;
+		n_out = moe->down[e].u_cols > n_out ? moe->down[e].u_cols : n_out;
 	}
 	a->p = take(c, m, f->moe.n_experts);
 	a->weight = take(c, m, f->moe.top_k);
-	a->expert = w->moe.expert + i * w->n_tok * f->moe.top_k;
+	a->expert = take_indices(c, m, f->moe.top_k);
 	a->gu = take(c, r, 2 * f->moe.d_expert);
 	a->h = take(c, r, f->moe.d_expert);
 	a->u_in = n_in > 0 ? take(c, r, n_in) : DF_TENSOR_NONE;
@@ -282,8 +285,8 @@ carve_moe(const struct df_work *w, struct carver *c, size_t i, size_t m)
 	a->s_h = take(c, m, f->moe.d_shared);
 	a->s_y = take(c, m, f->d_model);
 	a->s_gate = take(c, m, 1);
-	a->su_in = take_u(c, &moe->shared.gate_up, m);
-	a->su_out = take_u(c, &moe->shared.down, m);
+	a->su_in = take_u(c, &moe->shared_gate_up, m);
+	a->su_out = take_u(c, &moe->shared_down, m);
 	a->su_gate = take_u(c, &moe->shared_gate, m);
 }
 
@@ -361,6 +364,13 @@ carve_moe_scratch(struct df_work *w, struct carver *c, enum df_work_mode mode)
 	const struct df_layer *last = &w->m->layers[f->n_layers - 1];
 	const size_t t = w->n_tok, r = t * f->moe.top_k;
 
+	w->plan.offsets = take_indices(c, 1, w->n + 1);
+	w->plan.token = take_indices(c, 1, t);
+	w->plan.row = take_indices(c, 1, r);
+	w->plan.slot = take_indices(c, 1, r);
+	w->plan.row_token = take_indices(c, 1, r);
+	w->plan.first = take_indices(c, 1, f->moe.n_experts + 1);
+	w->plan.seg = take_indices(c, 1, f->moe.n_experts * w->n + 1);
 	w->ms.x = take(c, r, f->d_model);
 	w->ms.hs = take(c, r, f->moe.d_expert);
 	w->ms.weight = take(c, r, 1);
@@ -371,6 +381,7 @@ carve_moe_scratch(struct df_work *w, struct carver *c, enum df_work_mode mode)
 		w->ms.rstd = take(c, t, 1);
 		w->ms.p = take(c, t, f->moe.n_experts);
 		w->ms.top = take(c, t, f->moe.top_k);
+		w->ms.chosen = take_indices(c, t, f->moe.top_k);
 		w->ms.u = take(c, t, last->group[DF_GROUP_O].u_cols + last->moe->router.u_cols);
 	}
 	if (mode == DF_WORK_LOSS)
@@ -379,6 +390,10 @@ carve_moe_scratch(struct df_work *w, struct carver *c, enum df_work_mode mode)
 	w->ms.dhs = take(c, r, f->moe.d_expert);
 	w->ms.dweight = take(c, r, 1);
 	w->ms.dslot = take(c, r, 1);
+	if (w->m->lora) {
+		w->ms.v_in = take(c, r, w->m->u_cols);
+		w->ms.v_out = take(c, r, w->m->u_cols);
+	}
 	if (f->moe.d_shared > 0)
 		w->ms.sh = take(c, t, f->moe.d_shared);
 }
@@ -413,7 +428,7 @@ carve(struct df_work *w, struct carver *c, enum df_work_mode mode)
 	w->h_f = take(c, l, f->d_model);
 	w->drop = DF_TENSOR_NONE;
 	if (w->m->lora_dropout > 0 && w->key != NULL)
-		w->drop = take(c, t, max3(f->d_model, ff, he));
+		w->drop = take(c, f->moe.n_experts > 0 ? t * f->moe.top_k : t, max3(f->d_model, ff, he));
 	if (mode == DF_WORK_LOSS)
 		return;
 	w->d = take(c, t, f->d_model);
