@@ -5,7 +5,7 @@
  * windows, and running an operation.  If the slot of an operation is empty, its operands are downloaded, the CPU's
  * slot computes it on dense host copies, and the results are uploaded.  So a new backend is right before it is fast.
  */
-#include "backend/ops_priv.h"
+#include "backend/backend_priv.h"
 
 #include <stdlib.h>
 
@@ -345,6 +345,7 @@ run_on_host(struct df_backend *be, enum df_op op, void *args, struct df_operand 
 			DF_TRY(be->ops->download(be, v[same].mem.data, d, err));
 		*o[i].t = (struct df_tensor){ &v[same].mem, 0, d.rows, d.cols, d.cols, d.type };
 	}
+	DF_TRY(df_check_indices(op, args, err));
 	DF_TRY(df_cpu_op[op](be, args, err));
 	for (size_t i = 0; i < n; i++)
 		if ((o[i].access & DF_OUT) && df_tensor_numel(v[i].device))
@@ -363,13 +364,13 @@ df_backend_run(struct df_backend *be, enum df_op op, void *args, struct df_opera
 
 	for (size_t i = 0; i < n; i++)
 		DF_TRY(check_operand(be, op_name[op], &o[i], err));
-	if (be->ops->on_host)
-		DF_TRY(df_check_routing(op, args, err));
 	if (!be->ops->op[op])
 		return run_on_host(be, op, args, o, n, err);
 	if (be->ops->enter)
 		DF_TRY(be->ops->enter(be, o, n, err));
-	rc = be->ops->op[op](be, args, err);
+	rc = be->ops->reads_on_host ? df_check_indices(op, args, err) : DF_OK;
+	if (rc == DF_OK)
+		rc = be->ops->op[op](be, args, err);
 	if (be->ops->leave && (rc2 = be->ops->leave(be, o, n, rc ? NULL : err)) != DF_OK && rc == DF_OK)
 		rc = rc2;
 out:

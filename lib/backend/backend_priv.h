@@ -13,7 +13,7 @@
 
 #include "backend/backend.h"
 
-#define DF_BACKEND_API_VERSION 2
+#define DF_BACKEND_API_VERSION 3
 
 /*
  * One allocation: bytes, which windows give a type.  `data` is the backend's: a host address for cpu, poison and the reference, a
@@ -81,8 +81,7 @@ struct df_op_sumsq {
 	double *out;
 };
 struct df_op_rows {
-	struct df_tensor dst, src;
-	const uint32_t *rows;
+	struct df_tensor dst, src, rows;
 };
 struct df_op_swiglu {
 	struct df_tensor h, gate, up; /* forward: h from gate, up; backward: h is dh */
@@ -130,8 +129,9 @@ typedef int df_op_fn(struct df_backend *be, const void *args, struct df_err *err
 struct df_backend_ops {
 	int api_version; /* DF_BACKEND_API_VERSION; checked at open */
 	const char *name;
-	bool on_host; /* memory is host memory at any time: the caller's may be used in place */
-	bool exact;   /* df_backend_is_exact() */
+	bool on_host;       /* memory is host memory at any time: the caller's may be used in place */
+	bool reads_on_host; /* the host can read an operation's operands while its slot runs: values are checked */
+	bool exact;         /* df_backend_is_exact() */
 
 	/* optional: may --device auto take it on this machine?  NULL means no: it is opened by its name only. */
 	bool (*suits)(void);
@@ -188,6 +188,9 @@ int df_backend_open_ops(struct df_backend **out, const struct df_backend_ops *op
 int df_backend_run(struct df_backend *be, enum df_op op, void *args, struct df_operand *o, size_t n,
     struct df_err *err) DF_MUST_CHECK;
 
+/* ops.c: the indices among an operation's operands, which the host can read: are they in range?  DF_EINTERNAL. */
+int df_check_indices(enum df_op op, const void *args, struct df_err *err) DF_MUST_CHECK;
+
 /* The address of t's first element, for backends whose memory the host can reach. */
 static inline void *
 df_tensor_host(struct df_tensor t)
@@ -198,6 +201,11 @@ static inline float *
 df_tensor_f32(struct df_tensor t)
 {
 	return t.mem ? (float *)t.mem->data + t.off : NULL;
+}
+static inline uint32_t *
+df_tensor_u32(struct df_tensor t)
+{
+	return t.mem ? (uint32_t *)t.mem->data + t.off : NULL;
 }
 
 #endif

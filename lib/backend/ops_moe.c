@@ -8,7 +8,7 @@
 
 #include "base/mem.h"
 
-/* ---- indices, where the host can see them ----------------------------------------------------------------------- */
+/* ---- indices ---------------------------------------------------------------------------------------------------- */
 
 static int
 check_list(const char *op, const char *what, struct df_tensor t, size_t n, struct df_err *err)
@@ -23,7 +23,7 @@ check_experts(const char *op, struct df_tensor t, size_t limit, struct df_err *e
 {
 	for (size_t i = 0; i < t.rows; i++)
 		for (size_t j = 0; j < t.cols; j++) {
-			const uint32_t e = ((uint32_t *)df_tensor_host(t))[i * t.ld + j];
+			const uint32_t e = df_tensor_u32(t)[i * t.ld + j];
 
 			NEED(e < limit, "%s: expert %u of %zu", op, e, limit);
 		}
@@ -33,7 +33,7 @@ check_experts(const char *op, struct df_tensor t, size_t limit, struct df_err *e
 static int
 check_ascending(const char *op, struct df_tensor t, size_t rows, struct df_err *err)
 {
-	const uint32_t *v = df_tensor_host(t);
+	const uint32_t *v = df_tensor_u32(t);
 	const size_t n = t.cols - 1;
 
 	NEED(v[0] == 0 && v[n] == rows, "%s: offsets run from %u to %u over %zu rows", op, v[0], v[n], rows);

@@ -31,15 +31,15 @@ drop(struct df_work *w, size_t a, struct df_tensor x, struct df_tensor y, const 
 	int rc = DF_OK;
 
 	for (size_t s = 0; s < w->n; s++) {
-		for (size_t r = rows->seg[s], n; r < rows->seg[s + 1]; r += n) {
-			size_t token = rows->token != NULL ? rows->token[r] : r;
+		for (size_t r = rows->seg.host[s], n; r < rows->seg.host[s + 1]; r += n) {
+			size_t token = rows->token.host != NULL ? rows->token.host[r] : r;
 
 			/* A run of adjacent rows of the sample. */
-			n = rows->token == NULL ? rows->seg[s + 1] - r : 1;
-			while (rows->token != NULL && r + n < rows->seg[s + 1] && rows->token[r + n] == token + n)
+			n = rows->token.host == NULL ? rows->seg.host[s + 1] - r : 1;
+			while (rows->token.host != NULL && r + n < rows->seg.host[s + 1] && rows->token.host[r + n] == token + n)
 				n++;
 			DF_TRY(df_dropout(w->m->be, df_tensor_rows(y, r, n), df_tensor_rows(x, r, n),
-			    (float)w->m->lora_dropout, w->key[s], (uint32_t)a, (uint64_t)(token - w->seg[s]) * x.cols,
+			    (float)w->m->lora_dropout, w->key[s], (uint32_t)a, (uint64_t)(token - w->seg.host[s]) * x.cols,
 			    err));
 		}
 	}

@@ -20,36 +20,28 @@
 #include "model/work.h"
 
 /*
- * w->plan and w->moe: the rows of the chosen experts in their order, in the backend's memory and the host's; *own: the
- * samples' rows in it, expert after expert.
+ * w->moe: the rows of the chosen experts in their order; *own: the samples' rows in it, expert after expert.  What a
+ * sample's gradient or dropout needs of it comes back to the host.
  */
 static int
 plan(struct df_work *w, struct df_tensor expert, const struct df_act_rows *rows, struct df_act_rows *own,
     struct df_err *err)
 {
-	const size_t r = df_tensor_numel(expert), n_seg = w->m->cfg.moe.n_experts * w->n;
-	struct df_backend *be = w->m->be;
-	struct df_route_plan p = w->plan;
+	const size_t r = df_tensor_numel(expert), begin = w->moe.token.dev.off, end = w->moe.seg.dev.off;
+	struct df_route_plan p = { .expert = expert, .offsets = rows->seg.dev, .n_experts = w->m->cfg.moe.n_experts };
 	int rc;
 
-	p.expert = expert;
-	p.n_experts = w->m->cfg.moe.n_experts;
-	p.row.cols = p.slot.cols = p.row_token.cols = r;
-	p.token.cols = expert.rows;
-	if (rows->token == NULL)
-		p.token = DF_TENSOR_NONE;
-	else
-		DF_TRY(df_upload(be, p.token, rows->token, err));
-	for (size_t s = 0; s <= w->n; s++)
-		w->moe.offsets[s] = (uint32_t)rows->seg[s];
-	DF_TRY(df_upload(be, p.offsets, w->moe.offsets, err));
-	DF_TRY(df_route_plan(be, &p, err));
-	DF_TRY(df_download(be, w->moe.row, p.row, err));
-	DF_TRY(df_download(be, w->moe.slot, p.slot, err));
-	DF_TRY(df_download(be, w->moe.token, p.row_token, err));
-	DF_TRY(df_download(be, w->moe.offsets, p.seg, err));
-	for (size_t i = 0; i <= n_seg; i++)
-		w->moe.seg[i] = w->moe.offsets[i];
+	p.token = rows->token.dev;
+	p.first = w->moe.first;
+	p.seg = w->moe.seg.dev;
+	w->moe.row.cols = w->moe.slot.cols = w->moe.token.dev.cols = r;
+	p.row = w->moe.row;
+	p.slot = w->moe.slot;
+	p.row_token = w->moe.token.dev;
+	DF_TRY(df_stage_wait(w->stage, err)); /* for what the last layer's plan pulled */
+	DF_TRY(df_route_plan(w->m->be, &p, err));
+	DF_TRY(df_stage_pull(w->stage, begin * sizeof(uint32_t), (end + p.seg.cols - begin) * sizeof(uint32_t), err));
+	DF_TRY(df_stage_wait(w->stage, err));
 	*own = (struct df_act_rows){ .seg = w->moe.seg, .token = w->moe.token };
 out:
 	return rc;
@@ -59,7 +51,7 @@ out:
 static struct df_groups
 experts(const struct df_work *w, const struct df_moe *moe, const struct df_group *g)
 {
-	return (struct df_groups){ .g = g, .n = moe->n_experts, .to = moe->n_experts, .first = w->plan.first };
+	return (struct df_groups){ .g = g, .n = moe->n_experts, .to = moe->n_experts, .first = w->moe.first };
 }
 
 /* Count each sample's tokens by expert, in a layer whose planned rows are all its tokens. */
@@ -70,7 +62,7 @@ count_load(struct df_work *w, size_t layer, const struct df_act_rows *own)
 
 	for (size_t s = 0; s < w->n; s++)
 		for (size_t e = 0; e < n; e++) {
-			const uint64_t *seg = own->seg + e * w->n + s;
+			const uint32_t *seg = own->seg.host + e * w->n + s;
 
 			w->gate_load[(s * w->m->cfg.n_layers + layer) * n + e] = (float)(seg[1] - seg[0]);
 		}

@@ -413,7 +413,7 @@ int
 df_cpu_gemm_groups(struct df_backend *be, const void *args, struct df_err *err)
 {
 	const struct df_gemm_groups *a = args;
-	const uint32_t *first = df_tensor_host(a->first);
+	const uint32_t *first = df_tensor_u32(a->first);
 	struct df_gemm *g = NULL;
 	size_t n = 0;
 	int rc;
@@ -433,7 +433,7 @@ int
 df_cpu_gemm_group_sums(struct df_backend *be, const void *args, struct df_err *err)
 {
 	const struct df_gemm_group_sums *a = args;
-	const uint32_t *first = df_tensor_host(a->first);
+	const uint32_t *first = df_tensor_u32(a->first);
 	struct df_gemm *g = NULL;
 	size_t n = 0;
 	int rc;

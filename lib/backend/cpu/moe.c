@@ -10,7 +10,7 @@
 static inline uint32_t *
 numbers(struct df_tensor t, size_t row)
 {
-	return (uint32_t *)df_tensor_host(t) + row * t.ld;
+	return df_tensor_u32(t) + row * t.ld;
 }
 
 /* p = exp(x - max) / sum; p may be x. */

@@ -12,7 +12,7 @@
 static uint32_t *
 number(struct df_tensor t, size_t i, size_t j)
 {
-	return (uint32_t *)df_tensor_host(t) + i * t.ld + j;
+	return df_tensor_u32(t) + i * t.ld + j;
 }
 
 /*
