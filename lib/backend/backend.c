@@ -228,8 +228,8 @@ check_operand(const struct df_backend *be, const char *op, const struct df_opera
 		return df_fail(err, DF_EINTERNAL, "%s: tensor %s has type %s; %s is needed", op, o->name,
 		    df_dtype_name(t->type), needed[o->types]);
 	if (t->mem->borrowed && (uintptr_t)t->mem->data % size != 0)
-		return df_fail(err, DF_EINTERNAL, "%s: tensor %s is not aligned for %s", op, o->name,
-		    df_dtype_name(t->type));
+		return df_fail(
+		    err, DF_EINTERNAL, "%s: tensor %s is not aligned for %s", op, o->name, df_dtype_name(t->type));
 	if (t->mem->read_only && (o->access & DF_OUT))
 		return df_fail(err, DF_EINTERNAL, "%s: tensor %s is borrowed, only to be read", op, o->name);
 	if (t->rows == 0 || t->cols == 0)

@@ -171,7 +171,8 @@ out:
 
 /* Have all of the list that are there this shape?  *all: none is missing. */
 static int
-check_shapes(const char *op, const struct df_tensor *v, size_t n, size_t rows, size_t cols, bool *all, struct df_err *err)
+check_shapes(
+    const char *op, const struct df_tensor *v, size_t n, size_t rows, size_t cols, bool *all, struct df_err *err)
 {
 	NEED(v && n > 0, "%s: the list is empty", op);
 	*all = true;
@@ -206,8 +207,8 @@ df_gemm_groups(struct df_backend *be, const struct df_gemm_groups *args, struct 
 		o[2].access = DF_OUT;
 	DF_TRY(df_alloc(&list, a.n, sizeof(*list), "a list of tensors", err));
 	a.b = list;
-	rc = run_list(be, DF_OP_GEMM_GROUPS, &a, o, list, args->b, a.n,
-	    (struct df_operand){ NULL, DF_IN, "b", DF_FLOATS }, err);
+	rc = run_list(
+	    be, DF_OP_GEMM_GROUPS, &a, o, list, args->b, a.n, (struct df_operand){ NULL, DF_IN, "b", DF_FLOATS }, err);
 out:
 	free(list);
 	return rc;

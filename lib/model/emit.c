@@ -115,8 +115,7 @@ emit_bias(struct df_work *w, const struct df_emit *e, size_t row, struct df_tens
 		if (n == 0)
 			DF_TRY(df_fill(w->m->be, df_tensor_rows(g, s, 1), 0, err));
 		else
-			DF_TRY(df_colsum(
-			    w->m->be, df_tensor_rows(dy, t0, n), df_tensor_rows(g, s, 1), false, err));
+			DF_TRY(df_colsum(w->m->be, df_tensor_rows(dy, t0, n), df_tensor_rows(g, s, 1), false, err));
 	}
 	DF_TRY(sink_block(e, p, 0, g, err));
 out:
@@ -176,8 +175,7 @@ sum_products(struct df_work *w, const struct df_emit *e, const struct df_groups 
 		return df_tensor_is_none(c) ? DF_OK : df_mm(w->m->be, true, false, 1, dy, x, 1, c, err);
 	}
 	for (size_t k = 0; k < gs->n; k++)
-		w->list[k] =
-		    gs->from <= k && k < gs->to ? gradient(w, e, &gs->g[k], which, part) : DF_TENSOR_NONE;
+		w->list[k] = gs->from <= k && k < gs->to ? gradient(w, e, &gs->g[k], which, part) : DF_TENSOR_NONE;
 	return df_gemm_group_sums(w->m->be, &sums, err);
 }
 
@@ -191,9 +189,7 @@ df_emit_product(struct df_work *w, const struct df_emit *e, const struct df_grou
 	if (!df_tensor_is_none(e->grad))
 		return sum_products(w, e, gs, which, part, dy, x, err);
 	row = row_of(w->m, &gs->g[gs->from], which, part);
-	return row == DF_NO_ROW
-	    ? DF_OK
-	    : sink_matrix(w, e, &w->m->train.v[row], dy, x, &own.seg, err);
+	return row == DF_NO_ROW ? DF_OK : sink_matrix(w, e, &w->m->train.v[row], dy, x, &own.seg, err);
 }
 
 int
@@ -208,8 +204,8 @@ df_emit_weights(struct df_work *w, const struct df_emit *e, const struct df_grou
 		const struct df_part *t = &g->part[i];
 
 		if (df_row_trains(m, t->bias)) /* one group: experts have none */
-			DF_TRY(
-			    emit_bias(w, e, m->train_row[t->bias], df_tensor_cols(dy, t->col, t->out), &rows->seg, err));
+			DF_TRY(emit_bias(
+			    w, e, m->train_row[t->bias], df_tensor_cols(dy, t->col, t->out), &rows->seg, err));
 	}
 	if (!df_tensor_is_none(e->grad) && all_train(m, gs))
 		return df_emit_product(w, e, gs, DF_ALL_WEIGHTS, 0, dy, x, rows, err);

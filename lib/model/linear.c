@@ -36,11 +36,12 @@ drop(struct df_work *w, size_t a, struct df_tensor x, struct df_tensor y, const 
 
 			/* A run of adjacent rows of the sample. */
 			n = rows->token.host == NULL ? rows->seg.host[s + 1] - r : 1;
-			while (rows->token.host != NULL && r + n < rows->seg.host[s + 1] && rows->token.host[r + n] == token + n)
+			while (rows->token.host != NULL && r + n < rows->seg.host[s + 1] &&
+			    rows->token.host[r + n] == token + n)
 				n++;
 			DF_TRY(df_dropout(w->m->be, df_tensor_rows(y, r, n), df_tensor_rows(x, r, n),
-			    (float)w->m->lora_dropout, w->key[s], (uint32_t)a, (uint64_t)(token - w->seg.host[s]) * x.cols,
-			    err));
+			    (float)w->m->lora_dropout, w->key[s], (uint32_t)a,
+			    (uint64_t)(token - w->seg.host[s]) * x.cols, err));
 		}
 	}
 out:
@@ -182,8 +183,8 @@ lora_forward(struct df_work *w, const struct df_groups *gs, struct df_tensor x, 
 		if (drops(w))
 			DF_TRY(drop_part(w, gs, i, x, drop_scratch(w, x), rows, err));
 		if (!at_once)
-			DF_TRY(multiply(
-			    w, gs, t->scale, drops(w) ? drop_scratch(w, x) : x, DF_A, i, true, 0, u_t, err));
+			DF_TRY(
+			    multiply(w, gs, t->scale, drops(w) ? drop_scratch(w, x) : x, DF_A, i, true, 0, u_t, err));
 		DF_TRY(multiply(w, gs, 1, u_t, DF_B, i, true, 1, df_tensor_cols(y, t->col, t->out), err));
 	}
 out:

@@ -228,9 +228,10 @@ experts_emit(struct df_work *w, const struct df_emit *e, const struct df_moe *mo
 	for (size_t i = moe->n_experts; i > 0; i -= at_once) {
 		in.from = out.from = i - at_once;
 		in.to = out.to = i;
-		DF_TRY(df_groups_emit(
-		    w, e, &out, scratch(w->ms.hs, r), a->u_out, w->ms.v_out, scratch(w->ms.dy, r), own, err));
-		DF_TRY(df_groups_emit(w, e, &in, scratch(w->ms.x, r), a->u_in, w->ms.v_in, a->gu, own, err));
+		DF_TRY(df_groups_emit(w, e, &out, scratch(w->ms.hs, r), a->u_out, scratch(w->ms.v_out, r),
+		    scratch(w->ms.dy, r), own, err));
+		DF_TRY(
+		    df_groups_emit(w, e, &in, scratch(w->ms.x, r), a->u_in, scratch(w->ms.v_in, r), a->gu, own, err));
 	}
 out:
 	return rc;
@@ -251,14 +252,14 @@ experts_backward(struct df_work *w, const struct df_emit *e, const struct df_moe
 	DF_TRY(df_gather_rows(be, scratch(w->ms.x, r), x2, w->moe.row, err));
 	DF_TRY(df_gather_rows(be, dy, d, w->moe.row, err));
 	DF_TRY(weigh(w, a, err));
-	DF_TRY(df_groups_v(w, &out, dy, w->ms.v_out, err));
-	DF_TRY(df_groups_dx(w, &out, dy, w->ms.v_out, dh, own, err));
+	DF_TRY(df_groups_v(w, &out, dy, scratch(w->ms.v_out, r), err));
+	DF_TRY(df_groups_dx(w, &out, dy, scratch(w->ms.v_out, r), dh, own, err));
 	DF_TRY(df_row_dot(be, scratch(w->ms.dweight, r), dh, a->h, err));
 	DF_TRY(df_row_scale(be, dh, dh, scratch(w->ms.weight, r), err));
 	DF_TRY(df_swiglu_bwd(be, g, u, dh, g, u, err));
-	DF_TRY(df_groups_v(w, &in, a->gu, w->ms.v_in, err));
+	DF_TRY(df_groups_v(w, &in, a->gu, scratch(w->ms.v_in, r), err));
 	DF_TRY(experts_emit(w, e, moe, a, own, err));
-	DF_TRY(df_groups_dx(w, &in, a->gu, w->ms.v_in, dy, own, err));
+	DF_TRY(df_groups_dx(w, &in, a->gu, scratch(w->ms.v_in, r), dy, own, err));
 	DF_TRY(df_scatter_rows(be, dx2, dy, w->moe.row, err));
 out:
 	return rc;

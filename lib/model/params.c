@@ -181,8 +181,8 @@ add_moe(struct table *b, struct df_layer *l, const struct df_model_config *c, st
 		free(name);
 		name = NULL;
 		DF_TRY(df_asprintf(&name, err, "%s.experts.%zu.", where, i));
-		DF_TRY(add_ffn(b, &moe->gate_up[i], &moe->down[i], name, mixtral, c->d_model,
-		    c->moe.d_expert, false, err));
+		DF_TRY(add_ffn(
+		    b, &moe->gate_up[i], &moe->down[i], name, mixtral, c->d_model, c->moe.d_expert, false, err));
 	}
 	if (c->moe.d_shared > 0) {
 		DF_TRY(add_ffn(b, &moe->shared_gate_up, &moe->shared_down, "mlp.shared_expert.", false, c->d_model,

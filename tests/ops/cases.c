@@ -627,9 +627,9 @@ group_rows(struct op_run *r, size_t n, size_t rows, size_t how)
 	for (size_t e = 0; e < n; e++) {
 		const size_t end = how == EVEN ? rows * (e + 1) / n : rows * (e + 1) * (e + 1) / (n * n);
 
-		first[e + 1] = how == ONE ? (uint32_t)(e >= n / 2 ? rows : 0)
+		first[e + 1] = how == ONE                      ? (uint32_t)(e >= n / 2 ? rows : 0)
 		    : how == UNEVEN && e % 3 == 1 && e + 1 < n ? first[e]
-							      : (uint32_t)end;
+							       : (uint32_t)end;
 	}
 	return test_u32(r->be, 1, n + 1, first);
 }

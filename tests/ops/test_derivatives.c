@@ -121,8 +121,9 @@ rmsnorm(void **state)
 	norm = (struct df_rmsnorm){ 1e-3f, x.t, w.t, test_tensor(be, T, D, NULL), test_tensor(be, T, 1, NULL), 0 };
 	norm_loss();
 	assert_int_equal(
-	    df_rmsnorm_bwd(
-		be, &(struct df_rmsnorm_bwd){ x.t, w.t, norm.rstd, dy, x.grad, w.grad, DF_TENSOR_NONE, false, 0, false }, NULL),
+	    df_rmsnorm_bwd(be,
+		&(struct df_rmsnorm_bwd){ x.t, w.t, norm.rstd, dy, x.grad, w.grad, DF_TENSOR_NONE, false, 0, false },
+		NULL),
 	    DF_OK);
 	check("rmsnorm", &x, norm_loss);
 	check("rmsnorm", &w, norm_loss);

@@ -126,7 +126,8 @@ offsets(void **state)
 {
 	struct df_tensor beyond = test_indices(be, (uint32_t[]){ 0, 5 }, 2);
 	struct df_tensor backwards = test_indices(be, (uint32_t[]){ 0, 3, 2, 4 }, 4);
-	struct df_tensor late = test_indices(be, (uint32_t[]){ 1, 4 }, 2), good = test_indices(be, (uint32_t[]){ 0, 4 }, 2);
+	struct df_tensor late = test_indices(be, (uint32_t[]){ 1, 4 }, 2),
+			 good = test_indices(be, (uint32_t[]){ 0, 4 }, 2);
 	struct df_tensor o = test_tensor(be, 4, 6, NULL), lse = test_tensor(be, 4, 1, NULL);
 	struct df_attn f = { a, a, a, o, lse, DF_TENSOR_NONE, 1, 1, 0, 1, false };
 
