@@ -16,8 +16,8 @@
 #define DF_BACKEND_API_VERSION 3
 
 /*
- * One allocation: bytes, which windows give a type.  `data` is the backend's: a host address for cpu, poison and the reference, a
- * device address elsewhere.
+ * One allocation: bytes, which windows give a type.  `data` is the backend's: a host address for cpu, poison and the
+ * reference, a device address elsewhere.
  */
 struct df_mem {
 	struct df_backend *be;

@@ -35,8 +35,8 @@ layout(struct df_work *w, struct views *v, struct df_err *err)
 	DF_TRY(df_size_mul(n, sizeof(float), &n, "the activations", err));
 	if (n > w->mem.cols) {
 		df_tensor_free(w->m->be, &w->mem);
-		DF_TRY(df_tensor_alloc(
-		    w->m->be, &w->mem, DF_U8, 1, n, "the activations; smaller batches need less", err));
+		DF_TRY(
+		    df_tensor_alloc(w->m->be, &w->mem, DF_U8, 1, n, "the activations; smaller batches need less", err));
 	}
 	all = df_tensor_as(w->mem, DF_F32, 1, n / sizeof(float));
 	v->x = df_tensor_view(all, 0, t, d);

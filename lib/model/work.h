@@ -7,10 +7,10 @@
  * `target_seg` say which rows belong to which sample, the first for tokens, the second for target rows.
  *
  * What a batch brings besides activations, its indices and its numbers per row, lies in one stage: the host fills it
- * in, and the forward pushes it once.  Whoever writes to it after that pushes what he wrote.
+ * in, and the forward pushes it once.  Whoever writes to it after that pushes that part.
  *
- * Memory of activations, in numbers of their type, the small ones among them (H, 2, X, k) in f32, with r' = rank times the number of adapted members of all groups (0 without
- * LoRA), P = n * the largest piece of a parameter (sample gradients only):
+ * Activations, in numbers of their type (H, 2, X, k and P always in f32), with r' = rank times the number of adapted
+ * members of all groups (0 without LoRA), P = n * the largest piece of a parameter (sample gradients only):
  *
  *	x_in        m D                                                  m = T
  *	the rest    m (3 D + (H+2K) E + H E + H + 2 + 3 F + r')  of a layer; + T ((H+K) E + H + K) for norms of q and k
@@ -99,12 +99,13 @@ struct df_work {
 	/* the batch, in its stage; the forward pushes the first n_push bytes */
 	struct df_stage *stage;
 	size_t stage_size, n_push;
-	struct df_indices ids, pos;         /* [T], pos: row of the rotary table */
-	struct df_indices seg, target_seg;  /* [n+1] tokens, target rows */
-	struct df_indices sequences, attn_seg; /* tokens that see each other: samples, or their sequences */
-	struct df_indices row;              /* [L] */
-	struct df_indices pick, index;      /* [T] for the embedding's gradient (emit.c) */
-	uint64_t *order;                    /* [T] the same, on the host only */
+	struct df_indices ids, pos;        /* [T]; pos: row of the rotary table */
+	struct df_indices seg, target_seg; /* [n+1] tokens, target rows */
+	struct df_indices attn_seg;        /* tokens that see each other: samples, or their sequences */
+	struct df_indices sequences;       /* [T+1] memory of attn_seg, if it is not seg */
+	struct df_indices row;             /* [L] */
+	struct df_indices pick, index;     /* [T] tokens sorted by id and where each is added: the embedding's gradient */
+	uint64_t *order;                   /* [T] the same as (id, token); on the host only */
 	size_t cap_order;
 
 	/* per target row [L], the host's side */

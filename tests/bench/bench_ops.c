@@ -253,10 +253,9 @@ attention(size_t n_samples, size_t len, size_t n_heads, size_t n_kv_heads, size_
 	if (!strstr(name, word))
 		return 0;
 
-	attn = (struct df_attn_bwd){ .fwd = { .n_heads = n_heads,
-					 .n_kv_heads = n_kv_heads,
-					 .scale = 0.2f,
-					 .bidirectional = both_ways } };
+	attn = (struct df_attn_bwd){
+		.fwd = { .n_heads = n_heads, .n_kv_heads = n_kv_heads, .scale = 0.2f, .bidirectional = both_ways }
+	};
 	DF_TRY(indices(&attn.fwd.offsets, n_samples + 1, 0, len));
 	DF_TRY(tensor(&attn.fwd.q, rows, n_heads * e));
 	DF_TRY(tensor(&attn.fwd.k, rows, n_kv_heads * e));

@@ -152,8 +152,7 @@ decoding(void **state)
 		in[i] = test_tensor(be, T, cols, v[i]);
 	}
 	assert_int_equal(
-	    df_attn_fwd(be, &(struct df_attn){ in[0], in[1], in[2], o, lse, seg, H, K, 0, 0.25f, false }, NULL),
-	    DF_OK);
+	    df_attn_fwd(be, &(struct df_attn){ in[0], in[1], in[2], o, lse, seg, H, K, 0, 0.25f, false }, NULL), DF_OK);
 	assert_int_equal(df_gather_rows(be, q, in[0], ends, NULL), DF_OK);
 	assert_int_equal(
 	    df_attn_decode(be, &(struct df_attn_decode){ q, one, in[1], in[2], first, n, H, K, 0, 0.25f }, NULL),
@@ -236,8 +235,7 @@ segments(void **state)
 
 	(void)state;
 	assert_int_equal(
-	    df_rmsnorm_bwd(be, &(struct df_rmsnorm_bwd){ x, w, rstd, dy, d, s, seg, false, 0, false }, NULL),
-	    DF_OK);
+	    df_rmsnorm_bwd(be, &(struct df_rmsnorm_bwd){ x, w, rstd, dy, d, s, seg, false, 0, false }, NULL), DF_OK);
 	dw = test_values(be, s);
 	dx = test_values(be, d);
 	for (size_t i = 0; i < 3; i++) {

@@ -243,7 +243,8 @@ gather(const void *args, size_t row, size_t col, size_t n)
 	const struct df_op_rows *a = args;
 
 	df_convert_row(AT(a->dst, row, col), DF_F32,
-	    (const char *)df_tensor_host(a->src) + (df_tensor_u32(a->rows)[row] * a->src.ld + col) * df_dtype_size(a->src.type),
+	    (const char *)df_tensor_host(a->src) +
+		(df_tensor_u32(a->rows)[row] * a->src.ld + col) * df_dtype_size(a->src.type),
 	    a->src.type, n);
 }
 
