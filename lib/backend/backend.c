@@ -21,6 +21,8 @@ static const char *const op_name[DF_OP_COUNT] = {
 	"copy",
 	"fill",
 	"gemm",
+	"gemm_groups",
+	"gemm_group_sums",
 	"axpy",
 	"scale",
 	"bias_add",
@@ -40,6 +42,7 @@ static const char *const op_name[DF_OP_COUNT] = {
 	"swiglu_bwd",
 	"route_fwd",
 	"route_bwd",
+	"route_plan",
 	"row_scale",
 	"row_dot",
 	"sigmoid_fwd",
@@ -442,9 +445,10 @@ static int
 run_on_copies(struct df_backend *be, enum df_op op, df_op_fn *slot, void *args, struct df_operand *o, size_t n,
     struct df_err *err)
 {
-	struct copy c[DF_OPERANDS_MAX] = { 0 };
-	int rc = DF_OK;
+	struct copy *c = NULL;
+	int rc;
 
+	DF_TRY(df_alloc(&c, n, sizeof(*c), "host copies of tensors", err));
 	for (size_t i = 0; i < n; i++) {
 		const struct df_tensor t = *o[i].t;
 		enum df_dtype type = t.type;
@@ -471,8 +475,9 @@ run_on_copies(struct df_backend *be, enum df_op op, df_op_fn *slot, void *args, 
 		if ((o[i].access & DF_OUT) && df_tensor_numel(c[i].from))
 			DF_TRY(copy_out(be, &c[i], c[c[i].same].mem.data, err));
 out:
-	for (size_t i = 0; i < n; i++)
+	for (size_t i = 0; c && i < n; i++)
 		free(c[i].mem.data);
+	free(c);
 	return rc;
 }
 

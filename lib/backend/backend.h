@@ -218,6 +218,35 @@ struct df_gemm {
 };
 int df_gemm(struct df_backend *be, const struct df_gemm *g, struct df_err *err) DF_MUST_CHECK;
 
+/*
+ * Products by group: rows [first[e], first[e+1]) of a and of c belong to group e of n and have its own b, as the rows
+ * of an expert do:
+ *   c[r,:] = alpha a[r,:] op(b_e) + beta c[r,:]        for the rows r of e
+ * a [R,K], c [R,N], activations, each of its own type; first [1,n+1] u32, from 0 ascending to R; b is a list of n
+ * tensors of one shape, each f32, bf16 or f16.  A group without a b (NONE) keeps its rows of c.  An element is that of df_gemm(), to the bit on
+ * an exact backend.  `first` is checked where the host can see it.
+ */
+struct df_gemm_groups {
+	bool tb;
+	float alpha, beta;
+	struct df_tensor a, c, first;
+	const struct df_tensor *b; /* [n], host */
+	size_t n;
+};
+int df_gemm_groups(struct df_backend *be, const struct df_gemm_groups *g, struct df_err *err) DF_MUST_CHECK;
+/*
+ * The gradients of those b, sums over the rows of each group:
+ *   c_e = alpha sum over the rows r of e of a[r,:]^T b[r,:] + beta c_e
+ * a [R,M], b [R,N], activations, each of its own type; c is a list of n tensors [M,N] of f32.  NONE: not wanted.
+ */
+struct df_gemm_group_sums {
+	float alpha, beta;
+	struct df_tensor a, b, first;
+	const struct df_tensor *c; /* [n], host */
+	size_t n;
+};
+int df_gemm_group_sums(struct df_backend *be, const struct df_gemm_group_sums *g, struct df_err *err) DF_MUST_CHECK;
+
 /* ---- element-wise and reductions ---------------------------------------- */
 
 /* y += alpha * x (same shape). */
@@ -341,18 +370,36 @@ int df_swiglu_bwd(struct df_backend *be, struct df_tensor dgate, struct df_tenso
 struct df_route {
 	struct df_tensor logits, p; /* [T,X] each */
 	struct df_tensor weight;    /* [T,k] */
-	uint32_t *expert;           /* [T*k] host, out */
+	struct df_tensor expert;    /* [T,k] u32 */
 	bool normalise;
 };
 int df_route_fwd(struct df_backend *be, const struct df_route *a, struct df_err *err) DF_MUST_CHECK;
 struct df_route_bwd {
 	struct df_tensor p, weight; /* the forward's */
-	const uint32_t *expert;     /* [T*k] host, each < X (checked) */
+	struct df_tensor expert;    /* the forward's: each < X, checked where the host can see it */
 	struct df_tensor dweight;   /* [T,k] */
 	struct df_tensor dlogits;   /* [T,X] assigned; may be p */
 	bool normalise;
 };
 int df_route_bwd(struct df_backend *be, const struct df_route_bwd *a, struct df_err *err) DF_MUST_CHECK;
+/*
+ * The rows in the order of their experts: R = T k of them, by expert and then by row, so that an expert's rows lie side
+ * by side, and in them those of a sample.  All u32.  The checks are made where the host can see the numbers.
+ *
+ *	row    3 7 8 | 0 3 | - | 1 2 8 ...
+ *	       e 0     e 1  e 2  e 3
+ */
+struct df_route_plan {
+	struct df_tensor expert;     /* [T,k], each < X (checked) */
+	struct df_tensor offsets;    /* [1,S+1]: the samples' rows, from 0 ascending to T (checked) */
+	struct df_tensor token;      /* [1,T]: the token of each row; NONE: row t is token t */
+	size_t n_experts;            /* X */
+	struct df_tensor row, slot;  /* out, [1,R]: the row t, and its place t k + i in `expert` */
+	struct df_tensor row_token;  /* out, [1,R]: the row's token */
+	struct df_tensor first;      /* out, [1,X+1]: expert e has [first[e], first[e+1]) */
+	struct df_tensor seg;        /* out, [1,X S+1]: sample s's rows of e are [seg[e S + s], seg[e S + s + 1]) */
+};
+int df_route_plan(struct df_backend *be, const struct df_route_plan *a, struct df_err *err) DF_MUST_CHECK;
 /* y[t,:] = s[t] * x[t,:], s [T,1]; y may be x. */
 int df_row_scale(struct df_backend *be, struct df_tensor y, struct df_tensor x, struct df_tensor s,
     struct df_err *err) DF_MUST_CHECK;

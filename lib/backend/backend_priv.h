@@ -34,6 +34,8 @@ enum df_op {
 	DF_OP_COPY,       /* struct df_op_pair: dst = src, converted */
 	DF_OP_FILL,       /* struct df_op_pair: dst = alpha */
 	DF_OP_GEMM,       /* struct df_gemm */
+	DF_OP_GEMM_GROUPS, /* struct df_gemm_groups */
+	DF_OP_GEMM_GROUP_SUMS, /* struct df_gemm_group_sums */
 	DF_OP_AXPY,       /* struct df_op_pair: dst += alpha * src */
 	DF_OP_SCALE,      /* struct df_op_pair: dst *= alpha */
 	DF_OP_BIAS_ADD,   /* struct df_op_pair: dst[t,:] += src[0,:] */
@@ -53,6 +55,7 @@ enum df_op {
 	DF_OP_SWIGLU_BWD, /* struct df_op_swiglu */
 	DF_OP_ROUTE_FWD,  /* struct df_route */
 	DF_OP_ROUTE_BWD,  /* struct df_route_bwd */
+	DF_OP_ROUTE_PLAN, /* struct df_route_plan */
 	DF_OP_ROW_SCALE,  /* struct df_op_triple: a[t,:] = c[t] b[t,:] */
 	DF_OP_ROW_DOT,    /* struct df_op_triple: a[t] = sum of b[t,:] c[t,:] */
 	DF_OP_SIGMOID_FWD, /* struct df_op_pair: dst = sigmoid(src) */

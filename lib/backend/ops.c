@@ -72,7 +72,7 @@ df_check_indices(enum df_op op, const void *args, struct df_err *err)
 	case DF_OP_XENT_FWD:
 	case DF_OP_XENT_BWD:
 	case DF_OP_XENT: return check_below("xent", xent->target, xent->w.rows, err);
-	default: return DF_OK;
+	default: return df_check_routing(op, args, err);
 	}
 }
 

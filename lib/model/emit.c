@@ -122,43 +122,96 @@ out:
 	return rc;
 }
 
-/* Are all weights of the group trainable?  Then they lie side by side in the flat gradient. */
+/* Are all weights of the groups trainable?  Then each group's lie side by side in the flat gradient. */
 static bool
-all_train(const struct df_model *m, const struct df_group *g)
+all_train(const struct df_model *m, const struct df_groups *gs)
 {
-	for (size_t i = 0; i < g->n_parts; i++) {
-		if (!df_row_trains(m, g->part[i].weight))
-			return false;
-	}
+	for (size_t k = gs->from; k < gs->to; k++)
+		for (size_t i = 0; i < gs->g[k].n_parts; i++)
+			if (!df_row_trains(m, gs->g[k].part[i].weight))
+				return false;
 	return true;
 }
 
-int
-df_emit_group(struct df_work *w, const struct df_emit *e, const struct df_group *g, struct df_tensor x,
-    struct df_tensor dy, const struct df_indices *seg, struct df_err *err)
+/* The parameter that such a matrix is, or the first that it holds: its index in train, or DF_NO_ROW. */
+static size_t
+row_of(const struct df_model *m, const struct df_group *g, enum df_matrix which, size_t part)
 {
+	const struct df_part *t = &g->part[part];
+
+	switch (which) {
+	case DF_A: return t->a;
+	case DF_B: return t->b;
+	default: return m->train_row[t->weight];
+	}
+}
+
+/* Its window on the flat gradient, or NONE. */
+static struct df_tensor
+gradient(const struct df_work *w, const struct df_emit *e, const struct df_group *g, enum df_matrix which, size_t part)
+{
+	size_t row;
+
+	if (which == DF_ALL_A)
+		return df_tensor_view(e->grad, g->a_off, g->u_cols, g->in);
+	row = row_of(w->m, g, which, part);
+	if (row == DF_NO_ROW)
+		return DF_TENSOR_NONE;
+	if (which == DF_ALL_WEIGHTS)
+		return df_tensor_view(e->grad, w->m->train.v[row].offset, g->out, g->in);
+	return df_param_view(e->grad, &w->m->train.v[row]);
+}
+
+/* Add each group's dy^T x to the flat gradient. */
+static int
+sum_products(struct df_work *w, const struct df_emit *e, const struct df_groups *gs, enum df_matrix which, size_t part,
+    struct df_tensor dy, struct df_tensor x, struct df_err *err)
+{
+	const struct df_gemm_group_sums sums = { 1, 1, dy, x, gs->first, w->list, gs->n };
+
+	if (df_tensor_is_none(gs->first)) {
+		const struct df_tensor c = gradient(w, e, gs->g, which, part);
+
+		return df_tensor_is_none(c) ? DF_OK : df_mm(w->m->be, true, false, 1, dy, x, 1, c, err);
+	}
+	for (size_t k = 0; k < gs->n; k++)
+		w->list[k] = gs->from <= k && k < gs->to ? gradient(w, e, &gs->g[k], which, part) : DF_TENSOR_NONE;
+	return df_gemm_group_sums(w->m->be, &sums, err);
+}
+
+int
+df_emit_product(struct df_work *w, const struct df_emit *e, const struct df_groups *gs, enum df_matrix which,
+    size_t part, struct df_tensor dy, struct df_tensor x, const struct df_act_rows *rows, struct df_err *err)
+{
+	const struct df_act_rows own = df_group_rows(w, rows, gs->from);
+	size_t row;
+
+	if (!df_tensor_is_none(e->grad))
+		return sum_products(w, e, gs, which, part, dy, x, err);
+	row = row_of(w->m, &gs->g[gs->from], which, part);
+	return row == DF_NO_ROW ? DF_OK : sink_matrix(w, e, &w->m->train.v[row], dy, x, &own.seg, err);
+}
+
+int
+df_emit_weights(struct df_work *w, const struct df_emit *e, const struct df_groups *gs, struct df_tensor x,
+    struct df_tensor dy, const struct df_act_rows *rows, struct df_err *err)
+{
+	const struct df_group *g = &gs->g[gs->from];
 	const struct df_model *m = w->m;
 	int rc = DF_OK;
 
 	for (size_t i = g->n_parts; i-- > 0;) {
 		const struct df_part *t = &g->part[i];
 
-		if (df_row_trains(m, t->bias))
-			DF_TRY(emit_bias(w, e, m->train_row[t->bias], df_tensor_cols(dy, t->col, t->out), seg, err));
+		if (df_row_trains(m, t->bias)) /* one group: experts have none */
+			DF_TRY(emit_bias(
+			    w, e, m->train_row[t->bias], df_tensor_cols(dy, t->col, t->out), &rows->seg, err));
 	}
-	if (!df_tensor_is_none(e->grad) && all_train(m, g)) {
-		size_t at = m->train.v[m->train_row[g->part[0].weight]].offset;
-
-		DF_TRY(df_mm(m->be, true, false, 1, dy, x, 1, df_tensor_view(e->grad, at, g->out, g->in), err));
-		goto out;
-	}
-	for (size_t i = g->n_parts; i-- > 0;) {
-		const struct df_part *t = &g->part[i];
-
-		if (df_row_trains(m, t->weight))
-			DF_TRY(df_emit_matrix(
-			    w, e, m->train_row[t->weight], df_tensor_cols(dy, t->col, t->out), x, seg, err));
-	}
+	if (!df_tensor_is_none(e->grad) && all_train(m, gs))
+		return df_emit_product(w, e, gs, DF_ALL_WEIGHTS, 0, dy, x, rows, err);
+	for (size_t i = g->n_parts; i-- > 0;)
+		DF_TRY(df_emit_product(
+		    w, e, gs, DF_WEIGHT, i, df_tensor_cols(dy, g->part[i].col, g->part[i].out), x, rows, err));
 out:
 	return rc;
 }
@@ -347,29 +400,6 @@ sink_zeros(struct df_work *w, const struct df_emit *e, size_t row, struct df_err
 
 		DF_TRY(df_fill(w->m->be, g, 0, err));
 		DF_TRY(sink_block(e, p, it.first, g, err));
-	}
-out:
-	return rc;
-}
-
-int
-df_emit_group_zeros(struct df_work *w, const struct df_emit *e, const struct df_group *g, struct df_err *err)
-{
-	const struct df_model *m = w->m;
-	int rc = DF_OK;
-
-	/* In the table's order: weights, biases, A, B. */
-	for (int kind = 3; kind >= 0; kind--) {
-		for (size_t i = g->n_parts; i-- > 0;) {
-			const struct df_part *t = &g->part[i];
-			size_t base = kind == 0 ? t->weight : kind == 1 ? t->bias : DF_NO_ROW;
-			size_t row = kind == 3 ? t->b : kind == 2 ? t->a : DF_NO_ROW;
-
-			if (df_row_trains(m, base))
-				row = m->train_row[base];
-			if (row != DF_NO_ROW)
-				DF_TRY(sink_zeros(w, e, row, err));
-		}
 	}
 out:
 	return rc;

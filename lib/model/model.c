@@ -350,8 +350,10 @@ df_model_free(struct df_model *m)
 	df_tensor_free(m->be, &m->small);
 	df_st_close(m->st); /* after the windows into it */
 	for (size_t i = 0; m->layers != NULL && i < m->cfg.n_layers; i++) {
-		if (m->layers[i].moe != NULL)
-			free(m->layers[i].moe->expert);
+		if (m->layers[i].moe != NULL) {
+			free(m->layers[i].moe->gate_up);
+			free(m->layers[i].moe->down);
+		}
 		free(m->layers[i].moe);
 	}
 	df_params_release(&m->base);

@@ -58,15 +58,12 @@ struct df_group {
 	bool lowest;                   /* holds the first row of train: nothing below needs a gradient */
 };
 
-/* A mixture of experts; its router and the shared expert's gate are groups of one part. */
-struct df_expert {
-	struct df_group gate_up, down;
-};
+/* A mixture of experts; its router and the shared expert's gate are groups of one part.  No expert has biases. */
 struct df_moe {
-	struct df_group router; /* [n_experts, D] */
-	struct df_expert *expert;
+	struct df_group router;          /* [n_experts, D] */
+	struct df_group *gate_up, *down; /* [n_experts] each */
 	size_t n_experts;
-	struct df_expert shared;     /* qwen2_moe */
+	struct df_group shared_gate_up, shared_down; /* qwen2_moe */
 	struct df_group shared_gate; /* [1, D]; n_parts 0: there is no shared expert */
 };
 

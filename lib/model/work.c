@@ -40,6 +40,7 @@ df_work_free(struct df_work *w)
 	df_stage_free(w->m->be, &w->stage);
 	free(w->act);
 	free(w->order);
+	free(w->list);
 	free(w);
 }
 
@@ -131,13 +132,11 @@ carve_stage(struct df_work *w, struct carver *c)
 	w->index = take_indices(w, c, 1, t);
 	if (f->moe.n_experts == 0)
 		return;
-	/* These five go to the device together. */
-	w->moe.row = take_indices(w, c, 1, r);
-	w->moe.slot = take_indices(w, c, 1, r);
+	w->moe.row = take(c, DF_U32, 1, r);
+	w->moe.slot = take(c, DF_U32, 1, r);
+	w->moe.first = take(c, DF_U32, 1, f->moe.n_experts + 1);
 	w->moe.token = take_indices(w, c, 1, r);
-	w->moe.first = take_indices(w, c, 1, f->moe.n_experts + 1);
-	w->moe.seg = take_indices(w, c, f->moe.n_experts, w->n + 1);
-	w->moe.expert = take_indices(w, c, f->n_layers, r);
+	w->moe.seg = take_indices(w, c, 1, f->moe.n_experts * w->n + 1);
 }
 
 /* Lay out the stage for n samples of n_tok tokens; it grows when needed. */
@@ -156,6 +155,8 @@ open_stage(struct df_work *w, struct df_err *err)
 	carve_stage(w, &c);
 	if (c.overflow)
 		return df_fail(err, DF_ERANGE, "a batch of %zu tokens is too large to address", w->n_tok);
+	if (w->list == NULL && w->m->cfg.moe.n_experts > 0)
+		DF_TRY(df_alloc(&w->list, w->m->cfg.moe.n_experts, sizeof(*w->list), "a batch", err));
 	if (w->stage != NULL)
 		DF_TRY(df_stage_wait(w->stage, err)); /* for what the last batch pushed */
 	if (w->stage == NULL || c.at > w->stage_size) {
@@ -308,12 +309,12 @@ carve_moe(const struct df_work *w, struct carver *c, size_t i, size_t m)
 	size_t r = m * f->moe.top_k, n_in = 0, n_out = 0;
 
 	for (size_t e = 0; e < moe->n_experts; e++) {
-		n_in = moe->expert[e].gate_up.u_cols > n_in ? moe->expert[e].gate_up.u_cols : n_in;
-		n_out = moe->expert[e].down.u_cols > n_out ? moe->expert[e].down.u_cols : n_out;
+		n_in = moe->gate_up[e].u_cols > n_in ? moe->gate_up[e].u_cols : n_in;
+		n_out = moe->down[e].u_cols > n_out ? moe->down[e].u_cols : n_out;
 	}
 	a->p = take(c, DF_F32, m, f->moe.n_experts);
 	a->weight = take(c, DF_F32, m, f->moe.top_k);
-	a->expert = df_indices_part(w->moe.expert, i * w->n_tok * f->moe.top_k, r);
+	a->expert = take(c, DF_U32, m, f->moe.top_k);
 	a->gu = take_act(c, r, 2 * f->moe.d_expert);
 	a->h = take_act(c, r, f->moe.d_expert);
 	a->u_in = n_in > 0 ? take_act(c, r, n_in) : DF_TENSOR_NONE;
@@ -325,8 +326,8 @@ carve_moe(const struct df_work *w, struct carver *c, size_t i, size_t m)
 	a->s_h = take_act(c, m, f->moe.d_shared);
 	a->s_y = take_act(c, m, f->d_model);
 	a->s_gate = take(c, DF_F32, m, 1);
-	a->su_in = take_u(c, &moe->shared.gate_up, m);
-	a->su_out = take_u(c, &moe->shared.down, m);
+	a->su_in = take_u(c, &moe->shared_gate_up, m);
+	a->su_out = take_u(c, &moe->shared_down, m);
 	a->su_gate = take_u(c, &moe->shared_gate, m);
 }
 
@@ -414,6 +415,7 @@ carve_moe_scratch(struct df_work *w, struct carver *c, enum df_work_mode mode)
 		w->ms.rstd = take(c, DF_F32, t, 1);
 		w->ms.p = take(c, DF_F32, t, f->moe.n_experts);
 		w->ms.top = take(c, DF_F32, t, f->moe.top_k);
+		w->ms.chosen = take(c, DF_U32, t, f->moe.top_k);
 		w->ms.u = take_act(c, t, last->group[DF_GROUP_O].u_cols + last->moe->router.u_cols);
 	}
 	if (mode == DF_WORK_LOSS)
@@ -422,6 +424,10 @@ carve_moe_scratch(struct df_work *w, struct carver *c, enum df_work_mode mode)
 	w->ms.dhs = take_act(c, r, f->moe.d_expert);
 	w->ms.dweight = take(c, DF_F32, r, 1);
 	w->ms.dslot = take(c, DF_F32, r, 1);
+	if (w->m->lora) {
+		w->ms.v_in = take_act(c, r, w->m->u_cols);
+		w->ms.v_out = take_act(c, r, w->m->u_cols);
+	}
 	if (f->moe.d_shared > 0)
 		w->ms.sh = take_act(c, t, f->moe.d_shared);
 }
@@ -456,7 +462,7 @@ carve(struct df_work *w, struct carver *c, enum df_work_mode mode)
 	w->h_f = take_act(c, l, f->d_model);
 	w->drop = DF_TENSOR_NONE;
 	if (w->m->lora_dropout > 0 && w->key != NULL)
-		w->drop = take_act(c, t, max3(f->d_model, ff, he));
+		w->drop = take_act(c, f->moe.n_experts > 0 ? t * f->moe.top_k : t, max3(f->d_model, ff, he));
 	if (mode == DF_WORK_LOSS)
 		return;
 	w->d = take_act(c, t, f->d_model);

@@ -58,7 +58,7 @@ struct df_act_rows {
  */
 struct df_moe_act {
 	struct df_tensor p, weight;   /* [m,X] routing probabilities; [m,k] weights of the chosen */
-	struct df_indices expert;     /* [m k] the chosen experts */
+	struct df_tensor expert;      /* [m,k] u32: the chosen experts */
 	struct df_tensor gu, h;       /* [R,2Fe] [R,Fe] */
 	struct df_tensor u_in, u_out; /* LoRA of the experts: [R, most u_cols of any] */
 	struct df_tensor s_gu, s_h;   /* shared expert: [m,2Fs] [m,Fs] */
@@ -123,15 +123,12 @@ struct df_work {
 		bool weighed; /* weight is set */
 	} head;
 
-	/* mixtures of experts: the experts' rows, of the current layer */
+	/* mixtures of experts: the plan of the current layer's rows (df_route_plan); seg and token also on the host */
 	struct {
-		struct df_indices row;    /* [R] the row of x2 */
-		struct df_indices slot;   /* [R] its place in weight [m k] */
-		struct df_indices token;  /* [R] the row's token */
-		struct df_indices first;  /* [X+1] rows of each expert */
-		struct df_indices seg;    /* [X (n+1)] samples in each expert's rows, counted from its first */
-		struct df_indices expert; /* [n_layers m k] */
+		struct df_tensor row, slot, first; /* [R] [R] [X+1] */
+		struct df_indices token, seg;      /* [R] [X n + 1] */
 	} moe;
+	struct df_tensor *list; /* [X] the experts' matrices in a product; host memory */
 	float *gate_load; /* [n, n_layers X] for the forward to fill, or NULL */
 
 	/* views into mem */
@@ -147,7 +144,8 @@ struct df_work {
 		struct df_tensor dslot;              /* [T k,1] */
 		struct df_tensor wide, sh;           /* [T,D] [T,Fs] */
 		struct df_tensor x_mid, x2, rstd, p; /* [T,D] [T,D] [T,1] [T,X]: the last layer's loads (gate_load) */
-		struct df_tensor u, top;             /* [T, rank of its o] [T,k] */
+		struct df_tensor u, top, chosen;     /* [T, rank of its o] [T,k] [T,k] */
+		struct df_tensor v_in, v_out;        /* [R, 3 rank] each: LoRA of the experts */
 	} ms;                                        /* scratch of mixtures of experts */
 	struct df_tensor dlogits;             /* [L,V] */
 	struct df_tensor block;               /* [1, n * largest piece] */
@@ -215,9 +213,35 @@ int df_moe_forward(struct df_work *w, size_t i, struct df_tensor next, const str
 int df_moe_last_load(struct df_work *w, struct df_err *err) DF_MUST_CHECK;
 
 /*
+ * The groups [from, to) of n, each with its own rows of a matrix: the experts of a layer, or one group alone, which has
+ * them all.
+ */
+struct df_groups {
+	const struct df_group *g;
+	size_t n, from, to;
+	struct df_tensor first; /* [1,n+1], as in df_gemm_groups; NONE: one group */
+};
+/* One of their matrices: all weights of a group side by side, a part's, all A side by side, a part's A or B. */
+enum df_matrix { DF_ALL_WEIGHTS, DF_WEIGHT, DF_ALL_A, DF_A, DF_B };
+
+static inline struct df_groups
+df_one_group(const struct df_group *g)
+{
+	return (struct df_groups){ .g = g, .n = 1, .to = 1 };
+}
+/* The rows of group k: `seg` has those of all groups, one after the other. */
+static inline struct df_act_rows
+df_group_rows(const struct df_work *w, const struct df_act_rows *rows, size_t k)
+{
+	return (struct df_act_rows){ .seg = df_indices_part(rows->seg, k * w->n, w->n + 1), .token = rows->token };
+}
+
+/*
  * linear.c: y = x W^T + b + LoRA, or y += when `add` (the residual stream is the target). u keeps the
  * low-rank activations.
  */
+int df_groups_forward(struct df_work *w, const struct df_groups *gs, struct df_tensor x, struct df_tensor u, bool add,
+    struct df_tensor y, const struct df_act_rows *rows, struct df_err *err) DF_MUST_CHECK;
 int df_group_forward(struct df_work *w, const struct df_group *g, struct df_tensor x, struct df_tensor u, bool add,
     struct df_tensor y, const struct df_act_rows *rows, struct df_err *err) DF_MUST_CHECK;
 /* y = norm(x), rstd is kept; `row` is the weight's parameter index in base. */
@@ -230,10 +254,20 @@ struct df_emit {
 	df_grad_sink *sink;
 	void *ctx;
 };
+/* linear.c: v [rows of dy, most u_cols] = scale dy B, what the gradients of A and of the input have in common. */
+int df_groups_v(struct df_work *w, const struct df_groups *gs, struct df_tensor dy, struct df_tensor v,
+    struct df_err *err) DF_MUST_CHECK;
+/* linear.c: dx = dy W (with adapters). */
+int df_groups_dx(struct df_work *w, const struct df_groups *gs, struct df_tensor dy, struct df_tensor v,
+    struct df_tensor dx, const struct df_act_rows *rows, struct df_err *err) DF_MUST_CHECK;
 /*
- * linear.c: a group's parameter gradients, from its input x and output gradient dy, go to e; then dx =
- * dy W (with adapters) unless dx is NONE.  Dropout uses w->drop.
+ * linear.c: the groups' parameter gradients, from their input x and output gradient dy, go to e.  A sink takes one
+ * group at a time.  Dropout uses w->drop.
  */
+int df_groups_emit(struct df_work *w, const struct df_emit *e, const struct df_groups *gs, struct df_tensor x,
+    struct df_tensor u, struct df_tensor v, struct df_tensor dy, const struct df_act_rows *rows, struct df_err *err)
+    DF_MUST_CHECK;
+/* linear.c: all of it for one group; without dx if that is NONE. */
 int df_group_backward(struct df_work *w, const struct df_emit *e, const struct df_group *g, struct df_tensor x,
     struct df_tensor u, struct df_tensor dy, struct df_tensor dx, const struct df_act_rows *rows, struct df_err *err)
     DF_MUST_CHECK;
@@ -261,14 +295,14 @@ int df_backward(struct df_work *w, const struct df_emit *e, struct df_err *err) 
 /* Zero blocks for all parameters: a batch without targets. */
 int df_emit_zeros(struct df_work *w, const struct df_emit *e, struct df_err *err) DF_MUST_CHECK;
 
-/* Zero blocks for the trainable parameters of a group without rows: an expert that no token was sent to. */
-int df_emit_group_zeros(struct df_work *w, const struct df_emit *e, const struct df_group *g, struct df_err *err)
-    DF_MUST_CHECK;
-
 /* emit.c: one parameter's gradients, summed or per sample as e says. seg [n+1] gives the samples' rows of dy and x. */
-/* The trainable weights and biases of a group. */
-int df_emit_group(struct df_work *w, const struct df_emit *e, const struct df_group *g, struct df_tensor x,
-    struct df_tensor dy, const struct df_indices *seg, struct df_err *err) DF_MUST_CHECK;
+/* The trainable weights and biases of groups; a sink takes one group at a time. */
+int df_emit_weights(struct df_work *w, const struct df_emit *e, const struct df_groups *gs, struct df_tensor x,
+    struct df_tensor dy, const struct df_act_rows *rows, struct df_err *err) DF_MUST_CHECK;
+/* dy^T x for one of the groups' matrices, where it is trainable; DF_ALL_* only summed. */
+int df_emit_product(struct df_work *w, const struct df_emit *e, const struct df_groups *gs, enum df_matrix which,
+    size_t part, struct df_tensor dy, struct df_tensor x, const struct df_act_rows *rows, struct df_err *err)
+    DF_MUST_CHECK;
 /* dy^T x for the parameter with index `row` in train. */
 int df_emit_matrix(struct df_work *w, const struct df_emit *e, size_t row, struct df_tensor dy, struct df_tensor x,
     const struct df_indices *seg, struct df_err *err) DF_MUST_CHECK;

@@ -72,6 +72,17 @@ test_row(struct df_backend *be, enum df_dtype type, size_t n, const void *v)
 }
 
 struct df_tensor
+test_u32(struct df_backend *be, size_t rows, size_t cols, const uint32_t *v)
+{
+	struct df_tensor t;
+
+	OK(df_tensor_alloc(be, &t, DF_U32, rows, cols, "test", err));
+	if (v)
+		OK(df_upload(be, t, v, err));
+	return t;
+}
+
+struct df_tensor
 test_indices(struct df_backend *be, const uint32_t *v, size_t n)
 {
 	return test_row(be, DF_U32, n, v);
@@ -594,23 +605,38 @@ run_swiglu(struct op_run *r, const size_t *s) /* T F in-place */
 	}
 }
 
+/* Free them; keep them under `name` unless NULL. */
+static void
+done_numbers(struct op_run *r, const char *name, struct df_tensor t)
+{
+	const size_t n = df_tensor_numel(t);
+	uint32_t *v = calloc(n + 1, sizeof(*v));
+	float *f = calloc(n + 1, sizeof(*f));
+
+	assert_true(v && f);
+	OK(df_download(r->be, v, t, err));
+	for (size_t i = 0; i < n; i++)
+		f[i] = (float)v[i];
+	if (name)
+		keep(r, name, f, n);
+	free(v);
+	free(f);
+	df_tensor_free(r->be, &t);
+}
+
 static void
 run_route(struct op_run *r, const size_t *s) /* T X k normalise in-place */
 {
-	uint32_t *expert = calloc(s[0] * s[2] + 1, sizeof(*expert));
-	float *chosen = calloc(s[0] * s[2] + 1, sizeof(*chosen));
+	struct df_tensor expert = test_u32(r->be, s[0], s[2], NULL);
 	struct df_tensor logits = input(r, s[0], s[1], 3), p = s[4] ? logits : window(r, s[0], s[1]);
 	struct df_tensor weight = window(r, s[0], s[2]), dweight = input(r, s[0], s[2], 1);
 	struct df_tensor dlogits = s[4] ? p : window(r, s[0], s[1]);
 	struct df_route a = { logits, p, weight, expert, s[3] != 0 };
 	struct df_route_bwd b = { p, weight, expert, dweight, dlogits, s[3] != 0 };
 
-	assert_true(expert && chosen);
 	OK(df_route_fwd(r->be, &a, err));
 	OK(df_route_bwd(r->be, &b, err));
-	for (size_t i = 0; i < s[0] * s[2]; i++)
-		chosen[i] = (float)expert[i];
-	keep(r, "expert", chosen, s[0] * s[2]);
+	done_numbers(r, "expert", expert);
 	done(r, "weight", weight);
 	done(r, "dlogits", dlogits);
 	done(r, NULL, dweight);
@@ -618,8 +644,126 @@ run_route(struct op_run *r, const size_t *s) /* T X k normalise in-place */
 		done(r, "p", p);
 		done(r, NULL, logits);
 	}
-	free(expert);
+}
+
+/* k different experts for each row: of all X, or the first k only. */
+static uint32_t *
+choices(size_t rows, size_t n_experts, size_t k, bool spread)
+{
+	uint32_t *v = malloc((rows * k + 1) * sizeof(*v));
+
+	assert_non_null(v);
+	for (size_t t = 0; t < rows; t++)
+		for (size_t i = 0; i < k; i++)
+			v[t * k + i] = (uint32_t)((i + (spread ? t * t * 7 : t)) % (spread ? n_experts : k));
+	return v;
+}
+
+static void
+run_plan(struct op_run *r, const size_t *s) /* T X k samples, spread, tokens given */
+{
+	const size_t R = s[0] * s[2];
+	uint32_t *chosen = choices(s[0], s[1], s[2], s[4]);
+	struct df_route_plan a = { .n_experts = s[1] };
+
+	a.expert = test_u32(r->be, s[0], s[2], chosen);
+	a.offsets = segments(r, s[3], s[0]);
+	if (s[5])
+		a.token = ids(r, s[0], 1000);
+	a.row = test_u32(r->be, 1, R, NULL);
+	a.slot = test_u32(r->be, 1, R, NULL);
+	a.row_token = test_u32(r->be, 1, R, NULL);
+	a.first = test_u32(r->be, 1, s[1] + 1, NULL);
+	a.seg = test_u32(r->be, 1, s[1] * s[3] + 1, NULL);
+	OK(df_route_plan(r->be, &a, err));
+	done_numbers(r, "row", a.row);
+	done_numbers(r, "slot", a.slot);
+	done_numbers(r, "token", a.row_token);
+	done_numbers(r, "first", a.first);
+	done_numbers(r, "seg", a.seg);
+	df_tensor_free(r->be, &a.expert);
+	df_tensor_free(r->be, &a.offsets);
+	df_tensor_free(r->be, &a.token);
 	free(chosen);
+}
+
+/* Rows of n groups: even, or every third empty and the rest uneven, or all of one group. */
+enum { EVEN, UNEVEN, ONE, GROUPS_MAX = 64 };
+
+static struct df_tensor
+group_rows(struct op_run *r, size_t n, size_t rows, size_t how)
+{
+	uint32_t first[GROUPS_MAX + 1] = { 0 };
+
+	for (size_t e = 0; e < n; e++) {
+		const size_t end = how == EVEN ? rows * (e + 1) / n : rows * (e + 1) * (e + 1) / (n * n);
+
+		first[e + 1] = how == ONE                      ? (uint32_t)(e >= n / 2 ? rows : 0)
+		    : how == UNEVEN && e % 3 == 1 && e + 1 < n ? first[e]
+							       : (uint32_t)end;
+	}
+	return test_u32(r->be, 1, n + 1, first);
+}
+
+/* The groups' rows of `got` are those of products one by one, here and now. */
+static void
+run_groups(struct op_run *r, const size_t *s) /* R K N groups, how, tb, beta in tenths; 1: some b in 16 bits or none */
+{
+	const size_t n = s[3];
+	struct df_tensor b[GROUPS_MAX], same = act_window(r, s[0], s[2]);
+	struct df_gemm_groups g = { s[5], 0.75f, (float)s[6] / 10, act_input(r, s[0], s[1], 1), act_input(r, s[0], s[2], 1),
+		group_rows(r, n, s[0], s[4]), b, n };
+	uint32_t first[GROUPS_MAX + 1];
+
+	OK(df_download(r->be, first, g.first, err));
+	OK(df_copy(r->be, same, g.c, err));
+	for (size_t e = 0; e < n; e++) {
+		const size_t rows = s[5] ? s[2] : s[1], cols = s[5] ? s[1] : s[2];
+
+		if (s[7] && e % 4 == 3)
+			b[e] = DF_TENSOR_NONE;
+		else if (s[7] && e % 4)
+			b[e] = half_input(r, e % 4 == 1 ? DF_BF16 : DF_F16, rows, cols, 1);
+		else
+			b[e] = act_input(r, rows, cols, 1);
+	}
+	OK(df_gemm_groups(r->be, &g, err));
+	for (size_t e = 0; e < n; e++) {
+		const size_t m = first[e + 1] - first[e];
+
+		if (b[e].mem)
+			OK(df_gemm(r->be,
+			    &(struct df_gemm){ false, g.tb, g.alpha, g.beta, df_tensor_rows(g.a, first[e], m), b[e],
+				df_tensor_rows(same, first[e], m) },
+			    err));
+		if (b[e].type == DF_F32 && b[e].mem)
+			done(r, NULL, b[e]);
+		else
+			df_tensor_free(r->be, &b[e]);
+	}
+	if (df_backend_is_exact(r->be))
+		same_as_widened(r, g.c, same);
+	done(r, "c", g.c);
+	done(r, NULL, g.a);
+	done_numbers(r, NULL, g.first);
+	done(r, NULL, same);
+}
+
+static void
+run_group_sums(struct op_run *r, const size_t *s) /* R M N groups, how, beta in tenths, some not wanted */
+{
+	const size_t n = s[3];
+	struct df_tensor c[GROUPS_MAX], all = input(r, n * s[1], s[2], 1);
+	struct df_gemm_group_sums g = { 0.75f, (float)s[5] / 10, act_input(r, s[0], s[1], 1), act_input(r, s[0], s[2], 1),
+		group_rows(r, n, s[0], s[4]), c, n };
+
+	for (size_t e = 0; e < n; e++)
+		c[e] = s[6] && e % 2 ? DF_TENSOR_NONE : df_tensor_rows(all, e * s[1], s[1]);
+	OK(df_gemm_group_sums(r->be, &g, err));
+	done(r, "c", all);
+	done(r, NULL, g.a);
+	done(r, NULL, g.b);
+	done_numbers(r, NULL, g.first);
 }
 
 static void
@@ -947,6 +1091,26 @@ const struct op_case op_cases[] = {
 	{ "route, one", run_route, { 5, 3, 1, 1, 0 }, EXPS, F32 },
 	{ "route, all", run_route, { 5, 13, 13, 0, 1 }, EXPS, F32 },
 	{ "route 0 rows", run_route, { 0, 8, 2, 1, 0 }, EXPS, F32 },
+	{ "plan", run_plan, { 37, 8, 2, 3, 1, 0 }, EXACT, F32 },
+	{ "plan, all experts", run_plan, { 21, 13, 13, 1, 1, 1 }, EXACT, F32 },
+	{ "plan, empty experts", run_plan, { 9, 60, 4, 4, 0, 1 }, EXACT, F32 },
+	{ "plan, one expert", run_plan, { 5, 7, 1, 2, 0, 0 }, EXACT, F32 },
+	{ "plan 0 rows", run_plan, { 0, 8, 2, 1, 1, 1 }, EXACT, F32 },
+	{ "plan 0 samples", run_plan, { 0, 8, 2, 0, 1, 0 }, EXACT, F32 },
+	{ "groups", run_groups, { 150, 64, 176, 8, EVEN, 1, 0, 0 }, SUMS, ROUND(1) },
+	{ "groups, empty ones", run_groups, { 97, 300, 40, 10, UNEVEN, 1, 5, 0 }, SUMS, ROUND(1) },
+	{ "groups, one has all", run_groups, { 201, 270, 290, 4, ONE, 1, 10, 0 }, SUMS, ROUND(1) },
+	{ "groups, thin", run_groups, { 61, 33, 70, 60, EVEN, 1, 0, 0 }, SUMS, ROUND(1) },
+	{ "groups, at rest", run_groups, { 150, 270, 90, 10, EVEN, 1, 0, 1 }, SUMS, ROUND(1) },
+	{ "groups, straight", run_groups, { 150, 90, 270, 8, UNEVEN, 0, 0, 0 }, SUMS, ROUND(1) },
+	{ "groups, straight, at rest", run_groups, { 97, 37, 65, 10, EVEN, 0, 5, 1 }, SUMS, ROUND(1) },
+	{ "groups of one", run_groups, { 33, 30, 17, 1, EVEN, 1, 0, 0 }, SUMS, ROUND(1) },
+	{ "groups 0 rows", run_groups, { 0, 30, 17, 5, EVEN, 1, 0, 0 }, SUMS, ROUND(1) },
+	{ "group sums", run_group_sums, { 150, 64, 90, 8, EVEN, 10, 0 }, SUMS, SUMS },
+	{ "group sums, empty ones", run_group_sums, { 97, 30, 270, 10, UNEVEN, 0, 0 }, SUMS, SUMS },
+	{ "group sums, one has all", run_group_sums, { 201, 30, 33, 4, ONE, 5, 0 }, SUMS, SUMS },
+	{ "group sums, some", run_group_sums, { 97, 37, 65, 10, EVEN, 0, 1 }, SUMS, SUMS },
+	{ "group sums 0 rows", run_group_sums, { 0, 30, 17, 5, EVEN, 0, 0 }, SUMS, SUMS },
 	{ "weigh rows", run_weigh, { 23, 45 }, EXPS, ROUND(6) },
 	{ "weigh rows, narrow", run_weigh, { 40, 1 }, EXPS, ROUND(6) },
 	{ "xent", run_xent, { 50, 24, 100, 0 }, EXPS, ROUND(1) },

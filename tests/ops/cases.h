@@ -68,6 +68,8 @@ struct df_tensor test_tensor(struct df_backend *be, size_t rows, size_t cols, co
 /* A tensor [1,n] of any type with these elements (whatever is there, when v is NULL), in a window of a larger one. */
 struct df_tensor test_row(struct df_backend *be, enum df_dtype type, size_t n, const void *v);
 struct df_tensor test_indices(struct df_backend *be, const uint32_t *v, size_t n); /* of u32 */
+/* A dense tensor of indices; those of v, when not NULL. */
+struct df_tensor test_u32(struct df_backend *be, size_t rows, size_t cols, const uint32_t *v);
 /* All of t, f32 or bf16, in a new host array.  free() it. */
 float *test_values(struct df_backend *be, struct df_tensor t);
 

@@ -221,7 +221,7 @@ static void
 route_of(bool normalise)
 {
 	enum { T = 6, X = 9, K = 3 };
-	uint32_t expert[T * K];
+	struct df_tensor expert = test_u32(be, T, K, NULL);
 	struct var logits = var("logits", 30, T, X);
 	float *r = test_numbers(506, T * K, 1);
 	struct df_route_bwd b;
@@ -246,6 +246,7 @@ route_of(bool normalise)
 	df_tensor_free(be, &route_args.p);
 	df_tensor_free(be, &route_args.weight);
 	df_tensor_free(be, &b.dweight);
+	df_tensor_free(be, &expert);
 	release(&logits);
 	free(r);
 }
@@ -266,11 +267,13 @@ route_ties(void **state)
 	const uint32_t want[2][3] = { { 0, 1, 2 }, { 1, 3, 2 } };
 	uint32_t expert[6];
 	struct df_tensor t = test_tensor(be, 2, 5, v[0]), weight = test_tensor(be, 2, 3, NULL);
-	struct df_route a = { t, t, weight, expert, false };
+	struct df_route a = { t, t, weight, test_u32(be, 2, 3, NULL), false };
 
 	(void)state;
 	assert_int_equal(df_route_fwd(be, &a, NULL), DF_OK);
+	assert_int_equal(df_download(be, expert, a.expert, NULL), DF_OK);
 	assert_memory_equal(expert, want, sizeof(want));
+	df_tensor_free(be, &a.expert);
 	df_tensor_free(be, &t);
 	df_tensor_free(be, &weight);
 }

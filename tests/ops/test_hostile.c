@@ -52,8 +52,8 @@ shapes(void **state)
 	REFUSES(DF_EINTERNAL, df_rmsnorm_fwd(be, &(struct df_rmsnorm){ 0, a, a, a, row, 4 }, err));
 	REFUSES(DF_EINTERNAL, df_layernorm_fwd(be, &(struct df_layernorm){ 0, a, b, b, a }, err));
 	REFUSES(DF_EINTERNAL, df_gelu_fwd(be, a, c, err));
-	REFUSES(DF_EINTERNAL, df_route_fwd(be, &(struct df_route){ a, c, a, &(uint32_t){ 0 }, false }, err));
-	REFUSES(DF_EINTERNAL, df_route_fwd(be, &(struct df_route){ a, a, a, NULL, false }, err));
+	REFUSES(DF_EINTERNAL, df_route_fwd(be, &(struct df_route){ a, c, a, bytes, false }, err));
+	REFUSES(DF_EINTERNAL, df_route_fwd(be, &(struct df_route){ a, a, a, none, false }, err));
 	REFUSES(DF_EINTERNAL, df_row_scale(be, a, a, a, err));
 	REFUSES(DF_EINTERNAL, df_row_dot(be, a, a, a, err));
 	REFUSES(DF_EINTERNAL, df_sigmoid_fwd(be, a, c, err));
@@ -342,6 +342,73 @@ projections(void **state)
 	REFUSES(DF_EUNSUPPORTED, df_project(be, &p, err));
 }
 
+/* Groups whose rows do not fit, and lists of other shapes: a [4,6] has the rows, c [4,3] gets them. */
+static void
+groups(void **state)
+{
+	static const uint32_t first[][3] = { { 0, 3, 4 }, { 1, 3, 4 }, { 0, 3, 3 }, { 0, 5, 4 }, { 0, 4, 9 } };
+	struct df_tensor list[] = { b, b }, sums[] = { a, a }, at = test_u32(be, 1, 3, first[0]);
+	struct df_gemm_groups g = { true, 1, 0, a, c, at, list, 2 };
+	struct df_gemm_group_sums s = { 1, 0, a, c, at, sums, 2 };
+
+	(void)state;
+	REFUSES(DF_EINTERNAL, df_gemm_group_sums(be, &s, err)); /* 6 x 3 into 4 x 6 */
+	for (size_t i = 1; i < sizeof(first) / sizeof(first[0]); i++) {
+		assert_int_equal(df_upload(be, at, first[i], NULL), DF_OK);
+		REFUSES(DF_EINTERNAL, df_gemm_groups(be, &g, err));
+	}
+	g.n = 3;
+	REFUSES(DF_EINTERNAL, df_gemm_groups(be, &g, err));
+	g.n = 0;
+	REFUSES(DF_EINTERNAL, df_gemm_groups(be, &g, err));
+	g.n = 2;
+	g.tb = false;
+	REFUSES(DF_EINTERNAL, df_gemm_groups(be, &g, err));
+	g.tb = true;
+	list[1] = foreign;
+	REFUSES(DF_EINTERNAL, df_gemm_groups(be, &g, err));
+	list[1] = bytes;
+	REFUSES(DF_EINTERNAL, df_gemm_groups(be, &g, err));
+	list[1] = b;
+	g.first = a;
+	REFUSES(DF_EINTERNAL, df_gemm_groups(be, &g, err));
+	g.first = DF_TENSOR_NONE;
+	REFUSES(DF_EINTERNAL, df_gemm_groups(be, &g, err));
+	df_tensor_free(be, &at);
+}
+
+static void
+plans(void **state)
+{
+	const uint32_t chosen[] = { 0, 1, 2, 0 }, offsets[] = { 0, 1, 2 }, over[] = { 0, 1, 3 };
+	struct df_route_plan p = { .expert = test_u32(be, 2, 2, chosen),
+		.offsets = test_u32(be, 1, 3, offsets),
+		.n_experts = 3,
+		.row = test_u32(be, 1, 4, NULL),
+		.slot = test_u32(be, 1, 4, NULL),
+		.row_token = test_u32(be, 1, 4, NULL),
+		.first = test_u32(be, 1, 4, NULL),
+		.seg = test_u32(be, 1, 7, NULL) };
+	struct df_tensor *all[] = { &p.expert, &p.offsets, &p.row, &p.slot, &p.row_token, &p.first, &p.seg };
+
+	(void)state;
+	assert_int_equal(df_route_plan(be, &p, NULL), DF_OK);
+	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
+		const struct df_tensor t = *all[i];
+
+		*all[i] = i == 0 ? df_tensor_rows(t, 0, 1) : df_tensor_cols(t, 0, 2);
+		REFUSES(DF_EINTERNAL, df_route_plan(be, &p, err));
+		*all[i] = t;
+	}
+	assert_int_equal(df_upload(be, p.offsets, over, NULL), DF_OK);
+	REFUSES(DF_EINTERNAL, df_route_plan(be, &p, err));
+	assert_int_equal(df_upload(be, p.offsets, offsets, NULL), DF_OK);
+	assert_int_equal(df_upload(be, p.expert, (uint32_t[]){ 0, 1, 3, 0 }, NULL), DF_OK);
+	REFUSES(DF_EINTERNAL, df_route_plan(be, &p, err));
+	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
+		df_tensor_free(be, all[i]);
+}
+
 /* Of a model that diverged the router gives no numbers: rows go to experts that exist, k different ones. */
 static void
 routing_of_nan(void **state)
@@ -353,10 +420,12 @@ routing_of_nan(void **state)
 	for (size_t i = 0; i < 2; i++) {
 		struct df_backend *on = test_backend(names[i], NULL);
 		struct df_tensor logits = test_tensor(on, 2, 5, v), weight = test_tensor(on, 2, 3, v);
-		uint32_t expert[6] = { 9, 9, 9, 9, 9, 9 };
+		struct df_tensor chosen = test_u32(on, 2, 3, NULL);
+		uint32_t expert[6];
 
 		assert_int_equal(
-		    df_route_fwd(on, &(struct df_route){ logits, logits, weight, expert, true }, NULL), DF_OK);
+		    df_route_fwd(on, &(struct df_route){ logits, logits, weight, chosen, true }, NULL), DF_OK);
+		assert_int_equal(df_download(on, expert, chosen, NULL), DF_OK);
 		for (size_t t = 0; t < 2; t++) {
 			const uint32_t *e = expert + 3 * t;
 
@@ -365,6 +434,7 @@ routing_of_nan(void **state)
 		}
 		df_tensor_free(on, &logits);
 		df_tensor_free(on, &weight);
+		df_tensor_free(on, &chosen);
 		df_backend_close(on);
 	}
 }
@@ -394,6 +464,8 @@ main(void)
 		cmocka_unit_test(borrowed),
 		cmocka_unit_test(decoding),
 		cmocka_unit_test(projections),
+		cmocka_unit_test(groups),
+		cmocka_unit_test(plans),
 		cmocka_unit_test(routing_of_nan),
 		cmocka_unit_test(nothing_was_touched),
 	};
