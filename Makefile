@@ -189,12 +189,13 @@ $(BUILD)/tests/%.so: tests/faults/%.c $(BUILD)/flags
 
 # --- checking ----------------------------------------------------------------------------------------------------
 
-# Numerical tests run again on the backend that finds device bugs, and on OpenBLAS, which is not exact.
+# Numerical tests run again on the backend that finds device bugs, in float32 and in bf16, and on OpenBLAS, which is
+# not exact.
 DEVICE_TESTS = $(patsubst %.c,$(BUILD)/tests/%,$(notdir $(shell grep -l DF_TEST_DEVICE $(UNIT_SRC) /dev/null))) \
 	$(shell grep -l DF_TEST_DEVICE $(TAP_TESTS) /dev/null)
 OPS_TESTS    = $(addprefix $(BUILD)/tests/,test_ops test_rows test_derivatives test_hostile)
 ALL_TESTS    = $(addprefix cpu:,$(UNIT) $(TAP_TESTS)) $(FUZZ) $(addprefix poison:,$(DEVICE_TESTS)) \
-	$(addprefix openblas:,$(OPS_TESTS) $(DEVICE_TESTS))
+	$(addprefix poison.bf16:,$(filter $(BUILD)/%,$(DEVICE_TESTS))) $(addprefix openblas:,$(OPS_TESTS) $(DEVICE_TESTS))
 
 check: bootstrap
 	@$(MAKE) --no-print-directory -j$(JOBS) tests

@@ -7,7 +7,6 @@
  */
 #include <inttypes.h>
 
-#include "backend/env.h"
 #include "base/log.h"
 #include "embed/job.h"
 #include "prog.h"
@@ -75,6 +74,7 @@ static const struct df_opt options[] = {
 	    .help = "print what the job is, and exit" },
 	{ .type = DF_OPT_OPERANDS, .arg = "FILE", .file = DF_FILE_READ },
 	DF_PROG_OPTS(&cfg.common),
+	DF_PROG_COMPUTE(&cfg.common),
 	DF_OPT_END,
 };
 /* clang-format on */
@@ -182,7 +182,7 @@ main(int argc, char **argv)
 	args = df_prog_parse(options, synopsis, about, &cfg.common, argc, argv);
 	DF_TRY(check_usage(&args->operands, &err));
 	DF_TRY(open_source(&source, &args->operands, &err));
-	DF_TRY(df_env_open(&env, cfg.common.device, (int)cfg.common.threads, DF_ENV_LANES, &err));
+	DF_TRY(df_prog_env(&env, &cfg.common, DF_ENV_LANES, &err));
 	DF_TRY(open_embedder(&embedder, df_embed_source_is_text(source), env.be, &err));
 	job = (struct df_embed_job){ .source = source,
 		.embedder = embedder,

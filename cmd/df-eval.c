@@ -7,7 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "backend/env.h"
 #include "base/buf.h"
 #include "base/mem.h"
 #include "chat/chat.h"
@@ -100,6 +99,7 @@ static const struct df_opt options[] = {
 	    .given = &cfg.label_given, .only = ON_TOKENS, .help = "which of its labels is the score" },
 	{ .type = DF_OPT_OPERANDS, .arg = "TOKENS", .file = DF_FILE_READ },
 	DF_PROG_OPTS(&cfg.common),
+	DF_PROG_COMPUTE(&cfg.common),
 	DF_OPT_END,
 };
 /* clang-format on */
@@ -149,7 +149,7 @@ open_model(struct run *r, struct df_err *err)
 {
 	int rc;
 
-	DF_TRY(df_env_open(&r->env, cfg.common.device, (int)cfg.common.threads, DF_ENV_WIDE, err));
+	DF_TRY(df_prog_env(&r->env, &cfg.common, DF_ENV_WIDE, err));
 	rc = df_model_open(&r->model, cfg.model, cfg.base, r->env.be, err);
 out:
 	return rc;

@@ -7,7 +7,6 @@
  */
 #include <inttypes.h>
 
-#include "backend/env.h"
 #include "backend/rate.h"
 #include "grad/job.h"
 #include "prog.h"
@@ -97,6 +96,7 @@ static const struct df_opt options[] = {
 	    .help = "print what the job would cost, and exit" },
 	{ .type = DF_OPT_OPERANDS, .arg = "TOKENS", .file = DF_FILE_READ },
 	DF_PROG_OPTS(&cfg.common),
+	DF_PROG_COMPUTE(&cfg.common),
 	DF_OPT_END,
 };
 /* clang-format on */
@@ -209,7 +209,7 @@ main(int argc, char **argv)
 	args = df_prog_parse(options, synopsis, about, &cfg.common, argc, argv);
 	DF_TRY(check_usage(args, &err));
 	o = grad_opts();
-	DF_TRY(df_env_open(&env, cfg.common.device, (int)cfg.common.threads, DF_ENV_LANES, &err));
+	DF_TRY(df_prog_env(&env, &cfg.common, DF_ENV_LANES, &err));
 	DF_TRY(df_grad_job_open(&job, &o, args->operands.v, args->operands.n, cfg.index, cfg.shard, env.be, &err));
 	rc = cfg.dry_run ? dry_run(job, &env, &err) : run(job, &env, &err);
 out:

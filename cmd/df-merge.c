@@ -4,7 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "backend/env.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "prog.h"
@@ -90,7 +89,7 @@ main(int argc, char **argv)
 	df_prog_init("df-merge");
 	args = df_prog_parse(options, synopsis, about, &cfg.common, argc, argv);
 	DF_TRY(what_to_do(&e, &args->operands, &err));
-	DF_TRY(df_env_open(&env, cfg.common.device, (int)cfg.common.threads, DF_ENV_WIDE, &err));
+	DF_TRY(df_prog_env(&env, &cfg.common, DF_ENV_WIDE, &err));
 	DF_TRY(df_export_run(&e, env.be, &err));
 	df_info("%s: the merged model", e.dir);
 out:

@@ -3,7 +3,6 @@
  *
  *     read a batch | project on all threads | write        (lib/project)
  */
-#include "backend/env.h"
 #include "prog.h"
 #include "project/job.h"
 #include "projection.h"
@@ -63,7 +62,7 @@ main(int argc, char **argv)
 	job.n_gradients = args->operands.n;
 	job.output = cfg.output;
 	job.compress = (enum df_compress)cfg.compress;
-	DF_TRY(df_env_open(&env, cfg.common.device, (int)cfg.common.threads, DF_ENV_WIDE, &err));
+	DF_TRY(df_prog_env(&env, &cfg.common, DF_ENV_WIDE, &err));
 	rc = df_project_job_run(&job, env.be, &n, &err);
 	df_prog_count(n, "samples");
 out:

@@ -5,7 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "backend/env.h"
 #include "base/log.h"
 #include "base/pool.h"
 #include "chat/chat.h"
@@ -89,6 +88,7 @@ static const struct df_opt options[] = {
 	DF_PROG_COMPRESS(&cfg.compress, "compression of -o"),
 	{ .type = DF_OPT_OPERANDS, .arg = "TOKENS", .file = DF_FILE_READ },
 	DF_PROG_OPTS(&cfg.common),
+	DF_PROG_COMPUTE(&cfg.common),
 	DF_OPT_END,
 };
 /* clang-format on */
@@ -256,7 +256,7 @@ sample(const struct df_strlist *paths, struct df_err *err)
 	uint64_t n;
 	int rc;
 
-	DF_TRY(df_env_open(&run.env, cfg.common.device, (int)cfg.common.threads, DF_ENV_WIDE, err));
+	DF_TRY(df_prog_env(&run.env, &cfg.common, DF_ENV_WIDE, err));
 	DF_TRY(df_model_open(&run.model, cfg.model, cfg.base, run.env.be, err));
 	DF_TRY(open_prompts(paths, err));
 	DF_TRY(open_output(err));

@@ -13,7 +13,6 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
-#include "backend/env.h"
 #include "base/pool.h"
 #include "prog.h"
 #include "rows.h"
@@ -144,7 +143,7 @@ choose(struct run *r, struct df_err *err)
 	DF_TRY(df_select_ask(in, &r->words, err));
 	in->foreign = r->foreign != NULL;
 	in->more = r->args->operands;
-	DF_TRY(df_env_open(&env, r->common.device, (int)r->common.threads, DF_ENV_WIDE, err));
+	DF_TRY(df_prog_env(&env, &r->common, DF_ENV_WIDE, err));
 	in->pool = env.pool;
 	in->be = env.be;
 	in->n_threads = df_pool_size(in->pool);

@@ -6,7 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "backend/env.h"
 #include "base/log.h"
 #include "prog.h"
 #include "train/train.h"
@@ -37,6 +36,7 @@ static const struct df_opt options[] = {
 	    .help = "print all configuration keys and exit" },
 	{ .type = DF_OPT_OPERANDS, .arg = "CONFIG", .file = DF_FILE_READ_ANY },
 	DF_PROG_OPTS(&cfg.common),
+	DF_PROG_COMPUTE(&cfg.common),
 	DF_OPT_END,
 };
 /* clang-format on */
@@ -100,6 +100,18 @@ train(const struct df_train_opts *o, struct df_err *err)
 	return rc;
 }
 
+/* As in LLaMA-Factory, bf16: true asks for bf16 where the device has it; a command line that says more is right. */
+static int
+choose_compute(struct df_backend *be, const struct df_config *c, struct df_err *err)
+{
+	if (cfg.common.compute != DF_PROG_COMPUTE_AUTO || !c->bf16)
+		return DF_OK;
+	if (df_backend_takes_bf16(be))
+		return df_backend_set_compute(be, DF_BF16, err);
+	df_warn("no effect here: bf16 (device %s computes in float32)", df_backend_name(be));
+	return DF_OK;
+}
+
 int
 main(int argc, char **argv)
 {
@@ -121,7 +133,8 @@ main(int argc, char **argv)
 	o.weights = cfg.weights;
 	DF_TRY(load_config(&config, &args->operands, &err));
 	DF_TRY(df_train_note_files(&config, &err));
-	DF_TRY(df_env_open(&env, cfg.common.device, (int)cfg.common.threads, DF_ENV_WIDE, &err));
+	DF_TRY(df_prog_env(&env, &cfg.common, DF_ENV_WIDE, &err));
+	DF_TRY(choose_compute(env.be, &config, &err));
 	o.pool = env.pool;
 	o.backend = env.be;
 	rc = cfg.dry_run ? dry_run(&o, &err) : train(&o, &err);

@@ -10,7 +10,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "backend/backend.h"
+#include "backend/env.h"
 #include "base/buf.h"
 #include "base/err.h"
 #include "base/opt.h"
@@ -22,8 +22,15 @@ struct df_prog_common {
 	bool quiet;         /* -q: warnings and errors only, no progress, no summary */
 	int64_t verbose;    /* -v debug messages, -vv source places of errors too */
 	const char *device; /* --device auto|cpu|openblas|reference|poison|cuda[:N] */
+	int compute;        /* --compute, of programs that run a model: enum df_prog_compute */
 };
-#define DF_PROG_COMMON_DEFAULT { 0, false, 0, "auto" }
+enum df_prog_compute { DF_PROG_COMPUTE_AUTO, DF_PROG_COMPUTE_F32, DF_PROG_COMPUTE_BF16 };
+extern const char *const df_prog_computes[];
+#define DF_PROG_COMMON_DEFAULT { 0, false, 0, "auto", DF_PROG_COMPUTE_AUTO }
+/* A row for programs that run a model, after DF_PROG_OPTS. */
+#define DF_PROG_COMPUTE(c) \
+	{ .name = "compute", .type = DF_OPT_CHOICE, .value = &(c)->compute, .choices = df_prog_computes, \
+	    .arg = "TYPE", .help = "type of activations: auto, f32, bf16" }
 #define DF_PROG_OPTS(c) \
 	{ .type = DF_OPT_GROUP, .help = "Common options" }, \
 	{ .name = "threads", .short_name = 'j', .type = DF_OPT_INT, .value = &(c)->threads, .arg = "N", \
@@ -52,6 +59,10 @@ const struct df_opt_result *df_prog_parse(const struct df_opt *opts, const char 
 
 /* Be quiet, or verbose, as these say; df_prog_parse() has done it for a command line that it parsed. */
 void df_prog_voice(const struct df_prog_common *common);
+
+/* df_env_open() with --device, --threads and --compute. */
+int df_prog_env(struct df_env *e, const struct df_prog_common *c, enum df_env_style style, struct df_err *err)
+    DF_MUST_CHECK;
 
 /* A line of what --dry-run prints: a name, and in the next column what there is to say of it. */
 void df_prog_row(const char *name, const char *fmt, ...) DF_PRINTF(2, 3);

@@ -1,11 +1,11 @@
 #!/bin/bash
 # run.sh - run test programs and count every case.
 #
-#   tests/run.sh [-j N] [-b BUILD] [DEVICE:]TEST ...
+#   tests/run.sh [-j N] [-b BUILD] [DEVICE[.TYPE]:]TEST ...
 #
 # TEST is a cmocka program or a shell script, both speaking TAP.  DEVICE goes
-# into DF_TEST_DEVICE.  Of a test that fails everything is shown but its passed
-# cases; one that crashes, runs past its time, or runs no case has failed.  The last line is
+# into DF_TEST_DEVICE, the type of activations into DF_TEST_COMPUTE.  Of a test that fails everything is shown but its
+# passed cases; one that crashes, runs past its time, or runs no case has failed.  The last line is
 # `N passed, N failed, N skipped`; the status is 0 only without failures.
 set -u
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -14,17 +14,19 @@ limit=${DF_TEST_TIMEOUT:-300} # seconds for one test
 # Run one test; leave NAME.log, NAME.status and NAME.secs.
 run_one()
 {
-	local spec=$1 device='' path name
+	local spec=$1 device='' type path name
 	path=$spec
 	case $spec in
-	cpu:* | openblas:* | poison:* | cuda:*)
+	cpu:* | openblas:* | poison:* | poison.bf16:* | reference.bf16:* | cuda:*)
 		device=${spec%%:*}
 		path=${spec#*:}
 		;;
 	esac
 	name=$(basename "$path")${device:+@$device}
 	local log=$DF_RUN_OUT/$name.log start=$EPOCHREALTIME end
-	[ -z "$device" ] || export DF_TEST_DEVICE=$device
+	type=${device#"${device%.*}"}
+	[ -z "$device" ] || export DF_TEST_DEVICE=${device%.*}
+	[ -z "$type" ] || export DF_TEST_COMPUTE=${type#.}
 	# Tests are small: without this few of their products would be OpenBLAS's.
 	[ "$device" != openblas ] || export DF_OPENBLAS_ALL=1
 	case $path in

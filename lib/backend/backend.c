@@ -4,6 +4,8 @@
  * What all backends have in common is done here once: counting bytes, moving them in and out through checked
  * windows, and running an operation.  If the slot of an operation is empty, its operands are downloaded, the CPU's
  * slot computes it on dense host copies, and the results are uploaded.  So a new backend is right before it is fast.
+ * On their way bf16 activations become float32 and are rounded again; poison and the reference, whose slots know
+ * float32 only, compute with bf16 on the same path.
  */
 #include "backend/backend_priv.h"
 
@@ -11,6 +13,7 @@
 #include <string.h>
 
 #include "backend/cpu/cpu.h"
+#include "backend/cpu/half.h"
 #include "base/log.h"
 #include "base/mem.h"
 
@@ -18,6 +21,8 @@ static const char *const op_name[DF_OP_COUNT] = {
 	"copy",
 	"fill",
 	"gemm",
+	"gemm_groups",
+	"gemm_group_sums",
 	"axpy",
 	"scale",
 	"bias_add",
@@ -37,6 +42,7 @@ static const char *const op_name[DF_OP_COUNT] = {
 	"swiglu_bwd",
 	"route_fwd",
 	"route_bwd",
+	"route_plan",
 	"row_scale",
 	"row_dot",
 	"sigmoid_fwd",
@@ -131,6 +137,29 @@ bool
 df_backend_is_exact(const struct df_backend *be)
 {
 	return be->ops->exact;
+}
+
+bool
+df_backend_takes_bf16(const struct df_backend *be)
+{
+	return be->ops->act_bf16 != DF_BF16_NONE;
+}
+
+int
+df_backend_set_compute(struct df_backend *be, enum df_dtype type, struct df_err *err)
+{
+	if (type != DF_F32 && type != DF_BF16)
+		return df_fail(err, DF_EINTERNAL, "compute in %s", df_dtype_name(type));
+	if (type == DF_BF16 && !df_backend_takes_bf16(be))
+		return df_fail(err, DF_EUNSUPPORTED, "device %s computes in float32 only", be->ops->name);
+	be->root->compute = type;
+	return DF_OK;
+}
+
+enum df_dtype
+df_backend_compute(const struct df_backend *be)
+{
+	return be->root->compute;
 }
 
 size_t
@@ -259,11 +288,21 @@ df_tensor_as(struct df_tensor t, enum df_dtype type, size_t rows, size_t cols)
 	return (struct df_tensor){ t.mem, at / size, rows, cols, cols, type };
 }
 
+/* ---- checks ------------------------------------------------------------------------------------------------------ */
+
 static bool
-is_among(enum df_types types, enum df_dtype t)
+is_activation(const struct df_operand *o)
+{
+	return o->types == DF_ACT || o->types == DF_ACT_OWN;
+}
+
+static bool
+is_among(const struct df_backend *be, enum df_types types, enum df_dtype t)
 {
 	switch (types) {
 	case DF_ONLY_F32: return t == DF_F32;
+	case DF_ACT:
+	case DF_ACT_OWN: return t == DF_F32 || (t == DF_BF16 && df_backend_takes_bf16(be));
 	case DF_FLOATS: return t == DF_F32 || t == DF_BF16 || t == DF_F16;
 	case DF_INDICES: return t == DF_U32;
 	case DF_ONLY_F64: return t == DF_F64;
@@ -271,6 +310,22 @@ is_among(enum df_types types, enum df_dtype t)
 	case DF_ANY_TYPE: break;
 	}
 	return true;
+}
+
+static const char *
+needed(const struct df_backend *be, enum df_types types)
+{
+	switch (types) {
+	case DF_ONLY_F32: break;
+	case DF_ACT:
+	case DF_ACT_OWN: return df_backend_takes_bf16(be) ? "f32 or bf16" : "f32";
+	case DF_FLOATS: return "f32, bf16 or f16";
+	case DF_INDICES: return "u32";
+	case DF_ONLY_F64: return "f64";
+	case DF_ONLY_U8: return "u8";
+	case DF_ANY_TYPE: return "a type";
+	}
+	return "f32";
 }
 
 /* One past the last byte of a window that is not empty.  false if that cannot be counted. */
@@ -288,7 +343,6 @@ end_of(const struct df_tensor *t, size_t *end)
 static int
 check_operand(const struct df_backend *be, const char *op, const struct df_operand *o, struct df_err *err)
 {
-	static const char *const needed[] = { "f32", "f32, bf16 or f16", "a type", "u32", "f64", "u8" };
 	const struct df_tensor *t = o->t;
 	size_t size = df_dtype_size(t->type), end;
 
@@ -296,9 +350,9 @@ check_operand(const struct df_backend *be, const char *op, const struct df_opera
 		return df_fail(err, DF_EINTERNAL, "%s: tensor %s is missing", op, o->name);
 	if (t->mem->be != be->root)
 		return df_fail(err, DF_EINTERNAL, "%s: tensor %s belongs to another backend", op, o->name);
-	if (!size || !is_among(o->types, t->type))
+	if (!size || !is_among(be, o->types, t->type))
 		return df_fail(err, DF_EINTERNAL, "%s: tensor %s has type %s; %s is needed", op, o->name,
-		    df_dtype_name(t->type), needed[o->types]);
+		    df_dtype_name(t->type), needed(be, o->types));
 	if (t->mem->borrowed && (uintptr_t)t->mem->data % size != 0)
 		return df_fail(
 		    err, DF_EINTERNAL, "%s: tensor %s is not aligned for %s", op, o->name, df_dtype_name(t->type));
@@ -315,6 +369,26 @@ check_operand(const struct df_backend *be, const char *op, const struct df_opera
 		    t->rows, t->cols, df_dtype_name(t->type), t->ld, t->off, t->mem->nbytes);
 	return DF_OK;
 }
+
+/* Activations of a call have one type, except those with a type of their own. */
+static int
+check_alike(const char *op, const struct df_operand *o, size_t n, struct df_err *err)
+{
+	const struct df_operand *first = NULL;
+
+	for (size_t i = 0; i < n; i++) {
+		if (o[i].types != DF_ACT)
+			continue;
+		if (!first)
+			first = &o[i];
+		if (o[i].t->type != first->t->type)
+			return df_fail(err, DF_EINTERNAL, "%s: tensor %s is %s and %s is %s: they must be alike", op,
+			    first->name, df_dtype_name(first->t->type), o[i].name, df_dtype_name(o[i].t->type));
+	}
+	return DF_OK;
+}
+
+/* ---- copies ------------------------------------------------------------------------------------------------------ */
 
 int
 df_upload(struct df_backend *be, struct df_tensor dst, const void *src, struct df_err *err)
@@ -382,47 +456,110 @@ df_sync(struct df_backend *be, struct df_err *err)
 /* ---- running an operation ---------------------------------------------------------------------------------------- */
 
 /*
- * The host version.  Two operands that are the same window (in-place use) share one copy.  Other
- * overlaps get separate copies; no operation allows them.
+ * A dense copy of an operand's window in host memory; a bf16 activation is float32 there.  Two operands that are the
+ * same window (in-place use) share one.  Other overlaps get separate copies; no operation allows them.
  */
-static int
-run_on_host(struct df_backend *be, enum df_op op, void *args, struct df_operand *o, size_t n, struct df_err *err)
+struct copy {
+	struct df_mem mem;
+	struct df_tensor from;
+	bool wide;
+	size_t same; /* the first operand with this window */
+};
+
+static bool
+same_window(const struct copy *a, const struct copy *b)
 {
-	struct df_mem mem[DF_OPERANDS_MAX] = { 0 };
-	struct df_tensor device[DF_OPERANDS_MAX];
-	size_t same[DF_OPERANDS_MAX];
-	int rc = DF_OK;
+	const struct df_tensor *x = &a->from, *y = &b->from;
 
-	if (!atomic_exchange(&df_backend_root(be)->told[op], true))
-		df_debug("backend %s: %s runs on the host", be->ops->name, op_name[op]);
-	for (size_t i = 0; i < n; i++)
-		device[i] = *o[i].t;
+	return x->mem == y->mem && x->off == y->off && x->type == y->type && x->rows == y->rows && x->cols == y->cols &&
+	    x->ld == y->ld && a->wide == b->wide;
+}
+
+static int
+copy_in(struct df_backend *be, const struct copy *c, void *data, struct df_err *err)
+{
+	const size_t n = df_tensor_numel(c->from);
+	uint16_t *half = NULL;
+	int rc;
+
+	if (!c->wide)
+		return be->ops->download(be, data, c->from, err);
+	DF_TRY(df_alloc(&half, n, sizeof(*half), "host copy of a tensor", err));
+	DF_TRY(be->ops->download(be, half, c->from, err));
+	df_convert_row(data, DF_F32, half, DF_BF16, n);
+out:
+	free(half);
+	return rc;
+}
+
+static int
+copy_out(struct df_backend *be, const struct copy *c, const void *data, struct df_err *err)
+{
+	const size_t n = df_tensor_numel(c->from);
+	uint16_t *half = NULL;
+	int rc;
+
+	if (!c->wide)
+		return be->ops->upload(be, c->from, data, err);
+	DF_TRY(df_alloc(&half, n, sizeof(*half), "host copy of a tensor", err));
+	df_convert_row(half, DF_BF16, data, DF_F32, n);
+	DF_TRY(be->ops->upload(be, c->from, half, err));
+out:
+	free(half);
+	return rc;
+}
+
+/* Run a slot that works in host memory, and with float32, on copies of the operands. */
+static int
+run_on_copies(struct df_backend *be, enum df_op op, df_op_fn *slot, void *args, struct df_operand *o, size_t n,
+    struct df_err *err)
+{
+	struct copy *c = NULL;
+	int rc;
+
+	DF_TRY(df_alloc(&c, n, sizeof(*c), "host copies of tensors", err));
 	for (size_t i = 0; i < n; i++) {
-		struct df_mem *m = &mem[i];
-		const struct df_tensor d = device[i];
+		const struct df_tensor t = *o[i].t;
+		enum df_dtype type = t.type;
 
-		for (same[i] = 0; same[i] < i; same[i]++)
-			if (device[same[i]].mem == d.mem && device[same[i]].off == d.off &&
-			    device[same[i]].type == d.type)
-				break;
-		if (same[i] == i) {
-			m->be = be->root;
-			m->nbytes = df_tensor_numel(d) * df_dtype_size(d.type);
-			DF_TRY(df_alloc(&m->data, m->nbytes, 1, "host copy of a tensor", err));
+		c[i].from = t;
+		c[i].wide = is_activation(&o[i]) && t.type == DF_BF16;
+		if (c[i].wide)
+			type = DF_F32;
+		while (!same_window(&c[c[i].same], &c[i]))
+			c[i].same++;
+		if (c[i].same == i) {
+			c[i].mem.be = be->root;
+			c[i].mem.nbytes = df_tensor_numel(t) * df_dtype_size(type);
+			DF_TRY(df_alloc(&c[i].mem.data, c[i].mem.nbytes, 1, "host copy of a tensor", err));
+			memset(c[i].mem.data, 0xff, c[i].mem.nbytes); /* NaN: what is only written is not read */
 		}
-		if ((o[i].access & DF_IN) && df_tensor_numel(d))
-			DF_TRY(be->ops->download(be, mem[same[i]].data, d, err));
-		*o[i].t = (struct df_tensor){ &mem[same[i]], 0, d.rows, d.cols, d.cols, d.type };
+		if ((o[i].access & DF_IN) && df_tensor_numel(t))
+			DF_TRY(copy_in(be, &c[i], c[c[i].same].mem.data, err));
+		*o[i].t = (struct df_tensor){ &c[c[i].same].mem, 0, t.rows, t.cols, t.cols, type };
 	}
 	DF_TRY(df_check_indices(op, args, err));
-	DF_TRY(df_cpu_op[op](be, args, err));
+	DF_TRY(slot(be, args, err));
 	for (size_t i = 0; i < n; i++)
-		if ((o[i].access & DF_OUT) && df_tensor_numel(device[i]))
-			DF_TRY(be->ops->upload(be, device[i], mem[same[i]].data, err));
+		if ((o[i].access & DF_OUT) && df_tensor_numel(c[i].from))
+			DF_TRY(copy_out(be, &c[i], c[c[i].same].mem.data, err));
 out:
-	for (size_t i = 0; i < n; i++)
-		free(mem[i].data);
+	for (size_t i = 0; c && i < n; i++)
+		free(c[i].mem.data);
+	free(c);
 	return rc;
+}
+
+/* Has the call bf16 activations that the slots leave to copies? */
+static bool
+needs_copies(const struct df_backend *be, const struct df_operand *o, size_t n)
+{
+	if (be->ops->act_bf16 != DF_BF16_COPIES)
+		return false;
+	for (size_t i = 0; i < n; i++)
+		if (is_activation(&o[i]) && o[i].t->type == DF_BF16)
+			return true;
+	return false;
 }
 
 int
@@ -432,16 +569,23 @@ df_backend_run(struct df_backend *be, enum df_op op, void *args, struct df_opera
 
 	for (size_t i = 0; i < n; i++)
 		DF_TRY(check_operand(be, op_name[op], &o[i], err));
+	DF_TRY(check_alike(op_name[op], o, n, err));
 	if (!be->ops->op[op]) {
-		if (df_backend_root(be)->strict)
+		struct df_backend_root *root = df_backend_root(be);
+
+		if (root->strict)
 			return df_fail(err, DF_EUNSUPPORTED,
 			    "backend %s has no %s of its own, and DF_BACKEND_STRICT forbids the host's", be->ops->name,
 			    op_name[op]);
-		return run_on_host(be, op, args, o, n, err);
+		if (!atomic_exchange(&root->told[op], true))
+			df_debug("backend %s: %s runs on the host", be->ops->name, op_name[op]);
+		return run_on_copies(be, op, df_cpu_op[op], args, o, n, err);
 	}
+	if (needs_copies(be, o, n))
+		return run_on_copies(be, op, be->ops->op[op], args, o, n, err);
 	if (be->ops->enter)
 		DF_TRY(be->ops->enter(be, o, n, err));
-	rc = df_check_indices(op, args, err);
+	rc = be->ops->reads_on_host ? df_check_indices(op, args, err) : DF_OK;
 	if (rc == DF_OK)
 		rc = be->ops->op[op](be, args, err);
 	if (be->ops->leave && (rc2 = be->ops->leave(be, o, n, rc ? NULL : err)) != DF_OK && rc == DF_OK)

@@ -17,7 +17,10 @@
  *
  * All shapes are row-major.  Sizes in names: T tokens of a ragged batch, D
  * model width, H query heads, K key/value heads, E head width, F feed-forward width, V
- * vocabulary, S samples.  A ragged batch has T rows and offsets[S+1] (host memory).
+ * vocabulary, S samples.  A ragged batch has T rows and S+1 offsets, from 0 to T, which do not decrease.
+ *
+ * Indices (ids, positions, numbers of rows, offsets) are DF_U32 tensors [1,n].  Their values are checked where they
+ * are made; operations do it again where the host can read them (all backends here): DF_EINTERNAL.
  *
  * Determinism: an operation's result does not depend on the number of threads:
  * tiles are cut by shape or do not matter, and reductions run in a fixed order.
@@ -141,6 +144,14 @@ void df_backend_join(struct df_backend *lane);
 const char *df_backend_name(const struct df_backend *be);
 /* Do a row's results keep their bits whatever else is in the call?  See above. */
 bool df_backend_is_exact(const struct df_backend *be);
+/* May activations be bf16?  See "types" below. */
+bool df_backend_takes_bf16(const struct df_backend *be);
+/*
+ * In which type a model computes on this backend: float32 at first, or bf16 (DF_EUNSUPPORTED where it does not take
+ * that).  To be set before models are opened.
+ */
+int df_backend_set_compute(struct df_backend *be, enum df_dtype type, struct df_err *err) DF_MUST_CHECK;
+enum df_dtype df_backend_compute(const struct df_backend *be);
 /* What can be opened, and with what it computes: "cpu (AVX2), openblas (0.3.21, Haswell), poison, reference".  Cut to
  * `size` bytes, at least 1, with the final 0; 256 are enough.  Returns list. */
 char *df_backend_list(char *list, size_t size);
@@ -215,11 +226,22 @@ int df_stage_pull(struct df_stage *st, size_t first, size_t n, struct df_err *er
 /* All copies that began have ended. */
 int df_stage_wait(struct df_stage *st, struct df_err *err) DF_MUST_CHECK;
 
+/* ---- types --------------------------------------------------------------- */
+
+/*
+ * Activations and their gradients are f32, or bf16 on a backend that takes bf16, and within a call all of one type.
+ * An operand with a type of its own is named where it stands.  All else is f32: weights and gradients of vectors and
+ * gradients of matrices, statistics of rows (rstd, lse, nll, weights of experts), the optimiser's.  Arithmetic is f32
+ * or wider from widened operands; a bf16 result is rounded once, to nearest even, as it is stored, and a sum over
+ * rows or into a bf16 tensor rounds once, not at every term.
+ */
+
 /* ---- matrix product ----------------------------------------------------- */
 
 /*
- * c [M,N] = alpha * op(a) op(b) + beta * c, shapes from the windows; a and c are f32, b is f32, bf16 or f16 (weights
- * at rest, widened on their way: the result is that of b converted to f32, to the bit).  beta = 0 does not read c.
+ * c [M,N] = alpha * op(a) op(b) + beta * c, shapes from the windows; a and c are activations, each of its own type (c
+ * may be the gradient of a matrix), b is f32, bf16 or f16 (weights at rest or activations, widened on their way: the
+ * result is that of b converted to f32, to the bit).  beta = 0 does not read c.
  * On an exact backend an element depends on its row of op(a) and its column of op(b) alone, to the bit: not on M, N,
  * the batch, threads, or strides.
  */
@@ -230,16 +252,45 @@ struct df_gemm {
 };
 int df_gemm(struct df_backend *be, const struct df_gemm *g, struct df_err *err) DF_MUST_CHECK;
 
-/* ---- element-wise and reductions (f32) ---------------------------------- */
+/*
+ * Products by group: rows [first[e], first[e+1]) of a and of c belong to group e of n and have its own b, as the rows
+ * of an expert do:
+ *   c[r,:] = alpha a[r,:] op(b_e) + beta c[r,:]        for the rows r of e
+ * a [R,K], c [R,N], activations, each of its own type; first [1,n+1] u32, from 0 ascending to R; b is a list of n
+ * tensors of one shape, each f32, bf16 or f16.  A group without a b (NONE) keeps its rows of c.  An element is that of df_gemm(), to the bit on
+ * an exact backend.  `first` is checked where the host can see it.
+ */
+struct df_gemm_groups {
+	bool tb;
+	float alpha, beta;
+	struct df_tensor a, c, first;
+	const struct df_tensor *b; /* [n], host */
+	size_t n;
+};
+int df_gemm_groups(struct df_backend *be, const struct df_gemm_groups *g, struct df_err *err) DF_MUST_CHECK;
+/*
+ * The gradients of those b, sums over the rows of each group:
+ *   c_e = alpha sum over the rows r of e of a[r,:]^T b[r,:] + beta c_e
+ * a [R,M], b [R,N], activations, each of its own type; c is a list of n tensors [M,N] of f32.  NONE: not wanted.
+ */
+struct df_gemm_group_sums {
+	float alpha, beta;
+	struct df_tensor a, b, first;
+	const struct df_tensor *c; /* [n], host */
+	size_t n;
+};
+int df_gemm_group_sums(struct df_backend *be, const struct df_gemm_group_sums *g, struct df_err *err) DF_MUST_CHECK;
+
+/* ---- element-wise and reductions ---------------------------------------- */
 
 /* y += alpha * x (same shape). */
 int df_axpy(struct df_backend *be, float alpha, struct df_tensor x, struct df_tensor y, struct df_err *err)
     DF_MUST_CHECK;
 /* x *= alpha. */
 int df_scale(struct df_backend *be, float alpha, struct df_tensor x, struct df_err *err) DF_MUST_CHECK;
-/* x[t,:] += bias[:] (bias [1,C]). */
+/* x[t,:] += bias[:] (bias [1,C], f32, or an activation of its own type). */
 int df_bias_add(struct df_backend *be, struct df_tensor x, struct df_tensor bias, struct df_err *err) DF_MUST_CHECK;
-/* out[1,C] (+)= sum over rows of x [R,C]. */
+/* out[1,C] (+)= sum over rows of x [R,C]; out is f32. */
 int df_colsum(struct df_backend *be, struct df_tensor x, struct df_tensor out, bool accumulate, struct df_err *err)
     DF_MUST_CHECK;
 /* out [1,1] f64 = sum of squares of x, accumulated in f64 in a fixed order. */
@@ -247,11 +298,11 @@ int df_sumsq(struct df_backend *be, struct df_tensor x, struct df_tensor out, st
 
 /* ---- transformer layers: forward and backward together ------------------ */
 
-/* out[t,:] = table[ids[t],:], table f32, bf16 or f16; ids on the host, each < table.rows (checked: DF_EFORMAT). */
-int df_embed_fwd(struct df_backend *be, struct df_tensor out, struct df_tensor table, const uint32_t *ids,
+/* out[t,:] = table[ids[t],:], out an activation, table f32, bf16 or f16; ids [1,T], each < table.rows. */
+int df_embed_fwd(struct df_backend *be, struct df_tensor out, struct df_tensor table, struct df_tensor ids,
     struct df_err *err) DF_MUST_CHECK;
-/* dtable[ids[t],:] += dout[t,:], in the order of t. */
-int df_embed_bwd(struct df_backend *be, struct df_tensor dtable, struct df_tensor dout, const uint32_t *ids,
+/* dtable[ids[t],:] += dout[t,:], in the order of t; activations, each of its own type, or dtable a gradient. */
+int df_embed_bwd(struct df_backend *be, struct df_tensor dtable, struct df_tensor dout, struct df_tensor ids,
     struct df_err *err) DF_MUST_CHECK;
 
 /*
@@ -266,12 +317,12 @@ struct df_rmsnorm {
 int df_rmsnorm_fwd(struct df_backend *be, const struct df_rmsnorm *a, struct df_err *err) DF_MUST_CHECK;
 struct df_rmsnorm_bwd {
 	struct df_tensor x, w, rstd, dy;
-	struct df_tensor dx;     /* [T,D] += (the residual stream's gradient) */
-	struct df_tensor dw;     /* [S,D], per segment of offsets (=), or NONE */
-	const uint64_t *offsets; /* [S+1] rows of x per row of dw; NULL = one segment of all rows */
-	bool accumulate;         /* dw += instead of = */
-	size_t n_heads;          /* as in the forward */
-	bool assign;             /* dx = instead of +=; dx may then be dy */
+	struct df_tensor dx;      /* [T,D] += (the residual stream's gradient) */
+	struct df_tensor dw;      /* [S,D], per segment of offsets (=), or NONE */
+	struct df_tensor offsets; /* [1,S+1] rows of x per row of dw; NONE = one segment of all rows */
+	bool accumulate;          /* dw += instead of = */
+	size_t n_heads;           /* as in the forward */
+	bool assign;              /* dx = instead of +=; dx may then be dy */
 };
 int df_rmsnorm_bwd(struct df_backend *be, const struct df_rmsnorm_bwd *a, struct df_err *err) DF_MUST_CHECK;
 
@@ -289,12 +340,12 @@ int df_gelu_fwd(struct df_backend *be, struct df_tensor y, struct df_tensor x, s
 
 /*
  * Rotary embedding in place, half-split form: x [T, n_heads*E] as heads of E;
- * cos, sin are tables [P, E/2]; the position of row t is pos[t] (host).
+ * cos, sin are tables [P, E/2]; the position of row t is pos[t] < P.
  * inverse = the backward (rotation by minus the angle).  Su et al. 2021.
  */
 struct df_rope {
 	struct df_tensor x, cos, sin;
-	const uint32_t *pos;
+	struct df_tensor pos; /* [1,T] */
 	size_t n_heads;
 	bool inverse;
 };
@@ -311,8 +362,8 @@ int df_rope(struct df_backend *be, const struct df_rope *a, struct df_err *err) 
 struct df_attn {
 	struct df_tensor q, k, v;   /* [T,H*E] [T,K*E] [T,K*E] */
 	struct df_tensor o, lse;    /* [T,H*E] [T,H] */
-	const uint64_t *offsets;    /* [S+1], host */
-	size_t n_samples, n_heads, n_kv_heads;
+	struct df_tensor offsets;   /* [1,S+1] */
+	size_t n_heads, n_kv_heads;
 	size_t window;              /* 0 = none */
 	float scale;
 	bool bidirectional;         /* no causal mask: every token sees its whole sample; forward only, no window */
@@ -333,7 +384,7 @@ int df_attn_bwd(struct df_backend *be, const struct df_attn_bwd *a, struct df_er
 struct df_attn_decode {
 	struct df_tensor q, o;        /* [S,H*E] */
 	struct df_tensor k, v;        /* [rows,K*E] */
-	const uint64_t *first, *n;    /* [S], host */
+	struct df_tensor first, n;    /* [1,S] */
 	size_t n_heads, n_kv_heads, window;
 	float scale;
 };
@@ -353,18 +404,36 @@ int df_swiglu_bwd(struct df_backend *be, struct df_tensor dgate, struct df_tenso
 struct df_route {
 	struct df_tensor logits, p; /* [T,X] each */
 	struct df_tensor weight;    /* [T,k] */
-	uint32_t *expert;           /* [T*k] host, out */
+	struct df_tensor expert;    /* [T,k] u32 */
 	bool normalise;
 };
 int df_route_fwd(struct df_backend *be, const struct df_route *a, struct df_err *err) DF_MUST_CHECK;
 struct df_route_bwd {
 	struct df_tensor p, weight; /* the forward's */
-	const uint32_t *expert;     /* [T*k] host, each < X (checked) */
+	struct df_tensor expert;    /* the forward's: each < X, checked where the host can see it */
 	struct df_tensor dweight;   /* [T,k] */
 	struct df_tensor dlogits;   /* [T,X] assigned; may be p */
 	bool normalise;
 };
 int df_route_bwd(struct df_backend *be, const struct df_route_bwd *a, struct df_err *err) DF_MUST_CHECK;
+/*
+ * The rows in the order of their experts: R = T k of them, by expert and then by row, so that an expert's rows lie side
+ * by side, and in them those of a sample.  All u32.  The checks are made where the host can see the numbers.
+ *
+ *	row    3 7 8 | 0 3 | - | 1 2 8 ...
+ *	       e 0     e 1  e 2  e 3
+ */
+struct df_route_plan {
+	struct df_tensor expert;     /* [T,k], each < X (checked) */
+	struct df_tensor offsets;    /* [1,S+1]: the samples' rows, from 0 ascending to T (checked) */
+	struct df_tensor token;      /* [1,T]: the token of each row; NONE: row t is token t */
+	size_t n_experts;            /* X */
+	struct df_tensor row, slot;  /* out, [1,R]: the row t, and its place t k + i in `expert` */
+	struct df_tensor row_token;  /* out, [1,R]: the row's token */
+	struct df_tensor first;      /* out, [1,X+1]: expert e has [first[e], first[e+1]) */
+	struct df_tensor seg;        /* out, [1,X S+1]: sample s's rows of e are [seg[e S + s], seg[e S + s + 1]) */
+};
+int df_route_plan(struct df_backend *be, const struct df_route_plan *a, struct df_err *err) DF_MUST_CHECK;
 /* y[t,:] = s[t] * x[t,:], s [T,1]; y may be x. */
 int df_row_scale(struct df_backend *be, struct df_tensor y, struct df_tensor x, struct df_tensor s,
     struct df_err *err) DF_MUST_CHECK;
@@ -404,10 +473,10 @@ int df_xent_fwd(struct df_backend *be, const struct df_xent *a, struct df_err *e
 int df_xent_bwd(struct df_backend *be, const struct df_xent *a, struct df_err *err) DF_MUST_CHECK;
 int df_xent(struct df_backend *be, const struct df_xent *a, struct df_err *err) DF_MUST_CHECK;
 
-/* dst[i,:] = src[rows[i],:] and dst[rows[i],:] += src[i,:] (rows on the host, checked). */
-int df_gather_rows(struct df_backend *be, struct df_tensor dst, struct df_tensor src, const uint32_t *rows,
+/* dst[i,:] = src[rows[i],:] and dst[rows[i],:] += src[i,:], in the order of i. */
+int df_gather_rows(struct df_backend *be, struct df_tensor dst, struct df_tensor src, struct df_tensor rows,
     struct df_err *err) DF_MUST_CHECK;
-int df_scatter_rows(struct df_backend *be, struct df_tensor dst, struct df_tensor src, const uint32_t *rows,
+int df_scatter_rows(struct df_backend *be, struct df_tensor dst, struct df_tensor src, struct df_tensor rows,
     struct df_err *err) DF_MUST_CHECK;
 
 /*
@@ -435,14 +504,16 @@ int df_clip(struct df_backend *be, const struct df_clip *a, struct df_err *err) 
  * AdamW on flat ranges, decoupled decay (Loshchilov & Hutter 2019), as
  * torch.optim.AdamW: w *= 1 - lr*decay; m = b1 m + (1-b1) g; v = b2 v + (1-b2) g^2;
  * w -= lr/(1-b1^step) * m / (sqrt(v)/sqrt(1-b2^step) + eps).
- * With clip, g is multiplied by its scale first, and where it says that the gradient is not finite, w, m and v stay as
- * they are: so sumsq, clip and update need no wait between them.
+ * With clip, g is multiplied by its scale first, and where it says that the gradient is not finite, w, m, v and low stay
+ * as they are: so sumsq, clip and update need no wait between them.
+ * low, unless NONE, becomes the new w in its own type (bf16, f16), rounded to nearest even: what models multiply with.
  */
 struct df_adamw {
 	struct df_tensor w, g, m, v; /* same shape, f32 */
 	struct df_tensor clip;       /* [1,2] of df_clip(), or NONE */
 	double lr, beta1, beta2, eps, decay;
 	uint64_t step; /* from 1 */
+	struct df_tensor low; /* the same shape, f32, bf16 or f16 */
 };
 int df_adamw(struct df_backend *be, const struct df_adamw *a, struct df_err *err) DF_MUST_CHECK;
 

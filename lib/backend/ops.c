@@ -1,62 +1,89 @@
 /*
  * ops.c - the public operations: check the shapes, list the operands, run.
  *
- * A wrong shape is a mistake of the program (DF_EINTERNAL); an id out of range came with the data
- * (DF_EFORMAT).  A slot may rely on everything that was checked here.
+ * A wrong shape or index is a mistake of the program (DF_EINTERNAL): what comes with the data is checked where indices
+ * are made of it.  A slot may rely on everything that was checked here.
  */
 #include "backend/ops_priv.h"
 
+/* ---- indices ---------------------------------------------------------------------------------------------------- */
+
+/* Are there n of them? */
 static int
-check_ids(const char *op, const char *what, const uint32_t *ids, size_t n, size_t limit, struct df_err *err)
+check_list(const char *op, const char *what, struct df_tensor t, size_t n, struct df_err *err)
 {
-	NEED(ids || n == 0, "%s: %ss are NULL", op, what);
-	for (size_t i = 0; i < n; i++)
-		if (ids[i] >= limit)
-			return df_fail(
-			    err, DF_EFORMAT, "%s: %s %u at %zu is not below %zu", op, what, ids[i], i, limit);
+	NEED(t.mem, "%s: %s are missing", op, what);
+	NEED(t.rows == 1 && t.cols == n, "%s: %s are [%zu,%zu], not [1,%zu]", op, what, t.rows, t.cols, n);
 	return DF_OK;
 }
 
 static int
 check_below(const char *op, struct df_tensor t, size_t limit, struct df_err *err)
 {
-	const uint32_t *v = df_tensor_host(t);
+	const uint32_t *v = df_tensor_u32(t);
 
 	for (size_t i = 0; i < t.cols; i++)
 		NEED(v[i] < limit, "%s: index %u at %zu is not below %zu", op, v[i], i, limit);
 	return DF_OK;
 }
 
-int
-df_check_indices(enum df_op op, const void *args, struct df_err *err)
-{
-	const struct df_xent *xent = args;
-
-	switch (op) {
-	case DF_OP_XENT_FWD:
-	case DF_OP_XENT_BWD:
-	case DF_OP_XENT: return check_below("xent", xent->target, xent->w.rows, err);
-	default: return DF_OK;
-	}
-}
-
 static int
-check_offsets(const char *op, const uint64_t *offsets, size_t n, size_t rows, struct df_err *err)
+check_offsets(const char *op, struct df_tensor t, size_t rows, struct df_err *err)
 {
-	NEED(offsets, "%s: offsets are NULL", op);
-	NEED(offsets[0] == 0 && offsets[n] == rows, "%s: offsets run from %llu to %llu over %zu rows", op,
-	    (unsigned long long)offsets[0], (unsigned long long)offsets[n], rows);
+	const uint32_t *v = df_tensor_u32(t);
+	const size_t n = t.cols - 1;
+
+	NEED(v[0] == 0 && v[n] == rows, "%s: offsets run from %u to %u over %zu rows", op, v[0], v[n], rows);
 	for (size_t i = 0; i < n; i++)
-		NEED(offsets[i] <= offsets[i + 1], "%s: offsets decrease at %zu", op, i);
+		NEED(v[i] <= v[i + 1], "%s: offsets decrease at %zu", op, i);
 	return DF_OK;
 }
 
-/* Run an operation over a pair of tensors; src may be NONE. */
 static int
-run_pair(struct df_backend *be, enum df_op op, struct df_op_pair *p, enum df_access dst, enum df_types types,
-    struct df_err *err)
+check_past(const struct df_attn_decode *a, struct df_err *err)
 {
-	struct df_operand o[] = { { &p->dst, dst, "dst", types }, { &p->src, DF_IN, "src", types } };
+	const uint32_t *first = df_tensor_u32(a->first), *n = df_tensor_u32(a->n);
+
+	for (size_t s = 0; s < a->q.rows; s++)
+		NEED(n[s] >= 1 && first[s] < a->k.rows && n[s] <= a->k.rows - first[s],
+		    "attn_decode: sequence %zu has rows [%u, +%u) of %zu", s, first[s], n[s], a->k.rows);
+	return DF_OK;
+}
+
+int
+df_check_indices(enum df_op op, const void *args, struct df_err *err)
+{
+	const struct df_op_rows *rows = args;
+	const struct df_rope *rope = args;
+	const struct df_rmsnorm_bwd *norm = args;
+	const struct df_attn *attn = args;
+	const struct df_attn_bwd *attn_bwd = args;
+	const struct df_xent *xent = args;
+
+	switch (op) {
+	case DF_OP_GATHER: return check_below("gather_rows", rows->rows, rows->src.rows, err);
+	case DF_OP_EMBED_BWD: return check_below("scatter_rows", rows->rows, rows->dst.rows, err);
+	case DF_OP_ROPE: return check_below("rope", rope->pos, rope->cos.rows, err);
+	case DF_OP_RMSNORM_BWD:
+		return norm->offsets.mem ? check_offsets("rmsnorm_bwd", norm->offsets, norm->x.rows, err) : DF_OK;
+	case DF_OP_ATTN_FWD: return check_offsets("attn_fwd", attn->offsets, attn->q.rows, err);
+	case DF_OP_ATTN_BWD: return check_offsets("attn_bwd", attn_bwd->fwd.offsets, attn_bwd->fwd.q.rows, err);
+	case DF_OP_ATTN_DECODE: return check_past(args, err);
+	case DF_OP_XENT_FWD:
+	case DF_OP_XENT_BWD:
+	case DF_OP_XENT: return check_below("xent", xent->target, xent->w.rows, err);
+	default: return df_check_routing(op, args, err);
+	}
+}
+
+/* ---- operations ------------------------------------------------------------------------------------------------- */
+
+/* Run an operation over a pair of tensors, dst of types `to` and src, which may be NONE, of types `from`. */
+static int
+run_pair(struct df_backend *be, enum df_op op, struct df_op_pair *p, enum df_access dst, enum df_types to,
+    enum df_types from, struct df_err *err)
+{
+	struct df_operand o[] = { { &p->dst, dst, "dst", to }, { &p->src, DF_IN, "src", from } };
 
 	NEED(be, "backend is NULL");
 	return df_backend_run(be, op, p, o, p->src.mem ? 2 : 1, err);
@@ -74,7 +101,7 @@ df_copy(struct df_backend *be, struct df_tensor dst, struct df_tensor src, struc
 		NEED(dst.type == src.type || t == DF_F32 || t == DF_BF16 || t == DF_F16, "copy: %s to %s",
 		    df_dtype_name(src.type), df_dtype_name(dst.type));
 	}
-	return run_pair(be, DF_OP_COPY, &p, DF_OUT, DF_ANY_TYPE, err);
+	return run_pair(be, DF_OP_COPY, &p, DF_OUT, DF_ANY_TYPE, DF_ANY_TYPE, err);
 }
 
 int
@@ -83,7 +110,7 @@ df_fill(struct df_backend *be, struct df_tensor dst, float value, struct df_err 
 	struct df_op_pair p = { .dst = dst, .alpha = value };
 
 	NEED(dst.type == DF_F32 || dst.type == DF_BF16 || dst.type == DF_F16, "fill: type %s", df_dtype_name(dst.type));
-	return run_pair(be, DF_OP_FILL, &p, DF_OUT, DF_ANY_TYPE, err);
+	return run_pair(be, DF_OP_FILL, &p, DF_OUT, DF_ANY_TYPE, DF_ANY_TYPE, err);
 }
 
 int
@@ -93,9 +120,9 @@ df_gemm(struct df_backend *be, const struct df_gemm *g, struct df_err *err)
 
 	struct df_gemm a = *g;
 	struct df_operand o[] = {
-		{ &a.a, DF_IN, "a", DF_ONLY_F32 },
+		{ &a.a, DF_IN, "a", DF_ACT_OWN },
 		{ &a.b, DF_IN, "b", DF_FLOATS },
-		{ &a.c, a.beta == 0.0f ? DF_OUT : DF_INOUT, "c", DF_ONLY_F32 },
+		{ &a.c, a.beta == 0.0f ? DF_OUT : DF_INOUT, "c", DF_ACT_OWN },
 	};
 	size_t m = a.ta ? a.a.cols : a.a.rows, k = a.ta ? a.a.rows : a.a.cols;
 	size_t kb = a.tb ? a.b.cols : a.b.rows, n = a.tb ? a.b.rows : a.b.cols;
@@ -111,7 +138,7 @@ df_axpy(struct df_backend *be, float alpha, struct df_tensor x, struct df_tensor
 	struct df_op_pair p = { .dst = y, .src = x, .alpha = alpha };
 
 	NEED(x.mem && same_shape(x, y), "axpy: shapes differ");
-	return run_pair(be, DF_OP_AXPY, &p, DF_INOUT, DF_ONLY_F32, err);
+	return run_pair(be, DF_OP_AXPY, &p, DF_INOUT, DF_ACT, DF_ACT, err);
 }
 
 int
@@ -119,7 +146,7 @@ df_scale(struct df_backend *be, float alpha, struct df_tensor x, struct df_err *
 {
 	struct df_op_pair p = { .dst = x, .alpha = alpha };
 
-	return run_pair(be, DF_OP_SCALE, &p, DF_INOUT, DF_ONLY_F32, err);
+	return run_pair(be, DF_OP_SCALE, &p, DF_INOUT, DF_ACT, DF_ACT, err);
 }
 
 int
@@ -128,7 +155,7 @@ df_bias_add(struct df_backend *be, struct df_tensor x, struct df_tensor bias, st
 	struct df_op_pair p = { .dst = x, .src = bias };
 
 	NEED(bias.mem && bias.rows == 1 && bias.cols == x.cols, "bias_add: shapes differ");
-	return run_pair(be, DF_OP_BIAS_ADD, &p, DF_INOUT, DF_ONLY_F32, err);
+	return run_pair(be, DF_OP_BIAS_ADD, &p, DF_INOUT, DF_ACT, DF_ACT_OWN, err);
 }
 
 int
@@ -137,7 +164,7 @@ df_colsum(struct df_backend *be, struct df_tensor x, struct df_tensor out, bool 
 	struct df_op_pair p = { .dst = out, .src = x, .accumulate = accumulate };
 
 	NEED(x.mem && out.rows == 1 && out.cols == x.cols, "colsum: shapes differ");
-	return run_pair(be, DF_OP_COLSUM, &p, accumulate ? DF_INOUT : DF_OUT, DF_ONLY_F32, err);
+	return run_pair(be, DF_OP_COLSUM, &p, accumulate ? DF_INOUT : DF_OUT, DF_ONLY_F32, DF_ACT_OWN, err);
 }
 
 int
@@ -153,49 +180,49 @@ df_sumsq(struct df_backend *be, struct df_tensor x, struct df_tensor out, struct
 
 /* dst and src by rows: `ids` number rows of `table`, and `list` has one row per id. */
 static int
-run_rows(struct df_backend *be, enum df_op op, const char *name, const char *what, struct df_tensor table,
-    struct df_tensor list, const uint32_t *ids, struct df_err *err)
+run_rows(struct df_backend *be, enum df_op op, const char *name, struct df_tensor table, struct df_tensor list,
+    struct df_tensor ids, struct df_err *err)
 {
 	bool gather = op == DF_OP_GATHER;
 	struct df_op_rows a = { gather ? list : table, gather ? table : list, ids };
-	struct df_operand o[] = { { &a.dst, gather ? DF_OUT : DF_INOUT, "dst", DF_ONLY_F32 },
-		{ &a.src, DF_IN, "src", gather ? DF_FLOATS : DF_ONLY_F32 } };
+	struct df_operand o[] = { { &a.dst, gather ? DF_OUT : DF_INOUT, "dst", DF_ACT_OWN },
+		{ &a.src, DF_IN, "src", gather ? DF_FLOATS : DF_ACT_OWN }, { &a.rows, DF_IN, "rows", DF_INDICES } };
 	int rc;
 
 	NEED(be, "%s: backend is NULL", name);
 	NEED(table.cols == list.cols, "%s: rows of %zu and of %zu columns", name, table.cols, list.cols);
-	DF_TRY(check_ids(name, what, ids, list.rows, table.rows, err));
-	rc = df_backend_run(be, op, &a, o, 2, err);
+	DF_TRY(check_list(name, "the rows' numbers", ids, list.rows, err));
+	rc = df_backend_run(be, op, &a, o, 3, err);
 out:
 	return rc;
 }
 
 int
 df_embed_fwd(
-    struct df_backend *be, struct df_tensor out, struct df_tensor table, const uint32_t *ids, struct df_err *err)
+    struct df_backend *be, struct df_tensor out, struct df_tensor table, struct df_tensor ids, struct df_err *err)
 {
-	return run_rows(be, DF_OP_GATHER, "embed", "token id", table, out, ids, err);
+	return run_rows(be, DF_OP_GATHER, "embed", table, out, ids, err);
 }
 
 int
 df_embed_bwd(
-    struct df_backend *be, struct df_tensor dtable, struct df_tensor dout, const uint32_t *ids, struct df_err *err)
+    struct df_backend *be, struct df_tensor dtable, struct df_tensor dout, struct df_tensor ids, struct df_err *err)
 {
-	return run_rows(be, DF_OP_EMBED_BWD, "embed_bwd", "token id", dtable, dout, ids, err);
+	return run_rows(be, DF_OP_EMBED_BWD, "embed_bwd", dtable, dout, ids, err);
 }
 
 int
 df_gather_rows(
-    struct df_backend *be, struct df_tensor dst, struct df_tensor src, const uint32_t *rows, struct df_err *err)
+    struct df_backend *be, struct df_tensor dst, struct df_tensor src, struct df_tensor rows, struct df_err *err)
 {
-	return run_rows(be, DF_OP_GATHER, "gather_rows", "row", src, dst, rows, err);
+	return run_rows(be, DF_OP_GATHER, "gather_rows", src, dst, rows, err);
 }
 
 int
 df_scatter_rows(
-    struct df_backend *be, struct df_tensor dst, struct df_tensor src, const uint32_t *rows, struct df_err *err)
+    struct df_backend *be, struct df_tensor dst, struct df_tensor src, struct df_tensor rows, struct df_err *err)
 {
-	return run_rows(be, DF_OP_EMBED_BWD, "scatter_rows", "row", dst, src, rows, err);
+	return run_rows(be, DF_OP_EMBED_BWD, "scatter_rows", dst, src, rows, err);
 }
 
 /* w [1,E] and rstd [T,H] fit x [T,H*E]; H = 1 when n_heads is 0. */
@@ -219,9 +246,9 @@ df_rmsnorm_fwd(struct df_backend *be, const struct df_rmsnorm *args, struct df_e
 
 	struct df_rmsnorm a = *args;
 	struct df_operand o[] = {
-		{ &a.x, DF_IN, "x", DF_ONLY_F32 },
+		{ &a.x, DF_IN, "x", DF_ACT },
 		{ &a.w, DF_IN, "w", DF_ONLY_F32 },
-		{ &a.y, DF_OUT, "y", DF_ONLY_F32 },
+		{ &a.y, DF_OUT, "y", DF_ACT },
 		{ &a.rstd, DF_OUT, "rstd", DF_ONLY_F32 },
 	};
 	int rc;
@@ -240,24 +267,25 @@ df_rmsnorm_bwd(struct df_backend *be, const struct df_rmsnorm_bwd *args, struct 
 
 	struct df_rmsnorm_bwd a = *args;
 	struct df_operand o[] = {
-		{ &a.x, DF_IN, "x", DF_ONLY_F32 },
+		{ &a.x, DF_IN, "x", DF_ACT },
 		{ &a.w, DF_IN, "w", DF_ONLY_F32 },
 		{ &a.rstd, DF_IN, "rstd", DF_ONLY_F32 },
-		{ &a.dy, DF_IN, "dy", DF_ONLY_F32 },
-		{ &a.dx, a.assign ? DF_OUT : DF_INOUT, "dx", DF_ONLY_F32 },
+		{ &a.dy, DF_IN, "dy", DF_ACT },
+		{ &a.dx, a.assign ? DF_OUT : DF_INOUT, "dx", DF_ACT },
 		{ &a.dw, a.accumulate ? DF_INOUT : DF_OUT, "dw", DF_ONLY_F32 },
+		{ &a.offsets, DF_IN, "offsets", DF_INDICES },
 	};
 	int rc;
 
 	NEED(same_shape(a.x, a.dy) && same_shape(a.x, a.dx), "rmsnorm_bwd: shapes differ");
 	DF_TRY(check_norm("rmsnorm_bwd", a.x, a.w, a.rstd, a.n_heads, err));
-	if (a.dw.mem) {
-		NEED(a.dw.cols == a.w.cols && (a.offsets || a.dw.rows == 1), "rmsnorm_bwd: dw is [%zu,%zu]", a.dw.rows,
-		    a.dw.cols);
-		if (a.offsets)
-			DF_TRY(check_offsets("rmsnorm_bwd", a.offsets, a.dw.rows, a.x.rows, err));
-	}
-	rc = df_backend_run(be, DF_OP_RMSNORM_BWD, &a, o, a.dw.mem ? 6 : 5, err);
+	if (!a.dw.mem)
+		a.offsets = DF_TENSOR_NONE;
+	NEED(!a.dw.mem || (a.dw.cols == a.w.cols && (a.offsets.mem || a.dw.rows == 1)), "rmsnorm_bwd: dw is [%zu,%zu]",
+	    a.dw.rows, a.dw.cols);
+	if (a.offsets.mem)
+		DF_TRY(check_list("rmsnorm_bwd", "offsets", a.offsets, a.dw.rows + 1, err));
+	rc = df_backend_run(be, DF_OP_RMSNORM_BWD, &a, o, a.offsets.mem ? 7 : a.dw.mem ? 6 : 5, err);
 out:
 	return rc;
 }
@@ -269,10 +297,10 @@ df_layernorm_fwd(struct df_backend *be, const struct df_layernorm *args, struct 
 
 	struct df_layernorm a = *args;
 	struct df_operand o[] = {
-		{ &a.x, DF_IN, "x", DF_ONLY_F32 },
+		{ &a.x, DF_IN, "x", DF_ACT },
 		{ &a.w, DF_IN, "w", DF_ONLY_F32 },
 		{ &a.b, DF_IN, "b", DF_ONLY_F32 },
-		{ &a.y, DF_OUT, "y", DF_ONLY_F32 },
+		{ &a.y, DF_OUT, "y", DF_ACT },
 	};
 
 	NEED(same_shape(a.x, a.y) && same_shape(a.w, a.b) && a.w.rows == 1 && a.w.cols == a.x.cols,
@@ -286,7 +314,7 @@ df_gelu_fwd(struct df_backend *be, struct df_tensor y, struct df_tensor x, struc
 	struct df_op_pair p = { .dst = y, .src = x };
 
 	NEED(x.mem && same_shape(x, y), "gelu: shapes differ");
-	return run_pair(be, DF_OP_GELU, &p, DF_OUT, DF_ONLY_F32, err);
+	return run_pair(be, DF_OP_GELU, &p, DF_OUT, DF_ACT, DF_ACT, err);
 }
 
 int
@@ -296,17 +324,18 @@ df_rope(struct df_backend *be, const struct df_rope *args, struct df_err *err)
 
 	struct df_rope a = *args;
 	struct df_operand o[] = {
-		{ &a.x, DF_INOUT, "x", DF_ONLY_F32 },
+		{ &a.x, DF_INOUT, "x", DF_ACT },
 		{ &a.cos, DF_IN, "cos", DF_ONLY_F32 },
 		{ &a.sin, DF_IN, "sin", DF_ONLY_F32 },
+		{ &a.pos, DF_IN, "pos", DF_INDICES },
 	};
 	int rc;
 
 	NEED(same_shape(a.cos, a.sin) && a.n_heads && a.cos.cols && a.x.cols % a.n_heads == 0 &&
 		a.x.cols / a.n_heads == 2 * a.cos.cols,
 	    "rope: %zu columns are not %zu heads of twice %zu", a.x.cols, a.n_heads, a.cos.cols);
-	DF_TRY(check_ids("rope", "position", a.pos, a.x.rows, a.cos.rows, err));
-	rc = df_backend_run(be, DF_OP_ROPE, &a, o, 3, err);
+	DF_TRY(check_list("rope", "positions", a.pos, a.x.rows, err));
+	rc = df_backend_run(be, DF_OP_ROPE, &a, o, 4, err);
 out:
 	return rc;
 }
@@ -323,7 +352,8 @@ check_attn(const char *op, const struct df_attn *a, struct df_err *err)
 		a->k.rows == a->q.rows && same_shape(a->q, a->o) && a->lse.rows == a->q.rows &&
 		a->lse.cols == a->n_heads,
 	    "%s: shapes differ", op);
-	return check_offsets(op, a->offsets, a->n_samples, a->q.rows, err);
+	NEED(a->offsets.cols > 0, "%s: no offsets", op);
+	return check_list(op, "offsets", a->offsets, a->offsets.cols, err);
 }
 
 int
@@ -333,17 +363,18 @@ df_attn_fwd(struct df_backend *be, const struct df_attn *args, struct df_err *er
 
 	struct df_attn a = *args;
 	struct df_operand o[] = {
-		{ &a.q, DF_IN, "q", DF_ONLY_F32 },
-		{ &a.k, DF_IN, "k", DF_ONLY_F32 },
-		{ &a.v, DF_IN, "v", DF_ONLY_F32 },
-		{ &a.o, DF_OUT, "o", DF_ONLY_F32 },
+		{ &a.q, DF_IN, "q", DF_ACT },
+		{ &a.k, DF_IN, "k", DF_ACT },
+		{ &a.v, DF_IN, "v", DF_ACT },
+		{ &a.o, DF_OUT, "o", DF_ACT },
 		{ &a.lse, DF_OUT, "lse", DF_ONLY_F32 },
+		{ &a.offsets, DF_IN, "offsets", DF_INDICES },
 	};
 	int rc;
 
 	NEED(!(a.bidirectional && a.window), "attn_fwd: bidirectional with a window");
 	DF_TRY(check_attn("attn_fwd", &a, err));
-	rc = df_backend_run(be, DF_OP_ATTN_FWD, &a, o, 5, err);
+	rc = df_backend_run(be, DF_OP_ATTN_FWD, &a, o, 6, err);
 out:
 	return rc;
 }
@@ -355,15 +386,16 @@ df_attn_bwd(struct df_backend *be, const struct df_attn_bwd *args, struct df_err
 
 	struct df_attn_bwd a = *args;
 	struct df_operand o[] = {
-		{ &a.fwd.q, DF_IN, "q", DF_ONLY_F32 },
-		{ &a.fwd.k, DF_IN, "k", DF_ONLY_F32 },
-		{ &a.fwd.v, DF_IN, "v", DF_ONLY_F32 },
-		{ &a.fwd.o, DF_IN, "o", DF_ONLY_F32 },
+		{ &a.fwd.q, DF_IN, "q", DF_ACT },
+		{ &a.fwd.k, DF_IN, "k", DF_ACT },
+		{ &a.fwd.v, DF_IN, "v", DF_ACT },
+		{ &a.fwd.o, DF_IN, "o", DF_ACT },
 		{ &a.fwd.lse, DF_IN, "lse", DF_ONLY_F32 },
-		{ &a.d_o, DF_IN, "d_o", DF_ONLY_F32 },
-		{ &a.dq, DF_OUT, "dq", DF_ONLY_F32 },
-		{ &a.dk, DF_OUT, "dk", DF_ONLY_F32 },
-		{ &a.dv, DF_OUT, "dv", DF_ONLY_F32 },
+		{ &a.fwd.offsets, DF_IN, "offsets", DF_INDICES },
+		{ &a.d_o, DF_IN, "d_o", DF_ACT },
+		{ &a.dq, DF_OUT, "dq", DF_ACT },
+		{ &a.dk, DF_OUT, "dk", DF_ACT },
+		{ &a.dv, DF_OUT, "dv", DF_ACT },
 	};
 	int rc;
 
@@ -372,7 +404,7 @@ df_attn_bwd(struct df_backend *be, const struct df_attn_bwd *args, struct df_err
 	NEED(same_shape(a.d_o, a.fwd.q) && same_shape(a.dq, a.fwd.q) && same_shape(a.dk, a.fwd.k) &&
 		same_shape(a.dv, a.fwd.k),
 	    "attn_bwd: shapes differ");
-	rc = df_backend_run(be, DF_OP_ATTN_BWD, &a, o, 9, err);
+	rc = df_backend_run(be, DF_OP_ATTN_BWD, &a, o, 10, err);
 out:
 	return rc;
 }
@@ -384,12 +416,15 @@ df_attn_decode(struct df_backend *be, const struct df_attn_decode *args, struct 
 
 	struct df_attn_decode a = *args;
 	struct df_operand o[] = {
-		{ &a.q, DF_IN, "q", DF_ONLY_F32 },
-		{ &a.k, DF_IN, "k", DF_ONLY_F32 },
-		{ &a.v, DF_IN, "v", DF_ONLY_F32 },
-		{ &a.o, DF_OUT, "o", DF_ONLY_F32 },
+		{ &a.q, DF_IN, "q", DF_ACT },
+		{ &a.k, DF_IN, "k", DF_ACT },
+		{ &a.v, DF_IN, "v", DF_ACT },
+		{ &a.o, DF_OUT, "o", DF_ACT },
+		{ &a.first, DF_IN, "first", DF_INDICES },
+		{ &a.n, DF_IN, "n", DF_INDICES },
 	};
 	size_t e;
+	int rc;
 
 	NEED(a.n_heads && a.n_kv_heads && a.n_heads % a.n_kv_heads == 0, "attn_decode: %zu query heads share %zu",
 	    a.n_heads, a.n_kv_heads);
@@ -397,12 +432,11 @@ df_attn_decode(struct df_backend *be, const struct df_attn_decode *args, struct 
 	NEED(e && a.q.cols == e * a.n_heads && a.k.cols == e * a.n_kv_heads && same_shape(a.k, a.v) &&
 		same_shape(a.q, a.o),
 	    "attn_decode: shapes differ");
-	NEED(a.q.rows == 0 || (a.first && a.n), "attn_decode: first or n is NULL");
-	for (size_t s = 0; s < a.q.rows; s++)
-		NEED(a.n[s] >= 1 && a.first[s] < a.k.rows && a.n[s] <= a.k.rows - a.first[s],
-		    "attn_decode: sequence %zu has rows [%llu, +%llu) of %zu", s, (unsigned long long)a.first[s],
-		    (unsigned long long)a.n[s], a.k.rows);
-	return df_backend_run(be, DF_OP_ATTN_DECODE, &a, o, 4, err);
+	DF_TRY(check_list("attn_decode", "first rows", a.first, a.q.rows, err));
+	DF_TRY(check_list("attn_decode", "numbers of rows", a.n, a.q.rows, err));
+	rc = df_backend_run(be, DF_OP_ATTN_DECODE, &a, o, 6, err);
+out:
+	return rc;
 }
 
 int
@@ -410,9 +444,9 @@ df_swiglu_fwd(struct df_backend *be, struct df_tensor h, struct df_tensor gate, 
 {
 	struct df_op_swiglu a = { .h = h, .gate = gate, .up = up };
 	struct df_operand o[] = {
-		{ &a.h, DF_OUT, "h", DF_ONLY_F32 },
-		{ &a.gate, DF_IN, "gate", DF_ONLY_F32 },
-		{ &a.up, DF_IN, "up", DF_ONLY_F32 },
+		{ &a.h, DF_OUT, "h", DF_ACT },
+		{ &a.gate, DF_IN, "gate", DF_ACT },
+		{ &a.up, DF_IN, "up", DF_ACT },
 	};
 
 	NEED(be, "swiglu_fwd: a NULL argument");
@@ -426,11 +460,11 @@ df_swiglu_bwd(struct df_backend *be, struct df_tensor dgate, struct df_tensor du
 {
 	struct df_op_swiglu a = { dh, gate, up, dgate, dup };
 	struct df_operand o[] = {
-		{ &a.h, DF_IN, "dh", DF_ONLY_F32 },
-		{ &a.gate, DF_IN, "gate", DF_ONLY_F32 },
-		{ &a.up, DF_IN, "up", DF_ONLY_F32 },
-		{ &a.dgate, DF_OUT, "dgate", DF_ONLY_F32 },
-		{ &a.dup, DF_OUT, "dup", DF_ONLY_F32 },
+		{ &a.h, DF_IN, "dh", DF_ACT },
+		{ &a.gate, DF_IN, "gate", DF_ACT },
+		{ &a.up, DF_IN, "up", DF_ACT },
+		{ &a.dgate, DF_OUT, "dgate", DF_ACT },
+		{ &a.dup, DF_OUT, "dup", DF_ACT },
 	};
 
 	NEED(be, "swiglu_bwd: a NULL argument");
@@ -454,16 +488,16 @@ run_xent(struct df_backend *be, enum df_op op, const char *name, const struct df
 		struct df_operand o;
 		struct df_tensor shape;
 	} all[] = {
-		{ true, false, { &a.h, DF_IN, "h", DF_ONLY_F32 }, a.h },
+		{ true, false, { &a.h, DF_IN, "h", DF_ACT }, a.h },
 		{ true, false, { &a.w, DF_IN, "w", DF_FLOATS }, a.w },
 		{ true, false, { &a.target, DF_IN, "target", DF_INDICES }, row },
 		{ forward, false, { &a.nll, DF_OUT, "nll", DF_ONLY_F32 }, row },
 		{ true, forward, { &a.lse, forward ? DF_OUT : DF_IN, "lse", DF_ONLY_F32 }, row },
 		{ forward, true, { &a.correct, DF_OUT, "correct", DF_ONLY_U8 }, row },
 		{ backward, false, { &a.scale, DF_IN, "scale", DF_ONLY_F32 }, row },
-		{ backward, false, { &a.dh, DF_OUT, "dh", DF_ONLY_F32 }, a.h },
+		{ backward, false, { &a.dh, DF_OUT, "dh", DF_ACT }, a.h },
 		{ backward, true, { &a.dw, DF_INOUT, "dw", DF_ONLY_F32 }, a.w },
-		{ backward, true, { &a.dlogits, DF_OUT, "dlogits", DF_ONLY_F32 }, logits },
+		{ backward, true, { &a.dlogits, DF_OUT, "dlogits", DF_ACT }, logits },
 	};
 	struct df_operand o[sizeof(all) / sizeof(all[0])];
 	size_t n = 0;
@@ -507,7 +541,7 @@ df_dropout(struct df_backend *be, struct df_tensor y, struct df_tensor x, float 
     uint64_t first, struct df_err *err)
 {
 	struct df_op_dropout a = { y, x, p, seed, first, substream };
-	struct df_operand o[] = { { &a.y, DF_OUT, "y", DF_ONLY_F32 }, { &a.x, DF_IN, "x", DF_ONLY_F32 } };
+	struct df_operand o[] = { { &a.y, DF_OUT, "y", DF_ACT }, { &a.x, DF_IN, "x", DF_ACT } };
 
 	NEED(be, "dropout: a NULL argument");
 	NEED(same_shape(x, y), "dropout: shapes differ");
@@ -545,13 +579,19 @@ df_adamw(struct df_backend *be, const struct df_adamw *args, struct df_err *err)
 		{ &a.m, DF_INOUT, "m", DF_ONLY_F32 },
 		{ &a.v, DF_INOUT, "v", DF_ONLY_F32 },
 		{ &a.clip, DF_IN, "clip", DF_ONLY_F64 },
+		{ &a.low, a.clip.mem ? DF_INOUT : DF_OUT, "low", DF_FLOATS },
 	};
+	size_t n = 4;
 
 	NEED(same_shape(a.w, a.g) && same_shape(a.w, a.m) && same_shape(a.w, a.v), "adamw: shapes differ");
 	NEED(!a.clip.mem || (a.clip.rows == 1 && a.clip.cols == 2), "adamw: clip is [%zu,%zu]", a.clip.rows,
 	    a.clip.cols);
+	NEED(!a.low.mem || same_shape(a.low, a.w), "adamw: low and w differ in shape");
 	NEED(a.step >= 1, "adamw: step counts from 1");
-	return df_backend_run(be, DF_OP_ADAMW, &a, o, a.clip.mem ? 5 : 4, err);
+	n += a.clip.mem ? 1 : 0;
+	if (a.low.mem)
+		o[n++] = o[5];
+	return df_backend_run(be, DF_OP_ADAMW, &a, o, n, err);
 }
 
 int
@@ -575,7 +615,7 @@ df_sign(struct df_backend *be, struct df_tensor g, struct df_err *err)
 {
 	struct df_op_pair p = { .dst = g };
 
-	return run_pair(be, DF_OP_SIGN, &p, DF_INOUT, DF_ONLY_F32, err);
+	return run_pair(be, DF_OP_SIGN, &p, DF_INOUT, DF_ONLY_F32, DF_ONLY_F32, err);
 }
 
 int

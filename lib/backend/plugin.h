@@ -3,7 +3,7 @@
  *
  * A public function df_<op>() (ops.c) checks the arguments, lists the tensors that the operation touches, and calls the
  * backend's slot, or, where it is empty, the CPU's on host copies.  So a backend needs memory and GEMM to work, and
- * gets fast slot by slot.  With DF_BACKEND_STRICT=1 in the environment an empty slot is an error instead, so that
+ * gets fast slot by slot.  Copies of bf16 activations are float32: no slot of the CPU needs to know bf16.  With DF_BACKEND_STRICT=1 in the environment an empty slot is an error instead, so that
  * "all of it runs on the device" is a test.
  *
  * A backend may be a shared library, in C11, C++17 or CUDA; this header is valid in all of them.  It exports one
@@ -57,6 +57,8 @@ enum df_op {
 	DF_OP_COPY,       /* struct df_op_pair: dst = src, converted */
 	DF_OP_FILL,       /* struct df_op_pair: dst = alpha */
 	DF_OP_GEMM,       /* struct df_gemm */
+	DF_OP_GEMM_GROUPS, /* struct df_gemm_groups */
+	DF_OP_GEMM_GROUP_SUMS, /* struct df_gemm_group_sums */
 	DF_OP_AXPY,       /* struct df_op_pair: dst += alpha * src */
 	DF_OP_SCALE,      /* struct df_op_pair: dst *= alpha */
 	DF_OP_BIAS_ADD,   /* struct df_op_pair: dst[t,:] += src[0,:] */
@@ -76,6 +78,7 @@ enum df_op {
 	DF_OP_SWIGLU_BWD, /* struct df_op_swiglu */
 	DF_OP_ROUTE_FWD,  /* struct df_route */
 	DF_OP_ROUTE_BWD,  /* struct df_route_bwd */
+	DF_OP_ROUTE_PLAN, /* struct df_route_plan */
 	DF_OP_ROW_SCALE,  /* struct df_op_triple: a[t,:] = c[t] b[t,:] */
 	DF_OP_ROW_DOT,    /* struct df_op_triple: a[t] = sum of b[t,:] c[t,:] */
 	DF_OP_SIGMOID_FWD, /* struct df_op_pair: dst = sigmoid(src) */
@@ -101,8 +104,7 @@ struct df_op_triple {
 	struct df_tensor a, b, c;
 };
 struct df_op_rows {
-	struct df_tensor dst, src;
-	const uint32_t *rows;
+	struct df_tensor dst, src, rows;
 };
 struct df_op_swiglu {
 	struct df_tensor h, gate, up; /* forward: h from gate, up; backward: h is dh */
@@ -117,7 +119,16 @@ struct df_op_dropout {
 
 /* A tensor that an operation touches, and how.  `t` points into the operation's args. */
 enum df_access { DF_IN = 1, DF_OUT = 2, DF_INOUT = 3 };
-enum df_types { DF_ONLY_F32, DF_FLOATS /* f32, bf16, f16 */, DF_ANY_TYPE, DF_INDICES /* u32 */, DF_ONLY_F64, DF_ONLY_U8 };
+enum df_types {
+	DF_ONLY_F32,
+	DF_ACT,     /* f32, or bf16 where the backend takes it; all of a call alike */
+	DF_ACT_OWN, /* the same, whatever type the others are */
+	DF_FLOATS,  /* f32, bf16, f16: widened as it is read; rounded as it is written */
+	DF_ANY_TYPE,
+	DF_INDICES, /* u32 */
+	DF_ONLY_F64,
+	DF_ONLY_U8
+};
 struct df_operand {
 	struct df_tensor *t;
 	enum df_access access;
@@ -148,11 +159,20 @@ struct df_stage_ops {
 
 typedef int df_op_fn(struct df_backend *be, const void *args, struct df_err *err);
 
+/* Who computes with activations (DF_ACT, DF_ACT_OWN) of bf16. */
+enum df_bf16 {
+	DF_BF16_NONE,   /* nobody: they are refused */
+	DF_BF16_COPIES, /* the slots, on float32 copies: what they store there is rounded to nearest even */
+	DF_BF16_SLOTS   /* the slots themselves */
+};
+
 struct df_backend_ops {
 	int api_version; /* DF_BACKEND_API_VERSION; checked at open */
 	const char *name;
-	bool on_host; /* memory is host memory at any time: the caller's may be used in place */
-	bool exact;   /* df_backend_is_exact() */
+	bool on_host;       /* memory is host memory at any time: the caller's may be used in place */
+	bool reads_on_host; /* the host can read an operation's operands while its slot runs: values are checked */
+	bool exact;         /* df_backend_is_exact() */
+	enum df_bf16 act_bf16;
 
 	/* optional: may --device auto take it on this machine?  NULL means no: it is opened by its name only. */
 	bool (*suits)(void);
@@ -202,6 +222,7 @@ struct df_backend {
 	struct df_backend *root; /* itself, or what this is a lane of: memory belongs to the root */
 	struct df_pool *pool;    /* NULL: one thread */
 	void *priv;              /* the backend's own */
+	enum df_dtype compute;   /* df_backend_compute(); the root's */
 };
 
 /* The address of t's first element, for backends whose memory the host can reach. */
@@ -214,6 +235,11 @@ static inline float *
 df_tensor_f32(struct df_tensor t)
 {
 	return t.mem ? (float *)t.mem->data + t.off : NULL;
+}
+static inline uint32_t *
+df_tensor_u32(struct df_tensor t)
+{
+	return t.mem ? (uint32_t *)t.mem->data + t.off : NULL;
 }
 
 /*

@@ -119,7 +119,7 @@ struct df_config {
 	char *freeze_trainable_modules, *freeze_extra_modules;
 	bool freeze_gate;
 	enum df_checkpointing gradient_checkpointing;
-	bool disable_gradient_checkpointing;
+	bool disable_gradient_checkpointing, bf16;
 	char *tokenized_path, *eval_tokenized_path, *output_dir, *resume_from_checkpoint;
 	bool overwrite_output_dir;
 	int64_t per_device_train_batch_size, per_device_eval_batch_size, gradient_accumulation_steps;

@@ -107,6 +107,8 @@ static const struct df_key keys[] = {
 	{ "gradient_checkpointing", DF_KEY_CHOICE, SUPPORTED, FIELD(gradient_checkpointing), .dflt = "auto",
 	    .choices = df_checkpointing_names,
 	    .help = "less memory for the time of one more forward pass; changes no bit of the result" },
+	{ "bf16", DF_KEY_BOOL, SUPPORTED, FIELD(bf16), .dflt = "false",
+	    .help = "activations in bf16 where the device has it, float32 elsewhere; --compute decides" },
 	{ "disable_gradient_checkpointing", DF_KEY_BOOL, SUPPORTED, FIELD(disable_gradient_checkpointing),
 	    .dflt = "false", .help = "true is gradient_checkpointing: false" },
 	/* data and places */
@@ -343,7 +345,6 @@ static const struct df_key keys[] = {
 	{ "use_mps_device", DF_KEY_BOOL, IGNORED("false", DEVICE) },
 	{ "data_seed", DF_KEY_INT, REJECTED("null", "seed orders the data") },
 	{ "jit_mode_eval", DF_KEY_BOOL, IGNORED("false", NO_PYTORCH) },
-	{ "bf16", DF_KEY_BOOL, IGNORED("false", FLOAT32) },
 	{ "fp16", DF_KEY_BOOL, IGNORED("false", FLOAT32) },
 	{ "fp16_opt_level", DF_KEY_STR, IGNORED("O1", FLOAT32) },
 	{ "half_precision_backend", DF_KEY_STR, IGNORED("auto", FLOAT32) },

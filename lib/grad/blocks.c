@@ -27,10 +27,11 @@ bytes_per_token(const struct df_grad *g)
 	const uint64_t ffn = c->moe.n_experts == 0 ? 3 * (uint64_t)c->d_ff : expert + shared + c->moe.n_experts;
 	const uint64_t layer = 6 * (uint64_t)c->d_model + 2 * (uint64_t)(c->n_heads + c->n_kv_heads) * c->d_head + ffn;
 	const uint64_t once = (uint64_t)c->moe.top_k * 2 * (c->d_model + c->moe.d_expert); /* rows gathered by expert */
+	const size_t size = df_dtype_size(df_backend_compute(df_model_backend(g->model)));
 	const bool logits =
 	    (g->o.output == DF_GRAD_RAW || g->o.output == DF_GRAD_PROJECTED) && df_model_trains_head(g->model);
 
-	return sizeof(float) * ((df_model_backward_layers(g->model) + 1) * layer + once + (logits ? c->n_vocab : 0));
+	return size * ((df_model_backward_layers(g->model) + 1) * layer + once + (logits ? c->n_vocab : 0));
 }
 
 static void

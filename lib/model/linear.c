@@ -2,6 +2,9 @@
  * linear.c - the parts that layers are made of, forward and backward: a group of projections with its
  * adapters, and a norm. forward.c and backward.c put layers together; emit.c stores parameter gradients.
  *
+ * The experts of a layer are groups, too, each with its own rows of the input.  All of them are multiplied in one call,
+ * whose matrices are a list.
+ *
  * A group's weights are multiplied in one product where they lie side by side, else part by part.  The
  * numbers are the same, as an element of a product depends on its own row and column alone.  The input's
  * gradient is a sum over parts, always in their order, so it does not depend on where the weights lie either.
@@ -28,16 +31,17 @@ drop(struct df_work *w, size_t a, struct df_tensor x, struct df_tensor y, const 
 	int rc = DF_OK;
 
 	for (size_t s = 0; s < w->n; s++) {
-		for (size_t r = rows->seg[s], n; r < rows->seg[s + 1]; r += n) {
-			size_t token = rows->token != NULL ? rows->token[r] : r;
+		for (size_t r = rows->seg.host[s], n; r < rows->seg.host[s + 1]; r += n) {
+			size_t token = rows->token.host != NULL ? rows->token.host[r] : r;
 
 			/* A run of adjacent rows of the sample. */
-			n = rows->token == NULL ? rows->seg[s + 1] - r : 1;
-			while (rows->token != NULL && r + n < rows->seg[s + 1] && rows->token[r + n] == token + n)
+			n = rows->token.host == NULL ? rows->seg.host[s + 1] - r : 1;
+			while (rows->token.host != NULL && r + n < rows->seg.host[s + 1] &&
+			    rows->token.host[r + n] == token + n)
 				n++;
 			DF_TRY(df_dropout(w->m->be, df_tensor_rows(y, r, n), df_tensor_rows(x, r, n),
-			    (float)w->m->lora_dropout, w->key[s], (uint32_t)a, (uint64_t)(token - w->seg[s]) * x.cols,
-			    err));
+			    (float)w->m->lora_dropout, w->key[s], (uint32_t)a,
+			    (uint64_t)(token - w->seg.host[s]) * x.cols, err));
 		}
 	}
 out:
@@ -59,6 +63,52 @@ drop_scratch(const struct df_work *w, struct df_tensor x)
 	return df_tensor_view(w->drop, 0, x.rows, x.cols);
 }
 
+/* The mask of part i's adapter, in each group's own rows. */
+static int
+drop_part(struct df_work *w, const struct df_groups *gs, size_t i, struct df_tensor x, struct df_tensor y,
+    const struct df_act_rows *rows, struct df_err *err)
+{
+	int rc = DF_OK;
+
+	for (size_t k = gs->from; k < gs->to; k++) {
+		const struct df_act_rows own = df_group_rows(w, rows, k);
+
+		DF_TRY(drop(w, gs->g[k].part[i].a, x, y, &own, err));
+	}
+out:
+	return rc;
+}
+
+static struct df_tensor
+matrix(const struct df_work *w, const struct df_group *g, enum df_matrix which, size_t part)
+{
+	const struct df_part *t = &g->part[part];
+	const struct df_model *m = w->m;
+
+	switch (which) {
+	case DF_ALL_WEIGHTS: return df_work_joined(w, g->weight);
+	case DF_WEIGHT: return df_work_weight(w, t->weight);
+	case DF_ALL_A: return df_tensor_view(df_train_weights(m), g->a_off, g->u_cols, g->in);
+	case DF_A: return df_param_view(df_train_weights(m), &m->train.v[t->a]);
+	case DF_B: return df_param_view(df_train_weights(m), &m->train.v[t->b]);
+	}
+	return DF_TENSOR_NONE;
+}
+
+/* y = scale x op(W) + beta y, W this matrix of each group. */
+static int
+multiply(struct df_work *w, const struct df_groups *gs, float scale, struct df_tensor x, enum df_matrix which,
+    size_t part, bool transposed, float beta, struct df_tensor y, struct df_err *err)
+{
+	const struct df_gemm_groups g = { transposed, scale, beta, x, y, gs->first, w->list, gs->n };
+
+	if (df_tensor_is_none(gs->first))
+		return df_mm(w->m->be, false, transposed, scale, x, matrix(w, gs->g, which, part), beta, y, err);
+	for (size_t k = 0; k < gs->n; k++)
+		w->list[k] = gs->from <= k && k < gs->to ? matrix(w, &gs->g[k], which, part) : DF_TENSOR_NONE;
+	return df_gemm_groups(w->m->be, &g, err);
+}
+
 /* Do all adapters of the group have the same scale? */
 static bool
 one_scale(const struct df_group *g, float *scale)
@@ -76,20 +126,54 @@ one_scale(const struct df_group *g, float *scale)
 	return true;
 }
 
+/* Have two groups adapters of the same shapes and scales? */
+static bool
+alike(const struct df_group *a, const struct df_group *b)
+{
+	for (size_t i = 0; i < a->n_parts; i++) {
+		const struct df_part *p = &a->part[i], *q = &b->part[i];
+
+		if ((p->a == DF_NO_ROW) != (q->a == DF_NO_ROW) ||
+		    (p->a != DF_NO_ROW && (p->rank != q->rank || p->scale != q->scale)))
+			return false;
+	}
+	return true;
+}
+
+/* The groups with adapters, run by run of alike ones: for (run = lora_runs(gs); lora_next(gs, &run);) */
+static struct df_groups
+lora_runs(const struct df_groups *gs)
+{
+	struct df_groups run = *gs;
+
+	run.to = run.from;
+	return run;
+}
+
+static bool
+lora_next(const struct df_groups *gs, struct df_groups *run)
+{
+	run->from = run->to;
+	while (run->from < gs->to && gs->g[run->from].n_lora == 0)
+		run->from++;
+	run->to = run->from;
+	while (run->to < gs->to && alike(&gs->g[run->from], &gs->g[run->to]))
+		run->to++;
+	return run->from < run->to;
+}
+
 static int
-lora_forward(struct df_work *w, const struct df_group *g, struct df_tensor x, struct df_tensor u, struct df_tensor y,
+lora_forward(struct df_work *w, const struct df_groups *gs, struct df_tensor x, struct df_tensor u, struct df_tensor y,
     const struct df_act_rows *rows, struct df_err *err)
 {
-	struct df_model *m = w->m;
-	struct df_backend *be = m->be;
+	const struct df_group *g = &gs->g[gs->from];
 	float scale = 0;
 	const bool at_once = one_scale(g, &scale) && !drops(w);
 	int rc = DF_OK;
 
 	u = df_tensor_cols(u, 0, g->u_cols); /* groups of other layers may have more columns */
 	if (at_once)
-		DF_TRY(df_mm(
-		    be, false, true, scale, x, df_tensor_view(m->train_data, g->a_off, g->u_cols, g->in), 0, u, err));
+		DF_TRY(multiply(w, gs, scale, x, DF_ALL_A, 0, true, 0, u, err));
 	for (size_t i = 0; i < g->n_parts; i++) {
 		const struct df_part *t = &g->part[i];
 		struct df_tensor u_t;
@@ -98,13 +182,53 @@ lora_forward(struct df_work *w, const struct df_group *g, struct df_tensor x, st
 			continue;
 		u_t = df_tensor_cols(u, t->u_col, t->rank);
 		if (drops(w))
-			DF_TRY(drop(w, t->a, x, drop_scratch(w, x), rows, err));
+			DF_TRY(drop_part(w, gs, i, x, drop_scratch(w, x), rows, err));
 		if (!at_once)
-			DF_TRY(df_mm(be, false, true, t->scale, drops(w) ? drop_scratch(w, x) : x,
-			    df_param_view(m->train_data, &m->train.v[t->a]), 0, u_t, err));
-		DF_TRY(df_mm(be, false, true, 1, u_t, df_param_view(m->train_data, &m->train.v[t->b]), 1,
-		    df_tensor_cols(y, t->col, t->out), err));
+			DF_TRY(
+			    multiply(w, gs, t->scale, drops(w) ? drop_scratch(w, x) : x, DF_A, i, true, 0, u_t, err));
+		DF_TRY(multiply(w, gs, 1, u_t, DF_B, i, true, 1, df_tensor_cols(y, t->col, t->out), err));
 	}
+out:
+	return rc;
+}
+
+/* Do all parts' weights lie side by side, in every group? */
+static bool
+together(const struct df_work *w, const struct df_groups *gs)
+{
+	for (size_t k = gs->from; k < gs->to; k++)
+		if (df_tensor_is_none(df_work_joined(w, gs->g[k].weight)))
+			return false;
+	return true;
+}
+
+int
+df_groups_forward(struct df_work *w, const struct df_groups *gs, struct df_tensor x, struct df_tensor u, bool add,
+    struct df_tensor y, const struct df_act_rows *rows, struct df_err *err)
+{
+	const struct df_group *g = &gs->g[gs->from];
+	const struct df_tensor bias = df_work_joined(w, g->bias);
+	const bool at_once = together(w, gs);
+	struct df_groups run = lora_runs(gs);
+	struct df_model *m = w->m;
+	const float beta = add ? 1 : 0;
+	int rc = DF_OK;
+
+	if (at_once)
+		DF_TRY(multiply(w, gs, 1, x, DF_ALL_WEIGHTS, 0, true, beta, y, err));
+	for (size_t i = 0; i < g->n_parts; i++) {
+		const struct df_part *t = &g->part[i];
+		struct df_tensor y_t = df_tensor_cols(y, t->col, t->out);
+
+		if (!at_once)
+			DF_TRY(multiply(w, gs, 1, x, DF_WEIGHT, i, true, beta, y_t, err));
+		if (t->bias != DF_NO_ROW && df_tensor_is_none(bias)) /* one group: experts have none */
+			DF_TRY(df_bias_add(m->be, y_t, df_work_weight(w, t->bias), err));
+	}
+	if (!df_tensor_is_none(bias))
+		DF_TRY(df_bias_add(m->be, y, bias, err));
+	while (lora_next(gs, &run))
+		DF_TRY(lora_forward(w, &run, x, u, y, rows, err));
 out:
 	return rc;
 }
@@ -113,29 +237,9 @@ int
 df_group_forward(struct df_work *w, const struct df_group *g, struct df_tensor x, struct df_tensor u, bool add,
     struct df_tensor y, const struct df_act_rows *rows, struct df_err *err)
 {
-	struct df_model *m = w->m;
-	struct df_backend *be = m->be;
-	const struct df_tensor weight = df_work_joined(w, g->weight), bias = df_work_joined(w, g->bias);
-	const float beta = add ? 1 : 0;
-	int rc = DF_OK;
+	const struct df_groups gs = df_one_group(g);
 
-	if (!df_tensor_is_none(weight))
-		DF_TRY(df_mm(be, false, true, 1, x, weight, beta, y, err));
-	for (size_t i = 0; i < g->n_parts; i++) {
-		const struct df_part *t = &g->part[i];
-		struct df_tensor y_t = df_tensor_cols(y, t->col, t->out);
-
-		if (df_tensor_is_none(weight))
-			DF_TRY(df_mm(be, false, true, 1, x, df_work_weight(w, t->weight), beta, y_t, err));
-		if (t->bias != DF_NO_ROW && df_tensor_is_none(bias))
-			DF_TRY(df_bias_add(be, y_t, df_work_weight(w, t->bias), err));
-	}
-	if (!df_tensor_is_none(bias))
-		DF_TRY(df_bias_add(be, y, bias, err));
-	if (g->n_lora > 0)
-		DF_TRY(lora_forward(w, g, x, u, y, rows, err));
-out:
-	return rc;
+	return df_groups_forward(w, &gs, x, u, add, y, rows, err);
 }
 
 int
@@ -149,39 +253,22 @@ df_norm_forward(
 	return df_rmsnorm_fwd(w->m->be, &a, err);
 }
 
-/* With u = scale x A^T: dB = dy^T u, v = scale dy B (left in w->v), dA = v^T x, where x has its mask. */
-static int
-lora_backward(struct df_work *w, const struct df_emit *e, const struct df_group *g, struct df_tensor x,
-    struct df_tensor u, struct df_tensor dy, const struct df_act_rows *rows, struct df_err *err)
+int
+df_groups_v(struct df_work *w, const struct df_groups *gs, struct df_tensor dy, struct df_tensor v, struct df_err *err)
 {
-	struct df_model *m = w->m;
-	const struct df_params *p = &m->train;
-	struct df_tensor v = df_tensor_view(w->v, 0, dy.rows, g->u_cols);
+	struct df_groups run = lora_runs(gs);
 	int rc = DF_OK;
 
-	for (size_t i = g->n_parts; i-- > 0;) {
-		const struct df_part *t = &g->part[i];
-		struct df_tensor dy_t = df_tensor_cols(dy, t->col, t->out);
+	while (lora_next(gs, &run)) {
+		const struct df_group *g = &run.g[run.from];
 
-		if (t->b == DF_NO_ROW)
-			continue;
-		DF_TRY(df_emit_matrix(w, e, t->b, dy_t, df_tensor_cols(u, t->u_col, t->rank), rows->seg, err));
-		DF_TRY(df_mm(m->be, false, false, t->scale, dy_t, df_param_view(m->train_data, &p->v[t->b]), 0,
-		    df_tensor_cols(v, t->u_col, t->rank), err));
-	}
-	if (!drops(w) && !df_tensor_is_none(e->grad)) { /* all at once */
-		DF_TRY(df_mm(m->be, true, false, 1, v, x, 1, df_tensor_view(e->grad, g->a_off, v.cols, g->in), err));
-		goto out;
-	}
-	for (size_t i = g->n_parts; i-- > 0;) {
-		const struct df_part *t = &g->part[i];
+		for (size_t i = g->n_parts; i-- > 0;) {
+			const struct df_part *t = &g->part[i];
 
-		if (t->a == DF_NO_ROW)
-			continue;
-		if (drops(w))
-			DF_TRY(drop(w, t->a, x, drop_scratch(w, x), rows, err));
-		DF_TRY(df_emit_matrix(w, e, t->a, df_tensor_cols(v, t->u_col, t->rank),
-		    drops(w) ? drop_scratch(w, x) : x, rows->seg, err));
+			if (t->b != DF_NO_ROW)
+				DF_TRY(multiply(w, &run, t->scale, df_tensor_cols(dy, t->col, t->out), DF_B, i, false,
+				    0, df_tensor_cols(v, t->u_col, t->rank), err));
+		}
 	}
 out:
 	return rc;
@@ -189,26 +276,87 @@ out:
 
 /* dx += v A, each adapter's share with its mask. */
 static int
-lora_dx(struct df_work *w, const struct df_group *g, struct df_tensor dx, const struct df_act_rows *rows,
-    struct df_err *err)
+lora_dx(struct df_work *w, const struct df_groups *gs, struct df_tensor v, struct df_tensor dx,
+    const struct df_act_rows *rows, struct df_err *err)
 {
-	struct df_model *m = w->m;
-	struct df_tensor v = df_tensor_view(w->v, 0, dx.rows, g->u_cols), share = drop_scratch(w, dx);
+	const struct df_group *g = &gs->g[gs->from];
+	struct df_tensor share = drop_scratch(w, dx);
 	int rc = DF_OK;
 
 	if (!drops(w))
-		return df_mm(
-		    m->be, false, false, 1, v, df_tensor_view(m->train_data, g->a_off, v.cols, g->in), 1, dx, err);
+		return multiply(w, gs, 1, df_tensor_cols(v, 0, g->u_cols), DF_ALL_A, 0, false, 1, dx, err);
 	for (size_t i = 0; i < g->n_parts; i++) {
 		const struct df_part *t = &g->part[i];
 
 		if (t->a == DF_NO_ROW)
 			continue;
-		DF_TRY(df_mm(m->be, false, false, 1, df_tensor_cols(v, t->u_col, t->rank),
-		    df_param_view(m->train_data, &m->train.v[t->a]), 0, share, err));
-		DF_TRY(drop(w, t->a, share, share, rows, err));
-		DF_TRY(df_axpy(m->be, 1, share, dx, err));
+		DF_TRY(multiply(w, gs, 1, df_tensor_cols(v, t->u_col, t->rank), DF_A, i, false, 0, share, err));
+		DF_TRY(drop_part(w, gs, i, share, share, rows, err));
+		DF_TRY(df_axpy(w->m->be, 1, share, dx, err));
 	}
+out:
+	return rc;
+}
+
+int
+df_groups_dx(struct df_work *w, const struct df_groups *gs, struct df_tensor dy, struct df_tensor v,
+    struct df_tensor dx, const struct df_act_rows *rows, struct df_err *err)
+{
+	const struct df_group *g = &gs->g[gs->from];
+	struct df_groups run = lora_runs(gs);
+	int rc = DF_OK;
+
+	for (size_t i = 0; i < g->n_parts; i++)
+		DF_TRY(multiply(w, gs, 1, df_tensor_cols(dy, g->part[i].col, g->part[i].out), DF_WEIGHT, i, false,
+		    i > 0 ? 1 : 0, dx, err));
+	while (lora_next(gs, &run))
+		DF_TRY(lora_dx(w, &run, v, dx, rows, err));
+out:
+	return rc;
+}
+
+/* With u = scale x A^T: dB = dy^T u, dA = v^T x, where x has its mask. */
+static int
+lora_emit(struct df_work *w, const struct df_emit *e, const struct df_groups *gs, struct df_tensor x,
+    struct df_tensor u, struct df_tensor v, struct df_tensor dy, const struct df_act_rows *rows, struct df_err *err)
+{
+	const struct df_group *g = &gs->g[gs->from];
+	const bool at_once = !drops(w) && !df_tensor_is_none(e->grad);
+	int rc = DF_OK;
+
+	for (size_t i = g->n_parts; i-- > 0;) {
+		const struct df_part *t = &g->part[i];
+
+		if (t->b != DF_NO_ROW)
+			DF_TRY(df_emit_product(w, e, gs, DF_B, i, df_tensor_cols(dy, t->col, t->out),
+			    df_tensor_cols(u, t->u_col, t->rank), rows, err));
+	}
+	if (at_once)
+		DF_TRY(df_emit_product(w, e, gs, DF_ALL_A, 0, df_tensor_cols(v, 0, g->u_cols), x, rows, err));
+	for (size_t i = g->n_parts; i-- > 0 && !at_once;) {
+		const struct df_part *t = &g->part[i];
+
+		if (t->a == DF_NO_ROW)
+			continue;
+		if (drops(w))
+			DF_TRY(drop_part(w, gs, i, x, drop_scratch(w, x), rows, err));
+		DF_TRY(df_emit_product(w, e, gs, DF_A, i, df_tensor_cols(v, t->u_col, t->rank),
+		    drops(w) ? drop_scratch(w, x) : x, rows, err));
+	}
+out:
+	return rc;
+}
+
+int
+df_groups_emit(struct df_work *w, const struct df_emit *e, const struct df_groups *gs, struct df_tensor x,
+    struct df_tensor u, struct df_tensor v, struct df_tensor dy, const struct df_act_rows *rows, struct df_err *err)
+{
+	struct df_groups run = lora_runs(gs);
+	int rc = DF_OK;
+
+	while (lora_next(gs, &run))
+		DF_TRY(lora_emit(w, e, &run, x, u, v, dy, rows, err));
+	DF_TRY(df_emit_weights(w, e, gs, x, dy, rows, err));
 out:
 	return rc;
 }
@@ -217,22 +365,14 @@ int
 df_group_backward(struct df_work *w, const struct df_emit *e, const struct df_group *g, struct df_tensor x,
     struct df_tensor u, struct df_tensor dy, struct df_tensor dx, const struct df_act_rows *rows, struct df_err *err)
 {
-	struct df_model *m = w->m;
-	int rc = DF_OK;
+	const struct df_groups gs = df_one_group(g);
+	struct df_tensor v = g->n_lora > 0 ? df_tensor_view(w->v, 0, dy.rows, g->u_cols) : DF_TENSOR_NONE;
+	int rc;
 
-	if (g->n_lora > 0)
-		DF_TRY(lora_backward(w, e, g, x, u, dy, rows, err));
-	DF_TRY(df_emit_group(w, e, g, x, dy, rows->seg, err));
-	if (df_tensor_is_none(dx))
-		goto out;
-	for (size_t i = 0; i < g->n_parts; i++) {
-		const struct df_part *t = &g->part[i];
-
-		DF_TRY(df_mm(m->be, false, false, 1, df_tensor_cols(dy, t->col, t->out), df_work_weight(w, t->weight),
-		    i > 0 ? 1 : 0, dx, err));
-	}
-	if (g->n_lora > 0)
-		DF_TRY(lora_dx(w, g, dx, rows, err));
+	DF_TRY(df_groups_v(w, &gs, dy, v, err));
+	DF_TRY(df_groups_emit(w, e, &gs, x, u, v, dy, rows, err));
+	if (!df_tensor_is_none(dx))
+		DF_TRY(df_groups_dx(w, &gs, dy, v, dx, rows, err));
 out:
 	return rc;
 }

@@ -27,6 +27,7 @@ new_model(struct df_model **out, const char *dir, struct df_backend *be, struct 
 
 	DF_TRY(df_alloc(&m, 1, sizeof(*m), "a model", err));
 	m->be = be;
+	m->act = df_backend_compute(be);
 	DF_TRY(df_model_config_load(&m->cfg, dir, err));
 	*out = m;
 	m = NULL;
@@ -43,7 +44,11 @@ build_tables(struct df_model *m, const char *dir, struct df_err *err)
 
 	rc = df_params_build_base(m, err);
 	if (rc == DF_OK)
+		rc = df_alloc(&m->value, m->base.n, sizeof(*m->value), "the parameter table", err);
+	if (rc == DF_OK)
 		rc = df_alloc(&m->w, m->base.n, sizeof(*m->w), "the parameter table", err);
+	if (rc == DF_OK)
+		rc = df_alloc(&m->low, m->base.n, sizeof(*m->low), "the parameter table", err);
 	if (rc == DF_OK)
 		rc = df_alloc(&m->borrowed, m->base.n, sizeof(*m->borrowed), "the parameter table", err);
 	if (rc == DF_OK)
@@ -198,6 +203,7 @@ open_adapter(struct df_model **out, const char *dir, const char *config, const c
 		df_err_prefix(err, "%s: ", path);
 		goto out;
 	}
+	DF_TRY(df_weights_round(m, err));
 	*out = m;
 	m = NULL;
 out:
@@ -275,7 +281,7 @@ df_model_init(struct df_model **out, const char *dir, uint64_t seed, struct df_b
 		const struct df_param *p = &m->base.v[i];
 		bool matrix = p->rank == 2, bias = strcmp(strrchr(p->name, '.'), ".bias") == 0;
 
-		m->w[i] = df_param_view(m->drawn, p);
+		m->value[i] = df_param_view(m->drawn, p);
 		m->file_type[i] = DF_ST_F32;
 		DF_TRY(draw(m, m->drawn, p, i, matrix ? DRAW_NORMAL : DRAW_CONSTANT,
 		    matrix     ? m->cfg.init_range
@@ -283,7 +289,7 @@ df_model_init(struct df_model **out, const char *dir, uint64_t seed, struct df_b
 			       : 1,
 		    seed, buf, err));
 	}
-	df_weights_group(m);
+	DF_TRY(df_weights_place(m, err));
 	DF_TRY(df_model_set_trainable(m, &(struct df_train_spec){ 0 }, err));
 	*out = m;
 	m = NULL;
@@ -324,6 +330,7 @@ df_model_add_lora(struct df_model *m, const struct df_lora_spec *spec, uint64_t 
 		DF_TRY(draw(m, m->train_data, p, i, p->lora_b ? DRAW_CONSTANT : DRAW_UNIFORM,
 		    p->lora_b ? 0 : 1 / sqrt((double)p->cols), seed, buf, err));
 	}
+	DF_TRY(df_weights_round(m, err));
 out:
 	free(buf);
 	return rc;
@@ -338,12 +345,15 @@ df_model_free(struct df_model *m)
 		df_tensor_free(m->be, &m->train_data);
 	for (size_t i = 0; m->borrowed != NULL && i < m->base.n; i++)
 		df_tensor_free(m->be, &m->borrowed[i]);
+	df_weights_release_low(m);
 	df_tensor_free(m->be, &m->drawn);
 	df_tensor_free(m->be, &m->small);
 	df_st_close(m->st); /* after the windows into it */
 	for (size_t i = 0; m->layers != NULL && i < m->cfg.n_layers; i++) {
-		if (m->layers[i].moe != NULL)
-			free(m->layers[i].moe->expert);
+		if (m->layers[i].moe != NULL) {
+			free(m->layers[i].moe->gate_up);
+			free(m->layers[i].moe->down);
+		}
 		free(m->layers[i].moe);
 	}
 	df_params_release(&m->base);
@@ -353,6 +363,7 @@ df_model_free(struct df_model *m)
 	free(m->dir);
 	free(m->train_row);
 	free(m->base_row);
+	free(m->value);
 	free(m->w);
 	free(m->borrowed);
 	free(m->file_type);
@@ -400,10 +411,13 @@ df_model_bytes(const struct df_model *m)
 {
 	size_t n = 0;
 
-	for (size_t i = 0; i < m->base.n; i++)
-		n += df_tensor_numel(m->w[i]) * df_dtype_size(m->w[i].type);
+	for (size_t i = 0; i < m->base.n; i++) {
+		n += df_tensor_numel(m->value[i]) * df_dtype_size(m->value[i].type);
+		n += df_tensor_numel(m->low[i]) * df_dtype_size(m->act);
+	}
 	for (size_t i = 0; i < m->train.n; i++)
 		n += m->base_row[i] == DF_NO_ROW ? m->train.v[i].rows * m->train.v[i].cols * sizeof(float) : 0;
+	n += df_tensor_numel(m->train_low) * df_dtype_size(m->act);
 	return n;
 }
 
@@ -437,11 +451,23 @@ df_model_train_data(struct df_model *m)
 	return m->train_data;
 }
 
+struct df_tensor
+df_model_train_low(struct df_model *m)
+{
+	return m->train_low;
+}
+
+int
+df_model_train_changed(struct df_model *m, struct df_err *err)
+{
+	return df_weights_round(m, err);
+}
+
 /* Elements of a parameter as float32; `wide` [1, n or more] is staging for other types. */
 static int
 read_row(struct df_model *m, size_t row, size_t first, size_t n, struct df_tensor wide, float *dst, struct df_err *err)
 {
-	struct df_tensor t = df_tensor_view(m->w[row], first, 1, n);
+	struct df_tensor t = df_tensor_view(m->value[row], first, 1, n);
 	int rc;
 
 	if (t.type != DF_F32) {

@@ -42,7 +42,8 @@ struct df_model;
  * model is opened too: from `base`, or, if that is NULL, from where its
  * adapter_config.json says (a relative path counts from the working directory,
  * then from dir).  Matrices stay in the file's floating type, on the CPU in the mapped file itself; arithmetic is
- * float32, from the widened values.  A missing,
+ * float32, from the widened values, or, as df_backend_compute() says, with activations in bf16: then matrices of
+ * another type are rounded to bf16 beside their values.  A missing,
  * unknown, misshapen or non-finite tensor is DF_EFORMAT with its name.
  */
 int df_model_open(
@@ -69,6 +70,12 @@ const char *df_model_dir(const struct df_model *m); /* of the base weights; NULL
 struct df_backend *df_model_backend(const struct df_model *m);
 /* [1, train numel]: what an optimiser changes; NONE before df_model_master() unless the model has adapters. */
 struct df_tensor df_model_train_data(struct df_model *m);
+/*
+ * Where activations are bf16: the same rounded to bf16, NONE elsewhere.  An optimiser keeps it equal (df_adamw.low);
+ * whoever writes train_data by other means says so afterwards.
+ */
+struct df_tensor df_model_train_low(struct df_model *m);
+int df_model_train_changed(struct df_model *m, struct df_err *err) DF_MUST_CHECK;
 /* Elements [first, first + n) of row `row` of base, as float32, to host memory. */
 int df_model_read(struct df_model *m, size_t row, size_t first, size_t n, float *dst, struct df_err *err) DF_MUST_CHECK;
 /* Digest of all weights (and adapters) and of all else that the arithmetic depends on: the checkpoint's df_id. */
@@ -105,7 +112,10 @@ int df_model_check_tokenizer(
     const char *dir, const char *tokenizer, const char *name, bool *known, struct df_err *err) DF_MUST_CHECK;
 int df_model_check_tokens(
     const char *dir, const struct df_meta *tokens, const char *name, struct df_err *err) DF_MUST_CHECK;
-/* Add the model, by its digest, to the inputs of what is made with it: "checkpoint". */
+/*
+ * Add the model, by its digest, to the inputs of what is made with it: "checkpoint"; and, where it does not compute in
+ * float32, the parameter "compute".
+ */
 int df_model_to_meta(struct df_model *m, struct df_meta *meta, struct df_err *err) DF_MUST_CHECK;
 
 #endif

@@ -22,6 +22,9 @@
  * A row of a table is a parameter; its number is the parameter's index.  Every row of base has a
  * window of its own on its weights: in the mapped file (matrices at rest), in a buffer of small
  * float32 rows (vectors), or in the flat buffer of the trainable parameters (its masters).
+ *
+ * Batches are multiplied with these windows where the model computes in float32.  Where it computes in bf16, matrices
+ * that have another type have a rounded copy beside them (low.c): `value` is what is saved, `w` what is multiplied.
  */
 #ifndef DF_MODEL_PRIV_H
 #define DF_MODEL_PRIV_H
@@ -55,15 +58,12 @@ struct df_group {
 	bool lowest;                   /* holds the first row of train: nothing below needs a gradient */
 };
 
-/* A mixture of experts; its router and the shared expert's gate are groups of one part. */
-struct df_expert {
-	struct df_group gate_up, down;
-};
+/* A mixture of experts; its router and the shared expert's gate are groups of one part.  No expert has biases. */
 struct df_moe {
-	struct df_group router; /* [n_experts, D] */
-	struct df_expert *expert;
+	struct df_group router;          /* [n_experts, D] */
+	struct df_group *gate_up, *down; /* [n_experts] each */
 	size_t n_experts;
-	struct df_expert shared;     /* qwen2_moe */
+	struct df_group shared_gate_up, shared_down; /* qwen2_moe */
 	struct df_group shared_gate; /* [1, D]; n_parts 0: there is no shared expert */
 };
 
@@ -94,12 +94,16 @@ struct df_model {
 	size_t *train_row; /* [base.n] its index in train, or DF_NO_ROW */
 	size_t *base_row;  /* [train.n] its index in base, or DF_NO_ROW: an adapter's */
 
-	struct df_tensor *w;          /* [base.n] windows on the weights */
+	enum df_dtype act;            /* of activations, and of the matrices that they are multiplied with */
+	struct df_tensor *value;      /* [base.n] windows on the weights */
+	struct df_tensor *w;          /* [base.n] the same, or on their copies in `low` or `train_low` */
+	struct df_tensor *low;        /* [base.n] rounded copies of matrices without masters, or NONE */
 	struct df_tensor *borrowed;   /* [base.n] the windows that lie in the file, to be freed */
 	enum df_st_type *file_type;   /* [base.n] */
 	struct df_tensor small;       /* the rows that are float32 in memory, whatever their type in the file */
 	struct df_tensor drawn;       /* all of base, if it was drawn at random */
 	struct df_tensor train_data;  /* [1, train numel]; NONE before df_model_master() unless there are adapters */
+	struct df_tensor train_low;   /* the same, rounded to `act`; NONE in float32 */
 	struct df_st *st;             /* the mapping that `borrowed` points into */
 
 	struct df_layer *layers;
@@ -193,10 +197,24 @@ int df_params_store(const struct df_params *p, struct df_tensor data, struct df_
 int df_weights_own_head(const struct df_model *m, bool *own, struct df_err *err) DF_MUST_CHECK;
 /* All rows of base from m->st, with the same checks: matrices stay in the file, the rest becomes float32. */
 int df_weights_load(struct df_model *m, const char *const *ignore, struct df_err *err) DF_MUST_CHECK;
-/* Set the windows of the groups again, after those of their rows changed. */
+/* Set the windows of the groups again, after those of their rows changed: called by df_weights_place(). */
 void df_weights_group(struct df_model *m);
 /* Called before another choice of trainable parameters: DF_EUSAGE once masters of the last choice were made. */
 int df_weights_unmaster(struct df_model *m, struct df_err *err) DF_MUST_CHECK;
+
+/* ---- low.c: the weights that batches are multiplied with ---- */
+
+/* Set w, and the groups' windows, after `value` or the masters' place changed. */
+int df_weights_place(struct df_model *m, struct df_err *err) DF_MUST_CHECK;
+/* Round train_data again, after it was written by something else than df_adamw(); NONE is nothing to do. */
+int df_weights_round(struct df_model *m, struct df_err *err) DF_MUST_CHECK;
+void df_weights_release_low(struct df_model *m);
+/* The flat trainable parameters, matrices as batches are multiplied with them. */
+static inline struct df_tensor
+df_train_weights(const struct df_model *m)
+{
+	return m->act == DF_F32 ? m->train_data : m->train_low;
+}
 
 /* ---- moments_torch.c: the moments of torch's optimisers ---- */
 

@@ -19,81 +19,59 @@
 
 #include "model/work.h"
 
-/* ---- sorting rows by expert ------------------------------------------------- */
+/*
+ * w->moe: the rows of the chosen experts in their order; *own: the samples' rows in it, expert after expert.  What a
+ * sample's gradient or dropout needs of it comes back to the host.
+ */
+static int
+plan(struct df_work *w, struct df_tensor expert, const struct df_act_rows *rows, struct df_act_rows *own,
+    struct df_err *err)
+{
+	const size_t r = df_tensor_numel(expert), begin = w->moe.token.dev.off, end = w->moe.seg.dev.off;
+	struct df_route_plan p = { .expert = expert, .offsets = rows->seg.dev, .n_experts = w->m->cfg.moe.n_experts };
+	int rc;
 
-/* Sort: w->moe.row, .slot and .first from the chosen experts of m rows. */
+	p.token = rows->token.dev;
+	p.first = w->moe.first;
+	p.seg = w->moe.seg.dev;
+	w->moe.row.cols = w->moe.slot.cols = w->moe.token.dev.cols = r;
+	p.row = w->moe.row;
+	p.slot = w->moe.slot;
+	p.row_token = w->moe.token.dev;
+	DF_TRY(df_stage_wait(w->stage, err)); /* for what the last layer's plan pulled */
+	DF_TRY(df_route_plan(w->m->be, &p, err));
+	DF_TRY(df_stage_pull(w->stage, begin * sizeof(uint32_t), (end + p.seg.cols - begin) * sizeof(uint32_t), err));
+	DF_TRY(df_stage_wait(w->stage, err));
+	*own = (struct df_act_rows){ .seg = w->moe.seg, .token = w->moe.token };
+out:
+	return rc;
+}
+
+/* The experts' groups; each has its rows of the plan. */
+static struct df_groups
+experts(const struct df_work *w, const struct df_moe *moe, const struct df_group *g)
+{
+	return (struct df_groups){ .g = g, .n = moe->n_experts, .to = moe->n_experts, .first = w->moe.first };
+}
+
+/* Count each sample's tokens by expert, in a layer whose planned rows are all its tokens. */
 static void
-sort_rows(struct df_work *w, const uint32_t *expert, size_t m, const struct df_act_rows *rows)
+count_load(struct df_work *w, size_t layer, const struct df_act_rows *own)
 {
-	const size_t n = w->m->cfg.moe.n_experts, k = w->m->cfg.moe.top_k;
-	size_t *first = w->moe.first;
+	const size_t n = w->m->cfg.moe.n_experts;
 
-	memset(first, 0, (n + 1) * sizeof(*first));
-	for (size_t i = 0; i < m * k; i++)
-		first[expert[i] + 1]++;
-	for (size_t e = 0; e < n; e++)
-		first[e + 1] += first[e];
-	for (size_t i = 0; i < m * k; i++) {
-		size_t at = first[expert[i]]++, row = i / k;
+	for (size_t s = 0; s < w->n; s++)
+		for (size_t e = 0; e < n; e++) {
+			const uint32_t *seg = own->seg.host + e * w->n + s;
 
-		w->moe.row[at] = (uint32_t)row;
-		w->moe.slot[at] = (uint32_t)i;
-		w->moe.token[at] = rows->token != NULL ? rows->token[row] : (uint32_t)row;
-	}
-	/* Each entry was moved on to the first row of the next expert: shift them back. */
-	memmove(first + 1, first, n * sizeof(*first));
-	first[0] = 0;
-}
-
-/* The rows of expert e, by sample. */
-static struct df_act_rows
-expert_rows(struct df_work *w, size_t e, const struct df_act_rows *rows)
-{
-	size_t at = w->moe.first[e], end = w->moe.first[e + 1];
-
-	w->moe.seg[0] = 0;
-	for (size_t s = 0; s < w->n; s++) {
-		while (at < end && w->moe.row[at] < rows->seg[s + 1])
-			at++;
-		w->moe.seg[s + 1] = at - w->moe.first[e];
-	}
-	return (struct df_act_rows){ .seg = w->moe.seg, .token = w->moe.token + w->moe.first[e] };
-}
-
-/* The rows of expert e in a tensor of all sorted rows. */
-static struct df_tensor
-part(const struct df_work *w, struct df_tensor t, size_t e)
-{
-	return df_tensor_rows(t, w->moe.first[e], w->moe.first[e + 1] - w->moe.first[e]);
-}
-
-/* The same for LoRA's activations, which have as many columns as this group needs. */
-static struct df_tensor
-part_u(const struct df_work *w, struct df_tensor u, size_t e, const struct df_group *g)
-{
-	return g->n_lora == 0
-	    ? DF_TENSOR_NONE
-	    : df_tensor_view(u, w->moe.first[e] * u.cols, w->moe.first[e + 1] - w->moe.first[e], g->u_cols);
-}
-
-/* Count each sample's tokens by expert, in a layer whose m rows are all its tokens. */
-static void
-count_load(struct df_work *w, size_t layer, const uint32_t *expert)
-{
-	const size_t n = w->m->cfg.moe.n_experts, k = w->m->cfg.moe.top_k;
-
-	for (size_t s = 0; s < w->n; s++) {
-		float *load = w->gate_load + (s * w->m->cfg.n_layers + layer) * n;
-
-		for (size_t i = w->seg[s] * k; i < w->seg[s + 1] * k; i++)
-			load[expert[i]]++;
-	}
+			w->gate_load[(s * w->m->cfg.n_layers + layer) * n + e] = (float)(seg[1] - seg[0]);
+		}
 }
 
 /* p, the weights and the chosen experts for the rows of x2. */
 static int
 route(struct df_work *w, const struct df_moe *moe, struct df_tensor x2, struct df_tensor u, struct df_tensor p,
-    struct df_tensor weight, uint32_t *expert, const struct df_act_rows *rows, struct df_err *err)
+    struct df_tensor weight, struct df_tensor expert, const struct df_act_rows *rows, struct df_err *err)
 {
 	struct df_route r = {
 		.logits = p, .p = p, .weight = weight, .expert = expert, .normalise = w->m->cfg.moe.normalise
@@ -131,31 +109,18 @@ out:
 
 static int
 experts_forward(struct df_work *w, const struct df_moe *moe, struct df_moe_act *a, struct df_tensor x2,
-    struct df_tensor next, const struct df_act_rows *rows, struct df_err *err)
+    struct df_tensor next, const struct df_act_rows *own, struct df_err *err)
 {
+	const struct df_groups in = experts(w, moe, moe->gate_up), out = experts(w, moe, moe->down);
 	size_t r = a->h.rows, f = w->m->cfg.moe.d_expert;
 	struct df_tensor x = scratch(w->ms.x, r);
 	int rc;
 
 	DF_TRY(df_gather_rows(w->m->be, x, x2, w->moe.row, err));
-	for (size_t e = 0; e < moe->n_experts; e++) {
-		const struct df_group *g = &moe->expert[e].gate_up;
-		struct df_act_rows own = expert_rows(w, e, rows);
-
-		if (part(w, x, e).rows > 0)
-			DF_TRY(df_group_forward(
-			    w, g, part(w, x, e), part_u(w, a->u_in, e, g), false, part(w, a->gu, e), &own, err));
-	}
+	DF_TRY(df_groups_forward(w, &in, x, a->u_in, false, a->gu, own, err));
 	DF_TRY(df_swiglu_fwd(w->m->be, a->h, df_tensor_cols(a->gu, 0, f), df_tensor_cols(a->gu, f, f), err));
 	DF_TRY(weigh(w, a, err));
-	for (size_t e = 0; e < moe->n_experts; e++) {
-		const struct df_group *g = &moe->expert[e].down;
-		struct df_act_rows own = expert_rows(w, e, rows);
-
-		if (part(w, x, e).rows > 0)
-			DF_TRY(df_group_forward(w, g, part(w, scratch(w->ms.hs, r), e), part_u(w, a->u_out, e, g),
-			    false, part(w, x, e), &own, err));
-	}
+	DF_TRY(df_groups_forward(w, &out, scratch(w->ms.hs, r), a->u_out, false, x, own, err));
 	DF_TRY(df_scatter_rows(w->m->be, next, x, w->moe.row, err));
 out:
 	return rc;
@@ -169,9 +134,9 @@ shared_forward(struct df_work *w, const struct df_moe *moe, struct df_moe_act *a
 	size_t f = w->m->cfg.moe.d_shared;
 	int rc;
 
-	DF_TRY(df_group_forward(w, &moe->shared.gate_up, x2, a->su_in, false, a->s_gu, rows, err));
+	DF_TRY(df_group_forward(w, &moe->shared_gate_up, x2, a->su_in, false, a->s_gu, rows, err));
 	DF_TRY(df_swiglu_fwd(w->m->be, a->s_h, df_tensor_cols(a->s_gu, 0, f), df_tensor_cols(a->s_gu, f, f), err));
-	DF_TRY(df_group_forward(w, &moe->shared.down, a->s_h, a->su_out, false, a->s_y, rows, err));
+	DF_TRY(df_group_forward(w, &moe->shared_down, a->s_h, a->su_out, false, a->s_y, rows, err));
 	DF_TRY(df_group_forward(w, &moe->shared_gate, x2, a->su_gate, false, a->s_gate, rows, err));
 	DF_TRY(df_sigmoid_fwd(w->m->be, a->s_gate, a->s_gate, err));
 	DF_TRY(df_row_scale(w->m->be, y, a->s_y, a->s_gate, err));
@@ -186,13 +151,14 @@ df_moe_forward(struct df_work *w, size_t i, struct df_tensor next, const struct 
 	const struct df_moe *moe = w->m->layers[i].moe;
 	struct df_tensor x2 = w->act[i].x2;
 	struct df_moe_act *a = &w->act[i].moe;
+	struct df_act_rows own;
 	int rc;
 
 	DF_TRY(route(w, moe, x2, a->u_router, a->p, a->weight, a->expert, rows, err));
+	DF_TRY(plan(w, a->expert, rows, &own, err));
 	if (w->gate_load != NULL && i + 1 < w->m->cfg.n_layers)
-		count_load(w, i, a->expert);
-	sort_rows(w, a->expert, x2.rows, rows);
-	DF_TRY(experts_forward(w, moe, a, x2, next, rows, err));
+		count_load(w, i, &own);
+	DF_TRY(experts_forward(w, moe, a, x2, next, &own, err));
 	if (moe->shared_gate.n_parts > 0)
 		DF_TRY(shared_forward(w, moe, a, x2, next, rows, err));
 out:
@@ -210,13 +176,15 @@ df_moe_last_load(struct df_work *w, struct df_err *err)
 	struct df_tensor u_o = df_tensor_view(w->ms.u, 0, t, o->u_cols);
 	struct df_tensor u_r = df_tensor_view(w->ms.u, t * u_o.cols, t, l->moe->router.u_cols);
 	const struct df_act_rows all = df_act_rows_all(w);
+	struct df_act_rows own;
 	int rc;
 
 	DF_TRY(df_copy(w->m->be, x_mid, a->x_in, err));
 	DF_TRY(df_group_forward(w, o, a->o, u_o, true, x_mid, &all, err));
 	DF_TRY(df_norm_forward(w, l->post_norm, x_mid, x2, scratch(w->ms.rstd, t), err));
-	DF_TRY(route(w, l->moe, x2, u_r, p, scratch(w->ms.top, t), w->moe.row, &all, err));
-	count_load(w, i, w->moe.row);
+	DF_TRY(route(w, l->moe, x2, u_r, p, scratch(w->ms.top, t), w->ms.chosen, &all, err));
+	DF_TRY(plan(w, w->ms.chosen, &all, &own, err));
+	count_load(w, i, &own);
 out:
 	return rc;
 }
@@ -239,34 +207,32 @@ shared_backward(struct df_work *w, const struct df_emit *e, const struct df_moe 
 	DF_TRY(df_sigmoid_bwd(be, dgate, dgate, a->s_gate, err));
 	DF_TRY(df_group_backward(w, e, &moe->shared_gate, x2, a->su_gate, dgate, dx2, rows, err));
 	DF_TRY(df_row_scale(be, dy, d, a->s_gate, err));
-	DF_TRY(df_group_backward(w, e, &moe->shared.down, a->s_h, a->su_out, dy, dh, rows, err));
+	DF_TRY(df_group_backward(w, e, &moe->shared_down, a->s_h, a->su_out, dy, dh, rows, err));
 	DF_TRY(df_swiglu_bwd(be, g, u, dh, g, u, err));
-	DF_TRY(df_group_backward(w, e, &moe->shared.gate_up, x2, a->su_in, a->s_gu, dy, rows, err));
+	DF_TRY(df_group_backward(w, e, &moe->shared_gate_up, x2, a->su_in, a->s_gu, dy, rows, err));
 	DF_TRY(df_axpy(be, 1, dy, dx2, err));
 out:
 	return rc;
 }
 
-/*
- * Expert i: its parameter gradients; ms.dy, the gradient of its output, becomes that of its input; ms.dweight is set.
- */
+/* The experts' parameter gradients, from those of what they gave (dy) and of gate and up (a->gu). */
 static int
-expert_backward(struct df_work *w, const struct df_emit *e, const struct df_expert *x, size_t i, struct df_moe_act *a,
-    const struct df_act_rows *rows, struct df_err *err)
+experts_emit(struct df_work *w, const struct df_emit *e, const struct df_moe *moe, const struct df_moe_act *a,
+    const struct df_act_rows *own, struct df_err *err)
 {
-	struct df_backend *be = w->m->be;
-	struct df_tensor dy = part(w, w->ms.dy, i), dh = part(w, w->ms.dhs, i), gu = part(w, a->gu, i);
-	struct df_tensor h = part(w, a->h, i), hs = part(w, w->ms.hs, i);
-	size_t f = w->m->cfg.moe.d_expert;
-	struct df_tensor g = df_tensor_cols(gu, 0, f), u = df_tensor_cols(gu, f, f);
-	int rc;
+	const size_t r = a->h.rows, at_once = df_tensor_is_none(e->grad) ? 1 : moe->n_experts;
+	struct df_groups in = experts(w, moe, moe->gate_up), out = experts(w, moe, moe->down);
+	int rc = DF_OK;
 
-	DF_TRY(df_group_backward(w, e, &x->down, hs, part_u(w, a->u_out, i, &x->down), dy, dh, rows, err));
-	DF_TRY(df_row_dot(be, part(w, w->ms.dweight, i), dh, h, err));
-	DF_TRY(df_row_scale(be, dh, dh, part(w, w->ms.weight, i), err));
-	DF_TRY(df_swiglu_bwd(be, g, u, dh, g, u, err));
-	DF_TRY(df_group_backward(
-	    w, e, &x->gate_up, part(w, w->ms.x, i), part_u(w, a->u_in, i, &x->gate_up), gu, dy, rows, err));
+	/* A sink takes one at a time, the last first. */
+	for (size_t i = moe->n_experts; i > 0; i -= at_once) {
+		in.from = out.from = i - at_once;
+		in.to = out.to = i;
+		DF_TRY(df_groups_emit(w, e, &out, scratch(w->ms.hs, r), a->u_out, scratch(w->ms.v_out, r),
+		    scratch(w->ms.dy, r), own, err));
+		DF_TRY(
+		    df_groups_emit(w, e, &in, scratch(w->ms.x, r), a->u_in, scratch(w->ms.v_in, r), a->gu, own, err));
+	}
 out:
 	return rc;
 }
@@ -274,26 +240,27 @@ out:
 /* dx2 += the contribution of the experts; ms.dweight of all rows is set. */
 static int
 experts_backward(struct df_work *w, const struct df_emit *e, const struct df_moe *moe, struct df_moe_act *a,
-    struct df_tensor x2, struct df_tensor d, struct df_tensor dx2, const struct df_act_rows *rows, struct df_err *err)
+    struct df_tensor x2, struct df_tensor d, struct df_tensor dx2, const struct df_act_rows *own, struct df_err *err)
 {
+	const struct df_groups in = experts(w, moe, moe->gate_up), out = experts(w, moe, moe->down);
 	struct df_backend *be = w->m->be;
-	size_t r = a->h.rows;
+	size_t r = a->h.rows, f = w->m->cfg.moe.d_expert;
+	struct df_tensor dy = scratch(w->ms.dy, r), dh = scratch(w->ms.dhs, r);
+	struct df_tensor g = df_tensor_cols(a->gu, 0, f), u = df_tensor_cols(a->gu, f, f);
 	int rc;
 
 	DF_TRY(df_gather_rows(be, scratch(w->ms.x, r), x2, w->moe.row, err));
-	DF_TRY(df_gather_rows(be, scratch(w->ms.dy, r), d, w->moe.row, err));
+	DF_TRY(df_gather_rows(be, dy, d, w->moe.row, err));
 	DF_TRY(weigh(w, a, err));
-	for (size_t i = moe->n_experts; i-- > 0;) {
-		struct df_act_rows own = expert_rows(w, i, rows);
-
-		if (w->moe.first[i + 1] > w->moe.first[i]) {
-			DF_TRY(expert_backward(w, e, &moe->expert[i], i, a, &own, err));
-		} else if (df_tensor_is_none(e->grad)) {
-			DF_TRY(df_emit_group_zeros(w, e, &moe->expert[i].down, err));
-			DF_TRY(df_emit_group_zeros(w, e, &moe->expert[i].gate_up, err));
-		}
-	}
-	DF_TRY(df_scatter_rows(be, dx2, scratch(w->ms.dy, r), w->moe.row, err));
+	DF_TRY(df_groups_v(w, &out, dy, scratch(w->ms.v_out, r), err));
+	DF_TRY(df_groups_dx(w, &out, dy, scratch(w->ms.v_out, r), dh, own, err));
+	DF_TRY(df_row_dot(be, scratch(w->ms.dweight, r), dh, a->h, err));
+	DF_TRY(df_row_scale(be, dh, dh, scratch(w->ms.weight, r), err));
+	DF_TRY(df_swiglu_bwd(be, g, u, dh, g, u, err));
+	DF_TRY(df_groups_v(w, &in, a->gu, scratch(w->ms.v_in, r), err));
+	DF_TRY(experts_emit(w, e, moe, a, own, err));
+	DF_TRY(df_groups_dx(w, &in, a->gu, scratch(w->ms.v_in, r), dy, own, err));
+	DF_TRY(df_scatter_rows(be, dx2, dy, w->moe.row, err));
 out:
 	return rc;
 }
@@ -326,10 +293,10 @@ static bool
 holds_lowest(const struct df_moe *moe)
 {
 	bool found =
-	    moe->router.lowest || moe->shared.gate_up.lowest || moe->shared.down.lowest || moe->shared_gate.lowest;
+	    moe->router.lowest || moe->shared_gate_up.lowest || moe->shared_down.lowest || moe->shared_gate.lowest;
 
 	for (size_t i = 0; i < moe->n_experts; i++)
-		found |= moe->expert[i].gate_up.lowest || moe->expert[i].down.lowest;
+		found |= moe->gate_up[i].lowest || moe->down[i].lowest;
 	return found;
 }
 
@@ -340,14 +307,15 @@ df_moe_backward(struct df_work *w, const struct df_emit *e, size_t i, struct df_
 	const struct df_moe *moe = w->m->layers[i].moe;
 	struct df_tensor x2 = w->act[i].x2;
 	struct df_moe_act *a = &w->act[i].moe;
+	struct df_act_rows own;
 	int rc;
 
-	sort_rows(w, a->expert, x2.rows, rows);
+	DF_TRY(plan(w, a->expert, rows, &own, err));
 	if (moe->shared_gate.n_parts > 0)
 		DF_TRY(shared_backward(w, e, moe, a, x2, d, dx2, rows, err));
 	else
 		DF_TRY(df_fill(w->m->be, dx2, 0, err));
-	DF_TRY(experts_backward(w, e, moe, a, x2, d, dx2, rows, err));
+	DF_TRY(experts_backward(w, e, moe, a, x2, d, dx2, &own, err));
 	DF_TRY(router_backward(w, e, moe, a, x2, dx2, rows, err));
 	*done = holds_lowest(moe);
 out:

@@ -172,7 +172,8 @@ add_moe(struct table *b, struct df_layer *l, const struct df_model_config *c, st
 
 	DF_TRY(df_alloc(&l->moe, 1, sizeof(*l->moe), "a mixture of experts", err));
 	moe = l->moe;
-	DF_TRY(df_alloc(&moe->expert, c->moe.n_experts, sizeof(*moe->expert), "the experts", err));
+	DF_TRY(df_alloc(&moe->gate_up, c->moe.n_experts, sizeof(*moe->gate_up), "the experts", err));
+	DF_TRY(df_alloc(&moe->down, c->moe.n_experts, sizeof(*moe->down), "the experts", err));
 	moe->n_experts = c->moe.n_experts;
 	DF_TRY(df_asprintf(&name, err, "%s.gate", where));
 	DF_TRY(add_one(b, &moe->router, name, c->moe.n_experts, c->d_model, false, err));
@@ -180,11 +181,11 @@ add_moe(struct table *b, struct df_layer *l, const struct df_model_config *c, st
 		free(name);
 		name = NULL;
 		DF_TRY(df_asprintf(&name, err, "%s.experts.%zu.", where, i));
-		DF_TRY(add_ffn(b, &moe->expert[i].gate_up, &moe->expert[i].down, name, mixtral, c->d_model,
-		    c->moe.d_expert, false, err));
+		DF_TRY(add_ffn(
+		    b, &moe->gate_up[i], &moe->down[i], name, mixtral, c->d_model, c->moe.d_expert, false, err));
 	}
 	if (c->moe.d_shared > 0) {
-		DF_TRY(add_ffn(b, &moe->shared.gate_up, &moe->shared.down, "mlp.shared_expert.", false, c->d_model,
+		DF_TRY(add_ffn(b, &moe->shared_gate_up, &moe->shared_down, "mlp.shared_expert.", false, c->d_model,
 		    c->moe.d_shared, false, err));
 		DF_TRY(add_one(b, &moe->shared_gate, "mlp.shared_expert_gate", 1, c->d_model, false, err));
 	}
@@ -313,11 +314,11 @@ df_layer_group(struct df_layer *l, size_t i)
 		return &moe->router;
 	k = i - (DF_GROUP_O + 2);
 	if (k < 2 * moe->n_experts)
-		return k % 2 == 0 ? &moe->expert[k / 2].gate_up : &moe->expert[k / 2].down;
+		return k % 2 == 0 ? &moe->gate_up[k / 2] : &moe->down[k / 2];
 	k -= 2 * moe->n_experts;
 	if (moe->shared_gate.n_parts == 0)
 		return NULL;
-	return k == 0 ? &moe->shared.gate_up : k == 1 ? &moe->shared.down : k == 2 ? &moe->shared_gate : NULL;
+	return k == 0 ? &moe->shared_gate_up : k == 1 ? &moe->shared_down : k == 2 ? &moe->shared_gate : NULL;
 }
 
 const char *

@@ -93,6 +93,25 @@ out:
 	return rc;
 }
 
+/* Hidden states are float32 for whoever asks, whatever they were computed in. */
+static int
+widen(struct df_work *w, struct df_tensor *h, struct df_err *err)
+{
+	struct df_backend *be = w->m->be;
+	int rc = DF_OK;
+
+	if (h->type == DF_F32)
+		return DF_OK;
+	if (h->rows > w->hidden.rows) {
+		df_tensor_free(be, &w->hidden);
+		DF_TRY(df_tensor_alloc(be, &w->hidden, DF_F32, h->rows, h->cols, "hidden states", err));
+	}
+	DF_TRY(df_copy(be, df_tensor_rows(w->hidden, 0, h->rows), *h, err));
+	*h = df_tensor_rows(w->hidden, 0, h->rows);
+out:
+	return rc;
+}
+
 int
 df_model_hidden(struct df_model *m, struct df_work *w, const struct df_tokens *b, size_t layer, struct df_tensor *h,
     struct df_err *err)
@@ -106,28 +125,16 @@ df_model_hidden(struct df_model *m, struct df_work *w, const struct df_tokens *b
 	*h = DF_TENSOR_NONE;
 	if (w->n_tok == 0)
 		goto out;
-	if (m->cfg.arch == DF_ARCH_BERT)
-		return df_bert_forward(w, layer, h, err);
-	df_work_all_rows(w);
-	DF_TRY(df_work_layout(w, DF_WORK_LOSS, err));
-	DF_TRY(df_forward_to(w, layer, h, err));
+	if (m->cfg.arch == DF_ARCH_BERT) {
+		DF_TRY(df_bert_forward(w, layer, h, err));
+	} else {
+		df_work_all_rows(w);
+		DF_TRY(df_work_layout(w, DF_WORK_LOSS, err));
+		DF_TRY(df_forward_to(w, layer, h, err));
+	}
+	DF_TRY(widen(w, h, err));
 out:
 	return rc;
-}
-
-/* Take each sample's last token that is not padding as its only row; a sample of padding only gets its first token. */
-static void
-last_rows(struct df_work *w)
-{
-	for (size_t s = 0; s < w->n; s++) {
-		size_t t = (size_t)w->seg[s + 1] - 1;
-
-		while (t > w->seg[s] && (int64_t)w->ids[t] == w->m->cfg.pad_id)
-			t--;
-		w->row[s] = (uint32_t)t;
-		w->target_seg[s] = s;
-	}
-	w->target_seg[w->n] = w->n_rows = w->n;
 }
 
 int
@@ -145,7 +152,7 @@ df_model_scores(struct df_model *m, struct df_work *w, const struct df_tokens *b
 	}
 	if (b->n == 0)
 		goto out;
-	last_rows(w);
+	df_work_last_rows(w, m->cfg.pad_id);
 	DF_TRY(forward(w, DF_WORK_LOSS, NULL, err));
 	DF_TRY(df_tensor_alloc(m->be, &t, DF_F32, w->n, m->cfg.n_labels, "scores", err));
 	DF_TRY(df_mm(m->be, false, true, 1, w->h_f, df_work_weight(w, m->score), 0, t, err));

@@ -74,7 +74,7 @@ void df_work_free(struct df_work *w); /* accepts NULL */
 /* The targets of a batch, sample by sample, and their losses: host memory, valid during the call that gives it. */
 struct df_target_losses {
 	size_t n;                /* samples */
-	const uint64_t *offsets; /* [n+1] the targets of each */
+	const uint32_t *offsets; /* [n+1] the targets of each */
 	const float *nll;        /* [offsets[n]] */
 	const uint32_t *token;   /* [offsets[n]] the token that was to be predicted */
 	const uint64_t *id;      /* [n] and ... */
@@ -128,7 +128,7 @@ int df_model_loss(struct df_model *m, struct df_work *w, const struct df_tokens 
 
 /*
  * The hidden states after `layer` layers, as transformers' hidden_states[layer]: 0 = the embeddings, n_layers =
- * the last layer's after the final norm.  *h [tokens, D] lies in the workspace, valid until its next use.  Every
+ * the last layer's after the final norm.  *h [tokens, D], f32, lies in the workspace, valid until its next use.  Every
  * architecture; masks are not read.
  */
 int df_model_hidden(struct df_model *m, struct df_work *w, const struct df_tokens *b, size_t layer, struct df_tensor *h,

@@ -144,7 +144,8 @@ stage_rows(struct saver *s, size_t row, size_t r0, size_t k, struct df_err *err)
 	const struct df_param *p = &m->base.v[row];
 	const struct df_part *t = s->part[row];
 	const enum df_dtype type = backend_type(s->type[row]);
-	struct df_tensor src = df_tensor_rows(m->w[row], r0, k), wide = df_tensor_view(s->wide, 0, k, p->cols), narrow;
+	struct df_tensor src = df_tensor_rows(m->value[row], r0, k), wide = df_tensor_view(s->wide, 0, k, p->cols),
+			 narrow;
 	int rc;
 
 	if (src.type == type && t == NULL)

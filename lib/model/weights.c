@@ -345,14 +345,14 @@ df_weights_load(struct df_model *m, const char *const *ignore, struct df_err *er
 		if (at_rest(p, t, &type)) {
 			DF_TRY(check_finite(t, err));
 			DF_TRY(df_tensor_borrow(m->be, &m->borrowed[i], type, p->rows, p->cols, t->data, p->name, err));
-			m->w[i] = m->borrowed[i];
+			m->value[i] = m->borrowed[i];
 			continue;
 		}
-		m->w[i] = df_tensor_view(m->small, at, p->rows, p->cols);
+		m->value[i] = df_tensor_view(m->small, at, p->rows, p->cols);
 		at += t->numel;
-		DF_TRY(widen(t, m->w[i], &stage, &cap, m->be, err));
+		DF_TRY(widen(t, m->value[i], &stage, &cap, m->be, err));
 	}
-	df_weights_group(m);
+	DF_TRY(df_weights_place(m, err));
 out:
 	free(stage);
 	free((void *)found);
@@ -395,18 +395,12 @@ df_weights_group(struct df_model *m)
 	}
 }
 
-/* Move the windows of the trainable parameters into the masters. */
-int
-df_model_master(struct df_model *m, struct df_err *err)
+/* Masters of the trainable parameters, and their windows on them. */
+static int
+make_masters(struct df_model *m, struct df_err *err)
 {
-	int rc = DF_OK;
+	int rc;
 
-	if (!df_tensor_is_none(m->train_data))
-		return DF_OK;
-	if (!df_tensor_is_none(m->drawn) && m->train.numel == m->base.numel && !m->lora) {
-		m->train_data = m->drawn; /* all windows lie in it already, in this order */
-		return DF_OK;
-	}
 	DF_TRY(df_tensor_alloc(m->be, &m->train_data, DF_F32, 1, m->train.numel, "what trains", err));
 	for (size_t i = 0; i < m->train.n; i++) {
 		const size_t row = m->base_row[i];
@@ -414,11 +408,27 @@ df_model_master(struct df_model *m, struct df_err *err)
 
 		if (row == DF_NO_ROW)
 			continue;
-		DF_TRY(df_copy(m->be, to, m->w[row], err));
-		m->w[row] = to;
+		DF_TRY(df_copy(m->be, to, m->value[row], err));
+		m->value[row] = to;
 		df_tensor_free(m->be, &m->borrowed[row]);
 	}
-	df_weights_group(m);
+out:
+	return rc;
+}
+
+int
+df_model_master(struct df_model *m, struct df_err *err)
+{
+	int rc = DF_OK;
+
+	if (!df_tensor_is_none(m->train_data))
+		return DF_OK;
+	if (!df_tensor_is_none(m->drawn) && m->train.numel == m->base.numel && !m->lora)
+		m->train_data = m->drawn; /* all windows lie in it already, in this order */
+	else
+		DF_TRY(make_masters(m, err));
+	DF_TRY(df_weights_round(m, err));
+	DF_TRY(df_weights_place(m, err));
 out:
 	return rc;
 }
@@ -430,7 +440,8 @@ df_weights_unmaster(struct df_model *m, struct df_err *err)
 		return df_fail(err, DF_EUSAGE,
 		    "the trainable parameters have their masters already; choose before df_model_master()");
 	m->train_data = DF_TENSOR_NONE;
-	return DF_OK;
+	df_tensor_free(m->be, &m->train_low);
+	return df_weights_place(m, err);
 }
 
 /* ---- to files ------------------------------------------------------------- */

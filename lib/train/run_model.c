@@ -37,7 +37,7 @@ out:
 }
 
 /*
- * gradient_checkpointing: auto.  A token keeps this number of floats for the backward in each layer, from
+ * gradient_checkpointing: auto.  A token keeps this number of activations for the backward in each layer, from
  * the lowest trainable one on (model/run.h).  When they exceed ACTIVATIONS_MAX for a micro-batch of the
  * longest samples, computing them again is cheaper than the memory.
  */
@@ -53,12 +53,13 @@ decide_checkpointing(struct df_run *r)
 	const size_t reached = df_model_backward_layers(r->model);
 	const double layers = reached > 0 ? (double)reached : 1; /* one layer has its memory in any case */
 	const double tokens = (double)r->rows.longest * (double)r->c->per_device_train_batch_size;
+	const double size = (double)df_dtype_size(df_backend_compute(df_model_backend(r->model)));
 
-	r->activations = sizeof(float) * layers * layer * tokens;
+	r->activations = size * layers * layer * tokens;
 	r->checkpointing = how == DF_CHECKPOINTING_AUTO ? r->activations > ACTIVATIONS_MAX : how == DF_CHECKPOINTING_ON;
 	r->checkpointing = r->checkpointing && !r->c->disable_gradient_checkpointing;
 	if (r->checkpointing)
-		r->activations = sizeof(float) * (layer + layers * (double)m->d_model) * tokens;
+		r->activations = size * (layer + layers * (double)m->d_model) * tokens;
 	df_model_set_checkpointing(r->model, r->checkpointing);
 }
 

@@ -1,5 +1,6 @@
 #!/bin/bash
 # --device: what openblas promises whole commands, which OpenBLAS is loaded and how, and what is said where there is none.
+# --compute: who computes in bf16, and what asks for it.
 . "$(dirname "$0")/lib.sh"
 . "$SRC/tests/cmd/grad_data.sh"
 export DF_OPENBLAS_ALL=1 # the model is small
@@ -26,6 +27,32 @@ same 'threads change nothing' one.h5 three.h5
 for i in 2 1; do
 	ok "part $i of 2" df-grad -q --device openblas -m $CKPT --form adam --project 100 --block-rows 5 --shard $i/2 pool.h5 -o part.h5
 done
+
+# --- bf16 -------------------------------------------------------------------------------------------------------------
+
+ok 'training in bf16' train poison 1 h --compute bf16
+ok 'on two threads' train poison 2 i --compute bf16
+same 'threads change nothing' h/model.safetensors i/model.safetensors
+ok 'stopped' train poison 1 j --compute bf16 --until 2
+ok 'and resumed' train poison 2 j --compute bf16
+same 'resuming changes nothing' h/model.safetensors j/model.safetensors
+[ "$(wc -c <h/model.safetensors)" -eq "$(wc -c <d/model.safetensors)" ] && ! cmp -s h/model.safetensors d/model.safetensors
+report $? 'the weights are float32, and others than those of float32'
+ok 'the key asks for it, too' train poison 1 k bf16=true
+same 'the same run' h/model.safetensors k/model.safetensors
+ok 'the command line decides' train poison 1 l bf16=true --compute f32
+same 'float32 as on cpu' d/model.safetensors l/model.safetensors
+ok 'on the reference' df-grad -q -j 1 --device reference --compute bf16 -m $CKPT --losses pool.h5 -o losses.h5
+ok 'gradients' df-grad -q -j 1 --device poison --compute bf16 -m $CKPT --form adam --project 100 pool.h5 -o one.h5
+ok 'on three threads' df-grad -q -j 3 --device poison --compute bf16 -m $CKPT --form adam --project 100 pool.h5 -o three.h5
+same 'threads change nothing' one.h5 three.h5
+ok 'they say' df-show one.h5
+prints 'that it was bf16' 'compute.*bf16'
+exits 69 'the CPU has no bf16' train cpu 1 m --compute bf16
+says 'that is said' 'df-train: --compute: device cpu computes in float32 only'
+ok 'the key has no effect there' train cpu 1 m bf16=true
+says 'that is said, too' 'no effect here: bf16 \(device cpu computes in float32\)'
+same 'float32' d/model.safetensors m/model.safetensors
 
 # --- which library ----------------------------------------------------------------------------------------------------
 

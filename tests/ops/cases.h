@@ -23,9 +23,13 @@ struct results {
 	struct result out[RESULT_MAX];
 };
 
+/* Activations are float32; or bf16; or float32 with the numbers that bf16 would have. */
+enum op_mode { OP_F32, OP_BF16, OP_ROUNDED };
+
 struct op_case;
 struct op_run {
 	struct df_backend *be;
+	enum op_mode mode;
 	const struct op_case *c;
 	struct results *res;
 	uint32_t n_made; /* addresses the next input's numbers */
@@ -35,6 +39,7 @@ struct op_case {
 	void (*run)(struct op_run *r, const size_t *shape);
 	size_t shape[8];
 	double tol; /* against the reference: largest difference over the reference's largest value */
+	double tol_bf16; /* OP_BF16 against the reference in OP_ROUNDED; 0: the operation has no activations */
 };
 
 extern const struct op_case op_cases[];
@@ -42,6 +47,7 @@ extern const size_t n_op_cases;
 
 /* Run one case on a backend; every call inside must succeed (cmocka assertions).  results_release() frees. */
 void op_case_run(const struct op_case *c, struct df_backend *be, struct results *res);
+void op_case_run_in(const struct op_case *c, struct df_backend *be, enum op_mode mode, struct results *res);
 void results_release(struct results *res);
 
 /*
@@ -59,9 +65,12 @@ struct df_backend *test_backend(const char *device, struct df_pool *pool);
 float *test_numbers(uint32_t stream, size_t n, float scale);
 /* A dense tensor of those numbers (of `v`, when not NULL). */
 struct df_tensor test_tensor(struct df_backend *be, size_t rows, size_t cols, const float *v);
-/* A tensor [1,n] of any type with these elements (whatever is there, when v is NULL). */
+/* A tensor [1,n] of any type with these elements (whatever is there, when v is NULL), in a window of a larger one. */
 struct df_tensor test_row(struct df_backend *be, enum df_dtype type, size_t n, const void *v);
-/* All of t in a new host array.  free() it. */
+struct df_tensor test_indices(struct df_backend *be, const uint32_t *v, size_t n); /* of u32 */
+/* A dense tensor of indices; those of v, when not NULL. */
+struct df_tensor test_u32(struct df_backend *be, size_t rows, size_t cols, const uint32_t *v);
+/* All of t, f32 or bf16, in a new host array.  free() it. */
 float *test_values(struct df_backend *be, struct df_tensor t);
 
 #endif

@@ -52,8 +52,8 @@ shapes(void **state)
 	REFUSES(DF_EINTERNAL, df_rmsnorm_fwd(be, &(struct df_rmsnorm){ 0, a, a, a, row, 4 }, err));
 	REFUSES(DF_EINTERNAL, df_layernorm_fwd(be, &(struct df_layernorm){ 0, a, b, b, a }, err));
 	REFUSES(DF_EINTERNAL, df_gelu_fwd(be, a, c, err));
-	REFUSES(DF_EINTERNAL, df_route_fwd(be, &(struct df_route){ a, c, a, &(uint32_t){ 0 }, false }, err));
-	REFUSES(DF_EINTERNAL, df_route_fwd(be, &(struct df_route){ a, a, a, NULL, false }, err));
+	REFUSES(DF_EINTERNAL, df_route_fwd(be, &(struct df_route){ a, c, a, bytes, false }, err));
+	REFUSES(DF_EINTERNAL, df_route_fwd(be, &(struct df_route){ a, a, a, none, false }, err));
 	REFUSES(DF_EINTERNAL, df_row_scale(be, a, a, a, err));
 	REFUSES(DF_EINTERNAL, df_row_dot(be, a, a, a, err));
 	REFUSES(DF_EINTERNAL, df_sigmoid_fwd(be, a, c, err));
@@ -82,21 +82,32 @@ shapes(void **state)
 	REFUSES(DF_EINTERNAL, df_sync(NULL, err));
 }
 
-/* a is [4,6], b [3,6], c [4,3]: numbers of rows that do not exist, with the data's fault. */
+/* a is [4,6], b [3,6], c [4,3]: numbers of rows that do not exist. */
 static void
 ids(void **state)
 {
-	uint32_t id[4] = { 0, 2, 1, 3 }, pos[4] = { 0, 1, 2, 3 };
+	const uint32_t id[4] = { 0, 2, 1, 3 };
+	struct df_tensor none = DF_TENSOR_NONE, out = test_tensor(be, 4, 6, NULL), wide = test_tensor(be, 4, 4, NULL);
+	struct df_tensor ids4 = test_indices(be, id, 4), ids3 = df_tensor_cols(ids4, 0, 3);
+	struct df_tensor pos = test_indices(be, (uint32_t[]){ 0, 1, 4, 0 }, 4);
 
 	(void)state;
-	REFUSES(DF_EFORMAT, df_embed_fwd(be, a, b, id, err));
-	REFUSES(DF_EFORMAT, df_embed_bwd(be, b, a, id, err));
-	REFUSES(DF_EFORMAT, df_gather_rows(be, a, b, id, err));
-	REFUSES(DF_EFORMAT, df_scatter_rows(be, b, a, id, err));
-	REFUSES(DF_EFORMAT, df_rope(be, &(struct df_rope){ a, c, c, (uint32_t[]){ 0, 1, 4, 0 }, 1, false }, err));
-	REFUSES(DF_EINTERNAL, df_rope(be, &(struct df_rope){ a, c, c, pos, 5, false }, err));
-	REFUSES(DF_EINTERNAL, df_rope(be, &(struct df_rope){ a, c, c, NULL, 1, false }, err));
-	REFUSES(DF_EINTERNAL, df_embed_fwd(be, a, b, NULL, err));
+	REFUSES(DF_EINTERNAL, df_embed_fwd(be, out, b, ids4, err));
+	REFUSES(DF_EINTERNAL, df_embed_bwd(be, b, a, ids4, err));
+	REFUSES(DF_EINTERNAL, df_gather_rows(be, out, b, ids4, err));
+	REFUSES(DF_EINTERNAL, df_scatter_rows(be, b, a, ids4, err));
+	REFUSES(DF_EINTERNAL, df_embed_fwd(be, out, b, ids3, err));
+	REFUSES(DF_EINTERNAL, df_embed_fwd(be, out, b, none, err));
+	REFUSES(DF_EINTERNAL, df_embed_fwd(be, out, b, df_tensor_as(wide, DF_F32, 1, 4), err));
+	REFUSES(DF_EINTERNAL, df_embed_fwd(be, out, b, df_tensor_view(ids4, 0, 4, 1), err));
+	REFUSES(DF_EINTERNAL, df_rope(be, &(struct df_rope){ a, c, c, pos, 1, false }, err));
+	REFUSES(DF_EINTERNAL, df_rope(be, &(struct df_rope){ a, c, c, ids4, 5, false }, err));
+	REFUSES(DF_EINTERNAL, df_rope(be, &(struct df_rope){ a, c, c, ids3, 1, false }, err));
+	REFUSES(DF_EINTERNAL, df_rope(be, &(struct df_rope){ a, c, c, none, 1, false }, err));
+	df_tensor_free(be, &out);
+	df_tensor_free(be, &wide);
+	df_tensor_free(be, &ids4);
+	df_tensor_free(be, &pos);
 }
 
 /* h is a [4,6], w is b [3,6]: each tensor in turn is missing, misshapen or of another type; a target does not exist. */
@@ -173,8 +184,12 @@ clipping(void **state)
 static void
 offsets(void **state)
 {
-	const uint64_t beyond[] = { 0, 5 }, backwards[] = { 0, 3, 2, 4 }, late[] = { 1, 4 };
-	struct df_attn f = { a, a, a, a, row, NULL, 1, 1, 1, 0, 1, false };
+	struct df_tensor beyond = test_indices(be, (uint32_t[]){ 0, 5 }, 2);
+	struct df_tensor backwards = test_indices(be, (uint32_t[]){ 0, 3, 2, 4 }, 4);
+	struct df_tensor late = test_indices(be, (uint32_t[]){ 1, 4 }, 2),
+			 good = test_indices(be, (uint32_t[]){ 0, 4 }, 2);
+	struct df_tensor o = test_tensor(be, 4, 6, NULL), lse = test_tensor(be, 4, 1, NULL);
+	struct df_attn f = { a, a, a, o, lse, DF_TENSOR_NONE, 1, 1, 0, 1, false };
 
 	(void)state;
 	REFUSES(DF_EINTERNAL, df_attn_fwd(be, &f, err));
@@ -183,10 +198,10 @@ offsets(void **state)
 	f.offsets = late;
 	REFUSES(DF_EINTERNAL, df_attn_fwd(be, &f, err));
 	f.offsets = backwards;
-	f.n_samples = 3;
 	REFUSES(DF_EINTERNAL, df_attn_fwd(be, &f, err));
-	f.offsets = (const uint64_t[]){ 0, 4 };
-	f.n_samples = 1;
+	f.offsets = df_tensor_cols(good, 0, 0);
+	REFUSES(DF_EINTERNAL, df_attn_fwd(be, &f, err));
+	f.offsets = good;
 	f.bidirectional = true;
 	f.window = 2;
 	REFUSES(DF_EINTERNAL, df_attn_fwd(be, &f, err));
@@ -198,7 +213,37 @@ offsets(void **state)
 	f.n_kv_heads = 2;
 	REFUSES(DF_EINTERNAL, df_attn_bwd(be, &(struct df_attn_bwd){ .fwd = f }, err));
 	REFUSES(DF_EINTERNAL,
-	    df_rmsnorm_bwd(be, &(struct df_rmsnorm_bwd){ a, row, row, a, a, row, beyond, false, 0, false }, err));
+	    df_rmsnorm_bwd(be, &(struct df_rmsnorm_bwd){ a, row, row, a, a, row, good, false, 0, false }, err));
+	for (int i = 0; i < 2; i++) {
+		struct df_tensor w = test_tensor(be, 1, 6, NULL), dw = test_tensor(be, 1, 6, NULL);
+		const struct df_rmsnorm_bwd b6 = { a, w, row, a, o, dw, i ? late : beyond, false, 0, false };
+
+		REFUSES(DF_EINTERNAL, df_rmsnorm_bwd(be, &b6, err));
+		df_tensor_free(be, &w);
+		df_tensor_free(be, &dw);
+	}
+	df_tensor_free(be, &beyond);
+	df_tensor_free(be, &backwards);
+	df_tensor_free(be, &late);
+	df_tensor_free(be, &good);
+	df_tensor_free(be, &o);
+	df_tensor_free(be, &lse);
+}
+
+/* A window of another type lies within the same bytes, and is aligned. */
+static void
+types(void **state)
+{
+	struct df_tensor t = test_tensor(be, 1, 5, NULL), one = df_tensor_cols(t, 1, 1);
+
+	(void)state;
+	REFUSES(DF_EINTERNAL, df_fill(be, df_tensor_as(t, DF_BF16, 1, 11), 0, err)); /* 22 of 20 bytes */
+	assert_int_equal(df_fill(be, df_tensor_as(t, DF_BF16, 2, 5), 1, NULL), DF_OK);
+	REFUSES(DF_EINTERNAL, df_upload(be, df_tensor_as(one, DF_F64, 1, 1), "12345678", err));
+	REFUSES(DF_EINTERNAL, df_upload(be, df_tensor_as(t, DF_F64, SIZE_MAX / 8, 2), "12345678", err));
+	one.type = (enum df_dtype)99;
+	REFUSES(DF_EINTERNAL, df_upload(be, one, "12345678", err));
+	df_tensor_free(be, &t);
 }
 
 /* What is borrowed is only read, and is no part of the backend's memory where it is used in place. */
@@ -245,17 +290,23 @@ borrowed(void **state)
 static void
 decoding(void **state)
 {
-	uint64_t first[4] = { 0, 1, 2, 0 }, n[4] = { 1, 1, 2, 3 };
-	struct df_attn_decode d = { a, a, b, b, first, n, 2, 2, 0, 1 };
+	uint32_t n[4] = { 1, 1, 2, 3 };
+	struct df_tensor first = test_indices(be, (uint32_t[]){ 0, 1, 2, 0 }, 4), num = test_indices(be, n, 4);
+	struct df_tensor o = test_tensor(be, 4, 6, NULL);
+	struct df_attn_decode d = { a, o, b, b, first, num, 2, 2, 0, 1 };
 	struct df_tensor two = df_tensor_rows(b, 0, 2);
 
 	(void)state;
-	REFUSES(DF_EINTERNAL, df_attn_decode(be, &d, err)); /* sequence 2 ends behind the last row */
+	REFUSES(DF_EINTERNAL, df_attn_decode(be, &d, err)); /* sequence 2 ends after the last row */
 	n[2] = 0;
+	assert_int_equal(df_upload(be, num, n, NULL), DF_OK);
 	REFUSES(DF_EINTERNAL, df_attn_decode(be, &d, err));
-	n[2] = UINT64_MAX;
+	n[2] = UINT32_MAX;
+	assert_int_equal(df_upload(be, num, n, NULL), DF_OK);
 	REFUSES(DF_EINTERNAL, df_attn_decode(be, &d, err));
 	n[2] = 1;
+	assert_int_equal(df_upload(be, num, n, NULL), DF_OK);
+	assert_int_equal(df_attn_decode(be, &d, NULL), DF_OK);
 	d.v = two;
 	REFUSES(DF_EINTERNAL, df_attn_decode(be, &d, err));
 	d.v = b;
@@ -264,8 +315,11 @@ decoding(void **state)
 	d.n_kv_heads = 1;
 	REFUSES(DF_EINTERNAL, df_attn_decode(be, &d, err));
 	d.n_kv_heads = 2;
-	d.n = NULL;
+	d.n = DF_TENSOR_NONE;
 	REFUSES(DF_EINTERNAL, df_attn_decode(be, &d, err));
+	df_tensor_free(be, &first);
+	df_tensor_free(be, &num);
+	df_tensor_free(be, &o);
 }
 
 static void
@@ -288,6 +342,73 @@ projections(void **state)
 	REFUSES(DF_EUNSUPPORTED, df_project(be, &p, err));
 }
 
+/* Groups whose rows do not fit, and lists of other shapes: a [4,6] has the rows, c [4,3] gets them. */
+static void
+groups(void **state)
+{
+	static const uint32_t first[][3] = { { 0, 3, 4 }, { 1, 3, 4 }, { 0, 3, 3 }, { 0, 5, 4 }, { 0, 4, 9 } };
+	struct df_tensor list[] = { b, b }, sums[] = { a, a }, at = test_u32(be, 1, 3, first[0]);
+	struct df_gemm_groups g = { true, 1, 0, a, c, at, list, 2 };
+	struct df_gemm_group_sums s = { 1, 0, a, c, at, sums, 2 };
+
+	(void)state;
+	REFUSES(DF_EINTERNAL, df_gemm_group_sums(be, &s, err)); /* 6 x 3 into 4 x 6 */
+	for (size_t i = 1; i < sizeof(first) / sizeof(first[0]); i++) {
+		assert_int_equal(df_upload(be, at, first[i], NULL), DF_OK);
+		REFUSES(DF_EINTERNAL, df_gemm_groups(be, &g, err));
+	}
+	g.n = 3;
+	REFUSES(DF_EINTERNAL, df_gemm_groups(be, &g, err));
+	g.n = 0;
+	REFUSES(DF_EINTERNAL, df_gemm_groups(be, &g, err));
+	g.n = 2;
+	g.tb = false;
+	REFUSES(DF_EINTERNAL, df_gemm_groups(be, &g, err));
+	g.tb = true;
+	list[1] = foreign;
+	REFUSES(DF_EINTERNAL, df_gemm_groups(be, &g, err));
+	list[1] = bytes;
+	REFUSES(DF_EINTERNAL, df_gemm_groups(be, &g, err));
+	list[1] = b;
+	g.first = a;
+	REFUSES(DF_EINTERNAL, df_gemm_groups(be, &g, err));
+	g.first = DF_TENSOR_NONE;
+	REFUSES(DF_EINTERNAL, df_gemm_groups(be, &g, err));
+	df_tensor_free(be, &at);
+}
+
+static void
+plans(void **state)
+{
+	const uint32_t chosen[] = { 0, 1, 2, 0 }, offsets[] = { 0, 1, 2 }, over[] = { 0, 1, 3 };
+	struct df_route_plan p = { .expert = test_u32(be, 2, 2, chosen),
+		.offsets = test_u32(be, 1, 3, offsets),
+		.n_experts = 3,
+		.row = test_u32(be, 1, 4, NULL),
+		.slot = test_u32(be, 1, 4, NULL),
+		.row_token = test_u32(be, 1, 4, NULL),
+		.first = test_u32(be, 1, 4, NULL),
+		.seg = test_u32(be, 1, 7, NULL) };
+	struct df_tensor *all[] = { &p.expert, &p.offsets, &p.row, &p.slot, &p.row_token, &p.first, &p.seg };
+
+	(void)state;
+	assert_int_equal(df_route_plan(be, &p, NULL), DF_OK);
+	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
+		const struct df_tensor t = *all[i];
+
+		*all[i] = i == 0 ? df_tensor_rows(t, 0, 1) : df_tensor_cols(t, 0, 2);
+		REFUSES(DF_EINTERNAL, df_route_plan(be, &p, err));
+		*all[i] = t;
+	}
+	assert_int_equal(df_upload(be, p.offsets, over, NULL), DF_OK);
+	REFUSES(DF_EINTERNAL, df_route_plan(be, &p, err));
+	assert_int_equal(df_upload(be, p.offsets, offsets, NULL), DF_OK);
+	assert_int_equal(df_upload(be, p.expert, (uint32_t[]){ 0, 1, 3, 0 }, NULL), DF_OK);
+	REFUSES(DF_EINTERNAL, df_route_plan(be, &p, err));
+	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
+		df_tensor_free(be, all[i]);
+}
+
 /* Of a model that diverged the router gives no numbers: rows go to experts that exist, k different ones. */
 static void
 routing_of_nan(void **state)
@@ -299,10 +420,12 @@ routing_of_nan(void **state)
 	for (size_t i = 0; i < 2; i++) {
 		struct df_backend *on = test_backend(names[i], NULL);
 		struct df_tensor logits = test_tensor(on, 2, 5, v), weight = test_tensor(on, 2, 3, v);
-		uint32_t expert[6] = { 9, 9, 9, 9, 9, 9 };
+		struct df_tensor chosen = test_u32(on, 2, 3, NULL);
+		uint32_t expert[6];
 
 		assert_int_equal(
-		    df_route_fwd(on, &(struct df_route){ logits, logits, weight, expert, true }, NULL), DF_OK);
+		    df_route_fwd(on, &(struct df_route){ logits, logits, weight, chosen, true }, NULL), DF_OK);
+		assert_int_equal(df_download(on, expert, chosen, NULL), DF_OK);
 		for (size_t t = 0; t < 2; t++) {
 			const uint32_t *e = expert + 3 * t;
 
@@ -311,6 +434,7 @@ routing_of_nan(void **state)
 		}
 		df_tensor_free(on, &logits);
 		df_tensor_free(on, &weight);
+		df_tensor_free(on, &chosen);
 		df_backend_close(on);
 	}
 }
@@ -336,9 +460,12 @@ main(void)
 		cmocka_unit_test(cross_entropy),
 		cmocka_unit_test(clipping),
 		cmocka_unit_test(offsets),
+		cmocka_unit_test(types),
 		cmocka_unit_test(borrowed),
 		cmocka_unit_test(decoding),
 		cmocka_unit_test(projections),
+		cmocka_unit_test(groups),
+		cmocka_unit_test(plans),
 		cmocka_unit_test(routing_of_nan),
 		cmocka_unit_test(nothing_was_touched),
 	};

@@ -20,11 +20,20 @@ static size_t n_kept;
 struct df_backend *
 mh_backend(void)
 {
-	const char *device = getenv("DF_TEST_DEVICE");
+	const char *device = getenv("DF_TEST_DEVICE"), *compute = getenv("DF_TEST_COMPUTE");
 
-	if (backend == NULL)
+	if (backend == NULL) {
 		mh_ok(df_backend_open(&backend, device != NULL ? device : "cpu", NULL, err));
+		if (compute != NULL && strcmp(compute, "bf16") == 0)
+			mh_ok(df_backend_set_compute(backend, DF_BF16, err));
+	}
 	return backend;
+}
+
+double
+mh_bound(double f32, double bf16)
+{
+	return df_backend_compute(mh_backend()) == DF_BF16 ? bf16 : f32;
 }
 
 char *

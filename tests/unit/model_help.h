@@ -14,8 +14,18 @@
 #include "model/model.h"
 #include "safetensors/safetensors.h"
 
-/* The backend of DF_TEST_DEVICE (default cpu), opened once. */
+/* The backend of DF_TEST_DEVICE (default cpu), opened once; with DF_TEST_COMPUTE=bf16 models compute in bf16 on it. */
 struct df_backend *mh_backend(void);
+/* A bound on a difference from float32's numbers: f32, or, where models compute in bf16, bf16. */
+double mh_bound(double f32, double bf16);
+/* First line of a test of differences that bf16 rounds away. */
+#define mh_float32_only()                                                            \
+	do {                                                                         \
+		if (df_backend_compute(mh_backend()) != DF_F32) {                    \
+			print_message("# skip: smaller than the roundings of bf16\n"); \
+			skip();                                                      \
+		}                                                                    \
+	} while (0)
 /* tests/golden/model/CASE[/FILE]; free() it. */
 char *mh_path(const char *name, const char *file);
 /* A fresh scratch directory, removed by mh_cleanup(); borrowed. */

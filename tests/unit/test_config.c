@@ -119,19 +119,19 @@ test_values(void **state)
 	if (load(&c,
 		"# a comment\n" NEED "learning_rate: 1e-4\nlora_target: [q_proj, v_proj]\ndisable_shuffling: yes\n"
 		"save_strategy: no\nlr_scheduler_type: 'cosine'\nlr_scheduler_kwargs: {num_cycles: 0.5}\n"
-		"bf16: true\nddp_timeout: 180000000\nreport_to: none\ndo_train: true\ndeepspeed: null\n"
+		"fp16: true\nbf16: true\nddp_timeout: 180000000\nreport_to: none\ndo_train: true\ndeepspeed: null\n"
 		"use_dora: false\nlora_dropout: 0.0\nsave_total_limit: null\ntemplate: alpaca\npacking: No\n",
 		"lr_scheduler_kwargs.num_cycles=1.5", &err) != DF_OK)
 		fail_msg("%s", err.msg);
 	assert_true(c.learning_rate == 1e-4); /* a string in YAML 1.1, a number to everyone else */
 	assert_string_equal(c.lora_target, "q_proj,v_proj");
-	assert_true(c.disable_shuffling);
+	assert_true(c.disable_shuffling && c.bf16);
 	assert_int_equal(c.save_strategy, DF_STRATEGY_NO);
 	assert_int_equal(c.lr_scheduler_type, DF_SCHEDULE_COSINE);
 	assert_int_equal(c.lr_scheduler_kwargs.n, 1);
 	assert_string_equal(c.lr_scheduler_kwargs.v[0].value, "1.5");
 	/* one warning for all keys without effect, none for those that say nothing */
-	assert_non_null(strstr(warning, "bf16, ddp_timeout (df-config(5)"));
+	assert_non_null(strstr(warning, "fp16, ddp_timeout (df-config(5)"));
 	assert_int_equal(c.packed.n, 2);
 	assert_string_equal(c.packed.v[0].value, "alpaca");
 	assert_string_equal(c.packed.v[1].value, "false");

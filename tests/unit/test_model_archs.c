@@ -66,6 +66,7 @@ start(struct run *r, const struct arch *a, const char *targets)
 		for (size_t i = 0; i < n; i++)
 			x[i] += 0.1f * (float)cos((double)i);
 		mh_ok(df_upload(mh_backend(), df_model_train_data(r->m), x, err));
+		mh_ok(df_model_train_changed(r->m, err));
 	}
 	mh_ok(df_work_new(&r->w, r->m, err));
 	mh_batch_random(&r->batch, lengths, N_SAMPLES, 61, 11);
@@ -212,7 +213,7 @@ check_sum(const struct arch *a, const char *targets)
 		worst =
 		    fmax(worst, mh_rel_diff(sum + p->v[i].offset, whole + p->v[i].offset, p->v[i].rows * p->v[i].cols));
 	print_message("# %s%s: sum of samples against the batch %.1e\n", a->name, targets ? ", adapters" : "", worst);
-	assert_true(worst <= 2e-5);
+	assert_true(worst <= mh_bound(2e-5, 8e-2));
 	free(sum);
 	finish(&r);
 }

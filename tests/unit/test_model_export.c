@@ -98,6 +98,7 @@ export_case(const char *root, const char *name, const char *targets)
 			x[i] = (p->decay ? 8 : 1) * x[i] + 0.1f * (float)sin((double)i);
 	}
 	mh_ok(df_upload(mh_backend(), df_model_train_data(m), x, err));
+	mh_ok(df_model_train_changed(m, err));
 	plain = logits(m, ids);
 	mh_ok(df_model_save(m, base, err));
 	check_reopened(base, ids, plain);
@@ -111,6 +112,7 @@ export_case(const char *root, const char *name, const char *targets)
 	for (size_t i = 0; i < n; i++)
 		x[i] += 0.1f * (float)cos((double)i);
 	mh_ok(df_upload(mh_backend(), df_model_train_data(m), x, err));
+	mh_ok(df_model_train_changed(m, err));
 	adapted = logits(m, ids);
 	assert_true(mh_rel_diff(adapted, plain, N_TOKENS * df_model_config(m)->n_vocab) > 1e-2);
 	mh_ok(df_model_save(m, adapter, err));

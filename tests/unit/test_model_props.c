@@ -41,6 +41,7 @@ start(struct run *r, const char *dir, const char *lora)
 		for (size_t i = 0; i < n; i++)
 			x[i] += 0.05f * (float)sin((double)i);
 		mh_ok(df_upload(mh_backend(), df_model_train_data(r->m), x, err));
+		mh_ok(df_model_train_changed(r->m, err));
 		free(x);
 	}
 	mh_ok(df_work_new(&r->w, r->m, err));
@@ -84,7 +85,7 @@ check_sum(const char *dir, const char *lora)
 		const struct df_param *p = &df_model_train(r.m)->v[i];
 
 		d = mh_rel_diff(sum + p->offset, batch + p->offset, p->rows * p->cols);
-		if (!(d <= 1e-5))
+		if (!(d <= mh_bound(1e-5, 2e-2)))
 			fail_msg("%s: sum of sample gradients differs by %g", p->name, d);
 	}
 	print_message("# %s: %zu blocks, sum differs by %.1e\n", lora ? lora : "full", g.blocks,
@@ -180,6 +181,7 @@ check_differences(const char *dir, const char *lora)
 static void
 test_differences(void **state)
 {
+	mh_float32_only();
 	const char *dir =
 	    mh_config("fd", 41, 24, 40, 2, 4, 2, "\"initializer_range\":0.2,\"attention_bias\":true,\"mlp_bias\":true");
 

@@ -137,8 +137,8 @@ check_parity(const char *name, bool lora, size_t batch)
 	}
 	print_message(
 	    "# %s %s, micro-batches of %zu: loss %.2e, grad_norm %.2e\n", name, kind, batch, worst, worst_norm);
-	assert_true(worst <= 1e-4);
-	assert_true(worst_norm <= 1e-3);
+	assert_true(worst <= mh_bound(1e-4, 5e-2));
+	assert_true(worst_norm <= mh_bound(1e-3, 0.1));
 	if (!lora) {
 		const char *const last[] = { "model.norm.weight", "model.layers.1.self_attn.v_proj.weight" };
 		float *w = weights_of(g.m);
@@ -149,7 +149,7 @@ check_parity(const char *name, bool lora, size_t batch)
 			    mh_rel_diff(w + p->offset, mh_floats(g.st, "final.%s", last[i]), p->rows * p->cols);
 
 			print_message("# %s after %d steps: %.2e\n", last[i], STEPS, diff);
-			assert_true(diff <= 1e-3);
+			assert_true(diff <= mh_bound(1e-3, 0.2));
 		}
 		free(w);
 	}

@@ -137,7 +137,8 @@ open_way(struct run *r, const char *name, enum way way)
 		.eps = 1e-8,
 		.max_grad_norm = 1,
 		.lr_b_ratio = number(r->st, "ratio", 0),
-		.weigh = number(r->st, "dft", 0) > 0 ? df_dft_weigh : NULL };
+		.weigh = number(r->st, "dft", 0) > 0 ? df_dft_weigh : NULL,
+		.weigh_alone = true };
 	mh_ok(df_schedule_init(&r->schedule, DF_SCHEDULE_LINEAR, NULL, number(r->st, "lr", 0),
 	    (uint64_t)number(r->st, "steps", 0), (int64_t)number(r->st, "warmup", 0), 0, err));
 	mh_ok(df_stepper_new(&r->s, r->m, NULL, &r->opts, err));
@@ -222,9 +223,9 @@ check_way(const char *name, enum way way)
 	print_message(
 	    "# %s: loss %.2e, grad_norm %.2e, %zu parameters %.2e\n", name, worst, worst_norm, n_trained, worst_weight);
 	assert_true(n_trained > 0);
-	assert_true(worst <= 1e-5);
-	assert_true(worst_norm <= 1e-4);
-	assert_true(worst_weight <= 1e-3);
+	assert_true(worst <= mh_bound(1e-5, 5e-2));
+	assert_true(worst_norm <= mh_bound(1e-4, 0.1));
+	assert_true(worst_weight <= mh_bound(1e-3, 0.2));
 	free(w);
 	close_way(&r);
 }

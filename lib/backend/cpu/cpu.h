@@ -29,8 +29,8 @@ int df_host_sync(struct df_backend *be, struct df_err *err);
 int df_cpu_project(struct df_backend *be, const void *args, struct df_err *err);
 int df_ref_project(struct df_backend *be, const void *args, struct df_err *err);
 
-/* gemm.c */
-df_op_fn df_cpu_gemm;
+/* gemm.c, gemm_groups.c */
+df_op_fn df_cpu_gemm, df_cpu_gemm_groups, df_cpu_gemm_group_sums;
 
 /* elem.c */
 df_op_fn df_cpu_copy, df_cpu_fill, df_cpu_axpy, df_cpu_scale, df_cpu_bias_add, df_cpu_colsum, df_cpu_sumsq,
@@ -44,7 +44,8 @@ df_op_fn df_cpu_rmsnorm_fwd, df_cpu_rmsnorm_bwd, df_cpu_layernorm, df_cpu_rope, 
 df_op_fn df_cpu_attn_fwd, df_cpu_attn_bwd, df_cpu_attn_decode, df_cpu_xent;
 
 /* moe.c */
-df_op_fn df_cpu_route_fwd, df_cpu_route_bwd, df_cpu_row_scale, df_cpu_row_dot, df_cpu_sigmoid_fwd, df_cpu_sigmoid_bwd;
+df_op_fn df_cpu_route_fwd, df_cpu_route_bwd, df_cpu_route_plan, df_cpu_row_scale, df_cpu_row_dot, df_cpu_sigmoid_fwd,
+    df_cpu_sigmoid_bwd;
 
 /* ref.c; df_ref_at: one element of an f32, bf16 or f16 tensor */
 float df_ref_at(struct df_tensor t, size_t row, size_t col);
@@ -57,6 +58,7 @@ df_op_fn df_ref_rmsnorm_fwd, df_ref_rmsnorm_bwd, df_ref_layernorm, df_ref_gelu, 
     df_ref_xent;
 
 /* ref_moe.c */
-df_op_fn df_ref_route_fwd, df_ref_route_bwd, df_ref_row_scale, df_ref_row_dot, df_ref_sigmoid_fwd, df_ref_sigmoid_bwd;
+df_op_fn df_ref_route_fwd, df_ref_route_bwd, df_ref_route_plan, df_ref_gemm_groups, df_ref_gemm_group_sums,
+    df_ref_row_scale, df_ref_row_dot, df_ref_sigmoid_fwd, df_ref_sigmoid_bwd;
 
 #endif

@@ -25,6 +25,13 @@ for_elements(struct df_backend *be, struct df_tensor t, bool dense, df_piece_fn 
 
 #define AT(t, row, col) (df_tensor_f32(t) + (row) * (t).ld + (col))
 
+/* An element of a tensor of any type. */
+static char *
+at(struct df_tensor t, size_t row, size_t col)
+{
+	return (char *)df_tensor_host(t) + (row * t.ld + col) * df_dtype_size(t.type);
+}
+
 /* ---- copies ----------------------------------------------------------------------------------------------------- */
 
 static void
@@ -32,9 +39,7 @@ copy(const void *args, size_t row, size_t col, size_t n)
 {
 	const struct df_op_pair *a = args;
 
-	df_convert_row((char *)df_tensor_host(a->dst) + (row * a->dst.ld + col) * df_dtype_size(a->dst.type),
-	    a->dst.type, (const char *)df_tensor_host(a->src) + (row * a->src.ld + col) * df_dtype_size(a->src.type),
-	    a->src.type, n);
+	df_convert_row(at(a->dst, row, col), a->dst.type, at(a->src, row, col), a->src.type, n);
 }
 
 int
@@ -51,8 +56,7 @@ static void
 fill(const void *args, size_t row, size_t col, size_t n)
 {
 	const struct df_op_pair *a = args;
-	size_t size = df_dtype_size(a->dst.type);
-	char *dst = (char *)df_tensor_host(a->dst) + (row * a->dst.ld + col) * size;
+	char *dst = at(a->dst, row, col);
 	uint16_t half;
 
 	if (a->dst.type == DF_F32) {
@@ -243,7 +247,8 @@ gather(const void *args, size_t row, size_t col, size_t n)
 	const struct df_op_rows *a = args;
 
 	df_convert_row(AT(a->dst, row, col), DF_F32,
-	    (const char *)df_tensor_host(a->src) + (a->rows[row] * a->src.ld + col) * df_dtype_size(a->src.type),
+	    (const char *)df_tensor_host(a->src) +
+		(df_tensor_u32(a->rows)[row] * a->src.ld + col) * df_dtype_size(a->src.type),
 	    a->src.type, n);
 }
 
@@ -261,10 +266,11 @@ DF_SIMD static void
 scatter(const void *args, size_t col, size_t n)
 {
 	const struct df_op_rows *a = args;
+	const uint32_t *rows = df_tensor_u32(a->rows);
 
 	for (size_t t = 0; t < a->src.rows; t++) {
 		const float *x = AT(a->src, t, col);
-		float *y = AT(a->dst, a->rows[t], col);
+		float *y = AT(a->dst, rows[t], col);
 
 		for (size_t j = 0; j < n; j++)
 			y[j] += x[j];
@@ -332,6 +338,8 @@ adamw(const void *args, size_t row, size_t col, size_t n)
 		v[i] = c.beta2 * v[i] + c.rest2 * (x * x);
 		w[i] = w[i] * c.shrink - c.rate * (m[i] / (sqrtf(v[i]) * c.inv_sqrt_c2 + c.eps));
 	}
+	if (!df_tensor_is_none(c.a->low)) /* while w is in cache */
+		df_convert_row(at(c.a->low, row, col), c.a->low.type, w, DF_F32, n);
 }
 
 int
@@ -355,8 +363,9 @@ df_cpu_adamw(struct df_backend *be, const void *args, struct df_err *err)
 	(void)err;
 	if (clip && clip[1] == 0)
 		return DF_OK;
-	for_elements(
-	    be, a->w, df_is_dense(a->w) && df_is_dense(a->g) && df_is_dense(a->m) && df_is_dense(a->v), adamw, &c);
+	for_elements(be, a->w,
+	    df_is_dense(a->w) && df_is_dense(a->g) && df_is_dense(a->m) && df_is_dense(a->v) && df_is_dense(a->low),
+	    adamw, &c);
 	return DF_OK;
 }
 

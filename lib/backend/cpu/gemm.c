@@ -26,12 +26,14 @@
  * cache while all strips pass.  Only a transposed a is copied, MR columns at a
  * time.  The classic order (a packed, strips outside) measured 5 to 10 % slower here.
  */
+#include <stdlib.h>
 #include <string.h>
 
 #include "backend/cpu/cpu.h"
 #include "backend/cpu/gemm.h"
 #include "backend/cpu/gemm_pack.h"
 #include "backend/cpu/gemm_thin.h"
+#include "base/mem.h"
 
 #if defined(__x86_64__) && defined(__GNUC__)
 #include <immintrin.h>
@@ -292,41 +294,157 @@ df_cpu_product_of(const struct df_backend *be)
 	return be->ops->product ? be->ops->product : &df_cpu_product;
 }
 
+/* One of several products, and how its c is cut in tiles: tasks from `task` on. */
 struct tiles {
 	const struct df_gemm *g;
+	size_t k, rows, cols, n_across, task;
+};
+struct tiled {
+	const struct tiles *v;
+	size_t n;
 	df_cpu_multiply_fn *multiply;
-	size_t k, tile_rows, tile_cols, n_across;
 };
 
 static void
-run_tile(void *ctx, size_t i, int worker)
+run_tile(const struct tiles *t, df_cpu_multiply_fn *product, size_t i)
 {
-	const struct tiles *t = ctx;
 	const struct df_gemm *g = t->g;
 	struct df_cpu_operand b = { df_tensor_host(g->b), g->b.ld, g->b.type };
-	size_t i0 = i / t->n_across * t->tile_rows, j0 = i % t->n_across * t->tile_cols;
-	size_t m = g->c.rows - i0 < t->tile_rows ? g->c.rows - i0 : t->tile_rows;
-	size_t n = g->c.cols - j0 < t->tile_cols ? g->c.cols - j0 : t->tile_cols;
+	size_t i0 = i / t->n_across * t->rows, j0 = i % t->n_across * t->cols;
+	size_t m = g->c.rows - i0 < t->rows ? g->c.rows - i0 : t->rows;
+	size_t n = g->c.cols - j0 < t->cols ? g->c.cols - j0 : t->cols;
+
+	b.p = g->tb ? df_cpu_element(b, j0, 0) : df_cpu_element(b, 0, j0);
+	product(g->ta, g->tb, m, n, t->k, g->alpha, df_tensor_f32(g->a) + (g->ta ? i0 : i0 * g->a.ld), g->a.ld, b,
+	    g->beta, df_tensor_f32(g->c) + i0 * g->c.ld + j0, g->c.ld);
+}
+
+static void
+run_task(void *ctx, size_t i, int worker)
+{
+	const struct tiled *t = ctx;
+	size_t low = 0, high = t->n; /* the last product that begins at or before i */
 
 	(void)worker;
-	b.p = g->tb ? df_cpu_element(b, j0, 0) : df_cpu_element(b, 0, j0);
-	t->multiply(g->ta, g->tb, m, n, t->k, g->alpha, df_tensor_f32(g->a) + (g->ta ? i0 : i0 * g->a.ld), g->a.ld, b,
-	    g->beta, df_tensor_f32(g->c) + i0 * g->c.ld + j0, g->c.ld);
+	while (high - low > 1) {
+		const size_t mid = low + (high - low) / 2;
+
+		if (t->v[mid].task <= i)
+			low = mid;
+		else
+			high = mid;
+	}
+	run_tile(&t->v[low], t->multiply, i - t->v[low].task);
+}
+
+/* Cut g's c for this many threads; returns the number of tiles. */
+static size_t
+cut(struct tiles *t, const struct df_gemm *g, const struct df_cpu_product *product, size_t threads)
+{
+	const size_t m = g->c.rows, n = g->c.cols;
+
+	*t = (struct tiles){ .g = g, .k = g->ta ? g->a.rows : g->a.cols, .rows = m, .cols = n };
+	if (m == 0 || n == 0)
+		return 0;
+	product->tile(&t->rows, &t->cols, t->k, threads);
+	t->n_across = div_up(n, t->cols);
+	return t->n_across * div_up(m, t->rows);
 }
 
 int
 df_cpu_gemm(struct df_backend *be, const void *args, struct df_err *err)
 {
 	const struct df_cpu_product *product = df_cpu_product_of(be);
-	const struct df_gemm *g = args;
-	size_t m = g->c.rows, n = g->c.cols;
-	struct tiles t = { g, product->multiply, g->ta ? g->a.rows : g->a.cols, m, n, 1 };
+	struct tiles one;
+	struct tiled t = { &one, 1, product->multiply };
 
 	(void)err;
-	if (m == 0 || n == 0)
-		return DF_OK;
-	product->tile(&t.tile_rows, &t.tile_cols, t.k, (size_t)df_pool_size(be->pool));
-	t.n_across = div_up(n, t.tile_cols);
-	df_pool_for(be->pool, t.n_across * div_up(m, t.tile_rows), run_tile, &t);
+	df_pool_for(be->pool, cut(&one, args, product, (size_t)df_pool_size(be->pool)), run_task, &t);
 	return DF_OK;
+}
+
+/* Multiplications; f64 does not overflow. */
+static double
+work_of(const struct df_gemm *g)
+{
+	return (double)g->c.rows * (double)g->c.cols * (double)(g->ta ? g->a.rows : g->a.cols);
+}
+
+int
+df_cpu_gemms(struct df_backend *be, const struct df_gemm *g, size_t n, struct df_err *err)
+{
+	const struct df_cpu_product *product = df_cpu_product_of(be);
+	const double threads = (double)df_pool_size(be->pool);
+	struct tiles *v = NULL;
+	struct tiled t = { .multiply = product->multiply };
+	size_t n_tasks = 0;
+	double all = 0;
+	int rc;
+
+	DF_TRY(df_alloc(&v, n, sizeof(*v), "products", err));
+	for (size_t i = 0; i < n; i++)
+		all += work_of(&g[i]);
+	for (size_t i = 0; i < n; i++) {
+		/* The threads that would be at it, if all of them shared all of the work, and one more. */
+		const size_t share = threads > 1 ? 1 + (size_t)(threads * work_of(&g[i]) / (all + 1)) : 1;
+		const size_t tiles = cut(&v[t.n], &g[i], product, share);
+
+		v[t.n].task = n_tasks;
+		n_tasks += tiles;
+		t.n += tiles > 0;
+	}
+	t.v = v;
+	df_pool_for(be->pool, n_tasks, run_task, &t);
+out:
+	free(v);
+	return rc;
+}
+
+/* ---- products by group ------------------------------------------------------------------------------------------ */
+
+/* Rows [first[e], first[e+1]) of t. */
+static struct df_tensor
+rows_of(struct df_tensor t, const uint32_t *first, size_t e)
+{
+	return df_tensor_rows(t, first[e], first[e + 1] - first[e]);
+}
+
+int
+df_cpu_gemm_groups(struct df_backend *be, const void *args, struct df_err *err)
+{
+	const struct df_gemm_groups *a = args;
+	const uint32_t *first = df_tensor_u32(a->first);
+	struct df_gemm *g = NULL;
+	size_t n = 0;
+	int rc;
+
+	DF_TRY(df_alloc(&g, a->n, sizeof(*g), "products", err));
+	for (size_t e = 0; e < a->n; e++)
+		if (a->b[e].mem)
+			g[n++] = (struct df_gemm){ false, a->tb, a->alpha, a->beta, rows_of(a->a, first, e), a->b[e],
+				rows_of(a->c, first, e) };
+	rc = df_cpu_gemms(be, g, n, err);
+out:
+	free(g);
+	return rc;
+}
+
+int
+df_cpu_gemm_group_sums(struct df_backend *be, const void *args, struct df_err *err)
+{
+	const struct df_gemm_group_sums *a = args;
+	const uint32_t *first = df_tensor_u32(a->first);
+	struct df_gemm *g = NULL;
+	size_t n = 0;
+	int rc;
+
+	DF_TRY(df_alloc(&g, a->n, sizeof(*g), "products", err));
+	for (size_t e = 0; e < a->n; e++)
+		if (a->c[e].mem)
+			g[n++] = (struct df_gemm){ true, false, a->alpha, a->beta, rows_of(a->a, first, e),
+				rows_of(a->b, first, e), a->c[e] };
+	rc = df_cpu_gemms(be, g, n, err);
+out:
+	free(g);
+	return rc;
 }

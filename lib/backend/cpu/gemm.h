@@ -28,6 +28,8 @@ struct df_cpu_product {
 extern const struct df_cpu_product df_cpu_product;
 /* The product of a backend's slots. */
 const struct df_cpu_product *df_cpu_product_of(const struct df_backend *be);
+/* n products whose outputs do not overlap, in one loop over the pool: no thread waits between them. */
+int df_cpu_gemms(struct df_backend *be, const struct df_gemm *g, size_t n, struct df_err *err);
 /* The own kernels use the CPU's vectors, with fused multiplication and addition. */
 bool df_cpu_gemm_is_fast(void);
 

@@ -7,6 +7,12 @@
 
 #define AT(t, row, col) (df_tensor_f32(t) + (row) * (t).ld + (col))
 
+static inline uint32_t *
+numbers(struct df_tensor t, size_t row)
+{
+	return df_tensor_u32(t) + row * t.ld;
+}
+
 /* p = exp(x - max) / sum; p may be x. */
 DF_INLINE void
 softmax(float *p, const float *x, size_t n)
@@ -41,7 +47,7 @@ route_fwd(const void *args, size_t row)
 	const struct df_route *a = args;
 	const size_t n = a->p.cols, k = a->weight.cols;
 	float *p = AT(a->p, row, 0), *weight = AT(a->weight, row, 0), sum = 0;
-	uint32_t *expert = a->expert + row * k;
+	uint32_t *expert = numbers(a->expert, row);
 
 	softmax(p, AT(a->logits, row, 0), n);
 	for (size_t i = 0; i < k; i++) {
@@ -79,7 +85,7 @@ route_bwd(const void *args, size_t row)
 	const struct df_route_bwd *a = args;
 	const size_t n = a->p.cols, k = a->weight.cols;
 	const float *p = AT(a->p, row, 0), *w = AT(a->weight, row, 0), *dw = AT(a->dweight, row, 0);
-	const uint32_t *expert = a->expert + row * k;
+	const uint32_t *expert = numbers(a->expert, row);
 	float *dx = AT(a->dlogits, row, 0), pull = 0, sum = 1, dot = 0;
 
 	if (a->normalise) {
@@ -107,6 +113,45 @@ df_cpu_route_bwd(struct df_backend *be, const void *args, struct df_err *err)
 
 	(void)err;
 	df_cpu_for_rows(be, a->p.rows, a->p.cols * a->weight.cols, route_bwd, a);
+	return DF_OK;
+}
+
+/* A counting sort: it keeps the order of an expert's rows. */
+int
+df_cpu_route_plan(struct df_backend *be, const void *args, struct df_err *err)
+{
+	const struct df_route_plan *a = args;
+	const size_t n = a->n_experts, k = a->expert.cols, n_samples = a->offsets.cols - 1;
+	const uint32_t *token = a->token.mem ? numbers(a->token, 0) : NULL, *offsets = numbers(a->offsets, 0);
+	uint32_t *row = numbers(a->row, 0), *slot = numbers(a->slot, 0), *row_token = numbers(a->row_token, 0);
+	uint32_t *first = numbers(a->first, 0), *seg = numbers(a->seg, 0), at = 0;
+
+	(void)be;
+	(void)err;
+	memset(first, 0, (n + 1) * sizeof(*first));
+	for (size_t t = 0; t < a->expert.rows; t++)
+		for (size_t i = 0; i < k; i++)
+			first[numbers(a->expert, t)[i] + 1]++;
+	for (size_t e = 0; e < n; e++)
+		first[e + 1] += first[e];
+	for (size_t t = 0; t < a->expert.rows; t++)
+		for (size_t i = 0; i < k; i++) {
+			const uint32_t to = first[numbers(a->expert, t)[i]]++;
+
+			row[to] = (uint32_t)t;
+			slot[to] = (uint32_t)(t * k + i);
+			row_token[to] = token ? token[t] : (uint32_t)t;
+		}
+	/* Each entry was moved on to the first row of the next expert: shift them back. */
+	memmove(first + 1, first, n * sizeof(*first));
+	first[0] = 0;
+	for (size_t e = 0; e < n; e++)
+		for (size_t s = 0; s < n_samples; s++) {
+			seg[e * n_samples + s] = at;
+			while (at < first[e + 1] && row[at] < offsets[s + 1])
+				at++;
+		}
+	seg[n * n_samples] = at;
 	return DF_OK;
 }
 

@@ -14,12 +14,18 @@
 
 #define AT(t, i, j) (df_tensor_f32(t)[(i) * (t).ld + (j)])
 
+static void *
+element(struct df_tensor t, size_t i, size_t j)
+{
+	return (char *)df_tensor_host(t) + (i * t.ld + j) * df_dtype_size(t.type);
+}
+
 float
 df_ref_at(struct df_tensor t, size_t i, size_t j)
 {
 	float x;
 
-	df_convert_row(&x, DF_F32, (const char *)df_tensor_host(t) + (i * t.ld + j) * df_dtype_size(t.type), t.type, 1);
+	df_convert_row(&x, DF_F32, element(t, i, j), t.type, 1);
 	return x;
 }
 
@@ -27,13 +33,11 @@ int
 df_ref_copy(struct df_backend *be, const void *args, struct df_err *err)
 {
 	const struct df_op_pair *a = args;
-	size_t dsize = df_dtype_size(a->dst.type), ssize = df_dtype_size(a->src.type);
 
 	(void)be;
 	(void)err;
 	for (size_t i = 0; i < a->dst.rows; i++)
-		df_convert_row((char *)df_tensor_host(a->dst) + i * a->dst.ld * dsize, a->dst.type,
-		    (const char *)df_tensor_host(a->src) + i * a->src.ld * ssize, a->src.type, a->dst.cols);
+		df_convert_row(element(a->dst, i, 0), a->dst.type, element(a->src, i, 0), a->src.type, a->dst.cols);
 	return DF_OK;
 }
 
@@ -41,14 +45,12 @@ int
 df_ref_fill(struct df_backend *be, const void *args, struct df_err *err)
 {
 	const struct df_op_pair *a = args;
-	size_t size = df_dtype_size(a->dst.type);
 
 	(void)be;
 	(void)err;
 	for (size_t i = 0; i < a->dst.rows; i++)
 		for (size_t j = 0; j < a->dst.cols; j++)
-			df_convert_row((char *)df_tensor_host(a->dst) + (i * a->dst.ld + j) * size, a->dst.type,
-			    &a->alpha, DF_F32, 1);
+			df_convert_row(element(a->dst, i, j), a->dst.type, &a->alpha, DF_F32, 1);
 	return DF_OK;
 }
 
@@ -154,7 +156,7 @@ df_ref_scatter_rows(struct df_backend *be, const void *args, struct df_err *err)
 	(void)err;
 	for (size_t i = 0; i < a->src.rows; i++)
 		for (size_t j = 0; j < a->src.cols; j++)
-			AT(a->dst, a->rows[i], j) += AT(a->src, i, j);
+			AT(a->dst, df_tensor_u32(a->rows)[i], j) += AT(a->src, i, j);
 	return DF_OK;
 }
 
@@ -167,7 +169,7 @@ df_ref_gather_rows(struct df_backend *be, const void *args, struct df_err *err)
 	(void)err;
 	for (size_t i = 0; i < a->dst.rows; i++)
 		for (size_t j = 0; j < a->dst.cols; j++)
-			AT(a->dst, i, j) = df_ref_at(a->src, a->rows[i], j);
+			AT(a->dst, i, j) = df_ref_at(a->src, df_tensor_u32(a->rows)[i], j);
 	return DF_OK;
 }
 
@@ -226,6 +228,8 @@ df_ref_adamw(struct df_backend *be, const void *args, struct df_err *err)
 			AT(a->w, i, j) = (float)(w - a->lr / c1 * m / (sqrt(v) / sqrt(c2) + a->eps));
 			AT(a->m, i, j) = (float)m;
 			AT(a->v, i, j) = (float)v;
+			if (!df_tensor_is_none(a->low))
+				df_convert_row(element(a->low, i, j), a->low.type, &AT(a->w, i, j), DF_F32, 1);
 		}
 	return DF_OK;
 }

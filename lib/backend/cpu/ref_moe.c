@@ -9,6 +9,12 @@
 
 #define AT(t, i, j) (df_tensor_f32(t)[(i) * (t).ld + (j)])
 
+static uint32_t *
+number(struct df_tensor t, size_t i, size_t j)
+{
+	return df_tensor_u32(t) + i * t.ld + j;
+}
+
 /*
  * How many experts come before expert j: those with a larger p, and of equal ones those with a lower
  * number.  NaN counts as equal, so that each rank is given once whatever p is.
@@ -44,12 +50,12 @@ df_ref_route_fwd(struct df_backend *be, const void *args, struct df_err *err)
 			size_t i = rank_of(a, t, j);
 
 			if (i < k) {
-				a->expert[t * k + i] = (uint32_t)j;
+				*number(a->expert, t, i) = (uint32_t)j;
 				top += AT(a->p, t, j);
 			}
 		}
 		for (size_t i = 0; i < k; i++)
-			AT(a->weight, t, i) = (float)(AT(a->p, t, a->expert[t * k + i]) / (a->normalise ? top : 1));
+			AT(a->weight, t, i) = (float)(AT(a->p, t, *number(a->expert, t, i)) / (a->normalise ? top : 1));
 	}
 	return DF_OK;
 }
@@ -66,7 +72,7 @@ df_ref_route_bwd(struct df_backend *be, const void *args, struct df_err *err)
 	(void)be;
 	DF_TRY(df_alloc(&dp, n, sizeof(*dp), "route_bwd", err));
 	for (size_t t = 0; t < a->p.rows; t++) {
-		const uint32_t *expert = a->expert + t * k;
+		const uint32_t *expert = number(a->expert, t, 0);
 		double top = 0, pull = 0, dot = 0;
 
 		for (size_t i = 0; i < k; i++) {
@@ -84,6 +90,74 @@ df_ref_route_bwd(struct df_backend *be, const void *args, struct df_err *err)
 	}
 out:
 	free(dp);
+	return rc;
+}
+
+/* Expert after expert, sample after sample, row after row. */
+int
+df_ref_route_plan(struct df_backend *be, const void *args, struct df_err *err)
+{
+	const struct df_route_plan *a = args;
+	const size_t k = a->expert.cols, n_samples = a->offsets.cols - 1;
+	size_t at = 0;
+
+	(void)be;
+	(void)err;
+	for (size_t e = 0; e < a->n_experts; e++) {
+		*number(a->first, 0, e) = (uint32_t)at;
+		for (size_t s = 0; s < n_samples; s++) {
+			*number(a->seg, 0, e * n_samples + s) = (uint32_t)at;
+			for (size_t t = *number(a->offsets, 0, s); t < *number(a->offsets, 0, s + 1); t++)
+				for (size_t i = 0; i < k; i++) {
+					if (*number(a->expert, t, i) != e)
+						continue;
+					*number(a->row, 0, at) = (uint32_t)t;
+					*number(a->slot, 0, at) = (uint32_t)(t * k + i);
+					*number(a->row_token, 0, at) =
+					    a->token.mem ? *number(a->token, 0, t) : (uint32_t)t;
+					at++;
+				}
+		}
+	}
+	*number(a->first, 0, a->n_experts) = (uint32_t)at;
+	*number(a->seg, 0, a->n_experts * n_samples) = (uint32_t)at;
+	return DF_OK;
+}
+
+/* One product per group. */
+int
+df_ref_gemm_groups(struct df_backend *be, const void *args, struct df_err *err)
+{
+	const struct df_gemm_groups *a = args;
+	int rc = DF_OK;
+
+	for (size_t e = 0; e < a->n; e++) {
+		const size_t r = *number(a->first, 0, e), n = *number(a->first, 0, e + 1) - r;
+		const struct df_gemm g = { false, a->tb, a->alpha, a->beta, df_tensor_rows(a->a, r, n), a->b[e],
+			df_tensor_rows(a->c, r, n) };
+
+		if (a->b[e].mem)
+			DF_TRY(df_ref_gemm(be, &g, err));
+	}
+out:
+	return rc;
+}
+
+int
+df_ref_gemm_group_sums(struct df_backend *be, const void *args, struct df_err *err)
+{
+	const struct df_gemm_group_sums *a = args;
+	int rc = DF_OK;
+
+	for (size_t e = 0; e < a->n; e++) {
+		const size_t r = *number(a->first, 0, e), n = *number(a->first, 0, e + 1) - r;
+		const struct df_gemm g = { true, false, a->alpha, a->beta, df_tensor_rows(a->a, r, n),
+			df_tensor_rows(a->b, r, n), a->c[e] };
+
+		if (a->c[e].mem)
+			DF_TRY(df_ref_gemm(be, &g, err));
+	}
+out:
 	return rc;
 }
 
