@@ -95,7 +95,14 @@ struct df_op_dropout {
 
 /* A tensor that an operation touches, and how.  `t` points into the operation's args. */
 enum df_access { DF_IN = 1, DF_OUT = 2, DF_INOUT = 3 };
-enum df_types { DF_ONLY_F32, DF_FLOATS /* f32, bf16, f16 */, DF_ANY_TYPE, DF_INDICES /* u32 */, DF_ONLY_F64, DF_ONLY_U8 };
+enum df_types {
+	DF_ONLY_F32,
+	DF_FLOATS, /* f32, bf16, f16 */
+	DF_ANY_TYPE,
+	DF_INDICES, /* u32 */
+	DF_ONLY_F64,
+	DF_ONLY_U8
+};
 struct df_operand {
 	struct df_tensor *t;
 	enum df_access access;
