@@ -441,7 +441,7 @@ df_backend_run(struct df_backend *be, enum df_op op, void *args, struct df_opera
 	}
 	if (be->ops->enter)
 		DF_TRY(be->ops->enter(be, o, n, err));
-	rc = df_check_indices(op, args, err);
+	rc = be->ops->reads_on_host ? df_check_indices(op, args, err) : DF_OK;
 	if (rc == DF_OK)
 		rc = be->ops->op[op](be, args, err);
 	if (be->ops->leave && (rc2 = be->ops->leave(be, o, n, rc ? NULL : err)) != DF_OK && rc == DF_OK)

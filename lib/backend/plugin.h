@@ -101,8 +101,7 @@ struct df_op_triple {
 	struct df_tensor a, b, c;
 };
 struct df_op_rows {
-	struct df_tensor dst, src;
-	const uint32_t *rows;
+	struct df_tensor dst, src, rows;
 };
 struct df_op_swiglu {
 	struct df_tensor h, gate, up; /* forward: h from gate, up; backward: h is dh */
@@ -151,8 +150,9 @@ typedef int df_op_fn(struct df_backend *be, const void *args, struct df_err *err
 struct df_backend_ops {
 	int api_version; /* DF_BACKEND_API_VERSION; checked at open */
 	const char *name;
-	bool on_host; /* memory is host memory at any time: the caller's may be used in place */
-	bool exact;   /* df_backend_is_exact() */
+	bool on_host;       /* memory is host memory at any time: the caller's may be used in place */
+	bool reads_on_host; /* the host can read an operation's operands while its slot runs: values are checked */
+	bool exact;         /* df_backend_is_exact() */
 
 	/* optional: may --device auto take it on this machine?  NULL means no: it is opened by its name only. */
 	bool (*suits)(void);
@@ -214,6 +214,11 @@ static inline float *
 df_tensor_f32(struct df_tensor t)
 {
 	return t.mem ? (float *)t.mem->data + t.off : NULL;
+}
+static inline uint32_t *
+df_tensor_u32(struct df_tensor t)
+{
+	return t.mem ? (uint32_t *)t.mem->data + t.off : NULL;
 }
 
 /*

@@ -94,8 +94,8 @@ out:
 }
 
 static int
-add_parts(struct df_corpus *c, const struct df_dataset_info *info, const char *names, bool eval, enum df_data_stage stage,
-    struct df_err *err)
+add_parts(struct df_corpus *c, const struct df_dataset_info *info, const char *names, bool eval,
+    enum df_data_stage stage, struct df_err *err)
 {
 	char *list = NULL, *save = NULL;
 	int rc = DF_OK;

@@ -1,7 +1,7 @@
 /*
  * head.c - the end of a pass: losses of the targets, their weights, and the head's own backward.
  *
- * The numbers of a target row (its token, factor, loss) lie in one stage.  Losses stay on the device until someone
+ * The numbers of a target row (its token, factor, loss) lie in the batch's stage.  Losses stay on the device until someone
  * asks for them; there is one download for a batch.  Where targets have weights, these depend on the losses: then the
  * losses come first, and the backward computes the logits once more.  Otherwise one operation does both.
  */
@@ -9,59 +9,25 @@
 
 #include "model/work.h"
 
-/* The stage's parts, each of cap rows: scale f32, target u32 (host to device), nll f32, correct u8 (back), lse f32. */
-static size_t
-part(const struct df_work *w, int i)
-{
-	return w->head.cap * sizeof(float) * (size_t)i;
-}
-
-int
-df_head_take(struct df_work *w, size_t n_rows, struct df_err *err)
-{
-	size_t cap, bytes;
-	int rc = DF_OK;
-
-	w->head.has_lse = w->head.fetched = w->head.weighed = false;
-	/* What is still under way belongs to an earlier batch, whose results nobody wanted. */
-	if (w->head.stage != NULL)
-		DF_TRY(df_stage_wait(w->head.stage, err));
-	if (w->head.stage != NULL && n_rows <= w->head.cap)
-		goto out;
-	df_stage_free(w->m->be, &w->head.stage);
-	DF_TRY(df_size_add(n_rows, 15, &cap, "a batch", err));
-	cap &= ~(size_t)15;
-	DF_TRY(df_size_mul(cap, 5 * sizeof(float), &bytes, "a batch", err));
-	DF_TRY(df_stage_new(w->m->be, &w->head.stage, bytes, "a batch", err));
-	w->head.cap = cap;
-	w->scale = df_stage_host(w->head.stage, part(w, 0));
-	w->target = df_stage_host(w->head.stage, part(w, 1));
-	w->nll = df_stage_host(w->head.stage, part(w, 2));
-	w->correct = df_stage_host(w->head.stage, part(w, 3));
-out:
-	return rc;
-}
-
 /* The arguments that forward and backward share. */
 static struct df_xent
 xent(const struct df_work *w)
 {
-	const struct df_stage *s = w->head.stage;
-	const size_t l = w->n_rows;
-
 	return (struct df_xent){ .h = w->h_f,
 		.w = df_work_weight(w, w->m->lm_head),
-		.scale = df_stage_view(s, DF_F32, part(w, 0), 1, l),
-		.target = df_stage_view(s, DF_U32, part(w, 1), 1, l),
-		.nll = df_stage_view(s, DF_F32, part(w, 2), 1, l),
-		.correct = df_stage_view(s, DF_U8, part(w, 3), 1, l),
-		.lse = df_stage_view(s, DF_F32, part(w, 4), 1, l) };
+		.target = w->dev.target,
+		.nll = w->dev.nll,
+		.lse = w->dev.lse,
+		.correct = w->dev.correct,
+		.scale = w->dev.scale };
 }
 
 static int
-push_part(struct df_work *w, int i, struct df_err *err)
+pull(struct df_work *w, struct df_tensor part, struct df_err *err)
 {
-	return df_stage_push(w->head.stage, part(w, i), w->n_rows * sizeof(float), err);
+	const size_t size = df_dtype_size(part.type);
+
+	return df_stage_pull(w->stage, part.off * size, part.cols * size, err);
 }
 
 /* Losses and hits of all rows, on the host. */
@@ -72,9 +38,9 @@ fetch(struct df_work *w, struct df_err *err)
 
 	if (w->head.fetched || w->n_rows == 0)
 		return DF_OK;
-	DF_TRY(df_stage_pull(w->head.stage, part(w, 2), w->n_rows * sizeof(*w->nll), err));
-	DF_TRY(df_stage_pull(w->head.stage, part(w, 3), w->n_rows * sizeof(*w->correct), err));
-	DF_TRY(df_stage_wait(w->head.stage, err));
+	DF_TRY(pull(w, w->dev.nll, err));
+	DF_TRY(pull(w, w->dev.correct, err));
+	DF_TRY(df_stage_wait(w->stage, err));
 	w->head.fetched = true;
 out:
 	return rc;
@@ -89,7 +55,6 @@ df_head_forward(struct df_work *w, struct df_err *err)
 	if (w->n_rows == 0)
 		return DF_OK;
 	a = xent(w);
-	DF_TRY(push_part(w, 1, err));
 	DF_TRY(df_xent_fwd(w->m->be, &a, err));
 	w->head.has_lse = true;
 out:
@@ -99,7 +64,7 @@ out:
 int
 df_head_losses(struct df_work *w, struct df_target_losses *out, struct df_err *err)
 {
-	*out = (struct df_target_losses){ .n = w->n, .offsets = w->target_seg, .nll = w->nll, .token = w->target };
+	*out = (struct df_target_losses){ .n = w->n, .offsets = w->target_seg.host, .nll = w->nll, .token = w->target };
 	return fetch(w, err);
 }
 
@@ -127,10 +92,10 @@ df_head_report(struct df_work *w, const struct df_losses *out, struct df_err *er
 		return DF_OK;
 	DF_TRY(fetch(w, err));
 	for (size_t s = 0; s < w->n; s++) {
-		uint32_t n = (uint32_t)(w->target_seg[s + 1] - w->target_seg[s]), hits = 0;
+		uint32_t n = (uint32_t)(w->target_seg.host[s + 1] - w->target_seg.host[s]), hits = 0;
 		double sum = 0, nll = 0;
 
-		for (size_t i = w->target_seg[s]; i < w->target_seg[s + 1]; i++) {
+		for (size_t i = w->target_seg.host[s]; i < w->target_seg.host[s + 1]; i++) {
 			nll += (double)w->nll[i];
 			sum += w->head.weighed ? (double)w->weight[i] * (double)w->nll[i] : (double)w->nll[i];
 			hits += w->correct[i];
@@ -154,7 +119,7 @@ void
 df_head_scale(struct df_work *w, const float *sample_scale)
 {
 	for (size_t s = 0; s < w->n; s++) {
-		const uint64_t first = w->target_seg[s], end = w->target_seg[s + 1];
+		const uint64_t first = w->target_seg.host[s], end = w->target_seg.host[s + 1];
 		const float scale = sample_scale != NULL ? sample_scale[s] : 1.0f / (float)(end - first);
 
 		for (size_t i = first; i < end; i++)
@@ -175,13 +140,8 @@ df_head_backward(struct df_work *w, const struct df_emit *e, struct df_tensor dh
 		a.dw = df_param_view(e->grad, &m->train.v[m->train_row[m->lm_head]]);
 	if (samples)
 		a.dlogits = w->dlogits;
-	DF_TRY(push_part(w, 0, err));
-	if (w->head.has_lse) {
-		DF_TRY(df_xent_bwd(m->be, &a, err));
-	} else {
-		DF_TRY(push_part(w, 1, err));
-		DF_TRY(df_xent(m->be, &a, err));
-	}
+	DF_TRY(df_work_push_part(w, w->dev.scale, err));
+	DF_TRY(w->head.has_lse ? df_xent_bwd(m->be, &a, err) : df_xent(m->be, &a, err));
 	if (samples && !m->cfg.tied)
 		DF_TRY(df_emit_head(w, e, err));
 out:

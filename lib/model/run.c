@@ -115,21 +115,6 @@ out:
 	return rc;
 }
 
-/* Take each sample's last token that is not padding as its only row; a sample of padding only gets its first token. */
-static void
-last_rows(struct df_work *w)
-{
-	for (size_t s = 0; s < w->n; s++) {
-		size_t t = (size_t)w->seg[s + 1] - 1;
-
-		while (t > w->seg[s] && (int64_t)w->ids[t] == w->m->cfg.pad_id)
-			t--;
-		w->row[s] = (uint32_t)t;
-		w->target_seg[s] = s;
-	}
-	w->target_seg[w->n] = w->n_rows = w->n;
-}
-
 int
 df_model_scores(struct df_model *m, struct df_work *w, const struct df_tokens *b, float *scores, struct df_err *err)
 {
@@ -145,7 +130,7 @@ df_model_scores(struct df_model *m, struct df_work *w, const struct df_tokens *b
 	}
 	if (b->n == 0)
 		goto out;
-	last_rows(w);
+	df_work_last_rows(w, m->cfg.pad_id);
 	DF_TRY(forward(w, DF_WORK_LOSS, NULL, err));
 	DF_TRY(df_tensor_alloc(m->be, &t, DF_F32, w->n, m->cfg.n_labels, "scores", err));
 	DF_TRY(df_mm(m->be, false, true, 1, w->h_f, df_work_weight(w, m->score), 0, t, err));

@@ -74,7 +74,7 @@ void df_work_free(struct df_work *w); /* accepts NULL */
 /* The targets of a batch, sample by sample, and their losses: host memory, valid during the call that gives it. */
 struct df_target_losses {
 	size_t n;                /* samples */
-	const uint64_t *offsets; /* [n+1] the targets of each */
+	const uint32_t *offsets; /* [n+1] the targets of each */
 	const float *nll;        /* [offsets[n]] */
 	const uint32_t *token;   /* [offsets[n]] the token that was to be predicted */
 	const uint64_t *id;      /* [n] and ... */

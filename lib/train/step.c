@@ -1,8 +1,8 @@
 /*
  * step.c - lanes over a micro-batch, a fixed-order sum, one update.
  *
- * A lane takes its samples through forward and backward in one go.  Where weights come from losses, all lanes run
- * their forward, then the weigher sees the whole micro-batch, then all run their backward.
+ * A lane takes its samples through forward and backward in one go.  Where weights come from the losses of a whole
+ * micro-batch, all lanes run their forward, then it is weighed, then all run their backward.
  */
 #include <math.h>
 #include <stdlib.h>
@@ -39,9 +39,9 @@ struct lane {
 
 /* What a weigher sees of a micro-batch, and says. */
 struct micro {
-	uint64_t *offsets, *id;
+	uint32_t *offsets, *token;
+	uint64_t *id;
 	uint16_t *domain;
-	uint32_t *token;
 	float *nll, *weight;
 	size_t cap_offsets, cap_id, cap_domain, cap_token, cap_nll, cap_weight;
 };
@@ -95,6 +95,8 @@ lane_init(struct df_stepper *s, struct lane *l, struct df_err *err)
 	int rc = DF_OK;
 
 	DF_TRY(df_work_new(&l->work, s->m, err));
+	if (s->o.weigh_alone)
+		df_work_weigh(l->work, s->o.weigh, s->o.weigh_ctx);
 	DF_TRY(df_tensor_alloc(df_model_backend(s->m), &l->grad, DF_F32, 1, numel, "gradient", err));
 	DF_TRY(df_alloc(&l->key, s->o.batch, sizeof(*l->key), "batch", err));
 	DF_TRY(df_alloc(&l->scale, s->o.batch, sizeof(*l->scale), "batch", err));
@@ -442,7 +444,7 @@ weigh(struct df_stepper *s, size_t first, size_t n, size_t groups, struct df_err
 		const struct df_target_losses *from = &s->lane[g].losses;
 
 		for (size_t k = 0; k < from->n; k++) {
-			const uint64_t at = m->offsets[s->lane[g].slot[k] - first], t = from->offsets[k];
+			const uint32_t at = m->offsets[s->lane[g].slot[k] - first], t = from->offsets[k];
 			const size_t count = from->offsets[k + 1] - t;
 
 			memcpy(m->nll + at, from->nll + t, count * sizeof(*m->nll));
@@ -505,7 +507,7 @@ accumulate(
 						    : 1.0 / (double)n_targets);
 			}
 		}
-		if (!s->o.weigh) {
+		if (!s->o.weigh || s->o.weigh_alone) {
 			DF_TRY(run_lanes(s, groups, run_lane, err));
 		} else if (groups > 0) {
 			DF_TRY(run_lanes(s, groups, run_forward, err));

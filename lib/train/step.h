@@ -36,6 +36,9 @@ struct df_stepper_opts {
 	 */
 	df_weigh_fn *weigh;
 	void *weigh_ctx; /* borrowed */
+	/* weigh looks at one target at a time: groups do not wait for each other, each calls it in its own thread, with
+	 * its own samples and without their ids and domains */
+	bool weigh_alone;
 };
 
 /* What the samples of a domain, of those with targets, cost in a step, before the update: for mixtures that adapt. */

@@ -541,6 +541,7 @@ df_train_run(const struct df_train_opts *o, struct df_train_report *report, stru
 		.lr_b_ratio = c->loraplus_lr_ratio,
 		.seed = (uint64_t)c->seed,
 		.weigh = c->use_dft_loss ? df_dft_weigh : NULL,
+		.weigh_alone = true,
 	};
 	struct df_run r = { .o = o, .c = c, .lock_fd = -1, .saved = UINT64_MAX, .state = DF_TRAIN_STATE_INIT };
 	size_t per_step;

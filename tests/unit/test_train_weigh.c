@@ -12,6 +12,7 @@
 
 #include "base/mem.h"
 #include "train/step.h"
+#include "weigh/dft.h"
 
 enum { N = 24, BATCH = 12, STEPS = 3, N_DOMAINS = 3 };
 
@@ -46,7 +47,7 @@ make_rows(struct setup *u)
 }
 
 static void
-set_up(struct setup *u, int threads, df_weigh_fn *weigh, void *ctx)
+set_up_with(struct setup *u, int threads, df_weigh_fn *weigh, void *ctx, bool alone)
 {
 	const struct df_stepper_opts o = { .batch = BATCH,
 		.beta1 = 0.9,
@@ -54,7 +55,8 @@ set_up(struct setup *u, int threads, df_weigh_fn *weigh, void *ctx)
 		.eps = 1e-8,
 		.max_grad_norm = 1,
 		.weigh = weigh,
-		.weigh_ctx = ctx };
+		.weigh_ctx = ctx,
+		.weigh_alone = alone };
 	char *dir = mh_path("llama", NULL);
 	size_t lengths[N];
 
@@ -69,6 +71,12 @@ set_up(struct setup *u, int threads, df_weigh_fn *weigh, void *ctx)
 	mh_ok(df_stepper_new(&u->s, u->m, u->pool, &o, err));
 	mh_ok(df_work_new(&u->work, u->m, err));
 	free(dir);
+}
+
+static void
+set_up(struct setup *u, int threads, df_weigh_fn *weigh, void *ctx)
+{
+	set_up_with(u, threads, weigh, ctx, false);
 }
 
 static void
@@ -235,6 +243,29 @@ test_threads(void **state)
 		tear_down(&u);
 	}
 	free(want);
+}
+
+/* A weigher that needs no more than a target's own loss may be asked lane by lane: the same bits. */
+static void
+test_alone(void **state)
+{
+	float *w[2];
+	size_t numel = 0;
+
+	(void)state;
+	for (int alone = 0; alone < 2; alone++) {
+		struct setup u;
+
+		set_up_with(&u, 2, df_dft_weigh, NULL, alone);
+		for (uint64_t k = 0; k < STEPS; k++)
+			step(&u, k);
+		w[alone] = weights_of(u.m);
+		numel = df_model_train(u.m)->numel;
+		tear_down(&u);
+	}
+	assert_memory_equal(w[0], w[1], numel * sizeof(*w[0]));
+	free(w[0]);
+	free(w[1]);
 }
 
 static void
@@ -453,6 +484,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_teardown(test_ones, mh_cleanup),
 		cmocka_unit_test_teardown(test_threads, mh_cleanup),
+		cmocka_unit_test_teardown(test_alone, mh_cleanup),
 		cmocka_unit_test_teardown(test_what_it_sees, mh_cleanup),
 		cmocka_unit_test_teardown(test_derivative, mh_cleanup),
 		cmocka_unit_test_teardown(test_refusal, mh_cleanup),

@@ -431,6 +431,7 @@ static const struct df_stage_ops stage_ops = { stage_open, stage_close, stage_pu
 const struct df_backend_ops df_poison_backend = {
 	.api_version = DF_BACKEND_API_VERSION,
 	.name = "poison",
+	.reads_on_host = true,
 	.exact = true,
 	.open = open_root,
 	.close = close_lane,
