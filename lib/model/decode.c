@@ -50,8 +50,8 @@ open_stage(struct df_cache *c, size_t n_tok, struct df_err *err)
 	if (c->stage != NULL)
 		DF_TRY(df_stage_wait(c->stage, err)); /* for what the last call pushed */
 	if (n_tok > c->cap_tok || c->stage == NULL) {
-		df_stage_free(c->m->be, &c->stage);
-		DF_TRY(df_stage_new(c->m->be, &c->stage, 2 * n_tok * sizeof(uint32_t), "a batch", err));
+		df_stage_free(c->be, &c->stage);
+		DF_TRY(df_stage_new(c->be, &c->stage, 2 * n_tok * sizeof(uint32_t), "a batch", err));
 	}
 	for (size_t i = 0; i < 2; i++)
 		*list[i] = (struct df_indices){ df_stage_host(c->stage, i * n_tok * sizeof(uint32_t)),
@@ -91,6 +91,21 @@ out:
 	return rc;
 }
 
+/* From now on w's lane uses the cache, after what the lane before did. */
+static int
+move_lane(struct df_cache *c, const struct df_work *w, struct df_err *err)
+{
+	int rc = DF_OK;
+
+	if (c->be == df_work_backend(w))
+		return DF_OK;
+	DF_TRY(df_sync(c->be, err));
+	df_stage_free(c->be, &c->stage);
+	c->be = df_work_backend(w);
+out:
+	return rc;
+}
+
 /* Run the batch into the slots; w->h_f has the last tokens' rows, or, with `targets`, those that the masks mark. */
 static int
 run(struct df_work *w, struct df_cache *c, const struct df_tokens *b, const uint32_t *slot, bool targets,
@@ -99,6 +114,7 @@ run(struct df_work *w, struct df_cache *c, const struct df_tokens *b, const uint
 	struct df_tokens placed = *b;
 	int rc;
 
+	DF_TRY(move_lane(c, w, err));
 	c->slot = slot;
 	DF_TRY(check_slots(c, b, slot, err));
 	DF_TRY(place(c, b, err));
@@ -126,12 +142,12 @@ put_logits(struct df_work *w, struct df_cache *c, float *logits, struct df_err *
 	int rc;
 
 	if (w->n_rows > c->logits.rows) {
-		df_tensor_free(c->m->be, &c->logits);
-		DF_TRY(df_tensor_alloc(c->m->be, &c->logits, DF_F32, w->n_rows, c->m->cfg.n_vocab, "logits", err));
+		df_tensor_free(c->be, &c->logits);
+		DF_TRY(df_tensor_alloc(c->be, &c->logits, DF_F32, w->n_rows, c->m->cfg.n_vocab, "logits", err));
 	}
 	t = df_tensor_rows(c->logits, 0, w->n_rows);
 	DF_TRY(df_logits(w, t, err));
-	DF_TRY(df_download(c->m->be, logits, t, err));
+	DF_TRY(df_download(c->be, logits, t, err));
 out:
 	return rc;
 }

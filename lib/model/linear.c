@@ -36,7 +36,7 @@ drop(struct df_work *w, size_t a, struct df_tensor x, struct df_tensor y, const 
 			while (rows->token.host != NULL && r + n < rows->seg.host[s + 1] &&
 			    rows->token.host[r + n] == token + n)
 				n++;
-			DF_TRY(df_dropout(w->m->be, df_tensor_rows(y, r, n), df_tensor_rows(x, r, n),
+			DF_TRY(df_dropout(w->be, df_tensor_rows(y, r, n), df_tensor_rows(x, r, n),
 			    (float)w->m->lora_dropout, w->key[s], (uint32_t)a,
 			    (uint64_t)(token - w->seg.host[s]) * x.cols, err));
 		}
@@ -82,7 +82,7 @@ lora_forward(struct df_work *w, const struct df_group *g, struct df_tensor x, st
     const struct df_act_rows *rows, struct df_err *err)
 {
 	struct df_model *m = w->m;
-	struct df_backend *be = m->be;
+	struct df_backend *be = w->be;
 	float scale = 0;
 	const bool at_once = one_scale(g, &scale) && !drops(w);
 	int rc = DF_OK;
@@ -114,8 +114,7 @@ int
 df_group_forward(struct df_work *w, const struct df_group *g, struct df_tensor x, struct df_tensor u, bool add,
     struct df_tensor y, const struct df_act_rows *rows, struct df_err *err)
 {
-	struct df_model *m = w->m;
-	struct df_backend *be = m->be;
+	struct df_backend *be = w->be;
 	const struct df_tensor weight = df_work_joined(w, g->weight), bias = df_work_joined(w, g->bias);
 	const float beta = add ? 1 : 0;
 	int rc = DF_OK;
@@ -147,7 +146,7 @@ df_norm_forward(
 		.eps = (float)w->m->cfg.norm_eps, .x = x, .y = y, .rstd = rstd, .w = df_work_weight(w, row)
 	};
 
-	return df_rmsnorm_fwd(w->m->be, &a, err);
+	return df_rmsnorm_fwd(w->be, &a, err);
 }
 
 /* With u = scale x A^T: dB = dy^T u, v = scale dy B (left in w->v), dA = v^T x, where x has its mask. */
@@ -167,11 +166,11 @@ lora_backward(struct df_work *w, const struct df_emit *e, const struct df_group 
 		if (t->b == DF_NO_ROW)
 			continue;
 		DF_TRY(df_emit_matrix(w, e, t->b, dy_t, df_tensor_cols(u, t->u_col, t->rank), &rows->seg, err));
-		DF_TRY(df_mm(m->be, false, false, t->scale, dy_t, df_param_view(m->train_data, &p->v[t->b]), 0,
+		DF_TRY(df_mm(w->be, false, false, t->scale, dy_t, df_param_view(m->train_data, &p->v[t->b]), 0,
 		    df_tensor_cols(v, t->u_col, t->rank), err));
 	}
 	if (!drops(w) && !df_tensor_is_none(e->grad)) { /* all at once */
-		DF_TRY(df_mm(m->be, true, false, 1, v, x, 1, df_tensor_view(e->grad, g->a_off, v.cols, g->in), err));
+		DF_TRY(df_mm(w->be, true, false, 1, v, x, 1, df_tensor_view(e->grad, g->a_off, v.cols, g->in), err));
 		goto out;
 	}
 	for (size_t i = g->n_parts; i-- > 0;) {
@@ -199,16 +198,16 @@ lora_dx(struct df_work *w, const struct df_group *g, struct df_tensor dx, const 
 
 	if (!drops(w))
 		return df_mm(
-		    m->be, false, false, 1, v, df_tensor_view(m->train_data, g->a_off, v.cols, g->in), 1, dx, err);
+		    w->be, false, false, 1, v, df_tensor_view(m->train_data, g->a_off, v.cols, g->in), 1, dx, err);
 	for (size_t i = 0; i < g->n_parts; i++) {
 		const struct df_part *t = &g->part[i];
 
 		if (t->a == DF_NO_ROW)
 			continue;
-		DF_TRY(df_mm(m->be, false, false, 1, df_tensor_cols(v, t->u_col, t->rank),
+		DF_TRY(df_mm(w->be, false, false, 1, df_tensor_cols(v, t->u_col, t->rank),
 		    df_param_view(m->train_data, &m->train.v[t->a]), 0, share, err));
 		DF_TRY(drop(w, t->a, share, share, rows, err));
-		DF_TRY(df_axpy(m->be, 1, share, dx, err));
+		DF_TRY(df_axpy(w->be, 1, share, dx, err));
 	}
 out:
 	return rc;
@@ -218,7 +217,6 @@ int
 df_group_backward(struct df_work *w, const struct df_emit *e, const struct df_group *g, struct df_tensor x,
     struct df_tensor u, struct df_tensor dy, struct df_tensor dx, const struct df_act_rows *rows, struct df_err *err)
 {
-	struct df_model *m = w->m;
 	int rc = DF_OK;
 
 	if (g->n_lora > 0)
@@ -229,7 +227,7 @@ df_group_backward(struct df_work *w, const struct df_emit *e, const struct df_gr
 	for (size_t i = 0; i < g->n_parts; i++) {
 		const struct df_part *t = &g->part[i];
 
-		DF_TRY(df_mm(m->be, false, false, 1, df_tensor_cols(dy, t->col, t->out), df_work_weight(w, t->weight),
+		DF_TRY(df_mm(w->be, false, false, 1, df_tensor_cols(dy, t->col, t->out), df_work_weight(w, t->weight),
 		    i > 0 ? 1 : 0, dx, err));
 	}
 	if (g->n_lora > 0)

@@ -121,7 +121,7 @@ route(struct df_work *w, const struct df_moe *moe, struct df_tensor x2, struct d
 	int rc;
 
 	DF_TRY(df_group_forward(w, &moe->router, x2, u, false, p, rows, err));
-	DF_TRY(df_route_fwd(w->m->be, &r, err));
+	DF_TRY(df_route_fwd(w->be, &r, err));
 out:
 	return rc;
 }
@@ -142,9 +142,9 @@ weigh(struct df_work *w, const struct df_moe_act *a, struct df_err *err)
 	size_t r = a->h.rows;
 	int rc;
 
-	DF_TRY(df_gather_rows(
-	    w->m->be, scratch(w->ms.weight, r), df_tensor_view(a->weight, 0, r, 1), w->moe.slot.dev, err));
-	DF_TRY(df_row_scale(w->m->be, scratch(w->ms.hs, r), a->h, scratch(w->ms.weight, r), err));
+	DF_TRY(
+	    df_gather_rows(w->be, scratch(w->ms.weight, r), df_tensor_view(a->weight, 0, r, 1), w->moe.slot.dev, err));
+	DF_TRY(df_row_scale(w->be, scratch(w->ms.hs, r), a->h, scratch(w->ms.weight, r), err));
 out:
 	return rc;
 }
@@ -157,7 +157,7 @@ experts_forward(struct df_work *w, const struct df_moe *moe, struct df_moe_act *
 	struct df_tensor x = scratch(w->ms.x, r);
 	int rc;
 
-	DF_TRY(df_gather_rows(w->m->be, x, x2, w->moe.row.dev, err));
+	DF_TRY(df_gather_rows(w->be, x, x2, w->moe.row.dev, err));
 	for (size_t e = 0; e < moe->n_experts; e++) {
 		const struct df_group *g = &moe->expert[e].gate_up;
 		struct df_act_rows own = expert_rows(w, e);
@@ -166,7 +166,7 @@ experts_forward(struct df_work *w, const struct df_moe *moe, struct df_moe_act *
 			DF_TRY(df_group_forward(
 			    w, g, part(w, x, e), part_u(w, a->u_in, e, g), false, part(w, a->gu, e), &own, err));
 	}
-	DF_TRY(df_swiglu_fwd(w->m->be, a->h, df_tensor_cols(a->gu, 0, f), df_tensor_cols(a->gu, f, f), err));
+	DF_TRY(df_swiglu_fwd(w->be, a->h, df_tensor_cols(a->gu, 0, f), df_tensor_cols(a->gu, f, f), err));
 	DF_TRY(weigh(w, a, err));
 	for (size_t e = 0; e < moe->n_experts; e++) {
 		const struct df_group *g = &moe->expert[e].down;
@@ -176,7 +176,7 @@ experts_forward(struct df_work *w, const struct df_moe *moe, struct df_moe_act *
 			DF_TRY(df_group_forward(w, g, part(w, scratch(w->ms.hs, r), e), part_u(w, a->u_out, e, g),
 			    false, part(w, x, e), &own, err));
 	}
-	DF_TRY(df_scatter_rows(w->m->be, next, x, w->moe.row.dev, err));
+	DF_TRY(df_scatter_rows(w->be, next, x, w->moe.row.dev, err));
 out:
 	return rc;
 }
@@ -190,12 +190,12 @@ shared_forward(struct df_work *w, const struct df_moe *moe, struct df_moe_act *a
 	int rc;
 
 	DF_TRY(df_group_forward(w, &moe->shared.gate_up, x2, a->su_in, false, a->s_gu, rows, err));
-	DF_TRY(df_swiglu_fwd(w->m->be, a->s_h, df_tensor_cols(a->s_gu, 0, f), df_tensor_cols(a->s_gu, f, f), err));
+	DF_TRY(df_swiglu_fwd(w->be, a->s_h, df_tensor_cols(a->s_gu, 0, f), df_tensor_cols(a->s_gu, f, f), err));
 	DF_TRY(df_group_forward(w, &moe->shared.down, a->s_h, a->su_out, false, a->s_y, rows, err));
 	DF_TRY(df_group_forward(w, &moe->shared_gate, x2, a->su_gate, false, a->s_gate, rows, err));
-	DF_TRY(df_sigmoid_fwd(w->m->be, a->s_gate, a->s_gate, err));
-	DF_TRY(df_row_scale(w->m->be, y, a->s_y, a->s_gate, err));
-	DF_TRY(df_axpy(w->m->be, 1, y, next, err));
+	DF_TRY(df_sigmoid_fwd(w->be, a->s_gate, a->s_gate, err));
+	DF_TRY(df_row_scale(w->be, y, a->s_y, a->s_gate, err));
+	DF_TRY(df_axpy(w->be, 1, y, next, err));
 out:
 	return rc;
 }
@@ -233,7 +233,7 @@ df_moe_last_load(struct df_work *w, struct df_err *err)
 	const struct df_act_rows all = df_act_rows_all(w);
 	int rc;
 
-	DF_TRY(df_copy(w->m->be, x_mid, a->x_in, err));
+	DF_TRY(df_copy(w->be, x_mid, a->x_in, err));
 	DF_TRY(df_group_forward(w, o, a->o, u_o, true, x_mid, &all, err));
 	DF_TRY(df_norm_forward(w, l->post_norm, x_mid, x2, scratch(w->ms.rstd, t), err));
 	DF_TRY(route(w, l->moe, x2, u_r, p, scratch(w->ms.top, t), expert, &all, err));
@@ -249,7 +249,7 @@ static int
 shared_backward(struct df_work *w, const struct df_emit *e, const struct df_moe *moe, struct df_moe_act *a,
     struct df_tensor x2, struct df_tensor d, struct df_tensor dx2, const struct df_act_rows *rows, struct df_err *err)
 {
-	struct df_backend *be = w->m->be;
+	struct df_backend *be = w->be;
 	struct df_tensor dgate = scratch(w->ms.dslot, d.rows), dy = scratch(w->ms.wide, d.rows);
 	struct df_tensor dh = scratch(w->ms.sh, d.rows);
 	size_t f = w->m->cfg.moe.d_shared;
@@ -275,7 +275,7 @@ static int
 expert_backward(struct df_work *w, const struct df_emit *e, const struct df_expert *x, size_t i, struct df_moe_act *a,
     const struct df_act_rows *rows, struct df_err *err)
 {
-	struct df_backend *be = w->m->be;
+	struct df_backend *be = w->be;
 	struct df_tensor dy = part(w, w->ms.dy, i), dh = part(w, w->ms.dhs, i), gu = part(w, a->gu, i);
 	struct df_tensor h = part(w, a->h, i), hs = part(w, w->ms.hs, i);
 	size_t f = w->m->cfg.moe.d_expert;
@@ -297,7 +297,7 @@ static int
 experts_backward(struct df_work *w, const struct df_emit *e, const struct df_moe *moe, struct df_moe_act *a,
     struct df_tensor x2, struct df_tensor d, struct df_tensor dx2, struct df_err *err)
 {
-	struct df_backend *be = w->m->be;
+	struct df_backend *be = w->be;
 	size_t r = a->h.rows;
 	int rc;
 
@@ -323,7 +323,7 @@ static int
 router_backward(struct df_work *w, const struct df_emit *e, const struct df_moe *moe, struct df_moe_act *a,
     struct df_tensor x2, struct df_tensor dx2, const struct df_act_rows *rows, struct df_err *err)
 {
-	struct df_backend *be = w->m->be;
+	struct df_backend *be = w->be;
 	size_t r = a->h.rows;
 	struct df_tensor dslot = scratch(w->ms.dslot, r), dx = scratch(w->ms.wide, x2.rows);
 	struct df_route_bwd b = { .p = a->p,
@@ -367,7 +367,7 @@ df_moe_backward(struct df_work *w, const struct df_emit *e, size_t i, struct df_
 	if (moe->shared_gate.n_parts > 0)
 		DF_TRY(shared_backward(w, e, moe, a, x2, d, dx2, rows, err));
 	else
-		DF_TRY(df_fill(w->m->be, dx2, 0, err));
+		DF_TRY(df_fill(w->be, dx2, 0, err));
 	DF_TRY(experts_backward(w, e, moe, a, x2, d, dx2, err));
 	DF_TRY(router_backward(w, e, moe, a, x2, dx2, rows, err));
 	*done = holds_lowest(moe);

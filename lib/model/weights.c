@@ -418,6 +418,7 @@ df_model_master(struct df_model *m, struct df_err *err)
 		m->w[row] = to;
 		df_tensor_free(m->be, &m->borrowed[row]);
 	}
+	DF_TRY(df_sync(m->be, err)); /* for the lanes that will read them */
 	df_weights_group(m);
 out:
 	return rc;

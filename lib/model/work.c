@@ -21,6 +21,7 @@ df_work_new(struct df_work **out, struct df_model *m, struct df_err *err)
 	w->m = m;
 	w->weights = m->w;
 	w->act_type = DF_F32;
+	DF_TRY(df_backend_fork(m->be, &w->be, err));
 	DF_TRY(df_alloc(&w->act, m->cfg.n_layers, sizeof(*w->act), "a workspace", err));
 	*out = w;
 	w = NULL;
@@ -34,13 +35,20 @@ df_work_free(struct df_work *w)
 {
 	if (w == NULL)
 		return;
-	df_tensor_free(w->m->be, &w->mem);
-	df_tensor_free(w->m->be, &w->cos);
-	df_tensor_free(w->m->be, &w->sin);
-	df_stage_free(w->m->be, &w->stage);
+	df_tensor_free(w->be, &w->mem);
+	df_tensor_free(w->be, &w->cos);
+	df_tensor_free(w->be, &w->sin);
+	df_stage_free(w->be, &w->stage);
+	df_backend_join(w->be);
 	free(w->act);
 	free(w->order);
 	free(w);
+}
+
+struct df_backend *
+df_work_backend(const struct df_work *w)
+{
+	return w->be;
 }
 
 void
@@ -186,8 +194,8 @@ open_stage(struct df_work *w, struct df_err *err)
 	if (w->stage != NULL)
 		DF_TRY(df_stage_wait(w->stage, err)); /* for what the last batch pushed */
 	if (w->stage == NULL || c.at > w->stage_size) {
-		df_stage_free(w->m->be, &w->stage);
-		DF_TRY(df_stage_new(w->m->be, &w->stage, c.at, "a batch", err));
+		df_stage_free(w->be, &w->stage);
+		DF_TRY(df_stage_new(w->be, &w->stage, c.at, "a batch", err));
 		w->stage_size = c.at;
 	}
 	c = (struct carver){ .mem = df_stage_view(w->stage, DF_U8, 0, 1, w->stage_size) };
@@ -510,9 +518,9 @@ df_work_layout(struct df_work *w, enum df_work_mode mode, struct df_err *err)
 	if (c.overflow)
 		return df_fail(err, DF_ERANGE, "the activations of %zu tokens are too large to address", w->n_tok);
 	if (c.at > w->mem.cols) {
-		df_tensor_free(w->m->be, &w->mem);
-		DF_TRY(df_tensor_alloc(
-		    w->m->be, &w->mem, DF_U8, 1, c.at, "the activations; smaller batches need less", err));
+		df_tensor_free(w->be, &w->mem);
+		DF_TRY(
+		    df_tensor_alloc(w->be, &w->mem, DF_U8, 1, c.at, "the activations; smaller batches need less", err));
 	}
 	c = (struct carver){ .mem = w->mem, .act_type = w->act_type };
 	carve(w, &c, mode);
