@@ -116,7 +116,14 @@ struct df_op_dropout {
 
 /* A tensor that an operation touches, and how.  `t` points into the operation's args. */
 enum df_access { DF_IN = 1, DF_OUT = 2, DF_INOUT = 3 };
-enum df_types { DF_ONLY_F32, DF_FLOATS /* f32, bf16, f16 */, DF_ANY_TYPE, DF_INDICES /* u32 */, DF_ONLY_F64, DF_ONLY_U8 };
+enum df_types {
+	DF_ONLY_F32,
+	DF_FLOATS, /* f32, bf16, f16 */
+	DF_ANY_TYPE,
+	DF_INDICES, /* u32 */
+	DF_ONLY_F64,
+	DF_ONLY_U8
+};
 struct df_operand {
 	struct df_tensor *t;
 	enum df_access access;
@@ -177,8 +184,8 @@ struct df_backend_ops {
 	const struct df_stage_ops *stage;
 
 	/*
-	 * optional: begin a lane (backend.h), whose priv is its own and the rest the root's; wait for its work and end it.
-	 * NULL: the root is the only lane.
+	 * optional: begin a lane (backend.h), whose priv is its own and the rest the root's; wait for its work and end
+	 * it.  NULL: the root is the only lane.
 	 */
 	int (*fork)(struct df_backend *lane, struct df_err *err);
 	void (*join)(struct df_backend *lane);
