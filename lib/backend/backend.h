@@ -207,6 +207,12 @@ int df_sync(struct df_backend *be, struct df_err *err) DF_MUST_CHECK;
 struct df_stage;
 int df_stage_new(struct df_backend *be, struct df_stage **out, size_t nbytes, const char *what, struct df_err *err)
     DF_MUST_CHECK;
+/*
+ * The stage for a new batch: *st (or NULL) with at least nbytes, after all copies under way, so that the host may
+ * write to its side.  Where it had to grow, what it held and the views of it are lost.
+ */
+int df_stage_reuse(struct df_backend *be, struct df_stage **st, size_t nbytes, const char *what, struct df_err *err)
+    DF_MUST_CHECK;
 void df_stage_free(struct df_backend *be, struct df_stage **st); /* accepts NULL in *st; *st becomes NULL */
 /* The host's side from byte `at` on, 64-byte aligned where `at` is. */
 void *df_stage_host(const struct df_stage *st, size_t at);

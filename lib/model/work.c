@@ -121,61 +121,58 @@ take_act(struct carver *c, size_t rows, size_t cols)
 
 /* ---- the batch ------------------------------------------------------------- */
 
-/* The host's side of a window of the stage. */
+/* The host's side of n numbers in the stage; *dev is the device's.  NULL while it is only measured. */
 static void *
-host_side(const struct df_work *w, struct df_tensor t)
+take_both(const struct df_work *w, struct carver *c, enum df_dtype type, size_t n, struct df_tensor *dev)
 {
-	return df_tensor_is_none(t) ? NULL : df_stage_host(w->stage, t.off * df_dtype_size(t.type));
+	*dev = take(c, type, 1, n);
+	return df_tensor_is_none(*dev) ? NULL : df_stage_host(w->stage, dev->off * df_dtype_size(type));
 }
 
 static struct df_indices
-take_indices(const struct df_work *w, struct carver *c, size_t rows, size_t cols)
+take_indices(const struct df_work *w, struct carver *c, size_t n)
 {
-	struct df_tensor t = take(c, DF_U32, rows, cols);
+	struct df_indices x;
 
-	if (!df_tensor_is_none(t))
-		t = df_tensor_view(t, 0, 1, rows * cols);
-	return (struct df_indices){ host_side(w, t), t };
+	x.host = take_both(w, c, DF_U32, n, &x.dev);
+	return x;
 }
 
-/* First what the host knows before the forward: it is pushed at once. */
+/* First what the host knows before the forward: it is pushed at once.  n_tok and R have been checked to be 32-bit. */
 static void
 carve_stage(struct df_work *w, struct carver *c)
 {
 	const struct df_model_config *f = &w->m->cfg;
 	const size_t t = w->n_tok, r = t * f->moe.top_k;
+	struct df_tensor weight; /* only the host sees it */
 
-	w->ids = take_indices(w, c, 1, t);
-	w->pos = take_indices(w, c, 1, t);
-	w->seg = take_indices(w, c, 1, w->n + 1);
-	w->target_seg = take_indices(w, c, 1, w->n + 1);
-	w->sequences = take_indices(w, c, 1, t + 1);
-	w->row = take_indices(w, c, 1, t);
-	w->dev.target = take(c, DF_U32, 1, t);
+	w->ids = take_indices(w, c, t);
+	w->pos = take_indices(w, c, t);
+	w->seg = take_indices(w, c, w->n + 1);
+	w->target_seg = take_indices(w, c, w->n + 1);
+	w->sequences = take_indices(w, c, t + 1);
+	w->row = take_indices(w, c, t);
+	w->target = take_both(w, c, DF_U32, t, &w->dev.target);
 	w->n_push = c->at;
-	w->dev.scale = take(c, DF_F32, 1, t);
-	w->dev.nll = take(c, DF_F32, 1, t);
-	w->dev.correct = take(c, DF_U8, 1, t);
+	w->scale = take_both(w, c, DF_F32, t, &w->dev.scale);
+	w->weight = take_both(w, c, DF_F32, t, &weight);
+	w->nll = take_both(w, c, DF_F32, t, &w->dev.nll);
+	w->correct = take_both(w, c, DF_U8, t, &w->dev.correct);
 	w->dev.lse = take(c, DF_F32, 1, t);
-	w->target = host_side(w, w->dev.target);
-	w->scale = host_side(w, w->dev.scale);
-	w->weight = host_side(w, take(c, DF_F32, 1, t));
-	w->nll = host_side(w, w->dev.nll);
-	w->correct = host_side(w, w->dev.correct);
-	w->pick = take_indices(w, c, 1, t);
-	w->index = take_indices(w, c, 1, t);
+	w->pick = take_indices(w, c, t);
+	w->index = take_indices(w, c, t);
 	if (f->moe.n_experts == 0)
 		return;
-	/* These five go to the device together. */
-	w->moe.row = take_indices(w, c, 1, r);
-	w->moe.slot = take_indices(w, c, 1, r);
-	w->moe.token = take_indices(w, c, 1, r);
-	w->moe.first = take_indices(w, c, 1, f->moe.n_experts + 1);
-	w->moe.seg = take_indices(w, c, f->moe.n_experts, w->n + 1);
-	w->moe.expert = take_indices(w, c, f->n_layers, r);
+	/* The first five go to the device together. */
+	w->moe.row = take_indices(w, c, r);
+	w->moe.slot = take_indices(w, c, r);
+	w->moe.token = take_indices(w, c, r);
+	w->moe.first = take_indices(w, c, f->moe.n_experts + 1);
+	w->moe.seg = take_indices(w, c, f->moe.n_experts * (w->n + 1));
+	w->moe.expert = take_indices(w, c, f->n_layers * r);
 }
 
-/* Lay out the stage for n samples of n_tok tokens; it grows when needed. */
+/* Lay out the stage for n samples of n_tok tokens. */
 static int
 open_stage(struct df_work *w, struct df_err *err)
 {
@@ -189,18 +186,9 @@ open_stage(struct df_work *w, struct df_err *err)
 		return df_fail(
 		    err, DF_ERANGE, "a batch of %zu tokens for %zu experts each", w->n_tok, w->m->cfg.moe.top_k);
 	carve_stage(w, &c);
-	if (c.overflow)
-		return df_fail(err, DF_ERANGE, "a batch of %zu tokens is too large to address", w->n_tok);
-	if (w->stage != NULL)
-		DF_TRY(df_stage_wait(w->stage, err)); /* for what the last batch pushed */
-	if (w->stage == NULL || c.at > w->stage_size) {
-		df_stage_free(w->be, &w->stage);
-		DF_TRY(df_stage_new(w->be, &w->stage, c.at, "a batch", err));
-		w->stage_size = c.at;
-	}
-	c = (struct carver){ .mem = df_stage_view(w->stage, DF_U8, 0, 1, w->stage_size) };
+	DF_TRY(df_stage_reuse(w->be, &w->stage, c.at, "a batch", err));
+	c = (struct carver){ .mem = df_stage_view(w->stage, DF_U8, 0, 1, c.at) };
 	carve_stage(w, &c);
-	rc = DF_OK;
 out:
 	return rc;
 }

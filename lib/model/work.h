@@ -37,6 +37,12 @@ struct df_indices {
 	uint32_t *host;
 	struct df_tensor dev;
 };
+/* n of them at this byte of a stage. */
+static inline struct df_indices
+df_indices_at(const struct df_stage *st, size_t at, size_t n)
+{
+	return (struct df_indices){ df_stage_host(st, at), df_stage_view(st, DF_U32, at, 1, n) };
+}
 static inline struct df_indices
 df_indices_part(struct df_indices x, size_t first, size_t n)
 {
@@ -104,7 +110,7 @@ struct df_work {
 
 	/* the batch, in its stage; the forward pushes the first n_push bytes */
 	struct df_stage *stage;
-	size_t stage_size, n_push;
+	size_t n_push;
 	struct df_indices ids, pos;        /* [T]; pos: row of the rotary table */
 	struct df_indices seg, target_seg; /* [n+1] tokens, target rows */
 	struct df_indices attn_seg;        /* tokens that see each other: samples, or their sequences */
