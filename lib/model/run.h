@@ -82,8 +82,8 @@ struct df_target_losses {
 	const uint32_t *offsets; /* [n+1] the targets of each */
 	const float *nll;        /* [offsets[n]] */
 	const uint32_t *token;   /* [offsets[n]] the token that was to be predicted */
-	const uint64_t *id;      /* [n] and ... */
-	const uint16_t *domain;  /* [n] ... of the samples, in a training step (df_stepper_opts.weigh); elsewhere NULL */
+	const uint64_t *id;      /* [n] the samples' ids and ... */
+	const uint16_t *domain;  /* [n] ... domains, in a training step (df_stepper_opts.weigh); elsewhere NULL */
 };
 /*
  * Weights of targets from their losses: between forward and backward fn is given the losses of a batch that has targets
