@@ -197,8 +197,8 @@ struct df_backend_ops {
 	const struct df_stage_ops *stage;
 
 	/*
-	 * optional: begin a lane (backend.h), whose priv is its own and the rest the root's; wait for its work and end it.
-	 * NULL: the root is the only lane.
+	 * optional: begin a lane (backend.h), whose priv is its own and the rest the root's; wait for its work and end
+	 * it.  NULL: the root is the only lane.
 	 */
 	int (*fork)(struct df_backend *lane, struct df_err *err);
 	void (*join)(struct df_backend *lane);

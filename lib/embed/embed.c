@@ -243,6 +243,7 @@ out:
 struct df_embed_lane {
 	const struct df_embedder *e;
 	struct df_work *work;
+	struct df_backend *be;         /* the work's lane */
 	struct df_tokscratch *scratch; /* texts only */
 	struct df_buf text, lower;     /* prompt and text; the same in lower case */
 
@@ -264,6 +265,7 @@ df_embed_lane_new(struct df_embed_lane **out, const struct df_embedder *e, struc
 	DF_TRY(df_alloc(&l, 1, sizeof(*l), "lane", err));
 	l->e = e;
 	DF_TRY(df_work_new(&l->work, e->model, err));
+	l->be = df_work_backend(l->work);
 	if (e->tok)
 		DF_TRY(df_tokscratch_new(&l->scratch, e->tok, err));
 	*out = l;
@@ -483,14 +485,14 @@ pool_picked(
 	uint32_t *row;
 	int rc;
 
-	DF_TRY(df_stage_reuse(e->be, &l->row, b->n * sizeof(*row), "a batch", err));
+	DF_TRY(df_stage_reuse(l->be, &l->row, b->n * sizeof(*row), "a batch", err));
 	row = df_stage_host(l->row, 0);
 	for (size_t s = 0; s < b->n; s++)
 		row[s] = (uint32_t)(e->pooling == DF_POOL_LAST ? b->offsets[s + 1] - 1
 			: e->pooling == DF_POOL_CLS            ? b->offsets[s]
 							       : b->offsets[s] + e->o.position);
 	DF_TRY(df_stage_push(l->row, 0, b->n * sizeof(*row), err));
-	DF_TRY(df_gather_rows(e->be, out, h, df_stage_view(l->row, DF_U32, 0, 1, b->n), err));
+	DF_TRY(df_gather_rows(l->be, out, h, df_stage_view(l->row, DF_U32, 0, 1, b->n), err));
 out:
 	return rc;
 }
@@ -512,8 +514,8 @@ pool_weighted(
 		for (uint64_t t = b->offsets[s]; t < b->offsets[s + 1]; t++)
 			l->weight[t] = (float)(rising ? (double)(t - b->offsets[s] + 1) / (n * (n + 1) / 2) : 1.0 / n);
 	}
-	DF_TRY(reserve(l->e->be, &l->d_weight, 1, n_tok, &w, err));
-	DF_TRY(df_upload(l->e->be, w, l->weight, err));
+	DF_TRY(reserve(l->be, &l->d_weight, 1, n_tok, &w, err));
+	DF_TRY(df_upload(l->be, w, l->weight, err));
 	for (size_t s = 0; s < b->n; s++) {
 		const size_t t = (size_t)b->offsets[s], n = (size_t)(b->offsets[s + 1] - b->offsets[s]);
 		const struct df_gemm g = { .alpha = 1,
@@ -521,7 +523,7 @@ pool_weighted(
 			.b = df_tensor_rows(h, t, n),
 			.c = df_tensor_rows(out, s, 1) };
 
-		DF_TRY(df_gemm(l->e->be, &g, err));
+		DF_TRY(df_gemm(l->be, &g, err));
 	}
 out:
 	return rc;
@@ -561,13 +563,13 @@ run_batch(struct df_embed_lane *l, const struct df_tokens *b, const uint64_t *id
 		}
 	DF_TRY(gather(l, b, order, n, n_tok, &t, err));
 	DF_TRY(df_model_hidden(e->model, l->work, &t, e->layer, &h, err));
-	DF_TRY(reserve(e->be, &l->d_pooled, n, d, &out, err));
+	DF_TRY(reserve(l->be, &l->d_pooled, n, d, &out, err));
 	if (e->pooling == DF_POOL_MEAN || e->pooling == DF_POOL_WEIGHTED)
 		DF_TRY(pool_weighted(l, &t, h, out, err));
 	else
 		DF_TRY(pool_picked(l, &t, h, out, err));
 	DF_TRY(df_grow(&l->pooled, &l->cap_pooled, n * d, sizeof(*l->pooled), "pooled vectors", err));
-	DF_TRY(df_download(e->be, l->pooled, out, err));
+	DF_TRY(df_download(l->be, l->pooled, out, err));
 	for (size_t i = 0; i < n; i++)
 		finish(e, l->pooled + i * d, vectors + order[i] * e->width);
 out:

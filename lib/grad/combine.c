@@ -29,9 +29,9 @@ add_up(struct df_grad_lane *l, struct df_tensor g, struct df_tensor sums, struct
 		const struct df_tensor sum = df_tensor_rows(sums, i, 1);
 
 		if (to <= from)
-			DF_TRY(df_fill(l->g->be, sum, 0, err));
+			DF_TRY(df_fill(l->be, sum, 0, err));
 		else
-			DF_TRY(df_gemm(l->g->be,
+			DF_TRY(df_gemm(l->be,
 			    &(struct df_gemm){ .alpha = 1,
 				.a = df_tensor_cols(l->weight, from - l->first_row, to - from),
 				.b = df_tensor_rows(g, from - l->first_row, to - from),
@@ -50,7 +50,7 @@ keep_sums(struct df_grad_lane *l, struct df_tensor sums, size_t offset, struct d
 	int rc;
 
 	DF_TRY(df_grow(&l->piece, &l->piece_cap, sums.rows * n, sizeof(*l->piece), "a piece of gradients", err));
-	DF_TRY(df_download(l->g->be, l->piece, sums, err));
+	DF_TRY(df_download(l->be, l->piece, sums, err));
 	for (size_t i = 0; i < sums.rows; i++) {
 		float *to = l->raw + (l->first_prompt + i) * l->g->p + offset;
 
@@ -71,8 +71,8 @@ sink(void *ctx, const struct df_grad_piece *piece, struct df_err *err)
 	int rc;
 
 	if (df_tensor_numel(l->sum) < l->n_prompts * n) {
-		df_tensor_free(l->g->be, &l->sum);
-		DF_TRY(df_tensor_alloc(l->g->be, &l->sum, DF_F32, 1, l->n_prompts * n, "sums of gradients", err));
+		df_tensor_free(l->be, &l->sum);
+		DF_TRY(df_tensor_alloc(l->be, &l->sum, DF_F32, 1, l->n_prompts * n, "sums of gradients", err));
 	}
 	sums = df_tensor_view(l->sum, 0, l->n_prompts, n);
 	DF_TRY(add_up(l, piece->g, sums, err));
@@ -101,10 +101,10 @@ run_rows(struct df_grad_lane *l, size_t first, size_t n, struct df_arena *arena,
 		offsets[i] = all->offsets[first + i] - base;
 	rows.offsets = offsets;
 	if (l->weight.cols < n) {
-		df_tensor_free(l->g->be, &l->weight);
-		DF_TRY(df_tensor_alloc(l->g->be, &l->weight, DF_F32, 1, n, "weights", err));
+		df_tensor_free(l->be, &l->weight);
+		DF_TRY(df_tensor_alloc(l->be, &l->weight, DF_F32, 1, n, "weights", err));
 	}
-	DF_TRY(df_upload(l->g->be, df_tensor_cols(l->weight, 0, n), l->batch->weight + first, err));
+	DF_TRY(df_upload(l->be, df_tensor_cols(l->weight, 0, n), l->batch->weight + first, err));
 	rc = df_model_sample_grads(l->g->model, l->work, &rows, sink, l, &(struct df_losses){ NULL }, err);
 out:
 	return rc;
@@ -193,7 +193,7 @@ df_grad_policy_block(struct df_grad_lane *l, const struct df_policy *p, const st
 	l->batch = in;
 	l->raw = raw ? v : NULL;
 	if (!raw)
-		DF_TRY(df_projection_begin(&l->projection, &g->o.projector, g->be, in->n, err));
+		DF_TRY(df_projection_begin(&l->projection, &g->o.projector, l->be, in->n, err));
 	DF_TRY(run_prompts(l, &out->arena, err));
 	if (!raw)
 		DF_TRY(df_projection_end(&l->projection, v, err));

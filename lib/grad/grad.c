@@ -235,6 +235,7 @@ df_grad_lane_new(struct df_grad_lane **out, const struct df_grad *g, struct df_e
 	DF_TRY(df_alloc(&l, 1, sizeof(*l), "lane", err));
 	l->g = g;
 	DF_TRY(df_work_new(&l->work, g->model, err));
+	l->be = df_work_backend(l->work);
 	*out = l;
 	l = NULL;
 out:
@@ -257,8 +258,9 @@ df_grad_lane_free(struct df_grad_lane *l)
 
 /* Turn the piece into the form that was asked for, in place. */
 static int
-take_form(const struct df_grad *g, const struct df_grad_piece *piece, struct df_err *err)
+take_form(const struct df_grad_lane *l, const struct df_grad_piece *piece, struct df_err *err)
 {
+	const struct df_grad *g = l->g;
 	const struct df_moments *o = &g->moments;
 	const struct df_adam_form a = {
 		.g = piece->g,
@@ -271,8 +273,8 @@ take_form(const struct df_grad *g, const struct df_grad_piece *piece, struct df_
 	};
 
 	switch (g->o.form) {
-	case DF_GRAD_ADAM: return df_adam_form(g->be, &a, err);
-	case DF_GRAD_SIGN: return df_sign(g->be, piece->g, err);
+	case DF_GRAD_ADAM: return df_adam_form(l->be, &a, err);
+	case DF_GRAD_SIGN: return df_sign(l->be, piece->g, err);
 	case DF_GRAD_SGD: break;
 	}
 	return DF_OK;
@@ -285,7 +287,7 @@ keep_piece(struct df_grad_lane *l, const struct df_grad_piece *piece, struct df_
 	int rc = DF_OK;
 
 	DF_TRY(df_grow(&l->piece, &l->piece_cap, piece->g.rows * n, sizeof(*l->piece), "a piece of gradients", err));
-	DF_TRY(df_download(l->g->be, l->piece, piece->g, err));
+	DF_TRY(df_download(l->be, l->piece, piece->g, err));
 	for (size_t s = 0; s < piece->g.rows; s++)
 		memcpy(l->raw + s * l->g->p + piece->offset, l->piece + s * n, n * sizeof(*l->piece));
 out:
@@ -298,7 +300,7 @@ sink(void *ctx, const struct df_grad_piece *piece, struct df_err *err)
 	struct df_grad_lane *l = ctx;
 	int rc = DF_OK;
 
-	DF_TRY(take_form(l->g, piece, err));
+	DF_TRY(take_form(l, piece, err));
 	rc = l->raw ? keep_piece(l, piece, err) : df_projection_add(&l->projection, piece->g, piece->offset, err);
 out:
 	return rc;
@@ -328,7 +330,7 @@ gradients(struct df_grad_lane *l, const struct df_tokens *t, const struct df_los
 	DF_TRY(df_arena_alloc(&out->arena, &rows, numel, sizeof(*rows), "gradients", err));
 	out->col[col] = (struct df_column_data){ .data = rows, .width = width };
 	if (g->o.output == DF_GRAD_PROJECTED)
-		DF_TRY(df_projection_begin(&l->projection, &g->o.projector, g->be, t->n, err));
+		DF_TRY(df_projection_begin(&l->projection, &g->o.projector, l->be, t->n, err));
 	l->raw = g->o.output == DF_GRAD_RAW ? rows : NULL;
 	DF_TRY(df_model_sample_grads(g->model, l->work, t, sink, l, losses, err));
 	if (g->o.output == DF_GRAD_PROJECTED)

@@ -19,6 +19,7 @@ struct df_grad {
 struct df_grad_lane {
 	const struct df_grad *g;
 	struct df_work *work;
+	struct df_backend *be; /* the work's lane */
 	struct df_projection projection;
 	float *piece; /* [S, columns of a piece], host */
 	size_t piece_cap;

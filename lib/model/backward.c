@@ -34,8 +34,8 @@ attention_backward(
 		.inverse = true };
 	int rc;
 
-	DF_TRY(df_attn_bwd(w->m->be, &t, err));
-	DF_TRY(df_rope(w->m->be, &r, err));
+	DF_TRY(df_attn_bwd(w->be, &t, err));
+	DF_TRY(df_rope(w->be, &r, err));
 	if (!c->qk_norm)
 		goto out;
 	DF_TRY(df_emit_head_norm(
@@ -67,7 +67,7 @@ dense_backward(struct df_work *w, const struct df_emit *e, size_t i, struct df_t
 	DF_TRY(df_group_backward(w, e, down, a->h, a->u[DF_GROUP_DOWN], d, *done ? none : dh, rows, err));
 	if (*done)
 		goto out;
-	DF_TRY(df_swiglu_bwd(w->m->be, g, u, dh, g, u, err));
+	DF_TRY(df_swiglu_bwd(w->be, g, u, dh, g, u, err));
 	*done = up->lowest;
 	DF_TRY(df_group_backward(w, e, up, a->x2, a->u[DF_GROUP_GATE_UP], a->gu, *done ? none : dx2, rows, err));
 out:
@@ -104,7 +104,7 @@ layer_backward(struct df_work *w, const struct df_emit *e, size_t i, bool *done,
 {
 	const struct df_layer *l = &w->m->layers[i];
 	const struct df_model_config *c = &w->m->cfg;
-	struct df_backend *be = w->m->be;
+	struct df_backend *be = w->be;
 	struct df_act *a = &w->act[i];
 	size_t he = c->n_heads * c->d_head;
 	struct df_tensor d_o = df_tensor_view(w->s1, 0, w->n_tok, he);
@@ -191,7 +191,7 @@ df_backward(struct df_work *w, const struct df_emit *e, struct df_err *err)
 	DF_TRY(df_head_backward(w, e, dh, err));
 	done = df_row_is_lowest(m, m->lm_head) && !m->cfg.tied;
 	if (!done) {
-		DF_TRY(df_fill(m->be, w->d_rows, 0, err));
+		DF_TRY(df_fill(w->be, w->d_rows, 0, err));
 		DF_TRY(df_emit_norm(w, e, m->norm, w->x_last, w->rstd_f, dh, w->d_rows, &w->target_seg, err));
 		done = df_row_is_lowest(m, m->norm);
 	}

@@ -34,9 +34,8 @@ layout(struct df_work *w, struct views *v, struct df_err *err)
 	DF_TRY(df_size_mul(t, d + wide + c->n_heads + 16, &n, "the activations", err));
 	DF_TRY(df_size_mul(n, sizeof(float), &n, "the activations", err));
 	if (n > w->mem.cols) {
-		df_tensor_free(w->m->be, &w->mem);
-		DF_TRY(
-		    df_tensor_alloc(w->m->be, &w->mem, DF_U8, 1, n, "the activations; smaller batches need less", err));
+		df_tensor_free(w->be, &w->mem);
+		DF_TRY(df_tensor_alloc(w->be, &w->mem, DF_U8, 1, n, "the activations; smaller batches need less", err));
 	}
 	v->lse = df_tensor_as(w->mem, DF_F32, t, c->n_heads);
 	at = (t * c->n_heads + 15) / 16 * 16 * sizeof(float);
@@ -60,7 +59,7 @@ norm(struct df_work *w, size_t row, size_t row_b, struct df_tensor x, struct df_
 		.w = df_work_weight(w, row),
 		.b = df_work_weight(w, row_b) };
 
-	return df_layernorm_fwd(m->be, &a, err);
+	return df_layernorm_fwd(w->be, &a, err);
 }
 
 /* x = LN(word + type 0 + position). */
@@ -71,11 +70,11 @@ embed(struct df_work *w, struct views *v, struct df_err *err)
 	const struct df_tensor y = df_tensor_view(v->qkv, 0, v->x.rows, v->x.cols), type = df_tensor_rows(y, 0, 1);
 	int rc;
 
-	DF_TRY(df_embed_fwd(m->be, v->x, df_work_weight(w, m->embed), w->ids.dev, err));
-	DF_TRY(df_copy(m->be, type, df_tensor_rows(df_work_weight(w, m->type), 0, 1), err));
-	DF_TRY(df_bias_add(m->be, v->x, type, err));
-	DF_TRY(df_embed_fwd(m->be, y, df_work_weight(w, m->position), w->pos.dev, err));
-	DF_TRY(df_axpy(m->be, 1.0f, y, v->x, err));
+	DF_TRY(df_embed_fwd(w->be, v->x, df_work_weight(w, m->embed), w->ids.dev, err));
+	DF_TRY(df_copy(w->be, type, df_tensor_rows(df_work_weight(w, m->type), 0, 1), err));
+	DF_TRY(df_bias_add(w->be, v->x, type, err));
+	DF_TRY(df_embed_fwd(w->be, y, df_work_weight(w, m->position), w->pos.dev, err));
+	DF_TRY(df_axpy(w->be, 1.0f, y, v->x, err));
 	DF_TRY(norm(w, m->norm, m->norm_b, v->x, err));
 out:
 	return rc;
@@ -85,7 +84,7 @@ static int
 layer_forward(struct df_work *w, const struct df_layer *l, struct views *v, struct df_err *err)
 {
 	const struct df_model_config *c = &w->m->cfg;
-	struct df_backend *be = w->m->be;
+	struct df_backend *be = w->be;
 	const size_t d = c->d_model;
 	const struct df_attn a = { .q = df_tensor_cols(v->qkv, 0, d),
 		.k = df_tensor_cols(v->qkv, d, d),

@@ -53,6 +53,7 @@ df_cache_new(struct df_cache **out, struct df_model *m, size_t n_slots, size_t n
 		return df_fail(err, DF_ERANGE, "a cache of %zu sequences of %zu tokens", n_slots, n_positions);
 	DF_TRY(df_alloc(&c, 1, sizeof(*c), "the cache", err));
 	c->m = m;
+	c->be = m->be;
 	c->n_slots = n_slots;
 	c->n_positions = n_positions;
 	DF_TRY(df_alloc(&c->k, n_layers, sizeof(*c->k), "the cache", err));
@@ -117,9 +118,9 @@ df_cache_copy(struct df_cache *c, uint32_t from, uint32_t to, size_t n, struct d
 	if (from != to && n > 0) {
 		c->length[to] = 0;
 		for (size_t i = 0; i < c->m->cfg.n_layers; i++) {
-			DF_TRY(df_copy(c->m->be, df_tensor_rows(c->k[i], to * c->n_positions, n),
+			DF_TRY(df_copy(c->be, df_tensor_rows(c->k[i], to * c->n_positions, n),
 			    df_tensor_rows(c->k[i], from * c->n_positions, n), err));
-			DF_TRY(df_copy(c->m->be, df_tensor_rows(c->v[i], to * c->n_positions, n),
+			DF_TRY(df_copy(c->be, df_tensor_rows(c->v[i], to * c->n_positions, n),
 			    df_tensor_rows(c->v[i], from * c->n_positions, n), err));
 		}
 	}
@@ -132,7 +133,7 @@ int
 df_cache_attend(struct df_work *w, size_t layer, const struct df_attn *t, struct df_err *err)
 {
 	struct df_cache *c = w->cache;
-	struct df_backend *be = w->m->be;
+	struct df_backend *be = w->be;
 	int rc = DF_OK;
 
 	for (size_t s = 0; s < w->n; s++) {

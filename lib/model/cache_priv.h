@@ -11,6 +11,7 @@
 
 struct df_cache {
 	struct df_model *m;
+	struct df_backend *be; /* the lane that it is used in: that of its last call's df_work */
 	size_t n_slots, n_positions;
 	struct df_tensor *k, *v; /* [n_layers] */
 	uint32_t *length;        /* [n_slots] */

@@ -48,7 +48,7 @@ place(struct df_cache *c, const struct df_tokens *b, struct df_err *err)
 	size_t cap;
 	int rc = DF_OK;
 
-	DF_TRY(df_stage_reuse(c->m->be, &c->stage, 2 * size, "a batch", err));
+	DF_TRY(df_stage_reuse(c->be, &c->stage, 2 * size, "a batch", err));
 	c->first = df_indices_at(c->stage, 0, n_tok);
 	c->n = df_indices_at(c->stage, size, n_tok);
 	if (n_tok > c->cap_tok) {
@@ -73,6 +73,21 @@ out:
 	return rc;
 }
 
+/* From now on w's lane uses the cache, after what the lane before did. */
+static int
+move_lane(struct df_cache *c, const struct df_work *w, struct df_err *err)
+{
+	int rc = DF_OK;
+
+	if (c->be == df_work_backend(w))
+		return DF_OK;
+	DF_TRY(df_sync(c->be, err));
+	df_stage_free(c->be, &c->stage);
+	c->be = df_work_backend(w);
+out:
+	return rc;
+}
+
 /* Run the batch into the slots; w->h_f has the last tokens' rows, or, with `targets`, those that the masks mark. */
 static int
 run(struct df_work *w, struct df_cache *c, const struct df_tokens *b, const uint32_t *slot, bool targets,
@@ -81,6 +96,7 @@ run(struct df_work *w, struct df_cache *c, const struct df_tokens *b, const uint
 	struct df_tokens placed = *b;
 	int rc;
 
+	DF_TRY(move_lane(c, w, err));
 	c->slot = slot;
 	DF_TRY(check_slots(c, b, slot, err));
 	DF_TRY(place(c, b, err));
@@ -108,12 +124,12 @@ put_logits(struct df_work *w, struct df_cache *c, float *logits, struct df_err *
 	int rc;
 
 	if (w->n_rows > c->logits.rows) {
-		df_tensor_free(c->m->be, &c->logits);
-		DF_TRY(df_tensor_alloc(c->m->be, &c->logits, DF_F32, w->n_rows, c->m->cfg.n_vocab, "logits", err));
+		df_tensor_free(c->be, &c->logits);
+		DF_TRY(df_tensor_alloc(c->be, &c->logits, DF_F32, w->n_rows, c->m->cfg.n_vocab, "logits", err));
 	}
 	t = df_tensor_rows(c->logits, 0, w->n_rows);
 	DF_TRY(df_logits(w, t, err));
-	DF_TRY(df_download(c->m->be, logits, t, err));
+	DF_TRY(df_download(c->be, logits, t, err));
 out:
 	return rc;
 }

@@ -60,10 +60,10 @@ outer_block(struct df_work *w, struct df_tensor block, size_t rows, struct df_te
 		size_t t0 = seg->host[s], n = seg->host[s + 1] - t0;
 
 		if (n == 0)
-			DF_TRY(df_fill(w->m->be, c, 0, err));
+			DF_TRY(df_fill(w->be, c, 0, err));
 		else
 			DF_TRY(df_mm(
-			    w->m->be, true, false, 1, df_tensor_rows(dy, t0, n), df_tensor_rows(x, t0, n), 0, c, err));
+			    w->be, true, false, 1, df_tensor_rows(dy, t0, n), df_tensor_rows(x, t0, n), 0, c, err));
 	}
 out:
 	return rc;
@@ -95,7 +95,7 @@ df_emit_matrix(struct df_work *w, const struct df_emit *e, size_t row, struct df
 
 	if (df_tensor_is_none(e->grad))
 		return sink_matrix(w, e, p, dy, x, seg, err);
-	return df_mm(w->m->be, true, false, 1, dy, x, 1, df_param_view(e->grad, p), err);
+	return df_mm(w->be, true, false, 1, dy, x, 1, df_param_view(e->grad, p), err);
 }
 
 static int
@@ -107,15 +107,15 @@ emit_bias(struct df_work *w, const struct df_emit *e, size_t row, struct df_tens
 	int rc = DF_OK;
 
 	if (!df_tensor_is_none(e->grad))
-		return df_colsum(w->m->be, dy, df_param_view(e->grad, p), true, err);
+		return df_colsum(w->be, dy, df_param_view(e->grad, p), true, err);
 	g = df_tensor_view(w->block, 0, w->n, p->cols);
 	for (size_t s = 0; s < w->n; s++) {
 		size_t t0 = seg->host[s], n = seg->host[s + 1] - t0;
 
 		if (n == 0)
-			DF_TRY(df_fill(w->m->be, df_tensor_rows(g, s, 1), 0, err));
+			DF_TRY(df_fill(w->be, df_tensor_rows(g, s, 1), 0, err));
 		else
-			DF_TRY(df_colsum(w->m->be, df_tensor_rows(dy, t0, n), df_tensor_rows(g, s, 1), false, err));
+			DF_TRY(df_colsum(w->be, df_tensor_rows(dy, t0, n), df_tensor_rows(g, s, 1), false, err));
 	}
 	DF_TRY(sink_block(e, p, 0, g, err));
 out:
@@ -172,11 +172,11 @@ sum_products(struct df_work *w, const struct df_emit *e, const struct df_groups 
 	if (df_tensor_is_none(gs->first)) {
 		const struct df_tensor c = gradient(w, e, gs->g, which, part);
 
-		return df_tensor_is_none(c) ? DF_OK : df_mm(w->m->be, true, false, 1, dy, x, 1, c, err);
+		return df_tensor_is_none(c) ? DF_OK : df_mm(w->be, true, false, 1, dy, x, 1, c, err);
 	}
 	for (size_t k = 0; k < gs->n; k++)
 		w->list[k] = gs->from <= k && k < gs->to ? gradient(w, e, &gs->g[k], which, part) : DF_TENSOR_NONE;
-	return df_gemm_group_sums(w->m->be, &sums, err);
+	return df_gemm_group_sums(w->be, &sums, err);
 }
 
 int
@@ -234,7 +234,7 @@ norm(struct df_work *w, const struct df_emit *e, size_t row, struct df_rmsnorm_b
 		a->dw = df_tensor_view(w->block, 0, w->n, p->cols);
 		a->offsets = seg->dev;
 	}
-	DF_TRY(df_rmsnorm_bwd(m->be, a, err));
+	DF_TRY(df_rmsnorm_bwd(w->be, a, err));
 	if (p != NULL && !batch)
 		DF_TRY(sink_block(e, p, 0, a->dw, err));
 out:
@@ -307,7 +307,7 @@ gather_tokens(struct df_work *w, size_t n, struct df_tensor *rows, struct df_err
 		goto out;
 	DF_TRY(df_work_push_part(w, pick, err));
 	DF_TRY(df_work_push_part(w, df_tensor_cols(w->index.dev, 0, n), err));
-	DF_TRY(df_gather_rows(w->m->be, *rows, w->d, pick, err));
+	DF_TRY(df_gather_rows(w->be, *rows, w->d, pick, err));
 out:
 	return rc;
 }
@@ -321,12 +321,12 @@ embed_batch(struct df_work *w, struct df_tensor table, struct df_err *err)
 
 	DF_TRY(list_tokens(w, &n, err));
 	if (n == w->n_tok)
-		return df_embed_bwd(w->m->be, table, w->d, w->ids.dev, err);
+		return df_embed_bwd(w->be, table, w->d, w->ids.dev, err);
 	for (size_t i = 0; i < n; i++)
 		w->index.host[i] = (uint32_t)(w->order[i] >> 32);
 	DF_TRY(gather_tokens(w, n, &rows, err));
 	if (n > 0)
-		DF_TRY(df_embed_bwd(w->m->be, table, rows, df_tensor_cols(w->index.dev, 0, n), err));
+		DF_TRY(df_embed_bwd(w->be, table, rows, df_tensor_cols(w->index.dev, 0, n), err));
 out:
 	return rc;
 }
@@ -373,11 +373,11 @@ df_emit_embed(struct df_work *w, const struct df_emit *e, struct df_err *err)
 			DF_TRY(outer_block(
 			    w, g, it.n, df_tensor_cols(w->dlogits, it.first, it.n), w->h_f, &w->target_seg, err));
 		else
-			DF_TRY(df_fill(w->m->be, g, 0, err));
+			DF_TRY(df_fill(w->be, g, 0, err));
 		while (first > 0 && w->order[first - 1] >> 32 >= it.first)
 			first--;
 		if (first < end)
-			DF_TRY(df_embed_bwd(w->m->be, df_tensor_view(g, 0, w->n * it.n, p->cols),
+			DF_TRY(df_embed_bwd(w->be, df_tensor_view(g, 0, w->n * it.n, p->cols),
 			    df_tensor_rows(sorted, first, end - first),
 			    df_tensor_cols(w->index.dev, first, end - first), err));
 		end = first;
@@ -398,7 +398,7 @@ sink_zeros(struct df_work *w, const struct df_emit *e, size_t row, struct df_err
 	while (next_piece(&it)) {
 		struct df_tensor g = df_tensor_view(w->block, 0, w->n, it.n * p->cols);
 
-		DF_TRY(df_fill(w->m->be, g, 0, err));
+		DF_TRY(df_fill(w->be, g, 0, err));
 		DF_TRY(sink_block(e, p, it.first, g, err));
 	}
 out:

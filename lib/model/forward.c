@@ -34,9 +34,9 @@ norm_heads(struct df_work *w, size_t i, struct df_err *err)
 		.n_heads = c->n_kv_heads };
 	int rc;
 
-	DF_TRY(df_copy(w->m->be, a->qk, df_tensor_cols(a->qkv, 0, he + ke), err));
-	DF_TRY(df_rmsnorm_fwd(w->m->be, &q, err));
-	DF_TRY(df_rmsnorm_fwd(w->m->be, &k, err));
+	DF_TRY(df_copy(w->be, a->qk, df_tensor_cols(a->qkv, 0, he + ke), err));
+	DF_TRY(df_rmsnorm_fwd(w->be, &q, err));
+	DF_TRY(df_rmsnorm_fwd(w->be, &k, err));
 out:
 	return rc;
 }
@@ -57,11 +57,11 @@ attention(struct df_work *w, size_t i, struct df_err *err)
 
 	if (c->qk_norm)
 		DF_TRY(norm_heads(w, i, err));
-	DF_TRY(df_rope(w->m->be, &r, err)); /* q and k lie side by side: one call */
+	DF_TRY(df_rope(w->be, &r, err)); /* q and k lie side by side: one call */
 	if (w->cache != NULL)
 		DF_TRY(df_cache_attend(w, i, &t, err));
 	else
-		DF_TRY(df_attn_fwd(w->m->be, &t, err));
+		DF_TRY(df_attn_fwd(w->be, &t, err));
 out:
 	return rc;
 }
@@ -94,7 +94,7 @@ dense_forward(struct df_work *w, size_t i, struct df_tensor next, const struct d
 	int rc;
 
 	DF_TRY(df_group_forward(w, &g[DF_GROUP_GATE_UP], a->x2, a->u[DF_GROUP_GATE_UP], false, a->gu, rows, err));
-	DF_TRY(df_swiglu_fwd(w->m->be, a->h, df_tensor_cols(a->gu, 0, f), df_tensor_cols(a->gu, f, f), err));
+	DF_TRY(df_swiglu_fwd(w->be, a->h, df_tensor_cols(a->gu, 0, f), df_tensor_cols(a->gu, f, f), err));
 	DF_TRY(df_group_forward(w, &g[DF_GROUP_DOWN], a->h, a->u[DF_GROUP_DOWN], true, next, rows, err));
 out:
 	return rc;
@@ -104,7 +104,7 @@ static int
 layer_forward(struct df_work *w, size_t i, struct df_tensor next, struct df_err *err)
 {
 	const struct df_layer *l = &w->m->layers[i];
-	struct df_backend *be = w->m->be;
+	struct df_backend *be = w->be;
 	struct df_act *a = &w->act[i];
 	const bool last = i + 1 == w->m->cfg.n_layers;
 	const struct df_act_rows all = df_act_rows_all(w), rows = last ? df_act_rows_targets(w) : all;
@@ -149,7 +149,7 @@ df_forward_to(struct df_work *w, size_t layer, struct df_tensor *h, struct df_er
 	int rc;
 
 	DF_TRY(df_work_push(w, err));
-	DF_TRY(df_embed_fwd(m->be, w->act[0].x_in, df_work_weight(w, m->embed), w->ids.dev, err));
+	DF_TRY(df_embed_fwd(w->be, w->act[0].x_in, df_work_weight(w, m->embed), w->ids.dev, err));
 	for (size_t i = 0; i < layer; i++)
 		DF_TRY(df_layer_forward(w, i, i + 1 < n ? w->act[i + 1].x_in : w->x_last, err));
 	*h = layer < n ? w->act[layer].x_in : w->h_f;

@@ -55,7 +55,7 @@ df_head_forward(struct df_work *w, struct df_err *err)
 	if (w->n_rows == 0)
 		return DF_OK;
 	a = xent(w);
-	DF_TRY(df_xent_fwd(w->m->be, &a, err));
+	DF_TRY(df_xent_fwd(w->be, &a, err));
 	w->head.has_lse = true;
 out:
 	return rc;
@@ -141,7 +141,7 @@ df_head_backward(struct df_work *w, const struct df_emit *e, struct df_tensor dh
 	if (samples)
 		a.dlogits = w->dlogits;
 	DF_TRY(df_work_push_part(w, w->dev.scale, err));
-	DF_TRY(w->head.has_lse ? df_xent_bwd(m->be, &a, err) : df_xent(m->be, &a, err));
+	DF_TRY(w->head.has_lse ? df_xent_bwd(w->be, &a, err) : df_xent(w->be, &a, err));
 	if (samples && !m->cfg.tied)
 		DF_TRY(df_emit_head(w, e, err));
 out:

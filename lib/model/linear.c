@@ -39,7 +39,7 @@ drop(struct df_work *w, size_t a, struct df_tensor x, struct df_tensor y, const 
 			while (rows->token.host != NULL && r + n < rows->seg.host[s + 1] &&
 			    rows->token.host[r + n] == token + n)
 				n++;
-			DF_TRY(df_dropout(w->m->be, df_tensor_rows(y, r, n), df_tensor_rows(x, r, n),
+			DF_TRY(df_dropout(w->be, df_tensor_rows(y, r, n), df_tensor_rows(x, r, n),
 			    (float)w->m->lora_dropout, w->key[s], (uint32_t)a,
 			    (uint64_t)(token - w->seg.host[s]) * x.cols, err));
 		}
@@ -103,10 +103,10 @@ multiply(struct df_work *w, const struct df_groups *gs, float scale, struct df_t
 	const struct df_gemm_groups g = { transposed, scale, beta, x, y, gs->first, w->list, gs->n };
 
 	if (df_tensor_is_none(gs->first))
-		return df_mm(w->m->be, false, transposed, scale, x, matrix(w, gs->g, which, part), beta, y, err);
+		return df_mm(w->be, false, transposed, scale, x, matrix(w, gs->g, which, part), beta, y, err);
 	for (size_t k = 0; k < gs->n; k++)
 		w->list[k] = gs->from <= k && k < gs->to ? matrix(w, &gs->g[k], which, part) : DF_TENSOR_NONE;
-	return df_gemm_groups(w->m->be, &g, err);
+	return df_gemm_groups(w->be, &g, err);
 }
 
 /* Do all adapters of the group have the same scale? */
@@ -210,7 +210,6 @@ df_groups_forward(struct df_work *w, const struct df_groups *gs, struct df_tenso
 	const struct df_tensor bias = df_work_joined(w, g->bias);
 	const bool at_once = together(w, gs);
 	struct df_groups run = lora_runs(gs);
-	struct df_model *m = w->m;
 	const float beta = add ? 1 : 0;
 	int rc = DF_OK;
 
@@ -223,10 +222,10 @@ df_groups_forward(struct df_work *w, const struct df_groups *gs, struct df_tenso
 		if (!at_once)
 			DF_TRY(multiply(w, gs, 1, x, DF_WEIGHT, i, true, beta, y_t, err));
 		if (t->bias != DF_NO_ROW && df_tensor_is_none(bias)) /* one group: experts have none */
-			DF_TRY(df_bias_add(m->be, y_t, df_work_weight(w, t->bias), err));
+			DF_TRY(df_bias_add(w->be, y_t, df_work_weight(w, t->bias), err));
 	}
 	if (!df_tensor_is_none(bias))
-		DF_TRY(df_bias_add(m->be, y, bias, err));
+		DF_TRY(df_bias_add(w->be, y, bias, err));
 	while (lora_next(gs, &run))
 		DF_TRY(lora_forward(w, &run, x, u, y, rows, err));
 out:
@@ -250,7 +249,7 @@ df_norm_forward(
 		.eps = (float)w->m->cfg.norm_eps, .x = x, .y = y, .rstd = rstd, .w = df_work_weight(w, row)
 	};
 
-	return df_rmsnorm_fwd(w->m->be, &a, err);
+	return df_rmsnorm_fwd(w->be, &a, err);
 }
 
 int
@@ -292,7 +291,7 @@ lora_dx(struct df_work *w, const struct df_groups *gs, struct df_tensor v, struc
 			continue;
 		DF_TRY(multiply(w, gs, 1, df_tensor_cols(v, t->u_col, t->rank), DF_A, i, false, 0, share, err));
 		DF_TRY(drop_part(w, gs, i, share, share, rows, err));
-		DF_TRY(df_axpy(w->m->be, 1, share, dx, err));
+		DF_TRY(df_axpy(w->be, 1, share, dx, err));
 	}
 out:
 	return rc;

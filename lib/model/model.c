@@ -291,6 +291,7 @@ df_model_init(struct df_model **out, const char *dir, uint64_t seed, struct df_b
 	}
 	DF_TRY(df_weights_place(m, err));
 	DF_TRY(df_model_set_trainable(m, &(struct df_train_spec){ 0 }, err));
+	DF_TRY(df_sync(be, err)); /* constants were filled in */
 	*out = m;
 	m = NULL;
 out:
@@ -331,6 +332,7 @@ df_model_add_lora(struct df_model *m, const struct df_lora_spec *spec, uint64_t 
 		    p->lora_b ? 0 : 1 / sqrt((double)p->cols), seed, buf, err));
 	}
 	DF_TRY(df_weights_round(m, err));
+	DF_TRY(df_sync(m->be, err)); /* constants were filled in */
 out:
 	free(buf);
 	return rc;

@@ -39,7 +39,7 @@ plan(struct df_work *w, struct df_tensor expert, const struct df_act_rows *rows,
 	p.slot = w->moe.slot;
 	p.row_token = w->moe.token.dev;
 	DF_TRY(df_stage_wait(w->stage, err)); /* for what the last layer's plan pulled */
-	DF_TRY(df_route_plan(w->m->be, &p, err));
+	DF_TRY(df_route_plan(w->be, &p, err));
 	DF_TRY(df_stage_pull(w->stage, begin * sizeof(uint32_t), (end + p.seg.cols - begin) * sizeof(uint32_t), err));
 	DF_TRY(df_stage_wait(w->stage, err));
 	*own = (struct df_act_rows){ .seg = w->moe.seg, .token = w->moe.token };
@@ -79,7 +79,7 @@ route(struct df_work *w, const struct df_moe *moe, struct df_tensor x2, struct d
 	int rc;
 
 	DF_TRY(df_group_forward(w, &moe->router, x2, u, false, p, rows, err));
-	DF_TRY(df_route_fwd(w->m->be, &r, err));
+	DF_TRY(df_route_fwd(w->be, &r, err));
 out:
 	return rc;
 }
@@ -101,8 +101,8 @@ weigh(struct df_work *w, const struct df_moe_act *a, struct df_err *err)
 	int rc;
 
 	DF_TRY(
-	    df_gather_rows(w->m->be, scratch(w->ms.weight, r), df_tensor_view(a->weight, 0, r, 1), w->moe.slot, err));
-	DF_TRY(df_row_scale(w->m->be, scratch(w->ms.hs, r), a->h, scratch(w->ms.weight, r), err));
+	    df_gather_rows(w->be, scratch(w->ms.weight, r), df_tensor_view(a->weight, 0, r, 1), w->moe.slot, err));
+	DF_TRY(df_row_scale(w->be, scratch(w->ms.hs, r), a->h, scratch(w->ms.weight, r), err));
 out:
 	return rc;
 }
@@ -116,12 +116,12 @@ experts_forward(struct df_work *w, const struct df_moe *moe, struct df_moe_act *
 	struct df_tensor x = scratch(w->ms.x, r);
 	int rc;
 
-	DF_TRY(df_gather_rows(w->m->be, x, x2, w->moe.row, err));
+	DF_TRY(df_gather_rows(w->be, x, x2, w->moe.row, err));
 	DF_TRY(df_groups_forward(w, &in, x, a->u_in, false, a->gu, own, err));
-	DF_TRY(df_swiglu_fwd(w->m->be, a->h, df_tensor_cols(a->gu, 0, f), df_tensor_cols(a->gu, f, f), err));
+	DF_TRY(df_swiglu_fwd(w->be, a->h, df_tensor_cols(a->gu, 0, f), df_tensor_cols(a->gu, f, f), err));
 	DF_TRY(weigh(w, a, err));
 	DF_TRY(df_groups_forward(w, &out, scratch(w->ms.hs, r), a->u_out, false, x, own, err));
-	DF_TRY(df_scatter_rows(w->m->be, next, x, w->moe.row, err));
+	DF_TRY(df_scatter_rows(w->be, next, x, w->moe.row, err));
 out:
 	return rc;
 }
@@ -135,12 +135,12 @@ shared_forward(struct df_work *w, const struct df_moe *moe, struct df_moe_act *a
 	int rc;
 
 	DF_TRY(df_group_forward(w, &moe->shared_gate_up, x2, a->su_in, false, a->s_gu, rows, err));
-	DF_TRY(df_swiglu_fwd(w->m->be, a->s_h, df_tensor_cols(a->s_gu, 0, f), df_tensor_cols(a->s_gu, f, f), err));
+	DF_TRY(df_swiglu_fwd(w->be, a->s_h, df_tensor_cols(a->s_gu, 0, f), df_tensor_cols(a->s_gu, f, f), err));
 	DF_TRY(df_group_forward(w, &moe->shared_down, a->s_h, a->su_out, false, a->s_y, rows, err));
 	DF_TRY(df_group_forward(w, &moe->shared_gate, x2, a->su_gate, false, a->s_gate, rows, err));
-	DF_TRY(df_sigmoid_fwd(w->m->be, a->s_gate, a->s_gate, err));
-	DF_TRY(df_row_scale(w->m->be, y, a->s_y, a->s_gate, err));
-	DF_TRY(df_axpy(w->m->be, 1, y, next, err));
+	DF_TRY(df_sigmoid_fwd(w->be, a->s_gate, a->s_gate, err));
+	DF_TRY(df_row_scale(w->be, y, a->s_y, a->s_gate, err));
+	DF_TRY(df_axpy(w->be, 1, y, next, err));
 out:
 	return rc;
 }
@@ -179,7 +179,7 @@ df_moe_last_load(struct df_work *w, struct df_err *err)
 	struct df_act_rows own;
 	int rc;
 
-	DF_TRY(df_copy(w->m->be, x_mid, a->x_in, err));
+	DF_TRY(df_copy(w->be, x_mid, a->x_in, err));
 	DF_TRY(df_group_forward(w, o, a->o, u_o, true, x_mid, &all, err));
 	DF_TRY(df_norm_forward(w, l->post_norm, x_mid, x2, scratch(w->ms.rstd, t), err));
 	DF_TRY(route(w, l->moe, x2, u_r, p, scratch(w->ms.top, t), w->ms.chosen, &all, err));
@@ -196,7 +196,7 @@ static int
 shared_backward(struct df_work *w, const struct df_emit *e, const struct df_moe *moe, struct df_moe_act *a,
     struct df_tensor x2, struct df_tensor d, struct df_tensor dx2, const struct df_act_rows *rows, struct df_err *err)
 {
-	struct df_backend *be = w->m->be;
+	struct df_backend *be = w->be;
 	struct df_tensor dgate = scratch(w->ms.dslot, d.rows), dy = scratch(w->ms.wide, d.rows);
 	struct df_tensor dh = scratch(w->ms.sh, d.rows);
 	size_t f = w->m->cfg.moe.d_shared;
@@ -243,7 +243,7 @@ experts_backward(struct df_work *w, const struct df_emit *e, const struct df_moe
     struct df_tensor x2, struct df_tensor d, struct df_tensor dx2, const struct df_act_rows *own, struct df_err *err)
 {
 	const struct df_groups in = experts(w, moe, moe->gate_up), out = experts(w, moe, moe->down);
-	struct df_backend *be = w->m->be;
+	struct df_backend *be = w->be;
 	size_t r = a->h.rows, f = w->m->cfg.moe.d_expert;
 	struct df_tensor dy = scratch(w->ms.dy, r), dh = scratch(w->ms.dhs, r);
 	struct df_tensor g = df_tensor_cols(a->gu, 0, f), u = df_tensor_cols(a->gu, f, f);
@@ -269,7 +269,7 @@ static int
 router_backward(struct df_work *w, const struct df_emit *e, const struct df_moe *moe, struct df_moe_act *a,
     struct df_tensor x2, struct df_tensor dx2, const struct df_act_rows *rows, struct df_err *err)
 {
-	struct df_backend *be = w->m->be;
+	struct df_backend *be = w->be;
 	size_t r = a->h.rows;
 	struct df_tensor dslot = scratch(w->ms.dslot, r), dx = scratch(w->ms.wide, x2.rows);
 	struct df_route_bwd b = { .p = a->p,
@@ -314,7 +314,7 @@ df_moe_backward(struct df_work *w, const struct df_emit *e, size_t i, struct df_
 	if (moe->shared_gate.n_parts > 0)
 		DF_TRY(shared_backward(w, e, moe, a, x2, d, dx2, rows, err));
 	else
-		DF_TRY(df_fill(w->m->be, dx2, 0, err));
+		DF_TRY(df_fill(w->be, dx2, 0, err));
 	DF_TRY(experts_backward(w, e, moe, a, x2, d, dx2, &own, err));
 	DF_TRY(router_backward(w, e, moe, a, x2, dx2, rows, err));
 	*done = holds_lowest(moe);

@@ -26,6 +26,7 @@ df_moments_init(struct df_moments *o, struct df_model *m, struct df_err *err)
 	DF_TRY(df_tensor_alloc(m->be, &t.v, DF_F32, 1, m->train.numel, "the optimiser's moments", err));
 	DF_TRY(df_fill(m->be, t.m, 0, err));
 	DF_TRY(df_fill(m->be, t.v, 0, err));
+	DF_TRY(df_sync(m->be, err));
 	*o = t;
 	t = (struct df_moments){ 0 };
 out:

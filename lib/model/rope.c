@@ -152,7 +152,7 @@ static int
 grow(struct df_work *w, struct need need, float *inv, float *wave, struct df_err *err)
 {
 	const struct df_model_config *c = &w->m->cfg;
-	struct df_backend *be = w->m->be;
+	struct df_backend *be = w->be;
 	size_t half = c->d_head / 2, n_pos = w->n_pos, n_own = w->n_own, n;
 	float *cosine = NULL, *sine = NULL;
 	int rc = DF_OK;
@@ -207,8 +207,8 @@ fill_own(struct df_work *w, const uint32_t *position, size_t n_own, float *inv, 
 			w->pos.host[t] = (uint32_t)(w->n_pos + at);
 		}
 	}
-	DF_TRY(df_upload(w->m->be, df_tensor_rows(w->cos, w->n_pos, n_own), cosine, err));
-	DF_TRY(df_upload(w->m->be, df_tensor_rows(w->sin, w->n_pos, n_own), sine, err));
+	DF_TRY(df_upload(w->be, df_tensor_rows(w->cos, w->n_pos, n_own), cosine, err));
+	DF_TRY(df_upload(w->be, df_tensor_rows(w->sin, w->n_pos, n_own), sine, err));
 out:
 	free(cosine);
 	free(sine);

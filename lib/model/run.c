@@ -64,7 +64,7 @@ df_logits(struct df_work *w, struct df_tensor logits, struct df_err *err)
 {
 	struct df_model *m = w->m;
 
-	return df_mm(m->be, false, true, 1, w->h_f, df_work_weight(w, m->lm_head), 0, logits, err);
+	return df_mm(w->be, false, true, 1, w->h_f, df_work_weight(w, m->lm_head), 0, logits, err);
 }
 
 int
@@ -97,7 +97,7 @@ out:
 static int
 widen(struct df_work *w, struct df_tensor *h, struct df_err *err)
 {
-	struct df_backend *be = w->m->be;
+	struct df_backend *be = w->be;
 	int rc = DF_OK;
 
 	if (h->type == DF_F32)
@@ -154,11 +154,11 @@ df_model_scores(struct df_model *m, struct df_work *w, const struct df_tokens *b
 		goto out;
 	df_work_last_rows(w, m->cfg.pad_id);
 	DF_TRY(forward(w, DF_WORK_LOSS, NULL, err));
-	DF_TRY(df_tensor_alloc(m->be, &t, DF_F32, w->n, m->cfg.n_labels, "scores", err));
-	DF_TRY(df_mm(m->be, false, true, 1, w->h_f, df_work_weight(w, m->score), 0, t, err));
-	DF_TRY(df_download(m->be, scores, t, err));
+	DF_TRY(df_tensor_alloc(w->be, &t, DF_F32, w->n, m->cfg.n_labels, "scores", err));
+	DF_TRY(df_mm(w->be, false, true, 1, w->h_f, df_work_weight(w, m->score), 0, t, err));
+	DF_TRY(df_download(w->be, scores, t, err));
 out:
-	df_tensor_free(m->be, &t);
+	df_tensor_free(w->be, &t);
 	return rc;
 }
 
@@ -174,11 +174,11 @@ df_model_logits(struct df_model *m, struct df_work *w, const struct df_tokens *b
 		goto out;
 	df_work_all_rows(w);
 	DF_TRY(forward(w, DF_WORK_LOSS, NULL, err));
-	DF_TRY(df_tensor_alloc(m->be, &t, DF_F32, w->n_tok, m->cfg.n_vocab, "logits", err));
+	DF_TRY(df_tensor_alloc(w->be, &t, DF_F32, w->n_tok, m->cfg.n_vocab, "logits", err));
 	DF_TRY(df_logits(w, t, err));
-	DF_TRY(df_download(m->be, logits, t, err));
+	DF_TRY(df_download(w->be, logits, t, err));
 out:
-	df_tensor_free(m->be, &t);
+	df_tensor_free(w->be, &t);
 	return rc;
 }
 

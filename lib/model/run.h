@@ -70,6 +70,11 @@ struct df_losses {
 struct df_work;
 int df_work_new(struct df_work **out, struct df_model *m, struct df_err *err) DF_MUST_CHECK;
 void df_work_free(struct df_work *w); /* accepts NULL */
+/*
+ * The lane in which it computes (df_backend_fork), for operations on what it reads and leaves on the device, such as a
+ * gradient: what other lanes wrote there must be synced before, and it itself before others use it.
+ */
+struct df_backend *df_work_backend(const struct df_work *w);
 
 /* The targets of a batch, sample by sample, and their losses: host memory, valid during the call that gives it. */
 struct df_target_losses {

@@ -21,6 +21,7 @@ df_work_new(struct df_work **out, struct df_model *m, struct df_err *err)
 	w->m = m;
 	w->weights = m->w;
 	w->act_type = m->act;
+	DF_TRY(df_backend_fork(m->be, &w->be, err));
 	DF_TRY(df_alloc(&w->act, m->cfg.n_layers, sizeof(*w->act), "a workspace", err));
 	*out = w;
 	w = NULL;
@@ -34,15 +35,22 @@ df_work_free(struct df_work *w)
 {
 	if (w == NULL)
 		return;
-	df_tensor_free(w->m->be, &w->mem);
-	df_tensor_free(w->m->be, &w->hidden);
-	df_tensor_free(w->m->be, &w->cos);
-	df_tensor_free(w->m->be, &w->sin);
-	df_stage_free(w->m->be, &w->stage);
+	df_tensor_free(w->be, &w->mem);
+	df_tensor_free(w->be, &w->hidden);
+	df_tensor_free(w->be, &w->cos);
+	df_tensor_free(w->be, &w->sin);
+	df_stage_free(w->be, &w->stage);
+	df_backend_join(w->be);
 	free(w->act);
 	free(w->order);
 	free(w->list);
 	free(w);
+}
+
+struct df_backend *
+df_work_backend(const struct df_work *w)
+{
+	return w->be;
 }
 
 void
@@ -178,20 +186,10 @@ open_stage(struct df_work *w, struct df_err *err)
 		return df_fail(
 		    err, DF_ERANGE, "a batch of %zu tokens for %zu experts each", w->n_tok, w->m->cfg.moe.top_k);
 	carve_stage(w, &c);
-	w->scale = take_both(w, c, DF_F32, t, &w->dev.scale);
-	w->weight = host_side(w, take(c, DF_F32, 1, t));
-	w->nll = take_both(w, c, DF_F32, t, &w->dev.nll);
-	w->correct = take_both(w, c, DF_U8, t, &w->dev.correct);
-	w->dev.lse = take(c, DF_F32, 1, t);
-	w->pick = take_indices(w, c, t);
-	w->index = take_indices(w, c, t);
-	if (f->moe.n_experts == 0)
-		return;
-	w->moe.row = take(c, DF_U32, 1, r);
-	w->moe.slot = take(c, DF_U32, 1, r);
-	w->moe.first = take(c, DF_U32, 1, f->moe.n_experts + 1);
-	w->moe.token = take_indices(w, c, r);
-	w->moe.seg = take_indices(w, c, f->moe.n_experts * w->n + 1);
+	if (w->list == NULL && w->m->cfg.moe.n_experts > 0)
+		DF_TRY(df_alloc(&w->list, w->m->cfg.moe.n_experts, sizeof(*w->list), "a batch", err));
+	DF_TRY(df_stage_reuse(w->be, &w->stage, c.at, "a batch", err));
+	c = (struct carver){ .mem = df_stage_view(w->stage, DF_U8, 0, 1, c.at) };
 	carve_stage(w, &c);
 out:
 	return rc;
@@ -515,9 +513,9 @@ df_work_layout(struct df_work *w, enum df_work_mode mode, struct df_err *err)
 	if (c.overflow)
 		return df_fail(err, DF_ERANGE, "the activations of %zu tokens are too large to address", w->n_tok);
 	if (c.at > w->mem.cols) {
-		df_tensor_free(w->m->be, &w->mem);
-		DF_TRY(df_tensor_alloc(
-		    w->m->be, &w->mem, DF_U8, 1, c.at, "the activations; smaller batches need less", err));
+		df_tensor_free(w->be, &w->mem);
+		DF_TRY(
+		    df_tensor_alloc(w->be, &w->mem, DF_U8, 1, c.at, "the activations; smaller batches need less", err));
 	}
 	c = (struct carver){ .mem = w->mem, .act_type = w->act_type };
 	carve(w, &c, mode);

@@ -90,6 +90,7 @@ enum df_work_mode { DF_WORK_LOSS, DF_WORK_GRAD, DF_WORK_SAMPLE_GRADS };
 
 struct df_work {
 	struct df_model *m;
+	struct df_backend *be; /* a lane of its own: all operations of a batch */
 	struct df_tensor mem;      /* the activations and the scratch below; bytes */
 	enum df_dtype act_type;    /* of activations */
 	struct df_tensor hidden;   /* [T,D] hidden states for a caller, where activations are not float32 */

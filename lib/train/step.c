@@ -244,7 +244,7 @@ take_samples(struct df_stepper *s, struct lane *l)
 	int rc = DF_OK;
 
 	if (!l->dirty)
-		DF_TRY(df_fill(df_model_backend(s->m), l->grad, 0, err));
+		DF_TRY(df_fill(df_work_backend(l->work), l->grad, 0, err));
 	l->dirty = true;
 	DF_TRY(df_gather_pick(&l->gather, &s->tokens, l->slot, l->n, &l->tokens, err));
 	for (size_t k = 0; k < l->n; k++)
@@ -594,6 +594,10 @@ df_stepper_run(struct df_stepper *s, const struct df_rows *r, const uint64_t *wh
 	}
 	out->loss = sum;
 	DF_TRY(sum_domains(s, n, out, err));
+	for (size_t g = 0; g < s->n_lanes; g++) {
+		if (s->lane[g].dirty)
+			DF_TRY(df_sync(df_work_backend(s->lane[g].work), err));
+	}
 	for (size_t g = 1; g < s->n_lanes; g++) {
 		if (s->lane[g].dirty)
 			DF_TRY(df_axpy(be, 1, s->lane[g].grad, s->lane[0].grad, err));

@@ -133,10 +133,10 @@ mh_batch_grad(struct df_model *m, struct df_work *w, const struct df_tokens *b, 
 	float *g = NULL;
 
 	mh_ok(df_tensor_alloc(df_model_backend(m), &grad, DF_F32, 1, n, "grad", err));
-	mh_ok(df_fill(df_model_backend(m), grad, 0, err));
+	mh_ok(df_fill(df_work_backend(w), grad, 0, err));
 	mh_ok(df_model_grad(m, w, b, scale, grad, NULL, err));
 	mh_ok(df_alloc(&g, n, sizeof(*g), "grad", err));
-	mh_ok(df_download(df_model_backend(m), g, grad, err));
+	mh_ok(df_download(df_work_backend(w), g, grad, err));
 	df_tensor_free(df_model_backend(m), &grad);
 	return keep(g);
 }
@@ -244,7 +244,7 @@ static int
 gather(void *ctx, const struct df_grad_piece *piece, struct df_err *err)
 {
 	struct mh_grads *g = ctx;
-	struct df_backend *be = df_model_backend(g->m);
+	struct df_backend *be = df_work_backend(g->w);
 	size_t cols = piece->g.cols, step = (size_t)df_grad_piece_rows(piece->param->cols) * piece->param->cols;
 	float *buf = NULL;
 	int rc;
@@ -273,7 +273,7 @@ mh_sample_grads(struct mh_grads *out, struct df_model *m, struct df_work *w, con
 {
 	size_t n = df_model_train(m)->numel;
 
-	*out = (struct mh_grads){ .m = m, .n = b->n, .numel = n, .next = n };
+	*out = (struct mh_grads){ .m = m, .w = w, .n = b->n, .numel = n, .next = n };
 	mh_ok(df_alloc(&out->g, b->n * n, sizeof(*out->g), "gradients", err));
 	keep(out->g);
 	mh_ok(df_model_sample_grads(m, w, b, gather, out, losses, err));

@@ -93,6 +93,7 @@ bool mh_same(const float *a, const float *b, size_t n);
 /* Per-sample gradients gathered whole: g [n, numel]. Also checks order and coverage of the blocks. */
 struct mh_grads {
 	struct df_model *m;
+	struct df_work *w;
 	float *g;
 	size_t n, numel, next;
 	size_t blocks;

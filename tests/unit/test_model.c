@@ -206,14 +206,14 @@ check_grads(const char *name, bool lora)
 
 	/* Twice into the same tensor: it accumulates. */
 	mh_ok(df_tensor_alloc(mh_backend(), &grad, DF_F32, 1, n, "grad", err));
-	mh_ok(df_fill(mh_backend(), grad, 0, err));
+	mh_ok(df_fill(df_work_backend(f.w), grad, 0, err));
 	memset(loss, 0, sizeof(loss));
 	mh_ok(df_model_grad(f.m, f.w, &f.batch.b, scale, grad, &out, err));
 	check_losses(&f, name, loss, n_targets, nll);
 	mh_ok(df_model_grad(f.m, f.w, &f.batch.b, scale, grad, &out, err));
-	mh_ok(df_scale(mh_backend(), 0.5f, grad, err));
+	mh_ok(df_scale(df_work_backend(f.w), 0.5f, grad, err));
 	mh_ok(df_alloc(&got, n, sizeof(*got), "grad", err));
-	mh_ok(df_download(mh_backend(), got, grad, err));
+	mh_ok(df_download(df_work_backend(f.w), got, grad, err));
 	check(name, f.prefix, "gradients by name, worst", compare_grads(&f, name, prefix, got));
 
 	/* Checkpointing: the same bits. */
@@ -325,7 +325,7 @@ test_gate_load(void **state)
 				} else {
 					mh_ok(df_tensor_alloc(
 					    mh_backend(), &grad, DF_F32, 1, df_model_train(f.m)->numel, "grad", err));
-					mh_ok(df_fill(mh_backend(), grad, 0, err));
+					mh_ok(df_fill(df_work_backend(f.w), grad, 0, err));
 					mh_ok(df_model_grad(f.m, f.w, &f.batch.b, scale, grad, &out, err));
 					df_tensor_free(mh_backend(), &grad);
 				}

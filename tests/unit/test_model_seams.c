@@ -54,6 +54,7 @@ finish(struct run *r)
 /* ---- ranges of a gradient ---------------------------------------------------------------------------------------- */
 
 struct ranges {
+	struct df_work *w;
 	struct df_tensor grad;
 	float *seen; /* the gradient, as it was when its range was final */
 	size_t n, left;
@@ -70,7 +71,8 @@ is_final(void *ctx, size_t first, size_t end, struct df_err *err)
 	r->left = first;
 	r->n++;
 	assert_int_equal(
-	    df_download(mh_backend(), r->seen + first, df_tensor_view(r->grad, first, 1, end - first), err), DF_OK);
+	    df_download(df_work_backend(r->w), r->seen + first, df_tensor_view(r->grad, first, 1, end - first), err),
+	    DF_OK);
 	return r->rc == DF_OK ? DF_OK : df_fail(err, r->rc, "no more ranges");
 }
 
@@ -91,14 +93,15 @@ check_ranges(const char *name, enum trains trains, bool checkpointing, size_t n_
 	mh_ok(df_alloc(&got, numel, sizeof(*got), "gradient", err));
 	mh_ok(df_tensor_alloc(mh_backend(), &r.grad, DF_F32, 1, numel, "gradient", err));
 	df_work_on_ready(run.w, is_final, &r);
+	r.w = run.w;
 
-	mh_ok(df_fill(mh_backend(), r.grad, 0, err));
+	mh_ok(df_fill(df_work_backend(run.w), r.grad, 0, err));
 	r.left = numel;
 	mh_ok(df_model_grad(run.m, run.w, &run.batch.b, scale, r.grad, NULL, err));
 	assert_int_equal(r.left, 0);
 	if (r.n != n_ranges)
 		fail_msg("%s: %zu ranges instead of %zu", name, r.n, n_ranges);
-	mh_ok(df_download(mh_backend(), got, r.grad, err));
+	mh_ok(df_download(df_work_backend(run.w), got, r.grad, err));
 	assert_memory_equal(r.seen, got, numel * sizeof(*got));
 	assert_memory_equal(want, got, numel * sizeof(*got));
 
@@ -141,6 +144,7 @@ test_ranges(void **state)
 
 struct source {
 	struct df_weight_source s;
+	struct df_backend *be; /* the work's lane */
 	struct df_model *m;
 	struct df_tensor safe, gathered; /* [1, base numel]: all weights, and those of the layer that is held */
 	struct df_tensor w[512];
@@ -158,9 +162,9 @@ move_layer(struct source *s, int layer, bool here)
 		if (p->v[i].layer != layer)
 			continue;
 		if (here)
-			mh_ok(df_copy(mh_backend(), s->w[i], df_param_view(s->safe, &p->v[i]), err));
+			mh_ok(df_copy(s->be, s->w[i], df_param_view(s->safe, &p->v[i]), err));
 		else
-			mh_ok(df_fill(mh_backend(), s->w[i], NAN, err));
+			mh_ok(df_fill(s->be, s->w[i], NAN, err));
 	}
 }
 
@@ -196,13 +200,14 @@ take_weights(struct source *s, struct run *r)
 
 	memset(s, 0, sizeof(*s));
 	s->m = r->m;
+	s->be = df_work_backend(r->w);
 	s->held = s->refuse = SIZE_MAX;
 	assert_true(p->n <= sizeof(s->w) / sizeof(s->w[0]));
 	mh_ok(df_tensor_alloc(mh_backend(), &s->safe, DF_F32, 1, p->numel, "weights", err));
 	mh_ok(df_tensor_alloc(mh_backend(), &s->gathered, DF_F32, 1, p->numel, "weights", err));
-	mh_ok(df_copy(mh_backend(), s->safe, r->m->drawn, err));
-	mh_ok(df_fill(mh_backend(), s->gathered, NAN, err));
-	mh_ok(df_fill(mh_backend(), r->m->drawn, NAN, err));
+	mh_ok(df_copy(s->be, s->safe, r->m->drawn, err));
+	mh_ok(df_fill(s->be, s->gathered, NAN, err));
+	mh_ok(df_fill(s->be, r->m->drawn, NAN, err));
 	for (size_t i = 0; i < p->n; i++)
 		s->w[i] = df_param_view(s->gathered, &p->v[i]);
 	move_layer(s, -1, true);
@@ -294,10 +299,10 @@ test_encoder(void **state)
 	mh_ok(df_alloc(&want, n, sizeof(*want), "states", err));
 	mh_ok(df_alloc(&got, n, sizeof(*got), "states", err));
 	mh_ok(df_model_hidden(r.m, r.w, &r.batch.b, df_model_config(r.m)->n_layers, &h, err));
-	mh_ok(df_download(mh_backend(), want, h, err));
+	mh_ok(df_download(df_work_backend(r.w), want, h, err));
 	take_weights(&s, &r);
 	mh_ok(df_model_hidden(r.m, r.w, &r.batch.b, df_model_config(r.m)->n_layers, &h, err));
-	mh_ok(df_download(mh_backend(), got, h, err));
+	mh_ok(df_download(df_work_backend(r.w), got, h, err));
 	mh_assert_same(got, want, n);
 	assert_int_equal(s.n_holds, df_model_config(r.m)->n_layers);
 	s.refuse = s.n_holds + 1;

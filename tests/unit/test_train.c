@@ -366,6 +366,7 @@ test_not_finite(void **state)
 	mh_ok(df_model_master(g.m, err));
 	data = df_model_train_data(g.m);
 	mh_ok(df_fill(mh_backend(), df_tensor_view(data, p->offset, 1, 1), INFINITY, err));
+	mh_ok(df_sync(mh_backend(), err));
 	mh_ok(df_stepper_new(&s, g.m, NULL, &g.opts, err));
 	before = weights_of(g.m);
 	mh_refused(df_stepper_run(s, &g.rows, which, 2, NULL, 1e-2, &res, err), DF_ERANGE, "not finite|103");

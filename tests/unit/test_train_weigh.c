@@ -300,6 +300,7 @@ static void
 move(struct setup *u, struct df_tensor data, struct df_tensor direction, double by)
 {
 	mh_ok(df_axpy(df_model_backend(u->m), (float)by, direction, data, err));
+	mh_ok(df_sync(df_model_backend(u->m), err));
 }
 
 /* The gradient is the derivative of the weighted loss, the weights being constants. */
@@ -324,7 +325,7 @@ test_derivative(void **state)
 	data = df_model_train_data(u.m);
 	mh_ok(df_tensor_alloc(mh_backend(), &grad, DF_F32, 1, numel, "gradient", err));
 	mh_ok(df_tensor_alloc(mh_backend(), &d, DF_F32, 1, numel, "direction", err));
-	mh_ok(df_fill(mh_backend(), grad, 0, err));
+	mh_ok(df_fill(df_work_backend(u.work), grad, 0, err));
 	mh_ok(df_model_forward(u.m, u.work, &b, &l, err));
 	n_targets = l.offsets[l.n];
 	assert_true(n_targets > 50);
@@ -335,7 +336,7 @@ test_derivative(void **state)
 	mh_ok(df_model_backward(u.m, u.work, scale, weight, grad, NULL, err));
 	/* along the gradient itself, at unit length: the derivative is its norm */
 	mh_ok(df_alloc(&g, numel, sizeof(*g), "gradient", err));
-	mh_ok(df_download(mh_backend(), g, grad, err));
+	mh_ok(df_download(df_work_backend(u.work), g, grad, err));
 	for (size_t i = 0; i < numel; i++)
 		got += (double)g[i] * (double)g[i];
 	got = sqrt(got);
