@@ -17,6 +17,7 @@ static const char *const op_name[DF_OP_COUNT] = {
 	"copy",
 	"fill",
 	"gemm",
+	"gemm_segments",
 	"axpy",
 	"scale",
 	"bias_add",
@@ -98,6 +99,12 @@ size_t
 df_backend_peak_bytes(const struct df_backend *be)
 {
 	return atomic_load(&be->peak);
+}
+
+size_t
+df_backend_block_bytes(const struct df_backend *be)
+{
+	return be->ops->block_bytes;
 }
 
 /* ---- memory ----------------------------------------------------------------------------------------------------- */

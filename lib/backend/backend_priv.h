@@ -34,10 +34,11 @@ enum df_op {
 	DF_OP_COPY,       /* struct df_op_pair: dst = src, converted */
 	DF_OP_FILL,       /* struct df_op_pair: dst = alpha */
 	DF_OP_GEMM,       /* struct df_gemm */
+	DF_OP_GEMM_SEGMENTS, /* struct df_gemm_segments */
 	DF_OP_AXPY,       /* struct df_op_pair: dst += alpha * src */
 	DF_OP_SCALE,      /* struct df_op_pair: dst *= alpha */
 	DF_OP_BIAS_ADD,   /* struct df_op_pair: dst[t,:] += src[0,:] */
-	DF_OP_COLSUM,     /* struct df_op_pair: dst[0,:] (+)= sum of src[t,:] */
+	DF_OP_COLSUM,     /* struct df_op_colsum */
 	DF_OP_SUMSQ,      /* struct df_op_sumsq */
 	DF_OP_EMBED_BWD,  /* struct df_op_rows: dst[rows[i],:] += src[i,:] in the order of i; also df_scatter_rows */
 	DF_OP_GATHER,     /* struct df_op_rows: dst[i,:] = src[rows[i],:]; also df_embed_fwd */
@@ -58,7 +59,7 @@ enum df_op {
 	DF_OP_SIGMOID_FWD, /* struct df_op_pair: dst = sigmoid(src) */
 	DF_OP_SIGMOID_BWD, /* struct df_op_triple: a = b c (1 - c) */
 	DF_OP_LMHEAD,     /* struct df_lmhead */
-	DF_OP_DROPOUT,    /* struct df_op_dropout */
+	DF_OP_DROPOUT,    /* struct df_dropout */
 	DF_OP_ADAMW,      /* struct df_adamw */
 	DF_OP_ADAM_FORM,  /* struct df_adam_form */
 	DF_OP_SIGN,       /* struct df_op_pair: dst = sign(dst) */
@@ -74,6 +75,11 @@ struct df_op_pair {
 struct df_op_triple {
 	struct df_tensor a, b, c;
 };
+struct df_op_colsum {
+	struct df_tensor x, out; /* [R,C] [S,C] */
+	const uint64_t *offsets; /* [S+1] */
+	bool accumulate;
+};
 struct df_op_sumsq {
 	struct df_tensor x;
 	double *out;
@@ -86,12 +92,29 @@ struct df_op_swiglu {
 	struct df_tensor h, gate, up; /* forward: h from gate, up; backward: h is dh */
 	struct df_tensor dgate, dup;
 };
-struct df_op_dropout {
-	struct df_tensor y, x;
-	float p;
-	uint64_t seed, first;
-	uint32_t substream;
-};
+/* The segment of row t: offsets [n+1] begin at 0 and do not decrease, t < offsets[n]. */
+static inline size_t
+df_segment_of(const uint64_t *offsets, size_t n, size_t t)
+{
+	size_t lo = 0, hi = n;
+
+	while (hi - lo > 1) {
+		size_t mid = lo + (hi - lo) / 2;
+
+		if (offsets[mid] <= t)
+			lo = mid;
+		else
+			hi = mid;
+	}
+	return lo;
+}
+/* Dropout: the number of the first element of row t among those of its sample; *s is the sample. */
+static inline uint64_t
+df_dropout_first(const struct df_dropout *a, size_t t, size_t *s)
+{
+	*s = df_segment_of(a->offsets, a->n_samples, t);
+	return ((a->token ? a->token[t] : t) - a->first[*s]) * a->x.cols;
+}
 
 /* A tensor that an operation touches, and how.  `t` points into the operation's args. */
 enum df_access { DF_IN = 1, DF_OUT = 2, DF_INOUT = 3 };
@@ -113,6 +136,7 @@ struct df_backend_ops {
 	const char *name;
 	bool on_host; /* memory is host memory at any time: the caller's may be used in place */
 	bool exact;   /* df_backend_is_exact() */
+	size_t block_bytes; /* df_backend_block_bytes() */
 
 	/* optional: may --device auto take it on this machine?  NULL means no: it is opened by its name only. */
 	bool (*suits)(void);

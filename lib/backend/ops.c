@@ -5,6 +5,7 @@
  * (DF_EFORMAT).  A slot may rely on everything that was checked here.
  */
 #include "backend/ops_priv.h"
+#include "base/mem.h"
 
 static int
 check_ids(const char *op, const char *what, const uint32_t *ids, size_t n, size_t limit, struct df_err *err)
@@ -83,6 +84,29 @@ df_gemm(struct df_backend *be, const struct df_gemm *g, struct df_err *err)
 }
 
 int
+df_gemm_segments(struct df_backend *be, const struct df_gemm_segments *g, struct df_err *err)
+{
+	NEED(be && g, "gemm_segments: a NULL argument");
+
+	struct df_gemm_segments a = *g;
+	struct df_operand o[] = {
+		{ &a.a, DF_IN, "a", DF_ONLY_F32 },
+		{ &a.b, DF_IN, "b", DF_ONLY_F32 },
+		{ &a.c, DF_OUT, "c", DF_ONLY_F32 },
+	};
+	size_t numel;
+	int rc;
+
+	DF_TRY(df_size_mul(a.a.cols, a.b.cols, &numel, "gemm_segments", err));
+	NEED(a.a.rows == a.b.rows && a.c.cols == numel, "gemm_segments: [%zu,%zu] = [%zu,%zu]^T [%zu,%zu]", a.c.rows,
+	    a.c.cols, a.a.rows, a.a.cols, a.b.rows, a.b.cols);
+	DF_TRY(check_offsets("gemm_segments", a.offsets, a.c.rows, a.a.rows, err));
+	rc = df_backend_run(be, DF_OP_GEMM_SEGMENTS, &a, o, 3, err);
+out:
+	return rc;
+}
+
+int
 df_axpy(struct df_backend *be, float alpha, struct df_tensor x, struct df_tensor y, struct df_err *err)
 {
 	struct df_op_pair p = { .dst = y, .src = x, .alpha = alpha };
@@ -108,13 +132,34 @@ df_bias_add(struct df_backend *be, struct df_tensor x, struct df_tensor bias, st
 	return run_pair(be, DF_OP_BIAS_ADD, &p, DF_INOUT, DF_ONLY_F32, err);
 }
 
+static int
+run_colsum(struct df_backend *be, struct df_op_colsum *a, struct df_err *err)
+{
+	struct df_operand o[] = { { &a->x, DF_IN, "x", DF_ONLY_F32 },
+		{ &a->out, a->accumulate ? DF_INOUT : DF_OUT, "out", DF_ONLY_F32 } };
+	int rc;
+
+	NEED(be && a->out.cols == a->x.cols, "colsum: shapes differ");
+	DF_TRY(check_offsets("colsum", a->offsets, a->out.rows, a->x.rows, err));
+	rc = df_backend_run(be, DF_OP_COLSUM, a, o, 2, err);
+out:
+	return rc;
+}
+
 int
 df_colsum(struct df_backend *be, struct df_tensor x, struct df_tensor out, bool accumulate, struct df_err *err)
 {
-	struct df_op_pair p = { .dst = out, .src = x, .accumulate = accumulate };
+	const uint64_t all[] = { 0, x.rows };
 
-	NEED(x.mem && out.rows == 1 && out.cols == x.cols, "colsum: shapes differ");
-	return run_pair(be, DF_OP_COLSUM, &p, accumulate ? DF_INOUT : DF_OUT, DF_ONLY_F32, err);
+	NEED(out.rows == 1, "colsum: shapes differ");
+	return run_colsum(be, &(struct df_op_colsum){ x, out, all, accumulate }, err);
+}
+
+int
+df_colsum_segments(
+    struct df_backend *be, struct df_tensor x, const uint64_t *offsets, struct df_tensor out, struct df_err *err)
+{
+	return run_colsum(be, &(struct df_op_colsum){ x, out, offsets, false }, err);
 }
 
 int
@@ -449,18 +494,34 @@ out:
 	return rc;
 }
 
-int
-df_dropout(struct df_backend *be, struct df_tensor y, struct df_tensor x, float p, uint64_t seed, uint32_t substream,
-    uint64_t first, struct df_err *err)
+static int
+check_tokens(const struct df_dropout *a, struct df_err *err)
 {
-	struct df_op_dropout a = { y, x, p, seed, first, substream };
-	struct df_operand o[] = { { &a.y, DF_OUT, "y", DF_ONLY_F32 }, { &a.x, DF_IN, "x", DF_ONLY_F32 } };
+	for (size_t s = 0; s < a->n_samples; s++)
+		for (size_t t = a->offsets[s]; t < a->offsets[s + 1]; t++)
+			NEED((a->token ? a->token[t] : t) >= a->first[s],
+			    "dropout: row %zu is a token before sample %zu", t, s);
+	return DF_OK;
+}
 
-	NEED(be, "dropout: a NULL argument");
-	NEED(same_shape(x, y), "dropout: shapes differ");
-	if (!(p >= 0.0f && p < 1.0f))
-		return df_fail(err, DF_ERANGE, "dropout: probability %g is not in [0,1)", (double)p);
-	return df_backend_run(be, DF_OP_DROPOUT, &a, o, 2, err);
+int
+df_dropout(struct df_backend *be, const struct df_dropout *args, struct df_err *err)
+{
+	NEED(be && args, "dropout: a NULL argument");
+
+	struct df_dropout a = *args;
+	struct df_operand o[] = { { &a.y, DF_OUT, "y", DF_ONLY_F32 }, { &a.x, DF_IN, "x", DF_ONLY_F32 } };
+	int rc;
+
+	NEED(same_shape(a.x, a.y), "dropout: shapes differ");
+	NEED((a.key && a.first) || a.n_samples == 0, "dropout: key or first is NULL");
+	if (!(a.p >= 0.0f && a.p < 1.0f))
+		return df_fail(err, DF_ERANGE, "dropout: probability %g is not in [0,1)", (double)a.p);
+	DF_TRY(check_offsets("dropout", a.offsets, a.n_samples, a.x.rows, err));
+	DF_TRY(check_tokens(&a, err));
+	rc = df_backend_run(be, DF_OP_DROPOUT, &a, o, 2, err);
+out:
+	return rc;
 }
 
 int

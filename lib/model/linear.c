@@ -25,23 +25,17 @@ static int
 drop(struct df_work *w, size_t a, struct df_tensor x, struct df_tensor y, const struct df_act_rows *rows,
     struct df_err *err)
 {
-	int rc = DF_OK;
+	const struct df_dropout d = { .x = x,
+		.y = y,
+		.offsets = rows->seg,
+		.key = w->key,
+		.token = rows->token,
+		.first = w->seg,
+		.n_samples = w->n,
+		.substream = (uint32_t)a,
+		.p = (float)w->m->lora_dropout };
 
-	for (size_t s = 0; s < w->n; s++) {
-		for (size_t r = rows->seg[s], n; r < rows->seg[s + 1]; r += n) {
-			size_t token = rows->token != NULL ? rows->token[r] : r;
-
-			/* A run of adjacent rows of the sample. */
-			n = rows->token == NULL ? rows->seg[s + 1] - r : 1;
-			while (rows->token != NULL && r + n < rows->seg[s + 1] && rows->token[r + n] == token + n)
-				n++;
-			DF_TRY(df_dropout(w->m->be, df_tensor_rows(y, r, n), df_tensor_rows(x, r, n),
-			    (float)w->m->lora_dropout, w->key[s], (uint32_t)a, (uint64_t)(token - w->seg[s]) * x.cols,
-			    err));
-		}
-	}
-out:
-	return rc;
+	return df_dropout(w->m->be, &d, err);
 }
 
 uint64_t

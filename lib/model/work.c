@@ -383,14 +383,25 @@ carve_moe_scratch(struct df_work *w, struct carver *c, enum df_work_mode mode)
 		w->ms.sh = take(c, t, f->moe.d_shared);
 }
 
-/* Most coordinates in a piece of any trainable parameter. */
-static size_t
-largest_piece(const struct df_params *p)
+/* In pieces, since sums are defined by them; as many as the backend's block has room for, but at least one. */
+size_t
+df_work_block_rows(const struct df_work *w, const struct df_param *p)
 {
+	const size_t rows = df_grad_piece_rows(p->cols), floats = df_backend_block_bytes(w->m->be) / sizeof(float);
+	const size_t pieces = w->n > 0 ? floats / (rows * p->cols) / w->n : 0;
+
+	return pieces > 0 ? pieces * rows : rows;
+}
+
+/* Most coordinates in a block of any trainable parameter. */
+static size_t
+largest_block(const struct df_work *w)
+{
+	const struct df_params *p = &w->m->train;
 	size_t most = 0;
 
 	for (size_t i = 0; i < p->n; i++) {
-		size_t rows = df_grad_piece_rows(p->v[i].cols), n;
+		size_t rows = df_work_block_rows(w, &p->v[i]), n;
 
 		n = (rows < p->v[i].rows ? rows : p->v[i].rows) * p->v[i].cols;
 		most = n > most ? n : most;
@@ -426,7 +437,7 @@ carve(struct df_work *w, struct carver *c, enum df_work_mode mode)
 	if (mode == DF_WORK_SAMPLE_GRADS) {
 		if (df_row_trains(w->m, w->m->lm_head))
 			w->dlogits = take(c, l, f->n_vocab);
-		w->block = take(c, w->n, largest_piece(&w->m->train));
+		w->block = take(c, w->n, largest_block(w));
 	}
 }
 

@@ -7,7 +7,7 @@
  * `target_seg` say which rows belong to which sample, the first for tokens, the second for target rows.
  *
  * Memory, in floats, with r' = rank times the number of adapted members of all groups (0 without
- * LoRA), P = n * the largest piece of a parameter (sample gradients only):
+ * LoRA), P = the largest block of a parameter's gradients (sample gradients only; df_work_block_rows()):
  *
  *	x_in        m D                                                  m = T
  *	the rest    m (3 D + (H+2K) E + H E + H + 2 + 3 F + r')  of a layer; + T ((H+K) E + H + K) for norms of q and k
@@ -124,7 +124,7 @@ struct df_work {
 		struct df_tensor u, top;             /* [T, rank of its o] [T,k] */
 	} ms;                                        /* scratch of mixtures of experts */
 	struct df_tensor dlogits;             /* [L,V] */
-	struct df_tensor block;               /* [1, n * largest piece] */
+	struct df_tensor block;               /* [n, most columns of a block] */
 };
 
 /* Offsets begin at 0 and do not decrease. */
@@ -134,6 +134,8 @@ int df_work_check_offsets(const struct df_tokens *b, struct df_err *err) DF_MUST
  * Positions are not checked here, as those of a cache continue after its past.
  */
 int df_work_batch(struct df_work *w, const struct df_tokens *b, struct df_err *err) DF_MUST_CHECK;
+/* The matrix rows of a parameter that are in a block of gradients of the batch's samples: whole pieces. */
+size_t df_work_block_rows(const struct df_work *w, const struct df_param *p);
 /* Instead, take all tokens as rows (their targets are arbitrary): for logits. */
 void df_work_all_rows(struct df_work *w);
 /* Lay out memory for the batch; the memory grows when needed. */

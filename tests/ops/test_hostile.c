@@ -74,8 +74,10 @@ shapes(void **state)
 	REFUSES(DF_EINTERNAL, df_scale(be, 1, out, err));
 	REFUSES(DF_ERANGE, df_tensor_alloc(be, &out, DF_F32, SIZE_MAX / 2, 3, "x", err));
 	REFUSES(DF_ENOMEM, df_tensor_alloc(be, &out, DF_F32, SIZE_MAX / 64, 1, "x", err));
-	REFUSES(DF_ERANGE, df_dropout(be, a, a, 1.0f, 0, 0, 0, err));
-	REFUSES(DF_ERANGE, df_dropout(be, a, a, -0.1f, 0, 0, 0, err));
+	REFUSES(DF_ERANGE, df_dropout(be, &(struct df_dropout){ .x = a, .y = a, .p = 1.0f }, err));
+	REFUSES(DF_ERANGE, df_dropout(be, &(struct df_dropout){ .x = a, .y = a, .p = -0.1f }, err));
+	REFUSES(DF_EINTERNAL, df_dropout(be, &(struct df_dropout){ .x = a, .y = c }, err));
+	REFUSES(DF_EINTERNAL, df_dropout(be, &(struct df_dropout){ .x = a, .y = a }, err));
 	REFUSES(DF_EINTERNAL, df_adamw(be, &(struct df_adamw){ .w = a, .g = a, .m = a, .v = a, .step = 0 }, err));
 	REFUSES(DF_EINTERNAL, df_adam_form(be, &(struct df_adam_form){ .g = a, .m = a, .v = a }, err));
 	REFUSES(DF_EINTERNAL, df_sync(NULL, err));
@@ -113,7 +115,9 @@ ids(void **state)
 static void
 offsets(void **state)
 {
-	const uint64_t beyond[] = { 0, 5 }, backwards[] = { 0, 3, 2, 4 }, late[] = { 1, 4 };
+	const uint64_t beyond[] = { 0, 5 }, backwards[] = { 0, 3, 2, 4 }, late[] = { 1, 4 }, all[] = { 0, 4 };
+	struct df_tensor product = test_tensor(be, 1, 18, NULL);
+	struct df_dropout drop = { .x = a, .y = a, .offsets = all, .first = all, .n_samples = 1 };
 	struct df_attn f = { a, a, a, a, row, NULL, 1, 1, 1, 0, 1, false };
 
 	(void)state;
@@ -139,6 +143,25 @@ offsets(void **state)
 	REFUSES(DF_EINTERNAL, df_attn_bwd(be, &(struct df_attn_bwd){ .fwd = f }, err));
 	REFUSES(DF_EINTERNAL,
 	    df_rmsnorm_bwd(be, &(struct df_rmsnorm_bwd){ a, row, row, a, a, row, beyond, false, 0, false }, err));
+	/* a [4,6] with itself makes 36 numbers a segment, with c [4,3] 18. */
+	REFUSES(DF_EINTERNAL, df_gemm_segments(be, NULL, err));
+	REFUSES(DF_EINTERNAL, df_gemm_segments(be, &(struct df_gemm_segments){ 1, a, a, a, all }, err));
+	REFUSES(DF_EINTERNAL, df_gemm_segments(be, &(struct df_gemm_segments){ 1, a, b, product, all }, err));
+	REFUSES(DF_EINTERNAL, df_gemm_segments(be, &(struct df_gemm_segments){ 1, a, c, product, NULL }, err));
+	REFUSES(DF_EINTERNAL, df_gemm_segments(be, &(struct df_gemm_segments){ 1, a, c, product, beyond }, err));
+	REFUSES(DF_EINTERNAL, df_gemm_segments(be, &(struct df_gemm_segments){ 1, a, c, product, late }, err));
+	assert_int_equal(df_gemm_segments(be, &(struct df_gemm_segments){ 1, a, c, product, all }, NULL), DF_OK);
+	REFUSES(DF_EINTERNAL, df_colsum_segments(be, a, beyond, df_tensor_rows(a, 0, 1), err));
+	REFUSES(DF_EINTERNAL, df_colsum_segments(be, a, backwards, df_tensor_rows(a, 0, 3), err));
+	REFUSES(DF_EINTERNAL, df_colsum_segments(be, a, all, c, err));
+	REFUSES(DF_EINTERNAL, df_dropout(be, &drop, err));
+	drop.key = all;
+	drop.offsets = beyond;
+	REFUSES(DF_EINTERNAL, df_dropout(be, &drop, err));
+	drop.offsets = all;
+	drop.first = late; /* row 0 is token 0, the sample begins at 1 */
+	REFUSES(DF_EINTERNAL, df_dropout(be, &drop, err));
+	df_tensor_free(be, &product);
 }
 
 /* What is borrowed is only read, and is no part of the backend's memory where it is used in place. */
@@ -211,7 +234,7 @@ decoding(void **state)
 static void
 projections(void **state)
 {
-	struct df_project p = { DF_PROJ_SJLT, a, c, 0, 1, 0, 0 };
+	struct df_project p = { DF_PROJ_SJLT, a, c, 0, 1, 0, 0, 0 };
 
 	(void)state;
 	REFUSES(DF_ERANGE, df_project(be, &p, err));

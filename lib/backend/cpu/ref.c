@@ -74,6 +74,26 @@ df_ref_gemm(struct df_backend *be, const void *args, struct df_err *err)
 	return DF_OK;
 }
 
+/* c[s] = alpha a_s^T b_s over the rows of segment s. */
+int
+df_ref_gemm_segments(struct df_backend *be, const void *args, struct df_err *err)
+{
+	const struct df_gemm_segments *g = args;
+
+	(void)be;
+	(void)err;
+	for (size_t s = 0; s < g->c.rows; s++)
+		for (size_t i = 0; i < g->a.cols; i++)
+			for (size_t j = 0; j < g->b.cols; j++) {
+				double sum = 0;
+
+				for (size_t t = g->offsets[s]; t < g->offsets[s + 1]; t++)
+					sum += (double)AT(g->a, t, i) * AT(g->b, t, j);
+				AT(g->c, s, i * g->b.cols + j) = (float)(g->alpha * sum);
+			}
+	return DF_OK;
+}
+
 int
 df_ref_axpy(struct df_backend *be, const void *args, struct df_err *err)
 {
@@ -116,17 +136,18 @@ df_ref_bias_add(struct df_backend *be, const void *args, struct df_err *err)
 int
 df_ref_colsum(struct df_backend *be, const void *args, struct df_err *err)
 {
-	const struct df_op_pair *a = args;
+	const struct df_op_colsum *a = args;
 
 	(void)be;
 	(void)err;
-	for (size_t j = 0; j < a->src.cols; j++) {
-		double sum = a->accumulate ? AT(a->dst, 0, j) : 0;
+	for (size_t s = 0; s < a->out.rows; s++)
+		for (size_t j = 0; j < a->x.cols; j++) {
+			double sum = a->accumulate ? AT(a->out, s, j) : 0;
 
-		for (size_t i = 0; i < a->src.rows; i++)
-			sum += AT(a->src, i, j);
-		AT(a->dst, 0, j) = (float)sum;
-	}
+			for (size_t i = a->offsets[s]; i < a->offsets[s + 1]; i++)
+				sum += AT(a->x, i, j);
+			AT(a->out, s, j) = (float)sum;
+		}
 	return DF_OK;
 }
 
@@ -170,21 +191,22 @@ df_ref_gather_rows(struct df_backend *be, const void *args, struct df_err *err)
 	return DF_OK;
 }
 
-/* Element i, counted row after row from `first`, is kept when its Philox word is at least p * 2^32. */
+/* An element, counted row after row from its sample's first token, is kept when its Philox word is at least p * 2^32. */
 int
 df_ref_dropout(struct df_backend *be, const void *args, struct df_err *err)
 {
-	const struct df_op_dropout *a = args;
+	const struct df_dropout *a = args;
 	float keep_scale = 1.0f / (1.0f - a->p);
+	size_t s;
 
 	(void)be;
 	(void)err;
 	for (size_t i = 0; i < a->x.rows; i++)
 		for (size_t j = 0; j < a->x.cols; j++) {
-			uint64_t e = a->first + i * a->x.cols + j;
+			uint64_t e = df_dropout_first(a, i, &s) + j;
 			uint32_t w[4];
 
-			df_rng_words(a->seed, DF_RNG_DROPOUT, a->substream, e / 4, w);
+			df_rng_words(a->key[s], DF_RNG_DROPOUT, a->substream, e / 4, w);
 			AT(a->y, i, j) = (double)w[e % 4] >= (double)a->p * 0x1p32 ? AT(a->x, i, j) * keep_scale : 0.0f;
 		}
 	return DF_OK;

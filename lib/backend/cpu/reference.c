@@ -5,6 +5,7 @@ df_op_fn *const df_ref_op[DF_OP_COUNT] = {
 	[DF_OP_COPY] = df_ref_copy,
 	[DF_OP_FILL] = df_ref_fill,
 	[DF_OP_GEMM] = df_ref_gemm,
+	[DF_OP_GEMM_SEGMENTS] = df_ref_gemm_segments,
 	[DF_OP_AXPY] = df_ref_axpy,
 	[DF_OP_SCALE] = df_ref_scale,
 	[DF_OP_BIAS_ADD] = df_ref_bias_add,

@@ -176,6 +176,7 @@ const struct df_backend_ops df_openblas_backend = {
 	.name = "openblas",
 	.on_host = true,
 	.exact = false,
+	.block_bytes = DF_CPU_BLOCK_BYTES,
 	.product = &product,
 	.suits = suits_any_cpu,
 	.describe = describe,

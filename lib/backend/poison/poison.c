@@ -205,6 +205,7 @@ const struct df_backend_ops df_poison_backend = {
 	.api_version = DF_BACKEND_API_VERSION,
 	.name = "poison",
 	.exact = true,
+	.block_bytes = 1 << 22, /* small models get blocks of one piece, of some and of all */
 	.open = df_host_open,
 	.close = df_host_close,
 	.alloc = alloc,
