@@ -174,8 +174,8 @@ multiply(struct kernel kern, bool ta, bool tb, size_t m, size_t n, size_t k, flo
     struct df_cpu_operand b, float beta, float *c, size_t ldc)
 {
 	const size_t mr = kern.mr, wide = 2 * kern.width;
-	const bool few = m <= 2 * mr, b_in_place = few && !tb && b.type == DF_F32; /* too few rows to repay packing */
-	const size_t nc_most = few ? 4 * wide : NC;
+	const bool b_in_place = m <= DF_CPU_THIN_ROWS && !tb && b.type == DF_F32; /* too few rows to repay packing */
+	const size_t nc_most = b_in_place || (tb && m <= 2 * mr) ? 4 * wide : NC;
 	_Alignas(64) float packed[KC * NC], columns[KC * MR_MAX];
 	size_t thin = 0; /* columns that are done */
 
