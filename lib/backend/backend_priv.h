@@ -13,17 +13,16 @@
 
 #include "backend/backend.h"
 
-#define DF_BACKEND_API_VERSION 2
+#define DF_BACKEND_API_VERSION 3
 
 /*
- * One allocation. `data` is the backend's: a host address for cpu, poison and the reference, a
- * device address elsewhere.
+ * One allocation: bytes, which windows give a type.  `data` is the backend's: a host address for cpu, poison and the
+ * reference, a device address elsewhere.
  */
 struct df_mem {
 	struct df_backend *be;
 	void *data;
-	size_t nbytes, numel;
-	enum df_dtype type;
+	size_t nbytes;
 	bool read_only; /* df_tensor_borrow()'s: no operation may write it */
 	bool borrowed;  /* data is the caller's */
 	void *priv; /* the backend's own */
@@ -77,7 +76,7 @@ struct df_op_triple {
 };
 struct df_op_colsum {
 	struct df_tensor x, out; /* [R,C] [S,C] */
-	const uint64_t *offsets; /* [S+1] */
+	struct df_tensor offsets; /* [1,S+1]; NONE: one segment */
 	bool accumulate;
 };
 struct df_op_sumsq {
@@ -85,40 +84,15 @@ struct df_op_sumsq {
 	double *out;
 };
 struct df_op_rows {
-	struct df_tensor dst, src;
-	const uint32_t *rows;
+	struct df_tensor dst, src, rows;
 };
 struct df_op_swiglu {
 	struct df_tensor h, gate, up; /* forward: h from gate, up; backward: h is dh */
 	struct df_tensor dgate, dup;
 };
-/* The segment of row t: offsets [n+1] begin at 0 and do not decrease, t < offsets[n]. */
-static inline size_t
-df_segment_of(const uint64_t *offsets, size_t n, size_t t)
-{
-	size_t lo = 0, hi = n;
-
-	while (hi - lo > 1) {
-		size_t mid = lo + (hi - lo) / 2;
-
-		if (offsets[mid] <= t)
-			lo = mid;
-		else
-			hi = mid;
-	}
-	return lo;
-}
-/* Dropout: the number of the first element of row t among those of its sample; *s is the sample. */
-static inline uint64_t
-df_dropout_first(const struct df_dropout *a, size_t t, size_t *s)
-{
-	*s = df_segment_of(a->offsets, a->n_samples, t);
-	return ((a->token ? a->token[t] : t) - a->first[*s]) * a->x.cols;
-}
-
 /* A tensor that an operation touches, and how.  `t` points into the operation's args. */
 enum df_access { DF_IN = 1, DF_OUT = 2, DF_INOUT = 3 };
-enum df_types { DF_ONLY_F32, DF_FLOATS /* f32, bf16, f16 */, DF_ANY_TYPE };
+enum df_types { DF_ONLY_F32, DF_FLOATS /* f32, bf16, f16 */, DF_ANY_TYPE, DF_INDICES /* u32 */ };
 struct df_operand {
 	struct df_tensor *t;
 	enum df_access access;
@@ -129,13 +103,31 @@ struct df_operand {
 
 struct df_cpu_product; /* cpu/gemm.h */
 
+/* Memory that host and device both see. */
+struct df_stage {
+	struct df_tensor device; /* DF_U8 [1, bytes] */
+	void *host;              /* the other side; the same memory where the host can see the device's */
+	void *priv;              /* the backend's own */
+};
+
+/* How a backend copies between the two sides, beside the host.  Ranges are checked and not empty. */
+struct df_stage_ops {
+	/* set st->host and st->priv; st->device is there */
+	int (*open)(struct df_backend *be, struct df_stage *st, const char *what, struct df_err *err);
+	void (*close)(struct df_backend *be, struct df_stage *st); /* after a failed open(), too */
+	int (*push)(struct df_backend *be, struct df_stage *st, size_t first, size_t n, struct df_err *err);
+	int (*pull)(struct df_backend *be, struct df_stage *st, size_t first, size_t n, struct df_err *err);
+	int (*wait)(struct df_backend *be, struct df_stage *st, struct df_err *err);
+};
+
 typedef int df_op_fn(struct df_backend *be, const void *args, struct df_err *err);
 
 struct df_backend_ops {
 	int api_version; /* DF_BACKEND_API_VERSION; checked at open */
 	const char *name;
-	bool on_host; /* memory is host memory at any time: the caller's may be used in place */
-	bool exact;   /* df_backend_is_exact() */
+	bool on_host;       /* memory is host memory at any time: the caller's may be used in place */
+	bool reads_on_host; /* the host can read an operation's operands while its slot runs: values are checked */
+	bool exact;         /* df_backend_is_exact() */
 	size_t block_bytes; /* df_backend_block_bytes() */
 
 	/* optional: may --device auto take it on this machine?  NULL means no: it is opened by its name only. */
@@ -152,6 +144,8 @@ struct df_backend_ops {
 	int (*upload)(struct df_backend *be, struct df_tensor dst, const void *src, struct df_err *err);
 	int (*download)(struct df_backend *be, void *dst, struct df_tensor src, struct df_err *err);
 	int (*sync)(struct df_backend *be, struct df_err *err);
+	/* optional: stages; NULL means plain host memory, upload and download.  Not asked where `on_host` is set. */
+	const struct df_stage_ops *stage;
 
 	/*
 	 * required: op[DF_OP_GEMM]. Optional: the others; NULL means download, the CPU's
@@ -191,6 +185,9 @@ int df_backend_open_ops(struct df_backend **out, const struct df_backend_ops *op
 int df_backend_run(struct df_backend *be, enum df_op op, void *args, struct df_operand *o, size_t n,
     struct df_err *err) DF_MUST_CHECK;
 
+/* ops.c: the indices among an operation's operands, which the host can read: are they in range?  DF_EINTERNAL. */
+int df_check_indices(enum df_op op, const void *args, struct df_err *err) DF_MUST_CHECK;
+
 /* The address of t's first element, for backends whose memory the host can reach. */
 static inline void *
 df_tensor_host(struct df_tensor t)
@@ -201,6 +198,39 @@ static inline float *
 df_tensor_f32(struct df_tensor t)
 {
 	return t.mem ? (float *)t.mem->data + t.off : NULL;
+}
+static inline uint32_t *
+df_tensor_u32(struct df_tensor t)
+{
+	return t.mem ? (uint32_t *)t.mem->data + t.off : NULL;
+}
+
+/* The segment of row t, of n: offsets [n+1] begin at 0 and do not decrease, t < offsets[n]. */
+static inline size_t
+df_segment_of(const uint32_t *offsets, size_t n, size_t t)
+{
+	size_t lo = 0, hi = n;
+
+	while (hi - lo > 1) {
+		const size_t mid = lo + (hi - lo) / 2;
+
+		if (offsets[mid] <= t)
+			lo = mid;
+		else
+			hi = mid;
+	}
+	return lo;
+}
+/* Dropout of row t: the number of its first element among those of its sample, and the sample's key. */
+static inline uint64_t
+df_dropout_first(const struct df_dropout *a, size_t t, uint64_t *key)
+{
+	const size_t s = df_segment_of(df_tensor_u32(a->offsets), a->key.rows, t);
+	const uint32_t *half = df_tensor_u32(a->key) + s * a->key.ld;
+
+	*key = half[0] | (uint64_t)half[1] << 32;
+	return ((a->token.mem ? df_tensor_u32(a->token)[t] : t) - df_tensor_u32(a->token_offsets)[s]) *
+	    (uint64_t)a->x.cols;
 }
 
 #endif

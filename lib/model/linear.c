@@ -13,7 +13,7 @@
 static bool
 drops(const struct df_work *w)
 {
-	return w->key != NULL && w->m->lora_dropout > 0;
+	return !df_tensor_is_none(w->key) && w->m->lora_dropout > 0;
 }
 
 /*
@@ -27,11 +27,10 @@ drop(struct df_work *w, size_t a, struct df_tensor x, struct df_tensor y, const 
 {
 	const struct df_dropout d = { .x = x,
 		.y = y,
-		.offsets = rows->seg,
+		.offsets = rows->seg.dev,
+		.token = rows->token.dev,
+		.token_offsets = w->seg.dev,
 		.key = w->key,
-		.token = rows->token,
-		.first = w->seg,
-		.n_samples = w->n,
 		.substream = (uint32_t)a,
 		.p = (float)w->m->lora_dropout };
 
@@ -156,7 +155,7 @@ lora_backward(struct df_work *w, const struct df_emit *e, const struct df_group 
 
 		if (t->b == DF_NO_ROW)
 			continue;
-		DF_TRY(df_emit_matrix(w, e, t->b, dy_t, df_tensor_cols(u, t->u_col, t->rank), rows->seg, err));
+		DF_TRY(df_emit_matrix(w, e, t->b, dy_t, df_tensor_cols(u, t->u_col, t->rank), &rows->seg, err));
 		DF_TRY(df_mm(m->be, false, false, t->scale, dy_t, df_param_view(m->train_data, &p->v[t->b]), 0,
 		    df_tensor_cols(v, t->u_col, t->rank), err));
 	}
@@ -172,7 +171,7 @@ lora_backward(struct df_work *w, const struct df_emit *e, const struct df_group 
 		if (drops(w))
 			DF_TRY(drop(w, t->a, x, drop_scratch(w, x), rows, err));
 		DF_TRY(df_emit_matrix(w, e, t->a, df_tensor_cols(v, t->u_col, t->rank),
-		    drops(w) ? drop_scratch(w, x) : x, rows->seg, err));
+		    drops(w) ? drop_scratch(w, x) : x, &rows->seg, err));
 	}
 out:
 	return rc;
@@ -213,7 +212,7 @@ df_group_backward(struct df_work *w, const struct df_emit *e, const struct df_gr
 
 	if (g->n_lora > 0)
 		DF_TRY(lora_backward(w, e, g, x, u, dy, rows, err));
-	DF_TRY(df_emit_group(w, e, g, x, dy, rows->seg, err));
+	DF_TRY(df_emit_group(w, e, g, x, dy, &rows->seg, err));
 	if (df_tensor_is_none(dx))
 		goto out;
 	for (size_t i = 0; i < g->n_parts; i++) {

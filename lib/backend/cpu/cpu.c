@@ -121,6 +121,7 @@ const struct df_backend_ops df_cpu_backend = {
 	.api_version = DF_BACKEND_API_VERSION,
 	.name = "cpu",
 	.on_host = true,
+	.reads_on_host = true,
 	.exact = true,
 	.block_bytes = DF_CPU_BLOCK_BYTES,
 	.suits = df_cpu_gemm_is_fast,

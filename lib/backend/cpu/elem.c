@@ -168,6 +168,7 @@ DF_SIMD static void
 colsum(const void *args, size_t col, size_t n)
 {
 	const struct df_op_colsum *a = args;
+	const uint32_t *offsets = df_tensor_u32(a->offsets); /* NULL: one segment */
 
 	for (size_t s = 0; s < a->out.rows; s++) {
 		double sum[DF_STRIPE] = { 0 };
@@ -175,7 +176,7 @@ colsum(const void *args, size_t col, size_t n)
 
 		for (size_t j = 0; j < n && a->accumulate; j++)
 			sum[j] = out[j];
-		for (size_t t = a->offsets[s]; t < a->offsets[s + 1]; t++) {
+		for (size_t t = offsets ? offsets[s] : 0, end = offsets ? offsets[s + 1] : a->x.rows; t < end; t++) {
 			const float *x = AT(a->x, t, col);
 
 			for (size_t j = 0; j < n; j++)
@@ -246,7 +247,8 @@ gather(const void *args, size_t row, size_t col, size_t n)
 	const struct df_op_rows *a = args;
 
 	df_convert_row(AT(a->dst, row, col), DF_F32,
-	    (const char *)df_tensor_host(a->src) + (a->rows[row] * a->src.ld + col) * df_dtype_size(a->src.type),
+	    (const char *)df_tensor_host(a->src) +
+		(df_tensor_u32(a->rows)[row] * a->src.ld + col) * df_dtype_size(a->src.type),
 	    a->src.type, n);
 }
 
@@ -264,10 +266,11 @@ DF_SIMD static void
 scatter(const void *args, size_t col, size_t n)
 {
 	const struct df_op_rows *a = args;
+	const uint32_t *rows = df_tensor_u32(a->rows);
 
 	for (size_t t = 0; t < a->src.rows; t++) {
 		const float *x = AT(a->src, t, col);
-		float *y = AT(a->dst, a->rows[t], col);
+		float *y = AT(a->dst, rows[t], col);
 
 		for (size_t j = 0; j < n; j++)
 			y[j] += x[j];
@@ -293,13 +296,12 @@ dropout(const void *args, size_t row, size_t col, size_t n)
 	const double limit = (double)a->p * 0x1p32;
 	const float *x = AT(a->x, row, col), keep_scale = 1.0f / (1.0f - a->p);
 	float *y = AT(a->y, row, col);
-	size_t s;
-	uint64_t e = df_dropout_first(a, row, &s) + col;
+	uint64_t key, e = df_dropout_first(a, row, &key) + col;
 	uint32_t w[4];
 
 	for (size_t i = 0; i < n; i++, e++) {
 		if (i == 0 || e % 4 == 0)
-			df_rng_words(a->key[s], DF_RNG_DROPOUT, a->substream, e / 4, w);
+			df_rng_words(key, DF_RNG_DROPOUT, a->substream, e / 4, w);
 		y[i] = (double)w[e % 4] >= limit ? x[i] * keep_scale : 0.0f;
 	}
 }

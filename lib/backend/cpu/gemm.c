@@ -344,16 +344,16 @@ run_segment_tile(void *ctx, size_t i, int worker)
 {
 	const struct segment_tiles *t = ctx;
 	const struct df_gemm_segments *g = t->g;
-	const size_t s = i / (t->n_across * t->n_down), first = g->offsets[s], n = g->b.cols;
+	const size_t s = i / (t->n_across * t->n_down), n = g->b.cols;
+	const size_t first = df_tensor_u32(g->offsets)[s], k = df_tensor_u32(g->offsets)[s + 1] - first;
 	const size_t i0 = i / t->n_across % t->n_down * t->tile_rows, j0 = i % t->n_across * t->tile_cols;
 	const size_t rows = g->a.cols - i0 < t->tile_rows ? g->a.cols - i0 : t->tile_rows;
 	const size_t cols = n - j0 < t->tile_cols ? n - j0 : t->tile_cols;
 	const struct df_cpu_operand b = { df_tensor_f32(g->b) + first * g->b.ld + j0, g->b.ld, DF_F32 };
 
 	(void)worker;
-	t->multiply(true, false, rows, cols, g->offsets[s + 1] - first, g->alpha,
-	    df_tensor_f32(g->a) + first * g->a.ld + i0, g->a.ld, b, 0, df_tensor_f32(g->c) + s * g->c.ld + i0 * n + j0,
-	    n);
+	t->multiply(true, false, rows, cols, k, g->alpha, df_tensor_f32(g->a) + first * g->a.ld + i0, g->a.ld, b, 0,
+	    df_tensor_f32(g->c) + s * g->c.ld + i0 * n + j0, n);
 }
 
 int

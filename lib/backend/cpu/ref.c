@@ -79,6 +79,7 @@ int
 df_ref_gemm_segments(struct df_backend *be, const void *args, struct df_err *err)
 {
 	const struct df_gemm_segments *g = args;
+	const uint32_t *offsets = df_tensor_u32(g->offsets);
 
 	(void)be;
 	(void)err;
@@ -87,7 +88,7 @@ df_ref_gemm_segments(struct df_backend *be, const void *args, struct df_err *err
 			for (size_t j = 0; j < g->b.cols; j++) {
 				double sum = 0;
 
-				for (size_t t = g->offsets[s]; t < g->offsets[s + 1]; t++)
+				for (size_t t = offsets[s]; t < offsets[s + 1]; t++)
 					sum += (double)AT(g->a, t, i) * AT(g->b, t, j);
 				AT(g->c, s, i * g->b.cols + j) = (float)(g->alpha * sum);
 			}
@@ -137,6 +138,7 @@ int
 df_ref_colsum(struct df_backend *be, const void *args, struct df_err *err)
 {
 	const struct df_op_colsum *a = args;
+	const uint32_t *offsets = df_tensor_u32(a->offsets); /* NULL: one segment */
 
 	(void)be;
 	(void)err;
@@ -144,7 +146,8 @@ df_ref_colsum(struct df_backend *be, const void *args, struct df_err *err)
 		for (size_t j = 0; j < a->x.cols; j++) {
 			double sum = a->accumulate ? AT(a->out, s, j) : 0;
 
-			for (size_t i = a->offsets[s]; i < a->offsets[s + 1]; i++)
+			for (size_t i = offsets ? offsets[s] : 0, end = offsets ? offsets[s + 1] : a->x.rows; i < end;
+			     i++)
 				sum += AT(a->x, i, j);
 			AT(a->out, s, j) = (float)sum;
 		}
@@ -174,7 +177,7 @@ df_ref_scatter_rows(struct df_backend *be, const void *args, struct df_err *err)
 	(void)err;
 	for (size_t i = 0; i < a->src.rows; i++)
 		for (size_t j = 0; j < a->src.cols; j++)
-			AT(a->dst, a->rows[i], j) += AT(a->src, i, j);
+			AT(a->dst, df_tensor_u32(a->rows)[i], j) += AT(a->src, i, j);
 	return DF_OK;
 }
 
@@ -187,7 +190,7 @@ df_ref_gather_rows(struct df_backend *be, const void *args, struct df_err *err)
 	(void)err;
 	for (size_t i = 0; i < a->dst.rows; i++)
 		for (size_t j = 0; j < a->dst.cols; j++)
-			AT(a->dst, i, j) = df_ref_at(a->src, a->rows[i], j);
+			AT(a->dst, i, j) = df_ref_at(a->src, df_tensor_u32(a->rows)[i], j);
 	return DF_OK;
 }
 
@@ -197,16 +200,15 @@ df_ref_dropout(struct df_backend *be, const void *args, struct df_err *err)
 {
 	const struct df_dropout *a = args;
 	float keep_scale = 1.0f / (1.0f - a->p);
-	size_t s;
 
 	(void)be;
 	(void)err;
 	for (size_t i = 0; i < a->x.rows; i++)
 		for (size_t j = 0; j < a->x.cols; j++) {
-			uint64_t e = df_dropout_first(a, i, &s) + j;
+			uint64_t key, e = df_dropout_first(a, i, &key) + j;
 			uint32_t w[4];
 
-			df_rng_words(a->key[s], DF_RNG_DROPOUT, a->substream, e / 4, w);
+			df_rng_words(key, DF_RNG_DROPOUT, a->substream, e / 4, w);
 			AT(a->y, i, j) = (double)w[e % 4] >= (double)a->p * 0x1p32 ? AT(a->x, i, j) * keep_scale : 0.0f;
 		}
 	return DF_OK;
