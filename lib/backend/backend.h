@@ -173,6 +173,7 @@ struct df_backend_traits {
 	/* A batch in one call of the model: its most tokens, and about how much memory their activations may take. */
 	size_t forward_tokens, forward_bytes; /* where nothing is kept for a backward */
 	size_t grad_tokens, grad_bytes;
+	size_t block_bytes; /* of a block of per-sample gradients.  Changes no result. */
 };
 struct df_backend_traits df_backend_traits(const struct df_backend *be);
 /* n threads, or as many of them as should run a batch each. */
@@ -263,8 +264,8 @@ int df_gemm(struct df_backend *be, const struct df_gemm *g, struct df_err *err) 
  * of an expert do:
  *   c[r,:] = alpha a[r,:] op(b_e) + beta c[r,:]        for the rows r of e
  * a [R,K], c [R,N], activations, each of its own type; first [1,n+1] u32, from 0 ascending to R; b is a list of n
- * tensors of one shape, each f32, bf16 or f16.  A group without a b (NONE) keeps its rows of c.  An element is that of df_gemm(), to the bit on
- * an exact backend.  `first` is checked where the host can see it.
+ * tensors of one shape, each f32, bf16 or f16.  A group without a b (NONE) keeps its rows of c.  An element is that of
+ * df_gemm(), to the bit on an exact backend.  `first` is checked where the host can see it.
  */
 struct df_gemm_groups {
 	bool tb;
@@ -287,6 +288,19 @@ struct df_gemm_group_sums {
 };
 int df_gemm_group_sums(struct df_backend *be, const struct df_gemm_group_sums *g, struct df_err *err) DF_MUST_CHECK;
 
+/*
+ * For each segment s of rows: c[s] = alpha * a_s^T b_s, the gradient of a matrix for each sample.  a [R,m], b [R,n],
+ * activations, each of its own type; a row of c [S, m*n] holds the m x n elements of one matrix, row after row; it is
+ * zero where the segment is empty.  On an exact backend it has the bits of a df_gemm of the segment's rows.  Segments
+ * may leave out rows before the first of them and after the last.
+ */
+struct df_gemm_segments {
+	float alpha;
+	struct df_tensor a, b, c;
+	struct df_tensor offsets; /* [1,S+1] rows of a and b */
+};
+int df_gemm_segments(struct df_backend *be, const struct df_gemm_segments *g, struct df_err *err) DF_MUST_CHECK;
+
 /* ---- element-wise and reductions ---------------------------------------- */
 
 /* y += alpha * x (same shape). */
@@ -299,6 +313,9 @@ int df_bias_add(struct df_backend *be, struct df_tensor x, struct df_tensor bias
 /* out[1,C] (+)= sum over rows of x [R,C]; out is f32. */
 int df_colsum(struct df_backend *be, struct df_tensor x, struct df_tensor out, bool accumulate, struct df_err *err)
     DF_MUST_CHECK;
+/* out[s,:] = sum over the rows of segment s of x [R,C]; out [S,C], offsets [1,S+1]. */
+int df_colsum_segments(struct df_backend *be, struct df_tensor x, struct df_tensor offsets, struct df_tensor out,
+    struct df_err *err) DF_MUST_CHECK;
 /* out [1,1] f64 = sum of squares of x, accumulated in f64 in a fixed order. */
 int df_sumsq(struct df_backend *be, struct df_tensor x, struct df_tensor out, struct df_err *err) DF_MUST_CHECK;
 
@@ -486,11 +503,20 @@ int df_scatter_rows(struct df_backend *be, struct df_tensor dst, struct df_tenso
     struct df_err *err) DF_MUST_CHECK;
 
 /*
- * Inverted dropout mask from Philox: y = x * keep(i) / (1-p), keep addressed by (seed,
- * substream, element). Same call = backward.
+ * Inverted dropout: y = x * keep / (1-p), keep drawn from Philox.  The draw of an element is addressed by its sample's
+ * key, `substream`, the place of its token in the sample, and its column: it does not depend on what else is in the
+ * call.  Same call = backward.  y may be x.  Rows outside of all segments stay as they are.
  */
-int df_dropout(struct df_backend *be, struct df_tensor y, struct df_tensor x, float p, uint64_t seed,
-    uint32_t substream, uint64_t first, struct df_err *err) DF_MUST_CHECK;
+struct df_dropout {
+	struct df_tensor x, y;          /* [T,C] */
+	struct df_tensor offsets;       /* [1,S+1] the samples' rows */
+	struct df_tensor token;         /* [1,T] which token a row is, one of its sample's; NONE: row t is token t */
+	struct df_tensor token_offsets; /* [1,S+1] the samples' tokens */
+	struct df_tensor key;           /* [S,2] u32: low and high half of each sample's */
+	uint32_t substream;
+	float p;                        /* in [0,1) */
+};
+int df_dropout(struct df_backend *be, const struct df_dropout *a, struct df_err *err) DF_MUST_CHECK;
 
 /* ---- optimiser ---------------------------------------------------------- */
 
@@ -545,8 +571,8 @@ int df_sign(struct df_backend *be, struct df_tensor g, struct df_err *err) DF_MU
  *   rademacher: R[p][c] = +-1 from bit (c mod 32) of word ((c mod 128)/32) of
  *     Philox(ctr = (low32 p, high32 p, c/128, (1<<24)|model_id), key = seed)
  *   sjlt: each p has `sparsity` nonzeros +-1/sqrt(sparsity); see project/project.h
- * Row-independent; the sum over j runs in a fixed order for a given split of
- * the coordinates into calls (project/project.h says which split is used everywhere).
+ * Row-independent; the sum over j runs in a fixed order for a given split of the coordinates into pieces and calls
+ * (project/project.h says which split is used everywhere).
  */
 enum df_projection_type { DF_PROJ_RADEMACHER, DF_PROJ_SJLT };
 struct df_project {
@@ -557,6 +583,8 @@ struct df_project {
 	uint64_t seed;
 	uint32_t model_id;
 	uint32_t sparsity;    /* sjlt: nonzeros per coordinate */
+	size_t piece;         /* g's pieces are this many columns (the last may be shorter); 0: g is one.  They are added as
+	                         in a call for each, the last first */
 };
 int df_project(struct df_backend *be, const struct df_project *a, struct df_err *err) DF_MUST_CHECK;
 

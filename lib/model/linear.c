@@ -16,7 +16,7 @@
 static bool
 drops(const struct df_work *w)
 {
-	return w->key != NULL && w->m->lora_dropout > 0;
+	return w->has_keys && w->m->lora_dropout > 0;
 }
 
 /*
@@ -28,24 +28,16 @@ static int
 drop(struct df_work *w, size_t a, struct df_tensor x, struct df_tensor y, const struct df_act_rows *rows,
     struct df_err *err)
 {
-	int rc = DF_OK;
+	const struct df_dropout d = { .x = x,
+		.y = y,
+		.offsets = rows->seg.dev,
+		.token = rows->token.dev,
+		.token_offsets = w->seg.dev,
+		.key = df_tensor_view(w->key.dev, 0, w->n, 2),
+		.substream = (uint32_t)a,
+		.p = (float)w->m->lora_dropout };
 
-	for (size_t s = 0; s < w->n; s++) {
-		for (size_t r = rows->seg.host[s], n; r < rows->seg.host[s + 1]; r += n) {
-			size_t token = rows->token.host != NULL ? rows->token.host[r] : r;
-
-			/* A run of adjacent rows of the sample. */
-			n = rows->token.host == NULL ? rows->seg.host[s + 1] - r : 1;
-			while (rows->token.host != NULL && r + n < rows->seg.host[s + 1] &&
-			    rows->token.host[r + n] == token + n)
-				n++;
-			DF_TRY(df_dropout(w->be, df_tensor_rows(y, r, n), df_tensor_rows(x, r, n),
-			    (float)w->m->lora_dropout, w->key[s], (uint32_t)a,
-			    (uint64_t)(token - w->seg.host[s]) * x.cols, err));
-		}
-	}
-out:
-	return rc;
+	return df_dropout(w->be, &d, err);
 }
 
 uint64_t

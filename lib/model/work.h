@@ -10,7 +10,8 @@
  * in, and the forward pushes it once.  Whoever writes to it after that pushes that part.
  *
  * Activations, in numbers of their type (H, 2, X, k and P always in f32), with r' = rank times the number of adapted
- * members of all groups (0 without LoRA), P = n * the largest piece of a parameter (sample gradients only):
+ * members of all groups (0 without LoRA), P = the largest block of a parameter's gradients (sample gradients only;
+ * df_work_block_rows()):
  *
  *	x_in        m D                                                  m = T
  *	the rest    m (3 D + (H+2K) E + H E + H + 2 + 3 F + r')  of a layer; + T ((H+K) E + H + K) for norms of q and k
@@ -105,7 +106,7 @@ struct df_work {
 	struct df_cache *cache; /* generation (decode.c): attention sees the sequences' past too; NULL elsewhere */
 
 	size_t n, n_tok, n_rows; /* samples, T, L */
-	const uint64_t *key;     /* [n] of dropout, host memory of the caller, or NULL */
+	bool has_keys;           /* of dropout */
 	df_weigh_fn *weigh;      /* or NULL */
 	void *weigh_ctx;
 
@@ -117,6 +118,7 @@ struct df_work {
 	struct df_indices attn_seg;        /* tokens that see each other: samples, or their sequences */
 	struct df_indices sequences;       /* [T+1] memory of attn_seg, if it is not seg */
 	struct df_indices row;             /* [L] */
+	struct df_indices key;             /* [2n] of dropout; empty without */
 	struct df_indices pick, index;     /* [T] tokens sorted by id and where each is added: the embedding's gradient */
 	uint64_t *order;                   /* [T] the same as (id, token); on the host only */
 	size_t cap_order;
@@ -160,7 +162,7 @@ struct df_work {
 		struct df_tensor v_in, v_out;        /* [R, 3 rank] each: LoRA of the experts */
 	} ms;                                        /* scratch of mixtures of experts */
 	struct df_tensor dlogits;             /* [L,V] */
-	struct df_tensor block;               /* [1, n * largest piece] */
+	struct df_tensor block;               /* [n, most columns of a block] */
 };
 
 /* The weight with this index in base, as forward and backward read it: in a layer, between its hold and its drop. */
@@ -186,6 +188,8 @@ int df_work_check_offsets(const struct df_tokens *b, struct df_err *err) DF_MUST
  * Positions are not checked here, as those of a cache continue after its past.
  */
 int df_work_batch(struct df_work *w, const struct df_tokens *b, struct df_err *err) DF_MUST_CHECK;
+/* The matrix rows of a parameter that are in a block of gradients of the batch's samples: whole pieces. */
+size_t df_work_block_rows(const struct df_work *w, const struct df_param *p);
 /* Instead, take all tokens as rows (their targets are arbitrary): for logits. */
 void df_work_all_rows(struct df_work *w);
 /* Or of each sample, none of them empty, the last token that is not `pad`, or its first: -1 for no padding. */

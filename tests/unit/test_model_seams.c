@@ -216,10 +216,10 @@ take_weights(struct source *s, struct run *r)
 }
 
 static int
-swallow(void *ctx, const struct df_grad_piece *piece, struct df_err *err)
+swallow(void *ctx, const struct df_grad_block *block, struct df_err *err)
 {
 	(void)ctx;
-	(void)piece;
+	(void)block;
 	(void)err;
 	return DF_OK;
 }

@@ -81,6 +81,7 @@ df_op_fn *const df_cpu_op[DF_OP_COUNT] = {
 	[DF_OP_GEMM] = df_cpu_gemm,
 	[DF_OP_GEMM_GROUPS] = df_cpu_gemm_groups,
 	[DF_OP_GEMM_GROUP_SUMS] = df_cpu_gemm_group_sums,
+	[DF_OP_GEMM_SEGMENTS] = df_cpu_gemm_segments,
 	[DF_OP_AXPY] = df_cpu_axpy,
 	[DF_OP_SCALE] = df_cpu_scale,
 	[DF_OP_BIAS_ADD] = df_cpu_bias_add,

@@ -428,12 +428,21 @@ out:
 
 static const struct df_stage_ops stage_ops = { stage_open, stage_close, stage_push, stage_pull, stage_wait };
 
+/* Small models get blocks of one piece, of some and of all. */
+static void
+traits(const struct df_backend *be, struct df_backend_traits *t)
+{
+	(void)be;
+	t->block_bytes = (size_t)1 << 22;
+}
+
 const struct df_backend_ops df_poison_backend = {
 	.api_version = DF_BACKEND_API_VERSION,
 	.name = "poison",
 	.reads_on_host = true,
 	.exact = true,
 	.act_bf16 = DF_BF16_COPIES,
+	.traits = traits,
 	.open = open_root,
 	.close = close_lane,
 	.fork = open_lane,
