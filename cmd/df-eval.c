@@ -3,7 +3,6 @@
  * completions are right.
  */
 #include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 

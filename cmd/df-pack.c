@@ -7,7 +7,6 @@
  * pool's rows without their prompts; they are encoded in a pass of their own.
  */
 #include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 

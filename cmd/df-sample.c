@@ -6,13 +6,11 @@
 #include <string.h>
 
 #include "base/log.h"
-#include "base/pool.h"
 #include "chat/chat.h"
 #include "prog.h"
 #include "rows.h"
 #include "sample/completion.h"
 #include "shard/options.h"
-#include "data/provenance.h"
 
 static const char synopsis[] = "[options] -m MODEL {TOKENS... | --dataset NAMES | --prompts FILE} [-o FILE]";
 static const char about[] = "Generate completions of prompts, greedily or by chance.";

@@ -7,7 +7,6 @@
  * With --plugin a child does all this, and hands its choice over: what a plug-in breaks is the child's.
  */
 #include <signal.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>

@@ -2,8 +2,6 @@
  * df-train - train to a step, stop, go on.
  */
 #include <inttypes.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/log.h"

@@ -17,8 +17,8 @@ struct df_meter {
 };
 
 /*
- * At `now` seconds of any clock, `done` of `total` (0: not known) units are done.  true, and their line, when the latest
- * one is `every` seconds old.  A new unit, or a count that went back, is a new phase with a rate of its own.
+ * At `now` seconds of any clock, `done` of `total` (0: not known) units are done.  true, and their line, when the
+ * latest one is `every` seconds old.  A new unit, or a count that went back, is a new phase with a rate of its own.
  */
 bool df_meter_line(struct df_meter *m, double now, double every, uint64_t done, uint64_t total, const char *unit,
     char *line, size_t size);

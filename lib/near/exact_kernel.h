@@ -101,7 +101,8 @@ NAME(add_tile_, KERNEL)(v8d (*s)[TILE_B], const float *const *a, const float *co
 
 /* The lanes do not meet before the end, so the tile is run through once for each vector of them. */
 TARGET static inline __attribute__((always_inline)) void
-NAME(tile_values_, KERNEL)(const float *const *a, const float *const *b, size_t d, bool l2, double *value, size_t stride)
+NAME(tile_values_, KERNEL)(const float *const *a, const float *const *b, size_t d, bool l2, double *value,
+    size_t stride)
 {
 	const size_t whole = d - d % LANES;
 	float rest[TILE_A + TILE_B][LANES] = { { 0 } };

@@ -13,11 +13,8 @@
 #include <stdlib.h>
 
 #include "base/mem.h"
-#include "base/simd.h"
 #include "select/losses.h"
 #include "select/select.h"
-
-#pragma GCC optimize("O3", "no-trapping-math")
 
 #define DATAFLEX_EPSILON 1e-12
 
@@ -79,20 +76,17 @@ out:
 enum { NEVER, INVALID, OTHER, FOCUSED }; /* groups of rows */
 
 /* out->group.  Without branches, which would be a matter of luck for each row. */
-DF_SIMD static void
+static void
 group_rows(const struct options *o, const double q[2], struct df_selection *out)
 {
 	const double from = o->focus == LOW ? -(double)INFINITY : q[o->focus - 1]; /* the focus: from < loss <= to */
 	const double to = o->focus == HIGH ? (double)INFINITY : q[o->focus];
 
-	const float *score = out->score;
-	uint8_t *group = out->group;
-
 	for (uint64_t i = 0; i < out->n_rows; i++) {
-		const double loss = (double)score[i];
+		const double loss = (double)out->score[i];
 		const unsigned valid = fabs(loss) <= (double)FLT_MAX;
 
-		group[i] = (uint8_t)(INVALID + valid + (valid & (unsigned)(loss > from) & (unsigned)(loss <= to)));
+		out->group[i] = (uint8_t)(INVALID + valid + (valid & (unsigned)(loss > from) & (unsigned)(loss <= to)));
 	}
 }
 

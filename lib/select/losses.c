@@ -12,9 +12,6 @@
 #include <string.h>
 
 #include "base/mem.h"
-#include "base/simd.h"
-
-#pragma GCC optimize("O3", "no-trapping-math")
 
 #define HALF ((size_t)1 << 16) /* values of half a key */
 
@@ -71,10 +68,9 @@ out:
 
 /* ---- quantiles --------------------------------------------------------------------- */
 
-#define GROUP 16  /* numbers that are passed over together */
 #define BLOCK 256 /* numbers that are looked at together: a loop of constant length becomes vectors */
 
-DF_SIMD uint64_t
+uint64_t
 df_count_finite(const float *v, uint64_t n)
 {
 	uint64_t count = 0, i = 0;
@@ -123,32 +119,6 @@ find_half(const uint64_t *count, uint64_t *k)
 	return half;
 }
 
-/* May any of v [GROUP] have this upper half? */
-static inline bool
-any_has(const float *v, uint32_t upper)
-{
-	uint32_t any = 0;
-
-	for (size_t i = 0; i < GROUP; i++)
-		any |= key_of(v[i]) >> 16 == upper;
-	return any;
-}
-
-/* count [HALF] of the lower halves of the finite ones with this upper half: few, so most groups are passed over. */
-DF_SIMD static void
-count_lower(const float *v, uint64_t n, uint32_t upper, uint64_t *count)
-{
-	for (uint64_t i = 0; i < n; i += GROUP) {
-		const uint64_t end = n - i < GROUP ? n : i + GROUP;
-
-		if (end - i == GROUP && !any_has(v + i, upper))
-			continue;
-		for (uint64_t j = i; j < end; j++)
-			if (key_of(v[j]) >> 16 == upper && fabsf(v[j]) <= FLT_MAX)
-				count[key_of(v[j]) & (HALF - 1)]++;
-	}
-}
-
 int
 df_order_statistics(const float *v, uint64_t n, const uint64_t *k, size_t n_k, float *out, struct df_err *err)
 {
@@ -168,8 +138,13 @@ df_order_statistics(const float *v, uint64_t n, const uint64_t *k, size_t n_k, f
 		if (at[i] == n_list)
 			list[n_list++] = upper[i];
 	}
-	for (size_t j = 0; j < n_list; j++)
-		count_lower(v, n, list[j], count + (1 + j) * HALF);
+	for (uint64_t i = 0; i < n; i++) {
+		const uint32_t key = key_of(v[i]);
+
+		for (size_t j = 0; j < n_list; j++)
+			if (key >> 16 == list[j] && fabsf(v[i]) <= FLT_MAX)
+				count[(1 + j) * HALF + (key & (HALF - 1))]++;
+	}
 	for (size_t i = 0; i < n_k; i++)
 		out[i] = value_of(upper[i] << 16 | find_half(count + (1 + at[i]) * HALF, &rest[i]));
 out:

@@ -56,8 +56,8 @@ take_members(void *ctx, const float *x, const uint64_t *id, uint64_t n, struct d
 
 /*
  * Places of the members such that rows that are alike are beside each other: their pairs are then found in blocks, and
- * from the cache.  A row goes with the nearest of the queries that have it; a query whose nearest row another has within
- * sigma goes with that one.
+ * from the cache.  A row goes with the nearest of the queries that have it; a query whose nearest row is within sigma
+ * of an earlier query goes with that one.
  */
 static int
 place_members(struct members *m, const struct df_neighbours *t, uint64_t n_rows, double sigma, struct df_err *err)
