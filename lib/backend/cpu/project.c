@@ -30,8 +30,10 @@
 #include <string.h>
 
 #include "backend/cpu/cpu.h"
+#include "backend/cpu/gemm_turn.h"
 #include "base/mem.h"
 #include "base/rng.h"
+#include "base/simd.h"
 
 #if defined(__x86_64__) && defined(__GNUC__)
 #define HAVE_X86 1
@@ -214,44 +216,40 @@ static const struct kernel kernel_avx2 = { AVX2_MR, AVX2_NR, words_avx2, expand_
 
 #define AVX512 __attribute__((target("avx512f,avx512dq")))
 
-#define AVX512_MULHILO(a, m, hi, lo)                                                        \
-	do {                                                                                \
-		__m512i even_ = _mm512_mul_epu32((a), (m));                                 \
-		__m512i odd_ = _mm512_mul_epu32(_mm512_srli_epi64((a), 32), (m));           \
-		(hi) = _mm512_mask_blend_epi32(0xaaaa, _mm512_srli_epi64(even_, 32), odd_); \
-		(lo) = _mm512_mask_blend_epi32(0xaaaa, even_, _mm512_slli_epi64(odd_, 32)); \
-	} while (0)
-
+/* Two of everything: coordinates p..p+7 and p+8..p+15, in numbers of 64 bits, of which the multiplier reads 32. */
 AVX512 static void
 words_avx512(uint64_t p, uint32_t block, uint32_t tag, const uint32_t key[2], uint32_t out[4][LANES])
 {
-	const __m512i m0 = _mm512_set1_epi32((int)0xD2511F53u), m1 = _mm512_set1_epi32((int)0xCD9E8D57u);
+	const __m512i m0 = _mm512_set1_epi64(0xD2511F53u), m1 = _mm512_set1_epi64(0xCD9E8D57u);
+	const __m512i l = _mm512_setr_epi64(0, 1, 2, 3, 4, 5, 6, 7);
+	const __m512i low = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
 	uint32_t k0 = key[0], k1 = key[1];
-	uint32_t lo[LANES], hi[LANES];
-	__m512i a[4];
+	__m512i a[4], b[4];
 
-	for (size_t l = 0; l < LANES; l++) {
-		lo[l] = (uint32_t)(p + l);
-		hi[l] = (uint32_t)((p + l) >> 32);
-	}
-	a[0] = _mm512_loadu_si512(lo);
-	a[1] = _mm512_loadu_si512(hi);
-	a[2] = _mm512_set1_epi32((int)block);
-	a[3] = _mm512_set1_epi32((int)tag);
+	a[0] = _mm512_add_epi64(l, _mm512_set1_epi64((long long)p));
+	b[0] = _mm512_add_epi64(a[0], _mm512_set1_epi64(8));
+	a[1] = _mm512_srli_epi64(a[0], 32);
+	b[1] = _mm512_srli_epi64(b[0], 32);
+	a[2] = b[2] = _mm512_set1_epi32((int)block);
+	a[3] = b[3] = _mm512_set1_epi32((int)tag);
 	for (int round = 0; round < 10; round++) {
-		__m512i h0, l0, h1, l1;
+		const __m512i x0 = _mm512_set1_epi32((int)k0), x1 = _mm512_set1_epi32((int)k1);
+		const __m512i a0 = _mm512_mul_epu32(a[0], m0), a1 = _mm512_mul_epu32(a[2], m1);
+		const __m512i b0 = _mm512_mul_epu32(b[0], m0), b1 = _mm512_mul_epu32(b[2], m1);
 
-		AVX512_MULHILO(a[0], m0, h0, l0);
-		AVX512_MULHILO(a[2], m1, h1, l1);
-		a[0] = _mm512_xor_si512(_mm512_xor_si512(h1, a[1]), _mm512_set1_epi32((int)k0));
-		a[1] = l1;
-		a[2] = _mm512_xor_si512(_mm512_xor_si512(h0, a[3]), _mm512_set1_epi32((int)k1));
-		a[3] = l0;
+		a[0] = _mm512_ternarylogic_epi32(_mm512_srli_epi64(a1, 32), a[1], x0, 0x96); /* exclusive or of three */
+		b[0] = _mm512_ternarylogic_epi32(_mm512_srli_epi64(b1, 32), b[1], x0, 0x96);
+		a[1] = a1;
+		b[1] = b1;
+		a[2] = _mm512_ternarylogic_epi32(_mm512_srli_epi64(a0, 32), a[3], x1, 0x96);
+		b[2] = _mm512_ternarylogic_epi32(_mm512_srli_epi64(b0, 32), b[3], x1, 0x96);
+		a[3] = a0;
+		b[3] = b0;
 		k0 += 0x9E3779B9u;
 		k1 += 0xBB67AE85u;
 	}
 	for (int i = 0; i < 4; i++)
-		_mm512_storeu_si512(out[i], a[i]);
+		_mm512_storeu_si512(out[i], _mm512_permutex2var_epi32(a[i], low, b[i]));
 }
 
 #define AVX512_MR 12
@@ -434,93 +432,181 @@ out:
  * ---- sparse: groups of samples ------------------------------------------------
  *
  * Nonzero i of a coordinate comes from one Philox word: its column lies in the i-th of `sparsity` even parts of the
- * k columns, its sign is the word's highest bit.  They are made once for a run of coordinates and 16 samples.
+ * k columns, its sign is the word's highest bit.  A group of samples shares them; its gradients and its sums are turned,
+ * so that the numbers of all its samples lie side by side, and a nonzero is one addition of vectors:
+ *
+ *      g [16, run]  --turn-->  [run][16]
+ *      y [16, k]    --turn-->  [k][16]      [column of j] += value of j * [j],  j = 0 .. run-1
+ *
+ * A column belongs to one part, so its sum runs in order of the coordinates, whatever the order of the parts.  Where
+ * threads outnumber groups, the parts of a group are shared out too.
  */
 
-#define SPARSE_ROWS 16   /* samples that share the making of columns and values */
-#define SPARSE_RUN  4096 /* coordinates at a time: a multiple of LANES */
+#define SPARSE_ROWS 16  /* samples of a group */
+#define SPARSE_RUN  512 /* coordinates at a time: a multiple of LANES */
 #define SPARSE_BIT  0x80000000u
 
+/* The numbers of a group's samples. */
+typedef float group __attribute__((vector_size(SPARSE_ROWS * sizeof(float)), may_alias));
+
 struct nonzeros {
-	uint32_t column[SPARSE_RUN];
-	float value[SPARSE_RUN]; /* +-1/sqrt(sparsity) */
+	uint32_t column[SPARSE_RUN]; /* from the first of the task */
+	float value[SPARSE_RUN];     /* +-1/sqrt(sparsity) */
 };
 
 struct sparse {
 	const struct kernel *kn;
 	const struct df_cpu_project *a;
+	size_t n_slices;           /* tasks of a group */
 	uint32_t *part;            /* [sparsity + 1]: where the parts of the columns begin */
 	struct nonzeros *nonzeros; /* [workers][sparsity] */
+	group *g, *y;              /* [workers][SPARSE_RUN] [workers][k] */
 };
 
-/* Nonzeros of LANES coordinates, from `first` on, at position j of the run. */
+/* x [n_rows,n], rows ld apart -> out [n], zeros in the place of rows that are not there. */
+DF_SIMD static void
+turn_in(const float *x, size_t ld, size_t n_rows, size_t n, group *out)
+{
+	for (size_t r = 0; r < SPARSE_ROWS; r += 8) {
+		float *dst = (float *)out + r;
+		size_t j = 0;
+
+		for (; r + 8 <= n_rows && j + 4 <= n; j += 4) {
+			v8i col[4];
+
+			turn(col, (const char *)(x + r * ld + j), ld * sizeof(*x));
+#pragma GCC unroll 4
+			for (size_t u = 0; u < 4; u++)
+				*(v8iu *)(dst + (j + u) * SPARSE_ROWS) = col[u];
+		}
+		for (; j < n; j++)
+			for (size_t i = 0; i < 8; i++)
+				dst[j * SPARSE_ROWS + i] = r + i < n_rows ? x[(r + i) * ld + j] : 0;
+	}
+}
+
+/* And back. */
+DF_SIMD static void
+turn_out(const group *x, size_t n, float *out, size_t ld, size_t n_rows)
+{
+	for (size_t r = 0; r < n_rows; r += 4) {
+		const float *src = (const float *)x + r;
+		size_t j = 0;
+
+		for (; r + 4 <= n_rows && j + 8 <= n; j += 8) {
+			v8i row[4];
+
+			turn(row, (const char *)(src + j * SPARSE_ROWS), sizeof(group));
+#pragma GCC unroll 4
+			for (size_t u = 0; u < 4; u++)
+				*(v8iu *)(out + (r + u) * ld + j) = row[u];
+		}
+		for (; j < n; j++)
+			for (size_t i = 0; i < 4 && r + i < n_rows; i++)
+				out[(r + i) * ld + j] = src[j * SPARSE_ROWS + i];
+	}
+}
+
+/* One nonzero of each of LANES coordinates, in `len` columns from `lo` on. */
+DF_SIMD static void
+sparse_place(const uint32_t word[LANES], uint32_t lo, uint32_t len, float unit, uint32_t *column, float *value)
+{
+	for (size_t l = 0; l < LANES; l++) {
+		column[l] = lo + (uint32_t)((uint64_t)(word[l] & ~SPARSE_BIT) * len >> 31);
+		value[l] = word[l] & SPARSE_BIT ? unit : -unit;
+	}
+}
+
+/* Nonzeros [from, to) of LANES coordinates, from `first` on, at position j of the run. */
 static void
-sparse_make(const struct sparse *sp, uint64_t first, size_t j, struct nonzeros *nz)
+sparse_make(const struct sparse *sp, uint64_t first, size_t j, uint32_t from, uint32_t to, struct nonzeros *nz)
 {
 	const struct df_cpu_project *a = sp->a;
 	const uint32_t key[2] = { (uint32_t)a->seed, (uint32_t)(a->seed >> 32) };
 	const uint32_t tag = (uint32_t)DF_RNG_PROJECTION << 24 | a->model_id;
 	const float unit = (float)(1.0 / sqrt((double)a->sparsity));
-	uint32_t w[4][LANES];
+	uint32_t w[4][LANES] __attribute__((aligned(64)));
 
-	for (uint32_t i = 0; i < a->sparsity; i++) {
-		const uint64_t lo = sp->part[i], len = sp->part[i + 1] - sp->part[i];
-		const uint32_t *word = w[i % 4];
-
-		if (i % 4 == 0)
+	for (uint32_t i = from; i < to; i++) {
+		if (i == from || i % 4 == 0)
 			sp->kn->words(first, SPARSE_BIT | i / 4, tag, key, w);
-		for (size_t l = 0; l < LANES; l++) {
-			nz[i].column[j + l] = (uint32_t)(lo + ((word[l] & ~SPARSE_BIT) * len >> 31));
-			nz[i].value[j + l] = word[l] & SPARSE_BIT ? unit : -unit;
-		}
+		sparse_place(w[i % 4], sp->part[i] - sp->part[from], sp->part[i + 1] - sp->part[i], unit,
+		    nz[i - from].column + j, nz[i - from].value + j);
 	}
 }
 
-/*
- * y[column] += +-g, for one nonzero of each of n coordinates.  Nonzero i stays within one part of y, which the
- * first-level cache holds; and since a column belongs to one part, its sum runs in order of the coordinates.
- */
+DF_SIMD static void
+sparse_add(const group *g, size_t n, const struct nonzeros *nz, group *y)
+{
+	for (size_t j = 0; j < n; j++)
+		y[nz->column[j]] += g[j] * nz->value[j];
+}
+
+/* The same for one sample: turning costs more than it saves where samples or coordinates are few. */
 static void
-sparse_add(const float *g, size_t n, const struct nonzeros *nz, float *y)
+sparse_add_one(const float *g, size_t n, const struct nonzeros *nz, float *y)
 {
 	for (size_t j = 0; j < n; j++)
 		y[nz->column[j]] += g[j] * nz->value[j];
 }
 
 static void
-sparse_rows(void *ctx, size_t group, int worker)
+sparse_task(void *ctx, size_t task, int worker)
 {
 	const struct sparse *sp = ctx;
 	const struct df_cpu_project *a = sp->a;
-	const size_t row0 = group * SPARSE_ROWS;
-	const size_t row1 = row0 + SPARSE_ROWS < a->n_samples ? row0 + SPARSE_ROWS : a->n_samples;
+	const size_t row = task / sp->n_slices * SPARSE_ROWS, slice = task % sp->n_slices;
+	const size_t n_rows = a->n_samples - row < SPARSE_ROWS ? a->n_samples - row : SPARSE_ROWS;
+	const uint32_t from = (uint32_t)(a->sparsity * slice / sp->n_slices),
+		       to = (uint32_t)(a->sparsity * (slice + 1) / sp->n_slices);
+	const size_t k = sp->part[to] - sp->part[from];
+	const bool turned = n_rows > 2 && n_rows * (to - from) * a->n > 16 * k;
 	struct nonzeros *nz = sp->nonzeros + (size_t)worker * a->sparsity;
+	group *gt = sp->g + (size_t)worker * SPARSE_RUN, *yt = sp->y + (size_t)worker * a->k;
+	float *y = a->y + row * a->ldy + sp->part[from];
 
+	if (turned)
+		turn_in(y, a->ldy, n_rows, k, yt);
 	for (size_t j0 = 0; j0 < a->n; j0 += SPARSE_RUN) {
 		const size_t n = a->n - j0 < SPARSE_RUN ? a->n - j0 : SPARSE_RUN;
+		const float *g = a->g + row * a->ldg + j0;
 
 		for (size_t j = 0; j < n; j += LANES)
-			sparse_make(sp, a->first + j0 + j, j, nz);
-		for (size_t r = row0; r < row1; r++)
-			for (uint32_t i = 0; i < a->sparsity; i++)
-				sparse_add(a->g + r * a->ldg + j0, n, &nz[i], a->y + r * a->ldy);
+			sparse_make(sp, a->first + j0 + j, j, from, to, nz);
+		if (turned)
+			turn_in(g, a->ldg, n_rows, n, gt);
+		for (uint32_t i = 0; i < to - from; i++) {
+			if (turned)
+				sparse_add(gt, n, &nz[i], yt);
+			for (size_t r = 0; r < n_rows && !turned; r++)
+				sparse_add_one(g + r * a->ldg, n, &nz[i], y + r * a->ldy);
+		}
 	}
+	if (turned)
+		turn_out(yt, k, y, a->ldy, n_rows);
 }
 
 static int
 sparse_run(const struct kernel *kn, struct df_pool *pool, const struct df_cpu_project *a, struct df_err *err)
 {
-	struct sparse sp = { .kn = kn, .a = a };
+	const size_t n_workers = (size_t)df_pool_size(pool), n_groups = (a->n_samples + SPARSE_ROWS - 1) / SPARSE_ROWS;
+	struct sparse sp = { .kn = kn, .a = a, .n_slices = (n_workers + n_groups - 1) / n_groups };
 	int rc = DF_OK;
 
+	if (sp.n_slices > a->sparsity)
+		sp.n_slices = a->sparsity;
 	DF_TRY(df_alloc(&sp.part, (size_t)a->sparsity + 1, sizeof(*sp.part), "parts of the columns", err));
-	DF_TRY(df_alloc(&sp.nonzeros, (size_t)df_pool_size(pool) * a->sparsity, sizeof(*sp.nonzeros), "nonzeros", err));
+	DF_TRY(df_alloc(&sp.nonzeros, n_workers * a->sparsity, sizeof(*sp.nonzeros), "nonzeros", err));
+	DF_TRY(df_alloc(&sp.g, n_workers * SPARSE_RUN, sizeof(*sp.g), "gradients side by side", err));
+	DF_TRY(df_alloc(&sp.y, n_workers * a->k, sizeof(*sp.y), "projections side by side", err));
 	for (uint32_t i = 0; i <= a->sparsity; i++)
 		sp.part[i] = (uint32_t)((uint64_t)a->k * i / a->sparsity);
-	df_pool_for(pool, (a->n_samples + SPARSE_ROWS - 1) / SPARSE_ROWS, sparse_rows, &sp);
+	df_pool_for(pool, n_groups * sp.n_slices, sparse_task, &sp);
 out:
 	free(sp.part);
 	free(sp.nonzeros);
+	free(sp.g);
+	free(sp.y);
 	return rc;
 }
 
