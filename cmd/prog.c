@@ -288,11 +288,12 @@ df_env_open(struct df_env *e, const struct df_prog_common *c, enum df_env_style 
 	int rc;
 
 	*e = (struct df_env){ .n_lanes = 1 };
+	DF_TRY(df_pool_new(&e->pool, (int)c->threads, err));
 	if (style == DF_ENV_LANES)
-		e->n_lanes = c->threads > 0 ? (int)c->threads : df_threads_default();
-	else if ((rc = df_pool_new(&e->pool, (int)c->threads, err)) != DF_OK)
-		return rc;
-	return df_backend_open(&e->be, c->device, e->pool, err);
+		e->n_lanes = df_pool_size(e->pool);
+	rc = df_backend_open(&e->be, c->device, e->pool, err);
+out:
+	return rc;
 }
 
 void
