@@ -433,7 +433,7 @@ out:
  *
  * Nonzero i of a coordinate comes from one Philox word: its column lies in the i-th of `sparsity` even parts of the
  * k columns, its sign is the word's highest bit.  A group of samples shares them; its gradients and its sums are turned,
- * so that the numbers of all its samples lie side by side, and a nonzero is one addition of vectors:
+ * so that the numbers of its samples, 8 or 16, lie side by side, and a nonzero is one addition of vectors:
  *
  *      g [16, run]  --turn-->  [run][16]
  *      y [16, k]    --turn-->  [k][16]      [column of j] += value of j * [j],  j = 0 .. run-1
@@ -442,12 +442,11 @@ out:
  * threads outnumber groups, the parts of a group are shared out too.
  */
 
-#define SPARSE_ROWS 16  /* samples of a group */
+#define SPARSE_ROWS 16  /* most samples of a group */
 #define SPARSE_RUN  512 /* coordinates at a time: a multiple of LANES */
 #define SPARSE_BIT  0x80000000u
 
-/* The numbers of a group's samples. */
-typedef float group __attribute__((vector_size(SPARSE_ROWS * sizeof(float)), may_alias));
+typedef float v16 __attribute__((vector_size(64), may_alias));
 
 struct nonzeros {
 	uint32_t column[SPARSE_RUN]; /* from the first of the task */
@@ -460,50 +459,75 @@ struct sparse {
 	size_t n_slices;           /* tasks of a group */
 	uint32_t *part;            /* [sparsity + 1]: where the parts of the columns begin */
 	struct nonzeros *nonzeros; /* [workers][sparsity] */
-	group *g, *y;              /* [workers][SPARSE_RUN] [workers][k] */
+	float *g, *y;              /* [workers][SPARSE_RUN][SPARSE_ROWS] [workers][k][SPARSE_ROWS] */
 };
 
-/* x [n_rows,n], rows ld apart -> out [n], zeros in the place of rows that are not there. */
+/* Eight rows of x, ld apart -> out[j * width + row], j < n. */
 DF_SIMD static void
-turn_in(const float *x, size_t ld, size_t n_rows, size_t n, group *out)
+turn_eight(const float *x, size_t ld, size_t n, float *out, size_t width)
 {
-	for (size_t r = 0; r < SPARSE_ROWS; r += 8) {
-		float *dst = (float *)out + r;
-		size_t j = 0;
+	size_t j = 0;
 
-		for (; r + 8 <= n_rows && j + 4 <= n; j += 4) {
-			v8i col[4];
+	for (; j + 4 <= n; j += 4) {
+		v8i col[4];
 
-			turn(col, (const char *)(x + r * ld + j), ld * sizeof(*x));
+		turn(col, (const char *)(x + j), ld * sizeof(*x));
 #pragma GCC unroll 4
-			for (size_t u = 0; u < 4; u++)
-				*(v8iu *)(dst + (j + u) * SPARSE_ROWS) = col[u];
-		}
-		for (; j < n; j++)
-			for (size_t i = 0; i < 8; i++)
-				dst[j * SPARSE_ROWS + i] = r + i < n_rows ? x[(r + i) * ld + j] : 0;
+		for (size_t u = 0; u < 4; u++)
+			*(v8iu *)(out + (j + u) * width) = col[u];
+	}
+	for (; j < n; j++)
+		for (size_t i = 0; i < 8; i++)
+			out[j * width + i] = x[i * ld + j];
+}
+
+/* Fewer than eight, and zeros in the place of the others. */
+static void
+turn_few(const float *x, size_t ld, size_t n_rows, size_t n, float *out, size_t width)
+{
+	float eight[8 * SPARSE_RUN] = { 0 };
+
+	for (size_t j = 0; j < n; j += SPARSE_RUN) {
+		const size_t m = n - j < SPARSE_RUN ? n - j : SPARSE_RUN;
+
+		for (size_t i = 0; i < n_rows; i++)
+			memcpy(eight + i * SPARSE_RUN, x + i * ld + j, m * sizeof(*x));
+		turn_eight(eight, SPARSE_RUN, m, out + j * width, width);
+	}
+}
+
+/* x [n_rows,n], rows ld apart -> out [n][width]. */
+static void
+turn_in(const float *x, size_t ld, size_t n_rows, size_t n, float *out, size_t width)
+{
+	for (size_t r = 0; r < width; r += 8) {
+		const size_t m = n_rows > r ? n_rows - r : 0;
+
+		if (m >= 8)
+			turn_eight(x + r * ld, ld, n, out + r, width);
+		else
+			turn_few(x + r * ld, ld, m, n, out + r, width);
 	}
 }
 
 /* And back. */
 DF_SIMD static void
-turn_out(const group *x, size_t n, float *out, size_t ld, size_t n_rows)
+turn_out(const float *x, size_t width, size_t n, float *out, size_t ld, size_t n_rows)
 {
-	for (size_t r = 0; r < n_rows; r += 4) {
-		const float *src = (const float *)x + r;
+	for (size_t r = 0; r < n_rows; r += 4, x += 4) {
 		size_t j = 0;
 
 		for (; r + 4 <= n_rows && j + 8 <= n; j += 8) {
 			v8i row[4];
 
-			turn(row, (const char *)(src + j * SPARSE_ROWS), sizeof(group));
+			turn(row, (const char *)(x + j * width), width * sizeof(*x));
 #pragma GCC unroll 4
 			for (size_t u = 0; u < 4; u++)
 				*(v8iu *)(out + (r + u) * ld + j) = row[u];
 		}
 		for (; j < n; j++)
 			for (size_t i = 0; i < 4 && r + i < n_rows; i++)
-				out[(r + i) * ld + j] = src[j * SPARSE_ROWS + i];
+				out[(r + i) * ld + j] = x[j * width + i];
 	}
 }
 
@@ -535,19 +559,32 @@ sparse_make(const struct sparse *sp, uint64_t first, size_t j, uint32_t from, ui
 	}
 }
 
+/* y[column] += value * g, for one nonzero of each of n coordinates of `width` samples. */
 DF_SIMD static void
-sparse_add(const group *g, size_t n, const struct nonzeros *nz, group *y)
+sparse_add(const float *g, size_t n, const struct nonzeros *nz, float *y, size_t width)
 {
-	for (size_t j = 0; j < n; j++)
-		y[nz->column[j]] += g[j] * nz->value[j];
+	switch (width) {
+	case 16:
+		for (size_t j = 0; j < n; j++)
+			((v16 *)y)[nz->column[j]] += ((const v16 *)g)[j] * nz->value[j];
+		break;
+	case 8:
+		for (size_t j = 0; j < n; j++)
+			((df_v8 *)y)[nz->column[j]] += ((const df_v8 *)g)[j] * nz->value[j];
+		break;
+	default:
+		for (size_t j = 0; j < n; j++)
+			y[nz->column[j]] += g[j] * nz->value[j];
+	}
 }
 
-/* The same for one sample: turning costs more than it saves where samples or coordinates are few. */
-static void
-sparse_add_one(const float *g, size_t n, const struct nonzeros *nz, float *y)
+/* How many samples lie side by side.  One: turning them costs more than it saves where samples or coordinates are few. */
+static size_t
+sparse_width(size_t n_rows, size_t n_nonzeros, size_t k)
 {
-	for (size_t j = 0; j < n; j++)
-		y[nz->column[j]] += g[j] * nz->value[j];
+	if (n_rows == 1 || n_rows * n_nonzeros < 8 * k)
+		return 1;
+	return n_rows <= 8 ? 8 : SPARSE_ROWS;
 }
 
 static void
@@ -559,31 +596,31 @@ sparse_task(void *ctx, size_t task, int worker)
 	const size_t n_rows = a->n_samples - row < SPARSE_ROWS ? a->n_samples - row : SPARSE_ROWS;
 	const uint32_t from = (uint32_t)(a->sparsity * slice / sp->n_slices),
 		       to = (uint32_t)(a->sparsity * (slice + 1) / sp->n_slices);
-	const size_t k = sp->part[to] - sp->part[from];
-	const bool turned = n_rows > 2 && n_rows * (to - from) * a->n > 16 * k;
+	const size_t k = sp->part[to] - sp->part[from], width = sparse_width(n_rows, a->sparsity * a->n, a->k);
 	struct nonzeros *nz = sp->nonzeros + (size_t)worker * a->sparsity;
-	group *gt = sp->g + (size_t)worker * SPARSE_RUN, *yt = sp->y + (size_t)worker * a->k;
+	float *gt = sp->g + (size_t)worker * SPARSE_RUN * SPARSE_ROWS;
+	float *yt = width > 1 ? sp->y + (size_t)worker * a->k * SPARSE_ROWS : NULL;
 	float *y = a->y + row * a->ldy + sp->part[from];
 
-	if (turned)
-		turn_in(y, a->ldy, n_rows, k, yt);
+	if (width > 1)
+		turn_in(y, a->ldy, n_rows, k, yt, width);
 	for (size_t j0 = 0; j0 < a->n; j0 += SPARSE_RUN) {
 		const size_t n = a->n - j0 < SPARSE_RUN ? a->n - j0 : SPARSE_RUN;
 		const float *g = a->g + row * a->ldg + j0;
 
 		for (size_t j = 0; j < n; j += LANES)
 			sparse_make(sp, a->first + j0 + j, j, from, to, nz);
-		if (turned)
-			turn_in(g, a->ldg, n_rows, n, gt);
+		if (width > 1)
+			turn_in(g, a->ldg, n_rows, n, gt, width);
 		for (uint32_t i = 0; i < to - from; i++) {
-			if (turned)
-				sparse_add(gt, n, &nz[i], yt);
-			for (size_t r = 0; r < n_rows && !turned; r++)
-				sparse_add_one(g + r * a->ldg, n, &nz[i], y + r * a->ldy);
+			if (width > 1)
+				sparse_add(gt, n, &nz[i], yt, width);
+			for (size_t r = 0; r < n_rows && width == 1; r++)
+				sparse_add(g + r * a->ldg, n, &nz[i], y + r * a->ldy, 1);
 		}
 	}
-	if (turned)
-		turn_out(yt, k, y, a->ldy, n_rows);
+	if (width > 1)
+		turn_out(yt, width, k, y, a->ldy, n_rows);
 }
 
 static int
@@ -597,8 +634,9 @@ sparse_run(const struct kernel *kn, struct df_pool *pool, const struct df_cpu_pr
 		sp.n_slices = a->sparsity;
 	DF_TRY(df_alloc(&sp.part, (size_t)a->sparsity + 1, sizeof(*sp.part), "parts of the columns", err));
 	DF_TRY(df_alloc(&sp.nonzeros, n_workers * a->sparsity, sizeof(*sp.nonzeros), "nonzeros", err));
-	DF_TRY(df_alloc(&sp.g, n_workers * SPARSE_RUN, sizeof(*sp.g), "gradients side by side", err));
-	DF_TRY(df_alloc(&sp.y, n_workers * a->k, sizeof(*sp.y), "projections side by side", err));
+	DF_TRY(df_alloc(&sp.g, n_workers * SPARSE_RUN * SPARSE_ROWS, sizeof(*sp.g), "gradients side by side", err));
+	if (sparse_width(n_groups > 1 ? SPARSE_ROWS : a->n_samples, a->sparsity * a->n, a->k) > 1)
+		DF_TRY(df_alloc(&sp.y, n_workers * a->k * SPARSE_ROWS, sizeof(*sp.y), "projections side by side", err));
 	for (uint32_t i = 0; i <= a->sparsity; i++)
 		sp.part[i] = (uint32_t)((uint64_t)a->k * i / a->sparsity);
 	df_pool_for(pool, n_groups * sp.n_slices, sparse_task, &sp);
