@@ -4,16 +4,8 @@
  * The dense form is a matrix product whose right side is never stored.  One
  * Philox call gives the signs of 128 columns of one coordinate, so the unit of
  * work is a panel of KC coordinates x 128 columns: its signs are expanded
- * once into +-1.0f (128 KiB: the second-level cache), cut in strips of NR
- * columns (the first-level cache), and a register-blocked kernel multiplies
- * every sample by it.  With 64 samples a call, expanding costs a twentieth of
- * the multiplications.
- *
- *      G packed [rows/MR][KC][MR]          panel [128/NR][KC][NR]
- *      +--+  +--+                          +----+ +----+      +----+
- *      |  |  |  |  ...  MR samples         | NR | | NR |  ... | NR |
- *      |KC|  |KC|                          | KC | | KC |      | KC |
- *      +--+  +--+                          +----+ +----+      +----+
+ * once into +-1.0f (128 KiB: the second-level cache), in strips as the product's micro-kernels read them (gemm.h),
+ * which multiply every sample by it.  With 64 samples a call, expanding costs a twentieth of the multiplications.
  *
  * The definition of the numbers: element y[s,c] of a call is the sum over runs of KC coordinates, from the call's
  * first, of a sum from zero in order of the coordinates.  A product with +-1 is exact.  So fused or separate
@@ -30,6 +22,7 @@
 #include <string.h>
 
 #include "backend/cpu/cpu.h"
+#include "backend/cpu/gemm.h"
 #include "backend/cpu/gemm_turn.h"
 #include "base/mem.h"
 #include "base/rng.h"
@@ -40,21 +33,17 @@
 #include <immintrin.h>
 #endif
 
-#define KC       256  /* coordinates of a panel, and of a sum from zero */
-#define BLOCK    128  /* columns of one Philox call */
-#define LANES    16   /* coordinates of one call of words() */
-#define SUPER    4096 /* coordinates packed at a time: a multiple of KC */
-#define MAX_TILE (12 * 32)
-#define MAX_ROWS 192 /* samples packed at a time */
+#define KC    DF_CPU_PACK_MOST /* coordinates of a panel, and of a sum from zero: 256 */
+#define BLOCK 128              /* columns of one Philox call */
+#define LANES 16               /* coordinates of one call of words() */
+#define SUPER 4096             /* coordinates that all panels pass at a time, a multiple of KC: they stay in a cache */
 
 struct kernel {
-	size_t mr, nr;
+	size_t wide; /* a strip */
 	/* out[w][l] = word w of Philox at coordinate p+l. */
 	void (*words)(uint64_t p, uint32_t block, uint32_t tag, const uint32_t key[2], uint32_t out[4][LANES]);
-	/* Signs of LANES coordinates -> rows of the panel's strips (strips * nr columns). */
+	/* Signs of LANES coordinates -> rows of the panel's strips, KC * wide elements apart. */
 	void (*expand)(uint32_t w[4][LANES], size_t strips, float *panel);
-	/* y [mr,nr] += g [kc,mr]^T r [kc,nr]. */
-	void (*product)(size_t kc, const float *g, const float *r, float *y, size_t ldy);
 };
 
 /* ---- plain C -------------------------------------------------------------- */
@@ -72,35 +61,20 @@ words_scalar(uint64_t p, uint32_t block, uint32_t tag, const uint32_t key[2], ui
 	}
 }
 
-#define SCALAR_MR 4
-#define SCALAR_NR 16
+#define SCALAR_WIDE 8
 
 static void
 expand_scalar(uint32_t w[4][LANES], size_t strips, float *panel)
 {
 	for (size_t l = 0; l < LANES; l++)
-		for (size_t c = 0; c < strips * SCALAR_NR; c++)
-			panel[(c / SCALAR_NR * KC + l) * SCALAR_NR + c % SCALAR_NR] =
+		for (size_t c = 0; c < strips * SCALAR_WIDE; c++)
+			panel[(c / SCALAR_WIDE * KC + l) * SCALAR_WIDE + c % SCALAR_WIDE] =
 			    w[c / 32][l] >> (c % 32) & 1 ? 1.0f : -1.0f;
 }
 
-static void
-product_scalar(size_t kc, const float *g, const float *r, float *y, size_t ldy)
-{
-	float acc[SCALAR_MR][SCALAR_NR] = { { 0 } };
+static const struct kernel kernel_scalar = { SCALAR_WIDE, words_scalar, expand_scalar };
 
-	for (size_t j = 0; j < kc; j++, g += SCALAR_MR, r += SCALAR_NR)
-		for (size_t s = 0; s < SCALAR_MR; s++)
-			for (size_t c = 0; c < SCALAR_NR; c++)
-				acc[s][c] += g[s] * r[c];
-	for (size_t s = 0; s < SCALAR_MR; s++)
-		for (size_t c = 0; c < SCALAR_NR; c++)
-			y[s * ldy + c] += acc[s][c];
-}
-
-static const struct kernel kernel_scalar = { SCALAR_MR, SCALAR_NR, words_scalar, expand_scalar, product_scalar };
-
-/* ---- AVX2: 6 samples x 16 columns ------------------------------------------- */
+/* ---- AVX2 ---------------------------------------------------------------- */
 
 #ifdef HAVE_X86
 
@@ -158,8 +132,7 @@ words_avx2(uint64_t p, uint32_t block, uint32_t tag, const uint32_t key[2], uint
 	}
 }
 
-#define AVX2_MR 6
-#define AVX2_NR 16
+#define AVX2_WIDE 16
 
 /* A shift brings each column's bit to the sign position, where a blend looks at it. */
 AVX2 static void
@@ -170,9 +143,9 @@ expand_avx2(uint32_t w[4][LANES], size_t strips, float *panel)
 	const __m256 plus = _mm256_set1_ps(1.0f), minus = _mm256_set1_ps(-1.0f);
 
 	for (size_t t = 0; t < strips; t++) {
-		float *row = panel + t * KC * AVX2_NR;
+		float *row = panel + t * KC * AVX2_WIDE;
 
-		for (size_t l = 0; l < LANES; l++, row += AVX2_NR) {
+		for (size_t l = 0; l < LANES; l++, row += AVX2_WIDE) {
 			__m256i v = _mm256_set1_epi32((int)(w[t / 2][l] >> (t % 2 * 16)));
 
 			_mm256_store_ps(
@@ -183,38 +156,11 @@ expand_avx2(uint32_t w[4][LANES], size_t strips, float *panel)
 	}
 }
 
-/* All three loops are unrolled, so that the sums live in registers alone. */
-AVX2 static void
-product_avx2(size_t kc, const float *g, const float *r, float *y, size_t ldy)
-{
-	__m256 acc[AVX2_MR][2];
+static const struct kernel kernel_avx2 = { AVX2_WIDE, words_avx2, expand_avx2 };
 
-#pragma GCC unroll 6
-	for (int s = 0; s < AVX2_MR; s++)
-		acc[s][0] = acc[s][1] = _mm256_setzero_ps();
-	for (size_t j = 0; j < kc; j++, g += AVX2_MR, r += AVX2_NR) {
-		const __m256 r0 = _mm256_load_ps(r), r1 = _mm256_load_ps(r + 8);
+/* ---- AVX-512 ------------------------------------------------------------- */
 
-#pragma GCC unroll 6
-		for (int s = 0; s < AVX2_MR; s++) {
-			const __m256 x = _mm256_broadcast_ss(g + s);
-
-			acc[s][0] = _mm256_fmadd_ps(x, r0, acc[s][0]);
-			acc[s][1] = _mm256_fmadd_ps(x, r1, acc[s][1]);
-		}
-	}
-#pragma GCC unroll 6
-	for (int s = 0; s < AVX2_MR; s++, y += ldy) {
-		_mm256_storeu_ps(y, _mm256_add_ps(_mm256_loadu_ps(y), acc[s][0]));
-		_mm256_storeu_ps(y + 8, _mm256_add_ps(_mm256_loadu_ps(y + 8), acc[s][1]));
-	}
-}
-
-static const struct kernel kernel_avx2 = { AVX2_MR, AVX2_NR, words_avx2, expand_avx2, product_avx2 };
-
-/* ---- AVX-512: 12 samples x 32 columns ------------------------------------------ */
-
-#define AVX512 __attribute__((target("avx512f,avx512dq")))
+#define AVX512 __attribute__((target("avx512f")))
 
 /* Two of everything: coordinates p..p+7 and p+8..p+15, in numbers of 64 bits, of which the multiplier reads 32. */
 AVX512 static void
@@ -252,8 +198,7 @@ words_avx512(uint64_t p, uint32_t block, uint32_t tag, const uint32_t key[2], ui
 		_mm512_storeu_si512(out[i], _mm512_permutex2var_epi32(a[i], low, b[i]));
 }
 
-#define AVX512_MR 12
-#define AVX512_NR 32
+#define AVX512_WIDE 32
 
 AVX512 static void
 expand_avx512(uint32_t w[4][LANES], size_t strips, float *panel)
@@ -261,105 +206,42 @@ expand_avx512(uint32_t w[4][LANES], size_t strips, float *panel)
 	const __m512 plus = _mm512_set1_ps(1.0f), minus = _mm512_set1_ps(-1.0f);
 
 	for (size_t t = 0; t < strips; t++) {
-		float *row = panel + t * KC * AVX512_NR;
+		float *row = panel + t * KC * AVX512_WIDE;
 
-		for (size_t l = 0; l < LANES; l++, row += AVX512_NR) {
+		for (size_t l = 0; l < LANES; l++, row += AVX512_WIDE) {
 			_mm512_store_ps(row, _mm512_mask_blend_ps((__mmask16)w[t][l], minus, plus));
 			_mm512_store_ps(row + 16, _mm512_mask_blend_ps((__mmask16)(w[t][l] >> 16), minus, plus));
 		}
 	}
 }
 
-AVX512 static void
-product_avx512(size_t kc, const float *g, const float *r, float *y, size_t ldy)
-{
-	__m512 acc[AVX512_MR][2];
-
-#pragma GCC unroll 12
-	for (int s = 0; s < AVX512_MR; s++)
-		acc[s][0] = acc[s][1] = _mm512_setzero_ps();
-	for (size_t j = 0; j < kc; j++, g += AVX512_MR, r += AVX512_NR) {
-		const __m512 r0 = _mm512_load_ps(r), r1 = _mm512_load_ps(r + 16);
-
-#pragma GCC unroll 12
-		for (int s = 0; s < AVX512_MR; s++) {
-			const __m512 x = _mm512_set1_ps(g[s]);
-
-			acc[s][0] = _mm512_fmadd_ps(x, r0, acc[s][0]);
-			acc[s][1] = _mm512_fmadd_ps(x, r1, acc[s][1]);
-		}
-	}
-#pragma GCC unroll 12
-	for (int s = 0; s < AVX512_MR; s++, y += ldy) {
-		_mm512_storeu_ps(y, _mm512_add_ps(_mm512_loadu_ps(y), acc[s][0]));
-		_mm512_storeu_ps(y + 16, _mm512_add_ps(_mm512_loadu_ps(y + 16), acc[s][1]));
-	}
-}
-
-static const struct kernel kernel_avx512 = { AVX512_MR, AVX512_NR, words_avx512, expand_avx512, product_avx512 };
+static const struct kernel kernel_avx512 = { AVX512_WIDE, words_avx512, expand_avx512 };
 
 #endif
 
+/* Those that go with the product's micro-kernels for `isa`; NULL if the CPU lacks its instructions. */
 static const struct kernel *
 choose(enum df_cpu_isa isa)
 {
+	switch (df_cpu_strip(isa)) {
 #ifdef HAVE_X86
-	const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-	const bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq");
-
-	if (avx512 && (isa == DF_CPU_ISA_BEST || isa == DF_CPU_ISA_AVX512))
-		return &kernel_avx512;
-	if (avx2 && (isa == DF_CPU_ISA_BEST || isa == DF_CPU_ISA_AVX2))
-		return &kernel_avx2;
+	case AVX512_WIDE: return &kernel_avx512;
+	case AVX2_WIDE: return &kernel_avx2;
 #endif
-	return isa == DF_CPU_ISA_BEST || isa == DF_CPU_ISA_SCALAR ? &kernel_scalar : NULL;
+	case SCALAR_WIDE: return &kernel_scalar;
+	default: return NULL;
+	}
 }
 
 /* ---- dense: tiles of 128 columns ---------------------------------------------- */
 
 struct dense {
 	const struct kernel *kn;
+	enum df_cpu_isa isa;
 	const struct df_cpu_project *a;
-	const float *packed;     /* [groups][n_coords][mr]; rows beyond the last sample are zero */
 	float *panels;           /* [workers][KC * BLOCK] */
-	size_t row0, n_rows;     /* the samples that are packed */
 	size_t coord0, n_coords; /* the coordinates, from the call's first */
 };
-
-/* Rows [row0, row0+n_rows) x coordinates [coord0, coord0+n_coords) of g, mr samples side by side. */
-static void
-pack(const struct dense *d, float *packed)
-{
-	const struct df_cpu_project *a = d->a;
-	const size_t mr = d->kn->mr;
-
-	for (size_t r = 0; r < d->n_rows; r += mr) {
-		float *dst = packed + r * d->n_coords;
-		const size_t m = d->n_rows - r < mr ? d->n_rows - r : mr;
-
-		if (m < mr)
-			memset(dst, 0, d->n_coords * mr * sizeof(*dst));
-		for (size_t i = 0; i < m; i++) {
-			const float *src = a->g + (d->row0 + r + i) * a->ldg + d->coord0;
-
-			for (size_t j = 0; j < d->n_coords; j++)
-				dst[j * mr + i] = src[j];
-		}
-	}
-}
-
-/* One tile of y [m,n], m <= mr, n <= nr, at its edges through a full tile of zeros. */
-static void
-edge_product(
-    const struct kernel *kn, size_t kc, const float *g, const float *r, float *y, size_t ldy, size_t m, size_t n)
-{
-	float tile[MAX_TILE] __attribute__((aligned(64))) = { 0 };
-
-	kn->product(kc, g, r, tile, kn->nr);
-	for (size_t i = 0; i < m; i++)
-		for (size_t c = 0; c < n; c++)
-			y[i * ldy + c] += tile[i * kn->nr + c];
-}
 
 static void
 dense_block(void *ctx, size_t block, int worker)
@@ -371,59 +253,35 @@ dense_block(void *ctx, size_t block, int worker)
 	const uint32_t tag = (uint32_t)DF_RNG_PROJECTION << 24 | a->model_id;
 	const size_t col0 = block * BLOCK;
 	const size_t n_cols = a->k - col0 < BLOCK ? a->k - col0 : BLOCK;
-	const size_t strips = (n_cols + kn->nr - 1) / kn->nr;
+	const size_t strips = (n_cols + kn->wide - 1) / kn->wide;
 	float *panel = d->panels + (size_t)worker * KC * BLOCK;
 
-	for (size_t j0 = 0; j0 < d->n_coords; j0 += KC) {
-		const size_t kc = d->n_coords - j0 < KC ? d->n_coords - j0 : KC;
+	for (size_t j0 = d->coord0; j0 < d->coord0 + d->n_coords; j0 += KC) {
+		const size_t left = d->coord0 + d->n_coords - j0, kc = left < KC ? left : KC;
 
 		for (size_t j = 0; j < kc; j += LANES) {
 			uint32_t w[4][LANES] __attribute__((aligned(64)));
 
-			kn->words(a->first + d->coord0 + j0 + j, (uint32_t)block, tag, key, w);
-			kn->expand(w, strips, panel + j * kn->nr);
+			kn->words(a->first + j0 + j, (uint32_t)block, tag, key, w);
+			kn->expand(w, strips, panel + j * kn->wide);
 		}
-		for (size_t t = 0; t < strips; t++) {
-			const float *r = panel + t * KC * kn->nr;
-			const size_t n = n_cols - t * kn->nr < kn->nr ? n_cols - t * kn->nr : kn->nr;
-
-			for (size_t i = 0; i < d->n_rows; i += kn->mr) {
-				const float *g = d->packed + i * d->n_coords + j0 * kn->mr;
-				const size_t m = d->n_rows - i < kn->mr ? d->n_rows - i : kn->mr;
-				float *y = a->y + (d->row0 + i) * a->ldy + col0 + t * kn->nr;
-
-				if (m == kn->mr && n == kn->nr)
-					kn->product(kc, g, r, y, a->ldy);
-				else
-					edge_product(kn, kc, g, r, y, a->ldy, m, n);
-			}
-		}
+		df_cpu_multiply_strips(
+		    d->isa, a->n_samples, n_cols, kc, a->g + j0, a->ldg, panel, KC * kn->wide, a->y + col0, a->ldy);
 	}
 }
 
 static int
-dense_run(const struct kernel *kn, struct df_pool *pool, const struct df_cpu_project *a, struct df_err *err)
+dense_run(enum df_cpu_isa isa, struct df_pool *pool, const struct df_cpu_project *a, struct df_err *err)
 {
-	struct dense d = { .kn = kn, .a = a };
-	const size_t super = a->n < SUPER ? a->n : SUPER;
-	const size_t rows = a->n_samples < MAX_ROWS ? a->n_samples : MAX_ROWS;
-	float *packed = NULL;
+	struct dense d = { .kn = choose(isa), .isa = isa, .a = a };
 	int rc = DF_OK;
 
-	DF_TRY(
-	    df_alloc(&packed, (rows + kn->mr - 1) / kn->mr * kn->mr * super, sizeof(*packed), "packed gradients", err));
 	DF_TRY(df_alloc(&d.panels, (size_t)df_pool_size(pool) * KC * BLOCK, sizeof(*d.panels), "panels of signs", err));
-	d.packed = packed;
-	for (d.row0 = 0; d.row0 < a->n_samples; d.row0 += MAX_ROWS) {
-		d.n_rows = a->n_samples - d.row0 < MAX_ROWS ? a->n_samples - d.row0 : MAX_ROWS;
-		for (d.coord0 = 0; d.coord0 < a->n; d.coord0 += SUPER) {
-			d.n_coords = a->n - d.coord0 < SUPER ? a->n - d.coord0 : SUPER;
-			pack(&d, packed);
-			df_pool_for(pool, (a->k + BLOCK - 1) / BLOCK, dense_block, &d);
-		}
+	for (; d.coord0 < a->n; d.coord0 += SUPER) {
+		d.n_coords = a->n - d.coord0 < SUPER ? a->n - d.coord0 : SUPER;
+		df_pool_for(pool, (a->k + BLOCK - 1) / BLOCK, dense_block, &d);
 	}
 out:
-	free(packed);
 	free(d.panels);
 	return rc;
 }
@@ -657,7 +515,7 @@ df_cpu_project_with(enum df_cpu_isa isa, struct df_pool *pool, const struct df_c
 		return df_fail(err, DF_EUNSUPPORTED, "projection: this CPU lacks the chosen instructions");
 	if (!a->n_samples || !a->n || !a->k)
 		return 0;
-	return a->type == DF_PROJ_SJLT ? sparse_run(kn, pool, a, err) : dense_run(kn, pool, a, err);
+	return a->type == DF_PROJ_SJLT ? sparse_run(kn, pool, a, err) : dense_run(isa, pool, a, err);
 }
 
 int
