@@ -182,7 +182,7 @@ df_eval_run(struct df_eval *out, struct df_model *m, const struct df_rows *r, st
 	DF_TRY(df_alloc(&e.loss, r->n, sizeof(*e.loss), "losses", err));
 	DF_TRY(df_alloc(&e.n_targets, r->n, sizeof(*e.n_targets), "losses", err));
 	DF_TRY(df_alloc(&e.n_correct, r->n, sizeof(*e.n_correct), "losses", err));
-	df_pool_for(pool, e.blocks.n, run_block, &e);
+	df_pool_for_large(pool, e.blocks.n, run_block, &e);
 	if (e.rc != DF_OK) {
 		rc = e.rc;
 		if (err)

@@ -72,24 +72,13 @@ out:
 	return rc;
 }
 
-/*
- * Of n blocks, how many are too few for one more round of all threads.  More than half as many as threads are done
- * soonest side by side: an operation that all threads share takes more than its share of time.
- */
-static uint64_t
-n_leftover(uint64_t n, int n_threads)
-{
-	const uint64_t rest = n % (uint64_t)n_threads;
-
-	return 2 * rest <= (uint64_t)n_threads ? rest : 0;
-}
-
+/* A thread takes a block; the last ones, too few for the threads, all work on together. */
 static int
 run_blocks(struct run *r, void **items, struct df_err *err)
 {
 	const struct df_job *j = r->j;
 	const uint64_t done = df_writer_done_batches(r->out);
-	const uint64_t n = j->n_blocks > done ? j->n_blocks - done : 0, leftover = n_leftover(n, j->n_threads);
+	const uint64_t n = j->n_blocks > done ? j->n_blocks - done : 0, last = df_pool_last(n, j->n_threads);
 	struct df_pipeline pl = { .read = read_item,
 		.work = work_item,
 		.write = write_item,
@@ -99,10 +88,10 @@ run_blocks(struct run *r, void **items, struct df_err *err)
 		.n_threads = j->n_threads };
 	int rc = DF_OK;
 
-	r->left = leftover ? n - leftover : UINT64_MAX;
+	r->left = last ? n - last : UINT64_MAX;
 	if (r->left > 0)
 		DF_TRY(df_pipeline_run(&pl, err));
-	if (!leftover)
+	if (last == 0)
 		goto out;
 	r->left = UINT64_MAX;
 	pl.n_threads = 1;
