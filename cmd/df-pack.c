@@ -220,7 +220,7 @@ open_corpus(struct df_err *err)
 
 	if (packs && cfg.pack_batch == 0)
 		cfg.pack_batch = SFT_BATCH;
-	e->stage = (enum df_stage)cfg.stage;
+	e->stage = (enum df_data_stage)cfg.stage;
 	e->cutoff_len = (uint32_t)cfg.cutoff_len - packs; /* as LLaMA-Factory has it: see packed.c */
 	e->packing = cfg.stage == DF_STAGE_PT && cfg.packing;
 	e->thinking = (enum df_thinking)cfg.thinking;
@@ -261,7 +261,7 @@ out:
 static int
 open_outputs(struct df_err *err)
 {
-	struct df_packed_opts o = { .stage = (enum df_stage)cfg.stage,
+	struct df_packed_opts o = { .stage = (enum df_data_stage)cfg.stage,
 		.cutoff_len = (uint32_t)cfg.cutoff_len,
 		.packing = is_packing(),
 		.asked_for = cfg.packing_given,

@@ -107,16 +107,15 @@ df_tensor_alloc(struct df_backend *be, struct df_tensor *t, enum df_dtype type, 
     const char *what, struct df_err *err)
 {
 	struct df_mem *m = NULL;
-	size_t now, peak;
+	size_t numel, now, peak;
 	int rc;
 
 	if (!be || !t || !what || !df_dtype_size(type))
 		return df_fail(err, DF_EINTERNAL, "df_tensor_alloc: a NULL argument or an unknown type");
 	DF_TRY(df_alloc(&m, 1, sizeof(*m), what, err));
 	m->be = be;
-	m->type = type;
-	DF_TRY(df_size_mul(rows, cols, &m->numel, what, err));
-	DF_TRY(df_size_mul(m->numel ? m->numel : 1, df_dtype_size(type), &m->nbytes, what, err));
+	DF_TRY(df_size_mul(rows, cols, &numel, what, err));
+	DF_TRY(df_size_mul(numel ? numel : 1, df_dtype_size(type), &m->nbytes, what, err));
 	DF_TRY(be->ops->alloc(be, m, what, err));
 	now = atomic_fetch_add(&be->nbytes, m->nbytes) + m->nbytes;
 	peak = atomic_load(&be->peak);
@@ -148,6 +147,7 @@ df_tensor_borrow(struct df_backend *be, struct df_tensor *t, enum df_dtype type,
 {
 	struct df_tensor made = DF_TENSOR_NONE;
 	struct df_mem *m = NULL;
+	size_t numel;
 	int rc;
 
 	if (!be || !t || !what || !df_dtype_size(type))
@@ -155,11 +155,10 @@ df_tensor_borrow(struct df_backend *be, struct df_tensor *t, enum df_dtype type,
 	if (be->ops->on_host && data && (uintptr_t)data % df_dtype_size(type) == 0) {
 		DF_TRY(df_alloc(&m, 1, sizeof(*m), what, err));
 		m->be = be;
-		m->type = type;
 		m->data = (void *)(uintptr_t)data; /* read_only keeps every operation from writing to it */
 		m->borrowed = true;
-		DF_TRY(df_size_mul(rows, cols, &m->numel, what, err));
-		DF_TRY(df_size_mul(m->numel, df_dtype_size(type), &m->nbytes, what, err));
+		DF_TRY(df_size_mul(rows, cols, &numel, what, err));
+		DF_TRY(df_size_mul(numel, df_dtype_size(type), &m->nbytes, what, err));
 		made = (struct df_tensor){ .mem = m, .rows = rows, .cols = cols, .ld = cols, .type = type };
 		m = NULL;
 	} else {
@@ -176,29 +175,58 @@ out:
 	return rc;
 }
 
+struct df_tensor
+df_tensor_as(struct df_tensor t, enum df_dtype type, size_t rows, size_t cols)
+{
+	const size_t size = df_dtype_size(type);
+	size_t at;
+
+	if (__builtin_mul_overflow(t.off, df_dtype_size(t.type), &at) || at % size != 0)
+		at = SIZE_MAX; /* check_operand() refuses it: no memory is that large */
+	return (struct df_tensor){ t.mem, at / size, rows, cols, cols, type };
+}
+
 static bool
 is_among(enum df_types types, enum df_dtype t)
 {
-	return types == DF_ANY_TYPE || t == DF_F32 || (types == DF_FLOATS && (t == DF_BF16 || t == DF_F16));
+	switch (types) {
+	case DF_ONLY_F32: return t == DF_F32;
+	case DF_FLOATS: return t == DF_F32 || t == DF_BF16 || t == DF_F16;
+	case DF_INDICES: return t == DF_U32;
+	case DF_ANY_TYPE: break;
+	}
+	return true;
 }
 
-/* Check that the window of o lies within an allocation of this backend and has the type that the operation reads. */
+/* One past the last byte of a window that is not empty.  false if that cannot be counted. */
+static bool
+end_of(const struct df_tensor *t, size_t *end)
+{
+	return !__builtin_mul_overflow(t->rows - 1, t->ld, end) && !__builtin_add_overflow(*end, t->cols, end) &&
+	    !__builtin_add_overflow(*end, t->off, end) && !__builtin_mul_overflow(*end, df_dtype_size(t->type), end);
+}
+
+/*
+ * Check that the window of o lies within an allocation of this backend and has a type that the operation takes.
+ * Memory begins aligned for all types, except a borrowed one, which is aligned for its own.
+ */
 static int
 check_operand(const struct df_backend *be, const char *op, const struct df_operand *o, struct df_err *err)
 {
+	static const char *const needed[] = { "f32", "f32, bf16 or f16", "a type", "u32" };
 	const struct df_tensor *t = o->t;
-	size_t last;
+	size_t size = df_dtype_size(t->type), end;
 
 	if (!t->mem)
 		return df_fail(err, DF_EINTERNAL, "%s: tensor %s is missing", op, o->name);
 	if (t->mem->be != be)
 		return df_fail(err, DF_EINTERNAL, "%s: tensor %s belongs to another backend", op, o->name);
-	if (t->type != t->mem->type || !is_among(o->types, t->type))
-		return df_fail(err, DF_EINTERNAL, "%s: tensor %s has type %s in memory of %s%s", op, o->name,
-		    df_dtype_name(t->type), df_dtype_name(t->mem->type),
-		    o->types == DF_ONLY_F32     ? "; f32 is needed"
-			: o->types == DF_FLOATS ? "; f32, bf16 or f16 is needed"
-						: "");
+	if (!size || !is_among(o->types, t->type))
+		return df_fail(err, DF_EINTERNAL, "%s: tensor %s has type %s; %s is needed", op, o->name,
+		    df_dtype_name(t->type), needed[o->types]);
+	if (t->mem->borrowed && (uintptr_t)t->mem->data % size != 0)
+		return df_fail(
+		    err, DF_EINTERNAL, "%s: tensor %s is not aligned for %s", op, o->name, df_dtype_name(t->type));
 	if (t->mem->read_only && (o->access & DF_OUT))
 		return df_fail(err, DF_EINTERNAL, "%s: tensor %s is borrowed, only to be read", op, o->name);
 	if (t->rows == 0 || t->cols == 0)
@@ -206,12 +234,10 @@ check_operand(const struct df_backend *be, const char *op, const struct df_opera
 	if (t->rows > 1 && t->ld < t->cols)
 		return df_fail(
 		    err, DF_EINTERNAL, "%s: tensor %s: %zu columns in rows %zu apart", op, o->name, t->cols, t->ld);
-	/* last = off + (rows - 1) * ld + cols: one past the window's end */
-	if (__builtin_mul_overflow(t->rows - 1, t->ld, &last) || __builtin_add_overflow(last, t->cols, &last) ||
-	    __builtin_add_overflow(last, t->off, &last) || last > t->mem->numel)
+	if (!end_of(t, &end) || end > t->mem->nbytes)
 		return df_fail(err, DF_EINTERNAL,
-		    "%s: tensor %s: %zu x %zu, rows %zu apart, at %zu lies outside its %zu elements", op, o->name,
-		    t->rows, t->cols, t->ld, t->off, t->mem->numel);
+		    "%s: tensor %s: %zu x %zu of %s, rows %zu apart, at %zu lies outside its %zu bytes", op, o->name,
+		    t->rows, t->cols, df_dtype_name(t->type), t->ld, t->off, t->mem->nbytes);
 	return DF_OK;
 }
 
@@ -301,19 +327,19 @@ run_on_host(struct df_backend *be, enum df_op op, void *args, struct df_operand 
 		const struct df_tensor d = device[i];
 
 		for (same[i] = 0; same[i] < i; same[i]++)
-			if (device[same[i]].mem == d.mem && device[same[i]].off == d.off)
+			if (device[same[i]].mem == d.mem && device[same[i]].off == d.off &&
+			    device[same[i]].type == d.type)
 				break;
 		if (same[i] == i) {
 			m->be = be;
-			m->type = d.type;
-			m->numel = df_tensor_numel(d);
-			m->nbytes = m->numel * df_dtype_size(d.type);
-			DF_TRY(df_alloc(&m->data, m->numel, df_dtype_size(d.type), "host copy of a tensor", err));
+			m->nbytes = df_tensor_numel(d) * df_dtype_size(d.type);
+			DF_TRY(df_alloc(&m->data, m->nbytes, 1, "host copy of a tensor", err));
 		}
 		if ((o[i].access & DF_IN) && df_tensor_numel(d))
 			DF_TRY(be->ops->download(be, mem[same[i]].data, d, err));
 		*o[i].t = (struct df_tensor){ &mem[same[i]], 0, d.rows, d.cols, d.cols, d.type };
 	}
+	DF_TRY(df_check_indices(op, args, err));
 	DF_TRY(df_cpu_op[op](be, args, err));
 	for (size_t i = 0; i < n; i++)
 		if ((o[i].access & DF_OUT) && df_tensor_numel(device[i]))
@@ -335,7 +361,9 @@ df_backend_run(struct df_backend *be, enum df_op op, void *args, struct df_opera
 		return run_on_host(be, op, args, o, n, err);
 	if (be->ops->enter)
 		DF_TRY(be->ops->enter(be, o, n, err));
-	rc = be->ops->op[op](be, args, err);
+	rc = be->ops->reads_on_host ? df_check_indices(op, args, err) : DF_OK;
+	if (rc == DF_OK)
+		rc = be->ops->op[op](be, args, err);
 	if (be->ops->leave && (rc2 = be->ops->leave(be, o, n, rc ? NULL : err)) != DF_OK && rc == DF_OK)
 		rc = rc2;
 out:

@@ -17,7 +17,10 @@
  *
  * All shapes are row-major.  Sizes in names: T tokens of a ragged batch, D
  * model width, H query heads, K key/value heads, E head width, F feed-forward width, V
- * vocabulary, S samples.  A ragged batch has T rows and offsets[S+1] (host memory).
+ * vocabulary, S samples.  A ragged batch has T rows and S+1 offsets, from 0 to T, which do not decrease.
+ *
+ * Indices (ids, positions, numbers of rows, offsets) are DF_U32 tensors [1,n].  Their values are checked where they
+ * are made; operations do it again where the host can read them (all backends here): DF_EINTERNAL.
  *
  * Determinism: an operation's result does not depend on the number of threads:
  * tiles are cut by shape or do not matter, and reductions run in a fixed order.
@@ -56,7 +59,8 @@ struct df_backend;
 struct df_mem; /* one allocation; opaque */
 
 /*
- * A window of rows x cols elements, rows `ld` elements apart, starting at element `off` of mem.
+ * A window of rows x cols elements, rows `ld` elements apart, starting at element `off` of mem.  Memory is bytes; the
+ * window gives them their type, and `off` and `ld` count elements of that type, so every window is aligned for it.
  * A value: copy freely.
  */
 struct df_tensor {
@@ -97,6 +101,11 @@ df_tensor_view(struct df_tensor t, size_t off, size_t rows, size_t cols)
 	t.ld = cols;
 	return t;
 }
+/*
+ * The memory from t's first element on, seen as a contiguous matrix of another type.  Where it is not aligned for
+ * that type the result lies outside of all memory, and every operation refuses it.
+ */
+struct df_tensor df_tensor_as(struct df_tensor t, enum df_dtype type, size_t rows, size_t cols);
 static inline size_t
 df_tensor_numel(struct df_tensor t)
 {
@@ -152,6 +161,29 @@ int df_copy(struct df_backend *be, struct df_tensor dst, struct df_tensor src, s
 int df_fill(struct df_backend *be, struct df_tensor dst, float value, struct df_err *err) DF_MUST_CHECK;
 int df_sync(struct df_backend *be, struct df_err *err) DF_MUST_CHECK;
 
+/*
+ * A stage: memory that host and device both see, for a batch's indices and its results per row.  The host writes its
+ * side and pushes; operations work on views of the device's side; what they wrote is pulled, and is there on the
+ * host's side after the wait.  On host backends both sides are one buffer, and push, pull and wait do nothing.
+ *
+ * Copies take their turn among the operations, as they are called, but push and pull only begin them: until
+ * df_stage_wait() the host may not write what it pushed, nor touch what it pulled.  poison finds who does, and a
+ * push or a wait that is missing.  One thread at a time.
+ */
+struct df_stage;
+int df_stage_new(struct df_backend *be, struct df_stage **out, size_t nbytes, const char *what, struct df_err *err)
+    DF_MUST_CHECK;
+void df_stage_free(struct df_backend *be, struct df_stage **st); /* accepts NULL in *st; *st becomes NULL */
+/* The host's side from byte `at` on, 64-byte aligned where `at` is. */
+void *df_stage_host(const struct df_stage *st, size_t at);
+/* A dense window on the device's side; `at` is a multiple of the type's size, or every operation refuses it. */
+struct df_tensor df_stage_view(const struct df_stage *st, enum df_dtype type, size_t at, size_t rows, size_t cols);
+/* Begin to copy the bytes [first, first + n) to the device, and to the host. */
+int df_stage_push(struct df_stage *st, size_t first, size_t n, struct df_err *err) DF_MUST_CHECK;
+int df_stage_pull(struct df_stage *st, size_t first, size_t n, struct df_err *err) DF_MUST_CHECK;
+/* All copies that began have ended. */
+int df_stage_wait(struct df_stage *st, struct df_err *err) DF_MUST_CHECK;
+
 /* ---- matrix product ----------------------------------------------------- */
 
 /*
@@ -184,11 +216,11 @@ int df_sumsq(struct df_backend *be, struct df_tensor x, double *out, struct df_e
 
 /* ---- transformer layers: forward and backward together ------------------ */
 
-/* out[t,:] = table[ids[t],:], table f32, bf16 or f16; ids on the host, each < table.rows (checked: DF_EFORMAT). */
-int df_embed_fwd(struct df_backend *be, struct df_tensor out, struct df_tensor table, const uint32_t *ids,
+/* out[t,:] = table[ids[t],:], table f32, bf16 or f16; ids [1,T], each < table.rows. */
+int df_embed_fwd(struct df_backend *be, struct df_tensor out, struct df_tensor table, struct df_tensor ids,
     struct df_err *err) DF_MUST_CHECK;
 /* dtable[ids[t],:] += dout[t,:], in the order of t. */
-int df_embed_bwd(struct df_backend *be, struct df_tensor dtable, struct df_tensor dout, const uint32_t *ids,
+int df_embed_bwd(struct df_backend *be, struct df_tensor dtable, struct df_tensor dout, struct df_tensor ids,
     struct df_err *err) DF_MUST_CHECK;
 
 /*
@@ -203,12 +235,12 @@ struct df_rmsnorm {
 int df_rmsnorm_fwd(struct df_backend *be, const struct df_rmsnorm *a, struct df_err *err) DF_MUST_CHECK;
 struct df_rmsnorm_bwd {
 	struct df_tensor x, w, rstd, dy;
-	struct df_tensor dx;     /* [T,D] += (the residual stream's gradient) */
-	struct df_tensor dw;     /* [S,D], per segment of offsets (=), or NONE */
-	const uint64_t *offsets; /* [S+1] rows of x per row of dw; NULL = one segment of all rows */
-	bool accumulate;         /* dw += instead of = */
-	size_t n_heads;          /* as in the forward */
-	bool assign;             /* dx = instead of +=; dx may then be dy */
+	struct df_tensor dx;      /* [T,D] += (the residual stream's gradient) */
+	struct df_tensor dw;      /* [S,D], per segment of offsets (=), or NONE */
+	struct df_tensor offsets; /* [1,S+1] rows of x per row of dw; NONE = one segment of all rows */
+	bool accumulate;          /* dw += instead of = */
+	size_t n_heads;           /* as in the forward */
+	bool assign;              /* dx = instead of +=; dx may then be dy */
 };
 int df_rmsnorm_bwd(struct df_backend *be, const struct df_rmsnorm_bwd *a, struct df_err *err) DF_MUST_CHECK;
 
@@ -226,12 +258,12 @@ int df_gelu_fwd(struct df_backend *be, struct df_tensor y, struct df_tensor x, s
 
 /*
  * Rotary embedding in place, half-split form: x [T, n_heads*E] as heads of E;
- * cos, sin are tables [P, E/2]; the position of row t is pos[t] (host).
+ * cos, sin are tables [P, E/2]; the position of row t is pos[t] < P.
  * inverse = the backward (rotation by minus the angle).  Su et al. 2021.
  */
 struct df_rope {
 	struct df_tensor x, cos, sin;
-	const uint32_t *pos;
+	struct df_tensor pos; /* [1,T] */
 	size_t n_heads;
 	bool inverse;
 };
@@ -248,8 +280,8 @@ int df_rope(struct df_backend *be, const struct df_rope *a, struct df_err *err) 
 struct df_attn {
 	struct df_tensor q, k, v;   /* [T,H*E] [T,K*E] [T,K*E] */
 	struct df_tensor o, lse;    /* [T,H*E] [T,H] */
-	const uint64_t *offsets;    /* [S+1], host */
-	size_t n_samples, n_heads, n_kv_heads;
+	struct df_tensor offsets;   /* [1,S+1] */
+	size_t n_heads, n_kv_heads;
 	size_t window;              /* 0 = none */
 	float scale;
 	bool bidirectional;         /* no causal mask: every token sees its whole sample; forward only, no window */
@@ -270,7 +302,7 @@ int df_attn_bwd(struct df_backend *be, const struct df_attn_bwd *a, struct df_er
 struct df_attn_decode {
 	struct df_tensor q, o;        /* [S,H*E] */
 	struct df_tensor k, v;        /* [rows,K*E] */
-	const uint64_t *first, *n;    /* [S], host */
+	struct df_tensor first, n;    /* [1,S] */
 	size_t n_heads, n_kv_heads, window;
 	float scale;
 };
@@ -334,10 +366,10 @@ struct df_lmhead {
 };
 int df_lmhead(struct df_backend *be, const struct df_lmhead *a, struct df_err *err) DF_MUST_CHECK;
 
-/* dst[i,:] = src[rows[i],:] and dst[rows[i],:] += src[i,:] (rows on the host, checked). */
-int df_gather_rows(struct df_backend *be, struct df_tensor dst, struct df_tensor src, const uint32_t *rows,
+/* dst[i,:] = src[rows[i],:] and dst[rows[i],:] += src[i,:], in the order of i. */
+int df_gather_rows(struct df_backend *be, struct df_tensor dst, struct df_tensor src, struct df_tensor rows,
     struct df_err *err) DF_MUST_CHECK;
-int df_scatter_rows(struct df_backend *be, struct df_tensor dst, struct df_tensor src, const uint32_t *rows,
+int df_scatter_rows(struct df_backend *be, struct df_tensor dst, struct df_tensor src, struct df_tensor rows,
     struct df_err *err) DF_MUST_CHECK;
 
 /*

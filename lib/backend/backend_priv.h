@@ -13,17 +13,16 @@
 
 #include "backend/backend.h"
 
-#define DF_BACKEND_API_VERSION 2
+#define DF_BACKEND_API_VERSION 3
 
 /*
- * One allocation. `data` is the backend's: a host address for cpu, poison and the reference, a
- * device address elsewhere.
+ * One allocation: bytes, which windows give a type.  `data` is the backend's: a host address for cpu, poison and the
+ * reference, a device address elsewhere.
  */
 struct df_mem {
 	struct df_backend *be;
 	void *data;
-	size_t nbytes, numel;
-	enum df_dtype type;
+	size_t nbytes;
 	bool read_only; /* df_tensor_borrow()'s: no operation may write it */
 	bool borrowed;  /* data is the caller's */
 	void *priv; /* the backend's own */
@@ -79,8 +78,7 @@ struct df_op_sumsq {
 	double *out;
 };
 struct df_op_rows {
-	struct df_tensor dst, src;
-	const uint32_t *rows;
+	struct df_tensor dst, src, rows;
 };
 struct df_op_swiglu {
 	struct df_tensor h, gate, up; /* forward: h from gate, up; backward: h is dh */
@@ -95,7 +93,7 @@ struct df_op_dropout {
 
 /* A tensor that an operation touches, and how.  `t` points into the operation's args. */
 enum df_access { DF_IN = 1, DF_OUT = 2, DF_INOUT = 3 };
-enum df_types { DF_ONLY_F32, DF_FLOATS /* f32, bf16, f16 */, DF_ANY_TYPE };
+enum df_types { DF_ONLY_F32, DF_FLOATS /* f32, bf16, f16 */, DF_ANY_TYPE, DF_INDICES /* u32 */ };
 struct df_operand {
 	struct df_tensor *t;
 	enum df_access access;
@@ -106,13 +104,31 @@ struct df_operand {
 
 struct df_cpu_product; /* cpu/gemm.h */
 
+/* Memory that host and device both see. */
+struct df_stage {
+	struct df_tensor device; /* DF_U8 [1, bytes] */
+	void *host;              /* the other side; the same memory where the host can see the device's */
+	void *priv;              /* the backend's own */
+};
+
+/* How a backend copies between the two sides, beside the host.  Ranges are checked and not empty. */
+struct df_stage_ops {
+	/* set st->host and st->priv; st->device is there */
+	int (*open)(struct df_backend *be, struct df_stage *st, const char *what, struct df_err *err);
+	void (*close)(struct df_backend *be, struct df_stage *st); /* after a failed open(), too */
+	int (*push)(struct df_backend *be, struct df_stage *st, size_t first, size_t n, struct df_err *err);
+	int (*pull)(struct df_backend *be, struct df_stage *st, size_t first, size_t n, struct df_err *err);
+	int (*wait)(struct df_backend *be, struct df_stage *st, struct df_err *err);
+};
+
 typedef int df_op_fn(struct df_backend *be, const void *args, struct df_err *err);
 
 struct df_backend_ops {
 	int api_version; /* DF_BACKEND_API_VERSION; checked at open */
 	const char *name;
-	bool on_host; /* memory is host memory at any time: the caller's may be used in place */
-	bool exact;   /* df_backend_is_exact() */
+	bool on_host;       /* memory is host memory at any time: the caller's may be used in place */
+	bool reads_on_host; /* the host can read an operation's operands while its slot runs: values are checked */
+	bool exact;         /* df_backend_is_exact() */
 
 	/* optional: may --device auto take it on this machine?  NULL means no: it is opened by its name only. */
 	bool (*suits)(void);
@@ -128,6 +144,8 @@ struct df_backend_ops {
 	int (*upload)(struct df_backend *be, struct df_tensor dst, const void *src, struct df_err *err);
 	int (*download)(struct df_backend *be, void *dst, struct df_tensor src, struct df_err *err);
 	int (*sync)(struct df_backend *be, struct df_err *err);
+	/* optional: stages; NULL means plain host memory, upload and download.  Not asked where `on_host` is set. */
+	const struct df_stage_ops *stage;
 
 	/*
 	 * required: op[DF_OP_GEMM]. Optional: the others; NULL means download, the CPU's
@@ -167,6 +185,9 @@ int df_backend_open_ops(struct df_backend **out, const struct df_backend_ops *op
 int df_backend_run(struct df_backend *be, enum df_op op, void *args, struct df_operand *o, size_t n,
     struct df_err *err) DF_MUST_CHECK;
 
+/* ops.c: the indices among an operation's operands, which the host can read: are they in range?  DF_EINTERNAL. */
+int df_check_indices(enum df_op op, const void *args, struct df_err *err) DF_MUST_CHECK;
+
 /* The address of t's first element, for backends whose memory the host can reach. */
 static inline void *
 df_tensor_host(struct df_tensor t)
@@ -177,6 +198,11 @@ static inline float *
 df_tensor_f32(struct df_tensor t)
 {
 	return t.mem ? (float *)t.mem->data + t.off : NULL;
+}
+static inline uint32_t *
+df_tensor_u32(struct df_tensor t)
+{
+	return t.mem ? (uint32_t *)t.mem->data + t.off : NULL;
 }
 
 #endif

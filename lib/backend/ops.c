@@ -1,32 +1,78 @@
 /*
  * ops.c - the public operations: check the shapes, list the operands, run.
  *
- * A wrong shape is a mistake of the program (DF_EINTERNAL); an id out of range came with the data
- * (DF_EFORMAT).  A slot may rely on everything that was checked here.
+ * A wrong shape or index is a mistake of the program (DF_EINTERNAL): what comes with the data is checked where indices
+ * are made of it.  A slot may rely on everything that was checked here.
  */
 #include "backend/ops_priv.h"
 
+/* ---- indices ---------------------------------------------------------------------------------------------------- */
+
+/* Are there n of them? */
 static int
-check_ids(const char *op, const char *what, const uint32_t *ids, size_t n, size_t limit, struct df_err *err)
+check_list(const char *op, const char *what, struct df_tensor t, size_t n, struct df_err *err)
 {
-	NEED(ids || n == 0, "%s: %ss are NULL", op, what);
-	for (size_t i = 0; i < n; i++)
-		if (ids[i] >= limit)
-			return df_fail(
-			    err, DF_EFORMAT, "%s: %s %u at %zu is not below %zu", op, what, ids[i], i, limit);
+	NEED(t.mem, "%s: %s are missing", op, what);
+	NEED(t.rows == 1 && t.cols == n, "%s: %s are [%zu,%zu], not [1,%zu]", op, what, t.rows, t.cols, n);
 	return DF_OK;
 }
 
 static int
-check_offsets(const char *op, const uint64_t *offsets, size_t n, size_t rows, struct df_err *err)
+check_below(const char *op, struct df_tensor t, size_t limit, struct df_err *err)
 {
-	NEED(offsets, "%s: offsets are NULL", op);
-	NEED(offsets[0] == 0 && offsets[n] == rows, "%s: offsets run from %llu to %llu over %zu rows", op,
-	    (unsigned long long)offsets[0], (unsigned long long)offsets[n], rows);
-	for (size_t i = 0; i < n; i++)
-		NEED(offsets[i] <= offsets[i + 1], "%s: offsets decrease at %zu", op, i);
+	const uint32_t *v = df_tensor_u32(t);
+
+	for (size_t i = 0; i < t.cols; i++)
+		NEED(v[i] < limit, "%s: index %u at %zu is not below %zu", op, v[i], i, limit);
 	return DF_OK;
 }
+
+static int
+check_offsets(const char *op, struct df_tensor t, size_t rows, struct df_err *err)
+{
+	const uint32_t *v = df_tensor_u32(t);
+	const size_t n = t.cols - 1;
+
+	NEED(v[0] == 0 && v[n] == rows, "%s: offsets run from %u to %u over %zu rows", op, v[0], v[n], rows);
+	for (size_t i = 0; i < n; i++)
+		NEED(v[i] <= v[i + 1], "%s: offsets decrease at %zu", op, i);
+	return DF_OK;
+}
+
+static int
+check_past(const struct df_attn_decode *a, struct df_err *err)
+{
+	const uint32_t *first = df_tensor_u32(a->first), *n = df_tensor_u32(a->n);
+
+	for (size_t s = 0; s < a->q.rows; s++)
+		NEED(n[s] >= 1 && first[s] < a->k.rows && n[s] <= a->k.rows - first[s],
+		    "attn_decode: sequence %zu has rows [%u, +%u) of %zu", s, first[s], n[s], a->k.rows);
+	return DF_OK;
+}
+
+int
+df_check_indices(enum df_op op, const void *args, struct df_err *err)
+{
+	const struct df_op_rows *rows = args;
+	const struct df_rope *rope = args;
+	const struct df_rmsnorm_bwd *norm = args;
+	const struct df_attn *attn = args;
+	const struct df_attn_bwd *attn_bwd = args;
+
+	switch (op) {
+	case DF_OP_GATHER: return check_below("gather_rows", rows->rows, rows->src.rows, err);
+	case DF_OP_EMBED_BWD: return check_below("scatter_rows", rows->rows, rows->dst.rows, err);
+	case DF_OP_ROPE: return check_below("rope", rope->pos, rope->cos.rows, err);
+	case DF_OP_RMSNORM_BWD:
+		return norm->offsets.mem ? check_offsets("rmsnorm_bwd", norm->offsets, norm->x.rows, err) : DF_OK;
+	case DF_OP_ATTN_FWD: return check_offsets("attn_fwd", attn->offsets, attn->q.rows, err);
+	case DF_OP_ATTN_BWD: return check_offsets("attn_bwd", attn_bwd->fwd.offsets, attn_bwd->fwd.q.rows, err);
+	case DF_OP_ATTN_DECODE: return check_past(args, err);
+	default: return DF_OK;
+	}
+}
+
+/* ---- operations ------------------------------------------------------------------------------------------------- */
 
 /* Run an operation over a pair of tensors; src may be NONE. */
 static int
@@ -129,49 +175,49 @@ df_sumsq(struct df_backend *be, struct df_tensor x, double *out, struct df_err *
 
 /* dst and src by rows: `ids` number rows of `table`, and `list` has one row per id. */
 static int
-run_rows(struct df_backend *be, enum df_op op, const char *name, const char *what, struct df_tensor table,
-    struct df_tensor list, const uint32_t *ids, struct df_err *err)
+run_rows(struct df_backend *be, enum df_op op, const char *name, struct df_tensor table, struct df_tensor list,
+    struct df_tensor ids, struct df_err *err)
 {
 	bool gather = op == DF_OP_GATHER;
 	struct df_op_rows a = { gather ? list : table, gather ? table : list, ids };
 	struct df_operand o[] = { { &a.dst, gather ? DF_OUT : DF_INOUT, "dst", DF_ONLY_F32 },
-		{ &a.src, DF_IN, "src", gather ? DF_FLOATS : DF_ONLY_F32 } };
+		{ &a.src, DF_IN, "src", gather ? DF_FLOATS : DF_ONLY_F32 }, { &a.rows, DF_IN, "rows", DF_INDICES } };
 	int rc;
 
 	NEED(be, "%s: backend is NULL", name);
 	NEED(table.cols == list.cols, "%s: rows of %zu and of %zu columns", name, table.cols, list.cols);
-	DF_TRY(check_ids(name, what, ids, list.rows, table.rows, err));
-	rc = df_backend_run(be, op, &a, o, 2, err);
+	DF_TRY(check_list(name, "the rows' numbers", ids, list.rows, err));
+	rc = df_backend_run(be, op, &a, o, 3, err);
 out:
 	return rc;
 }
 
 int
 df_embed_fwd(
-    struct df_backend *be, struct df_tensor out, struct df_tensor table, const uint32_t *ids, struct df_err *err)
+    struct df_backend *be, struct df_tensor out, struct df_tensor table, struct df_tensor ids, struct df_err *err)
 {
-	return run_rows(be, DF_OP_GATHER, "embed", "token id", table, out, ids, err);
+	return run_rows(be, DF_OP_GATHER, "embed", table, out, ids, err);
 }
 
 int
 df_embed_bwd(
-    struct df_backend *be, struct df_tensor dtable, struct df_tensor dout, const uint32_t *ids, struct df_err *err)
+    struct df_backend *be, struct df_tensor dtable, struct df_tensor dout, struct df_tensor ids, struct df_err *err)
 {
-	return run_rows(be, DF_OP_EMBED_BWD, "embed_bwd", "token id", dtable, dout, ids, err);
+	return run_rows(be, DF_OP_EMBED_BWD, "embed_bwd", dtable, dout, ids, err);
 }
 
 int
 df_gather_rows(
-    struct df_backend *be, struct df_tensor dst, struct df_tensor src, const uint32_t *rows, struct df_err *err)
+    struct df_backend *be, struct df_tensor dst, struct df_tensor src, struct df_tensor rows, struct df_err *err)
 {
-	return run_rows(be, DF_OP_GATHER, "gather_rows", "row", src, dst, rows, err);
+	return run_rows(be, DF_OP_GATHER, "gather_rows", src, dst, rows, err);
 }
 
 int
 df_scatter_rows(
-    struct df_backend *be, struct df_tensor dst, struct df_tensor src, const uint32_t *rows, struct df_err *err)
+    struct df_backend *be, struct df_tensor dst, struct df_tensor src, struct df_tensor rows, struct df_err *err)
 {
-	return run_rows(be, DF_OP_EMBED_BWD, "scatter_rows", "row", dst, src, rows, err);
+	return run_rows(be, DF_OP_EMBED_BWD, "scatter_rows", dst, src, rows, err);
 }
 
 /* w [1,E] and rstd [T,H] fit x [T,H*E]; H = 1 when n_heads is 0. */
@@ -222,18 +268,19 @@ df_rmsnorm_bwd(struct df_backend *be, const struct df_rmsnorm_bwd *args, struct 
 		{ &a.dy, DF_IN, "dy", DF_ONLY_F32 },
 		{ &a.dx, a.assign ? DF_OUT : DF_INOUT, "dx", DF_ONLY_F32 },
 		{ &a.dw, a.accumulate ? DF_INOUT : DF_OUT, "dw", DF_ONLY_F32 },
+		{ &a.offsets, DF_IN, "offsets", DF_INDICES },
 	};
 	int rc;
 
 	NEED(same_shape(a.x, a.dy) && same_shape(a.x, a.dx), "rmsnorm_bwd: shapes differ");
 	DF_TRY(check_norm("rmsnorm_bwd", a.x, a.w, a.rstd, a.n_heads, err));
-	if (a.dw.mem) {
-		NEED(a.dw.cols == a.w.cols && (a.offsets || a.dw.rows == 1), "rmsnorm_bwd: dw is [%zu,%zu]", a.dw.rows,
-		    a.dw.cols);
-		if (a.offsets)
-			DF_TRY(check_offsets("rmsnorm_bwd", a.offsets, a.dw.rows, a.x.rows, err));
-	}
-	rc = df_backend_run(be, DF_OP_RMSNORM_BWD, &a, o, a.dw.mem ? 6 : 5, err);
+	if (!a.dw.mem)
+		a.offsets = DF_TENSOR_NONE;
+	NEED(!a.dw.mem || (a.dw.cols == a.w.cols && (a.offsets.mem || a.dw.rows == 1)), "rmsnorm_bwd: dw is [%zu,%zu]",
+	    a.dw.rows, a.dw.cols);
+	if (a.offsets.mem)
+		DF_TRY(check_list("rmsnorm_bwd", "offsets", a.offsets, a.dw.rows + 1, err));
+	rc = df_backend_run(be, DF_OP_RMSNORM_BWD, &a, o, a.offsets.mem ? 7 : a.dw.mem ? 6 : 5, err);
 out:
 	return rc;
 }
@@ -275,14 +322,15 @@ df_rope(struct df_backend *be, const struct df_rope *args, struct df_err *err)
 		{ &a.x, DF_INOUT, "x", DF_ONLY_F32 },
 		{ &a.cos, DF_IN, "cos", DF_ONLY_F32 },
 		{ &a.sin, DF_IN, "sin", DF_ONLY_F32 },
+		{ &a.pos, DF_IN, "pos", DF_INDICES },
 	};
 	int rc;
 
 	NEED(same_shape(a.cos, a.sin) && a.n_heads && a.cos.cols && a.x.cols % a.n_heads == 0 &&
 		a.x.cols / a.n_heads == 2 * a.cos.cols,
 	    "rope: %zu columns are not %zu heads of twice %zu", a.x.cols, a.n_heads, a.cos.cols);
-	DF_TRY(check_ids("rope", "position", a.pos, a.x.rows, a.cos.rows, err));
-	rc = df_backend_run(be, DF_OP_ROPE, &a, o, 3, err);
+	DF_TRY(check_list("rope", "positions", a.pos, a.x.rows, err));
+	rc = df_backend_run(be, DF_OP_ROPE, &a, o, 4, err);
 out:
 	return rc;
 }
@@ -299,7 +347,8 @@ check_attn(const char *op, const struct df_attn *a, struct df_err *err)
 		a->k.rows == a->q.rows && same_shape(a->q, a->o) && a->lse.rows == a->q.rows &&
 		a->lse.cols == a->n_heads,
 	    "%s: shapes differ", op);
-	return check_offsets(op, a->offsets, a->n_samples, a->q.rows, err);
+	NEED(a->offsets.cols > 0, "%s: no offsets", op);
+	return check_list(op, "offsets", a->offsets, a->offsets.cols, err);
 }
 
 int
@@ -314,12 +363,13 @@ df_attn_fwd(struct df_backend *be, const struct df_attn *args, struct df_err *er
 		{ &a.v, DF_IN, "v", DF_ONLY_F32 },
 		{ &a.o, DF_OUT, "o", DF_ONLY_F32 },
 		{ &a.lse, DF_OUT, "lse", DF_ONLY_F32 },
+		{ &a.offsets, DF_IN, "offsets", DF_INDICES },
 	};
 	int rc;
 
 	NEED(!(a.bidirectional && a.window), "attn_fwd: bidirectional with a window");
 	DF_TRY(check_attn("attn_fwd", &a, err));
-	rc = df_backend_run(be, DF_OP_ATTN_FWD, &a, o, 5, err);
+	rc = df_backend_run(be, DF_OP_ATTN_FWD, &a, o, 6, err);
 out:
 	return rc;
 }
@@ -336,6 +386,7 @@ df_attn_bwd(struct df_backend *be, const struct df_attn_bwd *args, struct df_err
 		{ &a.fwd.v, DF_IN, "v", DF_ONLY_F32 },
 		{ &a.fwd.o, DF_IN, "o", DF_ONLY_F32 },
 		{ &a.fwd.lse, DF_IN, "lse", DF_ONLY_F32 },
+		{ &a.fwd.offsets, DF_IN, "offsets", DF_INDICES },
 		{ &a.d_o, DF_IN, "d_o", DF_ONLY_F32 },
 		{ &a.dq, DF_OUT, "dq", DF_ONLY_F32 },
 		{ &a.dk, DF_OUT, "dk", DF_ONLY_F32 },
@@ -348,7 +399,7 @@ df_attn_bwd(struct df_backend *be, const struct df_attn_bwd *args, struct df_err
 	NEED(same_shape(a.d_o, a.fwd.q) && same_shape(a.dq, a.fwd.q) && same_shape(a.dk, a.fwd.k) &&
 		same_shape(a.dv, a.fwd.k),
 	    "attn_bwd: shapes differ");
-	rc = df_backend_run(be, DF_OP_ATTN_BWD, &a, o, 9, err);
+	rc = df_backend_run(be, DF_OP_ATTN_BWD, &a, o, 10, err);
 out:
 	return rc;
 }
@@ -364,8 +415,11 @@ df_attn_decode(struct df_backend *be, const struct df_attn_decode *args, struct 
 		{ &a.k, DF_IN, "k", DF_ONLY_F32 },
 		{ &a.v, DF_IN, "v", DF_ONLY_F32 },
 		{ &a.o, DF_OUT, "o", DF_ONLY_F32 },
+		{ &a.first, DF_IN, "first", DF_INDICES },
+		{ &a.n, DF_IN, "n", DF_INDICES },
 	};
 	size_t e;
+	int rc;
 
 	NEED(a.n_heads && a.n_kv_heads && a.n_heads % a.n_kv_heads == 0, "attn_decode: %zu query heads share %zu",
 	    a.n_heads, a.n_kv_heads);
@@ -373,12 +427,11 @@ df_attn_decode(struct df_backend *be, const struct df_attn_decode *args, struct 
 	NEED(e && a.q.cols == e * a.n_heads && a.k.cols == e * a.n_kv_heads && same_shape(a.k, a.v) &&
 		same_shape(a.q, a.o),
 	    "attn_decode: shapes differ");
-	NEED(a.q.rows == 0 || (a.first && a.n), "attn_decode: first or n is NULL");
-	for (size_t s = 0; s < a.q.rows; s++)
-		NEED(a.n[s] >= 1 && a.first[s] < a.k.rows && a.n[s] <= a.k.rows - a.first[s],
-		    "attn_decode: sequence %zu has rows [%llu, +%llu) of %zu", s, (unsigned long long)a.first[s],
-		    (unsigned long long)a.n[s], a.k.rows);
-	return df_backend_run(be, DF_OP_ATTN_DECODE, &a, o, 4, err);
+	DF_TRY(check_list("attn_decode", "first rows", a.first, a.q.rows, err));
+	DF_TRY(check_list("attn_decode", "numbers of rows", a.n, a.q.rows, err));
+	rc = df_backend_run(be, DF_OP_ATTN_DECODE, &a, o, 6, err);
+out:
+	return rc;
 }
 
 int
@@ -423,7 +476,6 @@ df_lmhead(struct df_backend *be, const struct df_lmhead *args, struct df_err *er
 	struct df_lmhead a = *args;
 	struct df_operand o[5] = { { &a.h, DF_IN, "h", DF_ONLY_F32 }, { &a.w, DF_IN, "w", DF_FLOATS } };
 	size_t n = 2;
-	int rc;
 
 	NEED(a.h.cols == a.w.cols && a.w.rows, "lmhead: h has %zu columns, w is [%zu,%zu]", a.h.cols, a.w.rows,
 	    a.w.cols);
@@ -443,10 +495,10 @@ df_lmhead(struct df_backend *be, const struct df_lmhead *args, struct df_err *er
 		    a.dlogits.rows, a.dlogits.cols);
 		o[n++] = (struct df_operand){ &a.dlogits, DF_OUT, "dlogits", DF_ONLY_F32 };
 	}
-	DF_TRY(check_ids("lmhead", "target", a.target, a.h.rows, a.w.rows, err));
-	rc = df_backend_run(be, DF_OP_LMHEAD, &a, o, n, err);
-out:
-	return rc;
+	NEED(a.target || a.h.rows == 0, "lmhead: targets are NULL");
+	for (size_t i = 0; i < a.h.rows; i++)
+		NEED(a.target[i] < a.w.rows, "lmhead: target %u at %zu is not below %zu", a.target[i], i, a.w.rows);
+	return df_backend_run(be, DF_OP_LMHEAD, &a, o, n, err);
 }
 
 int

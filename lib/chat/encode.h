@@ -27,7 +27,7 @@ enum df_thinking {
 };
 
 struct df_encode_opts {
-	enum df_stage stage;
+	enum df_data_stage stage;
 	uint32_t cutoff_len;        /* the most tokens of a row; >= 1 */
 	bool train_on_prompt;       /* sft: questions are also targets */
 	bool mask_history;          /* sft: only the last answer is a target, and is cut last */

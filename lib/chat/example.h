@@ -12,7 +12,7 @@
 #include "base/mem.h"
 
 /* The use of rows: training on answers, training on plain text, or prompts, which need no answer. */
-enum df_stage { DF_STAGE_SFT, DF_STAGE_PT, DF_STAGE_PROMPT };
+enum df_data_stage { DF_STAGE_SFT, DF_STAGE_PT, DF_STAGE_PROMPT };
 
 enum df_role { DF_ROLE_USER, DF_ROLE_ASSISTANT, DF_ROLE_OBSERVATION, DF_ROLE_FUNCTION };
 

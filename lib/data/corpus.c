@@ -59,7 +59,7 @@ struct pass {
 /* ---- opening ------------------------------------------------------------ */
 
 static int
-add_part(struct df_corpus *c, const struct df_dataset_info *info, const char *name, bool eval, enum df_stage stage,
+add_part(struct df_corpus *c, const struct df_dataset_info *info, const char *name, bool eval, enum df_data_stage stage,
     struct df_err *err)
 {
 	struct df_dataset *ds = NULL;
@@ -94,8 +94,8 @@ out:
 }
 
 static int
-add_parts(struct df_corpus *c, const struct df_dataset_info *info, const char *names, bool eval, enum df_stage stage,
-    struct df_err *err)
+add_parts(struct df_corpus *c, const struct df_dataset_info *info, const char *names, bool eval,
+    enum df_data_stage stage, struct df_err *err)
 {
 	char *list = NULL, *save = NULL;
 	int rc = DF_OK;
@@ -114,7 +114,7 @@ out:
 
 int
 df_corpus_open(struct df_corpus *c, const char *dataset_dir, const char *datasets, const char *eval_datasets,
-    enum df_stage stage, struct df_err *err)
+    enum df_data_stage stage, struct df_err *err)
 {
 	struct df_dataset_info *info = NULL;
 	int rc = DF_OK;

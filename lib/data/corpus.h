@@ -66,7 +66,7 @@ struct df_corpus {
  * and check their columns.  DF_EUSAGE for a name that occurs twice in one list.
  */
 int df_corpus_open(struct df_corpus *c, const char *dataset_dir, const char *datasets, const char *eval_datasets,
-    enum df_stage stage, struct df_err *err) DF_MUST_CHECK;
+    enum df_data_stage stage, struct df_err *err) DF_MUST_CHECK;
 void df_corpus_close(struct df_corpus *c);
 
 /*

@@ -482,7 +482,7 @@ out:
 }
 
 int
-df_dataset_open(struct df_dataset **out, const struct df_dataset_info *info, const char *name, enum df_stage stage,
+df_dataset_open(struct df_dataset **out, const struct df_dataset_info *info, const char *name, enum df_data_stage stage,
     struct df_err *err)
 {
 	const struct df_json_value *root = df_json_root(info->doc);
@@ -537,7 +537,7 @@ out:
 }
 
 int
-df_dataset_open_file(struct df_dataset **out, const char *path, enum df_stage stage, struct df_err *err)
+df_dataset_open_file(struct df_dataset **out, const char *path, enum df_data_stage stage, struct df_err *err)
 {
 	struct df_dataset *ds = NULL;
 	int rc = DF_OK;

@@ -52,13 +52,14 @@ int df_dataset_info_list(const char *dir, struct df_buf *out, struct df_err *err
  * unknown name with the nearest known one); DF_EUNSUPPORTED names what is not supported (hub addresses, parquet,
  * ranking).  `info` may be freed afterwards.
  */
-int df_dataset_open(struct df_dataset **out, const struct df_dataset_info *info, const char *name, enum df_stage stage,
+int df_dataset_open(struct df_dataset **out, const struct df_dataset_info *info, const char *name,
+    enum df_data_stage stage,
     struct df_err *err) DF_MUST_CHECK;
 /*
  * The same for a file, or a directory's files, without a dataset_info.json: columns are alpaca's default ones, and
  * `text` for text files; its name is the file's.
  */
-int df_dataset_open_file(struct df_dataset **out, const char *path, enum df_stage stage, struct df_err *err)
+int df_dataset_open_file(struct df_dataset **out, const char *path, enum df_data_stage stage, struct df_err *err)
     DF_MUST_CHECK;
 void df_dataset_free(struct df_dataset *ds); /* accepts NULL */
 /* Switch LLaMA-Factory's quirk of openai rows (convert_openai.c), which is on by default.  Before rows are read. */

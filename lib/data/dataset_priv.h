@@ -55,7 +55,7 @@ struct df_place {
 
 struct df_dataset {
 	char *name;
-	enum df_stage stage;
+	enum df_data_stage stage;
 	enum df_formatting formatting;
 	enum df_filetype type;
 	char *column[DF_COLUMN_COUNT]; /* the user's name for it; NULL: none */

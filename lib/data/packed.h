@@ -16,7 +16,7 @@
 #include "token/tokenizer.h"
 
 struct df_packed_opts {
-	enum df_stage stage;
+	enum df_data_stage stage;
 	uint32_t cutoff_len;  /* the most tokens of a block or pack */
 	bool packing;         /* pt: blocks; sft: packs */
 	bool asked_for;       /* by name: LLaMA-Factory's `packing: true`, written out, makes them a token shorter */

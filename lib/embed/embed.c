@@ -249,9 +249,11 @@ struct df_embed_lane {
 
 	/* the rows of a call, by falling length, and the current batch */
 	uint64_t *order, *offsets;
-	uint32_t *batch, *position, *row; /* [T] [T] [S] */
-	float *weight, *pooled;           /* [T] [S,D] */
-	size_t cap_order, cap_offsets, cap_batch, cap_position, cap_row, cap_weight, cap_pooled;
+	uint32_t *batch, *position; /* [T] each */
+	float *weight, *pooled;     /* [T] [S,D] */
+	size_t cap_order, cap_offsets, cap_batch, cap_position, cap_weight, cap_pooled;
+	struct df_stage *row; /* [S] u32 */
+	size_t cap_row;
 	struct df_tensor d_weight, d_pooled; /* [1,T] [S,D] */
 };
 
@@ -280,6 +282,7 @@ df_embed_lane_free(struct df_embed_lane *l)
 		return;
 	df_tensor_free(l->e->be, &l->d_weight);
 	df_tensor_free(l->e->be, &l->d_pooled);
+	df_stage_free(l->e->be, &l->row);
 	df_work_free(l->work);
 	df_tokscratch_free(l->scratch);
 	df_buf_release(&l->text);
@@ -288,7 +291,6 @@ df_embed_lane_free(struct df_embed_lane *l)
 	free(l->offsets);
 	free(l->batch);
 	free(l->position);
-	free(l->row);
 	free(l->weight);
 	free(l->pooled);
 	free(l);
@@ -480,14 +482,23 @@ pool_picked(
     struct df_embed_lane *l, const struct df_tokens *b, struct df_tensor h, struct df_tensor out, struct df_err *err)
 {
 	const struct df_embedder *e = l->e;
-	int rc;
+	uint32_t *row;
+	int rc = DF_OK;
 
-	DF_TRY(df_grow(&l->row, &l->cap_row, b->n, sizeof(*l->row), "a batch", err));
+	if (l->row)
+		DF_TRY(df_stage_wait(l->row, err));
+	if (!l->row || b->n > l->cap_row) {
+		df_stage_free(e->be, &l->row);
+		l->cap_row = b->n + b->n / 2;
+		DF_TRY(df_stage_new(e->be, &l->row, l->cap_row * sizeof(*row), "a batch", err));
+	}
+	row = df_stage_host(l->row, 0);
 	for (size_t s = 0; s < b->n; s++)
-		l->row[s] = (uint32_t)(e->pooling == DF_POOL_LAST ? b->offsets[s + 1] - 1
-			: e->pooling == DF_POOL_CLS               ? b->offsets[s]
-								  : b->offsets[s] + e->o.position);
-	DF_TRY(df_gather_rows(l->e->be, out, h, l->row, err));
+		row[s] = (uint32_t)(e->pooling == DF_POOL_LAST ? b->offsets[s + 1] - 1
+			: e->pooling == DF_POOL_CLS            ? b->offsets[s]
+							       : b->offsets[s] + e->o.position);
+	DF_TRY(df_stage_push(l->row, 0, b->n * sizeof(*row), err));
+	DF_TRY(df_gather_rows(e->be, out, h, df_stage_view(l->row, DF_U32, 0, 1, b->n), err));
 out:
 	return rc;
 }

@@ -29,7 +29,7 @@ attention_backward(
 	struct df_rope r = { .x = df_tensor_cols(w->s2, 0, he + ke),
 		.cos = w->cos,
 		.sin = w->sin,
-		.pos = w->pos,
+		.pos = w->pos.dev,
 		.n_heads = c->n_heads + c->n_kv_heads,
 		.inverse = true };
 	int rc;
@@ -39,12 +39,12 @@ attention_backward(
 	if (!c->qk_norm)
 		goto out;
 	DF_TRY(df_emit_head_norm(
-	    w, e, l->k_norm, c->n_kv_heads, df_tensor_cols(a->qk, he, ke), a->rstd_k, dk, w->seg, err));
+	    w, e, l->k_norm, c->n_kv_heads, df_tensor_cols(a->qk, he, ke), a->rstd_k, dk, &w->seg, err));
 	*done = df_row_is_lowest(w->m, l->k_norm);
 	if (*done)
 		goto out;
 	DF_TRY(
-	    df_emit_head_norm(w, e, l->q_norm, c->n_heads, df_tensor_cols(a->qk, 0, he), a->rstd_q, dq, w->seg, err));
+	    df_emit_head_norm(w, e, l->q_norm, c->n_heads, df_tensor_cols(a->qk, 0, he), a->rstd_q, dq, &w->seg, err));
 	*done = df_row_is_lowest(w->m, l->q_norm);
 out:
 	return rc;
@@ -88,7 +88,7 @@ second_half(struct df_work *w, const struct df_emit *e, size_t i, struct df_tens
 			      : dense_backward(w, e, i, d, dx2, rows, done, err));
 	if (*done)
 		goto out;
-	DF_TRY(df_emit_norm(w, e, l->post_norm, a->x_mid, a->rstd2, dx2, d, rows->seg, err));
+	DF_TRY(df_emit_norm(w, e, l->post_norm, a->x_mid, a->rstd2, dx2, d, &rows->seg, err));
 	*done = df_row_is_lowest(w->m, l->post_norm);
 	if (*done)
 		goto out;
@@ -119,9 +119,9 @@ layer_backward(struct df_work *w, const struct df_emit *e, size_t i, bool *done,
 		if (*done)
 			goto out;
 		DF_TRY(df_fill(be, d_o, 0, err));
-		DF_TRY(df_scatter_rows(be, d_o, df_tensor_view(w->s2, 0, w->n_rows, he), w->row, err));
+		DF_TRY(df_scatter_rows(be, d_o, df_tensor_view(w->s2, 0, w->n_rows, he), w->row.dev, err));
 		DF_TRY(df_fill(be, w->d, 0, err));
-		DF_TRY(df_scatter_rows(be, w->d, w->d_rows, w->row, err));
+		DF_TRY(df_scatter_rows(be, w->d, w->d_rows, w->row.dev, err));
 	} else {
 		DF_TRY(second_half(w, e, i, w->d, d_o, &all, done, err));
 		if (*done)
@@ -135,7 +135,7 @@ layer_backward(struct df_work *w, const struct df_emit *e, size_t i, bool *done,
 	*done = l->group[DF_GROUP_QKV].lowest;
 	if (*done)
 		goto out;
-	DF_TRY(df_emit_norm(w, e, l->input_norm, a->x_in, a->rstd1, dx1, w->d, w->seg, err));
+	DF_TRY(df_emit_norm(w, e, l->input_norm, a->x_in, a->rstd1, dx1, w->d, &w->seg, err));
 	*done = df_row_is_lowest(w->m, l->input_norm);
 out:
 	return rc;
@@ -179,7 +179,7 @@ df_backward(struct df_work *w, const struct df_emit *e, struct df_err *err)
 	done = df_row_is_lowest(m, m->lm_head) && !m->cfg.tied;
 	if (!done) {
 		DF_TRY(df_fill(m->be, w->d_rows, 0, err));
-		DF_TRY(df_emit_norm(w, e, m->norm, w->x_last, w->rstd_f, dh, w->d_rows, w->target_seg, err));
+		DF_TRY(df_emit_norm(w, e, m->norm, w->x_last, w->rstd_f, dh, w->d_rows, &w->target_seg, err));
 		done = df_row_is_lowest(m, m->norm);
 	}
 	for (size_t i = m->cfg.n_layers; i-- > 0 && !done;) {

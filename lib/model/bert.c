@@ -27,20 +27,23 @@ layout(struct df_work *w, struct views *v, struct df_err *err)
 {
 	const struct df_model_config *c = &w->m->cfg;
 	const size_t d = c->d_model, t = w->n_tok, wide = c->d_ff > 4 * d ? c->d_ff : 4 * d;
+	struct df_tensor all;
 	size_t n;
 	int rc;
 
 	DF_TRY(df_size_mul(t, d + wide + c->n_heads, &n, "the activations", err));
+	DF_TRY(df_size_mul(n, sizeof(float), &n, "the activations", err));
 	if (n > w->mem.cols) {
 		df_tensor_free(w->m->be, &w->mem);
-		DF_TRY(df_tensor_alloc(
-		    w->m->be, &w->mem, DF_F32, 1, n, "the activations; smaller batches need less", err));
+		DF_TRY(
+		    df_tensor_alloc(w->m->be, &w->mem, DF_U8, 1, n, "the activations; smaller batches need less", err));
 	}
-	v->x = df_tensor_view(w->mem, 0, t, d);
-	v->lse = df_tensor_view(w->mem, t * d, t, c->n_heads);
-	v->h = df_tensor_view(w->mem, t * (d + c->n_heads), t, c->d_ff);
-	v->qkv = df_tensor_view(w->mem, t * (d + c->n_heads), t, 3 * d);
-	v->o = df_tensor_view(w->mem, t * (4 * d + c->n_heads), t, d);
+	all = df_tensor_as(w->mem, DF_F32, 1, n / sizeof(float));
+	v->x = df_tensor_view(all, 0, t, d);
+	v->lse = df_tensor_view(all, t * d, t, c->n_heads);
+	v->h = df_tensor_view(all, t * (d + c->n_heads), t, c->d_ff);
+	v->qkv = df_tensor_view(all, t * (d + c->n_heads), t, 3 * d);
+	v->o = df_tensor_view(all, t * (4 * d + c->n_heads), t, d);
 out:
 	return rc;
 }
@@ -63,13 +66,12 @@ embed(struct df_work *w, struct views *v, struct df_err *err)
 {
 	const struct df_model *m = w->m;
 	const struct df_tensor y = df_tensor_view(v->qkv, 0, v->x.rows, v->x.cols), type = df_tensor_rows(y, 0, 1);
-	const uint32_t zero = 0;
 	int rc;
 
-	DF_TRY(df_embed_fwd(m->be, v->x, m->w[m->embed], w->ids, err));
-	DF_TRY(df_embed_fwd(m->be, type, m->w[m->type], &zero, err));
+	DF_TRY(df_embed_fwd(m->be, v->x, m->w[m->embed], w->ids.dev, err));
+	DF_TRY(df_copy(m->be, type, df_tensor_rows(m->w[m->type], 0, 1), err));
 	DF_TRY(df_bias_add(m->be, v->x, type, err));
-	DF_TRY(df_embed_fwd(m->be, y, m->w[m->position], w->pos, err));
+	DF_TRY(df_embed_fwd(m->be, y, m->w[m->position], w->pos.dev, err));
 	DF_TRY(df_axpy(m->be, 1.0f, y, v->x, err));
 	DF_TRY(norm(w, m->norm, m->norm_b, v->x, err));
 out:
@@ -87,8 +89,7 @@ layer_forward(struct df_work *w, const struct df_layer *l, struct views *v, stru
 		.v = df_tensor_cols(v->qkv, 2 * d, d),
 		.o = v->o,
 		.lse = v->lse,
-		.offsets = w->seg,
-		.n_samples = w->n,
+		.offsets = w->seg.dev,
 		.n_heads = c->n_heads,
 		.n_kv_heads = c->n_kv_heads,
 		.bidirectional = true,
@@ -116,12 +117,13 @@ df_bert_forward(struct df_work *w, size_t layer, struct df_tensor *h, struct df_
 	int rc;
 
 	for (size_t t = 0; t < w->n_tok; t++) {
-		if (w->pos[t] >= m->cfg.max_positions)
+		if (w->pos.host[t] >= m->cfg.max_positions)
 			return df_fail(err, DF_ERANGE,
 			    "a sample of more than %zu tokens: the model has no positions beyond; cut it to length",
 			    m->cfg.max_positions);
 	}
 	DF_TRY(layout(w, &v, err));
+	DF_TRY(df_work_push(w, err));
 	DF_TRY(embed(w, &v, err));
 	for (size_t i = 0; i < layer; i++)
 		DF_TRY(layer_forward(w, &m->layers[i], &v, err));

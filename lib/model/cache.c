@@ -11,6 +11,8 @@
 #include "base/mem.h"
 #include "model/cache_priv.h"
 
+#define KV_TYPE DF_F32
+
 static size_t
 kv_width(const struct df_model *m)
 {
@@ -26,7 +28,7 @@ df_cache_bytes(const struct df_model *m, size_t n_slots, size_t n_positions, siz
 	DF_TRY(df_size_mul(n_slots, n_positions, &n, "the cache", err));
 	DF_TRY(df_size_mul(n, kv_width(m), &n, "the cache", err));
 	DF_TRY(df_size_mul(n, m->cfg.n_layers, &n, "the cache", err));
-	rc = df_size_mul(n, 2 * sizeof(float), bytes, "the cache", err);
+	rc = df_size_mul(n, 2 * df_dtype_size(KV_TYPE), bytes, "the cache", err);
 out:
 	return rc;
 }
@@ -49,6 +51,8 @@ df_cache_new(struct df_cache **out, struct df_model *m, size_t n_slots, size_t n
 		    "the cache of %zu sequences of %zu tokens takes %zu MiB, and %zu MiB are free: fewer sequences at "
 		    "once, or shorter ones, take less",
 		    n_slots, n_positions, bytes >> 20, available >> 20);
+	if (n_slots > UINT32_MAX / n_positions) /* rows have u32 numbers */
+		return df_fail(err, DF_ERANGE, "a cache of %zu sequences of %zu tokens", n_slots, n_positions);
 	DF_TRY(df_alloc(&c, 1, sizeof(*c), "the cache", err));
 	c->m = m;
 	c->n_slots = n_slots;
@@ -59,8 +63,8 @@ df_cache_new(struct df_cache **out, struct df_model *m, size_t n_slots, size_t n
 	DF_TRY(df_alloc(&c->taken, n_slots, sizeof(*c->taken), "the cache", err));
 	DF_TRY(df_alloc(&c->offsets, n_slots + 1, sizeof(*c->offsets), "the cache", err));
 	for (size_t i = 0; i < n_layers; i++) {
-		DF_TRY(df_tensor_alloc(m->be, &c->k[i], DF_F32, n_slots * n_positions, kv_width(m), "the cache", err));
-		DF_TRY(df_tensor_alloc(m->be, &c->v[i], DF_F32, n_slots * n_positions, kv_width(m), "the cache", err));
+		DF_TRY(df_tensor_alloc(m->be, &c->k[i], KV_TYPE, n_slots * n_positions, kv_width(m), "the cache", err));
+		DF_TRY(df_tensor_alloc(m->be, &c->v[i], KV_TYPE, n_slots * n_positions, kv_width(m), "the cache", err));
 	}
 	*out = c;
 	c = NULL;
@@ -84,8 +88,7 @@ df_cache_free(struct df_cache *c)
 	free(c->k);
 	free(c->v);
 	free(c->length);
-	free(c->first);
-	free(c->n);
+	df_stage_free(c->m->be, &c->stage);
 	free(c->position);
 	free(c->mask);
 	free(c->offsets);
@@ -135,7 +138,8 @@ df_cache_attend(struct df_work *w, size_t layer, const struct df_attn *t, struct
 	int rc = DF_OK;
 
 	for (size_t s = 0; s < w->n; s++) {
-		const size_t at = w->seg[s], n = w->seg[s + 1] - at, row = c->first[at] + c->position[at];
+		const size_t at = w->seg.host[s], n = w->seg.host[s + 1] - at;
+		const size_t row = (size_t)c->first.host[at] + c->position[at];
 
 		DF_TRY(df_copy(be, df_tensor_rows(c->k[layer], row, n), df_tensor_rows(t->k, at, n), err));
 		DF_TRY(df_copy(be, df_tensor_rows(c->v[layer], row, n), df_tensor_rows(t->v, at, n), err));
@@ -147,8 +151,8 @@ df_cache_attend(struct df_work *w, size_t layer, const struct df_attn *t, struct
 			.o = t->o,
 			.k = c->k[layer],
 			.v = c->v[layer],
-			.first = c->first,
-			.n = c->n,
+			.first = c->first.dev,
+			.n = c->n.dev,
 			.n_heads = t->n_heads,
 			.n_kv_heads = t->n_kv_heads,
 			.window = t->window,

@@ -19,7 +19,8 @@ struct df_cache {
 	/* the call under way */
 	bool whole;           /* prompts into empty slots */
 	const uint32_t *slot; /* [n samples] */
-	uint64_t *first, *n;  /* [tokens] rows of k and v that each may see */
+	struct df_stage *stage;
+	struct df_indices first, n; /* [tokens] rows of k and v that each may see; in the stage */
 	uint32_t *position;   /* [tokens] */
 	uint8_t *mask;        /* [tokens] zeros */
 	uint64_t *offsets;    /* [n+1] of df_model_decode() */

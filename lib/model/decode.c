@@ -40,6 +40,26 @@ check_slots(struct df_cache *c, const struct df_tokens *b, const uint32_t *slot,
 	return rc;
 }
 
+/* A stage for n_tok tokens' `first` and `n`, one after the other. */
+static int
+open_stage(struct df_cache *c, size_t n_tok, struct df_err *err)
+{
+	struct df_indices *const list[] = { &c->first, &c->n };
+	int rc = DF_OK;
+
+	if (c->stage != NULL)
+		DF_TRY(df_stage_wait(c->stage, err)); /* for what the last call pushed */
+	if (n_tok > c->cap_tok || c->stage == NULL) {
+		df_stage_free(c->m->be, &c->stage);
+		DF_TRY(df_stage_new(c->m->be, &c->stage, 2 * n_tok * sizeof(uint32_t), "a batch", err));
+	}
+	for (size_t i = 0; i < 2; i++)
+		*list[i] = (struct df_indices){ df_stage_host(c->stage, i * n_tok * sizeof(uint32_t)),
+			df_stage_view(c->stage, DF_U32, i * n_tok * sizeof(uint32_t), 1, n_tok) };
+out:
+	return rc;
+}
+
 /* Which row each token goes to, and from which row on it may look back. */
 static int
 place(struct df_cache *c, const struct df_tokens *b, struct df_err *err)
@@ -48,11 +68,8 @@ place(struct df_cache *c, const struct df_tokens *b, struct df_err *err)
 	size_t cap;
 	int rc = DF_OK;
 
+	DF_TRY(open_stage(c, n_tok, err));
 	if (n_tok > c->cap_tok) {
-		cap = c->cap_tok;
-		DF_TRY(df_grow(&c->first, &cap, n_tok, sizeof(*c->first), "a batch", err));
-		cap = c->cap_tok;
-		DF_TRY(df_grow(&c->n, &cap, n_tok, sizeof(*c->n), "a batch", err));
 		cap = c->cap_tok;
 		DF_TRY(df_grow(&c->position, &cap, n_tok, sizeof(*c->position), "a batch", err));
 		cap = c->cap_tok;
@@ -65,10 +82,11 @@ place(struct df_cache *c, const struct df_tokens *b, struct df_err *err)
 
 		for (size_t t = b->offsets[s]; t < b->offsets[s + 1]; t++) {
 			c->position[t] = past + (uint32_t)(t - b->offsets[s]);
-			c->first[t] = c->slot[s] * c->n_positions;
-			c->n[t] = c->position[t] + 1;
+			c->first.host[t] = (uint32_t)(c->slot[s] * c->n_positions);
+			c->n.host[t] = c->position[t] + 1;
 		}
 	}
+	DF_TRY(df_stage_push(c->stage, 0, 2 * n_tok * sizeof(uint32_t), err));
 out:
 	return rc;
 }
@@ -89,13 +107,8 @@ run(struct df_work *w, struct df_cache *c, const struct df_tokens *b, const uint
 	if (!targets)
 		placed.mask = c->mask;
 	DF_TRY(df_work_batch(w, &placed, err));
-	if (!targets) {
-		for (size_t s = 0; s < b->n; s++) {
-			w->row[s] = (uint32_t)(b->offsets[s + 1] - 1);
-			w->target_seg[s] = s;
-		}
-		w->target_seg[b->n] = w->n_rows = b->n;
-	}
+	if (!targets)
+		df_work_last_rows(w, -1);
 	DF_TRY(df_work_layout(w, DF_WORK_LOSS, err));
 	w->cache = c;
 	rc = df_forward(w, err);

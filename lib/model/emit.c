@@ -12,6 +12,7 @@
  */
 #include <stdlib.h>
 
+#include "base/mem.h"
 #include "model/work.h"
 
 static int
@@ -49,14 +50,14 @@ next_piece(struct pieces *it)
 /* Block [n, rows * cols] of a piece: block[s] = dy_s[:, first..]^T x_s. */
 static int
 outer_block(struct df_work *w, struct df_tensor block, size_t rows, struct df_tensor dy, struct df_tensor x,
-    const uint64_t *seg, struct df_err *err)
+    const struct df_indices *seg, struct df_err *err)
 {
 	size_t cols = x.cols;
 	int rc = DF_OK;
 
 	for (size_t s = 0; s < w->n; s++) {
 		struct df_tensor c = df_tensor_view(block, s * rows * cols, rows, cols);
-		size_t t0 = (size_t)seg[s], n = (size_t)(seg[s + 1] - seg[s]);
+		size_t t0 = seg->host[s], n = seg->host[s + 1] - t0;
 
 		if (n == 0)
 			DF_TRY(df_fill(w->m->be, c, 0, err));
@@ -71,7 +72,7 @@ out:
 /* All pieces of a matrix [out,in] from dy [rows,out] and x [rows,in]. */
 static int
 sink_matrix(struct df_work *w, const struct df_emit *e, const struct df_param *p, struct df_tensor dy,
-    struct df_tensor x, const uint64_t *seg, struct df_err *err)
+    struct df_tensor x, const struct df_indices *seg, struct df_err *err)
 {
 	struct pieces it = pieces(p);
 	int rc = DF_OK;
@@ -88,7 +89,7 @@ out:
 
 int
 df_emit_matrix(struct df_work *w, const struct df_emit *e, size_t row, struct df_tensor dy, struct df_tensor x,
-    const uint64_t *seg, struct df_err *err)
+    const struct df_indices *seg, struct df_err *err)
 {
 	const struct df_param *p = &w->m->train.v[row];
 
@@ -98,7 +99,7 @@ df_emit_matrix(struct df_work *w, const struct df_emit *e, size_t row, struct df
 }
 
 static int
-emit_bias(struct df_work *w, const struct df_emit *e, size_t row, struct df_tensor dy, const uint64_t *seg,
+emit_bias(struct df_work *w, const struct df_emit *e, size_t row, struct df_tensor dy, const struct df_indices *seg,
     struct df_err *err)
 {
 	const struct df_param *p = &w->m->train.v[row];
@@ -109,13 +110,12 @@ emit_bias(struct df_work *w, const struct df_emit *e, size_t row, struct df_tens
 		return df_colsum(w->m->be, dy, df_param_view(e->grad, p), true, err);
 	g = df_tensor_view(w->block, 0, w->n, p->cols);
 	for (size_t s = 0; s < w->n; s++) {
-		size_t n = (size_t)(seg[s + 1] - seg[s]);
+		size_t t0 = seg->host[s], n = seg->host[s + 1] - t0;
 
 		if (n == 0)
 			DF_TRY(df_fill(w->m->be, df_tensor_rows(g, s, 1), 0, err));
 		else
-			DF_TRY(df_colsum(
-			    w->m->be, df_tensor_rows(dy, (size_t)seg[s], n), df_tensor_rows(g, s, 1), false, err));
+			DF_TRY(df_colsum(w->m->be, df_tensor_rows(dy, t0, n), df_tensor_rows(g, s, 1), false, err));
 	}
 	DF_TRY(sink_block(e, p, 0, g, err));
 out:
@@ -135,7 +135,7 @@ all_train(const struct df_model *m, const struct df_group *g)
 
 int
 df_emit_group(struct df_work *w, const struct df_emit *e, const struct df_group *g, struct df_tensor x,
-    struct df_tensor dy, const uint64_t *seg, struct df_err *err)
+    struct df_tensor dy, const struct df_indices *seg, struct df_err *err)
 {
 	const struct df_model *m = w->m;
 	int rc = DF_OK;
@@ -165,7 +165,7 @@ out:
 
 /* The backward of a norm with parameter index `row` in base; a's dw is filled in here. */
 static int
-norm(struct df_work *w, const struct df_emit *e, size_t row, struct df_rmsnorm_bwd *a, const uint64_t *seg,
+norm(struct df_work *w, const struct df_emit *e, size_t row, struct df_rmsnorm_bwd *a, const struct df_indices *seg,
     struct df_err *err)
 {
 	const struct df_model *m = w->m;
@@ -179,7 +179,7 @@ norm(struct df_work *w, const struct df_emit *e, size_t row, struct df_rmsnorm_b
 		a->accumulate = true;
 	} else if (p != NULL) {
 		a->dw = df_tensor_view(w->block, 0, w->n, p->cols);
-		a->offsets = seg;
+		a->offsets = seg->dev;
 	}
 	DF_TRY(df_rmsnorm_bwd(m->be, a, err));
 	if (p != NULL && !batch)
@@ -190,7 +190,7 @@ out:
 
 int
 df_emit_norm(struct df_work *w, const struct df_emit *e, size_t row, struct df_tensor x, struct df_tensor rstd,
-    struct df_tensor dy, struct df_tensor dx, const uint64_t *seg, struct df_err *err)
+    struct df_tensor dy, struct df_tensor dx, const struct df_indices *seg, struct df_err *err)
 {
 	struct df_rmsnorm_bwd a = { .x = x, .rstd = rstd, .dy = dy, .dx = dx };
 
@@ -199,7 +199,7 @@ df_emit_norm(struct df_work *w, const struct df_emit *e, size_t row, struct df_t
 
 int
 df_emit_head_norm(struct df_work *w, const struct df_emit *e, size_t row, size_t n_heads, struct df_tensor x,
-    struct df_tensor rstd, struct df_tensor dy, const uint64_t *seg, struct df_err *err)
+    struct df_tensor rstd, struct df_tensor dy, const struct df_indices *seg, struct df_err *err)
 {
 	struct df_rmsnorm_bwd a = { .x = x, .rstd = rstd, .dy = dy, .dx = dy, .n_heads = n_heads, .assign = true };
 
@@ -209,7 +209,7 @@ df_emit_head_norm(struct df_work *w, const struct df_emit *e, size_t row, size_t
 int
 df_emit_head(struct df_work *w, const struct df_emit *e, struct df_err *err)
 {
-	return df_emit_matrix(w, e, w->m->train_row[w->m->lm_head], w->dlogits, w->h_f, w->target_seg, err);
+	return df_emit_matrix(w, e, w->m->train_row[w->m->lm_head], w->dlogits, w->h_f, &w->target_seg, err);
 }
 
 static int
@@ -221,48 +221,79 @@ by_key(const void *a, const void *b)
 }
 
 /*
- * w->order = the tokens that the embedding gets gradients from; returns their number.  The pad token
+ * w->order = the tokens that the embedding gets gradients from, as (id, token); *n of them.  The pad token
  * is not one of them: transformers gives nn.Embedding its padding_idx, and that row gets no gradient
  * (when the table is tied, it gets the head's only).
  */
-static size_t
-list_tokens(struct df_work *w)
+static int
+list_tokens(struct df_work *w, size_t *n, struct df_err *err)
 {
-	size_t n = 0;
+	int rc;
 
+	*n = 0;
+	DF_TRY(df_grow(&w->order, &w->cap_order, w->n_tok, sizeof(*w->order), "a batch", err));
 	for (size_t t = 0; t < w->n_tok; t++) {
-		if ((int64_t)w->ids[t] != w->m->cfg.pad_row)
-			w->order[n++] = (uint64_t)w->ids[t] << 32 | t;
+		if ((int64_t)w->ids.host[t] != w->m->cfg.pad_row)
+			w->order[(*n)++] = (uint64_t)w->ids.host[t] << 32 | t;
 	}
-	return n;
+out:
+	return rc;
 }
 
-/* s1[i] = d of the i-th token of w->order. */
+/* s1[i] = d of the i-th token of w->order.  w->index, where each is added, has been filled in: both go to the device. */
 static int
 gather_tokens(struct df_work *w, size_t n, struct df_tensor *rows, struct df_err *err)
 {
+	struct df_tensor pick = df_tensor_cols(w->pick.dev, 0, n);
+	int rc = DF_OK;
+
 	for (size_t i = 0; i < n; i++)
-		w->index[i] = (uint32_t)w->order[i];
+		w->pick.host[i] = (uint32_t)w->order[i];
 	*rows = df_tensor_view(w->s1, 0, n, w->d.cols);
-	return n > 0 ? df_gather_rows(w->m->be, *rows, w->d, w->index, err) : DF_OK;
+	if (n == 0)
+		goto out;
+	DF_TRY(df_work_push_part(w, pick, err));
+	DF_TRY(df_work_push_part(w, df_tensor_cols(w->index.dev, 0, n), err));
+	DF_TRY(df_gather_rows(w->m->be, *rows, w->d, pick, err));
+out:
+	return rc;
 }
 
 static int
 embed_batch(struct df_work *w, struct df_tensor table, struct df_err *err)
 {
-	size_t n = list_tokens(w);
 	struct df_tensor rows;
-	int rc = DF_OK;
+	size_t n;
+	int rc;
 
+	DF_TRY(list_tokens(w, &n, err));
 	if (n == w->n_tok)
-		return df_embed_bwd(w->m->be, table, w->d, w->ids, err);
-	DF_TRY(gather_tokens(w, n, &rows, err));
+		return df_embed_bwd(w->m->be, table, w->d, w->ids.dev, err);
 	for (size_t i = 0; i < n; i++)
-		w->index[i] = (uint32_t)(w->order[i] >> 32);
+		w->index.host[i] = (uint32_t)(w->order[i] >> 32);
+	DF_TRY(gather_tokens(w, n, &rows, err));
 	if (n > 0)
-		DF_TRY(df_embed_bwd(w->m->be, table, rows, w->index, err));
+		DF_TRY(df_embed_bwd(w->m->be, table, rows, df_tensor_cols(w->index.dev, 0, n), err));
 out:
 	return rc;
+}
+
+/* w->index = where each of the n sorted tokens adds: a piece's block is seen as [samples * its rows, D]. */
+static void
+place_tokens(struct df_work *w, const struct df_param *p, size_t n)
+{
+	const size_t step = (size_t)df_grad_piece_rows(p->cols);
+	const uint32_t *seg = w->seg.host;
+
+	for (size_t i = 0, s = 0; i < n; i++) {
+		const size_t id = w->order[i] >> 32, first = id / step * step;
+		const size_t n_rows = p->rows - first < step ? p->rows - first : step;
+		const uint32_t t = (uint32_t)w->order[i];
+
+		for (s = t < seg[s] ? 0 : s; t >= seg[s + 1]; s++)
+			;
+		w->index.host[i] = (uint32_t)(s * n_rows + (id - first));
+	}
 }
 
 int
@@ -276,9 +307,10 @@ df_emit_embed(struct df_work *w, const struct df_emit *e, struct df_err *err)
 
 	if (!df_tensor_is_none(e->grad))
 		return embed_batch(w, df_param_view(e->grad, p), err);
-	end = list_tokens(w);
+	DF_TRY(list_tokens(w, &end, err));
 	if (end > 0)
 		qsort(w->order, end, sizeof(*w->order), by_key); /* by id, then by place in the batch */
+	place_tokens(w, p, end);
 	DF_TRY(gather_tokens(w, end, &sorted, err));
 	while (next_piece(&it)) {
 		struct df_tensor g = df_tensor_view(w->block, 0, w->n, it.n * p->cols);
@@ -286,22 +318,15 @@ df_emit_embed(struct df_work *w, const struct df_emit *e, struct df_err *err)
 
 		if (w->m->cfg.tied)
 			DF_TRY(outer_block(
-			    w, g, it.n, df_tensor_cols(w->dlogits, it.first, it.n), w->h_f, w->target_seg, err));
+			    w, g, it.n, df_tensor_cols(w->dlogits, it.first, it.n), w->h_f, &w->target_seg, err));
 		else
 			DF_TRY(df_fill(w->m->be, g, 0, err));
-		/* A token of sample s and id v adds to row (s, v - it.first) of the block seen as [n * it.n, D]. */
-		for (size_t s = w->n; first > 0 && w->order[first - 1] >> 32 >= it.first; first--) {
-			uint32_t t = (uint32_t)w->order[first - 1], id = (uint32_t)(w->order[first - 1] >> 32);
-
-			if (s == w->n || t < w->seg[s] || t >= w->seg[s + 1]) {
-				for (s = 0; t >= w->seg[s + 1]; s++)
-					;
-			}
-			w->index[first - 1] = (uint32_t)(s * it.n + (id - it.first));
-		}
+		while (first > 0 && w->order[first - 1] >> 32 >= it.first)
+			first--;
 		if (first < end)
 			DF_TRY(df_embed_bwd(w->m->be, df_tensor_view(g, 0, w->n * it.n, p->cols),
-			    df_tensor_rows(sorted, first, end - first), w->index + first, err));
+			    df_tensor_rows(sorted, first, end - first),
+			    df_tensor_cols(w->index.dev, first, end - first), err));
 		end = first;
 		DF_TRY(sink_block(e, p, it.first, g, err));
 	}

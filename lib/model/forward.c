@@ -50,7 +50,7 @@ attention(struct df_work *w, size_t i, struct df_err *err)
 	struct df_rope r = { .x = df_tensor_cols(a->qkv, 0, he + ke),
 		.cos = w->cos,
 		.sin = w->sin,
-		.pos = w->pos,
+		.pos = w->pos.dev,
 		.n_heads = c->n_heads + c->n_kv_heads };
 	struct df_attn t = df_layer_attention(w, i);
 	int rc;
@@ -78,8 +78,7 @@ df_layer_attention(const struct df_work *w, size_t i)
 		.v = df_tensor_cols(a->qkv, he + ke, ke),
 		.o = a->o,
 		.lse = a->lse,
-		.offsets = w->attn_seg,
-		.n_samples = w->n_attn,
+		.offsets = w->attn_seg.dev,
 		.n_heads = c->n_heads,
 		.n_kv_heads = c->n_kv_heads,
 		.window = c->window != NULL ? c->window[i] : 0,
@@ -117,8 +116,8 @@ df_layer_forward(struct df_work *w, size_t i, struct df_tensor next, struct df_e
 	if (last && w->gate_load != NULL && l->moe != NULL)
 		DF_TRY(df_moe_last_load(w, err));
 	if (last) {
-		DF_TRY(df_gather_rows(be, a->o_in, a->o, w->row, err));
-		DF_TRY(df_gather_rows(be, a->x_mid, a->x_in, w->row, err));
+		DF_TRY(df_gather_rows(be, a->o_in, a->o, w->row.dev, err));
+		DF_TRY(df_gather_rows(be, a->x_mid, a->x_in, w->row.dev, err));
 	} else {
 		DF_TRY(df_copy(be, a->x_mid, a->x_in, err));
 	}
@@ -137,7 +136,8 @@ df_forward_to(struct df_work *w, size_t layer, struct df_tensor *h, struct df_er
 	size_t n = m->cfg.n_layers;
 	int rc;
 
-	DF_TRY(df_embed_fwd(m->be, w->act[0].x_in, m->w[m->embed], w->ids, err));
+	DF_TRY(df_work_push(w, err));
+	DF_TRY(df_embed_fwd(m->be, w->act[0].x_in, m->w[m->embed], w->ids.dev, err));
 	for (size_t i = 0; i < layer; i++)
 		DF_TRY(df_layer_forward(w, i, i + 1 < n ? w->act[i + 1].x_in : w->x_last, err));
 	*h = layer < n ? w->act[layer].x_in : w->h_f;

@@ -28,16 +28,17 @@ drop(struct df_work *w, size_t a, struct df_tensor x, struct df_tensor y, const 
 	int rc = DF_OK;
 
 	for (size_t s = 0; s < w->n; s++) {
-		for (size_t r = rows->seg[s], n; r < rows->seg[s + 1]; r += n) {
-			size_t token = rows->token != NULL ? rows->token[r] : r;
+		for (size_t r = rows->seg.host[s], n; r < rows->seg.host[s + 1]; r += n) {
+			size_t token = rows->token.host != NULL ? rows->token.host[r] : r;
 
 			/* A run of adjacent rows of the sample. */
-			n = rows->token == NULL ? rows->seg[s + 1] - r : 1;
-			while (rows->token != NULL && r + n < rows->seg[s + 1] && rows->token[r + n] == token + n)
+			n = rows->token.host == NULL ? rows->seg.host[s + 1] - r : 1;
+			while (rows->token.host != NULL && r + n < rows->seg.host[s + 1] &&
+			    rows->token.host[r + n] == token + n)
 				n++;
 			DF_TRY(df_dropout(w->m->be, df_tensor_rows(y, r, n), df_tensor_rows(x, r, n),
-			    (float)w->m->lora_dropout, w->key[s], (uint32_t)a, (uint64_t)(token - w->seg[s]) * x.cols,
-			    err));
+			    (float)w->m->lora_dropout, w->key[s], (uint32_t)a,
+			    (uint64_t)(token - w->seg.host[s]) * x.cols, err));
 		}
 	}
 out:
@@ -162,7 +163,7 @@ lora_backward(struct df_work *w, const struct df_emit *e, const struct df_group 
 
 		if (t->b == DF_NO_ROW)
 			continue;
-		DF_TRY(df_emit_matrix(w, e, t->b, dy_t, df_tensor_cols(u, t->u_col, t->rank), rows->seg, err));
+		DF_TRY(df_emit_matrix(w, e, t->b, dy_t, df_tensor_cols(u, t->u_col, t->rank), &rows->seg, err));
 		DF_TRY(df_mm(m->be, false, false, t->scale, dy_t, df_param_view(m->train_data, &p->v[t->b]), 0,
 		    df_tensor_cols(v, t->u_col, t->rank), err));
 	}
@@ -178,7 +179,7 @@ lora_backward(struct df_work *w, const struct df_emit *e, const struct df_group 
 		if (drops(w))
 			DF_TRY(drop(w, t->a, x, drop_scratch(w, x), rows, err));
 		DF_TRY(df_emit_matrix(w, e, t->a, df_tensor_cols(v, t->u_col, t->rank),
-		    drops(w) ? drop_scratch(w, x) : x, rows->seg, err));
+		    drops(w) ? drop_scratch(w, x) : x, &rows->seg, err));
 	}
 out:
 	return rc;
@@ -219,7 +220,7 @@ df_group_backward(struct df_work *w, const struct df_emit *e, const struct df_gr
 
 	if (g->n_lora > 0)
 		DF_TRY(lora_backward(w, e, g, x, u, dy, rows, err));
-	DF_TRY(df_emit_group(w, e, g, x, dy, rows->seg, err));
+	DF_TRY(df_emit_group(w, e, g, x, dy, &rows->seg, err));
 	if (df_tensor_is_none(dx))
 		goto out;
 	for (size_t i = 0; i < g->n_parts; i++) {

@@ -135,8 +135,8 @@ sample_length(const struct df_work *w, const uint32_t *position, size_t s)
 	size_t longest = 0;
 
 	if (position == NULL)
-		return (size_t)(w->seg[s + 1] - w->seg[s]);
-	for (size_t t = w->seg[s]; t < w->seg[s + 1]; t++)
+		return w->seg.host[s + 1] - w->seg.host[s];
+	for (size_t t = w->seg.host[s]; t < w->seg.host[s + 1]; t++)
 		longest = position[t] >= longest ? (size_t)position[t] + 1 : longest;
 	return longest;
 }
@@ -202,9 +202,9 @@ fill_own(struct df_work *w, const uint32_t *position, size_t n_own, float *inv, 
 		if (!has_own(c, length))
 			continue;
 		frequencies(c, length, inv, wave);
-		for (size_t t = w->seg[s]; t < w->seg[s + 1]; t++, at++) {
-			rotation(&c->rope, w->pos[t], inv, half, cosine + at * half, sine + at * half);
-			w->pos[t] = (uint32_t)(w->n_pos + at);
+		for (size_t t = w->seg.host[s]; t < w->seg.host[s + 1]; t++, at++) {
+			rotation(&c->rope, w->pos.host[t], inv, half, cosine + at * half, sine + at * half);
+			w->pos.host[t] = (uint32_t)(w->n_pos + at);
 		}
 	}
 	DF_TRY(df_upload(w->m->be, df_tensor_rows(w->cos, w->n_pos, n_own), cosine, err));
@@ -227,11 +227,11 @@ df_work_rotate(struct df_work *w, const uint32_t *position, struct df_err *err)
 		size_t length = sample_length(w, position, s);
 
 		if (has_own(c, length))
-			need.n_own += (size_t)(w->seg[s + 1] - w->seg[s]);
+			need.n_own += w->seg.host[s + 1] - w->seg.host[s];
 		else if (length > need.longest)
 			need.longest = length;
-		for (size_t t = w->seg[s]; t < w->seg[s + 1]; t++)
-			w->pos[t] = position != NULL ? position[t] : (uint32_t)(t - w->seg[s]);
+		for (size_t t = w->seg.host[s]; t < w->seg.host[s + 1]; t++)
+			w->pos.host[t] = position != NULL ? position[t] : (uint32_t)t - w->seg.host[s];
 	}
 	if (c->arch == DF_ARCH_BERT) /* BERT adds embeddings of positions instead */
 		return DF_OK;

@@ -14,10 +14,10 @@ report(const struct df_work *w, const struct df_losses *out)
 	if (out == NULL)
 		return;
 	for (size_t s = 0; s < w->n; s++) {
-		uint32_t n = (uint32_t)(w->target_seg[s + 1] - w->target_seg[s]), hits = 0;
+		uint32_t n = (uint32_t)(w->target_seg.host[s + 1] - w->target_seg.host[s]), hits = 0;
 		double sum = 0;
 
-		for (size_t i = w->target_seg[s]; i < w->target_seg[s + 1]; i++) {
+		for (size_t i = w->target_seg.host[s]; i < w->target_seg.host[s + 1]; i++) {
 			sum += w->weigh != NULL ? (double)w->weight[i] * (double)w->nll[i] : (double)w->nll[i];
 			hits += w->correct[i];
 			if (out->token_nll != NULL)
@@ -162,21 +162,6 @@ out:
 	return rc;
 }
 
-/* Take each sample's last token that is not padding as its only row; a sample of padding only gets its first token. */
-static void
-last_rows(struct df_work *w)
-{
-	for (size_t s = 0; s < w->n; s++) {
-		size_t t = (size_t)w->seg[s + 1] - 1;
-
-		while (t > w->seg[s] && (int64_t)w->ids[t] == w->m->cfg.pad_id)
-			t--;
-		w->row[s] = (uint32_t)t;
-		w->target_seg[s] = s;
-	}
-	w->target_seg[w->n] = w->n_rows = w->n;
-}
-
 int
 df_model_scores(struct df_model *m, struct df_work *w, const struct df_tokens *b, float *scores, struct df_err *err)
 {
@@ -192,7 +177,7 @@ df_model_scores(struct df_model *m, struct df_work *w, const struct df_tokens *b
 	}
 	if (b->n == 0)
 		goto out;
-	last_rows(w);
+	df_work_last_rows(w, m->cfg.pad_id);
 	DF_TRY(forward(w, DF_WORK_LOSS, NULL, err));
 	DF_TRY(df_tensor_alloc(m->be, &t, DF_F32, w->n, m->cfg.n_labels, "scores", err));
 	DF_TRY(df_mm(m->be, false, true, 1, w->h_f, m->w[m->score], 0, t, err));
@@ -235,7 +220,7 @@ df_model_grad(struct df_model *m, struct df_work *w, const struct df_tokens *b, 
 	DF_TRY(need_head(m, err));
 	DF_TRY(df_work_take(w, b, err));
 	for (size_t s = 0; s < w->n; s++) {
-		for (size_t i = w->target_seg[s]; i < w->target_seg[s + 1]; i++)
+		for (size_t i = w->target_seg.host[s]; i < w->target_seg.host[s + 1]; i++)
 			w->scale[i] = sample_scale[s];
 	}
 	DF_TRY(forward(w, DF_WORK_GRAD, out, err));
@@ -259,9 +244,9 @@ df_model_sample_grads(struct df_model *m, struct df_work *w, const struct df_tok
 	if (w->n == 0)
 		goto out;
 	for (size_t s = 0; s < w->n; s++) {
-		float n = (float)(w->target_seg[s + 1] - w->target_seg[s]);
+		float n = (float)(w->target_seg.host[s + 1] - w->target_seg.host[s]);
 
-		for (size_t i = w->target_seg[s]; i < w->target_seg[s + 1]; i++)
+		for (size_t i = w->target_seg.host[s]; i < w->target_seg.host[s + 1]; i++)
 			w->scale[i] = 1.0f / n;
 	}
 	DF_TRY(forward(w, DF_WORK_SAMPLE_GRADS, out, err));

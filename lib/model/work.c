@@ -19,6 +19,7 @@ df_work_new(struct df_work **out, struct df_model *m, struct df_err *err)
 
 	DF_TRY(df_alloc(&w, 1, sizeof(*w), "a workspace", err));
 	w->m = m;
+	w->act_type = DF_F32;
 	DF_TRY(df_alloc(&w->act, m->cfg.n_layers, sizeof(*w->act), "a workspace", err));
 	*out = w;
 	w = NULL;
@@ -35,24 +36,9 @@ df_work_free(struct df_work *w)
 	df_tensor_free(w->m->be, &w->mem);
 	df_tensor_free(w->m->be, &w->cos);
 	df_tensor_free(w->m->be, &w->sin);
+	df_stage_free(w->m->be, &w->stage);
 	free(w->act);
-	free(w->target_seg);
-	free(w->pos);
-	free(w->row);
-	free(w->target);
-	free(w->scale);
-	free(w->nll);
-	free(w->weight);
-	free(w->correct);
 	free(w->order);
-	free(w->index);
-	free(w->sequences);
-	free(w->moe.row);
-	free(w->moe.slot);
-	free(w->moe.token);
-	free(w->moe.first);
-	free(w->moe.seg);
-	free(w->moe.expert);
 	free(w);
 }
 
@@ -63,80 +49,150 @@ df_work_weigh(struct df_work *w, df_weigh_fn *fn, void *ctx)
 	w->weigh_ctx = ctx;
 }
 
+/* ---- memory ---------------------------------------------------------------- */
+
+/* Takes windows from mem, bytes, one after another; without mem it only measures. */
+struct carver {
+	struct df_tensor mem;
+	size_t at;
+	bool overflow;
+	enum df_dtype act_type; /* of activations */
+};
+
+static struct df_tensor
+take(struct carver *c, enum df_dtype type, size_t rows, size_t cols)
+{
+	struct df_tensor t = c->mem;
+	size_t n;
+
+	if (__builtin_mul_overflow(rows, cols, &n) || __builtin_mul_overflow(n, df_dtype_size(type), &n) ||
+	    __builtin_add_overflow(n, 63, &n) || __builtin_add_overflow(c->at, n & ~(size_t)63, &n)) {
+		c->overflow = true;
+		return t;
+	}
+	if (!df_tensor_is_none(t))
+		t = df_tensor_as(df_tensor_view(t, c->at, 1, 1), type, rows, cols);
+	c->at = n;
+	return t;
+}
+
+/* Activations; the small numbers beside them (roots, sums, probabilities) are f32 whatever the type of these. */
+static struct df_tensor
+take_act(struct carver *c, size_t rows, size_t cols)
+{
+	return take(c, c->act_type, rows, cols);
+}
+
 /* ---- the batch ------------------------------------------------------------- */
 
-static int
-grow_host(struct df_work *w, size_t n, size_t n_tok, struct df_err *err)
+/* The host's side of a window of the stage. */
+static void *
+host_side(const struct df_work *w, struct df_tensor t)
 {
-	int rc = DF_OK;
+	return df_tensor_is_none(t) ? NULL : df_stage_host(w->stage, t.off * df_dtype_size(t.type));
+}
 
-	if (n > w->cap_n || w->target_seg == NULL) {
-		free(w->target_seg);
-		w->target_seg = NULL;
-		w->cap_n = 0;
-		DF_TRY(df_alloc(&w->target_seg, n + 1, sizeof(*w->target_seg), "a batch", err));
-		w->cap_n = n;
+static struct df_indices
+take_indices(const struct df_work *w, struct carver *c, size_t rows, size_t cols)
+{
+	struct df_tensor t = take(c, DF_U32, rows, cols);
+
+	if (!df_tensor_is_none(t))
+		t = df_tensor_view(t, 0, 1, rows * cols);
+	return (struct df_indices){ host_side(w, t), t };
+}
+
+/* First what the host knows before the forward: it is pushed at once. */
+static void
+carve_stage(struct df_work *w, struct carver *c)
+{
+	const struct df_model_config *f = &w->m->cfg;
+	const size_t t = w->n_tok, r = t * f->moe.top_k;
+
+	w->ids = take_indices(w, c, 1, t);
+	w->pos = take_indices(w, c, 1, t);
+	w->seg = take_indices(w, c, 1, w->n + 1);
+	w->target_seg = take_indices(w, c, 1, w->n + 1);
+	w->sequences = take_indices(w, c, 1, t + 1);
+	w->row = take_indices(w, c, 1, t);
+	w->dev.target = take(c, DF_U32, 1, t);
+	w->n_push = c->at;
+	w->dev.scale = take(c, DF_F32, 1, t);
+	w->dev.weight = take(c, DF_F32, 1, t);
+	w->dev.nll = take(c, DF_F32, 1, t);
+	w->dev.correct = take(c, DF_U8, 1, t);
+	w->target = host_side(w, w->dev.target);
+	w->scale = host_side(w, w->dev.scale);
+	w->weight = host_side(w, w->dev.weight);
+	w->nll = host_side(w, w->dev.nll);
+	w->correct = host_side(w, w->dev.correct);
+	w->pick = take_indices(w, c, 1, t);
+	w->index = take_indices(w, c, 1, t);
+	if (f->moe.n_experts == 0)
+		return;
+	/* These five go to the device together. */
+	w->moe.row = take_indices(w, c, 1, r);
+	w->moe.slot = take_indices(w, c, 1, r);
+	w->moe.token = take_indices(w, c, 1, r);
+	w->moe.first = take_indices(w, c, 1, f->moe.n_experts + 1);
+	w->moe.seg = take_indices(w, c, f->moe.n_experts, w->n + 1);
+	w->moe.expert = take_indices(w, c, f->n_layers, r);
+}
+
+/* Lay out the stage for n samples of n_tok tokens; it grows when needed. */
+static int
+open_stage(struct df_work *w, struct df_err *err)
+{
+	struct carver c = { .at = 0 };
+	size_t r;
+	int rc;
+
+	if (w->n_tok > INT32_MAX)
+		return df_fail(err, DF_ERANGE, "a batch of %zu tokens", w->n_tok);
+	if (__builtin_mul_overflow(w->n_tok, w->m->cfg.moe.top_k, &r) || r > UINT32_MAX)
+		return df_fail(
+		    err, DF_ERANGE, "a batch of %zu tokens for %zu experts each", w->n_tok, w->m->cfg.moe.top_k);
+	carve_stage(w, &c);
+	if (c.overflow)
+		return df_fail(err, DF_ERANGE, "a batch of %zu tokens is too large to address", w->n_tok);
+	if (w->stage != NULL)
+		DF_TRY(df_stage_wait(w->stage, err)); /* for what the last batch pushed */
+	if (w->stage == NULL || c.at > w->stage_size) {
+		df_stage_free(w->m->be, &w->stage);
+		DF_TRY(df_stage_new(w->m->be, &w->stage, c.at, "a batch", err));
+		w->stage_size = c.at;
 	}
-	if (n_tok > w->cap_tok) {
-		struct {
-			void *ptr;
-			size_t size;
-		} arrays[] = { { &w->pos, 4 }, { &w->row, 4 }, { &w->target, 4 }, { &w->scale, 4 }, { &w->nll, 4 },
-			{ &w->weight, 4 }, { &w->correct, 1 }, { &w->order, 8 }, { &w->index, 4 },
-			{ &w->sequences, 8 } };
-
-		w->cap_tok = 0;
-		for (size_t i = 0; i < sizeof(arrays) / sizeof(arrays[0]); i++) {
-			void *p = NULL;
-
-			DF_TRY(df_alloc(&p, n_tok + 1, arrays[i].size, "a batch", err));
-			free(*(void **)arrays[i].ptr);
-			*(void **)arrays[i].ptr = p;
-		}
-		w->cap_tok = n_tok;
-	}
+	c = (struct carver){ .mem = df_stage_view(w->stage, DF_U8, 0, 1, w->stage_size) };
+	carve_stage(w, &c);
+	rc = DF_OK;
 out:
 	return rc;
 }
 
-/* Memory for the row lists of experts: at most R = T k rows for every layer that keeps them. */
-static int
-grow_moe(struct df_work *w, struct df_err *err)
+int
+df_work_push(struct df_work *w, struct df_err *err)
 {
-	const struct df_model_config *c = &w->m->cfg;
-	size_t n, all;
-	int rc = DF_OK;
+	return df_stage_push(w->stage, 0, w->n_push, err);
+}
 
-	if (c->moe.n_experts == 0)
-		return DF_OK;
-	if (w->moe.first == NULL)
-		DF_TRY(df_alloc(&w->moe.first, c->moe.n_experts + 1, sizeof(*w->moe.first), "a batch", err));
-	if (w->n + 1 > w->moe.cap_n)
-		DF_TRY(df_grow(&w->moe.seg, &w->moe.cap_n, w->n + 1, sizeof(*w->moe.seg), "a batch", err));
-	DF_TRY(df_size_mul(w->n_tok, c->moe.top_k, &n, "a batch", err));
-	DF_TRY(df_size_mul(n, c->n_layers, &all, "a batch", err));
-	if (n > UINT32_MAX)
-		return df_fail(err, DF_ERANGE, "a batch of %zu tokens for %zu experts each", w->n_tok, c->moe.top_k);
-	if (n > w->moe.cap_rows) {
-		uint32_t **arrays[] = { &w->moe.row, &w->moe.slot, &w->moe.token };
+int
+df_work_push_part(struct df_work *w, struct df_tensor part, struct df_err *err)
+{
+	const size_t size = df_dtype_size(part.type);
 
-		w->moe.cap_rows = 0;
-		for (int i = 0; i < 3; i++) {
-			free(*arrays[i]);
-			*arrays[i] = NULL;
-			DF_TRY(df_alloc(arrays[i], n, sizeof(**arrays[i]), "a batch", err));
-		}
-		w->moe.cap_rows = n;
-	}
-	if (all > w->moe.cap_expert) {
-		free(w->moe.expert);
-		w->moe.expert = NULL;
-		w->moe.cap_expert = 0;
-		DF_TRY(df_alloc(&w->moe.expert, all, sizeof(*w->moe.expert), "a batch", err));
-		w->moe.cap_expert = all;
-	}
-out:
-	return rc;
+	return df_stage_push(w->stage, part.off * size, part.cols * size, err);
+}
+
+/* L rows have been found. */
+static void
+set_rows(struct df_work *w, size_t n)
+{
+	struct df_tensor *const per_row[] = { &w->row.dev, &w->dev.target, &w->dev.scale, &w->dev.weight, &w->dev.nll,
+		&w->dev.correct };
+
+	w->n_rows = n;
+	for (size_t i = 0; i < sizeof(per_row) / sizeof(per_row[0]); i++)
+		per_row[i]->cols = n;
 }
 
 /* The samples that attention sees: the batch's, or, with `sequence`, each run of equal numbers within one. */
@@ -146,18 +202,16 @@ find_sequences(struct df_work *w, const uint32_t *sequence)
 	size_t n = 0;
 
 	w->attn_seg = w->seg;
-	w->n_attn = w->n;
 	if (sequence == NULL)
 		return;
 	for (size_t s = 0; s < w->n; s++) {
-		for (size_t t = w->seg[s]; t < w->seg[s + 1]; t++) {
-			if (t == w->seg[s] || sequence[t] != sequence[t - 1])
-				w->sequences[n++] = t;
+		for (uint32_t t = w->seg.host[s]; t < w->seg.host[s + 1]; t++) {
+			if (t == w->seg.host[s] || sequence[t] != sequence[t - 1])
+				w->sequences.host[n++] = t;
 		}
 	}
-	w->sequences[n] = w->n_tok;
-	w->attn_seg = w->sequences;
-	w->n_attn = n;
+	w->sequences.host[n] = (uint32_t)w->n_tok;
+	w->attn_seg = df_indices_part(w->sequences, 0, n + 1);
 }
 
 int
@@ -173,36 +227,33 @@ df_work_check_offsets(const struct df_tokens *b, struct df_err *err)
 int
 df_work_batch(struct df_work *w, const struct df_tokens *b, struct df_err *err)
 {
-	size_t rows = 0;
+	uint32_t rows = 0;
 	int rc;
 
 	DF_TRY(df_work_check_offsets(b, err));
 	w->n = b->n;
 	w->n_tok = b->n > 0 ? b->offsets[b->n] : 0;
-	w->seg = b->offsets;
-	w->ids = b->ids;
 	w->key = b->key;
-	if (w->n_tok > INT32_MAX)
-		return df_fail(err, DF_ERANGE, "a batch of %zu tokens", w->n_tok);
-	DF_TRY(grow_host(w, w->n, w->n_tok, err));
-	DF_TRY(grow_moe(w, err));
-	DF_TRY(df_work_rotate(w, b->position, err));
-	find_sequences(w, b->sequence);
-	w->target_seg[0] = 0;
+	DF_TRY(open_stage(w, err));
+	w->seg.host[0] = w->target_seg.host[0] = 0;
 	for (size_t s = 0; s < b->n; s++) {
-		for (size_t t = b->offsets[s]; t < b->offsets[s + 1]; t++) {
+		w->seg.host[s + 1] = (uint32_t)b->offsets[s + 1];
+		for (uint32_t t = w->seg.host[s]; t < w->seg.host[s + 1]; t++) {
 			if (b->ids[t] >= w->m->cfg.n_vocab)
 				return df_fail(err, DF_EFORMAT,
-				    "sample %zu of the batch: token %u at %zu, the vocabulary has %zu", s, b->ids[t],
-				    t - (size_t)b->offsets[s], w->m->cfg.n_vocab);
-			if (b->mask != NULL && t > b->offsets[s] && b->mask[t]) { /* the row before predicts it */
-				w->row[rows] = (uint32_t)(t - 1);
+				    "sample %zu of the batch: token %u at %u, the vocabulary has %zu", s, b->ids[t],
+				    t - w->seg.host[s], w->m->cfg.n_vocab);
+			w->ids.host[t] = b->ids[t];
+			if (b->mask != NULL && t > w->seg.host[s] && b->mask[t]) { /* the row before predicts it */
+				w->row.host[rows] = t - 1;
 				w->target[rows++] = b->ids[b->mask[t] == DF_LABEL_LAST ? b->offsets[s + 1] - 1 : t];
 			}
 		}
-		w->target_seg[s + 1] = rows;
+		w->target_seg.host[s + 1] = rows;
 	}
-	w->n_rows = rows;
+	set_rows(w, rows);
+	find_sequences(w, b->sequence);
+	rc = df_work_rotate(w, b->position, err);
 out:
 	return rc;
 }
@@ -210,37 +261,27 @@ out:
 void
 df_work_all_rows(struct df_work *w)
 {
-	for (size_t t = 0; t < w->n_tok; t++)
-		w->row[t] = (uint32_t)t;
-	memcpy(w->target_seg, w->seg, (w->n + 1) * sizeof(*w->seg));
-	w->n_rows = w->n_tok;
+	for (uint32_t t = 0; t < w->n_tok; t++)
+		w->row.host[t] = t;
+	memcpy(w->target_seg.host, w->seg.host, (w->n + 1) * sizeof(*w->seg.host));
+	set_rows(w, w->n_tok);
 }
 
-/* ---- layout ---------------------------------------------------------------- */
-
-/* Takes windows from mem one after another; without mem it only measures. */
-struct carver {
-	struct df_tensor mem;
-	size_t at;
-	bool overflow;
-};
-
-static struct df_tensor
-take(struct carver *c, size_t rows, size_t cols)
+void
+df_work_last_rows(struct df_work *w, int64_t pad)
 {
-	struct df_tensor t = c->mem;
-	size_t n;
+	for (uint32_t s = 0; s < w->n; s++) {
+		uint32_t t = w->seg.host[s + 1] - 1;
 
-	if (__builtin_mul_overflow(rows, cols, &n) || __builtin_add_overflow(n, 15, &n) ||
-	    __builtin_add_overflow(c->at, n & ~(size_t)15, &n)) {
-		c->overflow = true;
-		return t;
+		while (t > w->seg.host[s] && (int64_t)w->ids.host[t] == pad)
+			t--;
+		w->row.host[s] = t;
+		w->target_seg.host[s + 1] = s + 1;
 	}
-	if (!df_tensor_is_none(t))
-		t = df_tensor_view(t, c->at, rows, cols);
-	c->at = n;
-	return t;
+	set_rows(w, w->n);
 }
+
+/* ---- activations ------------------------------------------------------------ */
 
 static size_t
 max3(size_t a, size_t b, size_t c)
@@ -253,7 +294,7 @@ max3(size_t a, size_t b, size_t c)
 static struct df_tensor
 take_u(struct carver *c, const struct df_group *g, size_t rows)
 {
-	return g->n_lora > 0 ? take(c, rows, g->u_cols) : DF_TENSOR_NONE;
+	return g->n_lora > 0 ? take_act(c, rows, g->u_cols) : DF_TENSOR_NONE;
 }
 
 static void
@@ -268,20 +309,20 @@ carve_moe(const struct df_work *w, struct carver *c, size_t i, size_t m)
 		n_in = moe->expert[e].gate_up.u_cols > n_in ? moe->expert[e].gate_up.u_cols : n_in;
 		n_out = moe->expert[e].down.u_cols > n_out ? moe->expert[e].down.u_cols : n_out;
 	}
-	a->p = take(c, m, f->moe.n_experts);
-	a->weight = take(c, m, f->moe.top_k);
-	a->expert = w->moe.expert + i * w->n_tok * f->moe.top_k;
-	a->gu = take(c, r, 2 * f->moe.d_expert);
-	a->h = take(c, r, f->moe.d_expert);
-	a->u_in = n_in > 0 ? take(c, r, n_in) : DF_TENSOR_NONE;
-	a->u_out = n_out > 0 ? take(c, r, n_out) : DF_TENSOR_NONE;
+	a->p = take(c, DF_F32, m, f->moe.n_experts);
+	a->weight = take(c, DF_F32, m, f->moe.top_k);
+	a->expert = df_indices_part(w->moe.expert, i * w->n_tok * f->moe.top_k, r);
+	a->gu = take_act(c, r, 2 * f->moe.d_expert);
+	a->h = take_act(c, r, f->moe.d_expert);
+	a->u_in = n_in > 0 ? take_act(c, r, n_in) : DF_TENSOR_NONE;
+	a->u_out = n_out > 0 ? take_act(c, r, n_out) : DF_TENSOR_NONE;
 	a->u_router = take_u(c, &moe->router, m);
 	if (moe->shared_gate.n_parts == 0)
 		return;
-	a->s_gu = take(c, m, 2 * f->moe.d_shared);
-	a->s_h = take(c, m, f->moe.d_shared);
-	a->s_y = take(c, m, f->d_model);
-	a->s_gate = take(c, m, 1);
+	a->s_gu = take_act(c, m, 2 * f->moe.d_shared);
+	a->s_h = take_act(c, m, f->moe.d_shared);
+	a->s_y = take_act(c, m, f->d_model);
+	a->s_gate = take(c, DF_F32, m, 1);
 	a->su_in = take_u(c, &moe->shared.gate_up, m);
 	a->su_out = take_u(c, &moe->shared.down, m);
 	a->su_gate = take_u(c, &moe->shared_gate, m);
@@ -296,28 +337,28 @@ carve_layer(const struct df_work *w, struct carver *c, size_t i, size_t m)
 	struct df_act *a = &w->act[i];
 	size_t t = w->n_tok, he = f->n_heads * f->d_head, ke = f->n_kv_heads * f->d_head;
 
-	a->rstd1 = take(c, t, 1);
-	a->x1 = take(c, t, f->d_model);
-	a->qkv = take(c, t, he + 2 * ke);
+	a->rstd1 = take(c, DF_F32, t, 1);
+	a->x1 = take_act(c, t, f->d_model);
+	a->qkv = take_act(c, t, he + 2 * ke);
 	a->u[DF_GROUP_QKV] = take_u(c, &l->group[DF_GROUP_QKV], t);
 	if (f->qk_norm) {
-		a->qk = take(c, t, he + ke);
-		a->rstd_q = take(c, t, f->n_heads);
-		a->rstd_k = take(c, t, f->n_kv_heads);
+		a->qk = take_act(c, t, he + ke);
+		a->rstd_q = take(c, DF_F32, t, f->n_heads);
+		a->rstd_k = take(c, DF_F32, t, f->n_kv_heads);
 	}
-	a->o = take(c, t, he);
-	a->lse = take(c, t, f->n_heads);
-	a->o_in = i + 1 == f->n_layers ? take(c, m, he) : a->o;
+	a->o = take_act(c, t, he);
+	a->lse = take(c, DF_F32, t, f->n_heads);
+	a->o_in = i + 1 == f->n_layers ? take_act(c, m, he) : a->o;
 	a->u[DF_GROUP_O] = take_u(c, &l->group[DF_GROUP_O], m);
-	a->x_mid = take(c, m, f->d_model);
-	a->rstd2 = take(c, m, 1);
-	a->x2 = take(c, m, f->d_model);
+	a->x_mid = take_act(c, m, f->d_model);
+	a->rstd2 = take(c, DF_F32, m, 1);
+	a->x2 = take_act(c, m, f->d_model);
 	if (l->moe != NULL) {
 		carve_moe(w, c, i, m);
 		return;
 	}
-	a->gu = take(c, m, 2 * f->d_ff);
-	a->h = take(c, m, f->d_ff);
+	a->gu = take_act(c, m, 2 * f->d_ff);
+	a->h = take_act(c, m, f->d_ff);
 	a->u[DF_GROUP_GATE_UP] = take_u(c, &l->group[DF_GROUP_GATE_UP], m);
 	a->u[DF_GROUP_DOWN] = take_u(c, &l->group[DF_GROUP_DOWN], m);
 }
@@ -331,14 +372,14 @@ carve_layers(const struct df_work *w, struct carver *c, enum df_work_mode mode)
 {
 	const struct df_model_config *f = &w->m->cfg;
 	const size_t kept = mode == DF_WORK_LOSS ? f->n_layers : w->m->first_layer;
-	const struct df_tensor below = kept > 0 ? take(c, w->n_tok, f->d_model) : DF_TENSOR_NONE;
+	const struct df_tensor below = kept > 0 ? take_act(c, w->n_tok, f->d_model) : DF_TENSOR_NONE;
 	size_t start, end;
 
 	for (size_t i = 0; i < f->n_layers; i++) {
 		if (i < kept)
 			w->act[i].x_in = below;
 		else if (w->m->checkpointing)
-			w->act[i].x_in = take(c, w->n_tok, f->d_model);
+			w->act[i].x_in = take_act(c, w->n_tok, f->d_model);
 	}
 	start = end = c->at;
 	for (size_t i = 0; i < f->n_layers; i++) {
@@ -346,7 +387,7 @@ carve_layers(const struct df_work *w, struct carver *c, enum df_work_mode mode)
 
 		c->at = shares ? start : end;
 		if (!shares)
-			w->act[i].x_in = take(c, w->n_tok, f->d_model);
+			w->act[i].x_in = take_act(c, w->n_tok, f->d_model);
 		carve_layer(w, c, i, i + 1 == f->n_layers ? w->n_rows : w->n_tok);
 		end = c->at > end ? c->at : end;
 	}
@@ -361,26 +402,26 @@ carve_moe_scratch(struct df_work *w, struct carver *c, enum df_work_mode mode)
 	const struct df_layer *last = &w->m->layers[f->n_layers - 1];
 	const size_t t = w->n_tok, r = t * f->moe.top_k;
 
-	w->ms.x = take(c, r, f->d_model);
-	w->ms.hs = take(c, r, f->moe.d_expert);
-	w->ms.weight = take(c, r, 1);
-	w->ms.wide = take(c, t, f->d_model);
+	w->ms.x = take_act(c, r, f->d_model);
+	w->ms.hs = take_act(c, r, f->moe.d_expert);
+	w->ms.weight = take(c, DF_F32, r, 1);
+	w->ms.wide = take_act(c, t, f->d_model);
 	if (w->gate_load != NULL && last->moe != NULL) {
-		w->ms.x_mid = take(c, t, f->d_model);
-		w->ms.x2 = take(c, t, f->d_model);
-		w->ms.rstd = take(c, t, 1);
-		w->ms.p = take(c, t, f->moe.n_experts);
-		w->ms.top = take(c, t, f->moe.top_k);
-		w->ms.u = take(c, t, last->group[DF_GROUP_O].u_cols + last->moe->router.u_cols);
+		w->ms.x_mid = take_act(c, t, f->d_model);
+		w->ms.x2 = take_act(c, t, f->d_model);
+		w->ms.rstd = take(c, DF_F32, t, 1);
+		w->ms.p = take(c, DF_F32, t, f->moe.n_experts);
+		w->ms.top = take(c, DF_F32, t, f->moe.top_k);
+		w->ms.u = take_act(c, t, last->group[DF_GROUP_O].u_cols + last->moe->router.u_cols);
 	}
 	if (mode == DF_WORK_LOSS)
 		return;
-	w->ms.dy = take(c, r, f->d_model);
-	w->ms.dhs = take(c, r, f->moe.d_expert);
-	w->ms.dweight = take(c, r, 1);
-	w->ms.dslot = take(c, r, 1);
+	w->ms.dy = take_act(c, r, f->d_model);
+	w->ms.dhs = take_act(c, r, f->moe.d_expert);
+	w->ms.dweight = take(c, DF_F32, r, 1);
+	w->ms.dslot = take(c, DF_F32, r, 1);
 	if (f->moe.d_shared > 0)
-		w->ms.sh = take(c, t, f->moe.d_shared);
+		w->ms.sh = take_act(c, t, f->moe.d_shared);
 }
 
 /* Most coordinates in a piece of any trainable parameter. */
@@ -408,45 +449,43 @@ carve(struct df_work *w, struct carver *c, enum df_work_mode mode)
 	carve_layers(w, c, mode);
 	if (f->moe.n_experts > 0)
 		carve_moe_scratch(w, c, mode);
-	w->x_last = take(c, l, f->d_model);
-	w->rstd_f = take(c, l, 1);
-	w->h_f = take(c, l, f->d_model);
+	w->x_last = take_act(c, l, f->d_model);
+	w->rstd_f = take(c, DF_F32, l, 1);
+	w->h_f = take_act(c, l, f->d_model);
 	w->drop = DF_TENSOR_NONE;
 	if (w->m->lora_dropout > 0 && w->key != NULL)
-		w->drop = take(c, t, max3(f->d_model, ff, he));
+		w->drop = take_act(c, t, max3(f->d_model, ff, he));
 	if (mode == DF_WORK_LOSS)
 		return;
-	w->d = take(c, t, f->d_model);
-	w->d_rows = take(c, l, f->d_model);
-	w->s1 = take(c, t, max3(f->d_model, ff, he));
-	w->s2 = take(c, t, he + 2 * f->n_kv_heads * f->d_head);
+	w->d = take_act(c, t, f->d_model);
+	w->d_rows = take_act(c, l, f->d_model);
+	w->s1 = take_act(c, t, max3(f->d_model, ff, he));
+	w->s2 = take_act(c, t, he + 2 * f->n_kv_heads * f->d_head);
 	w->v = w->dlogits = w->block = DF_TENSOR_NONE;
 	if (w->m->lora)
-		w->v = take(c, t, w->m->u_cols);
+		w->v = take_act(c, t, w->m->u_cols);
 	if (mode == DF_WORK_SAMPLE_GRADS) {
 		if (df_row_trains(w->m, w->m->lm_head))
-			w->dlogits = take(c, l, f->n_vocab);
-		w->block = take(c, w->n, largest_piece(&w->m->train));
+			w->dlogits = take_act(c, l, f->n_vocab);
+		w->block = take(c, DF_F32, w->n, largest_piece(&w->m->train));
 	}
 }
 
 int
 df_work_layout(struct df_work *w, enum df_work_mode mode, struct df_err *err)
 {
-	struct carver c = { .at = 0 };
-	size_t bytes;
-	int rc;
+	struct carver c = { .act_type = w->act_type };
+	int rc = DF_OK;
 
 	carve(w, &c, mode);
 	if (c.overflow)
 		return df_fail(err, DF_ERANGE, "the activations of %zu tokens are too large to address", w->n_tok);
-	DF_TRY(df_size_mul(c.at, sizeof(float), &bytes, "the activations", err));
 	if (c.at > w->mem.cols) {
 		df_tensor_free(w->m->be, &w->mem);
 		DF_TRY(df_tensor_alloc(
-		    w->m->be, &w->mem, DF_F32, 1, c.at, "the activations; smaller batches need less", err));
+		    w->m->be, &w->mem, DF_U8, 1, c.at, "the activations; smaller batches need less", err));
 	}
-	c = (struct carver){ .mem = w->mem };
+	c = (struct carver){ .mem = w->mem, .act_type = w->act_type };
 	carve(w, &c, mode);
 out:
 	return rc;

@@ -6,8 +6,11 @@
  * half, the final norm and the head cost L rows, not T.  `row[i]` is the token of target row i; `seg` and
  * `target_seg` say which rows belong to which sample, the first for tokens, the second for target rows.
  *
- * Memory, in floats, with r' = rank times the number of adapted members of all groups (0 without
- * LoRA), P = n * the largest piece of a parameter (sample gradients only):
+ * What a batch brings besides activations, its indices and its numbers per row, lies in one stage: the host fills it
+ * in, and the forward pushes it once.  Whoever writes to it after that pushes that part.
+ *
+ * Activations, in numbers of their type (H, 2, X, k and P always in f32), with r' = rank times the number of adapted
+ * members of all groups (0 without LoRA), P = n * the largest piece of a parameter (sample gradients only):
  *
  *	x_in        m D                                                  m = T
  *	the rest    m (3 D + (H+2K) E + H E + H + 2 + 3 F + r')  of a layer; + T ((H+K) E + H + K) for norms of q and k
@@ -29,13 +32,24 @@
 
 #include "model/model_priv.h"
 
+/* Indices [1,n], on both sides of a stage. */
+struct df_indices {
+	uint32_t *host;
+	struct df_tensor dev;
+};
+static inline struct df_indices
+df_indices_part(struct df_indices x, size_t first, size_t n)
+{
+	return (struct df_indices){ x.host + first, df_tensor_cols(x.dev, first, n) };
+}
+
 /*
  * The rows of a matrix of activations: `seg` [n+1] says which rows belong to which sample, `token`
  * which token a row is.
  */
 struct df_act_rows {
-	const uint64_t *seg;
-	const uint32_t *token; /* NULL: row t is token t; ascending within a sample */
+	struct df_indices seg;
+	struct df_indices token; /* host NULL: row t is token t; ascending within a sample */
 };
 
 /*
@@ -44,7 +58,7 @@ struct df_act_rows {
  */
 struct df_moe_act {
 	struct df_tensor p, weight;   /* [m,X] routing probabilities; [m,k] weights of the chosen */
-	uint32_t *expert;             /* [m*k] host: the chosen experts */
+	struct df_indices expert;     /* [m k] the chosen experts */
 	struct df_tensor gu, h;       /* [R,2Fe] [R,Fe] */
 	struct df_tensor u_in, u_out; /* LoRA of the experts: [R, most u_cols of any] */
 	struct df_tensor s_gu, s_h;   /* shared expert: [m,2Fs] [m,Fs] */
@@ -70,41 +84,46 @@ enum df_work_mode { DF_WORK_LOSS, DF_WORK_GRAD, DF_WORK_SAMPLE_GRADS };
 
 struct df_work {
 	struct df_model *m;
-	struct df_tensor mem;      /* everything below except the rope tables */
+	struct df_tensor mem;      /* the activations and the scratch below; bytes */
+	enum df_dtype act_type;    /* of activations: f32 */
 	struct df_tensor cos, sin; /* [n_pos + n_own, E/2]; rope.c */
 	size_t n_pos, n_own;
 
 	struct df_cache *cache; /* generation (decode.c): attention sees the sequences' past too; NULL elsewhere */
 
-	/* the batch, host memory */
 	size_t n, n_tok, n_rows; /* samples, T, L */
-	const uint64_t *seg;     /* [n+1] tokens */
-	const uint32_t *ids;     /* [T] */
-	const uint64_t *key;     /* [n] of dropout, or NULL */
-	uint64_t *target_seg;    /* [n+1] target rows */
-	uint32_t *pos;           /* [T] row of the rotary table */
-	const uint64_t *attn_seg; /* [n_attn+1] tokens that see each other: samples, or their sequences */
-	size_t n_attn;
-	uint64_t *sequences;     /* [T+1] memory of attn_seg, if it is not seg */
-	uint32_t *row, *target;  /* [L] */
-	float *scale, *nll;      /* [L] */
-	float *weight;           /* [L] if `weigh` is set */
+	const uint64_t *key;     /* [n] of dropout, host memory of the caller, or NULL */
 	df_weigh_fn *weigh;      /* or NULL */
 	void *weigh_ctx;
-	uint8_t *correct;        /* [L] */
-	uint64_t *order;         /* [T] tokens sorted by id, for the embedding's gradient */
-	uint32_t *index;         /* [T] */
-	size_t cap_n, cap_tok;
 
-	/* mixtures of experts: the experts' rows, of the current layer; host memory */
+	/* the batch, in its stage; the forward pushes the first n_push bytes */
+	struct df_stage *stage;
+	size_t stage_size, n_push;
+	struct df_indices ids, pos;        /* [T]; pos: row of the rotary table */
+	struct df_indices seg, target_seg; /* [n+1] tokens, target rows */
+	struct df_indices attn_seg;        /* tokens that see each other: samples, or their sequences */
+	struct df_indices sequences;       /* [T+1] memory of attn_seg, if it is not seg */
+	struct df_indices row;             /* [L] */
+	struct df_indices pick, index;     /* [T] tokens sorted by id and where each is added: the embedding's gradient */
+	uint64_t *order;                   /* [T] the same as (id, token); on the host only */
+	size_t cap_order;
+
+	/* per target row [L], the host's side */
+	uint32_t *target;
+	float *scale, *nll, *weight; /* weight: if `weigh` is set */
+	uint8_t *correct;
 	struct {
-		uint32_t *row;   /* [R] the row of x2 */
-		uint32_t *slot;  /* [R] its place in weight [m k] */
-		uint32_t *token; /* [R] the row's token */
-		size_t *first;   /* [X+1] rows of each expert */
-		uint64_t *seg;   /* [n+1] samples in one expert's rows */
-		uint32_t *expert; /* [n_layers][m k] */
-		size_t cap_rows, cap_n, cap_expert;
+		struct df_tensor target, scale, nll, weight, correct; /* the device's side, [1,L] */
+	} dev;
+
+	/* mixtures of experts: the experts' rows, of the current layer */
+	struct {
+		struct df_indices row;    /* [R] the row of x2 */
+		struct df_indices slot;   /* [R] its place in weight [m k] */
+		struct df_indices token;  /* [R] the row's token */
+		struct df_indices first;  /* [X+1] rows of each expert */
+		struct df_indices seg;    /* [X (n+1)] samples in each expert's rows, counted from its first */
+		struct df_indices expert; /* [n_layers m k] */
 	} moe;
 	float *gate_load; /* [n, n_layers X] for the forward to fill, or NULL */
 
@@ -130,12 +149,18 @@ struct df_work {
 /* Offsets begin at 0 and do not decrease. */
 int df_work_check_offsets(const struct df_tokens *b, struct df_err *err) DF_MUST_CHECK;
 /*
- * Take in a batch: check it, find its target rows.  The batch is borrowed until the next call.
+ * Take in a batch: check it, find its target rows.  The batch's keys are borrowed until the next call.
  * Positions are not checked here, as those of a cache continue after its past.
  */
 int df_work_batch(struct df_work *w, const struct df_tokens *b, struct df_err *err) DF_MUST_CHECK;
 /* Instead, take all tokens as rows (their targets are arbitrary): for logits. */
 void df_work_all_rows(struct df_work *w);
+/* Or of each sample, none of them empty, the last token that is not `pad`, or its first: -1 for no padding. */
+void df_work_last_rows(struct df_work *w, int64_t pad);
+/* The batch goes to the device, when all its rows are known: called by the forward. */
+int df_work_push(struct df_work *w, struct df_err *err) DF_MUST_CHECK;
+/* So does what was written later: a window of the stage. */
+int df_work_push_part(struct df_work *w, struct df_tensor part, struct df_err *err) DF_MUST_CHECK;
 /* Lay out memory for the batch; the memory grows when needed. */
 int df_work_layout(struct df_work *w, enum df_work_mode mode, struct df_err *err) DF_MUST_CHECK;
 
@@ -147,7 +172,7 @@ int df_head_losses(struct df_work *w, const struct df_losses *out, struct df_err
 /* decode.c: attention of a layer with w->cache: keep the rows' keys and values, then compute t.o. */
 int df_cache_attend(struct df_work *w, size_t layer, const struct df_attn *t, struct df_err *err) DF_MUST_CHECK;
 
-/* rope.c: w->pos and the rotary table for tokens at these positions; NULL: positions count from the sample's start. */
+/* rope.c: w->pos, and the rotary table for tokens at these positions; NULL: positions count from the sample's start. */
 int df_work_rotate(struct df_work *w, const uint32_t *position, struct df_err *err) DF_MUST_CHECK;
 
 /* forward.c: fills w->act and w->h_f. */
@@ -223,16 +248,16 @@ int df_emit_group_zeros(struct df_work *w, const struct df_emit *e, const struct
 /* emit.c: one parameter's gradients, summed or per sample as e says. seg [n+1] gives the samples' rows of dy and x. */
 /* The trainable weights and biases of a group. */
 int df_emit_group(struct df_work *w, const struct df_emit *e, const struct df_group *g, struct df_tensor x,
-    struct df_tensor dy, const uint64_t *seg, struct df_err *err) DF_MUST_CHECK;
+    struct df_tensor dy, const struct df_indices *seg, struct df_err *err) DF_MUST_CHECK;
 /* dy^T x for the parameter with index `row` in train. */
 int df_emit_matrix(struct df_work *w, const struct df_emit *e, size_t row, struct df_tensor dy, struct df_tensor x,
-    const uint64_t *seg, struct df_err *err) DF_MUST_CHECK;
+    const struct df_indices *seg, struct df_err *err) DF_MUST_CHECK;
 /* A norm's backward, for the parameter with index `row` in base; dx += the input's gradient. */
 int df_emit_norm(struct df_work *w, const struct df_emit *e, size_t row, struct df_tensor x, struct df_tensor rstd,
-    struct df_tensor dy, struct df_tensor dx, const uint64_t *seg, struct df_err *err) DF_MUST_CHECK;
+    struct df_tensor dy, struct df_tensor dx, const struct df_indices *seg, struct df_err *err) DF_MUST_CHECK;
 /* The same for each of the n_heads heads of a row; dy becomes the input's gradient. */
 int df_emit_head_norm(struct df_work *w, const struct df_emit *e, size_t row, size_t n_heads, struct df_tensor x,
-    struct df_tensor rstd, struct df_tensor dy, const uint64_t *seg, struct df_err *err) DF_MUST_CHECK;
+    struct df_tensor rstd, struct df_tensor dy, const struct df_indices *seg, struct df_err *err) DF_MUST_CHECK;
 /* Sample gradients of the head (if it is not tied) and of the embedding; only if they are trainable. */
 int df_emit_head(struct df_work *w, const struct df_emit *e, struct df_err *err) DF_MUST_CHECK;
 int df_emit_embed(struct df_work *w, const struct df_emit *e, struct df_err *err) DF_MUST_CHECK;

@@ -204,7 +204,7 @@ out:
 }
 
 int
-df_prompts_datasets(struct df_prompts *p, const char *dataset_dir, const char *names, enum df_stage stage,
+df_prompts_datasets(struct df_prompts *p, const char *dataset_dir, const char *names, enum df_data_stage stage,
     const struct df_encoder *e, uint64_t max_rows, struct df_meta *meta, struct df_err *err)
 {
 	struct df_dataset_info *info = NULL;

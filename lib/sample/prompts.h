@@ -57,7 +57,7 @@ int df_prompts_dataset(struct df_prompts *p, struct df_dataset *ds, const struct
  * All datasets of a comma list, as df-pack has it; each one's id goes to meta's inputs unless that is NULL.  `stage`:
  * DF_STAGE_PROMPT, or DF_STAGE_SFT where every prompt must have an answer.
  */
-int df_prompts_datasets(struct df_prompts *p, const char *dataset_dir, const char *names, enum df_stage stage,
+int df_prompts_datasets(struct df_prompts *p, const char *dataset_dir, const char *names, enum df_data_stage stage,
     const struct df_encoder *e, uint64_t max_rows, struct df_meta *meta, struct df_err *err) DF_MUST_CHECK;
 
 /*

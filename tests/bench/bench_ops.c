@@ -206,6 +206,23 @@ static const double probe_flops = 2.0 * 512 * 512 * 512;
 static struct df_attn_bwd attn;
 static struct df_lmhead head;
 
+/* n indices: first, first + step, ... */
+static int
+indices(struct df_tensor *t, size_t n, size_t first, size_t step)
+{
+	uint32_t *v = NULL;
+	int rc;
+
+	DF_TRY(df_alloc(&v, n, sizeof(*v), "indices", err));
+	for (size_t i = 0; i < n; i++)
+		v[i] = (uint32_t)(first + i * step);
+	DF_TRY(df_tensor_alloc(be, t, DF_U32, 1, n, "indices", err));
+	DF_TRY(df_upload(be, *t, v, err));
+out:
+	free(v);
+	return rc;
+}
+
 static int
 attn_fwd(void)
 {
@@ -226,7 +243,6 @@ static int
 attention(size_t n_samples, size_t len, size_t n_heads, size_t n_kv_heads, size_t e, bool both_ways)
 {
 	const size_t rows = n_samples * len;
-	uint64_t *offsets = NULL;
 	char name[64];
 	double flops =
 	    4.0 * (double)(n_samples * n_heads * e) * (double)len * (both_ways ? (double)len : (double)(len + 1) / 2);
@@ -237,15 +253,10 @@ attention(size_t n_samples, size_t len, size_t n_heads, size_t n_kv_heads, size_
 	if (!strstr(name, word))
 		return 0;
 
-	DF_TRY(df_alloc(&offsets, n_samples + 1, sizeof(*offsets), "offsets", err));
-	for (size_t s = 0; s <= n_samples; s++)
-		offsets[s] = s * len;
-	attn = (struct df_attn_bwd){ .fwd = { .offsets = offsets,
-					 .n_samples = n_samples,
-					 .n_heads = n_heads,
-					 .n_kv_heads = n_kv_heads,
-					 .scale = 0.2f,
-					 .bidirectional = both_ways } };
+	attn = (struct df_attn_bwd){
+		.fwd = { .n_heads = n_heads, .n_kv_heads = n_kv_heads, .scale = 0.2f, .bidirectional = both_ways }
+	};
+	DF_TRY(indices(&attn.fwd.offsets, n_samples + 1, 0, len));
 	DF_TRY(tensor(&attn.fwd.q, rows, n_heads * e));
 	DF_TRY(tensor(&attn.fwd.k, rows, n_kv_heads * e));
 	DF_TRY(tensor(&attn.fwd.v, rows, n_kv_heads * e));
@@ -268,7 +279,7 @@ out:
 	df_tensor_free(be, &attn.dq);
 	df_tensor_free(be, &attn.dk);
 	df_tensor_free(be, &attn.dv);
-	free(offsets);
+	df_tensor_free(be, &attn.fwd.offsets);
 	return rc;
 }
 
@@ -334,22 +345,15 @@ static int
 decoding(size_t n, size_t len, size_t n_heads, size_t n_kv_heads, size_t e)
 {
 	const double bytes = 8.0 * (double)(n * len) * (double)(n_kv_heads * e);
-	uint64_t *first = NULL, *count = NULL;
 	char name[64];
 	int rc = 0;
 
 	snprintf(name, sizeof(name), "decode %zux%zu, %zu/%zu heads of %zu", n, len, n_heads, n_kv_heads, e);
 	if (!strstr(name, word))
 		return 0;
-	DF_TRY(df_alloc(&first, n, sizeof(*first), "sequences", err));
-	DF_TRY(df_alloc(&count, n, sizeof(*count), "sequences", err));
-	for (size_t i = 0; i < n; i++) {
-		first[i] = i * len;
-		count[i] = len;
-	}
-	last = (struct df_attn_decode){
-		.first = first, .n = count, .n_heads = n_heads, .n_kv_heads = n_kv_heads, .scale = 0.1f
-	};
+	last = (struct df_attn_decode){ .n_heads = n_heads, .n_kv_heads = n_kv_heads, .scale = 0.1f };
+	DF_TRY(indices(&last.first, n, 0, len));
+	DF_TRY(indices(&last.n, n, len, 0));
 	DF_TRY(tensor(&last.q, n, n_heads * e));
 	DF_TRY(tensor(&last.o, n, n_heads * e));
 	DF_TRY(tensor(&last.k, n * len, n_kv_heads * e));
@@ -362,8 +366,8 @@ out:
 	df_tensor_free(be, &last.k);
 	df_tensor_free(be, &last.v);
 	df_tensor_free(be, &copied);
-	free(first);
-	free(count);
+	df_tensor_free(be, &last.first);
+	df_tensor_free(be, &last.n);
 	return rc;
 }
 

@@ -58,6 +58,17 @@ test_tensor(struct df_backend *be, size_t rows, size_t cols, const float *v)
 	return t;
 }
 
+struct df_tensor
+test_indices(struct df_backend *be, const uint32_t *v, size_t n)
+{
+	struct df_tensor t;
+
+	OK(df_tensor_alloc(be, &t, DF_U32, 1, n + PAD_COLS, "test", err));
+	t = df_tensor_cols(t, PAD_COLS, n);
+	OK(df_upload(be, t, v, err));
+	return t;
+}
+
 float *
 test_values(struct df_backend *be, struct df_tensor t)
 {
@@ -104,15 +115,31 @@ input(struct op_run *r, size_t rows, size_t cols, float scale)
 	return t;
 }
 
-static uint32_t *
+static struct df_tensor
 ids(struct op_run *r, size_t n, size_t limit)
 {
 	uint32_t *v = malloc((n + 1) * sizeof(*v));
+	struct df_tensor t;
 
 	assert_non_null(v);
 	for (size_t i = 0; i < n; i++)
 		v[i] = (uint32_t)(df_rng_uniform(7, DF_RNG_DEMO, r->n_made, i) * (double)limit);
 	r->n_made++;
+	t = test_indices(r->be, v, n);
+	free(v);
+	return t;
+}
+
+/* The same on the host. */
+static uint32_t *
+host_ids(struct op_run *r, size_t n, size_t limit)
+{
+	struct df_tensor t = ids(r, n, limit);
+	uint32_t *v = malloc((n + 1) * sizeof(*v));
+
+	assert_non_null(v);
+	OK(df_download(r->be, v, t, err));
+	df_tensor_free(r->be, &t);
 	return v;
 }
 
@@ -278,13 +305,13 @@ static void
 run_rows(struct op_run *r, const size_t *s) /* rows, cols, rows of the table */
 {
 	struct df_tensor table = input(r, s[2], s[1], 1), out = window(r, s[0], s[1]);
-	uint32_t *row = ids(r, s[0], s[2]);
+	struct df_tensor row = ids(r, s[0], s[2]);
 
 	OK(df_embed_fwd(r->be, out, table, row, err));
 	OK(df_embed_bwd(r->be, table, out, row, err));
 	done(r, "out", out);
 	done(r, "table", table);
-	free(row);
+	df_tensor_free(r->be, &row);
 }
 
 static void
@@ -292,7 +319,7 @@ run_rows_half(struct op_run *r, const size_t *s) /* rows, cols, rows of the tabl
 {
 	struct df_tensor table = half_input(r, s[3] ? DF_F16 : DF_BF16, s[2], s[1], 1), wide = widened(r, table);
 	struct df_tensor out = window(r, s[0], s[1]), same = test_tensor(r->be, s[0], s[1], NULL);
-	uint32_t *row = ids(r, s[0], s[2]);
+	struct df_tensor row = ids(r, s[0], s[2]);
 
 	OK(df_embed_fwd(r->be, out, table, row, err));
 	OK(df_gather_rows(r->be, same, wide, row, err));
@@ -301,26 +328,29 @@ run_rows_half(struct op_run *r, const size_t *s) /* rows, cols, rows of the tabl
 	df_tensor_free(r->be, &table);
 	df_tensor_free(r->be, &wide);
 	df_tensor_free(r->be, &same);
-	free(row);
+	df_tensor_free(r->be, &row);
 }
 
 /* Boundaries of n segments of `total` rows, uneven, one of them empty when there are three. */
-static uint64_t *
-segments(size_t n, size_t total)
+static struct df_tensor
+segments(struct op_run *r, size_t n, size_t total)
 {
-	uint64_t *o = calloc(n + 1, sizeof(*o));
+	uint32_t *o = calloc(n + 1, sizeof(*o));
+	struct df_tensor t;
 
 	assert_non_null(o);
 	for (size_t i = 1; i < n; i++)
-		o[i] = i == 2 ? o[1] : total * i * i / (n * n);
-	o[n] = total;
-	return o;
+		o[i] = i == 2 ? o[1] : (uint32_t)(total * i * i / (n * n));
+	o[n] = (uint32_t)total;
+	t = test_indices(r->be, o, n + 1);
+	free(o);
+	return t;
 }
 
 static void
 run_rmsnorm(struct op_run *r, const size_t *s) /* T D segments accumulate */
 {
-	uint64_t *offsets = segments(s[2], s[0]);
+	struct df_tensor offsets = segments(r, s[2], s[0]);
 	struct df_rmsnorm a = { 1e-5f, input(r, s[0], s[1], 1), input(r, 1, s[1], 1), window(r, s[0], s[1]),
 		window(r, s[0], 1), 0 };
 	struct df_rmsnorm_bwd b = { a.x, a.w, a.rstd, input(r, s[0], s[1], 1), input(r, s[0], s[1], 1),
@@ -335,7 +365,7 @@ run_rmsnorm(struct op_run *r, const size_t *s) /* T D segments accumulate */
 	done(r, NULL, a.x);
 	done(r, NULL, a.w);
 	done(r, NULL, b.dy);
-	free(offsets);
+	df_tensor_free(r->be, &offsets);
 }
 
 /* As of q or k within the product of all three: columns of a wider matrix. */
@@ -343,7 +373,7 @@ static void
 run_rmsnorm_heads(struct op_run *r, const size_t *s) /* T E heads segments, accumulate, in place */
 {
 	const size_t E = s[1], HE = s[2] * E;
-	uint64_t *offsets = segments(s[3], s[0]);
+	struct df_tensor offsets = segments(r, s[3], s[0]);
 	struct df_tensor wide = input(r, s[0], HE + 2 * E, 1), grads = input(r, s[0], HE + 2 * E, 1);
 	struct df_rmsnorm a = { 1e-6f, df_tensor_cols(wide, E, HE), input(r, 1, E, 1), window(r, s[0], HE),
 		window(r, s[0], s[2]), s[2] };
@@ -361,7 +391,7 @@ run_rmsnorm_heads(struct op_run *r, const size_t *s) /* T E heads segments, accu
 	done(r, "grads", grads); /* in place: dx, and the columns beside it as they were */
 	done(r, NULL, wide);
 	done(r, NULL, a.w);
-	free(offsets);
+	df_tensor_free(r->be, &offsets);
 }
 
 static void
@@ -394,7 +424,7 @@ run_gelu(struct op_run *r, const size_t *s) /* T F, in place */
 static void
 run_rope(struct op_run *r, const size_t *s) /* T heads E inverse */
 {
-	uint32_t *pos = ids(r, s[0], 40);
+	struct df_tensor pos = ids(r, s[0], 40);
 	struct df_rope a = { input(r, s[0], s[1] * s[2], 1), input(r, 40, s[2] / 2, 1), input(r, 40, s[2] / 2, 1), pos,
 		s[1], s[3] };
 
@@ -402,16 +432,16 @@ run_rope(struct op_run *r, const size_t *s) /* T heads E inverse */
 	done(r, "x", a.x);
 	done(r, NULL, a.cos);
 	done(r, NULL, a.sin);
-	free(pos);
+	df_tensor_free(r->be, &pos);
 }
 
 static void
 run_attn(struct op_run *r, const size_t *s) /* T samples H K E window */
 {
 	const size_t T = s[0], HE = s[2] * s[4], KE = s[3] * s[4];
-	uint64_t *offsets = segments(s[1], T);
+	struct df_tensor offsets = segments(r, s[1], T);
 	struct df_attn a = { input(r, T, HE, 2), input(r, T, KE, 2), input(r, T, KE, 1), window(r, T, HE),
-		window(r, T, s[2]), offsets, s[1], s[2], s[3], s[5], 1.0f / sqrtf((float)s[4]), false };
+		window(r, T, s[2]), offsets, s[2], s[3], s[5], 1.0f / sqrtf((float)s[4]), false };
 	struct df_attn_bwd b = { a, input(r, T, HE, 1), window(r, T, HE), window(r, T, KE), window(r, T, KE) };
 
 	OK(df_attn_fwd(r->be, &a, err));
@@ -425,16 +455,16 @@ run_attn(struct op_run *r, const size_t *s) /* T samples H K E window */
 	done(r, NULL, a.k);
 	done(r, NULL, a.v);
 	done(r, NULL, b.d_o);
-	free(offsets);
+	df_tensor_free(r->be, &offsets);
 }
 
 static void
 run_attn_both(struct op_run *r, const size_t *s) /* T samples H K E */
 {
 	const size_t T = s[0], HE = s[2] * s[4], KE = s[3] * s[4];
-	uint64_t *offsets = segments(s[1], T);
+	struct df_tensor offsets = segments(r, s[1], T);
 	struct df_attn a = { input(r, T, HE, 2), input(r, T, KE, 2), input(r, T, KE, 1), window(r, T, HE),
-		window(r, T, s[2]), offsets, s[1], s[2], s[3], 0, 1.0f / sqrtf((float)s[4]), true };
+		window(r, T, s[2]), offsets, s[2], s[3], 0, 1.0f / sqrtf((float)s[4]), true };
 
 	OK(df_attn_fwd(r->be, &a, err));
 	done(r, "o", a.o);
@@ -442,30 +472,37 @@ run_attn_both(struct op_run *r, const size_t *s) /* T samples H K E */
 	done(r, NULL, a.q);
 	done(r, NULL, a.k);
 	done(r, NULL, a.v);
-	free(offsets);
+	df_tensor_free(r->be, &offsets);
 }
 
 static void
 run_decode(struct op_run *r, const size_t *s) /* S rows H K E window */
 {
 	const size_t S = s[0], HE = s[2] * s[4], KE = s[3] * s[4];
-	uint32_t *first = ids(r, S, s[1]);
-	uint64_t *from = calloc(S + 1, sizeof(*from)), *n = calloc(S + 1, sizeof(*n));
-	struct df_attn_decode a = { input(r, S, HE, 2), window(r, S, HE), input(r, s[1], KE, 2), input(r, s[1], KE, 1),
-		from, n, s[2], s[3], s[5], 1.0f / sqrtf((float)s[4]) };
+	uint32_t *first = host_ids(r, S, s[1]), *n = calloc(S + 1, sizeof(*n));
+	struct df_attn_decode a = { .q = input(r, S, HE, 2),
+		.o = window(r, S, HE),
+		.k = input(r, s[1], KE, 2),
+		.v = input(r, s[1], KE, 1),
+		.n_heads = s[2],
+		.n_kv_heads = s[3],
+		.window = s[5],
+		.scale = 1.0f / sqrtf((float)s[4]) };
 
-	assert_true(from && n);
-	for (size_t i = 0; i < S; i++) { /* the first has all rows, the others begin anywhere */
-		from[i] = i ? first[i] : 0;
-		n[i] = i % 2 ? (s[1] - from[i] + 1) / 2 : s[1] - from[i];
-	}
+	assert_non_null(n);
+	first[0] = 0; /* the first has all rows, the others begin anywhere */
+	for (size_t i = 0; i < S; i++)
+		n[i] = (uint32_t)(i % 2 ? (s[1] - first[i] + 1) / 2 : s[1] - first[i]);
+	a.first = test_indices(r->be, first, S);
+	a.n = test_indices(r->be, n, S);
 	OK(df_attn_decode(r->be, &a, err));
 	done(r, "o", a.o);
 	done(r, NULL, a.q);
 	done(r, NULL, a.k);
 	done(r, NULL, a.v);
+	df_tensor_free(r->be, &a.first);
+	df_tensor_free(r->be, &a.n);
 	free(first);
-	free(from);
 	free(n);
 }
 
@@ -537,7 +574,7 @@ run_weigh(struct op_run *r, const size_t *s) /* T D: row scale, row dot, sigmoid
 static void
 run_lmhead(struct op_run *r, const size_t *s) /* L D V: loss only, with dh, with dh and dw, and the logits' gradient */
 {
-	uint32_t *target = ids(r, s[0], s[2]);
+	uint32_t *target = host_ids(r, s[0], s[2]);
 	float *nll = calloc(s[0] + 1, sizeof(*nll)), *scale = test_numbers(99, s[0], 1),
 	      *hit = calloc(s[0] + 1, sizeof(*hit));
 	uint8_t *correct = calloc(s[0] + 1, 1);
@@ -578,7 +615,7 @@ run_lmhead(struct op_run *r, const size_t *s) /* L D V: loss only, with dh, with
 static void
 run_lmhead_half(struct op_run *r, const size_t *s) /* L D V, f16 */
 {
-	uint32_t *target = ids(r, s[0], s[2]);
+	uint32_t *target = host_ids(r, s[0], s[2]);
 	float *nll = calloc(2 * s[0] + 1, sizeof(*nll)), *scale = test_numbers(99, s[0], 1);
 	struct df_lmhead a = { .h = input(r, s[0], s[1], 3), .target = target, .nll = nll, .scale = scale };
 	struct df_tensor half = half_input(r, s[3] ? DF_F16 : DF_BF16, s[2], s[1], 1), wide = widened(r, half);

@@ -121,8 +121,9 @@ rmsnorm(void **state)
 	norm = (struct df_rmsnorm){ 1e-3f, x.t, w.t, test_tensor(be, T, D, NULL), test_tensor(be, T, 1, NULL), 0 };
 	norm_loss();
 	assert_int_equal(
-	    df_rmsnorm_bwd(
-		be, &(struct df_rmsnorm_bwd){ x.t, w.t, norm.rstd, dy, x.grad, w.grad, NULL, false, 0, false }, NULL),
+	    df_rmsnorm_bwd(be,
+		&(struct df_rmsnorm_bwd){ x.t, w.t, norm.rstd, dy, x.grad, w.grad, DF_TENSOR_NONE, false, 0, false },
+		NULL),
 	    DF_OK);
 	check("rmsnorm", &x, norm_loss);
 	check("rmsnorm", &w, norm_loss);
@@ -147,7 +148,7 @@ rmsnorm_of_heads(void **state)
 	norm = (struct df_rmsnorm){ 1e-3f, x.t, w.t, test_tensor(be, T, H * E, NULL), test_tensor(be, T, H, NULL), H };
 	norm_loss();
 	assert_int_equal(df_upload(be, x.grad, r, NULL), DF_OK);
-	b = (struct df_rmsnorm_bwd){ x.t, w.t, norm.rstd, x.grad, x.grad, w.grad, NULL, false, H, true };
+	b = (struct df_rmsnorm_bwd){ x.t, w.t, norm.rstd, x.grad, x.grad, w.grad, DF_TENSOR_NONE, false, H, true };
 	assert_int_equal(df_rmsnorm_bwd(be, &b, NULL), DF_OK);
 	check("head norm", &x, norm_loss);
 	check("head norm", &w, norm_loss);
@@ -173,14 +174,14 @@ static void
 attention_of(size_t n_heads, size_t n_kv_heads, size_t window)
 {
 	enum { T = 30, E = 8 };
-	static const uint64_t offsets[] = { 0, 11, 12, T };
+	struct df_tensor offsets = test_indices(be, (uint32_t[]){ 0, 11, 12, T }, 4);
 	struct var q = var("q", 3, T, n_heads * E), k = var("k", 4, T, n_kv_heads * E),
 		   v = var("v", 5, T, n_kv_heads * E);
 	float *r = test_numbers(501, T * n_heads * E, 1);
 	struct df_tensor d_o = test_tensor(be, T, n_heads * E, r);
 
 	attn = (struct df_attn){ q.t, k.t, v.t, test_tensor(be, T, n_heads * E, NULL),
-		test_tensor(be, T, n_heads, NULL), offsets, 3, n_heads, n_kv_heads, window, 0.7f, false };
+		test_tensor(be, T, n_heads, NULL), offsets, n_heads, n_kv_heads, window, 0.7f, false };
 	attn_loss();
 	assert_int_equal(df_attn_bwd(be, &(struct df_attn_bwd){ attn, d_o, q.grad, k.grad, v.grad }, NULL), DF_OK);
 	check("attention", &q, attn_loss);
@@ -191,6 +192,7 @@ attention_of(size_t n_heads, size_t n_kv_heads, size_t window)
 	release(&v);
 	df_tensor_free(be, &attn.o);
 	df_tensor_free(be, &attn.lse);
+	df_tensor_free(be, &offsets);
 	df_tensor_free(be, &d_o);
 	free(r);
 }
@@ -323,7 +325,7 @@ static void
 rope(void **state)
 {
 	enum { T = 6, H = 2, E = 8, P = 9 };
-	static const uint32_t pos[T] = { 0, 1, 8, 3, 3, 5 };
+	struct df_tensor pos = test_indices(be, (uint32_t[T]){ 0, 1, 8, 3, 3, 5 }, T);
 	struct var x = var("x", 8, T, H * E);
 	float *angle = test_numbers(9, P * E / 2, 3), *r = test_numbers(503, T * H * E, 1), c[P * E / 2], s[P * E / 2];
 	struct df_rope back;
@@ -346,6 +348,7 @@ rope(void **state)
 	df_tensor_free(be, &turn.x);
 	df_tensor_free(be, &turn.cos);
 	df_tensor_free(be, &turn.sin);
+	df_tensor_free(be, &pos);
 	free(angle);
 	free(r);
 }
@@ -388,8 +391,7 @@ lmhead(void **state)
 
 /* ---- embedding and dropout are linear: the backward is the transpose ----------------------------------- */
 
-static struct df_tensor table_t, picked;
-static const uint32_t picked_ids[] = { 4, 0, 4, 2 };
+static struct df_tensor table_t, picked, picked_ids;
 
 static double
 embed_loss(void)
@@ -407,11 +409,13 @@ embed(void **state)
 
 	(void)state;
 	table_t = table.t;
+	picked_ids = test_indices(be, (uint32_t[]){ 4, 0, 4, 2 }, 4);
 	picked = test_tensor(be, 4, 12, NULL);
 	assert_int_equal(df_embed_bwd(be, table.grad, dout, picked_ids, NULL), DF_OK);
 	check("embed", &table, embed_loss);
 	release(&table);
 	df_tensor_free(be, &picked);
+	df_tensor_free(be, &picked_ids);
 	df_tensor_free(be, &dout);
 	free(r);
 }

@@ -81,40 +81,55 @@ shapes(void **state)
 	REFUSES(DF_EINTERNAL, df_sync(NULL, err));
 }
 
-/* a is [4,6], b [3,6], c [4,3]: numbers of rows that do not exist, with the data's fault. */
+/* a is [4,6], b [3,6], c [4,3]: numbers of rows that do not exist. */
 static void
 ids(void **state)
 {
-	uint32_t id[4] = { 0, 2, 1, 3 }, pos[4] = { 0, 1, 2, 3 };
+	const uint32_t id[4] = { 0, 2, 1, 3 };
 	float nll[4], scale[4] = { 1, 1, 1, 1 };
 	struct df_lmhead head = { a, b, id, nll, NULL, scale, DF_TENSOR_NONE, DF_TENSOR_NONE, DF_TENSOR_NONE };
+	struct df_tensor none = DF_TENSOR_NONE, out = test_tensor(be, 4, 6, NULL), wide = test_tensor(be, 4, 4, NULL);
+	struct df_tensor ids4 = test_indices(be, id, 4), ids3 = df_tensor_cols(ids4, 0, 3);
+	struct df_tensor pos = test_indices(be, (uint32_t[]){ 0, 1, 4, 0 }, 4);
 
 	(void)state;
-	REFUSES(DF_EFORMAT, df_embed_fwd(be, a, b, id, err));
-	REFUSES(DF_EFORMAT, df_embed_bwd(be, b, a, id, err));
-	REFUSES(DF_EFORMAT, df_gather_rows(be, a, b, id, err));
-	REFUSES(DF_EFORMAT, df_scatter_rows(be, b, a, id, err));
-	REFUSES(DF_EFORMAT, df_lmhead(be, &head, err));
-	REFUSES(DF_EFORMAT, df_rope(be, &(struct df_rope){ a, c, c, (uint32_t[]){ 0, 1, 4, 0 }, 1, false }, err));
-	REFUSES(DF_EINTERNAL, df_rope(be, &(struct df_rope){ a, c, c, pos, 5, false }, err));
-	REFUSES(DF_EINTERNAL, df_rope(be, &(struct df_rope){ a, c, c, NULL, 1, false }, err));
-	REFUSES(DF_EINTERNAL, df_embed_fwd(be, a, b, NULL, err));
-	id[3] = 0;
+	REFUSES(DF_EINTERNAL, df_embed_fwd(be, out, b, ids4, err));
+	REFUSES(DF_EINTERNAL, df_embed_bwd(be, b, a, ids4, err));
+	REFUSES(DF_EINTERNAL, df_gather_rows(be, out, b, ids4, err));
+	REFUSES(DF_EINTERNAL, df_scatter_rows(be, b, a, ids4, err));
+	REFUSES(DF_EINTERNAL, df_embed_fwd(be, out, b, ids3, err));
+	REFUSES(DF_EINTERNAL, df_embed_fwd(be, out, b, none, err));
+	REFUSES(DF_EINTERNAL, df_embed_fwd(be, out, b, df_tensor_as(wide, DF_F32, 1, 4), err));
+	REFUSES(DF_EINTERNAL, df_embed_fwd(be, out, b, df_tensor_view(ids4, 0, 4, 1), err));
+	REFUSES(DF_EINTERNAL, df_lmhead(be, &head, err));
+	REFUSES(DF_EINTERNAL, df_rope(be, &(struct df_rope){ a, c, c, pos, 1, false }, err));
+	REFUSES(DF_EINTERNAL, df_rope(be, &(struct df_rope){ a, c, c, ids4, 5, false }, err));
+	REFUSES(DF_EINTERNAL, df_rope(be, &(struct df_rope){ a, c, c, ids3, 1, false }, err));
+	REFUSES(DF_EINTERNAL, df_rope(be, &(struct df_rope){ a, c, c, none, 1, false }, err));
+	head.h = df_tensor_rows(a, 0, 3);
 	head.nll = NULL;
 	REFUSES(DF_EINTERNAL, df_lmhead(be, &head, err));
 	head.nll = nll;
 	head.dw = b;
 	REFUSES(DF_EINTERNAL, df_lmhead(be, &head, err));
-	head.dh = a;
+	head.dh = df_tensor_rows(a, 0, 3);
 	head.scale = NULL;
 	REFUSES(DF_EINTERNAL, df_lmhead(be, &head, err));
+	df_tensor_free(be, &out);
+	df_tensor_free(be, &wide);
+	df_tensor_free(be, &ids4);
+	df_tensor_free(be, &pos);
 }
 
 static void
 offsets(void **state)
 {
-	const uint64_t beyond[] = { 0, 5 }, backwards[] = { 0, 3, 2, 4 }, late[] = { 1, 4 };
-	struct df_attn f = { a, a, a, a, row, NULL, 1, 1, 1, 0, 1, false };
+	struct df_tensor beyond = test_indices(be, (uint32_t[]){ 0, 5 }, 2);
+	struct df_tensor backwards = test_indices(be, (uint32_t[]){ 0, 3, 2, 4 }, 4);
+	struct df_tensor late = test_indices(be, (uint32_t[]){ 1, 4 }, 2),
+			 good = test_indices(be, (uint32_t[]){ 0, 4 }, 2);
+	struct df_tensor o = test_tensor(be, 4, 6, NULL), lse = test_tensor(be, 4, 1, NULL);
+	struct df_attn f = { a, a, a, o, lse, DF_TENSOR_NONE, 1, 1, 0, 1, false };
 
 	(void)state;
 	REFUSES(DF_EINTERNAL, df_attn_fwd(be, &f, err));
@@ -123,10 +138,10 @@ offsets(void **state)
 	f.offsets = late;
 	REFUSES(DF_EINTERNAL, df_attn_fwd(be, &f, err));
 	f.offsets = backwards;
-	f.n_samples = 3;
 	REFUSES(DF_EINTERNAL, df_attn_fwd(be, &f, err));
-	f.offsets = (const uint64_t[]){ 0, 4 };
-	f.n_samples = 1;
+	f.offsets = df_tensor_cols(good, 0, 0);
+	REFUSES(DF_EINTERNAL, df_attn_fwd(be, &f, err));
+	f.offsets = good;
 	f.bidirectional = true;
 	f.window = 2;
 	REFUSES(DF_EINTERNAL, df_attn_fwd(be, &f, err));
@@ -138,7 +153,37 @@ offsets(void **state)
 	f.n_kv_heads = 2;
 	REFUSES(DF_EINTERNAL, df_attn_bwd(be, &(struct df_attn_bwd){ .fwd = f }, err));
 	REFUSES(DF_EINTERNAL,
-	    df_rmsnorm_bwd(be, &(struct df_rmsnorm_bwd){ a, row, row, a, a, row, beyond, false, 0, false }, err));
+	    df_rmsnorm_bwd(be, &(struct df_rmsnorm_bwd){ a, row, row, a, a, row, good, false, 0, false }, err));
+	for (int i = 0; i < 2; i++) {
+		struct df_tensor w = test_tensor(be, 1, 6, NULL), dw = test_tensor(be, 1, 6, NULL);
+		const struct df_rmsnorm_bwd b6 = { a, w, row, a, o, dw, i ? late : beyond, false, 0, false };
+
+		REFUSES(DF_EINTERNAL, df_rmsnorm_bwd(be, &b6, err));
+		df_tensor_free(be, &w);
+		df_tensor_free(be, &dw);
+	}
+	df_tensor_free(be, &beyond);
+	df_tensor_free(be, &backwards);
+	df_tensor_free(be, &late);
+	df_tensor_free(be, &good);
+	df_tensor_free(be, &o);
+	df_tensor_free(be, &lse);
+}
+
+/* A window of another type lies within the same bytes, and is aligned. */
+static void
+types(void **state)
+{
+	struct df_tensor t = test_tensor(be, 1, 5, NULL), one = df_tensor_cols(t, 1, 1);
+
+	(void)state;
+	REFUSES(DF_EINTERNAL, df_fill(be, df_tensor_as(t, DF_BF16, 1, 11), 0, err)); /* 22 of 20 bytes */
+	assert_int_equal(df_fill(be, df_tensor_as(t, DF_BF16, 2, 5), 1, NULL), DF_OK);
+	REFUSES(DF_EINTERNAL, df_upload(be, df_tensor_as(one, DF_F64, 1, 1), "12345678", err));
+	REFUSES(DF_EINTERNAL, df_upload(be, df_tensor_as(t, DF_F64, SIZE_MAX / 8, 2), "12345678", err));
+	one.type = (enum df_dtype)99;
+	REFUSES(DF_EINTERNAL, df_upload(be, one, "12345678", err));
+	df_tensor_free(be, &t);
 }
 
 /* What is borrowed is only read, and is no part of the backend's memory where it is used in place. */
@@ -185,17 +230,23 @@ borrowed(void **state)
 static void
 decoding(void **state)
 {
-	uint64_t first[4] = { 0, 1, 2, 0 }, n[4] = { 1, 1, 2, 3 };
-	struct df_attn_decode d = { a, a, b, b, first, n, 2, 2, 0, 1 };
+	uint32_t n[4] = { 1, 1, 2, 3 };
+	struct df_tensor first = test_indices(be, (uint32_t[]){ 0, 1, 2, 0 }, 4), num = test_indices(be, n, 4);
+	struct df_tensor o = test_tensor(be, 4, 6, NULL);
+	struct df_attn_decode d = { a, o, b, b, first, num, 2, 2, 0, 1 };
 	struct df_tensor two = df_tensor_rows(b, 0, 2);
 
 	(void)state;
-	REFUSES(DF_EINTERNAL, df_attn_decode(be, &d, err)); /* sequence 2 ends behind the last row */
+	REFUSES(DF_EINTERNAL, df_attn_decode(be, &d, err)); /* sequence 2 ends after the last row */
 	n[2] = 0;
+	assert_int_equal(df_upload(be, num, n, NULL), DF_OK);
 	REFUSES(DF_EINTERNAL, df_attn_decode(be, &d, err));
-	n[2] = UINT64_MAX;
+	n[2] = UINT32_MAX;
+	assert_int_equal(df_upload(be, num, n, NULL), DF_OK);
 	REFUSES(DF_EINTERNAL, df_attn_decode(be, &d, err));
 	n[2] = 1;
+	assert_int_equal(df_upload(be, num, n, NULL), DF_OK);
+	assert_int_equal(df_attn_decode(be, &d, NULL), DF_OK);
 	d.v = two;
 	REFUSES(DF_EINTERNAL, df_attn_decode(be, &d, err));
 	d.v = b;
@@ -204,8 +255,11 @@ decoding(void **state)
 	d.n_kv_heads = 1;
 	REFUSES(DF_EINTERNAL, df_attn_decode(be, &d, err));
 	d.n_kv_heads = 2;
-	d.n = NULL;
+	d.n = DF_TENSOR_NONE;
 	REFUSES(DF_EINTERNAL, df_attn_decode(be, &d, err));
+	df_tensor_free(be, &first);
+	df_tensor_free(be, &num);
+	df_tensor_free(be, &o);
 }
 
 static void
@@ -274,6 +328,7 @@ main(void)
 		cmocka_unit_test(shapes),
 		cmocka_unit_test(ids),
 		cmocka_unit_test(offsets),
+		cmocka_unit_test(types),
 		cmocka_unit_test(borrowed),
 		cmocka_unit_test(decoding),
 		cmocka_unit_test(projections),

@@ -88,7 +88,8 @@ attention(void **state)
 {
 	enum { FIRST = 77, LEN = 141, H = 4, K = 2, E = 16 };
 	const size_t cols[] = { H * E, K * E, K * E, H * E }; /* q k v do */
-	const uint64_t both[] = { 0, FIRST, FIRST + LEN }, one[] = { 0, LEN };
+	struct df_tensor both = test_indices(be, (uint32_t[]){ 0, FIRST, FIRST + LEN }, 3);
+	struct df_tensor one = test_indices(be, (uint32_t[]){ 0, LEN }, 2);
 	struct df_tensor in[4], out[2][5];
 
 	(void)state;
@@ -110,8 +111,7 @@ attention(void **state)
 		o[2] = test_tensor(be, rows, H * E, NULL);
 		o[3] = test_tensor(be, rows, K * E, NULL);
 		o[4] = test_tensor(be, rows, K * E, NULL);
-		f = (struct df_attn){ x[0], x[1], x[2], o[0], o[1], alone ? one : both, alone ? 1 : 2, H, K, 0, 0.25f,
-			false };
+		f = (struct df_attn){ x[0], x[1], x[2], o[0], o[1], alone ? one : both, H, K, 0, 0.25f, false };
 		assert_int_equal(df_attn_fwd(be, &f, NULL), DF_OK);
 		assert_int_equal(df_attn_bwd(be, &(struct df_attn_bwd){ f, x[3], o[2], o[3], o[4] }, NULL), DF_OK);
 	}
@@ -126,6 +126,8 @@ attention(void **state)
 	}
 	for (int i = 0; i < 4; i++)
 		df_tensor_free(be, &in[i]);
+	df_tensor_free(be, &both);
+	df_tensor_free(be, &one);
 }
 
 /* The last token of each sample, decoded against the sample's keys: the forward's last row. */
@@ -133,7 +135,10 @@ static void
 decoding(void **state)
 {
 	enum { T = 640, H = 6, K = 2, E = 20 };
-	static const uint64_t offsets[] = { 0, 300, 301, T }, first[] = { 0, 300, 301 }, n[] = { 300, 1, T - 301 };
+	static const uint32_t offsets[] = { 0, 300, 301, T };
+	struct df_tensor seg = test_indices(be, offsets, 4), first = test_indices(be, (uint32_t[]){ 0, 300, 301 }, 3);
+	struct df_tensor n = test_indices(be, (uint32_t[]){ 300, 1, T - 301 }, 3);
+	struct df_tensor ends = test_indices(be, (uint32_t[]){ 299, 300, T - 1 }, 3);
 	float *v[3];
 	struct df_tensor in[3], o = test_tensor(be, T, H * E, NULL), lse = test_tensor(be, T, H, NULL);
 	struct df_tensor q = test_tensor(be, 3, H * E, NULL), one = test_tensor(be, 3, H * E, NULL);
@@ -147,9 +152,8 @@ decoding(void **state)
 		in[i] = test_tensor(be, T, cols, v[i]);
 	}
 	assert_int_equal(
-	    df_attn_fwd(be, &(struct df_attn){ in[0], in[1], in[2], o, lse, offsets, 3, H, K, 0, 0.25f, false }, NULL),
-	    DF_OK);
-	assert_int_equal(df_gather_rows(be, q, in[0], (uint32_t[]){ 299, 300, T - 1 }, NULL), DF_OK);
+	    df_attn_fwd(be, &(struct df_attn){ in[0], in[1], in[2], o, lse, seg, H, K, 0, 0.25f, false }, NULL), DF_OK);
+	assert_int_equal(df_gather_rows(be, q, in[0], ends, NULL), DF_OK);
 	assert_int_equal(
 	    df_attn_decode(be, &(struct df_attn_decode){ q, one, in[1], in[2], first, n, H, K, 0, 0.25f }, NULL),
 	    DF_OK);
@@ -167,6 +171,10 @@ decoding(void **state)
 	df_tensor_free(be, &lse);
 	df_tensor_free(be, &q);
 	df_tensor_free(be, &one);
+	df_tensor_free(be, &seg);
+	df_tensor_free(be, &first);
+	df_tensor_free(be, &n);
+	df_tensor_free(be, &ends);
 }
 
 /* Loss and dh of a row alone and among 300, over more than one tile of logits. */
@@ -214,7 +222,8 @@ static void
 segments(void **state)
 {
 	enum { T = 90, D = 70, N = 300, KP = 200 };
-	const uint64_t offsets[] = { 0, 31, 32, T };
+	const uint32_t offsets[] = { 0, 31, 32, T };
+	struct df_tensor seg = test_indices(be, offsets, 4);
 	float *vx = test_numbers(30, T * D, 1), *vg = test_numbers(31, T * D, 1), *vp = test_numbers(32, 5 * N, 1), *dw,
 	      *dx;
 	float *y;
@@ -226,8 +235,7 @@ segments(void **state)
 
 	(void)state;
 	assert_int_equal(
-	    df_rmsnorm_bwd(be, &(struct df_rmsnorm_bwd){ x, w, rstd, dy, d, s, offsets, false, 0, false }, NULL),
-	    DF_OK);
+	    df_rmsnorm_bwd(be, &(struct df_rmsnorm_bwd){ x, w, rstd, dy, d, s, seg, false, 0, false }, NULL), DF_OK);
 	dw = test_values(be, s);
 	dx = test_values(be, d);
 	for (size_t i = 0; i < 3; i++) {
@@ -237,7 +245,7 @@ segments(void **state)
 
 		assert_int_equal(df_rmsnorm_bwd(be,
 				     &(struct df_rmsnorm_bwd){ df_tensor_rows(x, r, n), w, df_tensor_rows(rstd, r, n),
-					 df_tensor_rows(dy, r, n), dn, s1, NULL, false, 0, false },
+					 df_tensor_rows(dy, r, n), dn, s1, DF_TENSOR_NONE, false, 0, false },
 				     NULL),
 		    DF_OK);
 		v = test_values(be, s1);
@@ -273,6 +281,7 @@ segments(void **state)
 	free(vp);
 	free(dw);
 	free(dx);
+	df_tensor_free(be, &seg);
 	df_tensor_free(be, &x);
 	df_tensor_free(be, &dy);
 	df_tensor_free(be, &w);

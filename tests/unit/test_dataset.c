@@ -78,7 +78,7 @@ puts_file(const char *name, const char *text)
 
 /* Open dataset "d" whose entry is `entry`. */
 static int
-open_entry(struct df_dataset **ds, const char *entry, enum df_stage stage)
+open_entry(struct df_dataset **ds, const char *entry, enum df_data_stage stage)
 {
 	struct df_dataset_info *info = NULL;
 	struct df_buf b = DF_BUF_INIT;
@@ -101,7 +101,7 @@ open_entry(struct df_dataset **ds, const char *entry, enum df_stage stage)
  * it returns.
  */
 static int
-read_all(const char *entry, enum df_stage stage, struct df_buf *out)
+read_all(const char *entry, enum df_data_stage stage, struct df_buf *out)
 {
 	static const char letters[] = "UAOF";
 	struct df_example ex = DF_EXAMPLE_INIT;
@@ -140,7 +140,7 @@ read_all(const char *entry, enum df_stage stage, struct df_buf *out)
 #define JSON_FILE "{\"file_name\": \"d.json\"}"
 
 static void
-expect(const char *entry, enum df_stage stage, const char *want)
+expect(const char *entry, enum df_data_stage stage, const char *want)
 {
 	struct df_buf got = DF_BUF_INIT;
 
@@ -367,7 +367,7 @@ member_names(void **state)
 
 /* The columns of these rows are all right, or the message has `what`. */
 static void
-check_columns(const char *rows, const char *entry, enum df_stage stage, int code, const char *what)
+check_columns(const char *rows, const char *entry, enum df_data_stage stage, int code, const char *what)
 {
 	struct df_dataset *ds;
 	struct df_record rec;

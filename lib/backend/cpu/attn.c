@@ -133,7 +133,8 @@ forward(void *ctx, size_t index, int worker)
 	df_cpu_multiply_fn *const multiply = f->multiply;
 	const struct task *task = &f->tasks[index % f->n_blocks];
 	const size_t h = index / f->n_blocks, e = a->q.cols / a->n_heads, kh = h / (a->n_heads / a->n_kv_heads);
-	const size_t t0 = a->offsets[task->sample], len = a->offsets[task->sample + 1] - t0;
+	const uint32_t *offsets = df_tensor_u32(a->offsets);
+	const size_t t0 = offsets[task->sample], len = offsets[task->sample + 1] - t0;
 	struct window w = { .q0 = task->q0,
 		.nq = len - task->q0 < BQ ? len - task->q0 : BQ,
 		.window = a->window,
@@ -166,16 +167,18 @@ int
 df_cpu_attn_fwd(struct df_backend *be, const void *args, struct df_err *err)
 {
 	const struct df_attn *a = args;
+	const uint32_t *offsets = df_tensor_u32(a->offsets);
+	const size_t n_samples = a->offsets.cols - 1;
 	struct fwd f = { .a = a, .multiply = df_cpu_product_of(be)->multiply };
 	struct task *tasks = NULL;
 	int rc;
 
-	for (size_t s = 0; s < a->n_samples; s++)
-		f.n_blocks += (a->offsets[s + 1] - a->offsets[s] + BQ - 1) / BQ;
+	for (size_t s = 0; s < n_samples; s++)
+		f.n_blocks += (offsets[s + 1] - offsets[s] + BQ - 1) / BQ;
 	DF_TRY(df_alloc(&tasks, f.n_blocks, sizeof(*tasks), "attention tasks", err));
 	f.tasks = tasks;
-	for (size_t s = 0, n = 0; s < a->n_samples; s++)
-		for (size_t q0 = 0; q0 < a->offsets[s + 1] - a->offsets[s]; q0 += BQ)
+	for (size_t s = 0, n = 0; s < n_samples; s++)
+		for (size_t q0 = 0; q0 < offsets[s + 1] - offsets[s]; q0 += BQ)
 			tasks[n++] = (struct task){ s, q0 };
 	df_pool_for(be->pool, f.n_blocks * a->n_heads, forward, &f);
 out:
@@ -228,7 +231,7 @@ decode(void *ctx, size_t index, int worker)
 	const struct df_attn_decode *a = d->a;
 	const struct stretch *x = &d->stretches[index / a->n_kv_heads];
 	const size_t group = a->n_heads / a->n_kv_heads, kh = index % a->n_kv_heads, e = a->q.cols / a->n_heads;
-	const size_t n = a->n[x->row], t0 = a->first[x->row];
+	const size_t n = df_tensor_u32(a->n)[x->row], t0 = df_tensor_u32(a->first)[x->row];
 	struct window w = { .nq = x->n, .q0 = n - 1 };
 
 	(void)worker;
@@ -248,11 +251,11 @@ decode(void *ctx, size_t index, int worker)
 static size_t
 stretch_at(const struct df_attn_decode *a, size_t row)
 {
-	const uint64_t n = a->n[row];
+	const uint32_t *first = df_tensor_u32(a->first) + row, *n = df_tensor_u32(a->n) + row;
 	size_t len = 1;
 
-	while (n > 0 && len < BQ && row + len < a->q.rows && a->first[row + len] == a->first[row] &&
-	    a->n[row + len] == n + len && !(a->window && n + len > a->window))
+	while (*n > 0 && len < BQ && row + len < a->q.rows && first[len] == *first && n[len] == *n + len &&
+	    !(a->window && *n + len > a->window))
 		len++;
 	return len;
 }
@@ -370,7 +373,8 @@ backward(void *ctx, size_t index, int worker)
 	const struct df_attn_bwd *b = x->b;
 	const struct df_attn *a = &b->fwd;
 	const size_t s = index / a->n_kv_heads, kh = index % a->n_kv_heads, group = a->n_heads / a->n_kv_heads;
-	const size_t e = a->q.cols / a->n_heads, t0 = a->offsets[s], len = a->offsets[s + 1] - t0;
+	const size_t e = a->q.cols / a->n_heads, t0 = df_tensor_u32(a->offsets)[s];
+	const size_t len = df_tensor_u32(a->offsets)[s + 1] - t0;
 
 	(void)worker;
 	for (size_t t = 0; t < len; t++) {
@@ -388,6 +392,6 @@ df_cpu_attn_bwd(struct df_backend *be, const void *args, struct df_err *err)
 	struct bwd x = { b, df_cpu_product_of(be)->multiply };
 
 	(void)err;
-	df_pool_for(be->pool, b->fwd.n_samples * b->fwd.n_kv_heads, backward, &x);
+	df_pool_for(be->pool, (b->fwd.offsets.cols - 1) * b->fwd.n_kv_heads, backward, &x);
 	return DF_OK;
 }

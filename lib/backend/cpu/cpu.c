@@ -120,6 +120,7 @@ const struct df_backend_ops df_cpu_backend = {
 	.api_version = DF_BACKEND_API_VERSION,
 	.name = "cpu",
 	.on_host = true,
+	.reads_on_host = true,
 	.exact = true,
 	.suits = df_cpu_gemm_is_fast,
 	.describe = describe,

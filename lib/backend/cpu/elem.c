@@ -243,7 +243,8 @@ gather(const void *args, size_t row, size_t col, size_t n)
 	const struct df_op_rows *a = args;
 
 	df_convert_row(AT(a->dst, row, col), DF_F32,
-	    (const char *)df_tensor_host(a->src) + (a->rows[row] * a->src.ld + col) * df_dtype_size(a->src.type),
+	    (const char *)df_tensor_host(a->src) +
+		(df_tensor_u32(a->rows)[row] * a->src.ld + col) * df_dtype_size(a->src.type),
 	    a->src.type, n);
 }
 
@@ -261,10 +262,11 @@ DF_SIMD static void
 scatter(const void *args, size_t col, size_t n)
 {
 	const struct df_op_rows *a = args;
+	const uint32_t *rows = df_tensor_u32(a->rows);
 
 	for (size_t t = 0; t < a->src.rows; t++) {
 		const float *x = AT(a->src, t, col);
-		float *y = AT(a->dst, a->rows[t], col);
+		float *y = AT(a->dst, rows[t], col);
 
 		for (size_t j = 0; j < n; j++)
 			y[j] += x[j];

@@ -96,7 +96,7 @@ DF_SIMD static void
 rmsnorm_dw(void *ctx, size_t i, int worker)
 {
 	const struct df_rmsnorm_bwd *a = ctx;
-	const uint64_t all[2] = { 0, a->x.rows }, *offsets = a->offsets ? a->offsets : all;
+	const uint32_t *offsets = df_tensor_u32(a->offsets); /* NULL: one segment */
 	const size_t n_stripes = (a->w.cols + DF_STRIPE - 1) / DF_STRIPE, s = i / n_stripes,
 		     col = i % n_stripes * DF_STRIPE;
 	const size_t n = a->w.cols - col < DF_STRIPE ? a->w.cols - col : DF_STRIPE;
@@ -106,7 +106,7 @@ rmsnorm_dw(void *ctx, size_t i, int worker)
 	(void)worker;
 	for (size_t j = 0; j < n && a->accumulate; j++)
 		sum[j] = dw[j];
-	for (size_t t = offsets[s]; t < offsets[s + 1]; t++)
+	for (size_t t = offsets ? offsets[s] : 0, end = offsets ? offsets[s + 1] : a->x.rows; t < end; t++)
 		for (size_t h = 0; h < a->rstd.cols; h++) {
 			const size_t c = h * a->w.cols + col;
 			const float *x = AT(a->x, t, c), *dy = AT(a->dy, t, c), rstd = *AT(a->rstd, t, h);
@@ -189,7 +189,8 @@ rope(const void *args, size_t row)
 {
 	const struct df_rope *a = args;
 	const size_t half = a->cos.cols;
-	const float *restrict c = AT(a->cos, a->pos[row], 0), *restrict s = AT(a->sin, a->pos[row], 0);
+	const size_t pos = df_tensor_u32(a->pos)[row];
+	const float *restrict c = AT(a->cos, pos, 0), *restrict s = AT(a->sin, pos, 0);
 	const float sign = a->inverse ? -1.0f : 1.0f;
 
 	for (size_t h = 0; h < a->n_heads; h++) {

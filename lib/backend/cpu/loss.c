@@ -66,15 +66,16 @@ df_cpu_lmhead(struct df_backend *be, const void *args, struct df_err *err)
 {
 	const struct df_lmhead *a = args;
 	const size_t n_rows = a->h.rows, n_vocab = a->w.rows;
-	struct df_mem mem = { .be = be, .type = DF_F32 };
+	struct df_mem mem = { .be = be };
 	size_t tile_rows = TILE_LOGITS / n_vocab;
 	int rc = DF_OK;
 
 	tile_rows = tile_rows < TILE_ROWS_MIN ? TILE_ROWS_MIN : tile_rows > TILE_ROWS_MAX ? TILE_ROWS_MAX : tile_rows;
 	tile_rows = tile_rows < n_rows ? tile_rows : n_rows;
 	if (!a->dlogits.mem) {
-		DF_TRY(df_size_mul(tile_rows, n_vocab, &mem.numel, "a tile of logits", err));
-		DF_TRY(df_alloc(&mem.data, mem.numel, sizeof(float), "a tile of logits", err));
+		DF_TRY(df_size_mul(tile_rows, n_vocab, &mem.nbytes, "a tile of logits", err));
+		DF_TRY(df_size_mul(mem.nbytes, sizeof(float), &mem.nbytes, "a tile of logits", err));
+		DF_TRY(df_alloc(&mem.data, mem.nbytes, 1, "a tile of logits", err));
 	}
 	for (size_t r = 0; r < n_rows; r += tile_rows) {
 		const size_t n = n_rows - r < tile_rows ? n_rows - r : tile_rows;

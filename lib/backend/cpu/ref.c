@@ -153,7 +153,7 @@ df_ref_scatter_rows(struct df_backend *be, const void *args, struct df_err *err)
 	(void)err;
 	for (size_t i = 0; i < a->src.rows; i++)
 		for (size_t j = 0; j < a->src.cols; j++)
-			AT(a->dst, a->rows[i], j) += AT(a->src, i, j);
+			AT(a->dst, df_tensor_u32(a->rows)[i], j) += AT(a->src, i, j);
 	return DF_OK;
 }
 
@@ -166,7 +166,7 @@ df_ref_gather_rows(struct df_backend *be, const void *args, struct df_err *err)
 	(void)err;
 	for (size_t i = 0; i < a->dst.rows; i++)
 		for (size_t j = 0; j < a->dst.cols; j++)
-			AT(a->dst, i, j) = df_ref_at(a->src, a->rows[i], j);
+			AT(a->dst, i, j) = df_ref_at(a->src, df_tensor_u32(a->rows)[i], j);
 	return DF_OK;
 }
 

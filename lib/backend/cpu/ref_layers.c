@@ -43,8 +43,7 @@ int
 df_ref_rmsnorm_bwd(struct df_backend *be, const void *args, struct df_err *err)
 {
 	const struct df_rmsnorm_bwd *a = args;
-	uint64_t all[2] = { 0, a->x.rows };
-	const uint64_t *offsets = a->offsets ? a->offsets : all;
+	const uint32_t *offsets = df_tensor_u32(a->offsets); /* NULL: one segment */
 	const size_t e = a->w.cols;
 
 	(void)be;
@@ -53,7 +52,7 @@ df_ref_rmsnorm_bwd(struct df_backend *be, const void *args, struct df_err *err)
 		for (size_t j = 0; j < e; j++) {
 			double sum = a->accumulate ? AT(a->dw, s, j) : 0;
 
-			for (size_t t = offsets[s]; t < offsets[s + 1]; t++)
+			for (size_t t = offsets ? offsets[s] : 0; t < (offsets ? offsets[s + 1] : a->x.rows); t++)
 				for (size_t h = 0, c = j; h < a->rstd.cols; h++, c += e)
 					sum += (double)AT(a->dy, t, c) * AT(a->x, t, c) * AT(a->rstd, t, h);
 			AT(a->dw, s, j) = (float)sum;
@@ -128,7 +127,8 @@ df_ref_rope(struct df_backend *be, const void *args, struct df_err *err)
 		for (size_t h = 0; h < a->n_heads; h++)
 			for (size_t j = 0; j < half; j++) {
 				float *x1 = &AT(a->x, t, 2 * h * half + j), *x2 = x1 + half, u = *x1, v = *x2;
-				float c = AT(a->cos, a->pos[t], j), s = AT(a->sin, a->pos[t], j);
+				uint32_t pos = df_tensor_u32(a->pos)[t];
+				float c = AT(a->cos, pos, j), s = AT(a->sin, pos, j);
 
 				if (a->inverse)
 					s = -s;
@@ -159,14 +159,15 @@ int
 df_ref_attn_fwd(struct df_backend *be, const void *args, struct df_err *err)
 {
 	const struct df_attn *a = args;
+	const uint32_t *offsets = df_tensor_u32(a->offsets);
 	size_t e = a->q.cols / a->n_heads, group = a->n_heads / a->n_kv_heads;
 	double *p = NULL;
 	int rc;
 
 	(void)be;
 	DF_TRY(df_alloc(&p, a->q.rows, sizeof(*p), "attention scores", err));
-	for (size_t s = 0; s < a->n_samples; s++) {
-		size_t t0 = a->offsets[s], len = a->offsets[s + 1] - t0;
+	for (size_t s = 0; s + 1 < a->offsets.cols; s++) {
+		size_t t0 = offsets[s], len = offsets[s + 1] - t0;
 
 		for (size_t h = 0; h < a->n_heads; h++)
 			for (size_t i = 0; i < len; i++) {
@@ -199,6 +200,7 @@ int
 df_ref_attn_decode(struct df_backend *be, const void *args, struct df_err *err)
 {
 	const struct df_attn_decode *a = args;
+	const uint32_t *first = df_tensor_u32(a->first), *n = df_tensor_u32(a->n);
 	size_t e = a->q.cols / a->n_heads, group = a->n_heads / a->n_kv_heads;
 	double *p = NULL;
 	int rc;
@@ -207,8 +209,8 @@ df_ref_attn_decode(struct df_backend *be, const void *args, struct df_err *err)
 	DF_TRY(df_alloc(&p, a->k.rows, sizeof(*p), "attention scores", err));
 	for (size_t s = 0; s < a->q.rows; s++)
 		for (size_t h = 0; h < a->n_heads; h++) {
-			size_t end = a->first[s] + a->n[s], kh = h / group * e;
-			size_t begin = a->window && a->n[s] > a->window ? end - a->window : a->first[s];
+			size_t end = (size_t)first[s] + n[s], kh = h / group * e;
+			size_t begin = a->window && n[s] > a->window ? end - a->window : first[s];
 			double max = -INFINITY, sum = 0;
 
 			for (size_t j = begin; j < end; j++) {
@@ -240,6 +242,7 @@ df_ref_attn_bwd(struct df_backend *be, const void *args, struct df_err *err)
 {
 	const struct df_attn_bwd *b = args;
 	const struct df_attn *a = &b->fwd;
+	const uint32_t *offsets = df_tensor_u32(a->offsets);
 	size_t e = a->q.cols / a->n_heads, group = a->n_heads / a->n_kv_heads, kc = a->k.cols;
 	double *dq = NULL, *dk = NULL, *dv = NULL;
 	int rc;
@@ -248,14 +251,14 @@ df_ref_attn_bwd(struct df_backend *be, const void *args, struct df_err *err)
 	DF_TRY(df_alloc(&dq, a->q.rows * a->q.cols, sizeof(*dq), "attention gradient", err));
 	DF_TRY(df_alloc(&dk, a->k.rows * kc, sizeof(*dk), "attention gradient", err));
 	DF_TRY(df_alloc(&dv, a->k.rows * kc, sizeof(*dv), "attention gradient", err));
-	for (size_t s = 0; s < a->n_samples; s++)
+	for (size_t s = 0; s + 1 < a->offsets.cols; s++)
 		for (size_t h = 0; h < a->n_heads; h++)
-			for (size_t i = a->offsets[s]; i < a->offsets[s + 1]; i++) {
+			for (size_t i = offsets[s]; i < offsets[s + 1]; i++) {
 				size_t kh = h / group * e;
 				const float *q = &AT(a->q, i, h * e), *d_o = &AT(b->d_o, i, h * e);
 				double delta = dot(d_o, &AT(a->o, i, h * e), e);
 
-				for (size_t j = a->offsets[s] + first_key(a, i - a->offsets[s]); j <= i; j++) {
+				for (size_t j = offsets[s] + first_key(a, i - offsets[s]); j <= i; j++) {
 					const float *k = &AT(a->k, j, kh), *v = &AT(a->v, j, kh);
 					double p = exp(a->scale * dot(q, k, e) - AT(a->lse, i, h));
 					double ds = a->scale * p * (dot(d_o, v, e) - delta);

@@ -41,6 +41,7 @@ const struct df_backend_ops df_reference_backend = {
 	.name = "reference",
 	.exact = true,
 	.on_host = true,
+	.reads_on_host = true,
 	.open = df_host_open,
 	.close = df_host_close,
 	.alloc = df_host_alloc,

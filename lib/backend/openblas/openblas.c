@@ -175,6 +175,7 @@ const struct df_backend_ops df_openblas_backend = {
 	.api_version = DF_BACKEND_API_VERSION,
 	.name = "openblas",
 	.on_host = true,
+	.reads_on_host = true,
 	.exact = false,
 	.product = &product,
 	.suits = suits_any_cpu,

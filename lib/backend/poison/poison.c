@@ -11,6 +11,8 @@
  *   running over an allocation's end                  faults (guard page) or is found in the slack
  *   reading what was never written, or an output      gives NaN
  *   using a tensor after its free                     faults
+ *   a stage that was not pushed, or not waited for    gives NaN, as indices numbers that do not exist
+ *   writing to a stage under way                      is found
  *
  *        guard    slack          bytes                  guard
  *      | no page | 0xa5...  | data, NaN at first | no page |
@@ -201,9 +203,118 @@ out:
 	return rc;
 }
 
+/* ---- stages ------------------------------------------------------------------------------------------------------ */
+
+/*
+ * Copies are made at once, but look as if they took until the wait: what was pulled reaches the host's side then, and
+ * is NaN before; what was pushed must be unchanged then.  `bytes` holds what is under way.
+ */
+enum transit { AT_REST, GOING, COMING };
+struct journey {
+	unsigned char *bytes, *state; /* one of each per byte of the stage */
+};
+
+static void
+stage_close(struct df_backend *be, struct df_stage *st)
+{
+	struct journey *j = st->priv;
+
+	(void)be;
+	if (j) {
+		free(j->bytes);
+		free(j->state);
+	}
+	free(j);
+	free(st->host);
+}
+
+static int
+stage_open(struct df_backend *be, struct df_stage *st, const char *what, struct df_err *err)
+{
+	const size_t n = st->device.cols;
+	struct journey *j = NULL;
+	int rc;
+
+	(void)be;
+	DF_TRY(df_alloc(&j, 1, sizeof(*j), what, err));
+	st->priv = j;
+	DF_TRY(df_alloc(&j->bytes, n, 1, what, err));
+	DF_TRY(df_alloc(&j->state, n, 1, what, err));
+	DF_TRY(df_alloc(&st->host, n, 1, what, err));
+	memset(st->host, 0xff, n);
+out:
+	return rc;
+}
+
+/* The bytes [first, first + n) of the host's side were not written while they were on their way. */
+static int
+check_unchanged(const struct df_stage *st, size_t first, size_t n, struct df_err *err)
+{
+	const struct journey *j = st->priv;
+	const unsigned char *host = st->host;
+
+	for (size_t i = first; i < first + n; i++)
+		if (j->state[i] != AT_REST && host[i] != (j->state[i] == GOING ? j->bytes[i] : 0xff))
+			return df_fail(err, DF_EDEVICE,
+			    "poison: stage: the host wrote byte %zu after it was %s and before the wait", i,
+			    j->state[i] == GOING ? "pushed" : "pulled");
+	return DF_OK;
+}
+
+static int
+stage_push(struct df_backend *be, struct df_stage *st, size_t first, size_t n, struct df_err *err)
+{
+	struct journey *j = st->priv;
+	int rc;
+
+	DF_TRY(check_unchanged(st, first, n, err));
+	if (memchr(j->state + first, COMING, n))
+		return df_fail(err, DF_EDEVICE, "poison: stage: pushed what was pulled and not waited for");
+	memcpy(j->bytes + first, df_stage_host(st, first), n);
+	memset(j->state + first, GOING, n);
+	rc = upload(be, df_tensor_view(st->device, first, 1, n), j->bytes + first, err);
+out:
+	return rc;
+}
+
+static int
+stage_pull(struct df_backend *be, struct df_stage *st, size_t first, size_t n, struct df_err *err)
+{
+	struct journey *j = st->priv;
+	int rc;
+
+	DF_TRY(check_unchanged(st, first, n, err));
+	DF_TRY(download(be, j->bytes + first, df_tensor_view(st->device, first, 1, n), err));
+	memset(df_stage_host(st, first), 0xff, n);
+	memset(j->state + first, COMING, n);
+out:
+	return rc;
+}
+
+static int
+stage_wait(struct df_backend *be, struct df_stage *st, struct df_err *err)
+{
+	const size_t n = st->device.cols;
+	struct journey *j = st->priv;
+	unsigned char *host = st->host;
+	int rc;
+
+	(void)be;
+	DF_TRY(check_unchanged(st, 0, n, err));
+	for (size_t i = 0; i < n; i++)
+		if (j->state[i] == COMING)
+			host[i] = j->bytes[i];
+	memset(j->state, AT_REST, n);
+out:
+	return rc;
+}
+
+static const struct df_stage_ops stage_ops = { stage_open, stage_close, stage_push, stage_pull, stage_wait };
+
 const struct df_backend_ops df_poison_backend = {
 	.api_version = DF_BACKEND_API_VERSION,
 	.name = "poison",
+	.reads_on_host = true,
 	.exact = true,
 	.open = df_host_open,
 	.close = df_host_close,
@@ -212,6 +323,7 @@ const struct df_backend_ops df_poison_backend = {
 	.upload = upload,
 	.download = download,
 	.sync = df_host_sync,
+	.stage = &stage_ops,
 	.op = df_cpu_op,
 	.enter = enter,
 	.leave = leave,
