@@ -40,8 +40,11 @@ static const char *const op_name[DF_OP_COUNT] = {
 	"row_dot",
 	"sigmoid_fwd",
 	"sigmoid_bwd",
-	"lmhead",
+	"xent_fwd",
+	"xent_bwd",
+	"xent",
 	"dropout",
+	"clip",
 	"adamw",
 	"adam_form",
 	"sign",
@@ -193,6 +196,8 @@ is_among(enum df_types types, enum df_dtype t)
 	case DF_ONLY_F32: return t == DF_F32;
 	case DF_FLOATS: return t == DF_F32 || t == DF_BF16 || t == DF_F16;
 	case DF_INDICES: return t == DF_U32;
+	case DF_ONLY_F64: return t == DF_F64;
+	case DF_ONLY_U8: return t == DF_U8;
 	case DF_ANY_TYPE: break;
 	}
 	return true;
@@ -213,7 +218,7 @@ end_of(const struct df_tensor *t, size_t *end)
 static int
 check_operand(const struct df_backend *be, const char *op, const struct df_operand *o, struct df_err *err)
 {
-	static const char *const needed[] = { "f32", "f32, bf16 or f16", "a type", "u32" };
+	static const char *const needed[] = { "f32", "f32, bf16 or f16", "a type", "u32", "f64", "u8" };
 	const struct df_tensor *t = o->t;
 	size_t size = df_dtype_size(t->type), end;
 

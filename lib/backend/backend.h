@@ -211,8 +211,8 @@ int df_bias_add(struct df_backend *be, struct df_tensor x, struct df_tensor bias
 /* out[1,C] (+)= sum over rows of x [R,C]. */
 int df_colsum(struct df_backend *be, struct df_tensor x, struct df_tensor out, bool accumulate, struct df_err *err)
     DF_MUST_CHECK;
-/* *out = sum of squares, accumulated in f64 in a fixed order. Synchronises. */
-int df_sumsq(struct df_backend *be, struct df_tensor x, double *out, struct df_err *err) DF_MUST_CHECK;
+/* out [1,1] f64 = sum of squares of x, accumulated in f64 in a fixed order. */
+int df_sumsq(struct df_backend *be, struct df_tensor x, struct df_tensor out, struct df_err *err) DF_MUST_CHECK;
 
 /* ---- transformer layers: forward and backward together ------------------ */
 
@@ -346,25 +346,32 @@ int df_sigmoid_bwd(struct df_backend *be, struct df_tensor dx, struct df_tensor 
     struct df_err *err) DF_MUST_CHECK;
 
 /*
- * The fused end of the model: logits = h w^T, never more than a tile of them;
- *   nll[t]  = logsumexp(logits[t]) - logits[t, target[t]]
- *   correct[t] = the target is the most likely token (ties: lowest id)
- * and, when dh is given, with g_t = scale[t] * (softmax(logits[t]) - onehot):
+ * The end of the model: cross-entropy of logits = h w^T, of which there is never more than a tile.  Forward:
+ *   lse[t]     = log of the sum over v of exp(logits[t,v])
+ *   nll[t]     = lse[t] - logits[t, target[t]]
+ *   correct[t] = 1 if the target is the most likely token (ties: lowest id), else 0
+ * Backward, with g_t = scale[t] * (exp(logits[t] - lse[t]) - onehot):
  *   dh[t]  = g_t w                      (assigned)
- *   dw[s] += sum over the rows t of segment s of g_t^T h[t]
+ *   dw    += sum over the rows t of g_t^T h[t]
+ * It computes the logits once more, as the factors of targets may depend on their losses: scale is given after the
+ * forward.  Where it is known before, df_xent() does both with one product less; all three give the same bits.
  * h has one row per predicted target only (the caller gathers them).
  */
-struct df_lmhead {
+struct df_xent {
 	struct df_tensor h, w;    /* [L,D] f32, [V,D] f32, bf16 or f16 */
-	const uint32_t *target;   /* [L] host, each < V (checked) */
-	float *nll;               /* [L] host, out */
-	uint8_t *correct;         /* [L] host, out, or NULL */
-	const float *scale;       /* [L] host, or NULL when dh is NONE */
-	struct df_tensor dh;      /* [L,D] or NONE: loss only */
+	struct df_tensor target;  /* [1,L] u32, each < V */
+	struct df_tensor nll;     /* [1,L] f32; not in df_xent_bwd() */
+	struct df_tensor lse;     /* [1,L] f32: out, or NONE; df_xent_bwd(): in */
+	struct df_tensor correct; /* [1,L] u8 or NONE; not in df_xent_bwd() */
+	/* backward; not in df_xent_fwd() */
+	struct df_tensor scale;   /* [1,L] f32 */
+	struct df_tensor dh;      /* [L,D] */
 	struct df_tensor dw;      /* [V,D] += over all rows, or NONE */
 	struct df_tensor dlogits; /* [L,V] = g_t, for per-sample head gradients, or NONE.  The caller bounds L. */
 };
-int df_lmhead(struct df_backend *be, const struct df_lmhead *a, struct df_err *err) DF_MUST_CHECK;
+int df_xent_fwd(struct df_backend *be, const struct df_xent *a, struct df_err *err) DF_MUST_CHECK;
+int df_xent_bwd(struct df_backend *be, const struct df_xent *a, struct df_err *err) DF_MUST_CHECK;
+int df_xent(struct df_backend *be, const struct df_xent *a, struct df_err *err) DF_MUST_CHECK;
 
 /* dst[i,:] = src[rows[i],:] and dst[rows[i],:] += src[i,:], in the order of i. */
 int df_gather_rows(struct df_backend *be, struct df_tensor dst, struct df_tensor src, struct df_tensor rows,
@@ -382,15 +389,29 @@ int df_dropout(struct df_backend *be, struct df_tensor y, struct df_tensor x, fl
 /* ---- optimiser ---------------------------------------------------------- */
 
 /*
+ * What a gradient is multiplied by, from the sum of its squares: clip [1,2] f64 = { scale, finite }.
+ *   scale  = max_norm / (sqrt(sumsq) + 1e-6), at most 1; 1 when max_norm is 0
+ *   finite = 1; where sumsq is not finite, both are 0
+ * torch.nn.utils.clip_grad_norm_; Pascanu et al. 2013.  sumsq [1,1] f64.
+ */
+struct df_clip {
+	struct df_tensor sumsq, clip;
+	double max_norm;
+};
+int df_clip(struct df_backend *be, const struct df_clip *a, struct df_err *err) DF_MUST_CHECK;
+
+/*
  * AdamW on flat ranges, decoupled decay (Loshchilov & Hutter 2019), as
  * torch.optim.AdamW: w *= 1 - lr*decay; m = b1 m + (1-b1) g; v = b2 v + (1-b2) g^2;
- * w -= lr/(1-b1^step) * m / (sqrt(v)/sqrt(1-b2^step) + eps).  g is multiplied by grad_scale first.
+ * w -= lr/(1-b1^step) * m / (sqrt(v)/sqrt(1-b2^step) + eps).
+ * With clip, g is multiplied by its scale first, and where it says that the gradient is not finite, w, m and v stay as
+ * they are: so sumsq, clip and update need no wait between them.
  */
 struct df_adamw {
 	struct df_tensor w, g, m, v; /* same shape, f32 */
+	struct df_tensor clip;       /* [1,2] of df_clip(), or NONE */
 	double lr, beta1, beta2, eps, decay;
-	double grad_scale; /* clipping */
-	uint64_t step;     /* from 1 */
+	uint64_t step; /* from 1 */
 };
 int df_adamw(struct df_backend *be, const struct df_adamw *a, struct df_err *err) DF_MUST_CHECK;
 

@@ -37,7 +37,7 @@ enum df_op {
 	DF_OP_SCALE,      /* struct df_op_pair: dst *= alpha */
 	DF_OP_BIAS_ADD,   /* struct df_op_pair: dst[t,:] += src[0,:] */
 	DF_OP_COLSUM,     /* struct df_op_pair: dst[0,:] (+)= sum of src[t,:] */
-	DF_OP_SUMSQ,      /* struct df_op_sumsq */
+	DF_OP_SUMSQ,      /* struct df_op_pair: dst[0,0] = sum of src[t,j]^2, f64 */
 	DF_OP_EMBED_BWD,  /* struct df_op_rows: dst[rows[i],:] += src[i,:] in the order of i; also df_scatter_rows */
 	DF_OP_GATHER,     /* struct df_op_rows: dst[i,:] = src[rows[i],:]; also df_embed_fwd */
 	DF_OP_RMSNORM_FWD, /* struct df_rmsnorm */
@@ -56,8 +56,11 @@ enum df_op {
 	DF_OP_ROW_DOT,    /* struct df_op_triple: a[t] = sum of b[t,:] c[t,:] */
 	DF_OP_SIGMOID_FWD, /* struct df_op_pair: dst = sigmoid(src) */
 	DF_OP_SIGMOID_BWD, /* struct df_op_triple: a = b c (1 - c) */
-	DF_OP_LMHEAD,     /* struct df_lmhead */
+	DF_OP_XENT_FWD,   /* struct df_xent; what an operation does not use is NONE */
+	DF_OP_XENT_BWD,   /* struct df_xent */
+	DF_OP_XENT,       /* struct df_xent */
 	DF_OP_DROPOUT,    /* struct df_op_dropout */
+	DF_OP_CLIP,       /* struct df_clip */
 	DF_OP_ADAMW,      /* struct df_adamw */
 	DF_OP_ADAM_FORM,  /* struct df_adam_form */
 	DF_OP_SIGN,       /* struct df_op_pair: dst = sign(dst) */
@@ -72,10 +75,6 @@ struct df_op_pair {
 };
 struct df_op_triple {
 	struct df_tensor a, b, c;
-};
-struct df_op_sumsq {
-	struct df_tensor x;
-	double *out;
 };
 struct df_op_rows {
 	struct df_tensor dst, src, rows;
@@ -93,7 +92,7 @@ struct df_op_dropout {
 
 /* A tensor that an operation touches, and how.  `t` points into the operation's args. */
 enum df_access { DF_IN = 1, DF_OUT = 2, DF_INOUT = 3 };
-enum df_types { DF_ONLY_F32, DF_FLOATS /* f32, bf16, f16 */, DF_ANY_TYPE, DF_INDICES /* u32 */ };
+enum df_types { DF_ONLY_F32, DF_FLOATS /* f32, bf16, f16 */, DF_ANY_TYPE, DF_INDICES /* u32 */, DF_ONLY_F64, DF_ONLY_U8 };
 struct df_operand {
 	struct df_tensor *t;
 	enum df_access access;

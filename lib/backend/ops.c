@@ -58,6 +58,7 @@ df_check_indices(enum df_op op, const void *args, struct df_err *err)
 	const struct df_rmsnorm_bwd *norm = args;
 	const struct df_attn *attn = args;
 	const struct df_attn_bwd *attn_bwd = args;
+	const struct df_xent *xent = args;
 
 	switch (op) {
 	case DF_OP_GATHER: return check_below("gather_rows", rows->rows, rows->src.rows, err);
@@ -68,6 +69,9 @@ df_check_indices(enum df_op op, const void *args, struct df_err *err)
 	case DF_OP_ATTN_FWD: return check_offsets("attn_fwd", attn->offsets, attn->q.rows, err);
 	case DF_OP_ATTN_BWD: return check_offsets("attn_bwd", attn_bwd->fwd.offsets, attn_bwd->fwd.q.rows, err);
 	case DF_OP_ATTN_DECODE: return check_past(args, err);
+	case DF_OP_XENT_FWD:
+	case DF_OP_XENT_BWD:
+	case DF_OP_XENT: return check_below("xent", xent->target, xent->w.rows, err);
 	default: return DF_OK;
 	}
 }
@@ -164,13 +168,14 @@ df_colsum(struct df_backend *be, struct df_tensor x, struct df_tensor out, bool 
 }
 
 int
-df_sumsq(struct df_backend *be, struct df_tensor x, double *out, struct df_err *err)
+df_sumsq(struct df_backend *be, struct df_tensor x, struct df_tensor out, struct df_err *err)
 {
-	struct df_op_sumsq a = { x, out };
-	struct df_operand o[] = { { &a.x, DF_IN, "x", DF_ONLY_F32 } };
+	struct df_op_pair a = { .dst = out, .src = x };
+	struct df_operand o[] = { { &a.dst, DF_OUT, "out", DF_ONLY_F64 }, { &a.src, DF_IN, "x", DF_ONLY_F32 } };
 
-	NEED(be && out, "sumsq: a NULL argument");
-	return df_backend_run(be, DF_OP_SUMSQ, &a, o, 1, err);
+	NEED(be, "sumsq: backend is NULL");
+	NEED(out.rows == 1 && out.cols == 1, "sumsq: out is [%zu,%zu]", out.rows, out.cols);
+	return df_backend_run(be, DF_OP_SUMSQ, &a, o, 2, err);
 }
 
 /* dst and src by rows: `ids` number rows of `table`, and `list` has one row per id. */
@@ -468,37 +473,67 @@ df_swiglu_bwd(struct df_backend *be, struct df_tensor dgate, struct df_tensor du
 	return df_backend_run(be, DF_OP_SWIGLU_BWD, &a, o, 5, err);
 }
 
-int
-df_lmhead(struct df_backend *be, const struct df_lmhead *args, struct df_err *err)
+/* The three operations on the head's cross-entropy: a forward writes what a backward alone reads. */
+static int
+run_xent(struct df_backend *be, enum df_op op, const char *name, const struct df_xent *args, struct df_err *err)
 {
-	NEED(be && args, "lmhead: a NULL argument");
+	const bool forward = op != DF_OP_XENT_BWD, backward = op != DF_OP_XENT_FWD;
 
-	struct df_lmhead a = *args;
-	struct df_operand o[5] = { { &a.h, DF_IN, "h", DF_ONLY_F32 }, { &a.w, DF_IN, "w", DF_FLOATS } };
-	size_t n = 2;
+	NEED(be && args, "%s: a NULL argument", name);
 
-	NEED(a.h.cols == a.w.cols && a.w.rows, "lmhead: h has %zu columns, w is [%zu,%zu]", a.h.cols, a.w.rows,
+	struct df_xent a = *args;
+	const struct df_tensor row = { .rows = 1, .cols = a.h.rows }, logits = { .rows = a.h.rows, .cols = a.w.rows };
+	const struct {
+		bool used, optional;
+		struct df_operand o;
+		struct df_tensor shape;
+	} all[] = {
+		{ true, false, { &a.h, DF_IN, "h", DF_ONLY_F32 }, a.h },
+		{ true, false, { &a.w, DF_IN, "w", DF_FLOATS }, a.w },
+		{ true, false, { &a.target, DF_IN, "target", DF_INDICES }, row },
+		{ forward, false, { &a.nll, DF_OUT, "nll", DF_ONLY_F32 }, row },
+		{ true, forward, { &a.lse, forward ? DF_OUT : DF_IN, "lse", DF_ONLY_F32 }, row },
+		{ forward, true, { &a.correct, DF_OUT, "correct", DF_ONLY_U8 }, row },
+		{ backward, false, { &a.scale, DF_IN, "scale", DF_ONLY_F32 }, row },
+		{ backward, false, { &a.dh, DF_OUT, "dh", DF_ONLY_F32 }, a.h },
+		{ backward, true, { &a.dw, DF_INOUT, "dw", DF_ONLY_F32 }, a.w },
+		{ backward, true, { &a.dlogits, DF_OUT, "dlogits", DF_ONLY_F32 }, logits },
+	};
+	struct df_operand o[sizeof(all) / sizeof(all[0])];
+	size_t n = 0;
+
+	NEED(a.h.cols == a.w.cols && a.w.rows, "%s: h has %zu columns, w is [%zu,%zu]", name, a.h.cols, a.w.rows,
 	    a.w.cols);
-	NEED(a.nll || a.h.rows == 0, "lmhead: nll is NULL");
-	NEED(a.dh.mem || (!a.dw.mem && !a.dlogits.mem), "lmhead: dw or dlogits without dh");
-	if (a.dh.mem) {
-		NEED(same_shape(a.dh, a.h), "lmhead: dh and h differ in shape");
-		NEED(a.scale || a.h.rows == 0, "lmhead: dh without scale");
-		o[n++] = (struct df_operand){ &a.dh, DF_OUT, "dh", DF_ONLY_F32 };
+	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
+		struct df_tensor *t = all[i].o.t;
+
+		if (!all[i].used)
+			*t = DF_TENSOR_NONE;
+		if (!all[i].used || (all[i].optional && !t->mem))
+			continue;
+		NEED(same_shape(*t, all[i].shape), "%s: tensor %s is [%zu,%zu], not [%zu,%zu]", name, all[i].o.name,
+		    t->rows, t->cols, all[i].shape.rows, all[i].shape.cols);
+		o[n++] = all[i].o;
 	}
-	if (a.dw.mem) {
-		NEED(same_shape(a.dw, a.w), "lmhead: dw and w differ in shape");
-		o[n++] = (struct df_operand){ &a.dw, DF_INOUT, "dw", DF_ONLY_F32 };
-	}
-	if (a.dlogits.mem) {
-		NEED(a.dlogits.rows == a.h.rows && a.dlogits.cols == a.w.rows, "lmhead: dlogits is [%zu,%zu]",
-		    a.dlogits.rows, a.dlogits.cols);
-		o[n++] = (struct df_operand){ &a.dlogits, DF_OUT, "dlogits", DF_ONLY_F32 };
-	}
-	NEED(a.target || a.h.rows == 0, "lmhead: targets are NULL");
-	for (size_t i = 0; i < a.h.rows; i++)
-		NEED(a.target[i] < a.w.rows, "lmhead: target %u at %zu is not below %zu", a.target[i], i, a.w.rows);
-	return df_backend_run(be, DF_OP_LMHEAD, &a, o, n, err);
+	return df_backend_run(be, op, &a, o, n, err);
+}
+
+int
+df_xent_fwd(struct df_backend *be, const struct df_xent *a, struct df_err *err)
+{
+	return run_xent(be, DF_OP_XENT_FWD, "xent_fwd", a, err);
+}
+
+int
+df_xent_bwd(struct df_backend *be, const struct df_xent *a, struct df_err *err)
+{
+	return run_xent(be, DF_OP_XENT_BWD, "xent_bwd", a, err);
+}
+
+int
+df_xent(struct df_backend *be, const struct df_xent *a, struct df_err *err)
+{
+	return run_xent(be, DF_OP_XENT, "xent", a, err);
 }
 
 int
@@ -516,6 +551,23 @@ df_dropout(struct df_backend *be, struct df_tensor y, struct df_tensor x, float 
 }
 
 int
+df_clip(struct df_backend *be, const struct df_clip *args, struct df_err *err)
+{
+	NEED(be && args, "clip: a NULL argument");
+
+	struct df_clip a = *args;
+	struct df_operand o[] = {
+		{ &a.sumsq, DF_IN, "sumsq", DF_ONLY_F64 },
+		{ &a.clip, DF_OUT, "clip", DF_ONLY_F64 },
+	};
+
+	NEED(a.sumsq.rows == 1 && a.sumsq.cols == 1 && a.clip.rows == 1 && a.clip.cols == 2,
+	    "clip: [%zu,%zu] from [%zu,%zu]", a.clip.rows, a.clip.cols, a.sumsq.rows, a.sumsq.cols);
+	NEED(a.max_norm >= 0, "clip: a norm of %g", a.max_norm);
+	return df_backend_run(be, DF_OP_CLIP, &a, o, 2, err);
+}
+
+int
 df_adamw(struct df_backend *be, const struct df_adamw *args, struct df_err *err)
 {
 	NEED(be && args, "adamw: a NULL argument");
@@ -526,11 +578,14 @@ df_adamw(struct df_backend *be, const struct df_adamw *args, struct df_err *err)
 		{ &a.g, DF_IN, "g", DF_ONLY_F32 },
 		{ &a.m, DF_INOUT, "m", DF_ONLY_F32 },
 		{ &a.v, DF_INOUT, "v", DF_ONLY_F32 },
+		{ &a.clip, DF_IN, "clip", DF_ONLY_F64 },
 	};
 
 	NEED(same_shape(a.w, a.g) && same_shape(a.w, a.m) && same_shape(a.w, a.v), "adamw: shapes differ");
+	NEED(!a.clip.mem || (a.clip.rows == 1 && a.clip.cols == 2), "adamw: clip is [%zu,%zu]", a.clip.rows,
+	    a.clip.cols);
 	NEED(a.step >= 1, "adamw: step counts from 1");
-	return df_backend_run(be, DF_OP_ADAMW, &a, o, 4, err);
+	return df_backend_run(be, DF_OP_ADAMW, &a, o, a.clip.mem ? 5 : 4, err);
 }
 
 int

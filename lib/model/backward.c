@@ -141,32 +141,6 @@ out:
 	return rc;
 }
 
-/* Loss and head: leaves the gradient of the final norm's output in the first rows of s1. */
-static int
-head_backward(struct df_work *w, const struct df_emit *e, struct df_tensor dh, struct df_err *err)
-{
-	struct df_model *m = w->m;
-	struct df_lmhead a = { .h = w->h_f,
-		.w = m->w[m->lm_head],
-		.target = w->target,
-		.nll = w->nll,
-		.correct = w->correct,
-		.scale = w->scale,
-		.dh = dh };
-	bool trains = df_row_trains(m, m->lm_head), samples = trains && df_tensor_is_none(e->grad);
-	int rc;
-
-	if (trains && !samples)
-		a.dw = df_param_view(e->grad, &m->train.v[m->train_row[m->lm_head]]);
-	if (samples)
-		a.dlogits = w->dlogits;
-	DF_TRY(df_lmhead(m->be, &a, err));
-	if (samples && !m->cfg.tied)
-		DF_TRY(df_emit_head(w, e, err));
-out:
-	return rc;
-}
-
 int
 df_backward(struct df_work *w, const struct df_emit *e, struct df_err *err)
 {
@@ -175,7 +149,7 @@ df_backward(struct df_work *w, const struct df_emit *e, struct df_err *err)
 	bool done;
 	int rc;
 
-	DF_TRY(head_backward(w, e, dh, err));
+	DF_TRY(df_head_backward(w, e, dh, err));
 	done = df_row_is_lowest(m, m->lm_head) && !m->cfg.tied;
 	if (!done) {
 		DF_TRY(df_fill(m->be, w->d_rows, 0, err));

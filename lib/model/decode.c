@@ -218,7 +218,7 @@ df_model_extend_loss(struct df_model *m, struct df_work *w, struct df_cache *c, 
 	(void)m;
 	c->whole = false;
 	DF_TRY(run(w, c, b, slot, true, err));
-	DF_TRY(df_head_losses(w, out, err));
+	DF_TRY(df_losses(w, out, err));
 out:
 	return rc;
 }

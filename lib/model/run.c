@@ -4,33 +4,7 @@
  */
 #include "model/work.h"
 
-#include <math.h>
 #include <string.h>
-
-/* Mean nll, counts and token losses from w->nll.  A sum runs over a sample's own targets: batching cannot change it. */
-static void
-report(const struct df_work *w, const struct df_losses *out)
-{
-	if (out == NULL)
-		return;
-	for (size_t s = 0; s < w->n; s++) {
-		uint32_t n = (uint32_t)(w->target_seg.host[s + 1] - w->target_seg.host[s]), hits = 0;
-		double sum = 0;
-
-		for (size_t i = w->target_seg.host[s]; i < w->target_seg.host[s + 1]; i++) {
-			sum += w->weigh != NULL ? (double)w->weight[i] * (double)w->nll[i] : (double)w->nll[i];
-			hits += w->correct[i];
-			if (out->token_nll != NULL)
-				out->token_nll[i] = w->nll[i];
-		}
-		if (out->loss != NULL)
-			out->loss[s] = n > 0 ? (float)(sum / n) : NAN;
-		if (out->n_targets != NULL)
-			out->n_targets[s] = n;
-		if (out->n_correct != NULL)
-			out->n_correct[s] = hits;
-	}
-}
 
 /* Losses need a head of logits. */
 static int
@@ -94,34 +68,13 @@ df_logits(struct df_work *w, struct df_tensor logits, struct df_err *err)
 }
 
 int
-df_head_losses(struct df_work *w, const struct df_losses *out, struct df_err *err)
+df_losses(struct df_work *w, const struct df_losses *out, struct df_err *err)
 {
-	struct df_model *m = w->m;
-	struct df_lmhead a = {
-		.h = w->h_f, .w = m->w[m->lm_head], .target = w->target, .nll = w->nll, .correct = w->correct
-	};
-	int rc = DF_OK;
+	int rc;
 
-	if (w->n_rows > 0)
-		DF_TRY(df_lmhead(m->be, &a, err));
-	if (w->n_rows > 0 && w->weigh != NULL)
-		w->weigh(w->weigh_ctx, w->nll, w->n_rows, w->weight);
-	report(w, out);
-out:
-	return rc;
-}
-
-/* Between forward and backward: the factor of a target's gradient may depend on all losses. */
-static int
-weigh_targets(struct df_work *w, struct df_err *err)
-{
-	int rc = DF_OK;
-
-	if (w->weigh == NULL)
-		return DF_OK;
-	DF_TRY(df_head_losses(w, NULL, err));
-	for (size_t i = 0; i < w->n_rows; i++)
-		w->scale[i] *= w->weight[i];
+	DF_TRY(df_head_forward(w, err));
+	DF_TRY(df_head_weigh(w, err));
+	DF_TRY(df_head_report(w, out, err));
 out:
 	return rc;
 }
@@ -135,7 +88,7 @@ df_model_loss(
 	DF_TRY(need_head(m, err));
 	DF_TRY(df_work_take(w, b, err));
 	DF_TRY(forward(w, DF_WORK_LOSS, out, err));
-	rc = df_head_losses(w, out, err);
+	rc = df_losses(w, out, err);
 out:
 	return rc;
 }
@@ -207,6 +160,50 @@ out:
 	return rc;
 }
 
+/* The forward of a batch for gradients; a weigher of w has its turn. */
+static int
+begin(struct df_work *w, const struct df_tokens *b, enum df_work_mode mode, const struct df_losses *out,
+    struct df_err *err)
+{
+	int rc;
+
+	DF_TRY(need_head(w->m, err));
+	DF_TRY(df_work_take(w, b, err));
+	DF_TRY(forward(w, mode, out, err));
+	if (w->weigh != NULL) {
+		DF_TRY(df_head_forward(w, err));
+		DF_TRY(df_head_weigh(w, err));
+	}
+out:
+	return rc;
+}
+
+static int
+check_grad(const struct df_model *m, struct df_tensor grad, struct df_err *err)
+{
+	if (grad.rows != 1 || grad.cols != m->train.numel)
+		return df_fail(err, DF_EINTERNAL, "a gradient of [%zu,%zu] for %zu parameters", grad.rows, grad.cols,
+		    m->train.numel);
+	return DF_OK;
+}
+
+/* The backward, of targets with these factors of their samples. */
+static int
+end(struct df_work *w, const struct df_emit *e, const float *sample_scale, const struct df_losses *out,
+    struct df_err *err)
+{
+	int rc = DF_OK;
+
+	df_head_scale(w, sample_scale);
+	if (w->n_rows > 0)
+		DF_TRY(df_backward(w, e, err));
+	else if (e->sink != NULL)
+		DF_TRY(df_emit_zeros(w, e, err));
+	DF_TRY(df_head_report(w, out, err));
+out:
+	return rc;
+}
+
 int
 df_model_grad(struct df_model *m, struct df_work *w, const struct df_tokens *b, const float *sample_scale,
     struct df_tensor grad, const struct df_losses *out, struct df_err *err)
@@ -214,20 +211,40 @@ df_model_grad(struct df_model *m, struct df_work *w, const struct df_tokens *b, 
 	struct df_emit e = { .grad = grad };
 	int rc;
 
-	if (grad.rows != 1 || grad.cols != m->train.numel)
-		return df_fail(err, DF_EINTERNAL, "a gradient of [%zu,%zu] for %zu parameters", grad.rows, grad.cols,
-		    m->train.numel);
+	DF_TRY(check_grad(m, grad, err));
+	DF_TRY(begin(w, b, DF_WORK_GRAD, out, err));
+	DF_TRY(end(w, &e, sample_scale, out, err));
+out:
+	return rc;
+}
+
+int
+df_model_forward(struct df_model *m, struct df_work *w, const struct df_tokens *b, struct df_target_losses *losses,
+    struct df_err *err)
+{
+	int rc;
+
 	DF_TRY(need_head(m, err));
 	DF_TRY(df_work_take(w, b, err));
-	for (size_t s = 0; s < w->n; s++) {
-		for (size_t i = w->target_seg.host[s]; i < w->target_seg.host[s + 1]; i++)
-			w->scale[i] = sample_scale[s];
-	}
-	DF_TRY(forward(w, DF_WORK_GRAD, out, err));
-	DF_TRY(weigh_targets(w, err));
-	if (w->n_rows > 0)
-		DF_TRY(df_backward(w, &e, err));
-	report(w, out);
+	DF_TRY(forward(w, DF_WORK_GRAD, NULL, err));
+	DF_TRY(df_head_forward(w, err));
+	DF_TRY(df_head_losses(w, losses, err));
+out:
+	return rc;
+}
+
+int
+df_model_backward(struct df_model *m, struct df_work *w, const float *sample_scale, const float *weight,
+    struct df_tensor grad, const struct df_losses *out, struct df_err *err)
+{
+	struct df_emit e = { .grad = grad };
+	int rc;
+
+	DF_TRY(check_grad(m, grad, err));
+	w->head.weighed = weight != NULL;
+	if (weight != NULL)
+		memcpy(w->weight, weight, w->n_rows * sizeof(*weight));
+	DF_TRY(end(w, &e, sample_scale, out, err));
 out:
 	return rc;
 }
@@ -239,23 +256,10 @@ df_model_sample_grads(struct df_model *m, struct df_work *w, const struct df_tok
 	struct df_emit e = { .grad = DF_TENSOR_NONE, .sink = sink, .ctx = ctx };
 	int rc;
 
-	DF_TRY(need_head(m, err));
-	DF_TRY(df_work_take(w, b, err));
-	if (w->n == 0)
-		goto out;
-	for (size_t s = 0; s < w->n; s++) {
-		float n = (float)(w->target_seg.host[s + 1] - w->target_seg.host[s]);
-
-		for (size_t i = w->target_seg.host[s]; i < w->target_seg.host[s + 1]; i++)
-			w->scale[i] = 1.0f / n;
-	}
-	DF_TRY(forward(w, DF_WORK_SAMPLE_GRADS, out, err));
-	DF_TRY(weigh_targets(w, err));
-	if (w->n_rows > 0)
-		DF_TRY(df_backward(w, &e, err));
-	else
-		DF_TRY(df_emit_zeros(w, &e, err));
-	report(w, out);
+	(void)m;
+	DF_TRY(begin(w, b, DF_WORK_SAMPLE_GRADS, out, err));
+	if (w->n > 0)
+		DF_TRY(end(w, &e, NULL, out, err));
 out:
 	return rc;
 }

@@ -45,7 +45,8 @@ uint64_t df_model_dropout_key(uint64_t seed, uint64_t step, uint64_t id);
 
 /* Per-sample results, host memory of the caller; any pointer may be NULL. */
 struct df_losses {
-	float *loss;         /* [n] mean nll of the sample's targets, weighted (df_work_weigh); NaN when it has none */
+	float *loss;         /* [n] mean nll of the sample's targets, weighted (df_weigh_fn); NaN when it has none */
+	double *nll;         /* [n] sum of the nll of the sample's targets, not weighted */
 	uint32_t *n_targets; /* [n] targets predicted (a target at position 0 is not) */
 	float *token_nll;    /* [sum of n_targets], sample by sample */
 	uint32_t *n_correct; /* [n] targets that were the most likely token */
@@ -70,13 +71,25 @@ struct df_work;
 int df_work_new(struct df_work **out, struct df_model *m, struct df_err *err) DF_MUST_CHECK;
 void df_work_free(struct df_work *w); /* accepts NULL */
 
+/* The targets of a batch, sample by sample, and their losses: host memory, valid during the call that gives it. */
+struct df_target_losses {
+	size_t n;                /* samples */
+	const uint32_t *offsets; /* [n+1] the targets of each */
+	const float *nll;        /* [offsets[n]] */
+	const uint32_t *token;   /* [offsets[n]] the token that was to be predicted */
+	const uint64_t *id;      /* [n] and ... */
+	const uint16_t *domain;  /* [n] ... of the samples, in a training step (df_stepper_opts.weigh); elsewhere NULL */
+};
 /*
- * Weights of targets from their losses: between forward and backward fn is given the nll of all n targets of the batch,
- * sample by sample, and sets how much each counts (weight[n], from 0 up).  A weight scales the target's gradient, as a
- * constant, and its share of df_losses.loss; token_nll stays the nll.  Gradients then cost one more product with the
- * head.  NULL, as at first: each counts 1.  fn runs in the thread that calls the model; ctx is borrowed.
+ * Weights of targets from their losses: between forward and backward fn is given the losses of a batch that has targets
+ * and sets how much each of them counts (weight [offsets[n]], from 0 up).  A weight scales the target's gradient, as a
+ * constant, and its share of df_losses.loss; nll and token_nll stay as they are.  An error of fn is the call's.
  */
-typedef void df_weigh_fn(void *ctx, const float *nll, size_t n, float *weight);
+typedef int df_weigh_fn(void *ctx, const struct df_target_losses *losses, float *weight, struct df_err *err);
+/*
+ * Losses and gradients that w computes are weighted by fn.  Gradients then cost one more product with the head.  NULL,
+ * as at first: each target counts 1.  fn runs in the thread that calls the model; ctx is borrowed.
+ */
 void df_work_weigh(struct df_work *w, df_weigh_fn *fn, void *ctx);
 
 /*
@@ -111,6 +124,16 @@ int df_model_logits(
  * As in transformers, the embedding's row of the config's pad token gets no gradient from its inputs.
  */
 int df_model_grad(struct df_model *m, struct df_work *w, const struct df_tokens *b, const float *sample_scale,
+    struct df_tensor grad, const struct df_losses *out, struct df_err *err) DF_MUST_CHECK;
+
+/*
+ * df_model_grad() in two calls, where weights depend on losses beyond this batch.  The forward gives the losses, in
+ * memory of w; the backward adds the gradient, with sample_scale[s] * weight[t] for target t of sample s (weight NULL:
+ * 1).  Between them w is used for nothing else, and b stays.  A weigher of w is not asked.
+ */
+int df_model_forward(struct df_model *m, struct df_work *w, const struct df_tokens *b, struct df_target_losses *losses,
+    struct df_err *err) DF_MUST_CHECK;
+int df_model_backward(struct df_model *m, struct df_work *w, const float *sample_scale, const float *weight,
     struct df_tensor grad, const struct df_losses *out, struct df_err *err) DF_MUST_CHECK;
 
 /*

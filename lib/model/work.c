@@ -118,12 +118,12 @@ carve_stage(struct df_work *w, struct carver *c)
 	w->dev.target = take(c, DF_U32, 1, t);
 	w->n_push = c->at;
 	w->dev.scale = take(c, DF_F32, 1, t);
-	w->dev.weight = take(c, DF_F32, 1, t);
 	w->dev.nll = take(c, DF_F32, 1, t);
 	w->dev.correct = take(c, DF_U8, 1, t);
+	w->dev.lse = take(c, DF_F32, 1, t);
 	w->target = host_side(w, w->dev.target);
 	w->scale = host_side(w, w->dev.scale);
-	w->weight = host_side(w, w->dev.weight);
+	w->weight = host_side(w, take(c, DF_F32, 1, t));
 	w->nll = host_side(w, w->dev.nll);
 	w->correct = host_side(w, w->dev.correct);
 	w->pick = take_indices(w, c, 1, t);
@@ -187,8 +187,8 @@ df_work_push_part(struct df_work *w, struct df_tensor part, struct df_err *err)
 static void
 set_rows(struct df_work *w, size_t n)
 {
-	struct df_tensor *const per_row[] = { &w->row.dev, &w->dev.target, &w->dev.scale, &w->dev.weight, &w->dev.nll,
-		&w->dev.correct };
+	struct df_tensor *const per_row[] = { &w->row.dev, &w->dev.target, &w->dev.scale, &w->dev.nll, &w->dev.correct,
+		&w->dev.lse };
 
 	w->n_rows = n;
 	for (size_t i = 0; i < sizeof(per_row) / sizeof(per_row[0]); i++)
@@ -235,6 +235,7 @@ df_work_batch(struct df_work *w, const struct df_tokens *b, struct df_err *err)
 	w->n_tok = b->n > 0 ? b->offsets[b->n] : 0;
 	w->key = b->key;
 	DF_TRY(open_stage(w, err));
+	w->head.has_lse = w->head.fetched = w->head.weighed = false;
 	w->seg.host[0] = w->target_seg.host[0] = 0;
 	for (size_t s = 0; s < b->n; s++) {
 		w->seg.host[s + 1] = (uint32_t)b->offsets[s + 1];

@@ -110,11 +110,17 @@ struct df_work {
 
 	/* per target row [L], the host's side */
 	uint32_t *target;
-	float *scale, *nll, *weight; /* weight: if `weigh` is set */
+	float *scale, *weight; /* factor of its gradient (df_head_scale()); weight: if head.weighed, on the host only */
+	float *nll;            /* with correct, after df_head_losses() */
 	uint8_t *correct;
 	struct {
-		struct df_tensor target, scale, nll, weight, correct; /* the device's side, [1,L] */
+		struct df_tensor target, scale, nll, correct, lse; /* the device's side, [1,L] */
 	} dev;
+	struct {
+		bool has_lse; /* the head's forward has run on its own */
+		bool fetched; /* nll and correct are on the host */
+		bool weighed; /* weight is set */
+	} head;
 
 	/* mixtures of experts: the experts' rows, of the current layer */
 	struct {
@@ -166,9 +172,9 @@ int df_work_layout(struct df_work *w, enum df_work_mode mode, struct df_err *err
 
 /* run.c: a batch from a caller: a position is counted from its sample's start or from a later token, or DF_EFORMAT. */
 int df_work_take(struct df_work *w, const struct df_tokens *b, struct df_err *err) DF_MUST_CHECK;
-/* run.c: after a forward, the logits [L,V] of its rows; and the losses of its targets. */
+/* run.c: after a forward, the logits [L,V] of its rows; and the losses of its targets, weighed. */
 int df_logits(struct df_work *w, struct df_tensor logits, struct df_err *err) DF_MUST_CHECK;
-int df_head_losses(struct df_work *w, const struct df_losses *out, struct df_err *err) DF_MUST_CHECK;
+int df_losses(struct df_work *w, const struct df_losses *out, struct df_err *err) DF_MUST_CHECK;
 /* decode.c: attention of a layer with w->cache: keep the rows' keys and values, then compute t.o. */
 int df_cache_attend(struct df_work *w, size_t layer, const struct df_attn *t, struct df_err *err) DF_MUST_CHECK;
 
@@ -236,7 +242,20 @@ int df_group_backward(struct df_work *w, const struct df_emit *e, const struct d
  */
 int df_moe_backward(struct df_work *w, const struct df_emit *e, size_t i, struct df_tensor d, struct df_tensor dx2,
     const struct df_act_rows *rows, bool *done, struct df_err *err) DF_MUST_CHECK;
-/* backward.c: head, layers, embedding. w->scale holds each target row's factor.  Fills w->nll and w->correct. */
+/* head.c: the losses of the target rows, from w->h_f.  They stay on the device. */
+int df_head_forward(struct df_work *w, struct df_err *err) DF_MUST_CHECK;
+/* They are wanted: w->nll and w->correct, and what a weigher sees of them. */
+int df_head_losses(struct df_work *w, struct df_target_losses *out, struct df_err *err) DF_MUST_CHECK;
+/* w->weight of each target by w->weigh, if there is one; after df_head_forward(). */
+int df_head_weigh(struct df_work *w, struct df_err *err) DF_MUST_CHECK;
+/* Results per sample, after a head's forward or backward.  out may be NULL. */
+int df_head_report(struct df_work *w, const struct df_losses *out, struct df_err *err) DF_MUST_CHECK;
+/* w->scale of each target: its sample's factor (NULL: 1 / the sample's targets), times its weight if it has one. */
+void df_head_scale(struct df_work *w, const float *sample_scale);
+/* dh [L,D] = the gradient of w->h_f, from w->scale; the head's own goes to e.  Without a forward before, that too. */
+int df_head_backward(struct df_work *w, const struct df_emit *e, struct df_tensor dh, struct df_err *err) DF_MUST_CHECK;
+
+/* backward.c: head, layers, embedding, with the factors of w->scale. */
 int df_backward(struct df_work *w, const struct df_emit *e, struct df_err *err) DF_MUST_CHECK;
 /* Zero blocks for all parameters: a batch without targets. */
 int df_emit_zeros(struct df_work *w, const struct df_emit *e, struct df_err *err) DF_MUST_CHECK;

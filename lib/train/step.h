@@ -28,7 +28,22 @@ struct df_stepper_opts {
 	 */
 	double lr_b_ratio;
 	uint64_t seed; /* of dropout */
-	bool dft;      /* use_dft_loss: a target's weight is its probability (dft.h) */
+	/*
+	 * Weights of targets from their losses, or NULL.  Between the forward and the backward of a micro-batch, weigh is
+	 * called once, with all of its samples in the step's order (also those without targets), their ids and domains;
+	 * the weights multiply those of df_stepper_run().  Not called when the micro-batch has no target.
+	 */
+	df_weigh_fn *weigh;
+	void *weigh_ctx; /* borrowed */
+	/* weigh looks at one target at a time: groups do not wait for each other, each calls it in its own thread, with
+	 * its own samples and without their ids and domains */
+	bool weigh_alone;
+};
+
+/* What the samples of a domain, of those with targets, cost in a step, before the update: for mixtures that adapt. */
+struct df_domain_sum {
+	uint64_t n_targets, n; /* n: samples */
+	double nll;            /* sum over the targets, not weighted, added in the step's order */
 };
 
 struct df_step_result {
@@ -36,6 +51,9 @@ struct df_step_result {
 	double grad_norm;    /* before clipping */
 	uint64_t n_targets, n_tokens;
 	uint64_t n_skipped;  /* samples without targets */
+	/* [n_domains] by df_rows_domain(), of the stepper, until its next step; one of all samples if there are none */
+	const struct df_domain_sum *domain;
+	size_t n_domains;
 };
 
 struct df_stepper;
@@ -51,7 +69,7 @@ int df_stepper_save(const struct df_stepper *s, const char *dir, struct df_err *
 
 /*
  * Train on rows which[0..n) of r with learning rate lr.  The gradient is that of the mean nll over all
- * targets of the n samples (as transformers' Trainer with num_items_in_batch; with dft each nll is
+ * targets of the n samples (as transformers' Trainer with num_items_in_batch; with `weigh` each nll is
  * weighted), or, with weights [r->n], of the sum of w_i l_i over the number of samples that have targets.
  * Samples without targets do not count; if no sample has any, nothing is updated and n_targets is 0.
  *

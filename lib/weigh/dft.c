@@ -5,10 +5,12 @@
 
 #include <math.h>
 
-void
-df_dft_weigh(void *ctx, const float *nll, size_t n, float *weight)
+int
+df_dft_weigh(void *ctx, const struct df_target_losses *losses, float *weight, struct df_err *err)
 {
 	(void)ctx;
-	for (size_t i = 0; i < n; i++)
-		weight[i] = (float)exp(-(double)nll[i]);
+	(void)err;
+	for (size_t i = 0; i < losses->offsets[losses->n]; i++)
+		weight[i] = (float)exp(-(double)losses->nll[i]);
+	return DF_OK;
 }

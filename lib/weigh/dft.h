@@ -8,7 +8,7 @@
 
 #include "model/model.h"
 
-/* For df_work_weigh(): weight[i] = exp(-nll[i]).  ctx is not used. */
+/* weight[i] = exp(-nll[i]), of any batch.  ctx is not used. */
 df_weigh_fn df_dft_weigh;
 
 #endif

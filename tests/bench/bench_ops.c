@@ -204,7 +204,7 @@ probe(void)
 static const double probe_flops = 2.0 * 512 * 512 * 512;
 
 static struct df_attn_bwd attn;
-static struct df_lmhead head;
+static struct df_xent head;
 
 /* n indices: first, first + step, ... */
 static int
@@ -234,9 +234,9 @@ attn_bwd(void)
 	return df_attn_bwd(be, &attn, err);
 }
 static int
-lmhead(void)
+xent(void)
 {
-	return df_lmhead(be, &head, err);
+	return df_xent(be, &head, err);
 }
 
 static int
@@ -375,33 +375,39 @@ static int
 loss_head(size_t n_rows, size_t width, size_t vocab)
 {
 	uint32_t *target = NULL;
-	float *nll = NULL, *scale = NULL;
+	float *scale = NULL;
 	char name[64];
 	int rc = 0;
 
-	snprintf(name, sizeof(name), "lmhead %zu rows of %zu, %zu words", n_rows, width, vocab);
+	snprintf(name, sizeof(name), "xent %zu rows of %zu, %zu words", n_rows, width, vocab);
 	if (!strstr(name, word))
 		return 0;
 	DF_TRY(df_alloc(&target, n_rows, sizeof(*target), "targets", err));
-	DF_TRY(df_alloc(&nll, n_rows, sizeof(*nll), "losses", err));
 	DF_TRY(df_alloc(&scale, n_rows, sizeof(*scale), "scales", err));
 	for (size_t i = 0; i < n_rows; i++) {
 		target[i] = (uint32_t)(i * 7 % vocab);
 		scale[i] = 1.0f / (float)n_rows;
 	}
-	head = (struct df_lmhead){ .target = target, .nll = nll, .scale = scale };
+	head = (struct df_xent){ 0 };
 	DF_TRY(tensor(&head.h, n_rows, width));
 	DF_TRY(tensor(&head.w, vocab, width));
 	DF_TRY(tensor(&head.dh, n_rows, width));
 	DF_TRY(tensor(&head.dw, vocab, width));
-	DF_TRY(compare(name, lmhead, 6.0 * (double)(n_rows * width * vocab), probe, probe_flops));
+	DF_TRY(tensor(&head.nll, 1, n_rows));
+	DF_TRY(tensor(&head.scale, 1, n_rows));
+	DF_TRY(df_upload(be, head.scale, scale, err));
+	DF_TRY(df_tensor_alloc(be, &head.target, DF_U32, 1, n_rows, "targets", err));
+	DF_TRY(df_upload(be, head.target, target, err));
+	DF_TRY(compare(name, xent, 6.0 * (double)(n_rows * width * vocab), probe, probe_flops));
 out:
 	df_tensor_free(be, &head.h);
 	df_tensor_free(be, &head.w);
 	df_tensor_free(be, &head.dh);
 	df_tensor_free(be, &head.dw);
+	df_tensor_free(be, &head.nll);
+	df_tensor_free(be, &head.scale);
+	df_tensor_free(be, &head.target);
 	free(target);
-	free(nll);
 	free(scale);
 	return rc;
 }

@@ -59,14 +59,21 @@ test_tensor(struct df_backend *be, size_t rows, size_t cols, const float *v)
 }
 
 struct df_tensor
-test_indices(struct df_backend *be, const uint32_t *v, size_t n)
+test_row(struct df_backend *be, enum df_dtype type, size_t n, const void *v)
 {
 	struct df_tensor t;
 
-	OK(df_tensor_alloc(be, &t, DF_U32, 1, n + PAD_COLS, "test", err));
+	OK(df_tensor_alloc(be, &t, type, 1, n + PAD_COLS, "test", err));
 	t = df_tensor_cols(t, PAD_COLS, n);
-	OK(df_upload(be, t, v, err));
+	if (v)
+		OK(df_upload(be, t, v, err));
 	return t;
+}
+
+struct df_tensor
+test_indices(struct df_backend *be, const uint32_t *v, size_t n)
+{
+	return test_row(be, DF_U32, n, v);
 }
 
 float *
@@ -263,13 +270,15 @@ static void
 run_elementwise(struct op_run *r, const size_t *s) /* rows cols */
 {
 	struct df_tensor x = input(r, s[0], s[1], 2), y = input(r, s[0], s[1], 1), bias = input(r, 1, s[1], 1);
+	struct df_tensor sumsq = test_row(r->be, DF_F64, 1, NULL);
 	double sum;
 	float f;
 
 	OK(df_axpy(r->be, -0.3f, x, y, err));
 	OK(df_bias_add(r->be, y, bias, err));
 	OK(df_scale(r->be, 1.7f, y, err));
-	OK(df_sumsq(r->be, y, &sum, err));
+	OK(df_sumsq(r->be, y, sumsq, err));
+	OK(df_download(r->be, &sum, sumsq, err));
 	f = (float)sum;
 	keep(r, "sumsq", &f, 1);
 	OK(df_sign(r->be, x, err));
@@ -277,6 +286,7 @@ run_elementwise(struct op_run *r, const size_t *s) /* rows cols */
 	done(r, "sign", x);
 	done(r, "y", y);
 	done(r, "colsum", bias);
+	df_tensor_free(r->be, &sumsq);
 }
 
 static void
@@ -571,79 +581,153 @@ run_weigh(struct op_run *r, const size_t *s) /* T D: row scale, row dot, sigmoid
 	done(r, NULL, w);
 }
 
+/* The bits of t, from a case's first way to compute it, are those of u, from another. */
 static void
-run_lmhead(struct op_run *r, const size_t *s) /* L D V: loss only, with dh, with dh and dw, and the logits' gradient */
+same_as(struct op_run *r, const char *name, struct df_tensor t, struct df_tensor u)
 {
-	uint32_t *target = host_ids(r, s[0], s[2]);
-	float *nll = calloc(s[0] + 1, sizeof(*nll)), *scale = test_numbers(99, s[0], 1),
-	      *hit = calloc(s[0] + 1, sizeof(*hit));
-	uint8_t *correct = calloc(s[0] + 1, 1);
-	struct df_lmhead a = {
-		.h = input(r, s[0], s[1], 3), .w = input(r, s[2], s[1], 1), .target = target, .nll = nll
-	};
-	struct df_tensor g = window(r, s[0], s[2]);
-	float *before = calloc(s[0] + 1, sizeof(*before));
+	float *a = test_values(r->be, t), *b = test_values(r->be, u);
 
-	assert_true(nll && correct && hit && before);
-	OK(df_lmhead(r->be, &a, err));
-	memcpy(before, nll, s[0] * sizeof(*nll));
-	a.correct = correct;
-	a.scale = scale;
-	a.dh = window(r, s[0], s[1]);
-	OK(df_lmhead(r->be, &a, err));
-	a.dw = input(r, s[2], s[1], 1);
-	a.dlogits = g;
-	OK(df_lmhead(r->be, &a, err));
-	assert_memory_equal(before, nll, s[0] * sizeof(*nll)); /* the loss does not depend on what else is asked for */
-	for (size_t i = 0; i < s[0]; i++)
+	if (memcmp(a, b, df_tensor_numel(t) * sizeof(*a)) != 0)
+		fail_msg("%s: %s has other bits than in one call", r->c->name, name);
+	free(a);
+	free(b);
+}
+
+/* Keep and free a row of f32. */
+static void
+keep_row(struct op_run *r, const char *name, struct df_tensor t)
+{
+	float *v = test_values(r->be, t);
+
+	keep(r, name, v, t.cols);
+	free(v);
+	df_tensor_free(r->be, &t);
+}
+
+/* Every second factor is 0: such a target has no gradient. */
+static struct df_tensor
+factors(struct op_run *r, size_t n, bool zeros)
+{
+	float *v = test_numbers(99, n, 1);
+	struct df_tensor t;
+
+	for (size_t i = 0; i < n && zeros; i += 2)
+		v[i] = 0;
+	t = test_row(r->be, DF_F32, n, v);
+	free(v);
+	return t;
+}
+
+static void
+no_gradient(struct op_run *r, struct df_tensor g)
+{
+	float *v = test_values(r->be, g);
+
+	for (size_t i = 0; i < g.rows; i += 2)
+		for (size_t j = 0; j < g.cols; j++)
+			assert_true(v[i * g.cols + j] == 0);
+	free(v);
+}
+
+static void
+run_xent(struct op_run *r, const size_t *s) /* L D V, some scales 0: forward and backward alone, and both at once */
+{
+	const size_t L = s[0], D = s[1], V = s[2];
+	uint32_t *target = host_ids(r, L, V);
+	uint8_t *correct = calloc(L + 1, 1);
+	float *hit = calloc(L + 1, sizeof(*hit));
+	struct df_xent a = {
+		.h = input(r, L, D, 3), .w = input(r, V, D, 1), .target = test_row(r->be, DF_U32, L, target)
+	};
+	struct df_xent fwd, both;
+
+	assert_true(correct && hit);
+	a.scale = factors(r, L, s[3]);
+	a.nll = test_row(r->be, DF_F32, L, NULL);
+	OK(df_xent_fwd(r->be, &a, err));
+	fwd = a;
+	fwd.nll = test_row(r->be, DF_F32, L, NULL);
+	fwd.lse = a.lse = test_row(r->be, DF_F32, L, NULL);
+	fwd.correct = a.correct = test_row(r->be, DF_U8, L, NULL);
+	OK(df_xent_fwd(r->be, &fwd, err));
+	same_as(r, "nll", a.nll, fwd.nll); /* the loss does not depend on what else is asked for */
+	OK(df_download(r->be, correct, a.correct, err));
+
+	both = a;
+	both.nll = fwd.nll;
+	both.lse = DF_TENSOR_NONE;
+	a.dh = window(r, L, D);
+	both.dh = window(r, L, D);
+	OK(df_xent_bwd(r->be, &a, err));
+	OK(df_xent(r->be, &both, err));
+	same_as(r, "nll", a.nll, both.nll);
+	same_as(r, "dh", a.dh, both.dh);
+	a.dw = input(r, V, D, 1);
+	a.dlogits = window(r, L, V);
+	both.dw = window(r, V, D);
+	both.dlogits = window(r, L, V);
+	OK(df_copy(r->be, both.dw, a.dw, err));
+	OK(df_xent_bwd(r->be, &a, err));
+	OK(df_xent(r->be, &both, err));
+	same_as(r, "dh", a.dh, both.dh);
+	same_as(r, "dw", a.dw, both.dw);
+	same_as(r, "dlogits", a.dlogits, both.dlogits);
+	if (s[3]) {
+		no_gradient(r, a.dh);
+		no_gradient(r, a.dlogits);
+	}
+
+	for (size_t i = 0; i < L; i++)
 		hit[i] = correct[i];
-	keep(r, "nll", nll, s[0]);
-	keep(r, "correct", hit, s[0]);
+	keep(r, "correct", hit, L);
+	keep_row(r, "nll", a.nll);
+	keep_row(r, "lse", a.lse);
 	done(r, "dh", a.dh);
 	done(r, "dw", a.dw);
-	done(r, "dlogits", g);
+	done(r, "dlogits", a.dlogits);
+	done(r, NULL, both.dh);
+	done(r, NULL, both.dw);
+	done(r, NULL, both.dlogits);
 	done(r, NULL, a.h);
 	done(r, NULL, a.w);
+	df_tensor_free(r->be, &both.nll);
+	df_tensor_free(r->be, &a.correct);
+	df_tensor_free(r->be, &a.scale);
+	df_tensor_free(r->be, &a.target);
 	free(target);
-	free(nll);
-	free(scale);
 	free(hit);
-	free(before);
 	free(correct);
 }
 
 static void
-run_lmhead_half(struct op_run *r, const size_t *s) /* L D V, f16 */
+run_xent_half(struct op_run *r, const size_t *s) /* L D V, f16 */
 {
 	uint32_t *target = host_ids(r, s[0], s[2]);
-	float *nll = calloc(2 * s[0] + 1, sizeof(*nll)), *scale = test_numbers(99, s[0], 1);
-	struct df_lmhead a = { .h = input(r, s[0], s[1], 3), .target = target, .nll = nll, .scale = scale };
+	struct df_xent a = { .h = input(r, s[0], s[1], 3), .target = test_row(r->be, DF_U32, s[0], target) }, b;
 	struct df_tensor half = half_input(r, s[3] ? DF_F16 : DF_BF16, s[2], s[1], 1), wide = widened(r, half);
-	struct df_tensor same = test_tensor(r->be, s[0], s[1], NULL);
 
-	assert_non_null(nll);
+	a.scale = factors(r, s[0], false);
+	a.nll = test_row(r->be, DF_F32, s[0], NULL);
 	a.dh = window(r, s[0], s[1]);
 	a.w = half;
-	OK(df_lmhead(r->be, &a, err));
-	keep(r, "nll", nll, s[0]);
-	a.nll = nll + s[0];
-	{
-		struct df_lmhead b = a;
-
-		b.w = wide;
-		b.dh = same;
-		OK(df_lmhead(r->be, &b, err));
-	}
-	assert_memory_equal(nll, nll + s[0], s[0] * sizeof(*nll));
-	same_as_widened(r, a.dh, same);
+	b = a;
+	b.nll = test_row(r->be, DF_F32, s[0], NULL);
+	b.dh = test_tensor(r->be, s[0], s[1], NULL);
+	b.w = wide;
+	OK(df_xent(r->be, &a, err));
+	OK(df_xent(r->be, &b, err));
+	same_as_widened(r, a.nll, b.nll);
+	same_as_widened(r, a.dh, b.dh);
+	keep_row(r, "nll", a.nll);
 	done(r, "dh", a.dh);
 	done(r, NULL, a.h);
 	df_tensor_free(r->be, &half);
 	df_tensor_free(r->be, &wide);
-	df_tensor_free(r->be, &same);
+	df_tensor_free(r->be, &b.dh);
+	df_tensor_free(r->be, &b.nll);
+	df_tensor_free(r->be, &a.scale);
+	df_tensor_free(r->be, &a.target);
 	free(target);
-	free(nll);
-	free(scale);
 }
 
 static void
@@ -657,16 +741,32 @@ run_dropout(struct op_run *r, const size_t *s) /* rows cols first */
 }
 
 static void
-run_adamw(struct op_run *r, const size_t *s) /* rows cols step */
+run_adamw(struct op_run *r, const size_t *s) /* rows cols step, clipped, not finite */
 {
+	struct df_tensor scalars = test_row(r->be, DF_F64, 3, NULL), before = test_tensor(r->be, s[0], s[1], NULL);
 	struct df_adamw a = { input(r, s[0], s[1], 1), input(r, s[0], s[1], 1), input(r, s[0], s[1], 0.1f),
-		input(r, s[0], s[1], -0.1f), 1e-2, 0.9, 0.999, 1e-8, 0.1, 0.5, s[2] };
+		input(r, s[0], s[1], -0.1f), DF_TENSOR_NONE, 1e-2, 0.9, 0.999, 1e-8, 0.1, s[2] };
+	struct df_clip c = { df_tensor_cols(scalars, 2, 1), df_tensor_cols(scalars, 0, 2), s[3] ? 0.5 : 0 };
+	double clip[3];
 
+	OK(df_copy(r->be, before, a.w, err));
+	if (s[4])
+		OK(df_fill(r->be, df_tensor_cols(df_tensor_rows(a.g, 0, 1), s[1] - 1, 1), INFINITY, err));
+	OK(df_sumsq(r->be, a.g, c.sumsq, err));
+	OK(df_clip(r->be, &c, err));
+	a.clip = c.clip;
 	OK(df_adamw(r->be, &a, err));
+	OK(df_download(r->be, clip, scalars, err));
+	assert_true(clip[1] == (s[4] ? 0 : 1) && (s[4] ? clip[0] == 0 : s[3] ? clip[0] < 1 : clip[0] == 1));
+	if (s[4])
+		same_as(r, "w", a.w, before);
+	keep(r, "clip", (float[]){ (float)clip[0], (float)clip[1] }, 2);
 	done(r, "w", a.w);
 	done(r, "m", a.m);
 	done(r, "v", a.v);
 	done(r, NULL, a.g);
+	df_tensor_free(r->be, &scalars);
+	df_tensor_free(r->be, &before);
 }
 
 static void
@@ -771,15 +871,18 @@ const struct op_case op_cases[] = {
 	{ "route 0 rows", run_route, { 0, 8, 2, 1, 0 }, EXPS },
 	{ "weigh rows", run_weigh, { 23, 45 }, EXPS },
 	{ "weigh rows, narrow", run_weigh, { 40, 1 }, EXPS },
-	{ "lmhead", run_lmhead, { 50, 24, 100 }, EXPS },
-	{ "lmhead, two words", run_lmhead, { 3, 5, 2 }, EXPS },
-	{ "lmhead, tiles", run_lmhead, { 300, 8, 5000 }, EXPS },
-	{ "lmhead 0 rows", run_lmhead, { 0, 8, 10 }, EXPS },
-	{ "lmhead bf16", run_lmhead_half, { 50, 24, 100, 0 }, EXPS },
-	{ "lmhead f16, tiles", run_lmhead_half, { 300, 8, 5000, 1 }, EXPS },
+	{ "xent", run_xent, { 50, 24, 100, 0 }, EXPS },
+	{ "xent, two words", run_xent, { 3, 5, 2, 0 }, EXPS },
+	{ "xent, tiles", run_xent, { 300, 8, 5000, 0 }, EXPS },
+	{ "xent, some scales 0", run_xent, { 31, 16, 77, 1 }, EXPS },
+	{ "xent 0 rows", run_xent, { 0, 8, 10, 0 }, EXPS },
+	{ "xent bf16", run_xent_half, { 50, 24, 100, 0 }, EXPS },
+	{ "xent f16, tiles", run_xent_half, { 300, 8, 5000, 1 }, EXPS },
 	{ "dropout", run_dropout, { 13, 31, 7 }, SUMS },
-	{ "adamw", run_adamw, { 3, 77, 1 }, EXPS },
-	{ "adamw, late", run_adamw, { 1, 40000, 1000 }, EXPS },
+	{ "adamw", run_adamw, { 3, 77, 1, 0, 0 }, EXPS },
+	{ "adamw, late", run_adamw, { 1, 40000, 1000, 1, 0 }, EXPS },
+	{ "adamw, clipped", run_adamw, { 5, 33, 3, 1, 0 }, EXPS },
+	{ "adamw, not finite", run_adamw, { 5, 33, 3, 1, 1 }, EXPS },
 	{ "adam form", run_adam_form, { 5, 333, 0 }, EXPS },
 	{ "adam form, inside", run_adam_form, { 2, 65, 1 }, EXPS },
 	{ "project", run_project, { 5, 300, 200, 0 }, EXACT },

@@ -59,8 +59,9 @@ struct df_backend *test_backend(const char *device, struct df_pool *pool);
 float *test_numbers(uint32_t stream, size_t n, float scale);
 /* A dense tensor of those numbers (of `v`, when not NULL). */
 struct df_tensor test_tensor(struct df_backend *be, size_t rows, size_t cols, const float *v);
-/* Indices [1,n], in a window of a larger tensor. */
-struct df_tensor test_indices(struct df_backend *be, const uint32_t *v, size_t n);
+/* A tensor [1,n] of any type with these elements (whatever is there, when v is NULL), in a window of a larger one. */
+struct df_tensor test_row(struct df_backend *be, enum df_dtype type, size_t n, const void *v);
+struct df_tensor test_indices(struct df_backend *be, const uint32_t *v, size_t n); /* of u32 */
 /* All of t in a new host array.  free() it. */
 float *test_values(struct df_backend *be, struct df_tensor t);
 

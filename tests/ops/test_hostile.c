@@ -44,7 +44,8 @@ shapes(void **state)
 	REFUSES(DF_EINTERNAL, df_copy(be, none, none, err));
 	REFUSES(DF_EINTERNAL, df_bias_add(be, a, b, err));
 	REFUSES(DF_EINTERNAL, df_colsum(be, a, b, false, err));
-	REFUSES(DF_EINTERNAL, df_sumsq(be, a, NULL, err));
+	REFUSES(DF_EINTERNAL, df_sumsq(be, a, none, err));
+	REFUSES(DF_EINTERNAL, df_sumsq(be, a, df_tensor_view(a, 0, 1, 1), err));
 	REFUSES(DF_EINTERNAL, df_fill(be, none, 0, err));
 	REFUSES(DF_EINTERNAL, df_swiglu_fwd(be, a, a, c, err));
 	REFUSES(DF_EINTERNAL, df_rmsnorm_fwd(be, &(struct df_rmsnorm){ 0, a, a, a, a, 0 }, err));
@@ -86,8 +87,6 @@ static void
 ids(void **state)
 {
 	const uint32_t id[4] = { 0, 2, 1, 3 };
-	float nll[4], scale[4] = { 1, 1, 1, 1 };
-	struct df_lmhead head = { a, b, id, nll, NULL, scale, DF_TENSOR_NONE, DF_TENSOR_NONE, DF_TENSOR_NONE };
 	struct df_tensor none = DF_TENSOR_NONE, out = test_tensor(be, 4, 6, NULL), wide = test_tensor(be, 4, 4, NULL);
 	struct df_tensor ids4 = test_indices(be, id, 4), ids3 = df_tensor_cols(ids4, 0, 3);
 	struct df_tensor pos = test_indices(be, (uint32_t[]){ 0, 1, 4, 0 }, 4);
@@ -101,24 +100,85 @@ ids(void **state)
 	REFUSES(DF_EINTERNAL, df_embed_fwd(be, out, b, none, err));
 	REFUSES(DF_EINTERNAL, df_embed_fwd(be, out, b, df_tensor_as(wide, DF_F32, 1, 4), err));
 	REFUSES(DF_EINTERNAL, df_embed_fwd(be, out, b, df_tensor_view(ids4, 0, 4, 1), err));
-	REFUSES(DF_EINTERNAL, df_lmhead(be, &head, err));
 	REFUSES(DF_EINTERNAL, df_rope(be, &(struct df_rope){ a, c, c, pos, 1, false }, err));
 	REFUSES(DF_EINTERNAL, df_rope(be, &(struct df_rope){ a, c, c, ids4, 5, false }, err));
 	REFUSES(DF_EINTERNAL, df_rope(be, &(struct df_rope){ a, c, c, ids3, 1, false }, err));
 	REFUSES(DF_EINTERNAL, df_rope(be, &(struct df_rope){ a, c, c, none, 1, false }, err));
-	head.h = df_tensor_rows(a, 0, 3);
-	head.nll = NULL;
-	REFUSES(DF_EINTERNAL, df_lmhead(be, &head, err));
-	head.nll = nll;
-	head.dw = b;
-	REFUSES(DF_EINTERNAL, df_lmhead(be, &head, err));
-	head.dh = df_tensor_rows(a, 0, 3);
-	head.scale = NULL;
-	REFUSES(DF_EINTERNAL, df_lmhead(be, &head, err));
 	df_tensor_free(be, &out);
 	df_tensor_free(be, &wide);
 	df_tensor_free(be, &ids4);
 	df_tensor_free(be, &pos);
+}
+
+/* h is a [4,6], w is b [3,6]: each tensor in turn is missing, misshapen or of another type; a target does not exist. */
+static void
+cross_entropy(void **state)
+{
+	struct df_xent good = { .h = a, .w = b, .dh = a, .dw = b }, x;
+	struct df_tensor *const t[] = { &x.target, &x.nll, &x.scale, &x.dh, &x.lse, &x.correct, &x.dw, &x.dlogits };
+
+	(void)state;
+	good.target = test_row(be, DF_U32, 4, (uint32_t[]){ 0, 2, 1, 2 });
+	good.nll = test_row(be, DF_F32, 4, NULL);
+	good.lse = test_row(be, DF_F32, 4, NULL);
+	good.scale = test_row(be, DF_F32, 4, (float[]){ 1, 1, 1, 1 });
+	good.correct = test_row(be, DF_U8, 4, NULL);
+	good.dlogits = c;
+	good.dh = test_tensor(be, 4, 6, NULL);
+	good.dw = test_tensor(be, 3, 6, NULL);
+	assert_int_equal(df_xent(be, &good, NULL), DF_OK);
+	for (size_t i = 0; i < sizeof(t) / sizeof(t[0]); i++) {
+		if (i < 4) {
+			x = good;
+			*t[i] = DF_TENSOR_NONE;
+			REFUSES(DF_EINTERNAL, df_xent(be, &x, err));
+		}
+		x = good;
+		t[i]->cols--;
+		REFUSES(DF_EINTERNAL, df_xent(be, &x, err));
+		x = good;
+		t[i]->type = DF_I64;
+		REFUSES(DF_EINTERNAL, df_xent(be, &x, err));
+		x = good;
+		t[i]->off += 1000;
+		REFUSES(DF_EINTERNAL, df_xent(be, &x, err));
+	}
+	x = good;
+	x.lse = DF_TENSOR_NONE;
+	REFUSES(DF_EINTERNAL, df_xent_bwd(be, &x, err));
+	x = good;
+	x.w = df_tensor_rows(b, 0, 2);
+	x.dw = df_tensor_rows(good.dw, 0, 2);
+	x.dlogits = DF_TENSOR_NONE;
+	REFUSES(DF_EINTERNAL, df_xent(be, &x, err));
+	REFUSES(DF_EINTERNAL, df_xent_fwd(be, NULL, err));
+	df_tensor_free(be, &good.target);
+	df_tensor_free(be, &good.nll);
+	df_tensor_free(be, &good.lse);
+	df_tensor_free(be, &good.scale);
+	df_tensor_free(be, &good.correct);
+	df_tensor_free(be, &good.dh);
+	df_tensor_free(be, &good.dw);
+}
+
+/* A clip of the wrong shape or type, a norm that is none. */
+static void
+clipping(void **state)
+{
+	struct df_tensor s = test_row(be, DF_F64, 3, NULL), one = df_tensor_cols(s, 0, 1),
+			 two = df_tensor_cols(s, 1, 2);
+	struct df_adamw u = { .w = a, .g = a, .m = a, .v = a, .clip = one, .step = 1 };
+
+	(void)state;
+	REFUSES(DF_EINTERNAL, df_clip(be, &(struct df_clip){ two, two, 1 }, err));
+	REFUSES(DF_EINTERNAL, df_clip(be, &(struct df_clip){ one, one, 1 }, err));
+	REFUSES(DF_EINTERNAL, df_clip(be, &(struct df_clip){ one, df_tensor_view(a, 0, 1, 2), 1 }, err));
+	REFUSES(DF_EINTERNAL, df_clip(be, &(struct df_clip){ one, two, -1 }, err));
+	REFUSES(DF_EINTERNAL, df_clip(be, &(struct df_clip){ one, two, NAN }, err));
+	REFUSES(DF_EINTERNAL, df_adamw(be, &u, err));
+	u.clip = df_tensor_view(a, 0, 1, 2);
+	REFUSES(DF_EINTERNAL, df_adamw(be, &u, err));
+	df_tensor_free(be, &s);
 }
 
 static void
@@ -327,6 +387,8 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(shapes),
 		cmocka_unit_test(ids),
+		cmocka_unit_test(cross_entropy),
+		cmocka_unit_test(clipping),
 		cmocka_unit_test(offsets),
 		cmocka_unit_test(types),
 		cmocka_unit_test(borrowed),

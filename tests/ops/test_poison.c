@@ -24,17 +24,19 @@ static struct df_backend *be;
 static void
 fresh_memory_is_nan(void **state)
 {
-	struct df_tensor t = test_tensor(be, 3, 5, NULL);
+	struct df_tensor t = test_tensor(be, 3, 5, NULL), s = test_row(be, DF_F64, 1, NULL);
 	float *v = test_values(be, t);
 	double sum;
 
 	(void)state;
 	for (int i = 0; i < 15; i++)
 		assert_true(isnan(v[i]));
-	assert_int_equal(df_sumsq(be, t, &sum, NULL), DF_OK);
+	assert_int_equal(df_sumsq(be, t, s, NULL), DF_OK);
+	assert_int_equal(df_download(be, &sum, s, NULL), DF_OK);
 	assert_true(isnan(sum));
 	free(v);
 	df_tensor_free(be, &t);
+	df_tensor_free(be, &s);
 }
 
 /* Slots with the bugs of a careless device kernel, in the place of scale, axpy and fill. */

@@ -179,42 +179,53 @@ decoding(void **state)
 
 /* Loss and dh of a row alone and among 300, over more than one tile of logits. */
 static void
-lmhead(void **state)
+xent(void **state)
 {
 	enum { L = 300, D = 24, V = 4200 };
-	float *vh = test_numbers(20, L * D, 2), *vw = test_numbers(21, V * D, 1), *scale = test_numbers(22, L, 1),
-	      nll[L], *dh, one;
-	struct df_tensor h = test_tensor(be, L, D, vh), w = test_tensor(be, V, D, vw), d = test_tensor(be, L, D, NULL);
-	struct df_tensor d1 = test_tensor(be, 1, D, NULL);
+	float *vh = test_numbers(20, L * D, 2), *vw = test_numbers(21, V * D, 1), *vs = test_numbers(22, L, 1), *nll,
+	      *dh;
+	struct df_xent a = { .h = test_tensor(be, L, D, vh), .w = test_tensor(be, V, D, vw) };
 	uint32_t target[L];
 
 	(void)state;
 	for (uint32_t i = 0; i < L; i++)
 		target[i] = i * 13 % V;
-	assert_int_equal(
-	    df_lmhead(
-		be, &(struct df_lmhead){ h, w, target, nll, NULL, scale, d, DF_TENSOR_NONE, DF_TENSOR_NONE }, NULL),
-	    DF_OK);
-	dh = test_values(be, d);
+	a.target = test_row(be, DF_U32, L, target);
+	a.scale = test_row(be, DF_F32, L, vs);
+	a.nll = test_row(be, DF_F32, L, NULL);
+	a.dh = test_tensor(be, L, D, NULL);
+	assert_int_equal(df_xent(be, &a, NULL), DF_OK);
+	nll = test_values(be, a.nll);
+	dh = test_values(be, a.dh);
 	for (size_t i = 0; i < L; i += 23) {
-		struct df_lmhead a = { df_tensor_rows(h, i, 1), w, target + i, &one, NULL, scale + i, d1,
-			DF_TENSOR_NONE, DF_TENSOR_NONE };
-		float *v;
+		struct df_xent one = { .h = df_tensor_rows(a.h, i, 1), .w = a.w };
+		float *v, *loss;
 
-		assert_int_equal(df_lmhead(be, &a, NULL), DF_OK);
-		v = test_values(be, d1);
-		same(&nll[i], &one, 1, "nll", i);
+		one.target = df_tensor_cols(a.target, i, 1);
+		one.scale = df_tensor_cols(a.scale, i, 1);
+		one.nll = df_tensor_cols(a.nll, i, 1);
+		one.dh = df_tensor_rows(a.dh, i, 1);
+		assert_int_equal(df_fill(be, one.nll, 0, NULL), DF_OK);
+		assert_int_equal(df_fill(be, one.dh, 0, NULL), DF_OK);
+		assert_int_equal(df_xent(be, &one, NULL), DF_OK);
+		loss = test_values(be, one.nll);
+		v = test_values(be, one.dh);
+		same(&nll[i], loss, 1, "nll", i);
 		same(dh + i * D, v, D, "dh", i);
+		free(loss);
 		free(v);
 	}
 	free(vh);
 	free(vw);
-	free(scale);
+	free(vs);
+	free(nll);
 	free(dh);
-	df_tensor_free(be, &h);
-	df_tensor_free(be, &w);
-	df_tensor_free(be, &d);
-	df_tensor_free(be, &d1);
+	df_tensor_free(be, &a.h);
+	df_tensor_free(be, &a.w);
+	df_tensor_free(be, &a.target);
+	df_tensor_free(be, &a.scale);
+	df_tensor_free(be, &a.nll);
+	df_tensor_free(be, &a.dh);
 }
 
 /* A segment's weight gradient of the norm, and a sample's projection. */
@@ -299,7 +310,7 @@ main(void)
 		cmocka_unit_test(gemm),
 		cmocka_unit_test(attention),
 		cmocka_unit_test(decoding),
-		cmocka_unit_test(lmhead),
+		cmocka_unit_test(xent),
 		cmocka_unit_test(segments),
 	};
 	int rc;

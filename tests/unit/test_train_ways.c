@@ -137,7 +137,8 @@ open_way(struct run *r, const char *name, enum way way)
 		.eps = 1e-8,
 		.max_grad_norm = 1,
 		.lr_b_ratio = number(r->st, "ratio", 0),
-		.dft = number(r->st, "dft", 0) > 0 };
+		.weigh = number(r->st, "dft", 0) > 0 ? df_dft_weigh : NULL,
+		.weigh_alone = true };
 	mh_ok(df_schedule_init(&r->schedule, DF_SCHEDULE_LINEAR, NULL, number(r->st, "lr", 0),
 	    (uint64_t)number(r->st, "steps", 0), (int64_t)number(r->st, "warmup", 0), 0, err));
 	mh_ok(df_stepper_new(&r->s, r->m, NULL, &r->opts, err));
@@ -343,15 +344,17 @@ test_dropout(void **state)
 }
 
 /* Weights of targets: *ctx for those at even places, 1 for the others. */
-static void
-weigh_even(void *ctx, const float *nll, size_t n, float *weight)
+static int
+weigh_even(void *ctx, const struct df_target_losses *l, float *weight, struct df_err *err)
 {
 	const float *even = ctx;
 
-	for (size_t i = 0; i < n; i++) {
-		assert_true(nll[i] > 0); /* a forward has filled them in */
+	(void)err;
+	for (size_t i = 0; i < l->offsets[l->n]; i++) {
+		assert_true(l->nll[i] > 0); /* a forward has filled them in */
 		weight[i] = i % 2 == 0 ? *even : 1;
 	}
+	return DF_OK;
 }
 
 /* What weighs a target with 0 leaves it out of gradients and losses; with 1 it changes no bit. */

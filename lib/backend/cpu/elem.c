@@ -219,9 +219,9 @@ sumsq(const void *args, size_t row, size_t col, size_t n)
 int
 df_cpu_sumsq(struct df_backend *be, const void *args, struct df_err *err)
 {
-	const struct df_op_sumsq *a = args;
-	const size_t rows = a->x.rows, cols = a->x.cols;
-	struct sumsq s = { .x = a->x, .n_across = (cols + DF_PIECE - 1) / DF_PIECE };
+	const struct df_op_pair *a = args;
+	const size_t rows = a->src.rows, cols = a->src.cols;
+	struct sumsq s = { .x = a->src, .n_across = (cols + DF_PIECE - 1) / DF_PIECE };
 	double total = 0;
 	int rc;
 
@@ -229,7 +229,7 @@ df_cpu_sumsq(struct df_backend *be, const void *args, struct df_err *err)
 	df_cpu_for_pieces(be, rows, cols, sumsq, &s);
 	for (size_t i = 0; i < rows * s.n_across; i++)
 		total += s.part[i];
-	*a->out = total;
+	*(double *)df_tensor_host(a->dst) = total;
 out:
 	free(s.part);
 	return rc;
@@ -340,9 +340,10 @@ int
 df_cpu_adamw(struct df_backend *be, const void *args, struct df_err *err)
 {
 	const struct df_adamw *a = args;
+	const double *clip = df_tensor_host(a->clip);
 	const struct adamw c = {
 		.a = a,
-		.grad_scale = (float)a->grad_scale,
+		.grad_scale = clip ? (float)clip[0] : 1,
 		.shrink = (float)(1 - a->lr * a->decay),
 		.beta1 = (float)a->beta1,
 		.rest1 = (float)(1 - a->beta1),
@@ -354,6 +355,8 @@ df_cpu_adamw(struct df_backend *be, const void *args, struct df_err *err)
 	};
 
 	(void)err;
+	if (clip && clip[1] == 0)
+		return DF_OK;
 	for_elements(
 	    be, a->w, df_is_dense(a->w) && df_is_dense(a->g) && df_is_dense(a->m) && df_is_dense(a->v), adamw, &c);
 	return DF_OK;

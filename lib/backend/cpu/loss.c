@@ -1,9 +1,12 @@
 /*
- * loss.c - the end of the model: logits, softmax and cross-entropy, fused.
+ * loss.c - the end of the model: logits, softmax and cross-entropy, forward, backward or both at once.
  *
  * The logits of a tile of rows are computed, turned into their own gradient in place, and used by two
  * products before the next tile begins.  So they are never all in memory, and with a small vocabulary they
  * stay in the cache.  Tiles come one after another (dw adds up in their order); the threads share each tile.
+ *
+ * A backward of its own finds the sum of a row's exponentials again and does not read lse: a pass over a tile costs
+ * little beside its products, and the gradients then have the bits of both at once.
  */
 #include <math.h>
 #include <stdlib.h>
@@ -19,13 +22,14 @@ enum { TILE_LOGITS = 1 << 19, TILE_ROWS_MIN = 256, TILE_ROWS_MAX = 1024 };
 struct tile {
 	struct df_tensor z; /* logits [n,V], overwritten by their gradient when scale is given */
 	const uint32_t *target;
-	const float *scale; /* or NULL: loss only */
-	float *nll;
-	uint8_t *correct; /* or NULL */
+	const float *scale; /* NULL: forward only */
+	float *nll;         /* NULL: backward only */
+	float *lse;         /* or NULL */
+	uint8_t *correct;   /* or NULL */
 };
 
 /*
- * One row: nll = log sum_v exp(z_v - max) - (z_target - max), and
+ * One row: nll = log sum_v exp(z_v - max) - (z_target - max), lse = log sum_v exp(z_v - max) + max, and
  * z_v = scale (exp(z_v - max) / sum - [v = target]).
  */
 DF_SIMD static void
@@ -52,7 +56,10 @@ cross_entropy(const void *args, size_t t)
 	for (; i < n; i++)
 		tail += z[i] = df_expf(z[i] - max);
 	sum = (double)df_v8_sum(&lanes) + tail;
-	tile->nll[t] = (float)(log(sum) - ((double)top - max));
+	if (tile->nll)
+		tile->nll[t] = (float)(log(sum) - ((double)top - max));
+	if (tile->lse)
+		tile->lse[t] = (float)(log(sum) + (double)max);
 	if (!tile->scale)
 		return;
 	factor = (float)(tile->scale[t] / sum);
@@ -61,10 +68,18 @@ cross_entropy(const void *args, size_t t)
 	z[target] -= tile->scale[t];
 }
 
-int
-df_cpu_lmhead(struct df_backend *be, const void *args, struct df_err *err)
+/* The address of element r of a row of any type, or NULL. */
+static void *
+element(struct df_tensor t, size_t r)
 {
-	const struct df_lmhead *a = args;
+	return t.mem ? (char *)df_tensor_host(t) + r * df_dtype_size(t.type) : NULL;
+}
+
+/* All three operations: what is not asked for is NONE. */
+int
+df_cpu_xent(struct df_backend *be, const void *args, struct df_err *err)
+{
+	const struct df_xent *a = args;
 	const size_t n_rows = a->h.rows, n_vocab = a->w.rows;
 	struct df_mem mem = { .be = be };
 	size_t tile_rows = TILE_LOGITS / n_vocab;
@@ -83,10 +98,11 @@ df_cpu_lmhead(struct df_backend *be, const void *args, struct df_err *err)
 		const struct df_tensor z = a->dlogits.mem ? df_tensor_rows(a->dlogits, r, n) : own;
 		struct tile tile = {
 			.z = z,
-			.target = a->target + r,
-			.scale = a->dh.mem ? a->scale + r : NULL,
-			.nll = a->nll + r,
-			.correct = a->correct ? a->correct + r : NULL,
+			.target = element(a->target, r),
+			.scale = element(a->scale, r),
+			.nll = element(a->nll, r),
+			.lse = a->nll.mem ? element(a->lse, r) : NULL, /* a backward's is only to be read */
+			.correct = element(a->correct, r),
 		};
 		struct df_gemm logits = { false, true, 1, 0, h, a->w, z };
 		struct df_gemm dh = { false, false, 1, 0, z, a->w, a->dh };

@@ -133,14 +133,15 @@ df_ref_colsum(struct df_backend *be, const void *args, struct df_err *err)
 int
 df_ref_sumsq(struct df_backend *be, const void *args, struct df_err *err)
 {
-	const struct df_op_sumsq *a = args;
+	const struct df_op_pair *a = args;
+	double sum = 0;
 
 	(void)be;
 	(void)err;
-	*a->out = 0;
-	for (size_t i = 0; i < a->x.rows; i++)
-		for (size_t j = 0; j < a->x.cols; j++)
-			*a->out += (double)AT(a->x, i, j) * AT(a->x, i, j);
+	for (size_t i = 0; i < a->src.rows; i++)
+		for (size_t j = 0; j < a->src.cols; j++)
+			sum += (double)AT(a->src, i, j) * AT(a->src, i, j);
+	*(double *)df_tensor_host(a->dst) = sum;
 	return DF_OK;
 }
 
@@ -191,16 +192,33 @@ df_ref_dropout(struct df_backend *be, const void *args, struct df_err *err)
 }
 
 int
+df_ref_clip(struct df_backend *be, const void *args, struct df_err *err)
+{
+	const struct df_clip *a = args;
+	const double sumsq = *(const double *)df_tensor_host(a->sumsq), scale = a->max_norm / (sqrt(sumsq) + 1e-6);
+	double *clip = df_tensor_host(a->clip);
+
+	(void)be;
+	(void)err;
+	clip[1] = isfinite(sumsq) ? 1 : 0;
+	clip[0] = !clip[1] ? 0 : a->max_norm > 0 && scale < 1 ? scale : 1;
+	return DF_OK;
+}
+
+int
 df_ref_adamw(struct df_backend *be, const void *args, struct df_err *err)
 {
 	const struct df_adamw *a = args;
+	const double *clip = df_tensor_host(a->clip);
 	double c1 = 1 - pow(a->beta1, (double)a->step), c2 = 1 - pow(a->beta2, (double)a->step);
 
 	(void)be;
 	(void)err;
+	if (clip && clip[1] == 0)
+		return DF_OK;
 	for (size_t i = 0; i < a->w.rows; i++)
 		for (size_t j = 0; j < a->w.cols; j++) {
-			double g = AT(a->g, i, j) * a->grad_scale;
+			double g = AT(a->g, i, j) * (clip ? clip[0] : 1);
 			double w = AT(a->w, i, j) * (1 - a->lr * a->decay);
 			double m = a->beta1 * AT(a->m, i, j) + (1 - a->beta1) * g;
 			double v = a->beta2 * AT(a->v, i, j) + (1 - a->beta2) * g * g;

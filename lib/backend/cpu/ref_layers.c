@@ -338,40 +338,79 @@ logits_row(double *z, struct df_tensor h, struct df_tensor w, size_t t, size_t *
 	return z[*best] + log(sum);
 }
 
-int
-df_ref_lmhead(struct df_backend *be, const void *args, struct df_err *err)
+/* nll, lse and correct of row t from its logits z. */
+static void
+xent_losses(const struct df_xent *a, size_t t, const double *z, double lse, size_t best)
 {
-	const struct df_lmhead *a = args;
-	size_t n_vocab = a->w.rows, best;
+	const size_t target = ((const uint32_t *)df_tensor_host(a->target))[t];
+
+	AT(a->nll, 0, t) = (float)(lse - z[target]);
+	if (a->lse.mem)
+		AT(a->lse, 0, t) = (float)lse;
+	if (a->correct.mem)
+		((uint8_t *)df_tensor_host(a->correct))[t] = best == target;
+}
+
+/* dh, dw and dlogits of row t; z becomes g_t. */
+static void
+xent_gradients(const struct df_xent *a, size_t t, double *z, float lse)
+{
+	const size_t target = ((const uint32_t *)df_tensor_host(a->target))[t], n_vocab = a->w.rows;
+
+	for (size_t v = 0; v < n_vocab; v++)
+		z[v] = AT(a->scale, 0, t) * (exp(z[v] - lse) - (v == target));
+	for (size_t v = 0; v < a->dlogits.cols; v++)
+		AT(a->dlogits, t, v) = (float)z[v];
+	for (size_t j = 0; j < a->h.cols; j++) {
+		double sum = 0;
+
+		for (size_t v = 0; v < n_vocab; v++)
+			sum += z[v] * df_ref_at(a->w, v, j);
+		AT(a->dh, t, j) = (float)sum;
+	}
+	for (size_t v = 0; v < a->dw.rows; v++)
+		for (size_t j = 0; j < a->h.cols; j++)
+			AT(a->dw, v, j) += (float)(z[v] * AT(a->h, t, j));
+}
+
+static int
+xent(const struct df_xent *a, bool forward, bool backward, struct df_err *err)
+{
 	double *z = NULL;
+	size_t best;
 	int rc;
 
-	(void)be;
-	DF_TRY(df_alloc(&z, n_vocab, sizeof(*z), "logits", err));
+	DF_TRY(df_alloc(&z, a->w.rows, sizeof(*z), "logits", err));
 	for (size_t t = 0; t < a->h.rows; t++) {
-		double lse = logits_row(z, a->h, a->w, t, &best);
+		const double lse = logits_row(z, a->h, a->w, t, &best);
 
-		a->nll[t] = (float)(lse - z[a->target[t]]);
-		if (a->correct)
-			a->correct[t] = best == a->target[t];
-		if (df_tensor_is_none(a->dh))
-			continue;
-		for (size_t v = 0; v < n_vocab; v++) /* z becomes g_t */
-			z[v] = a->scale[t] * (exp(z[v] - lse) - (v == a->target[t]));
-		for (size_t v = 0; v < a->dlogits.cols; v++)
-			AT(a->dlogits, t, v) = (float)z[v];
-		for (size_t j = 0; j < a->h.cols; j++) {
-			double sum = 0;
-
-			for (size_t v = 0; v < n_vocab; v++)
-				sum += z[v] * df_ref_at(a->w, v, j);
-			AT(a->dh, t, j) = (float)sum;
-		}
-		for (size_t v = 0; v < a->dw.rows; v++)
-			for (size_t j = 0; j < a->h.cols; j++)
-				AT(a->dw, v, j) += (float)(z[v] * AT(a->h, t, j));
+		if (forward)
+			xent_losses(a, t, z, lse, best);
+		if (backward) /* of lse as it is stored, in both ways: the same bits */
+			xent_gradients(a, t, z, forward ? (float)lse : AT(a->lse, 0, t));
 	}
 out:
 	free(z);
 	return rc;
+}
+
+int
+df_ref_xent_fwd(struct df_backend *be, const void *args, struct df_err *err)
+{
+	(void)be;
+	return xent(args, true, false, err);
+}
+
+int
+df_ref_xent_bwd(struct df_backend *be, const void *args, struct df_err *err)
+{
+	(void)be;
+	return xent(args, false, true, err);
+}
+
+int
+df_ref_xent(struct df_backend *be, const void *args, struct df_err *err)
+{
+	(void)be;
+	return xent(args, true, true, err);
 }

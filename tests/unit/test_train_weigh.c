@@ -1,0 +1,496 @@
+/*
+ * test_train_weigh.c - weights from losses between the forward and the backward of a step, and what a step reports of
+ * its domains: a weigher that says 1 changes no bit, one that looks at the whole micro-batch gives the same at any number
+ * of threads, gradients are those of the weighted losses, sums by domain those by hand.
+ * Runs on the backend in DF_TEST_DEVICE.
+ */
+#include "model_help.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "train/step.h"
+#include "weigh/dft.h"
+
+enum { N = 24, BATCH = 12, STEPS = 3, N_DOMAINS = 3 };
+
+/* Samples of many lengths, enough for several lanes; sample 5 has no target. */
+struct setup {
+	struct df_model *m;
+	struct mh_batch batch;
+	struct df_rows rows;
+	struct df_pool *pool;
+	struct df_stepper *s;
+	struct df_work *work; /* to compute losses beside the stepper */
+};
+
+/* Ids from 100 on, domains in turn. */
+static void
+make_rows(struct setup *u)
+{
+	struct df_batch in = { .n = N };
+	uint64_t id[N];
+
+	for (uint64_t i = 0; i < N; i++)
+		id[i] = 100 + i;
+	in.col[DF_COL_ID] = (struct df_column_data){ id, NULL, 1 };
+	in.col[DF_COL_IDS] = (struct df_column_data){ u->batch.ids, u->batch.offsets, 1 };
+	in.col[DF_COL_LABEL_MASK] = (struct df_column_data){ u->batch.mask, u->batch.offsets, 1 };
+	mh_ok(df_rows_of_batch(&u->rows, "rows", &in, err));
+	for (int d = 0; d < N_DOMAINS; d++)
+		mh_ok(df_meta_add_domain(&u->rows.meta, (const char *[]){ "a", "b", "c" }[d], NULL, err));
+	mh_ok(df_alloc(&u->rows.domain, N, sizeof(*u->rows.domain), "domains", err)); /* as df_rows_load() does */
+	for (uint16_t i = 0; i < N; i++)
+		u->rows.domain[i] = (uint16_t)(i * i % N_DOMAINS); /* 0, 1, 1, ...: none of the last */
+}
+
+static void
+set_up_with(struct setup *u, int threads, df_weigh_fn *weigh, void *ctx, bool alone)
+{
+	const struct df_stepper_opts o = { .batch = BATCH,
+		.beta1 = 0.9,
+		.beta2 = 0.999,
+		.eps = 1e-8,
+		.max_grad_norm = 1,
+		.weigh = weigh,
+		.weigh_ctx = ctx,
+		.weigh_alone = alone };
+	char *dir = mh_path("llama", NULL);
+	size_t lengths[N];
+
+	memset(u, 0, sizeof(*u));
+	mh_ok(df_model_open(&u->m, dir, NULL, mh_backend(), err));
+	for (size_t i = 0; i < N; i++)
+		lengths[i] = 5 + i * 37 % 59;
+	mh_batch_random(&u->batch, lengths, N, df_model_config(u->m)->n_vocab, 7);
+	memset(u->batch.mask + u->batch.offsets[5], 0, u->batch.offsets[6] - u->batch.offsets[5]);
+	make_rows(u);
+	mh_ok(df_pool_new(&u->pool, threads, err));
+	mh_ok(df_stepper_new(&u->s, u->m, u->pool, &o, err));
+	mh_ok(df_work_new(&u->work, u->m, err));
+	free(dir);
+}
+
+static void
+set_up(struct setup *u, int threads, df_weigh_fn *weigh, void *ctx)
+{
+	set_up_with(u, threads, weigh, ctx, false);
+}
+
+static void
+tear_down(struct setup *u)
+{
+	df_stepper_free(u->s);
+	df_work_free(u->work);
+	df_rows_release(&u->rows);
+	mh_batch_release(&u->batch);
+	df_model_free(u->m);
+	df_pool_free(u->pool);
+}
+
+static struct df_step_result
+step(struct setup *u, uint64_t k)
+{
+	struct df_step_result res;
+	uint64_t which[N];
+
+	for (uint64_t i = 0; i < N; i++)
+		which[i] = (i * 7 + k * 5) % N;
+	mh_ok(df_stepper_run(u->s, &u->rows, which, N, NULL, 1e-2, &res, err));
+	return res;
+}
+
+static float *
+weights_of(struct df_model *m)
+{
+	struct df_tensor t = df_model_train_data(m);
+	float *w;
+
+	mh_ok(df_alloc(&w, t.cols, sizeof(*w), "weights", err));
+	mh_ok(df_download(df_model_backend(m), w, t, err));
+	return w;
+}
+
+/* ---- weighers --------------------------------------------------------------------------------------------------- */
+
+static int
+all_one(void *ctx, const struct df_target_losses *l, float *weight, struct df_err *err)
+{
+	(void)ctx;
+	(void)err;
+	for (size_t t = 0; t < l->offsets[l->n]; t++)
+		weight[t] = 1;
+	return DF_OK;
+}
+
+/* More for samples of high loss and of domain 1, relative to all of the micro-batch. */
+static int
+by_sample(void *ctx, const struct df_target_losses *l, float *weight, struct df_err *err)
+{
+	double all = 0;
+	int *calls = ctx;
+
+	(void)err;
+	++*calls;
+	for (size_t t = 0; t < l->offsets[l->n]; t++)
+		all += (double)l->nll[t];
+	for (size_t s = 0; s < l->n; s++) {
+		double sum = 0;
+
+		for (size_t t = l->offsets[s]; t < l->offsets[s + 1]; t++)
+			sum += (double)l->nll[t];
+		for (size_t t = l->offsets[s]; t < l->offsets[s + 1]; t++)
+			weight[t] = (float)(20 * sum / all) + (l->domain != NULL && l->domain[s] == 1 ? 0.5F : 0);
+	}
+	return DF_OK;
+}
+
+/* What it gets is what a forward of its own gives, in the step's order. */
+static int
+look_closely(void *ctx, const struct df_target_losses *l, float *weight, struct df_err *e)
+{
+	struct setup *u = ctx;
+	struct df_gather gather = { 0 };
+	struct df_tokens b;
+	uint64_t row[BATCH];
+	uint32_t n[BATCH];
+	float nll[1024];
+
+	assert_int_equal(l->n, BATCH);
+	assert_true(l->offsets[l->n] <= 1024);
+	for (size_t s = 0; s < l->n; s++) {
+		assert_true(df_rows_find(&u->rows, l->id[s], &row[s]));
+		assert_int_equal(l->domain[s], df_rows_domain(&u->rows, row[s]));
+		assert_true(s == 0 || row[s] == (row[s - 1] + 7) % N);
+	}
+	mh_ok(df_gather_batch(&gather, &u->rows, row, l->n, &b, err));
+	mh_ok(df_model_loss(u->m, u->work, &b, &(struct df_losses){ .n_targets = n, .token_nll = nll }, err));
+	for (size_t s = 0, t = 0; s < l->n; s++) {
+		assert_int_equal(l->offsets[s + 1] - l->offsets[s], n[s]);
+		for (uint64_t i = b.offsets[s] + 1; i < b.offsets[s + 1]; i++) {
+			if (b.mask[i])
+				assert_int_equal(l->token[t++], b.ids[i]);
+		}
+		assert_int_equal(t, l->offsets[s + 1]);
+	}
+	mh_assert_same(nll, l->nll, l->offsets[l->n]);
+	df_gather_release(&gather);
+	return all_one(NULL, l, weight, e);
+}
+
+static int
+refuse(void *ctx, const struct df_target_losses *l, float *weight, struct df_err *err)
+{
+	const bool *now = ctx;
+
+	return *now ? df_fail(err, DF_EFORMAT, "no losses to compare with") : all_one(NULL, l, weight, err);
+}
+
+/* ---- tests ------------------------------------------------------------------------------------------------------ */
+
+/* A weight of 1 changes no bit of model, loss or norm, although lanes stop between forward and backward. */
+static void
+test_ones(void **state)
+{
+	struct df_step_result want[STEPS];
+	float *w = NULL;
+
+	(void)state;
+	for (int with = 0; with < 2; with++) {
+		struct setup u;
+		float *now;
+
+		set_up(&u, 2, with ? all_one : NULL, NULL);
+		for (uint64_t k = 0; k < STEPS; k++) {
+			const struct df_step_result res = step(&u, k);
+
+			if (with)
+				assert_true(res.loss == want[k].loss && res.grad_norm == want[k].grad_norm);
+			want[k] = res;
+		}
+		now = weights_of(u.m);
+		if (with)
+			assert_memory_equal(w, now, df_model_train(u.m)->numel * sizeof(*w));
+		free(w);
+		w = now;
+		tear_down(&u);
+	}
+	free(w);
+}
+
+static void
+test_threads(void **state)
+{
+	float *want = NULL;
+
+	(void)state;
+	for (int threads = 1; threads <= 4; threads *= 2) {
+		int calls = 0;
+		struct setup u;
+		float *w;
+
+		set_up(&u, threads, by_sample, &calls);
+		for (uint64_t k = 0; k < STEPS; k++)
+			step(&u, k);
+		assert_int_equal(calls, STEPS * N / BATCH);
+		w = weights_of(u.m);
+		if (want)
+			assert_memory_equal(w, want, df_model_train(u.m)->numel * sizeof(*w));
+		free(want);
+		want = w;
+		tear_down(&u);
+	}
+	free(want);
+}
+
+/* A weigher that needs no more than a target's own loss may be asked lane by lane: the same bits. */
+static void
+test_alone(void **state)
+{
+	float *w[2];
+	size_t numel = 0;
+
+	(void)state;
+	for (int alone = 0; alone < 2; alone++) {
+		struct setup u;
+
+		set_up_with(&u, 2, df_dft_weigh, NULL, alone);
+		for (uint64_t k = 0; k < STEPS; k++)
+			step(&u, k);
+		w[alone] = weights_of(u.m);
+		numel = df_model_train(u.m)->numel;
+		tear_down(&u);
+	}
+	assert_memory_equal(w[0], w[1], numel * sizeof(*w[0]));
+	free(w[0]);
+	free(w[1]);
+}
+
+static void
+test_what_it_sees(void **state)
+{
+	struct setup u;
+
+	(void)state;
+	set_up(&u, 2, look_closely, &u);
+	step(&u, 0);
+	step(&u, 1);
+	tear_down(&u);
+}
+
+/* Loss of a batch with given weights of its targets, over the number of targets. */
+static double
+weighted_loss(struct setup *u, const struct df_tokens *b, const float *weight, size_t n_targets)
+{
+	float *nll;
+	double sum = 0;
+
+	mh_ok(df_alloc(&nll, n_targets, sizeof(*nll), "losses", err));
+	mh_ok(df_model_loss(u->m, u->work, b, &(struct df_losses){ .token_nll = nll }, err));
+	for (size_t t = 0; t < n_targets; t++)
+		sum += (double)weight[t] * (double)nll[t];
+	free(nll);
+	return sum / (double)n_targets;
+}
+
+/* data += by * direction */
+static void
+move(struct setup *u, struct df_tensor data, struct df_tensor direction, double by)
+{
+	mh_ok(df_axpy(df_model_backend(u->m), (float)by, direction, data, err));
+}
+
+/* The gradient is the derivative of the weighted loss, the weights being constants. */
+static void
+test_derivative(void **state)
+{
+	const double eps = 2e-3;
+	struct df_target_losses l;
+	struct df_tensor data, grad, d;
+	struct df_tokens b;
+	float scale[BATCH], *weight, *g, *v;
+	double up, down, want, got = 0;
+	size_t numel, n_targets;
+	int calls = 0;
+	struct setup u;
+
+	(void)state;
+	set_up(&u, 1, NULL, NULL);
+	b = u.batch.b;
+	b.n = BATCH;
+	numel = df_model_train(u.m)->numel;
+	data = df_model_train_data(u.m);
+	mh_ok(df_tensor_alloc(mh_backend(), &grad, DF_F32, 1, numel, "gradient", err));
+	mh_ok(df_tensor_alloc(mh_backend(), &d, DF_F32, 1, numel, "direction", err));
+	mh_ok(df_fill(mh_backend(), grad, 0, err));
+	mh_ok(df_model_forward(u.m, u.work, &b, &l, err));
+	n_targets = l.offsets[l.n];
+	assert_true(n_targets > 50);
+	mh_ok(df_alloc(&weight, n_targets, sizeof(*weight), "weights", err));
+	mh_ok(by_sample(&calls, &l, weight, err));
+	for (size_t s = 0; s < BATCH; s++)
+		scale[s] = 1.0F / (float)n_targets;
+	mh_ok(df_model_backward(u.m, u.work, scale, weight, grad, NULL, err));
+	/* along the gradient itself, at unit length: the derivative is its norm */
+	mh_ok(df_alloc(&g, numel, sizeof(*g), "gradient", err));
+	mh_ok(df_download(mh_backend(), g, grad, err));
+	for (size_t i = 0; i < numel; i++)
+		got += (double)g[i] * (double)g[i];
+	got = sqrt(got);
+	v = weights_of(u.m);
+	for (size_t i = 0; i < numel; i++)
+		g[i] /= (float)got;
+	mh_ok(df_upload(mh_backend(), d, g, err));
+	move(&u, data, d, eps);
+	up = weighted_loss(&u, &b, weight, n_targets);
+	mh_ok(df_upload(mh_backend(), data, v, err));
+	move(&u, data, d, -eps);
+	down = weighted_loss(&u, &b, weight, n_targets);
+	want = (up - down) / (2 * eps);
+	print_message("# along the gradient: %.6f, by differences %.6f\n", got, want);
+	assert_true(got > 1e-2 && fabs(got - want) <= 2e-3 * want);
+	free(g);
+	free(v);
+	free(weight);
+	df_tensor_free(mh_backend(), &grad);
+	df_tensor_free(mh_backend(), &d);
+	tear_down(&u);
+}
+
+/* An error of the weigher is the step's; nothing has changed, and the step can be done again. */
+static void
+test_refusal(void **state)
+{
+	const uint64_t which[3] = { 0, 1, 2 }, unlabelled = 5;
+	struct df_step_result res;
+	float *before, *after, *want = NULL;
+
+	(void)state;
+	for (int first = 0; first < 2; first++) {
+		bool now = true;
+		struct setup u;
+
+		set_up(&u, 2, refuse, &now);
+		before = weights_of(u.m);
+		if (first) {
+			mh_refused(df_stepper_run(u.s, &u.rows, which, 3, NULL, 1e-2, &res, err), DF_EFORMAT,
+			    "no losses to compare with");
+			after = weights_of(u.m);
+			assert_memory_equal(before, after, df_model_train(u.m)->numel * sizeof(*after));
+			free(after);
+		}
+		/* not asked where there is nothing to weigh */
+		mh_ok(df_stepper_run(u.s, &u.rows, &unlabelled, 1, NULL, 1e-2, &res, err));
+		assert_true(res.n_targets == 0 && res.n_domains == N_DOMAINS && res.domain[1].n == 0);
+		now = false;
+		mh_ok(df_stepper_run(u.s, &u.rows, which, 3, NULL, 1e-2, &res, err));
+		after = weights_of(u.m);
+		if (first)
+			assert_memory_equal(want, after, df_model_train(u.m)->numel * sizeof(*after));
+		free(want);
+		want = after;
+		free(before);
+		tear_down(&u);
+	}
+	free(want);
+}
+
+/* A gradient that is not finite is found after the update was asked for: model, moments and step count are as before. */
+static void
+test_not_finite(void **state)
+{
+	const uint64_t which[3] = { 0, 1, 2 };
+	struct df_step_result res, again;
+	float weights[N], *before, *after;
+	struct setup u, fresh;
+
+	(void)state;
+	for (int i = 0; i < N; i++)
+		weights[i] = i == 1 ? INFINITY : 1;
+	set_up(&u, 1, NULL, NULL);
+	set_up(&fresh, 1, NULL, NULL);
+	for (int k = 0; k < 2; k++) {
+		before = weights_of(u.m);
+		mh_refused(df_stepper_run(u.s, &u.rows, which, 3, weights, 1e-2, &res, err), DF_ERANGE,
+		    "the gradient is not finite|100, 101, 102");
+		after = weights_of(u.m);
+		assert_memory_equal(before, after, df_model_train(u.m)->numel * sizeof(*after));
+		free(before);
+		free(after);
+		mh_ok(df_stepper_run(u.s, &u.rows, which, 3, NULL, 1e-2, &res, err));
+		mh_ok(df_stepper_run(fresh.s, &fresh.rows, which, 3, NULL, 1e-2, &again, err));
+		assert_true(res.loss == again.loss && res.grad_norm == again.grad_norm);
+		before = weights_of(u.m);
+		after = weights_of(fresh.m);
+		assert_memory_equal(before, after, df_model_train(u.m)->numel * sizeof(*after));
+		free(before);
+		free(after);
+	}
+	tear_down(&u);
+	tear_down(&fresh);
+}
+
+/* What a step says of its domains: the losses of their samples, whatever the weights, at any number of threads. */
+static void
+test_domains(void **state)
+{
+	struct df_domain_sum want[N_DOMAINS] = { 0 };
+	float nll[2048];
+	uint32_t n[N];
+
+	(void)state;
+	for (int threads = 1; threads <= 4; threads++) {
+		int calls = 0;
+		struct setup u;
+		struct df_step_result res;
+		double sum = 0;
+
+		set_up(&u, threads, threads == 3 ? by_sample : NULL, &calls);
+		if (threads == 1) {
+			assert_true(u.batch.offsets[N] <= 2048);
+			mh_ok(df_model_loss(
+			    u.m, u.work, &u.batch.b, &(struct df_losses){ .n_targets = n, .token_nll = nll }, err));
+			for (size_t s = 0, t = 0; s < N; s++) {
+				struct df_domain_sum *d = &want[df_rows_domain(&u.rows, s)];
+
+				d->n += n[s] > 0;
+				d->n_targets += n[s];
+				for (uint32_t i = 0; i < n[s]; i++)
+					d->nll += (double)nll[t++];
+			}
+		}
+		res = step(&u, 0);
+		assert_int_equal(res.n_domains, N_DOMAINS);
+		for (size_t d = 0; d < N_DOMAINS; d++) {
+			assert_int_equal(res.domain[d].n, want[d].n);
+			assert_int_equal(res.domain[d].n_targets, want[d].n_targets);
+			/* the first time, against sums in another order */
+			assert_true(threads == 1 ? fabs(res.domain[d].nll - want[d].nll) <= 1e-5 * want[d].nll
+						 : res.domain[d].nll == want[d].nll);
+			want[d].nll = res.domain[d].nll;
+			sum += res.domain[d].nll;
+		}
+		assert_true(threads == 3 || fabs(res.loss - sum / (double)res.n_targets) <= 1e-6 * res.loss);
+		tear_down(&u);
+	}
+	assert_true(want[0].n == 8 && want[1].n == 15 && want[2].n == 0 && want[2].nll == 0);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_teardown(test_ones, mh_cleanup),
+		cmocka_unit_test_teardown(test_threads, mh_cleanup),
+		cmocka_unit_test_teardown(test_alone, mh_cleanup),
+		cmocka_unit_test_teardown(test_what_it_sees, mh_cleanup),
+		cmocka_unit_test_teardown(test_derivative, mh_cleanup),
+		cmocka_unit_test_teardown(test_refusal, mh_cleanup),
+		cmocka_unit_test_teardown(test_not_finite, mh_cleanup),
+		cmocka_unit_test_teardown(test_domains, mh_cleanup),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
