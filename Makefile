@@ -59,15 +59,17 @@ FUZZ_HELP  := tests/fuzz/fuzz.c tests/fuzz/artefact.c
 SHIM_SRC   := $(sort $(wildcard tests/faults/*.c))
 TAP_TESTS  := $(sort $(wildcard tests/cmd/*.t tests/faults/*.t))
 MAN        := $(sort $(wildcard man/*.[1-9]))
-# What a plug-in of df-score includes: select/plugin.h and all that it needs or may call (cmd/df-score.exports).
+# What plug-ins include: select/plugin.h or backend/plugin.h, and all that they need or may call (lib/libdf.exports).
 API        := $(addprefix lib/,$(addprefix base/,buf.h err.h file.h hash.h log.h mem.h opt.h path.h pool.h rng.h stop.h words.h) \
 	$(addprefix shard/,batch.h blocks.h idset.h kind.h meta.h names.h pieces.h scan.h set.h shard.h writer.h) \
-	backend/backend.h near/cluster.h near/knn.h near/near.h near/pairs.h select/select.h select/plugin.h)
+	backend/backend.h backend/plugin.h near/cluster.h near/knn.h near/near.h near/pairs.h select/select.h select/plugin.h)
 HEADERS    := $(sort $(wildcard lib/*/*.h lib/*/*/*.h cmd/*.h))
 
 obj = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
 
 LIB     := $(BUILD)/libdf$(addprefix -,$(subst $(space),-,$(strip $(ROOMS)))).a
+# A library of some rooms only has no shared one.
+SHARED  := $(if $(ROOMS),,$(BUILD)/libdf.so.0)
 PLUGIN  := $(if $(PLUGIN_SRC),$(BUILD)/libdf_h5zstd.so)
 PROGS   := $(patsubst cmd/%.c,$(BUILD)/bin/%,$(PROG_SRC))
 UNIT    := $(patsubst %.c,$(BUILD)/tests/%,$(notdir $(UNIT_SRC)))
@@ -75,7 +77,7 @@ BENCH   := $(patsubst tests/bench/%.c,$(BUILD)/bench/%,$(BENCH_SRC))
 DEMO    := $(patsubst demo/%.c,$(BUILD)/demo/%,$(DEMO_SRC))
 FUZZ    := $(patsubst tests/fuzz/%.c,$(BUILD)/tests/%,$(FUZZ_SRC))
 SHIMS   := $(patsubst tests/faults/%.c,$(BUILD)/tests/%.so,$(SHIM_SRC))
-EXAMPLE := $(if $(wildcard tests/api_example.c),$(BUILD)/tests/api_example)
+EXAMPLE := $(if $(wildcard tests/api_example.c),$(BUILD)/tests/api_example $(if $(SHARED),$(BUILD)/tests/api_example_so))
 
 .PHONY: all tests bench-programs demo-programs bootstrap bootstrap-lint demo check check-only check-san check-tsan sanitized-tests fuzz \
 	fuzz-seeds lint format \
@@ -83,7 +85,7 @@ EXAMPLE := $(if $(wildcard tests/api_example.c),$(BUILD)/tests/api_example)
 .DELETE_ON_ERROR:
 .SECONDARY:
 
-all: $(LIB) $(PLUGIN) $(PROGS)
+all: $(LIB) $(SHARED) $(PLUGIN) $(PROGS)
 tests: all $(UNIT) $(FUZZ) $(EXAMPLE) $(SHIMS) $(BUILD)/demo/generate $(DEMO)
 
 # --- building ----------------------------------------------------------------------------------------------------
@@ -103,6 +105,17 @@ $(LIB): $(call obj,$(LIB_SRC))
 	@$(call say,AR,$@)
 	$(Q)rm -f $@ && ar rcs $@ $^
 
+# The list of exports as a version script: nothing else is seen from outside.
+$(BUILD)/libdf.map: lib/libdf.exports
+	@mkdir -p $(@D)
+	$(Q)sed 's/^{/{ global:/; s/^};/	local: *;\n};/' $< >$@
+
+$(BUILD)/libdf.so.0: $(call obj,$(LIB_SRC)) $(BUILD)/libdf.map
+	@$(call say,LD,$@)
+	$(Q)$(CC) -shared $(LDFLAGS_) $(LDFLAGS) -Wl,-soname,$(@F) -Wl,-Bsymbolic -Wl,--version-script=$(BUILD)/libdf.map \
+		$(if $(SANITIZE),,-Wl$(comma)--no-undefined) -o $@ $(filter %.o,$^) $(LDLIBS_)
+	$(Q)ln -sf $(@F) $(BUILD)/libdf.so
+
 $(BUILD)/libtest.a: $(call obj,$(HELP_SRC))
 	$(Q)rm -f $@ && ar rcs $@ $^
 
@@ -110,13 +123,12 @@ $(BUILD)/libdf_h5zstd.so: $(call obj,$(PLUGIN_SRC))
 	@$(call say,LD,$@)
 	$(Q)$(CC) -shared $(LDFLAGS_) $(LDFLAGS) -o $@ $^ $(call pkg,--libs,libzstd $(hdf5))
 
-# cmd/NAME.exports: what plug-ins of the program may call.
-exports = $(patsubst %,-Wl$(comma)--dynamic-list=%,$(wildcard cmd/$(1).exports))
-$(BUILD)/bin/df-score: cmd/df-score.exports
-$(BUILD)/bin/%: $(BUILD)/obj/cmd/%.o $(BUILD)/obj/cmd/prog.o $(LIB)
+# Plug-ins call the program's own functions: so there is one pool, one log, one HDF5.  A program that loads libdf.so for
+# them would have two, and one that is linked with it would start later.
+$(BUILD)/bin/%: $(BUILD)/obj/cmd/%.o $(BUILD)/obj/cmd/prog.o $(LIB) lib/libdf.exports
 	@mkdir -p $(@D)
 	@$(call say,LD,$@)
-	$(Q)$(CC) $(LDFLAGS_) $(LDFLAGS) $(call exports,$*) -o $@ $(filter-out %.exports,$^) $(LDLIBS_)
+	$(Q)$(CC) $(LDFLAGS_) $(LDFLAGS) -Wl,--dynamic-list=lib/libdf.exports -o $@ $(filter-out %.exports,$^) $(LDLIBS_)
 
 $(BUILD)/tests/%: $(BUILD)/obj/tests/unit/%.o $(BUILD)/libtest.a $(LIB)
 	@mkdir -p $(@D)
@@ -148,6 +160,12 @@ $(BUILD)/tests/api_example: $(BUILD)/obj/tests/api_example.o $(LIB)
 	@mkdir -p $(@D)
 	@$(call say,LD,$@)
 	$(Q)$(CC) $(LDFLAGS_) $(LDFLAGS) -o $@ $^ $(LDLIBS_)
+
+# The same program with the shared library alone.
+$(BUILD)/tests/api_example_so: $(BUILD)/obj/tests/api_example.o $(SHARED)
+	@mkdir -p $(@D)
+	@$(call say,LD,$@)
+	$(Q)$(CC) $(LDFLAGS_) -Wl,-rpath,'$$ORIGIN/..' $(LDFLAGS) -o $@ $^
 
 $(BUILD)/bench/%: $(BUILD)/obj/tests/bench/%.o $(LIB)
 	@mkdir -p $(@D)
@@ -244,6 +262,7 @@ bootstrap-lint:
 # --- installing --------------------------------------------------------------------------------------------------
 
 bindir  = $(DESTDIR)$(PREFIX)/bin
+libdir  = $(DESTDIR)$(PREFIX)/lib
 plugdir = $(DESTDIR)$(PREFIX)/lib/df-tools/hdf5
 mandir  = $(DESTDIR)$(PREFIX)/share/man
 datadir = $(DESTDIR)$(PREFIX)/share/df-tools
@@ -254,8 +273,9 @@ zshdir  = $(DESTDIR)$(PREFIX)/share/zsh/site-functions
 fishdir = $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
 
 install: all
-	install -d $(bindir) $(plugdir) $(datadir) $(docdir)
+	install -d $(bindir) $(libdir) $(plugdir) $(datadir) $(docdir)
 	install -m 755 $(PROGS) $(bindir)
+	$(if $(SHARED),install -m 755 $(SHARED) $(libdir) && ln -sf $(notdir $(SHARED)) $(libdir)/libdf.so)
 	$(if $(PLUGIN),install -m 755 $(PLUGIN) $(plugdir))
 	$(foreach m,$(MAN),install -D -m 644 $(m) $(mandir)/man$(subst .,,$(suffix $(m)))/$(notdir $(m)) &&) true
 	$(foreach h,$(API),install -D -m 644 $(h) $(incdir)/$(h:lib/%=%) &&) true
@@ -274,6 +294,7 @@ uninstall:
 	rm -f $(addprefix $(bindir)/,$(notdir $(PROGS)))
 	rm -f $(addprefix $(bashdir)/,$(notdir $(PROGS))) $(patsubst %,$(fishdir)/%.fish,$(notdir $(PROGS))) $(zshdir)/_df-tools
 	rm -f $(foreach m,$(MAN),$(mandir)/man$(subst .,,$(suffix $(m)))/$(notdir $(m)))
+	rm -f $(libdir)/libdf.so $(libdir)/libdf.so.0
 	rm -rf $(DESTDIR)$(PREFIX)/lib/df-tools $(incdir) $(datadir) $(docdir)
 
 bundle: all
@@ -290,7 +311,7 @@ info:
 	@p=$(firstword $(PROGS)); [ ! -x "$$p" ] || "$$p" --version | tail -n 1
 
 help:
-	@echo "make            build everything into $(BUILD)/ (bin/, libdf.a, the HDF5 plugin)"
+	@echo "make            build everything into $(BUILD)/ (bin/, libdf.a, libdf.so, the HDF5 plugin)"
 	@echo "make demo       LESS against random selection and the full pool, on data made on the spot"
 	@echo "make check      install what is missing, build, run all tests"
 	@echo "make check-only T='test_opt tests/cmd/x.t'"

@@ -291,7 +291,8 @@ df_env_open(struct df_env *e, const struct df_prog_common *c, enum df_env_style 
 	DF_TRY(df_pool_new(&e->pool, (int)c->threads, err));
 	if (style == DF_ENV_LANES)
 		e->n_lanes = df_pool_size(e->pool);
-	rc = df_backend_open(&e->be, c->device, e->pool, err);
+	DF_TRY(df_backend_open(&e->be, c->device, e->pool, err));
+	e->n_lanes = df_backend_workers(e->be, e->n_lanes);
 out:
 	return rc;
 }

@@ -62,7 +62,7 @@ enum df_env_style { DF_ENV_WIDE, DF_ENV_LANES };
 struct df_env {
 	struct df_pool *pool;
 	struct df_backend *be;
-	int n_lanes;           /* threads to make; 1 with WIDE */
+	int n_lanes;           /* threads to make, at most what the device likes; 1 with WIDE */
 };
 int df_env_open(struct df_env *e, const struct df_prog_common *c, enum df_env_style style, struct df_err *err)
     DF_MUST_CHECK;

@@ -103,6 +103,8 @@ case $build in
 *) build=$root/$build ;;
 esac
 export DF_SRCDIR=$root DF_BUILD=$build DF_RUN_OUT=$build/test-out
+# No slot of a backend may be empty without a word; tests of the host version say so.
+export DF_BACKEND_STRICT=1
 export CMOCKA_MESSAGE_OUTPUT=TAP HDF5_PLUGIN_PATH=$build PATH=$build/bin:$PATH LC_ALL=C.UTF-8
 rm -rf "$DF_RUN_OUT"
 mkdir -p "$DF_RUN_OUT"

@@ -8,6 +8,7 @@
 #include "backend/backend_priv.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "backend/cpu/cpu.h"
 #include "base/log.h"
@@ -57,32 +58,67 @@ int
 df_backend_open_ops(struct df_backend **out, const struct df_backend_ops *ops, const char *device, struct df_pool *pool,
     struct df_err *err)
 {
-	struct df_backend *be = NULL;
+	const char *strict = getenv("DF_BACKEND_STRICT");
+	struct df_backend_root *root = NULL;
 	int rc;
 
 	if (ops->api_version != DF_BACKEND_API_VERSION)
 		return df_fail(err, DF_EDEVICE, "backend %s: made for version %d of the backend interface, this is %d",
 		    ops->name, ops->api_version, DF_BACKEND_API_VERSION);
-	DF_TRY(df_alloc(&be, 1, sizeof(*be), "backend", err));
-	be->ops = ops;
-	be->pool = pool;
-	DF_TRY(ops->open(be, device, err));
-	*out = be;
-	be = NULL;
+	DF_TRY(df_alloc(&root, 1, sizeof(*root), "backend", err));
+	root->be = (struct df_backend){ .ops = ops, .root = &root->be, .pool = pool };
+	root->strict = strict && *strict && strcmp(strict, "0") != 0;
+	DF_TRY(ops->open(&root->be, device, err));
+	*out = &root->be;
+	root = NULL;
 out:
-	free(be);
+	free(root);
 	return rc;
 }
 
 void
 df_backend_close(struct df_backend *be)
 {
+	size_t nbytes;
+
 	if (!be)
 		return;
-	if (atomic_load(&be->nbytes))
-		df_warn("backend %s: closed with %zu bytes still allocated", be->ops->name, atomic_load(&be->nbytes));
+	nbytes = atomic_load(&df_backend_root(be)->nbytes);
+	if (nbytes > 0)
+		df_warn("backend %s: closed with %zu bytes still allocated", be->ops->name, nbytes);
 	be->ops->close(be);
-	free(be);
+	free(df_backend_root(be));
+}
+
+int
+df_backend_fork(struct df_backend *be, struct df_backend **lane, struct df_err *err)
+{
+	struct df_backend *l = NULL;
+	int rc;
+
+	if (!be || !lane)
+		return df_fail(err, DF_EINTERNAL, "df_backend_fork: a NULL argument");
+	*lane = be->root;
+	if (!be->ops->fork)
+		return DF_OK;
+	DF_TRY(df_alloc(&l, 1, sizeof(*l), "a lane", err));
+	*l = *be->root;
+	l->priv = NULL;
+	DF_TRY(be->ops->fork(l, err));
+	*lane = l;
+	l = NULL;
+out:
+	free(l);
+	return rc;
+}
+
+void
+df_backend_join(struct df_backend *lane)
+{
+	if (!lane || lane == lane->root)
+		return;
+	lane->ops->join(lane);
+	free(lane);
 }
 
 const char *
@@ -98,9 +134,41 @@ df_backend_is_exact(const struct df_backend *be)
 }
 
 size_t
+df_backend_available(const struct df_backend *be)
+{
+	return be->ops->available ? be->ops->available(be) : df_mem_available();
+}
+
+struct df_backend_traits
+df_backend_traits(const struct df_backend *be)
+{
+	/* Lanes keep eight cores busy with small models.  A forward stays in a core's caches. */
+	struct df_backend_traits t = { .step_lanes = 8,
+		.workers = SIZE_MAX,
+		.forward_tokens = 4096,
+		.forward_bytes = (size_t)16 << 20,
+		.grad_tokens = 16384,
+		.grad_bytes = (size_t)1 << 30 };
+
+	if (be->ops->traits)
+		be->ops->traits(be, &t);
+	t.step_lanes = t.step_lanes ? t.step_lanes : 1;
+	t.workers = t.workers ? t.workers : 1;
+	return t;
+}
+
+int
+df_backend_workers(const struct df_backend *be, int n)
+{
+	const size_t most = df_backend_traits(be).workers;
+
+	return (size_t)n > most ? (int)most : n;
+}
+
+size_t
 df_backend_peak_bytes(const struct df_backend *be)
 {
-	return atomic_load(&be->peak);
+	return atomic_load(&df_backend_root(be)->peak);
 }
 
 /* ---- memory ----------------------------------------------------------------------------------------------------- */
@@ -109,6 +177,7 @@ int
 df_tensor_alloc(struct df_backend *be, struct df_tensor *t, enum df_dtype type, size_t rows, size_t cols,
     const char *what, struct df_err *err)
 {
+	struct df_backend_root *root;
 	struct df_mem *m = NULL;
 	size_t numel, now, peak;
 	int rc;
@@ -116,13 +185,14 @@ df_tensor_alloc(struct df_backend *be, struct df_tensor *t, enum df_dtype type, 
 	if (!be || !t || !what || !df_dtype_size(type))
 		return df_fail(err, DF_EINTERNAL, "df_tensor_alloc: a NULL argument or an unknown type");
 	DF_TRY(df_alloc(&m, 1, sizeof(*m), what, err));
-	m->be = be;
+	m->be = be->root;
 	DF_TRY(df_size_mul(rows, cols, &numel, what, err));
 	DF_TRY(df_size_mul(numel ? numel : 1, df_dtype_size(type), &m->nbytes, what, err));
 	DF_TRY(be->ops->alloc(be, m, what, err));
-	now = atomic_fetch_add(&be->nbytes, m->nbytes) + m->nbytes;
-	peak = atomic_load(&be->peak);
-	while (now > peak && !atomic_compare_exchange_weak(&be->peak, &peak, now))
+	root = df_backend_root(be);
+	now = atomic_fetch_add(&root->nbytes, m->nbytes) + m->nbytes;
+	peak = atomic_load(&root->peak);
+	while (now > peak && !atomic_compare_exchange_weak(&root->peak, &peak, now))
 		;
 	*t = (struct df_tensor){ .mem = m, .rows = rows, .cols = cols, .ld = cols, .type = type };
 	m = NULL;
@@ -137,7 +207,7 @@ df_tensor_free(struct df_backend *be, struct df_tensor *t)
 	if (!t || !t->mem)
 		return;
 	if (!t->mem->borrowed) {
-		atomic_fetch_sub(&be->nbytes, t->mem->nbytes);
+		atomic_fetch_sub(&df_backend_root(be)->nbytes, t->mem->nbytes);
 		be->ops->free(be, t->mem);
 	}
 	free(t->mem);
@@ -157,7 +227,7 @@ df_tensor_borrow(struct df_backend *be, struct df_tensor *t, enum df_dtype type,
 		return df_fail(err, DF_EINTERNAL, "df_tensor_borrow: a NULL argument or an unknown type");
 	if (be->ops->on_host && data && (uintptr_t)data % df_dtype_size(type) == 0) {
 		DF_TRY(df_alloc(&m, 1, sizeof(*m), what, err));
-		m->be = be;
+		m->be = be->root;
 		m->data = (void *)(uintptr_t)data; /* read_only keeps every operation from writing to it */
 		m->borrowed = true;
 		DF_TRY(df_size_mul(rows, cols, &numel, what, err));
@@ -224,7 +294,7 @@ check_operand(const struct df_backend *be, const char *op, const struct df_opera
 
 	if (!t->mem)
 		return df_fail(err, DF_EINTERNAL, "%s: tensor %s is missing", op, o->name);
-	if (t->mem->be != be)
+	if (t->mem->be != be->root)
 		return df_fail(err, DF_EINTERNAL, "%s: tensor %s belongs to another backend", op, o->name);
 	if (!size || !is_among(o->types, t->type))
 		return df_fail(err, DF_EINTERNAL, "%s: tensor %s has type %s; %s is needed", op, o->name,
@@ -323,7 +393,7 @@ run_on_host(struct df_backend *be, enum df_op op, void *args, struct df_operand 
 	size_t same[DF_OPERANDS_MAX];
 	int rc = DF_OK;
 
-	if (!atomic_exchange(&be->told[op], true))
+	if (!atomic_exchange(&df_backend_root(be)->told[op], true))
 		df_debug("backend %s: %s runs on the host", be->ops->name, op_name[op]);
 	for (size_t i = 0; i < n; i++)
 		device[i] = *o[i].t;
@@ -336,7 +406,7 @@ run_on_host(struct df_backend *be, enum df_op op, void *args, struct df_operand 
 			    device[same[i]].type == d.type)
 				break;
 		if (same[i] == i) {
-			m->be = be;
+			m->be = be->root;
 			m->nbytes = df_tensor_numel(d) * df_dtype_size(d.type);
 			DF_TRY(df_alloc(&m->data, m->nbytes, 1, "host copy of a tensor", err));
 		}
@@ -362,8 +432,13 @@ df_backend_run(struct df_backend *be, enum df_op op, void *args, struct df_opera
 
 	for (size_t i = 0; i < n; i++)
 		DF_TRY(check_operand(be, op_name[op], &o[i], err));
-	if (!be->ops->op[op])
+	if (!be->ops->op[op]) {
+		if (df_backend_root(be)->strict)
+			return df_fail(err, DF_EUNSUPPORTED,
+			    "backend %s has no %s of its own, and DF_BACKEND_STRICT forbids the host's", be->ops->name,
+			    op_name[op]);
 		return run_on_host(be, op, args, o, n, err);
+	}
 	if (be->ops->enter)
 		DF_TRY(be->ops->enter(be, o, n, err));
 	rc = be->ops->reads_on_host ? df_check_indices(op, args, err) : DF_OK;

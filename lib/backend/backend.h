@@ -7,7 +7,7 @@
  * operation is a function df_<op>(be, &args, err): it checks shapes, then calls
  * the backend's slot, or, where the slot is empty, the host version (download,
  * compute, upload), so that a new backend works at once and gets fast slot by
- * slot.
+ * slot.  With DF_BACKEND_STRICT=1 in the environment an empty slot is an error.
  *
  *   cpu        SIMD and threads
  *   openblas   the same with its matrix product on OpenBLAS: not exact
@@ -68,7 +68,11 @@ struct df_tensor {
 	size_t off, rows, cols, ld;
 	enum df_dtype type;
 };
+#ifdef __cplusplus
+#define DF_TENSOR_NONE (df_tensor())
+#else
 #define DF_TENSOR_NONE ((struct df_tensor){ 0 })
+#endif
 
 static inline bool
 df_tensor_is_none(struct df_tensor t)
@@ -116,7 +120,8 @@ df_tensor_numel(struct df_tensor t)
 
 /*
  * device: "auto", "cpu", "openblas", "poison", "reference", "cuda", "cuda:N".  pool is borrowed and must
- * outlive the backend; NULL = one thread.
+ * outlive the backend; NULL = one thread.  cuda is a shared library, df-cuda.so, that is loaded when it is asked for
+ * (plugin.h); DF_EUNSUPPORTED if there is none, DF_EDEVICE if it is of another version or not right.
  *
  * auto is cpu where that has vectors (AVX2 with FMA, or AVX-512), else openblas: the CPU alone decides, so that a run
  * gives the same bits as long as it stays on its machine.  The first time that openblas is opened, variables of the
@@ -125,6 +130,17 @@ df_tensor_numel(struct df_tensor t)
 int df_backend_open(struct df_backend **out, const char *device, struct df_pool *pool, struct df_err *err)
     DF_MUST_CHECK;
 void df_backend_close(struct df_backend *be); /* accepts NULL; every tensor must be freed before */
+/*
+ * Lanes.  *lane = a view of the backend with an order of its own; on the CPU the backend itself, the only lane.  Every
+ * function takes a lane where it takes a backend.  Operations of one lane run in the order in which they were called.
+ * Nothing orders those of two lanes: what one wrote (a result, weights, zeros), another may use after a df_sync() of
+ * the first.  df_upload(), df_download() and df_stage_wait() sync their lane, too.  Memory is the backend's: any lane
+ * may use and free any tensor.  poison finds a sync that is missing.
+ *
+ * df_backend_join() ends a lane; it accepts NULL.  What is left of its work is synced.
+ */
+int df_backend_fork(struct df_backend *be, struct df_backend **lane, struct df_err *err) DF_MUST_CHECK;
+void df_backend_join(struct df_backend *lane);
 const char *df_backend_name(const struct df_backend *be);
 /* Do a row's results keep their bits whatever else is in the call?  See above. */
 bool df_backend_is_exact(const struct df_backend *be);
@@ -136,6 +152,23 @@ const char *const *df_backend_devices(void);
 /* Is it the name of a device, here or elsewhere?  DF_EUSAGE suggests the nearest one. */
 int df_backend_check(const char *device, struct df_err *err) DF_MUST_CHECK;
 size_t df_backend_peak_bytes(const struct df_backend *be); /* most device memory ever allocated */
+/*
+ * Bytes of the device's memory that can still be allocated, as it estimates them; on the host those of
+ * df_mem_available().  SIZE_MAX where nobody knows.
+ */
+size_t df_backend_available(const struct df_backend *be);
+
+/* What a device likes, asked by those who cut work into parts.  The CPU's numbers are in backend.c. */
+struct df_backend_traits {
+	size_t step_lanes; /* most parts of a micro-batch that run at once, each with a gradient of its own */
+	size_t workers;    /* most threads that should run a batch each at once */
+	/* A batch in one call of the model: its most tokens, and about how much memory their activations may take. */
+	size_t forward_tokens, forward_bytes; /* where nothing is kept for a backward */
+	size_t grad_tokens, grad_bytes;
+};
+struct df_backend_traits df_backend_traits(const struct df_backend *be);
+/* n threads, or as many of them as should run a batch each. */
+int df_backend_workers(const struct df_backend *be, int n);
 
 /* A new contiguous tensor; its content is undefined (poison: NaN). `what` names it in DF_ENOMEM. */
 int df_tensor_alloc(struct df_backend *be, struct df_tensor *t, enum df_dtype type, size_t rows, size_t cols,
@@ -159,6 +192,7 @@ int df_download_or_see(struct df_backend *be, const void **at, void *dst, struct
 /* Copy (same shape; converts between F32, BF16 and F16). */
 int df_copy(struct df_backend *be, struct df_tensor dst, struct df_tensor src, struct df_err *err) DF_MUST_CHECK;
 int df_fill(struct df_backend *be, struct df_tensor dst, float value, struct df_err *err) DF_MUST_CHECK;
+/* All that was called in this lane is done. */
 int df_sync(struct df_backend *be, struct df_err *err) DF_MUST_CHECK;
 
 /*

@@ -1,172 +1,28 @@
 /*
- * backend_priv.h - what a backend is made of; seen inside lib/backend only.
+ * backend_priv.h - what is the library's own of a backend; seen inside lib/backend only.
  *
- * A public function df_<op>() (ops.c) checks the arguments, lists the tensors
- * that the operation touches, and hands all to df_backend_run(), which calls
- * the backend's slot, or, where it is empty, the CPU's on host copies.  So a
- * backend needs memory and GEMM to work, and gets fast slot by slot.
+ * The table of slots, and what slots see, is in plugin.h.
  */
 #ifndef DF_BACKEND_PRIV_H
 #define DF_BACKEND_PRIV_H
 
 #include <stdatomic.h>
 
-#include "backend/backend.h"
+#include "backend/plugin.h"
 
-#define DF_BACKEND_API_VERSION 3
-
-/*
- * One allocation: bytes, which windows give a type.  `data` is the backend's: a host address for cpu, poison and the
- * reference, a device address elsewhere.
- */
-struct df_mem {
-	struct df_backend *be;
-	void *data;
-	size_t nbytes;
-	bool read_only; /* df_tensor_borrow()'s: no operation may write it */
-	bool borrowed;  /* data is the caller's */
-	void *priv; /* the backend's own */
-};
-
-/* The operations, and the type that `args` points to in each slot. */
-enum df_op {
-	DF_OP_COPY,       /* struct df_op_pair: dst = src, converted */
-	DF_OP_FILL,       /* struct df_op_pair: dst = alpha */
-	DF_OP_GEMM,       /* struct df_gemm */
-	DF_OP_AXPY,       /* struct df_op_pair: dst += alpha * src */
-	DF_OP_SCALE,      /* struct df_op_pair: dst *= alpha */
-	DF_OP_BIAS_ADD,   /* struct df_op_pair: dst[t,:] += src[0,:] */
-	DF_OP_COLSUM,     /* struct df_op_pair: dst[0,:] (+)= sum of src[t,:] */
-	DF_OP_SUMSQ,      /* struct df_op_pair: dst[0,0] = sum of src[t,j]^2, f64 */
-	DF_OP_EMBED_BWD,  /* struct df_op_rows: dst[rows[i],:] += src[i,:] in the order of i; also df_scatter_rows */
-	DF_OP_GATHER,     /* struct df_op_rows: dst[i,:] = src[rows[i],:]; also df_embed_fwd */
-	DF_OP_RMSNORM_FWD, /* struct df_rmsnorm */
-	DF_OP_RMSNORM_BWD, /* struct df_rmsnorm_bwd */
-	DF_OP_LAYERNORM,  /* struct df_layernorm */
-	DF_OP_GELU,       /* struct df_op_pair: dst = gelu(src) */
-	DF_OP_ROPE,       /* struct df_rope */
-	DF_OP_ATTN_FWD,   /* struct df_attn */
-	DF_OP_ATTN_BWD,   /* struct df_attn_bwd */
-	DF_OP_ATTN_DECODE, /* struct df_attn_decode */
-	DF_OP_SWIGLU_FWD, /* struct df_op_swiglu */
-	DF_OP_SWIGLU_BWD, /* struct df_op_swiglu */
-	DF_OP_ROUTE_FWD,  /* struct df_route */
-	DF_OP_ROUTE_BWD,  /* struct df_route_bwd */
-	DF_OP_ROW_SCALE,  /* struct df_op_triple: a[t,:] = c[t] b[t,:] */
-	DF_OP_ROW_DOT,    /* struct df_op_triple: a[t] = sum of b[t,:] c[t,:] */
-	DF_OP_SIGMOID_FWD, /* struct df_op_pair: dst = sigmoid(src) */
-	DF_OP_SIGMOID_BWD, /* struct df_op_triple: a = b c (1 - c) */
-	DF_OP_XENT_FWD,   /* struct df_xent; what an operation does not use is NONE */
-	DF_OP_XENT_BWD,   /* struct df_xent */
-	DF_OP_XENT,       /* struct df_xent */
-	DF_OP_DROPOUT,    /* struct df_op_dropout */
-	DF_OP_CLIP,       /* struct df_clip */
-	DF_OP_ADAMW,      /* struct df_adamw */
-	DF_OP_ADAM_FORM,  /* struct df_adam_form */
-	DF_OP_SIGN,       /* struct df_op_pair: dst = sign(dst) */
-	DF_OP_PROJECT,    /* struct df_project */
-	DF_OP_COUNT
-};
-
-struct df_op_pair {
-	struct df_tensor dst, src;
-	float alpha;
-	bool accumulate;
-};
-struct df_op_triple {
-	struct df_tensor a, b, c;
-};
-struct df_op_rows {
-	struct df_tensor dst, src, rows;
-};
-struct df_op_swiglu {
-	struct df_tensor h, gate, up; /* forward: h from gate, up; backward: h is dh */
-	struct df_tensor dgate, dup;
-};
-struct df_op_dropout {
-	struct df_tensor y, x;
-	float p;
-	uint64_t seed, first;
-	uint32_t substream;
-};
-
-/* A tensor that an operation touches, and how.  `t` points into the operation's args. */
-enum df_access { DF_IN = 1, DF_OUT = 2, DF_INOUT = 3 };
-enum df_types { DF_ONLY_F32, DF_FLOATS /* f32, bf16, f16 */, DF_ANY_TYPE, DF_INDICES /* u32 */, DF_ONLY_F64, DF_ONLY_U8 };
-struct df_operand {
-	struct df_tensor *t;
-	enum df_access access;
-	const char *name;
-	enum df_types types;
-};
-#define DF_OPERANDS_MAX 12
-
-struct df_cpu_product; /* cpu/gemm.h */
-
-/* Memory that host and device both see. */
-struct df_stage {
-	struct df_tensor device; /* DF_U8 [1, bytes] */
-	void *host;              /* the other side; the same memory where the host can see the device's */
-	void *priv;              /* the backend's own */
-};
-
-/* How a backend copies between the two sides, beside the host.  Ranges are checked and not empty. */
-struct df_stage_ops {
-	/* set st->host and st->priv; st->device is there */
-	int (*open)(struct df_backend *be, struct df_stage *st, const char *what, struct df_err *err);
-	void (*close)(struct df_backend *be, struct df_stage *st); /* after a failed open(), too */
-	int (*push)(struct df_backend *be, struct df_stage *st, size_t first, size_t n, struct df_err *err);
-	int (*pull)(struct df_backend *be, struct df_stage *st, size_t first, size_t n, struct df_err *err);
-	int (*wait)(struct df_backend *be, struct df_stage *st, struct df_err *err);
-};
-
-typedef int df_op_fn(struct df_backend *be, const void *args, struct df_err *err);
-
-struct df_backend_ops {
-	int api_version; /* DF_BACKEND_API_VERSION; checked at open */
-	const char *name;
-	bool on_host;       /* memory is host memory at any time: the caller's may be used in place */
-	bool reads_on_host; /* the host can read an operation's operands while its slot runs: values are checked */
-	bool exact;         /* df_backend_is_exact() */
-
-	/* optional: may --device auto take it on this machine?  NULL means no: it is opened by its name only. */
-	bool (*suits)(void);
-	/* optional: with what it computes here, for df_backend_list(): "AVX2".  Works without open. */
-	void (*describe)(char *out, size_t size);
-
-	/* required: life and memory */
-	int (*open)(struct df_backend *be, const char *device, struct df_err *err);
-	void (*close)(struct df_backend *be);
-	/* m->nbytes are wanted (never 0): set m->data and m->priv. */
-	int (*alloc)(struct df_backend *be, struct df_mem *m, const char *what, struct df_err *err);
-	void (*free)(struct df_backend *be, struct df_mem *m);
-	int (*upload)(struct df_backend *be, struct df_tensor dst, const void *src, struct df_err *err);
-	int (*download)(struct df_backend *be, void *dst, struct df_tensor src, struct df_err *err);
-	int (*sync)(struct df_backend *be, struct df_err *err);
-	/* optional: stages; NULL means plain host memory, upload and download.  Not asked where `on_host` is set. */
-	const struct df_stage_ops *stage;
-
-	/*
-	 * required: op[DF_OP_GEMM]. Optional: the others; NULL means download, the CPU's
-	 * version, upload, logged once.
-	 */
-	df_op_fn *const *op; /* [DF_OP_COUNT] */
-	/* optional: how the CPU's slots multiply on this backend; NULL means with the project's own kernels. */
-	const struct df_cpu_product *product;
-
-	/* optional: called before and after each operation with its operands; NULL means nothing to do.
-	 * leave() is called if and only if enter() returned 0; its error is the operation's. */
-	int (*enter)(struct df_backend *be, const struct df_operand *o, size_t n, struct df_err *err);
-	int (*leave)(struct df_backend *be, const struct df_operand *o, size_t n, struct df_err *err);
-};
-
-struct df_backend {
-	const struct df_backend_ops *ops;
-	struct df_pool *pool;
-	void *priv; /* the backend's own */
+/* A root, and what all of its lanes share. */
+struct df_backend_root {
+	struct df_backend be; /* first: a root is this */
+	bool strict;          /* DF_BACKEND_STRICT: an empty slot is an error */
 	atomic_size_t nbytes, peak;
 	atomic_bool told[DF_OP_COUNT]; /* the host version's use was logged */
 };
+
+static inline struct df_backend_root *
+df_backend_root(const struct df_backend *be)
+{
+	return (struct df_backend_root *)be->root;
+}
 
 extern const struct df_backend_ops df_cpu_backend, df_openblas_backend, df_poison_backend, df_reference_backend;
 
@@ -187,21 +43,11 @@ int df_backend_run(struct df_backend *be, enum df_op op, void *args, struct df_o
 /* ops.c: the indices among an operation's operands, which the host can read: are they in range?  DF_EINTERNAL. */
 int df_check_indices(enum df_op op, const void *args, struct df_err *err) DF_MUST_CHECK;
 
-/* The address of t's first element, for backends whose memory the host can reach. */
-static inline void *
-df_tensor_host(struct df_tensor t)
-{
-	return t.mem ? (char *)t.mem->data + t.off * df_dtype_size(t.type) : NULL;
-}
-static inline float *
-df_tensor_f32(struct df_tensor t)
-{
-	return t.mem ? (float *)t.mem->data + t.off : NULL;
-}
-static inline uint32_t *
-df_tensor_u32(struct df_tensor t)
-{
-	return t.mem ? (uint32_t *)t.mem->data + t.off : NULL;
-}
+/*
+ * plugin.c: the table of the shared library "df-<device>.so".  It is DF_<DEVICE>_PLUGIN in the environment, or lies
+ * beside the program, in the directory above, or in the library folder (../lib/df-tools).  It stays loaded; every call
+ * gives the same table.  DF_EUNSUPPORTED: there is none; DF_EDEVICE: it cannot be used, with the reason.
+ */
+int df_backend_plugin_load(const struct df_backend_ops **out, const char *device, struct df_err *err) DF_MUST_CHECK;
 
 #endif

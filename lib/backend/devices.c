@@ -1,7 +1,7 @@
 /*
  * devices.c - the devices that there are, by name.
  *
- * A new one is a line in the table; nothing else knows them all.
+ * A new one is a line in one of the tables; nothing else knows them all.
  */
 #include <stdio.h>
 #include <string.h>
@@ -24,10 +24,21 @@ df_backend_devices(void)
 	return names;
 }
 
-static bool
-is_cuda(const char *device)
+/* Those that come from a shared library (plugin.c), and may have a number: "cuda:1". */
+static const char *const plugins[] = { "cuda" };
+enum { N_PLUGINS = sizeof(plugins) / sizeof(plugins[0]) };
+
+/* The plug-in that a device is of, or NULL. */
+static const char *
+plugin_of(const char *device)
 {
-	return strcmp(device, "cuda") == 0 || strncmp(device, "cuda:", 5) == 0;
+	for (size_t i = 0; i < N_PLUGINS; i++) {
+		const size_t n = strlen(plugins[i]);
+
+		if (strncmp(device, plugins[i], n) == 0 && (device[n] == ':' || device[n] == '\0'))
+			return plugins[i];
+	}
+	return NULL;
 }
 
 int
@@ -38,7 +49,7 @@ df_backend_check(const char *device, struct df_err *err)
 	for (size_t i = 0; names[i]; i++)
 		if (strcmp(device, names[i]) == 0)
 			return DF_OK;
-	return is_cuda(device) ? DF_OK : df_unknown(err, DF_EUSAGE, "device", device, names, NULL);
+	return plugin_of(device) ? DF_OK : df_unknown(err, DF_EUSAGE, "device", device, names, NULL);
 }
 
 const struct df_backend_ops *
@@ -53,6 +64,9 @@ df_backend_choose(const struct df_backend_ops *const *table, size_t n)
 int
 df_backend_open(struct df_backend **out, const char *device, struct df_pool *pool, struct df_err *err)
 {
+	const struct df_backend_ops *ops;
+	int rc;
+
 	if (!out || !device)
 		return df_fail(err, DF_EINTERNAL, "df_backend_open: a NULL argument");
 	if (strcmp(device, "auto") == 0)
@@ -60,26 +74,38 @@ df_backend_open(struct df_backend **out, const char *device, struct df_pool *poo
 	for (size_t i = 0; i < N_BACKENDS; i++)
 		if (strcmp(device, backends[i]->name) == 0)
 			return df_backend_open_ops(out, backends[i], device, pool, err);
-	if (is_cuda(device))
-		return df_fail(
-		    err, DF_EUNSUPPORTED, "device '%s': this build has no CUDA backend; use --device cpu", device);
-	return df_backend_check(device, err);
+	if (!plugin_of(device))
+		return df_backend_check(device, err);
+	if ((rc = df_backend_plugin_load(&ops, plugin_of(device), err)) == DF_OK)
+		return df_backend_open_ops(out, ops, device, pool, err);
+	df_err_prefix(err, "device '%s': ", device);
+	return rc;
+}
+
+/* Add "name (with what it computes)" at list + n; returns the new length. */
+static size_t
+list_one(char *list, size_t n, size_t size, const struct df_backend_ops *ops)
+{
+	char with[64] = "";
+	int len;
+
+	if (ops->describe)
+		ops->describe(with, sizeof(with));
+	len = snprintf(
+	    list + n, size - n, "%s%s%s%s%s", n ? ", " : "", ops->name, *with ? " (" : "", with, *with ? ")" : "");
+	return n + (size_t)len < size ? n + (size_t)len : size - 1;
 }
 
 char *
 df_backend_list(char *list, size_t size)
 {
+	const struct df_backend_ops *ops;
 	size_t n = 0;
 
-	for (size_t i = 0; i < N_BACKENDS; i++) {
-		char with[64] = "";
-		int len;
-
-		if (backends[i]->describe)
-			backends[i]->describe(with, sizeof(with));
-		len = snprintf(list + n, size - n, "%s%s%s%s%s", i ? ", " : "", backends[i]->name, *with ? " (" : "",
-		    with, *with ? ")" : "");
-		n = n + (size_t)len < size ? n + (size_t)len : size - 1;
-	}
+	for (size_t i = 0; i < N_BACKENDS; i++)
+		n = list_one(list, n, size, backends[i]);
+	for (size_t i = 0; i < N_PLUGINS; i++)
+		if (df_backend_plugin_load(&ops, plugins[i], NULL) == DF_OK)
+			n = list_one(list, n, size, ops);
 	return list;
 }

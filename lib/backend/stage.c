@@ -19,6 +19,7 @@ df_stage_new(struct df_backend *be, struct df_stage **out, size_t nbytes, const 
 	if (!be || !out || !what)
 		return df_fail(err, DF_EINTERNAL, "df_stage_new: a NULL argument");
 	DF_TRY(df_alloc(&st, 1, sizeof(*st), what, err));
+	st->be = be;
 	DF_TRY(df_tensor_alloc(be, &st->device, DF_U8, 1, nbytes, what, err));
 	if (be->ops->on_host)
 		st->host = df_tensor_host(st->device);
@@ -74,7 +75,7 @@ range(const struct df_stage *st, size_t first, size_t n, struct df_tensor *t, st
 int
 df_stage_push(struct df_stage *st, size_t first, size_t n, struct df_err *err)
 {
-	struct df_backend *be = st->device.mem->be;
+	struct df_backend *be = st->be;
 	struct df_tensor t;
 	int rc;
 
@@ -90,7 +91,7 @@ out:
 int
 df_stage_pull(struct df_stage *st, size_t first, size_t n, struct df_err *err)
 {
-	struct df_backend *be = st->device.mem->be;
+	struct df_backend *be = st->be;
 	struct df_tensor t;
 	int rc;
 
@@ -106,7 +107,7 @@ out:
 int
 df_stage_wait(struct df_stage *st, struct df_err *err)
 {
-	struct df_backend *be = st->device.mem->be;
+	struct df_backend *be = st->be;
 
 	return !be->ops->on_host && be->ops->stage ? be->ops->stage->wait(be, st, err) : DF_OK;
 }

@@ -40,7 +40,11 @@ struct df_err {
 	char msg[DF_ERR_MAX]; /* one line, no newline; control characters are escaped */
 };
 
+#ifdef __cplusplus
+#define DF_ERR_INIT { }
+#else
 #define DF_ERR_INIT { .code = DF_OK }
+#endif
 
 #if defined(__GNUC__)
 #define DF_PRINTF(fmt, args) __attribute__((format(printf, fmt, args)))

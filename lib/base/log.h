@@ -11,6 +11,10 @@
 
 #include "base/err.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 enum df_log_level {
 	DF_LOG_ERROR, /* one of several faults; the error that is returned then says how many there are */
 	DF_LOG_WARN,
@@ -30,4 +34,7 @@ typedef void df_progress_sink(void *ctx, uint64_t done, uint64_t total, const ch
 void df_progress_set_sink(df_progress_sink *sink, void *ctx);
 void df_progress(uint64_t done, uint64_t total, const char *unit);
 
+#ifdef __cplusplus
+}
+#endif
 #endif

@@ -12,6 +12,10 @@
 
 #include "base/err.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /* *out = a * b (a + b).  DF_ERANGE, with `what` in the message, when it overflows. */
 int df_size_mul(size_t a, size_t b, size_t *out, const char *what, struct df_err *err) DF_MUST_CHECK;
 int df_size_add(size_t a, size_t b, size_t *out, const char *what, struct df_err *err) DF_MUST_CHECK;
@@ -56,4 +60,7 @@ int df_arena_alloc(struct df_arena *a, void *out, size_t n, size_t size, const c
 void df_arena_reset(struct df_arena *a);
 void df_arena_release(struct df_arena *a);
 
+#ifdef __cplusplus
+}
+#endif
 #endif

@@ -12,6 +12,10 @@
 
 #include "base/err.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 struct df_pool;
 
 /*
@@ -73,4 +77,7 @@ struct df_pipeline {
 };
 int df_pipeline_run(const struct df_pipeline *pl, struct df_err *err) DF_MUST_CHECK;
 
+#ifdef __cplusplus
+}
+#endif
 #endif

@@ -19,10 +19,7 @@
 #include "embed/embed_priv.h"
 #include "token/lower.h"
 
-/* Activations of a batch: small enough for the nearest caches, large enough for a GEMM. */
-#define BATCH_BYTES ((size_t)16 << 20)
-#define MIN_TOKENS  64
-#define MAX_TOKENS  4096
+#define MIN_TOKENS 64 /* of a batch: large enough for a GEMM */
 
 struct df_embedder {
 	struct df_embed_opts o;
@@ -111,12 +108,14 @@ resolve_length(struct df_embedder *e, struct df_err *err)
 
 /* Tokens of a batch, from the width of the model's activations. */
 static size_t
-batch_tokens(const struct df_model_config *c)
+batch_tokens(const struct df_embedder *e)
 {
+	const struct df_backend_traits like = df_backend_traits(e->be);
+	const struct df_model_config *c = df_model_config(e->model);
 	const size_t floats = 4 * c->d_model + (c->n_heads + 2 * c->n_kv_heads) * c->d_head + 2 * c->d_ff;
-	const size_t n = BATCH_BYTES / sizeof(float) / floats;
+	const size_t n = like.forward_bytes / sizeof(float) / floats;
 
-	return n < MIN_TOKENS ? MIN_TOKENS : n > MAX_TOKENS ? MAX_TOKENS : n;
+	return n < MIN_TOKENS ? MIN_TOKENS : n > like.forward_tokens ? like.forward_tokens : n;
 }
 
 static int
@@ -173,7 +172,7 @@ df_embedder_open(struct df_embedder **out, const struct df_embed_opts *o, struct
 	DF_TRY(resolve_layer(e, err));
 	DF_TRY(resolve_width(e, err));
 	DF_TRY(resolve_length(e, err));
-	e->batch_tokens = o->batch_tokens ? (size_t)o->batch_tokens : batch_tokens(df_model_config(e->model));
+	e->batch_tokens = o->batch_tokens ? (size_t)o->batch_tokens : batch_tokens(e);
 	if (o->texts)
 		DF_TRY(open_texts(e, err));
 	DF_TRY(df_model_digest(e->model, &d, err));

@@ -420,7 +420,8 @@ open_cache(struct run *r, struct df_err *err)
 	if (r->n_slots > r->n_ask)
 		r->n_slots = r->n_ask;
 	DF_TRY(df_cache_bytes(r->m, 1, longest, &bytes, err));
-	while (r->o->n_slots == 0 && r->n_slots > 1 && r->n_slots * bytes > df_mem_available() / 2)
+	while (r->o->n_slots == 0 && r->n_slots > 1 &&
+	    r->n_slots * bytes > df_backend_available(df_model_backend(r->m)) / 2)
 		r->n_slots--;
 	DF_TRY(df_cache_new(&r->cache, r->m, r->n_slots, longest, err));
 	free(r->offsets);

@@ -12,17 +12,16 @@
 #include "eval/loss.h"
 #include "weigh/dft.h"
 
-#define BLOCK_TOKENS 4096
-
 struct run {
 	struct df_model *m;
 	const struct df_rows *r;
 	struct df_blocks blocks;
-	struct df_work **work; /* [workers] */
+	struct df_work **work; /* [lanes] */
 	struct df_gather *gather;
 	float *loss; /* [n rows] */
 	uint32_t *n_targets, *n_correct;
 	pthread_mutex_t lock; /* protects what follows */
+	size_t next, end;     /* block; the first of those that all threads share */
 	uint64_t done;
 	bool progress, dft;
 	size_t bad_block; /* the first block that failed, SIZE_MAX = none */
@@ -76,22 +75,23 @@ static int
 cut(struct run *e, const struct df_eval_opts *o, struct df_err *err)
 {
 	const struct df_rows *r = e->r;
+	const struct df_backend_traits like = df_backend_traits(df_model_backend(e->m));
 	uint64_t *length = NULL;
 	int rc = DF_OK;
 
 	DF_TRY(df_alloc(&length, r->n, sizeof(*length), "lengths", err));
 	for (uint64_t i = 0; i < r->n; i++)
 		length[i] = df_rows_length(r, i);
-	rc = df_blocks_cut(&e->blocks, length, r->n, o->max_tokens ? o->max_tokens : BLOCK_TOKENS, o->max_samples, err);
+	rc = df_blocks_cut(
+	    &e->blocks, length, r->n, o->max_tokens ? o->max_tokens : like.forward_tokens, o->max_samples, err);
 out:
 	free(length);
 	return rc;
 }
 
 static void
-run_block(void *ctx, size_t i, int worker)
+run_block(struct run *e, size_t i, size_t lane)
 {
-	struct run *e = ctx;
 	uint64_t first = e->blocks.first[i], n = e->blocks.first[i + 1] - first;
 	struct df_losses losses = {
 		.loss = e->loss + first, .n_targets = e->n_targets + first, .n_correct = e->n_correct + first
@@ -102,12 +102,12 @@ run_block(void *ctx, size_t i, int worker)
 
 	if (df_stop_requested())
 		return;
-	if (!e->work[worker])
-		DF_TRY(df_work_new(&e->work[worker], e->m, &err));
+	if (!e->work[lane])
+		DF_TRY(df_work_new(&e->work[lane], e->m, &err));
 	if (e->dft)
-		df_work_weigh(e->work[worker], df_dft_weigh, NULL);
-	DF_TRY(df_gather_range(&e->gather[worker], e->r, first, (size_t)n, &tokens, &err));
-	DF_TRY(df_model_loss(e->m, e->work[worker], &tokens, &losses, &err));
+		df_work_weigh(e->work[lane], df_dft_weigh, NULL);
+	DF_TRY(df_gather_range(&e->gather[lane], e->r, first, (size_t)n, &tokens, &err));
+	DF_TRY(df_model_loss(e->m, e->work[lane], &tokens, &losses, &err));
 out:
 	pthread_mutex_lock(&e->lock);
 	if (rc != DF_OK && i < e->bad_block) {
@@ -119,6 +119,25 @@ out:
 	if (e->progress)
 		df_progress(e->done, e->r->n, "samples");
 	pthread_mutex_unlock(&e->lock);
+}
+
+/* Blocks one after another, until none is left but the last ones, which all threads share. */
+static void
+run_lane(void *ctx, size_t lane, int worker)
+{
+	struct run *e = ctx;
+
+	(void)worker;
+	for (;;) {
+		size_t i;
+
+		pthread_mutex_lock(&e->lock);
+		i = e->next++;
+		pthread_mutex_unlock(&e->lock);
+		if (i >= e->end)
+			return;
+		run_block(e, i, lane);
+	}
 }
 
 static void
@@ -172,17 +191,20 @@ df_eval_run(struct df_eval *out, struct df_model *m, const struct df_rows *r, st
 		.lock = PTHREAD_MUTEX_INITIALIZER,
 		.bad_block = SIZE_MAX,
 	};
-	size_t n_workers = (size_t)df_pool_size(pool);
+	const size_t n_lanes = (size_t)df_backend_workers(df_model_backend(m), df_pool_size(pool));
 	int rc = DF_OK;
 
 	*out = (struct df_eval){ 0 };
 	DF_TRY(cut(&e, o, err));
-	DF_TRY(df_alloc(&e.work, n_workers, sizeof(*e.work), "workers", err));
-	DF_TRY(df_alloc(&e.gather, n_workers, sizeof(*e.gather), "workers", err));
+	DF_TRY(df_alloc(&e.work, n_lanes, sizeof(*e.work), "lanes", err));
+	DF_TRY(df_alloc(&e.gather, n_lanes, sizeof(*e.gather), "lanes", err));
 	DF_TRY(df_alloc(&e.loss, r->n, sizeof(*e.loss), "losses", err));
 	DF_TRY(df_alloc(&e.n_targets, r->n, sizeof(*e.n_targets), "losses", err));
 	DF_TRY(df_alloc(&e.n_correct, r->n, sizeof(*e.n_correct), "losses", err));
-	df_pool_for_large(pool, e.blocks.n, run_block, &e);
+	e.end = e.blocks.n - (size_t)df_pool_last(e.blocks.n, (int)n_lanes);
+	df_pool_for(pool, n_lanes, run_lane, &e);
+	for (size_t i = e.end; i < e.blocks.n; i++)
+		run_block(&e, i, 0);
 	if (e.rc != DF_OK) {
 		rc = e.rc;
 		if (err)
@@ -195,7 +217,7 @@ df_eval_run(struct df_eval *out, struct df_model *m, const struct df_rows *r, st
 	}
 	rc = sum_up(out, &e, err);
 out:
-	for (size_t i = 0; i < n_workers; i++) {
+	for (size_t i = 0; i < n_lanes; i++) {
 		if (e.work)
 			df_work_free(e.work[i]);
 		if (e.gather)

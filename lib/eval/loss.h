@@ -44,7 +44,7 @@ struct df_eval {
 
 struct df_eval_opts {
 	size_t max_samples; /* of a block; 0 = no limit */
-	size_t max_tokens;  /* of a block, unless a single sample is larger; 0 = 4096 */
+	size_t max_tokens;  /* of a block, unless a single sample is larger; 0 = what the device likes, 4096 on a CPU */
 	bool progress;      /* report samples done through base/log.h */
 	bool dft;           /* compute the losses of use_dft_loss (dft.h) */
 };

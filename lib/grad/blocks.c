@@ -2,7 +2,8 @@
  * blocks.c - how long blocks may be, and what a job costs.
  *
  * A block should be long, so that GEMMs run at speed and many samples share the signs of a projection, but must
- * fit into memory.  The rule may look at lengths and options only: never at threads, shards, or the machine.
+ * fit into memory.  The rule may look at lengths, options and the kind of device only: never at threads, shards, or the
+ * machine.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -10,11 +11,9 @@
 #include "base/mem.h"
 #include "grad/grad_priv.h"
 
-#define BLOCK_BYTES ((uint64_t)1 << 30) /* activations of a block */
-#define RAW_BYTES   ((uint64_t)1 << 26) /* gradients of a block that are stored whole */
-#define MIN_TOKENS  256
-#define MAX_TOKENS  16384
-#define MAX_ROWS    64
+#define RAW_BYTES  ((uint64_t)1 << 26) /* gradients of a block that are stored whole */
+#define MIN_TOKENS 256
+#define MAX_ROWS   64
 
 /*
  * Bytes of activations that a token needs: what a layer keeps for its backward, the scratch of one
@@ -37,10 +36,11 @@ bytes_per_token(const struct df_grad *g)
 static void
 limits(const struct df_grad *g, uint64_t *max_tokens, uint64_t *max_rows)
 {
-	const uint64_t tokens = BLOCK_BYTES / bytes_per_token(g);
+	const struct df_backend_traits like = df_backend_traits(df_model_backend(g->model));
+	const uint64_t tokens = like.grad_bytes / bytes_per_token(g);
 	const uint64_t raw = RAW_BYTES / sizeof(float) / (g->p ? g->p : 1);
 
-	*max_tokens = tokens < MIN_TOKENS ? MIN_TOKENS : tokens > MAX_TOKENS ? MAX_TOKENS : tokens;
+	*max_tokens = tokens < MIN_TOKENS ? MIN_TOKENS : tokens > like.grad_tokens ? like.grad_tokens : tokens;
 	*max_rows = MAX_ROWS;
 	if (g->o.output == DF_GRAD_RAW && raw < MAX_ROWS)
 		*max_rows = raw ? raw : 1;

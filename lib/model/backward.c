@@ -141,11 +141,50 @@ out:
 	return rc;
 }
 
+/* The backward of layer i, while its weights are held. */
+static int
+held_layer_backward(struct df_work *w, const struct df_emit *e, size_t i, bool *done, struct df_err *err)
+{
+	int rc;
+
+	if ((rc = df_work_hold(w, i, err)) != DF_OK)
+		return rc;
+	rc = layer_backward(w, e, i, done, err);
+	df_work_drop(w, i);
+	return rc;
+}
+
+/*
+ * The gradients of the parameters [first, *n) of train are final; *n becomes first.  A batch gradient only: sample
+ * gradients leave in pieces, which are final anyway.
+ */
+static int
+ready(struct df_work *w, const struct df_emit *e, size_t first, size_t *n, struct df_err *err)
+{
+	const struct df_params *p = &w->m->train;
+	const size_t end = *n < p->n ? p->v[*n].offset : p->numel;
+
+	if (w->ready == NULL || df_tensor_is_none(e->grad) || first == *n)
+		return DF_OK;
+	*n = first;
+	return w->ready(w->ready_ctx, p->v[first].offset, end, err);
+}
+
+/* The first of the n parameters that is in this layer or above it; -1: outside of the layers, but not the embedding. */
+static size_t
+first_from(const struct df_model *m, int layer, size_t n)
+{
+	while (n > 0 && m->train.v[n - 1].layer == layer && n - 1 != m->train_row[m->embed])
+		n--;
+	return n;
+}
+
 int
 df_backward(struct df_work *w, const struct df_emit *e, struct df_err *err)
 {
 	struct df_model *m = w->m;
 	struct df_tensor dh = df_tensor_view(w->s1, 0, w->n_rows, m->cfg.d_model);
+	size_t n = m->train.n; /* the parameters from here on are final */
 	bool done;
 	int rc;
 
@@ -156,14 +195,17 @@ df_backward(struct df_work *w, const struct df_emit *e, struct df_err *err)
 		DF_TRY(df_emit_norm(w, e, m->norm, w->x_last, w->rstd_f, dh, w->d_rows, &w->target_seg, err));
 		done = df_row_is_lowest(m, m->norm);
 	}
+	DF_TRY(ready(w, e, first_from(m, -1, n), &n, err));
 	for (size_t i = m->cfg.n_layers; i-- > 0 && !done;) {
 		/* The last layer's activations are still in memory; the others are computed again, one at a time. */
 		if (m->checkpointing && i + 1 < m->cfg.n_layers)
 			DF_TRY(df_layer_forward(w, i, df_tensor_view(w->s1, 0, w->n_tok, m->cfg.d_model), err));
-		DF_TRY(layer_backward(w, e, i, &done, err));
+		DF_TRY(held_layer_backward(w, e, i, &done, err));
+		DF_TRY(ready(w, e, first_from(m, (int)i, n), &n, err));
 	}
 	if (df_row_trains(m, m->embed))
 		DF_TRY(df_emit_embed(w, e, err));
+	DF_TRY(ready(w, e, 0, &n, err));
 out:
 	return rc;
 }

@@ -53,9 +53,11 @@ static int
 norm(struct df_work *w, size_t row, size_t row_b, struct df_tensor x, struct df_err *err)
 {
 	const struct df_model *m = w->m;
-	const struct df_layernorm a = {
-		.eps = (float)m->cfg.norm_eps, .x = x, .y = x, .w = m->w[row], .b = m->w[row_b]
-	};
+	const struct df_layernorm a = { .eps = (float)m->cfg.norm_eps,
+		.x = x,
+		.y = x,
+		.w = df_work_weight(w, row),
+		.b = df_work_weight(w, row_b) };
 
 	return df_layernorm_fwd(m->be, &a, err);
 }
@@ -68,10 +70,10 @@ embed(struct df_work *w, struct views *v, struct df_err *err)
 	const struct df_tensor y = df_tensor_view(v->qkv, 0, v->x.rows, v->x.cols), type = df_tensor_rows(y, 0, 1);
 	int rc;
 
-	DF_TRY(df_embed_fwd(m->be, v->x, m->w[m->embed], w->ids.dev, err));
-	DF_TRY(df_copy(m->be, type, df_tensor_rows(m->w[m->type], 0, 1), err));
+	DF_TRY(df_embed_fwd(m->be, v->x, df_work_weight(w, m->embed), w->ids.dev, err));
+	DF_TRY(df_copy(m->be, type, df_tensor_rows(df_work_weight(w, m->type), 0, 1), err));
 	DF_TRY(df_bias_add(m->be, v->x, type, err));
-	DF_TRY(df_embed_fwd(m->be, y, m->w[m->position], w->pos.dev, err));
+	DF_TRY(df_embed_fwd(m->be, y, df_work_weight(w, m->position), w->pos.dev, err));
 	DF_TRY(df_axpy(m->be, 1.0f, y, v->x, err));
 	DF_TRY(norm(w, m->norm, m->norm_b, v->x, err));
 out:
@@ -125,8 +127,12 @@ df_bert_forward(struct df_work *w, size_t layer, struct df_tensor *h, struct df_
 	DF_TRY(layout(w, &v, err));
 	DF_TRY(df_work_push(w, err));
 	DF_TRY(embed(w, &v, err));
-	for (size_t i = 0; i < layer; i++)
-		DF_TRY(layer_forward(w, &m->layers[i], &v, err));
+	for (size_t i = 0; i < layer; i++) {
+		DF_TRY(df_work_hold(w, i, err));
+		rc = layer_forward(w, &m->layers[i], &v, err);
+		df_work_drop(w, i);
+		DF_TRY(rc);
+	}
 	*h = v.x;
 out:
 	return rc;

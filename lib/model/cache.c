@@ -36,7 +36,7 @@ out:
 int
 df_cache_new(struct df_cache **out, struct df_model *m, size_t n_slots, size_t n_positions, struct df_err *err)
 {
-	size_t bytes, n_layers = m->cfg.n_layers, available = df_mem_available();
+	size_t bytes, n_layers = m->cfg.n_layers, available = df_backend_available(m->be);
 	struct df_cache *c = NULL;
 	int rc;
 

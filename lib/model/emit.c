@@ -173,7 +173,7 @@ norm(struct df_work *w, const struct df_emit *e, size_t row, struct df_rmsnorm_b
 	bool batch = !df_tensor_is_none(e->grad);
 	int rc;
 
-	a->w = m->w[row];
+	a->w = df_work_weight(w, row);
 	if (p != NULL && batch) {
 		a->dw = df_param_view(e->grad, p);
 		a->accumulate = true;

@@ -22,13 +22,13 @@ norm_heads(struct df_work *w, size_t i, struct df_err *err)
 	size_t he = c->n_heads * c->d_head, ke = c->n_kv_heads * c->d_head;
 	struct df_rmsnorm q = { .eps = (float)c->norm_eps,
 		.x = df_tensor_cols(a->qk, 0, he),
-		.w = w->m->w[l->q_norm],
+		.w = df_work_weight(w, l->q_norm),
 		.y = df_tensor_cols(a->qkv, 0, he),
 		.rstd = a->rstd_q,
 		.n_heads = c->n_heads };
 	struct df_rmsnorm k = { .eps = (float)c->norm_eps,
 		.x = df_tensor_cols(a->qk, he, ke),
-		.w = w->m->w[l->k_norm],
+		.w = df_work_weight(w, l->k_norm),
 		.y = df_tensor_cols(a->qkv, he, ke),
 		.rstd = a->rstd_k,
 		.n_heads = c->n_kv_heads };
@@ -100,8 +100,8 @@ out:
 	return rc;
 }
 
-int
-df_layer_forward(struct df_work *w, size_t i, struct df_tensor next, struct df_err *err)
+static int
+layer_forward(struct df_work *w, size_t i, struct df_tensor next, struct df_err *err)
 {
 	const struct df_layer *l = &w->m->layers[i];
 	struct df_backend *be = w->m->be;
@@ -130,6 +130,18 @@ out:
 }
 
 int
+df_layer_forward(struct df_work *w, size_t i, struct df_tensor next, struct df_err *err)
+{
+	int rc;
+
+	if ((rc = df_work_hold(w, i, err)) != DF_OK)
+		return rc;
+	rc = layer_forward(w, i, next, err);
+	df_work_drop(w, i);
+	return rc;
+}
+
+int
 df_forward_to(struct df_work *w, size_t layer, struct df_tensor *h, struct df_err *err)
 {
 	struct df_model *m = w->m;
@@ -137,7 +149,7 @@ df_forward_to(struct df_work *w, size_t layer, struct df_tensor *h, struct df_er
 	int rc;
 
 	DF_TRY(df_work_push(w, err));
-	DF_TRY(df_embed_fwd(m->be, w->act[0].x_in, m->w[m->embed], w->ids.dev, err));
+	DF_TRY(df_embed_fwd(m->be, w->act[0].x_in, df_work_weight(w, m->embed), w->ids.dev, err));
 	for (size_t i = 0; i < layer; i++)
 		DF_TRY(df_layer_forward(w, i, i + 1 < n ? w->act[i + 1].x_in : w->x_last, err));
 	*h = layer < n ? w->act[layer].x_in : w->h_f;

@@ -14,7 +14,7 @@ static struct df_xent
 xent(const struct df_work *w)
 {
 	return (struct df_xent){ .h = w->h_f,
-		.w = w->m->w[w->m->lm_head],
+		.w = df_work_weight(w, w->m->lm_head),
 		.target = w->dev.target,
 		.nll = w->dev.nll,
 		.lse = w->dev.lse,

@@ -116,22 +116,23 @@ df_group_forward(struct df_work *w, const struct df_group *g, struct df_tensor x
 {
 	struct df_model *m = w->m;
 	struct df_backend *be = m->be;
+	const struct df_tensor weight = df_work_joined(w, g->weight), bias = df_work_joined(w, g->bias);
 	const float beta = add ? 1 : 0;
 	int rc = DF_OK;
 
-	if (!df_tensor_is_none(g->weight))
-		DF_TRY(df_mm(be, false, true, 1, x, g->weight, beta, y, err));
+	if (!df_tensor_is_none(weight))
+		DF_TRY(df_mm(be, false, true, 1, x, weight, beta, y, err));
 	for (size_t i = 0; i < g->n_parts; i++) {
 		const struct df_part *t = &g->part[i];
 		struct df_tensor y_t = df_tensor_cols(y, t->col, t->out);
 
-		if (df_tensor_is_none(g->weight))
-			DF_TRY(df_mm(be, false, true, 1, x, m->w[t->weight], beta, y_t, err));
-		if (t->bias != DF_NO_ROW && df_tensor_is_none(g->bias))
-			DF_TRY(df_bias_add(be, y_t, m->w[t->bias], err));
+		if (df_tensor_is_none(weight))
+			DF_TRY(df_mm(be, false, true, 1, x, df_work_weight(w, t->weight), beta, y_t, err));
+		if (t->bias != DF_NO_ROW && df_tensor_is_none(bias))
+			DF_TRY(df_bias_add(be, y_t, df_work_weight(w, t->bias), err));
 	}
-	if (!df_tensor_is_none(g->bias))
-		DF_TRY(df_bias_add(be, y, g->bias, err));
+	if (!df_tensor_is_none(bias))
+		DF_TRY(df_bias_add(be, y, bias, err));
 	if (g->n_lora > 0)
 		DF_TRY(lora_forward(w, g, x, u, y, rows, err));
 out:
@@ -142,7 +143,9 @@ int
 df_norm_forward(
     struct df_work *w, size_t row, struct df_tensor x, struct df_tensor y, struct df_tensor rstd, struct df_err *err)
 {
-	struct df_rmsnorm a = { .eps = (float)w->m->cfg.norm_eps, .x = x, .y = y, .rstd = rstd, .w = w->m->w[row] };
+	struct df_rmsnorm a = {
+		.eps = (float)w->m->cfg.norm_eps, .x = x, .y = y, .rstd = rstd, .w = df_work_weight(w, row)
+	};
 
 	return df_rmsnorm_fwd(w->m->be, &a, err);
 }
@@ -226,8 +229,8 @@ df_group_backward(struct df_work *w, const struct df_emit *e, const struct df_gr
 	for (size_t i = 0; i < g->n_parts; i++) {
 		const struct df_part *t = &g->part[i];
 
-		DF_TRY(df_mm(m->be, false, false, 1, df_tensor_cols(dy, t->col, t->out), m->w[t->weight], i > 0 ? 1 : 0,
-		    dx, err));
+		DF_TRY(df_mm(m->be, false, false, 1, df_tensor_cols(dy, t->col, t->out), df_work_weight(w, t->weight),
+		    i > 0 ? 1 : 0, dx, err));
 	}
 	if (g->n_lora > 0)
 		DF_TRY(lora_dx(w, g, dx, rows, err));

@@ -64,7 +64,7 @@ df_logits(struct df_work *w, struct df_tensor logits, struct df_err *err)
 {
 	struct df_model *m = w->m;
 
-	return df_mm(m->be, false, true, 1, w->h_f, m->w[m->lm_head], 0, logits, err);
+	return df_mm(m->be, false, true, 1, w->h_f, df_work_weight(w, m->lm_head), 0, logits, err);
 }
 
 int
@@ -133,7 +133,7 @@ df_model_scores(struct df_model *m, struct df_work *w, const struct df_tokens *b
 	df_work_last_rows(w, m->cfg.pad_id);
 	DF_TRY(forward(w, DF_WORK_LOSS, NULL, err));
 	DF_TRY(df_tensor_alloc(m->be, &t, DF_F32, w->n, m->cfg.n_labels, "scores", err));
-	DF_TRY(df_mm(m->be, false, true, 1, w->h_f, m->w[m->score], 0, t, err));
+	DF_TRY(df_mm(m->be, false, true, 1, w->h_f, df_work_weight(w, m->score), 0, t, err));
 	DF_TRY(df_download(m->be, scores, t, err));
 out:
 	df_tensor_free(m->be, &t);
@@ -199,6 +199,8 @@ end(struct df_work *w, const struct df_emit *e, const float *sample_scale, const
 		DF_TRY(df_backward(w, e, err));
 	else if (e->sink != NULL)
 		DF_TRY(df_emit_zeros(w, e, err));
+	else if (w->ready != NULL)
+		DF_TRY(w->ready(w->ready_ctx, 0, w->m->train.numel, err));
 	DF_TRY(df_head_report(w, out, err));
 out:
 	return rc;

@@ -93,6 +93,33 @@ typedef int df_weigh_fn(void *ctx, const struct df_target_losses *losses, float 
 void df_work_weigh(struct df_work *w, df_weigh_fn *fn, void *ctx);
 
 /*
+ * Where a batch gradient is final: df_model_grad() calls fn when the coordinates [first, end) of `grad` will not change
+ * any more in this call: after the head, after each layer, after the embedding.  Ranges come in descending order,
+ * without gaps, and each coordinate once; a tied head is final with the embedding.  So a layer's gradient may travel to
+ * other ranks while the layers below it are computed.  fn runs in the thread that calls the model and may read `grad`;
+ * its error ends the call.  ctx is borrowed.  NULL, as at first: nobody asks.
+ */
+typedef int df_ready_fn(void *ctx, size_t first, size_t end, struct df_err *err);
+void df_work_on_ready(struct df_work *w, df_ready_fn *fn, void *ctx);
+
+/*
+ * Weights from elsewhere: hold() makes the weights of a layer ready before its forward or its backward reads them, and
+ * drop() lets them go after it, so that a model may be larger than the memory.  Every hold is followed by its drop,
+ * in the thread that calls the model; a layer that is computed again for its backward is held again.
+ *
+ * w [parameters of df_model_base()] are windows on the weights, of the types and shapes of the model's own: those of a
+ * layer count between hold and drop only, those outside of the layers always.  Adapters stay in the model.
+ */
+struct df_weight_source {
+	int (*hold)(void *ctx, size_t layer, struct df_err *err);
+	void (*drop)(void *ctx, size_t layer);
+	const struct df_tensor *w;
+	void *ctx;
+};
+/* Borrowed until it is replaced; NULL, as at first: the model's own weights, which are always there. */
+void df_work_weights(struct df_work *w, const struct df_weight_source *source);
+
+/*
  * Forward only.  All calls below return DF_EFORMAT for ids beyond the
  * vocabulary; a sample's results do not depend on its batch, to the bit.
  */

@@ -19,6 +19,7 @@ df_work_new(struct df_work **out, struct df_model *m, struct df_err *err)
 
 	DF_TRY(df_alloc(&w, 1, sizeof(*w), "a workspace", err));
 	w->m = m;
+	w->weights = m->w;
 	w->act_type = DF_F32;
 	DF_TRY(df_alloc(&w->act, m->cfg.n_layers, sizeof(*w->act), "a workspace", err));
 	*out = w;
@@ -47,6 +48,33 @@ df_work_weigh(struct df_work *w, df_weigh_fn *fn, void *ctx)
 {
 	w->weigh = fn;
 	w->weigh_ctx = ctx;
+}
+
+void
+df_work_on_ready(struct df_work *w, df_ready_fn *fn, void *ctx)
+{
+	w->ready = fn;
+	w->ready_ctx = ctx;
+}
+
+void
+df_work_weights(struct df_work *w, const struct df_weight_source *source)
+{
+	w->source = source;
+	w->weights = source != NULL ? source->w : w->m->w;
+}
+
+int
+df_work_hold(struct df_work *w, size_t layer, struct df_err *err)
+{
+	return w->source != NULL ? w->source->hold(w->source->ctx, layer, err) : DF_OK;
+}
+
+void
+df_work_drop(struct df_work *w, size_t layer)
+{
+	if (w->source != NULL)
+		w->source->drop(w->source->ctx, layer);
 }
 
 /* ---- memory ---------------------------------------------------------------- */

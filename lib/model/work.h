@@ -89,6 +89,11 @@ struct df_work {
 	struct df_tensor cos, sin; /* [n_pos + n_own, E/2]; rope.c */
 	size_t n_pos, n_own;
 
+	const struct df_tensor *weights; /* [base.n] what forward and backward read: the model's or the source's */
+	const struct df_weight_source *source; /* NULL: the model's are always there */
+	df_ready_fn *ready; /* or NULL */
+	void *ready_ctx;
+
 	struct df_cache *cache; /* generation (decode.c): attention sees the sequences' past too; NULL elsewhere */
 
 	size_t n, n_tok, n_rows; /* samples, T, L */
@@ -151,6 +156,22 @@ struct df_work {
 	struct df_tensor dlogits;             /* [L,V] */
 	struct df_tensor block;               /* [1, n * largest piece] */
 };
+
+/* The weight with this index in base, as forward and backward read it: in a layer, between its hold and its drop. */
+static inline struct df_tensor
+df_work_weight(const struct df_work *w, size_t row)
+{
+	return w->weights[row];
+}
+/* A window of the model on weights that lie side by side (df_group); NONE where they come from elsewhere. */
+static inline struct df_tensor
+df_work_joined(const struct df_work *w, struct df_tensor t)
+{
+	return w->source == NULL ? t : DF_TENSOR_NONE;
+}
+/* work.c: a layer is about to read its weights; it has read them. */
+int df_work_hold(struct df_work *w, size_t layer, struct df_err *err) DF_MUST_CHECK;
+void df_work_drop(struct df_work *w, size_t layer);
 
 /* Offsets begin at 0 and do not decrease. */
 int df_work_check_offsets(const struct df_tokens *b, struct df_err *err) DF_MUST_CHECK;

@@ -397,7 +397,7 @@ choose_slots(struct gen *g, size_t n_positions, struct df_err *err)
 	if (g->o->n_slots > 0)
 		return DF_OK;
 	DF_TRY(df_cache_bytes(g->m, 1, n_positions, &bytes, err));
-	while (g->n_slots > 1 && g->n_slots * bytes > df_mem_available() / 2)
+	while (g->n_slots > 1 && g->n_slots * bytes > df_backend_available(df_model_backend(g->m)) / 2)
 		g->n_slots--;
 out:
 	return rc;

@@ -8,7 +8,7 @@
  *     cc -shared -fPIC -I PREFIX/include/df-tools mine.c -o mine.so
  *
  * It calls what select.h and the headers that it includes declare, of base/, shard/, near/ and backend/backend.h.
- * df-score exports these functions (cmd/df-score.exports), and there is nothing to link with.  All arrays that it
+ * df-score exports these functions (lib/libdf.exports), and there is nothing to link with.  All arrays that it
  * leaves in a struct df_selection come from df_alloc() or malloc().
  */
 #ifndef DF_SELECT_PLUGIN_H

@@ -49,6 +49,8 @@ struct df_run {
 	bool checkpointing;   /* gradient_checkpointing, as decided */
 	double activations;   /* bytes of a micro-batch, about */
 	uint64_t *which;      /* [batch * accum] */
+	uint64_t *next;       /* [batch * accum] of the next step */
+	size_t per_step;      /* batch * accum */
 	uint64_t *ahead;      /* [DF_RUN_AHEAD] rows of the next steps, to be read ahead; NULL: all are in memory */
 };
 

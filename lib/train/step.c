@@ -10,6 +10,7 @@
 
 #include "base/buf.h"
 #include "base/mem.h"
+#include "rows/ahead.h"
 #include "train/step.h"
 
 #define MAX_LANES   8
@@ -56,6 +57,9 @@ struct df_stepper {
 	const struct df_rows *r;
 	const uint64_t *which;
 	struct df_gather gather; /* all of its rows */
+	struct df_ahead *ahead;  /* the next step's; NULL until first used */
+	const uint64_t *next;    /* [n_next] these, until the step begins */
+	size_t n_next;
 	struct df_tokens tokens; /* the tokens in gather */
 	double *loss, *nll;      /* [cap_loss] [cap_nll] mean of each sample, weighted; sum, not weighted */
 	size_t cap_loss, cap_nll;
@@ -108,7 +112,7 @@ df_stepper_new(struct df_stepper **out, struct df_model *m, struct df_pool *pool
     struct df_err *err)
 {
 	struct df_stepper *s;
-	size_t numel = df_model_train(m)->numel;
+	size_t numel = df_model_train(m)->numel, most;
 	int rc;
 
 	if ((rc = df_alloc(&s, 1, sizeof(*s), "stepper", err)) != DF_OK)
@@ -117,7 +121,8 @@ df_stepper_new(struct df_stepper **out, struct df_model *m, struct df_pool *pool
 	s->pool = pool;
 	s->o = *o;
 	DF_TRY(df_model_master(m, err));
-	for (s->n_lanes = MAX_LANES; s->n_lanes > 1 && s->n_lanes * numel > LANE_FLOATS;)
+	most = df_backend_traits(df_model_backend(m)).step_lanes;
+	for (s->n_lanes = MAX_LANES; s->n_lanes > 1 && (s->n_lanes > most || s->n_lanes * numel > LANE_FLOATS);)
 		s->n_lanes /= 2;
 	DF_TRY(df_moments_init(&s->moments, m, err));
 	s->moments.beta1 = o->beta1;
@@ -143,6 +148,7 @@ df_stepper_free(struct df_stepper *s)
 	for (size_t i = 0; i < MAX_LANES; i++)
 		lane_release(s, &s->lane[i]);
 	df_moments_release(&s->moments, s->m);
+	df_ahead_free(s->ahead);
 	df_gather_release(&s->gather);
 	df_tensor_free(df_model_backend(s->m), &s->scalars);
 	free(s->loss);
@@ -463,7 +469,7 @@ out:
 static int
 run_lanes(struct df_stepper *s, size_t groups, df_pool_fn *fn, struct df_err *err)
 {
-	df_pool_for(groups > 1 ? s->pool : NULL, groups, fn, s);
+	df_pool_for_large(s->pool, groups, fn, s);
 	for (size_t g = 0; g < groups; g++) {
 		if (s->lane[g].rc != DF_OK) {
 			if (err)
@@ -537,6 +543,13 @@ out:
 	return rc;
 }
 
+void
+df_stepper_next(struct df_stepper *s, const uint64_t *which, size_t n)
+{
+	s->next = which;
+	s->n_next = n;
+}
+
 int
 df_stepper_run(struct df_stepper *s, const struct df_rows *r, const uint64_t *which, size_t n, const float *weights,
     double lr, struct df_step_result *out, struct df_err *err)
@@ -549,7 +562,10 @@ df_stepper_run(struct df_stepper *s, const struct df_rows *r, const uint64_t *wh
 	*out = (struct df_step_result){ 0 };
 	s->r = r;
 	s->which = which;
-	DF_TRY(df_gather_batch(&s->gather, r, which, n, &s->tokens, err));
+	DF_TRY(df_ahead_take(s->ahead, &s->gather, r, which, n, &s->tokens, err));
+	if (s->n_next > 0)
+		DF_TRY(df_ahead_begin(&s->ahead, r, s->next, s->n_next, err));
+	s->n_next = 0;
 	DF_TRY(df_grow(&s->loss, &s->cap_loss, n, sizeof(*s->loss), "losses", err));
 	DF_TRY(df_grow(&s->nll, &s->cap_nll, n, sizeof(*s->nll), "losses", err));
 	out->n_tokens = s->tokens.offsets[n];

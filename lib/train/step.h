@@ -3,8 +3,9 @@
  *
  * A micro-batch is cut into groups of samples with about equally many tokens.  Each group has a gradient buffer and a
  * df_work of its own and may run on its own thread; the buffers are then added in the order of the groups.  The number
- * of groups depends on the shape of the batch and the size of the model only, so a thread count moves work, never a
- * rounding.  Small models gain most from this: their matrix products are too small to be divided among threads.
+ * of groups depends on the shape of the batch, the size of the model and the kind of device only, so a thread count
+ * moves work, never a rounding.  Small models gain most from this: their matrix products are too small to be divided
+ * among threads.
  */
 #ifndef DF_TRAIN_STEP_H
 #define DF_TRAIN_STEP_H
@@ -67,6 +68,12 @@ void df_stepper_free(struct df_stepper *s); /* accepts NULL */
 int df_stepper_load(struct df_stepper *s, const char *dir, struct df_err *err) DF_MUST_CHECK;
 int df_stepper_save(const struct df_stepper *s, const char *dir, struct df_err *err) DF_MUST_CHECK;
 
+/*
+ * Said before a df_stepper_run(): the step after it trains on rows which[0..n) of the same df_rows.  They are gathered
+ * while it computes.  which is borrowed until then, the df_rows until the stepper is freed.  It only affects speed:
+ * other rows may come, and errors are those of the step that needs the rows.
+ */
+void df_stepper_next(struct df_stepper *s, const uint64_t *which, size_t n);
 /*
  * Train on rows which[0..n) of r with learning rate lr.  The gradient is that of the mean nll over all
  * targets of the n samples (as transformers' Trainer with num_items_in_batch; with `weigh` each nll is

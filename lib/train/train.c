@@ -269,6 +269,17 @@ read_ahead(struct df_run *r, struct df_err *err)
 	return df_rows_ahead(&r->rows, r->ahead, n, err);
 }
 
+/* The next step's rows are gathered while this one computes; those of another epoch are not known yet. */
+static void
+gather_ahead(struct df_run *r)
+{
+	size_t n = r->state.step + 1 < r->end ? r->per_step : 0;
+
+	if (n > 0)
+		df_sampler_ahead(&r->sampler, r->state.step + 1, r->next, &n);
+	df_stepper_next(r->stepper, r->next, n);
+}
+
 static int
 one_step(struct df_run *r, struct df_train_report *report, struct df_err *err)
 {
@@ -281,6 +292,7 @@ one_step(struct df_run *r, struct df_train_report *report, struct df_err *err)
 	if ((rc = df_sampler_step(&r->sampler, s->step, r->which, &n, err)) != DF_OK ||
 	    (rc = read_ahead(r, err)) != DF_OK)
 		return rc;
+	gather_ahead(r);
 	r->lr = df_schedule_lr(&r->schedule, s->step) * s->best.plateau.scale;
 	rc = df_stepper_run(r->stepper, &r->rows, r->which, n, r->weights, r->lr, &res, err);
 	if (rc != DF_OK) {
@@ -414,6 +426,7 @@ release(struct df_run *r)
 	free(r->weights);
 	free(r->index);
 	free(r->which);
+	free(r->next);
 	free(r->ahead);
 	free(r->start);
 	if (r->lock_fd >= 0)
@@ -568,7 +581,9 @@ df_train_run(const struct df_train_opts *o, struct df_train_report *report, stru
 			r.saved = r.state.step;
 	}
 	DF_TRY(df_size_mul(so.batch, (size_t)c->gradient_accumulation_steps, &per_step, "samples of a step", err));
+	r.per_step = per_step;
 	DF_TRY(df_alloc(&r.which, per_step, sizeof(*r.which), "step", err));
+	DF_TRY(df_alloc(&r.next, per_step, sizeof(*r.next), "step", err));
 	if (r.state.step < r.end || r.goes_back)
 		DF_TRY(df_checkpoint_reopen(c->output_dir, r.start_is_own, err));
 	if (df_rows_on_demand(&r.rows))

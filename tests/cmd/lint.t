@@ -52,6 +52,20 @@ symbols()
 }
 quiet 'every symbol that libdf.a exports begins with df_' symbols
 
+# What a program or a plug-in can call, it can read about: lib/libdf.exports names functions of the installed headers, all of
+# which are there.
+exports()
+{
+	nm -D --defined-only "$BUILD"/libdf.so.0 | awk '{ print $3 }' | sort >"$T/exported"
+	printf 'include Makefile\napi: ; @echo $(API)\n' | make -s --no-print-directory -f - api >"$T/headers"
+	xargs cat <"$T/headers" | grep -oE '\bdf_[a-z0-9_]+\(' | tr -d '(' | sort -u >"$T/declared"
+	comm -23 "$T/exported" "$T/declared" | sed 's/$/: exported, and in no installed header/'
+	sed '1,/^{/d; s,/\*.*\*/,,' lib/libdf.exports | grep -oE 'df_[a-z0-9_*]+' | while read -r name; do
+		grep -qxE "$(echo "$name" | sed 's/\*/.*/')" "$T/exported" || echo "$name: in lib/libdf.exports, and no such function"
+	done
+}
+quiet 'libdf.so exports functions of the installed headers' exports
+
 # The library does not print, exit or abort: cmd/ decides about all three.
 printing()
 {

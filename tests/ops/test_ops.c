@@ -9,6 +9,8 @@
 
 #include <cmocka.h>
 
+#include <stdlib.h>
+
 #include "backend/backend_priv.h"
 #include "cases.h"
 
@@ -139,10 +141,44 @@ empty_slots_run_on_the_host(void **state)
 	gemm_only[DF_OP_GEMM] = df_poison_backend.op[DF_OP_GEMM];
 	ops.name = "bare";
 	ops.op = gemm_only;
+	unsetenv("DF_BACKEND_STRICT");
 	assert_int_equal(df_backend_open_ops(&bare, &ops, "bare", NULL, NULL), DF_OK);
 	same_bits(cpu, bare, "through the host version");
 	df_backend_close(cpu);
 	df_backend_close(bare);
+}
+
+/* DF_BACKEND_STRICT=1: the same table computes what it has itself, and names what it lacks. */
+static void
+strict_backends_do_without_the_host(void **state)
+{
+	static df_op_fn *gemm_only[DF_OP_COUNT];
+	struct df_backend_ops ops = df_poison_backend;
+	const float one[4] = { 1, 1, 1, 1 };
+	struct df_err err = DF_ERR_INIT;
+	struct df_backend *be = NULL;
+	struct df_tensor t, c;
+
+	(void)state;
+	gemm_only[DF_OP_GEMM] = df_poison_backend.op[DF_OP_GEMM];
+	ops.name = "bare";
+	ops.op = gemm_only;
+	setenv("DF_BACKEND_STRICT", "1", 1);
+	assert_int_equal(df_backend_open_ops(&be, &ops, "bare", NULL, NULL), DF_OK);
+	t = test_tensor(be, 2, 2, one);
+	c = test_tensor(be, 2, 2, NULL);
+	assert_int_equal(df_gemm(be, &(struct df_gemm){ .alpha = 1, .a = t, .b = t, .c = c }, &err), DF_OK);
+	assert_int_equal(df_scale(be, 2, t, &err), DF_EUNSUPPORTED);
+	assert_string_equal(err.msg, "backend bare has no scale of its own, and DF_BACKEND_STRICT forbids the host's");
+	df_tensor_free(be, &t);
+	df_tensor_free(be, &c);
+	df_backend_close(be);
+	setenv("DF_BACKEND_STRICT", "0", 1);
+	assert_int_equal(df_backend_open_ops(&be, &ops, "bare", NULL, NULL), DF_OK);
+	t = test_tensor(be, 2, 2, one);
+	assert_int_equal(df_scale(be, 2, t, &err), DF_OK);
+	df_tensor_free(be, &t);
+	df_backend_close(be);
 }
 
 static void
@@ -170,6 +206,7 @@ main(void)
 		cmocka_unit_test(threads_change_nothing),
 		cmocka_unit_test(tasks_may_share_a_backend),
 		cmocka_unit_test(empty_slots_run_on_the_host),
+		cmocka_unit_test(strict_backends_do_without_the_host),
 		cmocka_unit_test(old_tables_are_refused),
 	};
 

@@ -198,10 +198,10 @@ bytes_are_counted(void **state)
 	df_tensor_free(b, &t);
 	t = test_tensor(b, 1, 1, NULL);
 	assert_int_equal(df_backend_peak_bytes(b), 600);
-	assert_int_equal(atomic_load(&b->nbytes), 204);
+	assert_int_equal(atomic_load(&df_backend_root(b)->nbytes), 204);
 	df_tensor_free(b, &t);
 	df_tensor_free(b, &u);
-	assert_int_equal(atomic_load(&b->nbytes), 0);
+	assert_int_equal(atomic_load(&df_backend_root(b)->nbytes), 0);
 	df_tensor_free(b, &t); /* NONE by now */
 	df_backend_close(b);
 }

@@ -68,7 +68,7 @@ is_that_of_products(void **state)
 	assert_in_range(n_products, 1, 4); /* a tenth of a second of them */
 	assert_true(rate <= PRODUCT / SLEEP);
 	assert_true(rate > 0);
-	assert_int_equal(atomic_load(&be->nbytes), 0);
+	assert_int_equal(atomic_load(&df_backend_root(be)->nbytes), 0);
 	df_backend_close(be);
 }
 
@@ -81,7 +81,7 @@ of_this_machine(void **state)
 	(void)state;
 	assert_int_equal(df_backend_rate(be, &rate, NULL), DF_OK);
 	assert_true(isfinite(rate) && rate > 1e6);
-	assert_int_equal(atomic_load(&be->nbytes), 0);
+	assert_int_equal(atomic_load(&df_backend_root(be)->nbytes), 0);
 	df_backend_close(be);
 }
 
@@ -95,7 +95,7 @@ faults_are_told(void **state)
 	(void)state;
 	assert_int_equal(df_backend_rate(be, &rate, &err), DF_EDEVICE);
 	assert_true(rate == -1);
-	assert_int_equal(atomic_load(&be->nbytes), 0);
+	assert_int_equal(atomic_load(&df_backend_root(be)->nbytes), 0);
 	df_backend_close(be);
 }
 

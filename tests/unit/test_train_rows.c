@@ -7,6 +7,7 @@
 
 #include "base/rng.h"
 #include "shard_help.h"
+#include "rows/ahead.h"
 #include "rows/rows.h"
 #include "rows/sampler.h"
 
@@ -384,6 +385,51 @@ test_damage(void **state)
 	release(&c);
 }
 
+/* Gathered ahead: the same tokens; other rows than those begun; errors of the batch that is taken only. */
+static void
+test_gathered_ahead(void **state)
+{
+	static struct content c;
+	const struct df_writer_opts opts = { .compress = DF_COMPRESS_ZSTD };
+	struct df_gather g = { 0 };
+	struct df_ahead *a = NULL;
+	uint64_t rows[3][20];
+	struct df_tokens b;
+	struct df_rows r;
+
+	(void)state;
+	fill(&c, false);
+	write_rows(&c, at("ahead.h5"), 0, ROWS, false, &opts);
+	OK(load(&r, at("ahead.h5"), "0", err));
+	for (int i = 0; i < 60; i++)
+		rows[i / 20][i % 20] = below(5, 2, (uint64_t)i, ROWS);
+	OK(df_ahead_take(a, &g, &r, rows[0], 20, &b, err)); /* nothing was begun */
+	check_rows(&b, g.n_targets, &c, rows[0], 20, false);
+	for (int i = 1; i < 30; i++) {
+		OK(df_ahead_begin(&a, &r, rows[i % 3], 20, err));
+		check_rows(&b, g.n_targets, &c, rows[(i - 1) % 3], 20, false); /* stays as long as it is worked on */
+		OK(df_ahead_take(a, &g, &r, rows[i % 3], 20, &b, err));
+		check_rows(&b, g.n_targets, &c, rows[i % 3], 20, false);
+	}
+	OK(df_ahead_begin(&a, &r, rows[0], 20, err));
+	OK(df_ahead_take(a, &g, &r, rows[1], 20, &b, err)); /* others */
+	check_rows(&b, g.n_targets, &c, rows[1], 20, false);
+	OK(df_ahead_begin(&a, &r, rows[0], 20, err));
+	OK(df_ahead_take(a, &g, &r, rows[0], 7, &b, err)); /* fewer */
+	check_rows(&b, g.n_targets, &c, rows[0], 7, false);
+	OK(df_rows_check_vocab(&r, 10, "m", err)); /* from now on most tokens are beyond it */
+	OK(df_ahead_begin(&a, &r, rows[0], 20, err));
+	REFUSED(df_ahead_take(a, &g, &r, rows[0], 20, &b, err), DF_ELINEAGE, "vocabulary of m");
+	OK(df_ahead_begin(&a, &r, rows[0], 20, err));
+	OK(df_ahead_begin(&a, &r, rows[1], 0, err)); /* nobody asks for the error */
+	OK(df_ahead_begin(&a, &r, rows[0], 20, err));
+	df_ahead_free(a);
+	df_ahead_free(NULL);
+	df_rows_release(&r);
+	df_gather_release(&g);
+	release(&c);
+}
+
 /* What can only be seen in the tokens: at once where they are in memory, else with the sample that has it. */
 static void
 test_vocabulary(void **state)
@@ -503,6 +549,7 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_gathered_ahead),
 		cmocka_unit_test(test_layouts),
 		cmocka_unit_test(test_other_chunks),
 		cmocka_unit_test(test_threads),

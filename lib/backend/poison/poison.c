@@ -13,6 +13,7 @@
  *   using a tensor after its free                     faults
  *   a stage that was not pushed, or not waited for    gives NaN, as indices numbers that do not exist
  *   writing to a stage under way                      is found
+ *   using what another lane wrote before its sync     is found
  *
  *        guard    slack          bytes                  guard
  *      | no page | 0xa5...  | data, NaN at first | no page |
@@ -29,13 +30,87 @@
 
 #define CANARY 0xa5
 
+/* A lane, or the root.  Its operations are done at once, but look as if they took until its next sync. */
+struct lane {
+	uint64_t id;
+	uint64_t synced; /* the clock at that time */
+	struct lane *next;
+};
+
 struct region {
 	char *base; /* the mapping: guard, pages, guard */
 	size_t mapped, page;
-	size_t n_readers, n_writers; /* operations under way, under `lock` */
+	/* under `lock` */
+	size_t n_readers, n_writers; /* operations under way */
+	uint64_t writer, written;    /* the last operation that wrote it: its lane, and when */
 };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static struct lane *lanes;        /* that there are; under `lock` */
+static uint64_t n_lanes, n_ticks; /* that there were; the clock, a tick for each operation that writes */
+
+/* ---- lanes ------------------------------------------------------------------------------------------------------- */
+
+static int
+open_lane(struct df_backend *be, struct df_err *err)
+{
+	struct lane *l = NULL;
+	int rc;
+
+	DF_TRY(df_alloc(&l, 1, sizeof(*l), "a lane", err));
+	pthread_mutex_lock(&lock);
+	l->id = ++n_lanes;
+	l->next = lanes;
+	lanes = l;
+	pthread_mutex_unlock(&lock);
+	be->priv = l;
+out:
+	return rc;
+}
+
+static void
+close_lane(struct df_backend *be)
+{
+	struct lane *l = be->priv;
+
+	pthread_mutex_lock(&lock);
+	for (struct lane **at = &lanes; *at; at = &(*at)->next)
+		if (*at == l) {
+			*at = l->next;
+			break;
+		}
+	pthread_mutex_unlock(&lock);
+	free(l);
+}
+
+static int
+open_root(struct df_backend *be, const char *device, struct df_err *err)
+{
+	(void)device;
+	return open_lane(be, err);
+}
+
+static int
+sync_lane(struct df_backend *be, struct df_err *err)
+{
+	(void)err;
+	pthread_mutex_lock(&lock);
+	((struct lane *)be->priv)->synced = n_ticks;
+	pthread_mutex_unlock(&lock);
+	return DF_OK;
+}
+
+/* Was it written in another lane, which was not synced since?  A lane that has ended was. */
+static bool
+is_under_way(const struct region *r, const struct lane *self)
+{
+	for (const struct lane *l = lanes; l; l = l->next)
+		if (l != self && l->id == r->writer)
+			return l->synced < r->written;
+	return false;
+}
+
+/* ---- memory ------------------------------------------------------------------------------------------------------ */
 
 static int
 protect(struct region *r, struct df_err *err)
@@ -152,14 +227,39 @@ leave(struct df_backend *be, const struct df_operand *o, size_t n, struct df_err
 	return rc;
 }
 
+/* The operands were not written in a lane that may still be at it; what is written now, this lane writes. */
+static int
+claim(struct df_backend *be, const struct df_operand *o, size_t n, struct df_err *err)
+{
+	const struct lane *self = be->priv;
+	int rc = DF_OK;
+
+	pthread_mutex_lock(&lock);
+	for (size_t i = 0; i < n && rc == DF_OK; i++)
+		if (is_under_way(o[i].t->mem->priv, self))
+			rc = df_fail(err, DF_EDEVICE,
+			    "poison: tensor %s: written in another lane, without a sync since", o[i].name);
+	n_ticks++;
+	for (size_t i = 0; i < n && rc == DF_OK; i++)
+		if (o[i].access & DF_OUT) {
+			struct region *r = o[i].t->mem->priv;
+
+			r->writer = self->id;
+			r->written = n_ticks;
+		}
+	pthread_mutex_unlock(&lock);
+	return rc;
+}
+
 /* Open the operands; what is only written holds NaN when the operation begins. */
 static int
 enter(struct df_backend *be, const struct df_operand *o, size_t n, struct df_err *err)
 {
-	int rc = DF_OK;
-	size_t i;
+	size_t i = 0;
+	int rc;
 
-	for (i = 0; i < n; i++)
+	DF_TRY(claim(be, o, n, err));
+	for (; i < n; i++)
 		DF_TRY(pin(o[i].t->mem, o[i].access, 1, err));
 	for (i = 0; i < n; i++) {
 		const struct df_tensor t = *o[i].t;
@@ -176,7 +276,7 @@ out:
 }
 
 static int
-upload(struct df_backend *be, struct df_tensor dst, const void *src, struct df_err *err)
+write_bytes(struct df_backend *be, struct df_tensor dst, const void *src, struct df_err *err)
 {
 	const struct df_operand o = { &dst, DF_OUT, "dst", DF_ANY_TYPE };
 	int rc, rc2;
@@ -190,7 +290,7 @@ out:
 }
 
 static int
-download(struct df_backend *be, void *dst, struct df_tensor src, struct df_err *err)
+read_bytes(struct df_backend *be, void *dst, struct df_tensor src, struct df_err *err)
 {
 	const struct df_operand o = { &src, DF_IN, "src", DF_ANY_TYPE };
 	int rc, rc2;
@@ -201,6 +301,23 @@ download(struct df_backend *be, void *dst, struct df_tensor src, struct df_err *
 	rc = rc ? rc : rc2;
 out:
 	return rc;
+}
+
+/* These wait for their bytes, and so for all that their lane did before. */
+static int
+upload(struct df_backend *be, struct df_tensor dst, const void *src, struct df_err *err)
+{
+	int rc = write_bytes(be, dst, src, err);
+
+	return rc == DF_OK ? sync_lane(be, err) : rc;
+}
+
+static int
+download(struct df_backend *be, void *dst, struct df_tensor src, struct df_err *err)
+{
+	int rc = read_bytes(be, dst, src, err);
+
+	return rc == DF_OK ? sync_lane(be, err) : rc;
 }
 
 /* ---- stages ------------------------------------------------------------------------------------------------------ */
@@ -272,7 +389,7 @@ stage_push(struct df_backend *be, struct df_stage *st, size_t first, size_t n, s
 		return df_fail(err, DF_EDEVICE, "poison: stage: pushed what was pulled and not waited for");
 	memcpy(j->bytes + first, df_stage_host(st, first), n);
 	memset(j->state + first, GOING, n);
-	rc = upload(be, df_tensor_view(st->device, first, 1, n), j->bytes + first, err);
+	rc = write_bytes(be, df_tensor_view(st->device, first, 1, n), j->bytes + first, err);
 out:
 	return rc;
 }
@@ -284,7 +401,7 @@ stage_pull(struct df_backend *be, struct df_stage *st, size_t first, size_t n, s
 	int rc;
 
 	DF_TRY(check_unchanged(st, first, n, err));
-	DF_TRY(download(be, j->bytes + first, df_tensor_view(st->device, first, 1, n), err));
+	DF_TRY(read_bytes(be, j->bytes + first, df_tensor_view(st->device, first, 1, n), err));
 	memset(df_stage_host(st, first), 0xff, n);
 	memset(j->state + first, COMING, n);
 out:
@@ -299,12 +416,12 @@ stage_wait(struct df_backend *be, struct df_stage *st, struct df_err *err)
 	unsigned char *host = st->host;
 	int rc;
 
-	(void)be;
 	DF_TRY(check_unchanged(st, 0, n, err));
 	for (size_t i = 0; i < n; i++)
 		if (j->state[i] == COMING)
 			host[i] = j->bytes[i];
 	memset(j->state, AT_REST, n);
+	rc = sync_lane(be, err);
 out:
 	return rc;
 }
@@ -316,13 +433,15 @@ const struct df_backend_ops df_poison_backend = {
 	.name = "poison",
 	.reads_on_host = true,
 	.exact = true,
-	.open = df_host_open,
-	.close = df_host_close,
+	.open = open_root,
+	.close = close_lane,
+	.fork = open_lane,
+	.join = close_lane,
 	.alloc = alloc,
 	.free = release,
 	.upload = upload,
 	.download = download,
-	.sync = df_host_sync,
+	.sync = sync_lane,
 	.stage = &stage_ops,
 	.op = df_cpu_op,
 	.enter = enter,
