@@ -34,7 +34,7 @@ struct df_job {
 
 	const char *unit; /* "samples", for progress */
 	uint64_t n_rows;  /* number of all that will be written, for progress; 0: unknown */
-	uint64_t n_blocks; /* number of all that read() gives, from the first on; 0: unknown, a thread takes a block then */
+	uint64_t n_blocks; /* number of all that read() gives, from the first on; 0: unknown, each is one thread's */
 	int n_threads;
 	size_t item_size;
 

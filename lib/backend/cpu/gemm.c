@@ -273,6 +273,8 @@ df_cpu_multiply_strips(enum df_cpu_isa isa, size_t m, size_t n, size_t kc, const
 	const struct kernel kern = find_kernel(isa);
 	const size_t wide = 2 * kern.width;
 
+	if (!kern.run)
+		return;
 	for (size_t i = 0; i < m; i += kern.mr, a += kern.mr * lda, c += kern.mr * ldc) {
 		struct block blk = {
 			.a = a, .alpha = 1, .beta = 1, .kc = kc, .rs = lda, .cs = 1, .bs = wide, .ldc = ldc, .nv = 2

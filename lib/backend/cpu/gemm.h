@@ -42,7 +42,7 @@ bool df_cpu_sgemm_with(enum df_cpu_isa isa, bool ta, bool tb, size_t m, size_t n
  */
 void df_cpu_multiply_strips(enum df_cpu_isa isa, size_t m, size_t n, size_t kc, const float *a, size_t lda,
     const float *b, size_t apart, float *c, size_t ldc);
-size_t df_cpu_strip(enum df_cpu_isa isa); /* 0 where the CPU lacks the instructions */
+size_t df_cpu_strip(enum df_cpu_isa isa); /* 0, and nothing is done above, where the CPU lacks the instructions */
 
 /* The instructions that the own product uses here: "AVX-512", "AVX2" or "baseline". */
 const char *df_cpu_gemm_isa(void);
