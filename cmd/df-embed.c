@@ -3,7 +3,7 @@
  *
  *     read a block of rows | tokenise, forward, pool | write
  *
- * on all threads, a block each (lib/embed).
+ * on all threads, a block each, or all of them on one where blocks are few (lib/embed).
  */
 #include <inttypes.h>
 

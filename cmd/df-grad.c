@@ -3,7 +3,7 @@
  *
  *     read a block of tokens | forward, backward, form, projection | write
  *
- * on all threads, a block each (lib/grad).
+ * on all threads, a block each, or all of them on one where blocks are few (lib/grad).
  */
 #include <inttypes.h>
 
@@ -164,7 +164,7 @@ dry_run(const struct df_grad_job *job, const struct df_env *env, struct df_err *
 {
 	const int n_threads = env->n_lanes;
 	struct df_grad_cost c;
-	double rate;
+	double rate; /* of all threads */
 	int rc;
 
 	DF_TRY(df_backend_rate(env->be, &rate, err));
@@ -176,7 +176,7 @@ dry_run(const struct df_grad_job *job, const struct df_env *env, struct df_err *
 	    c.lane_bytes / 1048576, n_threads);
 	df_prog_row("output", "%.1f MiB", c.out_bytes / 1048576);
 	df_prog_row("time", "about %.0f s at %.0f GFLOP/s per thread",
-	    1.3 * (c.model_flops + c.projection_flops) / rate / n_threads, rate / 1e9);
+	    1.3 * (c.model_flops + c.projection_flops) / rate, rate / n_threads / 1e9);
 out:
 	return rc;
 }

@@ -6,13 +6,12 @@
 int
 df_env_open(struct df_env *e, const char *device, int n_threads, enum df_env_style style, struct df_err *err)
 {
-	int rc = DF_OK;
+	int rc;
 
 	*e = (struct df_env){ .n_lanes = 1 };
+	DF_TRY(df_pool_new(&e->pool, n_threads, err));
 	if (style == DF_ENV_LANES)
-		e->n_lanes = n_threads > 0 ? n_threads : df_threads_default();
-	else
-		DF_TRY(df_pool_new(&e->pool, n_threads, err));
+		e->n_lanes = df_pool_size(e->pool);
 	DF_TRY(df_backend_open(&e->be, device, e->pool, err));
 	e->n_lanes = df_backend_workers(e->be, e->n_lanes);
 out:

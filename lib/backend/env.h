@@ -10,11 +10,12 @@
 
 /*
  * WIDE: one operation at a time, on all threads of the pool.  LANES: the program's own threads, n_lanes of them, take a
- * piece of work each, and an operation stays in the thread that calls it: no pool.
+ * piece of work each, and an operation stays in the thread that calls it; the pool's threads sleep until one lane is
+ * alone (shard/job.h).
  */
 enum df_env_style { DF_ENV_WIDE, DF_ENV_LANES };
 struct df_env {
-	struct df_pool *pool; /* NULL with LANES */
+	struct df_pool *pool;
 	struct df_backend *be;
 	int n_lanes;          /* threads to make, at most what the device likes; 1 with WIDE */
 };

@@ -350,6 +350,25 @@ df_pool_for(struct df_pool *p, size_t n, df_pool_fn *fn, void *ctx)
 	pthread_mutex_unlock(&p->caller);
 }
 
+/* More than half as many as threads are done soonest side by side: a loop that is shared takes more than its share. */
+uint64_t
+df_pool_last(uint64_t n, int n_threads)
+{
+	const uint64_t rest = n % (uint64_t)n_threads;
+
+	return 2 * rest <= (uint64_t)n_threads ? rest : 0;
+}
+
+void
+df_pool_for_large(struct df_pool *p, size_t n, df_pool_fn *fn, void *ctx)
+{
+	const size_t last = current_worker >= 0 ? 0 : (size_t)df_pool_last(n, df_pool_size(p));
+
+	df_pool_for(p, n - last, fn, ctx);
+	for (size_t i = n - last; i < n; i++)
+		fn(ctx, i, 0);
+}
+
 /* --- the pipeline ------------------------------------------------------------------------------------------------- */
 
 enum slot_state { FREE, FILLED, BUSY, WORKED };

@@ -45,6 +45,14 @@ typedef void df_pool_fn(void *ctx, size_t i, int worker);
 void df_pool_for(struct df_pool *p, size_t n, df_pool_fn *fn, void *ctx);
 
 /*
+ * The same for large tasks that call df_pool_for() themselves: when no more are left than half the threads, the caller
+ * runs them one after the other, as worker 0, and all threads share the loops inside.
+ */
+void df_pool_for_large(struct df_pool *p, size_t n, df_pool_fn *fn, void *ctx);
+/* How many of n such tasks are the last ones, for n_threads threads. */
+uint64_t df_pool_last(uint64_t n, int n_threads);
+
+/*
  * The frame of every command: read() makes the next batch, work() processes it, write() writes it.  Several batches
  * are in flight, work() runs on n_threads threads, read() and write() are each called in order and never by two
  * threads at once.  Batches are the caller's objects: n_batches of them, made by the caller, reused as they come

@@ -146,6 +146,7 @@ df_embed_job_run(const struct df_embed_job *j, const struct df_meta *m, uint64_t
 
 	df_shard_range(j->shard, df_embed_source_blocks(j->source), &r.begin, &r.end);
 	job.n_rows = df_embed_source_rows(j->source, r.begin, r.end);
+	job.n_blocks = r.end - r.begin;
 	DF_TRY(make_lanes(&r, err));
 	DF_TRY(df_job_run(&job, n, err));
 	tell_flaws(&r.flaws, df_embed_source_name(j->source));

@@ -20,7 +20,7 @@ struct df_embed_job {
 	const char *tool;          /* the program, for the artefact's provenance */
 	enum df_store store;
 	enum df_compress compress;
-	int n_threads;             /* each takes whole blocks; the backend should have no pool */
+	int n_threads;             /* each takes a block; the last blocks have the backend's pool, of as many threads */
 };
 
 /* What it is: blocks and rows of the part (of a stream: none), numbers of a vector, bytes of the output. */

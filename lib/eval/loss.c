@@ -21,7 +21,7 @@ struct run {
 	float *loss; /* [n rows] */
 	uint32_t *n_targets, *n_correct;
 	pthread_mutex_t lock; /* protects what follows */
-	size_t next;          /* block */
+	size_t next, end;     /* block; the first of those that all threads share */
 	uint64_t done;
 	bool progress, dft;
 	size_t bad_block; /* the first block that failed, SIZE_MAX = none */
@@ -135,7 +135,7 @@ out:
 	pthread_mutex_unlock(&e->lock);
 }
 
-/* Blocks one after another, until none is left. */
+/* Blocks one after another, until none is left but the last ones, which all threads share. */
 static void
 run_lane(void *ctx, size_t lane, int worker)
 {
@@ -148,7 +148,7 @@ run_lane(void *ctx, size_t lane, int worker)
 		pthread_mutex_lock(&e->lock);
 		i = e->next++;
 		pthread_mutex_unlock(&e->lock);
-		if (i >= e->blocks.n)
+		if (i >= e->end)
 			return;
 		run_block(e, i, lane);
 	}
@@ -215,7 +215,10 @@ df_eval_run(struct df_eval *out, struct df_model *m, const struct df_rows *r, st
 	DF_TRY(df_alloc(&e.loss, r->n, sizeof(*e.loss), "losses", err));
 	DF_TRY(df_alloc(&e.n_targets, r->n, sizeof(*e.n_targets), "losses", err));
 	DF_TRY(df_alloc(&e.n_correct, r->n, sizeof(*e.n_correct), "losses", err));
+	e.end = e.blocks.n - (size_t)df_pool_last(e.blocks.n, (int)n_lanes);
 	df_pool_for(pool, n_lanes, run_lane, &e);
+	for (size_t i = e.end; i < e.blocks.n; i++)
+		run_block(&e, i, 0);
 	if (e.rc != DF_OK) {
 		rc = e.rc;
 		if (err)

@@ -2,7 +2,7 @@
  * grad.h - from tokens and a checkpoint to per-sample losses, gradients, or projections of gradients.
  *
  * All outputs of df-grad walk over *blocks*: runs of consecutive rows, cut by a rule that looks at the rows'
- * lengths and the options only.  Shards end where blocks end, threads take whole blocks, and a block's
+ * lengths and the options only.  Shards end where blocks end, a thread takes a block or all share one, and a block's
  * numbers depend on nothing outside it.  So neither sharding nor threads nor an interruption changes a bit.
  *
  *   losses      one forward; the same for router loads

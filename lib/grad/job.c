@@ -278,6 +278,7 @@ df_grad_job_run(struct df_grad_job *j, const struct df_grad_job_run *o, uint64_t
 		.widths = widths,
 		.unit = j->policy ? "prompts" : "samples",
 		.n_rows = part_rows(j),
+		.n_blocks = j->part.n,
 		.n_threads = o->n_threads,
 		.item_size = sizeof(struct item),
 		.ctx = j,

@@ -31,7 +31,7 @@ struct df_grad_job_run {
 	const char *output; /* a file, whose part this is by name, or "-" */
 	const char *tool;   /* the program, for the artefact's provenance */
 	enum df_compress compress;
-	int n_threads;      /* each takes whole blocks; the backend should have no pool */
+	int n_threads;      /* each takes a block; the last blocks have the backend's pool, of as many threads */
 };
 /*
  * Do it, once; *n = the rows that this call wrote.  Warns of rows without targets or with numbers that are not finite.

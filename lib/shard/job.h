@@ -2,15 +2,19 @@
  * job.h - make an artefact block by block: read | work | write, resumable, in parts.
  *
  * The frame of df-grad, df-embed and df-project: blocks of rows are read in order, each thread works on one, and
- * the results are written in order.  The caller defines what a block is and how it is processed; the job opens the
- * output (the part's name, unfinished work of an earlier run), moves the blocks, shows progress and commits.
+ * the results are written in order.  Blocks at the end that are too few for the threads are worked on one after the
+ * other, in one thread that has the threads of a pool to itself: so one block alone keeps all threads busy too.
+ *
+ * The caller defines what a block is and how it is processed; the job opens the output (the part's name, unfinished
+ * work of an earlier run), moves the blocks, shows progress and commits.
  *
  * A block is an object of the caller's, of item_size bytes, whose first member is the struct df_batch that is
  * written.  The job makes n_threads + 2 of them, zeroed, and reuses them; at the end it calls release() to free the
  * caller's members, and releases the batch itself.
  *
  * Thread rule: read(), done() and seek() are called by one thread at a time and
- * in order; work() by n_threads at once, each with its own number.
+ * in order; work() by n_threads at once, each with its own number, or for the last blocks by one, with number 0, whose
+ * df_pool_for() then uses the pool's threads.
  */
 #ifndef DF_SHARD_JOB_H
 #define DF_SHARD_JOB_H
@@ -30,6 +34,7 @@ struct df_job {
 
 	const char *unit; /* "samples", for progress */
 	uint64_t n_rows;  /* number of all that will be written, for progress; 0: unknown */
+	uint64_t n_blocks; /* number of all that read() gives, from the first on; 0: unknown, each is one thread's */
 	int n_threads;
 	size_t item_size;
 

@@ -470,7 +470,7 @@ out:
 static int
 run_lanes(struct df_stepper *s, size_t groups, df_pool_fn *fn, struct df_err *err)
 {
-	df_pool_for(groups > 1 ? s->pool : NULL, groups, fn, s);
+	df_pool_for_large(s->pool, groups, fn, s);
 	for (size_t g = 0; g < groups; g++) {
 		if (s->lane[g].rc != DF_OK) {
 			if (err)

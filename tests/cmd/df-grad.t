@@ -34,6 +34,23 @@ ok 'one thread, small blocks' df-grad -q -j 1 -m $CKPT --form adam --project 100
 ok 'three threads' df-grad -q -j 3 -m $CKPT --form adam --project 100 --block-rows 5 pool.h5 -o three.h5
 same 'threads change nothing' one.h5 three.h5
 is 'nor do blocks' "$(id_of one.h5)" "$(id_of adam.fused.h5)"
+# Few rows are one block, which all threads work on.
+awk 'BEGIN {
+	for (i = 0; i < 50; i++)
+		printf "{\"instruction\": \"Add %d and %d.\", \"input\": \"\", \"output\": \"%d\"}\n", i, 3 * i, 4 * i
+}' >data/fifty.jsonl
+sed 's/^{/{ "fifty": { "file_name": "fifty.jsonl" },/' data/dataset_info.json >info && mv info data/dataset_info.json
+for rows in 1 2 50; do
+	df-pack -q --dataset-dir data --dataset fifty --template alpaca --tokenizer bytes --cutoff-len 128 \
+		--max-samples $rows -o few.h5 2>err
+	for out in '--project 100' '--project 64 --type sjlt' '' '--losses'; do
+		df-grad -q -j 1 -m $CKPT --form sgd $out few.h5 -o few1.h5 2>>err
+		for j in 2 4; do
+			df-grad -q -j $j -m $CKPT --form sgd $out few.h5 -o few$j.h5 2>>err
+			same "$rows rows on $j threads: ${out:-gradients}" few1.h5 few$j.h5
+		done
+	done
+done
 for i in 3 1 2; do
 	ok "part $i of 3" df-grad -q -m $CKPT --form adam --project 100 --block-rows 5 --shard $i/3 pool.h5 -o part.h5
 done

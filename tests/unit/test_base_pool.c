@@ -110,6 +110,75 @@ null_pool_runs_in_place(void **state)
 	free(l);
 }
 
+struct large {
+	struct df_pool *pool;
+	size_t first_last; /* the first of the tasks that all threads share */
+	_Atomic int hits[16], inside[16], bad;
+};
+
+struct part {
+	struct large *l;
+	size_t task;
+	pthread_t caller;
+};
+
+/* Two of these meet in two threads, where the task is one of the last; else both are in the task's own. */
+static void
+part_of_task(void *ctx, size_t i, int worker)
+{
+	struct part *q = ctx;
+	_Atomic int *inside = &q->l->inside[q->task];
+
+	(void)i;
+	(void)worker;
+	atomic_fetch_add(inside, 1);
+	if (q->task < q->l->first_last && !pthread_equal(pthread_self(), q->caller))
+		atomic_fetch_add(&q->l->bad, 1);
+	for (int ms = 0; q->task >= q->l->first_last && atomic_load(inside) < 2; ms++) {
+		if (ms == 10000) {
+			atomic_fetch_add(&q->l->bad, 1);
+			return;
+		}
+		nap(1000);
+	}
+}
+
+static void
+large_task(void *ctx, size_t i, int worker)
+{
+	struct large *l = ctx;
+	struct part q = { l, i, pthread_self() };
+
+	atomic_fetch_add(&l->hits[i], 1);
+	if (worker < 0 || worker >= df_pool_size(l->pool) || (i >= l->first_last && worker != 0))
+		atomic_fetch_add(&l->bad, 1);
+	df_pool_for(l->pool, 2, part_of_task, &q);
+}
+
+static void
+the_last_large_tasks_share_all_threads(void **state)
+{
+	static const struct {
+		int threads;
+		size_t n, last;
+	} cases[] = { { 1, 3, 0 }, { 2, 1, 1 }, { 2, 4, 0 }, { 2, 5, 1 }, { 3, 2, 0 }, { 4, 2, 2 }, { 4, 3, 0 },
+		{ 4, 9, 1 } };
+
+	(void)state;
+	for (size_t c = 0; c < sizeof(cases) / sizeof(cases[0]); c++) {
+		struct large l = { .first_last = cases[c].n - cases[c].last };
+		struct df_err err = DF_ERR_INIT;
+
+		assert_int_equal(df_pool_last(cases[c].n, cases[c].threads), cases[c].last);
+		assert_int_equal(df_pool_new(&l.pool, cases[c].threads, &err), DF_OK);
+		df_pool_for_large(l.pool, cases[c].n, large_task, &l);
+		for (size_t i = 0; i < 16; i++)
+			assert_int_equal(l.hits[i], i < cases[c].n);
+		assert_int_equal(l.bad, 0);
+		df_pool_free(l.pool);
+	}
+}
+
 struct nest {
 	struct df_pool *pool, *other;
 	_Atomic int sum, bad;
@@ -487,6 +556,7 @@ main(void)
 		cmocka_unit_test(loop_runs_every_index_once),
 		cmocka_unit_test(many_short_loops),
 		cmocka_unit_test(null_pool_runs_in_place),
+		cmocka_unit_test(the_last_large_tasks_share_all_threads),
 		cmocka_unit_test(nested_loops_run_in_place_with_the_same_worker),
 		cmocka_unit_test(two_callers_take_turns),
 		cmocka_unit_test(threads_default_obeys_the_environment),

@@ -1,8 +1,11 @@
 /*
- * test_job.c - a resumable job: rows in order whatever the threads, parts, going on after a fault.
+ * test_job.c - a resumable job: rows in order whatever the threads, all threads on the last blocks, parts, going on
+ * after a fault.
  */
 #include <stdatomic.h>
+#include <time.h>
 
+#include "base/pool.h"
 #include "shard/job.h"
 #include "shard_help.h"
 
@@ -22,6 +25,10 @@ struct work {
 	uint64_t done; /* blocks written, in order */
 	int n_threads;
 	atomic_int wrong_worker;
+	uint64_t n_blocks;    /* that the job is told of */
+	struct df_pool *pool; /* NULL, or work() uses it */
+	atomic_int together;  /* blocks that had two threads at once */
+	uint64_t apart;       /* the first that should */
 };
 
 static int n_released;
@@ -54,16 +61,42 @@ read_block(void *ctx, void *item, struct df_err *err)
 	return 1;
 }
 
+struct meeting {
+	atomic_int inside;
+	int patience; /* milliseconds */
+};
+
+/* Two of these in two threads meet; in one thread the first waits in vain for the second. */
+static void
+meet(void *ctx, size_t i, int worker)
+{
+	const struct timespec nap = { 0, 1000000 };
+	struct meeting *m = ctx;
+
+	(void)i;
+	(void)worker;
+	atomic_fetch_add(&m->inside, 1);
+	for (int ms = 0; ms < m->patience && atomic_load(&m->inside) < 2; ms++)
+		nanosleep(&nap, NULL);
+	if (atomic_load(&m->inside) < 2)
+		atomic_store(&m->inside, -2);
+}
+
 static int
 work_block(void *ctx, void *item, int worker, struct df_err *err)
 {
 	struct work *w = ctx;
 	struct item *it = item;
+	struct meeting m = { .patience = it->block < w->apart ? 5 : 10000 };
 
 	if (worker < 0 || worker >= w->n_threads)
 		atomic_store(&w->wrong_worker, 1);
 	if (it->block == w->bad)
 		return df_fail(err, DF_ERANGE, "block %d is bad", (int)it->block);
+	if (w->pool) {
+		df_pool_for(w->pool, 2, meet, &m);
+		atomic_fetch_add(&w->together, atomic_load(&m.inside) == 2);
+	}
 	df_batch_clear(&it->out);
 	make_tokens(&it->out, it->block * BLOCK_ROWS, BLOCK_ROWS);
 	return DF_OK;
@@ -97,6 +130,7 @@ run(struct work *w, const char *output, struct df_shard_arg shard, uint64_t *n, 
 		.n_cols = 5,
 		.widths = widths,
 		.unit = "rows",
+		.n_blocks = w->n_blocks,
 		.n_threads = w->n_threads,
 		.item_size = sizeof(struct item),
 		.ctx = w,
@@ -132,6 +166,57 @@ test_threads(void **state)
 		assert_int_equal(w.done, N_BLOCKS);
 		same_bytes(at("got.h5"), at("want.h5"));
 	}
+}
+
+/* Blocks that are too few for the threads have the pool's threads, and only those; the file is the same. */
+static void
+test_last_blocks(void **state)
+{
+	static const struct {
+		uint64_t n_blocks;
+		int n_threads, together;
+	} cases[] = { { 1, 2, 1 }, { 2, 2, 0 }, { 3, 2, 1 }, { 1, 4, 1 }, { 2, 4, 2 }, { 3, 4, 0 }, { 5, 4, 1 },
+		{ 2, 1, 0 } };
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		const uint64_t n_blocks = cases[i].n_blocks;
+		struct work w = { .end = n_blocks,
+			.bad = UINT64_MAX,
+			.n_threads = cases[i].n_threads,
+			.n_blocks = n_blocks,
+			.apart = n_blocks - (uint64_t)cases[i].together };
+		uint64_t n = 0;
+
+		OK(df_pool_new(&w.pool, w.n_threads, err));
+		OK(run(&w, at("got.h5"), whole, &n, err));
+		df_pool_free(w.pool);
+		assert_int_equal(n, n_blocks * BLOCK_ROWS);
+		assert_int_equal(atomic_load(&w.together), cases[i].together);
+		write_tokens(at("want.h5"), 0, n_blocks * BLOCK_ROWS, BLOCK_ROWS, DF_COMPRESS_DEFAULT, NULL);
+		same_bytes(at("got.h5"), at("want.h5"));
+	}
+}
+
+/* What is left over is counted from where an earlier run stopped. */
+static void
+test_goes_on_together(void **state)
+{
+	struct work w = { .end = 5, .bad = 4, .n_threads = 2, .n_blocks = 5 };
+	struct df_err why = DF_ERR_INIT;
+	uint64_t n = 0;
+
+	(void)state;
+	assert_int_equal(run(&w, at("last.h5"), whole, &n, &why), DF_ERANGE);
+	assert_int_equal(n, 4 * BLOCK_ROWS);
+	w = (struct work){ .end = 5, .bad = UINT64_MAX, .n_threads = 2, .n_blocks = 5, .apart = 4 };
+	OK(df_pool_new(&w.pool, 2, err));
+	OK(run(&w, at("last.h5"), whole, &n, err));
+	df_pool_free(w.pool);
+	assert_int_equal(n, BLOCK_ROWS);
+	assert_int_equal(atomic_load(&w.together), 1);
+	write_tokens(at("want.h5"), 0, 5 * BLOCK_ROWS, BLOCK_ROWS, DF_COMPRESS_DEFAULT, NULL);
+	same_bytes(at("last.h5"), at("want.h5"));
 }
 
 /* Blocks before the bad one are kept, the next run begins with it, and the file is the same. */
@@ -202,7 +287,9 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_threads),
+		cmocka_unit_test(test_last_blocks),
 		cmocka_unit_test(test_goes_on),
+		cmocka_unit_test(test_goes_on_together),
 		cmocka_unit_test(test_parts),
 		cmocka_unit_test(test_guess),
 	};

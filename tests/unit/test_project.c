@@ -129,6 +129,11 @@ static const struct {
 	{ 64, 40, 33, 9, 9 },
 	{ 200, 70, 48, 1000, 4 },
 	{ 2, 4200, 17, 0, 2 },
+	{ 3, 800, 525, 11, 3 }, /* sparse, from here on: samples side by side, every width and remainder */
+	{ 8, 1037, 21, 5, 4 },
+	{ 11, 600, 50, 0, 3 },
+	{ 16, 300, 64, 0, 8 },
+	{ 45, 230, 99, 77, 4 },
 };
 
 /* The naive version rounds at the same places, so equality is of bits. */

@@ -278,6 +278,40 @@ df_cpu_sgemm_with(enum df_cpu_isa isa, bool ta, bool tb, size_t m, size_t n, siz
 	return kern.run;
 }
 
+size_t
+df_cpu_strip(enum df_cpu_isa isa)
+{
+	const struct kernel kern = find_kernel(isa);
+
+	return kern.run ? 2 * kern.width : 0;
+}
+
+void
+df_cpu_multiply_strips(enum df_cpu_isa isa, size_t m, size_t n, size_t kc, const float *a, size_t lda, const float *b,
+    size_t apart, float *c, size_t ldc)
+{
+	const struct kernel kern = find_kernel(isa);
+	const size_t wide = 2 * kern.width;
+
+	if (!kern.run)
+		return;
+	for (size_t i = 0; i < m; i += kern.mr, a += kern.mr * lda, c += kern.mr * ldc) {
+		struct block blk = {
+			.a = a, .alpha = 1, .beta = 1, .kc = kc, .rs = lda, .cs = 1, .bs = wide, .ldc = ldc, .nv = 2
+		};
+
+		blk.rows = (int)(m - i < kern.mr ? m - i : kern.mr);
+		for (size_t j = 0; j < n; j += wide) {
+			blk.b = b + j / wide * apart;
+			blk.c = c + j;
+			if (n - j < wide)
+				run_edge(&kern, &blk, n - j);
+			else
+				kern.run(&blk);
+		}
+	}
+}
+
 /* ---- the slot: tiles of c -------------------------------------------------------------------------------------- */
 
 /*

@@ -37,6 +37,15 @@ bool df_cpu_gemm_is_fast(void);
 bool df_cpu_sgemm_with(enum df_cpu_isa isa, bool ta, bool tb, size_t m, size_t n, size_t k, float alpha, const float *a,
     size_t lda, const float *b, size_t ldb, float beta, float *c, size_t ldc);
 
+/*
+ * The micro-kernels alone, for a second side that is made as it is needed: c [m,n] += a b over kc <= DF_CPU_PACK_MOST
+ * inner indices, the sum from zero and in order.  b lies in strips of df_cpu_strip() columns, index after index
+ * (df_cpu_pack()), `apart` elements from strip to strip; the last one is as wide as the others.
+ */
+void df_cpu_multiply_strips(enum df_cpu_isa isa, size_t m, size_t n, size_t kc, const float *a, size_t lda,
+    const float *b, size_t apart, float *c, size_t ldc);
+size_t df_cpu_strip(enum df_cpu_isa isa); /* 0, and nothing is done above, where the CPU lacks the instructions */
+
 /* The instructions that the own product uses here: "AVX-512", "AVX2" or "baseline". */
 const char *df_cpu_gemm_isa(void);
 
