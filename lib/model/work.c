@@ -144,7 +144,7 @@ carve_stage(struct df_work *w, struct carver *c)
 {
 	const struct df_model_config *f = &w->m->cfg;
 	const size_t t = w->n_tok, r = t * f->moe.top_k;
-	struct df_tensor weight; /* only the host sees it */
+	struct df_tensor host_only;
 
 	w->ids = take_indices(w, c, t);
 	w->pos = take_indices(w, c, t);
@@ -155,10 +155,10 @@ carve_stage(struct df_work *w, struct carver *c)
 	w->target = take_both(w, c, DF_U32, t, &w->dev.target);
 	w->n_push = c->at;
 	w->scale = take_both(w, c, DF_F32, t, &w->dev.scale);
-	w->weight = take_both(w, c, DF_F32, t, &weight);
 	w->nll = take_both(w, c, DF_F32, t, &w->dev.nll);
 	w->correct = take_both(w, c, DF_U8, t, &w->dev.correct);
 	w->dev.lse = take(c, DF_F32, 1, t);
+	w->weight = take_both(w, c, DF_F32, t, &host_only);
 	w->pick = take_indices(w, c, t);
 	w->index = take_indices(w, c, t);
 	if (f->moe.n_experts == 0)
