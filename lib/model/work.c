@@ -109,6 +109,7 @@ carve_stage(struct df_work *w, struct carver *c)
 {
 	const struct df_model_config *f = &w->m->cfg;
 	const size_t t = w->n_tok, r = t * f->moe.top_k;
+	struct df_tensor host_only;
 
 	w->ids = take_indices(w, c, t);
 	w->pos = take_indices(w, c, t);
@@ -117,21 +118,23 @@ carve_stage(struct df_work *w, struct carver *c)
 	w->sequences = take_indices(w, c, t + 1);
 	w->row = take_indices(w, c, t);
 	w->target = take_both(w, c, DF_U32, t, &w->dev.target);
+	w->key = w->has_keys ? take(c, DF_U32, w->n, 2) : DF_TENSOR_NONE;
 	w->n_push = c->at;
 	w->scale = take_both(w, c, DF_F32, t, &w->dev.scale);
-	w->weight = host_side(w, take(c, DF_F32, 1, t));
 	w->nll = take_both(w, c, DF_F32, t, &w->dev.nll);
 	w->correct = take_both(w, c, DF_U8, t, &w->dev.correct);
 	w->dev.lse = take(c, DF_F32, 1, t);
+	w->weight = take_both(w, c, DF_F32, t, &host_only);
 	w->pick = take_indices(w, c, t);
 	w->index = take_indices(w, c, t);
 	if (f->moe.n_experts == 0)
 		return;
 	w->moe.row = take(c, DF_U32, 1, r);
 	w->moe.slot = take(c, DF_U32, 1, r);
-	w->moe.first = take(c, DF_U32, 1, f->moe.n_experts + 1);
-	w->moe.token = take_indices(w, c, r);
-	w->moe.seg = take_indices(w, c, f->moe.n_experts * w->n + 1);
+	/* The last two come back to the host together. */
+	w->moe.row_token = take(c, DF_U32, 1, r);
+	w->moe.first = take_indices(w, c, f->moe.n_experts + 1);
+	w->moe.seg = take_indices(w, c, f->moe.n_experts * (w->n + 1));
 }
 
 /* Lay out the stage for n samples of n_tok tokens. */
@@ -148,20 +151,10 @@ open_stage(struct df_work *w, struct df_err *err)
 		return df_fail(
 		    err, DF_ERANGE, "a batch of %zu tokens for %zu experts each", w->n_tok, w->m->cfg.moe.top_k);
 	carve_stage(w, &c);
-	w->scale = take_both(w, c, DF_F32, t, &w->dev.scale);
-	w->weight = host_side(w, take(c, DF_F32, 1, t));
-	w->nll = take_both(w, c, DF_F32, t, &w->dev.nll);
-	w->correct = take_both(w, c, DF_U8, t, &w->dev.correct);
-	w->dev.lse = take(c, DF_F32, 1, t);
-	w->pick = take_indices(w, c, t);
-	w->index = take_indices(w, c, t);
-	if (f->moe.n_experts == 0)
-		return;
-	w->moe.row = take(c, DF_U32, 1, r);
-	w->moe.slot = take(c, DF_U32, 1, r);
-	w->moe.first = take(c, DF_U32, 1, f->moe.n_experts + 1);
-	w->moe.token = take_indices(w, c, r);
-	w->moe.seg = take_indices(w, c, f->moe.n_experts * w->n + 1);
+	if (w->list == NULL && w->m->cfg.moe.n_experts > 0)
+		DF_TRY(df_alloc(&w->list, w->m->cfg.moe.n_experts, sizeof(*w->list), "a batch", err));
+	DF_TRY(df_stage_reuse(w->m->be, &w->stage, c.at, "a batch", err));
+	c = (struct carver){ .mem = df_stage_view(w->stage, DF_U8, 0, 1, c.at) };
 	carve_stage(w, &c);
 out:
 	return rc;
@@ -212,6 +205,18 @@ find_sequences(struct df_work *w, const uint32_t *sequence)
 	w->attn_seg = df_indices_part(w->sequences, 0, n + 1);
 }
 
+/* As a device takes them: the low and the high half of each. */
+static void
+take_keys(struct df_work *w, const uint64_t *key)
+{
+	uint32_t *half = key != NULL ? df_stage_host(w->stage, w->key.off * sizeof(*half)) : NULL;
+
+	for (size_t s = 0; s < w->n && key != NULL; s++) {
+		half[2 * s] = (uint32_t)key[s];
+		half[2 * s + 1] = (uint32_t)(key[s] >> 32);
+	}
+}
+
 int
 df_work_check_offsets(const struct df_tokens *b, struct df_err *err)
 {
@@ -231,10 +236,11 @@ df_work_batch(struct df_work *w, const struct df_tokens *b, struct df_err *err)
 	DF_TRY(df_work_check_offsets(b, err));
 	w->n = b->n;
 	w->n_tok = b->n > 0 ? b->offsets[b->n] : 0;
-	w->key = b->key;
+	w->has_keys = b->key != NULL;
 	DF_TRY(open_stage(w, err));
 	w->head.has_lse = w->head.fetched = w->head.weighed = false;
 	w->seg.host[0] = w->target_seg.host[0] = 0;
+	take_keys(w, b->key);
 	for (size_t s = 0; s < b->n; s++) {
 		w->seg.host[s + 1] = (uint32_t)b->offsets[s + 1];
 		for (uint32_t t = w->seg.host[s]; t < w->seg.host[s + 1]; t++) {
@@ -428,14 +434,25 @@ carve_moe_scratch(struct df_work *w, struct carver *c, enum df_work_mode mode)
 		w->ms.sh = take_act(c, t, f->moe.d_shared);
 }
 
-/* Most coordinates in a piece of any trainable parameter. */
-static size_t
-largest_piece(const struct df_params *p)
+/* In pieces, since sums are defined by them; as many as the backend's block has room for, but at least one. */
+size_t
+df_work_block_rows(const struct df_work *w, const struct df_param *p)
 {
+	const size_t rows = df_grad_piece_rows(p->cols), floats = df_backend_block_bytes(w->m->be) / sizeof(float);
+	const size_t pieces = w->n > 0 ? floats / (rows * p->cols) / w->n : 0;
+
+	return pieces > 0 ? pieces * rows : rows;
+}
+
+/* Most coordinates in a block of any trainable parameter. */
+static size_t
+largest_block(const struct df_work *w)
+{
+	const struct df_params *p = &w->m->train;
 	size_t most = 0;
 
 	for (size_t i = 0; i < p->n; i++) {
-		size_t rows = df_grad_piece_rows(p->v[i].cols), n;
+		size_t rows = df_work_block_rows(w, &p->v[i]), n;
 
 		n = (rows < p->v[i].rows ? rows : p->v[i].rows) * p->v[i].cols;
 		most = n > most ? n : most;
@@ -457,7 +474,7 @@ carve(struct df_work *w, struct carver *c, enum df_work_mode mode)
 	w->rstd_f = take(c, DF_F32, l, 1);
 	w->h_f = take_act(c, l, f->d_model);
 	w->drop = DF_TENSOR_NONE;
-	if (w->m->lora_dropout > 0 && w->key != NULL)
+	if (w->m->lora_dropout > 0 && w->has_keys)
 		w->drop = take_act(c, f->moe.n_experts > 0 ? t * f->moe.top_k : t, max3(f->d_model, ff, he));
 	if (mode == DF_WORK_LOSS)
 		return;
@@ -471,7 +488,7 @@ carve(struct df_work *w, struct carver *c, enum df_work_mode mode)
 	if (mode == DF_WORK_SAMPLE_GRADS) {
 		if (df_row_trains(w->m, w->m->lm_head))
 			w->dlogits = take_act(c, l, f->n_vocab);
-		w->block = take(c, DF_F32, w->n, largest_piece(&w->m->train));
+		w->block = take(c, DF_F32, w->n, largest_block(w));
 	}
 }
 

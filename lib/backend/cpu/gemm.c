@@ -460,3 +460,47 @@ out:
 	free(g);
 	return rc;
 }
+
+/* ---- the slot: a product for each segment of rows --------------------------------------------------------------- */
+
+struct segment_tiles {
+	const struct df_gemm_segments *g;
+	df_cpu_multiply_fn *multiply;
+	size_t tile_rows, tile_cols, n_across, n_down;
+};
+
+static void
+run_segment_tile(void *ctx, size_t i, int worker)
+{
+	const struct segment_tiles *t = ctx;
+	const struct df_gemm_segments *g = t->g;
+	const size_t s = i / (t->n_across * t->n_down), n = g->b.cols;
+	const size_t first = df_tensor_u32(g->offsets)[s], k = df_tensor_u32(g->offsets)[s + 1] - first;
+	const size_t i0 = i / t->n_across % t->n_down * t->tile_rows, j0 = i % t->n_across * t->tile_cols;
+	const size_t rows = g->a.cols - i0 < t->tile_rows ? g->a.cols - i0 : t->tile_rows;
+	const size_t cols = n - j0 < t->tile_cols ? n - j0 : t->tile_cols;
+	const struct df_cpu_operand b = { df_tensor_f32(g->b) + first * g->b.ld + j0, g->b.ld, DF_F32 };
+
+	(void)worker;
+	t->multiply(true, false, rows, cols, k, g->alpha, df_tensor_f32(g->a) + first * g->a.ld + i0, g->a.ld, b, 0,
+	    df_tensor_f32(g->c) + s * g->c.ld + i0 * n + j0, n);
+}
+
+int
+df_cpu_gemm_segments(struct df_backend *be, const void *args, struct df_err *err)
+{
+	const struct df_cpu_product *product = df_cpu_product_of(be);
+	const struct df_gemm_segments *g = args;
+	const size_t n_segments = g->c.rows, threads = (size_t)df_pool_size(be->pool);
+	struct segment_tiles t = { g, product->multiply, g->a.cols, g->b.cols, 1, 1 };
+
+	(void)err;
+	if (df_tensor_numel(g->c) == 0)
+		return DF_OK;
+	/* Segments are tasks, too: each is cut only as far as there are not enough of them. */
+	product->tile(&t.tile_rows, &t.tile_cols, div_up(g->a.rows, n_segments), div_up(threads, n_segments));
+	t.n_across = div_up(g->b.cols, t.tile_cols);
+	t.n_down = div_up(g->a.cols, t.tile_rows);
+	df_pool_for(be->pool, n_segments * t.n_across * t.n_down, run_segment_tile, &t);
+	return DF_OK;
+}

@@ -316,6 +316,7 @@ const struct df_backend_ops df_poison_backend = {
 	.name = "poison",
 	.reads_on_host = true,
 	.exact = true,
+	.block_bytes = 1 << 22, /* small models get blocks of one piece, of some and of all */
 	.open = df_host_open,
 	.close = df_host_close,
 	.alloc = alloc,
