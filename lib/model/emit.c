@@ -175,8 +175,8 @@ df_emit_product(struct df_work *w, const struct df_emit *e, const struct df_grou
 	row = row_of(w->m, &gs->g[gs->from], which, part);
 	if (row == DF_NO_ROW)
 		return DF_OK;
-	return sink_matrix(w, e, &w->m->train.v[row], df_group_part(gs, gs->from, dy), df_group_part(gs, gs->from, x),
-	    &own.seg, err);
+	return sink_matrix(
+	    w, e, &w->m->train.v[row], df_group_part(gs, gs->from, dy), df_group_part(gs, gs->from, x), &own.seg, err);
 }
 
 int

@@ -65,8 +65,7 @@ drop_part(struct df_work *w, const struct df_groups *gs, size_t i, struct df_ten
 	for (size_t k = gs->from; k < gs->to; k++) {
 		const struct df_act_rows own = df_group_rows(w, gs, k, rows);
 
-		DF_TRY(drop(
-		    w, gs->g[k].part[i].a, df_group_part(gs, k, x), df_group_part(gs, k, y), &own, err));
+		DF_TRY(drop(w, gs->g[k].part[i].a, df_group_part(gs, k, x), df_group_part(gs, k, y), &own, err));
 	}
 out:
 	return rc;
