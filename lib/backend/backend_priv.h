@@ -108,7 +108,6 @@ struct df_operand {
 	const char *name;
 	enum df_types types;
 };
-#define DF_OPERANDS_MAX 12
 
 struct df_cpu_product; /* cpu/gemm.h */
 

@@ -23,10 +23,11 @@
  * A layer with a mixture of experts has, with k experts of width Fe for each row, X experts in all, a
  * shared one of width Fs:
  *
- *	in place of 3 F     X + k + k (3 Fe + r') + 3 Fs + D + 1
+ *	in place of 3 F     X + 2 k + k (3 Fe + r') + 3 Fs + D + 1
  *	scratch             T (k (2 D + 2 Fe + 3) + D + Fs), once; losses: T (k (D + Fe + 1) + D)
  *
- * Router loads take T (2 D + X + k + 1 + 2 rank) more, dropout T max(D,F,HE) more.
+ * Router loads take T (2 D + X + 2 k + 1 + 2 rank) more, dropout T max(D,F,HE) more, with experts k times that; LoRA of
+ * experts takes 6 T k rank more.
  */
 #ifndef DF_MODEL_WORK_H
 #define DF_MODEL_WORK_H
