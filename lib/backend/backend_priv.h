@@ -193,7 +193,7 @@ int df_backend_open_ops(struct df_backend **out, const struct df_backend_ops *op
 int df_backend_run(struct df_backend *be, enum df_op op, void *args, struct df_operand *o, size_t n,
     struct df_err *err) DF_MUST_CHECK;
 
-/* ops.c: the indices among an operation's operands, which the host can read: are they in range?  DF_EINTERNAL. */
+/* indices.c: the indices among an operation's operands, which the host can read: are they in range?  DF_EINTERNAL. */
 int df_check_indices(enum df_op op, const void *args, struct df_err *err) DF_MUST_CHECK;
 
 /* The address of t's first element, for backends whose memory the host can reach. */

@@ -280,7 +280,7 @@ out:
 	return rc;
 }
 
-/* s1[i] = d of the i-th token of w->order.  w->index, where each is added, has been filled in: both go to the device. */
+/* s1[i] = d of the i-th token of w->order.  w->index, where each is added, is filled in: both go to the device. */
 static int
 gather_tokens(struct df_work *w, size_t n, struct df_tensor *rows, struct df_err *err)
 {

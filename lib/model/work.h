@@ -113,8 +113,8 @@ struct df_work {
 	struct df_indices sequences;       /* [T+1] memory of attn_seg, if it is not seg */
 	struct df_indices row;             /* [L] */
 	struct df_tensor key;              /* [n,2] of dropout, or NONE */
-	struct df_indices pick, index;     /* [T] tokens sorted by id and where each is added: the embedding's gradient */
-	uint64_t *order;                   /* [T] the same as (id, token); on the host only */
+	struct df_indices pick, index;     /* [T] the embedding's gradient: tokens, where each is added */
+	uint64_t *order;                   /* [T] the same as (id, token), on the host only */
 	size_t cap_order;
 
 	/* per target row [L], the host's side */
