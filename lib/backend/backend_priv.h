@@ -81,7 +81,7 @@ struct df_op_triple {
 	struct df_tensor a, b, c;
 };
 struct df_op_colsum {
-	struct df_tensor x, out; /* [R,C] [S,C] */
+	struct df_tensor x, out;  /* [R,C] [S,C] */
 	struct df_tensor offsets; /* [1,S+1]; NONE: one segment */
 	bool accumulate;
 };
@@ -92,6 +92,7 @@ struct df_op_swiglu {
 	struct df_tensor h, gate, up; /* forward: h from gate, up; backward: h is dh */
 	struct df_tensor dgate, dup;
 };
+
 /* A tensor that an operation touches, and how.  `t` points into the operation's args. */
 enum df_access { DF_IN = 1, DF_OUT = 2, DF_INOUT = 3 };
 enum df_types {
