@@ -291,8 +291,7 @@ int df_gemm_group_sums(struct df_backend *be, const struct df_gemm_group_sums *g
 /*
  * For each segment s of rows: c[s] = alpha * a_s^T b_s, the gradient of a matrix for each sample.  a [R,m], b [R,n],
  * activations, each of its own type; a row of c [S, m*n] holds the m x n elements of one matrix, row after row; it is
- * zero where the segment is empty.  On an exact backend it has the bits of a df_gemm of the segment's rows.  Segments
- * may leave out rows before the first of them and after the last.
+ * zero where the segment is empty.  On an exact backend it has the bits of a df_gemm of the segment's rows.
  */
 struct df_gemm_segments {
 	float alpha;
@@ -454,7 +453,7 @@ struct df_route_plan {
 	struct df_tensor row, slot;  /* out, [1,R]: the row t, and its place t k + i in `expert` */
 	struct df_tensor row_token;  /* out, [1,R]: the row's token */
 	struct df_tensor first;      /* out, [1,X+1]: expert e has [first[e], first[e+1]) */
-	struct df_tensor seg;        /* out, [1,X S+1]: sample s's rows of e are [seg[e S + s], seg[e S + s + 1]) */
+	struct df_tensor seg;        /* out, [1,X (S+1)]: of each expert the offsets of its samples, from its first row on */
 };
 int df_route_plan(struct df_backend *be, const struct df_route_plan *a, struct df_err *err) DF_MUST_CHECK;
 /* y[t,:] = s[t] * x[t,:], s [T,1]; y may be x. */
@@ -505,7 +504,7 @@ int df_scatter_rows(struct df_backend *be, struct df_tensor dst, struct df_tenso
 /*
  * Inverted dropout: y = x * keep / (1-p), keep drawn from Philox.  The draw of an element is addressed by its sample's
  * key, `substream`, the place of its token in the sample, and its column: it does not depend on what else is in the
- * call.  Same call = backward.  y may be x.  Rows outside of all segments stay as they are.
+ * call.  Same call = backward.  y may be x.
  */
 struct df_dropout {
 	struct df_tensor x, y;          /* [T,C] */

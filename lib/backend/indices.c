@@ -14,19 +14,6 @@ check_below(const char *op, struct df_tensor t, size_t limit, struct df_err *err
 	return DF_OK;
 }
 
-/* Segments of some of the rows: the others belong to none. */
-static int
-check_segments(const char *op, struct df_tensor t, size_t rows, struct df_err *err)
-{
-	const uint32_t *v = df_tensor_u32(t);
-	const size_t n = t.cols - 1;
-
-	NEED(v[n] <= rows, "%s: offsets run from %u to %u over %zu rows", op, v[0], v[n], rows);
-	for (size_t i = 0; i < n; i++)
-		NEED(v[i] <= v[i + 1], "%s: offsets decrease at %zu", op, i);
-	return DF_OK;
-}
-
 static int
 check_offsets(const char *op, struct df_tensor t, size_t rows, struct df_err *err)
 {
@@ -34,7 +21,9 @@ check_offsets(const char *op, struct df_tensor t, size_t rows, struct df_err *er
 	const size_t n = t.cols - 1;
 
 	NEED(v[0] == 0 && v[n] == rows, "%s: offsets run from %u to %u over %zu rows", op, v[0], v[n], rows);
-	return check_segments(op, t, rows, err);
+	for (size_t i = 0; i < n; i++)
+		NEED(v[i] <= v[i + 1], "%s: offsets decrease at %zu", op, i);
+	return DF_OK;
 }
 
 static int
@@ -55,7 +44,7 @@ check_tokens(const struct df_dropout *a, struct df_err *err)
 	const uint32_t *row = df_tensor_u32(a->offsets), *token = df_tensor_u32(a->token_offsets);
 	int rc;
 
-	DF_TRY(check_segments("dropout", a->offsets, a->x.rows, err));
+	DF_TRY(check_offsets("dropout", a->offsets, a->x.rows, err));
 	for (size_t s = 0; s < a->key.rows; s++)
 		for (size_t t = row[s]; t < row[s + 1]; t++) {
 			const size_t is = a->token.mem ? df_tensor_u32(a->token)[t] : t;
@@ -79,25 +68,13 @@ check_experts(const char *op, struct df_tensor t, size_t limit, struct df_err *e
 	return DF_OK;
 }
 
-/* Of mixtures of experts. */
 static int
-check_routing(enum df_op op, const void *args, struct df_err *err)
+check_plan(const struct df_route_plan *a, struct df_err *err)
 {
-	const struct df_route_bwd *bwd = args;
-	const struct df_route_plan *plan = args;
-	const struct df_gemm_groups *groups = args;
-	const struct df_gemm_group_sums *sums = args;
-	int rc = DF_OK;
+	int rc;
 
-	switch (op) {
-	case DF_OP_ROUTE_BWD: return check_experts("route_bwd", bwd->expert, bwd->p.cols, err);
-	case DF_OP_ROUTE_PLAN:
-		DF_TRY(check_experts("route_plan", plan->expert, plan->n_experts, err));
-		return check_offsets("route_plan", plan->offsets, plan->expert.rows, err);
-	case DF_OP_GEMM_GROUPS: return check_offsets("gemm_groups", groups->first, groups->a.rows, err);
-	case DF_OP_GEMM_GROUP_SUMS: return check_offsets("gemm_group_sums", sums->first, sums->a.rows, err);
-	default: return DF_OK;
-	}
+	DF_TRY(check_experts("route_plan", a->expert, a->n_experts, err));
+	DF_TRY(check_offsets("route_plan", a->offsets, a->expert.rows, err));
 out:
 	return rc;
 }
@@ -110,14 +87,17 @@ df_check_indices(enum df_op op, const void *args, struct df_err *err)
 	const struct df_rmsnorm_bwd *norm = args;
 	const struct df_attn *attn = args;
 	const struct df_attn_bwd *attn_bwd = args;
+	const struct df_xent *xent = args;
 	const struct df_gemm_segments *gemm = args;
 	const struct df_op_colsum *colsum = args;
-	const struct df_xent *xent = args;
+	const struct df_route_bwd *route = args;
+	const struct df_gemm_groups *groups = args;
+	const struct df_gemm_group_sums *sums = args;
 
 	switch (op) {
-	case DF_OP_GEMM_SEGMENTS: return check_segments("gemm_segments", gemm->offsets, gemm->a.rows, err);
+	case DF_OP_GEMM_SEGMENTS: return check_offsets("gemm_segments", gemm->offsets, gemm->a.rows, err);
 	case DF_OP_COLSUM:
-		return colsum->offsets.mem ? check_segments("colsum", colsum->offsets, colsum->x.rows, err) : DF_OK;
+		return colsum->offsets.mem ? check_offsets("colsum", colsum->offsets, colsum->x.rows, err) : DF_OK;
 	case DF_OP_DROPOUT: return check_tokens(args, err);
 	case DF_OP_GATHER: return check_below("gather_rows", rows->rows, rows->src.rows, err);
 	case DF_OP_EMBED_BWD: return check_below("scatter_rows", rows->rows, rows->dst.rows, err);
@@ -130,6 +110,10 @@ df_check_indices(enum df_op op, const void *args, struct df_err *err)
 	case DF_OP_XENT_FWD:
 	case DF_OP_XENT_BWD:
 	case DF_OP_XENT: return check_below("xent", xent->target, xent->w.rows, err);
-	default: return check_routing(op, args, err);
+	case DF_OP_ROUTE_BWD: return check_experts("route_bwd", route->expert, route->p.cols, err);
+	case DF_OP_ROUTE_PLAN: return check_plan(args, err);
+	case DF_OP_GEMM_GROUPS: return check_offsets("gemm_groups", groups->first, groups->a.rows, err);
+	case DF_OP_GEMM_GROUP_SUMS: return check_offsets("gemm_group_sums", sums->first, sums->a.rows, err);
+	default: return DF_OK;
 	}
 }

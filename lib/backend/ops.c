@@ -528,7 +528,7 @@ df_dropout(struct df_backend *be, const struct df_dropout *args, struct df_err *
 
 	struct df_dropout a = *args;
 	struct df_operand o[] = {
-		{ &a.y, DF_INOUT, "y", DF_ACT },
+		{ &a.y, DF_OUT, "y", DF_ACT },
 		{ &a.x, DF_IN, "x", DF_ACT },
 		{ &a.offsets, DF_IN, "offsets", DF_INDICES },
 		{ &a.token_offsets, DF_IN, "token_offsets", DF_INDICES },

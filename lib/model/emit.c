@@ -151,9 +151,9 @@ static int
 sum_products(struct df_work *w, const struct df_emit *e, const struct df_groups *gs, enum df_matrix which, size_t part,
     struct df_tensor dy, struct df_tensor x, struct df_err *err)
 {
-	const struct df_gemm_group_sums sums = { 1, 1, dy, x, gs->first, w->list, gs->n };
+	const struct df_gemm_group_sums sums = { 1, 1, dy, x, gs->first.dev, w->list, gs->n };
 
-	if (df_tensor_is_none(gs->first)) {
+	if (gs->first.host == NULL) {
 		const struct df_tensor c = gradient(w, e, gs->g, which, part);
 
 		return df_tensor_is_none(c) ? DF_OK : df_mm(w->be, true, false, 1, dy, x, 1, c, err);
@@ -167,13 +167,16 @@ int
 df_emit_product(struct df_work *w, const struct df_emit *e, const struct df_groups *gs, enum df_matrix which,
     size_t part, struct df_tensor dy, struct df_tensor x, const struct df_act_rows *rows, struct df_err *err)
 {
-	const struct df_act_rows own = df_group_rows(w, rows, gs->from);
+	const struct df_act_rows own = df_group_rows(w, gs, gs->from, rows);
 	size_t row;
 
 	if (!df_tensor_is_none(e->grad))
 		return sum_products(w, e, gs, which, part, dy, x, err);
 	row = row_of(w->m, &gs->g[gs->from], which, part);
-	return row == DF_NO_ROW ? DF_OK : sink_matrix(w, e, &w->m->train.v[row], dy, x, &own.seg, err);
+	if (row == DF_NO_ROW)
+		return DF_OK;
+	return sink_matrix(
+	    w, e, &w->m->train.v[row], df_group_part(gs, gs->from, dy), df_group_part(gs, gs->from, x), &own.seg, err);
 }
 
 int

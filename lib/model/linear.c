@@ -63,9 +63,9 @@ drop_part(struct df_work *w, const struct df_groups *gs, size_t i, struct df_ten
 	int rc = DF_OK;
 
 	for (size_t k = gs->from; k < gs->to; k++) {
-		const struct df_act_rows own = df_group_rows(w, rows, k);
+		const struct df_act_rows own = df_group_rows(w, gs, k, rows);
 
-		DF_TRY(drop(w, gs->g[k].part[i].a, x, y, &own, err));
+		DF_TRY(drop(w, gs->g[k].part[i].a, df_group_part(gs, k, x), df_group_part(gs, k, y), &own, err));
 	}
 out:
 	return rc;
@@ -92,9 +92,9 @@ static int
 multiply(struct df_work *w, const struct df_groups *gs, float scale, struct df_tensor x, enum df_matrix which,
     size_t part, bool transposed, float beta, struct df_tensor y, struct df_err *err)
 {
-	const struct df_gemm_groups g = { transposed, scale, beta, x, y, gs->first, w->list, gs->n };
+	const struct df_gemm_groups g = { transposed, scale, beta, x, y, gs->first.dev, w->list, gs->n };
 
-	if (df_tensor_is_none(gs->first))
+	if (gs->first.host == NULL)
 		return df_mm(w->be, false, transposed, scale, x, matrix(w, gs->g, which, part), beta, y, err);
 	for (size_t k = 0; k < gs->n; k++)
 		w->list[k] = gs->from <= k && k < gs->to ? matrix(w, &gs->g[k], which, part) : DF_TENSOR_NONE;

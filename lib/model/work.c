@@ -168,9 +168,10 @@ carve_stage(struct df_work *w, struct carver *c)
 		return;
 	w->moe.row = take(c, DF_U32, 1, r);
 	w->moe.slot = take(c, DF_U32, 1, r);
-	w->moe.first = take(c, DF_U32, 1, f->moe.n_experts + 1);
-	w->moe.token = take_indices(w, c, r);
-	w->moe.seg = take_indices(w, c, f->moe.n_experts * w->n + 1);
+	/* The last two come back to the host together. */
+	w->moe.row_token = take(c, DF_U32, 1, r);
+	w->moe.first = take_indices(w, c, f->moe.n_experts + 1);
+	w->moe.seg = take_indices(w, c, f->moe.n_experts * (w->n + 1));
 }
 
 /* Lay out the stage for n samples of n_tok tokens. */

@@ -23,10 +23,11 @@
  * A layer with a mixture of experts has, with k experts of width Fe for each row, X experts in all, a
  * shared one of width Fs:
  *
- *	in place of 3 F     X + k + k (3 Fe + r') + 3 Fs + D + 1
+ *	in place of 3 F     X + 2 k + k (3 Fe + r') + 3 Fs + D + 1
  *	scratch             T (k (2 D + 2 Fe + 3) + D + Fs), once; losses: T (k (D + Fe + 1) + D)
  *
- * Router loads take T (2 D + X + k + 1 + 2 rank) more, dropout T max(D,F,HE) more.
+ * Router loads take T (2 D + X + 2 k + 1 + 2 rank) more, dropout T max(D,F,HE) more, with experts k times that; LoRA of
+ * experts takes 6 T k rank more.
  */
 #ifndef DF_MODEL_WORK_H
 #define DF_MODEL_WORK_H
@@ -137,10 +138,10 @@ struct df_work {
 		bool weighed; /* weight is set */
 	} head;
 
-	/* mixtures of experts: the plan of the current layer's rows (df_route_plan); seg and token also on the host */
+	/* mixtures of experts: the plan of the current layer's rows (df_route_plan); its counts are on the host too */
 	struct {
-		struct df_tensor row, slot, first; /* [R] [R] [X+1] */
-		struct df_indices token, seg;      /* [R] [X n + 1] */
+		struct df_tensor row, slot, row_token; /* [R] each */
+		struct df_indices first, seg;          /* [X+1] [X (n+1)] */
 	} moe;
 	struct df_tensor *list; /* [X] the experts' matrices in a product; host memory */
 	float *gate_load; /* [n, n_layers X] for the forward to fill, or NULL */
@@ -251,7 +252,7 @@ int df_moe_last_load(struct df_work *w, struct df_err *err) DF_MUST_CHECK;
 struct df_groups {
 	const struct df_group *g;
 	size_t n, from, to;
-	struct df_tensor first; /* [1,n+1], as in df_gemm_groups; NONE: one group */
+	struct df_indices first; /* [n+1], as in df_gemm_groups; host NULL: one group */
 };
 /* One of their matrices: all weights of a group side by side, a part's, all A side by side, a part's A or B. */
 enum df_matrix { DF_ALL_WEIGHTS, DF_WEIGHT, DF_ALL_A, DF_A, DF_B };
@@ -261,11 +262,23 @@ df_one_group(const struct df_group *g)
 {
 	return (struct df_groups){ .g = g, .n = 1, .to = 1 };
 }
-/* The rows of group k: `seg` has those of all groups, one after the other. */
-static inline struct df_act_rows
-df_group_rows(const struct df_work *w, const struct df_act_rows *rows, size_t k)
+/* The rows of group k in a matrix of all, and what they are: rows->seg counts from the first of each group. */
+static inline struct df_tensor
+df_group_part(const struct df_groups *gs, size_t k, struct df_tensor t)
 {
-	return (struct df_act_rows){ .seg = df_indices_part(rows->seg, k * w->n, w->n + 1), .token = rows->token };
+	const uint32_t *first = gs->first.host;
+
+	return first != NULL ? df_tensor_rows(t, first[k], first[k + 1] - first[k]) : t;
+}
+static inline struct df_act_rows
+df_group_rows(const struct df_work *w, const struct df_groups *gs, size_t k, const struct df_act_rows *rows)
+{
+	const uint32_t *first = gs->first.host;
+
+	if (first == NULL)
+		return *rows;
+	return (struct df_act_rows){ .seg = df_indices_part(rows->seg, k * (w->n + 1), w->n + 1),
+		.token = { NULL, df_tensor_cols(rows->token.dev, first[k], first[k + 1] - first[k]) } };
 }
 
 /*

@@ -2,7 +2,7 @@
 # run.sh - the speed table: every claim as a ratio measured in one run.
 #
 #   make bench [PAIRS=9] [PEER_PAIRS=5] [DATA=dir] [PYTHON=python3] [DEVICES="cpu openblas"]
-#       [ONLY="ops grad project few pipe train pack embed"]
+#       [ONLY="ops experts grad project few pipe train pack embed"]
 #
 # DATA is a folder with dataset_info.json and the Alpaca datasets alpaca_en_demo
 # and alpaca_zh_demo; without it the data of the demo serves.  PYTHON is one
@@ -13,7 +13,7 @@ set -eu
 here=$DF_SRCDIR/tests/bench
 pairs=${PAIRS:-9}
 peer_pairs=${PEER_PAIRS:-5} # a run of a peer takes half a minute
-only=${ONLY:-ops grad project few pipe train pack embed}
+only=${ONLY:-ops experts grad project few pipe train pack embed}
 python=${PYTHON:-python3}
 devices=${DEVICES:-cpu openblas}
 work=$(mktemp -d)
@@ -39,6 +39,13 @@ if wanted ops; then
 	for device in $devices; do
 		echo "# Operations on $device against OpenBLAS's sgemm, 1 thread (bench_ops)"
 		DEVICE=$device "$DF_BUILD/bench/bench_ops"
+		echo
+	done
+fi
+if wanted experts; then
+	for n in 1 2; do
+		echo "# Products of many small experts against a dense product, $n threads (bench_experts)"
+		DF_THREADS=$n "$DF_BUILD/bench/bench_experts"
 		echo
 	done
 fi

@@ -700,7 +700,7 @@ run_plan(struct op_run *r, const size_t *s) /* T X k samples, spread, tokens giv
 	a.slot = test_u32(r->be, 1, R, NULL);
 	a.row_token = test_u32(r->be, 1, R, NULL);
 	a.first = test_u32(r->be, 1, s[1] + 1, NULL);
-	a.seg = test_u32(r->be, 1, s[1] * s[3] + 1, NULL);
+	a.seg = test_u32(r->be, 1, s[1] * (s[3] + 1), NULL);
 	OK(df_route_plan(r->be, &a, err));
 	done_numbers(r, "row", a.row);
 	done_numbers(r, "slot", a.slot);

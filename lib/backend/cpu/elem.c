@@ -297,11 +297,10 @@ static void
 dropout(const void *args, size_t row, size_t col, size_t n)
 {
 	const struct df_dropout *a = args;
-	const size_t t = *df_tensor_u32(a->offsets) + row; /* rows are counted from the first segment's */
 	const double limit = (double)a->p * 0x1p32;
-	const float *x = AT(a->x, t, col), keep_scale = 1.0f / (1.0f - a->p);
-	float *y = AT(a->y, t, col);
-	uint64_t key, e = df_dropout_first(a, t, &key) + col;
+	const float *x = AT(a->x, row, col), keep_scale = 1.0f / (1.0f - a->p);
+	float *y = AT(a->y, row, col);
+	uint64_t key, e = df_dropout_first(a, row, &key) + col;
 	uint32_t w[4];
 
 	for (size_t i = 0; i < n; i++, e++) {
@@ -315,10 +314,9 @@ int
 df_cpu_dropout(struct df_backend *be, const void *args, struct df_err *err)
 {
 	const struct df_dropout *a = args;
-	const uint32_t *offsets = df_tensor_u32(a->offsets);
 
 	(void)err;
-	df_cpu_for_pieces(be, offsets[a->key.rows] - offsets[0], a->x.cols, dropout, a);
+	df_cpu_for_pieces(be, a->x.rows, a->x.cols, dropout, a);
 	return DF_OK;
 }
 
