@@ -223,8 +223,8 @@ int df_gemm(struct df_backend *be, const struct df_gemm *g, struct df_err *err) 
  * of an expert do:
  *   c[r,:] = alpha a[r,:] op(b_e) + beta c[r,:]        for the rows r of e
  * a [R,K], c [R,N], activations, each of its own type; first [1,n+1] u32, from 0 ascending to R; b is a list of n
- * tensors of one shape, each f32, bf16 or f16.  A group without a b (NONE) keeps its rows of c.  An element is that of df_gemm(), to the bit on
- * an exact backend.  `first` is checked where the host can see it.
+ * tensors of one shape, each f32, bf16 or f16.  A group without a b (NONE) keeps its rows of c.  An element is that of
+ * df_gemm(), to the bit on an exact backend.  `first` is checked where the host can see it.
  */
 struct df_gemm_groups {
 	bool tb;
@@ -470,8 +470,8 @@ int df_clip(struct df_backend *be, const struct df_clip *a, struct df_err *err) 
  * AdamW on flat ranges, decoupled decay (Loshchilov & Hutter 2019), as
  * torch.optim.AdamW: w *= 1 - lr*decay; m = b1 m + (1-b1) g; v = b2 v + (1-b2) g^2;
  * w -= lr/(1-b1^step) * m / (sqrt(v)/sqrt(1-b2^step) + eps).
- * With clip, g is multiplied by its scale first, and where it says that the gradient is not finite, w, m, v and low stay
- * as they are: so sumsq, clip and update need no wait between them.
+ * With clip, g is multiplied by its scale first, and where it says that the gradient is not finite, w, m, v and low
+ * stay as they are: so sumsq, clip and update need no wait between them.
  * low, unless NONE, becomes the new w in its own type (bf16, f16), rounded to nearest even: what models multiply with.
  */
 struct df_adamw {
