@@ -23,6 +23,7 @@ static const char *const op_name[DF_OP_COUNT] = {
 	"gemm",
 	"gemm_groups",
 	"gemm_group_sums",
+	"gemm_segments",
 	"axpy",
 	"scale",
 	"bias_add",
@@ -131,6 +132,12 @@ size_t
 df_backend_peak_bytes(const struct df_backend *be)
 {
 	return atomic_load(&be->peak);
+}
+
+size_t
+df_backend_block_bytes(const struct df_backend *be)
+{
+	return be->ops->block_bytes;
 }
 
 /* ---- memory ----------------------------------------------------------------------------------------------------- */

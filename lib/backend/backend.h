@@ -144,6 +144,8 @@ const char *const *df_backend_devices(void);
 /* Is it the name of a device, here or elsewhere?  DF_EUSAGE suggests the nearest one. */
 int df_backend_check(const char *device, struct df_err *err) DF_MUST_CHECK;
 size_t df_backend_peak_bytes(const struct df_backend *be); /* most device memory ever allocated */
+/* Blocks of per-sample gradients are best made in about this many bytes.  Changes no result. */
+size_t df_backend_block_bytes(const struct df_backend *be);
 
 /* A new contiguous tensor; its content is undefined (poison: NaN). `what` names it in DF_ENOMEM. */
 int df_tensor_alloc(struct df_backend *be, struct df_tensor *t, enum df_dtype type, size_t rows, size_t cols,
@@ -180,6 +182,12 @@ int df_sync(struct df_backend *be, struct df_err *err) DF_MUST_CHECK;
  */
 struct df_stage;
 int df_stage_new(struct df_backend *be, struct df_stage **out, size_t nbytes, const char *what, struct df_err *err)
+    DF_MUST_CHECK;
+/*
+ * The stage for a new batch: *st (or NULL) with at least nbytes, after all copies under way, so that the host may
+ * write to its side.  Where it had to grow, what it held and the views of it are lost.
+ */
+int df_stage_reuse(struct df_backend *be, struct df_stage **st, size_t nbytes, const char *what, struct df_err *err)
     DF_MUST_CHECK;
 void df_stage_free(struct df_backend *be, struct df_stage **st); /* accepts NULL in *st; *st becomes NULL */
 /* The host's side from byte `at` on, 64-byte aligned where `at` is. */
@@ -247,6 +255,19 @@ struct df_gemm_group_sums {
 };
 int df_gemm_group_sums(struct df_backend *be, const struct df_gemm_group_sums *g, struct df_err *err) DF_MUST_CHECK;
 
+/*
+ * For each segment s of rows: c[s] = alpha * a_s^T b_s, the gradient of a matrix for each sample.  a [R,m], b [R,n],
+ * activations, each of its own type;
+ * a row of c [S, m*n] holds the m x n elements of one matrix, row after row; it is zero where the segment is empty.
+ * On an exact backend it has the bits of a df_gemm of the segment's rows.
+ */
+struct df_gemm_segments {
+	float alpha;
+	struct df_tensor a, b, c;
+	struct df_tensor offsets; /* [1,S+1] rows of a and b */
+};
+int df_gemm_segments(struct df_backend *be, const struct df_gemm_segments *g, struct df_err *err) DF_MUST_CHECK;
+
 /* ---- element-wise and reductions ---------------------------------------- */
 
 /* y += alpha * x (same shape). */
@@ -259,6 +280,9 @@ int df_bias_add(struct df_backend *be, struct df_tensor x, struct df_tensor bias
 /* out[1,C] (+)= sum over rows of x [R,C]; out is f32. */
 int df_colsum(struct df_backend *be, struct df_tensor x, struct df_tensor out, bool accumulate, struct df_err *err)
     DF_MUST_CHECK;
+/* out[s,:] = sum over the rows of segment s of x [R,C]; out [S,C], offsets [1,S+1]. */
+int df_colsum_segments(struct df_backend *be, struct df_tensor x, struct df_tensor offsets, struct df_tensor out,
+    struct df_err *err) DF_MUST_CHECK;
 /* out [1,1] f64 = sum of squares of x, accumulated in f64 in a fixed order. */
 int df_sumsq(struct df_backend *be, struct df_tensor x, struct df_tensor out, struct df_err *err) DF_MUST_CHECK;
 
@@ -397,7 +421,7 @@ struct df_route_plan {
 	struct df_tensor row, slot;  /* out, [1,R]: the row t, and its place t k + i in `expert` */
 	struct df_tensor row_token;  /* out, [1,R]: the row's token */
 	struct df_tensor first;      /* out, [1,X+1]: expert e has [first[e], first[e+1]) */
-	struct df_tensor seg;        /* out, [1,X S+1]: sample s's rows of e are [seg[e S + s], seg[e S + s + 1]) */
+	struct df_tensor seg;        /* out, [1,X (S+1)]: for each expert the offsets of its samples, from 0 at its first row */
 };
 int df_route_plan(struct df_backend *be, const struct df_route_plan *a, struct df_err *err) DF_MUST_CHECK;
 /* y[t,:] = s[t] * x[t,:], s [T,1]; y may be x. */
@@ -446,11 +470,20 @@ int df_scatter_rows(struct df_backend *be, struct df_tensor dst, struct df_tenso
     struct df_err *err) DF_MUST_CHECK;
 
 /*
- * Inverted dropout mask from Philox: y = x * keep(i) / (1-p), keep addressed by (seed,
- * substream, element). Same call = backward.
+ * Inverted dropout: y = x * keep / (1-p), keep drawn from Philox.  The draw of an element is addressed by its sample's
+ * key, `substream`, the place of its token in the sample, and its column: it does not depend on what else is in the
+ * call.  Same call = backward.  y may be x.
  */
-int df_dropout(struct df_backend *be, struct df_tensor y, struct df_tensor x, float p, uint64_t seed,
-    uint32_t substream, uint64_t first, struct df_err *err) DF_MUST_CHECK;
+struct df_dropout {
+	struct df_tensor x, y;          /* [T,C] */
+	struct df_tensor offsets;       /* [1,S+1] the samples' rows */
+	struct df_tensor token;         /* [1,T] which token a row is, one of its sample's; NONE: row t is token t */
+	struct df_tensor token_offsets; /* [1,S+1] the samples' tokens */
+	struct df_tensor key;           /* [S,2] u32: low and high half of each sample's */
+	uint32_t substream;
+	float p;                        /* in [0,1) */
+};
+int df_dropout(struct df_backend *be, const struct df_dropout *a, struct df_err *err) DF_MUST_CHECK;
 
 /* ---- optimiser ---------------------------------------------------------- */
 
@@ -505,8 +538,8 @@ int df_sign(struct df_backend *be, struct df_tensor g, struct df_err *err) DF_MU
  *   rademacher: R[p][c] = +-1 from bit (c mod 32) of word ((c mod 128)/32) of
  *     Philox(ctr = (low32 p, high32 p, c/128, (1<<24)|model_id), key = seed)
  *   sjlt: each p has `sparsity` nonzeros +-1/sqrt(sparsity); see project/project.h
- * Row-independent; the sum over j runs in a fixed order for a given split of
- * the coordinates into calls (project/project.h says which split is used everywhere).
+ * Row-independent; the sum over j runs in a fixed order for a given split of the coordinates into pieces and calls
+ * (project/project.h says which split is used everywhere).
  */
 enum df_projection_type { DF_PROJ_RADEMACHER, DF_PROJ_SJLT };
 struct df_project {
@@ -517,6 +550,8 @@ struct df_project {
 	uint64_t seed;
 	uint32_t model_id;
 	uint32_t sparsity;    /* sjlt: nonzeros per coordinate */
+	size_t piece;         /* g's pieces are this many columns (the last may be shorter); 0: g is one.  They are added as
+	                         in a call for each, the last first */
 };
 int df_project(struct df_backend *be, const struct df_project *a, struct df_err *err) DF_MUST_CHECK;
 

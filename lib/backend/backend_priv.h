@@ -36,10 +36,11 @@ enum df_op {
 	DF_OP_GEMM,       /* struct df_gemm */
 	DF_OP_GEMM_GROUPS, /* struct df_gemm_groups */
 	DF_OP_GEMM_GROUP_SUMS, /* struct df_gemm_group_sums */
+	DF_OP_GEMM_SEGMENTS, /* struct df_gemm_segments */
 	DF_OP_AXPY,       /* struct df_op_pair: dst += alpha * src */
 	DF_OP_SCALE,      /* struct df_op_pair: dst *= alpha */
 	DF_OP_BIAS_ADD,   /* struct df_op_pair: dst[t,:] += src[0,:] */
-	DF_OP_COLSUM,     /* struct df_op_pair: dst[0,:] (+)= sum of src[t,:] */
+	DF_OP_COLSUM,     /* struct df_op_colsum */
 	DF_OP_SUMSQ,      /* struct df_op_pair: dst[0,0] = sum of src[t,j]^2, f64 */
 	DF_OP_EMBED_BWD,  /* struct df_op_rows: dst[rows[i],:] += src[i,:] in the order of i; also df_scatter_rows */
 	DF_OP_GATHER,     /* struct df_op_rows: dst[i,:] = src[rows[i],:]; also df_embed_fwd */
@@ -63,7 +64,7 @@ enum df_op {
 	DF_OP_XENT_FWD,   /* struct df_xent; what an operation does not use is NONE */
 	DF_OP_XENT_BWD,   /* struct df_xent */
 	DF_OP_XENT,       /* struct df_xent */
-	DF_OP_DROPOUT,    /* struct df_op_dropout */
+	DF_OP_DROPOUT,    /* struct df_dropout */
 	DF_OP_CLIP,       /* struct df_clip */
 	DF_OP_ADAMW,      /* struct df_adamw */
 	DF_OP_ADAM_FORM,  /* struct df_adam_form */
@@ -80,6 +81,11 @@ struct df_op_pair {
 struct df_op_triple {
 	struct df_tensor a, b, c;
 };
+struct df_op_colsum {
+	struct df_tensor x, out; /* [R,C] [S,C] */
+	struct df_tensor offsets; /* [1,S+1]; NONE: one segment */
+	bool accumulate;
+};
 struct df_op_rows {
 	struct df_tensor dst, src, rows;
 };
@@ -87,13 +93,6 @@ struct df_op_swiglu {
 	struct df_tensor h, gate, up; /* forward: h from gate, up; backward: h is dh */
 	struct df_tensor dgate, dup;
 };
-struct df_op_dropout {
-	struct df_tensor y, x;
-	float p;
-	uint64_t seed, first;
-	uint32_t substream;
-};
-
 /* A tensor that an operation touches, and how.  `t` points into the operation's args. */
 enum df_access { DF_IN = 1, DF_OUT = 2, DF_INOUT = 3 };
 enum df_types {
@@ -149,6 +148,7 @@ struct df_backend_ops {
 	bool reads_on_host; /* the host can read an operation's operands while its slot runs: values are checked */
 	bool exact;         /* df_backend_is_exact() */
 	enum df_bf16 act_bf16;
+	size_t block_bytes; /* df_backend_block_bytes() */
 
 	/* optional: may --device auto take it on this machine?  NULL means no: it is opened by its name only. */
 	bool (*suits)(void);
@@ -224,6 +224,34 @@ static inline uint32_t *
 df_tensor_u32(struct df_tensor t)
 {
 	return t.mem ? (uint32_t *)t.mem->data + t.off : NULL;
+}
+
+/* The segment of row t, of n: offsets [n+1] begin at 0 and do not decrease, t < offsets[n]. */
+static inline size_t
+df_segment_of(const uint32_t *offsets, size_t n, size_t t)
+{
+	size_t lo = 0, hi = n;
+
+	while (hi - lo > 1) {
+		const size_t mid = lo + (hi - lo) / 2;
+
+		if (offsets[mid] <= t)
+			lo = mid;
+		else
+			hi = mid;
+	}
+	return lo;
+}
+/* Dropout of row t: the number of its first element among those of its sample, and the sample's key. */
+static inline uint64_t
+df_dropout_first(const struct df_dropout *a, size_t t, uint64_t *key)
+{
+	const size_t s = df_segment_of(df_tensor_u32(a->offsets), a->key.rows, t);
+	const uint32_t *half = df_tensor_u32(a->key) + s * a->key.ld;
+
+	*key = half[0] | (uint64_t)half[1] << 32;
+	return ((a->token.mem ? df_tensor_u32(a->token)[t] : t) - df_tensor_u32(a->token_offsets)[s]) *
+	    (uint64_t)a->x.cols;
 }
 
 #endif

@@ -5,6 +5,7 @@
  * are made of it.  A slot may rely on everything that was checked here.
  */
 #include "backend/ops_priv.h"
+#include "base/mem.h"
 
 /* ---- indices ---------------------------------------------------------------------------------------------------- */
 
@@ -50,6 +51,25 @@ check_past(const struct df_attn_decode *a, struct df_err *err)
 	return DF_OK;
 }
 
+/* Each row is a token of its sample. */
+static int
+check_tokens(const struct df_dropout *a, struct df_err *err)
+{
+	const uint32_t *row = df_tensor_u32(a->offsets), *token = df_tensor_u32(a->token_offsets);
+	int rc;
+
+	DF_TRY(check_offsets("dropout", a->offsets, a->x.rows, err));
+	for (size_t s = 0; s < a->key.rows; s++)
+		for (size_t t = row[s]; t < row[s + 1]; t++) {
+			const size_t is = a->token.mem ? df_tensor_u32(a->token)[t] : t;
+
+			NEED(is >= token[s] && is < token[s + 1], "dropout: row %zu is token %zu, not of sample %zu", t,
+			    is, s);
+		}
+out:
+	return rc;
+}
+
 int
 df_check_indices(enum df_op op, const void *args, struct df_err *err)
 {
@@ -59,8 +79,14 @@ df_check_indices(enum df_op op, const void *args, struct df_err *err)
 	const struct df_attn *attn = args;
 	const struct df_attn_bwd *attn_bwd = args;
 	const struct df_xent *xent = args;
+	const struct df_gemm_segments *gemm = args;
+	const struct df_op_colsum *colsum = args;
 
 	switch (op) {
+	case DF_OP_GEMM_SEGMENTS: return check_offsets("gemm_segments", gemm->offsets, gemm->a.rows, err);
+	case DF_OP_COLSUM:
+		return colsum->offsets.mem ? check_offsets("colsum", colsum->offsets, colsum->x.rows, err) : DF_OK;
+	case DF_OP_DROPOUT: return check_tokens(args, err);
 	case DF_OP_GATHER: return check_below("gather_rows", rows->rows, rows->src.rows, err);
 	case DF_OP_EMBED_BWD: return check_below("scatter_rows", rows->rows, rows->dst.rows, err);
 	case DF_OP_ROPE: return check_below("rope", rope->pos, rope->cos.rows, err);
@@ -133,6 +159,30 @@ df_gemm(struct df_backend *be, const struct df_gemm *g, struct df_err *err)
 }
 
 int
+df_gemm_segments(struct df_backend *be, const struct df_gemm_segments *g, struct df_err *err)
+{
+	NEED(be && g, "gemm_segments: a NULL argument");
+
+	struct df_gemm_segments a = *g;
+	struct df_operand o[] = {
+		{ &a.a, DF_IN, "a", DF_ACT_OWN },
+		{ &a.b, DF_IN, "b", DF_ACT_OWN },
+		{ &a.c, DF_OUT, "c", DF_ONLY_F32 },
+		{ &a.offsets, DF_IN, "offsets", DF_INDICES },
+	};
+	size_t numel;
+	int rc;
+
+	DF_TRY(df_size_mul(a.a.cols, a.b.cols, &numel, "gemm_segments", err));
+	NEED(a.a.rows == a.b.rows && a.c.cols == numel, "gemm_segments: [%zu,%zu] = [%zu,%zu]^T [%zu,%zu]", a.c.rows,
+	    a.c.cols, a.a.rows, a.a.cols, a.b.rows, a.b.cols);
+	DF_TRY(check_list("gemm_segments", "offsets", a.offsets, a.c.rows + 1, err));
+	rc = df_backend_run(be, DF_OP_GEMM_SEGMENTS, &a, o, 4, err);
+out:
+	return rc;
+}
+
+int
 df_axpy(struct df_backend *be, float alpha, struct df_tensor x, struct df_tensor y, struct df_err *err)
 {
 	struct df_op_pair p = { .dst = y, .src = x, .alpha = alpha };
@@ -158,13 +208,34 @@ df_bias_add(struct df_backend *be, struct df_tensor x, struct df_tensor bias, st
 	return run_pair(be, DF_OP_BIAS_ADD, &p, DF_INOUT, DF_ACT, DF_ACT_OWN, err);
 }
 
+static int
+run_colsum(struct df_backend *be, struct df_op_colsum *a, struct df_err *err)
+{
+	struct df_operand o[] = { { &a->x, DF_IN, "x", DF_ACT_OWN },
+		{ &a->out, a->accumulate ? DF_INOUT : DF_OUT, "out", DF_ONLY_F32 },
+		{ &a->offsets, DF_IN, "offsets", DF_INDICES } };
+
+	NEED(be && a->out.cols == a->x.cols, "colsum: shapes differ");
+	return df_backend_run(be, DF_OP_COLSUM, a, o, a->offsets.mem ? 3 : 2, err);
+}
+
 int
 df_colsum(struct df_backend *be, struct df_tensor x, struct df_tensor out, bool accumulate, struct df_err *err)
 {
-	struct df_op_pair p = { .dst = out, .src = x, .accumulate = accumulate };
+	NEED(out.rows == 1, "colsum: shapes differ");
+	return run_colsum(be, &(struct df_op_colsum){ x, out, DF_TENSOR_NONE, accumulate }, err);
+}
 
-	NEED(x.mem && out.rows == 1 && out.cols == x.cols, "colsum: shapes differ");
-	return run_pair(be, DF_OP_COLSUM, &p, accumulate ? DF_INOUT : DF_OUT, DF_ONLY_F32, DF_ACT_OWN, err);
+int
+df_colsum_segments(
+    struct df_backend *be, struct df_tensor x, struct df_tensor offsets, struct df_tensor out, struct df_err *err)
+{
+	int rc;
+
+	DF_TRY(check_list("colsum", "offsets", offsets, out.rows + 1, err));
+	rc = run_colsum(be, &(struct df_op_colsum){ x, out, offsets, false }, err);
+out:
+	return rc;
 }
 
 int
@@ -537,17 +608,32 @@ df_xent(struct df_backend *be, const struct df_xent *a, struct df_err *err)
 }
 
 int
-df_dropout(struct df_backend *be, struct df_tensor y, struct df_tensor x, float p, uint64_t seed, uint32_t substream,
-    uint64_t first, struct df_err *err)
+df_dropout(struct df_backend *be, const struct df_dropout *args, struct df_err *err)
 {
-	struct df_op_dropout a = { y, x, p, seed, first, substream };
-	struct df_operand o[] = { { &a.y, DF_OUT, "y", DF_ACT }, { &a.x, DF_IN, "x", DF_ACT } };
+	NEED(be && args, "dropout: a NULL argument");
 
-	NEED(be, "dropout: a NULL argument");
-	NEED(same_shape(x, y), "dropout: shapes differ");
-	if (!(p >= 0.0f && p < 1.0f))
-		return df_fail(err, DF_ERANGE, "dropout: probability %g is not in [0,1)", (double)p);
-	return df_backend_run(be, DF_OP_DROPOUT, &a, o, 2, err);
+	struct df_dropout a = *args;
+	struct df_operand o[] = {
+		{ &a.y, DF_OUT, "y", DF_ACT },
+		{ &a.x, DF_IN, "x", DF_ACT },
+		{ &a.offsets, DF_IN, "offsets", DF_INDICES },
+		{ &a.token_offsets, DF_IN, "token_offsets", DF_INDICES },
+		{ &a.key, DF_IN, "key", DF_INDICES },
+		{ &a.token, DF_IN, "token", DF_INDICES },
+	};
+	int rc;
+
+	NEED(same_shape(a.x, a.y), "dropout: shapes differ");
+	NEED(a.key.mem && a.key.cols == 2, "dropout: key is [%zu,%zu]", a.key.rows, a.key.cols);
+	if (!(a.p >= 0.0f && a.p < 1.0f))
+		return df_fail(err, DF_ERANGE, "dropout: probability %g is not in [0,1)", (double)a.p);
+	DF_TRY(check_list("dropout", "offsets", a.offsets, a.key.rows + 1, err));
+	DF_TRY(check_list("dropout", "token_offsets", a.token_offsets, a.key.rows + 1, err));
+	if (a.token.mem)
+		DF_TRY(check_list("dropout", "tokens", a.token, a.x.rows, err));
+	rc = df_backend_run(be, DF_OP_DROPOUT, &a, o, a.token.mem ? 6 : 5, err);
+out:
+	return rc;
 }
 
 int

@@ -127,13 +127,13 @@ df_route_plan(struct df_backend *be, const struct df_route_plan *args, struct df
 	NEED(a.offsets.rows == 1 && a.offsets.cols > 0, "route_plan: offsets are [%zu,%zu]", a.offsets.rows,
 	    a.offsets.cols);
 	DF_TRY(df_size_mul(a.expert.rows, a.expert.cols, &n, "route_plan", err));
-	DF_TRY(df_size_mul(a.n_experts, a.offsets.cols - 1, &n_seg, "route_plan", err));
+	DF_TRY(df_size_mul(a.n_experts, a.offsets.cols, &n_seg, "route_plan", err));
 	NEED(n <= UINT32_MAX, "route_plan: %zu rows", n);
 	DF_TRY(check_list("route_plan", "the rows", a.row, n, err));
 	DF_TRY(check_list("route_plan", "the slots", a.slot, n, err));
 	DF_TRY(check_list("route_plan", "the rows' tokens", a.row_token, n, err));
 	DF_TRY(check_list("route_plan", "the experts' first rows", a.first, a.n_experts + 1, err));
-	DF_TRY(check_list("route_plan", "the segments", a.seg, n_seg + 1, err));
+	DF_TRY(check_list("route_plan", "the segments", a.seg, n_seg, err));
 	if (a.token.mem)
 		DF_TRY(check_list("route_plan", "the tokens", a.token, a.expert.rows, err));
 	rc = df_backend_run(be, DF_OP_ROUTE_PLAN, &a, o, a.token.mem ? 8 : 7, err);

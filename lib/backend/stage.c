@@ -49,6 +49,23 @@ df_stage_free(struct df_backend *be, struct df_stage **st)
 	*st = NULL;
 }
 
+int
+df_stage_reuse(struct df_backend *be, struct df_stage **st, size_t nbytes, const char *what, struct df_err *err)
+{
+	int rc = DF_OK;
+
+	if (*st)
+		DF_TRY(df_stage_wait(*st, err));
+	if (*st && (*st)->device.cols >= nbytes)
+		goto out;
+	if (*st) /* half as much again, for batches that grow */
+		DF_TRY(df_size_add(nbytes, nbytes / 2, &nbytes, what, err));
+	df_stage_free(be, st);
+	rc = df_stage_new(be, st, nbytes, what, err);
+out:
+	return rc;
+}
+
 void *
 df_stage_host(const struct df_stage *st, size_t at)
 {

@@ -53,8 +53,7 @@ int df_dataset_info_list(const char *dir, struct df_buf *out, struct df_err *err
  * ranking).  `info` may be freed afterwards.
  */
 int df_dataset_open(struct df_dataset **out, const struct df_dataset_info *info, const char *name,
-    enum df_data_stage stage,
-    struct df_err *err) DF_MUST_CHECK;
+    enum df_data_stage stage, struct df_err *err) DF_MUST_CHECK;
 /*
  * The same for a file, or a directory's files, without a dataset_info.json: columns are alpaca's default ones, and
  * `text` for text files; its name is the file's.

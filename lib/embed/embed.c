@@ -252,8 +252,7 @@ struct df_embed_lane {
 	uint32_t *batch, *position; /* [T] each */
 	float *weight, *pooled;     /* [T] [S,D] */
 	size_t cap_order, cap_offsets, cap_batch, cap_position, cap_weight, cap_pooled;
-	struct df_stage *row; /* [S] u32 */
-	size_t cap_row;
+	struct df_stage *row;                /* [S] u32 */
 	struct df_tensor d_weight, d_pooled; /* [1,T] [S,D] */
 };
 
@@ -483,15 +482,9 @@ pool_picked(
 {
 	const struct df_embedder *e = l->e;
 	uint32_t *row;
-	int rc = DF_OK;
+	int rc;
 
-	if (l->row)
-		DF_TRY(df_stage_wait(l->row, err));
-	if (!l->row || b->n > l->cap_row) {
-		df_stage_free(e->be, &l->row);
-		l->cap_row = b->n + b->n / 2;
-		DF_TRY(df_stage_new(e->be, &l->row, l->cap_row * sizeof(*row), "a batch", err));
-	}
+	DF_TRY(df_stage_reuse(e->be, &l->row, b->n * sizeof(*row), "a batch", err));
 	row = df_stage_host(l->row, 0);
 	for (size_t s = 0; s < b->n; s++)
 		row[s] = (uint32_t)(e->pooling == DF_POOL_LAST ? b->offsets[s + 1] - 1

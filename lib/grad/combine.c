@@ -1,10 +1,10 @@
 /*
  * combine.c - the policy gradients of a block of prompts.
  *
- * The rows of a prompt become one before anything else is done with them: of each piece of their gradients only the
+ * The rows of a prompt become one before anything else is done with them: of each block of their gradients only the
  * weighted sum is projected or kept.  So a prompt costs one projection, however many completions it has.
  *
- *     piece [rows, n] --weights--> [prompts, n] --+--> added to the prompts' gradients    (gradients)
+ *     block [rows, n] --weights--> [prompts, n] --+--> added to the prompts' gradients    (gradients)
  *                                                 +--> added to their projections         (projections)
  *
  * A prompt's sum is made of its rows alone, in their order: the other prompts of a block change no bit of it.  A prompt
@@ -15,7 +15,7 @@
 #include "base/mem.h"
 #include "grad/grad_priv.h"
 
-/* sums [prompts, n] = of the piece's rows. */
+/* sums [prompts, n] = of the block's rows. */
 static int
 add_up(struct df_grad_lane *l, struct df_tensor g, struct df_tensor sums, struct df_err *err)
 {
@@ -49,24 +49,24 @@ keep_sums(struct df_grad_lane *l, struct df_tensor sums, size_t offset, struct d
 	const size_t n = sums.cols;
 	int rc;
 
-	DF_TRY(df_grow(&l->piece, &l->piece_cap, sums.rows * n, sizeof(*l->piece), "a piece of gradients", err));
-	DF_TRY(df_download(l->g->be, l->piece, sums, err));
+	DF_TRY(df_grow(&l->block, &l->block_cap, sums.rows * n, sizeof(*l->block), "a block of gradients", err));
+	DF_TRY(df_download(l->g->be, l->block, sums, err));
 	for (size_t i = 0; i < sums.rows; i++) {
 		float *to = l->raw + (l->first_prompt + i) * l->g->p + offset;
 
 		for (size_t c = 0; c < n; c++)
-			to[c] += l->piece[i * n + c];
+			to[c] += l->block[i * n + c];
 	}
 out:
 	return rc;
 }
 
 static int
-sink(void *ctx, const struct df_grad_piece *piece, struct df_err *err)
+sink(void *ctx, const struct df_grad_block *block, struct df_err *err)
 {
 	struct df_grad_lane *l = ctx;
 	struct df_projection part = l->projection;
-	const size_t n = piece->g.cols;
+	const size_t n = block->g.cols;
 	struct df_tensor sums;
 	int rc;
 
@@ -75,11 +75,11 @@ sink(void *ctx, const struct df_grad_piece *piece, struct df_err *err)
 		DF_TRY(df_tensor_alloc(l->g->be, &l->sum, DF_F32, 1, l->n_prompts * n, "sums of gradients", err));
 	}
 	sums = df_tensor_view(l->sum, 0, l->n_prompts, n);
-	DF_TRY(add_up(l, piece->g, sums, err));
+	DF_TRY(add_up(l, block->g, sums, err));
 	if (l->raw)
-		return keep_sums(l, sums, piece->offset, err);
+		return keep_sums(l, sums, block->offset, err);
 	part.y = df_tensor_rows(part.y, l->first_prompt, l->n_prompts);
-	rc = df_projection_add(&part, sums, piece->offset, err);
+	rc = df_projection_add(&part, sums, block->offset, block->piece, err);
 out:
 	return rc;
 }

@@ -1,13 +1,13 @@
 /*
  * grad.c - a block's losses, gradients, projections, or router loads.
  *
- * The backward hands out pieces of per-sample gradients, the last coordinates first.  For each piece
+ * The backward hands out blocks of per-sample gradients, the last coordinates first.  For each block
  * this sink does what the output needs:
  *
- *     piece [S, n] --form--> in place --+--> side by side in [S, p]     (gradients)
+ *     block [S, n] --form--> in place --+--> side by side in [S, p]     (gradients)
  *                                       +--> added to the projections   (projections)
  *
- * df-project takes the same pieces out of stored gradients in the same order.  So the numbers are the
+ * df-project takes the same pieces of blocks out of stored gradients in the same order.  So the numbers are the
  * same bits, whether df-grad projects them at once or df-project reads them from df-grad's output.
  */
 #include <math.h>
@@ -251,19 +251,19 @@ df_grad_lane_free(struct df_grad_lane *l)
 	df_tensor_free(l->g->be, &l->weight);
 	df_tensor_free(l->g->be, &l->sum);
 	df_work_free(l->work);
-	free(l->piece);
+	free(l->block);
 	free(l);
 }
 
-/* Turn the piece into the form that was asked for, in place. */
+/* Turn the block into the form that was asked for, in place. */
 static int
-take_form(const struct df_grad *g, const struct df_grad_piece *piece, struct df_err *err)
+take_form(const struct df_grad *g, const struct df_grad_block *block, struct df_err *err)
 {
 	const struct df_moments *o = &g->moments;
 	const struct df_adam_form a = {
-		.g = piece->g,
-		.m = df_tensor_cols(o->m, piece->offset, piece->g.cols),
-		.v = df_tensor_cols(o->v, piece->offset, piece->g.cols),
+		.g = block->g,
+		.m = df_tensor_cols(o->m, block->offset, block->g.cols),
+		.v = df_tensor_cols(o->v, block->offset, block->g.cols),
 		.beta1 = o->beta1,
 		.beta2 = o->beta2,
 		.eps = o->eps,
@@ -272,34 +272,35 @@ take_form(const struct df_grad *g, const struct df_grad_piece *piece, struct df_
 
 	switch (g->o.form) {
 	case DF_GRAD_ADAM: return df_adam_form(g->be, &a, err);
-	case DF_GRAD_SIGN: return df_sign(g->be, piece->g, err);
+	case DF_GRAD_SIGN: return df_sign(g->be, block->g, err);
 	case DF_GRAD_SGD: break;
 	}
 	return DF_OK;
 }
 
 static int
-keep_piece(struct df_grad_lane *l, const struct df_grad_piece *piece, struct df_err *err)
+keep_block(struct df_grad_lane *l, const struct df_grad_block *block, struct df_err *err)
 {
-	const size_t n = piece->g.cols;
+	const size_t n = block->g.cols;
 	int rc = DF_OK;
 
-	DF_TRY(df_grow(&l->piece, &l->piece_cap, piece->g.rows * n, sizeof(*l->piece), "a piece of gradients", err));
-	DF_TRY(df_download(l->g->be, l->piece, piece->g, err));
-	for (size_t s = 0; s < piece->g.rows; s++)
-		memcpy(l->raw + s * l->g->p + piece->offset, l->piece + s * n, n * sizeof(*l->piece));
+	DF_TRY(df_grow(&l->block, &l->block_cap, block->g.rows * n, sizeof(*l->block), "a block of gradients", err));
+	DF_TRY(df_download(l->g->be, l->block, block->g, err));
+	for (size_t s = 0; s < block->g.rows; s++)
+		memcpy(l->raw + s * l->g->p + block->offset, l->block + s * n, n * sizeof(*l->block));
 out:
 	return rc;
 }
 
 static int
-sink(void *ctx, const struct df_grad_piece *piece, struct df_err *err)
+sink(void *ctx, const struct df_grad_block *block, struct df_err *err)
 {
 	struct df_grad_lane *l = ctx;
 	int rc = DF_OK;
 
-	DF_TRY(take_form(l->g, piece, err));
-	rc = l->raw ? keep_piece(l, piece, err) : df_projection_add(&l->projection, piece->g, piece->offset, err);
+	DF_TRY(take_form(l->g, block, err));
+	rc = l->raw ? keep_block(l, block, err)
+		    : df_projection_add(&l->projection, block->g, block->offset, block->piece, err);
 out:
 	return rc;
 }

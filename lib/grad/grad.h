@@ -6,8 +6,8 @@
  * numbers depend on nothing outside it.  So neither sharding nor threads nor an interruption changes a bit.
  *
  *   losses      one forward; the same for router loads
- *   gradients   a batched backward whose pieces are brought into the requested form and put side by side
- *   projections the same pieces, projected as they come and then dropped: no whole gradient is ever in memory
+ *   gradients   a batched backward whose blocks are brought into the requested form and put side by side
+ *   projections the same blocks, projected as they come and then dropped: no whole gradient is ever in memory
  *
  * With rewards of completions (policy.h), gradients and projections are those of prompts, weighted sums of the
  * gradients of their completions, and a block is a run of prompts.

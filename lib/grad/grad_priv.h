@@ -20,14 +20,14 @@ struct df_grad_lane {
 	const struct df_grad *g;
 	struct df_work *work;
 	struct df_projection projection;
-	float *piece; /* [S, columns of a piece], host */
-	size_t piece_cap;
+	float *block; /* [S, columns of a block], host */
+	size_t block_cap;
 	float *raw; /* [S, p] of the current block, in the output's arena */
 
 	/* Policy gradients: the block, and the part of it that is in the model. */
 	const struct df_policy_batch *batch;
 	size_t first_row, n_rows, first_prompt, n_prompts;
-	struct df_tensor weight, sum; /* [1, rows]; memory for the sums of a piece, [prompts, n] */
+	struct df_tensor weight, sum; /* [1, rows]; memory for the sums of a block, [prompts, n] */
 };
 
 /* How much of a prompt's completions is in the model at a time. */

@@ -40,35 +40,17 @@ check_slots(struct df_cache *c, const struct df_tokens *b, const uint32_t *slot,
 	return rc;
 }
 
-/* A stage for n_tok tokens' `first` and `n`, one after the other. */
-static int
-open_stage(struct df_cache *c, size_t n_tok, struct df_err *err)
-{
-	struct df_indices *const list[] = { &c->first, &c->n };
-	int rc = DF_OK;
-
-	if (c->stage != NULL)
-		DF_TRY(df_stage_wait(c->stage, err)); /* for what the last call pushed */
-	if (n_tok > c->cap_tok || c->stage == NULL) {
-		df_stage_free(c->m->be, &c->stage);
-		DF_TRY(df_stage_new(c->m->be, &c->stage, 2 * n_tok * sizeof(uint32_t), "a batch", err));
-	}
-	for (size_t i = 0; i < 2; i++)
-		*list[i] = (struct df_indices){ df_stage_host(c->stage, i * n_tok * sizeof(uint32_t)),
-			df_stage_view(c->stage, DF_U32, i * n_tok * sizeof(uint32_t), 1, n_tok) };
-out:
-	return rc;
-}
-
 /* Which row each token goes to, and from which row on it may look back. */
 static int
 place(struct df_cache *c, const struct df_tokens *b, struct df_err *err)
 {
-	const size_t n_tok = b->n > 0 ? b->offsets[b->n] : 0;
+	const size_t n_tok = b->n > 0 ? b->offsets[b->n] : 0, size = n_tok * sizeof(uint32_t);
 	size_t cap;
 	int rc = DF_OK;
 
-	DF_TRY(open_stage(c, n_tok, err));
+	DF_TRY(df_stage_reuse(c->m->be, &c->stage, 2 * size, "a batch", err));
+	c->first = df_indices_at(c->stage, 0, n_tok);
+	c->n = df_indices_at(c->stage, size, n_tok);
 	if (n_tok > c->cap_tok) {
 		cap = c->cap_tok;
 		DF_TRY(df_grow(&c->position, &cap, n_tok, sizeof(*c->position), "a batch", err));
@@ -86,7 +68,7 @@ place(struct df_cache *c, const struct df_tokens *b, struct df_err *err)
 			c->n.host[t] = c->position[t] + 1;
 		}
 	}
-	DF_TRY(df_stage_push(c->stage, 0, 2 * n_tok * sizeof(uint32_t), err));
+	DF_TRY(df_stage_push(c->stage, 0, 2 * size, err));
 out:
 	return rc;
 }

@@ -3,12 +3,12 @@
  *
  * The gradient of a matrix is dy^T x over rows (tokens).  Over all rows it is the batch's, added to
  * the flat gradient by one GEMM per group.  Over the rows of sample s it is that sample's: the same
- * arithmetic in n smaller GEMMs, into a block [n, piece] that goes to the sink and is then dropped.  A
- * piece is a number of whole rows of the matrix, at most 2^16 coordinates, so that a block stays in
- * cache on its way to the sink's projection.  Pieces and parameters come in descending order.
+ * arithmetic by segments of rows, into a block [n, rows of the matrix] that goes to the sink and is then
+ * dropped.  A block has whole pieces, as many as the backend wants at a time.  Blocks and parameters come in
+ * descending order.
  *
  * The embedding's sample gradients are mostly zeros: the batch's tokens are sorted by id once, and
- * each piece of vocabulary rows adds the tokens with its ids.
+ * each block of vocabulary rows adds the tokens with its ids.
  */
 #include <stdlib.h>
 
@@ -18,27 +18,30 @@
 static int
 sink_block(const struct df_emit *e, const struct df_param *p, size_t first_row, struct df_tensor g, struct df_err *err)
 {
-	struct df_grad_piece piece = { .param = p, .offset = p->offset + first_row * p->cols, .g = g };
+	struct df_grad_block block = { .param = p,
+		.offset = p->offset + first_row * p->cols,
+		.piece = df_grad_piece_rows(p->cols) * p->cols,
+		.g = g };
 
-	return e->sink(e->ctx, &piece, err);
+	return e->sink(e->ctx, &block, err);
 }
 
-/* The pieces of a parameter, last first: for (it = pieces(p); next_piece(&it);) */
-struct pieces {
-	size_t step, n_rows, first, n; /* rows [first, first+n) are the current piece */
+/* The blocks of a parameter, last first: for (it = blocks(w, p); next_block(&it);) */
+struct blocks {
+	size_t step, n_rows, first, n; /* rows [first, first+n) are the current block */
 };
 
-static struct pieces
-pieces(const struct df_param *p)
+static struct blocks
+blocks(const struct df_work *w, const struct df_param *p)
 {
-	struct pieces it = { .step = (size_t)df_grad_piece_rows(p->cols), .n_rows = p->rows };
+	struct blocks it = { .step = df_work_block_rows(w, p), .n_rows = p->rows };
 
 	it.first = (p->rows + it.step - 1) / it.step * it.step;
 	return it;
 }
 
 static bool
-next_piece(struct pieces *it)
+next_block(struct blocks *it)
 {
 	if (it->first == 0)
 		return false;
@@ -47,40 +50,28 @@ next_piece(struct pieces *it)
 	return true;
 }
 
-/* Block [n, rows * cols] of a piece: block[s] = dy_s[:, first..]^T x_s. */
+/* block[s] = dy_s^T x_s. */
 static int
-outer_block(struct df_work *w, struct df_tensor block, size_t rows, struct df_tensor dy, struct df_tensor x,
+outer_block(struct df_work *w, struct df_tensor block, struct df_tensor dy, struct df_tensor x,
     const struct df_indices *seg, struct df_err *err)
 {
-	size_t cols = x.cols;
-	int rc = DF_OK;
+	struct df_gemm_segments g = { .alpha = 1, .a = dy, .b = x, .c = block, .offsets = seg->dev };
 
-	for (size_t s = 0; s < w->n; s++) {
-		struct df_tensor c = df_tensor_view(block, s * rows * cols, rows, cols);
-		size_t t0 = seg->host[s], n = seg->host[s + 1] - t0;
-
-		if (n == 0)
-			DF_TRY(df_fill(w->m->be, c, 0, err));
-		else
-			DF_TRY(df_mm(
-			    w->m->be, true, false, 1, df_tensor_rows(dy, t0, n), df_tensor_rows(x, t0, n), 0, c, err));
-	}
-out:
-	return rc;
+	return df_gemm_segments(w->m->be, &g, err);
 }
 
-/* All pieces of a matrix [out,in] from dy [rows,out] and x [rows,in]. */
+/* All blocks of a matrix [out,in] from dy [rows,out] and x [rows,in]. */
 static int
 sink_matrix(struct df_work *w, const struct df_emit *e, const struct df_param *p, struct df_tensor dy,
     struct df_tensor x, const struct df_indices *seg, struct df_err *err)
 {
-	struct pieces it = pieces(p);
+	struct blocks it = blocks(w, p);
 	int rc = DF_OK;
 
-	while (next_piece(&it)) {
+	while (next_block(&it)) {
 		struct df_tensor g = df_tensor_view(w->block, 0, w->n, it.n * p->cols);
 
-		DF_TRY(outer_block(w, g, it.n, df_tensor_cols(dy, it.first, it.n), x, seg, err));
+		DF_TRY(outer_block(w, g, df_tensor_cols(dy, it.first, it.n), x, seg, err));
 		DF_TRY(sink_block(e, p, it.first, g, err));
 	}
 out:
@@ -109,14 +100,7 @@ emit_bias(struct df_work *w, const struct df_emit *e, size_t row, struct df_tens
 	if (!df_tensor_is_none(e->grad))
 		return df_colsum(w->m->be, dy, df_param_view(e->grad, p), true, err);
 	g = df_tensor_view(w->block, 0, w->n, p->cols);
-	for (size_t s = 0; s < w->n; s++) {
-		size_t t0 = seg->host[s], n = seg->host[s + 1] - t0;
-
-		if (n == 0)
-			DF_TRY(df_fill(w->m->be, df_tensor_rows(g, s, 1), 0, err));
-		else
-			DF_TRY(df_colsum(w->m->be, df_tensor_rows(dy, t0, n), df_tensor_rows(g, s, 1), false, err));
-	}
+	DF_TRY(df_colsum_segments(w->m->be, dy, seg->dev, g, err));
 	DF_TRY(sink_block(e, p, 0, g, err));
 out:
 	return rc;
@@ -167,9 +151,9 @@ static int
 sum_products(struct df_work *w, const struct df_emit *e, const struct df_groups *gs, enum df_matrix which, size_t part,
     struct df_tensor dy, struct df_tensor x, struct df_err *err)
 {
-	const struct df_gemm_group_sums sums = { 1, 1, dy, x, gs->first, w->list, gs->n };
+	const struct df_gemm_group_sums sums = { 1, 1, dy, x, gs->first.dev, w->list, gs->n };
 
-	if (df_tensor_is_none(gs->first)) {
+	if (gs->first.host == NULL) {
 		const struct df_tensor c = gradient(w, e, gs->g, which, part);
 
 		return df_tensor_is_none(c) ? DF_OK : df_mm(w->m->be, true, false, 1, dy, x, 1, c, err);
@@ -183,13 +167,16 @@ int
 df_emit_product(struct df_work *w, const struct df_emit *e, const struct df_groups *gs, enum df_matrix which,
     size_t part, struct df_tensor dy, struct df_tensor x, const struct df_act_rows *rows, struct df_err *err)
 {
-	const struct df_act_rows own = df_group_rows(w, rows, gs->from);
+	const struct df_act_rows own = df_group_rows(w, gs, gs->from, rows);
 	size_t row;
 
 	if (!df_tensor_is_none(e->grad))
 		return sum_products(w, e, gs, which, part, dy, x, err);
 	row = row_of(w->m, &gs->g[gs->from], which, part);
-	return row == DF_NO_ROW ? DF_OK : sink_matrix(w, e, &w->m->train.v[row], dy, x, &own.seg, err);
+	if (row == DF_NO_ROW)
+		return DF_OK;
+	return sink_matrix(w, e, &w->m->train.v[row], df_group_part(gs, gs->from, dy), df_group_part(gs, gs->from, x),
+	    &own.seg, err);
 }
 
 int
@@ -331,11 +318,11 @@ out:
 	return rc;
 }
 
-/* w->index = where each of the n sorted tokens adds: a piece's block is seen as [samples * its rows, D]. */
+/* w->index = where each of the n sorted tokens adds: a block is seen as [samples * its rows, D]. */
 static void
 place_tokens(struct df_work *w, const struct df_param *p, size_t n)
 {
-	const size_t step = (size_t)df_grad_piece_rows(p->cols);
+	const size_t step = df_work_block_rows(w, p);
 	const uint32_t *seg = w->seg.host;
 
 	for (size_t i = 0, s = 0; i < n; i++) {
@@ -353,7 +340,7 @@ int
 df_emit_embed(struct df_work *w, const struct df_emit *e, struct df_err *err)
 {
 	const struct df_param *p = &w->m->train.v[w->m->train_row[w->m->embed]];
-	struct pieces it = pieces(p);
+	struct blocks it = blocks(w, p);
 	struct df_tensor sorted;
 	size_t end; /* tokens [0, end) of the order are not done yet */
 	int rc;
@@ -365,13 +352,13 @@ df_emit_embed(struct df_work *w, const struct df_emit *e, struct df_err *err)
 		qsort(w->order, end, sizeof(*w->order), by_key); /* by id, then by place in the batch */
 	place_tokens(w, p, end);
 	DF_TRY(gather_tokens(w, end, &sorted, err));
-	while (next_piece(&it)) {
+	while (next_block(&it)) {
 		struct df_tensor g = df_tensor_view(w->block, 0, w->n, it.n * p->cols);
 		size_t first = end;
 
 		if (w->m->cfg.tied)
-			DF_TRY(outer_block(
-			    w, g, it.n, df_tensor_cols(w->dlogits, it.first, it.n), w->h_f, &w->target_seg, err));
+			DF_TRY(
+			    outer_block(w, g, df_tensor_cols(w->dlogits, it.first, it.n), w->h_f, &w->target_seg, err));
 		else
 			DF_TRY(df_fill(w->m->be, g, 0, err));
 		while (first > 0 && w->order[first - 1] >> 32 >= it.first)
@@ -392,10 +379,10 @@ static int
 sink_zeros(struct df_work *w, const struct df_emit *e, size_t row, struct df_err *err)
 {
 	const struct df_param *p = &w->m->train.v[row];
-	struct pieces it = pieces(p);
+	struct blocks it = blocks(w, p);
 	int rc = DF_OK;
 
-	while (next_piece(&it)) {
+	while (next_block(&it)) {
 		struct df_tensor g = df_tensor_view(w->block, 0, w->n, it.n * p->cols);
 
 		DF_TRY(df_fill(w->m->be, g, 0, err));

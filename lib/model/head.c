@@ -1,9 +1,9 @@
 /*
  * head.c - the end of a pass: losses of the targets, their weights, and the head's own backward.
  *
- * The numbers of a target row (its token, factor, loss) lie in the batch's stage.  Losses stay on the device until someone
- * asks for them; there is one download for a batch.  Where targets have weights, these depend on the losses: then the
- * losses come first, and the backward computes the logits once more.  Otherwise one operation does both.
+ * The numbers of a target row (its token, factor, loss) lie in the batch's stage.  Losses stay on the device until
+ * someone asks for them; there is one download for a batch.  Where targets have weights, these depend on the losses:
+ * then the losses come first, and the backward computes the logits once more.  Otherwise one operation does both.
  */
 #include <math.h>
 

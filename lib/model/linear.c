@@ -16,7 +16,7 @@
 static bool
 drops(const struct df_work *w)
 {
-	return w->key != NULL && w->m->lora_dropout > 0;
+	return !df_tensor_is_none(w->key) && w->m->lora_dropout > 0;
 }
 
 /*
@@ -28,24 +28,16 @@ static int
 drop(struct df_work *w, size_t a, struct df_tensor x, struct df_tensor y, const struct df_act_rows *rows,
     struct df_err *err)
 {
-	int rc = DF_OK;
+	const struct df_dropout d = { .x = x,
+		.y = y,
+		.offsets = rows->seg.dev,
+		.token = rows->token.dev,
+		.token_offsets = w->seg.dev,
+		.key = w->key,
+		.substream = (uint32_t)a,
+		.p = (float)w->m->lora_dropout };
 
-	for (size_t s = 0; s < w->n; s++) {
-		for (size_t r = rows->seg.host[s], n; r < rows->seg.host[s + 1]; r += n) {
-			size_t token = rows->token.host != NULL ? rows->token.host[r] : r;
-
-			/* A run of adjacent rows of the sample. */
-			n = rows->token.host == NULL ? rows->seg.host[s + 1] - r : 1;
-			while (rows->token.host != NULL && r + n < rows->seg.host[s + 1] &&
-			    rows->token.host[r + n] == token + n)
-				n++;
-			DF_TRY(df_dropout(w->m->be, df_tensor_rows(y, r, n), df_tensor_rows(x, r, n),
-			    (float)w->m->lora_dropout, w->key[s], (uint32_t)a,
-			    (uint64_t)(token - w->seg.host[s]) * x.cols, err));
-		}
-	}
-out:
-	return rc;
+	return df_dropout(w->m->be, &d, err);
 }
 
 uint64_t
@@ -71,9 +63,9 @@ drop_part(struct df_work *w, const struct df_groups *gs, size_t i, struct df_ten
 	int rc = DF_OK;
 
 	for (size_t k = gs->from; k < gs->to; k++) {
-		const struct df_act_rows own = df_group_rows(w, rows, k);
+		const struct df_act_rows own = df_group_rows(w, gs, k, rows);
 
-		DF_TRY(drop(w, gs->g[k].part[i].a, x, y, &own, err));
+		DF_TRY(drop(w, gs->g[k].part[i].a, df_group_part(gs, k, x), df_group_part(gs, k, y), &own, err));
 	}
 out:
 	return rc;
@@ -99,9 +91,9 @@ static int
 multiply(struct df_work *w, const struct df_groups *gs, float scale, struct df_tensor x, enum df_matrix which,
     size_t part, bool transposed, float beta, struct df_tensor y, struct df_err *err)
 {
-	const struct df_gemm_groups g = { transposed, scale, beta, x, y, gs->first, w->list, gs->n };
+	const struct df_gemm_groups g = { transposed, scale, beta, x, y, gs->first.dev, w->list, gs->n };
 
-	if (df_tensor_is_none(gs->first))
+	if (gs->first.host == NULL)
 		return df_mm(w->m->be, false, transposed, scale, x, matrix(w->m, gs->g, which, part), beta, y, err);
 	for (size_t k = 0; k < gs->n; k++)
 		w->list[k] = gs->from <= k && k < gs->to ? matrix(w->m, &gs->g[k], which, part) : DF_TENSOR_NONE;

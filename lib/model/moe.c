@@ -20,29 +20,29 @@
 #include "model/work.h"
 
 /*
- * w->moe: the rows of the chosen experts in their order; *own: the samples' rows in it, expert after expert.  What a
- * sample's gradient or dropout needs of it comes back to the host.
+ * w->moe: the rows of the chosen experts in their order; *own: the samples' rows of each expert.  How many they are
+ * comes back to the host: a sample's gradient and dropout take an expert's rows by their number.
  */
 static int
 plan(struct df_work *w, struct df_tensor expert, const struct df_act_rows *rows, struct df_act_rows *own,
     struct df_err *err)
 {
-	const size_t r = df_tensor_numel(expert), begin = w->moe.token.dev.off, end = w->moe.seg.dev.off;
-	struct df_route_plan p = { .expert = expert, .offsets = rows->seg.dev, .n_experts = w->m->cfg.moe.n_experts };
+	const size_t r = df_tensor_numel(expert), at = w->moe.first.dev.off, end = w->moe.seg.dev.off;
+	struct df_route_plan p = { .expert = expert,
+		.offsets = rows->seg.dev,
+		.token = rows->token.dev,
+		.n_experts = w->m->cfg.moe.n_experts,
+		.first = w->moe.first.dev,
+		.seg = w->moe.seg.dev };
 	int rc;
 
-	p.token = rows->token.dev;
-	p.first = w->moe.first;
-	p.seg = w->moe.seg.dev;
-	w->moe.row.cols = w->moe.slot.cols = w->moe.token.dev.cols = r;
-	p.row = w->moe.row;
-	p.slot = w->moe.slot;
-	p.row_token = w->moe.token.dev;
-	DF_TRY(df_stage_wait(w->stage, err)); /* for what the last layer's plan pulled */
+	p.row = w->moe.row = df_tensor_view(w->moe.row, 0, 1, r);
+	p.slot = w->moe.slot = df_tensor_view(w->moe.slot, 0, 1, r);
+	p.row_token = w->moe.row_token = df_tensor_view(w->moe.row_token, 0, 1, r);
 	DF_TRY(df_route_plan(w->m->be, &p, err));
-	DF_TRY(df_stage_pull(w->stage, begin * sizeof(uint32_t), (end + p.seg.cols - begin) * sizeof(uint32_t), err));
+	DF_TRY(df_stage_pull(w->stage, at * sizeof(uint32_t), (end + p.seg.cols - at) * sizeof(uint32_t), err));
 	DF_TRY(df_stage_wait(w->stage, err));
-	*own = (struct df_act_rows){ .seg = w->moe.seg, .token = w->moe.token };
+	*own = (struct df_act_rows){ .seg = w->moe.seg, .token = { NULL, w->moe.row_token } };
 out:
 	return rc;
 }
@@ -62,7 +62,7 @@ count_load(struct df_work *w, size_t layer, const struct df_act_rows *own)
 
 	for (size_t s = 0; s < w->n; s++)
 		for (size_t e = 0; e < n; e++) {
-			const uint32_t *seg = own->seg.host + e * w->n + s;
+			const uint32_t *seg = own->seg.host + e * (w->n + 1) + s;
 
 			w->gate_load[(s * w->m->cfg.n_layers + layer) * n + e] = (float)(seg[1] - seg[0]);
 		}

@@ -7,7 +7,7 @@
  *
  * Per-sample gradients cost one batched backward: at a linear layer with
  * inputs X and output gradients G, sample s has dW_s = G_s^T X_s, from its rows
- * alone.  They are handed to a sink piece by piece, in strictly descending order of
+ * alone.  They are handed to a sink block by block, in strictly descending order of
  * flat offset, and forgotten.
  */
 #ifndef DF_MODEL_RUN_H
@@ -61,7 +61,7 @@ struct df_losses {
  *
  *   losses            A + L (2 D + HE),    A = T (4 D + 3 F + 2 (H+K) E + H + LoRA ranks)
  *   gradients         n_layers A + T (D + max(D,F,HE) + (H+2K) E) + L (3 D + HE)
- *   sample gradients  the same + samples * 2^16, and L V if the head trains
+ *   sample gradients  the same + the larger of samples * 2^16 and df_backend_block_bytes(), and L V if the head trains
  *   checkpointing     A + n_layers T D in place of n_layers A
  *
  * With k experts of width Fe to a token, of X, and a shared one of width Fs: k (3 Fe) + 3 Fs + D + X in place of 3 F,
@@ -77,8 +77,8 @@ struct df_target_losses {
 	const uint32_t *offsets; /* [n+1] the targets of each */
 	const float *nll;        /* [offsets[n]] */
 	const uint32_t *token;   /* [offsets[n]] the token that was to be predicted */
-	const uint64_t *id;      /* [n] and ... */
-	const uint16_t *domain;  /* [n] ... of the samples, in a training step (df_stepper_opts.weigh); elsewhere NULL */
+	const uint64_t *id;      /* [n] the samples' ids and ... */
+	const uint16_t *domain;  /* [n] ... domains, in a training step (df_stepper_opts.weigh); elsewhere NULL */
 };
 /*
  * Weights of targets from their losses: between forward and backward fn is given the losses of a batch that has targets
@@ -137,20 +137,22 @@ int df_model_backward(struct df_model *m, struct df_work *w, const float *sample
     struct df_tensor grad, const struct df_losses *out, struct df_err *err) DF_MUST_CHECK;
 
 /*
- * A piece of the per-sample gradients of one parameter: g [n samples of the batch,
- * numel of the piece], on the backend, valid during the call; the sink may
- * change it in place.  `offset` is the flat coordinate of its first column.
- * Pieces of a batch come in strictly descending order of offset and cover
- * every trainable coordinate once (zeros where no gradient flows).
- * All samples of the batch are in every piece.  A parameter comes in pieces of
- * df_grad_piece_rows(cols) matrix rows counted from its start (shard/meta.h), the last piece first.
+ * A block of the per-sample gradients of one parameter: g [n samples of the batch, columns], on the backend, valid
+ * during the call; the sink may change it in place.  `offset` is the flat coordinate of its first column.  Blocks of a
+ * batch come in strictly descending order of offset and cover every trainable coordinate once (zeros where no gradient
+ * flows).  All samples of the batch are in every block.
+ *
+ * A block is one or more whole pieces of df_grad_piece_rows(cols) matrix rows, counted from the parameter's start
+ * (shard/meta.h); the last piece of a parameter may be shorter.  How many is the backend's choice: sums are defined by
+ * pieces, the last first, and do not depend on it.
  */
-struct df_grad_piece {
+struct df_grad_block {
 	const struct df_param *param;
 	size_t offset;      /* flat */
+	size_t piece;       /* columns */
 	struct df_tensor g; /* [n, columns] */
 };
-typedef int df_grad_sink(void *ctx, const struct df_grad_piece *piece, struct df_err *err);
+typedef int df_grad_sink(void *ctx, const struct df_grad_block *block, struct df_err *err);
 
 /* Per-sample gradients of each sample's mean loss (without targets: zeros).  One batched forward and backward. */
 int df_model_sample_grads(struct df_model *m, struct df_work *w, const struct df_tokens *b, df_grad_sink *sink,

@@ -87,59 +87,58 @@ take_act(struct carver *c, size_t rows, size_t cols)
 
 /* ---- the batch ------------------------------------------------------------- */
 
-/* The host's side of a window of the stage. */
+/* The host's side of n numbers in the stage; *dev is the device's.  NULL while it is only measured. */
 static void *
-host_side(const struct df_work *w, struct df_tensor t)
+take_both(const struct df_work *w, struct carver *c, enum df_dtype type, size_t n, struct df_tensor *dev)
 {
-	return df_tensor_is_none(t) ? NULL : df_stage_host(w->stage, t.off * df_dtype_size(t.type));
+	*dev = take(c, type, 1, n);
+	return df_tensor_is_none(*dev) ? NULL : df_stage_host(w->stage, dev->off * df_dtype_size(type));
 }
 
 static struct df_indices
-take_indices(const struct df_work *w, struct carver *c, size_t rows, size_t cols)
+take_indices(const struct df_work *w, struct carver *c, size_t n)
 {
-	struct df_tensor t = take(c, DF_U32, rows, cols);
+	struct df_indices x;
 
-	if (!df_tensor_is_none(t))
-		t = df_tensor_view(t, 0, 1, rows * cols);
-	return (struct df_indices){ host_side(w, t), t };
+	x.host = take_both(w, c, DF_U32, n, &x.dev);
+	return x;
 }
 
-/* First what the host knows before the forward: it is pushed at once. */
+/* First what the host knows before the forward: it is pushed at once.  n_tok and R have been checked to be 32-bit. */
 static void
 carve_stage(struct df_work *w, struct carver *c)
 {
 	const struct df_model_config *f = &w->m->cfg;
 	const size_t t = w->n_tok, r = t * f->moe.top_k;
+	struct df_tensor host_only;
 
-	w->ids = take_indices(w, c, 1, t);
-	w->pos = take_indices(w, c, 1, t);
-	w->seg = take_indices(w, c, 1, w->n + 1);
-	w->target_seg = take_indices(w, c, 1, w->n + 1);
-	w->sequences = take_indices(w, c, 1, t + 1);
-	w->row = take_indices(w, c, 1, t);
-	w->dev.target = take(c, DF_U32, 1, t);
+	w->ids = take_indices(w, c, t);
+	w->pos = take_indices(w, c, t);
+	w->seg = take_indices(w, c, w->n + 1);
+	w->target_seg = take_indices(w, c, w->n + 1);
+	w->sequences = take_indices(w, c, t + 1);
+	w->row = take_indices(w, c, t);
+	w->target = take_both(w, c, DF_U32, t, &w->dev.target);
+	w->key = w->has_keys ? take(c, DF_U32, w->n, 2) : DF_TENSOR_NONE;
 	w->n_push = c->at;
-	w->dev.scale = take(c, DF_F32, 1, t);
-	w->dev.nll = take(c, DF_F32, 1, t);
-	w->dev.correct = take(c, DF_U8, 1, t);
+	w->scale = take_both(w, c, DF_F32, t, &w->dev.scale);
+	w->nll = take_both(w, c, DF_F32, t, &w->dev.nll);
+	w->correct = take_both(w, c, DF_U8, t, &w->dev.correct);
 	w->dev.lse = take(c, DF_F32, 1, t);
-	w->target = host_side(w, w->dev.target);
-	w->scale = host_side(w, w->dev.scale);
-	w->weight = host_side(w, take(c, DF_F32, 1, t));
-	w->nll = host_side(w, w->dev.nll);
-	w->correct = host_side(w, w->dev.correct);
-	w->pick = take_indices(w, c, 1, t);
-	w->index = take_indices(w, c, 1, t);
+	w->weight = take_both(w, c, DF_F32, t, &host_only);
+	w->pick = take_indices(w, c, t);
+	w->index = take_indices(w, c, t);
 	if (f->moe.n_experts == 0)
 		return;
 	w->moe.row = take(c, DF_U32, 1, r);
 	w->moe.slot = take(c, DF_U32, 1, r);
-	w->moe.first = take(c, DF_U32, 1, f->moe.n_experts + 1);
-	w->moe.token = take_indices(w, c, 1, r);
-	w->moe.seg = take_indices(w, c, 1, f->moe.n_experts * w->n + 1);
+	/* The last two come back to the host together. */
+	w->moe.row_token = take(c, DF_U32, 1, r);
+	w->moe.first = take_indices(w, c, f->moe.n_experts + 1);
+	w->moe.seg = take_indices(w, c, f->moe.n_experts * (w->n + 1));
 }
 
-/* Lay out the stage for n samples of n_tok tokens; it grows when needed. */
+/* Lay out the stage for n samples of n_tok tokens. */
 static int
 open_stage(struct df_work *w, struct df_err *err)
 {
@@ -153,20 +152,11 @@ open_stage(struct df_work *w, struct df_err *err)
 		return df_fail(
 		    err, DF_ERANGE, "a batch of %zu tokens for %zu experts each", w->n_tok, w->m->cfg.moe.top_k);
 	carve_stage(w, &c);
-	if (c.overflow)
-		return df_fail(err, DF_ERANGE, "a batch of %zu tokens is too large to address", w->n_tok);
 	if (w->list == NULL && w->m->cfg.moe.n_experts > 0)
 		DF_TRY(df_alloc(&w->list, w->m->cfg.moe.n_experts, sizeof(*w->list), "a batch", err));
-	if (w->stage != NULL)
-		DF_TRY(df_stage_wait(w->stage, err)); /* for what the last batch pushed */
-	if (w->stage == NULL || c.at > w->stage_size) {
-		df_stage_free(w->m->be, &w->stage);
-		DF_TRY(df_stage_new(w->m->be, &w->stage, c.at, "a batch", err));
-		w->stage_size = c.at;
-	}
-	c = (struct carver){ .mem = df_stage_view(w->stage, DF_U8, 0, 1, w->stage_size) };
+	DF_TRY(df_stage_reuse(w->m->be, &w->stage, c.at, "a batch", err));
+	c = (struct carver){ .mem = df_stage_view(w->stage, DF_U8, 0, 1, c.at) };
 	carve_stage(w, &c);
-	rc = DF_OK;
 out:
 	return rc;
 }
@@ -216,6 +206,18 @@ find_sequences(struct df_work *w, const uint32_t *sequence)
 	w->attn_seg = df_indices_part(w->sequences, 0, n + 1);
 }
 
+/* As a device takes them: the low and the high half of each. */
+static void
+take_keys(struct df_work *w, const uint64_t *key)
+{
+	uint32_t *half = key != NULL ? df_stage_host(w->stage, w->key.off * sizeof(*half)) : NULL;
+
+	for (size_t s = 0; s < w->n && key != NULL; s++) {
+		half[2 * s] = (uint32_t)key[s];
+		half[2 * s + 1] = (uint32_t)(key[s] >> 32);
+	}
+}
+
 int
 df_work_check_offsets(const struct df_tokens *b, struct df_err *err)
 {
@@ -235,10 +237,11 @@ df_work_batch(struct df_work *w, const struct df_tokens *b, struct df_err *err)
 	DF_TRY(df_work_check_offsets(b, err));
 	w->n = b->n;
 	w->n_tok = b->n > 0 ? b->offsets[b->n] : 0;
-	w->key = b->key;
+	w->has_keys = b->key != NULL;
 	DF_TRY(open_stage(w, err));
 	w->head.has_lse = w->head.fetched = w->head.weighed = false;
 	w->seg.host[0] = w->target_seg.host[0] = 0;
+	take_keys(w, b->key);
 	for (size_t s = 0; s < b->n; s++) {
 		w->seg.host[s + 1] = (uint32_t)b->offsets[s + 1];
 		for (uint32_t t = w->seg.host[s]; t < w->seg.host[s + 1]; t++) {
@@ -432,14 +435,25 @@ carve_moe_scratch(struct df_work *w, struct carver *c, enum df_work_mode mode)
 		w->ms.sh = take_act(c, t, f->moe.d_shared);
 }
 
-/* Most coordinates in a piece of any trainable parameter. */
-static size_t
-largest_piece(const struct df_params *p)
+/* In pieces, since sums are defined by them; as many as the backend's block has room for, but at least one. */
+size_t
+df_work_block_rows(const struct df_work *w, const struct df_param *p)
 {
+	const size_t rows = df_grad_piece_rows(p->cols), floats = df_backend_block_bytes(w->m->be) / sizeof(float);
+	const size_t pieces = w->n > 0 ? floats / (rows * p->cols) / w->n : 0;
+
+	return pieces > 0 ? pieces * rows : rows;
+}
+
+/* Most coordinates in a block of any trainable parameter. */
+static size_t
+largest_block(const struct df_work *w)
+{
+	const struct df_params *p = &w->m->train;
 	size_t most = 0;
 
 	for (size_t i = 0; i < p->n; i++) {
-		size_t rows = df_grad_piece_rows(p->v[i].cols), n;
+		size_t rows = df_work_block_rows(w, &p->v[i]), n;
 
 		n = (rows < p->v[i].rows ? rows : p->v[i].rows) * p->v[i].cols;
 		most = n > most ? n : most;
@@ -461,7 +475,7 @@ carve(struct df_work *w, struct carver *c, enum df_work_mode mode)
 	w->rstd_f = take(c, DF_F32, l, 1);
 	w->h_f = take_act(c, l, f->d_model);
 	w->drop = DF_TENSOR_NONE;
-	if (w->m->lora_dropout > 0 && w->key != NULL)
+	if (w->m->lora_dropout > 0 && w->has_keys)
 		w->drop = take_act(c, f->moe.n_experts > 0 ? t * f->moe.top_k : t, max3(f->d_model, ff, he));
 	if (mode == DF_WORK_LOSS)
 		return;
@@ -475,7 +489,7 @@ carve(struct df_work *w, struct carver *c, enum df_work_mode mode)
 	if (mode == DF_WORK_SAMPLE_GRADS) {
 		if (df_row_trains(w->m, w->m->lm_head))
 			w->dlogits = take_act(c, l, f->n_vocab);
-		w->block = take(c, DF_F32, w->n, largest_piece(&w->m->train));
+		w->block = take(c, DF_F32, w->n, largest_block(w));
 	}
 }
 

@@ -10,7 +10,8 @@
  * in, and the forward pushes it once.  Whoever writes to it after that pushes that part.
  *
  * Activations, in numbers of their type (H, 2, X, k and P always in f32), with r' = rank times the number of adapted
- * members of all groups (0 without LoRA), P = n * the largest piece of a parameter (sample gradients only):
+ * members of all groups (0 without LoRA), P = the largest block of a parameter's gradients (sample gradients only;
+ * df_work_block_rows()):
  *
  *	x_in        m D                                                  m = T
  *	the rest    m (3 D + (H+2K) E + H E + H + 2 + 3 F + r')  of a layer; + T ((H+K) E + H + K) for norms of q and k
@@ -37,6 +38,12 @@ struct df_indices {
 	uint32_t *host;
 	struct df_tensor dev;
 };
+/* n of them at this byte of a stage. */
+static inline struct df_indices
+df_indices_at(const struct df_stage *st, size_t at, size_t n)
+{
+	return (struct df_indices){ df_stage_host(st, at), df_stage_view(st, DF_U32, at, 1, n) };
+}
 static inline struct df_indices
 df_indices_part(struct df_indices x, size_t first, size_t n)
 {
@@ -93,18 +100,19 @@ struct df_work {
 	struct df_cache *cache; /* generation (decode.c): attention sees the sequences' past too; NULL elsewhere */
 
 	size_t n, n_tok, n_rows; /* samples, T, L */
-	const uint64_t *key;     /* [n] of dropout, host memory of the caller, or NULL */
+	bool has_keys;           /* of dropout */
 	df_weigh_fn *weigh;      /* or NULL */
 	void *weigh_ctx;
 
 	/* the batch, in its stage; the forward pushes the first n_push bytes */
 	struct df_stage *stage;
-	size_t stage_size, n_push;
+	size_t n_push;
 	struct df_indices ids, pos;        /* [T]; pos: row of the rotary table */
 	struct df_indices seg, target_seg; /* [n+1] tokens, target rows */
 	struct df_indices attn_seg;        /* tokens that see each other: samples, or their sequences */
 	struct df_indices sequences;       /* [T+1] memory of attn_seg, if it is not seg */
 	struct df_indices row;             /* [L] */
+	struct df_tensor key;              /* [n,2] of dropout, or NONE */
 	struct df_indices pick, index;     /* [T] tokens sorted by id and where each is added: the embedding's gradient */
 	uint64_t *order;                   /* [T] the same as (id, token); on the host only */
 	size_t cap_order;
@@ -123,10 +131,10 @@ struct df_work {
 		bool weighed; /* weight is set */
 	} head;
 
-	/* mixtures of experts: the plan of the current layer's rows (df_route_plan); seg and token also on the host */
+	/* mixtures of experts: the plan of the current layer's rows (df_route_plan); what is counted, on the host too */
 	struct {
-		struct df_tensor row, slot, first; /* [R] [R] [X+1] */
-		struct df_indices token, seg;      /* [R] [X n + 1] */
+		struct df_tensor row, slot, row_token; /* [R] each */
+		struct df_indices first, seg;          /* [X+1] [X (n+1)] */
 	} moe;
 	struct df_tensor *list; /* [X] the experts' matrices in a product; host memory */
 	float *gate_load; /* [n, n_layers X] for the forward to fill, or NULL */
@@ -148,7 +156,7 @@ struct df_work {
 		struct df_tensor v_in, v_out;        /* [R, 3 rank] each: LoRA of the experts */
 	} ms;                                        /* scratch of mixtures of experts */
 	struct df_tensor dlogits;             /* [L,V] */
-	struct df_tensor block;               /* [1, n * largest piece] */
+	struct df_tensor block;               /* [n, most columns of a block] */
 };
 
 /* Offsets begin at 0 and do not decrease. */
@@ -158,6 +166,8 @@ int df_work_check_offsets(const struct df_tokens *b, struct df_err *err) DF_MUST
  * Positions are not checked here, as those of a cache continue after its past.
  */
 int df_work_batch(struct df_work *w, const struct df_tokens *b, struct df_err *err) DF_MUST_CHECK;
+/* The matrix rows of a parameter that are in a block of gradients of the batch's samples: whole pieces. */
+size_t df_work_block_rows(const struct df_work *w, const struct df_param *p);
 /* Instead, take all tokens as rows (their targets are arbitrary): for logits. */
 void df_work_all_rows(struct df_work *w);
 /* Or of each sample, none of them empty, the last token that is not `pad`, or its first: -1 for no padding. */
@@ -219,7 +229,7 @@ int df_moe_last_load(struct df_work *w, struct df_err *err) DF_MUST_CHECK;
 struct df_groups {
 	const struct df_group *g;
 	size_t n, from, to;
-	struct df_tensor first; /* [1,n+1], as in df_gemm_groups; NONE: one group */
+	struct df_indices first; /* [n+1], as in df_gemm_groups; host NULL: one group */
 };
 /* One of their matrices: all weights of a group side by side, a part's, all A side by side, a part's A or B. */
 enum df_matrix { DF_ALL_WEIGHTS, DF_WEIGHT, DF_ALL_A, DF_A, DF_B };
@@ -229,11 +239,23 @@ df_one_group(const struct df_group *g)
 {
 	return (struct df_groups){ .g = g, .n = 1, .to = 1 };
 }
-/* The rows of group k: `seg` has those of all groups, one after the other. */
-static inline struct df_act_rows
-df_group_rows(const struct df_work *w, const struct df_act_rows *rows, size_t k)
+/* The rows of group k in a matrix of all, and what they are: rows->seg counts from the first of each group. */
+static inline struct df_tensor
+df_group_part(const struct df_groups *gs, size_t k, struct df_tensor t)
 {
-	return (struct df_act_rows){ .seg = df_indices_part(rows->seg, k * w->n, w->n + 1), .token = rows->token };
+	const uint32_t *first = gs->first.host;
+
+	return first != NULL ? df_tensor_rows(t, first[k], first[k + 1] - first[k]) : t;
+}
+static inline struct df_act_rows
+df_group_rows(const struct df_work *w, const struct df_groups *gs, size_t k, const struct df_act_rows *rows)
+{
+	const uint32_t *first = gs->first.host;
+
+	if (first == NULL)
+		return *rows;
+	return (struct df_act_rows){ .seg = df_indices_part(rows->seg, k * (w->n + 1), w->n + 1),
+		.token = { NULL, df_tensor_cols(rows->token.dev, first[k], first[k + 1] - first[k]) } };
 }
 
 /*

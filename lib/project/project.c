@@ -68,7 +68,7 @@ out:
 }
 
 int
-df_projection_add(struct df_projection *pr, struct df_tensor g, uint64_t first, struct df_err *err)
+df_projection_add(struct df_projection *pr, struct df_tensor g, uint64_t first, size_t piece, struct df_err *err)
 {
 	const struct df_project a = { .type = pr->p->type,
 		.g = g,
@@ -76,7 +76,8 @@ df_projection_add(struct df_projection *pr, struct df_tensor g, uint64_t first, 
 		.first = first,
 		.seed = pr->p->seed,
 		.model_id = pr->p->model_id,
-		.sparsity = pr->p->sparsity };
+		.sparsity = pr->p->sparsity,
+		.piece = piece };
 
 	return df_project(pr->be, &a, err);
 }
@@ -90,7 +91,6 @@ df_projection_add_all(
 
 	for (size_t i = n_rows; i-- > 0;) {
 		const struct df_manifest_row *r = &rows[i];
-		const uint64_t step = df_grad_piece_rows(r->cols);
 		size_t n;
 
 		DF_TRY(df_size_mul(r->rows, r->cols, &n, "manifest", err));
@@ -99,12 +99,8 @@ df_projection_add_all(
 			    "manifest: '%s' at %" PRIu64 " does not end where the next begins (%" PRIu64 ")", r->name,
 			    r->offset, end);
 		end -= n;
-		for (uint64_t row = r->rows ? (r->rows - 1) / step * step : 0, left = r->rows; left; row -= step) {
-			const size_t first = r->offset + row * r->cols;
-
-			DF_TRY(df_projection_add(pr, df_tensor_cols(g, first, (left - row) * r->cols), first, err));
-			left = row;
-		}
+		DF_TRY(
+		    df_projection_add(pr, df_tensor_cols(g, end, n), end, df_grad_piece_rows(r->cols) * r->cols, err));
 	}
 	if (end)
 		return df_fail(err, DF_EFORMAT, "manifest: coordinates 0..%" PRIu64 " belong to no parameter", end - 1);

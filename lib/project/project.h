@@ -70,8 +70,9 @@ struct df_projection {
 /* Start at zero for n_samples rows.  A projection that was used before reuses its memory when the rows fit. */
 int df_projection_begin(struct df_projection *pr, const struct df_projector *p, struct df_backend *be, size_t n_samples,
     struct df_err *err) DF_MUST_CHECK;
-/* Add one piece: g [S, n] are coordinates [first, first+n). */
-int df_projection_add(struct df_projection *pr, struct df_tensor g, uint64_t first, struct df_err *err) DF_MUST_CHECK;
+/* Add coordinates [first, first+n) = g [S, n], in pieces of `piece` columns (the last may be shorter), the last first. */
+int df_projection_add(struct df_projection *pr, struct df_tensor g, uint64_t first, size_t piece, struct df_err *err)
+    DF_MUST_CHECK;
 /* Add whole gradients g [S, p], piece by piece in the order above; the manifest must cover [0,p) (DF_EFORMAT). */
 int df_projection_add_all(struct df_projection *pr, struct df_tensor g, const struct df_manifest_row *rows,
     size_t n_rows, struct df_err *err) DF_MUST_CHECK;

@@ -29,21 +29,27 @@ struct df_stepper_opts {
 	double lr_b_ratio;
 	uint64_t seed; /* of dropout */
 	/*
-	 * Weights of targets from their losses, or NULL.  Between the forward and the backward of a micro-batch, weigh is
-	 * called once, with all of its samples in the step's order (also those without targets), their ids and domains;
-	 * the weights multiply those of df_stepper_run().  Not called when the micro-batch has no target.
+	 * Weights of targets from their losses, or NULL.  Between forward and backward of a micro-batch, weigh is
+	 * called once, with all of its samples in the step's order (those without targets, too), their ids and domains;
+	 * the weights multiply those of df_stepper_run().  It is not called when the micro-batch has no target.
 	 */
 	df_weigh_fn *weigh;
 	void *weigh_ctx; /* borrowed */
-	/* weigh looks at one target at a time: groups do not wait for each other, each calls it in its own thread, with
-	 * its own samples and without their ids and domains */
+	/*
+	 * weigh looks at one target at a time: groups do not wait for each other, and each calls it in its own
+	 * thread, with its own samples, without their ids and domains.
+	 */
 	bool weigh_alone;
 };
 
-/* What the samples of a domain, of those with targets, cost in a step, before the update: for mixtures that adapt. */
+/*
+ * What the samples of a domain cost in a step, before its update: from this, mixtures that adapt learn (ODM, Albalak et
+ * al. 2023; DoReMi, Xie et al. 2023).  Sums are in the step's order: the same at any number of threads.
+ */
 struct df_domain_sum {
-	uint64_t n_targets, n; /* n: samples */
-	double nll;            /* sum over the targets, not weighted, added in the step's order */
+	uint64_t n_targets;
+	uint64_t n; /* samples with targets */
+	double nll; /* over the targets, not weighted */
 };
 
 struct df_step_result {

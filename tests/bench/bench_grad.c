@@ -2,11 +2,13 @@
  * bench_grad.c - what per-sample gradients cost over the summed gradient of the same batch.
  *
  * A = df_model_sample_grads, B = df_model_grad; A' = A with Adam's view taken of
- * every piece, which LESS needs; one thread, the same model and batch, in turn.  The
+ * every block, which LESS needs; the same model and batch, in turn.  The
  * ratio of a pair is robust against a machine that changes its speed; the
  * median over the pairs is printed, with the extremes.
  *
  *   bench_grad [PAIRS [WORD]]    only the shapes whose name has WORD
+ *
+ * One thread, in CPU time; THREADS=n of the environment: n threads, by the clock.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -33,6 +35,7 @@ static const struct shape shapes[] = {
 	{ "qwen2-0.5b x4 lora8  16 x  64", 896, 4864, 4, 14, 2, 512, 8, 16, 64 },
 	{ "qwen2-0.5b x4 lora8   4 x 512", 896, 4864, 4, 14, 2, 512, 8, 4, 512 },
 	{ "qwen2-0.5b x4 full    4 x 256", 896, 4864, 4, 14, 2, 512, 0, 4, 256 },
+	{ "qwen2-0.5b x4 full   16 x 128", 896, 4864, 4, 14, 2, 512, 0, 16, 128 },
 	{ "hidden 256 x6 full   16 x 128", 256, 704, 6, 8, 4, 512, 0, 16, 128 },
 	{ "tiny-sft   x3 full   16 x 256", 128, 344, 3, 4, 2, 259, 0, 16, 256 },
 	{ "tiny-sft   x3 full   32 x  64", 128, 344, 3, 4, 2, 259, 0, 32, 64 },
@@ -44,13 +47,13 @@ struct ctx {
 };
 
 static int
-adam_sink(void *arg, const struct df_grad_piece *piece, struct df_err *err)
+adam_sink(void *arg, const struct df_grad_block *block, struct df_err *err)
 {
 	struct ctx *c = arg;
 	struct df_adam_form a = {
-		.g = piece->g,
-		.m = df_tensor_view(c->moments->m, piece->offset, 1, piece->g.cols),
-		.v = df_tensor_view(c->moments->v, piece->offset, 1, piece->g.cols),
+		.g = block->g,
+		.m = df_tensor_view(c->moments->m, block->offset, 1, block->g.cols),
+		.v = df_tensor_view(c->moments->v, block->offset, 1, block->g.cols),
 		.beta1 = 0.9,
 		.beta2 = 0.999,
 		.eps = 1e-8,
@@ -60,10 +63,10 @@ adam_sink(void *arg, const struct df_grad_piece *piece, struct df_err *err)
 }
 
 static int
-plain_sink(void *arg, const struct df_grad_piece *piece, struct df_err *err)
+plain_sink(void *arg, const struct df_grad_block *block, struct df_err *err)
 {
 	(void)arg;
-	(void)piece;
+	(void)block;
 	(void)err;
 	return DF_OK;
 }
@@ -87,6 +90,17 @@ out:
 	free(path);
 	free(text);
 	return rc;
+}
+
+static struct df_pool *pool; /* NULL: one thread */
+
+static double
+seconds(void)
+{
+	struct timespec ts;
+
+	clock_gettime(pool ? CLOCK_MONOTONIC : CLOCK_THREAD_CPUTIME_ID, &ts);
+	return (double)ts.tv_sec + 1e-9 * (double)ts.tv_nsec;
 }
 
 static int
@@ -122,7 +136,7 @@ bench(const struct shape *s, const char *dir, int pairs, struct df_err *err)
 		scale[i] = 1.0F / (float)(total / 2);
 
 	DF_TRY(write_config(dir, s, err));
-	DF_TRY(df_backend_open(&be, bench_device(), NULL, err));
+	DF_TRY(df_backend_open(&be, bench_device(), pool, err));
 	DF_TRY(df_model_init(&m, dir, 1, be, err));
 	if (s->lora_rank) {
 		struct df_lora_spec spec = { .rank = s->lora_rank, .alpha = 16, .targets = "all" };
@@ -138,15 +152,15 @@ bench(const struct shape *s, const char *dir, int pairs, struct df_err *err)
 	struct ctx ctx = { be, &moments };
 
 	for (int i = -1; i < pairs; i++) { /* the first pair warms up */
-		double t0 = now(), t1, t2, t3;
+		double t0 = seconds(), t1, t2, t3;
 
 		DF_TRY(df_model_sample_grads(m, w, &b, adam_sink, &ctx, &losses, err));
-		t3 = now();
+		t3 = seconds();
 		DF_TRY(df_model_sample_grads(m, w, &b, plain_sink, &ctx, &losses, err));
-		t1 = now();
+		t1 = seconds();
 		DF_TRY(df_fill(be, grad, 0, err));
 		DF_TRY(df_model_grad(m, w, &b, scale, grad, &losses, err));
-		t2 = now();
+		t2 = seconds();
 		if (i >= 0) {
 			ratio[i] = (t1 - t3) / (t2 - t1);
 			adam[i] = (t3 - t0) / (t2 - t1);
@@ -183,13 +197,16 @@ main(int argc, char **argv)
 	char dir[] = "/tmp/df-bench-XXXXXX";
 	int pairs = argc > 1 ? atoi(argv[1]) : 9, rc = 0;
 
-	if (pairs < 1 || !mkdtemp(dir))
+	const char *threads = getenv("THREADS");
+
+	if (pairs < 1 || !mkdtemp(dir) || (threads && df_pool_new(&pool, atoi(threads), &err) != DF_OK))
 		return 64;
 	for (size_t i = 0; i < sizeof(shapes) / sizeof(*shapes) && !rc; i++)
 		if (argc < 3 || strstr(shapes[i].name, argv[2]))
 			rc = bench(&shapes[i], dir, pairs, &err);
 	if (rc)
 		fprintf(stderr, "bench_grad: %s\n", err.msg);
+	df_pool_free(pool);
 	if (df_rmtree(dir, &err))
 		fprintf(stderr, "bench_grad: %s\n", err.msg);
 	return df_err_exit_status(rc);

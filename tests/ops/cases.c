@@ -428,6 +428,32 @@ segments(struct op_run *r, size_t n, size_t total)
 }
 
 static void
+run_gemm_segments(struct op_run *r, const size_t *s) /* R m n segments */
+{
+	struct df_tensor offsets = segments(r, s[3], s[0]);
+	struct df_gemm_segments g = { 0.75f, act_input(r, s[0], s[1], 1), act_input(r, s[0], s[2], 1),
+		window(r, s[3], s[1] * s[2]), offsets };
+
+	OK(df_gemm_segments(r->be, &g, err));
+	done(r, "c", g.c);
+	done(r, NULL, g.a);
+	done(r, NULL, g.b);
+	df_tensor_free(r->be, &offsets);
+}
+
+static void
+run_colsum_segments(struct op_run *r, const size_t *s) /* R C segments */
+{
+	struct df_tensor offsets = segments(r, s[2], s[0]);
+	struct df_tensor x = act_input(r, s[0], s[1], 1), out = window(r, s[2], s[1]);
+
+	OK(df_colsum_segments(r->be, x, offsets, out, err));
+	done(r, "out", out);
+	done(r, NULL, x);
+	df_tensor_free(r->be, &offsets);
+}
+
+static void
 run_rmsnorm(struct op_run *r, const size_t *s) /* T D segments accumulate */
 {
 	struct df_tensor offsets = segments(r, s[2], s[0]);
@@ -674,7 +700,7 @@ run_plan(struct op_run *r, const size_t *s) /* T X k samples, spread, tokens giv
 	a.slot = test_u32(r->be, 1, R, NULL);
 	a.row_token = test_u32(r->be, 1, R, NULL);
 	a.first = test_u32(r->be, 1, s[1] + 1, NULL);
-	a.seg = test_u32(r->be, 1, s[1] * s[3] + 1, NULL);
+	a.seg = test_u32(r->be, 1, s[1] * (s[3] + 1), NULL);
 	OK(df_route_plan(r->be, &a, err));
 	done_numbers(r, "row", a.row);
 	done_numbers(r, "slot", a.slot);
@@ -936,13 +962,39 @@ run_xent_half(struct op_run *r, const size_t *s) /* L D V, f16 */
 }
 
 static void
-run_dropout(struct op_run *r, const size_t *s) /* rows cols first */
+run_dropout(struct op_run *r, const size_t *s) /* rows cols samples, rows are every third token, in place */
 {
-	struct df_tensor x = act_input(r, s[0], s[1], 1), y = act_window(r, s[0], s[1]);
+	uint32_t *key = calloc(2 * s[2] + 1, sizeof(*key)), *token = calloc(s[0] + 1, sizeof(*token)),
+		 *first = calloc(s[2] + 1, sizeof(*first));
+	struct df_tensor x = act_input(r, s[0], s[1], 1), y = s[4] ? x : act_window(r, s[0], s[1]);
+	struct df_tensor rows = segments(r, s[2], s[0]), tokens, keys, is;
+	struct df_dropout a = { .x = x, .y = y, .offsets = rows, .substream = 5, .p = 0.3f };
 
-	OK(df_dropout(r->be, y, x, 0.3f, 42, 5, s[2], err));
+	assert_true(key && token && first);
+	OK(df_download(r->be, first, rows, err));
+	for (size_t i = 0; i <= s[2]; i++)
+		first[i] *= 3;
+	for (size_t i = 0; i < 2 * s[2]; i++)
+		key[i] = (uint32_t)(i + 1) * 0x9e3779b9u;
+	for (size_t i = 0; i < s[0]; i++)
+		token[i] = (uint32_t)(3 * i + 1);
+	keys = test_indices(r->be, key, 2 * s[2]);
+	is = test_indices(r->be, token, s[0]);
+	tokens = test_indices(r->be, first, s[2] + 1);
+	a.key = df_tensor_view(keys, 0, s[2], 2);
+	a.token = s[3] ? is : DF_TENSOR_NONE;
+	a.token_offsets = s[3] ? tokens : rows;
+	OK(df_dropout(r->be, &a, err));
 	done(r, "y", y);
-	done(r, NULL, x);
+	if (!s[4])
+		done(r, NULL, x);
+	df_tensor_free(r->be, &rows);
+	df_tensor_free(r->be, &tokens);
+	df_tensor_free(r->be, &keys);
+	df_tensor_free(r->be, &is);
+	free(key);
+	free(token);
+	free(first);
 }
 
 static void
@@ -994,10 +1046,10 @@ run_adam_form(struct op_run *r, const size_t *s) /* S n inside */
 }
 
 static void
-run_project(struct op_run *r, const size_t *s) /* S n k sjlt */
+run_project(struct op_run *r, const size_t *s) /* S n k sjlt piece */
 {
 	struct df_project a = { s[3] ? DF_PROJ_SJLT : DF_PROJ_RADEMACHER, input(r, s[0], s[1], 1),
-		input(r, s[0], s[2], 1), 1000, 42, 0, 4 };
+		input(r, s[0], s[2], 1), 1000, 42, 0, 4, s[4] };
 
 	OK(df_project(r->be, &a, err));
 	done(r, "y", a.y);
@@ -1040,6 +1092,12 @@ const struct op_case op_cases[] = {
 	{ "gemm lora a", run_gemm, { 8, 200, 77, 1, 0, 0 }, SUMS, ROUND(1) },
 	{ "gemm lora b", run_gemm, { 200, 8, 77, 1, 0, 0 }, SUMS, ROUND(1) },
 	{ "gemm tiles", run_gemm, { 301, 290, 100, 0, 0, 10 }, SUMS, ROUND(1) },
+	{ "gemm segments", run_gemm_segments, { 61, 13, 37, 4 }, SUMS, SUMS },
+	{ "gemm segments, one row", run_gemm_segments, { 1, 5, 33, 1 }, SUMS, SUMS },
+	{ "gemm segments, none", run_gemm_segments, { 0, 5, 7, 2 }, SUMS, SUMS },
+	{ "gemm segments, many", run_gemm_segments, { 90, 3, 17, 50 }, SUMS, SUMS },
+	{ "gemm segments, wide", run_gemm_segments, { 40, 26, 700, 3 }, SUMS, SUMS },
+	{ "gemm segments, long", run_gemm_segments, { 900, 150, 130, 2 }, SUMS, SUMS },
 	{ "gemm bf16, one row", run_gemm_half, { 1, 70, 300, 0, 1, 0 }, SUMS, F32 },
 	{ "gemm bf16, few rows", run_gemm_half, { 5, 33, 270, 0, 1, 0 }, SUMS, F32 },
 	{ "gemm bf16, few rows, b", run_gemm_half, { 7, 90, 290, 0, 0, 0 }, SUMS, F32 },
@@ -1052,6 +1110,9 @@ const struct op_case op_cases[] = {
 	{ "element-wise 1", run_elementwise, { 1, 1 }, SUMS, ROUND(3) },
 	{ "element-wise", run_elementwise, { 33, 131 }, SUMS, ROUND(3) },
 	{ "element-wise, long rows", run_elementwise, { 2, 70001 }, SUMS, ROUND(3) },
+	{ "colsum of segments", run_colsum_segments, { 37, 131, 4 }, SUMS, SUMS },
+	{ "colsum of segments, one row", run_colsum_segments, { 1, 3, 1 }, SUMS, SUMS },
+	{ "colsum of segments, many", run_colsum_segments, { 90, 65, 50 }, SUMS, SUMS },
 	{ "copy", run_copy, { 17, 33 }, EXACT, F32 },
 	{ "rows", run_rows, { 70, 97, 31 }, EXACT, ROUND(2) },
 	{ "rows 1", run_rows, { 1, 1, 1 }, EXACT, ROUND(2) },
@@ -1120,7 +1181,11 @@ const struct op_case op_cases[] = {
 	{ "xent 0 rows", run_xent, { 0, 8, 10, 0 }, EXPS, ROUND(1) },
 	{ "xent bf16", run_xent_half, { 50, 24, 100, 0 }, EXPS, ROUND(1) },
 	{ "xent f16, tiles", run_xent_half, { 300, 8, 5000, 1 }, EXPS, ROUND(1) },
-	{ "dropout", run_dropout, { 13, 31, 7 }, SUMS, ROUND(1) },
+	{ "dropout", run_dropout, { 13, 31, 1, 0, 0 }, SUMS, ROUND(1) },
+	{ "dropout, samples", run_dropout, { 37, 31, 4, 0, 1 }, SUMS, ROUND(1) },
+	{ "dropout, targets", run_dropout, { 90, 33, 20, 1, 0 }, SUMS, ROUND(1) },
+	{ "dropout, one row", run_dropout, { 1, 1, 1, 1, 1 }, SUMS, ROUND(1) },
+	{ "dropout, none", run_dropout, { 0, 4, 2, 1, 0 }, SUMS, ROUND(1) },
 	{ "adamw", run_adamw, { 3, 77, 1, 0, 0 }, EXPS, F32 },
 	{ "adamw, late", run_adamw, { 1, 40000, 1000, 1, 0 }, EXPS, F32 },
 	{ "adamw, clipped", run_adamw, { 5, 33, 3, 1, 0 }, EXPS, F32 },
@@ -1128,7 +1193,9 @@ const struct op_case op_cases[] = {
 	{ "adam form", run_adam_form, { 5, 333, 0 }, EXPS, F32 },
 	{ "adam form, inside", run_adam_form, { 2, 65, 1 }, EXPS, F32 },
 	{ "project", run_project, { 5, 300, 200, 0 }, EXACT, F32 },
+	{ "project pieces", run_project, { 3, 300, 130, 0, 77 }, EXACT, F32 },
 	{ "project sparse", run_project, { 5, 300, 64, 1 }, EXACT, F32 },
+	{ "project sparse, pieces", run_project, { 3, 300, 64, 1, 100 }, EXACT, F32 },
 };
 const size_t n_op_cases = sizeof(op_cases) / sizeof(op_cases[0]);
 

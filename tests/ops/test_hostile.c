@@ -75,8 +75,6 @@ shapes(void **state)
 	REFUSES(DF_EINTERNAL, df_scale(be, 1, out, err));
 	REFUSES(DF_ERANGE, df_tensor_alloc(be, &out, DF_F32, SIZE_MAX / 2, 3, "x", err));
 	REFUSES(DF_ENOMEM, df_tensor_alloc(be, &out, DF_F32, SIZE_MAX / 64, 1, "x", err));
-	REFUSES(DF_ERANGE, df_dropout(be, a, a, 1.0f, 0, 0, 0, err));
-	REFUSES(DF_ERANGE, df_dropout(be, a, a, -0.1f, 0, 0, 0, err));
 	REFUSES(DF_EINTERNAL, df_adamw(be, &(struct df_adamw){ .w = a, .g = a, .m = a, .v = a, .step = 0 }, err));
 	REFUSES(DF_EINTERNAL, df_adam_form(be, &(struct df_adam_form){ .g = a, .m = a, .v = a }, err));
 	REFUSES(DF_EINTERNAL, df_sync(NULL, err));
@@ -230,6 +228,67 @@ offsets(void **state)
 	df_tensor_free(be, &lse);
 }
 
+static void
+segments(void **state)
+{
+	struct df_tensor none = DF_TENSOR_NONE, beyond = test_indices(be, (uint32_t[]){ 0, 5 }, 2);
+	struct df_tensor backwards = test_indices(be, (uint32_t[]){ 0, 3, 2, 4 }, 4);
+	struct df_tensor late = test_indices(be, (uint32_t[]){ 1, 4 }, 2);
+	struct df_tensor good = test_indices(be, (uint32_t[]){ 0, 4 }, 2);
+	struct df_tensor product = test_tensor(be, 1, 18, NULL), y = test_tensor(be, 4, 6, NULL);
+	struct df_tensor key = df_tensor_view(good, 0, 1, 2), early = test_indices(be, (uint32_t[]){ 1, 1, 2, 3 }, 4);
+	struct df_dropout drop = { a, y, good, none, good, key, 1, 0.1f };
+
+	(void)state;
+	/* a [4,6] with itself makes 36 numbers a segment, with c [4,3] 18. */
+	REFUSES(DF_EINTERNAL, df_gemm_segments(be, NULL, err));
+	REFUSES(DF_EINTERNAL, df_gemm_segments(be, &(struct df_gemm_segments){ 1, a, a, product, good }, err));
+	REFUSES(DF_EINTERNAL, df_gemm_segments(be, &(struct df_gemm_segments){ 1, a, b, product, good }, err));
+	REFUSES(DF_EINTERNAL, df_gemm_segments(be, &(struct df_gemm_segments){ 1, a, c, product, none }, err));
+	REFUSES(DF_EINTERNAL, df_gemm_segments(be, &(struct df_gemm_segments){ 1, a, c, product, row }, err));
+	REFUSES(DF_EINTERNAL, df_gemm_segments(be, &(struct df_gemm_segments){ 1, a, c, product, backwards }, err));
+	REFUSES(DF_EINTERNAL, df_gemm_segments(be, &(struct df_gemm_segments){ 1, a, c, product, beyond }, err));
+	REFUSES(DF_EINTERNAL, df_gemm_segments(be, &(struct df_gemm_segments){ 1, a, c, product, late }, err));
+	assert_int_equal(df_gemm_segments(be, &(struct df_gemm_segments){ 1, a, c, product, good }, NULL), DF_OK);
+	REFUSES(DF_EINTERNAL, df_colsum_segments(be, a, beyond, df_tensor_rows(y, 0, 1), err));
+	REFUSES(DF_EINTERNAL, df_colsum_segments(be, a, backwards, df_tensor_rows(y, 0, 3), err));
+	REFUSES(DF_EINTERNAL, df_colsum_segments(be, a, none, df_tensor_rows(y, 0, 1), err));
+	REFUSES(DF_EINTERNAL, df_colsum_segments(be, a, good, c, err));
+	assert_int_equal(df_dropout(be, &drop, NULL), DF_OK);
+	drop.token = early; /* row 0 is token 1 */
+	assert_int_equal(df_dropout(be, &drop, NULL), DF_OK);
+	drop.token_offsets = late;
+	assert_int_equal(df_dropout(be, &drop, NULL), DF_OK);
+	drop.token = none; /* row 0 is token 0, the sample begins at 1 */
+	REFUSES(DF_EINTERNAL, df_dropout(be, &drop, err));
+	drop.token_offsets = backwards;
+	REFUSES(DF_EINTERNAL, df_dropout(be, &drop, err));
+	drop.token_offsets = drop.offsets;
+	drop.offsets = beyond;
+	REFUSES(DF_EINTERNAL, df_dropout(be, &drop, err));
+	drop.offsets = good;
+	drop.token = good;
+	REFUSES(DF_EINTERNAL, df_dropout(be, &drop, err));
+	drop.token = none;
+	drop.key = none;
+	REFUSES(DF_EINTERNAL, df_dropout(be, &drop, err));
+	drop.key = key;
+	drop.x = c;
+	REFUSES(DF_EINTERNAL, df_dropout(be, &drop, err));
+	drop.x = a;
+	drop.p = 1;
+	REFUSES(DF_ERANGE, df_dropout(be, &drop, err));
+	drop.p = -0.1f;
+	REFUSES(DF_ERANGE, df_dropout(be, &drop, err));
+	df_tensor_free(be, &beyond);
+	df_tensor_free(be, &backwards);
+	df_tensor_free(be, &late);
+	df_tensor_free(be, &good);
+	df_tensor_free(be, &early);
+	df_tensor_free(be, &product);
+	df_tensor_free(be, &y);
+}
+
 /* A window of another type lies within the same bytes, and is aligned. */
 static void
 types(void **state)
@@ -325,7 +384,7 @@ decoding(void **state)
 static void
 projections(void **state)
 {
-	struct df_project p = { DF_PROJ_SJLT, a, c, 0, 1, 0, 0 };
+	struct df_project p = { DF_PROJ_SJLT, a, c, 0, 1, 0, 0, 0 };
 
 	(void)state;
 	REFUSES(DF_ERANGE, df_project(be, &p, err));
@@ -388,7 +447,7 @@ plans(void **state)
 		.slot = test_u32(be, 1, 4, NULL),
 		.row_token = test_u32(be, 1, 4, NULL),
 		.first = test_u32(be, 1, 4, NULL),
-		.seg = test_u32(be, 1, 7, NULL) };
+		.seg = test_u32(be, 1, 9, NULL) };
 	struct df_tensor *all[] = { &p.expert, &p.offsets, &p.row, &p.slot, &p.row_token, &p.first, &p.seg };
 
 	(void)state;
@@ -460,6 +519,7 @@ main(void)
 		cmocka_unit_test(cross_entropy),
 		cmocka_unit_test(clipping),
 		cmocka_unit_test(offsets),
+		cmocka_unit_test(segments),
 		cmocka_unit_test(types),
 		cmocka_unit_test(borrowed),
 		cmocka_unit_test(decoding),

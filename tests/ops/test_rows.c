@@ -242,7 +242,7 @@ segments(void **state)
 	struct df_tensor rstd = test_tensor(be, T, 1, vg), d = test_tensor(be, T, D, vx),
 			 s = test_tensor(be, 3, D, NULL);
 	struct df_tensor g = test_tensor(be, 5, N, vp), p = test_tensor(be, 5, KP, vp);
-	struct df_project proj = { DF_PROJ_RADEMACHER, g, p, 0, 42, 0, 4 };
+	struct df_project proj = { DF_PROJ_RADEMACHER, g, p, 0, 42, 0, 4, 0 };
 
 	(void)state;
 	assert_int_equal(
@@ -270,7 +270,7 @@ segments(void **state)
 	}
 	for (int type = 0; type < 2; type++) {
 		assert_int_equal(df_upload(be, p, vp, NULL), DF_OK);
-		proj = (struct df_project){ type ? DF_PROJ_SJLT : DF_PROJ_RADEMACHER, g, p, 0, 42, 0, 4 };
+		proj = (struct df_project){ type ? DF_PROJ_SJLT : DF_PROJ_RADEMACHER, g, p, 0, 42, 0, 4, 0 };
 		assert_int_equal(df_project(be, &proj, NULL), DF_OK);
 		y = test_values(be, p);
 		for (size_t i = 0; i < 5; i++) {
@@ -303,6 +303,103 @@ segments(void **state)
 	df_tensor_free(be, &p);
 }
 
+/* Segments in one call: each with the bits of the operation on its rows alone. */
+static void
+one_call(void **state)
+{
+	enum { T = 300, M = 30, N = 300, S = 5 };
+	static const uint32_t offsets[] = { 0, 31, 32, 32, 290, T }, halves[] = { 9, 1, 8, 2, 7, 3, 6, 4, 5, 5 };
+	float *va = test_numbers(50, T * M, 1), *vb = test_numbers(51, T * N, 1), *sums, *products, *dropped;
+	struct df_tensor a = test_tensor(be, T, M, va), b = test_tensor(be, T, N, vb),
+			 c = test_tensor(be, S, M * N, NULL);
+	struct df_tensor sum = test_tensor(be, S, N, NULL), y = test_tensor(be, T, N, NULL);
+	struct df_tensor seg = test_indices(be, offsets, S + 1),
+			 key = df_tensor_view(test_indices(be, halves, 2 * S), 0, S, 2);
+	struct df_dropout drop = { b, y, seg, DF_TENSOR_NONE, seg, key, 3, 0.4f };
+
+	(void)state;
+	assert_int_equal(df_gemm_segments(be, &(struct df_gemm_segments){ 0.3f, a, b, c, seg }, NULL), DF_OK);
+	assert_int_equal(df_colsum_segments(be, b, seg, sum, NULL), DF_OK);
+	assert_int_equal(df_dropout(be, &drop, NULL), DF_OK);
+	products = test_values(be, c);
+	sums = test_values(be, sum);
+	dropped = test_values(be, y);
+	for (size_t s = 0; s < S; s++) {
+		const size_t r = offsets[s], n = offsets[s + 1] - r;
+		struct df_tensor alone = test_indices(be, (uint32_t[]){ 0, (uint32_t)n }, 2);
+		struct df_tensor as = df_tensor_rows(a, r, n), bs = df_tensor_rows(b, r, n),
+				 cs = test_tensor(be, M, N, NULL);
+		struct df_tensor row = test_tensor(be, 1, N, NULL), ys = test_tensor(be, n, N, NULL);
+		float *v;
+
+		assert_int_equal(df_gemm(be, &(struct df_gemm){ true, false, 0.3f, 0, as, bs, cs }, NULL), DF_OK);
+		v = test_values(be, cs);
+		same(products + s * M * N, v, M * N, "product of a segment", s);
+		free(v);
+		assert_int_equal(df_colsum(be, bs, row, false, NULL), DF_OK);
+		v = test_values(be, row);
+		same(sums + s * N, v, N, "sum of a segment", s);
+		free(v);
+		drop = (struct df_dropout){ bs, ys, alone, DF_TENSOR_NONE, alone, df_tensor_rows(key, s, 1), 3, 0.4f };
+		assert_int_equal(df_dropout(be, &drop, NULL), DF_OK);
+		v = test_values(be, ys);
+		same(dropped + r * N, v, n * N, "dropout of a sample", s);
+		free(v);
+		df_tensor_free(be, &cs);
+		df_tensor_free(be, &row);
+		df_tensor_free(be, &ys);
+		df_tensor_free(be, &alone);
+	}
+	free(va);
+	free(vb);
+	free(products);
+	free(sums);
+	free(dropped);
+	df_tensor_free(be, &a);
+	df_tensor_free(be, &b);
+	df_tensor_free(be, &c);
+	df_tensor_free(be, &sum);
+	df_tensor_free(be, &y);
+	df_tensor_free(be, &seg);
+	df_tensor_free(be, &key);
+}
+
+/* Pieces in one call: the bits of a call for each, the last first. */
+static void
+pieces(void **state)
+{
+	enum { S = 3, N = 700, K = 200, PIECE = 300 };
+	float *vg = test_numbers(60, S * N, 1), *vy = test_numbers(61, S * K, 1);
+	struct df_tensor g = test_tensor(be, S, N, vg), y = test_tensor(be, S, K, vy);
+
+	(void)state;
+	for (int type = 0; type < 2; type++) {
+		struct df_project p = { type ? DF_PROJ_SJLT : DF_PROJ_RADEMACHER, g, y, 11, 42, 0, 4, PIECE };
+		float *whole, *parts;
+
+		assert_int_equal(df_upload(be, y, vy, NULL), DF_OK);
+		assert_int_equal(df_project(be, &p, NULL), DF_OK);
+		whole = test_values(be, y);
+		assert_int_equal(df_upload(be, y, vy, NULL), DF_OK);
+		p.piece = 0;
+		for (size_t first = 2 * PIECE, end = N;; end = first, first -= PIECE) {
+			p.g = df_tensor_cols(g, first, end - first);
+			p.first = 11 + first;
+			assert_int_equal(df_project(be, &p, NULL), DF_OK);
+			if (first == 0)
+				break;
+		}
+		parts = test_values(be, y);
+		same(whole, parts, S * K, "projection of pieces", 0);
+		free(whole);
+		free(parts);
+	}
+	free(vg);
+	free(vy);
+	df_tensor_free(be, &g);
+	df_tensor_free(be, &y);
+}
+
 int
 main(void)
 {
@@ -312,6 +409,8 @@ main(void)
 		cmocka_unit_test(decoding),
 		cmocka_unit_test(xent),
 		cmocka_unit_test(segments),
+		cmocka_unit_test(one_call),
+		cmocka_unit_test(pieces),
 	};
 	int rc;
 

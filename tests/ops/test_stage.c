@@ -15,7 +15,7 @@
 #include "backend/backend_priv.h"
 #include "cases.h"
 
-static struct df_backend *be;
+static struct df_backend *be, *poison;
 
 static struct df_stage *
 new_stage(struct df_backend *b, size_t nbytes)
@@ -111,6 +111,30 @@ ranges(void **state)
 }
 
 static void
+reuse(void **state)
+{
+	struct df_stage *st = NULL;
+	void *host;
+	float v;
+
+	(void)state;
+	assert_int_equal(df_stage_reuse(poison, &st, 8, "a stage", NULL), DF_OK);
+	host = df_stage_host(st, 0);
+	*(float *)host = 1;
+	assert_int_equal(df_stage_push(st, 0, 4, NULL), DF_OK);
+	assert_int_equal(df_stage_reuse(poison, &st, 4, "a stage", NULL), DF_OK);
+	assert_ptr_equal(df_stage_host(st, 0), host); /* there was room, and the wait gave the host its side back */
+	*(float *)host = 2;
+	assert_int_equal(df_stage_push(st, 0, 4, NULL), DF_OK);
+	assert_int_equal(df_download(poison, &v, df_stage_view(st, DF_F32, 0, 1, 1), NULL), DF_OK);
+	assert_true(v == 2);
+	assert_int_equal(df_stage_reuse(poison, &st, 100, "a stage", NULL), DF_OK);
+	assert_int_equal(df_stage_push(st, 96, 4, NULL), DF_OK);
+	assert_int_equal(df_stage_reuse(poison, &st, SIZE_MAX / 64, "a stage", NULL), DF_ENOMEM);
+	df_stage_free(poison, &st);
+}
+
+static void
 empty(void **state)
 {
 	struct df_stage *st = new_stage(be, 0);
@@ -122,8 +146,6 @@ empty(void **state)
 }
 
 /* ---- what poison finds ------------------------------------------------------------------------------------------- */
-
-static struct df_backend *poison;
 
 static float
 on_device(struct df_stage *st, size_t i)
@@ -215,6 +237,7 @@ main(void)
 		cmocka_unit_test(on_every_backend),
 		cmocka_unit_test(on_a_plain_device),
 		cmocka_unit_test(ranges),
+		cmocka_unit_test(reuse),
 		cmocka_unit_test(empty),
 		cmocka_unit_test(a_missing_push),
 		cmocka_unit_test(a_missing_pull_or_wait),

@@ -241,27 +241,29 @@ mh_same(const float *a, const float *b, size_t n)
 }
 
 static int
-gather(void *ctx, const struct df_grad_piece *piece, struct df_err *err)
+gather(void *ctx, const struct df_grad_block *block, struct df_err *err)
 {
 	struct mh_grads *g = ctx;
 	struct df_backend *be = df_model_backend(g->m);
-	size_t cols = piece->g.cols, step = (size_t)df_grad_piece_rows(piece->param->cols) * piece->param->cols;
+	size_t cols = block->g.cols, step = (size_t)df_grad_piece_rows(block->param->cols) * block->param->cols;
 	float *buf = NULL;
 	int rc;
 
-	/* Descending and without gaps; pieces are cut where the header says. */
-	assert_int_equal(piece->offset + cols, g->next);
-	assert_int_equal(piece->g.rows, g->n);
-	assert_int_equal((piece->offset - piece->param->offset) % step, 0);
-	assert_true(cols <= step);
-	g->next = piece->offset;
+	/* Descending and without gaps; blocks begin and end where pieces do. */
+	assert_int_equal(block->offset + cols, g->next);
+	assert_int_equal(block->g.rows, g->n);
+	assert_int_equal((block->offset - block->param->offset) % step, 0);
+	assert_int_equal(block->piece, step);
+	assert_true(
+	    cols % step == 0 || block->offset + cols == block->param->offset + block->param->rows * block->param->cols);
+	g->next = block->offset;
 	g->blocks++;
 	DF_TRY(df_alloc(&buf, g->n * cols, sizeof(*buf), "a block", err));
-	DF_TRY(df_download(be, buf, piece->g, err));
+	DF_TRY(df_download(be, buf, block->g, err));
 	for (size_t s = 0; s < g->n; s++)
-		memcpy(g->g + s * g->numel + piece->offset, buf + s * cols, cols * sizeof(*buf));
+		memcpy(g->g + s * g->numel + block->offset, buf + s * cols, cols * sizeof(*buf));
 	/* A sink may change the block: spoil it, so that nothing may rely on it later. */
-	DF_TRY(df_fill(be, piece->g, NAN, err));
+	DF_TRY(df_fill(be, block->g, NAN, err));
 out:
 	free(buf);
 	return rc;

@@ -237,18 +237,18 @@ test_independent(void **state)
 }
 
 static int
-count_block(void *ctx, const struct df_grad_piece *piece, struct df_err *err)
+count_block(void *ctx, const struct df_grad_block *block, struct df_err *err)
 {
-	(void)piece;
+	(void)block;
 	(void)err;
 	++*(size_t *)ctx;
 	return DF_OK;
 }
 
 static int
-failing_sink(void *ctx, const struct df_grad_piece *piece, struct df_err *err)
+failing_sink(void *ctx, const struct df_grad_block *block, struct df_err *err)
 {
-	(void)piece;
+	(void)block;
 	return ++*(int *)ctx == 3 ? df_fail(err, DF_EIO, "the sink is full") : DF_OK;
 }
 

@@ -1,7 +1,7 @@
 /*
  * test_train_weigh.c - weights from losses between the forward and the backward of a step, and what a step reports of
- * its domains: a weigher that says 1 changes no bit, one that looks at the whole micro-batch gives the same at any number
- * of threads, gradients are those of the weighted losses, sums by domain those by hand.
+ * its domains: a weigher that says 1 changes no bit, one that looks at the whole micro-batch gives the same at any
+ * number of threads, gradients are those of the weighted losses, sums by domain those by hand.
  * Runs on the backend in DF_TEST_DEVICE.
  */
 #include "model_help.h"
@@ -397,7 +397,7 @@ test_refusal(void **state)
 	free(want);
 }
 
-/* A gradient that is not finite is found after the update was asked for: model, moments and step count are as before. */
+/* A gradient that is not finite is found after the update was asked for: model, moments, step count are as before. */
 static void
 test_not_finite(void **state)
 {

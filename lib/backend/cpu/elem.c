@@ -171,29 +171,33 @@ df_cpu_bias_add(struct df_backend *be, const void *args, struct df_err *err)
 DF_SIMD static void
 colsum(const void *args, size_t col, size_t n)
 {
-	const struct df_op_pair *a = args;
-	double sum[DF_STRIPE] = { 0 };
-	float *out = AT(a->dst, 0, col);
+	const struct df_op_colsum *a = args;
+	const uint32_t *offsets = df_tensor_u32(a->offsets); /* NULL: one segment */
 
-	for (size_t j = 0; j < n && a->accumulate; j++)
-		sum[j] = out[j];
-	for (size_t t = 0; t < a->src.rows; t++) {
-		const float *x = AT(a->src, t, col);
+	for (size_t s = 0; s < a->out.rows; s++) {
+		double sum[DF_STRIPE] = { 0 };
+		float *out = AT(a->out, s, col);
 
+		for (size_t j = 0; j < n && a->accumulate; j++)
+			sum[j] = out[j];
+		for (size_t t = offsets ? offsets[s] : 0, end = offsets ? offsets[s + 1] : a->x.rows; t < end; t++) {
+			const float *x = AT(a->x, t, col);
+
+			for (size_t j = 0; j < n; j++)
+				sum[j] += x[j];
+		}
 		for (size_t j = 0; j < n; j++)
-			sum[j] += x[j];
+			out[j] = (float)sum[j];
 	}
-	for (size_t j = 0; j < n; j++)
-		out[j] = (float)sum[j];
 }
 
 int
 df_cpu_colsum(struct df_backend *be, const void *args, struct df_err *err)
 {
-	const struct df_op_pair *a = args;
+	const struct df_op_colsum *a = args;
 
 	(void)err;
-	df_cpu_for_stripes(be, a->dst.cols, colsum, a);
+	df_cpu_for_stripes(be, a->out.cols, colsum, a);
 	return DF_OK;
 }
 
@@ -292,16 +296,16 @@ df_cpu_scatter_rows(struct df_backend *be, const void *args, struct df_err *err)
 static void
 dropout(const void *args, size_t row, size_t col, size_t n)
 {
-	const struct df_op_dropout *a = args;
+	const struct df_dropout *a = args;
 	const double limit = (double)a->p * 0x1p32;
 	const float *x = AT(a->x, row, col), keep_scale = 1.0f / (1.0f - a->p);
 	float *y = AT(a->y, row, col);
-	uint64_t e = a->first + row * a->x.cols + col;
+	uint64_t key, e = df_dropout_first(a, row, &key) + col;
 	uint32_t w[4];
 
 	for (size_t i = 0; i < n; i++, e++) {
 		if (i == 0 || e % 4 == 0)
-			df_rng_words(a->seed, DF_RNG_DROPOUT, a->substream, e / 4, w);
+			df_rng_words(key, DF_RNG_DROPOUT, a->substream, e / 4, w);
 		y[i] = (double)w[e % 4] >= limit ? x[i] * keep_scale : 0.0f;
 	}
 }
@@ -309,10 +313,10 @@ dropout(const void *args, size_t row, size_t col, size_t n)
 int
 df_cpu_dropout(struct df_backend *be, const void *args, struct df_err *err)
 {
-	const struct df_op_dropout *a = args;
+	const struct df_dropout *a = args;
 
 	(void)err;
-	for_elements(be, a->x, df_is_dense(a->x) && df_is_dense(a->y), dropout, a);
+	df_cpu_for_pieces(be, a->x.rows, a->x.cols, dropout, a);
 	return DF_OK;
 }
 

@@ -43,7 +43,7 @@
 #define CONCAT_(a, b) a##b
 #define CONCAT(a, b)  CONCAT_(a, b)
 
-enum { KC = DF_CPU_PACK_MOST, NC = 256, MR_MAX = 12, NR_MAX = 32 };
+enum { KC = DF_CPU_PACK_MOST, NC = 256, SOME_ROWS = 128, MR_MAX = 12, NR_MAX = 32 };
 
 typedef float v4 __attribute__((vector_size(16), aligned(16), may_alias));
 typedef float v4u __attribute__((vector_size(16), aligned(4), may_alias));
@@ -125,6 +125,12 @@ df_cpu_gemm_isa(void)
 	}
 }
 
+static size_t
+div_up(size_t a, size_t b)
+{
+	return (a + b - 1) / b;
+}
+
 /* dst[k][0..n) = src[k*ld ..]; the usual values of n are constants for the compiler. */
 static void
 copy_rows(float *dst, const float *src, size_t ld, size_t kc, size_t n)
@@ -171,74 +177,86 @@ strips_at_once(size_t rows)
 	return rows == 1 ? 4 : rows <= 3 ? 2 : 1;
 }
 
+/*
+ * How many columns of op(b) are packed at a time.  As many as fit, for all rows of a to pass; but for few rows one
+ * strip, which is used up in the first-level cache (a single row takes four, strips_at_once()).
+ */
+static size_t
+columns_at_once(bool tb, size_t m, size_t k, size_t wide)
+{
+	if (tb && m <= SOME_ROWS)
+		return m <= DF_CPU_THIN_ROWS ? 4 * wide : wide;
+	return k > 0 && k < KC ? KC * NC / k / wide * wide : NC;
+}
+
 static void
 multiply(struct kernel kern, bool ta, bool tb, size_t m, size_t n, size_t k, float alpha, const float *a, size_t lda,
     struct df_cpu_operand b, float beta, float *c, size_t ldc)
 {
 	const size_t mr = kern.mr, wide = 2 * kern.width;
-	const bool few = m <= 2 * mr, b_in_place = few && !tb && b.type == DF_F32; /* too few rows to repay packing */
-	const size_t nc_most = few ? 4 * wide : NC;
+	const bool b_in_place = m <= DF_CPU_THIN_ROWS && !tb && b.type == DF_F32; /* too few rows to repay packing */
+	const size_t nc_most = b_in_place ? 4 * wide : columns_at_once(tb, m, k, wide);
+	const size_t n_k = k > KC ? div_up(k, KC) : 1; /* one even when k = 0: an empty sum is zero */
+	const bool along_rows = !tb && m <= SOME_ROWS;
 	_Alignas(64) float packed[KC * NC], columns[KC * MR_MAX];
-	size_t thin = 0; /* columns that are done */
+	size_t thin = 0, n_j; /* columns that are done; blocks of the others */
 
 	if (m <= DF_CPU_THIN_ROWS && tb && !ta && k > 0 && kern.fused)
 		thin = df_cpu_gemm_thin(m, n, k, alpha, a, lda, b, beta, c, ldc);
-	for (size_t j0 = thin; j0 < n; j0 += nc_most) {
-		const size_t nc = n - j0 < nc_most ? n - j0 : nc_most;
-		size_t k0 = 0;
+	n_j = div_up(n - thin, nc_most);
+	for (size_t block = 0; block < n_j * n_k; block++) {
+		const size_t j0 = thin + (along_rows ? block % n_j : block / n_k) * nc_most;
+		const size_t k0 = (along_rows ? block / n_j : block % n_k) * KC;
+		const size_t nc = n - j0 < nc_most ? n - j0 : nc_most, kc = k - k0 < KC ? k - k0 : KC;
+		const size_t packed_from = b_in_place ? nc / wide * wide : 0;
+		struct df_cpu_operand at = b;
 
-		do { /* once even when k = 0: an empty sum is zero */
-			const size_t kc = k - k0 < KC ? k - k0 : KC, packed_from = b_in_place ? nc / wide * wide : 0;
-			struct df_cpu_operand at = b;
+		at.p = tb ? df_cpu_element(b, j0, k0) : df_cpu_element(b, k0, j0);
+		if (packed_from < nc) {
+			struct df_cpu_operand rest = at;
 
-			at.p = tb ? df_cpu_element(b, j0, k0) : df_cpu_element(b, k0, j0);
-			if (packed_from < nc) {
-				struct df_cpu_operand rest = at;
+			rest.p = tb ? df_cpu_element(at, packed_from, 0) : df_cpu_element(at, 0, packed_from);
+			df_cpu_pack(packed, rest, tb, kc, nc - packed_from, wide, kern.width);
+		}
+		for (size_t i = 0; i < m; i += mr) {
+			struct block blk = { .alpha = alpha, .beta = k0 ? 1.0f : beta, .kc = kc, .ldc = ldc };
+			const size_t rows = m - i < mr ? m - i : mr, many = strips_at_once(rows) * wide;
+			/* the next rows: a line of each is fetched at every strip */
+			const size_t rows_next = ta ? 0 : m - i - rows < mr ? m - i - rows : mr;
+			size_t step;
 
-				rest.p = tb ? df_cpu_element(at, packed_from, 0) : df_cpu_element(at, 0, packed_from);
-				df_cpu_pack(packed, rest, tb, kc, nc - packed_from, wide, kern.width);
+			blk.rows = (int)rows;
+			blk.a = ta ? a + k0 * lda + i : a + i * lda + k0;
+			blk.rs = ta ? 1 : lda;
+			blk.cs = ta ? lda : 1;
+			if (ta && nc > wide) {
+				copy_rows(columns, blk.a, lda, kc, (size_t)blk.rows);
+				blk.a = columns;
+				blk.cs = (size_t)blk.rows;
 			}
-			for (size_t i = 0; i < m; i += mr) {
-				struct block blk = { .alpha = alpha, .beta = k0 ? 1.0f : beta, .kc = kc, .ldc = ldc };
-				const size_t rows = m - i < mr ? m - i : mr, many = strips_at_once(rows) * wide;
-				/* the next rows: a line of each is fetched at every strip */
-				const size_t rows_next = ta ? 0 : m - i - rows < mr ? m - i - rows : mr;
-				size_t step;
+			for (size_t j = 0; j < nc; j += step) {
+				const size_t left = nc - j, nr = left <= kern.width ? kern.width : wide;
 
-				blk.rows = (int)rows;
-				blk.a = ta ? a + k0 * lda + i : a + i * lda + k0;
-				blk.rs = ta ? 1 : lda;
-				blk.cs = ta ? lda : 1;
-				if (ta && nc > wide) {
-					copy_rows(columns, blk.a, lda, kc, (size_t)blk.rows);
-					blk.a = columns;
-					blk.cs = (size_t)blk.rows;
+				for (size_t r = 0; r < rows_next && j < kc; r++)
+					__builtin_prefetch(blk.a + (mr + r) * lda + j);
+				step = left >= many ? many : nr;
+				blk.nv = step > wide ? (rows == 1 ? 8 : 4) : nr > kern.width ? 2 : 1;
+				if (j < packed_from) {
+					blk.b = (const float *)at.p + j;
+					blk.bs = b.ld;
+					blk.ss = wide;
+				} else {
+					blk.b = packed + (j - packed_from) * kc;
+					blk.bs = nr;
+					blk.ss = wide * kc;
 				}
-				for (size_t j = 0; j < nc; j += step) {
-					const size_t left = nc - j, nr = left <= kern.width ? kern.width : wide;
-
-					for (size_t r = 0; r < rows_next && j < kc; r++)
-						__builtin_prefetch(blk.a + (mr + r) * lda + j);
-					step = left >= many ? many : nr;
-					blk.nv = step > wide ? (rows == 1 ? 8 : 4) : nr > kern.width ? 2 : 1;
-					if (j < packed_from) {
-						blk.b = (const float *)at.p + j;
-						blk.bs = b.ld;
-						blk.ss = wide;
-					} else {
-						blk.b = packed + (j - packed_from) * kc;
-						blk.bs = nr;
-						blk.ss = wide * kc;
-					}
-					blk.c = c + i * ldc + j0 + j;
-					if (left < nr)
-						run_edge(&kern, &blk, left);
-					else
-						kern.run(&blk);
-				}
+				blk.c = c + i * ldc + j0 + j;
+				if (left < nr)
+					run_edge(&kern, &blk, left);
+				else
+					kern.run(&blk);
 			}
-			k0 += KC;
-		} while (k0 < k);
+		}
 	}
 }
 
@@ -261,12 +279,6 @@ df_cpu_sgemm_with(enum df_cpu_isa isa, bool ta, bool tb, size_t m, size_t n, siz
 }
 
 /* ---- the slot: tiles of c -------------------------------------------------------------------------------------- */
-
-static size_t
-div_up(size_t a, size_t b)
-{
-	return (a + b - 1) / b;
-}
 
 /*
  * A tile is worth a task from TILE_OPS multiplications on (tens of microseconds).  Tall tiles share a
@@ -447,4 +459,48 @@ df_cpu_gemm_group_sums(struct df_backend *be, const void *args, struct df_err *e
 out:
 	free(g);
 	return rc;
+}
+
+/* ---- the slot: a product for each segment of rows --------------------------------------------------------------- */
+
+struct segment_tiles {
+	const struct df_gemm_segments *g;
+	df_cpu_multiply_fn *multiply;
+	size_t tile_rows, tile_cols, n_across, n_down;
+};
+
+static void
+run_segment_tile(void *ctx, size_t i, int worker)
+{
+	const struct segment_tiles *t = ctx;
+	const struct df_gemm_segments *g = t->g;
+	const size_t s = i / (t->n_across * t->n_down), n = g->b.cols;
+	const size_t first = df_tensor_u32(g->offsets)[s], k = df_tensor_u32(g->offsets)[s + 1] - first;
+	const size_t i0 = i / t->n_across % t->n_down * t->tile_rows, j0 = i % t->n_across * t->tile_cols;
+	const size_t rows = g->a.cols - i0 < t->tile_rows ? g->a.cols - i0 : t->tile_rows;
+	const size_t cols = n - j0 < t->tile_cols ? n - j0 : t->tile_cols;
+	const struct df_cpu_operand b = { df_tensor_f32(g->b) + first * g->b.ld + j0, g->b.ld, DF_F32 };
+
+	(void)worker;
+	t->multiply(true, false, rows, cols, k, g->alpha, df_tensor_f32(g->a) + first * g->a.ld + i0, g->a.ld, b, 0,
+	    df_tensor_f32(g->c) + s * g->c.ld + i0 * n + j0, n);
+}
+
+int
+df_cpu_gemm_segments(struct df_backend *be, const void *args, struct df_err *err)
+{
+	const struct df_cpu_product *product = df_cpu_product_of(be);
+	const struct df_gemm_segments *g = args;
+	const size_t n_segments = g->c.rows, threads = (size_t)df_pool_size(be->pool);
+	struct segment_tiles t = { g, product->multiply, g->a.cols, g->b.cols, 1, 1 };
+
+	(void)err;
+	if (df_tensor_numel(g->c) == 0)
+		return DF_OK;
+	/* Segments are tasks, too: each is cut only as far as there are not enough of them. */
+	product->tile(&t.tile_rows, &t.tile_cols, div_up(g->a.rows, n_segments), div_up(threads, n_segments));
+	t.n_across = div_up(g->b.cols, t.tile_cols);
+	t.n_down = div_up(g->a.cols, t.tile_rows);
+	df_pool_for(be->pool, n_segments * t.n_across * t.n_down, run_segment_tile, &t);
+	return DF_OK;
 }

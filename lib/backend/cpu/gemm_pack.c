@@ -112,6 +112,7 @@ widen_run(float *dst, const char *src, enum df_dtype type, size_t n)
 DF_INLINE void
 pack_rows(float *dst, const char *p, size_t stride, enum df_dtype type, size_t kc, size_t n, size_t wide, size_t narrow)
 {
+	enum { AHEAD = 8 }; /* rows that are fetched ahead */
 	const size_t size = df_dtype_size(type), n_full = n / wide * wide, left = n - n_full;
 	const size_t nr = left <= narrow ? narrow : wide;
 	const bool few = n_full <= 4 * wide; /* strip by strip then: in short rows the order does not matter */
@@ -120,8 +121,13 @@ pack_rows(float *dst, const char *p, size_t stride, enum df_dtype type, size_t k
 		for (size_t k = 0; k < kc; k++)
 			widen_run(dst + j * kc + k * wide, p + k * stride + j * size, type, wide);
 	for (size_t k = 0; k < kc && (!few || left); k++, p += stride) {
-		for (size_t j = few ? n_full : 0; j < n_full; j += wide)
+		const char *ahead = k + AHEAD < kc ? p + AHEAD * stride : p;
+
+		for (size_t j = few ? n_full : 0; j < n_full; j += wide) {
+			for (size_t line = 0; line < wide * size; line += 64)
+				__builtin_prefetch(ahead + j * size + line);
 			widen_run(dst + j * kc + k * wide, p + j * size, type, wide);
+		}
 		if (left) {
 			float *out = dst + n_full * kc + k * nr;
 

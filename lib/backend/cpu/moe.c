@@ -124,7 +124,7 @@ df_cpu_route_plan(struct df_backend *be, const void *args, struct df_err *err)
 	const size_t n = a->n_experts, k = a->expert.cols, n_samples = a->offsets.cols - 1;
 	const uint32_t *token = a->token.mem ? numbers(a->token, 0) : NULL, *offsets = numbers(a->offsets, 0);
 	uint32_t *row = numbers(a->row, 0), *slot = numbers(a->slot, 0), *row_token = numbers(a->row_token, 0);
-	uint32_t *first = numbers(a->first, 0), *seg = numbers(a->seg, 0), at = 0;
+	uint32_t *first = numbers(a->first, 0), *seg = numbers(a->seg, 0);
 
 	(void)be;
 	(void)err;
@@ -145,13 +145,16 @@ df_cpu_route_plan(struct df_backend *be, const void *args, struct df_err *err)
 	/* Each entry was moved on to the first row of the next expert: shift them back. */
 	memmove(first + 1, first, n * sizeof(*first));
 	first[0] = 0;
-	for (size_t e = 0; e < n; e++)
+	for (size_t e = 0; e < n; e++) {
+		uint32_t at = first[e];
+
+		*seg++ = 0;
 		for (size_t s = 0; s < n_samples; s++) {
-			seg[e * n_samples + s] = at;
 			while (at < first[e + 1] && row[at] < offsets[s + 1])
 				at++;
+			*seg++ = at - first[e];
 		}
-	seg[n * n_samples] = at;
+	}
 	return DF_OK;
 }
 

@@ -601,18 +601,22 @@ df_cpu_project_naive(const struct df_cpu_project *a)
 
 /* ---- the backend's slots ------------------------------------------------------------ */
 
+/* What is left of a->g, its columns [0, *left): the last piece of it, which is taken off. */
 static struct df_cpu_project
-resolve(const struct df_project *a)
+last_piece(const struct df_project *a, size_t *left)
 {
+	const size_t end = *left, first = a->piece ? (end - 1) / a->piece * a->piece : 0;
+
+	*left = first;
 	return (struct df_cpu_project){ .type = a->type,
-		.g = df_tensor_f32(a->g),
+		.g = df_tensor_f32(a->g) + first,
 		.y = df_tensor_f32(a->y),
 		.n_samples = a->g.rows,
-		.n = a->g.cols,
+		.n = end - first,
 		.k = a->y.cols,
 		.ldg = a->g.ld,
 		.ldy = a->y.ld,
-		.first = a->first,
+		.first = a->first + first,
 		.seed = a->seed,
 		.model_id = a->model_id,
 		.sparsity = a->sparsity };
@@ -621,18 +625,29 @@ resolve(const struct df_project *a)
 int
 df_cpu_project(struct df_backend *be, const void *args, struct df_err *err)
 {
-	const struct df_cpu_project a = resolve(args);
+	const struct df_project *a = args;
+	int rc = DF_OK;
 
-	return df_cpu_project_run(be->pool, &a, err);
+	for (size_t left = a->g.cols; left > 0;) {
+		const struct df_cpu_project piece = last_piece(a, &left);
+
+		DF_TRY(df_cpu_project_run(be->pool, &piece, err));
+	}
+out:
+	return rc;
 }
 
 int
 df_ref_project(struct df_backend *be, const void *args, struct df_err *err)
 {
-	const struct df_cpu_project a = resolve(args);
+	const struct df_project *a = args;
 
 	(void)be;
 	(void)err;
-	df_cpu_project_naive(&a);
-	return 0;
+	for (size_t left = a->g.cols; left > 0;) {
+		const struct df_cpu_project piece = last_piece(a, &left);
+
+		df_cpu_project_naive(&piece);
+	}
+	return DF_OK;
 }

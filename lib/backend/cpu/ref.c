@@ -76,6 +76,27 @@ df_ref_gemm(struct df_backend *be, const void *args, struct df_err *err)
 	return DF_OK;
 }
 
+/* c[s] = alpha a_s^T b_s over the rows of segment s. */
+int
+df_ref_gemm_segments(struct df_backend *be, const void *args, struct df_err *err)
+{
+	const struct df_gemm_segments *g = args;
+	const uint32_t *offsets = df_tensor_u32(g->offsets);
+
+	(void)be;
+	(void)err;
+	for (size_t s = 0; s < g->c.rows; s++)
+		for (size_t i = 0; i < g->a.cols; i++)
+			for (size_t j = 0; j < g->b.cols; j++) {
+				double sum = 0;
+
+				for (size_t t = offsets[s]; t < offsets[s + 1]; t++)
+					sum += (double)AT(g->a, t, i) * AT(g->b, t, j);
+				AT(g->c, s, i * g->b.cols + j) = (float)(g->alpha * sum);
+			}
+	return DF_OK;
+}
+
 int
 df_ref_axpy(struct df_backend *be, const void *args, struct df_err *err)
 {
@@ -118,17 +139,20 @@ df_ref_bias_add(struct df_backend *be, const void *args, struct df_err *err)
 int
 df_ref_colsum(struct df_backend *be, const void *args, struct df_err *err)
 {
-	const struct df_op_pair *a = args;
+	const struct df_op_colsum *a = args;
+	const uint32_t *offsets = df_tensor_u32(a->offsets); /* NULL: one segment */
 
 	(void)be;
 	(void)err;
-	for (size_t j = 0; j < a->src.cols; j++) {
-		double sum = a->accumulate ? AT(a->dst, 0, j) : 0;
+	for (size_t s = 0; s < a->out.rows; s++)
+		for (size_t j = 0; j < a->x.cols; j++) {
+			double sum = a->accumulate ? AT(a->out, s, j) : 0;
 
-		for (size_t i = 0; i < a->src.rows; i++)
-			sum += AT(a->src, i, j);
-		AT(a->dst, 0, j) = (float)sum;
-	}
+			for (size_t i = offsets ? offsets[s] : 0, end = offsets ? offsets[s + 1] : a->x.rows; i < end;
+			     i++)
+				sum += AT(a->x, i, j);
+			AT(a->out, s, j) = (float)sum;
+		}
 	return DF_OK;
 }
 
@@ -173,21 +197,21 @@ df_ref_gather_rows(struct df_backend *be, const void *args, struct df_err *err)
 	return DF_OK;
 }
 
-/* Element i, counted row after row from `first`, is kept when its Philox word is at least p * 2^32. */
+/* An element, counted row after row from its sample's first token, is kept when its Philox word is at least p * 2^32. */
 int
 df_ref_dropout(struct df_backend *be, const void *args, struct df_err *err)
 {
-	const struct df_op_dropout *a = args;
+	const struct df_dropout *a = args;
 	float keep_scale = 1.0f / (1.0f - a->p);
 
 	(void)be;
 	(void)err;
 	for (size_t i = 0; i < a->x.rows; i++)
 		for (size_t j = 0; j < a->x.cols; j++) {
-			uint64_t e = a->first + i * a->x.cols + j;
+			uint64_t key, e = df_dropout_first(a, i, &key) + j;
 			uint32_t w[4];
 
-			df_rng_words(a->seed, DF_RNG_DROPOUT, a->substream, e / 4, w);
+			df_rng_words(key, DF_RNG_DROPOUT, a->substream, e / 4, w);
 			AT(a->y, i, j) = (double)w[e % 4] >= (double)a->p * 0x1p32 ? AT(a->x, i, j) * keep_scale : 0.0f;
 		}
 	return DF_OK;

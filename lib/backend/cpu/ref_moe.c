@@ -106,7 +106,7 @@ df_ref_route_plan(struct df_backend *be, const void *args, struct df_err *err)
 	for (size_t e = 0; e < a->n_experts; e++) {
 		*number(a->first, 0, e) = (uint32_t)at;
 		for (size_t s = 0; s < n_samples; s++) {
-			*number(a->seg, 0, e * n_samples + s) = (uint32_t)at;
+			*number(a->seg, 0, e * (n_samples + 1) + s) = (uint32_t)at - *number(a->first, 0, e);
 			for (size_t t = *number(a->offsets, 0, s); t < *number(a->offsets, 0, s + 1); t++)
 				for (size_t i = 0; i < k; i++) {
 					if (*number(a->expert, t, i) != e)
@@ -118,9 +118,9 @@ df_ref_route_plan(struct df_backend *be, const void *args, struct df_err *err)
 					at++;
 				}
 		}
+		*number(a->seg, 0, e * (n_samples + 1) + n_samples) = (uint32_t)at - *number(a->first, 0, e);
 	}
 	*number(a->first, 0, a->n_experts) = (uint32_t)at;
-	*number(a->seg, 0, a->n_experts * n_samples) = (uint32_t)at;
 	return DF_OK;
 }
 

@@ -7,6 +7,7 @@ df_op_fn *const df_ref_op[DF_OP_COUNT] = {
 	[DF_OP_GEMM] = df_ref_gemm,
 	[DF_OP_GEMM_GROUPS] = df_ref_gemm_groups,
 	[DF_OP_GEMM_GROUP_SUMS] = df_ref_gemm_group_sums,
+	[DF_OP_GEMM_SEGMENTS] = df_ref_gemm_segments,
 	[DF_OP_AXPY] = df_ref_axpy,
 	[DF_OP_SCALE] = df_ref_scale,
 	[DF_OP_BIAS_ADD] = df_ref_bias_add,

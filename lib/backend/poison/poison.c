@@ -317,6 +317,7 @@ const struct df_backend_ops df_poison_backend = {
 	.reads_on_host = true,
 	.exact = true,
 	.act_bf16 = DF_BF16_COPIES,
+	.block_bytes = 1 << 22, /* small models get blocks of one piece, of some and of all */
 	.open = df_host_open,
 	.close = df_host_close,
 	.alloc = alloc,
