@@ -268,10 +268,10 @@ needed(const struct df_backend *be, enum df_types types)
 
 /* One past the last byte of a window that is not empty.  false if that cannot be counted. */
 static bool
-end_of(const struct df_tensor *t, size_t *end)
+end_of(const struct df_tensor *t, size_t size, size_t *end)
 {
 	return !__builtin_mul_overflow(t->rows - 1, t->ld, end) && !__builtin_add_overflow(*end, t->cols, end) &&
-	    !__builtin_add_overflow(*end, t->off, end) && !__builtin_mul_overflow(*end, df_dtype_size(t->type), end);
+	    !__builtin_add_overflow(*end, t->off, end) && !__builtin_mul_overflow(*end, size, end);
 }
 
 /*
@@ -301,7 +301,7 @@ check_operand(const struct df_backend *be, const char *op, const struct df_opera
 	if (t->rows > 1 && t->ld < t->cols)
 		return df_fail(
 		    err, DF_EINTERNAL, "%s: tensor %s: %zu columns in rows %zu apart", op, o->name, t->cols, t->ld);
-	if (!end_of(t, &end) || end > t->mem->nbytes)
+	if (!end_of(t, size, &end) || end > t->mem->nbytes)
 		return df_fail(err, DF_EINTERNAL,
 		    "%s: tensor %s: %zu x %zu of %s, rows %zu apart, at %zu lies outside its %zu bytes", op, o->name,
 		    t->rows, t->cols, df_dtype_name(t->type), t->ld, t->off, t->mem->nbytes);

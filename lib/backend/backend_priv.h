@@ -82,7 +82,7 @@ struct df_op_triple {
 	struct df_tensor a, b, c;
 };
 struct df_op_colsum {
-	struct df_tensor x, out; /* [R,C] [S,C] */
+	struct df_tensor x, out;  /* [R,C] [S,C] */
 	struct df_tensor offsets; /* [1,S+1]; NONE: one segment */
 	bool accumulate;
 };
@@ -93,6 +93,7 @@ struct df_op_swiglu {
 	struct df_tensor h, gate, up; /* forward: h from gate, up; backward: h is dh */
 	struct df_tensor dgate, dup;
 };
+
 /* A tensor that an operation touches, and how.  `t` points into the operation's args. */
 enum df_access { DF_IN = 1, DF_OUT = 2, DF_INOUT = 3 };
 enum df_types {
@@ -111,7 +112,6 @@ struct df_operand {
 	const char *name;
 	enum df_types types;
 };
-#define DF_OPERANDS_MAX 12
 
 struct df_cpu_product; /* cpu/gemm.h */
 
@@ -206,7 +206,7 @@ int df_backend_open_ops(struct df_backend **out, const struct df_backend_ops *op
 int df_backend_run(struct df_backend *be, enum df_op op, void *args, struct df_operand *o, size_t n,
     struct df_err *err) DF_MUST_CHECK;
 
-/* ops.c: the indices among an operation's operands, which the host can read: are they in range?  DF_EINTERNAL. */
+/* indices.c: the indices among an operation's operands, which the host can read: are they in range?  DF_EINTERNAL. */
 int df_check_indices(enum df_op op, const void *args, struct df_err *err) DF_MUST_CHECK;
 
 /* The address of t's first element, for backends whose memory the host can reach. */

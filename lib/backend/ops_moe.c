@@ -8,60 +8,12 @@
 
 #include "base/mem.h"
 
-/* ---- indices ---------------------------------------------------------------------------------------------------- */
-
 static int
 check_list(const char *op, const char *what, struct df_tensor t, size_t n, struct df_err *err)
 {
 	NEED(t.mem, "%s: %s are missing", op, what);
 	NEED(t.rows == 1 && t.cols == n, "%s: %s are [%zu,%zu], not [1,%zu]", op, what, t.rows, t.cols, n);
 	return DF_OK;
-}
-
-static int
-check_experts(const char *op, struct df_tensor t, size_t limit, struct df_err *err)
-{
-	for (size_t i = 0; i < t.rows; i++)
-		for (size_t j = 0; j < t.cols; j++) {
-			const uint32_t e = df_tensor_u32(t)[i * t.ld + j];
-
-			NEED(e < limit, "%s: expert %u of %zu", op, e, limit);
-		}
-	return DF_OK;
-}
-
-static int
-check_ascending(const char *op, struct df_tensor t, size_t rows, struct df_err *err)
-{
-	const uint32_t *v = df_tensor_u32(t);
-	const size_t n = t.cols - 1;
-
-	NEED(v[0] == 0 && v[n] == rows, "%s: offsets run from %u to %u over %zu rows", op, v[0], v[n], rows);
-	for (size_t i = 0; i < n; i++)
-		NEED(v[i] <= v[i + 1], "%s: offsets decrease at %zu", op, i);
-	return DF_OK;
-}
-
-int
-df_check_routing(enum df_op op, const void *args, struct df_err *err)
-{
-	const struct df_route_bwd *bwd = args;
-	const struct df_route_plan *plan = args;
-	const struct df_gemm_groups *groups = args;
-	const struct df_gemm_group_sums *sums = args;
-	int rc = DF_OK;
-
-	switch (op) {
-	case DF_OP_ROUTE_BWD: return check_experts("route_bwd", bwd->expert, bwd->p.cols, err);
-	case DF_OP_ROUTE_PLAN:
-		DF_TRY(check_experts("route_plan", plan->expert, plan->n_experts, err));
-		return check_ascending("route_plan", plan->offsets, plan->expert.rows, err);
-	case DF_OP_GEMM_GROUPS: return check_ascending("gemm_groups", groups->first, groups->a.rows, err);
-	case DF_OP_GEMM_GROUP_SUMS: return check_ascending("gemm_group_sums", sums->first, sums->a.rows, err);
-	default: return DF_OK;
-	}
-out:
-	return rc;
 }
 
 /* ---- routing ---------------------------------------------------------------------------------------------------- */

@@ -13,9 +13,6 @@
 			return df_fail(err, DF_EINTERNAL, __VA_ARGS__); \
 	} while (0)
 
-/* ops_moe.c: the indices of these operations, which the host can read. */
-int df_check_routing(enum df_op op, const void *args, struct df_err *err) DF_MUST_CHECK;
-
 static inline bool
 same_shape(struct df_tensor a, struct df_tensor b)
 {

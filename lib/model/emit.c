@@ -175,8 +175,8 @@ df_emit_product(struct df_work *w, const struct df_emit *e, const struct df_grou
 	row = row_of(w->m, &gs->g[gs->from], which, part);
 	if (row == DF_NO_ROW)
 		return DF_OK;
-	return sink_matrix(w, e, &w->m->train.v[row], df_group_part(gs, gs->from, dy), df_group_part(gs, gs->from, x),
-	    &own.seg, err);
+	return sink_matrix(
+	    w, e, &w->m->train.v[row], df_group_part(gs, gs->from, dy), df_group_part(gs, gs->from, x), &own.seg, err);
 }
 
 int
@@ -280,7 +280,7 @@ out:
 	return rc;
 }
 
-/* s1[i] = d of the i-th token of w->order.  w->index, where each is added, has been filled in: both go to the device. */
+/* s1[i] = d of the i-th token of w->order.  w->index, where each is added, is filled in: both go to the device. */
 static int
 gather_tokens(struct df_work *w, size_t n, struct df_tensor *rows, struct df_err *err)
 {

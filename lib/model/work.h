@@ -23,10 +23,11 @@
  * A layer with a mixture of experts has, with k experts of width Fe for each row, X experts in all, a
  * shared one of width Fs:
  *
- *	in place of 3 F     X + k + k (3 Fe + r') + 3 Fs + D + 1
+ *	in place of 3 F     X + 2 k + k (3 Fe + r') + 3 Fs + D + 1
  *	scratch             T (k (2 D + 2 Fe + 3) + D + Fs), once; losses: T (k (D + Fe + 1) + D)
  *
- * Router loads take T (2 D + X + k + 1 + 2 rank) more, dropout T max(D,F,HE) more.
+ * Router loads take T (2 D + X + 2 k + 1 + 2 rank) more, dropout T max(D,F,HE) more, with experts k times that; LoRA of
+ * experts takes 6 T k rank more.
  */
 #ifndef DF_MODEL_WORK_H
 #define DF_MODEL_WORK_H
@@ -113,8 +114,8 @@ struct df_work {
 	struct df_indices sequences;       /* [T+1] memory of attn_seg, if it is not seg */
 	struct df_indices row;             /* [L] */
 	struct df_tensor key;              /* [n,2] of dropout, or NONE */
-	struct df_indices pick, index;     /* [T] tokens sorted by id and where each is added: the embedding's gradient */
-	uint64_t *order;                   /* [T] the same as (id, token); on the host only */
+	struct df_indices pick, index;     /* [T] the embedding's gradient: tokens, where each is added */
+	uint64_t *order;                   /* [T] the same as (id, token), on the host only */
 	size_t cap_order;
 
 	/* per target row [L], the host's side */

@@ -42,6 +42,13 @@ if wanted ops; then
 		echo
 	done
 fi
+if wanted experts; then
+	for n in 1 2; do
+		echo "# Products of many small experts against a dense product, $n threads (bench_experts)"
+		DF_THREADS=$n "$DF_BUILD/bench/bench_experts"
+		echo
+	done
+fi
 if wanted grad; then
 	echo "# Per-sample gradients with Adam's view over the summed gradient, same batch, 1 thread (bench_grad)"
 	for device in $devices; do

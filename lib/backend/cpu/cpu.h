@@ -55,8 +55,8 @@ df_op_fn df_cpu_route_fwd, df_cpu_route_bwd, df_cpu_route_plan, df_cpu_row_scale
 /* ref.c; df_ref_at: one element of an f32, bf16 or f16 tensor */
 float df_ref_at(struct df_tensor t, size_t row, size_t col);
 df_op_fn df_ref_copy, df_ref_fill, df_ref_gemm, df_ref_gemm_segments, df_ref_axpy, df_ref_scale, df_ref_bias_add,
-    df_ref_colsum, df_ref_sumsq, df_ref_scatter_rows, df_ref_gather_rows, df_ref_dropout, df_ref_clip,
-    df_ref_adamw, df_ref_adam_form, df_ref_sign;
+    df_ref_colsum, df_ref_sumsq, df_ref_scatter_rows, df_ref_gather_rows, df_ref_dropout, df_ref_clip, df_ref_adamw,
+    df_ref_adam_form, df_ref_sign;
 
 /* ref_layers.c */
 df_op_fn df_ref_rmsnorm_fwd, df_ref_rmsnorm_bwd, df_ref_layernorm, df_ref_gelu, df_ref_rope, df_ref_attn_fwd,
