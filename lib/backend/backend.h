@@ -535,8 +535,8 @@ int df_clip(struct df_backend *be, const struct df_clip *a, struct df_err *err) 
  * AdamW on flat ranges, decoupled decay (Loshchilov & Hutter 2019), as
  * torch.optim.AdamW: w *= 1 - lr*decay; m = b1 m + (1-b1) g; v = b2 v + (1-b2) g^2;
  * w -= lr/(1-b1^step) * m / (sqrt(v)/sqrt(1-b2^step) + eps).
- * With clip, g is multiplied by its scale first, and where it says that the gradient is not finite, w, m, v and low stay
- * as they are: so sumsq, clip and update need no wait between them.
+ * With clip, g is multiplied by its scale first, and where it says that the gradient is not finite, w, m, v and low
+ * stay as they are: so sumsq, clip and update need no wait between them.
  * low, unless NONE, becomes the new w in its own type (bf16, f16), rounded to nearest even: what models multiply with.
  */
 struct df_adamw {

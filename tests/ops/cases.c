@@ -737,8 +737,8 @@ run_groups(struct op_run *r, const size_t *s) /* R K N groups, how, tb, beta in 
 {
 	const size_t n = s[3];
 	struct df_tensor b[GROUPS_MAX], same = act_window(r, s[0], s[2]);
-	struct df_gemm_groups g = { s[5], 0.75f, (float)s[6] / 10, act_input(r, s[0], s[1], 1), act_input(r, s[0], s[2], 1),
-		group_rows(r, n, s[0], s[4]), b, n };
+	struct df_gemm_groups g = { s[5], 0.75f, (float)s[6] / 10, act_input(r, s[0], s[1], 1),
+		act_input(r, s[0], s[2], 1), group_rows(r, n, s[0], s[4]), b, n };
 	uint32_t first[GROUPS_MAX + 1];
 
 	OK(df_download(r->be, first, g.first, err));
@@ -780,8 +780,8 @@ run_group_sums(struct op_run *r, const size_t *s) /* R M N groups, how, beta in 
 {
 	const size_t n = s[3];
 	struct df_tensor c[GROUPS_MAX], all = input(r, n * s[1], s[2], 1);
-	struct df_gemm_group_sums g = { 0.75f, (float)s[5] / 10, act_input(r, s[0], s[1], 1), act_input(r, s[0], s[2], 1),
-		group_rows(r, n, s[0], s[4]), c, n };
+	struct df_gemm_group_sums g = { 0.75f, (float)s[5] / 10, act_input(r, s[0], s[1], 1),
+		act_input(r, s[0], s[2], 1), group_rows(r, n, s[0], s[4]), c, n };
 
 	for (size_t e = 0; e < n; e++)
 		c[e] = s[6] && e % 2 ? DF_TENSOR_NONE : df_tensor_rows(all, e * s[1], s[1]);

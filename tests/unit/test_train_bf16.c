@@ -165,7 +165,7 @@ how_far(struct run *r, const struct df_param *v, const float *g, const float *f3
 }
 
 /*
- * Gradients by name, of the first step.  In bf16 each is a sum of roundings through some twenty operations and back, and
+ * Gradients by name, of the first step.  In bf16 each has the roundings of some twenty operations and back, and
  * attention's differences enlarge them.  So the bound is on the distance from the gradient in float32: at most 2^-4 of
  * its size, and at most twice that of transformers' own.
  */
@@ -235,7 +235,7 @@ test_parity(void **state)
 	}
 }
 
-/* ---- masters and what is multiplied ------------------------------------------------------------------------------- */
+/* ---- masters and what is multiplied ------------------------------------------------------------------------------ */
 
 static float *
 floats_of(struct df_backend *be, struct df_tensor t)
