@@ -453,7 +453,7 @@ struct df_route_plan {
 	struct df_tensor row, slot;  /* out, [1,R]: the row t, and its place t k + i in `expert` */
 	struct df_tensor row_token;  /* out, [1,R]: the row's token */
 	struct df_tensor first;      /* out, [1,X+1]: expert e has [first[e], first[e+1]) */
-	struct df_tensor seg;        /* out, [1,X (S+1)]: of each expert the offsets of its samples, from its first row on */
+	struct df_tensor seg;        /* out, [1,X (S+1)]: of each expert its samples' offsets, from its first row on */
 };
 int df_route_plan(struct df_backend *be, const struct df_route_plan *a, struct df_err *err) DF_MUST_CHECK;
 /* y[t,:] = s[t] * x[t,:], s [T,1]; y may be x. */
@@ -582,8 +582,8 @@ struct df_project {
 	uint64_t seed;
 	uint32_t model_id;
 	uint32_t sparsity;    /* sjlt: nonzeros per coordinate */
-	size_t piece;         /* g's pieces are this many columns (the last may be shorter); 0: g is one.  They are added as
-	                         in a call for each, the last first */
+	/* g's pieces have this many columns (the last may have fewer); 0: g is one.  As a call for each, the last first. */
+	size_t piece;
 };
 int df_project(struct df_backend *be, const struct df_project *a, struct df_err *err) DF_MUST_CHECK;
 

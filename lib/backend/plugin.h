@@ -3,8 +3,9 @@
  *
  * A public function df_<op>() (ops.c) checks the arguments, lists the tensors that the operation touches, and calls the
  * backend's slot, or, where it is empty, the CPU's on host copies.  So a backend needs memory and GEMM to work, and
- * gets fast slot by slot.  Copies of bf16 activations are float32: no slot of the CPU needs to know bf16.  With DF_BACKEND_STRICT=1 in the environment an empty slot is an error instead, so that
- * "all of it runs on the device" is a test.
+ * gets fast slot by slot.  Copies of bf16 activations are float32: no slot of the CPU needs to know bf16.  With
+ * DF_BACKEND_STRICT=1 in the environment an empty slot is an error instead, so that "all of it runs on the device" is
+ * a test.
  *
  * A backend may be a shared library, in C11, C++17 or CUDA; this header is valid in all of them.  It exports one
  * function and fills its table there, as C++ has no designated arrays:
@@ -135,7 +136,6 @@ struct df_operand {
 	const char *name;
 	enum df_types types;
 };
-#define DF_OPERANDS_MAX 12
 
 struct df_cpu_product; /* cpu/gemm.h */
 

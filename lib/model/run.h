@@ -61,7 +61,8 @@ struct df_losses {
  *
  *   losses            A + L (2 D + HE),    A = T (4 D + 3 F + 2 (H+K) E + H + LoRA ranks)
  *   gradients         n_layers A + T (D + max(D,F,HE) + (H+2K) E) + L (3 D + HE)
- *   sample gradients  the same + the larger of samples * 2^16 and block_bytes (df_backend_traits()), and L V if the head trains
+ *   sample gradients  the same + the larger of samples * 2^16 and block_bytes of df_backend_traits(), and L V if the
+ *                     head is trainable
  *   checkpointing     A + n_layers T D in place of n_layers A
  *
  * With k experts of width Fe to a token, of X, and a shared one of width Fs: k (3 Fe) + 3 Fs + D + X in place of 3 F,

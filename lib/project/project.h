@@ -70,7 +70,7 @@ struct df_projection {
 /* Start at zero for n_samples rows.  A projection that was used before reuses its memory when the rows fit. */
 int df_projection_begin(struct df_projection *pr, const struct df_projector *p, struct df_backend *be, size_t n_samples,
     struct df_err *err) DF_MUST_CHECK;
-/* Add coordinates [first, first+n) = g [S, n], in pieces of `piece` columns (the last may be shorter), the last first. */
+/* Add coordinates [first, first+n) = g [S, n], in pieces of `piece` columns (the last may have fewer), last first. */
 int df_projection_add(struct df_projection *pr, struct df_tensor g, uint64_t first, size_t piece, struct df_err *err)
     DF_MUST_CHECK;
 /* Add whole gradients g [S, p], piece by piece in the order above; the manifest must cover [0,p) (DF_EFORMAT). */

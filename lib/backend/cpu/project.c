@@ -290,8 +290,8 @@ out:
  * ---- sparse: groups of samples ------------------------------------------------
  *
  * Nonzero i of a coordinate comes from one Philox word: its column lies in the i-th of `sparsity` even parts of the
- * k columns, its sign is the word's highest bit.  A group of samples shares them; its gradients and its sums are turned,
- * so that the numbers of its samples, 8 or 16, lie side by side, and a nonzero is one addition of vectors:
+ * k columns, its sign is the word's highest bit.  A group of samples shares them; its gradients and its sums are
+ * turned, so that the numbers of its samples, 8 or 16, lie side by side, and a nonzero is one addition of vectors:
  *
  *      g [16, run]  --turn-->  [run][16]
  *      y [16, k]    --turn-->  [k][16]      [column of j] += value of j * [j],  j = 0 .. run-1
@@ -439,7 +439,7 @@ sparse_add(const float *g, size_t n, const struct nonzeros *nz, float *y, size_t
 	}
 }
 
-/* How many samples lie side by side.  One: turning them costs more than it saves where samples or coordinates are few. */
+/* How many samples lie side by side.  One where samples or coordinates are few: turning costs more than it saves. */
 static size_t
 sparse_width(size_t n_rows, size_t n_nonzeros, size_t k)
 {

@@ -197,7 +197,7 @@ df_ref_gather_rows(struct df_backend *be, const void *args, struct df_err *err)
 	return DF_OK;
 }
 
-/* An element, counted row after row from its sample's first token, is kept when its Philox word is at least p * 2^32. */
+/* An element, counted row after row from its sample's first token, stays if its Philox word is at least p * 2^32. */
 int
 df_ref_dropout(struct df_backend *be, const void *args, struct df_err *err)
 {
