@@ -421,7 +421,7 @@ struct df_route_plan {
 	struct df_tensor row, slot;  /* out, [1,R]: the row t, and its place t k + i in `expert` */
 	struct df_tensor row_token;  /* out, [1,R]: the row's token */
 	struct df_tensor first;      /* out, [1,X+1]: expert e has [first[e], first[e+1]) */
-	struct df_tensor seg;        /* out, [1,X (S+1)]: for each expert the offsets of its samples, from 0 at its first row */
+	struct df_tensor seg;        /* out, [1,X (S+1)]: of each expert the offsets of its samples, from its first row on */
 };
 int df_route_plan(struct df_backend *be, const struct df_route_plan *a, struct df_err *err) DF_MUST_CHECK;
 /* y[t,:] = s[t] * x[t,:], s [T,1]; y may be x. */

@@ -132,7 +132,7 @@ struct df_work {
 		bool weighed; /* weight is set */
 	} head;
 
-	/* mixtures of experts: the plan of the current layer's rows (df_route_plan); what is counted, on the host too */
+	/* mixtures of experts: the plan of the current layer's rows (df_route_plan); its counts are on the host too */
 	struct {
 		struct df_tensor row, slot, row_token; /* [R] each */
 		struct df_indices first, seg;          /* [X+1] [X (n+1)] */

@@ -2,7 +2,7 @@
 # run.sh - the speed table: every claim as a ratio measured in one run.
 #
 #   make bench [PAIRS=9] [PEER_PAIRS=5] [DATA=dir] [PYTHON=python3] [DEVICES="cpu openblas"]
-#       [ONLY="ops grad project pipe train pack embed"]
+#       [ONLY="ops experts grad project pipe train pack embed"]
 #
 # DATA is a folder with dataset_info.json and the Alpaca datasets alpaca_en_demo
 # and alpaca_zh_demo; without it the data of the demo serves.  PYTHON is one
@@ -13,7 +13,7 @@ set -eu
 here=$DF_SRCDIR/tests/bench
 pairs=${PAIRS:-9}
 peer_pairs=${PEER_PAIRS:-5} # a run of a peer takes half a minute
-only=${ONLY:-ops grad project pipe train pack embed}
+only=${ONLY:-ops experts grad project pipe train pack embed}
 python=${PYTHON:-python3}
 devices=${DEVICES:-cpu openblas}
 work=$(mktemp -d)
