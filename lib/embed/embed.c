@@ -234,6 +234,7 @@ df_embedder_meta(const struct df_embedder *e, struct df_meta *m, struct df_err *
 		DF_TRY(df_meta_add_input(m, "tokenizer", "tokenizer", df_tokenizer_id(e->tok), err));
 	}
 	DF_TRY(df_meta_add_input(m, "checkpoint", "checkpoint", e->checkpoint, err));
+	DF_TRY(df_model_compute_to_meta(e->model, m, err));
 out:
 	return rc;
 }

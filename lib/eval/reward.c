@@ -113,6 +113,7 @@ df_reward_write(const char *path, const char *tool, const float *scores, size_t 
 	DF_TRY(df_model_digest(m, &d, err));
 	df_digest_hex(d, hex);
 	DF_TRY(df_meta_add_input(&meta, "checkpoint", "checkpoint", hex, err));
+	DF_TRY(df_model_compute_to_meta(m, &meta, err));
 	for (size_t i = 0; i < n_domains; i++)
 		DF_TRY(df_meta_add_domain(&meta, r->meta.domains[i], NULL, err));
 	DF_TRY(df_writer_open(&out, path, &meta, cols, n_domains > 0 ? 3 : 2, widths, &opts, err));

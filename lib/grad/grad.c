@@ -177,6 +177,7 @@ df_grad_meta(
 	DF_TRY(tokens_to_meta(g, tokens, m, err));
 	DF_TRY(df_meta_copy_input(m, tokens, DF_ROLE_ROWS_OF, err));
 	DF_TRY(df_meta_add_input(m, "checkpoint", "checkpoint", g->checkpoint, err));
+	DF_TRY(df_model_compute_to_meta(g->model, m, err));
 	for (size_t i = 0; i < tokens->n_domains; i++)
 		DF_TRY(df_meta_add_domain(m, tokens->domains[i], NULL, err));
 	for (size_t i = 0; g->o.output == DF_GRAD_RAW && i < train->n; i++)

@@ -53,17 +53,23 @@ out:
 }
 
 int
-df_model_to_meta(struct df_model *m, struct df_meta *meta, struct df_err *err)
+df_model_compute_to_meta(const struct df_model *m, struct df_meta *meta, struct df_err *err)
 {
 	const enum df_dtype compute = df_backend_compute(df_model_backend(m));
+
+	return compute == DF_F32 ? DF_OK : df_meta_set_str(meta, "compute", df_dtype_name(compute), err);
+}
+
+int
+df_model_to_meta(struct df_model *m, struct df_meta *meta, struct df_err *err)
+{
 	struct df_digest d;
 	char hex[DF_DIGEST_HEX];
 	int rc;
 
 	DF_TRY(df_model_digest(m, &d, err));
 	df_digest_hex(d, hex);
-	if (compute != DF_F32) /* a checkpoint's numbers differ by this, its digest does not */
-		DF_TRY(df_meta_set_str(meta, "compute", df_dtype_name(compute), err));
+	DF_TRY(df_model_compute_to_meta(m, meta, err));
 	rc = df_meta_add_input(meta, "checkpoint", "checkpoint", hex, err);
 out:
 	return rc;

@@ -1,5 +1,5 @@
 /*
- * low.c - the weights that batches are multiplied with, where activations are bf16.
+ * low.c - the windows on the weights that batches are multiplied with, and their copies where activations are bf16.
  *
  * A product wants both its operands in one type.  So each matrix that is not bf16 has a copy, rounded to nearest even:
  * matrices at rest one each, the trainable parameters one of the whole flat buffer, which the optimiser keeps equal to
@@ -36,6 +36,43 @@ out:
 	return rc;
 }
 
+/* One window on all parts' weights or biases, or NONE if they do not lie side by side. */
+static struct df_tensor
+together(const struct df_model *m, const struct df_group *g, bool bias)
+{
+	struct df_tensor first = DF_TENSOR_NONE;
+	size_t n = 0;
+
+	for (size_t k = 0; k < g->n_parts; k++) {
+		size_t row = bias ? g->part[k].bias : g->part[k].weight;
+		struct df_tensor t;
+
+		if (row == DF_NO_ROW)
+			return DF_TENSOR_NONE;
+		t = m->w[row];
+		if (k == 0)
+			first = t;
+		if (t.mem != first.mem || t.type != first.type || t.ld != t.cols || t.off != first.off + n)
+			return DF_TENSOR_NONE;
+		n += df_tensor_numel(t);
+	}
+	return bias ? df_tensor_view(first, 0, 1, g->out) : df_tensor_view(first, 0, g->out, g->in);
+}
+
+/* Set the windows of the groups again, after those of their rows changed. */
+static void
+group(struct df_model *m)
+{
+	struct df_group *g;
+
+	for (size_t i = 0; i < m->cfg.n_layers; i++) {
+		for (size_t k = 0; (g = df_layer_group(&m->layers[i], k)) != NULL; k++) {
+			g->weight = together(m, g, false);
+			g->bias = together(m, g, true);
+		}
+	}
+}
+
 int
 df_weights_place(struct df_model *m, struct df_err *err)
 {
@@ -43,7 +80,7 @@ df_weights_place(struct df_model *m, struct df_err *err)
 
 	for (size_t i = 0; i < m->base.n; i++)
 		DF_TRY(place(m, i, err));
-	df_weights_group(m);
+	group(m);
 out:
 	return rc;
 }

@@ -113,9 +113,11 @@ int df_model_check_tokenizer(
 int df_model_check_tokens(
     const char *dir, const struct df_meta *tokens, const char *name, struct df_err *err) DF_MUST_CHECK;
 /*
- * Add the model, by its digest, to the inputs of what is made with it: "checkpoint"; and, where it does not compute in
- * float32, the parameter "compute".
+ * The parameter "compute" of what is made with a model that does not compute in float32: its numbers differ by it, its
+ * digest does not.
  */
+int df_model_compute_to_meta(const struct df_model *m, struct df_meta *meta, struct df_err *err) DF_MUST_CHECK;
+/* Add the model, by its digest, to the inputs of what is made with it: "checkpoint"; and that parameter. */
 int df_model_to_meta(struct df_model *m, struct df_meta *meta, struct df_err *err) DF_MUST_CHECK;
 
 #endif

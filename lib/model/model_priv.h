@@ -197,8 +197,6 @@ int df_params_store(const struct df_params *p, struct df_tensor data, struct df_
 int df_weights_own_head(const struct df_model *m, bool *own, struct df_err *err) DF_MUST_CHECK;
 /* All rows of base from m->st, with the same checks: matrices stay in the file, the rest becomes float32. */
 int df_weights_load(struct df_model *m, const char *const *ignore, struct df_err *err) DF_MUST_CHECK;
-/* Set the windows of the groups again, after those of their rows changed: called by df_weights_place(). */
-void df_weights_group(struct df_model *m);
 /* Called before another choice of trainable parameters: DF_EUSAGE once masters of the last choice were made. */
 int df_weights_unmaster(struct df_model *m, struct df_err *err) DF_MUST_CHECK;
 

@@ -354,6 +354,7 @@ run_elementwise(struct op_run *r, const size_t *s) /* rows cols */
 	done(r, "y", y);
 	done(r, NULL, x);
 	done(r, "colsum", bias);
+	df_tensor_free(r->be, &sumsq);
 }
 
 static void
