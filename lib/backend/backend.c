@@ -173,8 +173,9 @@ struct df_backend_traits
 df_backend_traits(const struct df_backend *be)
 {
 	/*
-	 * Lanes keep eight cores busy with small models.  A forward stays in a core's caches.  The more rows of a matrix
-	 * are in a block, the less often its input is packed; but the block must still be in the cache when it is read.
+	 * Lanes keep eight cores busy with small models.  A forward stays in a core's caches.  The more rows of a
+	 * matrix are in a block, the less often its input is packed; but the block must still be in the cache when it
+	 * is read.
 	 */
 	struct df_backend_traits t = { .step_lanes = 8,
 		.workers = SIZE_MAX,

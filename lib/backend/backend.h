@@ -582,7 +582,7 @@ struct df_project {
 	uint64_t seed;
 	uint32_t model_id;
 	uint32_t sparsity;    /* sjlt: nonzeros per coordinate */
-	/* g's pieces have this many columns (the last may have fewer); 0: g is one.  As a call for each, the last first. */
+	/* g's pieces have this many columns (the last may have fewer); 0: g is one.  As a call for each, last first. */
 	size_t piece;
 };
 int df_project(struct df_backend *be, const struct df_project *a, struct df_err *err) DF_MUST_CHECK;

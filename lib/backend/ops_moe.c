@@ -143,9 +143,9 @@ df_gemm_groups(struct df_backend *be, const struct df_gemm_groups *args, struct 
 
 	struct df_gemm_groups a = *args;
 	struct df_operand o[] = {
-		{ &a.a, DF_IN, "a", DF_ONLY_F32 },
+		{ &a.a, DF_IN, "a", DF_ACT_OWN },
 		{ &a.first, DF_IN, "first", DF_INDICES },
-		{ &a.c, DF_INOUT, "c", DF_ONLY_F32 },
+		{ &a.c, DF_INOUT, "c", DF_ACT_OWN },
 	};
 	const size_t k = a.a.cols, n = a.c.cols;
 	struct df_tensor *list = NULL;
@@ -173,8 +173,8 @@ df_gemm_group_sums(struct df_backend *be, const struct df_gemm_group_sums *args,
 
 	struct df_gemm_group_sums a = *args;
 	const struct df_operand o[] = {
-		{ &a.a, DF_IN, "a", DF_ONLY_F32 },
-		{ &a.b, DF_IN, "b", DF_ONLY_F32 },
+		{ &a.a, DF_IN, "a", DF_ACT_OWN },
+		{ &a.b, DF_IN, "b", DF_ACT_OWN },
 		{ &a.first, DF_IN, "first", DF_INDICES },
 	};
 	struct df_tensor *list = NULL;
@@ -196,39 +196,42 @@ out:
 /* ---- by row ----------------------------------------------------------------------------------------------------- */
 
 static int
-run_triple(struct df_backend *be, enum df_op op, struct df_tensor out, struct df_tensor x, struct df_tensor y,
+run_triple(struct df_backend *be, enum df_op op, struct df_op_triple *a, enum df_types out, enum df_types y,
     struct df_err *err)
 {
-	struct df_op_triple a = { out, x, y };
 	struct df_operand o[] = {
-		{ &a.a, DF_OUT, "out", DF_ONLY_F32 },
-		{ &a.b, DF_IN, "x", DF_ONLY_F32 },
-		{ &a.c, DF_IN, "y", DF_ONLY_F32 },
+		{ &a->a, DF_OUT, "out", out },
+		{ &a->b, DF_IN, "x", DF_ACT },
+		{ &a->c, DF_IN, "y", y },
 	};
 
 	NEED(be, "backend is NULL");
-	return df_backend_run(be, op, &a, o, 3, err);
+	return df_backend_run(be, op, a, o, 3, err);
 }
 
 int
 df_row_scale(struct df_backend *be, struct df_tensor y, struct df_tensor x, struct df_tensor s, struct df_err *err)
 {
+	struct df_op_triple a = { y, x, s };
+
 	NEED(same_shape(x, y) && s.rows == x.rows && s.cols == 1, "row_scale: shapes differ");
-	return run_triple(be, DF_OP_ROW_SCALE, y, x, s, err);
+	return run_triple(be, DF_OP_ROW_SCALE, &a, DF_ACT, DF_ONLY_F32, err);
 }
 
 int
 df_row_dot(struct df_backend *be, struct df_tensor out, struct df_tensor x, struct df_tensor y, struct df_err *err)
 {
+	struct df_op_triple a = { out, x, y };
+
 	NEED(same_shape(x, y) && out.rows == x.rows && out.cols == 1, "row_dot: shapes differ");
-	return run_triple(be, DF_OP_ROW_DOT, out, x, y, err);
+	return run_triple(be, DF_OP_ROW_DOT, &a, DF_ONLY_F32, DF_ACT, err);
 }
 
 int
 df_sigmoid_fwd(struct df_backend *be, struct df_tensor y, struct df_tensor x, struct df_err *err)
 {
 	struct df_op_pair a = { .dst = y, .src = x };
-	struct df_operand o[] = { { &a.dst, DF_OUT, "y", DF_ONLY_F32 }, { &a.src, DF_IN, "x", DF_ONLY_F32 } };
+	struct df_operand o[] = { { &a.dst, DF_OUT, "y", DF_ACT }, { &a.src, DF_IN, "x", DF_ACT } };
 
 	NEED(be && same_shape(x, y), "sigmoid_fwd: shapes differ");
 	return df_backend_run(be, DF_OP_SIGMOID_FWD, &a, o, 2, err);
@@ -237,6 +240,8 @@ df_sigmoid_fwd(struct df_backend *be, struct df_tensor y, struct df_tensor x, st
 int
 df_sigmoid_bwd(struct df_backend *be, struct df_tensor dx, struct df_tensor dy, struct df_tensor y, struct df_err *err)
 {
+	struct df_op_triple a = { dx, dy, y };
+
 	NEED(same_shape(dx, dy) && same_shape(dx, y), "sigmoid_bwd: shapes differ");
-	return run_triple(be, DF_OP_SIGMOID_BWD, dx, dy, y, err);
+	return run_triple(be, DF_OP_SIGMOID_BWD, &a, DF_ACT, DF_ACT, err);
 }

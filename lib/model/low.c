@@ -81,6 +81,7 @@ df_weights_place(struct df_model *m, struct df_err *err)
 	for (size_t i = 0; i < m->base.n; i++)
 		DF_TRY(place(m, i, err));
 	group(m);
+	DF_TRY(df_sync(m->be, err)); /* for the lanes that will read them */
 out:
 	return rc;
 }
@@ -93,8 +94,9 @@ df_weights_round(struct df_model *m, struct df_err *err)
 	if (m->act == DF_F32 || df_tensor_is_none(m->train_data))
 		return DF_OK;
 	if (df_tensor_is_none(m->train_low))
-		DF_TRY(df_tensor_alloc(m->be, &m->train_low, m->act, 1, m->train.numel, "what trains", err));
+		DF_TRY(df_tensor_alloc(m->be, &m->train_low, m->act, 1, m->train.numel, "trainable parameters", err));
 	DF_TRY(df_copy(m->be, m->train_low, m->train_data, err));
+	DF_TRY(df_sync(m->be, err)); /* for the lanes that will read them */
 out:
 	return rc;
 }

@@ -100,8 +100,7 @@ weigh(struct df_work *w, const struct df_moe_act *a, struct df_err *err)
 	size_t r = a->h.rows;
 	int rc;
 
-	DF_TRY(
-	    df_gather_rows(w->be, scratch(w->ms.weight, r), df_tensor_view(a->weight, 0, r, 1), w->moe.slot, err));
+	DF_TRY(df_gather_rows(w->be, scratch(w->ms.weight, r), df_tensor_view(a->weight, 0, r, 1), w->moe.slot, err));
 	DF_TRY(df_row_scale(w->be, scratch(w->ms.hs, r), a->h, scratch(w->ms.weight, r), err));
 out:
 	return rc;

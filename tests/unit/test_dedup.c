@@ -110,6 +110,8 @@ choose(const struct df_selector *m, const struct run *how, const char *train, co
 		OK(df_amount_parse(how->amount, &in.amount, err));
 	OK(df_meta_set_tool(&r.out.meta, "test", err));
 	r.rc = df_select_run(m, &in, options, &r.out, &r.err);
+	if (r.rc == DF_OK && r.out.also)
+		r.rc = df_writer_commit(r.out.also, NULL, &r.err);
 	df_select_release(&in);
 	df_backend_close(in.be);
 	df_pool_free(in.pool);

@@ -192,6 +192,25 @@ drop(void *ctx, size_t layer)
 	move_layer(s, (int)layer, false);
 }
 
+/* Matrices are multiplied in the type that batches are computed in. */
+static void
+round_matrices(const struct source *s, const struct df_params *p)
+{
+	const enum df_dtype type = df_backend_compute(mh_backend());
+	struct df_tensor low;
+
+	mh_ok(df_tensor_alloc(mh_backend(), &low, type, 1, p->numel, "weights", err));
+	for (size_t i = 0; i < p->n; i++) {
+		const struct df_tensor w = df_param_view(s->safe, &p->v[i]), rounded = df_param_view(low, &p->v[i]);
+
+		if (p->v[i].rank != 2)
+			continue;
+		mh_ok(df_copy(s->be, rounded, w, err));
+		mh_ok(df_copy(s->be, w, rounded, err));
+	}
+	df_tensor_free(mh_backend(), &low);
+}
+
 /* From now on the model's own weights are NaN, and so are the others, but for those of the layer that is held. */
 static void
 take_weights(struct source *s, struct run *r)
@@ -206,6 +225,7 @@ take_weights(struct source *s, struct run *r)
 	mh_ok(df_tensor_alloc(mh_backend(), &s->safe, DF_F32, 1, p->numel, "weights", err));
 	mh_ok(df_tensor_alloc(mh_backend(), &s->gathered, DF_F32, 1, p->numel, "weights", err));
 	mh_ok(df_copy(s->be, s->safe, r->m->drawn, err));
+	round_matrices(s, p);
 	mh_ok(df_fill(s->be, s->gathered, NAN, err));
 	mh_ok(df_fill(s->be, r->m->drawn, NAN, err));
 	for (size_t i = 0; i < p->n; i++)

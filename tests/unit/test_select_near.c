@@ -175,8 +175,13 @@ want(struct request *r, uint64_t n)
 static int
 go(struct request *r)
 {
+	int rc;
+
 	df_selection_release(&r->out);
-	return df_select_run(r->method, &r->in, r->options, &r->out, &r->err);
+	rc = df_select_run(r->method, &r->in, r->options, &r->out, &r->err);
+	if (rc == DF_OK && r->out.also)
+		rc = df_writer_commit(r->out.also, NULL, &r->err);
+	return rc;
 }
 
 static void
