@@ -183,12 +183,11 @@ const char *const df_prog_computes[] = { "auto", "f32", "bf16", NULL };
 int
 df_prog_env(struct df_env *e, const struct df_prog_common *c, enum df_env_style style, struct df_err *err)
 {
-	int rc;
+	int rc = df_env_open(e, c->device, (int)c->threads, style, err);
 
-	DF_TRY(df_env_open(e, c->device, (int)c->threads, style, err));
-	if (c->compute == DF_PROG_COMPUTE_BF16 && (rc = df_backend_set_compute(e->be, DF_BF16, err)) != DF_OK)
+	if (rc == DF_OK && c->compute == DF_PROG_COMPUTE_BF16 &&
+	    (rc = df_backend_set_compute(e->be, DF_BF16, err)) != DF_OK)
 		df_err_prefix(err, "--compute: ");
-out:
 	return rc;
 }
 
