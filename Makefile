@@ -231,7 +231,7 @@ fuzz: bootstrap-lint
 
 lint: bootstrap-lint
 	@$(MAKE) --no-print-directory -j$(JOBS) all
-	@DF_LINT=all tests/run.sh -b $(BUILD) tests/cmd/lint.t
+	@DF_LINT=all DF_TEST_TIMEOUT=1800 tests/run.sh -b $(BUILD) tests/cmd/lint.t
 
 # Headers are laid out by hand, to be read.
 format:

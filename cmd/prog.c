@@ -259,12 +259,9 @@ df_prog_exit(int rc, struct df_err *err)
 		rc = df_fail(&late, DF_EIO, "standard output: cannot write:");
 		err = &late;
 	}
-	if (rc == DF_OK) {
-		if (prog.unit && !prog.quiet)
-			print_summary();
-		return 0;
-	}
-	if (reader_left(rc, err))
+	if (rc == DF_OK && prog.unit && !prog.quiet)
+		print_summary();
+	if (rc == DF_OK || reader_left(rc, err))
 		return df_err_exit_status(rc);
 	fprintf(stderr, "%s: %s\n", prog.name, err && err->msg[0] ? err->msg : "failed without saying why");
 	if (rc == DF_ESTOPPED)

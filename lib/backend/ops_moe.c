@@ -153,8 +153,8 @@ df_gemm_groups(struct df_backend *be, const struct df_gemm_groups *args, struct 
 	int rc;
 
 	NEED(a.a.rows == a.c.rows, "gemm_groups: %zu rows into %zu", a.a.rows, a.c.rows);
-	DF_TRY(check_shapes("gemm_groups", a.b, a.n, a.tb ? n : k, a.tb ? k : n, &all, err));
 	DF_TRY(check_list("gemm_groups", "the groups' first rows", a.first, a.n + 1, err));
+	DF_TRY(check_shapes("gemm_groups", a.b, a.n, a.tb ? n : k, a.tb ? k : n, &all, err));
 	if (all && a.beta == 0.0f)
 		o[2].access = DF_OUT;
 	DF_TRY(df_alloc(&list, a.n, sizeof(*list), "a list of tensors", err));
@@ -182,8 +182,8 @@ df_gemm_group_sums(struct df_backend *be, const struct df_gemm_group_sums *args,
 	int rc;
 
 	NEED(a.a.rows == a.b.rows, "gemm_group_sums: %zu rows and %zu", a.a.rows, a.b.rows);
-	DF_TRY(check_shapes("gemm_group_sums", a.c, a.n, a.a.cols, a.b.cols, &all, err));
 	DF_TRY(check_list("gemm_group_sums", "the groups' first rows", a.first, a.n + 1, err));
+	DF_TRY(check_shapes("gemm_group_sums", a.c, a.n, a.a.cols, a.b.cols, &all, err));
 	DF_TRY(df_alloc(&list, a.n, sizeof(*list), "a list of tensors", err));
 	a.c = list;
 	rc = run_list(be, DF_OP_GEMM_GROUP_SUMS, &a, o, list, args->c, a.n,

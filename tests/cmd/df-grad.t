@@ -43,6 +43,7 @@ sed 's/^{/{ "fifty": { "file_name": "fifty.jsonl" },/' data/dataset_info.json >i
 for rows in 1 2 50; do
 	df-pack -q --dataset-dir data --dataset fifty --template alpaca --tokenizer bytes --cutoff-len 128 \
 		--max-samples $rows -o few.h5 2>err
+	# shellcheck disable=SC2086 # options are words
 	for out in '--project 100' '--project 64 --type sjlt' '' '--losses'; do
 		df-grad -q -j 1 -m $CKPT --form sgd $out few.h5 -o few1.h5 2>>err
 		for j in 2 4; do

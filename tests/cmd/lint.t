@@ -61,7 +61,7 @@ exports()
 	xargs cat <"$T/headers" | grep -oE '\bdf_[a-z0-9_]+\(' | tr -d '(' | sort -u >"$T/declared"
 	comm -23 "$T/exported" "$T/declared" | sed 's/$/: exported, and in no installed header/'
 	sed '1,/^{/d; s,/\*.*\*/,,' lib/libdf.exports | grep -oE 'df_[a-z0-9_*]+' | while read -r name; do
-		grep -qxE "$(echo "$name" | sed 's/\*/.*/')" "$T/exported" || echo "$name: in lib/libdf.exports, and no such function"
+		grep -qxE "${name//\*/.*}" "$T/exported" || echo "$name: in lib/libdf.exports, and no such function"
 	done
 }
 quiet 'libdf.so exports functions of the installed headers' exports
