@@ -8,14 +8,6 @@
 
 #include "base/mem.h"
 
-static int
-check_list(const char *op, const char *what, struct df_tensor t, size_t n, struct df_err *err)
-{
-	NEED(t.mem, "%s: %s are missing", op, what);
-	NEED(t.rows == 1 && t.cols == n, "%s: %s are [%zu,%zu], not [1,%zu]", op, what, t.rows, t.cols, n);
-	return DF_OK;
-}
-
 /* ---- routing ---------------------------------------------------------------------------------------------------- */
 
 int

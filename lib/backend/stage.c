@@ -89,36 +89,38 @@ range(const struct df_stage *st, size_t first, size_t n, struct df_tensor *t, st
 	return DF_OK;
 }
 
-int
-df_stage_push(struct df_stage *st, size_t first, size_t n, struct df_err *err)
+/* From the host to the device, or back. */
+static int
+transfer(struct df_stage *st, size_t first, size_t n, bool push, struct df_err *err)
 {
 	struct df_backend *be = st->be;
+	const struct df_stage_ops *ops = be->ops->stage;
 	struct df_tensor t;
 	int rc;
 
 	DF_TRY(range(st, first, n, &t, err));
 	if (be->ops->on_host || n == 0)
 		goto out;
-	rc = be->ops->stage ? be->ops->stage->push(be, st, first, n, err)
-			    : df_upload(be, t, df_stage_host(st, first), err);
+	if (ops)
+		rc = (push ? ops->push : ops->pull)(be, st, first, n, err);
+	else if (push)
+		rc = df_upload(be, t, df_stage_host(st, first), err);
+	else
+		rc = df_download(be, df_stage_host(st, first), t, err);
 out:
 	return rc;
 }
 
 int
+df_stage_push(struct df_stage *st, size_t first, size_t n, struct df_err *err)
+{
+	return transfer(st, first, n, true, err);
+}
+
+int
 df_stage_pull(struct df_stage *st, size_t first, size_t n, struct df_err *err)
 {
-	struct df_backend *be = st->be;
-	struct df_tensor t;
-	int rc;
-
-	DF_TRY(range(st, first, n, &t, err));
-	if (be->ops->on_host || n == 0)
-		goto out;
-	rc = be->ops->stage ? be->ops->stage->pull(be, st, first, n, err)
-			    : df_download(be, df_stage_host(st, first), t, err);
-out:
-	return rc;
+	return transfer(st, first, n, false, err);
 }
 
 int

@@ -291,7 +291,6 @@ df_model_init(struct df_model **out, const char *dir, uint64_t seed, struct df_b
 	}
 	DF_TRY(df_weights_place(m, err));
 	DF_TRY(df_model_set_trainable(m, &(struct df_train_spec){ 0 }, err));
-	DF_TRY(df_sync(be, err)); /* constants were filled in */
 	*out = m;
 	m = NULL;
 out:

@@ -392,7 +392,6 @@ df_model_master(struct df_model *m, struct df_err *err)
 	else
 		DF_TRY(make_masters(m, err));
 	DF_TRY(df_weights_round(m, err));
-	DF_TRY(df_sync(m->be, err)); /* for the lanes that will read them */
 	DF_TRY(df_weights_place(m, err));
 out:
 	return rc;

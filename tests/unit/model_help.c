@@ -125,6 +125,17 @@ mh_weights(struct df_model *m)
 	return keep(x);
 }
 
+float *
+mh_train_weights(struct df_model *m)
+{
+	struct df_tensor t = df_model_train_data(m);
+	float *w;
+
+	mh_ok(df_alloc(&w, t.cols, sizeof(*w), "weights", err));
+	mh_ok(df_download(df_model_backend(m), w, t, err));
+	return w;
+}
+
 const float *
 mh_batch_grad(struct df_model *m, struct df_work *w, const struct df_tokens *b, const float *scale)
 {

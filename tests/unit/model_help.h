@@ -56,6 +56,8 @@ const char *mh_config(
     const char *name, size_t vocab, size_t d, size_t ff, size_t layers, size_t heads, size_t kv, const char *more);
 /* All weights of base, row after row; keep()ed host array. */
 const float *mh_weights(struct df_model *m);
+/* The values of the trainable parameters; the caller frees them. */
+float *mh_train_weights(struct df_model *m);
 /* The trainable gradient of a batch with each sample scaled; keep()ed host array. */
 const float *mh_batch_grad(struct df_model *m, struct df_work *w, const struct df_tokens *b, const float *scale);
 

@@ -37,18 +37,6 @@ rows_of(struct df_rows *r, const struct mh_batch *b)
 	free(id);
 }
 
-/* Weights of the model, host copy; free() it. */
-static float *
-weights_of(struct df_model *m)
-{
-	struct df_tensor t = df_model_train_data(m);
-	float *w;
-
-	mh_ok(df_alloc(&w, t.cols, sizeof(*w), "weights", err));
-	mh_ok(df_download(df_model_backend(m), w, t, err));
-	return w;
-}
-
 struct golden {
 	struct df_st *st;
 	struct df_model *m;
@@ -141,7 +129,7 @@ check_parity(const char *name, bool lora, size_t batch)
 	assert_true(worst_norm <= mh_bound(1e-3, 0.1));
 	if (!lora) {
 		const char *const last[] = { "model.norm.weight", "model.layers.1.self_attn.v_proj.weight" };
-		float *w = weights_of(g.m);
+		float *w = mh_train_weights(g.m);
 
 		for (size_t i = 0; i < 2; i++) {
 			const struct df_param *p = df_params_find(df_model_train(g.m), last[i]);
@@ -222,7 +210,7 @@ test_threads(void **state)
 		mh_ok(df_pool_new(&pool, threads, err));
 		open_big(&g, pool, &s);
 		run_big(s, &g, 0, 3);
-		w = weights_of(g.m);
+		w = mh_train_weights(g.m);
 		if (!want)
 			want = w;
 		else
@@ -251,7 +239,7 @@ test_resume(void **state)
 	mh_ok(df_model_save(g.m, dir, err));
 	mh_ok(df_stepper_save(s, dir, err));
 	run_big(s, &g, 2, 3);
-	want = weights_of(g.m);
+	want = mh_train_weights(g.m);
 	df_stepper_free(s);
 	close_golden(&g);
 
@@ -262,7 +250,7 @@ test_resume(void **state)
 	mh_ok(df_stepper_new(&s, g.m, NULL, &g.opts, err));
 	mh_ok(df_stepper_load(s, dir, err));
 	run_big(s, &g, 2, 3);
-	got = weights_of(g.m);
+	got = mh_train_weights(g.m);
 	assert_memory_equal(got, want, df_model_train(g.m)->numel * sizeof(*got));
 	free(want);
 	free(got);
@@ -288,19 +276,19 @@ test_unlabelled(void **state)
 		rows_of(&g.rows, &g.batch);
 		mh_ok(df_stepper_new(&s, g.m, NULL, &g.opts, err));
 		if (pass == 0) {
-			before = weights_of(g.m);
+			before = mh_train_weights(g.m);
 			mh_ok(df_stepper_run(s, &g.rows, which + 1, 1, NULL, 1e-2, &res, err));
 			assert_true(res.n_targets == 0 && res.n_skipped == 1 && res.loss == 0);
-			with = weights_of(g.m);
+			with = mh_train_weights(g.m);
 			assert_memory_equal(before, with, df_model_train(g.m)->numel * sizeof(*with));
 			free(before);
 			free(with);
 			mh_ok(df_stepper_run(s, &g.rows, which, 3, NULL, 1e-2, &res, err));
 			assert_int_equal(res.n_skipped, 1);
-			with = weights_of(g.m);
+			with = mh_train_weights(g.m);
 		} else {
 			mh_ok(df_stepper_run(s, &g.rows, kept, 2, NULL, 1e-2, &res, err));
-			without = weights_of(g.m);
+			without = mh_train_weights(g.m);
 			assert_memory_equal(with, without, df_model_train(g.m)->numel * sizeof(*with));
 			free(with);
 			free(without);
@@ -368,9 +356,9 @@ test_not_finite(void **state)
 	mh_ok(df_fill(mh_backend(), df_tensor_view(data, p->offset, 1, 1), INFINITY, err));
 	mh_ok(df_sync(mh_backend(), err));
 	mh_ok(df_stepper_new(&s, g.m, NULL, &g.opts, err));
-	before = weights_of(g.m);
+	before = mh_train_weights(g.m);
 	mh_refused(df_stepper_run(s, &g.rows, which, 2, NULL, 1e-2, &res, err), DF_ERANGE, "not finite|103");
-	after = weights_of(g.m);
+	after = mh_train_weights(g.m);
 	assert_memory_equal(before, after, data.cols * sizeof(*after));
 	free(before);
 	free(after);

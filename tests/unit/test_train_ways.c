@@ -171,17 +171,6 @@ one(struct run *r, uint64_t k)
 	return res;
 }
 
-static float *
-weights_of(struct df_model *m)
-{
-	struct df_tensor t = df_model_train_data(m);
-	float *w;
-
-	mh_ok(df_alloc(&w, t.cols, sizeof(*w), "weights", err));
-	mh_ok(df_download(df_model_backend(m), w, t, err));
-	return w;
-}
-
 /*
  * Differences of about 1e-6 in each gradient are amplified by AdamW where the second moment is small; 1e-5 in the loss
  * is what the project promises.  Norms and weights are relative.
@@ -206,7 +195,7 @@ check_way(const char *name, enum way way)
 		d = fabs(res.grad_norm - (double)norm[k]) / (double)norm[k];
 		worst_norm = d > worst_norm || isnan(d) ? d : worst_norm;
 	}
-	w = weights_of(r.m);
+	w = mh_train_weights(r.m);
 	for (size_t i = 0; i < df_st_count(r.st); i++) {
 		const char *tensor = df_st_at(r.st, i)->name;
 		const struct df_param *p;
@@ -254,7 +243,7 @@ test_checkpointing(void **state)
 			df_model_set_checkpointing(r.m, on);
 			for (uint64_t k = 0; k < 5; k++)
 				one(&r, k);
-			w[on] = weights_of(r.m);
+			w[on] = mh_train_weights(r.m);
 			n = df_model_train(r.m)->numel;
 			close_way(&r);
 		}
@@ -305,7 +294,7 @@ with_dropout(double dropout, uint64_t seed, size_t batch, int threads, uint64_t 
 		if (k == 1)
 			*first_loss = res.loss;
 	}
-	w = weights_of(r.m);
+	w = mh_train_weights(r.m);
 	free(base);
 	close_way(&r);
 	df_pool_free(pool);

@@ -102,17 +102,6 @@ step(struct setup *u, uint64_t k)
 	return res;
 }
 
-static float *
-weights_of(struct df_model *m)
-{
-	struct df_tensor t = df_model_train_data(m);
-	float *w;
-
-	mh_ok(df_alloc(&w, t.cols, sizeof(*w), "weights", err));
-	mh_ok(df_download(df_model_backend(m), w, t, err));
-	return w;
-}
-
 /* ---- weighers --------------------------------------------------------------------------------------------------- */
 
 static int
@@ -210,7 +199,7 @@ test_ones(void **state)
 				assert_true(res.loss == want[k].loss && res.grad_norm == want[k].grad_norm);
 			want[k] = res;
 		}
-		now = weights_of(u.m);
+		now = mh_train_weights(u.m);
 		if (with)
 			assert_memory_equal(w, now, df_model_train(u.m)->numel * sizeof(*w));
 		free(w);
@@ -235,7 +224,7 @@ test_threads(void **state)
 		for (uint64_t k = 0; k < STEPS; k++)
 			step(&u, k);
 		assert_int_equal(calls, STEPS * N / BATCH);
-		w = weights_of(u.m);
+		w = mh_train_weights(u.m);
 		if (want)
 			assert_memory_equal(w, want, df_model_train(u.m)->numel * sizeof(*w));
 		free(want);
@@ -259,7 +248,7 @@ test_alone(void **state)
 		set_up_with(&u, 2, df_dft_weigh, NULL, alone);
 		for (uint64_t k = 0; k < STEPS; k++)
 			step(&u, k);
-		w[alone] = weights_of(u.m);
+		w[alone] = mh_train_weights(u.m);
 		numel = df_model_train(u.m)->numel;
 		tear_down(&u);
 	}
@@ -341,7 +330,7 @@ test_derivative(void **state)
 	for (size_t i = 0; i < numel; i++)
 		got += (double)g[i] * (double)g[i];
 	got = sqrt(got);
-	v = weights_of(u.m);
+	v = mh_train_weights(u.m);
 	for (size_t i = 0; i < numel; i++)
 		g[i] /= (float)got;
 	mh_ok(df_upload(mh_backend(), d, g, err));
@@ -375,11 +364,11 @@ test_refusal(void **state)
 		struct setup u;
 
 		set_up(&u, 2, refuse, &now);
-		before = weights_of(u.m);
+		before = mh_train_weights(u.m);
 		if (first) {
 			mh_refused(df_stepper_run(u.s, &u.rows, which, 3, NULL, 1e-2, &res, err), DF_EFORMAT,
 			    "no losses to compare with");
-			after = weights_of(u.m);
+			after = mh_train_weights(u.m);
 			assert_memory_equal(before, after, df_model_train(u.m)->numel * sizeof(*after));
 			free(after);
 		}
@@ -388,7 +377,7 @@ test_refusal(void **state)
 		assert_true(res.n_targets == 0 && res.n_domains == N_DOMAINS && res.domain[1].n == 0);
 		now = false;
 		mh_ok(df_stepper_run(u.s, &u.rows, which, 3, NULL, 1e-2, &res, err));
-		after = weights_of(u.m);
+		after = mh_train_weights(u.m);
 		if (first)
 			assert_memory_equal(want, after, df_model_train(u.m)->numel * sizeof(*after));
 		free(want);
@@ -414,18 +403,18 @@ test_not_finite(void **state)
 	set_up(&u, 1, NULL, NULL);
 	set_up(&fresh, 1, NULL, NULL);
 	for (int k = 0; k < 2; k++) {
-		before = weights_of(u.m);
+		before = mh_train_weights(u.m);
 		mh_refused(df_stepper_run(u.s, &u.rows, which, 3, weights, 1e-2, &res, err), DF_ERANGE,
 		    "the gradient is not finite|100, 101, 102");
-		after = weights_of(u.m);
+		after = mh_train_weights(u.m);
 		assert_memory_equal(before, after, df_model_train(u.m)->numel * sizeof(*after));
 		free(before);
 		free(after);
 		mh_ok(df_stepper_run(u.s, &u.rows, which, 3, NULL, 1e-2, &res, err));
 		mh_ok(df_stepper_run(fresh.s, &fresh.rows, which, 3, NULL, 1e-2, &again, err));
 		assert_true(res.loss == again.loss && res.grad_norm == again.grad_norm);
-		before = weights_of(u.m);
-		after = weights_of(fresh.m);
+		before = mh_train_weights(u.m);
+		after = mh_train_weights(fresh.m);
 		assert_memory_equal(before, after, df_model_train(u.m)->numel * sizeof(*after));
 		free(before);
 		free(after);

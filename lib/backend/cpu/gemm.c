@@ -455,20 +455,26 @@ rows_of(struct df_tensor t, const uint32_t *first, size_t e)
 	return df_tensor_rows(t, first[e], first[e + 1] - first[e]);
 }
 
-int
-df_cpu_gemm_groups(struct df_backend *be, const void *args, struct df_err *err)
+/* A product for each group e that has list[e]: its b, or, for sums over rows (ta), its c; the others by rows. */
+static int
+by_group(struct df_backend *be, const struct df_gemm *all, struct df_tensor first, const struct df_tensor *list,
+    size_t n_groups, struct df_err *err)
 {
-	const struct df_gemm_groups *a = args;
-	const uint32_t *first = df_tensor_u32(a->first);
+	const uint32_t *rows = df_tensor_u32(first);
 	struct df_gemm *g = NULL;
 	size_t n = 0;
 	int rc;
 
-	DF_TRY(df_alloc(&g, a->n, sizeof(*g), "products", err));
-	for (size_t e = 0; e < a->n; e++)
-		if (a->b[e].mem)
-			g[n++] = (struct df_gemm){ false, a->tb, a->alpha, a->beta, rows_of(a->a, first, e), a->b[e],
-				rows_of(a->c, first, e) };
+	DF_TRY(df_alloc(&g, n_groups, sizeof(*g), "products", err));
+	for (size_t e = 0; e < n_groups; e++) {
+		if (!list[e].mem)
+			continue;
+		g[n] = *all;
+		g[n].a = rows_of(all->a, rows, e);
+		g[n].b = all->ta ? rows_of(all->b, rows, e) : list[e];
+		g[n].c = all->ta ? list[e] : rows_of(all->c, rows, e);
+		n++;
+	}
 	rc = df_cpu_gemms(be, g, n, err);
 out:
 	free(g);
@@ -476,23 +482,21 @@ out:
 }
 
 int
+df_cpu_gemm_groups(struct df_backend *be, const void *args, struct df_err *err)
+{
+	const struct df_gemm_groups *a = args;
+	const struct df_gemm all = { .tb = a->tb, .alpha = a->alpha, .beta = a->beta, .a = a->a, .c = a->c };
+
+	return by_group(be, &all, a->first, a->b, a->n, err);
+}
+
+int
 df_cpu_gemm_group_sums(struct df_backend *be, const void *args, struct df_err *err)
 {
 	const struct df_gemm_group_sums *a = args;
-	const uint32_t *first = df_tensor_u32(a->first);
-	struct df_gemm *g = NULL;
-	size_t n = 0;
-	int rc;
+	const struct df_gemm all = { .ta = true, .alpha = a->alpha, .beta = a->beta, .a = a->a, .b = a->b };
 
-	DF_TRY(df_alloc(&g, a->n, sizeof(*g), "products", err));
-	for (size_t e = 0; e < a->n; e++)
-		if (a->c[e].mem)
-			g[n++] = (struct df_gemm){ true, false, a->alpha, a->beta, rows_of(a->a, first, e),
-				rows_of(a->b, first, e), a->c[e] };
-	rc = df_cpu_gemms(be, g, n, err);
-out:
-	free(g);
-	return rc;
+	return by_group(be, &all, a->first, a->c, a->n, err);
 }
 
 /* ---- the slot: a product for each segment of rows --------------------------------------------------------------- */
