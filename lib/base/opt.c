@@ -367,8 +367,8 @@ in_range(const struct df_opt *o, double x, const char *s, struct df_err *err)
 	return DF_OK;
 }
 
-static int
-set_value(const struct df_opt *o, const char *s, struct df_err *err)
+int
+df_opt_value(const struct df_opt *o, const char *s, struct df_err *err)
 {
 	int64_t i;
 	double x;
@@ -438,7 +438,7 @@ apply(struct parser *p, const struct df_opt *o, bool negated, const char *inline
 			    err, DF_EUSAGE, "%s needs a value (%s)", shown, o->arg ? o->arg : "one of its choices");
 		value = p->argv[p->next++];
 	}
-	if ((rc = set_value(o, value, err)) != DF_OK)
+	if ((rc = df_opt_value(o, value, err)) != DF_OK)
 		df_err_prefix(err, "%s: ", shown);
 	return rc;
 }

@@ -124,6 +124,34 @@ void df_opt_usage(
  */
 void df_opt_list(const struct df_opt *opts, struct df_buf *out);
 
+/* ---- options of a method: a struct of values, and a table that names its fields ---- */
+
+#define DF_OPT_AT(type, field) ((void *)offsetof(type, field)) /* a row's value, in the table of a method */
+
+/* Another program's name of an option; ours NULL: it has no effect here.  A row without a name ends the table. */
+struct df_opt_alias {
+	const char *theirs, *ours;
+	const char *why; /* no effect: the reason, for a message; NULL: none is needed */
+};
+
+/* A growing table of options. */
+struct df_opt_table {
+	struct df_opt *v;
+	size_t n, cap;
+};
+int df_opt_table_add(struct df_opt_table *t, const struct df_opt *rows, size_t n, struct df_err *err) DF_MUST_CHECK;
+/* The same with rows whose values are DF_OPT_AT(): they point into `values`, which must outlive the table. */
+int df_opt_table_bind(struct df_opt_table *t, const struct df_opt *rows, void *values, struct df_err *err)
+    DF_MUST_CHECK;
+/* *o->value = what `text` says; o is no flag.  DF_EUSAGE. */
+int df_opt_value(const struct df_opt *o, const char *text, struct df_err *err) DF_MUST_CHECK;
+/*
+ * values = what `text` says of option `name`, in a table with DF_OPT_AT() values; a flag is true or false.  Strings are
+ * borrowed.  DF_EUSAGE: no such option (the nearest is suggested), an impossible value.
+ */
+int df_opt_set(const struct df_opt *rows, void *values, const char *name, const char *text, struct df_err *err)
+    DF_MUST_CHECK;
+
 int df_parse_int(const char *s, int64_t min, int64_t max, int64_t *out, struct df_err *err) DF_MUST_CHECK;
 int df_parse_double(const char *s, double *out, struct df_err *err) DF_MUST_CHECK; /* C locale; no trailing text */
 

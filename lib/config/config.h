@@ -27,7 +27,7 @@ enum df_key_owner {
 	DF_OWNER_TRAIN = 1,  /* df-train reads the key */
 	DF_OWNER_PACK = 2,   /* df-pack has an option */
 	DF_OWNER_EXPORT = 4, /* df-merge reads the key */
-	DF_OWNER_PLAN = 8    /* DataFlex's trainers: a loop of commands, not one of them */
+	DF_OWNER_PLAN = 8    /* df-plan makes commands of it */
 };
 
 /*
@@ -86,9 +86,11 @@ enum df_schedule_type {
 	DF_SCHEDULE_WARMUP_STABLE_DECAY,
 	DF_SCHEDULE_REDUCE_LR_ON_PLATEAU /* constant; evaluations scale it (train/best.h) */
 };
+enum df_train_type { DF_TRAIN_STATIC, DF_TRAIN_SELECT, DF_TRAIN_MIX, DF_TRAIN_WEIGHT };
+enum df_mix_rule { DF_MIX_RULE_MIXTURE, DF_MIX_RULE_STRATIFIED, DF_MIX_RULE_UNIFORM };
 extern const char *const df_config_stage_names[], *const df_finetuning_names[], *const df_checkpointing_names[];
 extern const char *const df_strategy_names[], *const df_better_names[], *const df_infer_dtype_names[];
-extern const char *const df_schedule_names[];
+extern const char *const df_schedule_names[], *const df_train_type_names[], *const df_mix_rule_names[];
 
 /* ---- the values --------------------------------------------------------- */
 
@@ -140,6 +142,15 @@ struct df_config {
 	enum df_better greater_is_better;
 	int64_t early_stopping_steps; /* evaluations; 0 when null */
 	double early_stopping_min_delta;
+
+	/* dynamic runs: config/events.h, config/component.h */
+	enum df_train_type train_type;
+	char *components_cfg_file, *component_name;
+	struct df_config_map component_params;
+	int64_t warmup_step, update_step, update_times, train_step;
+	bool static_mix;
+	enum df_mix_rule mixture_sample_rule;
+	char *init_mixture_proportions, *mixer_eval_dataset; /* comma-separated */
 
 	char *export_dir;
 	double export_size; /* GB of a file */

@@ -9,6 +9,7 @@
 #define TRAIN  DF_OWNER_TRAIN
 #define PACK   DF_OWNER_PACK
 #define EXPORT DF_OWNER_EXPORT
+#define PLAN   DF_OWNER_PLAN
 
 #define FIELD(f)  .offset = offsetof(struct df_config, f)
 #define SUPPORTED .owners = TRAIN
@@ -21,8 +22,6 @@
 /* The same for df-merge; a key that has none of these and is not df-merge's own is unknown to it. */
 #define EXPORT_IGNORED       .in_export = DF_KEY_IGNORED
 #define EXPORT_REJECTED(why) .in_export = DF_KEY_REJECTED, .no_export = why
-/* A key of DataFlex's trainers. */
-#define DYNAMIC .type = DF_KEY_STR, .owners = DF_OWNER_PLAN, IGNORED("null", "only for dynamic runs: see train_type")
 
 /* Reasons of several keys. */
 #define ADAPTER_ITSELF  "adapter_name_or_path is the directory of the adapter itself"
@@ -63,6 +62,9 @@ const char *const df_schedule_names[] = { "constant", "constant_with_warmup", "l
 const char *const df_strategy_names[] = { "no", "steps", "epoch", "best", NULL };
 const char *const df_better_names[] = { "null", "true", "false", NULL };
 const char *const df_infer_dtype_names[] = { "auto", "float32", "bfloat16", "float16", NULL };
+
+const char *const df_train_type_names[] = { "static", "dynamic_select", "dynamic_mix", "dynamic_weight", NULL };
+const char *const df_mix_rule_names[] = { "mixture", "stratified", "uniform", NULL };
 
 static const char *const fixed_strategies[] = { "no", "steps", "epoch", NULL }; /* all except best */
 
@@ -197,6 +199,34 @@ static const struct df_key keys[] = {
 	    .help = "end the run after this number of evaluations in a row without a better metric" },
 	{ "early_stopping_min_delta", DF_KEY_REAL, SHAPES, FIELD(early_stopping_min_delta), .dflt = "0.0", .min = 0,
 	    .max = 1e300, .help = "a metric counts as better only if it is better by more than this" },
+
+	/* dynamic runs (DataFlex) */
+	{ "train_type", DF_KEY_CHOICE, .owners = TRAIN | PLAN, .shapes = true, FIELD(train_type), .dflt = "static",
+	    .choices = df_train_type_names,
+	    .help = "what changes while it trains: nothing, rows, proportions or weights" },
+	{ "components_cfg_file", DF_KEY_STR, .owners = TRAIN | PLAN, FIELD(components_cfg_file), .dflt = "null",
+	    .help = "the YAML that names methods and their parameters" },
+	{ "component_name", DF_KEY_STR, .owners = TRAIN | PLAN, .shapes = true, FIELD(component_name), .dflt = "null",
+	    .help = "the selector, mixer or weighter in it" },
+	{ "component_params", DF_KEY_MAP, .owners = TRAIN | PLAN, .shapes = true, FIELD(component_params),
+	    .dflt = "null", .help = "parameters of the method, in the place of those in components_cfg_file" },
+	{ "warmup_step", DF_KEY_INT, .owners = TRAIN | PLAN, .shapes = true, FIELD(warmup_step), .dflt = "0", .min = 0,
+	    .max = 1e15, .help = "steps before the first change" },
+	{ "update_step", DF_KEY_INT, .owners = TRAIN | PLAN, .shapes = true, FIELD(update_step), .dflt = "0", .min = 0,
+	    .max = 1e15, .help = "steps between changes (required, at least 1)" },
+	{ "update_times", DF_KEY_INT, .owners = TRAIN | PLAN, .shapes = true, FIELD(update_times), .dflt = "1",
+	    .min = -1e15, .max = 1e15, .help = "changes in a Flex epoch or a run; 0 or below: no fixed number" },
+	{ "train_step", DF_KEY_INT, .owners = TRAIN | PLAN, .shapes = true, FIELD(train_step), .dflt = "0", .min = 0,
+	    .max = 1e15, .help = "optimizer steps of a dynamic run; 0: from the keys above and num_train_epochs" },
+	{ "static_mix", DF_KEY_BOOL, .owners = TRAIN | PLAN, .shapes = true, FIELD(static_mix), .dflt = "false",
+	    .help = "keep the initial proportions" },
+	{ "mixture_sample_rule", DF_KEY_CHOICE, .owners = TRAIN | PLAN, .shapes = true, FIELD(mixture_sample_rule),
+	    .dflt = "mixture", .choices = df_mix_rule_names,
+	    .help = "initial proportions: as given, by the datasets' sizes, or all equal" },
+	{ "init_mixture_proportions", DF_KEY_STR, .owners = TRAIN | PLAN, .shapes = true,
+	    FIELD(init_mixture_proportions), .dflt = "null", .help = "one number for each dataset; null: all equal" },
+	{ "mixer_eval_dataset", DF_KEY_STR, .owners = TRAIN | PLAN, .shapes = true, FIELD(mixer_eval_dataset),
+	    .dflt = "null", .help = "held-out datasets whose expert loads dynamic_moe measures" },
 
 	/* ---- checked against the tokens (DataArguments) ---- */
 	{ "template", CHECKED("template"), EXPORT_IGNORED, .help = "prompt template" },
@@ -537,19 +567,6 @@ static const struct df_key keys[] = {
 	{ "download_mode", DF_KEY_STR, REJECTED("null", EVALUATION) },
 	/* DataFlex */
 	{ "use_cache", DF_KEY_STR, IGNORED("null", "training keeps no key/value cache") },
-	{ "mixer_eval_dataset", DYNAMIC },
-	{ "components_cfg_file", DYNAMIC },
-	{ "component_name", DYNAMIC },
-	{ "warmup_step", DYNAMIC },
-	{ "update_step", DYNAMIC },
-	{ "update_times", DYNAMIC },
-	{ "train_step", DYNAMIC },
-	{ "static_mix", DYNAMIC },
-	{ "mixture_sample_rule", DYNAMIC },
-	{ "init_mixture_proportions", DYNAMIC },
-	{ "train_type", DF_KEY_STR, .owners = DF_OWNER_PLAN,
-	    REJECTED("null", "a dynamic run is a loop of df-train --until, a scoring command and df-train --index"),
-	    .neutral = "static" },
 	{ .name = NULL },
 };
 

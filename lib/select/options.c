@@ -10,18 +10,6 @@
 #include "select/select.h"
 
 int
-df_opt_table_add(struct df_opt_table *t, const struct df_opt *rows, size_t n, struct df_err *err)
-{
-	int rc = DF_OK;
-
-	DF_TRY(df_grow(&t->v, &t->cap, t->n + n, sizeof(*t->v), "options", err));
-	for (size_t i = 0; i < n; i++)
-		t->v[t->n++] = rows[i];
-out:
-	return rc;
-}
-
-int
 df_selector_defaults(const struct df_selector *m, void **options, struct df_err *err)
 {
 	int rc = DF_OK;
@@ -58,12 +46,7 @@ df_selector_rows(
 
 		DF_TRY(df_opt_table_add(t, &row, 1, err));
 	}
-	for (const struct df_opt *o = m->options; o && o->name; o++) {
-		struct df_opt row = *o;
-
-		row.value = (void *)((uintptr_t)options + (uintptr_t)o->value);
-		DF_TRY(df_opt_table_add(t, &row, 1, err));
-	}
+	DF_TRY(df_opt_table_bind(t, m->options, options, err));
 out:
 	return rc;
 }

@@ -170,7 +170,6 @@ struct df_selector {
 	/* out has n_rows, and the domains where the inputs say them; set score, index, and the parameters in meta. */
 	int (*run)(const struct df_select *in, const void *options, struct df_selection *out, struct df_err *err);
 };
-#define DF_OPT_AT(type, field) ((void *)offsetof(type, field))
 
 extern const struct df_selector *const df_selectors[]; /* NULL-terminated */
 /* DF_EUSAGE suggests the nearest method. */
@@ -180,13 +179,6 @@ int df_selector_find(const struct df_selector **out, const char *name, struct df
 void df_selector_list(const struct df_selector *foreign, struct df_buf *out);
 /* What -h says of a method (NULL: of all) above its options: how to call it, and a sentence about it. */
 void df_selector_help(const struct df_selector *m, struct df_buf *synopsis, struct df_buf *about);
-
-/* A growing table of options. */
-struct df_opt_table {
-	struct df_opt *v;
-	size_t n, cap;
-};
-int df_opt_table_add(struct df_opt_table *t, const struct df_opt *rows, size_t n, struct df_err *err) DF_MUST_CHECK;
 
 /* What the options that all methods share are parsed into. */
 struct df_select_words {

@@ -92,13 +92,14 @@ arrows()
 		may["rows"] = "base shard model"
 		may["export"] = "base config model"
 		may["near"] = "base shard backend"
-		may["grad"] = may["mix"] = "base shard backend model project"
+		may["grad"] = "base shard backend model project"
+		may["mix"] = "base"
 		may["select"] = may["grad"] " near token chat data"
 		may["weigh"] = "base model"
 		may["embed"] = may["sample"] = "base shard token chat data backend model"
 		may["eval"] = may["sample"] " sample rows weigh"
-		may["train"] = "base config shard token backend model rows eval mix weigh"
-		may["plan"] = "base config"
+		may["train"] = "base config shard token backend model rows eval mix weigh embed grad project"
+		may["plan"] = "base config data mix select weigh"
 		may["show"] = "base shard token chat data"
 	}
 	/^#include "[a-z]+\// {

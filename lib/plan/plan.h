@@ -1,0 +1,71 @@
+/*
+ * plan.h - one YAML of LLaMA-Factory or DataFlex as a graph of commands, and printers that write it down.
+ *
+ * A node is a command with the files that it reads and writes.  Nothing here runs anything: make and Slurm do, and they
+ * stop, resume and repeat.  A printer is a const record; `make` is the default.
+ */
+#ifndef DF_PLAN_PLAN_H
+#define DF_PLAN_PLAN_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "base/err.h"
+#include "base/opt.h"
+#include "config/component.h"
+#include "config/config.h"
+#include "config/events.h"
+
+/* What a node costs, about; 0: not known. */
+struct df_plan_cost {
+	double steps, rows, tokens, flops;
+	double memory; /* bytes, at its most */
+	double disk;   /* bytes that it leaves */
+};
+
+struct df_plan_node {
+	char *name;            /* unique, [a-z0-9-]: "train-10", "pool-grad-10" */
+	char *about;           /* a comment: "gradients of the pool at step 10" */
+	struct df_strlist argv; /* the command's words, not quoted.  The word DF_PLAN_SHARD stands for I/N */
+	struct df_strlist in, out; /* files; of a directory that appears whole, one file in it */
+	bool capture;          /* its standard output is out.v[0] */
+	size_t shards;         /* 0: one command; else so many, and out has a file for each */
+	struct df_plan_cost cost;
+};
+#define DF_PLAN_SHARD "{shard}"
+
+struct df_plan {
+	struct df_plan_node *node; /* a node comes after those whose files it reads */
+	size_t n, cap;
+	char *out;                 /* the directory that everything goes to */
+	char *source;              /* the YAML's path */
+	struct df_strlist notes;   /* what was mapped or has no effect: printed as comments */
+	struct df_events events;
+	/* (private) the strings above */
+	char **text;
+	size_t n_text, cap_text;
+};
+
+struct df_plan_opts {
+	const char *out;              /* NULL: output_dir of the configuration */
+	const char *data;             /* NULL: dataset_dir */
+	const char *components;       /* NULL: components_cfg_file */
+	const struct df_strlist *models; /* NAME=DIR: the directory in the place of a hub's name */
+	const char *tokenizer;        /* NULL: the model's own */
+	size_t shards;                /* of measurements */
+};
+
+/* path: the YAML; words: overrides.  Every error is found here, before anything runs. */
+int df_plan_make(struct df_plan *out, const struct df_plan_opts *o, const char *path, const char *const *words,
+    size_t n_words, struct df_err *err) DF_MUST_CHECK;
+void df_plan_release(struct df_plan *p);
+
+struct df_printer {
+	const char *name, *about;
+	int (*print)(const struct df_plan *p, struct df_buf *out, struct df_err *err);
+};
+extern const struct df_printer *const df_printers[]; /* make, slurm, dry-run, dot; NULL-terminated */
+
+#endif
