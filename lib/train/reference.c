@@ -9,21 +9,10 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "eval/forward.h"
 
-#define NO_PLACE    UINT32_MAX
-#define SCAN_ROWS   65536
-#define MAX_LANES   8
-#define LANE_TOKENS 512 /* a smaller part of a batch does not repay a lane of its own */
-
-/* A part of a batch that goes through the model on its own. */
-struct lane {
-	struct df_work *work;
-	struct df_gather gather;
-	size_t first, n; /* its samples */
-	int rc;
-	struct df_err err;
-};
-
+#define NO_PLACE  UINT32_MAX
+#define SCAN_ROWS 65536
 struct df_reference {
 	const struct df_rows *rows;
 	char *name; /* for messages */
@@ -39,14 +28,10 @@ struct df_reference {
 
 	/* a model */
 	struct df_model *model;
-	struct df_pool *pool;
-	struct lane lane[MAX_LANES];
+	struct df_forward *forward;
 
-	/* the batch in the model */
-	uint64_t *row; /* [cap_row] */
+	uint64_t *row; /* [cap_row] of the samples that are asked for */
 	size_t cap_row;
-	const struct df_target_losses *targets;
-	float *out;
 };
 
 void
@@ -54,10 +39,7 @@ df_reference_close(struct df_reference *r)
 {
 	if (!r)
 		return;
-	for (size_t i = 0; i < MAX_LANES; i++) {
-		df_work_free(r->lane[i].work);
-		df_gather_release(&r->lane[i].gather);
-	}
+	df_forward_free(r->forward);
 	df_batch_release(&r->batch);
 	df_set_close(r->set);
 	df_model_free(r->model);
@@ -300,7 +282,6 @@ df_reference_open_model(struct df_reference **out, const char *dir, struct df_ro
 	int rc;
 
 	DF_TRY(open_new(&r, rows, dir, err));
-	r->pool = pool;
 	DF_TRY(df_model_check_tokenizer(dir, df_rows_tokenizer(rows), rows->name, &known, err));
 	if (!known)
 		df_info("%s: not known which tokenizer it was trained with; taken to be that of %s", dir, rows->name);
@@ -312,75 +293,11 @@ df_reference_open_model(struct df_reference **out, const char *dir, struct df_ro
 	DF_TRY(df_rows_check_vocab(rows, df_model_config(r->model)->n_vocab, dir, err));
 	DF_TRY(df_model_digest(r->model, &digest, err));
 	df_digest_hex(digest, r->id);
+	DF_TRY(df_forward_new(&r->forward, r->model, pool, err));
 	*out = r;
 	return DF_OK;
 out:
 	df_reference_close(r);
-	return rc;
-}
-
-/* A task of the pool: the lane's samples through the model, their losses to their places in r->out. */
-static void
-run_lane(void *ctx, size_t i, int worker)
-{
-	struct df_reference *r = ctx;
-	struct lane *l = &r->lane[i];
-	const struct df_losses out = { .token_nll = r->out + r->targets->offsets[l->first] };
-	struct df_err *err = &l->err;
-	struct df_tokens b;
-	int rc;
-
-	(void)worker;
-	DF_TRY(df_gather_batch(&l->gather, r->rows, r->row + l->first, l->n, &b, err));
-	rc = df_model_loss(r->model, l->work, &b, &out, err);
-out:
-	l->rc = rc;
-}
-
-/* Cut the samples into lanes of about equally many tokens; returns how many. */
-static size_t
-cut(struct df_reference *r, size_t n)
-{
-	uint64_t tokens = 0, each, sum = 0;
-	size_t lanes = 1, first = 0;
-
-	for (size_t s = 0; s < n; s++)
-		tokens += df_rows_length(r->rows, r->row[s]);
-	while (lanes < MAX_LANES && tokens / (lanes * 2) >= LANE_TOKENS)
-		lanes *= 2;
-	each = tokens / lanes;
-	lanes = 0;
-	for (size_t s = 0; s < n; s++) {
-		sum += df_rows_length(r->rows, r->row[s]);
-		if (s + 1 < n && (sum < each * (lanes + 1) || lanes + 1 == MAX_LANES))
-			continue;
-		r->lane[lanes].first = first;
-		r->lane[lanes++].n = s + 1 - first;
-		first = s + 1;
-	}
-	return lanes;
-}
-
-static int
-losses_of_model(struct df_reference *r, const struct df_target_losses *l, float *nll, struct df_err *err)
-{
-	const size_t lanes = cut(r, l->n);
-	int rc = DF_OK;
-
-	r->targets = l;
-	r->out = nll;
-	for (size_t i = 0; i < lanes; i++)
-		if (!r->lane[i].work)
-			DF_TRY(df_work_new(&r->lane[i].work, r->model, err));
-	df_pool_for_large(r->pool, lanes, run_lane, r);
-	for (size_t i = 0; i < lanes && rc == DF_OK; i++) {
-		rc = r->lane[i].rc;
-		if (rc != DF_OK && err)
-			*err = r->lane[i].err;
-	}
-	if (rc != DF_OK)
-		df_err_prefix(err, "%s: ", r->name);
-out:
 	return rc;
 }
 
@@ -396,7 +313,10 @@ df_reference_losses(struct df_reference *r, const struct df_target_losses *l, fl
 			goto out;
 		}
 	}
-	rc = r->model ? losses_of_model(r, l, nll, err) : losses_of_file(r, l, nll, err);
+	if (!r->model)
+		rc = losses_of_file(r, l, nll, err);
+	else if ((rc = df_forward_losses(r->forward, r->rows, r->row, l->n, l->offsets, nll, err)) != DF_OK)
+		df_err_prefix(err, "%s: ", r->name);
 out:
 	return rc;
 }
