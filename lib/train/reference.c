@@ -29,9 +29,6 @@ struct df_reference {
 	/* a model */
 	struct df_model *model;
 	struct df_forward *forward;
-
-	uint64_t *row; /* [cap_row] of the samples that are asked for */
-	size_t cap_row;
 };
 
 void
@@ -47,7 +44,6 @@ df_reference_close(struct df_reference *r)
 	free(r->place);
 	free(r->offsets);
 	free(r->nll);
-	free(r->row);
 	free(r);
 }
 
@@ -245,26 +241,26 @@ out:
 }
 
 static int
-losses_of_file(struct df_reference *r, const struct df_target_losses *l, float *nll, struct df_err *err)
+losses_of_file(
+    struct df_reference *r, const uint64_t *row, size_t n, const uint32_t *offsets, float *nll, struct df_err *err)
 {
 	int rc = DF_OK;
 
-	for (size_t s = 0; s < l->n; s++) {
-		const uint32_t n = l->offsets[s + 1] - l->offsets[s];
-		const float *from = NULL;
-		uint64_t at;
+	for (size_t i = 0; i < n; i++) {
+		const uint32_t n_targets = offsets[i + 1] - offsets[i];
+		const uint64_t at = r->place[row[i]];
+		const float *from;
 
-		DF_TRY(check_count(r, r->row[s], n, err));
-		if (n == 0)
+		DF_TRY(check_count(r, row[i], n_targets, err));
+		if (n_targets == 0)
 			continue;
-		at = r->place[r->row[s]];
 		if (r->nll) {
 			from = r->nll + r->offsets[at];
 		} else {
 			DF_TRY(df_set_read(r->set, at, 1, &r->batch, err));
 			from = r->batch.col[DF_COL_TOKEN_LOSS].data;
 		}
-		memcpy(nll + l->offsets[s], from, n * sizeof(*nll));
+		memcpy(nll + offsets[i], from, n_targets * sizeof(*nll));
 	}
 out:
 	return rc;
@@ -302,21 +298,14 @@ out:
 }
 
 int
-df_reference_losses(struct df_reference *r, const struct df_target_losses *l, float *nll, struct df_err *err)
+df_reference_losses(
+    struct df_reference *r, const uint64_t *row, size_t n, const uint32_t *offsets, float *nll, struct df_err *err)
 {
-	int rc = DF_OK;
+	int rc;
 
-	DF_TRY(df_grow(&r->row, &r->cap_row, l->n, sizeof(*r->row), "reference losses", err));
-	for (size_t s = 0; s < l->n; s++) {
-		if (!df_rows_find(r->rows, l->id[s], &r->row[s])) {
-			rc = df_fail(err, DF_EINTERNAL, "%s: no sample %" PRIu64, r->rows->name, l->id[s]);
-			goto out;
-		}
-	}
 	if (!r->model)
-		rc = losses_of_file(r, l, nll, err);
-	else if ((rc = df_forward_losses(r->forward, r->rows, r->row, l->n, l->offsets, nll, err)) != DF_OK)
+		return losses_of_file(r, row, n, offsets, nll, err);
+	if ((rc = df_forward_losses(r->forward, r->rows, row, n, offsets, nll, err)) != DF_OK)
 		df_err_prefix(err, "%s: ", r->name);
-out:
 	return rc;
 }

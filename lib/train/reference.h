@@ -32,9 +32,12 @@ int df_reference_open_model(struct df_reference **out, const char *dir, struct d
     struct df_pool *pool, struct df_err *err) DF_MUST_CHECK;
 void df_reference_close(struct df_reference *r); /* accepts NULL */
 
-/* nll [l->offsets[l->n]]: the reference's losses of the targets of l, which must have ids. */
-int df_reference_losses(
-    struct df_reference *r, const struct df_target_losses *l, float *nll, struct df_err *err) DF_MUST_CHECK;
+/*
+ * nll [offsets[n]]: the reference's losses of the targets of rows row[0..n), row by row; those of row i begin at
+ * offsets[i].  DF_ELINEAGE: a file has another number of losses for a row.
+ */
+int df_reference_losses(struct df_reference *r, const uint64_t *row, size_t n, const uint32_t *offsets, float *nll,
+    struct df_err *err) DF_MUST_CHECK;
 /* Identifies the reference: the df_id of the file, or the digest of the model. */
 const char *df_reference_id(const struct df_reference *r);
 
