@@ -242,7 +242,8 @@ is_leftover(const char *name)
 {
 	static const char *const ends[] = { ".df-tmp", ".df-lock", DELETED };
 	static const char *const ours[] = { DF_CHECKPOINT_PREFIX, "trainer_", "train_results.", "all_results.",
-		"df_state.", "mixture_log.", "domain_weights.", "model.", "config.", "adapter_", "tokenizer" };
+		"df_state.", "mixture_log.", "weight_log.", "domain_weights.", "model.", "config.", "adapter_",
+		"tokenizer" };
 	size_t n = strlen(name);
 	bool mine = false, end = false;
 
@@ -517,13 +518,16 @@ remove_file(const char *dir, const char *name, struct df_err *err)
 int
 df_checkpoint_reopen(const char *output_dir, bool keep_log, struct df_err *err)
 {
+	static const char *const logs[] = { "trainer_log.jsonl", "mixture_log.jsonl", "weight_log.jsonl" };
 	int rc = remove_file(output_dir, "all_results.json", err);
 
-	return rc != DF_OK || keep_log ? rc : remove_file(output_dir, "trainer_log.jsonl", err);
+	for (size_t i = 0; i < sizeof(logs) / sizeof(logs[0]) && rc == DF_OK && !keep_log; i++)
+		rc = remove_file(output_dir, logs[i], err);
+	return rc;
 }
 
-const char *const df_checkpoint_logs[] = { "trainer_log.jsonl", "mixture_log.jsonl", "domain_weights.h5", "trainer_state.json", "train_results.json",
-	"all_results.json", DF_STATE_FILE, NULL };
+const char *const df_checkpoint_logs[] = { "trainer_log.jsonl", "mixture_log.jsonl", "weight_log.jsonl",
+	"domain_weights.h5", "trainer_state.json", "train_results.json", "all_results.json", DF_STATE_FILE, NULL };
 
 int
 df_checkpoint_clear(const char *output_dir, struct df_err *err)

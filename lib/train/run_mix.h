@@ -21,6 +21,7 @@
 #include "train/domain_weigh.h"
 #include "train/held_out.h"
 #include "train/reference.h"
+#include "train/run_dynamic.h"
 #include "train/run_priv.h"
 
 /* Parameters of the component that are the run's, not the mixer's. */
@@ -93,5 +94,7 @@ int df_run_mix_end(struct df_run_mix *x, const struct df_run *r, struct df_err *
 size_t df_run_mix_count(const struct df_run_mix *x);
 void df_run_mix_numbers(const struct df_run_mix *x, double *numbers);
 void df_run_mix_restore(struct df_run_mix *x, const double *numbers);
+
+extern const struct df_run_kind df_run_kind_mix;
 
 #endif
