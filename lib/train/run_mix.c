@@ -259,7 +259,7 @@ df_run_mix_event(struct df_run_mix *x, struct df_run *r, const struct df_event *
 	int rc;
 
 	memcpy(x->cursor, x->drawn, x->n_domains * sizeof(*x->cursor));
-	if (e->kind == DF_EVENT_UPDATE && x->mixer) {
+	if (x->mixer && (e->kind == DF_EVENT_UPDATE || x->mixer->each_step)) {
 		DF_TRY(update(x, r, err));
 		x->mixer->propose(x->options, x->state, x->n_domains, e->step, x->p);
 		(void)df_drawer_spread(x->drawer, x->p);

@@ -372,6 +372,10 @@ df_run_mix_open(struct df_run_mix *x, struct df_run *r, struct df_err *err)
 		goto out;
 	}
 	memcpy(x->p, x->initial, x->n_domains * sizeof(*x->p));
+	if (x->mixer && x->mixer->each_step)
+		x->mixer->propose(x->options, x->state, x->n_domains, 0, x->p);
+	if (x->given && memcmp(x->p, x->initial, x->n_domains * sizeof(*x->p)) != 0)
+		df_warn("init_mixture_proportions has no effect: %s draws as many rows of each domain", x->mixer->name);
 	rc = df_run_mix_load(x, r, err);
 out:
 	return rc;
