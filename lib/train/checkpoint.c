@@ -518,11 +518,15 @@ remove_file(const char *dir, const char *name, struct df_err *err)
 int
 df_checkpoint_reopen(const char *output_dir, bool keep_log, struct df_err *err)
 {
-	static const char *const logs[] = { "trainer_log.jsonl", "mixture_log.jsonl", "weight_log.jsonl" };
-	int rc = remove_file(output_dir, "all_results.json", err);
+	static const char *const results[] = { "all_results.json", "domain_weights.h5", NULL };
+	static const char *const logs[] = { "trainer_log.jsonl", "mixture_log.jsonl", "weight_log.jsonl", NULL };
+	int rc = DF_OK;
 
-	for (size_t i = 0; i < sizeof(logs) / sizeof(logs[0]) && rc == DF_OK && !keep_log; i++)
-		rc = remove_file(output_dir, logs[i], err);
+	for (size_t i = 0; results[i]; i++)
+		DF_TRY(remove_file(output_dir, results[i], err));
+	for (size_t i = 0; logs[i] && !keep_log; i++)
+		DF_TRY(remove_file(output_dir, logs[i], err));
+out:
 	return rc;
 }
 

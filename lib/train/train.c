@@ -224,8 +224,6 @@ log_step(struct df_run *r, struct df_err *err)
 		return rc;
 	s->loss_sum = 0;
 	s->loss_steps = 0;
-	if (r->kind && r->kind->log && (rc = r->kind->log(r, err)) != DF_OK)
-		return rc;
 	df_info("step %" PRIu64 "/%" PRIu64 "  loss %.4f  grad_norm %.3f  lr %.3g  epoch %.2f", e.step, r->max_steps,
 	    e.loss, e.grad_norm, e.lr, e.epoch);
 	return DF_OK;
@@ -263,11 +261,20 @@ finish_step(struct df_run *r, struct df_err *err)
 	return asked || save_due(r) ? save(r, false, asked || !r->c->save_only_model, err) : DF_OK;
 }
 
+/* At most `most` rows of the steps from g on: those of the next window are not known yet. */
+static size_t
+known_rows(const struct df_run *r, uint64_t g, size_t most)
+{
+	const uint64_t left = r->window_end > g ? r->window_end - g : 0;
+
+	return left < most / r->per_step ? (size_t)left * r->per_step : most;
+}
+
 /* This step's rows and the next ones are read in the background, while it computes. */
 static int
 read_ahead(struct df_run *r, struct df_err *err)
 {
-	size_t n = DF_RUN_AHEAD;
+	size_t n = known_rows(r, r->state.step, DF_RUN_AHEAD);
 
 	if (!r->ahead)
 		return DF_OK;
@@ -279,7 +286,7 @@ read_ahead(struct df_run *r, struct df_err *err)
 static void
 gather_ahead(struct df_run *r)
 {
-	size_t n = r->state.step + 1 < r->window_end ? r->per_step : 0;
+	size_t n = r->state.step + 1 < r->end ? known_rows(r, r->state.step + 1, r->per_step) : 0;
 
 	if (n > 0)
 		df_sampler_ahead(&r->sampler, r->state.step + 1, r->next, &n);
@@ -300,7 +307,8 @@ one_step(struct df_run *r, struct df_train_report *report, struct df_err *err)
 		return rc;
 	gather_ahead(r);
 	r->lr = df_schedule_lr(&r->schedule, s->step) * s->best.plateau.scale;
-	rc = df_stepper_run(r->stepper, &r->rows, r->which, n, r->weights, r->lr, &res, err);
+	rc = df_stepper_run(
+	    r->stepper, &r->rows, r->which, n, r->kind && r->kind->weighs ? NULL : r->weights, r->lr, &res, err);
 	if (rc != DF_OK) {
 		df_err_prefix(err, "step %" PRIu64 ": ", s->step + 1);
 		return rc;
@@ -323,7 +331,11 @@ one_step(struct df_run *r, struct df_train_report *report, struct df_err *err)
 	report->n_tokens += res.n_tokens;
 	report->seconds += df_seconds() - t;
 	df_progress(s->step - r->first_step, r->end - r->first_step, "steps");
-	return log_due(r) ? log_step(r, err) : DF_OK;
+	if (log_due(r) && (rc = log_step(r, err)) != DF_OK)
+		return rc;
+	if (r->kind && r->kind->log && (log_due(r) || s->step == r->max_steps))
+		return r->kind->log(r, err);
+	return DF_OK;
 }
 
 /* load_best_model_at_end: load the best checkpoint's weights in place of the last ones. */
