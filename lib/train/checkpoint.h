@@ -55,6 +55,8 @@ struct df_train_state {
 	struct df_train_branch branch;
 	char *tokenizer_id;    /* NULL = not known */
 	char *config;          /* df_config_json */
+	double *numbers;       /* [n_numbers] what a dynamic run depends on besides; its own to read */
+	size_t n_numbers;
 };
 #define DF_TRAIN_STATE_INIT { .best = DF_BEST_INIT }
 /* Did the run with state s pass the state with branch `b` and `step`? False if it went back before that state. */

@@ -112,8 +112,6 @@ tell(const struct df_run_weigh *x, const struct df_run *r)
 	    (!x->whole_step || c->gradient_accumulation_steps == 1))
 		df_warn("a group has one sample, which weighs 1: nothing is weighed; component_params.group=step, with "
 			"gradient_accumulation_steps, or a larger per_device_train_batch_size changes that");
-	if (x->method->takes_given && !x->method->open && !r->o->weights)
-		return;
 	if (strcmp(x->method->name, "custom") == 0 && !r->o->weights && !x->open)
 		df_warn(
 		    "component custom has no --weights, no program and no plugin: each sample weighs 1, as in DataFlex");
@@ -167,8 +165,24 @@ df_run_weigh_release(struct df_run_weigh *x)
 
 static int weigh(void *ctx, const struct df_step_group *g, double *weight, struct df_err *err);
 
+/* The numbers of a checkpoint that this run, or another of the same kind, has left. */
+static int
+restore(struct df_run_weigh *x, struct df_train_state *s, struct df_err *err)
+{
+	if (s->n_numbers == 0) {
+		s->n_numbers = df_run_weigh_count(x);
+		return df_alloc(&s->numbers, s->n_numbers, sizeof(*s->numbers), "a state", err);
+	}
+	if (s->n_numbers != df_run_weigh_count(x))
+		return df_fail(err, DF_ELINEAGE,
+		    "the checkpoint has a state of %zu numbers, %s needs %zu: it is of another method or model",
+		    s->n_numbers, x->method->name, df_run_weigh_count(x));
+	df_run_weigh_restore(x, s->numbers);
+	return DF_OK;
+}
+
 int
-df_run_weigh_open(struct df_run_weigh *x, const struct df_run *r, struct df_err *err)
+df_run_weigh_open(struct df_run_weigh *x, struct df_run *r, struct df_err *err)
 {
 	const char *const eval[] = { r->c->eval_tokenized_path };
 	int rc = DF_OK;
@@ -187,6 +201,8 @@ df_run_weigh_open(struct df_run_weigh *x, const struct df_run *r, struct df_err 
 	}
 	if (x->method->open)
 		DF_TRY(x->method->open(x->options, &x->open, err));
+	DF_TRY(df_jsonl_cut(x->log, "step", r->start_is_own && r->state.step > 0 ? r->state.step + 1 : 0, err));
+	DF_TRY(restore(x, &r->state, err));
 	tell(x, r);
 out:
 	return rc;

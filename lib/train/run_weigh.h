@@ -61,8 +61,8 @@ struct df_run_weigh {
 /* What the configuration says; no model is needed.  DF_ECONFIG. */
 int df_run_weigh_init(struct df_run_weigh *x, const struct df_run *r, struct df_err *err) DF_MUST_CHECK;
 void df_run_weigh_release(struct df_run_weigh *x);
-/* What needs the model: hidden states, the rows of the anchors; then the numbers of the state can be restored. */
-int df_run_weigh_open(struct df_run_weigh *x, const struct df_run *r, struct df_err *err) DF_MUST_CHECK;
+/* What needs the model: hidden states, the rows of the anchors.  The state goes on where r->state left it. */
+int df_run_weigh_open(struct df_run_weigh *x, struct df_run *r, struct df_err *err) DF_MUST_CHECK;
 
 /* Before the step after r->state.step: the stepper has its weigher, and the anchors are those of this step. */
 int df_run_weigh_step(struct df_run_weigh *x, const struct df_run *r, struct df_err *err) DF_MUST_CHECK;
