@@ -165,20 +165,23 @@ df_run_weigh_release(struct df_run_weigh *x)
 
 static int weigh(void *ctx, const struct df_step_group *g, double *weight, struct df_err *err);
 
-/* The numbers of a checkpoint that this run, or another of the same kind, has left. */
+/* Go on with the numbers of a checkpoint of this method, or begin without any. */
 static int
-restore(struct df_run_weigh *x, struct df_train_state *s, struct df_err *err)
+restore(struct df_run_weigh *x, struct df_dynamic *d, struct df_err *err)
 {
-	if (s->n_numbers == 0) {
-		s->n_numbers = df_run_weigh_count(x);
-		return df_alloc(&s->numbers, s->n_numbers, sizeof(*s->numbers), "a state", err);
+	const char *name = x->method->name;
+
+	if (d->method && strcmp(d->method, name) == 0) {
+		if (d->n_numbers != df_run_weigh_count(x))
+			return df_fail(err, DF_ELINEAGE,
+			    "the checkpoint's state of %s has %zu numbers, this run's %zu: they are of different models",
+			    name, d->n_numbers, df_run_weigh_count(x));
+		df_run_weigh_restore(x, d->number);
+		return DF_OK;
 	}
-	if (s->n_numbers != df_run_weigh_count(x))
-		return df_fail(err, DF_ELINEAGE,
-		    "the checkpoint has a state of %zu numbers, %s needs %zu: it is of another method or model",
-		    s->n_numbers, x->method->name, df_run_weigh_count(x));
-	df_run_weigh_restore(x, s->numbers);
-	return DF_OK;
+	if (d->method)
+		df_info("the checkpoint is of %s; %s begins anew", d->method, name);
+	return df_dynamic_init(d, name, 0, df_run_weigh_count(x), err);
 }
 
 int
@@ -202,7 +205,7 @@ df_run_weigh_open(struct df_run_weigh *x, struct df_run *r, struct df_err *err)
 	if (x->method->open)
 		DF_TRY(x->method->open(x->options, &x->open, err));
 	DF_TRY(df_jsonl_cut(x->log, "step", r->start_is_own && r->state.step > 0 ? r->state.step + 1 : 0, err));
-	DF_TRY(restore(x, &r->state, err));
+	DF_TRY(restore(x, &r->state.dynamic, err));
 	tell(x, r);
 out:
 	return rc;

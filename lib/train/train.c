@@ -158,7 +158,7 @@ save(struct df_run *r, bool interim, bool with_optimizer, struct df_err *err)
 	sum = summary(r, -1);
 	c.summary = &sum;
 	if (r->weigh)
-		df_run_weigh_numbers(r->weigh, r->state.numbers);
+		df_run_weigh_numbers(r->weigh, r->state.dynamic.number);
 	if ((rc = df_checkpoint_save(&c, r->c->output_dir, err)) != DF_OK)
 		return rc;
 	if (!interim && with_optimizer)
