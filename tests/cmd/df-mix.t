@@ -155,19 +155,33 @@ sed 's/Llama/Mixtral/; s/"llama"/"mixtral"/; s/"hidden_act"/"num_local_experts":
 	model/config.json >moe/config.json
 sed 's/: model$/: moe/; s/: run$/: moerun/' train.yaml >moe.yaml
 df-train -q moe.yaml --until 1
-df-grad -q -m moerun/checkpoint-1 --gate-load pool.h5 -o load.h5
+# A third domain: between two of them, the distance is the same for both.
+sed 's/Add/Multiply/; s/[0-9]/7/g' data/sums.jsonl >data/more.jsonl
+sed 's/{/&"more": { "file_name": "more.jsonl" },/' data/dataset_info.json >new.json && mv new.json data/dataset_info.json
+df-pack -q --dataset-dir data --dataset sums,turns,more --template alpaca --tokenizer bytes --cutoff-len 128 -o three.h5
+df-grad -q -m moerun/checkpoint-1 --gate-load three.h5 -o load.h5
 column load.h5 gate_load >load
+column load.h5 sample/domain >domain
 hope=$(awk 'FILENAME == "domain" { d[n++] = $1; next }
-	(FNR - 1) % 8 >= 4 { row = int((FNR - 1) / 8); x[d[row], (FNR - 1) % 4] += $1; all[d[row]] += $1 }
+	(FNR - 1) % 8 >= 4 { row = int((FNR - 1) / 8); x[d[row], (FNR - 1) % 4] += $1; sum[d[row]] += $1 }
 	END {
-		for (e = 0; e < 4; e++)
-			sum += (x[0, e] / all[0] - x[1, e] / all[1]) ^ 2
-		a = .25 * exp(10 * sqrt(sum) / 2)
-		b = .75 * exp(10 * sqrt(sum) / 2)
-		printf "%.17g %.17g", .95 * a / (a + b) + .025, .95 * b / (a + b) + .025
+		split("1 3 2", w, " ")
+		for (i = 0; i < 3; i++) {
+			delta = 0
+			for (j = 0; j < 3; j++) {
+				square = 0
+				for (e = 0; e < 4; e++)
+					square += (x[i, e] / sum[i] - x[j, e] / sum[j]) ^ 2
+				delta += sqrt(square) / 3
+			}
+			all += p[i] = w[i + 1] * exp(10 * delta)
+		}
+		for (i = 0; i < 3; i++)
+			printf "%.17g ", .95 * p[i] / all + .05 / 3
 	}' domain load)
-ok 'dynamic_moe' df-mix -q dynamic_moe --loads load.h5 --proportions 1,3 --json -o moe.h5
+ok 'dynamic_moe' df-mix -q dynamic_moe --loads load.h5 --proportions 1,3,2 --json -o moe.h5
 near 'the loads of the last layer' "$(field proportions)" "$hope" 1e-9
+is 'they differ from the initial proportions' "$(field proportions | awk '{ d = $1 - 1 / 6; print (d * d > 1e-8) }')" 1
 ok 'of all layers' df-mix -q dynamic_moe --loads load.h5 --layers mean --json
 
 # ---- faults
