@@ -57,6 +57,33 @@ out:
 	return rc;
 }
 
+/* The window that the last step was in: at its end, the next one is not begun yet. */
+static struct df_event
+last_window(const struct df_run *r)
+{
+	const uint64_t g = r->state.step;
+
+	return df_events_window(&r->events, g > 0 && (is_due(r) || g == r->max_steps) ? g - 1 : g);
+}
+
+/*
+ * A run that goes on with other numbers of its schedule may be in a window that is none of theirs: then the rows of that
+ * window are not known any more.
+ */
+static int
+check_window(const struct df_run *r, struct df_err *err)
+{
+	const struct df_event e = last_window(r);
+
+	if (!r->in_window || e.kind == DF_EVENT_NONE || e.step == r->state.dynamic.event_step)
+		return DF_OK;
+	return df_fail(err, DF_ECONFIG,
+	    "%s is in the window after step %" PRIu64
+	    "; with the keys that are given now it would be in that after step "
+	    "%" PRIu64 ": give those of its run",
+	    r->start, r->state.dynamic.event_step, e.step);
+}
+
 int
 df_run_dynamic_init(struct df_run *r, struct df_err *err)
 {
@@ -72,48 +99,30 @@ df_run_dynamic_init(struct df_run *r, struct df_err *err)
 		    df_train_type_names[r->c->train_type]);
 	if (r->start && !s->dynamic.method)
 		return df_fail(err, DF_EFORMAT, "%s has no state of a dynamic run", r->start);
-	if (r->start && df_events_window(&r->events, s->step).kind != DF_EVENT_NONE && s->dynamic.event_step > s->step)
-		return df_fail(err, DF_EFORMAT, "%s: its window begins after its step", r->start);
 	r->in_window = r->start != NULL;
+	DF_TRY(check_window(r, err));
 	DF_TRY(r->kind->init(r, err));
 	rc = df_run_dynamic_ready(r, err);
 out:
 	return rc;
 }
 
-/*
- * A run that goes on with other numbers of its schedule may be in a window that is none of theirs: then
- * the rows of that window are not known any more.
- */
-static int
-go_on(struct df_run *r, struct df_err *err)
-{
-	const uint64_t g = r->state.step;
-	const bool over = g > 0 && (is_due(r) || g == r->max_steps);
-	const struct df_event e = df_events_window(&r->events, over ? g - 1 : g);
-
-	if (!r->in_window || e.kind == DF_EVENT_NONE)
-		return DF_OK;
-	if (e.step != r->state.dynamic.event_step)
-		return df_fail(err, DF_ECONFIG,
-		    "%s is in the window after step %" PRIu64 "; with the keys that are given now it would be in that "
-		    "after step %" PRIu64 ": give those of its run",
-		    r->start, r->state.dynamic.event_step, e.step);
-	if (!over)
-		r->window_end = e.end;
-	return r->kind->window ? r->kind->window(r, &e, err) : DF_OK;
-}
-
 int
 df_run_dynamic_begin(struct df_run *r, struct df_err *err)
 {
+	const struct df_event e = last_window(r);
 	int rc = DF_OK;
 
 	if (!r->kind)
 		return DF_OK;
 	if (r->kind->begin)
 		DF_TRY(r->kind->begin(r, err));
-	rc = go_on(r, err);
+	if (!r->in_window || e.kind == DF_EVENT_NONE)
+		goto out;
+	if (r->state.step < e.end)
+		r->window_end = e.end;
+	if (r->kind->window)
+		rc = r->kind->window(r, &e, err);
 out:
 	return rc;
 }

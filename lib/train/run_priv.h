@@ -26,6 +26,7 @@ struct df_run {
 	float *weights;  /* [rows.n] */
 	uint64_t *index; /* [n_index] rows */
 	uint64_t n_index;
+	double index_step; /* for which it was selected, as its file says; -1: it does not */
 	char index_id[DF_DIGEST_HEX], weights_id[DF_DIGEST_HEX];
 	char *start;       /* the checkpoint to continue from, or NULL */
 	bool start_is_own; /* it is in output_dir */

@@ -70,6 +70,26 @@ wants_index(const struct df_run *r, const struct df_event *e, struct df_err *err
 	    from);
 }
 
+/*
+ * The same command given again must not train on the rows of the window before.  A selector that chooses the same rows
+ * each time is possible: --until says that this is meant.
+ */
+static int
+check_new(const struct df_run *r, const struct df_event *e, struct df_err *err)
+{
+	if (r->index_step > 0 && r->index_step != (double)e->step)
+		return df_fail(err, DF_ELINEAGE,
+		    "%s was selected for step %.0f; the run needs rows for step %" PRIu64 " (%" PRIu64 " rows)",
+		    r->o->index, r->index_step, e->step, e->n_rows);
+	if (r->in_window && strcmp(r->state.index_id, r->index_id) == 0 && r->o->until <= e->step)
+		return df_fail(err, DF_EUSAGE,
+		    "%s was trained on before step %" PRIu64 ": select anew, or say --until %" PRIu64
+		    " if these rows are "
+		    "meant again",
+		    r->o->index, e->step, e->end);
+	return DF_OK;
+}
+
 static int
 ready(struct df_run *r, const struct df_event *e, struct df_err *err)
 {
@@ -80,7 +100,7 @@ ready(struct df_run *r, const struct df_event *e, struct df_err *err)
 	if (e->kind != DF_EVENT_UPDATE)
 		return DF_OK;
 	if (!inside)
-		return r->o->index && !x->used ? DF_OK : wants_index(r, e, err);
+		return r->o->index && !x->used ? check_new(r, e, err) : wants_index(r, e, err);
 	if (!r->o->index)
 		return df_fail(err, DF_EUSAGE,
 		    "step %" PRIu64 " is in the window of steps %" PRIu64 " to %" PRIu64
@@ -181,7 +201,6 @@ event(struct df_run *r, const struct df_event *e, struct df_err *err)
 	struct df_train_state *s = &r->state;
 
 	s->window = e->step;
-	s->index_id[0] = '\0';
 	if (e->kind != DF_EVENT_UPDATE) {
 		df_info("step %" PRIu64 "/%" PRIu64 "  warm-up: %" PRIu64 " rows drawn for %" PRIu64 " steps", e->step,
 		    r->max_steps, e->n_rows, e->end - e->step);

@@ -676,3 +676,17 @@ out:
 	release(&r);
 	return rc;
 }
+
+int
+df_train_events(const struct df_train_opts *o, struct df_events *events, struct df_err *err)
+{
+	struct df_run r = { .o = o, .c = o->config, .lock_fd = -1, .state = DF_TRAIN_STATE_INIT };
+	int rc;
+
+	DF_TRY(df_run_inputs(&r, err));
+	DF_TRY(plan_steps(&r, err));
+	*events = r.events;
+out:
+	release(&r);
+	return rc;
+}
