@@ -21,12 +21,12 @@ END
 
 # Of the first line, three digits after the point.
 three() { head -n 1 "$1/weight_log.jsonl" | sed -E 's/ "mean": [0-9.]+,//; s/([0-9]\.[0-9]{3})[0-9]+/\1/g'; }
-last() { tail -n 1 "$1/weight_log.jsonl"; }
+last() { sed -n 3p "$1/weight_log.jsonl"; }
 
 methods='loss adapt joint_update_aware custom'
 for m in $methods; do
 	ok "$m trains" $train component_name=$m output_dir=$m
-	is "$m: a line of the log from step 6 on, after the warm-up" "$(sed -E 's/^\{"step": ([0-9]+),.*/\1/' $m/weight_log.jsonl | tr '\n' ' ')" '6 9 12 '
+	is "$m: a line of the log from step 6 on, after the warm-up" "$(sed -E 's/^\{"step": ([0-9]+),.*/\1/' $m/weight_log.jsonl | tr '\n' ' ')" '6 9 12 14 '
 	last $m >"$T/out"
 	prints "$m: what it says" "\"method\": \"$m\", \"n\": 18, \"min\": [0-9.]+, \"mean\": [0-9.]+, \"max\": .*\"counts\": \["
 	is "$m: the warm-up is plain training" "$(head -n 1 $m/trainer_log.jsonl | grep -o '"loss": [0-9.]*')" "$(head -n 1 loss/trainer_log.jsonl | grep -o '"loss": [0-9.]*')"
