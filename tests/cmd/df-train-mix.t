@@ -97,7 +97,6 @@ ok 'the weights are a file' $train output_dir=main static_mix=true train_step=4 
 
 # --- rows ---
 
-# counts FILE ROWS...: how many rows of each domain
 $train output_dir=rows static_mix=true train_step=10 disable_shuffling=true init_mixture_proportions=0.5,0.3,0.2 \
 	per_device_train_batch_size=1 logging_steps=1 >/dev/null 2>&1
 is 'quotas of 10 rows at 0.5, 0.3, 0.2, domain after domain' \
@@ -172,7 +171,7 @@ ok 'an index' df-score random -q --train pool.h5 -n 5 -o index.h5
 exits 64 'has no place' $train component_name=random --index index.h5 output_dir=bad
 says 'since rows are drawn' 'draws its rows itself'
 ok 'weights of samples may be with a mixture' $train component_name=random output_dir=dft use_dft_loss=true
-exits 64 'but not with DoReMi' $doremi component_params.reference_losses=ref.h5 use_dft_loss=true output_dir=bad
+exits 78 'but not with DoReMi' $doremi component_params.reference_losses=ref.h5 use_dft_loss=true output_dir=bad
 ok 'losses without those of targets' df-grad -q --losses --model ref -o plain.h5 pool.h5
 exits 65 'are no reference' $doremi component_params.reference_losses=plain.h5 output_dir=bad
 says 'with how to make one' 'token-loss'
