@@ -8,7 +8,7 @@
  *                follows the rows of the window
  *     window     where a run goes on inside a window, or at its end: its rows again, from the state alone
  *     step       before each step; stepped: after it, with what it measured
- *     log        at logging_steps
+ *     log        at logging_steps, and after the last step
  *     save       before a checkpoint: numbers into the state.  A checkpoint is saved before the event of its step
  *     end        the run is over
  *
@@ -23,7 +23,6 @@
 
 struct df_run_kind {
 	bool takes_index; /* --index makes sense */
-	bool logs_end;    /* the log has a line after the last step, too */
 	bool weighs;      /* --weights are for its method, not for the stepper */
 	int (*init)(struct df_run *r, struct df_err *err);
 	int (*open)(struct df_run *r, struct df_err *err);

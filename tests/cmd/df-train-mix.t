@@ -221,5 +221,5 @@ exits 78 'two references' $doremi component_params.reference_model_path=ref comp
 [ ! -e bad ]
 report $? 'nothing was made'
 exits 65 'another method in the same directory' $train component_name=random output_dir=parts update_times=9
-exits 65 'another window in the middle of a run' $odm output_dir=file update_step=5
+exits 78 'another window in the middle of a run' $odm output_dir=file update_step=5
 done_testing

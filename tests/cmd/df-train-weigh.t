@@ -94,16 +94,16 @@ if command -v cc >/dev/null 2>&1; then
 	prints 'its name is in the log' '"method": "focal", "n": 18, "min": 0.9'
 	exits 78 'an option that it does not have' $train component_name=custom component_params.plugin=focal.so component_params.gama=1 output_dir=none
 	says 'suggests' "did you mean gamma?"
-	build taken.c taken.so && exits 78 'a name that is taken' $train component_name=custom component_params.plugin=taken.so output_dir=none
+	build taken.c taken.so && exits 65 'a name that is taken' $train component_name=custom component_params.plugin=taken.so output_dir=none
 	says 'says so' "its weigher is called 'loss', as one of df-train's own"
 	build wrong.c wrong.so && exits 65 'weights that are no numbers' $train component_name=custom component_params.plugin=wrong.so output_dir=bad
 	says 'are refused' 'focal gives sample [0-9]+ the weight -?(nan|inf)'
 else
 	skip 'a plug-in' 'no cc here'
 fi
-exits 78 'a plug-in that is not there' $train component_name=custom component_params.plugin=none.so output_dir=none
+exits 66 'a plug-in that is not there' $train component_name=custom component_params.plugin=none.so output_dir=none
 says 'says so' 'none.so: No such file'
-exits 78 'a file that is no plug-in' $train component_name=custom component_params.plugin=pool.h5 output_dir=none
+exits 65 'a file that is no plug-in' $train component_name=custom component_params.plugin=pool.h5 output_dir=none
 says 'says so' 'pool.h5: it cannot be loaded'
 
 # --- errors before any work --------------------------------------------------------------------------------------
