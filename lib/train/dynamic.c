@@ -24,8 +24,6 @@ df_dynamic_init(struct df_dynamic *d, const char *method, size_t n_domains, size
 	d->n_domains = n_domains;
 	d->n_numbers = n_numbers;
 out:
-	if (rc != DF_OK)
-		df_dynamic_release(d);
 	return rc;
 }
 

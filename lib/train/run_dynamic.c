@@ -67,8 +67,8 @@ last_window(const struct df_run *r)
 }
 
 /*
- * A run that goes on with other numbers of its schedule may be in a window that is none of theirs: then the rows of that
- * window are not known any more.
+ * A run that goes on with other numbers of its schedule may be in a window that is none of theirs: then the rows of
+ * that window are not known any more.
  */
 static int
 check_window(const struct df_run *r, struct df_err *err)

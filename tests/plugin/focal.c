@@ -3,7 +3,8 @@
  * 2017), so that samples that the model knows already count less.
  *
  *     cc -shared -fPIC -I PREFIX/include/df-tools focal.c -o focal.so
- *     df-train ... train_type=dynamic_weight component_name=custom component_params.plugin=./focal.so component_params.gamma=2
+ *     df-train ... train_type=dynamic_weight component_name=custom component_params.plugin=./focal.so \
+ *         component_params.gamma=2
  */
 #include <math.h>
 

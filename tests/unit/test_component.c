@@ -1,6 +1,6 @@
 /*
- * test_component.c - methods from components.yaml: where the file is found, names and parameters, overrides, and what is
- * refused, with file and line.
+ * test_component.c - methods from components.yaml: where the file is found, names and parameters, overrides, and what
+ * is refused, with file and line.
  */
 #include <stdarg.h>
 #include <stddef.h>

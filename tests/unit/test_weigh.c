@@ -1,7 +1,7 @@
 /*
  * test_weigh.c - weighers against the examples of their definitions, what must hold of any weights, and, where
- * ../shared/golden is there, weights of DataFlex's own classes and of the authors' program.  Those compute in float32, so
- * they agree to its precision; where they differ by more, the test says why.
+ * ../shared/golden is there, weights of DataFlex's own classes and of the authors' program.  Those compute in float32,
+ * so they agree to its precision; where they differ by more, the test says why.
  */
 #include <math.h>
 #include <setjmp.h>
@@ -414,8 +414,8 @@ number(const struct df_json_value *v, const char *key)
 }
 
 /*
- * DataFlex's loss weighter.  B26: its h is 2 delta l / d - delta (max + min) / d with d = max(range, 1e-6), so losses that
- * are less than 1e-6 apart are squeezed together, and its `uniform` is our identity.
+ * DataFlex's loss weighter.  B26: its h is 2 delta l / d - delta (max + min) / d with d = max(range, 1e-6), so losses
+ * that are less than 1e-6 apart are squeezed together, and its `uniform` is our identity.
  */
 static void
 test_dataflex_loss(void **state)
