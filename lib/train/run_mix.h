@@ -69,8 +69,8 @@ int df_run_mix_init(struct df_run_mix *x, const struct df_config *c, const struc
 void df_run_mix_release(struct df_run_mix *x);
 /*
  * What needs the model: held-out rows, the drawer, the reference, the timing of DoReMi; then the state, fresh or that
- * of the checkpoint.  DF_ECONFIG where the mixer needs what the run has not: experts, a reference.  DF_ELINEAGE where the
- * checkpoint is of another mixture.
+ * of the checkpoint.  DF_ECONFIG where the mixer needs what the run has not: experts, a reference.  DF_ELINEAGE where
+ * the checkpoint is of another mixture.
  */
 int df_run_mix_open(struct df_run_mix *x, struct df_run *r, struct df_err *err) DF_MUST_CHECK;
 
