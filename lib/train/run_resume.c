@@ -57,7 +57,7 @@ changed_keys(const char *was, const char *now, const char *where, struct df_buf 
 		const struct df_json_value *old = df_json_get(df_json_root(a), k->name);
 
 		/* A key that is newer than the checkpoint is not in its text, and does not count as changed. */
-		if (k->shapes && old && !same_value(old, df_json_get(df_json_root(b), k->name)))
+		if ((k->shapes || k->dynamic) && old && !same_value(old, df_json_get(df_json_root(b), k->name)))
 			df_buf_printf(diff, "%s%s", diff->len ? ", " : "", k->name);
 	}
 	rc = df_buf_check(diff, err);
@@ -521,7 +521,8 @@ df_run_begin_state(struct df_run *r, struct df_err *err)
 	}
 	if (r->start_is_own && s->step == r->end && !s->interim)
 		DF_TRY(df_run_check_window(r, s, r->start, err));
-	if (strcmp(s->index_id, r->index_id) != 0) {
+	/* In a selection run the index is that of a window, from its event on. */
+	if (r->c->train_type != DF_TRAIN_SELECT && strcmp(s->index_id, r->index_id) != 0) {
 		s->window = r->o->index ? s->step : 0;
 		memcpy(s->index_id, r->index_id, sizeof(s->index_id));
 	}
