@@ -121,9 +121,9 @@ make_table(struct run *r, struct df_err *err)
 	const struct df_opt first[] = {
 		{ .type = DF_OPT_GROUP, .help = "The mixture" },
 		{ .name = "list", .type = DF_OPT_FLAG, .value = &r->list, .help = "print the methods and exit" },
-		{ .name = "domains", .type = DF_OPT_STR, .value = &r->domains, .arg = "NAME,..",
+		{ .name = "domains", .type = DF_OPT_STR, .value = &r->domains, .arg = "NAMES",
 		    .help = "the domains, in order; default: those of the files" },
-		{ .name = "proportions", .type = DF_OPT_STR, .value = &r->proportions, .arg = "P,.. or FILE",
+		{ .name = "proportions", .type = DF_OPT_STR, .value = &r->proportions, .arg = "PROP",
 		    .file = DF_FILE_READ_ANY, .help = "initial ones, or DoReMi's reference's; default: all equal" },
 		{ .name = "state", .type = DF_OPT_STR, .value = &r->state, .arg = "FILE", .file = DF_FILE_READ,
 		    .help = "go on from this output of the same method" },
