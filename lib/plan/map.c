@@ -154,15 +154,23 @@ df_plan_make(struct df_plan *out, const struct df_plan_opts *o, const char *path
     size_t n_words, struct df_err *err)
 {
 	struct df_config c = { 0 };
-	struct df_map m = { .p = out, .o = o, .c = &c, .path = path, .words = words, .n_words = n_words };
+	struct df_map m = { .p = out, .o = o, .c = &c, .path = path };
+	const char **all = NULL;
 	int rc = DF_OK;
 
 	*out = (struct df_plan)DF_PLAN_INIT;
+	DF_TRY(df_alloc(&all, n_words + 1, sizeof(*all), "words", err));
+	for (size_t i = 0; i < n_words; i++)
+		all[m.n_words++] = words[i];
+	if (o->components)
+		all[m.n_words++] = df_plan_text(out, "components_cfg_file=%s", o->components);
+	m.words = all;
 	out->source = df_plan_text(out, "%s", path ? path : "the command line");
-	DF_TRY(df_config_load(&c, DF_OWNER_PLAN, path, words, n_words, err));
+	DF_TRY(df_config_load(&c, DF_OWNER_PLAN, path, m.words, m.n_words, err));
 	rc = map(&m, err);
 out:
 	df_config_release(&c);
+	free(all);
 	if (rc != DF_OK)
 		df_plan_release(out);
 	return rc;

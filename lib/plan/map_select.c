@@ -117,6 +117,10 @@ static const struct unused unused[] = { CACHE, { "save_interval", "gradients are
 	{ "reward_model_backend", "rewards are exact answers, or those of reward_model or reward_program" },
 	{ "max_prompt_length", "cutoff_len bounds the prompts" }, { NULL, NULL } };
 
+/* DataFlex's names of options of df-score. */
+static const struct df_opt_alias aliases[] = { { "window_size", "window", NULL }, { "k", "steepness", NULL },
+	{ "max_K", "max-k", NULL }, { "kde_K", "kde-k", NULL }, { "C", "c", NULL }, { NULL, NULL, NULL } };
+
 static const struct selector {
 	const char *name, *method; /* DataFlex's or ours, with '_'; df-score's */
 	unsigned needs;
@@ -148,12 +152,13 @@ struct job {
 	const struct df_selector *method;
 	struct df_component c;
 	struct measure how;
+	const char *settings;      /* the run's, with the parameters that are in another file */
 	struct df_strlist options; /* of df-score, words; the strings are the plan's */
 	const char *base;          /* the model of embeddings that are made once; NULL: that of the first event */
 	struct df_event first, now;
 	const char *model;         /* of the event */
 	const char *from;          /* the file that says that it is there; NULL: it always is */
-	struct df_strlist earlier; /* pool gradients, then the target's, of the events so far */
+	struct df_strlist earlier; /* of each event so far: its step, the pool's gradients, the target's */
 };
 
 /* ---- parameters -> values and words ----------------------------------------------------- */
@@ -238,6 +243,7 @@ static int
 take_param(struct job *j, const struct df_config_pair *p, void *values, struct df_err *err)
 {
 	const struct df_opt *o = NULL;
+	const char *ours = p->key;
 	int rc;
 
 	if (strcmp(p->value, "null") == 0)
@@ -252,8 +258,11 @@ take_param(struct job *j, const struct df_config_pair *p, void *values, struct d
 		rc = df_opt_set(seed_params, &j->how, "seed", p->value, err);
 		return rc == DF_OK ? rc : place(j, p, rc, err);
 	}
-	/* random's only option is common to all methods */
-	if ((o = in_table(j->method->options, p->key))) {
+	for (const struct df_opt_alias *a = aliases; a->theirs; a++) {
+		if (strcmp(a->theirs, p->key) == 0)
+			ours = a->ours;
+	}
+	if ((o = in_table(j->method->options, ours))) {
 		rc = take_option(j, o, values, p->value, err);
 		return rc == DF_OK ? rc : place(j, p, rc, err);
 	}
@@ -506,19 +515,23 @@ cluster(struct job *j, const char *pool, const char *clusters, const char *reps,
 
 /* ---- df-score ------------------------------------------------------------------------------------ */
 
-/* Remember this event's gradients; --train and --val (or --reps) of the last `checkpoints` events. */
+/* Remember this event's gradients; --train and --val (or --reps) of the last `checkpoints` events, which n reads. */
 static void
 put_gradients(struct job *j, struct df_plan_node *n, const char *role, const char *pool, const char *target)
 {
+	const char *const what = j->s->needs & NEEDS_CLUSTERS ? "representatives" : "pool";
 	struct df_plan *p = j->m->p;
 	struct df_plan_node list = { .argv = j->earlier };
 	size_t from;
 
-	df_plan_words(p, &list, pool, target, NULL);
+	df_plan_words(p, &list, df_plan_text(p, "%" PRIu64, j->now.step), pool, target, NULL);
 	j->earlier = list.argv;
-	from = j->earlier.n / 2 > (size_t)j->how.checkpoints ? j->earlier.n - 2 * (size_t)j->how.checkpoints : 0;
-	for (size_t i = from; i < j->earlier.n; i += 2)
-		df_plan_words(p, n, role, whole(j, j->earlier.v[i]), "--val", j->earlier.v[i + 1], NULL);
+	from = j->earlier.n / 3 > (size_t)j->how.checkpoints ? j->earlier.n - 3 * (size_t)j->how.checkpoints : 0;
+	for (size_t i = from; i + 2 < j->earlier.n; i += 3) {
+		df_plan_words(p, n, role, whole(j, j->earlier.v[i + 1]), "--val", j->earlier.v[i + 2], NULL);
+		df_plan_after(p, n, df_plan_text(p, "%s-grad-%s", what, j->earlier.v[i]));
+		df_plan_in(p, n, j->earlier.v[i + 2]);
+	}
 }
 
 static void
@@ -554,10 +567,6 @@ score_gradients(struct job *j, struct df_plan_node *n, struct df_err *err)
 		df_plan_in(j->m->p, n, all);
 	}
 	put_gradients(j, n, clusters ? "--reps" : "--train", pool, target);
-	for (size_t i = 0; i + 1 < j->earlier.n; i += 2)
-		df_plan_in(j->m->p, n, j->earlier.v[i + 1]);
-	read_after(j, n, clusters ? "representatives-grad" : "pool-grad");
-	read_after(j, n, "target-grad");
 out:
 	return rc;
 }
@@ -711,6 +720,8 @@ train_window(struct job *j, const char *index, struct df_err *err)
 		.about = df_plan_text(p, "steps %" PRIu64 " to %" PRIu64 " on %s", j->now.step + 1, j->now.end,
 		    index ? "the selected rows" : "drawn rows") };
 
+	n.goes_on = true;
+	n.whole = !last;
 	df_map_train_words(j->m, &n);
 	if (df_config_given(j->m->c, "save_total_limit"))
 		df_plan_word(p, &n, "save_total_limit=null");
@@ -725,7 +736,7 @@ train_window(struct job *j, const char *index, struct df_err *err)
 	j->model = last ? j->m->out : df_map_file(j->m, "checkpoint-%" PRIu64, j->now.end);
 	j->from = last ? df_map_file(j->m, "all_results.json") : df_plan_text(p, "%s/df_state.json", j->model);
 	df_plan_out(p, &n, j->from);
-	return df_plan_add(p, &n, j->m->settings, err);
+	return df_plan_add(p, &n, j->settings, err);
 }
 
 static int
@@ -841,7 +852,11 @@ df_map_select(struct df_map *m, struct df_err *err)
 	DF_TRY(df_component_load(&j.c, m->c, err));
 	DF_TRY(find(&j, err));
 	DF_TRY(take_params(&j, err));
+	j.settings = m->settings;
+	for (size_t i = 0; i < j.c.params.n; i++)
+		j.settings = df_plan_text(m->p, "%s %s=%s", j.settings, j.c.params.v[i].key, j.c.params.v[i].value);
 	DF_TRY(set_models(&j, err));
+	m->may_cycle = j.method->shortage == DF_SHORT_CYCLE;
 	m->wants_alone = j.s->needs & NEEDS_ALONE;
 	DF_TRY(df_map_tokens(m, err));
 	DF_TRY(check(&j, err));

@@ -59,12 +59,23 @@ df_map_train_words(const struct df_map *m, struct df_plan_node *n)
 		df_plan_word(p, n, "overwrite_output_dir=false");
 }
 
+/* The run's settings, with the parameters that are in another file. */
+static const char *
+with_params(const struct df_map *m, const struct df_component *c)
+{
+	const char *s = m->settings;
+
+	for (size_t i = 0; c && i < c->params.n; i++)
+		s = df_plan_text(m->p, "%s %s=%s", s, c->params.v[i].key, c->params.v[i].value);
+	return s;
+}
+
 /* To the end, with these words more. */
 static int
-train(struct df_map *m, const char *about, const char *const *more, size_t n_more, const struct df_strlist *in,
+train(struct df_map *m, const struct df_component *c, const char *about, const char *const *more, size_t n_more, const struct df_strlist *in,
     struct df_err *err)
 {
-	struct df_plan_node n = { .name = "train", .about = about };
+	struct df_plan_node n = { .name = "train", .about = about, .goes_on = true };
 
 	df_map_train_words(m, &n);
 	for (size_t i = 0; i < n_more; i++)
@@ -72,13 +83,13 @@ train(struct df_map *m, const char *about, const char *const *more, size_t n_mor
 	for (size_t i = 0; in && i < in->n; i++)
 		df_plan_in(m->p, &n, in->v[i]);
 	df_plan_out(m->p, &n, df_map_file(m, "all_results.json"));
-	return df_plan_add(m->p, &n, m->settings, err);
+	return df_plan_add(m->p, &n, with_params(m, c), err);
 }
 
 int
 df_map_train(struct df_map *m, struct df_err *err)
 {
-	return train(m, "training, to the end", NULL, 0, NULL, err);
+	return train(m, NULL, "training, to the end", NULL, 0, NULL, err);
 }
 
 /* ---- mixtures ------------------------------------------------------------------------- */
@@ -257,7 +268,7 @@ df_map_mix(struct df_map *m, struct df_err *err)
 			n = 2;
 		}
 	}
-	DF_TRY(train(m, m->c->static_mix ? "training with fixed proportions" : "training; the mixer works in its loop",
+	DF_TRY(train(m, &c, m->c->static_mix ? "training with fixed proportions" : "training; the mixer works in its loop",
 	    more, n, &in, err));
 	rc = plot_log(m, "mixture_log.jsonl", "mixture", "the proportions as a picture", err);
 out:
@@ -297,7 +308,7 @@ df_map_weight(struct df_map *m, struct df_err *err)
 		goto out;
 	}
 	DF_TRY(df_map_events(m, err));
-	DF_TRY(train(m, "training; the weigher works in its loop", NULL, 0, NULL, err));
+	DF_TRY(train(m, &c, "training; the weigher works in its loop", NULL, 0, NULL, err));
 	rc = plot_log(m, "weight_log.jsonl", "weights", "the weights as a picture", err);
 out:
 	free(values);
@@ -357,14 +368,15 @@ df_map_merge(struct df_map *m, struct df_err *err)
 		    i ? c.adapter_name_or_path : c.model_name_or_path);
 		goto out;
 	}
-	p->out = df_plan_text(p, "%s", c.export_dir);
+	p->out = df_plan_text(p, "%s.plan", c.export_dir); /* the directory itself appears whole */
+	n.whole = true;
 	n.about = adapter ? "the adapter merged into its base" : "the model in other files";
 	df_plan_words(p, &n, "df-merge", "-m", adapter ? adapter : base, NULL);
 	if (adapter)
 		df_plan_words(p, &n, "--base", base, NULL);
 	df_plan_words(p, &n, "--dtype", dtypes[c.infer_dtype], "--max-shard-size",
-	    df_plan_text(p, "%gGB", c.export_size), "-o", p->out, NULL);
-	df_plan_out(p, &n, df_plan_text(p, "%s/config.json", p->out));
+	    df_plan_text(p, "%gGB", c.export_size), "-o", c.export_dir, NULL);
+	df_plan_out(p, &n, df_plan_text(p, "%s/config.json", c.export_dir));
 	rc = df_plan_add(p, &n, NULL, err);
 out:
 	df_config_release(&c);
