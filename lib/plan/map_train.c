@@ -72,8 +72,8 @@ with_params(const struct df_map *m, const struct df_component *c)
 
 /* To the end, with these words more. */
 static int
-train(struct df_map *m, const struct df_component *c, const char *about, const char *const *more, size_t n_more, const struct df_strlist *in,
-    struct df_err *err)
+train(struct df_map *m, const struct df_component *c, const char *about, const char *const *more, size_t n_more,
+    const struct df_strlist *in, struct df_err *err)
 {
 	struct df_plan_node n = { .name = "train", .about = about, .goes_on = true };
 
@@ -232,14 +232,40 @@ reference(struct df_map *m, const struct df_component *c, const char **word, str
 	return df_plan_add(p, &n, NULL, err);
 }
 
-/* How the mixture changed, and its log as a picture. */
+/* Does the run log before it ends?  Where its length is not known, yes. */
+static bool
+logs(const struct df_map *m)
+{
+	const struct df_config *c = m->c;
+	const double steps = (double)m->p->events.max_steps;
+
+	return steps == 0 || c->logging_first_step || c->logging_strategy == DF_STRATEGY_EPOCH ||
+	    (c->logging_strategy == DF_STRATEGY_STEPS && c->logging_steps <= steps);
+}
+
+static bool
+evaluates(const struct df_map *m)
+{
+	const struct df_config *c = m->c;
+	const double steps = (double)m->p->events.max_steps,
+		     each = c->eval_steps > 0 ? c->eval_steps : c->logging_steps;
+
+	return c->eval_strategy == DF_STRATEGY_EPOCH ||
+	    (c->eval_strategy == DF_STRATEGY_STEPS && (steps == 0 || each <= steps));
+}
+
+/* A log as a picture, if there is something in it. */
 static int
-plot_log(struct df_map *m, const char *log, const char *name, const char *about, struct df_err *err)
+plot_log(struct df_map *m, bool something, const char *log, const char *name, const char *about, struct df_err *err)
 {
 	struct df_plan *p = m->p;
 	struct df_plan_node n = { .name = df_plan_text(p, "plot-%s", name), .about = about };
 	const char *picture = df_map_file(m, "%s.svg", name);
 
+	if (!something) {
+		df_plan_note(p, "no picture %s.svg: logging_steps is beyond the end", name);
+		return DF_OK;
+	}
 	df_plan_words(p, &n, "df-show", "-q", "--plot", picture, df_map_file(m, "%s", log), NULL);
 	df_plan_after(p, &n, "train");
 	df_plan_out(p, &n, picture);
@@ -268,9 +294,11 @@ df_map_mix(struct df_map *m, struct df_err *err)
 			n = 2;
 		}
 	}
-	DF_TRY(train(m, &c, m->c->static_mix ? "training with fixed proportions" : "training; the mixer works in its loop",
-	    more, n, &in, err));
-	rc = plot_log(m, "mixture_log.jsonl", "mixture", "the proportions as a picture", err);
+	DF_TRY(
+	    train(m, &c, m->c->static_mix ? "training with fixed proportions" : "training; the mixer works in its loop",
+		more, n, &in, err));
+	if (!m->c->static_mix)
+		rc = plot_log(m, logs(m), "mixture_log.jsonl", "mixture", "the proportions as a picture", err);
 out:
 	free(in.v);
 	df_component_release(&c);
@@ -309,7 +337,7 @@ df_map_weight(struct df_map *m, struct df_err *err)
 	}
 	DF_TRY(df_map_events(m, err));
 	DF_TRY(train(m, &c, "training; the weigher works in its loop", NULL, 0, NULL, err));
-	rc = plot_log(m, "weight_log.jsonl", "weights", "the weights as a picture", err);
+	rc = plot_log(m, logs(m), "weight_log.jsonl", "weights", "the weights as a picture", err);
 out:
 	free(values);
 	df_component_release(&c);
@@ -333,7 +361,7 @@ df_map_results(struct df_map *m, struct df_err *err)
 		df_plan_out(p, &n, df_map_file(m, "eval.txt"));
 		DF_TRY(df_plan_add(p, &n, NULL, err));
 	}
-	rc = plot_log(m, "trainer_log.jsonl", "loss", "the losses as a picture", err);
+	rc = plot_log(m, logs(m) || evaluates(m), "trainer_log.jsonl", "loss", "the losses as a picture", err);
 out:
 	return rc;
 }
