@@ -90,6 +90,44 @@ out:
 	return rc;
 }
 
+/* A bar for each domain, as high as its weight: its colour is in the legend. */
+static int
+plot_domain_weights(struct df_picture *p, struct df_set *s, struct df_err *err)
+{
+	const struct df_meta *m = df_set_meta(s);
+	struct df_summary u = DF_SUMMARY_INIT;
+	struct df_chart *c;
+	char *name = NULL;
+	int rc;
+
+	DF_TRY(df_summary_make(&u, s, err));
+	DF_TRY(df_picture_add(p, &c, err));
+	DF_TRY(df_log_short_name(&name, df_set_name(s), err));
+	DF_TRY(df_asprintf(&c->title, err, "Weights of %s", name));
+	DF_TRY(df_asprintf(&c->subtitle, err, "%" PRIu64 " domains", u.rows));
+	DF_TRY(df_strdup(&c->xlabel, "domain, in the order of the file", err));
+	DF_TRY(df_strdup(&c->ylabel, "weight", err));
+	c->look = DF_CHART_BARS;
+	c->n_bins = (size_t)u.rows;
+	c->x1 = (double)u.rows;
+	for (size_t d = 0; d < c->n_bins; d++) {
+		/* Where there are too many for colours, all are one series. */
+		const bool own = c->n_bins <= DOMAINS_MAX + 1;
+		struct df_series *x;
+
+		if (own || d == 0) {
+			DF_TRY(df_chart_add(c, own && d < m->n_domains ? m->domains[d] : NULL, (int)d, &x, err));
+			DF_TRY(df_alloc(&x->y, c->n_bins, sizeof(double), "a chart", err));
+			x->n = c->n_bins;
+		}
+		c->series[c->n_series - 1].y[d] = isfinite(u.domain_weight[d]) ? fmax(u.domain_weight[d], 0) : 0;
+	}
+out:
+	free(name);
+	df_summary_release(&u);
+	return rc;
+}
+
 int
 df_plot_histogram(struct df_picture *p, struct df_set *s, struct df_err *err)
 {
@@ -105,6 +143,8 @@ df_plot_histogram(struct df_picture *p, struct df_set *s, struct df_err *err)
 	double lo = INFINITY, hi = -INFINITY;
 	int rc;
 
+	if (df_set_has(s, DF_COL_DOMAIN_WEIGHT))
+		return plot_domain_weights(p, s, err);
 	if (col == DF_COL_COUNT)
 		return df_fail(err, DF_EUSAGE, "%s: %s have no scores, losses or weights to draw", df_set_name(s),
 		    df_kind_name(m->kind));

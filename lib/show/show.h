@@ -38,6 +38,8 @@ struct df_summary {
 	struct df_col_stats targets;              /* per row, kind tokens */
 	struct df_domain_stats *domain;           /* [n_domains]; NULL when rows carry no domain */
 	size_t n_domains;
+	double *domain_weight; /* [rows] of kind weights; NULL when they are of samples */
+	size_t cap_weight;
 };
 #define DF_SUMMARY_INIT { .rows = 0 }
 
@@ -159,7 +161,7 @@ int df_picture_gnuplot(const struct df_picture *p, const char *png, struct df_bu
  * one chart, a colour for each; of files all that they have.
  */
 int df_plot_runs(struct df_picture *p, const char *const *paths, size_t n, struct df_err *err) DF_MUST_CHECK;
-/* The distribution of an artefact's scores (else losses, weights, or row lengths), by domain. */
+/* The distribution of an artefact's scores (else losses, weights, or row lengths), by domain; or domains' weights. */
 int df_plot_histogram(struct df_picture *p, struct df_set *s, struct df_err *err) DF_MUST_CHECK;
 /* Write it to `path`, .svg or .png (DF_EUNSUPPORTED without gnuplot), as a whole or not at all. */
 int df_plot_write(const struct df_picture *p, const char *path, struct df_err *err) DF_MUST_CHECK;
