@@ -82,6 +82,8 @@ take_field(
 	const struct df_json_value *v = df_json_get(line, fields[f]);
 	const bool lacks = df_json_type(v) == DF_JSON_ABSENT || df_json_type(v) == DF_JSON_NULL;
 
+	if (lacks && f == DF_MIXLOG_PROPORTIONS)
+		return df_fail(err, DF_EFORMAT, "'%s' is missing", fields[f]);
 	if (!lacks && (df_json_type(v) != DF_JSON_ARRAY || df_json_size(v) != l->n_domains))
 		return df_fail(err, DF_EFORMAT, "'%s' is %s of %zu, not a list of %zu numbers", fields[f],
 		    df_json_type_name(v), df_json_size(v), l->n_domains);
@@ -89,7 +91,7 @@ take_field(
 		const struct df_json_value *e = lacks ? NULL : df_json_at(v, d);
 
 		x[d] = NAN;
-		if (lacks || df_json_type(e) == DF_JSON_NULL)
+		if (lacks || (df_json_type(e) == DF_JSON_NULL && f != DF_MIXLOG_PROPORTIONS))
 			continue;
 		if (!df_json_number(e, &x[d]) || !isfinite(x[d]) || x[d] < 0)
 			return df_fail(
@@ -149,6 +151,15 @@ count_changes(const struct df_mix_log *l, enum df_mix_field f)
 	for (size_t i = 1; i < l->n && l->has_field[f]; i++)
 		changes += memcmp(l->field[f] + i * k, l->field[f] + (i - 1) * k, k * sizeof(double)) != 0;
 	return changes;
+}
+
+static void
+put_times(struct df_buf *out, size_t n)
+{
+	if (n == 1)
+		df_buf_puts(out, "once");
+	else
+		df_buf_printf(out, "%zu times", n);
 }
 
 struct domain_stats {
@@ -244,11 +255,14 @@ df_mix_log_text(const struct df_mix_log *l, const char *name, bool json, struct 
 		json_of(l, out);
 		return DF_OK;
 	}
-	df_buf_printf(out, "%s: mixture of %zu domains by %s, %zu line%s to step %.0f; proportions changed %zu times",
-	    name, l->n_domains, *l->method ? l->method : "a method without a name", l->n, l->n == 1 ? "" : "s",
-	    l->step[l->n - 1], count_changes(l, DF_MIXLOG_PROPORTIONS));
-	if (l->has_field[DF_MIXLOG_WEIGHTS])
-		df_buf_printf(out, ", weights %zu times", count_changes(l, DF_MIXLOG_WEIGHTS));
+	df_buf_printf(out, "%s: mixture of %zu domains by %s, %zu line%s to step %.0f; proportions changed ", name,
+	    l->n_domains, *l->method ? l->method : "a method without a name", l->n, l->n == 1 ? "" : "s",
+	    l->step[l->n - 1]);
+	put_times(out, count_changes(l, DF_MIXLOG_PROPORTIONS));
+	if (l->has_field[DF_MIXLOG_WEIGHTS]) {
+		df_buf_puts(out, ", weights ");
+		put_times(out, count_changes(l, DF_MIXLOG_WEIGHTS));
+	}
 	df_buf_putc(out, '\n');
 	return table_of(l, out, err);
 }

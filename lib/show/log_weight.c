@@ -170,8 +170,8 @@ df_weight_log_text(const struct df_weight_log *l, const char *name, bool json, s
 	df_buf_printf(out, "%s: weights of samples by %s, %zu line%s to step %.0f\n", name,
 	    *l->method ? l->method : "a method without a name", l->n, l->n == 1 ? "" : "s", t.step);
 	df_buf_printf(out,
-	    "  %.0f samples; 1 is as if unweighted: least %.4g, about half below %.4g, mean %.4g, largest %.4g\n", t.n,
-	    t.min, median, t.mean, t.max);
+	    "  %.0f samples; 1 is as if unweighted: least %.4g, half below %.4g, mean %.4g, largest %.4g\n", t.n, t.min,
+	    median, t.mean, t.max);
 	if (t.n > 0 && isfinite(t.effective))
 		df_buf_printf(out, "  they count as much as %.0f of equal weight (%.1f %%)\n", t.effective,
 		    100 * t.effective / t.n);
