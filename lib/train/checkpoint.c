@@ -517,13 +517,20 @@ remove_file(const char *dir, const char *name, struct df_err *err)
 int
 df_checkpoint_reopen(const char *output_dir, bool keep_log, struct df_err *err)
 {
-	int rc = remove_file(output_dir, "all_results.json", err);
+	int rc;
 
-	return rc != DF_OK || keep_log ? rc : remove_file(output_dir, "trainer_log.jsonl", err);
+	DF_TRY(remove_file(output_dir, "all_results.json", err));
+	DF_TRY(remove_file(output_dir, "domain_weights.h5", err));
+	if (keep_log)
+		goto out;
+	DF_TRY(remove_file(output_dir, "trainer_log.jsonl", err));
+	rc = remove_file(output_dir, "mixture_log.jsonl", err);
+out:
+	return rc;
 }
 
-const char *const df_checkpoint_logs[] = { "trainer_log.jsonl", "mixture_log.jsonl", "domain_weights.h5", "trainer_state.json", "train_results.json",
-	"all_results.json", DF_STATE_FILE, NULL };
+const char *const df_checkpoint_logs[] = { "trainer_log.jsonl", "mixture_log.jsonl", "domain_weights.h5",
+	"trainer_state.json", "train_results.json", "all_results.json", DF_STATE_FILE, NULL };
 
 int
 df_checkpoint_clear(const char *output_dir, struct df_err *err)

@@ -4,6 +4,7 @@
 #ifndef DF_TRAIN_RUN_PRIV_H
 #define DF_TRAIN_RUN_PRIV_H
 
+#include "config/events.h"
 #include "rows/rows.h"
 #include "rows/sampler.h"
 #include "train/checkpoint.h"
@@ -13,6 +14,8 @@
 #include "train/trainlog.h"
 
 #define DF_RUN_AHEAD 256 /* rows */
+
+struct df_run_mix;
 
 struct df_run {
 	const struct df_train_opts *o;
@@ -51,6 +54,8 @@ struct df_run {
 	uint64_t *which;      /* [batch * accum] */
 	uint64_t *next;       /* [batch * accum] of the next step */
 	size_t per_step;      /* batch * accum */
+	struct df_events events;
+	struct df_run_mix *mix; /* NULL: no mixture */
 	uint64_t *ahead;      /* [DF_RUN_AHEAD] rows of the next steps, to be read ahead; NULL: all are in memory */
 };
 

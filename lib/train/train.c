@@ -24,7 +24,7 @@
 #include "base/mem.h"
 #include "base/stop.h"
 #include "eval/loss.h"
-#include "train/run_priv.h"
+#include "train/run_mix.h"
 #include "weigh/dft.h"
 
 /* ---- setting up ----------------------------------------------------------------- */
@@ -66,8 +66,9 @@ plan_steps(struct df_run *r, struct df_err *err)
 		goto out;
 	}
 	r->steps_per_epoch = df_sampler_steps_per_epoch(&r->sampler);
-	r->max_steps = c->max_steps > 0 ? (uint64_t)c->max_steps
-					: (uint64_t)ceil(c->num_train_epochs * (double)r->steps_per_epoch);
+	DF_TRY(
+	    df_events_init(&r->events, c, r->rows.n, r->sampler.batch * r->sampler.n_accum, r->steps_per_epoch, err));
+	r->max_steps = r->events.max_steps;
 	r->end = r->o->until > 0 && r->o->until < r->max_steps ? r->o->until : r->max_steps;
 	if (r->o->until > r->max_steps)
 		df_info("the run ends at step %" PRIu64 ", before --until %" PRIu64, r->max_steps, r->o->until);
@@ -150,6 +151,8 @@ save(struct df_run *r, bool interim, bool with_optimizer, struct df_err *err)
 	int rc;
 
 	r->state.interim = interim;
+	if (r->mix)
+		df_run_mix_save(r->mix, &r->state.dynamic);
 	/* Only a checkpoint that every run saves can be the best one: those of --until or a signal must not decide. */
 	if (!interim && save_due(r) && r->state.best.step == r->state.step)
 		r->state.best.saved = r->state.step;
@@ -258,11 +261,24 @@ finish_step(struct df_run *r, struct df_err *err)
 	return asked || save_due(r) ? save(r, false, asked || !r->c->save_only_model, err) : DF_OK;
 }
 
+/* At most `most` rows of the steps from g on: what the next event draws is not known yet. */
+static size_t
+known_rows(const struct df_run *r, uint64_t g, size_t most)
+{
+	const struct df_event e = df_events_window(&r->events, r->state.step);
+	uint64_t left;
+
+	if (e.kind == DF_EVENT_NONE)
+		return most;
+	left = e.end > g ? e.end - g : 0;
+	return left < most / r->events.per_step ? (size_t)(left * r->events.per_step) : most;
+}
+
 /* This step's rows and the next ones are read in the background, while it computes. */
 static int
 read_ahead(struct df_run *r, struct df_err *err)
 {
-	size_t n = DF_RUN_AHEAD;
+	size_t n = known_rows(r, r->state.step, DF_RUN_AHEAD);
 
 	if (!r->ahead)
 		return DF_OK;
@@ -274,11 +290,26 @@ read_ahead(struct df_run *r, struct df_err *err)
 static void
 gather_ahead(struct df_run *r)
 {
-	size_t n = r->state.step + 1 < r->end ? r->per_step : 0;
+	size_t n = r->state.step + 1 < r->end ? known_rows(r, r->state.step + 1, r->per_step) : 0;
 
 	if (n > 0)
 		df_sampler_ahead(&r->sampler, r->state.step + 1, r->next, &n);
 	df_stepper_next(r->stepper, r->next, n);
+}
+
+/* What happens after the last step and before this one: an event of a dynamic run. */
+static int
+begin_step(struct df_run *r, struct df_err *err)
+{
+	const struct df_event e = df_events_at(&r->events, r->state.step);
+	int rc = DF_OK;
+
+	if (!r->mix)
+		return DF_OK;
+	if (e.kind != DF_EVENT_NONE && (rc = df_run_mix_event(r->mix, r, &e, err)) == DF_OK)
+		r->state.dynamic.event_step = e.step;
+	df_run_mix_step(r->mix, r);
+	return rc;
 }
 
 static int
@@ -290,7 +321,8 @@ one_step(struct df_run *r, struct df_train_report *report, struct df_err *err)
 	size_t n;
 	int rc;
 
-	if ((rc = df_sampler_step(&r->sampler, s->step, r->which, &n, err)) != DF_OK ||
+	if ((rc = begin_step(r, err)) != DF_OK ||
+	    (rc = df_sampler_step(&r->sampler, s->step, r->which, &n, err)) != DF_OK ||
 	    (rc = read_ahead(r, err)) != DF_OK)
 		return rc;
 	gather_ahead(r);
@@ -312,10 +344,14 @@ one_step(struct df_run *r, struct df_train_report *report, struct df_err *err)
 	} else {
 		df_warn("step %" PRIu64 ": no sample has a target: nothing was updated", s->step);
 	}
+	if (r->mix && (rc = df_run_mix_stepped(r->mix, r, &res, err)) != DF_OK)
+		return rc;
 	r->n_samples += n;
 	report->n_tokens += res.n_tokens;
 	report->seconds += df_seconds() - t;
 	df_progress(s->step - r->first_step, r->end - r->first_step, "steps");
+	if (r->mix && (log_due(r) || s->step == r->max_steps) && (rc = df_run_mix_log(r->mix, r, err)) != DF_OK)
+		return rc;
 	return log_due(r) ? log_step(r, err) : DF_OK;
 }
 
@@ -351,6 +387,8 @@ write_results(struct df_run *r, double seconds, struct df_err *err)
 	const char *dir = r->c->output_dir;
 	int rc = DF_OK;
 
+	if (r->mix)
+		DF_TRY(df_run_mix_end(r->mix, r, err));
 	if (r->c->load_best_model_at_end)
 		DF_TRY(load_best(r, err));
 	/*
@@ -378,7 +416,10 @@ loop(struct df_run *r, struct df_train_report *report, struct df_err *err)
 	if (s->eval_pending)
 		DF_TRY(finish_step(r, err));
 	while (s->step < r->end && !s->best.stopped && !df_stop_requested()) {
-		DF_TRY(one_step(r, report, err));
+		rc = one_step(r, report, err);
+		if (rc == DF_ESTOPPED)
+			break; /* within an event: the step was not begun */
+		DF_TRY(rc);
 		DF_TRY(finish_step(r, err));
 	}
 	report->step = s->step;
@@ -417,6 +458,9 @@ static void
 release(struct df_run *r)
 {
 	df_stepper_free(r->stepper);
+	if (r->mix)
+		df_run_mix_release(r->mix);
+	free(r->mix);
 	df_model_free(r->model);
 	df_tokenizer_free(r->tokenizer);
 	df_sampler_release(&r->sampler);
@@ -442,6 +486,10 @@ prepare(struct df_run *r, struct df_err *err)
 
 	DF_TRY(df_run_inputs(r, err));
 	DF_TRY(plan_steps(r, err));
+	if (r->c->train_type == DF_TRAIN_MIX) {
+		DF_TRY(df_alloc(&r->mix, 1, sizeof(*r->mix), "mixture", err));
+		DF_TRY(df_run_mix_init(r->mix, r->c, &r->rows, err));
+	}
 	DF_TRY(df_run_begin_state(r, err));
 	DF_TRY(df_run_metric(r, err));
 	if (r->o->index) {
@@ -457,6 +505,8 @@ prepare(struct df_run *r, struct df_err *err)
 	}
 	DF_TRY(df_run_open_model(r, err));
 	DF_TRY(df_run_open_tokenizer(r, err));
+	if (r->mix)
+		DF_TRY(df_run_mix_open(r->mix, r, err));
 	r->first_step = r->state.step;
 out:
 	return rc;
@@ -589,6 +639,8 @@ df_train_run(const struct df_train_opts *o, struct df_train_report *report, stru
 	if (df_rows_on_demand(&r.rows))
 		DF_TRY(df_alloc(&r.ahead, DF_RUN_AHEAD, sizeof(*r.ahead), "rows ahead", err));
 	DF_TRY(df_trainlog_open(&r.log, c->output_dir, r.state.step, r.max_steps, err));
+	if (r.mix)
+		DF_TRY(df_run_mix_begin(r.mix, &r, err));
 	rc = loop(&r, report, err);
 out:
 	release(&r);
