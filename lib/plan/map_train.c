@@ -3,6 +3,7 @@
  */
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "base/mem.h"
 #include "mix/mix.h"
@@ -33,6 +34,25 @@ is_for_train(const char *word)
 	return s == DF_KEY_SUPPORTED || s == DF_KEY_CHECKED;
 }
 
+/* A value as YAML reads it back. */
+static const char *
+yaml(struct df_plan *p, const char *value)
+{
+	const size_t n = strlen(value);
+	struct df_buf b = DF_BUF_INIT;
+
+	if (n > 0 && !strchr("!&*?|>@`%{}[]'\"#,:~ ", value[0]) && !strstr(value, " #") && !strstr(value, ": ") &&
+	    !strchr(": ", value[n - 1]) && strcasecmp(value, "null") != 0)
+		return value;
+	df_buf_json_str(&b, value);
+	if (df_buf_check(&b, NULL) == DF_OK)
+		value = df_plan_text(p, "%s", b.data);
+	else
+		p->failed = true;
+	df_buf_release(&b);
+	return value;
+}
+
 void
 df_map_train_words(const struct df_map *m, struct df_plan_node *n)
 {
@@ -47,14 +67,14 @@ df_map_train_words(const struct df_map *m, struct df_plan_node *n)
 			df_plan_word(p, n, "%s", m->words[i]);
 	}
 	if (strcmp(m->model, c->model_name_or_path) != 0 || df_config_line(c, "model_name_or_path") < 0)
-		df_plan_word(p, n, "model_name_or_path=%s", m->model);
-	df_plan_word(p, n, "tokenized_path=%s", m->pool);
+		df_plan_word(p, n, "model_name_or_path=%s", yaml(p, m->model));
+	df_plan_word(p, n, "tokenized_path=%s", yaml(p, m->pool));
 	df_plan_in(p, n, m->pool);
 	if (m->held) {
-		df_plan_word(p, n, "eval_tokenized_path=%s", m->held);
+		df_plan_word(p, n, "eval_tokenized_path=%s", yaml(p, m->held));
 		df_plan_in(p, n, m->held);
 	}
-	df_plan_word(p, n, "output_dir=%s", m->out);
+	df_plan_word(p, n, "output_dir=%s", yaml(p, m->out));
 	if (c->overwrite_output_dir)
 		df_plan_word(p, n, "overwrite_output_dir=false");
 }
@@ -228,7 +248,7 @@ reference(struct df_map *m, const struct df_component *c, const char **word, str
 			return DF_ENOMEM;
 		in->v[in->n++] = n.out.v[i];
 	}
-	*word = df_plan_text(p, "component_params.reference_losses=%s", path);
+	*word = df_plan_text(p, "component_params.reference_losses=%s", yaml(p, path));
 	return df_plan_add(p, &n, NULL, err);
 }
 

@@ -8,6 +8,8 @@
 
 extern const struct df_printer df_print_make;
 
+/* Does a word mean itself in sh? */
+bool df_print_is_plain(const char *s);
 /* Append s as one word of sh: as it is, or in single quotes. */
 void df_print_sh(struct df_buf *b, const char *s);
 
