@@ -1,4 +1,4 @@
-# plan-fixture.sh - models and data for DataFlex's example configurations: df-plan.t and tests/dataflex-configs.sh.
+# plan-fixture.sh - models and data for DataFlex's example configurations: df-plan.t and dataflex-configs.sh.
 #
 # shellcheck shell=sh disable=SC2154 # $SRC is the caller's
 
