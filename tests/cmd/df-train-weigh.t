@@ -20,7 +20,7 @@ END
 # --- each method -------------------------------------------------------------------------------------------------
 
 # Of the first line, three digits after the point.
-three() { head -n 1 "$1/weight_log.jsonl" | sed -E 's/([0-9]\.[0-9]{3})[0-9]+/\1/g'; }
+three() { head -n 1 "$1/weight_log.jsonl" | sed -E 's/ "mean": [0-9.]+,//; s/([0-9]\.[0-9]{3})[0-9]+/\1/g'; }
 last() { tail -n 1 "$1/weight_log.jsonl"; }
 
 methods='loss adapt joint_update_aware custom'
