@@ -387,26 +387,12 @@ out:
 	return rc;
 }
 
-/* What cannot be together: rows of an index and drawn rows, weights of two kinds. */
-static int
-check_company(const struct df_run_mix *x, const struct df_run *r, struct df_err *err)
-{
-	const char *other = r->o->weights ? "--weights" : r->c->use_dft_loss ? "use_dft_loss" : NULL;
-
-	if (r->o->index)
-		return df_fail(err, DF_EUSAGE, "--index: train_type dynamic_mix draws its rows itself");
-	if (!x->mixer || !x->mixer->each_step || !other)
-		return DF_OK;
-	return df_fail(err, DF_EUSAGE, "%s: %s weighs the losses itself", other, x->mixer->name);
-}
-
 int
 df_run_mix_open(struct df_run_mix *x, struct df_run *r, struct df_err *err)
 {
 	const unsigned needs = x->mixer ? x->mixer->needs : 0;
-	int rc;
+	int rc = DF_OK;
 
-	DF_TRY(check_company(x, r, err));
 	if (needs & DF_MIX_NEEDS_LOADS)
 		DF_TRY(open_held_out(x, r, err));
 	if (needs & DF_MIX_NEEDS_REFERENCE)

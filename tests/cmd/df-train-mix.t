@@ -97,7 +97,6 @@ ok 'the weights are a file' $train output_dir=main static_mix=true train_step=4 
 
 # --- rows ---
 
-# counts FILE ROWS...: how many rows of each domain
 $train output_dir=rows static_mix=true train_step=10 disable_shuffling=true init_mixture_proportions=0.5,0.3,0.2 \
 	per_device_train_batch_size=1 logging_steps=1 >/dev/null 2>&1
 is 'quotas of 10 rows at 0.5, 0.3, 0.2, domain after domain' \
