@@ -26,25 +26,6 @@ df_map_file(const struct df_map *m, const char *fmt, ...)
 	return path;
 }
 
-int
-df_map_fail(const struct df_map *m, const char *key, struct df_err *err, const char *fmt, ...)
-{
-	struct df_buf place = DF_BUF_INIT;
-	char text[DF_ERR_MAX];
-	va_list ap;
-	int rc;
-
-	va_start(ap, fmt);
-	vsnprintf(text, sizeof(text), fmt, ap);
-	va_end(ap);
-	df_config_place(m->c, key, &place);
-	rc = df_fail(err, DF_ECONFIG, "%s %s", place.failed ? key : place.data, text);
-	if (!place.failed && df_config_line(m->c, key) <= 0 && m->path)
-		df_err_prefix(err, "%s: ", m->path);
-	df_buf_release(&place);
-	return rc;
-}
-
 /* The directory that stands for the model `name`: what --model says, or the name itself. */
 static const char *
 model_dir(const struct df_map *m, const char *name)
@@ -68,9 +49,9 @@ set_places(struct df_map *m, struct df_err *err)
 	int rc = DF_OK;
 
 	if (!c->model_name_or_path)
-		return df_map_fail(m, "model_name_or_path", err, "is required");
+		return df_config_fail(c, "model_name_or_path", err, "it is required");
 	if (!c->output_dir)
-		return df_map_fail(m, "output_dir", err, "is required: where everything goes");
+		return df_config_fail(c, "output_dir", err, "it is required: where everything goes");
 	m->model = model_dir(m, c->model_name_or_path);
 	m->out = m->p->out = df_plan_text(m->p, "%s", c->output_dir);
 	df_config_json(c, &settings);

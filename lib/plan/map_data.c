@@ -54,7 +54,7 @@ df_map_tokens(struct df_map *m, struct df_err *err)
 	const bool held = df_map_packed(m, "eval_dataset") || df_map_packed(m, "val_size");
 
 	if (!df_map_packed(m, "dataset"))
-		return df_map_fail(m, "dataset", err, "is required: the datasets to train on");
+		return df_config_fail(m->c, "dataset", err, "it is required: the datasets to train on");
 	m->pool = df_map_file(m, "pool.h5");
 	df_plan_word(p, &n, "df-pack");
 	put_options(m, &n);

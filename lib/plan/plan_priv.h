@@ -23,9 +23,6 @@ struct df_map {
 const char *df_map_packed(const struct df_map *m, const char *key);
 /* "dir/name" in the plan's directory, for the printf words. */
 const char *df_map_file(const struct df_map *m, const char *fmt, ...) DF_PRINTF(2, 3);
-/* DF_ECONFIG with the place of the key in front. */
-int df_map_fail(const struct df_map *m, const char *key, struct df_err *err, const char *fmt, ...) DF_PRINTF(4, 5);
-
 /* Tokens: a df-pack for the training and the held-out rows; sets pool and held. */
 int df_map_tokens(struct df_map *m, struct df_err *err) DF_MUST_CHECK;
 
