@@ -6,7 +6,7 @@
 
 #include "plan/plan.h"
 
-extern const struct df_printer df_print_make, df_print_slurm, df_print_dot;
+extern const struct df_printer df_print_make, df_print_slurm, df_print_dry_run, df_print_dot;
 
 /* Append s as one word of sh: as it is, or in single quotes. */
 void df_print_sh(struct df_buf *b, const char *s);
