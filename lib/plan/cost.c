@@ -161,7 +161,7 @@ guess_dataset(
 	const char *most = df_map_packed(f->m, "max_samples"), *cutoff = df_map_packed(f->m, "cutoff_len");
 	const double limit = most != NULL ? strtod(most, NULL) : INFINITY;
 	const double longest = cutoff != NULL ? strtod(cutoff, NULL) : 2048;
-	const bool bytes = f->m->o->tokenizer != NULL && strcmp(f->m->o->tokenizer, "bytes") == 0;
+	const bool bytes = f->model.n_vocab < 1024;
 	const enum df_data_stage stage = f->m->c->stage == DF_CONFIG_PT ? DF_STAGE_PT : DF_STAGE_SFT;
 	struct df_dataset *ds = NULL;
 	struct df_record rec;
