@@ -39,6 +39,7 @@ struct df_mix_seen {
 	size_t n_experts;
 	uint64_t step;  /* optimizer steps done, or in DoReMi the number of the step under way, from 1 */
 	uint64_t total; /* optimizer steps of the run; 0: not known */
+	char *const *names; /* [n_domains] for messages, or NULL */
 };
 
 /* What a mixer needs of a run. */
@@ -48,6 +49,9 @@ enum df_mix_need {
 	DF_MIX_NEEDS_REFERENCE = 2, /* excess over a reference's losses */
 	DF_MIX_NEEDS_LOADS = 4      /* loads of experts on held-out rows */
 };
+
+/* As `only` of an option: it is for runs.  df-mix has --proportions for it. */
+#define DF_MIX_RUNS_ONLY 1u
 
 struct df_mixer {
 	const char *name, *about;
