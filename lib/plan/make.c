@@ -4,6 +4,9 @@
  * A command is run again when a file that it reads is newer than what it made, or when the command itself, or the
  * settings that it reads, changed: each has a stamp OUT/.plan/NAME.KEY, and another key is another stamp.  Files appear
  * whole or not at all, so that none is deleted when make is stopped.
+ *
+ * A training run goes on with its checkpoints.  With other settings it would be half of one run and half of another, so
+ * that the stamp of such a command is refused where there is one with another key.
  */
 #include <inttypes.h>
 #include <string.h>
@@ -25,7 +28,7 @@ struct make {
 static char
 impossible(const char *path)
 {
-	const char *at = path + strcspn(path, "%*?[]\\;|=&()<>\"`\t\n\r\v\f");
+	const char *at = path + strcspn(path, "%*?[]\\;|=&()<>'\"`\t\n\r\v\f");
 
 	return *path == '~' ? '~' : *at;
 }
@@ -149,6 +152,15 @@ put_targets(struct make *m, const struct df_plan_node *n)
 	df_buf_putc(m->b, '\n');
 }
 
+/* The length of path[0..n) without its last name. */
+static size_t
+parent(const char *path, size_t n)
+{
+	while (n > 0 && path[n - 1] != '/')
+		n--;
+	return n > 0 ? n - 1 : 0;
+}
+
 /* The directories of the files that the node makes, each once. */
 static void
 put_mkdir(struct make *m, const struct df_plan_node *n)
@@ -159,9 +171,11 @@ put_mkdir(struct make *m, const struct df_plan_node *n)
 	m->column = 8;
 	for (size_t i = 0; i < n->out.n; i++) {
 		const char *path = n->out.v[i], *slash = strrchr(path, '/');
-		const size_t len = slash ? (size_t)(slash - path) : 0;
+		size_t len = slash ? (size_t)(slash - path) : 0;
 		char dir[4096];
 
+		if (n->whole)
+			len = parent(path, len);
 		if (len == 0 || len >= sizeof(dir) || (len == n_last && strncmp(path, last, len) == 0))
 			continue;
 		if (n_last == 0)
@@ -194,15 +208,15 @@ put_recipe(struct make *m, const struct df_plan_node *n)
 		put_word_with(m, *word == '-' && *next != '-' ? strlen(next) + 1 : 0);
 	}
 	if (n->capture) {
-		df_buf_puts(&m->word, ">$@.tmp");
+		df_buf_puts(&m->word, ">'$@.tmp'");
 		put_word(m);
-		df_buf_puts(m->b, "\n\t@mv $@.tmp $@\n");
+		df_buf_puts(m->b, "\n\t@mv '$@.tmp' '$@'\n");
 		return;
 	}
 	df_buf_puts(m->b, "\n\t@touch");
 	m->column = 14;
 	if (n->shards > 0) {
-		df_buf_puts(&m->word, "$@");
+		df_buf_puts(&m->word, "'$@'");
 		put_word(m);
 	}
 	for (size_t i = 0; n->shards == 0 && i < n->out.n; i++) {
@@ -251,6 +265,22 @@ put_head(struct make *m)
 	    "$(if $(filter -j,$(MAKEFLAGS)),-j 1))\n\n");
 }
 
+/* Stamps of runs: names that begin with "train". */
+static void
+put_refusal(struct make *m)
+{
+	df_buf_puts(m->b,
+	    "# A run does not go on with other settings.\n"
+	    "$(KEYS)/train%:\n\t@mkdir -p $(KEYS)\n"
+	    "\t@if ls $(KEYS)/train$(basename $*).* >/dev/null 2>&1; then \\\n"
+	    "\t    echo '");
+	for (const char *c = m->p->out; *c; c++)
+		df_buf_puts(m->b, *c == '$' ? "$$" : (const char[]){ *c, '\0' });
+	df_buf_puts(m->b,
+	    " has a run with other settings: remove it, or give another output_dir' >&2; \\\n"
+	    "\t    exit 1; \\\n\tfi\n\t@touch $@\n");
+}
+
 static void
 put_lists(struct make *m)
 {
@@ -275,6 +305,12 @@ put_lists(struct make *m)
 			put_paths(m, &p->node[i].out);
 	}
 	df_buf_puts(m->b, "\n\n$(KEYS)/%:\n\t@mkdir -p $(KEYS)\n\t@rm -f $(KEYS)/$(basename $*).*\n\t@touch $@\n");
+	for (size_t i = 0; i < p->n; i++) {
+		if (p->node[i].goes_on) {
+			put_refusal(m);
+			return;
+		}
+	}
 }
 
 static int

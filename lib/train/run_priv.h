@@ -35,6 +35,7 @@ struct df_run {
 	struct df_schedule schedule;
 	struct df_stepper *stepper;
 	struct df_trainlog log;
+	struct df_run_weigh *weigh; /* train_type: dynamic_weight; else NULL */
 	struct df_train_state state;
 	uint64_t steps_per_epoch, max_steps, end;
 	uint64_t log_every, save_every, eval_every; /* 0 = never */

@@ -23,8 +23,9 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/stop.h"
+#include "config/events.h"
 #include "eval/loss.h"
-#include "train/run_priv.h"
+#include "train/run_weigh.h"
 #include "weigh/dft.h"
 
 /* ---- setting up ----------------------------------------------------------------- */
@@ -52,6 +53,7 @@ static int
 plan_steps(struct df_run *r, struct df_err *err)
 {
 	const struct df_config *c = r->c;
+	struct df_events events;
 	int rc = DF_OK;
 
 	DF_TRY(df_sampler_init(&r->sampler, r->rows.n, r->rows.id, (uint64_t)c->seed, !c->disable_shuffling,
@@ -66,8 +68,8 @@ plan_steps(struct df_run *r, struct df_err *err)
 		goto out;
 	}
 	r->steps_per_epoch = df_sampler_steps_per_epoch(&r->sampler);
-	r->max_steps = c->max_steps > 0 ? (uint64_t)c->max_steps
-					: (uint64_t)ceil(c->num_train_epochs * (double)r->steps_per_epoch);
+	DF_TRY(df_events_init(&events, c, r->rows.n, r->sampler.batch * r->sampler.n_accum, r->steps_per_epoch, err));
+	r->max_steps = events.max_steps;
 	r->end = r->o->until > 0 && r->o->until < r->max_steps ? r->o->until : r->max_steps;
 	if (r->o->until > r->max_steps)
 		df_info("the run ends at step %" PRIu64 ", before --until %" PRIu64, r->max_steps, r->o->until);
@@ -155,6 +157,8 @@ save(struct df_run *r, bool interim, bool with_optimizer, struct df_err *err)
 		r->state.best.saved = r->state.step;
 	sum = summary(r, -1);
 	c.summary = &sum;
+	if (r->weigh)
+		df_run_weigh_numbers(r->weigh, r->state.dynamic.number);
 	if ((rc = df_checkpoint_save(&c, r->c->output_dir, err)) != DF_OK)
 		return rc;
 	if (!interim && with_optimizer)
@@ -221,6 +225,8 @@ log_step(struct df_run *r, struct df_err *err)
 		return rc;
 	s->loss_sum = 0;
 	s->loss_steps = 0;
+	if (r->weigh && (rc = df_run_weigh_log(r->weigh, r, err)) != DF_OK)
+		return rc;
 	df_info("step %" PRIu64 "/%" PRIu64 "  loss %.4f  grad_norm %.3f  lr %.3g  epoch %.2f", e.step, r->max_steps,
 	    e.loss, e.grad_norm, e.lr, e.epoch);
 	return DF_OK;
@@ -295,7 +301,9 @@ one_step(struct df_run *r, struct df_train_report *report, struct df_err *err)
 		return rc;
 	gather_ahead(r);
 	r->lr = df_schedule_lr(&r->schedule, s->step) * s->best.plateau.scale;
-	rc = df_stepper_run(r->stepper, &r->rows, r->which, n, r->weights, r->lr, &res, err);
+	if (r->weigh && (rc = df_run_weigh_step(r->weigh, r, err)) != DF_OK)
+		return rc;
+	rc = df_stepper_run(r->stepper, &r->rows, r->which, n, r->weigh ? NULL : r->weights, r->lr, &res, err);
 	if (rc != DF_OK) {
 		df_err_prefix(err, "step %" PRIu64 ": ", s->step + 1);
 		return rc;
@@ -416,6 +424,9 @@ lock_output(struct df_run *r, struct df_err *err)
 static void
 release(struct df_run *r)
 {
+	if (r->weigh)
+		df_run_weigh_release(r->weigh);
+	free(r->weigh);
 	df_stepper_free(r->stepper);
 	df_model_free(r->model);
 	df_tokenizer_free(r->tokenizer);
@@ -441,6 +452,10 @@ prepare(struct df_run *r, struct df_err *err)
 	int rc = DF_OK;
 
 	DF_TRY(df_run_inputs(r, err));
+	if (r->c->train_type == DF_TRAIN_WEIGHT) {
+		DF_TRY(df_alloc(&r->weigh, 1, sizeof(*r->weigh), "weights", err));
+		DF_TRY(df_run_weigh_init(r->weigh, r, err));
+	}
 	DF_TRY(plan_steps(r, err));
 	DF_TRY(df_run_begin_state(r, err));
 	DF_TRY(df_run_metric(r, err));
@@ -589,6 +604,8 @@ df_train_run(const struct df_train_opts *o, struct df_train_report *report, stru
 	if (df_rows_on_demand(&r.rows))
 		DF_TRY(df_alloc(&r.ahead, DF_RUN_AHEAD, sizeof(*r.ahead), "rows ahead", err));
 	DF_TRY(df_trainlog_open(&r.log, c->output_dir, r.state.step, r.max_steps, err));
+	if (r.weigh)
+		DF_TRY(df_run_weigh_open(r.weigh, &r, err));
 	rc = loop(&r, report, err);
 out:
 	release(&r);
