@@ -281,12 +281,21 @@ price_train(const struct facts *f, struct df_plan_node *n, double *done)
 	*done = to;
 }
 
+/* Bytes of a matrix of float32 in parts: files have it in whole chunks of a MiB. */
+static double
+matrix_bytes(double rows, double width, double parts)
+{
+	const double chunk = width > 0 ? fmax(floor(1048576 / (sizeof(float) * width)), 1) : 1;
+
+	return parts * ceil(rows / parts / chunk) * chunk * sizeof(float) * width;
+}
+
 static void
 price_measure(const struct facts *f, struct df_plan_node *n, bool backward)
 {
 	const bool held = f->m->held != NULL && has_word(n, f->m->held);
 	const struct size *s = held ? &f->held : &f->pool;
-	const double width = number_after(n, "--project", 0);
+	const double width = number_after(n, "--project", 0), parts = n->shards > 0 ? (double)n->shards : 1;
 	struct df_plan_cost *k = &n->cost;
 
 	k->rows = s->rows;
@@ -294,11 +303,11 @@ price_measure(const struct facts *f, struct df_plan_node *n, bool backward)
 	k->flops = (backward ? 6.0 : 2.0) * weights_per_token(f) * k->tokens + 2 * width * f->n_trained * k->rows;
 	k->memory = PROCESS + sizeof(float) * f->n_params * (has_word(n, "adam") ? 3 : 1) + (backward ? LANES : 0);
 	if (strcmp(n->argv.v[0], "df-grad") == 0) {
-		k->disk = k->rows * (sizeof(float) * width + 18);
+		k->disk = matrix_bytes(k->rows, width, parts) + 18 * k->rows;
 		if (has_word(n, "--token-loss"))
 			k->disk += sizeof(float) * k->tokens;
 	} else if (strcmp(n->argv.v[0], "df-embed") == 0) {
-		k->disk = k->rows * (sizeof(float) * (double)f->model.d_model + 18);
+		k->disk = matrix_bytes(k->rows, (double)f->model.d_model, parts) + 10 * k->rows;
 	}
 }
 

@@ -39,17 +39,25 @@ static const char functions[] =
     "\texport DF_THREADS=\"$SLURM_CPUS_PER_TASK\" SRUN_CPUS_PER_TASK=\"$SLURM_CPUS_PER_TASK\"\n"
     "fi'\n"
     "\n"
-    "# stage NAME.KEY [with OPTION...] [after STAGE...] [array N] makes FILE...: submit the commands on standard input as\n"
-    "# a job, for when the jobs of the other STAGEs have succeeded; if one of them fails, it is cancelled.  Of an array,\n"
+    "# stage NAME.KEY [goes-on] [with OPTION...] [after STAGE...] [array N] makes FILE...: submit the commands on standard\n"
+    "# input as a job, for when the jobs of the other STAGEs have succeeded; if one of them fails, it is cancelled.  Of an array,\n"
     "# each task makes one of N parts of FILE.  There is no job for what is done: the FILEs are there, no STAGE is under\n"
     "# way, and KEY, which stands for the command and its settings, is the same as then.\n"
     "stage() {\n"
     "\tname=${1%.*} key=$OUT/.plan/$1 options=$JOB after= n= missing= word=\n"
     "\tshift\n"
-    "\t[ -e \"$key\" ] || { rm -f \"$OUT/.plan/$name\".* && touch \"$key\"; }\n"
+    "\tif ! [ -e \"$key\" ]; then\n"
+    "\t\tif [ \"$1\" = goes-on ] && ls \"$OUT/.plan/$name\".* >/dev/null 2>&1; then\n"
+    "\t\t\techo \"$OUT has a run with other settings: remove it, or give another output_dir\" >&2\n"
+    "\t\t\texit 1\n"
+    "\t\tfi\n"
+    "\t\trm -f \"$OUT/.plan/$name\".*\n"
+    "\t\ttouch \"$key\"\n"
+    "\tfi\n"
     "\tfor arg; do\n"
     "\t\tcase $word:$arg in\n"
     "\t\t*:with | *:after | *:array | *:makes) word=$arg ;;\n"
+    "\t\t*:goes-on) ;;\n"
     "\t\twith:*) options=\"$options $arg\" ;;\n"
     "\t\tafter:*)\n"
     "\t\t\teval \"id=\\${job_$(echo \"$arg\" | tr - _)-}\"\n"
@@ -155,13 +163,39 @@ print_files(const struct df_plan_node *node, struct df_buf *out)
 	}
 }
 
+/* The directories of its files, but for the plan's own, which is there, and those that the command makes. */
+static void
+print_mkdir(const struct df_plan *p, const struct df_plan_node *node, struct df_buf *out)
+{
+	struct df_buf dir = DF_BUF_INIT, last = DF_BUF_INIT;
+
+	df_buf_puts(&last, p->out);
+	for (size_t k = 0; k < node->out.n && !node->whole; k++) {
+		const char *file = node->out.v[k], *slash = strrchr(file, '/');
+
+		df_buf_clear(&dir);
+		df_buf_add(&dir, file, slash != NULL ? (size_t)(slash - file) : 0);
+		if (slash == NULL || dir.failed || last.failed || strcmp(dir.data, last.data) == 0)
+			continue;
+		df_buf_puts(out, "mkdir -p ");
+		df_print_sh(out, dir.data);
+		df_buf_putc(out, '\n');
+		df_buf_clear(&last);
+		df_buf_puts(&last, dir.data);
+	}
+	out->failed = out->failed || dir.failed || last.failed;
+	df_buf_release(&dir);
+	df_buf_release(&last);
+}
+
 /* What the node's job runs: output that is kept appears complete. */
 static int
-print_commands(const struct df_plan_node *node, struct df_buf *out, struct df_err *err)
+print_commands(const struct df_plan *p, const struct df_plan_node *node, struct df_buf *out, struct df_err *err)
 {
 	char shard[48];
 
 	snprintf(shard, sizeof(shard), "auto/%zu", node->shards);
+	print_mkdir(p, node, out);
 	df_buf_puts(out, "srun ");
 	df_print_command(out, node, shard, "    ");
 	if (node->capture) {
@@ -187,10 +221,12 @@ print_stage(const struct df_plan *p, const struct df_plan_edges *e, size_t i, st
 	char end[32];
 	int rc = DF_OK;
 
-	DF_TRY(print_commands(node, &commands, err));
+	DF_TRY(print_commands(p, node, &commands, err));
 	df_buf_putc(out, '\n');
 	df_print_comment(out, "#", node->about);
 	df_buf_printf(out, "stage %s.%016" PRIx64, node->name, node->key);
+	if (node->goes_on)
+		df_buf_puts(out, " goes-on");
 	if (df_plan_runs_model(node))
 		df_buf_puts(out, " with $MODEL_JOB");
 	for (size_t k = e->first[i]; k < e->first[i + 1]; k++)

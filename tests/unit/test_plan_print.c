@@ -42,7 +42,7 @@ small_plan(struct df_plan *p)
 	df_plan_words(p, &n, "df-pack", "--dataset", "it's", "-o", "my run/pool.h5", NULL);
 	df_plan_out(p, &n, "my run/pool.h5");
 	add(p, &n);
-	n = (struct df_plan_node){ .name = "train-10", .about = "10 steps" };
+	n = (struct df_plan_node){ .name = "train-10", .about = "10 steps", .whole = true, .goes_on = true };
 	df_plan_words(p, &n, "df-train", "less.yaml", "tokenized_path=my run/pool.h5", "--until", "10", NULL);
 	df_plan_after(p, &n, "pack");
 	df_plan_out(p, &n, "my run/checkpoint-10/df_state.json");
@@ -55,12 +55,12 @@ small_plan(struct df_plan *p)
 	df_plan_out_shards(p, &n, "my run/grad.h5");
 	add(p, &n);
 	n = (struct df_plan_node){ .name = "score-10", .about = "a choice" };
-	df_plan_words(p, &n, "df-score", "less", "--train", "my run/grad.*-of-00003.h5", "-o", "my run/index.h5", NULL);
+	df_plan_words(p, &n, "df-score", "less", "--train", "my run/grad.*-of-00003.h5", "-o", "my run/step 10/index.h5", NULL);
 	df_plan_after(p, &n, "grad-10");
-	df_plan_out(p, &n, "my run/index.h5");
+	df_plan_out(p, &n, "my run/step 10/index.h5");
 	add(p, &n);
-	n = (struct df_plan_node){ .name = "train-20", .about = "10 steps more" };
-	df_plan_words(p, &n, "df-train", "less.yaml", "--index", "my run/index.h5", "--until", "20", NULL);
+	n = (struct df_plan_node){ .name = "train-20", .about = "10 steps more", .whole = true, .goes_on = true };
+	df_plan_words(p, &n, "df-train", "less.yaml", "--index", "my run/step 10/index.h5", "--until", "20", NULL);
 	df_plan_after(p, &n, "pack");
 	df_plan_after(p, &n, "train-10");
 	df_plan_after(p, &n, "score-10");
@@ -164,7 +164,7 @@ test_slurm(void **state)
 	    "END\n"
 	    "\n"
 	    "# 10 steps\n"
-	    "stage train-10.0000000000000002 with $MODEL_JOB after pack makes 'my run/checkpoint-10/df_state.json' <<'END'\n"
+	    "stage train-10.0000000000000002 goes-on with $MODEL_JOB after pack makes 'my run/checkpoint-10/df_state.json' <<'END'\n"
 	    "srun df-train less.yaml 'tokenized_path=my run/pool.h5' --until 10\n"
 	    "touch 'my run/checkpoint-10/df_state.json'\n"
 	    "END\n"
@@ -175,15 +175,16 @@ test_slurm(void **state)
 	    "END\n"
 	    "\n"
 	    "# a choice\n"
-	    "stage score-10.0000000000000004 after grad-10 makes 'my run/index.h5' <<'END'\n"
-	    "srun df-score less --train 'my run/grad.*-of-00003.h5' -o 'my run/index.h5'\n"
-	    "touch 'my run/index.h5'\n"
+	    "stage score-10.0000000000000004 after grad-10 makes 'my run/step 10/index.h5' <<'END'\n"
+	    "mkdir -p 'my run/step 10'\n"
+	    "srun df-score less --train 'my run/grad.*-of-00003.h5' -o 'my run/step 10/index.h5'\n"
+	    "touch 'my run/step 10/index.h5'\n"
 	    "END\n"
 	    "\n"
 	    "# 10 steps more\n"
-	    "stage train-20.0000000000000005 with $MODEL_JOB after pack train-10 score-10 makes "
+	    "stage train-20.0000000000000005 goes-on with $MODEL_JOB after pack train-10 score-10 makes "
 	    "'my run/checkpoint-20/df_state.json' <<'END'\n"
-	    "srun df-train less.yaml --index 'my run/index.h5' --until 20\n"
+	    "srun df-train less.yaml --index 'my run/step 10/index.h5' --until 20\n"
 	    "touch 'my run/checkpoint-20/df_state.json'\n"
 	    "END\n"
 	    "\n"
@@ -238,7 +239,7 @@ test_dot(void **state)
 	static const char want[] = "\t\"pack\" -> \"train-10\" [label=\"pool.h5\"]\n"
 				   "\t\"train-10\" -> \"grad-10\" [label=\"checkpoint-10/df_state.json\"]\n"
 				   "\t\"grad-10\" -> \"score-10\" [label=\"grad.00001-of-00003.h5\\nand 2 more\"]\n"
-				   "\t\"score-10\" -> \"train-20\" [label=\"index.h5\"]\n"
+				   "\t\"score-10\" -> \"train-20\" [label=\"step 10/index.h5\"]\n"
 				   "\t\"train-20\" -> \"eval\" [label=\"checkpoint-20/df_state.json\"]\n"
 				   "}\n";
 	struct df_plan p = DF_PLAN_INIT;
