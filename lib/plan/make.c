@@ -18,8 +18,9 @@
 struct make {
 	const struct df_plan *p;
 	struct df_buf *b;
-	struct df_buf word; /* scratch */
-	size_t column;      /* of b's last line; a tab counts as 8 */
+	struct df_buf word;          /* scratch */
+	struct df_buf keys, keys_sh; /* the directory of stamps, as a word of rules and of recipes */
+	size_t column;               /* of b's last line; a tab counts as 8 */
 };
 
 /* ---- words of make ---------------------------------------------------------------- */
@@ -116,7 +117,7 @@ put_paths(struct make *m, const struct df_strlist *files)
 static void
 put_stamp(struct make *m, const struct df_plan_node *n)
 {
-	df_buf_printf(&m->word, "$(KEYS)/%s.%016" PRIx64, n->name, n->key);
+	df_buf_printf(&m->word, "%s/%s.%016" PRIx64, m->keys.data, n->name, n->key);
 	put_word(m);
 }
 
@@ -255,30 +256,44 @@ put_head(struct make *m)
 		df_buf_printf(m->b, "%s# - %s\n", i == 0 ? "#\n" : "", p->notes.v[i]);
 	df_buf_puts(
 	    m->b, "\n$(if $(filter grouped-target,$(.FEATURES)),,$(error this needs GNU make 4.3 or later))\n\n");
-	df_buf_puts(m->b, "KEYS = ");
-	put_path(m->b, p->out);
+	if (strcmp(m->keys.data, "$(KEYS)") == 0)
+		df_buf_printf(m->b, "KEYS  = %s/.plan\n", p->out);
 	df_buf_puts(m->b,
-	    "/.plan\n"
 	    "# Parts that run at the same time share the processors.\n"
 	    "JOBS  = $(patsubst -j%,%,$(filter -j%,$(MAKEFLAGS)))\n"
 	    "SHARE = $(if $(JOBS),-j $(shell echo $$(( ($$(nproc) + $(JOBS) - 1) / $(JOBS) ))),"
 	    "$(if $(filter -j,$(MAKEFLAGS)),-j 1))\n\n");
 }
 
-/* Stamps of runs: names that begin with "train". */
+/* The recipes of stamps; names that begin with "train" are runs. */
 static void
-put_refusal(struct make *m)
+put_stamps(struct make *m)
 {
-	df_buf_puts(m->b,
+	const char *const dir = m->keys_sh.data;
+	bool runs = false;
+
+	df_buf_printf(m->b,
+	    "\n%s/%%:\n"
+	    "\t@mkdir -p %s\n"
+	    "\t@rm -f %s/$(basename $*).*\n"
+	    "\t@touch %s/$*\n",
+	    m->keys.data, dir, dir, dir);
+	for (size_t i = 0; i < m->p->n; i++)
+		runs = runs || m->p->node[i].goes_on;
+	if (!runs)
+		return;
+	df_buf_printf(m->b,
 	    "# A run does not go on with other settings.\n"
-	    "$(KEYS)/train%:\n\t@mkdir -p $(KEYS)\n"
-	    "\t@if ls $(KEYS)/train$(basename $*).* >/dev/null 2>&1; then \\\n"
-	    "\t    echo '");
-	for (const char *c = m->p->out; *c; c++)
-		df_buf_puts(m->b, *c == '$' ? "$$" : (const char[]){ *c, '\0' });
-	df_buf_puts(m->b,
-	    " has a run with other settings: remove it, or give another output_dir' >&2; \\\n"
-	    "\t    exit 1; \\\n\tfi\n\t@touch $@\n");
+	    "%s/train%%:\n"
+	    "\t@mkdir -p %s\n"
+	    "\t@if ls %s/train$(basename $*).* >/dev/null 2>&1; then \\\n"
+	    "\t    echo ",
+	    m->keys.data, dir, dir);
+	put_quoted(&m->word, m->p->out);
+	df_buf_puts(&m->word, "' has a run with other settings: remove it, or give another output_dir'");
+	df_buf_add(m->b, m->word.data, m->word.len);
+	df_buf_clear(&m->word);
+	df_buf_printf(m->b, " >&2; \\\n\t    exit 1; \\\n\tfi\n\t@touch %s/train$*\n", dir);
 }
 
 static void
@@ -304,19 +319,34 @@ put_lists(struct make *m)
 		if (!df_plan_is_result(p, &p->node[i]))
 			put_paths(m, &p->node[i].out);
 	}
-	df_buf_puts(m->b, "\n\n$(KEYS)/%:\n\t@mkdir -p $(KEYS)\n\t@rm -f $(KEYS)/$(basename $*).*\n\t@touch $@\n");
-	for (size_t i = 0; i < p->n; i++) {
-		if (p->node[i].goes_on) {
-			put_refusal(m);
-			return;
-		}
+	df_buf_putc(m->b, '\n');
+	put_stamps(m);
+}
+
+/* A variable where its value is the same in rules and recipes. */
+static int
+set_keys(struct make *m, struct df_err *err)
+{
+	const char *path = df_print_is_plain(m->p->out) ? NULL : m->p->out;
+	int rc;
+
+	if (path) {
+		put_path(&m->keys, path);
+		df_buf_puts(&m->keys, "/.plan");
+		put_quoted(&m->keys_sh, path);
+		df_buf_puts(&m->keys_sh, "/.plan");
+	} else {
+		df_buf_puts(&m->keys, "$(KEYS)");
+		df_buf_puts(&m->keys_sh, "$(KEYS)");
 	}
+	rc = df_buf_check(&m->keys, err);
+	return rc != DF_OK ? rc : df_buf_check(&m->keys_sh, err);
 }
 
 static int
 print(const struct df_plan *p, struct df_buf *out, struct df_err *err)
 {
-	struct make m = { .p = p, .b = out, .word = DF_BUF_INIT };
+	struct make m = { .p = p, .b = out, .word = DF_BUF_INIT, .keys = DF_BUF_INIT, .keys_sh = DF_BUF_INIT };
 	int rc = DF_OK;
 
 	for (size_t i = 0; i < p->n; i++) {
@@ -324,6 +354,7 @@ print(const struct df_plan *p, struct df_buf *out, struct df_err *err)
 		DF_TRY(check_paths(&p->node[i].out, err));
 		DF_TRY(check_words(&p->node[i], err));
 	}
+	DF_TRY(set_keys(&m, err));
 	put_head(&m);
 	put_lists(&m);
 	for (size_t i = 0; i < p->n; i++) {
@@ -335,6 +366,8 @@ print(const struct df_plan *p, struct df_buf *out, struct df_err *err)
 	rc = df_buf_check(out, err);
 out:
 	df_buf_release(&m.word);
+	df_buf_release(&m.keys);
+	df_buf_release(&m.keys_sh);
 	return rc;
 }
 

@@ -28,6 +28,7 @@ struct measure {
 	double temperature, top_p;
 	int64_t top_k;
 	int clustering, representatives, pooling, policy, match;
+	int shortage, rng, compat; /* of df-score, for all methods */
 	const char *embedding_model, *reward_model, *judge, *reward_program;
 };
 static const struct measure measure_defaults = { .proj_dim = 8192,
@@ -45,6 +46,9 @@ static const struct measure measure_defaults = { .proj_dim = 8192,
 	.match = 1 };
 
 static const char *const forms[] = { "adam", "sgd", "sign", NULL };
+static const char *const shortages[] = { DF_SHORTAGE_NAMES, NULL };
+static const char *const rngs[] = { "philox", "torch", NULL };
+static const char *const compats[] = { "none", "dataflex", NULL };
 static const char *const clusterings[] = { "kmeans", "spherical_kmeans", "farthest_first", "lsh", "random", NULL };
 static const char *const strategies[] = { "random", "nearest", "farthest", "mixed", NULL };
 static const char *const poolings[] = { "default", "mean", "last", "cls", "position", NULL };
@@ -66,6 +70,8 @@ static const char *const matches[] = { "exact", "strip", "text", "number", NULL 
 	}
 /* clang-format off */
 static const struct df_opt seed_params[] = { { .name = "seed", .type = DF_OPT_INT, .value = AT(seed), .min = 0, .max = 9e15 }, DF_OPT_END };
+static const struct df_opt common_params[] = { CHOICE("short", shortage, shortages), CHOICE("rng", rng, rngs),
+	CHOICE("compat", compat, compats), DF_OPT_END };
 static const struct df_opt grad_params[] = { CHOICE("gradient-type", form, forms), INT("proj-dim", proj_dim, 1),
 	INT("checkpoints", checkpoints, 1), DF_OPT_END };
 static const struct df_opt cluster_params[] = { CHOICE("clustering-method", clustering, clusterings),
@@ -215,6 +221,7 @@ unknown(const struct job *j, const struct df_config_pair *p, struct df_err *err)
 	for (size_t i = 0; i < 4; i++)
 		nearer_of(j->s->params[i], p->key, &best, &dist);
 	nearer_of(seed_params, p->key, &best, &dist);
+	nearer_of(common_params, p->key, &best, &dist);
 	nearer_of(j->method->options, p->key, &best, &dist);
 	(void)df_fail(err, DF_ECONFIG, "%s has no such parameter", j->s->name);
 	if (best)
@@ -254,9 +261,13 @@ take_param(struct job *j, const struct df_config_pair *p, void *values, struct d
 			return rc == DF_OK ? rc : place(j, p, rc, err);
 		}
 	}
-	if (in_table(seed_params, p->key)) {
-		rc = df_opt_set(seed_params, &j->how, "seed", p->value, err);
-		return rc == DF_OK ? rc : place(j, p, rc, err);
+	for (size_t i = 0; i < 2; i++) {
+		const struct df_opt *const rows = i ? common_params : seed_params;
+
+		if ((o = in_table(rows, p->key))) {
+			rc = df_opt_set(rows, &j->how, o->name, p->value, err);
+			return rc == DF_OK ? rc : place(j, p, rc, err);
+		}
 	}
 	for (const struct df_opt_alias *a = aliases; a->theirs; a++) {
 		if (strcmp(a->theirs, p->key) == 0)
@@ -615,16 +626,18 @@ score_embeddings(struct job *j, struct df_plan_node *n, bool once, struct df_err
 		goto out;
 	df_plan_words(p, n, "--train", whole(j, pool), NULL);
 	df_plan_after(p, n, once ? "pool-embed" : df_plan_text(p, "pool-embed-%" PRIu64, j->now.step));
+	if (j->s->needs & KEEPS_KNN && !first) {
+		df_plan_words(p, n, "--neighbours", knn, NULL);
+		df_plan_in(p, n, knn);
+		goto out;
+	}
 	if (j->s->needs & NEEDS_QUERIES) {
 		df_plan_words(p, n, "--query", query, NULL);
 		df_plan_in(p, n, query);
 	}
 	if (j->s->needs & KEEPS_KNN) {
-		df_plan_words(p, n, first ? "--neighbours-output" : "--neighbours", knn, NULL);
-		if (first)
-			df_plan_out(p, n, knn);
-		else
-			df_plan_in(p, n, knn);
+		df_plan_words(p, n, "--neighbours-output", knn, NULL);
+		df_plan_out(p, n, knn);
 	}
 out:
 	return rc;
@@ -679,6 +692,17 @@ out:
 	return rc;
 }
 
+static void
+put_common(const struct job *j, struct df_plan_node *n)
+{
+	if (j->how.shortage)
+		df_plan_words(j->m->p, n, "--short", shortages[j->how.shortage], NULL);
+	if (j->how.rng)
+		df_plan_words(j->m->p, n, "--rng", rngs[j->how.rng], NULL);
+	if (j->how.compat)
+		df_plan_words(j->m->p, n, "--compat", compats[j->how.compat], NULL);
+}
+
 /* *index = the rows of the window that begins now. */
 static int
 choose(struct job *j, const char **index, struct df_err *err)
@@ -701,6 +725,7 @@ choose(struct job *j, const char **index, struct df_err *err)
 	if (!once)
 		df_plan_words(p, &n, "--step", df_plan_text(p, "%" PRIu64, j->now.step), NULL);
 	put_seed(j, &n);
+	put_common(j, &n);
 	df_plan_words(p, &n, "-o", *index, NULL);
 	df_plan_out(p, &n, *index);
 	rc = df_plan_add(p, &n, NULL, err);
@@ -856,7 +881,7 @@ df_map_select(struct df_map *m, struct df_err *err)
 	for (size_t i = 0; i < j.c.params.n; i++)
 		j.settings = df_plan_text(m->p, "%s %s=%s", j.settings, j.c.params.v[i].key, j.c.params.v[i].value);
 	DF_TRY(set_models(&j, err));
-	m->may_cycle = j.method->shortage == DF_SHORT_CYCLE;
+	m->may_cycle = j.how.shortage ? j.how.shortage != DF_SHORT_ERROR : j.method->shortage != DF_SHORT_ERROR;
 	m->wants_alone = j.s->needs & NEEDS_ALONE;
 	DF_TRY(df_map_tokens(m, err));
 	DF_TRY(check(&j, err));

@@ -3,6 +3,7 @@
  */
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "base/mem.h"
 #include "mix/mix.h"
@@ -33,6 +34,25 @@ is_for_train(const char *word)
 	return s == DF_KEY_SUPPORTED || s == DF_KEY_CHECKED;
 }
 
+/* A value as YAML reads it back. */
+static const char *
+yaml(struct df_plan *p, const char *value)
+{
+	const size_t n = strlen(value);
+	struct df_buf b = DF_BUF_INIT;
+
+	if (n > 0 && !strchr("!&*?|>@`%{}[]'\"#,:~ ", value[0]) && !strstr(value, " #") && !strstr(value, ": ") &&
+	    !strchr(": ", value[n - 1]) && strcasecmp(value, "null") != 0)
+		return value;
+	df_buf_json_str(&b, value);
+	if (df_buf_check(&b, NULL) == DF_OK)
+		value = df_plan_text(p, "%s", b.data);
+	else
+		p->failed = true;
+	df_buf_release(&b);
+	return value;
+}
+
 void
 df_map_train_words(const struct df_map *m, struct df_plan_node *n)
 {
@@ -47,14 +67,14 @@ df_map_train_words(const struct df_map *m, struct df_plan_node *n)
 			df_plan_word(p, n, "%s", m->words[i]);
 	}
 	if (strcmp(m->model, c->model_name_or_path) != 0 || df_config_line(c, "model_name_or_path") < 0)
-		df_plan_word(p, n, "model_name_or_path=%s", m->model);
-	df_plan_word(p, n, "tokenized_path=%s", m->pool);
+		df_plan_word(p, n, "model_name_or_path=%s", yaml(p, m->model));
+	df_plan_word(p, n, "tokenized_path=%s", yaml(p, m->pool));
 	df_plan_in(p, n, m->pool);
 	if (m->held) {
-		df_plan_word(p, n, "eval_tokenized_path=%s", m->held);
+		df_plan_word(p, n, "eval_tokenized_path=%s", yaml(p, m->held));
 		df_plan_in(p, n, m->held);
 	}
-	df_plan_word(p, n, "output_dir=%s", m->out);
+	df_plan_word(p, n, "output_dir=%s", yaml(p, m->out));
 	if (c->overwrite_output_dir)
 		df_plan_word(p, n, "overwrite_output_dir=false");
 }
@@ -72,8 +92,8 @@ with_params(const struct df_map *m, const struct df_component *c)
 
 /* To the end, with these words more. */
 static int
-train(struct df_map *m, const struct df_component *c, const char *about, const char *const *more, size_t n_more, const struct df_strlist *in,
-    struct df_err *err)
+train(struct df_map *m, const struct df_component *c, const char *about, const char *const *more, size_t n_more,
+    const struct df_strlist *in, struct df_err *err)
 {
 	struct df_plan_node n = { .name = "train", .about = about, .goes_on = true };
 
@@ -228,18 +248,44 @@ reference(struct df_map *m, const struct df_component *c, const char **word, str
 			return DF_ENOMEM;
 		in->v[in->n++] = n.out.v[i];
 	}
-	*word = df_plan_text(p, "component_params.reference_losses=%s", path);
+	*word = df_plan_text(p, "component_params.reference_losses=%s", yaml(p, path));
 	return df_plan_add(p, &n, NULL, err);
 }
 
-/* How the mixture changed, and its log as a picture. */
+/* Does the run log before it ends?  Where its length is not known, yes. */
+static bool
+logs(const struct df_map *m)
+{
+	const struct df_config *c = m->c;
+	const double steps = (double)m->p->events.max_steps;
+
+	return steps == 0 || c->logging_first_step || c->logging_strategy == DF_STRATEGY_EPOCH ||
+	    (c->logging_strategy == DF_STRATEGY_STEPS && c->logging_steps <= steps);
+}
+
+static bool
+evaluates(const struct df_map *m)
+{
+	const struct df_config *c = m->c;
+	const double steps = (double)m->p->events.max_steps,
+		     each = c->eval_steps > 0 ? c->eval_steps : c->logging_steps;
+
+	return c->eval_strategy == DF_STRATEGY_EPOCH ||
+	    (c->eval_strategy == DF_STRATEGY_STEPS && (steps == 0 || each <= steps));
+}
+
+/* A log as a picture, if there is something in it. */
 static int
-plot_log(struct df_map *m, const char *log, const char *name, const char *about, struct df_err *err)
+plot_log(struct df_map *m, bool something, const char *log, const char *name, const char *about, struct df_err *err)
 {
 	struct df_plan *p = m->p;
 	struct df_plan_node n = { .name = df_plan_text(p, "plot-%s", name), .about = about };
 	const char *picture = df_map_file(m, "%s.svg", name);
 
+	if (!something) {
+		df_plan_note(p, "no picture %s.svg: logging_steps is beyond the end", name);
+		return DF_OK;
+	}
 	df_plan_words(p, &n, "df-show", "-q", "--plot", picture, df_map_file(m, "%s", log), NULL);
 	df_plan_after(p, &n, "train");
 	df_plan_out(p, &n, picture);
@@ -268,9 +314,11 @@ df_map_mix(struct df_map *m, struct df_err *err)
 			n = 2;
 		}
 	}
-	DF_TRY(train(m, &c, m->c->static_mix ? "training with fixed proportions" : "training; the mixer works in its loop",
-	    more, n, &in, err));
-	rc = plot_log(m, "mixture_log.jsonl", "mixture", "the proportions as a picture", err);
+	DF_TRY(
+	    train(m, &c, m->c->static_mix ? "training with fixed proportions" : "training; the mixer works in its loop",
+		more, n, &in, err));
+	if (!m->c->static_mix)
+		rc = plot_log(m, logs(m), "mixture_log.jsonl", "mixture", "the proportions as a picture", err);
 out:
 	free(in.v);
 	df_component_release(&c);
@@ -309,7 +357,7 @@ df_map_weight(struct df_map *m, struct df_err *err)
 	}
 	DF_TRY(df_map_events(m, err));
 	DF_TRY(train(m, &c, "training; the weigher works in its loop", NULL, 0, NULL, err));
-	rc = plot_log(m, "weight_log.jsonl", "weights", "the weights as a picture", err);
+	rc = plot_log(m, logs(m), "weight_log.jsonl", "weights", "the weights as a picture", err);
 out:
 	free(values);
 	df_component_release(&c);
@@ -333,7 +381,7 @@ df_map_results(struct df_map *m, struct df_err *err)
 		df_plan_out(p, &n, df_map_file(m, "eval.txt"));
 		DF_TRY(df_plan_add(p, &n, NULL, err));
 	}
-	rc = plot_log(m, "trainer_log.jsonl", "loss", "the losses as a picture", err);
+	rc = plot_log(m, logs(m) || evaluates(m), "trainer_log.jsonl", "loss", "the losses as a picture", err);
 out:
 	return rc;
 }

@@ -7,12 +7,18 @@
 
 const struct df_printer *const df_printers[] = { &df_print_make, &df_print_slurm, &df_print_dry_run, &df_print_dot, NULL };
 
-void
-df_print_sh(struct df_buf *b, const char *s)
+bool
+df_print_is_plain(const char *s)
 {
 	static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_@%+=:,./-";
 
-	if (*s && s[strspn(s, plain)] == '\0') {
+	return *s && s[strspn(s, plain)] == '\0';
+}
+
+void
+df_print_sh(struct df_buf *b, const char *s)
+{
+	if (df_print_is_plain(s)) {
 		df_buf_puts(b, s);
 		return;
 	}

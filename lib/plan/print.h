@@ -8,6 +8,8 @@
 
 extern const struct df_printer df_print_make, df_print_slurm, df_print_dry_run, df_print_dot;
 
+/* Does a word mean itself in sh? */
+bool df_print_is_plain(const char *s);
 /* Append s as one word of sh: as it is, or in single quotes. */
 void df_print_sh(struct df_buf *b, const char *s);
 

@@ -518,9 +518,16 @@ remove_file(const char *dir, const char *name, struct df_err *err)
 int
 df_checkpoint_reopen(const char *output_dir, bool keep_log, struct df_err *err)
 {
-	int rc = remove_file(output_dir, "all_results.json", err);
+	static const char *const results[] = { "all_results.json", "domain_weights.h5", NULL };
+	static const char *const logs[] = { "trainer_log.jsonl", "mixture_log.jsonl", "weight_log.jsonl", NULL };
+	int rc = DF_OK;
 
-	return rc != DF_OK || keep_log ? rc : remove_file(output_dir, "trainer_log.jsonl", err);
+	for (size_t i = 0; results[i]; i++)
+		DF_TRY(remove_file(output_dir, results[i], err));
+	for (size_t i = 0; logs[i] && !keep_log; i++)
+		DF_TRY(remove_file(output_dir, logs[i], err));
+out:
+	return rc;
 }
 
 const char *const df_checkpoint_logs[] = { "trainer_log.jsonl", "mixture_log.jsonl", "weight_log.jsonl",

@@ -149,6 +149,24 @@ count_domains(const struct df_rows *rows)
 	return (size_t)last + 1;
 }
 
+/* init_mixture_proportions: numbers in the order of the domains, or a file that names its domains. */
+static int
+given_proportions(struct df_run_mix *x, const struct df_config *c, struct df_err *err)
+{
+	const char *text = c->init_mixture_proportions, *end = text ? strrchr(text, '.') : NULL;
+	int rc;
+
+	if (end && strcmp(end, ".h5") == 0) {
+		if ((rc = df_mix_read_weights(text, x->names, x->n_domains, x->initial, err)) != DF_OK)
+			df_err_prefix(err, "init_mixture_proportions: ");
+		return rc;
+	}
+	rc = df_mix_proportions(text, "init_mixture_proportions", x->n_domains, x->names, x->initial, err);
+	if (rc == DF_EUSAGE && err)
+		err->code = rc = DF_ECONFIG;
+	return rc;
+}
+
 static int
 initial_proportions(struct df_run_mix *x, const struct df_config *c, const struct df_rows *rows, struct df_err *err)
 {
@@ -165,12 +183,7 @@ initial_proportions(struct df_run_mix *x, const struct df_config *c, const struc
 		for (size_t i = 0; i < x->n_domains; i++)
 			x->initial[i] = 1 / (double)x->n_domains;
 		break;
-	case DF_MIX_RULE_MIXTURE:
-		x->given = c->init_mixture_proportions != NULL;
-		rc = df_mix_proportions(
-		    c->init_mixture_proportions, "init_mixture_proportions", x->n_domains, x->names, x->initial, err);
-		if (rc == DF_EUSAGE && err)
-			err->code = rc = DF_ECONFIG;
+	case DF_MIX_RULE_MIXTURE: x->given = c->init_mixture_proportions != NULL; rc = given_proportions(x, c, err);
 	}
 	if (rc == DF_OK && c->init_mixture_proportions && !x->given)
 		df_warn("init_mixture_proportions has no effect: mixture_sample_rule is %s",
@@ -300,6 +313,7 @@ open_weigh(struct df_run_mix *x, const struct df_run *r, struct df_err *err)
 		.options = x->options,
 		.state = x->state,
 		.p = x->p,
+		.names = x->names,
 		.n_domains = x->n_domains,
 		.reference = x->reference,
 		.fresh = x->params.timing == DF_MIX_FRESH || (x->params.timing == DF_MIX_AUTO && one),
@@ -353,9 +367,16 @@ df_run_mix_open(struct df_run_mix *x, struct df_run *r, struct df_err *err)
 	DF_TRY(open_drawer(x, r, err));
 	if (x->mixer && x->mixer->each_step)
 		DF_TRY(open_weigh(x, r, err));
-	if (x->mixer)
-		rc = x->mixer->begin(x->options, x->initial, x->n_domains, x->state, err);
+	if (x->mixer && (rc = x->mixer->begin(x->options, x->initial, x->n_domains, x->state, err)) != DF_OK) {
+		df_err_prefix(err, "%s: ", x->mixer->name);
+		goto out;
+	}
 	memcpy(x->p, x->initial, x->n_domains * sizeof(*x->p));
+	if (x->mixer && x->mixer->each_step)
+		x->mixer->propose(x->options, x->state, x->n_domains, 0, x->p);
+	if (x->given && memcmp(x->p, x->initial, x->n_domains * sizeof(*x->p)) != 0)
+		df_warn("init_mixture_proportions has no effect: %s draws as many rows of each domain", x->mixer->name);
+	rc = df_run_mix_load(x, r, err);
 out:
 	return rc;
 }

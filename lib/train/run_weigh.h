@@ -16,6 +16,7 @@
 #include <stdint.h>
 
 #include "config/component.h"
+#include "train/run_dynamic.h"
 #include "train/run_priv.h"
 #include "train/states.h"
 #include "weigh/weigh.h"
@@ -73,5 +74,7 @@ int df_run_weigh_log(struct df_run_weigh *x, const struct df_run *r, struct df_e
 size_t df_run_weigh_count(const struct df_run_weigh *x);
 void df_run_weigh_numbers(const struct df_run_weigh *x, double *numbers);
 void df_run_weigh_restore(struct df_run_weigh *x, const double *numbers);
+
+extern const struct df_run_kind df_run_kind_weigh;
 
 #endif

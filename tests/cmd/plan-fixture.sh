@@ -35,16 +35,24 @@ fixture_data()
 	} >data/dataset_info.json
 }
 
-# fixture_model NAME CONFIG.JSON: a directory with weights and a tokenizer, of two steps from random ones.
+# fixture_model NAME TOKENS <CONFIG.JSON: a directory with weights, two steps from random ones, and with a tokenizer of
+# bytes and of these special tokens.
 fixture_model()
 {
-	mkdir -p "$1.config"
+	mkdir -p "$1.config" "$1"
 	cat >"$1.config/config.json"
 	[ -e tokens.h5 ] || df-pack -q --dataset-dir data --dataset alpaca_en_demo --template default --tokenizer bytes \
 		--cutoff-len 64 -o tokens.h5
 	df-train -q model_name_or_path="$1.config" train_from_scratch=true finetuning_type=full max_steps=2 \
-		per_device_train_batch_size=4 tokenized_path=tokens.h5 output_dir="$1.run" logging_steps=500 &&
-		mkdir -p "$1" && cp "$1.run"/*.json "$1.run/model.safetensors" "$1"
+		per_device_train_batch_size=4 tokenized_path=tokens.h5 output_dir="$1.run" logging_steps=500 || return 1
+	cp "$1.run/config.json" "$1.run/tokenizer_config.json" "$1.run/model.safetensors" "$1"
+	more=
+	id=259
+	for token in $2; do
+		more="$more, {\"id\": $id, \"content\": \"$token\", \"single_word\": false, \"lstrip\": false, \"rstrip\": false, \"normalized\": false, \"special\": true}"
+		id=$((id + 1))
+	done
+	sed "s/\(\"<|pad|>\".*\)\$/\1$more/" "$1.run/tokenizer.json" >"$1/tokenizer.json"
 	rm -rf "$1.run" "$1.config"
 }
 
@@ -54,13 +62,13 @@ fixture_models()
 	common='"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2,
 		"num_key_value_heads": 1, "vocab_size": 264, "max_position_embeddings": 512, "rms_norm_eps": 1e-5,
 		"bos_token_id": 256, "eos_token_id": 257'
-	fixture_model llama <<-JSON
+	fixture_model llama '<|eot_id|> <|eom_id|>' <<-JSON
 	{ "architectures": ["LlamaForCausalLM"], "model_type": "llama", $common }
 	JSON
-	fixture_model qwen <<-JSON
+	fixture_model qwen '<|im_end|>' <<-JSON
 	{ "architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2", "tie_word_embeddings": true, $common }
 	JSON
-	fixture_model moe <<-JSON
+	fixture_model moe '' <<-JSON
 	{ "architectures": ["MixtralForCausalLM"], "model_type": "mixtral", "num_local_experts": 4,
 	  "num_experts_per_tok": 2, $common }
 	JSON
