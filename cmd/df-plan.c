@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/log.h"
+#include "backend/rate.h"
 #include "base/text_out.h"
 #include "plan/plan.h"
 #include "prog.h"
@@ -77,7 +77,22 @@ make_plan(struct df_plan *p, const struct df_strlist *words, struct df_err *err)
 	cfg.plan.models = &cfg.models;
 	cfg.plan.shards = (uint64_t)cfg.shards;
 	cfg.plan.rows = (uint64_t)cfg.rows;
+	cfg.plan.price = cfg.dry_run;
 	return df_plan_make(p, &cfg.plan, path, words->v + skip, words->n - skip, err);
+}
+
+/* How fast this machine is, for times. */
+static int
+measure(struct df_plan *p, struct df_err *err)
+{
+	struct df_env env = { 0 };
+	int rc;
+
+	DF_TRY(df_prog_env(&env, &cfg.common, DF_ENV_WIDE, err));
+	rc = df_backend_rate(env.be, &p->rate, err);
+out:
+	df_env_close(&env);
+	return rc;
 }
 
 static int
@@ -108,6 +123,8 @@ main(int argc, char **argv)
 	args = df_prog_parse(options, synopsis, about, &cfg.common, argc, argv);
 	DF_TRY(find_printer(&printer, &err));
 	DF_TRY(make_plan(&plan, &args->operands, &err));
+	if (cfg.dry_run)
+		DF_TRY(measure(&plan, &err));
 	DF_TRY(printer->print(&plan, &text, &err));
 	rc = put(&text, &err);
 out:

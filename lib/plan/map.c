@@ -167,7 +167,9 @@ df_plan_make(struct df_plan *out, const struct df_plan_opts *o, const char *path
 	m.words = all;
 	out->source = df_plan_text(out, "%s", path ? path : "the command line");
 	DF_TRY(df_config_load(&c, DF_OWNER_PLAN, path, m.words, m.n_words, err));
-	rc = map(&m, err);
+	DF_TRY(map(&m, err));
+	if (o->price)
+		rc = df_plan_price(&m, err);
 out:
 	df_config_release(&c);
 	free(all);

@@ -23,6 +23,7 @@ struct df_plan_cost {
 	double steps, rows, tokens, flops;
 	double memory; /* bytes, at its most */
 	double disk;   /* bytes that it leaves */
+	bool guessed;  /* tokens, and what follows from them, were not counted */
 };
 
 struct df_plan_node {
@@ -46,6 +47,7 @@ struct df_plan {
 	const char *source;        /* the YAML's path */
 	struct df_strlist notes;   /* what was mapped or has no effect: printed as comments */
 	struct df_events events;
+	double rate;               /* operations per second of the machine, for times; 0: not measured */
 	/* (private) the strings above */
 	char **text;
 	size_t n_text, cap_text;
@@ -76,6 +78,9 @@ void df_plan_note(struct df_plan *p, const char *fmt, ...) DF_PRINTF(2, 3);
  */
 int df_plan_add(struct df_plan *p, struct df_plan_node *n, const char *settings, struct df_err *err) DF_MUST_CHECK;
 
+/* A command takes this times its operations divided by the rate of large products. */
+#define DF_PLAN_SLOWER 1.5
+
 struct df_plan_opts {
 	const char *data;             /* NULL: dataset_dir */
 	const char *components;       /* NULL: components_cfg_file */
@@ -83,6 +88,7 @@ struct df_plan_opts {
 	const char *tokenizer;        /* NULL: the model's own */
 	uint64_t shards;              /* of measurements */
 	uint64_t rows;                /* of the training tokens, where that cannot be found out beforehand; 0: find out */
+	bool price;                   /* fill in what each command costs */
 };
 
 /* path: the YAML; words: overrides.  Every error is found here, before anything runs. */

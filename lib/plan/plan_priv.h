@@ -58,4 +58,7 @@ int df_map_events(struct df_map *m, struct df_err *err) DF_MUST_CHECK;
 /* The evaluation of the final model, and the picture of its losses. */
 int df_map_results(struct df_map *m, struct df_err *err) DF_MUST_CHECK;
 
+/* Fill in what the nodes of the plan cost. */
+int df_plan_price(const struct df_map *m, struct df_err *err) DF_MUST_CHECK;
+
 #endif

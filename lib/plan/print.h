@@ -6,7 +6,7 @@
 
 #include "plan/plan.h"
 
-extern const struct df_printer df_print_make;
+extern const struct df_printer df_print_make, df_print_slurm, df_print_dry_run, df_print_dot;
 
 /* Does a word mean itself in sh? */
 bool df_print_is_plain(const char *s);
