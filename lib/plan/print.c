@@ -1,11 +1,9 @@
 /*
- * print.c - what printers share, and the list of them.
+ * print.c - what printers share.
  */
 #include <string.h>
 
 #include "plan/print.h"
-
-const struct df_printer *const df_printers[] = { &df_print_make, &df_print_slurm, &df_print_dry_run, &df_print_dot, NULL };
 
 bool
 df_print_is_plain(const char *s)

@@ -8,7 +8,7 @@
  *                follows the rows of the window
  *     window     where a run goes on inside a window, or at its end: its rows again, from the state alone
  *     step       before each step; stepped: after it, with what it measured
- *     log        at logging_steps, and after the last step
+ *     log        at logging_steps
  *     save       before a checkpoint: numbers into the state.  A checkpoint is saved before the event of its step
  *     end        the run is over
  *
@@ -23,6 +23,7 @@
 
 struct df_run_kind {
 	bool takes_index; /* --index makes sense */
+	bool logs_end;    /* the log has a line after the last step, too */
 	bool weighs;      /* --weights are for its method, not for the stepper */
 	int (*init)(struct df_run *r, struct df_err *err);
 	int (*open)(struct df_run *r, struct df_err *err);
@@ -44,8 +45,8 @@ struct df_run_kind {
 extern const struct df_run_kind *const df_run_kinds[];
 
 /*
- * r->events and r->kind, from the configuration: after the tokens are loaded.  Then, when the state is known, everything
- * that is checked before the model is opened: the state is of this train_type, the window has its rows.
+ * r->events and r->kind, from the configuration: after the tokens are loaded.  Then, when the state is known, all that
+ * is checked before the model is opened: the state is of this train_type, the window has its rows.
  */
 int df_run_dynamic_plan(struct df_run *r, struct df_err *err) DF_MUST_CHECK;
 int df_run_dynamic_init(struct df_run *r, struct df_err *err) DF_MUST_CHECK;

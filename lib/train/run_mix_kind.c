@@ -86,6 +86,7 @@ end(struct df_run *r, struct df_err *err)
 }
 
 const struct df_run_kind df_run_kind_mix = {
+	.logs_end = true,
 	.init = init,
 	.open = open_mix,
 	.begin = begin,

@@ -333,7 +333,7 @@ one_step(struct df_run *r, struct df_train_report *report, struct df_err *err)
 	df_progress(s->step - r->first_step, r->end - r->first_step, "steps");
 	if (log_due(r) && (rc = log_step(r, err)) != DF_OK)
 		return rc;
-	if (r->kind && r->kind->log && (log_due(r) || s->step == r->max_steps))
+	if (r->kind && r->kind->log && (log_due(r) || (r->kind->logs_end && s->step == r->max_steps)))
 		return r->kind->log(r, err);
 	return DF_OK;
 }

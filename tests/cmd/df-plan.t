@@ -1,8 +1,8 @@
 #!/bin/bash
-# shellcheck disable=SC2046,SC2086 # lists of words
+# shellcheck disable=SC2046,SC2086,SC2016 # lists of words, and a $ in a name
 # df-plan: what it prints, that make runs it and goes on with it, and that what is wrong is found before anything runs.
 . "$(dirname "$0")/lib.sh"
-. "$(dirname "$0")/plan-fixture.sh"
+. "$SRC/tests/cmd/plan-fixture.sh"
 fixture_data
 fixture_models
 

@@ -1,6 +1,6 @@
-# plan-fixture.sh - models and data for DataFlex's example configurations: df-plan.t and tests/dataflex-configs.sh.
+# plan-fixture.sh - models and data for DataFlex's example configurations: df-plan.t and dataflex-configs.sh.
 #
-# shellcheck shell=sh disable=SC2154 # $SRC is the caller's
+# shellcheck shell=sh disable=SC2034 # the caller uses it
 
 # fixture_data: data/ has every dataset that the examples name, a few rows each.
 fixture_data()

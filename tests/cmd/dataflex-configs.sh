@@ -2,18 +2,18 @@
 # shellcheck disable=SC2086 # lists of words
 # Every example configuration of DataFlex, unchanged, to its end on tiny models: minutes.
 #
-#   tests/dataflex-configs.sh [DIR]
+#   tests/cmd/dataflex-configs.sh [DIR]
 #
-# DIR: where train_lora, train_full, merge_lora, test and components.yaml are; ../shared/golden/dataflex-configs.
-. "$(dirname "$0")/cmd/lib.sh"
+# DIR (absolute): where train_lora, train_full, merge_lora, test and components.yaml are; ../shared/golden/dataflex-configs.
+. "$(dirname "$0")/lib.sh"
 . "$SRC/tests/cmd/plan-fixture.sh"
-DS=$(realpath "${1:-$SRC/../shared/golden/dataflex-configs}")
+DS=${1:-$SRC/../shared/golden/dataflex-configs}
 fixture_data
 fixture_models
 
 # Small windows; the lengths of the runs are otherwise the files' own, where these are not days.
 small='cutoff_len=64 per_device_train_batch_size=2 gradient_accumulation_steps=2 warmup_step=5 update_step=4'
-for yaml in $(cd "$DS" && find train_lora train_full test merge_lora -name '*.yaml' | sort); do
+for yaml in $(cd "$DS" && find train_lora train_full test -name '*.yaml' | sort && find merge_lora -name '*.yaml' | sort); do
 	name=$(basename "$yaml" .yaml)
 	[ ! -e "$name" ] || name=$name-$(dirname "$yaml" | tr / -)
 	more=$small
