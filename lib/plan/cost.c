@@ -281,13 +281,14 @@ price_train(const struct facts *f, struct df_plan_node *n, double *done)
 	*done = to;
 }
 
-/* Bytes of a matrix of float32 in parts: files have it in whole chunks of a MiB. */
+/* Bytes of a matrix of float32 in parts: files have it in whole chunks of a MiB, or in one smaller chunk. */
 static double
 matrix_bytes(double rows, double width, double parts)
 {
-	const double chunk = width > 0 ? fmax(floor(1048576 / (sizeof(float) * width)), 1) : 1;
+	const double most = width > 0 ? fmax(floor(1048576 / (sizeof(float) * width)), 1) : 1;
+	const double chunk = rows / parts < most ? rows / parts : most;
 
-	return parts * ceil(rows / parts / chunk) * chunk * sizeof(float) * width;
+	return rows > 0 ? parts * ceil(rows / parts / chunk) * chunk * sizeof(float) * width : 0;
 }
 
 static void
@@ -352,6 +353,8 @@ df_plan_price(const struct df_map *m, struct df_err *err)
 	double done = 0;
 	int rc = DF_OK;
 
+	if (m->model == NULL)
+		return DF_OK; /* an export: one command, whose size is that of the model */
 	DF_TRY(df_model_config_load(&f.model, m->model, err));
 	count_params(&f);
 	if (m->pool != NULL)

@@ -55,7 +55,8 @@ small_plan(struct df_plan *p)
 	df_plan_out_shards(p, &n, "my run/grad.h5");
 	add(p, &n);
 	n = (struct df_plan_node){ .name = "score-10", .about = "a choice" };
-	df_plan_words(p, &n, "df-score", "less", "--train", "my run/grad.*-of-00003.h5", "-o", "my run/step 10/index.h5", NULL);
+	df_plan_words(
+	    p, &n, "df-score", "less", "--train", "my run/grad.*-of-00003.h5", "-o", "my run/step 10/index.h5", NULL);
 	df_plan_after(p, &n, "grad-10");
 	df_plan_out(p, &n, "my run/step 10/index.h5");
 	add(p, &n);
