@@ -79,7 +79,7 @@ FUZZ    := $(patsubst tests/fuzz/%.c,$(BUILD)/tests/%,$(FUZZ_SRC))
 SHIMS   := $(patsubst tests/faults/%.c,$(BUILD)/tests/%.so,$(SHIM_SRC))
 EXAMPLE := $(if $(wildcard tests/api_example.c),$(BUILD)/tests/api_example $(if $(SHARED),$(BUILD)/tests/api_example_so))
 
-.PHONY: all tests bench-programs demo-programs bootstrap bootstrap-lint demo check check-only check-san check-tsan sanitized-tests fuzz \
+.PHONY: all tests bench-programs demo-programs demo-data bootstrap bootstrap-lint demo check check-only check-san check-tsan sanitized-tests fuzz \
 	fuzz-seeds lint format \
 	bench install install-completion uninstall bundle info help clean FORCE
 .DELETE_ON_ERROR:
@@ -249,6 +249,11 @@ demo: bootstrap
 
 demo-programs: all $(DEMO)
 
+# What the files in configs/ train on.
+demo-data: $(BUILD)/demo/generate
+	@mkdir -p $(BUILD)/demo-data
+	$(BUILD)/demo/generate $(BUILD)/demo-data 1
+
 # Again only what a changed writer changes; seeds of what was found stay.
 fuzz-seeds: bootstrap
 	@$(MAKE) --no-print-directory -j$(JOBS) $(BUILD)/fuzz-seeds
@@ -314,6 +319,7 @@ info:
 help:
 	@echo "make            build everything into $(BUILD)/ (bin/, libdf.a, libdf.so, the HDF5 plugin)"
 	@echo "make demo       LESS against random selection and the full pool, on data made on the spot"
+	@echo "make demo-data  the data of configs/less.yaml and its neighbours: $(BUILD)/demo-data"
 	@echo "make check      install what is missing, build, run all tests"
 	@echo "make check-only T='test_opt tests/cmd/x.t'"
 	@echo "make check-san  all tests under ASan and UBSan, the threads under TSan"

@@ -53,7 +53,7 @@ static const struct df_opt options[] = {
 	    .help = "one line of JSON per file instead of text" },
 	{ .type = DF_OPT_GROUP, .help = "What to make" },
 	{ .name = "plot", .type = DF_OPT_STR, .value = &cfg.plot, .arg = "PICTURE", .file = DF_FILE_WRITE,
-	    .help = "loss curves of runs, or a histogram; .svg or .png" },
+	    .help = "losses, mixtures, weights of runs; or a histogram" },
 	{ .name = "link", .type = DF_OPT_STR, .value = &cfg.link, .arg = "FILE", .file = DF_FILE_WRITE,
 	    .help = "join the files into one virtual HDF5 file" },
 	{ .type = DF_OPT_GROUP, .help = "From an index to data, and back" },
@@ -159,19 +159,19 @@ out:
 static int
 plot(const struct df_strlist *files, struct df_err *err)
 {
-	struct df_chart chart = DF_CHART_INIT;
+	struct df_picture picture = DF_PICTURE_INIT;
 	struct df_set *s = NULL;
 	int rc;
 
 	if (df_is_run(files->v[0])) {
-		DF_TRY(df_plot_runs(&chart, files->v, files->n, err));
+		DF_TRY(df_plot_runs(&picture, files->v, files->n, err));
 	} else {
 		DF_TRY(df_set_open(&s, DF_KIND_ANY, NULL, files->v, files->n, err));
-		DF_TRY(df_plot_histogram(&chart, s, err));
+		DF_TRY(df_plot_histogram(&picture, s, err));
 	}
-	DF_TRY(df_plot_write(&chart, cfg.plot, err));
+	DF_TRY(df_plot_write(&picture, cfg.plot, err));
 out:
-	df_chart_release(&chart);
+	df_picture_release(&picture);
 	df_set_close(s);
 	return rc;
 }

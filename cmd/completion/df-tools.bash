@@ -140,7 +140,7 @@ _df_tools()
 				{ print "--" $1 ($3 == "flag" || $3 == "count" ? "" : "=") }
 				$3 == "flag" && cur ~ /^--no-/ { print "--no-" $1 }')"
 		[[ ${#COMPREPLY[@]} -ne 1 || ${COMPREPLY[0]} != *= ]] || compopt -o nospace
-	elif [[ $program == df-train ]]; then
+	elif [[ $program == df-train || $program == df-plan ]]; then
 		[[ -n $joined ]] || name=
 		_df_keys "$name"
 	elif [[ $program == df-score || $program == df-mix ]]; then

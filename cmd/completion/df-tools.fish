@@ -88,7 +88,7 @@ set -l program (string replace -r '\.fish$' '' -- (status basename))
 set -l common (command $program --list-options 2>/dev/null)
 __df_options $program '' $common
 switch $program
-    case df-train
+    case df-train df-plan
         complete -c $program -a '(__df_keys)'
     case df-score df-mix
         complete -c $program -n __df_no_method_yet -a '(__df_run '$program' --list | string replace -r " +" \t)[2..-1]'

@@ -42,9 +42,13 @@ _Static_assert(sizeof(enum df_schedule_type) == sizeof(int), "an enum is an int"
 enum df_key_status
 df_key_status(const struct df_key *k, enum df_key_owner program)
 {
-	if (k->owners & program)
+	const unsigned fields = DF_OWNER_TRAIN | DF_OWNER_EXPORT | DF_OWNER_PLAN;
+
+	if (k->owners & (program == DF_OWNER_PLAN ? fields : program))
 		return DF_KEY_SUPPORTED;
-	return program == DF_OWNER_TRAIN ? k->in_train : k->in_export;
+	if (program == DF_OWNER_PLAN && k->owners & DF_OWNER_PACK)
+		return DF_KEY_CHECKED;
+	return program == DF_OWNER_EXPORT ? k->in_export : k->in_train;
 }
 
 /* Does the key have a field of its own? */
@@ -291,8 +295,8 @@ set_checked(const struct df_key *k, struct df_config *c, struct df_yaml_value *v
 	return df_config_map_put(&c->packed, key, value, err);
 }
 
-static const struct df_key *
-find(const char *key)
+const struct df_key *
+df_key_find(const char *key)
 {
 	const struct df_key *k = df_keys();
 
@@ -309,7 +313,7 @@ look_up(const struct load *l, const char *key, const struct df_key **out, struct
 	size_t n = 0;
 	int rc = DF_OK;
 
-	*out = find(key);
+	*out = df_key_find(key);
 	if (*out && df_key_status(*out, l->program) != DF_KEY_UNKNOWN)
 		goto out;
 	DF_TRY(df_alloc(&names, df_keys_count() + 1, sizeof(*names), "names of keys", err));
@@ -318,7 +322,7 @@ look_up(const struct load *l, const char *key, const struct df_key **out, struct
 			names[n++] = k->name;
 	}
 	rc = df_unknown(err, DF_ECONFIG, "key", key, names,
-	    l->program == DF_OWNER_TRAIN ? "df-config(5) lists all keys" : "df-merge(1) lists the keys of an export");
+	    l->program == DF_OWNER_EXPORT ? "df-merge(1) lists the keys of an export" : "df-config(5) lists all keys");
 out:
 	free(names);
 	return rc;
@@ -343,11 +347,11 @@ set(struct load *l, const char *key, int line, struct df_yaml_value *v, struct d
 		if (is_neutral(k, v))
 			return DF_OK;
 		return df_fail(
-		    err, DF_ECONFIG, "%s: %s", k->name, l->program == DF_OWNER_TRAIN ? k->help : k->no_export);
+		    err, DF_ECONFIG, "%s: %s", k->name, l->program == DF_OWNER_EXPORT ? k->no_export : k->help);
 	default: break;
 	}
 	/* A file for an export is full of what only concerns inference: no word about that. */
-	if (l->program == DF_OWNER_TRAIN && !is_neutral(k, v))
+	if (l->program != DF_OWNER_EXPORT && !is_neutral(k, v))
 		df_buf_printf(&l->ignored, "%s%s", l->ignored.len ? ", " : "", key);
 	return DF_OK;
 }
@@ -382,7 +386,7 @@ set_member(struct load *l, const char *key, const char *name, struct df_yaml_val
 	int rc = DF_OK;
 
 	DF_TRY(look_up(l, key, &k, err));
-	own = k->owners & l->program;
+	own = df_key_status(k, l->program) == DF_KEY_SUPPORTED;
 	if (k->type != DF_KEY_MAP || v->kind == DF_YAML_MAP) {
 		rc = df_fail(err, DF_ECONFIG, "%s.%.80s: %s", key, name,
 		    k->type != DF_KEY_MAP ? "the key has no members" : "a single value or a list is expected");
@@ -428,7 +432,7 @@ set_defaults(struct df_config *c, enum df_key_owner program, struct df_err *err)
 		struct df_yaml_value v = { .plain = true };
 		int rc;
 
-		if (!(k->owners & program))
+		if (df_key_status(k, program) != DF_KEY_SUPPORTED)
 			continue;
 		if ((rc = df_strdup(&v.text, k->dflt, err)) == DF_OK)
 			rc = set_supported(k, c, &v, err);
@@ -443,7 +447,7 @@ set_defaults(struct df_config *c, enum df_key_owner program, struct df_err *err)
 static void
 keep_last(struct load *l, const char *key)
 {
-	const int line = l->c->line[find(key) - df_keys()];
+	const int line = df_config_line(l->c, key);
 
 	if (line < 0)
 		df_err_prefix(&l->last, "command line: ");
@@ -491,7 +495,7 @@ check_evaluation(struct load *l)
 			FAULT(
 			    l, needs[i].key, "%s%s needs eval_strategy: steps or epoch", needs[i].key, needs[i].value);
 	}
-	if (evaluates && !c->eval_tokenized_path)
+	if (evaluates && !c->eval_tokenized_path && l->program == DF_OWNER_TRAIN)
 		FAULT(l, "eval_strategy", "eval_strategy: %s needs eval_tokenized_path",
 		    df_strategy_names[c->eval_strategy]);
 	if (c->load_best_model_at_end && evaluates && !saves_best && c->eval_strategy != c->save_strategy)
@@ -525,7 +529,8 @@ check(struct load *l)
 	const struct df_config *c = l->c;
 	const bool lora = c->finetuning_type == DF_FINETUNING_LORA;
 
-	check_required(l);
+	if (l->program == DF_OWNER_TRAIN)
+		check_required(l);
 	if (c->train_from_scratch && c->finetuning_type != DF_FINETUNING_FULL)
 		FAULT(l, "train_from_scratch",
 		    "train_from_scratch needs finetuning_type: full: adapters on random weights could never be loaded "
@@ -595,13 +600,16 @@ df_config_load(struct df_config *c, enum df_key_owner program, const char *path,
 	rc = read_all(&l, path, words, n_words, &e);
 	if (rc != DF_OK && l.faults.n < DF_FAULTS_MAX)
 		goto out;
-	if (l.faults.n == 0 && program == DF_OWNER_TRAIN)
+	if (l.faults.n == 0 && program != DF_OWNER_EXPORT)
 		check(&l);
 	DF_TRY(df_faults_report(&l.faults, path, &e));
 	DF_TRY(df_buf_check(&l.ignored, &e));
-	if (l.ignored.len > 0)
-		df_warn("%s%sno effect here: %s (df-config(5) says why)", path ? path : "", path ? ": " : "",
-		    l.ignored.data);
+	if (l.ignored.len > 0) {
+		if (program == DF_OWNER_TRAIN)
+			df_warn("%s%sno effect here: %s (df-config(5) says why)", path ? path : "", path ? ": " : "",
+			    l.ignored.data);
+		c->ignored = df_buf_detach(&l.ignored);
+	}
 out:
 	if (rc != DF_OK && err)
 		*err = e;
@@ -622,26 +630,31 @@ df_config_release(struct df_config *c)
 			df_config_map_release(field(c, k));
 	}
 	df_config_map_release(&c->packed);
+	free(c->ignored);
 	free(c->line);
 	free(c->path);
 	*c = (struct df_config){ 0 };
 }
 
+int
+df_config_line(const struct df_config *c, const char *key)
+{
+	const struct df_key *k = df_key_find(key);
+
+	return k && c->line ? c->line[k - df_keys()] : 0;
+}
+
 bool
 df_config_given(const struct df_config *c, const char *key)
 {
-	const struct df_key *k = find(key);
-
-	return k && c->line[k - df_keys()] != 0;
+	return df_config_line(c, key) != 0;
 }
 
 void
 df_config_place(const struct df_config *c, const char *key, struct df_buf *out)
 {
-	const struct df_key *k = find(key);
-
-	if (k && c->path && c->line[k - df_keys()] > 0)
-		df_buf_printf(out, "%s:%d: ", c->path, c->line[k - df_keys()]);
+	if (c->path && df_config_line(c, key) > 0)
+		df_buf_printf(out, "%s:%d: ", c->path, df_config_line(c, key));
 	df_buf_puts(out, key);
 }
 

@@ -37,7 +37,7 @@ enum df_key_owner {
 enum df_key_status {
 	DF_KEY_UNKNOWN,   /* as if it were not in the table: an error */
 	DF_KEY_SUPPORTED, /* the program's own */
-	DF_KEY_CHECKED,   /* must agree with what the tokens say of themselves */
+	DF_KEY_CHECKED,   /* df-train: must agree with what the tokens say of themselves; df-plan: becomes an option */
 	DF_KEY_IGNORED,   /* changes nothing: df-train warns unless the value is neutral, df-merge does not */
 	DF_KEY_REJECTED   /* would change it and is not done: an error, unless the value is neutral */
 };
@@ -47,6 +47,7 @@ struct df_key {
 	enum df_key_type type;
 	unsigned owners;    /* of enum df_key_owner */
 	const char *option; /* of df-pack, or else df-merge, if they are owners: means the same; NULL: there is none */
+	bool is_switch;     /* the option has no value: --NAME, --no-NAME */
 	enum df_key_status in_train, in_export; /* what df-train and df-merge do with a key that is not their own */
 	size_t offset;              /* of the field in struct df_config (keys of df-train and df-merge) */
 	const char *dflt;           /* as YAML; "null" = unset */
@@ -64,7 +65,10 @@ struct df_key {
 const struct df_key *df_keys(void);
 size_t df_keys_count(void);
 
-/* What the program (DF_OWNER_TRAIN or DF_OWNER_EXPORT) does with the key. */
+/*
+ * What the program (DF_OWNER_TRAIN, DF_OWNER_EXPORT or DF_OWNER_PLAN) does with the key.  df-plan reads what df-train
+ * and df-merge read, keeps the options of df-pack as text (DF_KEY_CHECKED), and ignores and rejects what df-train does.
+ */
 enum df_key_status df_key_status(const struct df_key *k, enum df_key_owner program);
 
 /* ---- the choices -------------------------------------------------------- */
@@ -163,21 +167,26 @@ struct df_config {
 	enum df_infer_dtype infer_dtype;
 
 	struct df_config_map packed; /* the DF_KEY_CHECKED keys that were given */
+	char *ignored; /* the keys that were given and have no effect, "a, b"; NULL: none */
 
 	int *line; /* [df_keys_count()] by row of the table: 0 default, > 0 line of the file, -1 an override */
 	char *path;                  /* the file, for messages; NULL without one */
 };
 
 /*
- * What the program (DF_OWNER_TRAIN or DF_OWNER_EXPORT) is told: defaults, then the file (NULL = none), then
- * `key=value` words, values as YAML (`lr_scheduler_kwargs.min_lr=1e-5` reaches into a map); then, for df-train, all
- * checks that need no other file.  DF_ECONFIG names file, line and key, and the
+ * What the program (DF_OWNER_TRAIN, DF_OWNER_EXPORT or DF_OWNER_PLAN) is told: defaults, then the file (NULL = none),
+ * then `key=value` words, values as YAML (`lr_scheduler_kwargs.min_lr=1e-5` reaches into a map); then, for df-train and
+ * df-plan, all checks that need no other file.  DF_ECONFIG names file, line and key, and the
  * nearest known key for an unknown one; DF_ENOINPUT, DF_EUSAGE (overrides).
  * Of several faults each goes to the log (DF_LOG_ERROR), and the error counts them.
  */
 int df_config_load(struct df_config *c, enum df_key_owner program, const char *path,
     const char *const *words, size_t n_words, struct df_err *err) DF_MUST_CHECK;
 void df_config_release(struct df_config *c);
+
+/* The row of a key, or NULL; and where it was given: 0 nowhere, > 0 in that line of the file, -1 as an override. */
+const struct df_key *df_key_find(const char *key);
+int df_config_line(const struct df_config *c, const char *key);
 
 /* "configs/x.yaml:12: learning_rate", or "learning_rate" without a line of the file: what a message begins with. */
 void df_config_place(const struct df_config *c, const char *key, struct df_buf *out);

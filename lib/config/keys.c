@@ -15,8 +15,9 @@
 #define SUPPORTED .owners = TRAIN
 #define SHAPES    .owners = TRAIN, .shapes = true
 #define DYNAMIC   .owners = TRAIN | PLAN, .dynamic = true
-/* An option of df-pack that is recorded in the tokens. */
+/* An option of df-pack that is recorded in the tokens; a switch has no value: --NAME, --no-NAME. */
 #define CHECKED(name) .type = DF_KEY_STR, .owners = PACK, .option = name, .in_train = DF_KEY_CHECKED, .dflt = "null"
+#define SWITCH(name)  CHECKED(name), .is_switch = true
 /* The default and the reason; the default itself causes neither a warning nor an error. */
 #define IGNORED(value, why)  .in_train = DF_KEY_IGNORED, .dflt = value, .help = why
 #define REJECTED(value, why) .in_train = DF_KEY_REJECTED, .dflt = value, .help = why
@@ -232,17 +233,17 @@ static const struct df_key keys[] = {
 	{ "template", CHECKED("template"), EXPORT_IGNORED, .help = "prompt template" },
 	{ "cutoff_len", CHECKED("cutoff-len"), .help = "the most tokens of a row" },
 	{ "max_samples", CHECKED("max-samples"), .help = "rows taken of each dataset" },
-	{ "train_on_prompt", CHECKED("train-on-prompt"), .help = "questions are targets too" },
-	{ "mask_history", CHECKED("mask-history"), .help = "only the last answer is a target" },
+	{ "train_on_prompt", SWITCH("train-on-prompt"), .help = "questions are targets too" },
+	{ "mask_history", SWITCH("mask-history"), .help = "only the last answer is a target" },
 	{ "default_system", CHECKED("default-system"), EXPORT_IGNORED,
 	    .help = "system text instead of the template's" },
-	{ "split_special_tokens", CHECKED("split-special-tokens"), .help = "names of special tokens are plain text" },
+	{ "split_special_tokens", SWITCH("split-special-tokens"), .help = "names of special tokens are plain text" },
 	{ "tool_format", CHECKED("tool-format"), .help = "how tools and their calls are written" },
 	{ "enable_thinking", CHECKED("enable-thinking"), .null_is_value = true,
 	    .help = "thoughts of reasoning models" },
-	{ "preserve_thinking", CHECKED("preserve-thinking"), .help = "earlier answers keep their thoughts" },
-	{ "packing", CHECKED("packing"), .help = "several documents in a row" },
-	{ "neat_packing", CHECKED("neat-packing"),
+	{ "preserve_thinking", SWITCH("preserve-thinking"), .help = "earlier answers keep their thoughts" },
+	{ "packing", SWITCH("packing"), .help = "several documents in a row" },
+	{ "neat_packing", SWITCH("neat-packing"),
 	    .help = "several examples in a row, which do not attend to each other" },
 	{ "mix_strategy", CHECKED("mix-strategy"), .help = "datasets one after the other, or interleaved" },
 	{ "interleave_probs", CHECKED("interleave-probs"), .help = "with which probabilities" },

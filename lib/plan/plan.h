@@ -23,15 +23,19 @@ struct df_plan_cost {
 	double steps, rows, tokens, flops;
 	double memory; /* bytes, at its most */
 	double disk;   /* bytes that it leaves */
+	bool guessed;  /* tokens, and what follows from them, were not counted */
 };
 
 struct df_plan_node {
-	char *name;            /* unique, [a-z0-9-]: "train-10", "pool-grad-10" */
-	char *about;           /* a comment: "gradients of the pool at step 10" */
-	struct df_strlist argv; /* the command's words, not quoted.  The word DF_PLAN_SHARD stands for I/N */
+	const char *name;      /* unique, [a-z0-9-]: "train-10", "pool-grad-10" */
+	const char *about;     /* a comment: "gradients of the pool at step 10" */
+	struct df_strlist argv; /* the command's words, not quoted.  The word DF_PLAN_SHARD, alone, stands for I/N */
 	struct df_strlist in, out; /* files; of a directory that appears whole, one file in it */
 	bool capture;          /* its standard output is out.v[0] */
+	bool whole;            /* the directories of its outputs appear whole: the command makes them */
+	bool goes_on;          /* it goes on with what is there, so that it cannot follow another key: see make.c */
 	size_t shards;         /* 0: one command; else so many, and out has a file for each */
+	uint64_t key;          /* digest of its words and of the settings that it reads: another key, another result */
 	struct df_plan_cost cost;
 };
 #define DF_PLAN_SHARD "{shard}"
@@ -39,22 +43,52 @@ struct df_plan_node {
 struct df_plan {
 	struct df_plan_node *node; /* a node comes after those whose files it reads */
 	size_t n, cap;
-	char *out;                 /* the directory that everything goes to */
-	char *source;              /* the YAML's path */
+	const char *out;           /* the directory that everything goes to: output_dir */
+	const char *source;        /* the YAML's path */
 	struct df_strlist notes;   /* what was mapped or has no effect: printed as comments */
 	struct df_events events;
+	double rate;               /* operations per second of the machine, for times; 0: not measured */
 	/* (private) the strings above */
 	char **text;
 	size_t n_text, cap_text;
+	bool failed;               /* memory was short: the next df_plan_add() says so */
 };
+#define DF_PLAN_INIT { 0 }
+
+/*
+ * Building a plan.  A node is filled where the caller has it, `struct df_plan_node n = { 0 }`, and moved into the plan.
+ * Strings are copied, and live as long as the plan.  What fails for want of memory makes the next df_plan_add() fail,
+ * and is no error before.
+ */
+const char *df_plan_text(struct df_plan *p, const char *fmt, ...) DF_PRINTF(2, 3); /* never NULL */
+void df_plan_word(struct df_plan *p, struct df_plan_node *n, const char *fmt, ...) DF_PRINTF(3, 4);
+void df_plan_words(struct df_plan *p, struct df_plan_node *n, ...) __attribute__((sentinel)); /* strings, then NULL */
+void df_plan_in(struct df_plan *p, struct df_plan_node *n, const char *path);
+void df_plan_out(struct df_plan *p, struct df_plan_node *n, const char *path);
+/* The parts of the output dir/x.h5: dir/x.00001-of-00004.h5 and so on.  Set n->shards first. */
+void df_plan_out_shards(struct df_plan *p, struct df_plan_node *n, const char *path);
+/* The node of this name, or NULL; the next df_plan_add() may move it. */
+const struct df_plan_node *df_plan_find(const struct df_plan *p, const char *name);
+/* n reads all files that node `name` makes. */
+void df_plan_after(struct df_plan *p, struct df_plan_node *n, const char *name);
+void df_plan_note(struct df_plan *p, const char *fmt, ...) DF_PRINTF(2, 3);
+/*
+ * The node is complete and becomes the plan's last; *n is empty again.  settings: what the command reads beyond its
+ * words, for the key; NULL: nothing.  DF_EINTERNAL: a name or a file that another node has.
+ */
+int df_plan_add(struct df_plan *p, struct df_plan_node *n, const char *settings, struct df_err *err) DF_MUST_CHECK;
+
+/* A command takes this times its operations divided by the rate of large products. */
+#define DF_PLAN_SLOWER 1.5
 
 struct df_plan_opts {
-	const char *out;              /* NULL: output_dir of the configuration */
 	const char *data;             /* NULL: dataset_dir */
 	const char *components;       /* NULL: components_cfg_file */
 	const struct df_strlist *models; /* NAME=DIR: the directory in the place of a hub's name */
 	const char *tokenizer;        /* NULL: the model's own */
-	size_t shards;                /* of measurements */
+	uint64_t shards;              /* of measurements */
+	uint64_t rows;                /* of the training tokens; 0: find out */
+	bool price;                   /* fill in what each command costs */
 };
 
 /* path: the YAML; words: overrides.  Every error is found here, before anything runs. */

@@ -146,6 +146,29 @@ out:
 }
 
 static int
+print_weights(const struct df_summary *u, const struct df_set *s, struct df_buf *out, struct df_err *err)
+{
+	const struct df_meta *m = df_set_meta(s);
+	struct df_table t = DF_TABLE_INIT("lr");
+	int rc;
+
+	df_table_cell(&t, "domain");
+	df_table_cell(&t, "weight");
+	for (uint64_t d = 0; d < u->rows; d++) {
+		if (d < m->n_domains)
+			df_table_cell(&t, "%s", m->domains[d]);
+		else
+			df_table_cell(&t, "%" PRIu64, d);
+		df_table_number(&t, u->domain_weight[d]);
+	}
+	df_buf_putc(out, '\n');
+	DF_TRY(df_table_print(&t, "  ", out, err));
+out:
+	df_table_release(&t);
+	return rc;
+}
+
+static int
 print_manifest(const struct df_set *s, struct df_buf *out, struct df_err *err)
 {
 	const struct df_meta *m = df_set_meta(s);
@@ -185,6 +208,8 @@ df_summary_text(const struct df_summary *u, const struct df_set *s, struct df_bu
 	DF_TRY(print_columns(u, s, out, err));
 	if (u->n_domains > 0)
 		DF_TRY(print_domains(u, s, out, err));
+	if (u->domain_weight)
+		DF_TRY(print_weights(u, s, out, err));
 	if (df_set_meta(s)->n_manifest > 0)
 		DF_TRY(print_manifest(s, out, err));
 out:
@@ -257,6 +282,23 @@ json_domains(const struct df_summary *u, const struct df_set *s, struct df_buf *
 	df_buf_putc(out, '}');
 }
 
+/* In order, as [name, weight]: names need not differ, or be there. */
+static void
+json_weights(const struct df_summary *u, const struct df_set *s, struct df_buf *out)
+{
+	const struct df_meta *m = df_set_meta(s);
+
+	df_buf_puts(out, ", \"domain_weights\": [");
+	for (uint64_t d = 0; d < u->rows; d++) {
+		df_buf_puts(out, d ? ", [" : "[");
+		df_buf_json_str(out, d < m->n_domains ? m->domains[d] : "");
+		df_buf_puts(out, ", ");
+		df_buf_json_double(out, u->domain_weight[d]);
+		df_buf_putc(out, ']');
+	}
+	df_buf_putc(out, ']');
+}
+
 int
 df_summary_json(const struct df_summary *u, const struct df_set *s, struct df_buf *out, struct df_err *err)
 {
@@ -277,6 +319,8 @@ df_summary_json(const struct df_summary *u, const struct df_set *s, struct df_bu
 	json_columns(u, s, out);
 	if (u->n_domains > 0)
 		json_domains(u, s, out);
+	if (u->domain_weight)
+		json_weights(u, s, out);
 	df_buf_puts(out, "}\n");
 	return df_buf_check(out, err);
 }

@@ -38,6 +38,8 @@ struct df_summary {
 	struct df_col_stats targets;              /* per row, kind tokens */
 	struct df_domain_stats *domain;           /* [n_domains]; NULL when rows carry no domain */
 	size_t n_domains;
+	double *domain_weight; /* [rows] of kind weights; NULL when they are of samples */
+	size_t cap_weight;
 };
 #define DF_SUMMARY_INIT { .rows = 0 }
 
@@ -112,40 +114,63 @@ void df_line_reader_close(struct df_line_reader *r); /* accepts NULL */
 int df_why(const char *const *files, size_t n_files, uint64_t id, const char *tokenizer, const char *template,
     bool json, struct df_buf *out, struct df_err *err) DF_MUST_CHECK;
 
-/* ---- pictures: plot.c, chart.c ------------------------------------------ */
+/* ---- pictures: plot.c, plot_run.c, chart.c ------------------------------ */
 
 struct df_series {
 	char *name;       /* in the legend; NULL: none */
 	int color;        /* into the palette */
 	bool faint, dots; /* a pale thin line; points on the line */
 	double *x, *y;    /* [n]; bars: y only, [n_bins] */
-	size_t n;
+	size_t n;         /* of lines and areas */
+};
+enum df_chart_look {
+	DF_CHART_LINES,
+	DF_CHART_BARS, /* stacked, over n_bins bins of equal width from x0 to x1 */
+	DF_CHART_AREAS /* stacked: y[k] holds from x[k] to x[k + 1], and the last to x1; all series have the same x, [n_bins] */
 };
 struct df_chart {
 	char *title, *subtitle, *xlabel, *ylabel;
-	bool bars; /* stacked bars over n_bins bins from x0 to x1; else lines */
+	enum df_chart_look look;
 	double x0, x1;
 	size_t n_bins;
 	struct df_series *series;
 	size_t n_series, cap_series;
 };
-#define DF_CHART_INIT { NULL, NULL, NULL, NULL, false, 0, 0, 0, NULL, 0, 0 }
+#define DF_CHART_INIT { NULL, NULL, NULL, NULL, DF_CHART_LINES, 0, 0, 0, NULL, 0, 0 }
 void df_chart_release(struct df_chart *c);
 int df_chart_add(
     struct df_chart *c, const char *name, int color, struct df_series **out, struct df_err *err) DF_MUST_CHECK;
-/* The picture as SVG text; or as commands for gnuplot that write a PNG to `png`. */
-int df_chart_svg(const struct df_chart *c, struct df_buf *out, struct df_err *err) DF_MUST_CHECK;
-int df_chart_gnuplot(const struct df_chart *c, const char *png, struct df_buf *out, struct df_err *err) DF_MUST_CHECK;
 
-/* Is this a training log, or a directory with one? */
-bool df_is_run(const char *path);
-/* Loss over steps of trainer_log.jsonl, trainer_state.json, or directories of runs: one colour each. */
-int df_plot_runs(struct df_chart *c, const char *const *paths, size_t n, struct df_err *err) DF_MUST_CHECK;
-/* The distribution of an artefact's scores (else losses, weights, or row lengths), by domain. */
-int df_plot_histogram(struct df_chart *c, struct df_set *s, struct df_err *err) DF_MUST_CHECK;
+/* Charts below one another. */
+struct df_picture {
+	struct df_chart *chart;
+	size_t n, cap;
+};
+#define DF_PICTURE_INIT { NULL, 0, 0 }
+void df_picture_release(struct df_picture *p);
+/* Add an empty chart: *out, which is good until the next one. */
+int df_picture_add(struct df_picture *p, struct df_chart **out, struct df_err *err) DF_MUST_CHECK;
+/* The picture as SVG text; or as commands for gnuplot that write a PNG to `png`. */
+int df_picture_svg(const struct df_picture *p, struct df_buf *out, struct df_err *err) DF_MUST_CHECK;
+int df_picture_gnuplot(const struct df_picture *p, const char *png, struct df_buf *out, struct df_err *err)
+    DF_MUST_CHECK;
+
+/*
+ * What a run logged.  One path: the losses, by dataset where they were evaluated so; the proportions of a mixture, with
+ * weights and losses of its domains; how the weights of samples are distributed.  Several directories: their losses in
+ * one chart, a colour for each; of files all that they have.
+ */
+int df_plot_runs(struct df_picture *p, const char *const *paths, size_t n, struct df_err *err) DF_MUST_CHECK;
+/* The distribution of an artefact's scores (else losses, weights, or row lengths), by domain; or domains' weights. */
+int df_plot_histogram(struct df_picture *p, struct df_set *s, struct df_err *err) DF_MUST_CHECK;
 /* Write it to `path`, .svg or .png (DF_EUNSUPPORTED without gnuplot), as a whole or not at all. */
-int df_plot_write(const struct df_chart *c, const char *path, struct df_err *err) DF_MUST_CHECK;
-/* The last state of a run as text: steps, first and last loss. */
+int df_plot_write(const struct df_picture *p, const char *path, struct df_err *err) DF_MUST_CHECK;
+
+/* ---- logs of runs: log*.c ----------------------------------------------- */
+
+/* Is this a log of df-train, or a directory with one? */
+bool df_is_run(const char *path);
+/* What the logs say as text: steps, first and last losses; proportions; weights.  json: one line. */
 int df_run_text(const char *path, bool json, struct df_buf *out, struct df_err *err) DF_MUST_CHECK;
 
 #endif

@@ -7,6 +7,7 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/mem.h"
 
@@ -89,6 +90,18 @@ take_domains(struct df_summary *u, const struct df_set *s, const struct df_batch
 	return DF_OK;
 }
 
+/* Weights of domains are few: they are shown one by one. */
+static int
+take_weights(struct df_summary *u, const struct df_batch *b, struct df_err *err)
+{
+	int rc;
+
+	DF_TRY(df_grow(&u->domain_weight, &u->cap_weight, u->rows + b->n, sizeof(double), "weights", err));
+	memcpy(u->domain_weight + u->rows, b->col[DF_COL_DOMAIN_WEIGHT].data, b->n * sizeof(double));
+out:
+	return rc;
+}
+
 static int
 take_batch(struct df_summary *u, const struct df_set *s, const struct df_batch *b, struct df_err *err)
 {
@@ -130,6 +143,8 @@ df_summary_make(struct df_summary *out, struct df_set *s, struct df_err *err)
 		DF_TRY(df_set_next(s, df_set_scan_rows(s), &b, &n, err));
 		if (n == 0)
 			break;
+		if (df_set_has(s, DF_COL_DOMAIN_WEIGHT))
+			DF_TRY(take_weights(&u, &b, err));
 		DF_TRY(take_batch(&u, s, &b, err));
 	}
 	for (int i = 0; i < DF_COL_COUNT; i++) {
@@ -151,5 +166,6 @@ void
 df_summary_release(struct df_summary *u)
 {
 	free(u->domain);
+	free(u->domain_weight);
 	*u = (struct df_summary)DF_SUMMARY_INIT;
 }

@@ -12,6 +12,8 @@ prepare()
 	mkdir "$1" "$1/data" "$1/data/web"
 	cd "$1" || exit 1
 	"$BUILD/demo/generate" data 1
+	mkdir -p build/demo-data
+	"$BUILD/demo/generate" build/demo-data 1
 	for set in alpaca_en:reverse:300 alpaca_zh:translate:300; do
 		IFS=: read -r name from rows <<<"$set"
 		head -n "$rows" "data/$from.jsonl" >"data/$name.jsonl"
@@ -104,7 +106,7 @@ make() { command make -n -C "$SRC" "$@" >/dev/null; }
 END
 export SRC
 HOME=$PWD/home BASH_ENV=$PWD/make_n example README.md "$paste"
-is 'README.md: all blocks are found' "$(grep -cE '^(df-[a-z]|make |PATH=|DATA=)' <<<"$paste")" 17
+is 'README.md: all blocks are found' "$(grep -cE '^(df-[a-z]|make |PATH=|DATA=)' <<<"$paste")" 20
 # What an interactive zsh takes for words, and what someone would have to fill in.
 ! grep -nE '#|<|\.\.\.|\b[A-Z]{3,}\b[^=]' <<<"$paste" | grep -vE '"?\$(DATA|HOME|PATH|PWD)"?' >wrong
 is_empty 'README.md: no comments, nothing to be filled in' "$(cat wrong)"
@@ -133,7 +135,7 @@ sed 's/^output_dir.*//' configs/tiny-sft.yaml >run.yaml
 printf 'tokenized_path: pool.h5\noutput_dir: requeued\nmax_steps: 3\n' >>run.yaml
 cp -r run run-less
 cp -r run run-random
-for page in pack grad embed project eval sample show merge; do
+for page in pack plan grad embed project eval sample show merge; do
 	examples "df-$page.1" DESCRIPTION
 	examples "df-$page.1" EXAMPLES
 done

@@ -99,7 +99,7 @@ arrows()
 		may["embed"] = may["sample"] = "base shard token chat data backend model"
 		may["eval"] = may["sample"] " sample rows weigh"
 		may["train"] = "base config shard token backend model rows eval mix weigh embed grad project"
-		may["plan"] = "base config data mix select weigh"
+		may["plan"] = "base config shard chat data model mix select weigh"
 		may["show"] = "base shard token chat data"
 	}
 	/^#include "[a-z]+\// {

@@ -1,0 +1,148 @@
+/*
+ * edges.c - which nodes of a plan wait for which.
+ */
+#include "plan/edges.h"
+
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+
+struct made {
+	const char *file;
+	size_t node;
+};
+
+static int
+by_file(const void *a, const void *b)
+{
+	return strcmp(((const struct made *)a)->file, ((const struct made *)b)->file);
+}
+
+static int
+by_size(const void *a, const void *b)
+{
+	const size_t x = *(const size_t *)a, y = *(const size_t *)b;
+
+	return (x > y) - (x < y);
+}
+
+/* All files that nodes make, sorted. */
+static int
+list_made(struct made **out, size_t *n_out, const struct df_plan *p, struct df_err *err)
+{
+	struct made *made = NULL;
+	size_t n = 0;
+	int rc = DF_OK;
+
+	for (size_t i = 0; i < p->n; i++)
+		n += p->node[i].out.n;
+	DF_TRY(df_alloc(&made, n, sizeof(*made), "files of the plan", err));
+	n = 0;
+	for (size_t i = 0; i < p->n; i++)
+		for (size_t k = 0; k < p->node[i].out.n; k++)
+			made[n++] = (struct made){ p->node[i].out.v[k], i };
+	qsort(made, n, sizeof(*made), by_file);
+	*out = made;
+	*n_out = n;
+out:
+	return rc;
+}
+
+/* Sort list [n], and keep each number once; returns how many are left. */
+static size_t
+unique(size_t *list, size_t n)
+{
+	size_t kept = 0;
+
+	qsort(list, n, sizeof(*list), by_size);
+	for (size_t i = 0; i < n; i++)
+		if (kept == 0 || list[kept - 1] != list[i])
+			list[kept++] = list[i];
+	return kept;
+}
+
+int
+df_plan_edges_find(struct df_plan_edges *e, const struct df_plan *p, struct df_err *err)
+{
+	struct made *made = NULL;
+	size_t n_made = 0, n = 0;
+	int rc = DF_OK;
+
+	*e = (struct df_plan_edges){ 0 };
+	DF_TRY(list_made(&made, &n_made, p, err));
+	for (size_t i = 0; i < p->n; i++)
+		n += p->node[i].in.n;
+	DF_TRY(df_alloc(&e->first, p->n + 1, sizeof(*e->first), "plan", err));
+	DF_TRY(df_alloc(&e->from, n, sizeof(*e->from), "plan", err));
+	n = 0;
+	for (size_t i = 0; i < p->n; i++) {
+		const struct df_plan_node *node = &p->node[i];
+
+		e->first[i] = n;
+		for (size_t k = 0; k < node->in.n; k++) {
+			const struct made key = { node->in.v[k], 0 };
+			const struct made *m = n_made > 0 ? bsearch(&key, made, n_made, sizeof(*made), by_file) : NULL;
+
+			if (m == NULL)
+				continue; /* it is there before */
+			if (m->node >= i) {
+				rc = df_fail(err, DF_EINTERNAL, "%s reads %s, which %s makes later", node->name,
+				    m->file, p->node[m->node].name);
+				goto out;
+			}
+			e->from[n++] = m->node;
+		}
+		n = e->first[i] + unique(e->from + e->first[i], n - e->first[i]);
+	}
+	e->first[p->n] = n;
+out:
+	if (rc != DF_OK)
+		df_plan_edges_release(e);
+	free(made);
+	return rc;
+}
+
+int
+df_plan_edges_reduce(struct df_plan_edges *e, const struct df_plan *p, struct df_err *err)
+{
+	const size_t words = p->n / 64 + 1;
+	uint64_t *reached = NULL; /* [n x words] bits: the nodes that a node waits for, however far back */
+	size_t n = 0, at, size;
+	int rc = DF_OK;
+
+	DF_TRY(df_size_mul(p->n, words, &size, "plan", err));
+	DF_TRY(df_alloc(&reached, size, sizeof(*reached), "plan", err));
+	for (size_t i = 0; i < p->n; i++) {
+		uint64_t *mine = reached + i * words;
+
+		/* From the last: what it waits for is left out of those before it. */
+		at = e->first[i + 1];
+		for (size_t k = at; k-- > e->first[i];) {
+			const size_t from = e->from[k];
+
+			if ((mine[from / 64] >> from % 64 & 1) == 0)
+				e->from[--at] = from;
+			mine[from / 64] |= UINT64_C(1) << from % 64;
+			for (size_t w = 0; w < words; w++)
+				mine[w] |= reached[from * words + w];
+		}
+		memmove(e->from + n, e->from + at, (e->first[i + 1] - at) * sizeof(*e->from));
+		size = e->first[i + 1] - at;
+		e->first[i] = n;
+		n += size;
+	}
+	e->first[p->n] = n;
+out:
+	free(reached);
+	return rc;
+}
+
+void
+df_plan_edges_release(struct df_plan_edges *e)
+{
+	free(e->first);
+	free(e->from);
+	*e = (struct df_plan_edges){ 0 };
+}
