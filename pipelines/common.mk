@@ -68,8 +68,12 @@ $(LOSSES): $(OUT)/pool.loss.%-of-$(COUNT).h5: $(READY) $(OUT)/pool.h5
 $(READY): $(OUT)/pool.h5
 	$(TRAIN) --until $(WARMUP)
 
-$(FINAL)/df_state.json: $(OUT)/index.h5
-	$(TRAIN) --index $(OUT)/index.h5 --until $(STEPS)
+# How the model is trained to the end: on the selection, unless a makefile says something else before it includes this.
+FINISH_NEEDS ?= $(OUT)/index.h5
+FINISH       ?= $(TRAIN) --index $(OUT)/index.h5
+
+$(FINAL)/df_state.json: $(FINISH_NEEDS)
+	$(FINISH) --until $(STEPS)
 
 $(OUT)/eval.txt: $(FINAL)/df_state.json $(OUT)/val.h5
 	df-eval -m $(FINAL) $(OUT)/val.h5 >$@.tmp

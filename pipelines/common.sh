@@ -43,6 +43,10 @@ warm_up() {
 # Train on the selection, and measure on the target.
 train_and_evaluate() {
 	step "$OUT/run/checkpoint-$STEPS" train --index "$OUT/index.h5" --until "$STEPS"
+	evaluate
+}
+
+evaluate() {
 	df-eval -m "$OUT/run/checkpoint-$STEPS" "$OUT/val.h5" >"$OUT/eval.tmp"
 	mv "$OUT/eval.tmp" "$OUT/eval.txt"
 	cat "$OUT/eval.txt"

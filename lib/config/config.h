@@ -66,8 +66,8 @@ const struct df_key *df_keys(void);
 size_t df_keys_count(void);
 
 /*
- * What the program (DF_OWNER_TRAIN, DF_OWNER_EXPORT or DF_OWNER_PLAN) does with the key.  df-plan reads what df-train and
- * df-merge read, keeps the options of df-pack as text (DF_KEY_CHECKED), and ignores and rejects what df-train does.
+ * What the program (DF_OWNER_TRAIN, DF_OWNER_EXPORT or DF_OWNER_PLAN) does with the key.  df-plan reads what df-train
+ * and df-merge read, keeps the options of df-pack as text (DF_KEY_CHECKED), and ignores and rejects what df-train does.
  */
 enum df_key_status df_key_status(const struct df_key *k, enum df_key_owner program);
 
@@ -174,8 +174,8 @@ struct df_config {
 };
 
 /*
- * What the program (DF_OWNER_TRAIN, DF_OWNER_EXPORT or DF_OWNER_PLAN) is told: defaults, then the file (NULL = none), then
- * `key=value` words, values as YAML (`lr_scheduler_kwargs.min_lr=1e-5` reaches into a map); then, for df-train and
+ * What the program (DF_OWNER_TRAIN, DF_OWNER_EXPORT or DF_OWNER_PLAN) is told: defaults, then the file (NULL = none),
+ * then `key=value` words, values as YAML (`lr_scheduler_kwargs.min_lr=1e-5` reaches into a map); then, for df-train and
  * df-plan, all checks that need no other file.  DF_ECONFIG names file, line and key, and the
  * nearest known key for an unknown one; DF_ENOINPUT, DF_EUSAGE (overrides).
  * Of several faults each goes to the log (DF_LOG_ERROR), and the error counts them.

@@ -65,7 +65,7 @@ void df_plan_word(struct df_plan *p, struct df_plan_node *n, const char *fmt, ..
 void df_plan_words(struct df_plan *p, struct df_plan_node *n, ...) __attribute__((sentinel)); /* strings, then NULL */
 void df_plan_in(struct df_plan *p, struct df_plan_node *n, const char *path);
 void df_plan_out(struct df_plan *p, struct df_plan_node *n, const char *path);
-/* out += the parts of a sharded command's output `path`: dir/x.h5 is dir/x.00001-of-00004.h5 ...; set n->shards first. */
+/* The parts of the output dir/x.h5: dir/x.00001-of-00004.h5 and so on.  Set n->shards first. */
 void df_plan_out_shards(struct df_plan *p, struct df_plan_node *n, const char *path);
 /* The node of this name, or NULL; the next df_plan_add() may move it. */
 const struct df_plan_node *df_plan_find(const struct df_plan *p, const char *name);
@@ -87,7 +87,7 @@ struct df_plan_opts {
 	const struct df_strlist *models; /* NAME=DIR: the directory in the place of a hub's name */
 	const char *tokenizer;        /* NULL: the model's own */
 	uint64_t shards;              /* of measurements */
-	uint64_t rows;                /* of the training tokens, where that cannot be found out beforehand; 0: find out */
+	uint64_t rows;                /* of the training tokens; 0: find out */
 	bool price;                   /* fill in what each command costs */
 };
 

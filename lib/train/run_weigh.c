@@ -168,13 +168,15 @@ init(struct df_run *r, struct df_err *err)
 	r->dynamic = x;
 	x->warmup = (uint64_t)c->warmup_step;
 	DF_TRY(df_component_load(&x->component, c, err));
-	if ((rc = df_weigher_find(&x->method, x->component.name, err)) != DF_OK ||
-	    (rc = set_options(x, err)) != DF_OK) {
+	rc = df_weigher_find(&x->method, x->component.name, err);
+	if (rc == DF_OK)
+		rc = set_options(x, err);
+	if (rc != DF_OK)
 		df_err_prefix(err, "component '%s': ", c->component_name ? c->component_name : "");
-		err->code = DF_ECONFIG;
-		rc = DF_ECONFIG;
+	if (rc == DF_EUSAGE)
+		rc = err->code = DF_ECONFIG;
+	if (rc != DF_OK)
 		goto out;
-	}
 	if (x->method->states)
 		x->method->states(x->options, &x->look);
 	DF_TRY(check_run(x, r, err));

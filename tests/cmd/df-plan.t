@@ -65,6 +65,14 @@ same 'gives the same model' sft2/adapter_model.safetensors sft/adapter_model.saf
 rm sft2/pool.h5
 ok 'an intermediate file may go' sh -c 'df-plan sft.yaml output_dir=sft2 | make -q -f -'
 
+df-plan -q sft.yaml dataset=code output_dir=changed max_steps=2 >changed.mk
+ok 'a run on data' all_of changed.mk
+sed -n 1p data/code.jsonl >>data/code.jsonl
+ok 'that changed' sh -c 'df-plan -q sft.yaml dataset=code output_dir=changed max_steps=2 | make -n -f -'
+prints 'packs them again' '^df-pack '
+exits 2 'and the run does not go on' sh -c 'df-plan -q sft.yaml dataset=code output_dir=changed max_steps=2 | make -f -'
+says 'with other tokens' 'df-train: .*changed'
+
 mkdir 'a $b'
 ok 'names that need quotes' df-plan sft.yaml 'output_dir="a $b/it #1"' max_steps=2 -o quotes.mk
 ok 'are quoted' all_of quotes.mk

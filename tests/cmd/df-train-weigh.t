@@ -75,7 +75,7 @@ if command -v python3 >/dev/null 2>&1; then
 	last program >"$T/out"
 	prints 'its weights' '"min": 1, .*"max": 1.5,'
 	exits 65 'a program that answers with fewer' $train component_name=custom component_params.program='while read -r x; do echo "[1]"; done' output_dir=bad
-	says 'says so' 'step 4: component .*the answer must be a list of 4 weights'
+	says 'says so' 'step 4: the program .*: the answer must be a list of 4 weights'
 else
 	skip 'a program that is asked' 'no python3 here'
 fi
@@ -93,7 +93,7 @@ if command -v cc >/dev/null 2>&1; then
 	last plugin >"$T/out"
 	prints 'its name is in the log' '"method": "focal", "n": 18, "min": 0.9'
 	exits 78 'an option that it does not have' $train component_name=custom component_params.plugin=focal.so component_params.gama=1 output_dir=none
-	says 'suggests' "did you mean 'gamma'"
+	says 'suggests' "did you mean gamma?"
 	build taken.c taken.so && exits 78 'a name that is taken' $train component_name=custom component_params.plugin=taken.so output_dir=none
 	says 'says so' "its weigher is called 'loss', as one of df-train's own"
 	build wrong.c wrong.so && exits 65 'weights that are no numbers' $train component_name=custom component_params.plugin=wrong.so output_dir=bad

@@ -79,13 +79,21 @@ same_files 'killed' killed
 is_empty 'nothing is left beside' "$(find killed -name '.*df-*')"
 
 # Each other method: the script and make choose the same rows and make the same model.
-export EPS=0.0002 THRESHOLD=0.9999 WINDOWS=2 MIN_LENGTH=1 # a tiny model's vectors lie close together
+export EPS=0.0002 THRESHOLD=0.9999 WINDOWS=2 MIN_LENGTH=1 UPDATE=3 # a tiny model's vectors lie close together
 for script in "$SRC"/pipelines/*.sh; do
 	m=$(basename "$script" .sh)
 	case $m in common | less | nice) continue ;; esac # nice: pipelines-nice.t
 	ok "$m: the script" env OUT="sh.$m" "$script"
 	ok "$m: make" make -j2 -f "$SRC/pipelines/$m.mk" OUT="mk.$m" SHARDS=2
-	for f in index.h5 eval.txt run/checkpoint-32/model.safetensors run/checkpoint-32/df_state.json; do
+	case $m in
+	doremi) more='proxy/domain_weights.h5 run/mixture_log.jsonl' ;;
+	odm) more='run/mixture_log.jsonl run.svg' ;;
+	adapt) more='run/weight_log.jsonl run.svg' ;;
+	*) more=index.h5 ;;
+	esac
+	# Its state names the file of proportions, which lies in OUT.
+	[ "$m" = doremi ] && sed -i 's/mk\.doremi/sh.doremi/' mk.doremi/run/checkpoint-32/df_state.json
+	for f in $more eval.txt run/checkpoint-32/model.safetensors run/checkpoint-32/df_state.json; do
 		same "$m: the same $f" "sh.$m/$f" "mk.$m/$f"
 	done
 done
