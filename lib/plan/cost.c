@@ -159,7 +159,7 @@ guess_dataset(
     const struct facts *f, const struct df_dataset_info *info, const char *name, struct size *s, struct df_err *err)
 {
 	const char *most = df_map_packed(f->m, "max_samples"), *cutoff = df_map_packed(f->m, "cutoff_len");
-	const double limit = most != NULL ? strtod(most, NULL) : INFINITY;
+	const uint64_t limit = most != NULL ? strtoull(most, NULL, 10) : UINT64_MAX;
 	const double longest = cutoff != NULL ? strtod(cutoff, NULL) : 2048;
 	const bool bytes = f->model.n_vocab < 1024;
 	const enum df_data_stage stage = f->m->c->stage == DF_CONFIG_PT ? DF_STAGE_PT : DF_STAGE_SFT;
@@ -168,7 +168,7 @@ guess_dataset(
 	int rc = DF_OK, more;
 
 	DF_TRY(df_dataset_open(&ds, info, name, stage, err));
-	for (double n = 0; n < limit; n++) {
+	for (uint64_t n = 0; n < limit; n++) {
 		double tokens;
 
 		more = df_dataset_next(ds, &rec, err);

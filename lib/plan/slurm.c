@@ -44,7 +44,7 @@ static const char functions[] =
     "# each task makes one of N parts of FILE.  There is no job for what is done: the FILEs are there, no STAGE is under\n"
     "# way, and KEY, which stands for the command and its settings, is the same as then.\n"
     "stage() {\n"
-    "\tname=${1%.*} key=$OUT/.plan/$1 options=$JOB after= n= missing= word=\n"
+    "\tname=${1%.*} key=$OUT/.plan/$1 options=$JOB after='' n='' missing='' word=''\n"
     "\tshift\n"
     "\tif ! [ -e \"$key\" ]; then\n"
     "\t\tif [ \"$1\" = goes-on ] && ls \"$OUT/.plan/$name\".* >/dev/null 2>&1; then\n"
@@ -95,7 +95,7 @@ print_head(const struct df_plan *p, struct df_buf *out)
 	    "# have failed and the others have ended, run it again: only what is missing is submitted.  What "
 	    "the jobs say\n"
 	    "# goes to OUT/log.\n");
-	df_buf_puts(out, "# shellcheck disable=SC2016,SC2086 # of the jobs; options are words\n");
+	df_buf_puts(out, "# shellcheck disable=SC2016,SC2086,SC3013 # of the jobs; options are words; shells have -nt\n");
 	for (size_t i = 0; i < p->notes.n; i++) {
 		if (i == 0)
 			df_buf_puts(out, "#\n");
