@@ -5,6 +5,8 @@
  * exactly what the line in the file would.
  */
 #include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -64,30 +66,15 @@ place_of(const char *word, const char *const *words)
 }
 
 static bool
-any_of(const char *word, const char *const *words)
-{
-	return place_of(word, words) >= 0;
-}
-
-/* YAML 1.1's words, as PyYAML resolves them. */
-static bool
 is_null(const struct df_yaml_value *v)
 {
-	static const char *const words[] = { "", "~", "null", "Null", "NULL", NULL };
-
-	return v->kind == DF_YAML_SCALAR && v->plain && any_of(v->text, words);
+	return v->kind == DF_YAML_SCALAR && v->plain && df_yaml_null(v->text);
 }
 
 static bool
 is_bool(const struct df_yaml_value *v, bool *b)
 {
-	static const char *const yes[] = { "true", "True", "TRUE", "yes", "Yes", "YES", "on", "On", "ON", NULL };
-	static const char *const no[] = { "false", "False", "FALSE", "no", "No", "NO", "off", "Off", "OFF", NULL };
-
-	if (v->kind != DF_YAML_SCALAR || !v->plain)
-		return false;
-	*b = any_of(v->text, yes);
-	return *b || any_of(v->text, no);
+	return v->kind == DF_YAML_SCALAR && v->plain && df_yaml_bool(v->text, b);
 }
 
 /* Is text one of the words of "a|b|c"?  Numbers compare as numbers. */
@@ -183,6 +170,8 @@ set_choice(const struct df_key *k, struct df_config *c, const struct df_yaml_val
 	bool b;
 	int i = place_of(null ? "null" : v->text, k->choices);
 
+	if (i < 0 && k->also && strcmp(v->text, k->also) == 0)
+		i = 0;
 	if (i < 0 && !null && is_bool(v, &b)) {
 		i = place_of(b ? "true" : "false", k->choices);
 		if (i < 0)
@@ -394,9 +383,9 @@ set_member(struct load *l, const char *key, const char *name, struct df_yaml_val
 
 	DF_TRY(look_up(l, key, &k, err));
 	own = k->owners & l->program;
-	if (k->type != DF_KEY_MAP || v->kind != DF_YAML_SCALAR) {
+	if (k->type != DF_KEY_MAP || v->kind == DF_YAML_MAP) {
 		rc = df_fail(err, DF_ECONFIG, "%s.%.80s: %s", key, name,
-		    k->type != DF_KEY_MAP ? "the key has no members" : "a single value is expected");
+		    k->type != DF_KEY_MAP ? "the key has no members" : "a single value or a list is expected");
 		goto out;
 	}
 	DF_TRY(df_strdup(&member_name, name, err));
@@ -610,12 +599,21 @@ df_config_release(struct df_config *c)
 	for (const struct df_key *k = df_keys(); k->name; k++) {
 		if (has_field(k) && k->type == DF_KEY_STR)
 			free(*(char **)field(c, k));
+		if (has_field(k) && k->type == DF_KEY_MAP)
+			df_config_map_release(field(c, k));
 	}
-	df_config_map_release(&c->lr_scheduler_kwargs);
 	df_config_map_release(&c->packed);
 	free(c->line);
 	free(c->path);
 	*c = (struct df_config){ 0 };
+}
+
+bool
+df_config_given(const struct df_config *c, const char *key)
+{
+	const struct df_key *k = find(key);
+
+	return k && c->line[k - df_keys()] != 0;
 }
 
 void
@@ -626,6 +624,22 @@ df_config_place(const struct df_config *c, const char *key, struct df_buf *out)
 	if (k && c->path && c->line[k - df_keys()] > 0)
 		df_buf_printf(out, "%s:%d: ", c->path, c->line[k - df_keys()]);
 	df_buf_puts(out, key);
+}
+
+int
+df_config_fail(const struct df_config *c, const char *key, struct df_err *err, const char *fmt, ...)
+{
+	struct df_buf place = DF_BUF_INIT;
+	char why[DF_ERR_MAX];
+	va_list ap;
+
+	va_start(ap, fmt);
+	(void)vsnprintf(why, sizeof(why), fmt, ap);
+	va_end(ap);
+	df_config_place(c, key, &place);
+	(void)df_fail(err, DF_ECONFIG, "%s: %s", place.failed ? key : place.data, why);
+	df_buf_release(&place);
+	return DF_ECONFIG;
 }
 
 static void
@@ -645,7 +659,7 @@ df_config_json(const struct df_config *c, struct df_buf *out)
 	for (const struct df_key *k = df_keys(); k->name; k++) {
 		const void *f = field(c, k);
 
-		if (!k->shapes)
+		if (!k->shapes && !(k->dynamic && c->train_type != DF_TRAIN_STATIC))
 			continue;
 		df_buf_printf(out, "%s\"%s\": ", sep, k->name);
 		sep = ", ";

@@ -52,9 +52,11 @@ struct df_key {
 	const char *dflt;           /* as YAML; "null" = unset */
 	double min, max;            /* INT and REAL; both 0 = any */
 	const char *const *choices; /* CHOICE: the words of the field's enum, in its order; "null" stands for null */
+	const char *also;           /* CHOICE: another word for the first choice; NULL: none */
 	const char *neutral;        /* "a|b": what else asks for nothing */
 	bool null_is_value;         /* checked keys: null is compared like any other value, not taken for unset */
 	bool shapes;                /* the trained bytes depend on it: recorded in checkpoints */
+	bool dynamic;               /* the same, of dynamic runs only */
 	const char *help;           /* what it does; why df-train ignores or rejects it */
 	const char *no_export;      /* why df-merge rejects it */
 };
@@ -94,10 +96,14 @@ extern const char *const df_schedule_names[], *const df_train_type_names[], *con
 
 /* ---- the values --------------------------------------------------------- */
 
-/* A YAML map of scalars. */
+/*
+ * A YAML map of scalars.  A list is its values joined by commas; the members of a map within it are named with dots
+ * (`api.model_name`), and an empty one has the value "".
+ */
 struct df_config_map {
 	struct df_config_pair {
 		char *key, *value;
+		int line; /* of the file, from 1; 0: of none */
 	} *v;
 	size_t n, cap;
 };
@@ -175,6 +181,12 @@ void df_config_release(struct df_config *c);
 
 /* "configs/x.yaml:12: learning_rate", or "learning_rate" without a line of the file: what a message begins with. */
 void df_config_place(const struct df_config *c, const char *key, struct df_buf *out);
+
+/* DF_ECONFIG: "PLACE: key: ..." */
+int df_config_fail(const struct df_config *c, const char *key, struct df_err *err, const char *fmt, ...)
+    DF_PRINTF(4, 5);
+/* Was the key given, in the file or on the command line? */
+bool df_config_given(const struct df_config *c, const char *key);
 
 /* Append the keys that shape the trained bytes, as one JSON object. */
 void df_config_json(const struct df_config *c, struct df_buf *out);

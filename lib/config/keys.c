@@ -14,6 +14,7 @@
 #define FIELD(f)  .offset = offsetof(struct df_config, f)
 #define SUPPORTED .owners = TRAIN
 #define SHAPES    .owners = TRAIN, .shapes = true
+#define DYNAMIC   .owners = TRAIN | PLAN, .dynamic = true
 /* An option of df-pack that is recorded in the tokens. */
 #define CHECKED(name) .type = DF_KEY_STR, .owners = PACK, .option = name, .in_train = DF_KEY_CHECKED, .dflt = "null"
 /* The default and the reason; the default itself causes neither a warning nor an error. */
@@ -201,32 +202,31 @@ static const struct df_key keys[] = {
 	    .max = 1e300, .help = "a metric counts as better only if it is better by more than this" },
 
 	/* dynamic runs (DataFlex) */
-	{ "train_type", DF_KEY_CHOICE, .owners = TRAIN | PLAN, .shapes = true, FIELD(train_type), .dflt = "static",
-	    .choices = df_train_type_names,
-	    .help = "what changes while it trains: nothing, rows, proportions or weights" },
+	{ "train_type", DF_KEY_CHOICE, DYNAMIC, FIELD(train_type), .dflt = "static", .choices = df_train_type_names,
+	    .also = "static_full", .help = "what changes while it trains: nothing, rows, proportions or weights" },
 	{ "components_cfg_file", DF_KEY_STR, .owners = TRAIN | PLAN, FIELD(components_cfg_file), .dflt = "null",
 	    .help = "the YAML that names methods and their parameters" },
-	{ "component_name", DF_KEY_STR, .owners = TRAIN | PLAN, .shapes = true, FIELD(component_name), .dflt = "null",
+	{ "component_name", DF_KEY_STR, DYNAMIC, FIELD(component_name), .dflt = "null",
 	    .help = "the selector, mixer or weighter in it" },
-	{ "component_params", DF_KEY_MAP, .owners = TRAIN | PLAN, .shapes = true, FIELD(component_params),
-	    .dflt = "null", .help = "parameters of the method, in the place of those in components_cfg_file" },
-	{ "warmup_step", DF_KEY_INT, .owners = TRAIN | PLAN, .shapes = true, FIELD(warmup_step), .dflt = "0", .min = 0,
-	    .max = 1e15, .help = "steps before the first change" },
-	{ "update_step", DF_KEY_INT, .owners = TRAIN | PLAN, .shapes = true, FIELD(update_step), .dflt = "0", .min = 0,
-	    .max = 1e15, .help = "steps between changes (required, at least 1)" },
-	{ "update_times", DF_KEY_INT, .owners = TRAIN | PLAN, .shapes = true, FIELD(update_times), .dflt = "1",
-	    .min = -1e15, .max = 1e15, .help = "changes in a Flex epoch or a run; 0 or below: no fixed number" },
-	{ "train_step", DF_KEY_INT, .owners = TRAIN | PLAN, .shapes = true, FIELD(train_step), .dflt = "0", .min = 0,
-	    .max = 1e15, .help = "optimizer steps of a dynamic run; 0: from the keys above and num_train_epochs" },
-	{ "static_mix", DF_KEY_BOOL, .owners = TRAIN | PLAN, .shapes = true, FIELD(static_mix), .dflt = "false",
+	{ "component_params", DF_KEY_MAP, DYNAMIC, FIELD(component_params), .dflt = "null",
+	    .help = "parameters of the method, in the place of those in components_cfg_file" },
+	{ "warmup_step", DF_KEY_INT, DYNAMIC, FIELD(warmup_step), .dflt = "0", .min = 0, .max = 1e15,
+	    .help = "steps before the first change" },
+	{ "update_step", DF_KEY_INT, DYNAMIC, FIELD(update_step), .dflt = "0", .min = 0, .max = 1e15,
+	    .help = "steps between changes (required, at least 1)" },
+	{ "update_times", DF_KEY_INT, DYNAMIC, FIELD(update_times), .dflt = "1", .min = -1e15, .max = 1e15,
+	    .help = "changes in a Flex epoch or a run; 0 or below: no fixed number" },
+	{ "train_step", DF_KEY_INT, DYNAMIC, FIELD(train_step), .dflt = "0", .min = 0, .max = 1e15,
+	    .help = "optimizer steps of a dynamic run; 0: from the keys above and num_train_epochs" },
+	{ "static_mix", DF_KEY_BOOL, DYNAMIC, FIELD(static_mix), .dflt = "false",
 	    .help = "keep the initial proportions" },
-	{ "mixture_sample_rule", DF_KEY_CHOICE, .owners = TRAIN | PLAN, .shapes = true, FIELD(mixture_sample_rule),
-	    .dflt = "mixture", .choices = df_mix_rule_names,
+	{ "mixture_sample_rule", DF_KEY_CHOICE, DYNAMIC, FIELD(mixture_sample_rule), .dflt = "mixture",
+	    .choices = df_mix_rule_names,
 	    .help = "initial proportions: as given, by the datasets' sizes, or all equal" },
-	{ "init_mixture_proportions", DF_KEY_STR, .owners = TRAIN | PLAN, .shapes = true,
-	    FIELD(init_mixture_proportions), .dflt = "null", .help = "one number for each dataset; null: all equal" },
-	{ "mixer_eval_dataset", DF_KEY_STR, .owners = TRAIN | PLAN, .shapes = true, FIELD(mixer_eval_dataset),
-	    .dflt = "null", .help = "held-out datasets whose expert loads dynamic_moe measures" },
+	{ "init_mixture_proportions", DF_KEY_STR, DYNAMIC, FIELD(init_mixture_proportions), .dflt = "null",
+	    .help = "one number for each dataset; null: all equal" },
+	{ "mixer_eval_dataset", DF_KEY_STR, DYNAMIC, FIELD(mixer_eval_dataset), .dflt = "null",
+	    .help = "held-out datasets whose expert loads dynamic_moe measures" },
 
 	/* ---- checked against the tokens (DataArguments) ---- */
 	{ "template", CHECKED("template"), EXPORT_IGNORED, .help = "prompt template" },

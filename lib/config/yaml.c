@@ -2,10 +2,10 @@
  * yaml.c - as much YAML as a configuration needs, read by libyaml's event
  * parser.
  *
- * A configuration is one map of keys to scalars, lists of scalars, or maps of
- * scalars.  Everything beyond that is refused with its line: aliases (they make
- * bombs), tags, a second document, repeated keys, deeper nesting.  So no input makes
- * this reader hold more than the text itself.
+ * A configuration is one map of keys to scalars, lists of scalars, or maps; a map is flattened, with dots in the names
+ * of what lies deeper.  Everything beyond that is refused with its line: aliases (they make bombs), tags, a second
+ * document, repeated keys, lists of lists.  Names of what lies deeper are short, so no input makes this reader hold
+ * much more than the text itself.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -15,12 +15,42 @@
 #include "base/mem.h"
 #include "config/config_priv.h"
 
+#define DEPTH_MAX     8   /* maps in a map */
+#define NAME_MAX_DEEP 200 /* characters of a name with dots */
+
 struct reader {
 	yaml_parser_t parser;
 	yaml_event_t event;
 	bool have_event;
 	const char *name;
 };
+
+static bool
+any_of(const char *word, const char *const *words)
+{
+	while (*words && strcmp(word, *words) != 0)
+		words++;
+	return *words;
+}
+
+/* As PyYAML resolves plain words. */
+bool
+df_yaml_null(const char *text)
+{
+	static const char *const words[] = { "", "~", "null", "Null", "NULL", NULL };
+
+	return any_of(text, words);
+}
+
+bool
+df_yaml_bool(const char *text, bool *b)
+{
+	static const char *const yes[] = { "true", "True", "TRUE", "yes", "Yes", "YES", "on", "On", "ON", NULL };
+	static const char *const no[] = { "false", "False", "FALSE", "no", "No", "NO", "off", "Off", "OFF", NULL };
+
+	*b = any_of(text, yes);
+	return *b || any_of(text, no);
+}
 
 void
 df_config_map_release(struct df_config_map *m)
@@ -51,7 +81,7 @@ df_config_map_put(struct df_config_map *m, char *key, char *value, struct df_err
 		free(value);
 		return rc;
 	}
-	m->v[m->n++] = (struct df_config_pair){ key, value };
+	m->v[m->n++] = (struct df_config_pair){ key, value, 0 };
 	return DF_OK;
 }
 
@@ -117,7 +147,7 @@ scalar(struct reader *r, char **out, struct df_err *err)
 }
 
 static int
-read_list(struct reader *r, struct df_yaml_value *v, struct df_err *err)
+read_list(struct reader *r, char **out, struct df_err *err)
 {
 	struct df_buf b = DF_BUF_INIT;
 	int rc = DF_OK;
@@ -137,48 +167,130 @@ read_list(struct reader *r, struct df_yaml_value *v, struct df_err *err)
 		df_buf_add(&b, r->event.data.scalar.value, r->event.data.scalar.length);
 	}
 	DF_TRY(df_buf_check(&b, err));
-	v->kind = DF_YAML_LIST;
-	v->text = df_buf_detach(&b);
+	*out = df_buf_detach(&b);
 out:
 	df_buf_release(&b);
+	return rc;
+}
+
+/* The members of a map that began, as pairs "PREFIX.KEY"; prefix "": the outermost. */
+static int read_members(struct reader *r, struct df_config_map *m, const char *prefix, int depth, struct df_err *err);
+
+/* Append a pair.  Takes the value; the key is copied. */
+static int
+add_pair(struct df_config_map *m, const char *key, char *value, int line, struct df_err *err)
+{
+	char *copy = NULL;
+	int rc = DF_OK;
+
+	DF_TRY(df_strdup(&copy, key, err));
+	DF_TRY(df_grow(&m->v, &m->cap, m->n + 1, sizeof(*m->v), "configuration map", err));
+	m->v[m->n++] = (struct df_config_pair){ copy, value, line };
+	return DF_OK;
+out:
+	free(copy);
+	free(value);
+	return rc;
+}
+
+/* The value of member `key`, the current event. */
+static int
+read_member(struct reader *r, struct df_config_map *m, const char *key, int line, int depth, struct df_err *err)
+{
+	char *text = NULL;
+	int rc;
+
+	if (r->event.type == YAML_MAPPING_START_EVENT)
+		return read_members(r, m, key, depth + 1, err);
+	rc = r->event.type == YAML_SCALAR_EVENT ? scalar(r, &text, err) : read_list(r, &text, err);
+	return rc == DF_OK ? add_pair(m, key, text, line, err) : rc;
+}
+
+static int
+read_members(struct reader *r, struct df_config_map *m, const char *prefix, int depth, struct df_err *err)
+{
+	struct df_buf name = DF_BUF_INIT;
+	const size_t before = m->n;
+	char *key = NULL;
+	int rc = DF_OK, line = line_of(r);
+
+	if (depth > DEPTH_MAX) {
+		rc = df_fail(err, DF_ECONFIG, "%s:%d: nested deeper than %d maps", r->name, line, DEPTH_MAX);
+		goto out;
+	}
+	for (;;) {
+		DF_TRY(next(r, err));
+		if (r->event.type == YAML_MAPPING_END_EVENT)
+			break;
+		line = line_of(r);
+		if (r->event.type != YAML_SCALAR_EVENT) {
+			rc = df_fail(err, DF_ECONFIG, "%s:%d: a key must be a word", r->name, line);
+			goto out;
+		}
+		DF_TRY(scalar(r, &key, err));
+		df_buf_clear(&name);
+		df_buf_printf(&name, "%s%s%s", prefix, *prefix ? "." : "", key);
+		DF_TRY(df_buf_check(&name, err));
+		if (depth > 1 && name.len > NAME_MAX_DEEP) {
+			rc = df_fail(err, DF_ECONFIG,
+			    "%s:%d: %.40s..: longer than %d characters with the names of its maps", r->name, line,
+			    name.data, NAME_MAX_DEEP);
+			goto out;
+		}
+		free(key);
+		key = NULL;
+		DF_TRY(next(r, err));
+		DF_TRY(read_member(r, m, name.data, line, depth, err));
+	}
+	if (m->n == before && *prefix) {
+		DF_TRY(df_strdup(&key, "", err));
+		rc = add_pair(m, prefix, key, line, err);
+		key = NULL;
+	}
+out:
+	free(key);
+	df_buf_release(&name);
+	return rc;
+}
+
+static int
+by_key(const void *a, const void *b)
+{
+	const struct df_config_pair *const *x = a, *const *y = b;
+	const int order = strcmp((*x)->key, (*y)->key);
+
+	return order ? order : (*x > *y) - (*x < *y);
+}
+
+static int
+check_unique(const struct reader *r, const struct df_config_map *m, struct df_err *err)
+{
+	const struct df_config_pair **by = NULL;
+	int rc = DF_OK;
+
+	if (m->n < 2)
+		return DF_OK;
+	DF_TRY(df_alloc(&by, m->n, sizeof(*by), "names of a map", err));
+	for (size_t i = 0; i < m->n; i++)
+		by[i] = &m->v[i];
+	qsort(by, m->n, sizeof(*by), by_key);
+	for (size_t i = 1; i < m->n && rc == DF_OK; i++) {
+		if (strcmp(by[i]->key, by[i - 1]->key) == 0)
+			rc = df_fail(err, DF_ECONFIG, "%s:%d: %s is given twice", r->name, by[i]->line, by[i]->key);
+	}
+out:
+	free(by);
 	return rc;
 }
 
 static int
 read_map(struct reader *r, struct df_yaml_value *v, struct df_err *err)
 {
-	v->kind = DF_YAML_MAP;
-	for (;;) {
-		char *key = NULL, *value = NULL;
-		int rc;
+	int rc;
 
-		if ((rc = next(r, err)) != DF_OK)
-			return rc;
-		if (r->event.type == YAML_MAPPING_END_EVENT)
-			return DF_OK;
-		if (r->event.type != YAML_SCALAR_EVENT)
-			return df_fail(err, DF_ECONFIG, "%s:%d: a key must be a word", r->name, line_of(r));
-		if ((rc = scalar(r, &key, err)) != DF_OK)
-			return rc;
-		for (size_t i = 0; i < v->map.n; i++) {
-			if (strcmp(v->map.v[i].key, key) == 0) {
-				rc = df_fail(err, DF_ECONFIG, "%s:%d: %s is given twice", r->name, line_of(r), key);
-				free(key);
-				return rc;
-			}
-		}
-		if ((rc = next(r, err)) == DF_OK && r->event.type != YAML_SCALAR_EVENT)
-			rc = df_fail(
-			    err, DF_ECONFIG, "%s:%d: nested deeper than a map of single values", r->name, line_of(r));
-		if (rc == DF_OK)
-			rc = scalar(r, &value, err);
-		if (rc != DF_OK) {
-			free(key);
-			return rc;
-		}
-		if ((rc = df_config_map_put(&v->map, key, value, err)) != DF_OK)
-			return rc;
-	}
+	v->kind = DF_YAML_MAP;
+	rc = read_members(r, &v->map, "", 1, err);
+	return rc == DF_OK ? check_unique(r, &v->map, err) : rc;
 }
 
 /* The value that the current event starts. */
@@ -191,7 +303,7 @@ read_value(struct reader *r, struct df_yaml_value *v, struct df_err *err)
 		v->kind = DF_YAML_SCALAR;
 		v->plain = r->event.data.scalar.style == YAML_PLAIN_SCALAR_STYLE;
 		return scalar(r, &v->text, err);
-	case YAML_SEQUENCE_START_EVENT: return read_list(r, v, err);
+	case YAML_SEQUENCE_START_EVENT: v->kind = DF_YAML_LIST; return read_list(r, &v->text, err);
 	case YAML_MAPPING_START_EVENT: return read_map(r, v, err);
 	default: return df_fail(err, DF_ECONFIG, "%s:%d: a value is missing", r->name, v->line);
 	}

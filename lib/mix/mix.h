@@ -95,8 +95,10 @@ void df_mix_quotas(const double *p, size_t n_domains, uint64_t n, bool dataflex,
 
 /*
  * The rows of a window.  Each domain has a cursor into an endless sequence of permutations of its rows, so no row comes
- * again before all have come; epoch e of domain i is the race of equal weights with tag DF_RNG_MIXTURE_ROWS and
- * substream 1000003 i + e over sample ids.  The drawn rows are then shuffled with DF_RNG_SHUFFLE and the step.
+ * again before all have come; epoch e of domain i is the race of equal weights (base/permute.h) with tag
+ * DF_RNG_MIXTURE_ROWS and substream 1000003 i + e over sample ids.  The drawn rows are then shuffled: a race of their
+ * places with DF_RNG_SHUFFLE and the step.  A window is a function of the seed, the step, the cursors and the
+ * proportions, so a resumed run draws what an uninterrupted one draws.  Thread rule: one thread at a time.
  */
 struct df_drawer;
 struct df_drawer_opts {
@@ -111,13 +113,22 @@ struct df_drawer_opts {
 	bool dataflex_quota;
 	bool iid;               /* rows are drawn independently, with replacement, as DataFlex does */
 };
-/* Memory: 4 bytes a row, and as much again for each permutation in use. */
+/*
+ * Memory: 4 bytes a row, and as much again for rows of domains that are drawn from.  DF_ERANGE: more than UINT32_MAX
+ * rows; DF_EFORMAT: a row's domain is not below n_domains.
+ */
 int df_drawer_new(struct df_drawer **out, const struct df_drawer_opts *o, struct df_err *err) DF_MUST_CHECK;
 void df_drawer_free(struct df_drawer *d); /* accepts NULL */
 uint64_t df_drawer_rows(const struct df_drawer *d, size_t domain); /* that it can draw from */
 /*
+ * For proportions that nobody gave, but a mixer found: the shares of domains without rows go to the others, in
+ * proportion.  True: p changed; the first time that is a warning.
+ */
+bool df_drawer_spread(struct df_drawer *d, double *p);
+/*
  * rows [n] = the n rows that a window beginning at `step` trains on, with proportions p [n_domains].  cursor
- * [n_domains]: how many rows of each domain were drawn before; it is moved on.  DF_EUSAGE: an empty domain has p > 0.
+ * [n_domains]: how many rows of each domain were drawn before; it is moved on, unless there is an error.  DF_EUSAGE: a
+ * domain without rows would have to give some.  DF_ERANGE: more than UINT32_MAX rows to shuffle.
  */
 int df_drawer_draw(struct df_drawer *d, const double *p, uint64_t step, uint64_t n, uint64_t *cursor, uint64_t *rows,
     struct df_err *err) DF_MUST_CHECK;

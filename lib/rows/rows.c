@@ -307,9 +307,8 @@ out:
 	return rc;
 }
 
-/* The limit of tokens kept in memory, in bytes. */
-static int
-cache_limit(size_t *bytes, struct df_err *err)
+int
+df_rows_cache_limit(size_t *bytes, struct df_err *err)
 {
 	const char *env = getenv("DF_TOKEN_CACHE");
 	int64_t mib = CACHE_MIB;
@@ -351,7 +350,7 @@ df_rows_load(struct df_rows *r, const char *role, const char *const *paths, size
 	int rc;
 
 	*r = (struct df_rows){ .meta = DF_META_INIT };
-	DF_TRY(cache_limit(&bytes, err));
+	DF_TRY(df_rows_cache_limit(&bytes, err));
 	DF_TRY(df_set_open(&set, DF_KIND_TOKENS, role, paths, n_paths, err));
 	r->set = set;
 	DF_TRY(df_strdup(&r->name, df_set_name(set), err));

@@ -54,6 +54,8 @@ struct df_rows {
  */
 int df_rows_load(struct df_rows *r, const char *role, const char *const *paths, size_t n_paths,
     struct df_err *err) DF_MUST_CHECK;
+/* DF_TOKEN_CACHE, in bytes: the limit for what is kept of each row's tokens.  DF_EUSAGE: not a number. */
+int df_rows_cache_limit(size_t *bytes, struct df_err *err) DF_MUST_CHECK;
 /* Copy the rows of a batch of tokens in memory.  The meta is empty. */
 int df_rows_of_batch(struct df_rows *r, const char *name, const struct df_batch *b, struct df_err *err) DF_MUST_CHECK;
 void df_rows_release(struct df_rows *r);

@@ -4,96 +4,18 @@
 #include <stdlib.h>
 
 #include "base/mem.h"
+#include "base/permute.h"
 #include "base/rng.h"
 #include "rows/sampler.h"
-
-#define BUCKET_ROWS 8 /* of a bucket at most, on average, while an epoch is ordered */
-
-/*
- * The draws of an epoch in falling order.  A row's key is the upper half of its draw.  Rows are dealt to
- * buckets by their keys, and the few rows of a bucket are sorted, by the whole draw where keys are equal.
- */
-struct order {
-	const struct df_sampler *s;
-	uint32_t epoch;
-	uint32_t *key; /* [n_rows] rising keys are falling draws */
-};
-
-static uint64_t
-id_of(const struct df_sampler *s, uint32_t row)
-{
-	return s->ids ? s->ids[row] : row;
-}
-
-static double
-draw(const struct order *o, uint32_t row)
-{
-	return df_rng_uniform(o->s->seed, DF_RNG_SHUFFLE, o->epoch, id_of(o->s, row));
-}
-
-/* The exponential race with equal weights: t = -ln u, smallest first. */
-static bool
-before(const struct order *o, uint32_t a, uint32_t b)
-{
-	double x, y;
-
-	if (o->key[a] != o->key[b])
-		return o->key[a] < o->key[b];
-	x = draw(o, a);
-	y = draw(o, b);
-	return x != y ? x > y : id_of(o->s, a) < id_of(o->s, b);
-}
-
-/* Insertion sort: a bucket has BUCKET_ROWS rows on average. */
-static void
-sort_bucket(const struct order *o, uint32_t *row, size_t n)
-{
-	for (size_t i = 1; i < n; i++) {
-		const uint32_t x = row[i];
-		size_t k = i;
-
-		for (; k > 0 && before(o, x, row[k - 1]); k--)
-			row[k] = row[k - 1];
-		row[k] = x;
-	}
-}
 
 static int
 shuffle(struct df_sampler *s, uint64_t epoch, struct df_err *err)
 {
-	struct order o = { .s = s, .epoch = (uint32_t)epoch };
-	uint32_t *end = NULL, n = (uint32_t)s->n_rows, at = 0;
-	int shift = 32; /* a key's bucket is key >> shift */
-	size_t n_buckets;
-	int rc;
+	const struct df_permute p = { s->seed, DF_RNG_SHUFFLE, (uint32_t)epoch, s->ids };
+	const int rc = df_permute(&p, NULL, (uint32_t)s->n_rows, s->order, err);
 
-	while (shift > 0 && s->n_rows >> (32 - shift) > BUCKET_ROWS)
-		shift--;
-	n_buckets = (size_t)1 << (32 - shift);
-	DF_TRY(df_alloc(&o.key, n, sizeof(*o.key), "epoch order", err));
-	DF_TRY(df_alloc(&end, n_buckets + 1, sizeof(*end), "epoch order", err));
-	for (uint32_t i = 0; i < n; i++) {
-		o.key[i] = UINT32_MAX - (uint32_t)(draw(&o, i) * 0x1p32);
-		end[(uint64_t)o.key[i] >> shift]++;
-	}
-	/* end[b]: at first the place where bucket b begins; after its rows are dealt, where it ends */
-	for (size_t b = 0; b < n_buckets; b++) {
-		const uint32_t count = end[b];
-
-		end[b] = at;
-		at += count;
-	}
-	for (uint32_t i = 0; i < n; i++)
-		s->order[end[(uint64_t)o.key[i] >> shift]++] = i;
-	for (size_t b = 0; b < n_buckets; b++) {
-		const uint32_t first = b > 0 ? end[b - 1] : 0;
-
-		sort_bucket(&o, s->order + first, end[b] - first);
-	}
-	s->order_epoch = epoch;
-out:
-	free(o.key);
-	free(end);
+	if (rc == DF_OK)
+		s->order_epoch = epoch;
 	return rc;
 }
 

@@ -1,5 +1,5 @@
 /*
- * quota.c - largest remainders, and a choice in each domain.
+ * quota.c - shares of domains, and a choice in each.
  */
 #include "select/quota.h"
 
@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "base/remainder.h"
 #include "base/words.h"
 #include "select/select_priv.h"
 
@@ -111,53 +112,6 @@ out:
 	return rc;
 }
 
-/* ---- largest remainders ------------------------------------------------------------------ */
-
-struct part {
-	double fraction;
-	size_t i;
-};
-
-static int
-by_fraction(const void *x, const void *y)
-{
-	const struct part *a = x, *b = y;
-
-	if (a->fraction != b->fraction)
-		return a->fraction > b->fraction ? -1 : 1;
-	return a->i < b->i ? -1 : a->i > b->i;
-}
-
-int
-df_quota_split(const double *share, size_t n_parts, uint64_t n, uint64_t *quota, struct df_err *err)
-{
-	struct part *part = NULL;
-	uint64_t left = n;
-	int rc = DF_OK;
-
-	DF_TRY(df_alloc(&part, n_parts, sizeof(*part), "quotas", err));
-	for (size_t i = 0; i < n_parts; i++) {
-		const double x = (double)n * share[i], whole = nearbyint(x);
-		/* 0.55 of 20 are 11, although rounding may leave the product below. */
-		const double down = fabs(x - whole) <= 1e-12 * x ? whole : floor(x);
-
-		quota[i] = (uint64_t)down < left ? (uint64_t)down : left;
-		left -= quota[i];
-		part[i] = (struct part){ fmax(x - down, 0), i };
-	}
-	qsort(part, n_parts, sizeof(*part), by_fraction);
-	/* Fewer than n_parts are left, but for rounding; what has no share gets none. */
-	for (size_t i = 0; left > 0 && n_parts > 0; i = (i + 1) % n_parts) {
-		if (share[part[i].i] > 0) {
-			quota[part[i].i]++;
-			left--;
-		}
-	}
-out:
-	free(part);
-	return rc;
-}
-
 /* ---- a choice in each domain -------------------------------------------------------------- */
 
 /* A place in the index: how often its row was there before, and its rank. */
@@ -247,7 +201,7 @@ df_quota_take(const struct df_select *in, const double *share, const uint64_t *o
 
 	DF_TRY(df_alloc(&quota, n_domains, sizeof(*quota), "quotas", err));
 	DF_TRY(df_alloc(&of_domain, n_order, sizeof(*of_domain), "rows", err));
-	DF_TRY(df_quota_split(share, n_domains, n, quota, err));
+	df_largest_remainder(share, n_domains, n, quota);
 	DF_TRY(df_alloc(&out->index, 0, sizeof(*out->index), "index", err));
 	for (size_t d = 0; d < n_domains; d++)
 		if (quota[d] > 0)

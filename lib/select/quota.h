@@ -16,12 +16,6 @@ extern const char *const df_quota_words[]; /* "proportional", NULL: the choices 
 int df_quota_parse(const char *text, const struct df_selection *out, double **share, struct df_err *err) DF_MUST_CHECK;
 
 /*
- * quota [n_parts] = n divided by the shares, which sum to 1, by the largest remainder: each is n * share rounded down,
- * and what is left goes to the largest fractions, of equal ones to the first.
- */
-int df_quota_split(const double *share, size_t n_parts, uint64_t n, uint64_t *quota, struct df_err *err) DF_MUST_CHECK;
-
-/*
  * Take the amount asked for, which must be given, from order [n_order]: of each domain its share, as df_select_take()
  * would from the rows of that domain alone.  The index has them in the order of `order`, repetitions after all first
  * ones.  DF_EUSAGE names the domain that has too few.

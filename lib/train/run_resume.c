@@ -57,7 +57,7 @@ changed_keys(const char *was, const char *now, const char *where, struct df_buf 
 		const struct df_json_value *old = df_json_get(df_json_root(a), k->name);
 
 		/* A key that is newer than the checkpoint is not in its text, and does not count as changed. */
-		if (k->shapes && old && !same_value(old, df_json_get(df_json_root(b), k->name)))
+		if ((k->shapes || k->dynamic) && old && !same_value(old, df_json_get(df_json_root(b), k->name)))
 			df_buf_printf(diff, "%s%s", diff->len ? ", " : "", k->name);
 	}
 	rc = df_buf_check(diff, err);

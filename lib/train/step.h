@@ -29,18 +29,9 @@ struct df_stepper_opts {
 	 */
 	double lr_b_ratio;
 	uint64_t seed; /* of dropout */
-	/*
-	 * Weights of targets from their losses, or NULL.  Between forward and backward of a micro-batch, weigh is
-	 * called once, with all of its samples in the step's order (those without targets, too), their ids and domains;
-	 * the weights multiply those of df_stepper_run().  It is not called when the micro-batch has no target.
-	 */
-	df_weigh_fn *weigh;
-	void *weigh_ctx; /* borrowed */
-	/*
-	 * weigh looks at one target at a time: groups do not wait for each other, and each calls it in its own
-	 * thread, with its own samples, without their ids and domains.
-	 */
-	bool weigh_alone;
+	/* Weights of targets from each one's own loss, or NULL (df_work_weigh()): lanes ask in their own threads. */
+	df_weigh_fn *weigh_target;
+	void *weigh_target_ctx; /* borrowed */
 };
 
 /*
@@ -54,13 +45,51 @@ struct df_domain_sum {
 };
 
 struct df_step_result {
-	double loss;         /* mean over the targets of the step, before the update; with weights: mean of w_i l_i */
+	double loss;         /* what the gradient is of, before the update; see df_stepper_run() and df_stepper_weigh() */
+	double mean_nll;     /* over the targets of the step, not weighted */
 	double grad_norm;    /* before clipping */
 	uint64_t n_targets, n_tokens;
 	uint64_t n_skipped;  /* samples without targets */
+	uint64_t n_invalid;  /* samples left out by a weigher, as their loss is not finite; in no mean and no sum */
 	/* [n_domains] by df_rows_domain(), of the stepper, until its next step; one of all samples if there are none */
 	const struct df_domain_sum *domain;
 	size_t n_domains;
+};
+
+/* What is known of a step before its forward. */
+struct df_step_counts {
+	uint64_t n_targets;
+	uint64_t n;      /* samples with targets */
+	size_t n_micro;  /* micro-batches */
+	size_t n_active; /* those that have a target */
+	const struct df_domain_sum *domain; /* [n_domains], their nll still 0 */
+	size_t n_domains;
+};
+
+/* Samples that are weighed together, in the step's order, those without targets too. */
+struct df_step_group {
+	const struct df_step_counts *step;
+	size_t micro;                     /* which micro-batch it is, from 0; 0 if it is the whole step */
+	size_t n_groups;                  /* of the step, that have a target */
+	struct df_target_losses losses;   /* with ids and domains */
+	const uint64_t *row;              /* [losses.n] rows of the df_rows */
+};
+/*
+ * Between forward and backward: weight [g->losses.n] of each sample, which is 1 at first.  The loss of the step is the
+ * sum of weight[i] l_i over all its samples, l_i being the mean over the targets of sample i; weights are constants for
+ * the gradient.  So they are absolute: 1 / (n n_groups) each is the mean over the groups of their mean over n samples.
+ * A sample of weight 0 is not trained on, and only then its loss need not be finite.
+ */
+typedef int df_step_weigh_fn(void *ctx, const struct df_step_group *g, double *weight, struct df_err *err);
+
+struct df_step_weigher {
+	df_step_weigh_fn *weigh; /* in the caller's thread, in the order of the groups; not for those without targets */
+	void *ctx;
+	/*
+	 * A group is the whole step: of several micro-batches all losses are computed first, then it is weighed, then
+	 * each has forward and backward.  false: each micro-batch is a group, with one forward.
+	 */
+	bool whole_step;
 };
 
 struct df_stepper;
@@ -81,9 +110,14 @@ int df_stepper_save(const struct df_stepper *s, const char *dir, struct df_err *
  */
 void df_stepper_next(struct df_stepper *s, const uint64_t *which, size_t n);
 /*
- * Train on rows which[0..n) of r with learning rate lr.  The gradient is that of the mean nll over all
- * targets of the n samples (as transformers' Trainer with num_items_in_batch; with `weigh` each nll is
- * weighted), or, with weights [r->n], of the sum of w_i l_i over the number of samples that have targets.
+ * The steps from now on are weighed by w, which is borrowed; NULL, as at first: they are not.  Weights given to
+ * df_stepper_run() then have no effect.  Not together with weigh_target.
+ */
+void df_stepper_weigh(struct df_stepper *s, const struct df_step_weigher *w);
+/*
+ * Train on rows which[0..n) of r with learning rate lr.  The gradient is that of the mean nll over all targets of the n
+ * samples (as transformers' Trainer with num_items_in_batch; with `weigh_target` each nll is weighted), or, with
+ * weights [r->n], of the sum of w_i l_i over the number of samples that have targets, or that of df_stepper_weigh().
  * Samples without targets do not count; if no sample has any, nothing is updated and n_targets is 0.
  *
  * DF_EFORMAT or DF_ELINEAGE when a row cannot be read (df_gather_batch); nothing has changed then.

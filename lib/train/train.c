@@ -541,8 +541,7 @@ df_train_run(const struct df_train_opts *o, struct df_train_report *report, stru
 		.max_grad_norm = c->max_grad_norm,
 		.lr_b_ratio = c->loraplus_lr_ratio,
 		.seed = (uint64_t)c->seed,
-		.weigh = c->use_dft_loss ? df_dft_weigh : NULL,
-		.weigh_alone = true,
+		.weigh_target = c->use_dft_loss ? df_dft_weigh : NULL,
 	};
 	struct df_run r = { .o = o, .c = c, .lock_fd = -1, .saved = UINT64_MAX, .state = DF_TRAIN_STATE_INIT };
 	size_t per_step;

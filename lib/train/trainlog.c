@@ -1,46 +1,24 @@
 /*
  * trainlog.c - events in memory, lines in a file, and the files written at the end.
  */
-#include <errno.h>
-#include <fcntl.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/json.h"
 #include "base/mem.h"
+#include "train/jsonl.h"
 #include "train/trainlog.h"
 
-#define LOG_MAX ((size_t)1 << 30) /* most bytes of a log or state file that is read back */
-
-/* Keep the lines of text that are whole, parse, and are not after `step`. */
-static void
-keep_until(struct df_buf *out, const char *text, size_t n, uint64_t step)
-{
-	for (const char *p = text, *nl; p < text + n && (nl = memchr(p, '\n', (size_t)(text + n - p))); p = nl + 1) {
-		struct df_json *j = NULL;
-		int64_t at = 0;
-
-		if (df_json_parse(&j, p, (size_t)(nl - p), "trainer_log.jsonl", NULL) != DF_OK)
-			continue;
-		if (df_json_int(df_json_get(df_json_root(j), "current_steps"), &at) && at >= 0 && (uint64_t)at <= step)
-			df_buf_add(out, p, (size_t)(nl - p) + 1);
-		df_json_free(j);
-	}
-}
+#define LOG_MAX ((size_t)1 << 30) /* most bytes of a state file that is read back */
 
 int
 df_trainlog_open(struct df_trainlog *l, const char *output_dir, uint64_t step, uint64_t max_steps, struct df_err *err)
 {
-	struct df_buf kept = DF_BUF_INIT;
-	char *text = NULL;
-	size_t n = 0;
-	bool there;
-	int rc = DF_OK;
+	int rc;
 
 	l->started = df_seconds();
 	l->first_step = step;
@@ -48,19 +26,8 @@ df_trainlog_open(struct df_trainlog *l, const char *output_dir, uint64_t step, u
 	free(l->path);
 	l->path = NULL;
 	DF_TRY(df_path_join(&l->path, output_dir, "trainer_log.jsonl", err));
-	df_buf_puts(&kept, "");
-	DF_TRY(df_file_probe(l->path, &there, err));
-	if (there) {
-		DF_TRY(df_file_get(l->path, LOG_MAX, &text, &n, err));
-		if (step > 0)
-			keep_until(&kept, text, n, step);
-	}
-	DF_TRY(df_buf_check(&kept, err));
-	if (!text || kept.len != n)
-		DF_TRY(df_file_put(l->path, kept.data, kept.len, err));
+	rc = df_jsonl_cut(l->path, "current_steps", step > 0 ? step + 1 : 0, err);
 out:
-	free(text);
-	df_buf_release(&kept);
 	return rc;
 }
 
@@ -139,7 +106,7 @@ df_trainlog_add(struct df_trainlog *l, const struct df_train_event *e, uint64_t 
 	    ? elapsed / (double)(e->step - l->first_step) * ((double)l->max_steps - (double)e->step)
 	    : 0;
 	struct df_buf b = DF_BUF_INIT;
-	int rc = DF_OK, fd = -1;
+	int rc = DF_OK;
 
 	df_buf_printf(&b, "{\"current_steps\": %llu, \"total_steps\": %llu, ", (unsigned long long)e->step,
 	    (unsigned long long)l->max_steps);
@@ -161,18 +128,9 @@ df_trainlog_add(struct df_trainlog *l, const struct df_train_event *e, uint64_t 
 	clock_text(&b, left);
 	df_buf_printf(&b, ", \"total_tokens\": %llu}\n", (unsigned long long)total_tokens);
 	DF_TRY(df_buf_check(&b, err));
-	if ((fd = open(l->path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0666)) < 0) {
-		rc = df_fail(err, DF_ECREATE, "%s:", l->path);
-		goto out;
-	}
-	if ((rc = df_write_all(fd, b.data, b.len, err)) != DF_OK) {
-		df_err_prefix(err, "%s: ", l->path);
-		goto out;
-	}
+	DF_TRY(df_jsonl_add(l->path, b.data, b.len, err));
 	rc = push(l, e, err);
 out:
-	if (fd >= 0 && close(fd) != 0 && rc == DF_OK)
-		rc = df_fail(err, DF_EIO, "%s:", l->path);
 	df_buf_release(&b);
 	return rc;
 }

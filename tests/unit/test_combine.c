@@ -11,6 +11,7 @@
 
 #include <cmocka.h>
 
+#include "base/remainder.h"
 #include "base/rng.h"
 #include "select/combine.h"
 #include "select/quota.h"
@@ -125,7 +126,7 @@ test_quota_examples(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(t) / sizeof(t[0]); i++) {
-		assert_int_equal(df_quota_split(t[i].share, t[i].n_parts, t[i].n, quota, NULL), 0);
+		df_largest_remainder(t[i].share, t[i].n_parts, t[i].n, quota);
 		assert_memory_equal(quota, t[i].want, t[i].n_parts * sizeof(*quota));
 	}
 }
@@ -147,7 +148,7 @@ test_quota_properties(void **state)
 		}
 		for (size_t i = 0; i < parts; i++)
 			share[i] /= sum;
-		assert_int_equal(df_quota_split(share, parts, n, quota, NULL), 0);
+		df_largest_remainder(share, parts, n, quota);
 		for (size_t i = 0; i < parts; i++) {
 			all += quota[i];
 			assert_true(fabs((double)quota[i] - (double)n * share[i]) < 1);

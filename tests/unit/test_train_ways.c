@@ -137,8 +137,7 @@ open_way(struct run *r, const char *name, enum way way)
 		.eps = 1e-8,
 		.max_grad_norm = 1,
 		.lr_b_ratio = number(r->st, "ratio", 0),
-		.weigh = number(r->st, "dft", 0) > 0 ? df_dft_weigh : NULL,
-		.weigh_alone = true };
+		.weigh_target = number(r->st, "dft", 0) > 0 ? df_dft_weigh : NULL };
 	mh_ok(df_schedule_init(&r->schedule, DF_SCHEDULE_LINEAR, NULL, number(r->st, "lr", 0),
 	    (uint64_t)number(r->st, "steps", 0), (int64_t)number(r->st, "warmup", 0), 0, err));
 	mh_ok(df_stepper_new(&r->s, r->m, NULL, &r->opts, err));

@@ -1,8 +1,8 @@
 /*
  * test_train_weigh.c - weights from losses between the forward and the backward of a step, and what a step reports of
- * its domains: a weigher that says 1 changes no bit, one that looks at the whole micro-batch gives the same at any
- * number of threads, gradients are those of the weighted losses, sums by domain those by hand.
- * Runs on the backend in DF_TEST_DEVICE.
+ * its domains: a weigher that weighs all targets the same trains as none does, one that looks at a whole group gives
+ * the same at any number of threads and, for groups of a whole step, for any split into micro-batches; gradients are
+ * those of the weighted losses, sums by domain those by hand.  Runs on the backend in DF_TEST_DEVICE.
  */
 #include "model_help.h"
 
@@ -12,7 +12,6 @@
 
 #include "base/mem.h"
 #include "train/step.h"
-#include "weigh/dft.h"
 
 enum { N = 24, BATCH = 12, STEPS = 3, N_DOMAINS = 3 };
 
@@ -47,16 +46,14 @@ make_rows(struct setup *u)
 }
 
 static void
-set_up_with(struct setup *u, int threads, df_weigh_fn *weigh, void *ctx, bool alone)
+set_up(struct setup *u, int threads, size_t batch, df_weigh_fn *weigh_target, const struct df_step_weigher *w)
 {
-	const struct df_stepper_opts o = { .batch = BATCH,
+	const struct df_stepper_opts o = { .batch = batch,
 		.beta1 = 0.9,
 		.beta2 = 0.999,
 		.eps = 1e-8,
 		.max_grad_norm = 1,
-		.weigh = weigh,
-		.weigh_ctx = ctx,
-		.weigh_alone = alone };
+		.weigh_target = weigh_target };
 	char *dir = mh_path("llama", NULL);
 	size_t lengths[N];
 
@@ -69,14 +66,9 @@ set_up_with(struct setup *u, int threads, df_weigh_fn *weigh, void *ctx, bool al
 	make_rows(u);
 	mh_ok(df_pool_new(&u->pool, threads, err));
 	mh_ok(df_stepper_new(&u->s, u->m, u->pool, &o, err));
+	df_stepper_weigh(u->s, w);
 	mh_ok(df_work_new(&u->work, u->m, err));
 	free(dir);
-}
-
-static void
-set_up(struct setup *u, int threads, df_weigh_fn *weigh, void *ctx)
-{
-	set_up_with(u, threads, weigh, ctx, false);
 }
 
 static void
@@ -104,57 +96,81 @@ step(struct setup *u, uint64_t k)
 
 /* ---- weighers --------------------------------------------------------------------------------------------------- */
 
+static size_t
+targets_of(const struct df_step_group *g, size_t i)
+{
+	return g->losses.offsets[i + 1] - g->losses.offsets[i];
+}
+
+static double
+mean_of(const struct df_step_group *g, size_t i)
+{
+	double sum = 0;
+
+	for (size_t t = g->losses.offsets[i]; t < g->losses.offsets[i + 1]; t++)
+		sum += (double)g->losses.nll[t];
+	return sum / (double)targets_of(g, i);
+}
+
+/* Each target counts the same, as without a weigher. */
 static int
-all_one(void *ctx, const struct df_target_losses *l, float *weight, struct df_err *err)
+by_target(void *ctx, const struct df_step_group *g, double *weight, struct df_err *err)
 {
 	(void)ctx;
 	(void)err;
-	for (size_t t = 0; t < l->offsets[l->n]; t++)
-		weight[t] = 1;
+	for (size_t i = 0; i < g->losses.n; i++)
+		weight[i] = (double)targets_of(g, i) / (double)g->step->n_targets;
 	return DF_OK;
 }
 
-/* More for samples of high loss and of domain 1, relative to all of the micro-batch. */
+/* More for samples of high loss and of domain 1, relative to the group. */
 static int
-by_sample(void *ctx, const struct df_target_losses *l, float *weight, struct df_err *err)
+by_sample(void *ctx, const struct df_step_group *g, double *weight, struct df_err *err)
 {
 	double all = 0;
 	int *calls = ctx;
 
 	(void)err;
 	++*calls;
-	for (size_t t = 0; t < l->offsets[l->n]; t++)
-		all += (double)l->nll[t];
-	for (size_t s = 0; s < l->n; s++) {
-		double sum = 0;
-
-		for (size_t t = l->offsets[s]; t < l->offsets[s + 1]; t++)
-			sum += (double)l->nll[t];
-		for (size_t t = l->offsets[s]; t < l->offsets[s + 1]; t++)
-			weight[t] = (float)(20 * sum / all) + (l->domain != NULL && l->domain[s] == 1 ? 0.5F : 0);
+	for (size_t i = 0; i < g->losses.n; i++)
+		all += targets_of(g, i) > 0 ? mean_of(g, i) : 0;
+	for (size_t i = 0; i < g->losses.n; i++) {
+		if (targets_of(g, i) > 0)
+			weight[i] = (mean_of(g, i) / all + (g->losses.domain[i] == 1 ? 0.5 : 0)) / (double)g->n_groups;
 	}
 	return DF_OK;
 }
 
-/* What it gets is what a forward of its own gives, in the step's order. */
+/* What it gets is what a forward of its own gives, in the step's order; rows, ids, domains and counts are right. */
 static int
-look_closely(void *ctx, const struct df_target_losses *l, float *weight, struct df_err *e)
+look_closely(void *ctx, const struct df_step_group *g, double *weight, struct df_err *e)
 {
+	const struct df_target_losses *l = &g->losses;
 	struct setup *u = ctx;
 	struct df_gather gather = { 0 };
 	struct df_tokens b;
-	uint64_t row[BATCH];
-	uint32_t n[BATCH];
-	float nll[1024];
+	uint32_t n[N];
+	float nll[2048];
 
-	assert_int_equal(l->n, BATCH);
-	assert_true(l->offsets[l->n] <= 1024);
+	assert_true(l->n == BATCH || l->n == N);
+	assert_true(l->offsets[l->n] <= 2048);
+	assert_int_equal(g->step->n_micro, 2);
+	assert_int_equal(g->step->n_active, 2);
+	assert_int_equal(g->n_groups, N / l->n);
+	assert_true(g->micro < g->n_groups);
+	assert_int_equal(g->step->n, N - 1);
+	assert_int_equal(g->step->n_domains, N_DOMAINS);
+	assert_true(g->step->domain[0].n == 8 && g->step->domain[1].n == 15 && g->step->domain[2].n == 0);
+	assert_int_equal(g->step->domain[0].n_targets + g->step->domain[1].n_targets, g->step->n_targets);
 	for (size_t s = 0; s < l->n; s++) {
-		assert_true(df_rows_find(&u->rows, l->id[s], &row[s]));
-		assert_int_equal(l->domain[s], df_rows_domain(&u->rows, row[s]));
-		assert_true(s == 0 || row[s] == (row[s - 1] + 7) % N);
+		uint64_t row;
+
+		assert_true(weight[s] == 1);
+		assert_true(df_rows_find(&u->rows, l->id[s], &row) && row == g->row[s]);
+		assert_int_equal(l->domain[s], df_rows_domain(&u->rows, row));
+		assert_true(s == 0 || row == (g->row[s - 1] + 7) % N);
 	}
-	mh_ok(df_gather_batch(&gather, &u->rows, row, l->n, &b, err));
+	mh_ok(df_gather_batch(&gather, &u->rows, g->row, l->n, &b, err));
 	mh_ok(df_model_loss(u->m, u->work, &b, &(struct df_losses){ .n_targets = n, .token_nll = nll }, err));
 	for (size_t s = 0, t = 0; s < l->n; s++) {
 		assert_int_equal(l->offsets[s + 1] - l->offsets[s], n[s]);
@@ -166,23 +182,24 @@ look_closely(void *ctx, const struct df_target_losses *l, float *weight, struct 
 	}
 	mh_assert_same(nll, l->nll, l->offsets[l->n]);
 	df_gather_release(&gather);
-	return all_one(NULL, l, weight, e);
+	return by_target(NULL, g, weight, e);
 }
 
 static int
-refuse(void *ctx, const struct df_target_losses *l, float *weight, struct df_err *err)
+refuse(void *ctx, const struct df_step_group *g, double *weight, struct df_err *err)
 {
 	const bool *now = ctx;
 
-	return *now ? df_fail(err, DF_EFORMAT, "no losses to compare with") : all_one(NULL, l, weight, err);
+	return *now ? df_fail(err, DF_EFORMAT, "no losses to compare with") : by_target(NULL, g, weight, err);
 }
 
 /* ---- tests ------------------------------------------------------------------------------------------------------ */
 
-/* A weight of 1 changes no bit of model, loss or norm, although lanes stop between forward and backward. */
+/* Weights that make each target count the same change no bit of model or norm, although lanes stop between. */
 static void
-test_ones(void **state)
+test_plain(void **state)
 {
+	const struct df_step_weigher same = { .weigh = by_target };
 	struct df_step_result want[STEPS];
 	float *w = NULL;
 
@@ -191,17 +208,20 @@ test_ones(void **state)
 		struct setup u;
 		float *now;
 
-		set_up(&u, 2, with ? all_one : NULL, NULL);
+		set_up(&u, 2, BATCH, NULL, with ? &same : NULL);
 		for (uint64_t k = 0; k < STEPS; k++) {
 			const struct df_step_result res = step(&u, k);
 
-			if (with)
-				assert_true(res.loss == want[k].loss && res.grad_norm == want[k].grad_norm);
+			assert_true(fabs(res.loss - res.mean_nll) <= 1e-6 * res.loss && res.n_invalid == 0);
+			if (with) {
+				assert_true(fabs(res.loss - want[k].loss) <= 1e-6 * res.loss);
+				assert_true(fabs(res.grad_norm - want[k].grad_norm) <= 1e-5 * res.grad_norm);
+			}
 			want[k] = res;
 		}
 		now = mh_train_weights(u.m);
-		if (with)
-			assert_memory_equal(w, now, df_model_train(u.m)->numel * sizeof(*w));
+		for (size_t i = 0; with && i < df_model_train(u.m)->numel; i++)
+			assert_true(fabsf(w[i] - now[i]) <= 2e-4F);
 		free(w);
 		w = now;
 		tear_down(&u);
@@ -209,64 +229,97 @@ test_ones(void **state)
 	free(w);
 }
 
+/* A group of one micro-batch, or of the whole step: neither threads nor, for the step, the split move a weight. */
 static void
 test_threads(void **state)
 {
-	float *want = NULL;
-
 	(void)state;
-	for (int threads = 1; threads <= 4; threads *= 2) {
-		int calls = 0;
-		struct setup u;
-		float *w;
+	for (int whole = 0; whole < 2; whole++) {
+		float *want = NULL;
 
-		set_up(&u, threads, by_sample, &calls);
-		for (uint64_t k = 0; k < STEPS; k++)
-			step(&u, k);
-		assert_int_equal(calls, STEPS * N / BATCH);
-		w = mh_train_weights(u.m);
-		if (want)
-			assert_memory_equal(w, want, df_model_train(u.m)->numel * sizeof(*w));
+		for (int threads = 1; threads <= 4; threads *= 2) {
+			int calls = 0;
+			const struct df_step_weigher w = { by_sample, &calls, whole };
+			struct setup u;
+			float *now;
+
+			set_up(&u, threads, BATCH, NULL, &w);
+			for (uint64_t k = 0; k < STEPS; k++)
+				step(&u, k);
+			assert_int_equal(calls, whole ? STEPS : STEPS * N / BATCH);
+			now = mh_train_weights(u.m);
+			if (want)
+				assert_memory_equal(now, want, df_model_train(u.m)->numel * sizeof(*now));
+			free(want);
+			want = now;
+			tear_down(&u);
+		}
 		free(want);
-		want = w;
-		tear_down(&u);
 	}
-	free(want);
 }
 
-/* A weigher that needs no more than a target's own loss may be asked lane by lane: the same bits. */
-static void
-test_alone(void **state)
+/* What a group of the whole step is given, and gives, does not depend on the split, to the bit. */
+struct kept {
+	int calls;
+	double weight[N];
+};
+static int
+by_sample_kept(void *ctx, const struct df_step_group *g, double *weight, struct df_err *err)
 {
-	float *w[2];
-	size_t numel = 0;
+	struct kept *k = ctx;
+	int rc;
+
+	assert_int_equal(g->losses.n, N);
+	assert_int_equal(g->n_groups, 1);
+	rc = by_sample(&k->calls, g, weight, err);
+	memcpy(k->weight, weight, sizeof(k->weight));
+	return rc;
+}
+
+static void
+test_split(void **state)
+{
+	const size_t batch[] = { N, 12, 7, 1 };
+	struct step_result {
+		double loss, norm;
+	} first = { 0 };
+	struct kept want = { 0 };
 
 	(void)state;
-	for (int alone = 0; alone < 2; alone++) {
+	for (size_t i = 0; i < sizeof(batch) / sizeof(batch[0]); i++) {
+		struct kept k = { 0 };
+		const struct df_step_weigher w = { by_sample_kept, &k, true };
+		struct df_step_result res;
 		struct setup u;
 
-		set_up_with(&u, 2, df_dft_weigh, NULL, alone);
-		for (uint64_t k = 0; k < STEPS; k++)
-			step(&u, k);
-		w[alone] = mh_train_weights(u.m);
-		numel = df_model_train(u.m)->numel;
+		set_up(&u, 2, batch[i], NULL, &w);
+		res = step(&u, 0);
+		assert_int_equal(k.calls, 1);
+		if (i == 0) {
+			want = k;
+			first = (struct step_result){ res.loss, res.grad_norm };
+		}
+		assert_memory_equal(k.weight, want.weight, sizeof(k.weight));
+		assert_true(res.loss == first.loss);
+		assert_true(fabs(res.grad_norm - first.norm) <= 1e-5 * first.norm);
+		assert_true(fabs(res.loss - res.mean_nll) > 1e-3); /* they do weigh */
 		tear_down(&u);
 	}
-	assert_memory_equal(w[0], w[1], numel * sizeof(*w[0]));
-	free(w[0]);
-	free(w[1]);
 }
 
 static void
 test_what_it_sees(void **state)
 {
-	struct setup u;
-
 	(void)state;
-	set_up(&u, 2, look_closely, &u);
-	step(&u, 0);
-	step(&u, 1);
-	tear_down(&u);
+	for (int whole = 0; whole < 2; whole++) {
+		struct setup u;
+		const struct df_step_weigher w = { look_closely, &u, whole };
+
+		set_up(&u, 2, BATCH, NULL, &w);
+		step(&u, 0);
+		step(&u, 1);
+		tear_down(&u);
+	}
 }
 
 /* Loss of a batch with given weights of its targets, over the number of targets. */
@@ -304,11 +357,10 @@ test_derivative(void **state)
 	float scale[BATCH], *weight, *g, *v;
 	double up, down, want, got = 0;
 	size_t numel, n_targets;
-	int calls = 0;
 	struct setup u;
 
 	(void)state;
-	set_up(&u, 1, NULL, NULL);
+	set_up(&u, 1, BATCH, NULL, NULL);
 	b = u.batch.b;
 	b.n = BATCH;
 	numel = df_model_train(u.m)->numel;
@@ -320,7 +372,10 @@ test_derivative(void **state)
 	n_targets = l.offsets[l.n];
 	assert_true(n_targets > 50);
 	mh_ok(df_alloc(&weight, n_targets, sizeof(*weight), "weights", err));
-	mh_ok(by_sample(&calls, &l, weight, err));
+	for (size_t s = 0; s < BATCH; s++) {
+		for (size_t t = l.offsets[s]; t < l.offsets[s + 1]; t++)
+			weight[t] = 0.1F + (float)(s % 4) + 0.25F * l.nll[t];
+	}
 	for (size_t s = 0; s < BATCH; s++)
 		scale[s] = 1.0F / (float)n_targets;
 	mh_ok(df_model_backward(u.m, u.work, scale, weight, grad, NULL, err));
@@ -361,9 +416,10 @@ test_refusal(void **state)
 	(void)state;
 	for (int first = 0; first < 2; first++) {
 		bool now = true;
+		const struct df_step_weigher w = { refuse, &now, false };
 		struct setup u;
 
-		set_up(&u, 2, refuse, &now);
+		set_up(&u, 2, BATCH, NULL, &w);
 		before = mh_train_weights(u.m);
 		if (first) {
 			mh_refused(df_stepper_run(u.s, &u.rows, which, 3, NULL, 1e-2, &res, err), DF_EFORMAT,
@@ -400,8 +456,8 @@ test_not_finite(void **state)
 	(void)state;
 	for (int i = 0; i < N; i++)
 		weights[i] = i == 1 ? INFINITY : 1;
-	set_up(&u, 1, NULL, NULL);
-	set_up(&fresh, 1, NULL, NULL);
+	set_up(&u, 1, BATCH, NULL, NULL);
+	set_up(&fresh, 1, BATCH, NULL, NULL);
 	for (int k = 0; k < 2; k++) {
 		before = mh_train_weights(u.m);
 		mh_refused(df_stepper_run(u.s, &u.rows, which, 3, weights, 1e-2, &res, err), DF_ERANGE,
@@ -434,11 +490,12 @@ test_domains(void **state)
 	(void)state;
 	for (int threads = 1; threads <= 4; threads++) {
 		int calls = 0;
+		const struct df_step_weigher w = { by_sample, &calls, threads == 4 };
 		struct setup u;
 		struct df_step_result res;
 		double sum = 0;
 
-		set_up(&u, threads, threads == 3 ? by_sample : NULL, &calls);
+		set_up(&u, threads, BATCH, NULL, threads >= 3 ? &w : NULL);
 		if (threads == 1) {
 			assert_true(u.batch.offsets[N] <= 2048);
 			mh_ok(df_model_loss(
@@ -463,7 +520,8 @@ test_domains(void **state)
 			want[d].nll = res.domain[d].nll;
 			sum += res.domain[d].nll;
 		}
-		assert_true(threads == 3 || fabs(res.loss - sum / (double)res.n_targets) <= 1e-6 * res.loss);
+		assert_true(fabs(res.mean_nll - sum / (double)res.n_targets) <= 1e-12 * res.mean_nll);
+		assert_true(threads >= 3 || fabs(res.loss - res.mean_nll) <= 1e-6 * res.loss);
 		tear_down(&u);
 	}
 	assert_true(want[0].n == 8 && want[1].n == 15 && want[2].n == 0 && want[2].nll == 0);
@@ -473,9 +531,9 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_teardown(test_ones, mh_cleanup),
+		cmocka_unit_test_teardown(test_plain, mh_cleanup),
 		cmocka_unit_test_teardown(test_threads, mh_cleanup),
-		cmocka_unit_test_teardown(test_alone, mh_cleanup),
+		cmocka_unit_test_teardown(test_split, mh_cleanup),
 		cmocka_unit_test_teardown(test_what_it_sees, mh_cleanup),
 		cmocka_unit_test_teardown(test_derivative, mh_cleanup),
 		cmocka_unit_test_teardown(test_refusal, mh_cleanup),
