@@ -299,7 +299,7 @@ class Recorder:
         def snapshot(num_samples=None, seed=None):
             out = rebuild(num_samples, seed)
             domain = [d for d, _ in out.index_table]
-            self.event("snapshot", n=num_samples, proportions=numbers(m.probs),
+            self.event("snapshot", n=num_samples, proportions=[float(x) for x in m.probs],
                        quota=np.bincount(domain, minlength=m.k).tolist(),
                        rows=[self.first[m.names[d]] + r for d, r in out.index_table])
             return out
