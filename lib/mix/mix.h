@@ -39,6 +39,7 @@ struct df_mix_seen {
 	size_t n_experts;
 	uint64_t step;  /* optimizer steps done, or in DoReMi the number of the step under way, from 1 */
 	uint64_t total; /* optimizer steps of the run; 0: not known */
+	char *const *names; /* [n_domains] for messages, or NULL */
 };
 
 /* What a mixer needs of a run. */

@@ -10,7 +10,10 @@
 /* clang-format off */
 #define METHODS(method) \
 	method(static) \
-	method(random)
+	method(random) \
+	method(doremi) \
+	method(odm) \
+	method(dynamic_moe)
 /* clang-format on */
 
 #define DECLARE(name) extern const struct df_mixer df_mix_##name;

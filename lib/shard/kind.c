@@ -48,6 +48,8 @@ static const struct df_column columns[DF_COL_COUNT] = {
 	[DF_COL_WEIGHT] = { DF_COL_WEIGHT, "sample_weight", DF_COL_F32, false, NULL, "weight of the sample's loss" },
 	[DF_COL_DOMAIN_WEIGHT] = { DF_COL_DOMAIN_WEIGHT, "domain_weight", DF_COL_F64, false, NULL,
 	    "share of each domain" },
+	[DF_COL_MIXER_STATE] = { DF_COL_MIXER_STATE, "mixer_state", DF_COL_F64, true, NULL,
+	    "of the mixer that made the shares, domain by domain" },
 };
 
 #define BIT(c) (1u << DF_COL_##c)
@@ -67,7 +69,7 @@ static const struct df_kind_schema schemas[DF_KIND_COUNT] = {
 	    SAMPLE | BIT(SCORE) | BIT(RANK) | BIT(PROBABILITY) | BIT(CLUSTER) },
 	[DF_KIND_INDEX] = { "index", BIT(INDEX), 0, BIT(DOMAIN) | BIT(INDEX) | BIT(SCORE) },
 	[DF_KIND_WEIGHTS] = { "weights", 0, BIT(WEIGHT) | BIT(DOMAIN_WEIGHT),
-	    SAMPLE | BIT(WEIGHT) | BIT(DOMAIN_WEIGHT) },
+	    SAMPLE | BIT(WEIGHT) | BIT(DOMAIN_WEIGHT) | BIT(MIXER_STATE) },
 	[DF_KIND_GATELOAD] = { "gateload", BIT(ID) | BIT(GATE_LOAD), 0, SAMPLE | BIT(GATE_LOAD) | BIT(N_TOKENS) },
 	[DF_KIND_NEIGHBOURS] = { "neighbours", BIT(ID) | BIT(NEIGHBOUR) | BIT(DISTANCE), 0,
 	    BIT(ID) | BIT(NEIGHBOUR) | BIT(DISTANCE) },

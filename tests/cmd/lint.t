@@ -93,7 +93,7 @@ arrows()
 		may["export"] = "base config model"
 		may["near"] = "base shard backend"
 		may["grad"] = "base shard backend model project"
-		may["mix"] = "base"
+		may["mix"] = "base shard"
 		may["select"] = may["grad"] " near token chat data"
 		may["weigh"] = "base model"
 		may["embed"] = may["sample"] = "base shard token chat data backend model"

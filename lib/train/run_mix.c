@@ -1,0 +1,288 @@
+/*
+ * run_mix.c - windows, sums and the log of a mixture under way.
+ */
+#include "train/run_mix.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/buf.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "train/jsonl.h"
+
+#define SUMS 5 /* numbers of a struct df_mix_sum */
+
+/* ---- the state ------------------------------------------------------------------ */
+
+size_t
+df_run_mix_count(const struct df_run_mix *x)
+{
+	return x->n_state + SUMS * x->n_domains + 1;
+}
+
+void
+df_run_mix_numbers(const struct df_run_mix *x, double *numbers)
+{
+	memcpy(numbers, x->state, x->n_state * sizeof(*numbers));
+	numbers += x->n_state;
+	for (size_t i = 0; i < x->n_domains; i++, numbers += SUMS) {
+		numbers[0] = (double)x->since[i].n_targets;
+		numbers[1] = (double)x->since[i].n;
+		numbers[2] = x->since[i].nll;
+		numbers[3] = x->since[i].excess;
+		numbers[4] = (double)x->since[i].n_excess;
+	}
+	*numbers = (double)x->n_skipped;
+}
+
+void
+df_run_mix_restore(struct df_run_mix *x, const double *numbers)
+{
+	memcpy(x->state, numbers, x->n_state * sizeof(*numbers));
+	numbers += x->n_state;
+	for (size_t i = 0; i < x->n_domains; i++, numbers += SUMS)
+		x->since[i] = (struct df_mix_sum){ .n_targets = (uint64_t)numbers[0],
+			.n = (uint64_t)numbers[1],
+			.nll = numbers[2],
+			.excess = numbers[3],
+			.n_excess = (uint64_t)numbers[4] };
+	x->n_skipped = (uint64_t)*numbers;
+}
+
+static void
+clear_sums(struct df_run_mix *x)
+{
+	memset(x->since, 0, x->n_domains * sizeof(*x->since));
+	x->n_skipped = 0;
+}
+
+/* ---- the log -------------------------------------------------------------------- */
+
+static void
+numbers(struct df_buf *b, const char *name, const double *v, size_t n)
+{
+	df_buf_printf(b, ", \"%s\": [", name);
+	for (size_t i = 0; i < n; i++) {
+		df_buf_puts(b, i ? ", " : "");
+		df_buf_json_double(b, v[i]);
+	}
+	df_buf_puts(b, "]");
+}
+
+/* A mean for each domain; null where nothing was measured. */
+static void
+means(struct df_buf *b, const char *name, const struct df_run_mix *x, bool excess)
+{
+	df_buf_printf(b, ", \"%s\": [", name);
+	for (size_t i = 0; i < x->n_domains; i++) {
+		const struct df_mix_sum *s = &x->since[i];
+		const double n = (double)(excess ? s->n_excess : s->n_targets);
+
+		df_buf_puts(b, i ? ", " : "");
+		if (n > 0)
+			df_buf_json_double(b, (excess ? s->excess : s->nll) / n);
+		else
+			df_buf_puts(b, "null");
+	}
+	df_buf_puts(b, "]");
+}
+
+static void
+put_line(struct df_buf *b, const struct df_run_mix *x, uint64_t step)
+{
+	df_buf_printf(b, "{\"step\": %" PRIu64 ", \"method\": ", step);
+	df_buf_json_str(b, x->mixer ? x->mixer->name : "static_mix");
+	df_buf_puts(b, ", \"domains\": [");
+	for (size_t i = 0; i < x->n_domains; i++) {
+		df_buf_puts(b, i ? ", " : "");
+		df_buf_json_str(b, x->names ? x->names[i] : "");
+	}
+	df_buf_puts(b, "]");
+	numbers(b, "proportions", x->p, x->n_domains);
+	df_buf_puts(b, ", \"n_targets\": [");
+	for (size_t i = 0; i < x->n_domains; i++)
+		df_buf_printf(b, "%s%" PRIu64, i ? ", " : "", x->since[i].n_targets);
+	df_buf_puts(b, "]");
+	means(b, "loss", x, false);
+	if (x->mixer && x->mixer->weigh) {
+		x->mixer->weigh(x->options, x->state, x->n_domains, x->weigh.alpha);
+		numbers(b, "weights", x->weigh.alpha, x->n_domains);
+	}
+	if (x->reference) {
+		means(b, "excess", x, true);
+		df_buf_printf(b, ", \"n_skipped\": %" PRIu64, x->n_skipped);
+	}
+	if (x->mixer && x->mixer->log)
+		x->mixer->log(x->options, x->state, x->n_domains, b);
+	df_buf_puts(b, "}\n");
+}
+
+static int
+add_line(const struct df_run_mix *x, uint64_t step, struct df_err *err)
+{
+	struct df_buf b = DF_BUF_INIT;
+	int rc;
+
+	put_line(&b, x, step);
+	DF_TRY(df_buf_check(&b, err));
+	rc = df_jsonl_add(x->log, b.data, b.len, err);
+out:
+	df_buf_release(&b);
+	return rc;
+}
+
+int
+df_run_mix_log(struct df_run_mix *x, const struct df_run *r, struct df_err *err)
+{
+	int rc;
+
+	if (!x->mixer || !x->mixer->each_step)
+		return DF_OK;
+	if (x->n_skipped > 0)
+		df_warn("%" PRIu64
+			" targets since the last line of the log have no finite reference loss: left out of the "
+			"excess",
+		    x->n_skipped);
+	if ((rc = add_line(x, r->state.step, err)) == DF_OK)
+		clear_sums(x);
+	return rc;
+}
+
+/* ---- windows -------------------------------------------------------------------- */
+
+static bool
+measured(const struct df_run_mix *x)
+{
+	for (size_t i = 0; i < x->n_domains; i++)
+		if (x->since[i].n_targets > 0)
+			return true;
+	return false;
+}
+
+/* What the mixer learns at an event.  Before the first step, losses are of nothing, and nothing is learnt from them. */
+static int
+update(struct df_run_mix *x, struct df_run *r, struct df_err *err)
+{
+	const struct df_mixer *m = x->mixer;
+	struct df_mix_seen seen = {
+		.n_domains = x->n_domains,
+		.sum = measured(x) ? x->since : NULL,
+		.step = r->state.step,
+		.total = r->max_steps,
+	};
+	int rc = DF_OK;
+
+	if (!m->update || m->each_step || ((m->needs & DF_MIX_NEEDS_LOSSES) && !seen.sum))
+		return DF_OK;
+	if (m->needs & DF_MIX_NEEDS_LOADS) {
+		DF_TRY(df_held_out_loads(&x->held_out, r->model, r->o->pool,
+		    (uint64_t)x->params.collect_steps * (uint64_t)x->params.eval_batch_size, x->params.layers, x->load,
+		    err));
+		seen.load = x->load;
+		seen.n_experts = df_model_config(r->model)->moe.n_experts;
+	}
+	rc = m->update(x->options, x->state, &seen, err);
+out:
+	return rc;
+}
+
+/* The rows of the window, from x->cursor, into the sampler. */
+static int
+draw(struct df_run_mix *x, struct df_run *r, const struct df_event *e, struct df_err *err)
+{
+	const size_t n = (size_t)e->n_rows;
+	int rc;
+
+	DF_TRY(df_grow(&x->rows, &x->cap_rows, n, sizeof(*x->rows), "rows of a window", err));
+	memcpy(x->drawn, x->cursor, x->n_domains * sizeof(*x->drawn));
+	DF_TRY(df_drawer_draw(x->drawer, x->p, e->step, e->n_rows, x->drawn, x->rows, err));
+	df_sampler_set_index(&r->sampler, x->rows, e->n_rows, e->step);
+out:
+	return rc;
+}
+
+static void
+tell(const struct df_run_mix *x, const struct df_run *r)
+{
+	struct df_buf b = DF_BUF_INIT;
+
+	for (size_t i = 0; i < x->n_domains && i < 8; i++)
+		df_buf_printf(&b, "  %s %.4f", x->names ? x->names[i] : "all", x->p[i]);
+	if (b.data)
+		df_info("step %" PRIu64 "/%" PRIu64 "%s%s", r->state.step, r->max_steps, b.data,
+		    x->n_domains > 8 ? "  .." : "");
+	df_buf_release(&b);
+}
+
+int
+df_run_mix_event(struct df_run_mix *x, struct df_run *r, const struct df_event *e, struct df_err *err)
+{
+	int rc;
+
+	memcpy(x->cursor, x->drawn, x->n_domains * sizeof(*x->cursor));
+	if (e->kind == DF_EVENT_UPDATE && x->mixer) {
+		DF_TRY(update(x, r, err));
+		x->mixer->propose(x->options, x->state, x->n_domains, e->step, x->p);
+		(void)df_drawer_spread(x->drawer, x->p);
+	}
+	DF_TRY(draw(x, r, e, err));
+	tell(x, r);
+	if (x->mixer && x->mixer->each_step)
+		goto out;
+	DF_TRY(add_line(x, e->step, err));
+	clear_sums(x);
+out:
+	return rc;
+}
+
+int
+df_run_mix_redraw(struct df_run_mix *x, struct df_run *r, const struct df_event *e, struct df_err *err)
+{
+	return draw(x, r, e, err);
+}
+
+/* ---- steps ---------------------------------------------------------------------- */
+
+void
+df_run_mix_step(struct df_run_mix *x, const struct df_run *r)
+{
+	if (x->mixer && x->mixer->each_step)
+		df_domain_weigh_begin(&x->weigh, r->state.step + 1);
+}
+
+int
+df_run_mix_stepped(struct df_run_mix *x, const struct df_run *r, const struct df_step_result *res, struct df_err *err)
+{
+	const bool weighs = x->mixer && x->mixer->each_step && res->n_targets > 0;
+
+	(void)r;
+	for (size_t i = 0; i < x->n_domains; i++) {
+		struct df_mix_sum *s = &x->since[i];
+
+		s->n_targets += res->domain[i].n_targets;
+		s->n += res->domain[i].n;
+		s->nll += res->domain[i].nll;
+		if (weighs) {
+			s->excess += x->weigh.sum[i].excess;
+			s->n_excess += x->weigh.sum[i].n_excess;
+		}
+	}
+	if (!weighs)
+		return DF_OK;
+	x->n_skipped += x->weigh.n_skipped;
+	return df_domain_weigh_end(&x->weigh, err);
+}
+
+/* ---- the end -------------------------------------------------------------------- */
+
+int
+df_run_mix_end(struct df_run_mix *x, const struct df_run *r, struct df_err *err)
+{
+	(void)x;
+	(void)r;
+	(void)err;
+	return DF_OK;
+}
