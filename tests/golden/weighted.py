@@ -15,7 +15,7 @@ weighted/NAME.txt has, besides # comments, lines that begin with the number of a
     loss G L             before the update; the mean that is differentiated
     norm G N             of its gradient, before clipping
     weights G MIN MEAN MAX EFFECTIVE   of w_i n over the samples of the step; (sum w)^2 / sum w^2 of each group, summed
-    alpha G A..          by domain, that weighed the step
+    alpha G A..          by domain, as the step left it: it weighed the step, or, if stale, weighs the next one
     excess G E..         lambda by domain; - where the domain was not seen
     proportions G P..    of the window after G steps (G = 0: the first)
     quota G N..          its rows by domain
@@ -160,7 +160,7 @@ def joint(z, u, beta, tau):
 
 
 class Anchors:
-    """Read again every `every` steps, and at the first that needs them."""
+    """Read at the first step that needs them, and again when the steps done are a multiple of `every`."""
 
     def __init__(self, pool, every):
         self.data, self.pool, self.every, self.vector, self.step = rows(["anchors"]), pool, every, None, -1
@@ -232,11 +232,6 @@ def loss_run(name, strategy, r, delta=1.0, micro=BATCH):
     by_sample(name, lambda run, which, losses, states, g: loss_based(losses, strategy, r, delta), micro=micro)
 
 
-def step_group(name, strategy, r):
-    """One group for the whole step: as one micro-batch, whatever the split."""
-    loss_run(name, strategy, r)
-
-
 def adapt_run(name, tau, every, mean1=False, micro=BATCH):
     anchors = Anchors(lambda h: unit(position_pooled(h)), every)
 
@@ -250,11 +245,12 @@ def adapt_run(name, tau, every, mean1=False, micro=BATCH):
 
 
 def joint_run(name, every, beta=0.1, tau=0.05, pool="last"):
+    """Anchors are read again `every` steps after they were read."""
     pools = {"last": lambda h, row: h[-1], "targets": lambda h, row: h[:-1][row.mask[1:]].mean(0)}
     anchors = Anchors(None, every)
 
     def now(model, step):  # the mean of what is not normalised
-        if anchors.vector is None or (step % every == 0 and step != anchors.step):
+        if anchors.vector is None or step - anchors.step == every:
             with torch.no_grad():
                 anchors.vector = unit(torch.stack(
                     [pools[pool](forward(model, r)[1], r).double() for r in anchors.data]).mean(0))
@@ -276,7 +272,8 @@ def custom_run(name):
 
 # ---- mixtures -------------------------------------------------------------------------------------------------------
 
-def doremi_run(name, micro, eta, c, warmup=4, every=4, p0=None, profile=None):
+def doremi_run(name, micro, eta, c, warmup=4, every=4, p0=None):
+    """The first rows are drawn with p0, all others uniformly."""
     run, K = Run(name, micro), len(DOMAINS)
     reference = load("reference")
     with torch.no_grad():
@@ -286,13 +283,14 @@ def doremi_run(name, micro, eta, c, warmup=4, every=4, p0=None, profile=None):
     window = []
     for g in range(STEPS):
         if g == 0 or (g >= warmup and (g - warmup) % every == 0):
+            p = p if g == 0 else [1 / K] * K
             quota, window = drawer.draw(p, g, BATCH * (warmup if g == 0 else every))
             run.put("proportions", g, p)
             run.put("quota", g, quota)
         batch, window = window[:BATCH], window[BATCH:]
         run.put("rows", g + 1, batch)
         nll = [forward(run.model, run.data[i])[0] for i in batch]
-        seen, n, excess = [False] * K, [0] * K, [0.0] * K
+        n, excess = [0] * K, [0.0] * K
         for i, l in zip(batch, nll):
             d = run.data[i].domain
             n[d] += len(l)
@@ -310,7 +308,7 @@ def doremi_run(name, micro, eta, c, warmup=4, every=4, p0=None, profile=None):
         top = sum(q[run.data[i].domain] * l.sum() for i, l in zip(batch, nll))
         bottom = sum(q[run.data[i].domain] * len(l) for i, l in zip(batch, nll))
         run.put("excess", g + 1, ["-" if x is None else x for x in now])
-        run.put("alpha", g + 1, use)
+        run.put("alpha", g + 1, alpha)
         total = [t + x for t, x in zip(total, alpha)]
         run.update(g + 1, top / bottom)
     run.put("average", STEPS, [t / sum(total) for t in total])
