@@ -246,7 +246,7 @@ def adapt_run(name, tau, every, mean1=False, micro=BATCH):
 
 def joint_run(name, every, beta=0.1, tau=0.05, pool="last"):
     """Anchors are read again `every` steps after they were read."""
-    pools = {"last": lambda h, row: h[-1], "targets": lambda h, row: h[:-1][row.mask[1:]].mean(0)}
+    pools = {"last": lambda h, row: h[-1], "targets": lambda h, row: h[row.mask].mean(0)}
     anchors = Anchors(None, every)
 
     def now(model, step):  # the mean of what is not normalised

@@ -18,8 +18,9 @@
 
 #include "base/json.h"
 #include "config/events.h"
-#include "mix/mix.h"
+#include "mix_help.h"
 #include "select/select.h"
+#include "weigh/weigh.h"
 
 #define MAX_DOMAINS 8
 #define MAX_ROWS    256
@@ -503,6 +504,306 @@ test_random_proportions(void **state)
 	close_run(&r);
 }
 
+/* ---- mixers: what DataFlex's measured, in ours ---------------------------------------------- */
+
+/* B25: one domain is rewarded with one micro-batch's loss; so measured, the variant `dataflex` gives the same policy. */
+static void
+compare_odm(const char *name)
+{
+	const struct df_json_value *e, *given;
+	struct run r;
+	struct mix x;
+	double p0[MAX_DOMAINS], want[MAX_DOMAINS];
+	size_t i = 0;
+
+	open_run(&r, name);
+	for (size_t d = 0; d < r.n_domains; d++)
+		p0[d] = 1 / (double)r.n_domains;
+	if ((given = df_json_get(r.params, "initial_proportions")))
+		assert_int_equal(list(given, p0, MAX_DOMAINS), r.n_domains);
+	x = mix_new("odm", r.n_domains, p0, "variant", "dataflex", "warmup-steps", "2", NULL);
+	while ((e = next_event(&r, "mix", &i))) {
+		const double loss = number(e, "loss", NAN);
+
+		mix_loss(&x, count(e, "domain"), loss);
+		mix_update(&x, count(e, "step"));
+		assert_int_equal(member(e, "weights", want, MAX_DOMAINS), r.n_domains);
+		mix_near(x.p, want, r.n_domains, 1e-8, name); /* the loss was written with nine digits */
+		member(e, "rewards", want, MAX_DOMAINS);
+		mix_near(x.state, want, r.n_domains, 1e-6, name);
+	}
+	mix_free(&x);
+	close_run(&r);
+}
+
+static void
+test_odm(void **state)
+{
+	(void)state;
+	compare_odm("mix-odm");
+	compare_odm("mix-odm-accumulated");
+}
+
+/*
+ * B25: the loss that is the reward is a share of the step's, by the tokens of the last micro-batch, not its mean.  Both
+ * shares add up to a mean near that of the first step without accumulation.
+ */
+static void
+test_odm_scaled_loss(void **state)
+{
+	const struct df_json_value *step, *e;
+	struct run r;
+	double share[2], plain;
+	size_t i = 0;
+
+	(void)state;
+	open_run(&r, "mix-odm-accumulated");
+	step = df_json_at(r.steps, 1);
+	for (size_t m = 0; m < 2; m++)
+		share[m] = number(df_json_at(step, m), "loss", NAN);
+	e = next_event(&r, "mix", &i);
+	assert_int_equal(count(e, "step"), 2);
+	assert_true(number(e, "loss", NAN) == share[1]);
+	close_run(&r);
+	open_run(&r, "mix-odm");
+	plain = number(df_json_at(df_json_at(r.steps, 1), 0), "loss", NAN);
+	assert_true(fabs(share[0] + share[1] - plain) < 0.2 * plain && share[1] < 0.6 * plain);
+	close_run(&r);
+}
+
+/* lambda of the domains that were seen, and what centring makes of them, is DataFlex's alpha (B23 e). */
+static void
+compare_doremi(const char *name)
+{
+	const struct df_json_value *e;
+	double want[MAX_DOMAINS], lambda[MAX_DOMAINS];
+	struct run r;
+	struct mix x;
+	size_t i = 0;
+
+	open_run(&r, name);
+	x = mix_new("doremi", r.n_domains, NULL, "center", "true", NULL);
+	while ((e = next_event(&r, "mix", &i))) {
+		assert_int_equal(member(e, "lambda", lambda, MAX_DOMAINS), r.n_domains);
+		for (size_t d = 0; d < r.n_domains; d++)
+			if (df_json_bool(df_json_at(df_json_get(e, "seen"), d), false))
+				mix_loss(&x, d, lambda[d]);
+		mix_update(&x, count(e, "step"));
+		member(e, "weights", want, MAX_DOMAINS);
+		x.m->weigh(x.options, x.state, r.n_domains, lambda);
+		mix_near(lambda, want, r.n_domains, 1e-12, name);
+		member(e, "proportions", want, MAX_DOMAINS);
+		mix_near(x.p, want, r.n_domains, 1e-12, name); /* rows from all domains equally */
+	}
+	assert_int_equal(member(r.root, "average", want, MAX_DOMAINS), r.n_domains);
+	x.m->result(x.options, x.state, r.n_domains, lambda);
+	mix_near(lambda, want, r.n_domains, 1e-12, name);
+	mix_free(&x);
+	close_run(&r);
+}
+
+static void
+test_doremi(void **state)
+{
+	(void)state;
+	compare_doremi("mix-doremi");
+	compare_doremi("mix-doremi-single");
+	compare_doremi("mix-doremi-missing");
+}
+
+/* Where every domain was seen, centring cancels: the paper's rule gives the same alpha. */
+static void
+test_doremi_paper(void **state)
+{
+	const struct df_json_value *e;
+	double want[MAX_DOMAINS], lambda[MAX_DOMAINS];
+	struct run r;
+	struct mix x;
+	size_t i = 0;
+
+	(void)state;
+	open_run(&r, "mix-doremi");
+	x = mix_new("doremi", r.n_domains, NULL, NULL);
+	while ((e = next_event(&r, "mix", &i))) {
+		member(e, "lambda", lambda, MAX_DOMAINS);
+		for (size_t d = 0; d < r.n_domains; d++) {
+			assert_true(df_json_bool(df_json_at(df_json_get(e, "seen"), d), false));
+			mix_loss(&x, d, lambda[d]);
+		}
+		mix_update(&x, count(e, "step"));
+		member(e, "weights", want, MAX_DOMAINS);
+		x.m->weigh(x.options, x.state, r.n_domains, lambda);
+		mix_near(lambda, want, r.n_domains, 1e-12, r.name);
+	}
+	mix_free(&x);
+	close_run(&r);
+}
+
+/* B23 e: with one domain in the last micro-batch DataFlex's alpha stays; ours, of the whole step, moves. */
+static void
+test_doremi_single(void **state)
+{
+	const struct df_json_value *e;
+	double alpha[MAX_DOMAINS], lambda[MAX_DOMAINS];
+	struct run r;
+	struct mix x;
+	size_t i = 0;
+
+	(void)state;
+	open_run(&r, "mix-doremi-single");
+	while ((e = next_event(&r, "mix", &i))) {
+		member(e, "weights", alpha, MAX_DOMAINS);
+		assert_near("alpha", alpha, (const double[]){ 1. / 3, 1. / 3, 1. / 3 }, 3, 1e-15);
+	}
+	i = 0;
+	e = next_event(&r, "mix", &i);
+	member(e, "lambda", lambda, MAX_DOMAINS);
+	x = mix_new("doremi", 3, NULL, NULL);
+	mix_loss(&x, 1, lambda[1]);
+	mix_loss(&x, 0, 0); /* of another micro-batch of the step */
+	mix_update(&x, 2);
+	x.m->weigh(x.options, x.state, 3, alpha);
+	assert_true(alpha[1] > 0.7 && alpha[0] < 0.1);
+	mix_free(&x);
+	close_run(&r);
+}
+
+/*
+ * B23 d: without a reference DataFlex's excess is the whole loss.  B23 g: with accumulation each micro-batch counts as
+ * a whole step.  (B23 a, that alpha weighs nothing, is tests/cmd/dataflex-runs.t's.)
+ */
+static void
+test_doremi_defects(void **state)
+{
+	const struct df_json_value *e;
+	double lambda[MAX_DOMAINS], sum = 0;
+	struct run r;
+	size_t i = 0;
+
+	(void)state;
+	open_run(&r, "mix-doremi-missing");
+	e = next_event(&r, "mix", &i);
+	member(e, "lambda", lambda, MAX_DOMAINS);
+	for (size_t d = 0; d < 3; d++)
+		assert_true(fabs(lambda[d] - number(df_json_at(df_json_at(r.steps, 1), 0), "loss", NAN)) < 0.5);
+	close_run(&r);
+	open_run(&r, "mix-doremi-single");
+	for (size_t m = 0; m < 4; m++)
+		sum += number(df_json_at(df_json_at(r.steps, 0), m), "loss", NAN);
+	assert_true(sum > 20); /* four times a mean of 5.6 */
+	close_run(&r);
+}
+
+/* ---- weights ------------------------------------------------------------------------------ */
+
+/* The weights of one micro-batch, from its losses. */
+static void
+compare_weights(const struct run *r, const struct df_weigher *w, const void *options, const struct df_json_value *micro)
+{
+	double loss[MAX_ROWS], theirs[MAX_ROWS], ours[MAX_ROWS], sum = 0;
+	struct df_err err = DF_ERR_INIT;
+	struct df_weigh_group g = { .loss = loss };
+
+	g.n = member(micro, "sample_loss", loss, MAX_ROWS);
+	assert_int_equal(member(micro, "weight", theirs, MAX_ROWS), g.n);
+	assert_int_equal(w->weights(options, &g, ours, &err), DF_OK);
+	/* DataFlex works in float32, whose h has an error of 1e-7 times loss / (range of losses) */
+	assert_near(r->name, ours, theirs, g.n, 2e-6);
+	for (size_t i = 0; i < g.n; i++)
+		sum += ours[i] * loss[i];
+	/* what training_step returns is divided by the number of micro-batches */
+	sum /= number(r->config, "gradient_accumulation_steps", 1);
+	assert_near(r->name, &sum, &(double){ number(micro, "loss", NAN) }, 1, 1e-5);
+}
+
+static void
+compare_weigher(const char *name, const char *strategy)
+{
+	const struct df_weigher *w = NULL;
+	struct df_err err = DF_ERR_INIT;
+	unsigned char options[256];
+	struct run r;
+	size_t n = 0;
+
+	open_run(&r, name);
+	assert_int_equal(
+	    df_weigher_find(&w, df_json_str(df_json_at(df_json_get(r.root, "component"), 1), NULL), &err), DF_OK);
+	assert_true(w->defaults_size <= sizeof(options));
+	memcpy(options, w->defaults, w->defaults_size);
+	if (strategy) {
+		char delta[32];
+
+		snprintf(delta, sizeof(delta), "%g", number(r.params, "delta", NAN));
+		assert_int_equal(df_opt_set(w->options, options, "strategy", strategy, &err), DF_OK);
+		assert_int_equal(df_opt_set(w->options, options, "delta", delta, &err), DF_OK);
+	}
+	for (size_t g = 0; g < df_json_size(r.steps); g++) {
+		const struct df_json_value *step = df_json_at(r.steps, g);
+
+		for (size_t m = 0; m < df_json_size(step) && was_weighed(&r, g); m++, n++)
+			compare_weights(&r, w, options, df_json_at(step, m));
+	}
+	assert_true(n >= 3);
+	close_run(&r);
+}
+
+static void
+test_weights(void **state)
+{
+	(void)state;
+	compare_weigher("weight-linupper", "linupper");
+	compare_weigher("weight-quadratic", "quadratic");
+	compare_weigher("weight-extremes", "extremes");
+	compare_weigher("weight-accumulated", "linupper");
+	compare_weigher("weight-custom", NULL);
+}
+
+/* B26: what DataFlex calls uniform is exponential tilting; ours is, unless it is asked for DataFlex's. */
+static void
+test_uniform(void **state)
+{
+	const struct df_weigher *w = NULL;
+	struct df_err err = DF_ERR_INIT;
+	unsigned char options[256];
+	double loss[MAX_ROWS], ours[MAX_ROWS];
+	struct df_weigh_group g = { .loss = loss };
+	struct run r;
+
+	(void)state;
+	compare_weigher("weight-uniform", "identity");
+	open_run(&r, "weight-uniform");
+	assert_int_equal(df_weigher_find(&w, "loss", &err), DF_OK);
+	memcpy(options, w->defaults, w->defaults_size);
+	assert_int_equal(df_opt_set(w->options, options, "strategy", "uniform", &err), DF_OK);
+	g.n = member(df_json_at(df_json_at(r.steps, 4), 0), "sample_loss", loss, MAX_ROWS);
+	assert_int_equal(w->weights(options, &g, ours, &err), DF_OK);
+	for (size_t i = 0; i < g.n; i++)
+		assert_true(ours[i] == 1 / (double)g.n);
+	assert_int_equal(df_opt_set(w->options, options, "compat", "dataflex", &err), DF_OK);
+	compare_weights(&r, w, options, df_json_at(df_json_at(r.steps, 4), 0));
+	close_run(&r);
+}
+
+/* B27: ADAPT's loss is a sum over the micro-batch: weights of sigmoid's size, and a loss eight times that before. */
+static void
+test_adapt_sum(void **state)
+{
+	double weight[MAX_ROWS], before, after;
+	struct run r;
+
+	(void)state;
+	open_run(&r, "weight-adapt");
+	before = number(df_json_at(df_json_at(r.steps, r.ours.warmup - 1), 0), "loss", NAN);
+	after = number(df_json_at(df_json_at(r.steps, r.ours.warmup), 0), "loss", NAN);
+	assert_true(after > 7 * before);
+	for (size_t g = r.ours.warmup; g < r.ours.max_steps; g++) {
+		assert_int_equal(member(df_json_at(df_json_at(r.steps, g), 0), "weight", weight, MAX_ROWS), 8);
+		for (size_t i = 0; i < 8; i++)
+			assert_true(weight[i] > 0.5 && weight[i] < 1);
+	}
+	close_run(&r);
+}
+
 int
 main(void)
 {
@@ -518,6 +819,15 @@ main(void)
 		cmocka_unit_test(test_quota_of_nothing),
 		cmocka_unit_test(test_frozen_rule),
 		cmocka_unit_test(test_random_proportions),
+		cmocka_unit_test(test_odm),
+		cmocka_unit_test(test_odm_scaled_loss),
+		cmocka_unit_test(test_doremi),
+		cmocka_unit_test(test_doremi_paper),
+		cmocka_unit_test(test_doremi_single),
+		cmocka_unit_test(test_doremi_defects),
+		cmocka_unit_test(test_weights),
+		cmocka_unit_test(test_uniform),
+		cmocka_unit_test(test_adapt_sum),
 	};
 
 	return cmocka_run_group_tests_name("dataflex_runs", tests, NULL, NULL);
