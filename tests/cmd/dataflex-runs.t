@@ -1,0 +1,141 @@
+#!/bin/bash
+# Real runs of DataFlex (tests/golden/dataflex_runs, made by make_dataflex_runs.py), done again: the same tokens, the same
+# rows in windows of df-train --index, the same losses step by step; what its selectors chose, by our programs on our
+# checkpoints.
+. "$(dirname "$0")/lib.sh"
+R=$SRC/tests/golden/dataflex_runs
+
+# Both compute in float32, in another order; twenty steps of Adam with this learning rate make 1e-6 of that.
+LIMIT=1e-5
+
+# near 'what' GOT WANT LIMIT: lines of numbers, as many, none further apart
+near()
+{
+	worst=$(paste "$2" "$3" | awk -v limit="$4" 'NF != 2 { bad = 1 } { d = $1 - $2; d = d < 0 ? -d : d; if (d > w) w = d }
+		END { printf "%.2g", w; exit bad || NR == 0 || !(w <= limit) }')
+	report $? "$1 (largest difference $worst)"
+}
+
+# column_of FILE COLUMN: its values, one a line
+column_of()
+{
+	h5dump -y -w 0 -m %.9g -d "$2" "$1" | awk '/DATA {/ { inside = 1; next } /}/ && inside { exit } inside' | tr -d ' ' |
+		tr ',' '\n' | sed '/^$/d'
+}
+
+# key RUN KEY DEFAULT: of its configuration
+key()
+{
+	v=$(sed -n 's/^"config": .*"'"$2"'": "\{0,1\}\([^",}]*\).*/\1/p' "$R/$1.json")
+	echo "${v:-$3}"
+}
+
+# windows RUN: "step rows.." of each window; losses_of RUN: the loss of each step, the sum over its micro-batches
+windows()
+{
+	sed -nE 's/^ *\{"step": ([0-9]+), "kind": "(warmup|select|snapshot)".*"rows": \[([^]]*)\].*/\1 \3/p' "$R/$1.json" | tr -d ,
+}
+
+losses_of()
+{
+	awk '/^"steps"/ { on = 1; next } on && /"loss"/ {
+		n = split($0, part, /"loss": /); sum = 0
+		for (i = 2; i <= n; i++) sum += part[i]
+		printf "%.9g\n", sum
+	}' "$R/$1.json"
+}
+
+# ours DIR LAST: the same of a run that saved each step
+ours()
+{
+	for ((g = 1; g <= $2; g++)); do
+		sed -n 's/.*"total_loss": \([^,]*\),.*/\1/p' "$1/checkpoint-$g/df_state.json"
+	done | awk '{ printf "%.9g\n", $1 - last; last = $1 }'
+}
+
+pack()
+{
+	df-pack -q --dataset-dir "$R/data" --template default --tokenizer "$R/model" --cutoff-len 256 "$@"
+}
+
+# train RUN KEY=VALUE.. [OPTION..]
+train()
+{
+	df-train -q model_name_or_path="$R/model" finetuning_type=full lr_scheduler_type=constant save_steps=1 logging_steps=1 \
+		per_device_train_batch_size="$(key "$1" per_device_train_batch_size)" \
+		gradient_accumulation_steps="$(key "$1" gradient_accumulation_steps 1)" \
+		learning_rate="$(key "$1" learning_rate)" max_steps="$last" "${@:2}"
+}
+
+ok 'the rows of selections' pack --dataset sums -o sums.h5
+ok 'the rows of mixtures' pack --dataset sums,words,names -o mixed.h5
+ok 'anchors' pack --dataset anchors -o anchors.h5
+
+# --- window by window ---
+
+# replay RUN TOKENS: a window's rows are an index, and the run goes on from the last checkpoint
+replay()
+{
+	last=$(losses_of "$1" | wc -l)
+	windows "$1" >windows
+	awk -v last="$last" 'NR > 1 { print $1 } END { print last }' windows >ends
+	paste -d ' ' ends windows | while read -r end _ rows; do
+		echo "$rows" | tr ' ' '\n' >list
+		df-show -q --import list -o index.h5 "$2" && train "$1" tokenized_path="$2" output_dir="run-$1" --index index.h5 \
+			--until "$end" || exit 1
+	done >out 2>err
+	report $? "$1: $(wc -l <windows) windows with DataFlex's rows"
+	ours "run-$1" "$last" >got
+	losses_of "$1" >want
+	near "$1: the losses of all $last steps" got want $LIMIT
+}
+
+for run in select-random select-fraction select-steps select-epoch select-loss select-delta-loss select-less; do
+	replay $run sums.h5
+done
+# B23 a: of DoReMi's run, too: although its alpha goes to 0.99 for one domain, the losses are those without weights.
+for run in mix-fixed mix-static mix-random mix-epoch mix-odm mix-odm-accumulated mix-doremi; do
+	replay $run mixed.h5
+done
+
+# --- what selectors saw and chose, on our checkpoints of the same steps ---
+
+# selected RUN STEP NAME: a list of numbers of the selection after STEP steps
+selected()
+{
+	sed -nE 's/^ *\{"step": '"$2"', "kind": "select".*"'"$3"'": \[([^]]*)\].*/\1/p' "$R/$1.json" | tr -d ' ' | tr ',' '\n'
+}
+
+# A checkpoint of our run, not that of a step after it with other rows: it is the model that selected.
+for step in 2 5; do
+	ok "losses after $step steps" df-grad -q --losses -m run-select-loss/checkpoint-$step sums.h5 -o losses.h5
+	column_of losses.h5 loss >got
+	selected select-loss $step losses >want
+	near 'as DataFlex computed them' got want $LIMIT
+done
+is 'the rows that it chose have these losses' "$(selected select-loss 5 rows | while read -r row; do
+	sed -n "$((row + 1))p" want
+done | paste - <(selected select-loss 5 loss) | awk '{ d = $1 - $2; bad += d > 2e-6 || d < -2e-6 } END { print NR, bad + 0 }')" '12 0'
+
+for step in 2 4 6; do
+	ok "losses after $step steps" df-grad -q --losses -m run-select-delta-loss/checkpoint-$step sums.h5 -o delta-$step.h5
+	column_of delta-$step.h5 loss >got
+	selected select-delta-loss $step losses >want
+	near 'as DataFlex computed them for the drop' got want $LIMIT
+done
+
+# B12 does not show: the model has no dropout.  B19: DataFlex's gradients are in half precision, so scores are near only.
+for step in 3 5; do
+	ok "gradients after $step steps" df-grad -q -m run-select-less/checkpoint-$step --form adam sums.h5 -o train.h5
+	ok 'of the targets' df-grad -q -m run-select-less/checkpoint-$step --form sgd anchors.h5 -o val.h5
+	ok 'LESS' df-score -q less --train train.h5 --val val.h5 -n 8 -o less.h5 --scores-output scores.h5
+	column_of scores.h5 score >score
+	selected select-less $step rows >rows
+	selected select-less $step train_eval_similarity >want
+	while read -r row; do sed -n "$((row + 1))p" score; done <rows >got
+	near 'scores of the rows that DataFlex chose' got want 1e-3
+	column_of less.h5 index >index
+	is 'the same rows, in the same order' "$(tr '\n' ' ' <index)" "$(tr '\n' ' ' <rows)"
+done
+
+done_testing
