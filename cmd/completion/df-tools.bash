@@ -14,13 +14,13 @@ _df_run()
 	"$beside$program" "$@" 2>/dev/null
 }
 
-# The method of df-score on this command line, if there is one: its options depend on it.
+# The method of df-score or df-mix on this command line, if there is one: its options depend on it.
 _df_method()
 {
-	local word methods
+	local word methods program=${COMP_WORDS[0]##*/}
 
-	[[ ${COMP_WORDS[0]##*/} == df-score ]] || return
-	methods=$(_df_run df-score --list | sed '1d; s/ .*//')
+	[[ $program == df-score || $program == df-mix ]] || return
+	methods=$(_df_run "$program" --list | sed '1d; s/ .*//')
 	for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
 		[[ $'\n'$methods$'\n' != *$'\n'$word$'\n'* ]] || { echo "$word" && return; }
 	done
@@ -143,8 +143,8 @@ _df_tools()
 	elif [[ $program == df-train ]]; then
 		[[ -n $joined ]] || name=
 		_df_keys "$name"
-	elif [[ $program == df-score ]]; then
-		_df_offer "$([[ -n $(_df_method) ]] || _df_run df-score --list | sed '1d; s/ .*//')" files
+	elif [[ $program == df-score || $program == df-mix ]]; then
+		_df_offer "$([[ -n $(_df_method) ]] || _df_run "$program" --list | sed '1d; s/ .*//')" files
 	else
 		_df_offer '' files
 	fi

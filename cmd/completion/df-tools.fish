@@ -44,7 +44,7 @@ function __df_keys
 end
 
 function __df_methods
-    __df_run df-score --list | string replace -r ' .*' '' | string match -v method
+    __df_run (string replace -r '.*/' '' -- (commandline -opc)[1]) --list | string replace -r ' .*' '' | string match -v method
 end
 
 function __df_no_method_yet
@@ -90,8 +90,8 @@ __df_options $program '' $common
 switch $program
     case df-train
         complete -c $program -a '(__df_keys)'
-    case df-score
-        complete -c $program -n __df_no_method_yet -a '(__df_run df-score --list | string replace -r " +" \t)[2..-1]'
+    case df-score df-mix
+        complete -c $program -n __df_no_method_yet -a '(__df_run '$program' --list | string replace -r " +" \t)[2..-1]'
         # A method's own options are offered after its name.
         for method in (command $program --list 2>/dev/null | string replace -r ' .*' '')[2..-1]
             for line in (command $program $method --list-options 2>/dev/null)

@@ -191,7 +191,7 @@ static const struct df_opt options[] = {
 	{ .name = "profile", .type = DF_OPT_CHOICE, .value = DF_OPT_AT(struct options, profile), .choices = profiles,
 	    .help = "as in the paper, or as the authors' program" },
 	{ .name = "unseen", .type = DF_OPT_DOUBLE, .value = DF_OPT_AT(struct options, unseen), .arg = "X", .max = 1e6,
-	    .help = "profile repo: excess of a domain that was never seen; default: ln 50257" },
+	    .help = "profile repo: excess of a domain that was never seen" },
 	{ .name = "center", .type = DF_OPT_FLAG, .value = DF_OPT_AT(struct options, center),
 	    .help = "excess less the mean of the domains that are present, as in DataFlex" },
 	DF_OPT_END };

@@ -50,6 +50,9 @@ enum df_mix_need {
 	DF_MIX_NEEDS_LOADS = 4      /* loads of experts on held-out rows */
 };
 
+/* As `only` of an option: it is for runs.  df-mix has --proportions for it. */
+#define DF_MIX_RUNS_ONLY 1u
+
 struct df_mixer {
 	const char *name, *about;
 	unsigned needs; /* of enum df_mix_need */

@@ -201,7 +201,7 @@ static const struct df_opt options[] = {
 	{ .name = "warmup-steps", .type = DF_OPT_INT, .value = DF_OPT_AT(struct options, warmup), .arg = "N",
 	    .max = 9e15, .help = "nothing is learnt up to this step; default: 1 % of the run's" },
 	{ .name = "initial-proportions", .type = DF_OPT_STR, .value = DF_OPT_AT(struct options, initial), .arg = "P,P,..",
-	    .help = "of the domains in their order; default: those of the run" },
+	    .only = DF_MIX_RUNS_ONLY, .help = "of the domains in their order; default: those of the run" },
 	DF_OPT_END };
 /* clang-format on */
 

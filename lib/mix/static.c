@@ -37,6 +37,7 @@ propose(const void *options, const double *state, size_t n_domains, uint64_t ste
 /* clang-format off */
 static const struct df_opt options[] = {
 	{ .name = "proportions", .type = DF_OPT_STR, .value = DF_OPT_AT(struct options, proportions), .arg = "P,P,..",
+	    .only = DF_MIX_RUNS_ONLY,
 	    .help = "of the domains in their order; default: the initial proportions" },
 	DF_OPT_END };
 /* clang-format on */

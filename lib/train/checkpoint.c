@@ -92,6 +92,7 @@ df_train_state_save(const struct df_train_state *s, const char *dir, struct df_e
 	    (unsigned long long)s->total_steps, s->eval_pending ? "true" : "false", s->interim ? "true" : "false");
 	put_best(&b, &s->best);
 	put_branch(&b, &s->branch);
+	df_dynamic_put(&s->dynamic, &b);
 	df_buf_printf(&b, "  \"window\": %llu,\n  \"index\": \"%s\",\n  \"weights\": \"%s\",\n  \"tokens\": \"%s\",\n",
 	    (unsigned long long)s->window, s->index_id, s->weights_id, s->tokens_id);
 	df_buf_puts(&b, "  \"tokenizer\": ");
@@ -194,6 +195,7 @@ df_train_state_load(struct df_train_state *s, const char *dir, struct df_err *er
 	    (rc = df_json_member_bool(root, "interim", false, &s->interim, err)) != DF_OK ||
 	    (df_json_get(root, "best") && (rc = get_best(df_json_get(root, "best"), &s->best, err)) != DF_OK) ||
 	    (rc = get_branch(df_json_get(root, "branch"), &s->branch, err)) != DF_OK ||
+	    (rc = df_dynamic_get(&s->dynamic, df_json_get(root, "dynamic"), err)) != DF_OK ||
 	    (rc = digest(root, "index", s->index_id, err)) != DF_OK ||
 	    (rc = digest(root, "weights", s->weights_id, err)) != DF_OK ||
 	    (rc = digest(root, "tokens", s->tokens_id, err)) != DF_OK ||
@@ -219,6 +221,7 @@ df_train_state_release(struct df_train_state *s)
 {
 	free(s->tokenizer_id);
 	free(s->config);
+	df_dynamic_release(&s->dynamic);
 	*s = (struct df_train_state)DF_TRAIN_STATE_INIT;
 }
 
@@ -239,7 +242,7 @@ is_leftover(const char *name)
 {
 	static const char *const ends[] = { ".df-tmp", ".df-lock", DELETED };
 	static const char *const ours[] = { DF_CHECKPOINT_PREFIX, "trainer_", "train_results.", "all_results.",
-		"df_state.", "model.", "config.", "adapter_", "tokenizer" };
+		"df_state.", "mixture_log.", "domain_weights.", "model.", "config.", "adapter_", "tokenizer" };
 	size_t n = strlen(name);
 	bool mine = false, end = false;
 
@@ -519,7 +522,7 @@ df_checkpoint_reopen(const char *output_dir, bool keep_log, struct df_err *err)
 	return rc != DF_OK || keep_log ? rc : remove_file(output_dir, "trainer_log.jsonl", err);
 }
 
-const char *const df_checkpoint_logs[] = { "trainer_log.jsonl", "trainer_state.json", "train_results.json",
+const char *const df_checkpoint_logs[] = { "trainer_log.jsonl", "mixture_log.jsonl", "domain_weights.h5", "trainer_state.json", "train_results.json",
 	"all_results.json", DF_STATE_FILE, NULL };
 
 int

@@ -24,6 +24,7 @@
 #include "model/trained.h"
 #include "token/tokenizer.h"
 #include "train/best.h"
+#include "train/dynamic.h"
 #include "train/step.h"
 #include "train/trainlog.h"
 
@@ -53,6 +54,7 @@ struct df_train_state {
 	char weights_id[DF_DIGEST_HEX]; /* the same for the sample weights */
 	char tokens_id[DF_DIGEST_HEX];  /* df_id of the training tokens */
 	struct df_train_branch branch;
+	struct df_dynamic dynamic;
 	char *tokenizer_id;    /* NULL = not known */
 	char *config;          /* df_config_json */
 };
@@ -112,7 +114,7 @@ int df_checkpoint_rotate(
     const char *output_dir, uint64_t limit, uint64_t best, struct df_err *err) DF_MUST_CHECK;
 /*
  * A run trains on, or again, in output_dir: remove all_results.json, which said that the run was over,
- * and trainer_log.jsonl, unless `keep_log`: without it, the log is another run's.
+ * and its logs of lines, unless `keep_log`: without it, they are another run's.
  */
 int df_checkpoint_reopen(const char *output_dir, bool keep_log, struct df_err *err) DF_MUST_CHECK;
 /* Remove all checkpoints, logs and results of a run: overwrite_output_dir. */

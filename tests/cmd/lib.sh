@@ -10,7 +10,7 @@
 #   is 'what' GOT WANT           two strings are equal, and not empty: two commands that failed are no match
 #   is_empty 'what' GOT          a string is empty
 #   same 'what' FILE FILE        two files are equal, byte for byte
-#   commands                     print every command that has a table of options: programs, and methods of df-score
+#   commands                     print every command that has a table of options: programs, and methods of df-score and df-mix
 #   skip 'what' 'why'            count a case that cannot run here
 #   skip_all 'why'               leave: nothing of this test can run here
 #   done_testing                 last line of every test
@@ -127,7 +127,9 @@ commands()
 	for command_ in "$BUILD"/bin/df-*; do
 		basename "$command_"
 	done
-	df-score --list | sed '1d; s/ .*//; s/^/df-score /'
+	for command_ in df-score df-mix; do
+		"$command_" --list | sed "1d; s/ .*//; s/^/$command_ /"
+	done
 }
 
 skip()

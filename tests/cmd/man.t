@@ -122,27 +122,29 @@ for program in "$SRC"/cmd/df-*.c; do
 	report $? "$p: it leads to df-tools(7)"
 done
 
-# A method of df-score has what all methods share, and the options of its section.
-page "$SRC/man/df-score.1" >page
-df-score -h >help
-help_options help >options.common
-commands | sed -n 's/^df-score //p' >methods
-while read -r method; do
-	df-score "$method" -h >help
-	help_options help >options
-	awk -v group="[$method]" '/^\[/ { inside = $0 == group } inside' options >options.h
-	page_options page "Method: $method\$" >options.man
-	grep -q "^   Method: $method\$" page
-	report $? "df-score $method: the manual has a section for it"
-	same_options "df-score $method"
-	diff <(cut -f1 options.common) <(awk -v group="[$method]" '/^\[/ { inside = $0 == group } !inside' options | cut -f1) >wrong
-	empty "df-score $method: the other options are those of df-score" wrong
-	[ "$(wc -l <help)" -le 48 ]
-	report $? "df-score $method: -h fits a screen"
-done <methods
-sed -n 's/^   Method: //p' page | sort >described
-sort methods | diff - described >wrong
-empty 'df-score: the sections of methods (>) are the methods (<)' wrong
+# A method of df-score or df-mix has what all methods share, and the options of its section.
+for p in df-score df-mix; do
+	page "$SRC/man/$p.1" >page
+	"$p" -h >help
+	help_options help >options.common
+	commands | sed -n "s/^$p //p" >methods
+	while read -r method; do
+		"$p" "$method" -h >help
+		help_options help >options
+		awk -v group="[$method]" '/^\[/ { inside = $0 == group } inside' options >options.h
+		page_options page "Method: $method\$" >options.man
+		grep -q "^   Method: $method\$" page
+		report $? "$p $method: the manual has a section for it"
+		same_options "$p $method"
+		diff <(cut -f1 options.common) <(awk -v group="[$method]" '/^\[/ { inside = $0 == group } !inside' options | cut -f1) >wrong
+		empty "$p $method: the other options are those of $p" wrong
+		[ "$(wc -l <help)" -le 48 ]
+		report $? "$p $method: -h fits a screen"
+	done <methods
+	sed -n 's/^   Method: //p' page | sort >described
+	sort methods | diff - described >wrong
+	empty "$p: the sections of methods (>) are the methods (<)" wrong
+done
 
 # The sections of df-config(5) are the states of its keys (test_config compares names and defaults).
 sed -e ':a' -e '/\\$/ { N; s/\\\n//; ta' -e '}' "$SRC/man/df-config.5" |

@@ -1,0 +1,118 @@
+/*
+ * dynamic.c - the state of a dynamic run, to JSON and back.
+ */
+#include "train/dynamic.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+
+#include "base/mem.h"
+
+int
+df_dynamic_init(struct df_dynamic *d, const char *method, size_t n_domains, size_t n_numbers, struct df_err *err)
+{
+	int rc;
+
+	df_dynamic_release(d);
+	DF_TRY(df_strdup(&d->method, method, err));
+	DF_TRY(df_alloc(&d->cursor, n_domains, sizeof(*d->cursor), "state", err));
+	DF_TRY(df_alloc(&d->proportions, n_domains, sizeof(*d->proportions), "state", err));
+	DF_TRY(df_alloc(&d->number, n_numbers, sizeof(*d->number), "state", err));
+	d->n_domains = n_domains;
+	d->n_numbers = n_numbers;
+out:
+	if (rc != DF_OK)
+		df_dynamic_release(d);
+	return rc;
+}
+
+void
+df_dynamic_release(struct df_dynamic *d)
+{
+	free(d->method);
+	free(d->cursor);
+	free(d->proportions);
+	free(d->number);
+	*d = (struct df_dynamic){ 0 };
+}
+
+static void
+put_numbers(struct df_buf *b, const char *key, const double *x, size_t n)
+{
+	df_buf_printf(b, ", \"%s\": [", key);
+	for (size_t i = 0; i < n; i++) {
+		df_buf_puts(b, i ? ", " : "");
+		df_buf_json_double(b, x[i]);
+	}
+	df_buf_puts(b, "]");
+}
+
+void
+df_dynamic_put(const struct df_dynamic *d, struct df_buf *out)
+{
+	if (!d->method)
+		return;
+	df_buf_puts(out, "  \"dynamic\": {\"method\": ");
+	df_buf_json_str(out, d->method);
+	df_buf_printf(out, ", \"event_step\": %" PRIu64 ", \"flex_epoch\": %" PRIu64 ", \"cursor\": [", d->event_step,
+	    d->flex_epoch);
+	for (size_t i = 0; i < d->n_domains; i++)
+		df_buf_printf(out, "%s%" PRIu64, i ? ", " : "", d->cursor[i]);
+	df_buf_puts(out, "]");
+	put_numbers(out, "proportions", d->proportions, d->n_domains);
+	put_numbers(out, "numbers", d->number, d->n_numbers);
+	df_buf_puts(out, "},\n");
+}
+
+static int
+get_numbers(const struct df_json_value *v, const char *key, double *x, size_t n, struct df_err *err)
+{
+	const struct df_json_value *a = df_json_get(v, key);
+
+	if (df_json_size(a) != n)
+		return df_fail(err, DF_EFORMAT, "%s: %zu numbers, not %zu", key, df_json_size(a), n);
+	for (size_t i = 0; i < n; i++)
+		if (!df_json_number(df_json_at(a, i), &x[i]))
+			return df_fail(err, DF_EFORMAT, "%s[%zu] is not a number", key, i);
+	return DF_OK;
+}
+
+static int
+get_counts(const struct df_json_value *v, uint64_t *x, size_t n, struct df_err *err)
+{
+	int64_t count;
+
+	for (size_t i = 0; i < n; i++) {
+		if (!df_json_int(df_json_at(v, i), &count) || count < 0)
+			return df_fail(err, DF_EFORMAT, "cursor[%zu] is not a count", i);
+		x[i] = (uint64_t)count;
+	}
+	return DF_OK;
+}
+
+int
+df_dynamic_get(struct df_dynamic *d, const struct df_json_value *v, struct df_err *err)
+{
+	const struct df_json_value *cursor = df_json_get(v, "cursor");
+	const char *method;
+	int64_t step, flex;
+	int rc;
+
+	if (!v)
+		return DF_OK;
+	DF_TRY(df_json_member_str(v, "method", "", &method, err));
+	DF_TRY(df_dynamic_init(d, method, df_json_size(cursor), df_json_size(df_json_get(v, "numbers")), err));
+	DF_TRY(df_json_member_int(v, "event_step", 0, 0, INT64_MAX, &step, err));
+	DF_TRY(df_json_member_int(v, "flex_epoch", 0, 0, INT64_MAX, &flex, err));
+	d->event_step = (uint64_t)step;
+	d->flex_epoch = (uint64_t)flex;
+	DF_TRY(get_counts(cursor, d->cursor, d->n_domains, err));
+	DF_TRY(get_numbers(v, "proportions", d->proportions, d->n_domains, err));
+	DF_TRY(get_numbers(v, "numbers", d->number, d->n_numbers, err));
+out:
+	if (rc != DF_OK) {
+		df_dynamic_release(d);
+		df_err_prefix(err, "dynamic: ");
+	}
+	return rc;
+}

@@ -1,0 +1,35 @@
+/*
+ * dynamic.h - what a checkpoint keeps of a dynamic run (df_train_state.dynamic; "dynamic" in df_state.json): enough to
+ * be in the same window again, to the bit.
+ */
+#ifndef DF_TRAIN_DYNAMIC_H
+#define DF_TRAIN_DYNAMIC_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "base/err.h"
+#include "base/json.h"
+
+struct df_dynamic {
+	char *method;       /* NULL: not a dynamic run; nothing below is set */
+	uint64_t event_step; /* where the window of the last step began */
+	uint64_t flex_epoch;
+	uint64_t *cursor;    /* [n_domains] with these ... */
+	double *proportions; /* [n_domains] ... and these */
+	size_t n_domains;
+	double *number;      /* [n_numbers] of the method */
+	size_t n_numbers;
+};
+
+/* Allocate the arrays; what was there is released. */
+int df_dynamic_init(struct df_dynamic *d, const char *method, size_t n_domains, size_t n_numbers,
+    struct df_err *err) DF_MUST_CHECK;
+void df_dynamic_release(struct df_dynamic *d);
+/* Append "dynamic": {..} as JSON; nothing where method is NULL.  Numbers read back as they were. */
+void df_dynamic_put(const struct df_dynamic *d, struct df_buf *out);
+/* v: the value of "dynamic", or NULL.  DF_EFORMAT. */
+int df_dynamic_get(struct df_dynamic *d, const struct df_json_value *v, struct df_err *err) DF_MUST_CHECK;
+
+#endif
