@@ -52,7 +52,7 @@ parse_block(struct block *b, char *line)
 		else if (strcmp(w, "warmup") == 0)
 			b->warmup = (unsigned)strtoul(eq + 1, NULL, 10);
 		else
-			b->pair[b->map.n++] = (struct df_config_pair){ w, eq + 1 };
+			b->pair[b->map.n++] = (struct df_config_pair){ w, eq + 1, 0 };
 	}
 }
 
@@ -195,7 +195,7 @@ test_warmup(void **state)
 static void
 refused(const char *name, const char *key, const char *value, const char *word)
 {
-	struct df_config_pair pair = { (char *)(uintptr_t)key, (char *)(uintptr_t)value };
+	struct df_config_pair pair = { (char *)(uintptr_t)key, (char *)(uintptr_t)value, 0 };
 	struct df_config_map map = { &pair, key ? 1 : 0, 1 };
 	struct df_err err = DF_ERR_INIT;
 	struct df_schedule s;
