@@ -3,25 +3,11 @@
 # rows in windows of df-train --index, the same losses step by step; what its selectors chose, by our programs on our
 # checkpoints.
 . "$(dirname "$0")/lib.sh"
+. "$SRC/tests/cmd/run_numbers.sh"
 R=$SRC/tests/golden/dataflex_runs
 
 # Both compute in float32, in another order; twenty steps of Adam with this learning rate make 1e-6 of that.
 LIMIT=1e-5
-
-# near 'what' GOT WANT LIMIT: lines of numbers, as many, none further apart
-near()
-{
-	worst=$(paste "$2" "$3" | awk -v limit="$4" 'NF != 2 { bad = 1 } { d = $1 - $2; d = d < 0 ? -d : d; if (d > w) w = d }
-		END { printf "%.2g", w; exit bad || NR == 0 || !(w <= limit) }')
-	report $? "$1 (largest difference $worst)"
-}
-
-# column_of FILE COLUMN: its values, one a line
-column_of()
-{
-	h5dump -y -w 0 -m %.9g -d "$2" "$1" | awk '/DATA {/ { inside = 1; next } /}/ && inside { exit } inside' | tr -d ' ' |
-		tr ',' '\n' | sed '/^$/d'
-}
 
 # key RUN KEY DEFAULT: of its configuration
 key()
@@ -43,14 +29,6 @@ losses_of()
 		for (i = 2; i <= n; i++) sum += part[i]
 		printf "%.9g\n", sum
 	}' "$R/$1.json"
-}
-
-# ours DIR LAST: the same of a run that saved each step
-ours()
-{
-	for ((g = 1; g <= $2; g++)); do
-		sed -n 's/.*"total_loss": \([^,]*\),.*/\1/p' "$1/checkpoint-$g/df_state.json"
-	done | awk '{ printf "%.9g\n", $1 - last; last = $1 }'
 }
 
 pack()
@@ -85,7 +63,7 @@ replay()
 			--until "$end" || exit 1
 	done >out 2>err
 	report $? "$1: $(wc -l <windows) windows with DataFlex's rows"
-	ours "run-$1" "$last" >got
+	losses "run-$1" "$last" >got
 	losses_of "$1" >want
 	near "$1: the losses of all $last steps" got want $LIMIT
 }

@@ -14,7 +14,7 @@ weighted/NAME.txt has, besides # comments, lines that begin with the number of a
 
     loss G L             before the update; the mean that is differentiated
     norm G N             of its gradient, before clipping
-    weights G MIN MEAN MAX EFFECTIVE   of w_i n over the samples of the step; (sum w)^2 / sum w^2 of each group, summed
+    weights G MIN MEAN MAX EFFECTIVE   of w_i n (n: of the group) over the samples of the step; (sum w)^2 / sum w^2
     alpha G A..          by domain, as the step left it: it weighed the step, or, if stale, weighs the next one
     excess G E..         lambda by domain; - where the domain was not seen
     proportions G P..    of the window after G steps (G = 0: the first)
@@ -208,21 +208,22 @@ def by_sample(name, weigh, warmup=2, micro=BATCH):
     for g in range(STEPS):
         batch = [(g * BATCH + i) % len(run.data) for i in range(BATCH)]
         groups = [batch[i:i + micro] for i in range(0, BATCH, micro)]
-        parts, weights, effective = [], [], 0.0
+        parts, weights = [], []
         for group in groups:
             got = [forward(run.model, run.data[i]) for i in group]
             losses = torch.stack([nll.mean() for nll, _ in got])
             if g < warmup:
                 parts.append(sum(nll.sum() for nll, _ in got))
                 continue
-            w = weigh(run, group, losses.detach().double(), [h.detach() for _, h in got], g)
+            exact = torch.stack([nll.detach().double().mean() for nll, _ in got])
+            w = weigh(run, group, exact, [h.detach() for _, h in got], g)
             parts.append((w.to(losses.dtype) * losses).sum())
             weights += (w * len(group)).tolist()
-            effective += (w.sum()**2 / (w * w).sum()).item()
         if g < warmup:
             n = sum(int(run.data[i].mask[1:].sum()) for i in batch)
             run.update(g + 1, sum(parts) / n)
         else:
+            effective = sum(weights)**2 / sum(w * w for w in weights)
             run.put("weights", g + 1, [min(weights), sum(weights) / len(weights), max(weights), effective])
             run.update(g + 1, sum(parts) / len(groups))
     run.write()
