@@ -356,7 +356,7 @@ ALL = {
     "extremes": lambda n: loss_run(n, "extremes", 1.0),
     "linupper-micro": lambda n: loss_run(n, "linupper", 0.4, micro=4),
     "adapt": lambda n: adapt_run(n, 0.1, 5),
-    "adapt-micro": lambda n: adapt_run(n, 0.1, 5, mean1=True, micro=4),
+    "adapt-micro": lambda n: adapt_run(n, 1.0, 5, mean1=True, micro=4),
     "joint": lambda n: joint_run(n, 5),
     "joint-targets": lambda n: joint_run(n, 5, beta=1.0, pool="targets"),
     "custom": custom_run,
