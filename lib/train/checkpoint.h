@@ -113,7 +113,7 @@ extern const char *const df_checkpoint_logs[];
 int df_checkpoint_rotate(
     const char *output_dir, uint64_t limit, uint64_t best, struct df_err *err) DF_MUST_CHECK;
 /*
- * A run trains on, or again, in output_dir: remove all_results.json, which said that the run was over,
+ * A run trains on, or again, in output_dir: remove all_results.json and domain_weights.h5, of a run that was over,
  * and its logs of lines, unless `keep_log`: without it, they are another run's.
  */
 int df_checkpoint_reopen(const char *output_dir, bool keep_log, struct df_err *err) DF_MUST_CHECK;

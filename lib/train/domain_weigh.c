@@ -79,7 +79,7 @@ static int
 learn(struct df_domain_weigh *w, struct df_err *err)
 {
 	const struct df_mix_seen seen = {
-		.n_domains = w->n_domains, .sum = w->sum, .step = w->step, .total = w->total
+		.n_domains = w->n_domains, .sum = w->sum, .step = w->step, .total = w->total, .names = w->names
 	};
 
 	return w->mixer->update(w->options, w->state, &seen, err);

@@ -27,6 +27,7 @@ struct df_domain_weigh {
 	const void *options;
 	double *state;     /* of the mixer; borrowed */
 	const double *p;   /* [n_domains] the proportions of the rows; borrowed */
+	char *const *names; /* [n_domains] for messages, or NULL; borrowed */
 	size_t n_domains;
 	struct df_reference *reference; /* borrowed; NULL: the mixer needs none */
 	bool fresh;        /* a group is the whole step */

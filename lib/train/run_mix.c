@@ -17,14 +17,14 @@
 
 /* ---- the state ------------------------------------------------------------------ */
 
-size_t
-df_run_mix_count(const struct df_run_mix *x)
+static const char *
+name_of(const struct df_run_mix *x)
 {
-	return x->n_state + SUMS * x->n_domains + 1;
+	return x->mixer ? x->mixer->name : "static_mix";
 }
 
-void
-df_run_mix_numbers(const struct df_run_mix *x, double *numbers)
+static void
+put_numbers(const struct df_run_mix *x, double *numbers)
 {
 	memcpy(numbers, x->state, x->n_state * sizeof(*numbers));
 	numbers += x->n_state;
@@ -38,8 +38,8 @@ df_run_mix_numbers(const struct df_run_mix *x, double *numbers)
 	*numbers = (double)x->n_skipped;
 }
 
-void
-df_run_mix_restore(struct df_run_mix *x, const double *numbers)
+static void
+get_numbers(struct df_run_mix *x, const double *numbers)
 {
 	memcpy(x->state, numbers, x->n_state * sizeof(*numbers));
 	numbers += x->n_state;
@@ -50,6 +50,41 @@ df_run_mix_restore(struct df_run_mix *x, const double *numbers)
 			.excess = numbers[3],
 			.n_excess = (uint64_t)numbers[4] };
 	x->n_skipped = (uint64_t)*numbers;
+}
+
+void
+df_run_mix_save(const struct df_run_mix *x, struct df_dynamic *d)
+{
+	memcpy(d->cursor, x->cursor, x->n_domains * sizeof(*d->cursor));
+	memcpy(d->proportions, x->p, x->n_domains * sizeof(*d->proportions));
+	put_numbers(x, d->number);
+}
+
+/* The state of the checkpoint that the run goes on from; a run that begins gets one. */
+int
+df_run_mix_load(struct df_run_mix *x, struct df_run *r, struct df_err *err)
+{
+	const size_t n = x->n_state + SUMS * x->n_domains + 1;
+	struct df_dynamic *d = &r->state.dynamic;
+	const struct df_event e = df_events_window(&r->events, r->state.step > 0 ? r->state.step - 1 : 0);
+
+	if (r->state.step == 0)
+		return df_dynamic_init(d, name_of(x), x->n_domains, n, err);
+	if (!d->method || strcmp(d->method, name_of(x)) != 0 || d->n_domains != x->n_domains || d->n_numbers != n)
+		return df_fail(err, DF_ELINEAGE,
+		    "%s was trained with %s of %zu domains, not with %s of %zu: to train its weights with another mixture "
+		    "give %s_name_or_path=%s and a new output_dir",
+		    r->start, d->method ? d->method : "no mixture", d->n_domains, name_of(x), x->n_domains,
+		    r->c->finetuning_type == DF_FINETUNING_LORA ? "adapter" : "model", r->start);
+	if (d->event_step != e.step)
+		return df_fail(err, DF_ELINEAGE,
+		    "%s: its window began at step %" PRIu64 ", but by warmup_step and update_step it began at %" PRIu64
+		    ": a run keeps these keys to its end",
+		    r->start, d->event_step, e.step);
+	memcpy(x->cursor, d->cursor, x->n_domains * sizeof(*x->cursor));
+	memcpy(x->p, d->proportions, x->n_domains * sizeof(*x->p));
+	get_numbers(x, d->number);
+	return DF_OK;
 }
 
 static void
@@ -94,7 +129,7 @@ static void
 put_line(struct df_buf *b, const struct df_run_mix *x, uint64_t step)
 {
 	df_buf_printf(b, "{\"step\": %" PRIu64 ", \"method\": ", step);
-	df_buf_json_str(b, x->mixer ? x->mixer->name : "static_mix");
+	df_buf_json_str(b, name_of(x));
 	df_buf_puts(b, ", \"domains\": [");
 	for (size_t i = 0; i < x->n_domains; i++) {
 		df_buf_puts(b, i ? ", " : "");
@@ -172,6 +207,7 @@ update(struct df_run_mix *x, struct df_run *r, struct df_err *err)
 		.sum = measured(x) ? x->since : NULL,
 		.step = r->state.step,
 		.total = r->max_steps,
+		.names = x->names,
 	};
 	int rc = DF_OK;
 
@@ -223,7 +259,7 @@ df_run_mix_event(struct df_run_mix *x, struct df_run *r, const struct df_event *
 	int rc;
 
 	memcpy(x->cursor, x->drawn, x->n_domains * sizeof(*x->cursor));
-	if (e->kind == DF_EVENT_UPDATE && x->mixer) {
+	if (x->mixer && (e->kind == DF_EVENT_UPDATE || x->mixer->each_step)) {
 		DF_TRY(update(x, r, err));
 		x->mixer->propose(x->options, x->state, x->n_domains, e->step, x->p);
 		(void)df_drawer_spread(x->drawer, x->p);
@@ -238,10 +274,35 @@ out:
 	return rc;
 }
 
-int
-df_run_mix_redraw(struct df_run_mix *x, struct df_run *r, const struct df_event *e, struct df_err *err)
+/*
+ * Lines of events are cut from this step on: the event itself comes again.  A line of a mixer that learns from each step
+ * is written before the checkpoint, and has then cleared the sums.
+ */
+static uint64_t
+first_line_to_cut(const struct df_run_mix *x, uint64_t step)
 {
-	return draw(x, r, e, err);
+	const bool written = x->mixer && x->mixer->each_step && step > 0 && !measured(x);
+
+	return written ? step + 1 : step;
+}
+
+int
+df_run_mix_begin(struct df_run_mix *x, struct df_run *r, struct df_err *err)
+{
+	const uint64_t step = r->state.step;
+	int rc;
+
+	DF_TRY(df_path_join(&x->log, r->c->output_dir, "mixture_log.jsonl", err));
+	DF_TRY(df_jsonl_cut(x->log, "step", first_line_to_cut(x, step), err));
+	if (x->mixer && x->mixer->each_step)
+		df_stepper_weigh(r->stepper, &x->weigher);
+	if (step > 0) {
+		const struct df_event e = df_events_window(&r->events, step - 1);
+
+		rc = draw(x, r, &e, err);
+	}
+out:
+	return rc;
 }
 
 /* ---- steps ---------------------------------------------------------------------- */
@@ -278,11 +339,50 @@ df_run_mix_stepped(struct df_run_mix *x, const struct df_run *r, const struct df
 
 /* ---- the end -------------------------------------------------------------------- */
 
+/* The proportions that the mixer found, as a file for df-mix and init_mixture_proportions. */
+static int
+write_weights(const struct df_run_mix *x, const struct df_run *r, const double *p, struct df_err *err)
+{
+	struct df_meta m = DF_META_INIT;
+	char *path = NULL;
+	int rc;
+
+	DF_TRY(df_path_join(&path, r->c->output_dir, "domain_weights.h5", err));
+	DF_TRY(df_meta_set_tool(&m, "df-train", err));
+	DF_TRY(df_meta_set_str(&m, "method", name_of(x), err));
+	DF_TRY(df_meta_set_int(&m, "step", (int64_t)r->state.step, err));
+	if (r->rows.meta.id[0])
+		DF_TRY(df_meta_add_input(&m, "tokens", "tokens", r->rows.meta.id, err));
+	if (x->reference)
+		DF_TRY(df_meta_add_input(&m, "reference", x->params.reference_losses ? "losses" : "checkpoint",
+		    df_reference_id(x->reference), err));
+	for (size_t i = 0; i < x->n_domains; i++)
+		DF_TRY(df_meta_add_domain(&m, x->names ? x->names[i] : "all", NULL, err));
+	DF_TRY(df_mix_file_write(path, &m, p, x->state, x->n_state, err));
+	df_info("%s: the proportions that %s found", path, name_of(x));
+out:
+	df_meta_release(&m);
+	free(path);
+	return rc;
+}
+
 int
 df_run_mix_end(struct df_run_mix *x, const struct df_run *r, struct df_err *err)
 {
-	(void)x;
-	(void)r;
-	(void)err;
-	return DF_OK;
+	double *p = NULL;
+	int rc = DF_OK;
+
+	if (!x->mixer || !x->mixer->update)
+		return DF_OK;
+	if (x->mixer->each_step && measured(x))
+		DF_TRY(df_run_mix_log(x, r, err));
+	DF_TRY(df_alloc(&p, x->n_domains, sizeof(*p), "proportions", err));
+	if (x->mixer->result)
+		x->mixer->result(x->options, x->state, x->n_domains, p);
+	else
+		x->mixer->propose(x->options, x->state, x->n_domains, r->state.step, p);
+	rc = write_weights(x, r, p, err);
+out:
+	free(p);
+	return rc;
 }

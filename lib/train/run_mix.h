@@ -18,9 +18,11 @@
 #include "config/component.h"
 #include "config/events.h"
 #include "mix/mix.h"
+#include "mix/weights.h"
 #include "train/domain_weigh.h"
 #include "train/held_out.h"
 #include "train/reference.h"
+#include "train/run_dynamic.h"
 #include "train/run_priv.h"
 
 /* Parameters of the component that are the run's, not the mixer's. */
@@ -66,19 +68,22 @@ int df_run_mix_init(struct df_run_mix *x, const struct df_config *c, const struc
     struct df_err *err) DF_MUST_CHECK;
 void df_run_mix_release(struct df_run_mix *x);
 /*
- * What needs the model: held-out rows, the drawer, the reference, and the timing of DoReMi.  DF_ECONFIG where the mixer
- * needs what the run has not: experts, a reference.
+ * What needs the model: held-out rows, the drawer, the reference, the timing of DoReMi; then the state, fresh or that of
+ * the checkpoint.  DF_ECONFIG where the mixer needs what the run has not: experts, a reference.  DF_ELINEAGE where the
+ * checkpoint is of another mixture.
  */
 int df_run_mix_open(struct df_run_mix *x, struct df_run *r, struct df_err *err) DF_MUST_CHECK;
 
+/*
+ * Begin the loop at r->state.step: the log is cut back to it, and the window that the step is in is drawn again.  The
+ * stepper gets the weigher of DoReMi.
+ */
+int df_run_mix_begin(struct df_run_mix *x, struct df_run *r, struct df_err *err) DF_MUST_CHECK;
 /*
  * An event: measure, ask the mixer, draw the rows of the window, and let the run's sampler follow them.  A line of the
  * log.  DF_ESTOPPED: a signal came while experts were measured; nothing has changed.
  */
 int df_run_mix_event(
-    struct df_run_mix *x, struct df_run *r, const struct df_event *e, struct df_err *err) DF_MUST_CHECK;
-/* Draw the rows of a window that a loaded state is in again. */
-int df_run_mix_redraw(
     struct df_run_mix *x, struct df_run *r, const struct df_event *e, struct df_err *err) DF_MUST_CHECK;
 /* Before the step after r->state.step; after it, with what it measured. */
 void df_run_mix_step(struct df_run_mix *x, const struct df_run *r);
@@ -89,9 +94,11 @@ int df_run_mix_log(struct df_run_mix *x, const struct df_run *r, struct df_err *
 /* The end of the run: output_dir/domain_weights.h5, the proportions that the mixer found. */
 int df_run_mix_end(struct df_run_mix *x, const struct df_run *r, struct df_err *err) DF_MUST_CHECK;
 
-/* The numbers of the state: of the mixer, and sums since the last line of the log. */
-size_t df_run_mix_count(const struct df_run_mix *x);
-void df_run_mix_numbers(const struct df_run_mix *x, double *numbers);
-void df_run_mix_restore(struct df_run_mix *x, const double *numbers);
+/* The part of df_run_mix_open() that is in run_mix.c: fresh, or from r->state. */
+int df_run_mix_load(struct df_run_mix *x, struct df_run *r, struct df_err *err) DF_MUST_CHECK;
+/* Into the arrays of a checkpoint's state, which df_run_mix_open() made. */
+void df_run_mix_save(const struct df_run_mix *x, struct df_dynamic *d);
+
+extern const struct df_run_kind df_run_kind_mix;
 
 #endif

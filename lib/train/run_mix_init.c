@@ -7,6 +7,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/words.h"
 #include "train/run_mix.h"
 
 /* ---- the component -------------------------------------------------------------- */
@@ -91,6 +92,36 @@ out:
 	return rc;
 }
 
+/* A parameter that is nobody's, and is nearest to one of the run's: the mixer cannot suggest that one. */
+static int
+check_names(const struct df_run_mix *x, const struct df_opt *const *tables, struct df_err *err)
+{
+	for (size_t i = 0; i < x->component.params.n; i++) {
+		const char *name = x->component.params.v[i].key, *best = NULL;
+		const struct df_opt *near = NULL;
+		size_t dist = SIZE_MAX;
+		bool known = false;
+
+		for (const struct df_opt *o = x->mixer->options; o && o->name; o++)
+			df_nearer(name, o->name, &best, &dist);
+		for (const struct df_opt_alias *a = x->mixer->alias; a && a->theirs; a++)
+			df_nearer(name, a->theirs, &best, &dist);
+		for (const struct df_opt *const *t = tables; *t; t++) {
+			for (const struct df_opt *o = *t; o->name; o++) {
+				const char *was = best;
+
+				df_nearer(name, o->name, &best, &dist);
+				near = best != was ? o : near;
+			}
+			known = known || is_in(*t, name);
+		}
+		if (near && !known)
+			return df_fail(err, DF_ECONFIG, "%s has no parameter %.60s; did you mean %s?",
+			    x->component.name, name, near->name);
+	}
+	return DF_OK;
+}
+
 /* The parameters that are the run's, by what the mixer needs, and all others to the mixer. */
 static int
 take_params(struct df_run_mix *x, struct df_err *err)
@@ -104,6 +135,7 @@ take_params(struct df_run_mix *x, struct df_err *err)
 		tables[n++] = reference_params;
 	if (m->needs & DF_MIX_NEEDS_LOADS)
 		tables[n++] = load_params;
+	DF_TRY(check_names(x, tables, err));
 	for (size_t i = 0; i < n; i++)
 		DF_TRY(set_some(&x->component, (const struct df_opt *const[]){ tables[i], NULL }, false, tables[i],
 		    NULL, &x->params, err));
@@ -118,11 +150,12 @@ out:
 static int
 load_component(struct df_run_mix *x, const struct df_config *c, struct df_err *err)
 {
+	struct df_err why = DF_ERR_INIT;
 	int rc;
 
 	DF_TRY(df_component_load(&x->component, c, err));
-	if ((rc = df_mixer_find(&x->mixer, x->component.name, err)) != DF_OK) {
-		df_err_prefix(err, "component_name: ");
+	if (df_mixer_find(&x->mixer, x->component.name, &why) != DF_OK) {
+		rc = df_config_fail(c, "component_name", err, "%s", why.msg);
 		goto out;
 	}
 	DF_TRY(take_params(x, err));
@@ -149,6 +182,24 @@ count_domains(const struct df_rows *rows)
 	return (size_t)last + 1;
 }
 
+/* init_mixture_proportions: numbers in the order of the domains, or a file that names its domains. */
+static int
+given_proportions(struct df_run_mix *x, const struct df_config *c, struct df_err *err)
+{
+	const char *text = c->init_mixture_proportions, *end = text ? strrchr(text, '.') : NULL;
+	int rc;
+
+	if (end && strcmp(end, ".h5") == 0) {
+		if ((rc = df_mix_read_weights(text, x->names, x->n_domains, x->initial, err)) != DF_OK)
+			df_err_prefix(err, "init_mixture_proportions: ");
+		return rc;
+	}
+	rc = df_mix_proportions(text, "init_mixture_proportions", x->n_domains, x->names, x->initial, err);
+	if (rc == DF_EUSAGE && err)
+		err->code = rc = DF_ECONFIG;
+	return rc;
+}
+
 static int
 initial_proportions(struct df_run_mix *x, const struct df_config *c, const struct df_rows *rows, struct df_err *err)
 {
@@ -165,12 +216,7 @@ initial_proportions(struct df_run_mix *x, const struct df_config *c, const struc
 		for (size_t i = 0; i < x->n_domains; i++)
 			x->initial[i] = 1 / (double)x->n_domains;
 		break;
-	case DF_MIX_RULE_MIXTURE:
-		x->given = c->init_mixture_proportions != NULL;
-		rc = df_mix_proportions(
-		    c->init_mixture_proportions, "init_mixture_proportions", x->n_domains, x->names, x->initial, err);
-		if (rc == DF_EUSAGE && err)
-			err->code = rc = DF_ECONFIG;
+	case DF_MIX_RULE_MIXTURE: x->given = c->init_mixture_proportions != NULL; rc = given_proportions(x, c, err);
 	}
 	if (rc == DF_OK && c->init_mixture_proportions && !x->given)
 		df_warn("init_mixture_proportions has no effect: mixture_sample_rule is %s",
@@ -300,6 +346,7 @@ open_weigh(struct df_run_mix *x, const struct df_run *r, struct df_err *err)
 		.options = x->options,
 		.state = x->state,
 		.p = x->p,
+		.names = x->names,
 		.n_domains = x->n_domains,
 		.reference = x->reference,
 		.fresh = x->params.timing == DF_MIX_FRESH || (x->params.timing == DF_MIX_AUTO && one),
@@ -353,9 +400,16 @@ df_run_mix_open(struct df_run_mix *x, struct df_run *r, struct df_err *err)
 	DF_TRY(open_drawer(x, r, err));
 	if (x->mixer && x->mixer->each_step)
 		DF_TRY(open_weigh(x, r, err));
-	if (x->mixer)
-		rc = x->mixer->begin(x->options, x->initial, x->n_domains, x->state, err);
+	if (x->mixer && (rc = x->mixer->begin(x->options, x->initial, x->n_domains, x->state, err)) != DF_OK) {
+		df_err_prefix(err, "%s: ", x->mixer->name);
+		goto out;
+	}
 	memcpy(x->p, x->initial, x->n_domains * sizeof(*x->p));
+	if (x->mixer && x->mixer->each_step)
+		x->mixer->propose(x->options, x->state, x->n_domains, 0, x->p);
+	if (x->given && memcmp(x->p, x->initial, x->n_domains * sizeof(*x->p)) != 0)
+		df_warn("init_mixture_proportions has no effect: %s draws as many rows of each domain", x->mixer->name);
+	rc = df_run_mix_load(x, r, err);
 out:
 	return rc;
 }

@@ -1,9 +1,10 @@
 /*
- * run_priv.h - a run of df-train under way; seen by train.c, inputs.c and start.c.
+ * run_priv.h - a run of df-train under way; seen by train.c and run_*.c.
  */
 #ifndef DF_TRAIN_RUN_PRIV_H
 #define DF_TRAIN_RUN_PRIV_H
 
+#include "config/events.h"
 #include "rows/rows.h"
 #include "rows/sampler.h"
 #include "train/checkpoint.h"
@@ -11,6 +12,8 @@
 #include "train/step.h"
 #include "train/train.h"
 #include "train/trainlog.h"
+
+struct df_run_kind;
 
 #define DF_RUN_AHEAD 256 /* rows */
 
@@ -51,6 +54,12 @@ struct df_run {
 	uint64_t *which;      /* [batch * accum] */
 	uint64_t *next;       /* [batch * accum] of the next step */
 	size_t per_step;      /* batch * accum */
+	/* dynamic runs (run_dynamic.h) */
+	struct df_events events;
+	const struct df_run_kind *kind; /* NULL: the run is static */
+	void *dynamic;                  /* of the kind */
+	bool in_window;                 /* state.dynamic.event_step is an event that has happened */
+	uint64_t window_end;            /* the step after which other rows come */
 	uint64_t *ahead;      /* [DF_RUN_AHEAD] rows of the next steps, to be read ahead; NULL: all are in memory */
 };
 

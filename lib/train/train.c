@@ -24,6 +24,7 @@
 #include "base/mem.h"
 #include "base/stop.h"
 #include "eval/loss.h"
+#include "train/run_dynamic.h"
 #include "train/run_priv.h"
 #include "weigh/dft.h"
 
@@ -66,8 +67,8 @@ plan_steps(struct df_run *r, struct df_err *err)
 		goto out;
 	}
 	r->steps_per_epoch = df_sampler_steps_per_epoch(&r->sampler);
-	r->max_steps = c->max_steps > 0 ? (uint64_t)c->max_steps
-					: (uint64_t)ceil(c->num_train_epochs * (double)r->steps_per_epoch);
+	DF_TRY(df_run_dynamic_plan(r, err));
+	r->max_steps = r->events.max_steps;
 	r->end = r->o->until > 0 && r->o->until < r->max_steps ? r->o->until : r->max_steps;
 	if (r->o->until > r->max_steps)
 		df_info("the run ends at step %" PRIu64 ", before --until %" PRIu64, r->max_steps, r->o->until);
@@ -149,6 +150,8 @@ save(struct df_run *r, bool interim, bool with_optimizer, struct df_err *err)
 	double t = df_seconds();
 	int rc;
 
+	if (r->kind && r->kind->save && (rc = r->kind->save(r, err)) != DF_OK)
+		return rc;
 	r->state.interim = interim;
 	/* Only a checkpoint that every run saves can be the best one: those of --until or a signal must not decide. */
 	if (!interim && save_due(r) && r->state.best.step == r->state.step)
@@ -258,11 +261,20 @@ finish_step(struct df_run *r, struct df_err *err)
 	return asked || save_due(r) ? save(r, false, asked || !r->c->save_only_model, err) : DF_OK;
 }
 
+/* At most `most` rows of the steps from g on: those of the next window are not known yet. */
+static size_t
+known_rows(const struct df_run *r, uint64_t g, size_t most)
+{
+	const uint64_t left = r->window_end > g ? r->window_end - g : 0;
+
+	return left < most / r->per_step ? (size_t)left * r->per_step : most;
+}
+
 /* This step's rows and the next ones are read in the background, while it computes. */
 static int
 read_ahead(struct df_run *r, struct df_err *err)
 {
-	size_t n = DF_RUN_AHEAD;
+	size_t n = known_rows(r, r->state.step, DF_RUN_AHEAD);
 
 	if (!r->ahead)
 		return DF_OK;
@@ -270,11 +282,11 @@ read_ahead(struct df_run *r, struct df_err *err)
 	return df_rows_ahead(&r->rows, r->ahead, n, err);
 }
 
-/* The next step's rows are gathered while this one computes; those of another epoch are not known yet. */
+/* The next step's rows are gathered while this one computes; those of another epoch or window are not known yet. */
 static void
 gather_ahead(struct df_run *r)
 {
-	size_t n = r->state.step + 1 < r->end ? r->per_step : 0;
+	size_t n = r->state.step + 1 < r->end ? known_rows(r, r->state.step + 1, r->per_step) : 0;
 
 	if (n > 0)
 		df_sampler_ahead(&r->sampler, r->state.step + 1, r->next, &n);
@@ -295,7 +307,8 @@ one_step(struct df_run *r, struct df_train_report *report, struct df_err *err)
 		return rc;
 	gather_ahead(r);
 	r->lr = df_schedule_lr(&r->schedule, s->step) * s->best.plateau.scale;
-	rc = df_stepper_run(r->stepper, &r->rows, r->which, n, r->weights, r->lr, &res, err);
+	rc = df_stepper_run(
+	    r->stepper, &r->rows, r->which, n, r->kind && r->kind->weighs ? NULL : r->weights, r->lr, &res, err);
 	if (rc != DF_OK) {
 		df_err_prefix(err, "step %" PRIu64 ": ", s->step + 1);
 		return rc;
@@ -313,10 +326,16 @@ one_step(struct df_run *r, struct df_train_report *report, struct df_err *err)
 		df_warn("step %" PRIu64 ": no sample has a target: nothing was updated", s->step);
 	}
 	r->n_samples += n;
+	if (r->kind && r->kind->stepped && (rc = r->kind->stepped(r, &res, err)) != DF_OK)
+		return rc;
 	report->n_tokens += res.n_tokens;
 	report->seconds += df_seconds() - t;
 	df_progress(s->step - r->first_step, r->end - r->first_step, "steps");
-	return log_due(r) ? log_step(r, err) : DF_OK;
+	if (log_due(r) && (rc = log_step(r, err)) != DF_OK)
+		return rc;
+	if (r->kind && r->kind->log && (log_due(r) || (r->kind->logs_end && s->step == r->max_steps)))
+		return r->kind->log(r, err);
+	return DF_OK;
 }
 
 /* load_best_model_at_end: load the best checkpoint's weights in place of the last ones. */
@@ -351,6 +370,10 @@ write_results(struct df_run *r, double seconds, struct df_err *err)
 	const char *dir = r->c->output_dir;
 	int rc = DF_OK;
 
+	if (r->kind && r->kind->save)
+		DF_TRY(r->kind->save(r, err));
+	if (r->kind && r->kind->end)
+		DF_TRY(r->kind->end(r, err));
 	if (r->c->load_best_model_at_end)
 		DF_TRY(load_best(r, err));
 	/*
@@ -368,6 +391,19 @@ out:
 	return rc;
 }
 
+/* The next step cannot be trained yet: what was done is kept, and the error says what to do. */
+static int
+check_ready(struct df_run *r, struct df_err *err)
+{
+	const int rc = df_run_dynamic_ready(r, err);
+	int bad;
+
+	if (rc != DF_OK && r->state.step > r->first_step && r->saved != r->state.step &&
+	    (bad = save(r, false, true, err)) != DF_OK)
+		return bad;
+	return rc;
+}
+
 static int
 loop(struct df_run *r, struct df_train_report *report, struct df_err *err)
 {
@@ -378,9 +414,14 @@ loop(struct df_run *r, struct df_train_report *report, struct df_err *err)
 	if (s->eval_pending)
 		DF_TRY(finish_step(r, err));
 	while (s->step < r->end && !s->best.stopped && !df_stop_requested()) {
+		DF_TRY(check_ready(r, err));
+		if ((rc = df_run_dynamic_step(r, err)) == DF_ESTOPPED)
+			break;
+		DF_TRY(rc);
 		DF_TRY(one_step(r, report, err));
 		DF_TRY(finish_step(r, err));
 	}
+	rc = DF_OK;
 	report->step = s->step;
 	if (df_stop_requested() && ((s->step < r->end && !s->best.stopped) || s->eval_pending)) {
 		if (s->step > r->first_step && r->saved != s->step)
@@ -416,6 +457,7 @@ lock_output(struct df_run *r, struct df_err *err)
 static void
 release(struct df_run *r)
 {
+	df_run_dynamic_release(r);
 	df_stepper_free(r->stepper);
 	df_model_free(r->model);
 	df_tokenizer_free(r->tokenizer);
@@ -442,9 +484,10 @@ prepare(struct df_run *r, struct df_err *err)
 
 	DF_TRY(df_run_inputs(r, err));
 	DF_TRY(plan_steps(r, err));
+	DF_TRY(df_run_dynamic_init(r, err));
 	DF_TRY(df_run_begin_state(r, err));
 	DF_TRY(df_run_metric(r, err));
-	if (r->o->index) {
+	if (r->o->index && r->c->train_type != DF_TRAIN_SELECT) {
 		uint64_t rows = (r->end - (r->end < r->state.window ? r->end : r->state.window)) * r->sampler.batch *
 		    r->sampler.n_accum;
 
@@ -457,6 +500,8 @@ prepare(struct df_run *r, struct df_err *err)
 	}
 	DF_TRY(df_run_open_model(r, err));
 	DF_TRY(df_run_open_tokenizer(r, err));
+	if (r->kind && r->kind->open)
+		DF_TRY(r->kind->open(r, err));
 	r->first_step = r->state.step;
 out:
 	return rc;
@@ -589,6 +634,7 @@ df_train_run(const struct df_train_opts *o, struct df_train_report *report, stru
 	if (df_rows_on_demand(&r.rows))
 		DF_TRY(df_alloc(&r.ahead, DF_RUN_AHEAD, sizeof(*r.ahead), "rows ahead", err));
 	DF_TRY(df_trainlog_open(&r.log, c->output_dir, r.state.step, r.max_steps, err));
+	DF_TRY(df_run_dynamic_begin(&r, err));
 	rc = loop(&r, report, err);
 out:
 	release(&r);

@@ -1,0 +1,192 @@
+#!/bin/sh
+# df-train with train_type: dynamic_mix: rows by quotas, the log, DoReMi, ODM and dynamic MoE in the loop, the same bytes
+# after a stop or a kill, and what is refused before any work.
+# shellcheck disable=SC2086 # commands are words
+. "$(dirname "$0")/lib.sh"
+
+# Rows of three domains, of different sizes and difficulty.
+awk 'BEGIN {
+	srand(5)
+	for (i = 0; i < 40; i++)
+		printf "{\"instruction\": \"%d + %d\", \"output\": \"%d\"}\n", i, 3 * i % 17, i + 3 * i % 17 >"sums.jsonl"
+	for (i = 0; i < 24; i++)
+		printf "{\"instruction\": \"again %d\", \"output\": \"aaaa\"}\n", i >"easy.jsonl"
+	for (i = 0; i < 30; i++) {
+		w = ""; for (j = 0; j < 6; j++) w = w sprintf("%c", 97 + int(rand() * 26))
+		printf "{\"instruction\": \"word\", \"output\": \"%s\"}\n", w >"hard.jsonl"
+	}
+}'
+cat >dataset_info.json <<'END'
+{ "sums": { "file_name": "sums.jsonl" }, "easy": { "file_name": "easy.jsonl" }, "hard": { "file_name": "hard.jsonl" } }
+END
+mkdir small
+sed -e 's/"hidden_size": 128/"hidden_size": 32/' -e 's/"intermediate_size": 344/"intermediate_size": 64/' \
+	"$SRC/configs/models/tiny-llama/config.json" >small/config.json
+cat >small.yaml <<'END'
+model_name_or_path: small
+train_from_scratch: true
+finetuning_type: full
+per_device_train_batch_size: 6
+gradient_accumulation_steps: 1
+learning_rate: 5e-3
+lr_scheduler_type: constant
+logging_steps: 2
+save_steps: 100
+tokenized_path: pool.h5
+train_type: dynamic_mix
+warmup_step: 4
+update_step: 3
+update_times: 3
+END
+ok 'a pool of three domains, and rows of two that are evaluated' df-pack -q --dataset-dir . --template alpaca \
+	--tokenizer bytes --cutoff-len 128 --dataset sums,easy,hard --holdout sums=6 --holdout easy=4 \
+	--holdout-output val.h5 -o pool.h5
+train="df-train small.yaml -q"
+
+# log FILE KEY: the values of a member, one line each
+log()
+{
+	sed -E "s/.*\"$2\": (\[[^]]*\]|[^,}]*).*/\1/" "$1/mixture_log.jsonl"
+}
+# Times are the only bytes that may differ between two runs.
+same_run()
+{
+	for d in "$2" "$3"; do
+		(cd "$d" && find . -type f ! -path './checkpoint-*' | LC_ALL=C sort | while read -r f; do
+			sed -E 's/"(elapsed_time|remaining_time|[a-z_]*(runtime|per_second))": *("[^"]*"|[0-9.e+-]+)//g' "$f" |
+				cksum | sed "s|\$| $f|"
+		done) >"$d.sum"
+	done
+	same "$1" "$2.sum" "$3.sum"
+}
+
+# --- proportions that do not change ---
+
+ok 'a static mixture' $train output_dir=static static_mix=true train_step=10 init_mixture_proportions=0.5,0.25,0.25
+is 'has one line in its log' "$(wc -l <static/mixture_log.jsonl)" 1
+is 'with the proportions' "$(log static proportions)" '[0.5, 0.25, 0.25]'
+ok 'random proportions' $train output_dir=random component_name=random
+is 'are drawn at the updates' "$(log random step | tr '\n' ' ')" '0 4 7 10 '
+is 'others each time' "$(log random proportions | sort -u | wc -l)" 4
+ok 'a rule gives the initial proportions' $train output_dir=strat static_mix=true train_step=4 mixture_sample_rule=stratified
+is 'by the sizes of the datasets' "$(log strat proportions)" '[0.40476190476190477, 0.23809523809523808, 0.35714285714285715]'
+
+# --- ODM ---
+
+odm="$train component_name=odm component_params.warmup_steps=0"
+ok 'ODM' $odm output_dir=odm
+ok 'ODM, in parts' $odm output_dir=parts --until 5
+ok 'from within a window' $odm output_dir=parts --until 7
+ok 'from an event' $odm output_dir=parts
+same_run 'the same bytes' odm parts
+ok 'ODM on four threads' $odm output_dir=four --threads 4
+same_run 'the same bytes again' odm four
+
+# --- DoReMi ---
+
+ok 'a reference' $train output_dir=ref static_mix=true train_step=6
+ok 'its losses' df-grad -q --losses --token-loss --model ref -o ref.h5 pool.h5
+doremi="$train component_name=doremi"
+ok 'DoReMi with losses in a file' $doremi component_params.reference_losses=ref.h5 output_dir=file
+ok 'DoReMi with the model' $doremi component_params.reference_model_path=ref output_dir=model
+same 'the same model' file/model.safetensors model/model.safetensors
+same 'the same log' file/mixture_log.jsonl model/mixture_log.jsonl
+is 'a line at logging_steps and at the end' "$(log file step | tr '\n' ' ')" '2 4 6 8 10 12 13 '
+ok 'the weights are a file' $train output_dir=main static_mix=true train_step=4 \
+	init_mixture_proportions=file/domain_weights.h5
+
+# --- rows ---
+
+$train output_dir=rows static_mix=true train_step=10 disable_shuffling=true init_mixture_proportions=0.5,0.3,0.2 \
+	per_device_train_batch_size=1 logging_steps=1 >/dev/null 2>&1
+is 'quotas of 10 rows at 0.5, 0.3, 0.2, domain after domain' \
+	"$(cut -d, -f1,3 rows/trainer_log.jsonl | wc -l) $(log rows proportions)" '10 [0.5, 0.3, 0.2]'
+
+# --- a kill at any moment ---
+
+for method in odm doremi; do
+	args="component_name=$method component_params.warmup_steps=0 save_steps=2 update_times=8"
+	[ $method = odm ] || args="component_name=doremi component_params.reference_losses=ref.h5 save_steps=2 update_times=8 \
+		gradient_accumulation_steps=2 eval_strategy=steps eval_steps=5 eval_tokenized_path=val.h5 eval_on_each_dataset=true"
+	ok "$method without an interruption" $train $args output_dir=$method-whole
+	tries=0
+	until [ -f $method-killed/all_results.json ] || [ $tries -gt 60 ]; do
+		tries=$((tries + 1))
+		$train $args output_dir=$method-killed >/dev/null 2>&1 &
+		pid=$!
+		sleep "$(awk -v n=$tries 'BEGIN { srand(n); print 0.05 + 0.02 * n + 0.3 * rand() }')"
+		kill -9 $pid 2>/dev/null
+		wait $pid 2>/dev/null
+	done
+	[ -f $method-killed/all_results.json ]
+	report $? "$method, killed again and again, comes to its end ($tries)"
+	same_run "$method: and to the same bytes" $method-whole $method-killed
+done
+is 'evaluation by dataset in such a run' "$(grep -c eval_sums_loss doremi-whole/trainer_log.jsonl)" 5
+
+# --- experts ---
+
+mkdir moe
+cat >moe/config.json <<'END'
+{ "architectures": ["MixtralForCausalLM"], "model_type": "mixtral", "vocab_size": 259, "hidden_size": 32,
+  "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
+  "num_local_experts": 4, "num_experts_per_tok": 2, "max_position_embeddings": 256, "rms_norm_eps": 1e-05,
+  "rope_theta": 10000.0, "initializer_range": 0.2, "tie_word_embeddings": false, "hidden_act": "silu",
+  "torch_dtype": "float32" }
+END
+moe="df-train small.yaml -q model_name_or_path=moe component_name=dynamic_moe freeze_gate=true"
+ok 'dynamic MoE on reserved rows' $moe output_dir=moe1 component_params.eval_samples=8
+is 'proportions change at each update' "$(log moe1 proportions | sort -u | wc -l)" 4
+ok 'in parts' $moe output_dir=moe2 component_params.eval_samples=8 --until 7
+ok 'to the end' $moe output_dir=moe2 component_params.eval_samples=8
+same_run 'the same bytes' moe1 moe2
+ok 'measured in all layers, at the first step' $moe output_dir=moe3 warmup_step=0 component_params.layers=all
+is 'an update before it' "$(log moe3 step | head -n 1)" 0
+ok 'held-out rows of the evaluation tokens' df-train small.yaml -q model_name_or_path=moe component_name=dynamic_moe \
+	mixer_eval_dataset=sums,easy,sums eval_tokenized_path=val.h5 output_dir=moe4
+exits 78 'a dense model has no loads' $train component_name=dynamic_moe output_dir=bad
+says 'and the message says so' 'dense'
+exits 78 'one evaluation dataset for each domain' $moe mixer_eval_dataset=sums,easy eval_tokenized_path=val.h5 output_dir=bad
+says 'with both numbers' '2 datasets, but 3 domains'
+exits 78 'with tokens' $moe mixer_eval_dataset=sums,easy,hard output_dir=bad
+says 'whose key is named' 'eval_tokenized_path'
+exits 78 'and rows' $moe mixer_eval_dataset=sums,easy,hard eval_tokenized_path=val.h5 output_dir=bad
+says 'of that name' "no rows of 'hard'"
+
+# --- what is refused, before any work ---
+
+exits 78 'proportions that do not fit' $train static_mix=true train_step=4 init_mixture_proportions=0.5,0.5 output_dir=bad
+says 'with the names of the domains' '2 numbers, but 3 domains .sums, easy, hard'
+exits 78 'a component that is not there' $train component_name=doremy output_dir=bad
+says 'with the nearest' "did you mean 'doremi'"
+exits 78 'update_step 0' $train component_name=odm update_step=0 output_dir=bad
+says 'names the key' 'update_step'
+exits 78 'DoReMi without a reference' $doremi output_dir=bad
+says 'names the keys' 'component_params.reference_losses'
+exits 78 'a rule that would keep the proportions' $odm mixture_sample_rule=uniform output_dir=bad
+says 'with what to do' 'static_mix: true'
+exits 78 'a parameter that is not there' $doremi component_params.reference_loss=ref.h5 output_dir=bad
+says 'with the nearest one' 'did you mean'
+ok 'an index' df-score random -q --train pool.h5 -n 5 -o index.h5
+exits 64 'has no place' $train component_name=random --index index.h5 output_dir=bad
+says 'since rows are drawn' 'draws its rows itself'
+ok 'weights of samples may be with a mixture' $train component_name=random output_dir=dft use_dft_loss=true
+exits 78 'but not with DoReMi' $doremi component_params.reference_losses=ref.h5 use_dft_loss=true output_dir=bad
+ok 'losses without those of targets' df-grad -q --losses --model ref -o plain.h5 pool.h5
+exits 65 'are no reference' $doremi component_params.reference_losses=plain.h5 output_dir=bad
+says 'with how to make one' 'token-loss'
+df-pack -q --dataset-dir . --template default --tokenizer bytes --cutoff-len 128 --dataset sums,easy,hard -o other.h5
+df-grad -q --losses --token-loss --model ref -o otherref.h5 other.h5
+exits 65 'losses of other tokens' $doremi component_params.reference_losses=otherref.h5 output_dir=bad
+says 'are refused by name' 'otherref.h5 has the losses of tokens'
+cp -r ref other
+sed -i 's/"tokenizer": "bytes"/"tokenizer": "0123456789abcdef0123456789abcdef"/' other/df_state.json
+exits 65 'a reference with another tokenizer' $doremi component_params.reference_model_path=other output_dir=bad
+says 'is refused by name' "tokenizer 'bytes', the checkpoint other"
+exits 78 'two references' $doremi component_params.reference_model_path=ref component_params.reference_losses=ref.h5 \
+	output_dir=bad
+[ ! -e bad ]
+report $? 'nothing was made'
+exits 65 'another method in the same directory' $train component_name=random output_dir=parts update_times=9
+exits 65 'another window in the middle of a run' $odm output_dir=file update_step=5
+done_testing
