@@ -100,10 +100,10 @@ logged()
 	sed -nE 's/.*"'"$2"'": \[([^]]*)\].*/\1/p' "$1/mixture_log.jsonl" | tr -d , | sed 's/null/-/g'
 }
 
-for run in doremi doremi-stale; do
+for run in doremi doremi-repo; do
 	case $run in
 	doremi) how="component_params.eta=1 component_params.smoothing=1e-3" ;;
-	*) how="component_params.reweight_eta=0.5 component_params.reweight_eps=0.01 init_mixture_proportions=[0.5,0.25,0.25]
+	*) how="component_params.profile=repo component_params.reweight_eta=0.5 component_params.reweight_eps=0.01 init_mixture_proportions=[0.5,0.25,0.25]
 		per_device_train_batch_size=2 gradient_accumulation_steps=4" ;;
 	esac
 	# shellcheck disable=SC2086 # words

@@ -274,17 +274,16 @@ def custom_run(name):
 # ---- mixtures -------------------------------------------------------------------------------------------------------
 
 def doremi_run(name, micro, eta, c, warmup=4, every=4, p0=None):
-    """The first rows are drawn with p0, all others uniformly."""
+    """With p0 as the authors' program: alpha and the rows begin with it, and it counts in the average."""
     run, K = Run(name, micro), len(DOMAINS)
     reference = load("reference")
     with torch.no_grad():
         ref = [forward(reference, r)[0] for r in run.data]
     drawer, p = Drawer(run.data, True), p0 or [1 / K] * K
-    alpha, last, total = [1 / K] * K, [None] * K, [0.0] * K
+    alpha, last, total = p, [10.82490511970208 if p0 else None] * K, p if p0 else [0.0] * K
     window = []
     for g in range(STEPS):
         if g == 0 or (g >= warmup and (g - warmup) % every == 0):
-            p = p if g == 0 else [1 / K] * K
             quota, window = drawer.draw(p, g, BATCH * (warmup if g == 0 else every))
             run.put("proportions", g, p)
             run.put("quota", g, quota)
@@ -361,7 +360,7 @@ ALL = {
     "joint-targets": lambda n: joint_run(n, 5, beta=1.0, pool="targets"),
     "custom": custom_run,
     "doremi": lambda n: doremi_run(n, BATCH, 1.0, 1e-3),
-    "doremi-stale": lambda n: doremi_run(n, 2, 0.5, 1e-2, p0=[0.5, 0.25, 0.25]),
+    "doremi-repo": lambda n: doremi_run(n, 2, 0.5, 1e-2, p0=[0.5, 0.25, 0.25]),
     "odm": lambda n: odm_run(n, "paper", 0.9, 4, 2, [2, 1, 1]),
     "odm-repo": lambda n: odm_run(n, "repo", 0.9, 4, 4, [1, 1, 1]),
 }
