@@ -42,7 +42,7 @@ train()
 	df-train -q model_name_or_path="$R/model" finetuning_type=full lr_scheduler_type=constant save_steps=1 logging_steps=1 \
 		per_device_train_batch_size="$(key "$1" per_device_train_batch_size)" \
 		gradient_accumulation_steps="$(key "$1" gradient_accumulation_steps 1)" \
-		learning_rate="$(key "$1" learning_rate)" max_steps="$last" "${@:2}"
+		learning_rate="$(key "$1" learning_rate)" "${@:2}"
 }
 
 ok 'the rows of selections' pack --dataset sums -o sums.h5
@@ -55,17 +55,17 @@ ok 'anchors' pack --dataset anchors -o anchors.h5
 replay()
 {
 	last=$(losses_of "$1" | wc -l)
-	windows "$1" >windows
-	awk -v last="$last" 'NR > 1 { print $1 } END { print last }' windows >ends
-	paste -d ' ' ends windows | while read -r end _ rows; do
+	windows "$1" >windows.txt
+	awk -v last="$last" 'NR > 1 { print $1 } END { print last }' windows.txt >ends
+	paste -d ' ' ends windows.txt | while read -r end _ rows; do
 		echo "$rows" | tr ' ' '\n' >list
-		df-show -q --import list -o index.h5 "$2" && train "$1" tokenized_path="$2" output_dir="run-$1" --index index.h5 \
-			--until "$end" || exit 1
+		df-show -q --import list -o index.h5 "$2" && train "$1" tokenized_path="$2" output_dir="run-$1" max_steps="$last" \
+			--index index.h5 --until "$end" || exit 1
 	done >out 2>err
-	report $? "$1: $(wc -l <windows) windows with DataFlex's rows"
+	report $? "$1: $(wc -l <windows.txt) windows with DataFlex's rows"
 	losses "run-$1" "$last" >got
-	losses_of "$1" >want
-	near "$1: the losses of all $last steps" got want $LIMIT
+	losses_of "$1" >want.txt
+	near "$1: the losses of all $last steps" got want.txt $LIMIT
 }
 
 for run in select-random select-fraction select-steps select-epoch select-loss select-delta-loss select-less; do
@@ -88,18 +88,18 @@ selected()
 for step in 2 5; do
 	ok "losses after $step steps" df-grad -q --losses -m run-select-loss/checkpoint-$step sums.h5 -o losses.h5
 	column_of losses.h5 loss >got
-	selected select-loss $step losses >want
-	near 'as DataFlex computed them' got want $LIMIT
+	selected select-loss $step losses >want.txt
+	near 'as DataFlex computed them' got want.txt $LIMIT
 done
 is 'the rows that it chose have these losses' "$(selected select-loss 5 rows | while read -r row; do
-	sed -n "$((row + 1))p" want
+	sed -n "$((row + 1))p" want.txt
 done | paste - <(selected select-loss 5 loss) | awk '{ d = $1 - $2; bad += d > 2e-6 || d < -2e-6 } END { print NR, bad + 0 }')" '12 0'
 
 for step in 2 4 6; do
 	ok "losses after $step steps" df-grad -q --losses -m run-select-delta-loss/checkpoint-$step sums.h5 -o delta-$step.h5
 	column_of delta-$step.h5 loss >got
-	selected select-delta-loss $step losses >want
-	near 'as DataFlex computed them for the drop' got want $LIMIT
+	selected select-delta-loss $step losses >want.txt
+	near 'as DataFlex computed them for the drop' got want.txt $LIMIT
 done
 
 # scores TRAIN VAL: cosines of whole gradients, the mean over the targets
@@ -127,17 +127,56 @@ for step in 3 5; do
 	ok 'of the targets' df-grad -q -m run-select-less/checkpoint-$step --form sgd anchors.h5 -o val.h5
 	D=23808 # trainable parameters
 	scores train.h5 val.h5 >score
-	selected select-less $step rows >rows
-	selected select-less $step train_eval_similarity >want
-	while read -r row; do sed -n "$((row + 1))p" score; done <rows >got
-	near 'LESS: the scores of the rows that DataFlex chose' got want 5e-5
+	selected select-less $step rows >rows.txt
+	selected select-less $step train_eval_similarity >want.txt
+	while read -r row; do sed -n "$((row + 1))p" score; done <rows.txt >got
+	near 'LESS: the scores of the rows that DataFlex chose' got want.txt 5e-5
 	is 'these are the best, in this order' \
-		"$(awk '{ print $1, NR - 1 }' score | sort -gr | head -n 8 | awk '{ print $2 }' | tr '\n' ' ')" "$(tr '\n' ' ' <rows)"
+		"$(awk '{ print $1, NR - 1 }' score | sort -gr | head -n 8 | awk '{ print $2 }' | tr '\n' ' ')" "$(tr '\n' ' ' <rows.txt)"
 	ok 'projected' df-project -q -k 8192 train.h5 -o train.proj.h5
 	ok 'the targets, projected' df-project -q -k 8192 val.h5 -o val.proj.h5
 	ok 'df-score less' df-score -q less --train train.proj.h5 --val val.proj.h5 -n 8 -o less.h5 --scores-output scores.h5
 	column_of scores.h5 score >got
 	near 'its scores, but for the projection' got score 0.02 # 1 / sqrt(8192) is 0.011
 done
+
+# --- WeightTrainer: the whole run, with its keys ---
+
+# weighed RUN KEY=VALUE..: DataFlex's keys, what our methods need to be like its, and rows in their order
+weighed()
+{
+	last=$(losses_of "$1" | wc -l)
+	ok "$1 with its keys" train "$1" tokenized_path=mixed.h5 output_dir="run-$1" disable_shuffling=true \
+		train_type=dynamic_weight warmup_step=3 train_step="$(key "$1" train_step)" \
+		num_train_epochs="$(key "$1" num_train_epochs 3)" "${@:2}"
+	losses "run-$1" "$last" >got
+	losses_of "$1" >want.txt
+	# What training_step returns has been divided by the accumulation, and before the first weights once too often.
+	accum=$(key "$1" gradient_accumulation_steps 1)
+	awk -v n="$accum" '{ print NR <= 3 ? $1 * n : $1 }' want.txt >scaled
+	near "$1: the losses of all $last steps" got scaled $LIMIT
+	# The least and largest weight of each step, relative to the plain mean of a micro-batch.
+	awk -v n=$((8 / accum)) '/^"steps"/ { on = 1; next } on && /"weight"/ {
+		least = 1e9; most = 0
+		m = split($0, part, /"weight": \[/)
+		for (i = 2; i <= m; i++) {
+			k = split(substr(part[i], 1, index(part[i], "]") - 1), w, ", ")
+			for (j = 1; j <= k; j++) { if (w[j] < least) least = w[j]; if (w[j] > most) most = w[j] }
+		}
+		print least * n, most * n
+	}' "$R/$1.json" >want.txt
+	sed -nE 's/.*"min": ([^,]*), .*"max": ([^,]*), "effective".*/\1 \2/p' "run-$1/weight_log.jsonl" | grep -v null |
+		awk '{ printf "%.9g %.9g\n", $1, $2 }' >got
+	near "$1: the least and the largest weight of each step" got want.txt 5e-5 # of w_i n, and DataFlex's are float32
+}
+
+weighed weight-linupper component_name=loss
+weighed weight-uniform component_name=loss component_params.strategy=uniform component_params.compat=dataflex # B26
+weighed weight-quadratic component_name=loss component_params.strategy=quadratic component_params.delta=2
+weighed weight-extremes component_name=loss component_params.strategy=extremes
+weighed weight-accumulated component_name=loss
+weighed weight-adapt component_name=adapt eval_tokenized_path=anchors.h5 component_params.tau=0.1 \
+	component_params.refresh_interval=3 component_params.reduce=sum # B27
+weighed weight-custom component_name=custom
 
 done_testing

@@ -33,11 +33,11 @@ run()
 		lr_scheduler_type=constant learning_rate=2e-3 weight_decay=0.1 per_device_train_batch_size=8 save_steps=1 logging_steps=1 \
 		"${@:2}"
 	losses "$1" 20 >got
-	want "$1" loss >want
-	near '  losses' got want $LOSS
+	want "$1" loss >want.txt
+	near '  losses' got want.txt $LOSS
 	sed -n 's/.*"grad_norm": \(.*\),.*/\1/p' "$1/trainer_state.json" >got
-	want "$1" norm >want
-	near '  norms of the gradient' got want $NORM
+	want "$1" norm >want.txt
+	near '  norms of the gradient' got want.txt $NORM
 }
 
 run plain max_steps=20 disable_shuffling=true
@@ -51,8 +51,8 @@ weighed()
 		"${@:2}"
 	sed -nE 's/.*"min": ([^,]*), "mean": ([^,]*), "max": ([^,]*), "effective": ([^,]*),.*/\1 \2 \3 \4/p' \
 		"$1/weight_log.jsonl" | grep -v null >got
-	want "$1" weights >want
-	near '  weights: least, mean, largest, effective number' got want "${limit:-$WEIGHT}"
+	want "$1" weights >want.txt
+	near '  weights: least, mean, largest, effective number' got want.txt "${limit:-$WEIGHT}"
 }
 
 weighed linupper component_name=loss component_params.strategy=linupper component_params.r=0.4
@@ -78,13 +78,13 @@ SH
 weighed custom component_name=custom component_params.program='sh by_id.sh' warmup_step=0
 
 # A group of the whole step is one micro-batch, however it is split.
-want linupper loss >want
+want linupper loss >want.txt
 ok 'linupper, the step as a group' df-train -q model_name_or_path="$R/model" finetuning_type=full tokenized_path=pool.h5 \
 	output_dir=split lr_scheduler_type=constant learning_rate=2e-3 weight_decay=0.1 per_device_train_batch_size=2 \
 	gradient_accumulation_steps=4 save_steps=1 disable_shuffling=true train_type=dynamic_weight train_step=20 warmup_step=2 \
 	component_name=loss component_params.r=0.4 component_params.group=step
 losses split 20 >got
-near '  the losses of one micro-batch' got want $LOSS
+near '  the losses of one micro-batch' got want.txt $LOSS
 
 # --- mixtures ---
 
@@ -109,26 +109,26 @@ for run in doremi doremi-repo; do
 	# shellcheck disable=SC2086 # words
 	mixed $run component_name=doremi component_params.reference_model_path="$R/reference" update_step=4 $how
 	logged $run weights >got
-	want $run alpha >want
-	near '  alpha of each step' got want $ALPHA
+	want $run alpha >want.txt
+	near '  alpha of each step' got want.txt $ALPHA
 	logged $run excess >got
-	want $run excess >want
-	near '  excess losses by domain' got want $LOSS
+	want $run excess >want.txt
+	near '  excess losses by domain' got want.txt $LOSS
 done
 # The same from losses that were computed once.
 ok 'losses of the reference' df-grad -q --losses --token-loss -m "$R/reference" pool.h5 -o reference.h5
 mixed doremi component_name=doremi component_params.reference_losses=reference.h5 update_step=4 overwrite_output_dir=true
 logged doremi weights >got
-want doremi alpha >want
-near '  alpha of each step' got want $ALPHA
+want doremi alpha >want.txt
+near '  alpha of each step' got want.txt $ALPHA
 
 mixed odm component_name=odm update_step=2 'init_mixture_proportions=[2,1,1]' component_params.warmup_steps=0
 logged odm proportions >got
-want odm proportions >want
-near '  proportions of each window' got want $ALPHA
+want odm proportions >want.txt
+near '  proportions of each window' got want.txt $ALPHA
 mixed odm-repo component_name=odm update_step=4 component_params.variant=repo component_params.warmup_steps=0
 logged odm-repo proportions >got
-want odm-repo proportions >want
-near '  proportions of each window' got want $ALPHA
+want odm-repo proportions >want.txt
+near '  proportions of each window' got want.txt $ALPHA
 
 done_testing
