@@ -45,8 +45,8 @@ struct df_run_kind {
 extern const struct df_run_kind *const df_run_kinds[];
 
 /*
- * r->events and r->kind, from the configuration: after the tokens are loaded.  Then, when the state is known, everything
- * that is checked before the model is opened: the state is of this train_type, the window has its rows.
+ * r->events and r->kind, from the configuration: after the tokens are loaded.  Then, when the state is known, all that
+ * is checked before the model is opened: the state is of this train_type, the window has its rows.
  */
 int df_run_dynamic_plan(struct df_run *r, struct df_err *err) DF_MUST_CHECK;
 int df_run_dynamic_init(struct df_run *r, struct df_err *err) DF_MUST_CHECK;

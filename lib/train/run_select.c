@@ -1,9 +1,9 @@
 /*
  * run_select.c - a run on selected rows: train_type: dynamic_select.
  *
- * The rows of a warm-up are drawn here.  Those of a window are in the index that is given when its event comes: with the
- * checkpoint of that step a selector has chosen them, or, if it needs no model, earlier.  A run that comes to an event
- * without an index of its own ends there, with a checkpoint.
+ * The rows of a warm-up are drawn here.  Those of a window are in the index that is given when its event comes: with
+ * the checkpoint of that step a selector has chosen them, or, if it needs no model, earlier.  A run that comes to an
+ * event without an index of its own ends there, with a checkpoint.
  */
 #include "train/run_select.h"
 

@@ -9,11 +9,50 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/path.h"
+#include "config/component.h"
 #include "train/jsonl.h"
 #include "train/run_weigh.h"
+#include "train/states.h"
 #include "weigh/plugin.h"
 
 #define ANCHOR_ROWS 1024 /* whose vectors are in memory at the same time */
+#define EDGES       17   /* 0, 0.25, .. 4 */
+
+/* Weights relative to the plain mean over their group, where each would be 1. */
+struct stats {
+	uint64_t n, n_invalid, n_rough; /* weights; samples whose loss was not finite; groups that did not converge */
+	double min, max, sum, squares;
+	uint64_t count[EDGES]; /* from each edge to the next; the last: beyond */
+};
+
+struct weights {
+	struct df_component component;
+	const struct df_weigher *method;
+	void *options;
+	int whole_step; /* a group is a step, not a micro-batch */
+	uint64_t warmup;
+	struct df_weigh_states look; /* of a method that looks at hidden states */
+	struct df_states *states;    /* NULL: it does not */
+	const struct df_rows *anchors;
+	struct df_rows own_anchors; /* where the run has no evaluation tokens in memory */
+	double *anchor;             /* [dim] */
+	bool has_anchor;
+	void *open; /* of the method's open() */
+	struct df_step_weigher weigher;
+	struct stats since; /* the last line of the log */
+	bool told_rough;
+	char *log;                /* path of weight_log.jsonl */
+	const struct df_run *run; /* during a step */
+	/* the samples of a group that count */
+	struct df_weigh_group group;
+	size_t *slot;
+	uint64_t *row, *id;
+	double *loss, *weight;
+	uint32_t *n_targets;
+	uint16_t *domain;
+	float *given, *pooled;
+	size_t cap_slot, cap_row, cap_id, cap_loss, cap_weight, cap_targets, cap_domain, cap_given, cap_pooled;
+};
 
 /* ---- the component -------------------------------------------------------------- */
 
@@ -56,7 +95,7 @@ out:
 }
 
 static int
-set_options(struct df_run_weigh *x, struct df_err *err)
+set_options(struct weights *x, struct df_err *err)
 {
 	struct df_component part = { 0 };
 	struct run_params p = { 0 };
@@ -84,7 +123,7 @@ out:
 
 /* Does it fit what else the configuration says? */
 static int
-check_run(const struct df_run_weigh *x, const struct df_run *r, struct df_err *err)
+check_run(const struct weights *x, const struct df_run *r, struct df_err *err)
 {
 	const struct df_config *c = r->c;
 	const char *name = x->method->name;
@@ -102,7 +141,7 @@ check_run(const struct df_run_weigh *x, const struct df_run *r, struct df_err *e
 }
 
 static void
-tell(const struct df_run_weigh *x, const struct df_run *r)
+tell(const struct weights *x, const struct df_run *r)
 {
 	const struct df_config *c = r->c;
 
@@ -117,21 +156,27 @@ tell(const struct df_run_weigh *x, const struct df_run *r)
 		    "component custom has no --weights, no program and no plugin: each sample weighs 1, as in DataFlex");
 }
 
-int
-df_run_weigh_init(struct df_run_weigh *x, const struct df_run *r, struct df_err *err)
+static int
+init(struct df_run *r, struct df_err *err)
 {
 	const struct df_config *c = r->c;
+	struct weights *x;
 	int rc;
 
+	if ((rc = df_alloc(&x, 1, sizeof(*x), "weights", err)) != DF_OK)
+		return rc;
+	r->dynamic = x;
 	x->warmup = (uint64_t)c->warmup_step;
 	DF_TRY(df_component_load(&x->component, c, err));
-	if ((rc = df_weigher_find(&x->method, x->component.name, err)) != DF_OK ||
-	    (rc = set_options(x, err)) != DF_OK) {
+	rc = df_weigher_find(&x->method, x->component.name, err);
+	if (rc == DF_OK)
+		rc = set_options(x, err);
+	if (rc != DF_OK)
 		df_err_prefix(err, "component '%s': ", c->component_name ? c->component_name : "");
-		err->code = DF_ECONFIG;
-		rc = DF_ECONFIG;
+	if (rc == DF_EUSAGE)
+		rc = err->code = DF_ECONFIG;
+	if (rc != DF_OK)
 		goto out;
-	}
 	if (x->method->states)
 		x->method->states(x->options, &x->look);
 	DF_TRY(check_run(x, r, err));
@@ -140,9 +185,11 @@ out:
 	return rc;
 }
 
-void
-df_run_weigh_release(struct df_run_weigh *x)
+static void
+release(struct df_run *r)
 {
+	struct weights *x = r->dynamic;
+
 	if (x->method && x->method->close)
 		x->method->close(x->open);
 	df_component_release(&x->component);
@@ -160,33 +207,15 @@ df_run_weigh_release(struct df_run_weigh *x)
 	free(x->domain);
 	free(x->given);
 	free(x->pooled);
-	*x = (struct df_run_weigh){ 0 };
+	free(x);
 }
 
 static int weigh(void *ctx, const struct df_step_group *g, double *weight, struct df_err *err);
 
-/* Go on with the numbers of a checkpoint of this method, or begin without any. */
 static int
-restore(struct df_run_weigh *x, struct df_dynamic *d, struct df_err *err)
+open_weigh(struct df_run *r, struct df_err *err)
 {
-	const char *name = x->method->name;
-
-	if (d->method && strcmp(d->method, name) == 0) {
-		if (d->n_numbers != df_run_weigh_count(x))
-			return df_fail(err, DF_ELINEAGE,
-			    "the checkpoint's state of %s has %zu numbers, this run's %zu: they are of different models",
-			    name, d->n_numbers, df_run_weigh_count(x));
-		df_run_weigh_restore(x, d->number);
-		return DF_OK;
-	}
-	if (d->method)
-		df_info("the checkpoint is of %s; %s begins anew", d->method, name);
-	return df_dynamic_init(d, name, 0, df_run_weigh_count(x), err);
-}
-
-int
-df_run_weigh_open(struct df_run_weigh *x, struct df_run *r, struct df_err *err)
-{
+	struct weights *x = r->dynamic;
 	const char *const eval[] = { r->c->eval_tokenized_path };
 	int rc = DF_OK;
 
@@ -202,11 +231,6 @@ df_run_weigh_open(struct df_run_weigh *x, struct df_run *r, struct df_err *err)
 		}
 		DF_TRY(df_alloc(&x->anchor, df_states_dim(x->states), sizeof(*x->anchor), "anchors", err));
 	}
-	if (x->method->open)
-		DF_TRY(x->method->open(x->options, &x->open, err));
-	DF_TRY(df_jsonl_cut(x->log, "step", r->start_is_own && r->state.step > 0 ? r->state.step + 1 : 0, err));
-	DF_TRY(restore(x, &r->state.dynamic, err));
-	tell(x, r);
 out:
 	return rc;
 }
@@ -214,7 +238,7 @@ out:
 /* ---- anchors -------------------------------------------------------------------- */
 
 static bool
-due(const struct df_run_weigh *x, uint64_t step)
+due(const struct weights *x, uint64_t step)
 {
 	const uint64_t since = x->look.from_first ? step - x->warmup : step;
 
@@ -222,7 +246,7 @@ due(const struct df_run_weigh *x, uint64_t step)
 }
 
 static int
-read_anchors(struct df_run_weigh *x, struct df_err *err)
+read_anchors(struct weights *x, struct df_err *err)
 {
 	const size_t dim = df_states_dim(x->states), n = (size_t)x->anchors->n;
 	uint64_t *which = NULL;
@@ -259,9 +283,10 @@ out:
 	return rc;
 }
 
-int
-df_run_weigh_step(struct df_run_weigh *x, const struct df_run *r, struct df_err *err)
+static int
+step(struct df_run *r, struct df_err *err)
 {
+	struct weights *x = r->dynamic;
 	const bool active = r->state.step >= x->warmup;
 	int rc = DF_OK;
 
@@ -276,7 +301,7 @@ out:
 /* ---- weights -------------------------------------------------------------------- */
 
 static int
-grow(struct df_run_weigh *x, size_t n, struct df_err *err)
+grow(struct weights *x, size_t n, struct df_err *err)
 {
 	size_t numel = 0;
 	int rc;
@@ -299,7 +324,7 @@ out:
 
 /* The samples of g that count: those with targets whose loss is finite.  All others weigh 0. */
 static size_t
-choose(struct df_run_weigh *x, const struct df_step_group *g, double *weight)
+choose(struct weights *x, const struct df_step_group *g, double *weight)
 {
 	const struct df_target_losses *l = &g->losses;
 	size_t n = 0;
@@ -333,7 +358,7 @@ choose(struct df_run_weigh *x, const struct df_step_group *g, double *weight)
 }
 
 static void
-count(struct df_weight_stats *s, double w)
+count(struct stats *s, double w)
 {
 	const double at = floor(w * 4);
 
@@ -342,11 +367,11 @@ count(struct df_weight_stats *s, double w)
 	s->n++;
 	s->sum += w;
 	s->squares += w * w;
-	s->count[at < DF_WEIGHT_EDGES - 1 ? (size_t)at : DF_WEIGHT_EDGES - 1]++;
+	s->count[at < EDGES - 1 ? (size_t)at : EDGES - 1]++;
 }
 
 static void
-note_rough(struct df_run_weigh *x)
+note_rough(struct weights *x)
 {
 	x->since.n_rough++;
 	if (!x->told_rough)
@@ -358,7 +383,7 @@ note_rough(struct df_run_weigh *x)
 static int
 weigh(void *ctx, const struct df_step_group *g, double *weight, struct df_err *err)
 {
-	struct df_run_weigh *x = ctx;
+	struct weights *x = ctx;
 	const struct df_run *r = x->run;
 	bool rough = false;
 	size_t n;
@@ -405,7 +430,7 @@ out:
 
 /* `, "name": x`, or null where nothing was weighed. */
 static void
-member(struct df_buf *b, const char *name, const struct df_weight_stats *s, double x)
+member(struct df_buf *b, const char *name, const struct stats *s, double x)
 {
 	df_buf_printf(b, ", \"%s\": ", name);
 	if (s->n > 0)
@@ -415,9 +440,9 @@ member(struct df_buf *b, const char *name, const struct df_weight_stats *s, doub
 }
 
 static void
-put_line(struct df_buf *b, const struct df_run_weigh *x, uint64_t step)
+put_line(struct df_buf *b, const struct weights *x, uint64_t step)
 {
-	const struct df_weight_stats *s = &x->since;
+	const struct stats *s = &x->since;
 
 	df_buf_printf(b, "{\"step\": %" PRIu64 ", \"method\": ", step);
 	df_buf_json_str(b, x->method->name);
@@ -431,19 +456,20 @@ put_line(struct df_buf *b, const struct df_run_weigh *x, uint64_t step)
 	if (s->n_rough > 0)
 		df_buf_printf(b, ", \"not_converged\": %" PRIu64, s->n_rough);
 	df_buf_puts(b, ", \"edges\": [");
-	for (size_t i = 0; i < DF_WEIGHT_EDGES; i++) {
+	for (size_t i = 0; i < EDGES; i++) {
 		df_buf_puts(b, i ? ", " : "");
 		df_buf_json_double(b, (double)i / 4);
 	}
 	df_buf_puts(b, "], \"counts\": [");
-	for (size_t i = 0; i < DF_WEIGHT_EDGES; i++)
+	for (size_t i = 0; i < EDGES; i++)
 		df_buf_printf(b, "%s%" PRIu64, i ? ", " : "", s->count[i]);
 	df_buf_puts(b, "]}\n");
 }
 
-int
-df_run_weigh_log(struct df_run_weigh *x, const struct df_run *r, struct df_err *err)
+static int
+write_log(struct df_run *r, struct df_err *err)
 {
+	struct weights *x = r->dynamic;
 	struct df_buf b = DF_BUF_INIT;
 	int rc = DF_OK;
 
@@ -452,7 +478,7 @@ df_run_weigh_log(struct df_run_weigh *x, const struct df_run *r, struct df_err *
 	put_line(&b, x, r->state.step);
 	DF_TRY(df_buf_check(&b, err));
 	DF_TRY(df_jsonl_add(x->log, b.data, b.len, err));
-	x->since = (struct df_weight_stats){ 0 };
+	x->since = (struct stats){ 0 };
 out:
 	df_buf_release(&b);
 	return rc;
@@ -460,46 +486,95 @@ out:
 
 /* ---- the state ------------------------------------------------------------------ */
 
-#define STATS (7 + DF_WEIGHT_EDGES)
+#define STATS (7 + EDGES)
 
-size_t
-df_run_weigh_count(const struct df_run_weigh *x)
+static size_t
+n_numbers(const struct weights *x)
 {
 	return STATS + 1 + (x->states ? df_states_dim(x->states) : 0);
 }
 
-void
-df_run_weigh_numbers(const struct df_run_weigh *x, double *numbers)
+static int
+save(struct df_run *r, struct df_err *err)
 {
-	const struct df_weight_stats *s = &x->since;
+	const struct weights *x = r->dynamic;
+	const struct stats *s = &x->since;
 	const double first[] = { (double)s->n, (double)s->n_invalid, (double)s->n_rough, s->min, s->max, s->sum,
 		s->squares };
+	double *number = r->state.dynamic.number;
 
-	memcpy(numbers, first, sizeof(first));
-	for (size_t i = 0; i < DF_WEIGHT_EDGES; i++)
-		numbers[7 + i] = (double)s->count[i];
-	numbers[STATS] = x->has_anchor;
+	(void)err;
+	memcpy(number, first, sizeof(first));
+	for (size_t i = 0; i < EDGES; i++)
+		number[7 + i] = (double)s->count[i];
+	number[STATS] = x->has_anchor;
 	if (x->states)
-		memcpy(numbers + STATS + 1, x->anchor, df_states_dim(x->states) * sizeof(*numbers));
+		memcpy(number + STATS + 1, x->anchor, df_states_dim(x->states) * sizeof(*number));
+	return DF_OK;
 }
 
-void
-df_run_weigh_restore(struct df_run_weigh *x, const double *numbers)
+/* A count of a checkpoint, which may say anything. */
+static uint64_t
+whole(double x)
 {
-	struct df_weight_stats *s = &x->since;
-
-	*s = (struct df_weight_stats){
-		.n = (uint64_t)numbers[0],
-		.n_invalid = (uint64_t)numbers[1],
-		.n_rough = (uint64_t)numbers[2],
-		.min = numbers[3],
-		.max = numbers[4],
-		.sum = numbers[5],
-		.squares = numbers[6],
-	};
-	for (size_t i = 0; i < DF_WEIGHT_EDGES; i++)
-		s->count[i] = (uint64_t)numbers[7 + i];
-	x->has_anchor = numbers[STATS] != 0;
-	if (x->states)
-		memcpy(x->anchor, numbers + STATS + 1, df_states_dim(x->states) * sizeof(*numbers));
+	return x >= 0 && x < 0x1p53 ? (uint64_t)x : 0;
 }
+
+static void
+restore(struct weights *x, const double *number)
+{
+	x->since = (struct stats){
+		.n = whole(number[0]),
+		.n_invalid = whole(number[1]),
+		.n_rough = whole(number[2]),
+		.min = number[3],
+		.max = number[4],
+		.sum = number[5],
+		.squares = number[6],
+	};
+	for (size_t i = 0; i < EDGES; i++)
+		x->since.count[i] = whole(number[7 + i]);
+	x->has_anchor = number[STATS] != 0;
+	if (x->states)
+		memcpy(x->anchor, number + STATS + 1, df_states_dim(x->states) * sizeof(*number));
+}
+
+/* Go on with the numbers of a checkpoint of this method, or begin without any; the log and the program go with it. */
+static int
+begin(struct df_run *r, struct df_err *err)
+{
+	struct df_dynamic *d = &r->state.dynamic;
+	struct weights *x = r->dynamic;
+	const char *name = x->method->name;
+	int rc = DF_OK;
+
+	if (d->method && strcmp(d->method, name) == 0 && d->n_numbers != n_numbers(x))
+		return df_fail(err, DF_ELINEAGE,
+		    "%s: its state of %s has %zu numbers, this run's has %zu: they are of different models", r->start,
+		    name, d->n_numbers, n_numbers(x));
+	if (d->method && strcmp(d->method, name) == 0) {
+		restore(x, d->number);
+	} else {
+		if (d->method)
+			df_info("%s is of %s; %s begins anew", r->start, d->method, name);
+		DF_TRY(df_dynamic_init(d, name, 0, n_numbers(x), err));
+	}
+	DF_TRY(df_jsonl_cut(x->log, "step", r->start_is_own && r->state.step > 0 ? r->state.step + 1 : 0, err));
+	if (x->method->open)
+		DF_TRY(x->method->open(x->options, &x->open, err));
+	tell(x, r);
+out:
+	return rc;
+}
+
+const struct df_run_kind df_run_kind_weigh = {
+	.takes_index = true,
+	.weighs = true,
+	.init = init,
+	.open = open_weigh,
+	.begin = begin,
+	.step = step,
+	.log = write_log,
+	.save = save,
+	.release = release,
+};

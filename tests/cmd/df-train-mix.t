@@ -66,6 +66,20 @@ ok 'a static mixture' $train output_dir=static static_mix=true train_step=10 ini
 is 'has one line in its log' "$(wc -l <static/mixture_log.jsonl)" 1
 is 'with the proportions' "$(log static proportions)" '[0.5, 0.25, 0.25]'
 ok 'random proportions' $train output_dir=random component_name=random
+# Rows of easy have 7 targets, those of hard 9; the rest of a window is of sums.
+awk -F'[][]' '
+{
+	if (NR > 1) {
+		split($6, n, ", ")
+		rows = NR == 2 ? 24 : 18; left = rows
+		for (i = 1; i <= 3; i++) { q[i] = int(rows * p[i]); f[i] = rows * p[i] - q[i]; left -= q[i] }
+		for (; left > 0; left--) { b = 1; for (i = 2; i <= 3; i++) if (f[i] > f[b]) b = i; q[b]++; f[b] = -1 }
+		if (n[2] != 7 * q[2] || n[3] != 9 * q[3]) { print "line " NR ": " $6 ", not " 7 * q[2] ", " 9 * q[3]; bad = 1 }
+	}
+	split($4, p, ", ")
+}
+END { exit bad || NR < 4 }' random/mixture_log.jsonl >"$T/out" 2>&1
+report $? 'a window has the rows that its proportions say, by largest remainder'
 is 'are drawn at the updates' "$(log random step | tr '\n' ' ')" '0 4 7 10 '
 is 'others each time' "$(log random proportions | sort -u | wc -l)" 4
 ok 'a rule gives the initial proportions' $train output_dir=strat static_mix=true train_step=4 mixture_sample_rule=stratified
@@ -75,10 +89,29 @@ is 'by the sizes of the datasets' "$(log strat proportions)" '[0.404761904761904
 
 odm="$train component_name=odm component_params.warmup_steps=0"
 ok 'ODM' $odm output_dir=odm
+ok 'a longer one' $odm output_dir=long update_times=14 update_step=1 warmup_step=1
 ok 'ODM, in parts' $odm output_dir=parts --until 5
 ok 'from within a window' $odm output_dir=parts --until 7
 ok 'from an event' $odm output_dir=parts
 same_run 'the same bytes' odm parts
+# R <- 0.9 R + 0.1 loss / p, eps, p = (1 - K eps) softmax(eps_before R) + eps: from the losses of the log, in awk.
+awk -F'[][]' '
+function split_to(text, to,    n, v, i) { n = split(text, v, ", "); for (i = 1; i <= n; i++) to[i] = v[i]; return n }
+{
+	k = split_to($4, p); split_to($8, loss)
+	if (NR == 1) { before = 1 / k; for (i = 1; i <= k; i++) { pi[i] = p[i]; R[i] = 0 } next }
+	eps = sqrt(log(k) / (k * (NR - 1))); eps = eps < 1 / k ? eps : 1 / k
+	z = 0
+	for (i = 1; i <= k; i++) { if (loss[i] != "null") R[i] = 0.9 * R[i] + 0.1 * loss[i] / pi[i]; z += exp(before * R[i]) }
+	for (i = 1; i <= k; i++) {
+		pi[i] = (1 - k * eps) * exp(before * R[i]) / z + eps
+		if ((p[i] - pi[i]) ^ 2 > 1e-18) { print "line " NR ": " p[i] ", not " pi[i]; bad = 1 }
+	}
+	before = eps
+}
+END { exit bad || NR < 12 }' long/mixture_log.jsonl >"$T/out" 2>&1
+report $? 'the proportions of its log follow from its losses'
+is 'and are not equal' "$(log long proportions | tail -n 1 | grep -c 0.3333333333333333)" 0
 ok 'ODM on four threads' $odm output_dir=four --threads 4
 same_run 'the same bytes again' odm four
 

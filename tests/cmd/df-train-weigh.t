@@ -21,12 +21,12 @@ END
 
 # Of the first line, three digits after the point.
 three() { head -n 1 "$1/weight_log.jsonl" | sed -E 's/ "mean": [0-9.]+,//; s/([0-9]\.[0-9]{3})[0-9]+/\1/g'; }
-last() { tail -n 1 "$1/weight_log.jsonl"; }
+last() { sed -n 3p "$1/weight_log.jsonl"; }
 
 methods='loss adapt joint_update_aware custom'
 for m in $methods; do
 	ok "$m trains" $train component_name=$m output_dir=$m
-	is "$m: a line of the log from step 6 on, after the warm-up" "$(sed -E 's/^\{"step": ([0-9]+),.*/\1/' $m/weight_log.jsonl | tr '\n' ' ')" '6 9 12 '
+	is "$m: a line of the log from step 6 on, after the warm-up" "$(sed -E 's/^\{"step": ([0-9]+),.*/\1/' $m/weight_log.jsonl | tr '\n' ' ')" '6 9 12 14 '
 	last $m >"$T/out"
 	prints "$m: what it says" "\"method\": \"$m\", \"n\": 18, \"min\": [0-9.]+, \"mean\": [0-9.]+, \"max\": .*\"counts\": \["
 	is "$m: the warm-up is plain training" "$(head -n 1 $m/trainer_log.jsonl | grep -o '"loss": [0-9.]*')" "$(head -n 1 loss/trainer_log.jsonl | grep -o '"loss": [0-9.]*')"
@@ -70,17 +70,41 @@ done
 
 # --- custom ------------------------------------------------------------------------------------------------------
 
-if need python3 'a program that is asked'; then
+if command -v python3 >/dev/null 2>&1; then
 	ok 'a program' $train component_name=custom component_params.program='exec python3 teacher.py' output_dir=program
 	last program >"$T/out"
 	prints 'its weights' '"min": 1, .*"max": 1.5,'
 	exits 65 'a program that answers with fewer' $train component_name=custom component_params.program='while read -r x; do echo "[1]"; done' output_dir=bad
-	says 'says so' 'step 4: component .*the answer must be a list of 4 weights'
+	says 'says so' 'step 4: the program .*: the answer must be a list of 4 weights'
+else
+	skip 'a program that is asked' 'no python3 here'
 fi
 exits 65 'a program that ends' $train component_name=custom component_params.program='exit 3' output_dir=bad
 says 'says how' "the program 'exit 3' ended, with status 3, before it had answered"
 exits 65 'weights below 0' $train component_name=custom component_params.program='while read -r x; do echo "[1,1,-1,1]"; done' output_dir=bad
 says 'are refused, with the sample' 'custom gives sample [0-9]+ the weight -0.25: it must be a number from 0 up'
+
+if command -v cc >/dev/null 2>&1; then
+	build() { cc -std=c11 -Wall -Wextra -Wno-missing-field-initializers -shared -fPIC -O1 "-I$SRC/lib" "$1" -o "$2" -lm; }
+	sed 's/"focal"/"loss"/' "$SRC/tests/plugin/focal.c" >taken.c
+	sed 's/ exp(-/ exp(999 * /' "$SRC/tests/plugin/focal.c" >wrong.c
+	ok 'focal.c compiles' build "$SRC/tests/plugin/focal.c" focal.so
+	ok 'a plug-in trains' $train component_name=custom component_params.plugin=focal.so component_params.gamma=0.5 output_dir=plugin
+	last plugin >"$T/out"
+	prints 'its name is in the log' '"method": "focal", "n": 18, "min": 0.9'
+	exits 78 'an option that it does not have' $train component_name=custom component_params.plugin=focal.so component_params.gama=1 output_dir=none
+	says 'suggests' "did you mean gamma?"
+	build taken.c taken.so && exits 78 'a name that is taken' $train component_name=custom component_params.plugin=taken.so output_dir=none
+	says 'says so' "its weigher is called 'loss', as one of df-train's own"
+	build wrong.c wrong.so && exits 65 'weights that are no numbers' $train component_name=custom component_params.plugin=wrong.so output_dir=bad
+	says 'are refused' 'focal gives sample [0-9]+ the weight -?(nan|inf)'
+else
+	skip 'a plug-in' 'no cc here'
+fi
+exits 78 'a plug-in that is not there' $train component_name=custom component_params.plugin=none.so output_dir=none
+says 'says so' 'none.so: No such file'
+exits 78 'a file that is no plug-in' $train component_name=custom component_params.plugin=pool.h5 output_dir=none
+says 'says so' 'pool.h5: it cannot be loaded'
 
 # --- errors before any work --------------------------------------------------------------------------------------
 
