@@ -179,4 +179,21 @@ weighed weight-adapt component_name=adapt eval_tokenized_path=anchors.h5 compone
 	component_params.refresh_interval=3 component_params.reduce=sum # B27
 weighed weight-custom component_name=custom
 
+# --- B20: stratified and uniform keep their proportions in DataFlex; ours asks which is meant ---
+
+mix="train mix-stratified tokenized_path=mixed.h5 output_dir=rule train_type=dynamic_mix warmup_step=2 update_step=3
+	update_times=2"
+for c in random "static component_params.proportions=[2,1,1]" odm "doremi component_params.reference_model_path=$R/reference"; do
+	# shellcheck disable=SC2086 # words
+	exits 78 "stratified, and ${c%% *}" $mix mixture_sample_rule=stratified component_name=$c
+	says '  says what to give' 'mixture_sample_rule: stratified would keep its proportions, but [a-z]+ (changes them|has its own): give mixture'
+done
+[ ! -e rule ]
+report $? 'and nothing is written'
+# shellcheck disable=SC2086 # words
+ok 'a component that keeps them, too' $mix mixture_sample_rule=stratified component_name=static
+# shellcheck disable=SC2086 # words
+ok "uniform is DoReMi's rule" $mix mixture_sample_rule=uniform component_name=doremi \
+	component_params.reference_model_path="$R/reference" overwrite_output_dir=true
+
 done_testing
