@@ -179,6 +179,36 @@ weighed weight-adapt component_name=adapt eval_tokenized_path=anchors.h5 compone
 	component_params.refresh_interval=3 component_params.reduce=sum # B27
 weighed weight-custom component_name=custom
 
+# --- SelectTrainer: a run that asks for rows when DataFlex's did ---
+
+# asks RUN: each time with the rows that DataFlex's selector chose; the steps after which it stops
+asks()
+{
+	run="train $1 tokenized_path=sums.h5 output_dir=asks-$1 disable_shuffling=true train_type=dynamic_select
+		component_name=random warmup_step=$(key "$1" warmup_step) update_step=$(key "$1" update_step)
+		update_times=$(key "$1" update_times) train_step=$(key "$1" train_step 0)
+		num_train_epochs=$(key "$1" num_train_epochs 3)"
+	sed -nE 's/^ *\{"step": ([0-9]+), "kind": "select".*"rows": \[([^]]*)\].*/\1 \2/p' "$R/$1.json" | tr -d , >windows.txt
+	ls="ls -d asks-$1/checkpoint-*"
+	# shellcheck disable=SC2086 # words
+	exits 64 "$1: without an index it stops" $run
+	while read -r _ rows; do
+		$ls | sed 's/.*-//' | sort -n | tail -n 1
+		echo "$rows" | tr ' ' '\n' >list
+		df-show -q --import list -o index.h5 sums.h5 >out 2>err
+		$run --index index.h5 >out 2>err
+	done <windows.txt >got
+	cut -d ' ' -f 1 windows.txt >want.txt
+	near "$1: it asks after these steps" got want.txt 0
+	$ls | sed 's/.*-//' | sort -n | tail -n 1 >got
+	losses_of "$1" | wc -l >want.txt
+	near "$1: and ends after this" got want.txt 0
+}
+
+for run in select-random select-fraction select-steps select-epoch; do
+	asks $run
+done
+
 # --- B20: stratified and uniform keep their proportions in DataFlex; ours asks which is meant ---
 
 mix="train mix-stratified tokenized_path=mixed.h5 output_dir=rule train_type=dynamic_mix warmup_step=2 update_step=3

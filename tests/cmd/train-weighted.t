@@ -114,6 +114,9 @@ for run in doremi doremi-repo; do
 	logged $run excess >got
 	want $run excess >want.txt
 	near '  excess losses by domain' got want.txt $LOSS
+	column_of $run/domain_weights.h5 domain_weight >got
+	want $run average | tr ' ' '\n' >want.txt
+	near '  their mean is the result' got want.txt $ALPHA
 done
 # The same from losses that were computed once.
 ok 'losses of the reference' df-grad -q --losses --token-loss -m "$R/reference" pool.h5 -o reference.h5
