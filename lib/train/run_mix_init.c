@@ -2,6 +2,7 @@
  * run_mix_init.c - what a mixture is made of, before the first step.
  */
 #include <inttypes.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -387,6 +388,24 @@ out:
 	return rc;
 }
 
+/*
+ * A rule other than `mixture` keeps its proportions in DataFlex, whatever the mixer says.  Ours would follow the mixer
+ * from the first update on: so where they differ, the user says which.  load_component() has refused mixers that learn.
+ */
+static int
+check_rule(struct df_run_mix *x, const struct df_config *c, struct df_err *err)
+{
+	if (!x->mixer || c->mixture_sample_rule == DF_MIX_RULE_MIXTURE)
+		return DF_OK;
+	x->mixer->propose(x->options, x->state, x->n_domains, 0, x->p);
+	for (size_t i = 0; i < x->n_domains; i++)
+		if (fabs(x->p[i] - x->initial[i]) > 1e-12)
+			return df_config_fail(c, "mixture_sample_rule", err,
+			    "%s would keep its proportions, but %s has its own: give mixture, or static_mix: true",
+			    df_mix_rule_names[c->mixture_sample_rule], x->mixer->name);
+	return DF_OK;
+}
+
 int
 df_run_mix_open(struct df_run_mix *x, struct df_run *r, struct df_err *err)
 {
@@ -404,6 +423,7 @@ df_run_mix_open(struct df_run_mix *x, struct df_run *r, struct df_err *err)
 		df_err_prefix(err, "%s: ", x->mixer->name);
 		goto out;
 	}
+	DF_TRY(check_rule(x, r->c, err));
 	memcpy(x->p, x->initial, x->n_domains * sizeof(*x->p));
 	if (x->mixer && x->mixer->each_step)
 		x->mixer->propose(x->options, x->state, x->n_domains, 0, x->p);
