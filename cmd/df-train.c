@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "config/events.h"
 #include "prog.h"
 #include "train/train.h"
 
@@ -14,7 +15,7 @@ static const char about[] = "Train a model on tokens, to the end or to a step; r
 static struct {
 	int64_t until;
 	const char *index, *weights;
-	bool dry_run, list_keys;
+	bool dry_run, plan, list_keys;
 	struct df_prog_common common;
 } cfg = { .common = DF_PROG_COMMON_DEFAULT };
 
@@ -30,6 +31,8 @@ static const struct df_opt options[] = {
 	{ .type = DF_OPT_GROUP, .help = "Looking first" },
 	{ .name = "dry-run", .short_name = 'n', .type = DF_OPT_FLAG, .value = &cfg.dry_run,
 	    .help = "print what the run would cost, and exit" },
+	{ .name = "plan", .type = DF_OPT_FLAG, .value = &cfg.plan,
+	    .help = "print when rows or proportions are chosen, and exit" },
 	{ .name = "list-keys", .type = DF_OPT_FLAG, .value = &cfg.list_keys,
 	    .help = "print all configuration keys and exit" },
 	{ .type = DF_OPT_OPERANDS, .arg = "CONFIG", .file = DF_FILE_READ_ANY },
@@ -86,6 +89,19 @@ dry_run(const struct df_train_opts *o, struct df_err *err)
 }
 
 static int
+print_plan(const struct df_train_opts *o, struct df_err *err)
+{
+	struct df_buf text = DF_BUF_INIT;
+	struct df_events events;
+	int rc;
+
+	if ((rc = df_train_events(o, &events, err)) != DF_OK)
+		return rc;
+	df_events_print(&events, &text);
+	return df_prog_print(&text, err);
+}
+
+static int
 train(const struct df_train_opts *o, struct df_err *err)
 {
 	struct df_train_report r = { 0 };
@@ -130,6 +146,10 @@ main(int argc, char **argv)
 	o.index = cfg.index;
 	o.weights = cfg.weights;
 	DF_TRY(load_config(&config, &args->operands, &err));
+	if (cfg.plan) {
+		rc = print_plan(&o, &err);
+		goto out;
+	}
 	DF_TRY(df_train_note_files(&config, &err));
 	DF_TRY(df_prog_env(&env, &cfg.common, DF_ENV_WIDE, &err));
 	DF_TRY(choose_compute(env.be, &config, &err));

@@ -19,7 +19,7 @@ struct df_permute {
 
 /*
  * order [n] = rows [n] in the order of their race; rows NULL: rows 0 to n - 1.  The two arrays are not the same.  It
- * takes about 5 bytes per row while it works.  DF_ENOMEM.
+ * takes about 8 bytes per row while it works.  DF_ENOMEM.
  */
 int df_permute(const struct df_permute *p, const uint32_t *rows, uint32_t n, uint32_t *order, struct df_err *err)
     DF_MUST_CHECK;

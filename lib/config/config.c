@@ -500,6 +500,24 @@ check_evaluation(struct load *l)
 		    df_strategy_names[c->save_strategy], df_strategy_names[c->eval_strategy]);
 }
 
+/* A dynamic run needs a method; its length is train_step or comes from other keys. */
+static void
+check_dynamic(struct load *l)
+{
+	const struct df_config *c = l->c;
+	const bool updates = c->train_type == DF_TRAIN_SELECT || (c->train_type == DF_TRAIN_MIX && !c->static_mix);
+	const char *type = df_train_type_names[c->train_type];
+
+	if (c->train_type == DF_TRAIN_STATIC)
+		return;
+	if ((updates || c->train_type == DF_TRAIN_WEIGHT) && (!c->component_name || !*c->component_name))
+		FAULT(l, "component_name", "train_type: %s needs component_name, the name of a method", type);
+	if (updates && c->update_step == 0)
+		FAULT(l, "update_step", "update_step must be at least 1: the steps between two updates");
+	if (c->max_steps > 0 && c->max_steps != c->train_step)
+		FAULT(l, "max_steps", "max_steps: a run with train_type: %s has train_step instead", type);
+}
+
 /* What one key alone cannot show. */
 static void
 check(struct load *l)
@@ -521,6 +539,7 @@ check(struct load *l)
 	if (c->use_dft_loss && c->stage != DF_CONFIG_SFT)
 		FAULT(l, "use_dft_loss", "use_dft_loss needs stage: sft (in others LLaMA-Factory does not look at it)");
 	check_evaluation(l);
+	check_dynamic(l);
 }
 
 static int

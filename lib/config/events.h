@@ -2,10 +2,10 @@
  * events.h - when a dynamic run chooses rows or proportions: a pure function of a few numbers.
  *
  * Symbols as in DataFlex: W = warmup_step, U = update_step, T = update_times, S = train_step, E = num_train_epochs,
- * N = rows, B = rows of an optimizer step.  A selection run has Flex epochs of P = W + U T steps: W steps on drawn rows,
- * then T windows of U steps, each on rows that a selector chose.  A mixture run has no Flex epochs: W steps with the
- * initial proportions, then windows of U steps.  A reweighting run is an ordinary one whose weights count from step W+1
- * on.  df-train, df-plan and `df-train --plan` all ask here.
+ * N = rows, B = rows of an optimizer step.  A selection run has Flex epochs of P = W + U T steps: W steps on drawn
+ * rows, then T windows of U steps, each on rows that a selector chose.  A mixture run has no Flex epochs: W steps with
+ * the initial proportions, then windows of U steps.  A reweighting run is an ordinary one whose weights count from step
+ * W+1 on.  df-train, df-plan and `df-train --plan` all ask here.
  */
 #ifndef DF_CONFIG_EVENTS_H
 #define DF_CONFIG_EVENTS_H

@@ -284,34 +284,73 @@ check_reference(const struct reference *r, const struct df_set *losses, struct d
 
 /* ---- loads ------------------------------------------------------------------------- */
 
+/* Of all layers: then they are those of one, or of all together. */
 struct loads {
 	struct df_mix_measured *out;
-	bool all_layers;
+	size_t width;
+	double *all; /* [n_domains, width] */
 };
 
 static int
 take_loads(void *ctx, const struct source *s, const struct df_batch *b, struct df_err *err)
 {
 	const struct loads *l = ctx;
-	const struct df_column_data *load = &b->col[DF_COL_GATE_LOAD];
-	const size_t n = l->out->n_experts, first = l->all_layers ? 0 : load->width - n;
+	const float *load = b->col[DF_COL_GATE_LOAD].data;
 
 	for (uint64_t i = 0; i < b->n; i++) {
-		const float *own = (const float *)load->data + i * load->width;
 		size_t d = 0;
 		const int rc = domain_of(s, b, i, &d, err);
 
 		if (rc != DF_OK)
 			return rc;
-		for (size_t k = first; k < load->width; k++)
-			l->out->load[d * n + k % n] += (double)own[k];
+		for (size_t k = 0; k < l->width; k++)
+			l->all[d * l->width + k] += (double)load[i * l->width + k];
 	}
 	return DF_OK;
 }
 
-/* The number of experts of a set, which must be that of the others. */
+/* The last layer that sends tokens to experts: a dense one sends none. */
+static size_t
+last_layer(const struct loads *l, size_t n_domains)
+{
+	size_t layer = l->width / l->out->n_experts;
+
+	while (layer-- > 1)
+		for (size_t d = 0; d < n_domains; d++)
+			for (size_t e = 0; e < l->out->n_experts; e++)
+				if (l->all[d * l->width + layer * l->out->n_experts + e] > 0)
+					return layer;
+	return 0;
+}
+
 static int
-count_experts(const struct df_set *set, size_t *n_experts, struct df_err *err)
+measure_loads(
+    struct source *s, size_t n, size_t n_domains, bool all_layers, struct df_mix_measured *out, struct df_err *err)
+{
+	static const enum df_col columns[] = { DF_COL_ID, DF_COL_DOMAIN, DF_COL_GATE_LOAD };
+	const size_t n_experts = out->n_experts;
+	struct loads l = { out, df_set_width(s[0].set, DF_COL_GATE_LOAD), NULL };
+	size_t cells, layer;
+	int rc = DF_OK;
+
+	DF_TRY(df_size_mul(n_domains, l.width, &cells, "loads", err));
+	DF_TRY(df_alloc(&l.all, cells, sizeof(*l.all), "loads", err));
+	DF_TRY(df_alloc(&out->load, n_domains * n_experts, sizeof(*out->load), "loads", err));
+	for (size_t i = 0; i < n; i++)
+		DF_TRY(each_batch(&s[i], columns, 3, take_loads, &l, err));
+	layer = last_layer(&l, n_domains);
+	for (size_t d = 0; d < n_domains; d++)
+		for (size_t k = 0; k < l.width; k++)
+			if (all_layers || k / n_experts == layer)
+				out->load[d * n_experts + k % n_experts] += l.all[d * l.width + k];
+out:
+	free(l.all);
+	return rc;
+}
+
+/* The number of experts of a set; those of all sets have as many layers, too. */
+static int
+count_experts(const struct df_set *set, const struct df_set *first, size_t *n_experts, struct df_err *err)
 {
 	const size_t width = df_set_width(set, DF_COL_GATE_LOAD);
 	double n = 0;
@@ -320,9 +359,10 @@ count_experts(const struct df_set *set, size_t *n_experts, struct df_err *err)
 	    width % (size_t)n > 0)
 		return df_fail(
 		    err, DF_EFORMAT, "%s: %zu loads per row, of an unknown number of experts", df_set_name(set), width);
-	if (*n_experts > 0 && *n_experts != (size_t)n)
-		return df_fail(err, DF_EFORMAT, "%s: %zu experts, but %zu in the file before it", df_set_name(set),
-		    (size_t)n, *n_experts);
+	if (set != first && (*n_experts != (size_t)n || df_set_width(first, DF_COL_GATE_LOAD) != width))
+		return df_fail(err, DF_EFORMAT, "%s: %zu experts and %zu loads per row, but %zu and %zu in %s",
+		    df_set_name(set), (size_t)n, width, *n_experts, df_set_width(first, DF_COL_GATE_LOAD),
+		    df_set_name(first));
 	*n_experts = (size_t)n;
 	return DF_OK;
 }
@@ -346,11 +386,9 @@ measure_losses(struct source *s, struct reference *r, struct df_mix_measured *ou
 int
 df_mix_measure(const struct df_mix_files *files, struct df_meta *meta, struct df_mix_measured *out, struct df_err *err)
 {
-	static const enum df_col columns[] = { DF_COL_ID, DF_COL_DOMAIN, DF_COL_GATE_LOAD };
 	const size_t n = files->n_losses + files->n_loads;
 	const enum domains domains = meta->n_domains > 0 ? GIVEN : MORE;
 	const enum df_col needed = files->reference ? DF_COL_TOKEN_LOSS : DF_COL_N_TOKENS;
-	struct loads loads = { out, files->all_layers };
 	struct reference ref = { .out = out };
 	struct source *s = NULL;
 	int rc = DF_OK;
@@ -362,7 +400,7 @@ df_mix_measure(const struct df_mix_files *files, struct df_meta *meta, struct df
 	for (size_t i = files->n_losses; i < n; i++) {
 		DF_TRY(open_source(&s[i], DF_KIND_GATELOAD, DF_COL_GATE_LOAD, "loads",
 		    files->loads[i - files->n_losses], meta, domains, err));
-		DF_TRY(count_experts(s[i].set, &out->n_experts, err));
+		DF_TRY(count_experts(s[i].set, s[files->n_losses].set, &out->n_experts, err));
 	}
 	for (size_t i = 0; i < n; i++)
 		DF_TRY(join(&s[i], meta, err));
@@ -373,16 +411,11 @@ df_mix_measure(const struct df_mix_files *files, struct df_meta *meta, struct df
 	}
 	if (files->n_losses > 0)
 		DF_TRY(df_alloc(&out->sum, meta->n_domains, sizeof(*out->sum), "sums of losses", err));
-	if (files->n_loads > 0) {
-		size_t cells;
-
-		DF_TRY(df_size_mul(meta->n_domains, out->n_experts, &cells, "loads", err));
-		DF_TRY(df_alloc(&out->load, cells, sizeof(*out->load), "loads", err));
-	}
 	for (size_t i = 0; i < files->n_losses; i++)
 		DF_TRY(measure_losses(&s[i], &ref, out, err));
-	for (size_t i = files->n_losses; i < n; i++)
-		DF_TRY(each_batch(&s[i], columns, 3, take_loads, &loads, err));
+	if (files->n_loads > 0)
+		DF_TRY(
+		    measure_loads(s + files->n_losses, files->n_loads, meta->n_domains, files->all_layers, out, err));
 out:
 	for (size_t i = 0; s && i < n; i++)
 		close_source(&s[i]);

@@ -29,8 +29,8 @@ struct df_mix_measured {
 };
 
 /*
- * Read the files, whose domains are joined with those of `meta`, and added to them where it has none; each file is noted
- * there as an input, in the role of its option.  DF_EFORMAT: no domains, no numbers of targets, other numbers of
+ * Read the files, whose domains are joined with those of `meta`, and added to them where it has none; each file is
+ * noted there as an input, in the role of its option.  DF_EFORMAT: no domains, no numbers of targets, other numbers of
  * experts; DF_ELINEAGE: a row of another domain, losses of a reference that are of other tokens.
  */
 int df_mix_measure(const struct df_mix_files *files, struct df_meta *meta, struct df_mix_measured *out,

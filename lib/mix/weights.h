@@ -25,8 +25,8 @@ void df_mix_file_release(struct df_mix_file *f);
  */
 int df_mix_file_read(struct df_mix_file *f, const char *path, struct df_err *err) DF_MUST_CHECK;
 /*
- * Write p [meta->n_domains] and state [n_state] (NULL: none), with the tool, parameters, inputs and domains of meta; its
- * kind is set.  The file appears whole or not at all.
+ * Write p [meta->n_domains] and state [n_state] (NULL: none), with the tool, parameters, inputs and domains of meta;
+ * its kind is set.  The file appears whole or not at all.
  */
 int df_mix_file_write(const char *path, struct df_meta *meta, const double *p, const double *state, size_t n_state,
     struct df_err *err) DF_MUST_CHECK;

@@ -34,7 +34,7 @@ struct df_sampler {
 	uint64_t n_index, window; /* the step at which the index starts */
 };
 
-/* n_rows from 1 to UINT32_MAX, or DF_ERANGE.  An epoch's order takes 4 bytes per row, and 9 while it is made. */
+/* n_rows from 1 to UINT32_MAX, or DF_ERANGE.  An epoch's order takes 4 bytes per row, and 12 while it is made. */
 int df_sampler_init(struct df_sampler *s, uint64_t n_rows, const uint64_t *ids, uint64_t seed, bool shuffle,
     uint64_t batch, uint64_t n_accum, struct df_err *err) DF_MUST_CHECK;
 void df_sampler_release(struct df_sampler *s);

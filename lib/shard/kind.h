@@ -61,7 +61,7 @@ enum df_col {
 	DF_COL_INDEX,      /* index u64: sample ids in training order */
 	DF_COL_WEIGHT,     /* sample_weight f32 */
 	DF_COL_DOMAIN_WEIGHT, /* domain_weight f64 */
-	DF_COL_MIXER_STATE, /* mixer_state f64 [K,w]: number j of a mixer's state is that of domain j mod K in column j / K */
+	DF_COL_MIXER_STATE, /* mixer_state f64 [K,w]: number j of it is that of domain j mod K in column j / K */
 	DF_COL_COUNT
 };
 

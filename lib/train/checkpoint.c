@@ -242,7 +242,8 @@ is_leftover(const char *name)
 {
 	static const char *const ends[] = { ".df-tmp", ".df-lock", DELETED };
 	static const char *const ours[] = { DF_CHECKPOINT_PREFIX, "trainer_", "train_results.", "all_results.",
-		"df_state.", "mixture_log.", "domain_weights.", "model.", "config.", "adapter_", "tokenizer" };
+		"df_state.", "mixture_log.", "weight_log.", "domain_weights.", "model.", "config.", "adapter_",
+		"tokenizer" };
 	size_t n = strlen(name);
 	bool mine = false, end = false;
 
@@ -517,20 +518,20 @@ remove_file(const char *dir, const char *name, struct df_err *err)
 int
 df_checkpoint_reopen(const char *output_dir, bool keep_log, struct df_err *err)
 {
-	int rc;
+	static const char *const results[] = { "all_results.json", "domain_weights.h5", NULL };
+	static const char *const logs[] = { "trainer_log.jsonl", "mixture_log.jsonl", "weight_log.jsonl", NULL };
+	int rc = DF_OK;
 
-	DF_TRY(remove_file(output_dir, "all_results.json", err));
-	DF_TRY(remove_file(output_dir, "domain_weights.h5", err));
-	if (keep_log)
-		goto out;
-	DF_TRY(remove_file(output_dir, "trainer_log.jsonl", err));
-	rc = remove_file(output_dir, "mixture_log.jsonl", err);
+	for (size_t i = 0; results[i]; i++)
+		DF_TRY(remove_file(output_dir, results[i], err));
+	for (size_t i = 0; logs[i] && !keep_log; i++)
+		DF_TRY(remove_file(output_dir, logs[i], err));
 out:
 	return rc;
 }
 
-const char *const df_checkpoint_logs[] = { "trainer_log.jsonl", "mixture_log.jsonl", "domain_weights.h5",
-	"trainer_state.json", "train_results.json", "all_results.json", DF_STATE_FILE, NULL };
+const char *const df_checkpoint_logs[] = { "trainer_log.jsonl", "mixture_log.jsonl", "weight_log.jsonl",
+	"domain_weights.h5", "trainer_state.json", "train_results.json", "all_results.json", DF_STATE_FILE, NULL };
 
 int
 df_checkpoint_clear(const char *output_dir, struct df_err *err)

@@ -4,7 +4,10 @@
 #include "train/dynamic.h"
 
 #include <inttypes.h>
+#include <math.h>
+#include <stdbool.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/mem.h"
 
@@ -21,8 +24,6 @@ df_dynamic_init(struct df_dynamic *d, const char *method, size_t n_domains, size
 	d->n_domains = n_domains;
 	d->n_numbers = n_numbers;
 out:
-	if (rc != DF_OK)
-		df_dynamic_release(d);
 	return rc;
 }
 
@@ -36,13 +37,34 @@ df_dynamic_release(struct df_dynamic *d)
 	*d = (struct df_dynamic){ 0 };
 }
 
+/* To the bit, unlike df_buf_json_double(): -0, and what is not finite, as a string. */
+static void
+put_number(struct df_buf *b, double x)
+{
+	if (isfinite(x) && !(x == 0 && signbit(x)))
+		df_buf_json_double(b, x);
+	else
+		df_buf_puts(b, isnan(x) ? "\"nan\"" : isinf(x) ? x > 0 ? "\"inf\"" : "\"-inf\"" : "-0.0");
+}
+
+static bool
+get_number(const struct df_json_value *v, double *x)
+{
+	const char *word = df_json_str(v, NULL);
+
+	if (!word)
+		return df_json_number(v, x);
+	*x = strcmp(word, "nan") == 0 ? (double)NAN : strcmp(word, "-inf") == 0 ? -(double)INFINITY : (double)INFINITY;
+	return strcmp(word, "nan") == 0 || strcmp(word, "inf") == 0 || strcmp(word, "-inf") == 0;
+}
+
 static void
 put_numbers(struct df_buf *b, const char *key, const double *x, size_t n)
 {
 	df_buf_printf(b, ", \"%s\": [", key);
 	for (size_t i = 0; i < n; i++) {
 		df_buf_puts(b, i ? ", " : "");
-		df_buf_json_double(b, x[i]);
+		put_number(b, x[i]);
 	}
 	df_buf_puts(b, "]");
 }
@@ -72,7 +94,7 @@ get_numbers(const struct df_json_value *v, const char *key, double *x, size_t n,
 	if (df_json_size(a) != n)
 		return df_fail(err, DF_EFORMAT, "%s: %zu numbers, not %zu", key, df_json_size(a), n);
 	for (size_t i = 0; i < n; i++)
-		if (!df_json_number(df_json_at(a, i), &x[i]))
+		if (!get_number(df_json_at(a, i), &x[i]))
 			return df_fail(err, DF_EFORMAT, "%s[%zu] is not a number", key, i);
 	return DF_OK;
 }

@@ -23,7 +23,7 @@ struct df_dynamic {
 	size_t n_numbers;
 };
 
-/* Allocate the arrays; what was there is released. */
+/* Allocate the arrays; what was there is released.  After an error, too, it is for df_dynamic_release(). */
 int df_dynamic_init(struct df_dynamic *d, const char *method, size_t n_domains, size_t n_numbers,
     struct df_err *err) DF_MUST_CHECK;
 void df_dynamic_release(struct df_dynamic *d);

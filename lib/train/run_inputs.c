@@ -92,6 +92,8 @@ load_index(struct df_run *r, struct df_err *err)
 		rc = df_fail(err, DF_EFORMAT, "%s: no rows to train on", df_set_name(set));
 		goto out;
 	}
+	if (!df_meta_get_double(df_set_meta(set), "step", &r->index_step))
+		r->index_step = -1;
 	ordered_id(r->index, r->n_index, sizeof(*r->index), r->index_id);
 	for (uint64_t i = 0; i < r->n_index; i++) {
 		uint64_t id = r->index[i];

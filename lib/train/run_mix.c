@@ -275,8 +275,8 @@ out:
 }
 
 /*
- * Lines of events are cut from this step on: the event itself comes again.  A line of a mixer that learns from each step
- * is written before the checkpoint, and has then cleared the sums.
+ * Lines of events are cut from this step on: the event itself comes again.  A line of a mixer that learns from each
+ * step is written before the checkpoint, and has then cleared the sums.
  */
 static uint64_t
 first_line_to_cut(const struct df_run_mix *x, uint64_t step)

@@ -22,6 +22,7 @@
 #include "train/domain_weigh.h"
 #include "train/held_out.h"
 #include "train/reference.h"
+#include "train/run_dynamic.h"
 #include "train/run_priv.h"
 
 /* Parameters of the component that are the run's, not the mixer's. */
@@ -67,9 +68,9 @@ int df_run_mix_init(struct df_run_mix *x, const struct df_config *c, const struc
     struct df_err *err) DF_MUST_CHECK;
 void df_run_mix_release(struct df_run_mix *x);
 /*
- * What needs the model: held-out rows, the drawer, the reference, the timing of DoReMi; then the state, fresh or that of
- * the checkpoint.  DF_ECONFIG where the mixer needs what the run has not: experts, a reference.  DF_ELINEAGE where the
- * checkpoint is of another mixture.
+ * What needs the model: held-out rows, the drawer, the reference, the timing of DoReMi; then the state, fresh or that
+ * of the checkpoint.  DF_ECONFIG where the mixer needs what the run has not: experts, a reference.  DF_ELINEAGE where
+ * the checkpoint is of another mixture.
  */
 int df_run_mix_open(struct df_run_mix *x, struct df_run *r, struct df_err *err) DF_MUST_CHECK;
 
@@ -97,5 +98,7 @@ int df_run_mix_end(struct df_run_mix *x, const struct df_run *r, struct df_err *
 int df_run_mix_load(struct df_run_mix *x, struct df_run *r, struct df_err *err) DF_MUST_CHECK;
 /* Into the arrays of a checkpoint's state, which df_run_mix_open() made. */
 void df_run_mix_save(const struct df_run_mix *x, struct df_dynamic *d);
+
+extern const struct df_run_kind df_run_kind_mix;
 
 #endif

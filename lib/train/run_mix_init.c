@@ -7,6 +7,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/words.h"
 #include "train/run_mix.h"
 
 /* ---- the component -------------------------------------------------------------- */
@@ -91,6 +92,36 @@ out:
 	return rc;
 }
 
+/* A parameter that is nobody's, and is nearest to one of the run's: the mixer cannot suggest that one. */
+static int
+check_names(const struct df_run_mix *x, const struct df_opt *const *tables, struct df_err *err)
+{
+	for (size_t i = 0; i < x->component.params.n; i++) {
+		const char *name = x->component.params.v[i].key, *best = NULL;
+		const struct df_opt *near = NULL;
+		size_t dist = SIZE_MAX;
+		bool known = false;
+
+		for (const struct df_opt *o = x->mixer->options; o && o->name; o++)
+			df_nearer(name, o->name, &best, &dist);
+		for (const struct df_opt_alias *a = x->mixer->alias; a && a->theirs; a++)
+			df_nearer(name, a->theirs, &best, &dist);
+		for (const struct df_opt *const *t = tables; *t; t++) {
+			for (const struct df_opt *o = *t; o->name; o++) {
+				const char *was = best;
+
+				df_nearer(name, o->name, &best, &dist);
+				near = best != was ? o : near;
+			}
+			known = known || is_in(*t, name);
+		}
+		if (near && !known)
+			return df_fail(err, DF_ECONFIG, "%s has no parameter %.60s; did you mean %s?",
+			    x->component.name, name, near->name);
+	}
+	return DF_OK;
+}
+
 /* The parameters that are the run's, by what the mixer needs, and all others to the mixer. */
 static int
 take_params(struct df_run_mix *x, struct df_err *err)
@@ -104,6 +135,7 @@ take_params(struct df_run_mix *x, struct df_err *err)
 		tables[n++] = reference_params;
 	if (m->needs & DF_MIX_NEEDS_LOADS)
 		tables[n++] = load_params;
+	DF_TRY(check_names(x, tables, err));
 	for (size_t i = 0; i < n; i++)
 		DF_TRY(set_some(&x->component, (const struct df_opt *const[]){ tables[i], NULL }, false, tables[i],
 		    NULL, &x->params, err));
@@ -118,11 +150,12 @@ out:
 static int
 load_component(struct df_run_mix *x, const struct df_config *c, struct df_err *err)
 {
+	struct df_err why = DF_ERR_INIT;
 	int rc;
 
 	DF_TRY(df_component_load(&x->component, c, err));
-	if ((rc = df_mixer_find(&x->mixer, x->component.name, err)) != DF_OK) {
-		df_err_prefix(err, "component_name: ");
+	if (df_mixer_find(&x->mixer, x->component.name, &why) != DF_OK) {
+		rc = df_config_fail(c, "component_name", err, "%s", why.msg);
 		goto out;
 	}
 	DF_TRY(take_params(x, err));

@@ -1,5 +1,5 @@
 /*
- * run_priv.h - a run of df-train under way; seen by train.c, inputs.c and start.c.
+ * run_priv.h - a run of df-train under way; seen by train.c and run_*.c.
  */
 #ifndef DF_TRAIN_RUN_PRIV_H
 #define DF_TRAIN_RUN_PRIV_H
@@ -13,9 +13,9 @@
 #include "train/train.h"
 #include "train/trainlog.h"
 
-#define DF_RUN_AHEAD 256 /* rows */
+struct df_run_kind;
 
-struct df_run_mix;
+#define DF_RUN_AHEAD 256 /* rows */
 
 struct df_run {
 	const struct df_train_opts *o;
@@ -26,6 +26,7 @@ struct df_run {
 	float *weights;  /* [rows.n] */
 	uint64_t *index; /* [n_index] rows */
 	uint64_t n_index;
+	double index_step; /* for which it was selected, as its file says; -1: it does not */
 	char index_id[DF_DIGEST_HEX], weights_id[DF_DIGEST_HEX];
 	char *start;       /* the checkpoint to continue from, or NULL */
 	bool start_is_own; /* it is in output_dir */
@@ -54,8 +55,12 @@ struct df_run {
 	uint64_t *which;      /* [batch * accum] */
 	uint64_t *next;       /* [batch * accum] of the next step */
 	size_t per_step;      /* batch * accum */
+	/* dynamic runs (run_dynamic.h) */
 	struct df_events events;
-	struct df_run_mix *mix; /* NULL: no mixture */
+	const struct df_run_kind *kind; /* NULL: the run is static */
+	void *dynamic;                  /* of the kind */
+	bool in_window;                 /* state.dynamic.event_step is an event that has happened */
+	uint64_t window_end;            /* the step after which other rows come */
 	uint64_t *ahead;      /* [DF_RUN_AHEAD] rows of the next steps, to be read ahead; NULL: all are in memory */
 };
 

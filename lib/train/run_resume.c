@@ -521,7 +521,8 @@ df_run_begin_state(struct df_run *r, struct df_err *err)
 	}
 	if (r->start_is_own && s->step == r->end && !s->interim)
 		DF_TRY(df_run_check_window(r, s, r->start, err));
-	if (strcmp(s->index_id, r->index_id) != 0) {
+	/* In a selection run the index is that of a window, from its event on. */
+	if (r->c->train_type != DF_TRAIN_SELECT && strcmp(s->index_id, r->index_id) != 0) {
 		s->window = r->o->index ? s->step : 0;
 		memcpy(s->index_id, r->index_id, sizeof(s->index_id));
 	}

@@ -45,7 +45,7 @@ struct df_domain_sum {
 };
 
 struct df_step_result {
-	double loss;         /* what the gradient is of, before the update; see df_stepper_run() and df_stepper_weigh() */
+	double loss;         /* what the gradient is of, before the update: df_stepper_run(), df_stepper_weigh() */
 	double mean_nll;     /* over the targets of the step, not weighted */
 	double grad_norm;    /* before clipping */
 	uint64_t n_targets, n_tokens;

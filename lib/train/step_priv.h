@@ -87,7 +87,7 @@ void df_lane_release(struct df_stepper *s, struct df_lane *l);
 /* Add the gradients of all micro-batches into the lanes, and put the losses into s->loss and s->nll. */
 int df_step_accumulate(struct df_stepper *s, struct df_err *err) DF_MUST_CHECK;
 
-/* step_weigh.c: a group of samples [first, first+n); the losses of these lanes, which have some of them; its weights. */
+/* step_weigh.c: a group of samples [first, first+n); the losses of these lanes, which have some; its weights. */
 int df_step_group_begin(struct df_stepper *s, size_t first, size_t n, struct df_err *err) DF_MUST_CHECK;
 void df_step_group_take(struct df_stepper *s, size_t lanes);
 int df_step_group_weigh(struct df_stepper *s, struct df_err *err) DF_MUST_CHECK;

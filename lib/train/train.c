@@ -24,7 +24,8 @@
 #include "base/mem.h"
 #include "base/stop.h"
 #include "eval/loss.h"
-#include "train/run_mix.h"
+#include "train/run_dynamic.h"
+#include "train/run_priv.h"
 #include "weigh/dft.h"
 
 /* ---- setting up ----------------------------------------------------------------- */
@@ -66,8 +67,7 @@ plan_steps(struct df_run *r, struct df_err *err)
 		goto out;
 	}
 	r->steps_per_epoch = df_sampler_steps_per_epoch(&r->sampler);
-	DF_TRY(
-	    df_events_init(&r->events, c, r->rows.n, r->sampler.batch * r->sampler.n_accum, r->steps_per_epoch, err));
+	DF_TRY(df_run_dynamic_plan(r, err));
 	r->max_steps = r->events.max_steps;
 	r->end = r->o->until > 0 && r->o->until < r->max_steps ? r->o->until : r->max_steps;
 	if (r->o->until > r->max_steps)
@@ -150,9 +150,9 @@ save(struct df_run *r, bool interim, bool with_optimizer, struct df_err *err)
 	double t = df_seconds();
 	int rc;
 
+	if (r->kind && r->kind->save && (rc = r->kind->save(r, err)) != DF_OK)
+		return rc;
 	r->state.interim = interim;
-	if (r->mix)
-		df_run_mix_save(r->mix, &r->state.dynamic);
 	/* Only a checkpoint that every run saves can be the best one: those of --until or a signal must not decide. */
 	if (!interim && save_due(r) && r->state.best.step == r->state.step)
 		r->state.best.saved = r->state.step;
@@ -261,17 +261,13 @@ finish_step(struct df_run *r, struct df_err *err)
 	return asked || save_due(r) ? save(r, false, asked || !r->c->save_only_model, err) : DF_OK;
 }
 
-/* At most `most` rows of the steps from g on: what the next event draws is not known yet. */
+/* At most `most` rows of the steps from g on: those of the next window are not known yet. */
 static size_t
 known_rows(const struct df_run *r, uint64_t g, size_t most)
 {
-	const struct df_event e = df_events_window(&r->events, r->state.step);
-	uint64_t left;
+	const uint64_t left = r->window_end > g ? r->window_end - g : 0;
 
-	if (e.kind == DF_EVENT_NONE)
-		return most;
-	left = e.end > g ? e.end - g : 0;
-	return left < most / r->events.per_step ? (size_t)(left * r->events.per_step) : most;
+	return left < most / r->per_step ? (size_t)left * r->per_step : most;
 }
 
 /* This step's rows and the next ones are read in the background, while it computes. */
@@ -286,7 +282,7 @@ read_ahead(struct df_run *r, struct df_err *err)
 	return df_rows_ahead(&r->rows, r->ahead, n, err);
 }
 
-/* The next step's rows are gathered while this one computes; those of another epoch are not known yet. */
+/* The next step's rows are gathered while this one computes; those of another epoch or window are not known yet. */
 static void
 gather_ahead(struct df_run *r)
 {
@@ -295,21 +291,6 @@ gather_ahead(struct df_run *r)
 	if (n > 0)
 		df_sampler_ahead(&r->sampler, r->state.step + 1, r->next, &n);
 	df_stepper_next(r->stepper, r->next, n);
-}
-
-/* What happens after the last step and before this one: an event of a dynamic run. */
-static int
-begin_step(struct df_run *r, struct df_err *err)
-{
-	const struct df_event e = df_events_at(&r->events, r->state.step);
-	int rc = DF_OK;
-
-	if (!r->mix)
-		return DF_OK;
-	if (e.kind != DF_EVENT_NONE && (rc = df_run_mix_event(r->mix, r, &e, err)) == DF_OK)
-		r->state.dynamic.event_step = e.step;
-	df_run_mix_step(r->mix, r);
-	return rc;
 }
 
 static int
@@ -321,13 +302,13 @@ one_step(struct df_run *r, struct df_train_report *report, struct df_err *err)
 	size_t n;
 	int rc;
 
-	if ((rc = begin_step(r, err)) != DF_OK ||
-	    (rc = df_sampler_step(&r->sampler, s->step, r->which, &n, err)) != DF_OK ||
+	if ((rc = df_sampler_step(&r->sampler, s->step, r->which, &n, err)) != DF_OK ||
 	    (rc = read_ahead(r, err)) != DF_OK)
 		return rc;
 	gather_ahead(r);
 	r->lr = df_schedule_lr(&r->schedule, s->step) * s->best.plateau.scale;
-	rc = df_stepper_run(r->stepper, &r->rows, r->which, n, r->weights, r->lr, &res, err);
+	rc = df_stepper_run(
+	    r->stepper, &r->rows, r->which, n, r->kind && r->kind->weighs ? NULL : r->weights, r->lr, &res, err);
 	if (rc != DF_OK) {
 		df_err_prefix(err, "step %" PRIu64 ": ", s->step + 1);
 		return rc;
@@ -344,15 +325,17 @@ one_step(struct df_run *r, struct df_train_report *report, struct df_err *err)
 	} else {
 		df_warn("step %" PRIu64 ": no sample has a target: nothing was updated", s->step);
 	}
-	if (r->mix && (rc = df_run_mix_stepped(r->mix, r, &res, err)) != DF_OK)
-		return rc;
 	r->n_samples += n;
+	if (r->kind && r->kind->stepped && (rc = r->kind->stepped(r, &res, err)) != DF_OK)
+		return rc;
 	report->n_tokens += res.n_tokens;
 	report->seconds += df_seconds() - t;
 	df_progress(s->step - r->first_step, r->end - r->first_step, "steps");
-	if (r->mix && (log_due(r) || s->step == r->max_steps) && (rc = df_run_mix_log(r->mix, r, err)) != DF_OK)
+	if (log_due(r) && (rc = log_step(r, err)) != DF_OK)
 		return rc;
-	return log_due(r) ? log_step(r, err) : DF_OK;
+	if (r->kind && r->kind->log && (log_due(r) || s->step == r->max_steps))
+		return r->kind->log(r, err);
+	return DF_OK;
 }
 
 /* load_best_model_at_end: load the best checkpoint's weights in place of the last ones. */
@@ -387,8 +370,10 @@ write_results(struct df_run *r, double seconds, struct df_err *err)
 	const char *dir = r->c->output_dir;
 	int rc = DF_OK;
 
-	if (r->mix)
-		DF_TRY(df_run_mix_end(r->mix, r, err));
+	if (r->kind && r->kind->save)
+		DF_TRY(r->kind->save(r, err));
+	if (r->kind && r->kind->end)
+		DF_TRY(r->kind->end(r, err));
 	if (r->c->load_best_model_at_end)
 		DF_TRY(load_best(r, err));
 	/*
@@ -406,6 +391,19 @@ out:
 	return rc;
 }
 
+/* The next step cannot be trained yet: what was done is kept, and the error says what to do. */
+static int
+check_ready(struct df_run *r, struct df_err *err)
+{
+	const int rc = df_run_dynamic_ready(r, err);
+	int bad;
+
+	if (rc != DF_OK && r->state.step > r->first_step && r->saved != r->state.step &&
+	    (bad = save(r, false, true, err)) != DF_OK)
+		return bad;
+	return rc;
+}
+
 static int
 loop(struct df_run *r, struct df_train_report *report, struct df_err *err)
 {
@@ -416,12 +414,14 @@ loop(struct df_run *r, struct df_train_report *report, struct df_err *err)
 	if (s->eval_pending)
 		DF_TRY(finish_step(r, err));
 	while (s->step < r->end && !s->best.stopped && !df_stop_requested()) {
-		rc = one_step(r, report, err);
-		if (rc == DF_ESTOPPED)
-			break; /* within an event: the step was not begun */
+		DF_TRY(check_ready(r, err));
+		if ((rc = df_run_dynamic_step(r, err)) == DF_ESTOPPED)
+			break;
 		DF_TRY(rc);
+		DF_TRY(one_step(r, report, err));
 		DF_TRY(finish_step(r, err));
 	}
+	rc = DF_OK;
 	report->step = s->step;
 	if (df_stop_requested() && ((s->step < r->end && !s->best.stopped) || s->eval_pending)) {
 		if (s->step > r->first_step && r->saved != s->step)
@@ -457,10 +457,8 @@ lock_output(struct df_run *r, struct df_err *err)
 static void
 release(struct df_run *r)
 {
+	df_run_dynamic_release(r);
 	df_stepper_free(r->stepper);
-	if (r->mix)
-		df_run_mix_release(r->mix);
-	free(r->mix);
 	df_model_free(r->model);
 	df_tokenizer_free(r->tokenizer);
 	df_sampler_release(&r->sampler);
@@ -486,13 +484,10 @@ prepare(struct df_run *r, struct df_err *err)
 
 	DF_TRY(df_run_inputs(r, err));
 	DF_TRY(plan_steps(r, err));
-	if (r->c->train_type == DF_TRAIN_MIX) {
-		DF_TRY(df_alloc(&r->mix, 1, sizeof(*r->mix), "mixture", err));
-		DF_TRY(df_run_mix_init(r->mix, r->c, &r->rows, err));
-	}
+	DF_TRY(df_run_dynamic_init(r, err));
 	DF_TRY(df_run_begin_state(r, err));
 	DF_TRY(df_run_metric(r, err));
-	if (r->o->index) {
+	if (r->o->index && r->c->train_type != DF_TRAIN_SELECT) {
 		uint64_t rows = (r->end - (r->end < r->state.window ? r->end : r->state.window)) * r->sampler.batch *
 		    r->sampler.n_accum;
 
@@ -505,8 +500,8 @@ prepare(struct df_run *r, struct df_err *err)
 	}
 	DF_TRY(df_run_open_model(r, err));
 	DF_TRY(df_run_open_tokenizer(r, err));
-	if (r->mix)
-		DF_TRY(df_run_mix_open(r->mix, r, err));
+	if (r->kind && r->kind->open)
+		DF_TRY(r->kind->open(r, err));
 	r->first_step = r->state.step;
 out:
 	return rc;
@@ -639,8 +634,7 @@ df_train_run(const struct df_train_opts *o, struct df_train_report *report, stru
 	if (df_rows_on_demand(&r.rows))
 		DF_TRY(df_alloc(&r.ahead, DF_RUN_AHEAD, sizeof(*r.ahead), "rows ahead", err));
 	DF_TRY(df_trainlog_open(&r.log, c->output_dir, r.state.step, r.max_steps, err));
-	if (r.mix)
-		DF_TRY(df_run_mix_begin(r.mix, &r, err));
+	DF_TRY(df_run_dynamic_begin(&r, err));
 	rc = loop(&r, report, err);
 out:
 	release(&r);
@@ -678,6 +672,20 @@ df_train_dry_run(const struct df_train_opts *o, struct df_train_plan *plan, stru
 	plan->memory = (double)df_model_bytes(r.model) + 16.0 * (double)plan->n_trained + df_rows_bytes(&r.rows);
 	plan->activations = r.activations;
 	plan->checkpoint = 12.0 * (double)plan->n_trained;
+out:
+	release(&r);
+	return rc;
+}
+
+int
+df_train_events(const struct df_train_opts *o, struct df_events *events, struct df_err *err)
+{
+	struct df_run r = { .o = o, .c = o->config, .lock_fd = -1, .state = DF_TRAIN_STATE_INIT };
+	int rc;
+
+	DF_TRY(df_run_inputs(&r, err));
+	DF_TRY(plan_steps(&r, err));
+	*events = r.events;
 out:
 	release(&r);
 	return rc;

@@ -43,6 +43,10 @@ struct df_train_report {
  */
 int df_train_run(const struct df_train_opts *o, struct df_train_report *report, struct df_err *err) DF_MUST_CHECK;
 
+struct df_events;
+/* The events of the run (config/events.h): only tokens, index and weights are read. */
+int df_train_events(const struct df_train_opts *o, struct df_events *events, struct df_err *err) DF_MUST_CHECK;
+
 /* Print what the run would do, without doing it: steps, tokens, parameters, memory, FLOPs. */
 struct df_train_plan {
 	uint64_t n_rows, n_tokens;

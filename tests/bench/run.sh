@@ -2,7 +2,7 @@
 # run.sh - the speed table: every claim as a ratio measured in one run.
 #
 #   make bench [PAIRS=9] [PEER_PAIRS=5] [DATA=dir] [PYTHON=python3] [DEVICES="cpu openblas"]
-#       [ONLY="ops experts grad project few pipe train pack embed"]
+#       [ONLY="ops experts grad project few pipe train pack embed mix"]
 #
 # DATA is a folder with dataset_info.json and the Alpaca datasets alpaca_en_demo
 # and alpaca_zh_demo; without it the data of the demo serves.  PYTHON is one
@@ -13,7 +13,7 @@ set -eu
 here=$DF_SRCDIR/tests/bench
 pairs=${PAIRS:-9}
 peer_pairs=${PEER_PAIRS:-5} # a run of a peer takes half a minute
-only=${ONLY:-ops experts grad project few pipe train pack embed}
+only=${ONLY:-ops experts grad project few pipe train pack embed mix}
 python=${PYTHON:-python3}
 devices=${DEVICES:-cpu openblas}
 work=$(mktemp -d)
@@ -178,5 +178,11 @@ for name, text in ('short', lambda r: r['instruction']), ('long', whole):
 	else
 		echo "  skipped: needs DATA, EMBED_MODEL and Python"
 	fi
+	echo
+fi
+
+if wanted mix; then
+	echo "# What a mixture of 1000 domains costs, CPU time of 1 thread (bench_mix)"
+	"$DF_BUILD/bench/bench_mix"
 	echo
 fi

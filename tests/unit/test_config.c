@@ -175,7 +175,11 @@ test_refused(void **state)
 	refused("lr_scheduler_kwargs: 3\n", NULL, DF_ECONFIG, "lr_scheduler_kwargs|map");
 	refused("use_dora: true\n", NULL, DF_ECONFIG, "x.yaml:4|use_dora");
 	refused("lora_dropout: 1\n", NULL, DF_ECONFIG, "lora_dropout|outside");
-	refused("train_type: dynamic_select\n", NULL, DF_ECONFIG, "train_type|df-train --index");
+	refused("train_type: dynamic_weight\n", NULL, DF_ECONFIG, "x.yaml|component_name|dynamic_weight");
+	refused("train_type: dynamic_select\ncomponent_name: less\n", NULL, DF_ECONFIG, "update_step|at least 1");
+	refused("train_type: dynamic_mix\ncomponent_name: odm\nupdate_step: 1\nmax_steps: 3\n", NULL, DF_ECONFIG,
+	    "x.yaml:7|max_steps|train_step");
+	refused("train_type: dynamic\n", NULL, DF_ECONFIG, "train_type|dynamic_select");
 	refused("quantization_bit: 4\n", NULL, DF_ECONFIG, "quantization_bit");
 	refused("train_from_scratch: true\n", NULL, DF_ECONFIG, "train_from_scratch|full");
 	refused("eval_strategy: steps\n", NULL, DF_ECONFIG, "eval_tokenized_path");
@@ -184,7 +188,10 @@ test_refused(void **state)
 	refused("seed: *x\n", NULL, DF_ECONFIG, "x.yaml:4|aliases");
 	refused("seed: !!python/object:os.system 1\n", NULL, DF_ECONFIG, "tags");
 	refused("seed: [[1]]\n", NULL, DF_ECONFIG, "list inside a list");
-	refused("lr_scheduler_kwargs: {a: {b: 1}}\n", NULL, DF_ECONFIG, "nested");
+	refused("lr_scheduler_kwargs: {a: {a: {a: {a: {a: {a: {a: {a: {a: 1}}}}}}}}}\n", NULL, DF_ECONFIG,
+	    "x.yaml:4|nested");
+	refused("lr_scheduler_kwargs: {a: {b: 1}, a.b: 2}\n", NULL, DF_ECONFIG, "x.yaml:4|a.b is given twice");
+	refused("lr_scheduler_kwargs: {a: [[1]]}\n", NULL, DF_ECONFIG, "list inside a list");
 	refused("seed: 1\n---\nseed: 2\n", NULL, DF_ECONFIG, "second document");
 	refused("seed: [1\n", NULL, DF_ECONFIG, "x.yaml:");
 	refused("", "seed", DF_EUSAGE, "seed|key=value");
@@ -339,11 +346,13 @@ test_rows(void **state)
 			fail_msg("%s: says what nobody reads", k->name);
 	}
 	assert_int_equal(k - df_keys(), df_keys_count());
-	/* what DataFlex adds for its trainers is no program's here alone */
-	for (k = df_keys(); strcmp(k->name, "mixer_eval_dataset") != 0; k++)
-		assert_false(k->owners & DF_OWNER_PLAN);
-	for (; k->name; k++)
-		assert_int_equal(k->owners, DF_OWNER_PLAN);
+	/* DataFlex's keys are df-train's and df-plan's, and recorded in checkpoints of dynamic runs only */
+	for (k = df_keys(); k->name; k++) {
+		if ((k->owners & DF_OWNER_PLAN) && (!(k->owners & DF_OWNER_TRAIN) || k->shapes))
+			fail_msg("%s: not a key of dynamic runs", k->name);
+		if (k->dynamic && !(k->owners & DF_OWNER_PLAN))
+			fail_msg("%s: df-plan does not know it", k->name);
+	}
 }
 
 static int

@@ -211,7 +211,7 @@ plain_race(uint32_t tag, uint32_t substream, const uint64_t *ids, uint32_t *rows
 static void
 test_permute(void **state)
 {
-	enum { N = 5000 };
+	enum { N = 100000 };
 	static uint64_t ids[N];
 	static uint32_t rows[N], order[N], want[N];
 	static const uint32_t of_six[] = { 2, 4, 1, 0, 5, 3 }; /* specification 2.6 */

@@ -1,7 +1,7 @@
 /*
  * test_mix_references.c - mixers against trajectories: of their formulas, written plainly in Python
- * (tests/golden/mixers.json), and, where ../shared/golden is there, of DataFlex's own classes and the authors' programs.
- * Equal to 1e-9 in the matching variant.  Where the other program differs, the test says how.
+ * (tests/golden/mixers.json), and, where ../shared/golden is there, of DataFlex's own classes and the authors'
+ * programs.  Equal to 1e-9 in the matching variant.  Where the other program differs, the test says how.
  */
 #include <math.h>
 #include <setjmp.h>

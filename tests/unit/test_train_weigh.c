@@ -46,13 +46,14 @@ make_rows(struct setup *u)
 }
 
 static void
-set_up(struct setup *u, int threads, size_t batch, df_weigh_fn *weigh_target, const struct df_step_weigher *w)
+set_up_eps(
+    struct setup *u, int threads, size_t batch, df_weigh_fn *weigh_target, const struct df_step_weigher *w, double eps)
 {
 	const struct df_stepper_opts o = { .batch = batch,
 		.beta1 = 0.9,
 		.beta2 = 0.999,
-		.eps = 1e-8,
-		.max_grad_norm = 1,
+		.eps = eps,
+		.max_grad_norm = eps > 1 ? 0 : 1,
 		.weigh_target = weigh_target };
 	char *dir = mh_path("llama", NULL);
 	size_t lengths[N];
@@ -69,6 +70,12 @@ set_up(struct setup *u, int threads, size_t batch, df_weigh_fn *weigh_target, co
 	df_stepper_weigh(u->s, w);
 	mh_ok(df_work_new(&u->work, u->m, err));
 	free(dir);
+}
+
+static void
+set_up(struct setup *u, int threads, size_t batch, df_weigh_fn *weigh_target, const struct df_step_weigher *w)
+{
+	set_up_eps(u, threads, batch, weigh_target, w, 1e-8);
 }
 
 static void
@@ -527,6 +534,193 @@ test_domains(void **state)
 	assert_true(want[0].n == 8 && want[1].n == 15 && want[2].n == 0 && want[2].nll == 0);
 }
 
+/* ---- the gradient of a step -------------------------------------------------------------------------------------- */
+
+/* Weights by row, as a weigher of this test gave them. */
+struct held {
+	df_step_weigh_fn *fn;
+	void *ctx;
+	double weight[N];
+};
+static int
+hold(void *ctx, const struct df_step_group *g, double *weight, struct df_err *err)
+{
+	struct held *h = ctx;
+	int rc = h->fn(h->ctx, g, weight, err);
+
+	for (size_t i = 0; i < g->losses.n; i++)
+		h->weight[g->row[i]] = weight[i];
+	return rc;
+}
+
+/* DoReMi's loss: sum of q_d nll over the targets of the step, over the sum of q_d. */
+static int
+by_domain(void *ctx, const struct df_step_group *g, double *weight, struct df_err *err)
+{
+	static const double q[N_DOMAINS] = { 0.7, 0.2, 0.1 };
+	double sum = 0;
+
+	(void)ctx;
+	(void)err;
+	for (size_t d = 0; d < g->step->n_domains; d++)
+		sum += q[d] * (double)g->step->domain[d].n_targets;
+	for (size_t i = 0; i < g->losses.n; i++)
+		weight[i] = q[g->losses.domain[i]] * (double)targets_of(g, i) / sum;
+	return DF_OK;
+}
+
+/* The sum of weight l over all rows, in evaluation. */
+static double
+held_loss(struct setup *u, const struct held *h)
+{
+	double nll[N], sum = 0;
+	uint32_t n[N];
+
+	mh_ok(df_model_loss(u->m, u->work, &u->batch.b, &(struct df_losses){ .nll = nll, .n_targets = n }, err));
+	for (size_t i = 0; i < N; i++)
+		sum += n[i] > 0 ? h->weight[i] * nll[i] / n[i] : 0;
+	return sum;
+}
+
+/*
+ * With an eps that is much larger than the gradient, AdamW moves against the gradient itself.  Along it the loss, the
+ * weights held, falls as its norm says.
+ */
+static void
+test_step_derivative(void **state)
+{
+	mh_float32_only();
+	static const struct {
+		df_step_weigh_fn *fn;
+		bool whole;
+		size_t batch;
+	} cases[] = { { by_sample, false, BATCH }, { by_sample, true, BATCH }, { by_sample, true, N },
+		{ by_domain, false, BATCH }, { by_domain, false, N }, { by_target, true, 5 } };
+
+	(void)state;
+	for (size_t c = 0; c < sizeof(cases) / sizeof(cases[0]); c++) {
+		int calls = 0;
+		struct held h = { .fn = cases[c].fn, .ctx = &calls };
+		const struct df_step_weigher w = { hold, &h, cases[c].whole };
+		const double eps = 2e-3;
+		struct df_step_result res;
+		struct df_tensor data, d;
+		uint64_t which[N];
+		float *before, *after;
+		double up, down, norm = 0;
+		size_t numel;
+		struct setup u;
+
+		set_up_eps(&u, 2, cases[c].batch, NULL, &w, 1e6);
+		numel = df_model_train(u.m)->numel;
+		data = df_model_train_data(u.m);
+		for (uint64_t i = 0; i < N; i++)
+			which[i] = (i * 5 + 3) % N;
+		before = mh_train_weights(u.m);
+		mh_ok(df_stepper_run(u.s, &u.rows, which, N, NULL, 1e6, &res, err));
+		after = mh_train_weights(u.m);
+		for (size_t i = 0; i < numel; i++) {
+			after[i] = before[i] - after[i];
+			norm += (double)after[i] * (double)after[i];
+		}
+		norm = sqrt(norm);
+		assert_true(fabs(norm - res.grad_norm) <= 1e-3 * norm);
+		for (size_t i = 0; i < numel; i++)
+			after[i] /= (float)norm;
+		mh_ok(df_tensor_alloc(mh_backend(), &d, DF_F32, 1, numel, "direction", err));
+		mh_ok(df_upload(mh_backend(), d, after, err));
+		mh_ok(df_upload(mh_backend(), data, before, err));
+		assert_true(fabs(held_loss(&u, &h) - res.loss) <= 1e-5 * res.loss);
+		move(&u, data, d, eps);
+		up = held_loss(&u, &h);
+		mh_ok(df_upload(mh_backend(), data, before, err));
+		move(&u, data, d, -eps);
+		down = held_loss(&u, &h);
+		print_message("# norm %.6f, by differences %.6f\n", res.grad_norm, (up - down) / (2 * eps));
+		assert_true(fabs(res.grad_norm - (up - down) / (2 * eps)) <= 2e-3 * res.grad_norm);
+		free(before);
+		free(after);
+		df_tensor_free(mh_backend(), &d);
+		tear_down(&u);
+	}
+}
+
+/* A sample whose loss is not finite is left out, if the weigher says so: the step is that of the others. */
+static int
+finite_only(void *ctx, const struct df_step_group *g, double *weight, struct df_err *err)
+{
+	const bool *keeps = ctx;
+
+	(void)err;
+	for (size_t i = 0; i < g->losses.n; i++)
+		weight[i] = targets_of(g, i) > 0 && (isfinite(mean_of(g, i)) || *keeps) ? 0.01 : 0;
+	return DF_OK;
+}
+
+static void
+test_left_out(void **state)
+{
+	enum { BAD = 4 };
+	float *want = NULL;
+
+	(void)state;
+	for (int variant = 0; variant < 4; variant++) {
+		bool keeps = false;
+		const bool whole = variant >= 2, bad = variant % 2 == 0;
+		const struct df_step_weigher w = { finite_only, &keeps, whole };
+		const struct df_params *p;
+		struct df_step_result res;
+		uint64_t which[N], n = 0;
+		uint32_t token;
+		float *now, *v;
+		struct setup u;
+
+		set_up(&u, 2, BATCH, NULL, &w);
+		p = df_model_train(u.m);
+		/* a token that no other sample has, whose embedding is not finite */
+		token = (uint32_t)df_model_config(u.m)->n_vocab - 1;
+		for (uint64_t t = 0; t < u.batch.offsets[N]; t++)
+			u.batch.ids[t] -= u.batch.ids[t] == token;
+		u.batch.ids[u.batch.offsets[BAD]] = token;
+		df_rows_release(&u.rows);
+		make_rows(&u);
+		v = mh_train_weights(u.m);
+		for (size_t i = 0; i < p->n; i++) {
+			if (strstr(p->v[i].name, "embed_tokens"))
+				v[p->v[i].offset + token * p->v[i].cols] = NAN;
+		}
+		mh_ok(df_upload(mh_backend(), df_model_train_data(u.m), v, err));
+		free(v);
+		for (uint64_t i = 0; i < N; i++) {
+			if (bad || i != BAD)
+				which[n++] = i;
+		}
+		if (bad) {
+			keeps = true;
+			mh_refused(df_stepper_run(u.s, &u.rows, which, n, NULL, 1e-3, &res, err), DF_ERANGE,
+			    "the loss is not finite|104");
+			keeps = false;
+		}
+		mh_ok(df_stepper_run(u.s, &u.rows, which, n, NULL, 1e-3, &res, err));
+		assert_int_equal(res.n_invalid, bad);
+		assert_true(isfinite(res.loss) && isfinite(res.mean_nll) && isfinite(res.grad_norm));
+		assert_int_equal(res.domain[0].n + res.domain[1].n, N - 2);
+		if (whole && bad) { /* one bad sample alone: nothing can be trained on */
+			const uint64_t alone = BAD;
+
+			mh_refused(df_stepper_run(u.s, &u.rows, &alone, 1, NULL, 1e-3, &res, err), DF_ERANGE,
+			    "the loss is not finite|104");
+		}
+		now = mh_train_weights(u.m);
+		for (size_t i = 0; want && i < p->numel; i++)
+			assert_true(isnan(now[i]) ? isnan(want[i]) : fabsf(now[i] - want[i]) <= 3e-4F);
+		free(want);
+		want = now;
+		tear_down(&u);
+	}
+	free(want);
+}
+
 int
 main(void)
 {
@@ -539,6 +733,8 @@ main(void)
 		cmocka_unit_test_teardown(test_refusal, mh_cleanup),
 		cmocka_unit_test_teardown(test_not_finite, mh_cleanup),
 		cmocka_unit_test_teardown(test_domains, mh_cleanup),
+		cmocka_unit_test_teardown(test_step_derivative, mh_cleanup),
+		cmocka_unit_test_teardown(test_left_out, mh_cleanup),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
