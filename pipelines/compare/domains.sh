@@ -68,7 +68,9 @@ for set in python headers manuals changelogs wikipedia web; do
 	wikipedia) [ ! -e "$data/wiki_demo.jsonl" ] || lines "$data/wiki_demo.jsonl" ;;
 	web) [ ! -e "$data/c4_demo.jsonl" ] || lines "$data/c4_demo.jsonl" ;;
 	esac | cut_rows $set
-	[ -s "$rows/$set.jsonl" ] && [ -s "$rows/$set.test.jsonl" ] || continue # this machine has none
+	if ! [ -s "$rows/$set.jsonl" ] || ! [ -s "$rows/$set.test.jsonl" ]; then
+		continue # this machine has none
+	fi
 	pool=$pool${pool:+,}$set
 	for part in '' .test; do
 		info="$info${info:+, }\"$set$part\": {\"file_name\": \"$set$part.jsonl\", \"columns\": {\"prompt\": \"text\"}}"
