@@ -13,8 +13,11 @@ PROXY_STEPS=${PROXY_STEPS:-$STEPS}
 ETA=${ETA:-1}                 # how fast the weights follow the excess losses
 SMOOTHING=${SMOOTHING:-0.001} # the fraction that is divided equally
 
-small() { # output_dir, keys
-	df-train "$PROXY" "tokenized_path=$OUT/pool.h5" train_type=dynamic_mix "train_step=$PROXY_STEPS" "output_dir=$OUT/$@"
+small() { # name, keys
+	name=$1
+	shift
+	df-train "$PROXY" "tokenized_path=$OUT/pool.h5" "output_dir=$OUT/$name" train_type=dynamic_mix \
+		"train_step=$PROXY_STEPS" "$@"
 }
 
 pack

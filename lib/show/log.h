@@ -100,7 +100,7 @@ void df_weight_log_text(const struct df_weight_log *l, const char *name, bool js
 /* The weight that a fraction q of all samples of lines [from, to) does not exceed: linear within a bin. */
 double df_weight_log_quantile(const struct df_weight_log *l, size_t from, size_t to, double q);
 
-/* ---- shared ---------------------------------------------------------------- */
+/* ---- shared: log_field.c, log.c -------------------------------------------- */
 
 /* A member that must be a finite number of at least `min`, or null or absent where `may_lack`: then NaN. */
 int df_log_number(const struct df_json_value *line, const char *key, double min, bool may_lack, double *out,

@@ -126,7 +126,7 @@ struct df_series {
 enum df_chart_look {
 	DF_CHART_LINES,
 	DF_CHART_BARS, /* stacked, over n_bins bins of equal width from x0 to x1 */
-	DF_CHART_AREAS /* stacked: y[k] holds from x[k] to x[k + 1], and the last to x1; all series have the same x, [n_bins] */
+	DF_CHART_AREAS /* stacked: y[k] holds from x[k] to x[k + 1], the last to x1; all have the same x [n_bins] */
 };
 struct df_chart {
 	char *title, *subtitle, *xlabel, *ylabel;

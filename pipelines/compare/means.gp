@@ -1,10 +1,11 @@
-# The loss on the target after training on each method's rows: the mean of the seeds, and a line from best to worst.
+# A loss after training by each method: the mean of the seeds, and a line from best to worst.  `what` names it.
 set terminal svg size 760,480 font 'Helvetica,13' background rgb 'white'
 set output sprintf('%s/%s.svg', out, scene)
 set border 3 lc rgb '#adb5bd'
 set tics nomirror out textcolor rgb '#495057'
 set grid xtics lc rgb '#e9ecef' lt 1
-set xlabel sprintf('loss on unseen rows of the target (%s)', scene) textcolor rgb '#495057'
+if (!exists('what')) what = sprintf('loss on unseen rows of the target (%s)', scene)
+set xlabel what textcolor rgb '#495057'
 set yrange [-0.7:*]
 set offsets 0, 0, 0.7, 0
 file = sprintf('%s/%s.means', out, scene)

@@ -147,6 +147,28 @@ is_empty 'is not made' "$(ls bad.svg 2>/dev/null)"
 echo '{"x": 1}' >none.jsonl
 exits 65 'a log of nothing' df-show none.jsonl
 says 'says so' 'none\.jsonl: no loss, no proportions and no weights in it'
+# Any byte may be another: a result, or an error that names the file.
+bad=
+for log in doremi.jsonl run/weight_log.jsonl; do
+	size=$(wc -c <"$log")
+	i=0
+	while [ $i -lt 60 ]; do
+		at=$((i * (size - 1) / 59))
+		for byte in '\055' '\071' '\0135'; do # - 9 ]
+			cp "$log" flip.jsonl
+			printf '%b' "$byte" | dd of=flip.jsonl bs=1 seek=$at conv=notrunc 2>/dev/null
+			status=0
+			timeout -k 1 10 df-show --plot flip.svg flip.jsonl >o 2>e || status=$?
+			case $status in
+			0) ;;
+			65) grep -q '^df-show: flip.jsonl: ' e || bad="$bad $log: $byte at $at: $(cat e);" ;;
+			*) bad="$bad $log: $byte at $at: exit $status;" ;;
+			esac
+		done
+		i=$((i + 1))
+	done
+done
+is_empty 'changed bytes never crash it' "$bad"
 
 # --- proportions in a file ---
 
