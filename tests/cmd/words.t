@@ -18,6 +18,7 @@ needs()
 	df-sample:*) echo $quiet --dataset sums -m run/checkpoint-3 --tokenizer bytes --template alpaca ;;
 	df-eval:*) echo $quiet --dataset sums -m run/checkpoint-3 --tokenizer bytes --template alpaca ;;
 	df-embed:*) echo -q -m "$E" words.txt -o x.h5 ;;
+	df-plan:*) echo -q model_name_or_path=$SRC/demo/model dataset=sums dataset_dir=data template=alpaca output_dir=planned ;;
 	df-show:*) echo --decode 0 pool.h5 ;;
 	'df-score less':*) echo --train a.proj.h5 --val a.proj.h5 -o x.h5 ;;
 	'df-score rds':*) echo --train a.emb.h5 --query a.emb.h5 -o x.h5 ;;

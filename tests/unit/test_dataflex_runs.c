@@ -506,7 +506,7 @@ test_random_proportions(void **state)
 
 /* ---- mixers: what DataFlex's measured, in ours ---------------------------------------------- */
 
-/* B25: one domain is rewarded with one micro-batch's loss; so measured, the variant `dataflex` gives the same policy. */
+/* B25: one domain is rewarded, with one micro-batch's loss; so measured, the variant `dataflex` is the same. */
 static void
 compare_odm(const char *name)
 {
