@@ -71,8 +71,8 @@ wants_index(const struct df_run *r, const struct df_event *e, struct df_err *err
 }
 
 /*
- * The same command given again must not train on the rows of the window before.  A selector that chooses the same rows
- * each time is possible: --until says that this is meant.
+ * The same command given again must not train on the rows of the window before.  A selector may choose the same rows
+ * again: then the index says that it is for this step, or --until that this is meant.
  */
 static int
 check_new(const struct df_run *r, const struct df_event *e, struct df_err *err)
@@ -81,7 +81,8 @@ check_new(const struct df_run *r, const struct df_event *e, struct df_err *err)
 		return df_fail(err, DF_ELINEAGE,
 		    "%s was selected for step %.0f; the run needs rows for step %" PRIu64 " (%" PRIu64 " rows)",
 		    r->o->index, r->index_step, e->step, e->n_rows);
-	if (r->in_window && strcmp(r->state.index_id, r->index_id) == 0 && r->o->until <= e->step)
+	if (r->index_step != (double)e->step && r->in_window && strcmp(r->state.index_id, r->index_id) == 0 &&
+	    r->o->until <= e->step)
 		return df_fail(err, DF_EUSAGE,
 		    "%s was trained on before step %" PRIu64 ": select anew, or say --until %" PRIu64
 		    " if these rows are "

@@ -5,7 +5,8 @@
 
 n_kills=0
 
-# kill_resume SECONDS CMD ...: killed again and again, at most SECONDS after its start, and later each time; its status
+# kill_resume SECONDS CMD ...: killed again and again, soon after its start and then later each time, up to 32 x SECONDS;
+# its status
 kill_resume()
 {
 	most=$1
@@ -13,7 +14,7 @@ kill_resume()
 	for try in 1 2 3 4 5 6 7 8 9 10 11 12; do
 		"$@" >"$T/out" 2>"$T/err" &
 		pid=$!
-		sleep "$(awk -v n="$try" -v most="$most" -v seed=$$ 'BEGIN { srand(seed + n); print most * rand() * (0.4 + n / 8) }')"
+		sleep "$(awk -v n="$try" -v most="$most" -v seed=$$ 'BEGIN { srand(seed + n); print most * 2 ^ (n - 7) * (0.5 + rand() / 2) }')"
 		if kill -9 $pid 2>/dev/null; then
 			n_kills=$((n_kills + 1))
 		fi
