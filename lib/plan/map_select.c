@@ -756,7 +756,8 @@ train_window(struct job *j, const char *index, struct df_err *err)
 	}
 	if (j->from)
 		df_plan_in(p, &n, j->from);
-	if (!last)
+	/* Of the last window, too, if it has an index: then the selector may choose the rows of the window before. */
+	if (!last || index)
 		df_plan_words(p, &n, "--until", df_plan_text(p, "%" PRIu64, j->now.end), NULL);
 	j->model = last ? j->m->out : df_map_file(j->m, "checkpoint-%" PRIu64, j->now.end);
 	j->from = last ? df_map_file(j->m, "all_results.json") : df_plan_text(p, "%s/df_state.json", j->model);

@@ -23,7 +23,7 @@ mkdir run/checkpoint-99 run/checkpoint-x # no models
 programs=
 for path in "$BUILD"/bin/df-*; do
 	p=$(basename "$path")
-	"$p" --list-options | grep -q '^model	m	' || continue
+	"$p" --list-options | grep -q '^model	m	string	' || continue # df-plan's is NAME=DIR, a list
 	programs="$programs $p"
 	exits 66 "$p -m RUN" run "$p" -m run
 	says '  names the newest checkpoint' "^$p: run/config.json: No such file or directory; did you mean its newest checkpoint, run/checkpoint-10\\?$"
