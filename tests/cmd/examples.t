@@ -135,6 +135,9 @@ sed 's/^output_dir.*//' configs/tiny-sft.yaml >run.yaml
 printf 'tokenized_path: pool.h5\noutput_dir: requeued\nmax_steps: 3\n' >>run.yaml
 cp -r run run-less
 cp -r run run-random
+for i in 10 20; do
+	echo '{"step":'$i',"method":"odm","domains":["a","b"],"proportions":[0.5,0.5],"n_targets":[3,4],"loss":[2.5,1.5]}'
+done >run/mixture_log.jsonl
 for page in pack plan grad embed project eval sample show merge; do
 	examples "df-$page.1" DESCRIPTION
 	examples "df-$page.1" EXAMPLES
