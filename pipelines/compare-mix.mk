@@ -8,7 +8,8 @@
 #
 #   size      in proportion to the sizes of the domains: the default, as if there were no mixture
 #   uniform   of all domains equally
-#   doremi    in proportions that DoReMi finds: the reference is "size", the proxy a model of the same size
+#   doremi    in proportions that DoReMi finds: the reference is "size", the proxy a model of the same size;
+#             doremi-gentle: with eta 0.1 and smoothing 0.01, as in DataFlex's example
 #   odm       in proportions that follow the losses while it trains (the paper's rule); odm-repo: the authors' program's
 #
 # and measured on documents that are in no pool.  Each seed has its own held-out documents, rows and initial weights.
@@ -22,8 +23,7 @@ DATA    ?= data
 STEPS   ?= 240
 BATCH   ?= 16
 UPDATE  ?= 10# steps between two updates of ODM
-ETA     ?= 1# of DoReMi
-METHODS ?= size uniform doremi odm odm-repo
+METHODS ?= size uniform doremi doremi-gentle odm odm-repo
 
 HERE := $(dir $(lastword $(MAKEFILE_LIST)))compare
 
@@ -64,22 +64,24 @@ $(B)/pool.h5 $(B)/test.h5 &:
 $(B)/reference.h5: $(B)/size.result
 	df-grad $(Q) -m $(B)/run.size --losses --token-loss $(B)/pool.h5 -o $@
 
-PROXY = $(B)/run.proxy/domain_weights.h5
-$(PROXY): $(B)/reference.h5
-	$(TRAIN) output_dir=$(B)/run.proxy component_name=doremi component_params.reference_losses=$(B)/reference.h5 \
-	    component_params.eta=$(ETA) update_step=$(STEPS)
-	df-show --plot $(B)/proxy.svg $(B)/run.proxy
+# $(1): the method, $(2): the proxy's parameters.  Its proportions are those of the method's run.
+define doremi
+$(B)/run.proxy.$(1)/domain_weights.h5: $(B)/reference.h5
+	$$(TRAIN) output_dir=$(B)/run.proxy.$(1) component_name=doremi component_params.reference_losses=$$< $(2) update_step=$(STEPS)
+	df-show --plot $(B)/proxy.$(1).svg $(B)/run.proxy.$(1)
+$(B)/$(1).result: $(B)/run.proxy.$(1)/domain_weights.h5
+KEYS_$(1) = static_mix=true init_mixture_proportions=$(B)/run.proxy.$(1)/domain_weights.h5
+endef
+$(eval $(call doremi,doremi))
+$(eval $(call doremi,doremi-gentle,component_params.eta=0.1 component_params.smoothing=0.01))
 
 # ---- the runs
 
 ODM           = component_name=odm update_step=$(UPDATE)
 KEYS_size     = static_mix=true mixture_sample_rule=stratified
 KEYS_uniform  = static_mix=true mixture_sample_rule=uniform
-KEYS_doremi   = static_mix=true init_mixture_proportions=$(PROXY)
 KEYS_odm      = $(ODM)
 KEYS_odm-repo = $(ODM) component_params.variant=repo
-
-$(B)/doremi.result: $(PROXY)
 
 # A line for each domain: seed, method, domain, targets, loss, mean proportion of the rows.
 $(B)/%.result: $(B)/pool.h5

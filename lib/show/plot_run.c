@@ -185,13 +185,13 @@ is_shown(const struct shown *s, size_t d)
 	return false;
 }
 
-/* The last step of the run, or as long after the last line as that is after the one before. */
+/* The last step of the run; if that is not known, as long after the last line as that is after the one before. */
 static double
 end_of(const struct df_mix_log *l, double last_step)
 {
 	const double last = l->step[l->n - 1], before = l->n > 1 ? l->step[l->n - 2] : last - 1;
 
-	return last_step > last ? last_step : last + (last - before);
+	return last_step > last || (last_step == last && l->n > 1) ? last_step : last + (last - before);
 }
 
 /* One band: of domain d, or of all that are not shown. */
