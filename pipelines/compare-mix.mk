@@ -3,8 +3,8 @@
 #   make -j2 -f pipelines/compare-mix.mk [SEEDS="1 2 3"] [OUT=compare-mix] [DATA=data] [STEPS=240]
 #
 # Domains (compare/domains.sh): Python's library, C headers, manual pages, changelogs; and texts of Wikipedia and the web
-# where DATA has wiki_demo.jsonl and c4_demo.jsonl.  Some are seven times as large as others.  A tiny Llama is trained from
-# scratch for STEPS steps of BATCH rows of 240 bytes, with rows
+# where DATA has wiki_demo.jsonl and c4_demo.jsonl.  The largest is five times as large as the smallest.  A tiny Llama is
+# trained from scratch for STEPS steps of BATCH rows of 240 bytes, with rows
 #
 #   size      in proportion to the sizes of the domains: the default, as if there were no mixture
 #   uniform   of all domains equally

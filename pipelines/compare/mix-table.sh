@@ -19,16 +19,16 @@ for method; do
 				if (i == 1 || y < loy) loy = y; if (i == 1 || y > hiy) hiy = y }
 			print method, mx / k, lox, hix, my / k, loy, hiy, k }' "$out/results.txt"
 done >"$out/mix.all"
-awk 'NR == 1 { printf "%-10s %8s %18s %11s %8s %18s   (means of %d seeds)\n", "rows by", "domains", "(min .. max)", "perplexity", "tokens", "(min .. max)", $8 }
-	{ printf "%-10s %8.4f (%.4f .. %.4f) %11.3f %8.4f (%.4f .. %.4f)\n", $1, $2, $3, $4, exp($2), $5, $6, $7 }' "$out/mix.all"
+awk 'NR == 1 { printf "%-14s %8s %18s %11s %8s %18s   (means of %d seeds)\n", "rows by", "domains", "(min .. max)", "perplexity", "tokens", "(min .. max)", $8 }
+	{ printf "%-14s %8.4f (%.4f .. %.4f) %11.3f %8.4f (%.4f .. %.4f)\n", $1, $2, $3, $4, exp($2), $5, $6, $7 }' "$out/mix.all"
 for what in loss share; do
 	awk -v what=$what -v methods="$*" '
 		{ if (!($3 in seen)) { seen[$3]; domain[++k] = $3 } n[$2, $3]++; x[$2, $3] += what == "loss" ? $5 : 100 * $6 }
 		END {
 			m = split(methods, method, " ")
-			printf "\n%-10s", what == "loss" ? "loss of" : "rows in %"
+			printf "\n%-14s", what == "loss" ? "loss of" : "rows in %"
 			for (d = 1; d <= k; d++) printf " %10s", domain[d]
-			for (i = 1; i <= m; i++) { printf "\n%-10s", method[i]
+			for (i = 1; i <= m; i++) { printf "\n%-14s", method[i]
 				for (d = 1; d <= k; d++) printf what == "loss" ? " %10.4f" : " %10.1f", x[method[i], domain[d]] / n[method[i], domain[d]] }
 			print "" }' "$out/results.txt"
 done
