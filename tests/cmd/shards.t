@@ -32,7 +32,7 @@ here()
 seen=0
 for path in "$BUILD"/bin/df-*; do
 	p=$(basename "$path")
-	"$p" -h | grep -q -- '--shard' || continue
+	"$p" --list-options | grep -q '^shard	' || continue
 	seen=$((seen + 1))
 	cmd=$(work "$p")
 	[ -n "$cmd" ]

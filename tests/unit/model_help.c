@@ -204,6 +204,26 @@ mh_batch_random(struct mh_batch *m, const size_t *lengths, size_t n, size_t n_vo
 }
 
 void
+mh_rows(struct df_rows *r, const struct mh_batch *m, size_t n, const uint16_t *domain, int n_domains)
+{
+	struct df_batch in = { .n = n };
+	uint64_t *id;
+
+	mh_ok(df_alloc(&id, n, sizeof(*id), "ids", err));
+	for (uint64_t i = 0; i < n; i++)
+		id[i] = 100 + i;
+	in.col[DF_COL_ID] = (struct df_column_data){ id, NULL, 1 };
+	in.col[DF_COL_IDS] = (struct df_column_data){ m->ids, m->offsets, 1 };
+	in.col[DF_COL_LABEL_MASK] = (struct df_column_data){ m->mask, m->offsets, 1 };
+	mh_ok(df_rows_of_batch(r, "rows", &in, err));
+	for (int d = 0; d < n_domains; d++)
+		mh_ok(df_meta_add_domain(&r->meta, (const char[]){ (char)('a' + d), '\0' }, NULL, err));
+	mh_ok(df_alloc(&r->domain, n, sizeof(*r->domain), "domains", err)); /* as df_rows_load() does */
+	memcpy(r->domain, domain, n * sizeof(*domain));
+	free(id);
+}
+
+void
 mh_batch_release(struct mh_batch *m)
 {
 	free(m->offsets);

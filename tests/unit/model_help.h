@@ -12,6 +12,7 @@
 #include <cmocka.h>
 
 #include "model/model.h"
+#include "rows/rows.h"
 #include "safetensors/safetensors.h"
 
 /* The backend of DF_TEST_DEVICE (default cpu), opened once; with DF_TEST_COMPUTE=bf16 models compute in bf16 on it. */
@@ -73,6 +74,8 @@ void mh_batch_load(struct mh_batch *m, const struct df_st *st, size_t first, siz
 /* n samples with the given lengths, ids and masks from a seed; every sample of 2 or more tokens has a target. */
 void mh_batch_random(struct mh_batch *m, const size_t *lengths, size_t n, size_t n_vocab, uint64_t seed);
 void mh_batch_release(struct mh_batch *m);
+/* The first n samples of a batch as rows, with ids from 100 on; domain [n] of n_domains called a, b, .. */
+void mh_rows(struct df_rows *r, const struct mh_batch *m, size_t n, const uint16_t *domain, int n_domains);
 
 /* A float tensor of st; borrowed from a fresh allocation that mh_cleanup() frees. */
 const float *mh_floats(const struct df_st *st, const char *fmt, ...) DF_PRINTF(2, 3);

@@ -35,20 +35,11 @@ struct setup {
 static void
 make_rows(struct setup *u)
 {
-	struct df_batch in = { .n = N };
-	uint64_t id[N];
+	uint16_t domain[N];
 
-	for (uint64_t i = 0; i < N; i++)
-		id[i] = 100 + i;
-	in.col[DF_COL_ID] = (struct df_column_data){ id, NULL, 1 };
-	in.col[DF_COL_IDS] = (struct df_column_data){ u->batch.ids, u->batch.offsets, 1 };
-	in.col[DF_COL_LABEL_MASK] = (struct df_column_data){ u->batch.mask, u->batch.offsets, 1 };
-	mh_ok(df_rows_of_batch(&u->rows, "rows", &in, err));
-	for (int d = 0; d < K; d++)
-		mh_ok(df_meta_add_domain(&u->rows.meta, (const char *[]){ "a", "b", "c" }[d], NULL, err));
-	mh_ok(df_alloc(&u->rows.domain, N, sizeof(*u->rows.domain), "domains", err)); /* as df_rows_load() does */
 	for (uint16_t i = 0; i < N; i++)
-		u->rows.domain[i] = i < 4 ? 2 : (uint16_t)(i % 2);
+		domain[i] = i < 4 ? 2 : (uint16_t)(i % 2);
+	mh_rows(&u->rows, &u->batch, N, domain, K);
 }
 
 /* Change the proxy, so that it is not the reference: each parameter by up to 5 %. */

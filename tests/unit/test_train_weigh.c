@@ -25,24 +25,15 @@ struct setup {
 	struct df_work *work; /* to compute losses beside the stepper */
 };
 
-/* Ids from 100 on, domains in turn. */
+/* Domains in turn: 0, 1, 1, ..; none of the last. */
 static void
 make_rows(struct setup *u)
 {
-	struct df_batch in = { .n = N };
-	uint64_t id[N];
+	uint16_t domain[N];
 
-	for (uint64_t i = 0; i < N; i++)
-		id[i] = 100 + i;
-	in.col[DF_COL_ID] = (struct df_column_data){ id, NULL, 1 };
-	in.col[DF_COL_IDS] = (struct df_column_data){ u->batch.ids, u->batch.offsets, 1 };
-	in.col[DF_COL_LABEL_MASK] = (struct df_column_data){ u->batch.mask, u->batch.offsets, 1 };
-	mh_ok(df_rows_of_batch(&u->rows, "rows", &in, err));
-	for (int d = 0; d < N_DOMAINS; d++)
-		mh_ok(df_meta_add_domain(&u->rows.meta, (const char *[]){ "a", "b", "c" }[d], NULL, err));
-	mh_ok(df_alloc(&u->rows.domain, N, sizeof(*u->rows.domain), "domains", err)); /* as df_rows_load() does */
 	for (uint16_t i = 0; i < N; i++)
-		u->rows.domain[i] = (uint16_t)(i * i % N_DOMAINS); /* 0, 1, 1, ...: none of the last */
+		domain[i] = (uint16_t)(i * i % N_DOMAINS);
+	mh_rows(&u->rows, &u->batch, N, domain, N_DOMAINS);
 }
 
 static void
@@ -265,7 +256,10 @@ test_threads(void **state)
 	}
 }
 
-/* What a group of the whole step is given, and gives, does not depend on the split, to the bit. */
+/*
+ * What a group of the whole step is given, and gives, does not depend on the split: to the bit, as far as the backend
+ * promises that a sample's losses do not depend on its batch.
+ */
 struct kept {
 	int calls;
 	double weight[N];
@@ -281,6 +275,12 @@ by_sample_kept(void *ctx, const struct df_step_group *g, double *weight, struct 
 	rc = by_sample(&k->calls, g, weight, err);
 	memcpy(k->weight, weight, sizeof(k->weight));
 	return rc;
+}
+
+static bool
+same(double a, double b)
+{
+	return a == b || (!df_backend_is_exact(mh_backend()) && fabs(a - b) <= 1e-5 * fabs(b)); /* as mh_same() */
 }
 
 static void
@@ -306,8 +306,9 @@ test_split(void **state)
 			want = k;
 			first = (struct step_result){ res.loss, res.grad_norm };
 		}
-		assert_memory_equal(k.weight, want.weight, sizeof(k.weight));
-		assert_true(res.loss == first.loss);
+		for (size_t j = 0; j < N; j++)
+			assert_true(same(k.weight[j], want.weight[j]));
+		assert_true(same(res.loss, first.loss));
 		assert_true(fabs(res.grad_norm - first.norm) <= 1e-5 * first.norm);
 		assert_true(fabs(res.loss - res.mean_nll) > 1e-3); /* they do weigh */
 		tear_down(&u);
@@ -690,6 +691,7 @@ test_left_out(void **state)
 				v[p->v[i].offset + token * p->v[i].cols] = NAN;
 		}
 		mh_ok(df_upload(mh_backend(), df_model_train_data(u.m), v, err));
+		mh_ok(df_model_train_changed(u.m, err));
 		free(v);
 		for (uint64_t i = 0; i < N; i++) {
 			if (bad || i != BAD)
