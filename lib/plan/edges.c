@@ -9,45 +9,12 @@
 
 #include "base/mem.h"
 
-struct made {
-	const char *file;
-	size_t node;
-};
-
-static int
-by_file(const void *a, const void *b)
-{
-	return strcmp(((const struct made *)a)->file, ((const struct made *)b)->file);
-}
-
 static int
 by_size(const void *a, const void *b)
 {
 	const size_t x = *(const size_t *)a, y = *(const size_t *)b;
 
 	return (x > y) - (x < y);
-}
-
-/* All files that nodes make, sorted. */
-static int
-list_made(struct made **out, size_t *n_out, const struct df_plan *p, struct df_err *err)
-{
-	struct made *made = NULL;
-	size_t n = 0;
-	int rc = DF_OK;
-
-	for (size_t i = 0; i < p->n; i++)
-		n += p->node[i].out.n;
-	DF_TRY(df_alloc(&made, n, sizeof(*made), "files of the plan", err));
-	n = 0;
-	for (size_t i = 0; i < p->n; i++)
-		for (size_t k = 0; k < p->node[i].out.n; k++)
-			made[n++] = (struct made){ p->node[i].out.v[k], i };
-	qsort(made, n, sizeof(*made), by_file);
-	*out = made;
-	*n_out = n;
-out:
-	return rc;
 }
 
 /* Sort list [n], and keep each number once; returns how many are left. */
@@ -66,12 +33,10 @@ unique(size_t *list, size_t n)
 int
 df_plan_edges_find(struct df_plan_edges *e, const struct df_plan *p, struct df_err *err)
 {
-	struct made *made = NULL;
-	size_t n_made = 0, n = 0;
+	size_t n = 0;
 	int rc = DF_OK;
 
 	*e = (struct df_plan_edges){ 0 };
-	DF_TRY(list_made(&made, &n_made, p, err));
 	for (size_t i = 0; i < p->n; i++)
 		n += p->node[i].in.n;
 	DF_TRY(df_alloc(&e->first, p->n + 1, sizeof(*e->first), "plan", err));
@@ -82,17 +47,16 @@ df_plan_edges_find(struct df_plan_edges *e, const struct df_plan *p, struct df_e
 
 		e->first[i] = n;
 		for (size_t k = 0; k < node->in.n; k++) {
-			const struct made key = { node->in.v[k], 0 };
-			const struct made *m = n_made > 0 ? bsearch(&key, made, n_made, sizeof(*made), by_file) : NULL;
+			const struct df_plan_file *f = df_plan_file(p, node->in.v[k]);
 
-			if (m == NULL)
+			if (!f || f->maker == DF_PLAN_NOBODY)
 				continue; /* it is there before */
-			if (m->node >= i) {
+			if (f->maker >= i) {
 				rc = df_fail(err, DF_EINTERNAL, "%s reads %s, which %s makes later", node->name,
-				    m->file, p->node[m->node].name);
+				    f->path, p->node[f->maker].name);
 				goto out;
 			}
-			e->from[n++] = m->node;
+			e->from[n++] = f->maker;
 		}
 		n = e->first[i] + unique(e->from + e->first[i], n - e->first[i]);
 	}
@@ -100,7 +64,6 @@ df_plan_edges_find(struct df_plan_edges *e, const struct df_plan *p, struct df_e
 out:
 	if (rc != DF_OK)
 		df_plan_edges_release(e);
-	free(made);
 	return rc;
 }
 

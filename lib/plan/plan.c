@@ -1,6 +1,7 @@
 /*
  * plan.c - the graph: nodes, their words and files, and the strings of all.
  */
+#include <search.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -125,14 +126,55 @@ node_release(struct df_plan_node *n)
 
 /* ---- the plan --------------------------------------------------------------------- */
 
+static int
+by_path(const void *a, const void *b)
+{
+	return strcmp(((const struct df_plan_file *)a)->path, ((const struct df_plan_file *)b)->path);
+}
+
+const struct df_plan_file *
+df_plan_file(const struct df_plan *p, const char *path)
+{
+	const struct df_plan_file key = { .path = path };
+	struct df_plan_file *const *at = tfind(&key, &p->files, by_path);
+
+	return at ? *at : NULL;
+}
+
+/* The file's row, a new one if there was none; NULL: no memory. */
+static struct df_plan_file *
+file_row(struct df_plan *p, const char *path)
+{
+	struct df_plan_file *f, **at;
+
+	if (df_alloc(&f, 1, sizeof(*f), "files of a plan", NULL) != DF_OK)
+		return NULL;
+	*f = (struct df_plan_file){ .path = path, .maker = DF_PLAN_NOBODY };
+	at = tsearch(f, &p->files, by_path);
+	if (!at || *at != f)
+		free(f);
+	return at ? *at : NULL;
+}
+
+/* A node's place, found by its name. */
+struct name {
+	const char *name;
+	size_t node;
+};
+
+static int
+by_name(const void *a, const void *b)
+{
+	return strcmp(((const struct name *)a)->name, ((const struct name *)b)->name);
+}
+
 const struct df_plan_node *
 df_plan_find(const struct df_plan *p, const char *name)
 {
-	for (size_t i = 0; i < p->n; i++) {
-		if (strcmp(p->node[i].name, name) == 0)
-			return &p->node[i];
-	}
-	return NULL;
+	const struct name key = { .name = name };
+	struct name *const *at = tfind(&key, &p->names, by_name);
+
+	return at ? &p->node[(*at)->node] : NULL;
 }
 
 void
@@ -169,16 +211,42 @@ check_new(const struct df_plan *p, const struct df_plan_node *n, struct df_err *
 {
 	if (n->argv.n == 0 || n->out.n == 0)
 		return df_fail(err, DF_EINTERNAL, "plan: %s has no command or makes nothing", n->name);
-	for (size_t i = 0; i < p->n; i++) {
-		if (strcmp(p->node[i].name, n->name) == 0)
-			return df_fail(err, DF_EINTERNAL, "plan: two commands are called %s", n->name);
-		for (size_t k = 0; k < n->out.n; k++) {
-			if (has(&p->node[i].out, n->out.v[k]))
-				return df_fail(err, DF_EINTERNAL, "plan: %s and %s both make %s", p->node[i].name,
-				    n->name, n->out.v[k]);
-		}
+	if (df_plan_find(p, n->name))
+		return df_fail(err, DF_EINTERNAL, "plan: two commands are called %s", n->name);
+	for (size_t k = 0; k < n->out.n; k++) {
+		const struct df_plan_file *f = df_plan_file(p, n->out.v[k]);
+
+		if (f && f->maker != DF_PLAN_NOBODY)
+			return df_fail(err, DF_EINTERNAL, "plan: %s and %s both make %s", p->node[f->maker].name,
+			    n->name, n->out.v[k]);
 	}
 	return DF_OK;
+}
+
+/* So that the node that will be p->node[p->n], and its files, are found. */
+static int
+enter(struct df_plan *p, const struct df_plan_node *n, struct df_err *err)
+{
+	struct df_plan_file *f;
+	struct name *name;
+	int rc = DF_OK;
+
+	DF_TRY(df_alloc(&name, 1, sizeof(*name), "names of a plan", err));
+	*name = (struct name){ n->name, p->n };
+	if (!tsearch(name, &p->names, by_name)) {
+		free(name);
+		return df_fail(err, DF_ENOMEM, "out of memory for a plan");
+	}
+	for (size_t i = 0; i < n->in.n + n->out.n; i++) {
+		const bool read = i < n->in.n;
+
+		if (!(f = file_row(p, read ? n->in.v[i] : n->out.v[i - n->in.n])))
+			return df_fail(err, DF_ENOMEM, "out of memory for a plan");
+		f->read = f->read || read;
+		f->maker = read ? f->maker : p->n;
+	}
+out:
+	return rc;
 }
 
 int
@@ -192,6 +260,7 @@ df_plan_add(struct df_plan *p, struct df_plan_node *n, const char *settings, str
 	}
 	DF_TRY(check_new(p, n, err));
 	DF_TRY(digest(n, settings, err));
+	DF_TRY(enter(p, n, err));
 	p->node[p->n++] = *n;
 	*n = (struct df_plan_node){ 0 };
 out:
@@ -206,6 +275,8 @@ df_plan_release(struct df_plan *p)
 		node_release(&p->node[i]);
 	for (size_t i = 0; i < p->n_text; i++)
 		free(p->text[i]);
+	tdestroy(p->files, free);
+	tdestroy(p->names, free);
 	free(p->node);
 	free(p->text);
 	free(p->notes.v);

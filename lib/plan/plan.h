@@ -40,6 +40,14 @@ struct df_plan_node {
 };
 #define DF_PLAN_SHARD "{shard}"
 
+/* A file of the plan. */
+struct df_plan_file {
+	const char *path;
+	size_t maker; /* the node that makes it; DF_PLAN_NOBODY: it is there before */
+	bool read;    /* by some node */
+};
+#define DF_PLAN_NOBODY SIZE_MAX
+
 struct df_plan {
 	struct df_plan_node *node; /* a node comes after those whose files it reads */
 	size_t n, cap;
@@ -48,6 +56,7 @@ struct df_plan {
 	struct df_strlist notes;   /* what was mapped or has no effect: printed as comments */
 	struct df_events events;
 	double rate;               /* operations per second of the machine, for times; 0: not measured */
+	void *files, *names; /* (private) found by path, by name: df_plan_file(), df_plan_find() */
 	/* (private) the strings above */
 	char **text;
 	size_t n_text, cap_text;
@@ -69,6 +78,8 @@ void df_plan_out(struct df_plan *p, struct df_plan_node *n, const char *path);
 void df_plan_out_shards(struct df_plan *p, struct df_plan_node *n, const char *path);
 /* The node of this name, or NULL; the next df_plan_add() may move it. */
 const struct df_plan_node *df_plan_find(const struct df_plan *p, const char *name);
+/* The file that nodes read or make, at the time of df_plan_add(); NULL: none does. */
+const struct df_plan_file *df_plan_file(const struct df_plan *p, const char *path);
 /* n reads all files that node `name` makes. */
 void df_plan_after(struct df_plan *p, struct df_plan_node *n, const char *name);
 void df_plan_note(struct df_plan *p, const char *fmt, ...) DF_PRINTF(2, 3);

@@ -30,41 +30,11 @@ df_print_sh(struct df_buf *b, const char *s)
 	df_buf_putc(b, '\'');
 }
 
-static bool
-has(const struct df_strlist *list, const char *s)
-{
-	for (size_t i = 0; i < list->n; i++) {
-		if (strcmp(list->v[i], s) == 0)
-			return true;
-	}
-	return false;
-}
-
-bool
-df_plan_is_read(const struct df_plan *p, const char *path)
-{
-	for (size_t i = 0; i < p->n; i++) {
-		if (has(&p->node[i].in, path))
-			return true;
-	}
-	return false;
-}
-
-bool
-df_plan_is_made(const struct df_plan *p, const char *path)
-{
-	for (size_t i = 0; i < p->n; i++) {
-		if (has(&p->node[i].out, path))
-			return true;
-	}
-	return false;
-}
-
 bool
 df_plan_is_result(const struct df_plan *p, const struct df_plan_node *n)
 {
 	for (size_t i = 0; i < n->out.n; i++) {
-		if (df_plan_is_read(p, n->out.v[i]))
+		if (df_plan_file(p, n->out.v[i])->read)
 			return false;
 	}
 	return true;

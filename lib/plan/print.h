@@ -13,11 +13,7 @@ bool df_print_is_plain(const char *s);
 /* Append s as one word of sh: as it is, or in single quotes. */
 void df_print_sh(struct df_buf *b, const char *s);
 
-/* Does a node of the plan read the file? */
-bool df_plan_is_read(const struct df_plan *p, const char *path);
 /* Is the node's work a result: does no other read a file of it? */
 bool df_plan_is_result(const struct df_plan *p, const struct df_plan_node *n);
-/* Does a node of the plan make the file? */
-bool df_plan_is_made(const struct df_plan *p, const char *path);
 
 #endif

@@ -95,7 +95,8 @@ print_head(const struct df_plan *p, struct df_buf *out)
 	    "# have failed and the others have ended, run it again: only what is missing is submitted.  What "
 	    "the jobs say\n"
 	    "# goes to OUT/log.\n");
-	df_buf_puts(out, "# shellcheck disable=SC2016,SC2086,SC3013 # of the jobs; options are words; shells have -nt\n");
+	df_buf_puts(
+	    out, "# shellcheck disable=SC2016,SC2086,SC3013 # of the jobs; options are words; shells have -nt\n");
 	for (size_t i = 0; i < p->notes.n; i++) {
 		if (i == 0)
 			df_buf_puts(out, "#\n");
