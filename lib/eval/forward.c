@@ -1,5 +1,5 @@
 /*
- * forward.c - rows in lanes of about equally many tokens.  How they are cut depends on their lengths alone.
+ * forward.c - rows in batches of about equally many tokens, dealt to lanes.
  */
 #include "eval/forward.h"
 
@@ -7,14 +7,14 @@
 
 #include "base/mem.h"
 
-#define MAX_LANES   8
-#define LANE_TOKENS 512 /* a smaller part does not repay a lane of its own */
+#define MAX_LANES    8
+#define BATCH_TOKENS 512 /* a smaller batch does not repay a lane of its own */
 
-/* A part of the rows. */
 struct lane {
 	struct df_work *work;
 	struct df_gather gather;
-	size_t first, n;
+	float *hidden; /* [cap_hidden] */
+	size_t cap_hidden;
 	int rc;
 	struct df_err err;
 };
@@ -23,12 +23,18 @@ struct df_forward {
 	struct df_model *m;
 	struct df_pool *pool;
 	struct lane lane[MAX_LANES];
-	/* the rows under way, and what is wanted of them */
+	size_t n_lanes;           /* of the current call */
+	size_t *first, n_batches; /* [n_batches + 1] of its rows */
+	size_t cap_first;
+	/* its rows, and what is wanted of them */
 	const struct df_rows *r;
 	const uint64_t *which;
 	const uint32_t *offsets;
 	float *nll, *load;
 	size_t width; /* of a row's load */
+	size_t layer; /* of hidden states, for fn */
+	df_forward_hidden_fn *fn;
+	void *ctx;
 };
 
 int
@@ -52,69 +58,111 @@ df_forward_free(struct df_forward *f)
 	for (size_t i = 0; i < MAX_LANES; i++) {
 		df_work_free(f->lane[i].work);
 		df_gather_release(&f->lane[i].gather);
+		free(f->lane[i].hidden);
 	}
+	free(f->first);
 	free(f);
 }
 
-/* A task of the pool. */
+/* The hidden states of a batch, and each row's to fn. */
+static int
+give_hidden(struct df_forward *f, struct lane *l, size_t first, const struct df_tokens *b, struct df_err *err)
+{
+	const size_t d = df_model_config(f->m)->d_model;
+	struct df_tensor h;
+	size_t numel;
+	int rc;
+
+	DF_TRY(df_model_hidden(f->m, l->work, b, f->layer, &h, err));
+	DF_TRY(df_size_mul((size_t)b->offsets[b->n], d, &numel, "hidden states", err));
+	DF_TRY(df_grow(&l->hidden, &l->cap_hidden, numel, sizeof(*l->hidden), "hidden states", err));
+	if (numel > 0)
+		DF_TRY(df_download(df_work_backend(l->work), l->hidden, h, err));
+	for (size_t s = 0; s < b->n; s++)
+		DF_TRY(f->fn(f->ctx, first + s, b, s, l->hidden + (size_t)b->offsets[s] * d, err));
+out:
+	return rc;
+}
+
+static int
+run_batch(struct df_forward *f, struct lane *l, size_t first, size_t n, struct df_err *err)
+{
+	const struct df_losses out = {
+		.token_nll = f->nll ? f->nll + f->offsets[first] : NULL,
+		.gate_load = f->load ? f->load + first * f->width : NULL,
+	};
+	struct df_tokens b;
+	int rc;
+
+	DF_TRY(df_gather_batch(&l->gather, f->r, f->which + first, n, &b, err));
+	if (f->fn)
+		return give_hidden(f, l, first, &b, err);
+	if (!f->nll)
+		b.mask = NULL; /* no targets: the head is not needed */
+	rc = df_model_loss(f->m, l->work, &b, &out, err);
+out:
+	return rc;
+}
+
+/* A task of the pool: every n_lanes-th batch. */
 static void
 run_lane(void *ctx, size_t i, int worker)
 {
 	struct df_forward *f = ctx;
 	struct lane *l = &f->lane[i];
-	const struct df_losses out = {
-		.token_nll = f->nll ? f->nll + f->offsets[l->first] : NULL,
-		.gate_load = f->load ? f->load + l->first * f->width : NULL,
-	};
-	struct df_err *err = &l->err;
-	struct df_tokens b;
-	int rc;
+	int rc = DF_OK;
 
 	(void)worker;
-	DF_TRY(df_gather_batch(&l->gather, f->r, f->which + l->first, l->n, &b, err));
-	if (!f->nll)
-		b.mask = NULL; /* no targets: the head is not needed */
-	rc = df_model_loss(f->m, l->work, &b, &out, err);
+	for (size_t b = i; b < f->n_batches; b += f->n_lanes)
+		DF_TRY(run_batch(f, l, f->first[b], f->first[b + 1] - f->first[b], &l->err));
 out:
 	l->rc = rc;
 }
 
-/* Returns how many lanes there are. */
-static size_t
-cut(struct df_forward *f, size_t n)
+/* A power of two of batches with about equally many tokens, or more where the device takes no larger ones. */
+static int
+cut(struct df_forward *f, size_t n, struct df_err *err)
 {
-	uint64_t tokens = 0, sum = 0;
-	size_t most = 1, lanes = 0, first = 0;
+	const uint64_t most = df_backend_traits(df_model_backend(f->m)).forward_tokens;
+	uint64_t total = 0, sum = 0, limit;
+	size_t parts = 1;
+	int rc;
 
+	DF_TRY(df_grow(&f->first, &f->cap_first, n + 1, sizeof(*f->first), "batches", err));
 	for (size_t i = 0; i < n; i++)
-		tokens += df_rows_length(f->r, f->which[i]);
-	while (most < MAX_LANES && tokens / (most * 2) >= LANE_TOKENS)
-		most *= 2;
+		total += df_rows_length(f->r, f->which[i]);
+	while (parts < MAX_LANES && total / (parts * 2) >= BATCH_TOKENS)
+		parts *= 2;
+	limit = total / parts + 1 < most ? total / parts + 1 : most;
+	f->n_batches = 0;
 	for (size_t i = 0; i < n; i++) {
-		sum += df_rows_length(f->r, f->which[i]);
-		if (i + 1 < n && (sum < tokens / most * (lanes + 1) || lanes + 1 == most))
-			continue;
-		f->lane[lanes].first = first;
-		f->lane[lanes++].n = i + 1 - first;
-		first = i + 1;
+		const uint64_t len = df_rows_length(f->r, f->which[i]);
+
+		if (i == 0 || sum + len > limit) {
+			f->first[f->n_batches++] = i;
+			sum = 0;
+		}
+		sum += len;
 	}
-	return lanes;
+	f->first[f->n_batches] = n;
+	f->n_lanes = f->n_batches < MAX_LANES ? f->n_batches : MAX_LANES;
+out:
+	return rc;
 }
 
 static int
 run(struct df_forward *f, const struct df_rows *r, const uint64_t *which, size_t n, struct df_err *err)
 {
-	size_t lanes;
-	int rc = DF_OK;
+	int rc;
 
 	f->r = r;
 	f->which = which;
-	lanes = cut(f, n);
-	for (size_t i = 0; i < lanes; i++)
+	DF_TRY(cut(f, n, err));
+	for (size_t i = 0; i < f->n_lanes; i++)
 		if (!f->lane[i].work)
 			DF_TRY(df_work_new(&f->lane[i].work, f->m, err));
-	df_pool_for_large(f->pool, lanes, run_lane, f);
-	for (size_t i = 0; i < lanes; i++) {
+	df_pool_for_large(f->pool, f->n_lanes, run_lane, f);
+	for (size_t i = 0; i < f->n_lanes; i++) {
 		if (f->lane[i].rc == DF_OK)
 			continue;
 		if (err)
@@ -132,6 +180,7 @@ df_forward_losses(struct df_forward *f, const struct df_rows *r, const uint64_t 
 	f->offsets = offsets;
 	f->nll = nll;
 	f->load = NULL;
+	f->fn = NULL;
 	return run(f, r, which, n, err);
 }
 
@@ -141,5 +190,18 @@ df_forward_loads(
 {
 	f->nll = NULL;
 	f->load = load;
+	f->fn = NULL;
+	return run(f, r, which, n, err);
+}
+
+int
+df_forward_hidden(struct df_forward *f, const struct df_rows *r, const uint64_t *which, size_t n, size_t layer,
+    df_forward_hidden_fn *fn, void *ctx, struct df_err *err)
+{
+	f->nll = NULL;
+	f->load = NULL;
+	f->layer = layer;
+	f->fn = fn;
+	f->ctx = ctx;
 	return run(f, r, which, n, err);
 }
