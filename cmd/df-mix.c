@@ -12,6 +12,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "mix/line.h"
 #include "mix/measure.h"
 #include "mix/mix.h"
 #include "mix/weights.h"
@@ -144,8 +145,7 @@ make_table(struct run *r, struct df_err *err)
 	r->table.n = 0;
 	DF_TRY(df_opt_table_add(&r->table, first, sizeof(first) / sizeof(first[0]), err));
 	if (r->m) {
-		DF_TRY(df_alloc(&r->options, r->m->defaults_size, 1, "options", err));
-		memcpy(r->options, r->m->defaults, r->m->defaults_size);
+		DF_TRY(df_opt_defaults(&r->options, r->m->defaults, r->m->defaults_size, err));
 		DF_TRY(df_opt_table_add(&r->table, &own, 1, err));
 		DF_TRY(add_method(r, r->m, r->options, err));
 	}
@@ -529,81 +529,31 @@ out:
 
 /* ---- telling ------------------------------------------------------------------------------- */
 
-static void
-put_array(struct df_buf *b, const char *name, size_t n, double (*value)(const struct df_mix_sum *s),
-    const struct df_mix_sum *sum)
-{
-	df_buf_printf(b, ", \"%s\": [", name);
-	for (size_t i = 0; i < n; i++) {
-		df_buf_puts(b, i ? ", " : "");
-		df_buf_json_double(b, value(&sum[i]));
-	}
-	df_buf_puts(b, "]");
-}
-
-static double
-count_of(const struct df_mix_sum *s)
-{
-	return (double)s->n_targets;
-}
-
-static double
-loss_of(const struct df_mix_sum *s)
-{
-	return s->n_targets ? s->nll / (double)s->n_targets : NAN;
-}
-
-static double
-excess_of(const struct df_mix_sum *s)
-{
-	return s->n_excess ? s->excess / (double)s->n_excess : NAN;
-}
-
-static void
-put_numbers(struct df_buf *b, const char *name, const double *v, size_t n)
-{
-	df_buf_printf(b, ", \"%s\": [", name);
-	for (size_t i = 0; i < n; i++) {
-		df_buf_puts(b, i ? ", " : "");
-		df_buf_json_double(b, v[i]);
-	}
-	df_buf_puts(b, "]");
-}
-
-/* A line like those of df-train's mixture_log.jsonl. */
+/* A line as those of df-train's mixture_log.jsonl. */
 static int
 print_line(struct run *r, struct df_err *err)
 {
-	const size_t k = r->meta.n_domains;
+	struct df_mix_report line = {
+		.step = (uint64_t)r->step,
+		.method = r->m->name,
+		.mixer = r->m,
+		.options = r->options,
+		.state = r->numbers,
+		.n_domains = r->meta.n_domains,
+		.names = r->meta.domains,
+		.p = r->result,
+		.sum = r->measured.sum,
+		.excess = r->m->weigh != NULL,
+	};
 	struct df_buf b = DF_BUF_INIT;
-	double *weight = NULL;
-	int rc = DF_OK;
+	int rc;
 
-	DF_TRY(df_alloc(&weight, k, sizeof(*weight), "weights", err));
-	df_buf_printf(&b, "{\"step\": %" PRId64 ", \"method\": \"%s\", \"domains\": [", r->step, r->m->name);
-	for (size_t i = 0; i < k; i++) {
-		df_buf_puts(&b, i ? ", " : "");
-		df_buf_json_str(&b, r->meta.domains[i]);
-	}
-	df_buf_puts(&b, "]");
-	put_numbers(&b, "proportions", r->result, k);
-	if (r->measured.sum) {
-		put_array(&b, "n_targets", k, count_of, r->measured.sum);
-		put_array(&b, "loss", k, loss_of, r->measured.sum);
-	}
-	if (r->m->weigh) {
-		r->m->weigh(r->options, r->numbers, k, weight);
-		put_numbers(&b, "weights", weight, k);
-		if (r->measured.sum)
-			put_array(&b, "excess", k, excess_of, r->measured.sum);
-	}
-	if (r->m->log)
-		r->m->log(r->options, r->numbers, k, &b);
-	df_buf_puts(&b, "}\n");
+	DF_TRY(df_alloc(&line.weight, line.n_domains, sizeof(*line.weight), "weights", err));
+	df_mix_put_line(&b, &line);
 	rc = df_prog_print(&b, err);
 out:
 	df_buf_release(&b);
-	free(weight);
+	free(line.weight);
 	return rc;
 }
 

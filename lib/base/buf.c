@@ -182,6 +182,17 @@ df_buf_json_double(struct df_buf *b, double x)
 	df_buf_puts(b, text);
 }
 
+void
+df_buf_json_doubles(struct df_buf *b, const double *v, size_t n)
+{
+	df_buf_putc(b, '[');
+	for (size_t i = 0; i < n; i++) {
+		df_buf_puts(b, i ? ", " : "");
+		df_buf_json_double(b, v[i]);
+	}
+	df_buf_putc(b, ']');
+}
+
 int
 df_buf_check(const struct df_buf *b, struct df_err *err)
 {

@@ -37,6 +37,8 @@ void df_buf_json_str(struct df_buf *b, const char *s);
 void df_buf_json_strn(struct df_buf *b, const char *s, size_t n);
 /* Append the shortest decimal that reads back as x (JSON; NaN and Inf as null). */
 void df_buf_json_double(struct df_buf *b, double x);
+/* Append [x, x, ..], each as df_buf_json_double(). */
+void df_buf_json_doubles(struct df_buf *b, const double *v, size_t n);
 /* 0, or DF_ENOMEM when any append failed. */
 int df_buf_check(const struct df_buf *b, struct df_err *err) DF_MUST_CHECK;
 

@@ -134,6 +134,18 @@ struct df_opt_alias {
 	const char *why; /* no effect: the reason, for a message; NULL: none is needed */
 };
 
+/* The options of one owner, as its part of a list of parameters. */
+struct df_opt_part {
+	const struct df_opt *options;     /* with DF_OPT_AT() values; NULL: none */
+	const struct df_opt_alias *alias; /* NULL: none */
+	void *values;
+};
+
+/* *out = a copy of a struct of defaults; free() it.  size may be 0. */
+int df_opt_defaults(void **out, const void *defaults, size_t size, struct df_err *err) DF_MUST_CHECK;
+/* Is `param` the option's name, with '_' or '-' where that has '-'? */
+bool df_opt_is(const char *option, const char *param);
+
 /* A growing table of options. */
 struct df_opt_table {
 	struct df_opt *v;

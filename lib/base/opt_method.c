@@ -20,6 +20,28 @@ out:
 	return rc;
 }
 
+int
+df_opt_defaults(void **out, const void *defaults, size_t size, struct df_err *err)
+{
+	int rc = DF_OK;
+
+	DF_TRY(df_alloc(out, size, 1, "options", err));
+	if (size > 0)
+		memcpy(*out, defaults, size);
+out:
+	return rc;
+}
+
+bool
+df_opt_is(const char *option, const char *param)
+{
+	for (; *param && *option; param++, option++) {
+		if (*param != *option && !(*option == '-' && *param == '_'))
+			return false;
+	}
+	return *param == *option;
+}
+
 /* The row whose value is at `values`. */
 static struct df_opt
 bound(const struct df_opt *o, void *values)

@@ -58,8 +58,8 @@ df_plugin_check_options(const struct df_opt *options, const void *defaults, size
 	return DF_OK;
 }
 
-int
-df_plugin_check_sizes(const uint32_t *theirs, const uint32_t *ours, size_t n, struct df_err *err)
+static int
+check_sizes(const uint32_t *theirs, const uint32_t *ours, size_t n, struct df_err *err)
 {
 	if (theirs[0] != ours[0])
 		return df_fail(err, DF_EFORMAT,
@@ -73,7 +73,8 @@ df_plugin_check_sizes(const uint32_t *theirs, const uint32_t *ours, size_t n, st
 }
 
 int
-df_plugin_open(const void **out, const char *path, const char *name, const char *macro, struct df_err *err)
+df_plugin_open(const void **out, const char *path, const char *name, const char *macro, const uint32_t *ours, size_t n,
+    struct df_err *err)
 {
 	char *full = NULL;
 	bool there = false;
@@ -92,6 +93,8 @@ df_plugin_open(const void **out, const char *path, const char *name, const char 
 		rc = df_fail(err, DF_EFORMAT, "it cannot be loaded: %s", dlerror());
 	else if (!(*out = dlsym(library, name)))
 		rc = df_fail(err, DF_EFORMAT, "it is no plug-in: %s is missing", macro);
+	else
+		rc = check_sizes(*out, ours, n, err);
 	if (rc != DF_OK)
 		df_err_prefix(err, "%s: ", path);
 out:

@@ -13,13 +13,12 @@
 #include "base/opt.h"
 
 /*
- * *out = the symbol `name` of the shared library at `path`, which stays loaded.  `macro` is what defines it, for the
- * message.  DF_ENOINPUT; DF_EFORMAT: it cannot be loaded, or has no such symbol.
+ * *out = the symbol `name` of the shared library at `path`, which stays loaded.  It begins with ours [n], a version and
+ * sizes of structs.  `macro` is what defines it, for the message.  DF_ENOINPUT; DF_EFORMAT: it cannot be loaded, has no
+ * such symbol, or was compiled for another version.
  */
-int df_plugin_open(const void **out, const char *path, const char *name, const char *macro,
-    struct df_err *err) DF_MUST_CHECK;
-/* [n] the version, and then sizes of structs.  DF_EFORMAT: they are not the same. */
-int df_plugin_check_sizes(const uint32_t *theirs, const uint32_t *ours, size_t n, struct df_err *err) DF_MUST_CHECK;
+int df_plugin_open(const void **out, const char *path, const char *name, const char *macro, const uint32_t *ours,
+    size_t n, struct df_err *err) DF_MUST_CHECK;
 /* A word for the command line: letters, digits, dashes, underscores. */
 bool df_plugin_is_word(const char *s);
 /* A method's table of options and the struct that it points into: DF_EFORMAT. */

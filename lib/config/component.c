@@ -256,20 +256,8 @@ df_component_release(struct df_component *p)
 
 /* ---- parameters as options ------------------------------------------------------------ */
 
-/* Is `param` the option's name, with '_' for '-'? */
-static bool
-same_name(const char *param, const char *option)
-{
-	for (; *param && *option; param++, option++) {
-		if (*param != (*option == '-' ? '_' : *option) && *param != *option)
-			return false;
-	}
-	return *param == *option;
-}
-
-/* "FILE:LINE: ", "component_params: " */
-static void
-prefix_place(const struct df_component *p, const struct df_config_pair *param, struct df_err *err)
+void
+df_component_place(const struct df_component *p, const struct df_config_pair *param, struct df_err *err)
 {
 	if (param->line > 0 && p->path)
 		df_err_prefix(err, "%s:%d: ", p->path, param->line);
@@ -278,18 +266,19 @@ prefix_place(const struct df_component *p, const struct df_config_pair *param, s
 }
 
 static int
-unknown(const struct df_component *p, const char *param, const struct df_opt *options, const struct df_opt_alias *alias,
-    struct df_err *err)
+unknown(const struct df_component *p, const char *param, const struct df_opt_part *part, size_t n, struct df_err *err)
 {
 	const char *best = NULL;
 	char *name = NULL;
 	size_t dist = SIZE_MAX;
 	int rc = DF_OK;
 
-	for (const struct df_opt *o = options; o && o->name; o++)
-		df_nearer(param, o->name, &best, &dist);
-	for (const struct df_opt_alias *a = alias; a && a->theirs; a++)
-		df_nearer(param, a->theirs, &best, &dist);
+	for (size_t i = 0; i < n; i++) {
+		for (const struct df_opt *o = part[i].options; o && o->name; o++)
+			df_nearer(param, o->name, &best, &dist);
+		for (const struct df_opt_alias *a = part[i].alias; a && a->theirs; a++)
+			df_nearer(param, a->theirs, &best, &dist);
+	}
 	if (!best)
 		return df_fail(err, DF_ECONFIG, "%s has no parameter %.60s", p->name, param);
 	DF_TRY(df_strdup(&name, best, err));
@@ -301,48 +290,65 @@ out:
 	return rc;
 }
 
+/* *known: the parameter is one of this part, and was taken. */
 static int
-set_option(const struct df_component *p, const struct df_config_pair *param, const struct df_opt *options,
-    const struct df_opt_alias *alias, void *values, struct df_err *err)
+set_option(const struct df_component *p, const struct df_config_pair *param, const struct df_opt_part *part,
+    bool *known, struct df_err *err)
 {
 	const char *ours = param->key, *text = param->value;
 	bool yes;
 
-	for (const struct df_opt_alias *a = alias; a && a->theirs; a++) {
+	for (const struct df_opt_alias *a = part->alias; a && a->theirs; a++) {
 		if (strcmp(a->theirs, param->key) != 0)
 			continue;
 		if (!a->ours) {
+			*known = true;
 			if (a->why && strcmp(param->value, "null") != 0)
 				df_info("%s: %s has no effect here: %s", p->name, param->key, a->why);
 			return DF_OK;
 		}
 		ours = a->ours;
 	}
-	for (const struct df_opt *o = options; o && o->name; o++) {
-		if (!same_name(ours, o->name))
+	for (const struct df_opt *o = part->options; o && o->name; o++) {
+		if (!df_opt_is(o->name, ours))
 			continue;
+		*known = true;
 		if (strcmp(param->value, "null") == 0)
 			return DF_OK;
 		text = o->type == DF_OPT_FLAG && df_yaml_bool(text, &yes) ? yes ? "true" : "false" : text;
-		return df_opt_set(options, values, o->name, text, err);
+		return df_opt_set(part->options, part->values, o->name, text, err);
 	}
-	return unknown(p, param->key, options, alias, err);
+	return DF_OK;
 }
 
 int
-df_component_options(const struct df_component *p, const struct df_opt *options, const struct df_opt_alias *alias,
-    void *values, struct df_err *err)
+df_component_options(const struct df_component *p, const struct df_opt_part *part, size_t n, struct df_err *err)
 {
 	for (size_t i = 0; i < p->params.n; i++) {
 		const struct df_config_pair *param = &p->params.v[i];
-		int rc = set_option(p, param, options, alias, values, err);
+		bool known = false;
+		int rc = DF_OK;
 
+		for (size_t k = 0; k < n && rc == DF_OK && !known; k++)
+			rc = set_option(p, param, &part[k], &known, err);
+		if (rc == DF_OK && !known)
+			rc = unknown(p, param->key, part, n, err);
 		if (rc == DF_OK)
 			continue;
-		prefix_place(p, param, err);
+		df_component_place(p, param, err);
 		if (rc == DF_EUSAGE && err)
 			err->code = rc = DF_ECONFIG;
 		return rc;
 	}
 	return DF_OK;
+}
+
+const char *
+df_component_param(const struct df_component *p, const char *name)
+{
+	for (size_t i = 0; i < p->params.n; i++) {
+		if (strcmp(p->params.v[i].key, name) == 0)
+			return strcmp(p->params.v[i].value, "null") == 0 ? NULL : p->params.v[i].value;
+	}
+	return NULL;
 }

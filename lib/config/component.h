@@ -33,11 +33,15 @@ int df_component_load(struct df_component *out, const struct df_config *c, struc
 void df_component_release(struct df_component *p);
 
 /*
- * Set a method's options (a table whose values are DF_OPT_AT(), and the struct with its defaults) from the component's
- * parameters.  A parameter is an option's name with '_' for '-', or one of `alias` (may be NULL); null leaves the
- * default.  Strings are borrowed from p.  DF_ECONFIG: an unknown parameter (with the nearest), an impossible value.
+ * Set the options of the parts from the component's parameters; each goes to the first part that knows it, as an
+ * option's name with '_' for '-', or one of its aliases; null leaves the default.  Strings are borrowed from p.
+ * DF_ECONFIG: a parameter that none knows (with the nearest of all), an impossible value.
  */
-int df_component_options(const struct df_component *p, const struct df_opt *options,
-    const struct df_opt_alias *alias, void *values, struct df_err *err) DF_MUST_CHECK;
+int df_component_options(
+    const struct df_component *p, const struct df_opt_part *part, size_t n, struct df_err *err) DF_MUST_CHECK;
+/* The text of a parameter; NULL: not given, or null. */
+const char *df_component_param(const struct df_component *p, const char *name);
+/* Put where a parameter stands in front of an error: "FILE:LINE: ", or "component_params: ". */
+void df_component_place(const struct df_component *p, const struct df_config_pair *param, struct df_err *err);
 
 #endif

@@ -29,12 +29,8 @@ df_details_close(struct df_details *d)
 static void
 numbers(struct df_buf *out, const char *key, const double *v, size_t n)
 {
-	df_buf_printf(out, ", \"%s\": [", key);
-	for (size_t i = 0; i < n; i++) {
-		df_buf_puts(out, i > 0 ? ", " : "");
-		df_buf_json_double(out, v[i]);
-	}
-	df_buf_putc(out, ']');
+	df_buf_printf(out, ", \"%s\": ", key);
+	df_buf_json_doubles(out, v, n);
 }
 
 static void

@@ -37,12 +37,8 @@ df_mix_raise(double *p, size_t n, double floor)
 void
 df_mix_log_array(struct df_buf *out, const char *name, const double *v, size_t n)
 {
-	df_buf_printf(out, ", \"%s\": [", name);
-	for (size_t i = 0; i < n; i++) {
-		df_buf_puts(out, i ? ", " : "");
-		df_buf_json_double(out, v[i]);
-	}
-	df_buf_puts(out, "]");
+	df_buf_printf(out, ", \"%s\": ", name);
+	df_buf_json_doubles(out, v, n);
 }
 
 const char *

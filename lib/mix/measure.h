@@ -37,7 +37,7 @@ int df_mix_measure(const struct df_mix_files *files, struct df_meta *meta, struc
     struct df_err *err) DF_MUST_CHECK;
 void df_mix_measured_release(struct df_mix_measured *m);
 
-/* One line of mixture_log.jsonl of df-train. */
+/* Of one line of mixture_log.jsonl (mix/line.h), what a mixer learns from. */
 struct df_mix_line {
 	uint64_t step;
 	const struct df_mix_sum *sum; /* [n_domains of meta]; NULL: nothing was measured */

@@ -169,22 +169,11 @@ struct job {
 
 /* ---- parameters -> values and words ----------------------------------------------------- */
 
-/* Is the parameter the option's name, with '_' for '-'? */
-static bool
-same_name(const char *param, const char *option)
-{
-	for (; *param && *option; param++, option++) {
-		if (*param != (*option == '-' ? '_' : *option) && *param != *option)
-			return false;
-	}
-	return *param == *option;
-}
-
 static const struct df_opt *
 in_table(const struct df_opt *rows, const char *param)
 {
 	for (; rows && rows->name; rows++) {
-		if (rows->type != DF_OPT_GROUP && same_name(param, rows->name))
+		if (rows->type != DF_OPT_GROUP && df_opt_is(rows->name, param))
 			return rows;
 	}
 	return NULL;
@@ -194,10 +183,7 @@ static int
 place(const struct job *j, const struct df_config_pair *p, int rc, struct df_err *err)
 {
 	df_err_prefix(err, "%s: ", p->key);
-	if (p->line > 0 && j->c.path)
-		df_err_prefix(err, "%s:%d: ", j->c.path, p->line);
-	else
-		df_err_prefix(err, "component_params: ");
+	df_component_place(&j->c, p, err);
 	if (rc == DF_EUSAGE && err)
 		err->code = DF_ECONFIG;
 	return rc == DF_EUSAGE ? DF_ECONFIG : rc;

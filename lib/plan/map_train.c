@@ -6,9 +6,9 @@
 #include <strings.h>
 
 #include "base/mem.h"
-#include "mix/mix.h"
+#include "mix/params.h"
 #include "plan/plan_priv.h"
-#include "weigh/weigh.h"
+#include "weigh/params.h"
 
 /* Is the override something that df-train looks at, and not said by the plan itself? */
 static bool
@@ -114,54 +114,6 @@ df_map_train(struct df_map *m, struct df_err *err)
 
 /* ---- mixtures ------------------------------------------------------------------------- */
 
-/* Parameters of a mixer's component that df-train's loop follows, not the mixer. */
-static const char *const run_params[] = { "quota", "row_draw", "reference_losses", "reference_model_path", "timing",
-	"eval_samples", "collect_steps", "eval_batch_size", "layers", NULL };
-
-static const char *
-param(const struct df_component *c, const char *name)
-{
-	for (size_t i = 0; i < c->params.n; i++) {
-		if (strcmp(c->params.v[i].key, name) == 0)
-			return strcmp(c->params.v[i].value, "null") == 0 ? NULL : c->params.v[i].value;
-	}
-	return NULL;
-}
-
-/* The component's parameters without those in `others`, as options of a method: is each one known, and possible? */
-static int
-check_params(const struct df_component *c, const char *const *others, const struct df_opt *options,
-    const struct df_opt_alias *alias, void *values, struct df_err *err)
-{
-	struct df_component part = *c;
-	int rc;
-
-	part.params = (struct df_config_map){ 0 };
-	DF_TRY(df_alloc(&part.params.v, c->params.n, sizeof(*part.params.v), "parameters", err));
-	for (size_t i = 0; i < c->params.n; i++) {
-		bool other = false;
-
-		for (const char *const *o = others; *o; o++)
-			other = other || strcmp(*o, c->params.v[i].key) == 0;
-		if (!other)
-			part.params.v[part.params.n++] = c->params.v[i];
-	}
-	rc = df_component_options(&part, options, alias, values, err);
-out:
-	free(part.params.v);
-	return rc;
-}
-
-static int
-copy_defaults(void **out, const void *defaults, size_t size, struct df_err *err)
-{
-	int rc = df_alloc(out, 1, size, "options", err);
-
-	if (rc == DF_OK && size > 0)
-		memcpy(*out, defaults, size);
-	return rc;
-}
-
 static int
 count_names(const char *list)
 {
@@ -182,6 +134,8 @@ check_mixer(const struct df_map *m, const struct df_component *c, const struct d
 {
 	const char *list = df_map_packed(m, "dataset");
 	const size_t n = list ? (size_t)count_names(list) : 0;
+	struct df_opt_part part[DF_MIX_PARTS];
+	struct df_mix_params params;
 	void *values = NULL;
 	double *p = NULL;
 	int rc;
@@ -201,8 +155,8 @@ check_mixer(const struct df_map *m, const struct df_component *c, const struct d
 		df_err_prefix(err, "component_name: ");
 	}
 	DF_TRY(rc);
-	DF_TRY(copy_defaults(&values, (*mixer)->defaults, (*mixer)->defaults_size, err));
-	DF_TRY(check_params(c, run_params, (*mixer)->options, (*mixer)->alias, values, err));
+	DF_TRY(df_opt_defaults(&values, (*mixer)->defaults, (*mixer)->defaults_size, err));
+	DF_TRY(df_component_options(c, part, df_mix_parts(*mixer, values, &params, part), err));
 	if ((*mixer)->check && (rc = (*mixer)->check(values, n, err)) != DF_OK) {
 		df_err_prefix(err, "component '%s': ", m->c->component_name);
 		rc = err ? err->code = DF_ECONFIG : DF_ECONFIG;
@@ -219,7 +173,8 @@ reference(struct df_map *m, const struct df_component *c, const char **word, str
 {
 	struct df_plan *p = m->p;
 	struct df_plan_node n = { .name = "reference", .about = "what each target costs the reference model" };
-	const char *given = param(c, "reference_losses"), *name = param(c, "reference_model_path");
+	const char *given = df_component_param(c, "reference_losses"),
+		   *name = df_component_param(c, "reference_model_path");
 	const char *model = name ? df_map_model(m, name) : NULL, *path = df_map_file(m, "reference.loss.h5");
 	const char *dot = strrchr(path, '.');
 
@@ -330,20 +285,21 @@ out:
 int
 df_map_weight(struct df_map *m, struct df_err *err)
 {
-	static const char *const others[] = { "group", "weight_group", "weights", "program", "plugin", NULL };
+	struct df_opt_part part[DF_WEIGH_PARTS];
+	struct df_weigh_params params;
 	const struct df_weigher *w;
 	struct df_component c = { 0 };
 	void *values = NULL;
 	int rc;
 
 	DF_TRY(df_component_load(&c, m->c, err));
-	if ((rc = df_weigher_find(&w, c.name, err)) != DF_OK) {
+	if ((rc = df_weigh_pick(&w, c.name, df_component_param(&c, "plugin"), err)) == DF_EUSAGE) {
 		rc = err ? err->code = DF_ECONFIG : DF_ECONFIG;
 		df_err_prefix(err, "component_name: ");
 	}
 	DF_TRY(rc);
-	DF_TRY(copy_defaults(&values, w->defaults, w->defaults_size, err));
-	DF_TRY(check_params(&c, others, w->options, w->alias, values, err));
+	DF_TRY(df_opt_defaults(&values, w->defaults, w->defaults_size, err));
+	DF_TRY(df_component_options(&c, part, df_weigh_parts(w, c.name, values, &params, part), err));
 	if (w->check && (rc = w->check(values, err)) != DF_OK) {
 		df_err_prefix(err, "component '%s': ", m->c->component_name);
 		rc = err ? err->code = DF_ECONFIG : DF_ECONFIG;

@@ -12,13 +12,7 @@
 int
 df_selector_defaults(const struct df_selector *m, void **options, struct df_err *err)
 {
-	int rc = DF_OK;
-
-	DF_TRY(df_alloc(options, m->defaults_size, 1, "options", err));
-	if (m->defaults)
-		memcpy(*options, m->defaults, m->defaults_size);
-out:
-	return rc;
+	return df_opt_defaults(options, m->defaults, m->defaults_size, err);
 }
 
 void

@@ -62,14 +62,13 @@ df_plugin_load(const struct df_selector **out, const char *path, struct df_err *
 	const void *symbol;
 	int rc;
 
-	if ((rc = df_plugin_open(&symbol, path, "df_plugin", "DF_PLUGIN() of select/plugin.h", err)) != DF_OK)
+	if ((rc = df_plugin_open(&symbol, path, "df_plugin", "DF_PLUGIN() of select/plugin.h", ours,
+		 sizeof(ours) / sizeof(ours[0]), err)) != DF_OK)
 		return rc;
 	p = symbol;
-	DF_TRY(df_plugin_check_sizes(&p->abi, ours, sizeof(ours) / sizeof(ours[0]), err));
-	DF_TRY(check_record(p->method, err));
-	*out = p->method;
-out:
-	if (rc != DF_OK)
+	if ((rc = check_record(p->method, err)) != DF_OK)
 		df_err_prefix(err, "%s: ", path);
+	else
+		*out = p->method;
 	return rc;
 }

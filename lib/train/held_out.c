@@ -78,29 +78,28 @@ out:
 	return rc;
 }
 
-/* *domain = the number of the name [word, end) among the rows' domains. */
+/* *domain = the number of the name, the first n bytes of `word`, among the rows' domains. */
 static int
 find_name(const struct df_rows *rows, const char *word, size_t n, uint16_t *domain, struct df_err *err)
 {
 	const struct df_meta *m = &rows->meta;
-	const char **names = NULL;
+	const char *best = NULL;
+	size_t dist = SIZE_MAX;
 	char *name = NULL;
-	int rc = DF_OK;
+	int rc;
 
-	for (size_t i = 0; i < m->n_domains; i++) {
-		if (strlen(m->domains[i]) == n && memcmp(m->domains[i], word, n) == 0) {
-			*domain = (uint16_t)i;
-			return DF_OK;
-		}
-	}
 	DF_TRY(df_strndup(&name, word, n, err));
-	DF_TRY(df_alloc(&names, m->n_domains + 1, sizeof(*names), "names of domains", err));
-	for (size_t i = 0; i < m->n_domains; i++)
-		names[i] = m->domains[i];
+	for (size_t i = 0; i < m->n_domains; i++) {
+		if (strcmp(m->domains[i], name) == 0) {
+			*domain = (uint16_t)i;
+			goto out;
+		}
+		df_nearer(name, m->domains[i], &best, &dist);
+	}
 	rc = df_fail(err, DF_EUSAGE, "%s has no dataset '%.60s'", rows->name, name);
-	df_suggest(err, name, names);
+	if (best)
+		df_err_suffix(err, "; did you mean '%s'?", best);
 out:
-	free(names);
 	free(name);
 	return rc;
 }

@@ -11,6 +11,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "mix/line.h"
 #include "train/jsonl.h"
 
 #define SUMS 5 /* numbers of a struct df_mix_sum */
@@ -52,21 +53,26 @@ get_numbers(struct df_run_mix *x, const double *numbers)
 	x->n_skipped = (uint64_t)*numbers;
 }
 
-void
-df_run_mix_save(const struct df_run_mix *x, struct df_dynamic *d)
+static int
+save(struct df_run *r, struct df_err *err)
 {
+	const struct df_run_mix *x = r->dynamic;
+	struct df_dynamic *d = &r->state.dynamic;
+
+	(void)err;
 	memcpy(d->cursor, x->cursor, x->n_domains * sizeof(*d->cursor));
 	memcpy(d->proportions, x->p, x->n_domains * sizeof(*d->proportions));
 	put_numbers(x, d->number);
+	return DF_OK;
 }
 
 /* The state of the checkpoint that the run goes on from; a run that begins gets one. */
-int
-df_run_mix_load(struct df_run_mix *x, struct df_run *r, struct df_err *err)
+static int
+load(struct df_run *r, struct df_err *err)
 {
+	struct df_run_mix *x = r->dynamic;
 	const size_t n = x->n_state + SUMS * x->n_domains + 1;
 	struct df_dynamic *d = &r->state.dynamic;
-	const struct df_event e = df_events_window(&r->events, r->state.step > 0 ? r->state.step - 1 : 0);
 
 	if (r->state.step == 0)
 		return df_dynamic_init(d, name_of(x), x->n_domains, n, err);
@@ -76,15 +82,21 @@ df_run_mix_load(struct df_run_mix *x, struct df_run *r, struct df_err *err)
 		    "give %s_name_or_path=%s and a new output_dir",
 		    r->start, d->method ? d->method : "no mixture", d->n_domains, name_of(x), x->n_domains,
 		    r->c->finetuning_type == DF_FINETUNING_LORA ? "adapter" : "model", r->start);
-	if (d->event_step != e.step)
-		return df_fail(err, DF_ELINEAGE,
-		    "%s: its window began at step %" PRIu64 ", but by warmup_step and update_step it began at %" PRIu64
-		    ": a run keeps these keys to its end",
-		    r->start, d->event_step, e.step);
 	memcpy(x->cursor, d->cursor, x->n_domains * sizeof(*x->cursor));
 	memcpy(x->p, d->proportions, x->n_domains * sizeof(*x->p));
 	get_numbers(x, d->number);
 	return DF_OK;
+}
+
+static int
+open_mix(struct df_run *r, struct df_err *err)
+{
+	int rc;
+
+	DF_TRY(df_run_mix_open(r, err));
+	rc = load(r, err);
+out:
+	return rc;
 }
 
 static void
@@ -96,72 +108,27 @@ clear_sums(struct df_run_mix *x)
 
 /* ---- the log -------------------------------------------------------------------- */
 
-static void
-numbers(struct df_buf *b, const char *name, const double *v, size_t n)
-{
-	df_buf_printf(b, ", \"%s\": [", name);
-	for (size_t i = 0; i < n; i++) {
-		df_buf_puts(b, i ? ", " : "");
-		df_buf_json_double(b, v[i]);
-	}
-	df_buf_puts(b, "]");
-}
-
-/* A mean for each domain; null where nothing was measured. */
-static void
-means(struct df_buf *b, const char *name, const struct df_run_mix *x, bool excess)
-{
-	df_buf_printf(b, ", \"%s\": [", name);
-	for (size_t i = 0; i < x->n_domains; i++) {
-		const struct df_mix_sum *s = &x->since[i];
-		const double n = (double)(excess ? s->n_excess : s->n_targets);
-
-		df_buf_puts(b, i ? ", " : "");
-		if (n > 0)
-			df_buf_json_double(b, (excess ? s->excess : s->nll) / n);
-		else
-			df_buf_puts(b, "null");
-	}
-	df_buf_puts(b, "]");
-}
-
-static void
-put_line(struct df_buf *b, const struct df_run_mix *x, uint64_t step)
-{
-	df_buf_printf(b, "{\"step\": %" PRIu64 ", \"method\": ", step);
-	df_buf_json_str(b, name_of(x));
-	df_buf_puts(b, ", \"domains\": [");
-	for (size_t i = 0; i < x->n_domains; i++) {
-		df_buf_puts(b, i ? ", " : "");
-		df_buf_json_str(b, x->names ? x->names[i] : "");
-	}
-	df_buf_puts(b, "]");
-	numbers(b, "proportions", x->p, x->n_domains);
-	df_buf_puts(b, ", \"n_targets\": [");
-	for (size_t i = 0; i < x->n_domains; i++)
-		df_buf_printf(b, "%s%" PRIu64, i ? ", " : "", x->since[i].n_targets);
-	df_buf_puts(b, "]");
-	means(b, "loss", x, false);
-	if (x->mixer && x->mixer->weigh) {
-		x->mixer->weigh(x->options, x->state, x->n_domains, x->weigh.alpha);
-		numbers(b, "weights", x->weigh.alpha, x->n_domains);
-	}
-	if (x->reference) {
-		means(b, "excess", x, true);
-		df_buf_printf(b, ", \"n_skipped\": %" PRIu64, x->n_skipped);
-	}
-	if (x->mixer && x->mixer->log)
-		x->mixer->log(x->options, x->state, x->n_domains, b);
-	df_buf_puts(b, "}\n");
-}
-
 static int
 add_line(const struct df_run_mix *x, uint64_t step, struct df_err *err)
 {
+	const struct df_mix_report line = {
+		.step = step,
+		.method = name_of(x),
+		.mixer = x->mixer,
+		.options = x->options,
+		.state = x->state,
+		.n_domains = x->n_domains,
+		.names = x->names,
+		.p = x->p,
+		.weight = x->weigh.alpha,
+		.sum = x->since,
+		.excess = x->reference != NULL,
+		.n_skipped = x->reference ? &x->n_skipped : NULL,
+	};
 	struct df_buf b = DF_BUF_INIT;
 	int rc;
 
-	put_line(&b, x, step);
+	df_mix_put_line(&b, &line);
 	DF_TRY(df_buf_check(&b, err));
 	rc = df_jsonl_add(x->log, b.data, b.len, err);
 out:
@@ -169,9 +136,10 @@ out:
 	return rc;
 }
 
-int
-df_run_mix_log(struct df_run_mix *x, const struct df_run *r, struct df_err *err)
+static int
+write_log(struct df_run *r, struct df_err *err)
 {
+	struct df_run_mix *x = r->dynamic;
 	int rc;
 
 	if (!x->mixer || !x->mixer->each_step)
@@ -227,8 +195,9 @@ out:
 
 /* The rows of the window, from x->cursor, into the sampler. */
 static int
-draw(struct df_run_mix *x, struct df_run *r, const struct df_event *e, struct df_err *err)
+window(struct df_run *r, const struct df_event *e, struct df_err *err)
 {
+	struct df_run_mix *x = r->dynamic;
 	const size_t n = (size_t)e->n_rows;
 	int rc;
 
@@ -253,9 +222,10 @@ tell(const struct df_run_mix *x, const struct df_run *r)
 	df_buf_release(&b);
 }
 
-int
-df_run_mix_event(struct df_run_mix *x, struct df_run *r, const struct df_event *e, struct df_err *err)
+static int
+event(struct df_run *r, const struct df_event *e, struct df_err *err)
 {
+	struct df_run_mix *x = r->dynamic;
 	int rc;
 
 	memcpy(x->cursor, x->drawn, x->n_domains * sizeof(*x->cursor));
@@ -264,7 +234,7 @@ df_run_mix_event(struct df_run_mix *x, struct df_run *r, const struct df_event *
 		x->mixer->propose(x->options, x->state, x->n_domains, e->step, x->p);
 		(void)df_drawer_spread(x->drawer, x->p);
 	}
-	DF_TRY(draw(x, r, e, err));
+	DF_TRY(window(r, e, err));
 	tell(x, r);
 	if (x->mixer && x->mixer->each_step)
 		goto out;
@@ -286,40 +256,39 @@ first_line_to_cut(const struct df_run_mix *x, uint64_t step)
 	return written ? step + 1 : step;
 }
 
-int
-df_run_mix_begin(struct df_run_mix *x, struct df_run *r, struct df_err *err)
+static int
+begin(struct df_run *r, struct df_err *err)
 {
-	const uint64_t step = r->state.step;
+	struct df_run_mix *x = r->dynamic;
 	int rc;
 
 	DF_TRY(df_path_join(&x->log, r->c->output_dir, "mixture_log.jsonl", err));
-	DF_TRY(df_jsonl_cut(x->log, "step", first_line_to_cut(x, step), err));
+	DF_TRY(df_jsonl_cut(x->log, "step", first_line_to_cut(x, r->state.step), err));
 	if (x->mixer && x->mixer->each_step)
 		df_stepper_weigh(r->stepper, &x->weigher);
-	if (step > 0) {
-		const struct df_event e = df_events_window(&r->events, step - 1);
-
-		rc = draw(x, r, &e, err);
-	}
 out:
 	return rc;
 }
 
 /* ---- steps ---------------------------------------------------------------------- */
 
-void
-df_run_mix_step(struct df_run_mix *x, const struct df_run *r)
+static int
+step(struct df_run *r, struct df_err *err)
 {
+	struct df_run_mix *x = r->dynamic;
+
+	(void)err;
 	if (x->mixer && x->mixer->each_step)
 		df_domain_weigh_begin(&x->weigh, r->state.step + 1);
+	return DF_OK;
 }
 
-int
-df_run_mix_stepped(struct df_run_mix *x, const struct df_run *r, const struct df_step_result *res, struct df_err *err)
+static int
+stepped(struct df_run *r, const struct df_step_result *res, struct df_err *err)
 {
+	struct df_run_mix *x = r->dynamic;
 	const bool weighs = x->mixer && x->mixer->each_step && res->n_targets > 0;
 
-	(void)r;
 	for (size_t i = 0; i < x->n_domains; i++) {
 		struct df_mix_sum *s = &x->since[i];
 
@@ -366,16 +335,17 @@ out:
 	return rc;
 }
 
-int
-df_run_mix_end(struct df_run_mix *x, const struct df_run *r, struct df_err *err)
+static int
+end(struct df_run *r, struct df_err *err)
 {
+	struct df_run_mix *x = r->dynamic;
 	double *p = NULL;
 	int rc = DF_OK;
 
 	if (!x->mixer || !x->mixer->update)
 		return DF_OK;
 	if (x->mixer->each_step && measured(x))
-		DF_TRY(df_run_mix_log(x, r, err));
+		DF_TRY(write_log(r, err));
 	DF_TRY(df_alloc(&p, x->n_domains, sizeof(*p), "proportions", err));
 	if (x->mixer->result)
 		x->mixer->result(x->options, x->state, x->n_domains, p);
@@ -386,3 +356,17 @@ out:
 	free(p);
 	return rc;
 }
+
+const struct df_run_kind df_run_kind_mix = {
+	.init = df_run_mix_init,
+	.open = open_mix,
+	.begin = begin,
+	.event = event,
+	.window = window,
+	.step = step,
+	.stepped = stepped,
+	.log = write_log,
+	.save = save,
+	.end = end,
+	.release = df_run_mix_release,
+};

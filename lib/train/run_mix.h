@@ -17,24 +17,13 @@
 
 #include "config/component.h"
 #include "config/events.h"
-#include "mix/mix.h"
+#include "mix/params.h"
 #include "mix/weights.h"
 #include "train/domain_weigh.h"
 #include "train/held_out.h"
 #include "train/reference.h"
 #include "train/run_dynamic.h"
 #include "train/run_priv.h"
-
-/* Parameters of the component that are the run's, not the mixer's. */
-struct df_mix_params {
-	const char *reference_losses, *reference_model_path;
-	int timing;   /* of DoReMi: enum df_mix_timing */
-	int layers;   /* 1: loads of all layers */
-	int quota;    /* 1: DataFlex's */
-	int row_draw; /* 1: independent, with replacement */
-	int64_t eval_samples, collect_steps, eval_batch_size;
-};
-enum df_mix_timing { DF_MIX_AUTO, DF_MIX_FRESH, DF_MIX_STALE };
 
 struct df_run_mix {
 	struct df_component component;
@@ -63,41 +52,14 @@ struct df_run_mix {
 	char *log;                    /* path of mixture_log.jsonl */
 };
 
-/* What the configuration and the tokens say: component, domains, initial proportions.  No model is needed. */
-int df_run_mix_init(struct df_run_mix *x, const struct df_config *c, const struct df_rows *rows,
-    struct df_err *err) DF_MUST_CHECK;
-void df_run_mix_release(struct df_run_mix *x);
 /*
- * What needs the model: held-out rows, the drawer, the reference, the timing of DoReMi; then the state, fresh or that
- * of the checkpoint.  DF_ECONFIG where the mixer needs what the run has not: experts, a reference.  DF_ELINEAGE where
- * the checkpoint is of another mixture.
+ * run_mix_init.c, for the functions of df_run_kind_mix.  Init: what the configuration and the tokens say.  Open: what
+ * needs the model, that is held-out rows, the drawer, the reference, the timing of DoReMi, and the numbers of a run
+ * that begins.  DF_ECONFIG where the mixer needs what the run has not: experts, a reference.
  */
-int df_run_mix_open(struct df_run_mix *x, struct df_run *r, struct df_err *err) DF_MUST_CHECK;
-
-/*
- * Begin the loop at r->state.step: the log is cut back to it, and the window that the step is in is drawn again.  The
- * stepper gets the weigher of DoReMi.
- */
-int df_run_mix_begin(struct df_run_mix *x, struct df_run *r, struct df_err *err) DF_MUST_CHECK;
-/*
- * An event: measure, ask the mixer, draw the rows of the window, and let the run's sampler follow them.  A line of the
- * log.  DF_ESTOPPED: a signal came while experts were measured; nothing has changed.
- */
-int df_run_mix_event(
-    struct df_run_mix *x, struct df_run *r, const struct df_event *e, struct df_err *err) DF_MUST_CHECK;
-/* Before the step after r->state.step; after it, with what it measured. */
-void df_run_mix_step(struct df_run_mix *x, const struct df_run *r);
-int df_run_mix_stepped(
-    struct df_run_mix *x, const struct df_run *r, const struct df_step_result *res, struct df_err *err) DF_MUST_CHECK;
-/* A line of the log after r->state.step steps: at logging_steps, where the mixer learns from each step. */
-int df_run_mix_log(struct df_run_mix *x, const struct df_run *r, struct df_err *err) DF_MUST_CHECK;
-/* The end of the run: output_dir/domain_weights.h5, the proportions that the mixer found. */
-int df_run_mix_end(struct df_run_mix *x, const struct df_run *r, struct df_err *err) DF_MUST_CHECK;
-
-/* The part of df_run_mix_open() that is in run_mix.c: fresh, or from r->state. */
-int df_run_mix_load(struct df_run_mix *x, struct df_run *r, struct df_err *err) DF_MUST_CHECK;
-/* Into the arrays of a checkpoint's state, which df_run_mix_open() made. */
-void df_run_mix_save(const struct df_run_mix *x, struct df_dynamic *d);
+int df_run_mix_init(struct df_run *r, struct df_err *err) DF_MUST_CHECK;
+int df_run_mix_open(struct df_run *r, struct df_err *err) DF_MUST_CHECK;
+void df_run_mix_release(struct df_run *r);
 
 extern const struct df_run_kind df_run_kind_mix;
 

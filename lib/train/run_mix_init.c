@@ -8,142 +8,20 @@
 
 #include "base/log.h"
 #include "base/mem.h"
-#include "base/words.h"
 #include "train/run_mix.h"
 
 /* ---- the component -------------------------------------------------------------- */
-
-#define AT(field) DF_OPT_AT(struct df_mix_params, field)
-
-static const char *const timings[] = { "auto", "fresh", "stale", NULL };
-static const char *const layers[] = { "last", "all", NULL };
-static const char *const quotas[] = { "remainder", "dataflex", NULL };
-static const char *const draws[] = { "permutation", "iid", NULL };
-
-static const struct df_mix_params defaults = { .eval_samples = 1000, .collect_steps = 10, .eval_batch_size = 32 };
-
-/* clang-format off */
-static const struct df_opt run_params[] = {
-	{ .name = "quota", .type = DF_OPT_CHOICE, .value = AT(quota), .choices = quotas,
-	    .help = "how many rows of each domain" },
-	{ .name = "row-draw", .type = DF_OPT_CHOICE, .value = AT(row_draw), .choices = draws,
-	    .help = "which rows of a domain" },
-	DF_OPT_END };
-static const struct df_opt reference_params[] = {
-	{ .name = "reference-losses", .type = DF_OPT_STR, .value = AT(reference_losses),
-	    .help = "losses of the reference, of df-grad --losses --token-loss" },
-	{ .name = "reference-model-path", .type = DF_OPT_STR, .value = AT(reference_model_path),
-	    .help = "the reference" },
-	{ .name = "timing", .type = DF_OPT_CHOICE, .value = AT(timing), .choices = timings,
-	    .help = "which step's weights a step has" },
-	DF_OPT_END };
-static const struct df_opt load_params[] = {
-	{ .name = "eval-samples", .type = DF_OPT_INT, .value = AT(eval_samples), .min = 1, .max = UINT32_MAX,
-	    .help = "the most held-out rows of a domain" },
-	{ .name = "collect-steps", .type = DF_OPT_INT, .value = AT(collect_steps), .min = 1, .max = UINT32_MAX,
-	    .help = "how many times eval_batch_size of them are measured" },
-	{ .name = "eval-batch-size", .type = DF_OPT_INT, .value = AT(eval_batch_size), .min = 1, .max = UINT32_MAX,
-	    .help = "rows of a measurement" },
-	{ .name = "layers", .type = DF_OPT_CHOICE, .value = AT(layers), .choices = layers,
-	    .help = "whose loads" },
-	DF_OPT_END };
-/* clang-format on */
-
-/* Is `param` of the table? */
-static bool
-is_in(const struct df_opt *table, const char *param)
-{
-	for (const struct df_opt *o = table; o->name; o++) {
-		const char *p = param, *q = o->name;
-
-		while (*p && *q && (*p == *q || (*p == '_' && *q == '-'))) {
-			p++;
-			q++;
-		}
-		if (!*p && !*q)
-			return true;
-	}
-	return false;
-}
-
-/*
- * Set the values of those parameters that are (or, with `others`, are not) in one of the tables; they go to `table`.
- */
-static int
-set_some(const struct df_component *from, const struct df_opt *const *tables, bool others, const struct df_opt *table,
-    const struct df_opt_alias *alias, void *values, struct df_err *err)
-{
-	struct df_component part = *from;
-	int rc = DF_OK;
-
-	part.params = (struct df_config_map){ 0 };
-	DF_TRY(df_alloc(&part.params.v, from->params.n, sizeof(*part.params.v), "parameters", err));
-	for (size_t i = 0; i < from->params.n; i++) {
-		const struct df_config_pair *param = &from->params.v[i];
-		bool ours = false;
-
-		for (const struct df_opt *const *t = tables; *t; t++)
-			ours = ours || is_in(*t, param->key);
-		if (ours != others)
-			part.params.v[part.params.n++] = *param;
-	}
-	rc = df_component_options(&part, table, alias, values, err);
-out:
-	free(part.params.v);
-	return rc;
-}
-
-/* A parameter that is nobody's, and is nearest to one of the run's: the mixer cannot suggest that one. */
-static int
-check_names(const struct df_run_mix *x, const struct df_opt *const *tables, struct df_err *err)
-{
-	for (size_t i = 0; i < x->component.params.n; i++) {
-		const char *name = x->component.params.v[i].key, *best = NULL;
-		const struct df_opt *near = NULL;
-		size_t dist = SIZE_MAX;
-		bool known = false;
-
-		for (const struct df_opt *o = x->mixer->options; o && o->name; o++)
-			df_nearer(name, o->name, &best, &dist);
-		for (const struct df_opt_alias *a = x->mixer->alias; a && a->theirs; a++)
-			df_nearer(name, a->theirs, &best, &dist);
-		for (const struct df_opt *const *t = tables; *t; t++) {
-			for (const struct df_opt *o = *t; o->name; o++) {
-				const char *was = best;
-
-				df_nearer(name, o->name, &best, &dist);
-				near = best != was ? o : near;
-			}
-			known = known || is_in(*t, name);
-		}
-		if (near && !known)
-			return df_fail(err, DF_ECONFIG, "%s has no parameter %.60s; did you mean %s?",
-			    x->component.name, name, near->name);
-	}
-	return DF_OK;
-}
 
 /* The parameters that are the run's, by what the mixer needs, and all others to the mixer. */
 static int
 take_params(struct df_run_mix *x, struct df_err *err)
 {
+	struct df_opt_part part[DF_MIX_PARTS];
 	const struct df_mixer *m = x->mixer;
-	const struct df_opt *tables[4] = { run_params };
-	size_t n = 1;
 	int rc;
 
-	if (m->needs & DF_MIX_NEEDS_REFERENCE)
-		tables[n++] = reference_params;
-	if (m->needs & DF_MIX_NEEDS_LOADS)
-		tables[n++] = load_params;
-	DF_TRY(check_names(x, tables, err));
-	for (size_t i = 0; i < n; i++)
-		DF_TRY(set_some(&x->component, (const struct df_opt *const[]){ tables[i], NULL }, false, tables[i],
-		    NULL, &x->params, err));
-	DF_TRY(df_alloc(&x->options, 1, m->defaults_size, "options", err));
-	if (m->defaults_size > 0)
-		memcpy(x->options, m->defaults, m->defaults_size);
-	rc = set_some(&x->component, tables, true, m->options, m->alias, x->options, err);
+	DF_TRY(df_opt_defaults(&x->options, m->defaults, m->defaults_size, err));
+	rc = df_component_options(&x->component, part, df_mix_parts(m, x->options, &x->params, part), err);
 out:
 	return rc;
 }
@@ -225,12 +103,30 @@ initial_proportions(struct df_run_mix *x, const struct df_config *c, const struc
 	return rc;
 }
 
-int
-df_run_mix_init(struct df_run_mix *x, const struct df_config *c, const struct df_rows *rows, struct df_err *err)
+/* A mixer that weighs the losses itself can have no other weights beside it. */
+static int
+check_weights(const struct df_run_mix *x, const struct df_run *r, struct df_err *err)
 {
+	if (!x->mixer || !x->mixer->each_step)
+		return DF_OK;
+	if (r->o->weights)
+		return df_fail(err, DF_EUSAGE, "--weights: %s weighs the losses of each step itself", x->mixer->name);
+	if (r->c->use_dft_loss)
+		return df_config_fail(
+		    r->c, "use_dft_loss", err, "%s weighs the losses of each step itself", x->mixer->name);
+	return DF_OK;
+}
+
+int
+df_run_mix_init(struct df_run *r, struct df_err *err)
+{
+	const struct df_rows *rows = &r->rows;
+	const struct df_config *c = r->c;
+	struct df_run_mix *x = NULL;
 	int rc;
 
-	*x = (struct df_run_mix){ .params = defaults };
+	DF_TRY(df_alloc(&x, 1, sizeof(*x), "run", err));
+	r->dynamic = x;
 	x->n_domains = count_domains(rows);
 	x->names = rows->meta.domains;
 	if (x->n_domains > (rows->meta.n_domains > 0 ? rows->meta.n_domains : 1)) {
@@ -249,13 +145,16 @@ df_run_mix_init(struct df_run_mix *x, const struct df_config *c, const struct df
 	if (!c->static_mix)
 		DF_TRY(load_component(x, c, err));
 	DF_TRY(df_alloc(&x->state, x->n_state, sizeof(*x->state), "a mixer's state", err));
+	rc = check_weights(x, r, err);
 out:
 	return rc;
 }
 
 void
-df_run_mix_release(struct df_run_mix *x)
+df_run_mix_release(struct df_run *r)
 {
+	struct df_run_mix *x = r->dynamic;
+
 	df_component_release(&x->component);
 	df_drawer_free(x->drawer);
 	df_held_out_release(&x->held_out);
@@ -273,7 +172,7 @@ df_run_mix_release(struct df_run_mix *x)
 	free(x->rows);
 	free(x->load);
 	free(x->log);
-	*x = (struct df_run_mix){ 0 };
+	free(x);
 }
 
 /* ---- what needs the model ------------------------------------------------------- */
@@ -407,8 +306,9 @@ check_rule(struct df_run_mix *x, const struct df_config *c, struct df_err *err)
 }
 
 int
-df_run_mix_open(struct df_run_mix *x, struct df_run *r, struct df_err *err)
+df_run_mix_open(struct df_run *r, struct df_err *err)
 {
+	struct df_run_mix *x = r->dynamic;
 	const unsigned needs = x->mixer ? x->mixer->needs : 0;
 	int rc = DF_OK;
 
@@ -429,7 +329,6 @@ df_run_mix_open(struct df_run_mix *x, struct df_run *r, struct df_err *err)
 		x->mixer->propose(x->options, x->state, x->n_domains, 0, x->p);
 	if (x->given && memcmp(x->p, x->initial, x->n_domains * sizeof(*x->p)) != 0)
 		df_warn("init_mixture_proportions has no effect: %s draws as many rows of each domain", x->mixer->name);
-	rc = df_run_mix_load(x, r, err);
 out:
 	return rc;
 }

@@ -13,7 +13,7 @@
 #include "train/jsonl.h"
 #include "train/run_weigh.h"
 #include "train/states.h"
-#include "weigh/plugin.h"
+#include "weigh/params.h"
 
 #define ANCHOR_ROWS 1024 /* whose vectors are in memory at the same time */
 #define EDGES       17   /* 0, 0.25, .. 4 */
@@ -29,7 +29,7 @@ struct weights {
 	struct df_component component;
 	const struct df_weigher *method;
 	void *options;
-	int whole_step; /* a group is a step, not a micro-batch */
+	struct df_weigh_params params;
 	uint64_t warmup;
 	struct df_weigh_states look; /* of a method that looks at hidden states */
 	struct df_states *states;    /* NULL: it does not */
@@ -44,7 +44,6 @@ struct weights {
 	char *log;                /* path of weight_log.jsonl */
 	const struct df_run *run; /* during a step */
 	/* the samples of a group that count */
-	struct df_weigh_group group;
 	size_t *slot;
 	uint64_t *row, *id;
 	double *loss, *weight;
@@ -56,68 +55,20 @@ struct weights {
 
 /* ---- the component -------------------------------------------------------------- */
 
-struct run_params {
-	int group;
-	const char *plugin;
-};
-
-static const char *const groups[] = { "micro", "step", NULL };
-
-/* clang-format off */
-static const struct df_opt run_params[] = {
-	{ .name = "group", .type = DF_OPT_CHOICE, .value = DF_OPT_AT(struct run_params, group), .choices = groups,
-	    .help = "samples that are weighed together: a micro-batch, or the whole step" },
-	{ .name = "plugin", .type = DF_OPT_STR, .value = DF_OPT_AT(struct run_params, plugin), .arg = "FILE",
-	    .help = "custom: a weigher in a shared library" },
-	DF_OPT_END };
-/* clang-format on */
-
-/* The parameters that are the run's, or, with `others`, all but them; they borrow from the component. */
-static int
-part_of(struct df_component *part, const struct df_component *from, bool plugin, bool others, struct df_err *err)
-{
-	int rc;
-
-	*part = *from;
-	part->params = (struct df_config_map){ 0 };
-	if (from->params.n == 0)
-		return DF_OK;
-	DF_TRY(df_alloc(&part->params.v, from->params.n, sizeof(*part->params.v), "parameters", err));
-	for (size_t i = 0; i < from->params.n; i++) {
-		const char *key = from->params.v[i].key;
-		const bool ours = strcmp(key, "group") == 0 || (plugin && strcmp(key, "plugin") == 0);
-
-		if (ours != others)
-			part->params.v[part->params.n++] = from->params.v[i];
-	}
-out:
-	return rc;
-}
-
+/* The method, its options, and those of the run; all of them borrow from the component. */
 static int
 set_options(struct weights *x, struct df_err *err)
 {
-	struct df_component part = { 0 };
-	struct run_params p = { 0 };
-	const bool custom = strcmp(x->component.name, "custom") == 0;
+	const struct df_component *c = &x->component;
+	struct df_opt_part part[DF_WEIGH_PARTS];
 	int rc;
 
-	DF_TRY(part_of(&part, &x->component, custom, false, err));
-	DF_TRY(df_component_options(&part, run_params, NULL, &p, err));
-	x->whole_step = p.group;
-	if (p.plugin)
-		DF_TRY(df_weigh_plugin_load(&x->method, p.plugin, err));
-	DF_TRY(df_alloc(&x->options, 1, x->method->defaults_size + 1, "options", err));
-	if (x->method->defaults_size > 0)
-		memcpy(x->options, x->method->defaults, x->method->defaults_size);
-	free(part.params.v);
-	part.params.v = NULL;
-	DF_TRY(part_of(&part, &x->component, custom, true, err));
-	DF_TRY(df_component_options(&part, x->method->options, x->method->alias, x->options, err));
+	DF_TRY(df_weigh_pick(&x->method, c->name, df_component_param(c, "plugin"), err));
+	DF_TRY(df_opt_defaults(&x->options, x->method->defaults, x->method->defaults_size, err));
+	DF_TRY(df_component_options(c, part, df_weigh_parts(x->method, c->name, x->options, &x->params, part), err));
 	if (x->method->check)
 		DF_TRY(x->method->check(x->options, err));
 out:
-	free(part.params.v);
 	return rc;
 }
 
@@ -146,9 +97,9 @@ tell(const struct weights *x, const struct df_run *r)
 	const struct df_config *c = r->c;
 
 	df_info("weights: %s, of each %s, from step %" PRIu64 " on", x->method->name,
-	    x->whole_step ? "step" : "micro-batch", x->warmup + 1);
+	    x->params.group ? "step" : "micro-batch", x->warmup + 1);
 	if (x->method->relative && c->per_device_train_batch_size == 1 &&
-	    (!x->whole_step || c->gradient_accumulation_steps == 1))
+	    (!x->params.group || c->gradient_accumulation_steps == 1))
 		df_warn("a group has one sample, which weighs 1: nothing is weighed; component_params.group=step, with "
 			"gradient_accumulation_steps, or a larger per_device_train_batch_size changes that");
 	if (strcmp(x->method->name, "custom") == 0 && !r->o->weights && !x->open)
@@ -168,10 +119,7 @@ init(struct df_run *r, struct df_err *err)
 	r->dynamic = x;
 	x->warmup = (uint64_t)c->warmup_step;
 	DF_TRY(df_component_load(&x->component, c, err));
-	rc = df_weigher_find(&x->method, x->component.name, err);
-	if (rc == DF_OK)
-		rc = set_options(x, err);
-	if (rc != DF_OK)
+	if ((rc = set_options(x, err)) != DF_OK)
 		df_err_prefix(err, "component '%s': ", c->component_name ? c->component_name : "");
 	if (rc == DF_EUSAGE)
 		rc = err->code = DF_ECONFIG;
@@ -219,7 +167,7 @@ open_weigh(struct df_run *r, struct df_err *err)
 	const char *const eval[] = { r->c->eval_tokenized_path };
 	int rc = DF_OK;
 
-	x->weigher = (struct df_step_weigher){ weigh, x, x->whole_step != 0 };
+	x->weigher = (struct df_step_weigher){ weigh, x, x->params.group != 0 };
 	if (x->method->states) {
 		DF_TRY(df_states_new(&x->states, r->model, r->o->pool, x->look.pooling, x->look.layer, err));
 		x->anchors = &r->eval_rows;
@@ -385,6 +333,7 @@ weigh(void *ctx, const struct df_step_group *g, double *weight, struct df_err *e
 {
 	struct weights *x = ctx;
 	const struct df_run *r = x->run;
+	struct df_weigh_group group;
 	bool rough = false;
 	size_t n;
 	int rc;
@@ -394,7 +343,7 @@ weigh(void *ctx, const struct df_step_group *g, double *weight, struct df_err *e
 		goto out;
 	if (x->states)
 		DF_TRY(df_states_run(x->states, &r->rows, x->row, n, x->pooled, err));
-	x->group = (struct df_weigh_group){
+	group = (struct df_weigh_group){
 		.n = n,
 		.loss = x->loss,
 		.n_targets = x->n_targets,
@@ -409,7 +358,7 @@ weigh(void *ctx, const struct df_step_group *g, double *weight, struct df_err *e
 		.state = x->open,
 		.rough = &rough,
 	};
-	DF_TRY(x->method->weights(x->options, &x->group, x->weight, err));
+	DF_TRY(x->method->weights(x->options, &group, x->weight, err));
 	if (rough)
 		note_rough(x);
 	for (size_t i = 0; i < n; i++) {

@@ -38,14 +38,13 @@ df_weigh_plugin_load(const struct df_weigher **out, const char *path, struct df_
 	const void *symbol;
 	int rc;
 
-	if ((rc = df_plugin_open(&symbol, path, "df_weigh_plugin", "DF_WEIGHER() of weigh/plugin.h", err)) != DF_OK)
+	if ((rc = df_plugin_open(&symbol, path, "df_weigh_plugin", "DF_WEIGHER() of weigh/plugin.h", ours,
+		 sizeof(ours) / sizeof(ours[0]), err)) != DF_OK)
 		return rc;
 	p = symbol;
-	DF_TRY(df_plugin_check_sizes(&p->abi, ours, sizeof(ours) / sizeof(ours[0]), err));
-	DF_TRY(check_record(p->method, err));
-	*out = p->method;
-out:
-	if (rc != DF_OK)
+	if ((rc = check_record(p->method, err)) != DF_OK)
 		df_err_prefix(err, "%s: ", path);
+	else
+		*out = p->method;
 	return rc;
 }

@@ -253,7 +253,7 @@ set(const char *word, const char *words)
 	struct values v = { .proj_dim = 5, .eta = 0.5 };
 	struct df_component p = loaded("component_name: m\n", word);
 	struct df_err err = DF_ERR_INIT;
-	const int rc = df_component_options(&p, options, aliases, &v, &err);
+	const int rc = df_component_options(&p, &(struct df_opt_part){ options, aliases, &v }, 1, &err);
 
 	if (rc != (*words ? DF_ECONFIG : DF_OK))
 		fail_msg("%s: %d %s", word, rc, err.msg);
@@ -286,7 +286,7 @@ test_options(void **state)
 	/* a fault of the file has its line */
 	v = (struct values){ 0 };
 	p = loaded(FILE_KEY "component_name: less\n", NULL);
-	assert_int_equal(df_component_options(&p, options, aliases, &v, &err), DF_ECONFIG);
+	assert_int_equal(df_component_options(&p, &(struct df_opt_part){ options, aliases, &v }, 1, &err), DF_ECONFIG);
 	assert_non_null(strstr(err.msg, "components.yaml:10: less has no parameter api.local.url"));
 	assert_true(v.exact && v.proj_dim == 4096);
 	df_component_release(&p);
