@@ -67,7 +67,8 @@ ok 'an intermediate file may go' sh -c 'df-plan sft.yaml output_dir=sft2 | make 
 
 df-plan -q sft.yaml dataset=code output_dir=changed max_steps=2 >changed.mk
 ok 'a run on data' all_of changed.mk
-sed -n 1p data/code.jsonl >>data/code.jsonl
+first=$(sed -n 1p data/code.jsonl)
+printf '%s\n' "$first" >>data/code.jsonl
 ok 'that changed' sh -c 'df-plan -q sft.yaml dataset=code output_dir=changed max_steps=2 | make -n -f -'
 prints 'packs them again' '^df-pack '
 exits 2 'and the run does not go on' sh -c 'df-plan -q sft.yaml dataset=code output_dir=changed max_steps=2 | make -f -'
