@@ -76,7 +76,8 @@ is_empty 'what has its name is whole' "$wrong"
 # shellcheck disable=SC2086
 ok 'make again' $less_mk -j2 OUT=killed SHARDS=4
 same_files 'killed' killed
-is_empty 'nothing is left beside' "$(find killed -name '.*df-*')"
+# The lock of a writer that was killed after its file was whole may stay: it is free.
+is_empty 'nothing is left beside' "$(find killed -name '.*df-*' ! -name '.*.df-lock')"
 
 # Each other method: the script and make choose the same rows and make the same model.
 export EPS=0.0002 THRESHOLD=0.9999 WINDOWS=2 MIN_LENGTH=1 UPDATE=3 # a tiny model's vectors lie close together
