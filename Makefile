@@ -46,7 +46,7 @@ comma      := ,
 empty      :=
 space      := $(empty) $(empty)
 ROOMS      ?=
-LIB_SRC    := $(sort $(filter-out lib/shard/plugin/%,$(wildcard \
+LIB_SRC    := $(sort $(filter-out lib/shard/plugin/% lib/backend/cuda/%,$(wildcard \
 	$(foreach r,$(or $(ROOMS),*),lib/$(r)/*.c lib/$(r)/*/*.c))))
 PLUGIN_SRC := $(sort $(wildcard lib/shard/plugin/*.c))
 PROG_SRC   := $(sort $(wildcard cmd/df-*.c))
