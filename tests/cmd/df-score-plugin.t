@@ -198,7 +198,7 @@ gone()
 evil sleepy 'sleep(60);'
 df-score --plugin ./sleepy.so shortest --train pool.h5 -n 3 -o x.h5 2>err &
 pid=$!
-sleep 0.7
+comes pgrep -P $pid
 child=$(pgrep -P $pid)
 kill -TERM $pid
 wait $pid
@@ -207,12 +207,11 @@ gone "$child"
 report $? 'the child is gone'
 df-score --plugin ./sleepy.so shortest --train pool.h5 -n 3 -o x.h5 2>err &
 pid=$!
-sleep 0.7
+comes pgrep -P $pid
 child=$(pgrep -P $pid)
 kill -KILL $pid
 wait $pid 2>/dev/null
-sleep 0.2
-gone "$child"
+comes gone "$child"
 report $? 'nor does it live on after SIGKILL'
 is_empty 'nothing appears under the name' "$(find . -name 'x*.h5*' -o -name '.x*')"
 

@@ -145,7 +145,7 @@ is 'hears of it as programs do' "$(grep -ci pipe "$T/err")" 0
 # SIGTERM ends the program, and with it the wait.
 df-score custom --train val.h5 -n 1 --program 'exec sleep 60' -o x.h5 2>err &
 pid=$!
-sleep 0.5
+comes pgrep -P $pid
 kill -TERM $pid
 wait $pid
 is 'SIGTERM while a program runs' $? 75

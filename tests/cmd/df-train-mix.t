@@ -3,6 +3,7 @@
 # after a stop or a kill, and what is refused before any work.
 # shellcheck disable=SC2086 # commands are words
 . "$(dirname "$0")/lib.sh"
+. "$SRC/tests/cmd/kill_resume.sh"
 
 # Rows of three domains, of different sizes and difficulty.
 awk 'BEGIN {
@@ -48,18 +49,6 @@ log()
 {
 	sed -E "s/.*\"$2\": (\[[^]]*\]|[^,}]*).*/\1/" "$1/mixture_log.jsonl"
 }
-# Times are the only bytes that may differ between two runs.
-same_run()
-{
-	for d in "$2" "$3"; do
-		(cd "$d" && find . -type f ! -path './checkpoint-*' | LC_ALL=C sort | while read -r f; do
-			sed -E 's/"(elapsed_time|remaining_time|[a-z_]*(runtime|per_second))": *("[^"]*"|[0-9.e+-]+)//g' "$f" |
-				cksum | sed "s|\$| $f|"
-		done) >"$d.sum"
-	done
-	same "$1" "$2.sum" "$3.sum"
-}
-
 # --- proportions that do not change ---
 
 ok 'a static mixture' $train output_dir=static static_mix=true train_step=10 init_mixture_proportions=0.5,0.25,0.25
@@ -93,6 +82,7 @@ ok 'a longer one' $odm output_dir=long update_times=14 update_step=1 warmup_step
 ok 'ODM, in parts' $odm output_dir=parts --until 5
 ok 'from within a window' $odm output_dir=parts --until 7
 ok 'from an event' $odm output_dir=parts
+rm -rf parts/checkpoint-5 parts/checkpoint-7
 same_run 'the same bytes' odm parts
 # R <- 0.9 R + 0.1 loss / p, eps, p = (1 - K eps) softmax(eps_before R) + eps: from the losses of the log, in awk.
 awk -F'[][]' '
@@ -142,17 +132,9 @@ for method in odm doremi; do
 	[ $method = odm ] || args="component_name=doremi component_params.reference_losses=ref.h5 save_steps=2 update_times=8 \
 		gradient_accumulation_steps=2 eval_strategy=steps eval_steps=5 eval_tokenized_path=val.h5 eval_on_each_dataset=true"
 	ok "$method without an interruption" $train $args output_dir=$method-whole
-	tries=0
-	until [ -f $method-killed/all_results.json ] || [ $tries -gt 60 ]; do
-		tries=$((tries + 1))
-		$train $args output_dir=$method-killed >/dev/null 2>&1 &
-		pid=$!
-		sleep "$(awk -v n=$tries 'BEGIN { srand(n); print 0.05 + 0.02 * n + 0.3 * rand() }')"
-		kill -9 $pid 2>/dev/null
-		wait $pid 2>/dev/null
-	done
-	[ -f $method-killed/all_results.json ]
-	report $? "$method, killed again and again, comes to its end ($tries)"
+	ok "$method, killed again and again, comes to its end" kill_resume 0.4 $train $args output_dir=$method-killed
+	[ $n_kills -gt 0 ]
+	report $? 'there were kills'
 	same_run "$method: and to the same bytes" $method-whole $method-killed
 done
 is 'evaluation by dataset in such a run' "$(grep -c eval_sums_loss doremi-whole/trainer_log.jsonl)" 5
@@ -172,6 +154,7 @@ ok 'dynamic MoE on reserved rows' $moe output_dir=moe1 component_params.eval_sam
 is 'proportions change at each update' "$(log moe1 proportions | sort -u | wc -l)" 4
 ok 'in parts' $moe output_dir=moe2 component_params.eval_samples=8 --until 7
 ok 'to the end' $moe output_dir=moe2 component_params.eval_samples=8
+rm -rf moe2/checkpoint-7
 same_run 'the same bytes' moe1 moe2
 ok 'measured in all layers, at the first step' $moe output_dir=moe3 warmup_step=0 component_params.layers=all
 is 'an update before it' "$(log moe3 step | head -n 1)" 0

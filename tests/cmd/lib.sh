@@ -11,6 +11,7 @@
 #   is_empty 'what' GOT          a string is empty
 #   same 'what' FILE FILE        two files are equal, byte for byte
 #   commands                     print every command that has a table of options: programs, and methods of df-score and df-mix
+#   comes CMD ...                wait until CMD succeeds, for a minute at most
 #   skip 'what' 'why'            count a case that cannot run here
 #   skip_all 'why'               leave: nothing of this test can run here
 #   done_testing                 last line of every test
@@ -142,6 +143,16 @@ skip_all()
 {
 	echo "1..0 # SKIP $1"
 	exit 0
+}
+
+# comes CMD ...: wait until CMD succeeds, for a minute at most; its status.  Better than a sleep: machines differ.
+comes()
+{
+	for _ in $(seq 1 600); do
+		"$@" >/dev/null 2>&1 && return 0
+		sleep 0.1
+	done
+	return 1
 }
 
 done_testing()
