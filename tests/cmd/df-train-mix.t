@@ -147,7 +147,7 @@ for method in odm doremi; do
 		tries=$((tries + 1))
 		$train $args output_dir=$method-killed >/dev/null 2>&1 &
 		pid=$!
-		sleep "$(awk -v n=$tries 'BEGIN { srand(n); print 0.05 + 0.02 * n + 0.3 * rand() }')"
+		sleep "$(awk -v n=$tries 'BEGIN { srand(n); print (0.05 + 0.3 * rand()) * 1.1 ^ n }')"
 		kill -9 $pid 2>/dev/null
 		wait $pid 2>/dev/null
 	done

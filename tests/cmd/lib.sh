@@ -10,6 +10,7 @@
 #   is 'what' GOT WANT           two strings are equal, and not empty: two commands that failed are no match
 #   is_empty 'what' GOT          a string is empty
 #   same 'what' FILE FILE        two files are equal, byte for byte
+#   wait_for CMD ...             until CMD succeeds; false after some minutes, for a machine that has much else to do
 #   commands                     print every command that has a table of options: programs, and methods of df-score and df-mix
 #   skip 'what' 'why'            count a case that cannot run here
 #   skip_all 'why'               leave: nothing of this test can run here
@@ -120,6 +121,16 @@ same()
 		report 1 "$1"
 		tell
 	fi
+}
+
+wait_for()
+{
+	waits=0
+	until "$@" 2>/dev/null; do
+		sleep 0.02
+		waits=$((waits + 1))
+		[ $waits -lt 6000 ] || return 1
+	done
 }
 
 commands()
