@@ -22,27 +22,13 @@ df_nearest_release(struct df_nearest *s)
 	*s = (struct df_nearest){ 0 };
 }
 
-static int
-grow(void *array, size_t used, size_t cap, size_t size, struct df_err *err)
-{
-	void *old, *new = NULL;
-	int rc = DF_OK;
-
-	memcpy(&old, array, sizeof(old));
-	DF_TRY(df_alloc(&new, cap, size, "nearest neighbours", err));
-	if (used > 0)
-		memcpy(new, old, used * size);
-	free(old);
-	memcpy(array, &new, sizeof(new));
-out:
-	return rc;
-}
-
+/* The arrays of a list begin with room for all of it, if that is little: lists of thousands of queries fill at once. */
 int
 df_nearest_reserve(struct df_nearest *s, size_t n, size_t most, struct df_err *err)
 {
+	enum { AT_FIRST = 4096 };
 	const size_t need = s->e.n + n;
-	size_t cap = s->cap ? s->cap : 64;
+	size_t cap = s->cap ? s->cap : AT_FIRST, lo = s->cap, hi = s->cap, ref = s->cap;
 	int rc = DF_OK;
 
 	if (need <= s->cap || s->cap >= most)
@@ -50,9 +36,9 @@ df_nearest_reserve(struct df_nearest *s, size_t n, size_t most, struct df_err *e
 	while (cap < need && cap < most)
 		cap *= 2;
 	cap = cap < most ? cap : most;
-	DF_TRY(grow(&s->e.lo, s->e.n, cap, sizeof(*s->e.lo), err));
-	DF_TRY(grow(&s->e.hi, s->e.n, cap, sizeof(*s->e.hi), err));
-	DF_TRY(grow(&s->e.ref, s->e.n, cap, sizeof(*s->e.ref), err));
+	DF_TRY(df_grow(&s->e.lo, &lo, cap, sizeof(*s->e.lo), "nearest neighbours", err));
+	DF_TRY(df_grow(&s->e.hi, &hi, cap, sizeof(*s->e.hi), "nearest neighbours", err));
+	DF_TRY(df_grow(&s->e.ref, &ref, cap, sizeof(*s->e.ref), "nearest neighbours", err));
 	s->cap = cap;
 out:
 	return rc;

@@ -76,38 +76,25 @@ prints 'counts the picked rows' '^rows +8 in [0-9]+ blocks'
 
 # --- interruptions --------------------------------------------------------------------------------------------------------
 
-k=$([ -n "${DF_SANITIZED-}" ] && echo 2000 || echo 20000)
-many="-j 1 -m $CKPT --form adam --project $k --index some.h5 --block-rows 1 pool.h5"
-for signal in KILL TERM; do
-	# shellcheck disable=SC2086
-	df-grad -q $many -o again.h5 2>err &
-	tries=0
-	while [ "$(stat -c %s .again.h5.df-work 2>/dev/null || echo 0)" -lt $((k * 12)) ] && [ $tries -lt 1000 ]; do # three rows
-		sleep 0.02
-		tries=$((tries + 1))
-	done
-	kill -$signal $!
-	wait $! 2>/dev/null
-	is_empty "SIG$signal: no result" "$(ls again.h5 2>/dev/null)"
-done
+many="-j 1 -m $CKPT --form adam --project 2000 --index some.h5 --block-rows 1 pool.h5"
 # shellcheck disable=SC2086
-ok 'the same command finishes' df-grad $many -o again.h5
-says 'and says that it goes on' 'going on after [0-9]+ rows that were done before'
+LD_PRELOAD=$BUILD/tests/killat.so DF_KILL_COUNT=calls df-grad -q $many -o calm.h5
+half=$(($(cat calls) / 2))
 # shellcheck disable=SC2086
-df-grad -q $many -o calm.h5
+{
+	exits 137 'killed halfway' env LD_PRELOAD="$BUILD/tests/killat.so" DF_KILL_AT=$half df-grad -q $many -o again.h5
+	is_empty 'no result' "$(ls again.h5 2>/dev/null)"
+	exits 75 'stopped soon after' env LD_PRELOAD="$BUILD/tests/killat.so" DF_TERM_AT=3 df-grad -q $many -o again.h5
+	is_empty 'no result' "$(ls again.h5 2>/dev/null)"
+	ok 'the same command finishes' df-grad $many -o again.h5
+	says 'and says that it goes on' 'going on after [0-9]+ rows that were done before'
+}
 same 'with the bytes of an undisturbed run' again.h5 calm.h5
 is_empty 'nothing is left beside' "$(find . -name '*df-work*')"
 
 # Another index is another job: what was done for the first is not taken.
 # shellcheck disable=SC2086
-df-grad -q $many -o other.h5 2>err &
-tries=0
-while [ "$(stat -c %s .other.h5.df-work 2>/dev/null || echo 0)" -lt $((k * 12)) ] && [ $tries -lt 1000 ]; do
-	sleep 0.02
-	tries=$((tries + 1))
-done
-kill -KILL $!
-wait $! 2>/dev/null
+exits 137 'killed halfway' env LD_PRELOAD="$BUILD/tests/killat.so" DF_KILL_AT=$half df-grad -q $many -o other.h5
 some 1 2 3
 # shellcheck disable=SC2086
 ok 'another index under the same name' df-grad -q $many -o other.h5

@@ -134,7 +134,7 @@ bad missing 'a function that there is not' 'it cannot be loaded: .*undefined sym
 evil()
 {
 	sed "s|^	struct run r = { options, out };|	struct run r = { options, out };\n	$2|" shortest.c |
-		sed '1i #include <stdlib.h>\n#include <string.h>\n#include <signal.h>\n#include <unistd.h>' >"$1.c"
+		sed '1i #include <fcntl.h>\n#include <stdlib.h>\n#include <string.h>\n#include <signal.h>\n#include <unistd.h>' >"$1.c"
 	build "$1" -Wno-declaration-after-statement -Wno-unused -Wno-infinite-recursion
 }
 # lies NAME BODY 'what' 'error'
@@ -195,23 +195,24 @@ gone()
 	! kill -0 "$1" 2>/dev/null || grep -q '^State:.*[ZX]' "/proc/$1/status" 2>/dev/null
 }
 # A signal ends both.
-evil sleepy 'sleep(60);'
+evil sleepy 'close(open("asleep", O_CREAT, 0666)); sleep(600);'
 df-score --plugin ./sleepy.so shortest --train pool.h5 -n 3 -o x.h5 2>err &
 pid=$!
-comes pgrep -P $pid
+wait_for test -e asleep
 child=$(pgrep -P $pid)
 kill -TERM $pid
 wait $pid
 is 'SIGTERM while it runs' $? 75
 gone "$child"
 report $? 'the child is gone'
+rm asleep
 df-score --plugin ./sleepy.so shortest --train pool.h5 -n 3 -o x.h5 2>err &
 pid=$!
-comes pgrep -P $pid
+wait_for test -e asleep
 child=$(pgrep -P $pid)
 kill -KILL $pid
 wait $pid 2>/dev/null
-comes gone "$child"
+wait_for gone "$child"
 report $? 'nor does it live on after SIGKILL'
 is_empty 'nothing appears under the name' "$(find . -name 'x*.h5*' -o -name '.x*')"
 

@@ -143,13 +143,13 @@ exits 65 'a program that writes nothing' df-score custom --train val.h5 -n 3 --p
 ok 'a program with a pipe that ends early' df-score custom --train val.h5 -n 2 --program 'yes 1 | head -n 2 >$DF_OUT' -o p2.h5
 is 'hears of it as programs do' "$(grep -ci pipe "$T/err")" 0
 # SIGTERM ends the program, and with it the wait.
-df-score custom --train val.h5 -n 1 --program 'exec sleep 60' -o x.h5 2>err &
+df-score custom --train val.h5 -n 1 --program 'touch runs; exec sleep 600' -o x.h5 2>err &
 pid=$!
-comes pgrep -P $pid
+wait_for test -e runs
 kill -TERM $pid
 wait $pid
 is 'SIGTERM while a program runs' $? 75
-says 'is told as that' "stopped by a signal while 'exec sleep 60' ran"
+says 'is told as that' "stopped by a signal while 'touch runs; exec sleep 600' ran"
 exits 65 'an index for other tokens' df-score static --train val.h5 --index less.h5 -o x.h5
 exits 64 'custom with nothing' df-score custom --train val.h5 -n 3 -o x.h5
 is_empty 'nothing appears under the name' "$(ls x.h5 2>/dev/null)"

@@ -19,7 +19,7 @@ rows add 500 5 >add.json
 rows plus 300 6 >plus.json
 echo '{"add": {"file_name": "add.json"}, "plus": {"file_name": "plus.json"}}' >dataset_info.json
 mkdir small
-sed -e 's/"hidden_size": 128/"hidden_size": 32/' -e 's/"intermediate_size": 344/"intermediate_size": 64/' \
+sed -e 's/"hidden_size": 128/"hidden_size": 16/' -e 's/"intermediate_size": 344/"intermediate_size": 32/' \
 	"$SRC/configs/models/tiny-llama/config.json" >small/config.json
 cat >run.yaml <<'YAML'
 model_name_or_path: small

@@ -5,15 +5,18 @@
 . "$(dirname "$0")/lib.sh"
 
 # What the examples take for granted: datasets of these names (three epochs of
-# them are more than 200 steps), configs/, and, so that it is quick, a smaller
-# model under the name of the ready one.
+# them are more than 200 steps), configs/, and, so that it is quick, smaller
+# models under the names of the ready ones, and the first rows of the demo's data.
 prepare()
 {
 	mkdir "$1" "$1/data" "$1/data/web"
 	cd "$1" || exit 1
 	"$BUILD/demo/generate" data 1
 	mkdir -p build/demo-data
-	"$BUILD/demo/generate" build/demo-data 1
+	cp data/dataset_info.json build/demo-data
+	for set in data/*.jsonl; do
+		head -n 100 "$set" >"build/demo-$set"
+	done
 	for set in alpaca_en:reverse:300 alpaca_zh:translate:300; do
 		IFS=: read -r name from rows <<<"$set"
 		head -n "$rows" "data/$from.jsonl" >"data/$name.jsonl"
@@ -28,8 +31,8 @@ prepare()
 		"web": { "file_name": "web", "columns": { "prompt": "text" } } }' >data/dataset_info.json
 	ln -s "$SRC/tests/golden/embed/bert" MiniLM
 	cp -r "$SRC/configs" .
-	sed -i -e 's/"hidden_size": 128/"hidden_size": 8/' -e 's/"intermediate_size": 344/"intermediate_size": 16/' \
-		configs/models/tiny-llama/config.json
+	sed -i -e 's/"hidden_size": \(128\|64\)/"hidden_size": 8/' -e 's/"intermediate_size": \(344\|192\)/"intermediate_size": 16/' \
+		configs/models/*-llama/config.json
 }
 
 # blocks FILE SECTION: the literal blocks of a manual's section (.Sh or .Ss), each ended by a line "%%"

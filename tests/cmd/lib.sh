@@ -10,8 +10,8 @@
 #   is 'what' GOT WANT           two strings are equal, and not empty: two commands that failed are no match
 #   is_empty 'what' GOT          a string is empty
 #   same 'what' FILE FILE        two files are equal, byte for byte
+#   wait_for CMD ...             until CMD succeeds; false after some minutes, for a machine that has much else to do
 #   commands                     print every command that has a table of options: programs, and methods of df-score and df-mix
-#   comes CMD ...                wait until CMD succeeds, for a minute at most
 #   skip 'what' 'why'            count a case that cannot run here
 #   skip_all 'why'               leave: nothing of this test can run here
 #   done_testing                 last line of every test
@@ -123,6 +123,16 @@ same()
 	fi
 }
 
+wait_for()
+{
+	waits=0
+	until "$@" 2>/dev/null; do
+		sleep 0.02
+		waits=$((waits + 1))
+		[ $waits -lt 6000 ] || return 1
+	done
+}
+
 commands()
 {
 	for command_ in "$BUILD"/bin/df-*; do
@@ -143,16 +153,6 @@ skip_all()
 {
 	echo "1..0 # SKIP $1"
 	exit 0
-}
-
-# comes CMD ...: wait until CMD succeeds, for a minute at most; its status.  Better than a sleep: machines differ.
-comes()
-{
-	for _ in $(seq 1 600); do
-		"$@" >/dev/null 2>&1 && return 0
-		sleep 0.1
-	done
-	return 1
 }
 
 done_testing()

@@ -69,6 +69,12 @@ same 'and the same index' index.h5 sh/index.h5
 	says 'it says what to set' 'set DATA to the folder'
 }
 
+# no_group PID: none of its processes lives
+no_group()
+{
+	cat /proc/[0-9]*/stat | awk -v group="$1" '$5 == group && $3 != "Z" { found = 1 } END { exit found }'
+}
+
 # Kill the whole tree of processes as soon as a file is there.  $1 is a signal, $2 a file.
 interrupt()
 {
@@ -83,6 +89,7 @@ interrupt()
 	done
 	kill "-$1" -- "-$!" 2>/dev/null
 	wait $! 2>/dev/null
+	wait_for no_group $! # what make started may die after it, and holds its locks until then
 }
 interrupt KILL 'killed/draws.0*.jsonl'
 interrupt TERM 'killed/draws.jsonl'

@@ -48,6 +48,12 @@ same 'and the same model' checkpoint-32/model.safetensors sh/run/checkpoint-32/m
 	says 'it says what to set' 'set DATA to the folder'
 }
 
+# no_group PID: none of its processes lives
+no_group()
+{
+	cat /proc/[0-9]*/stat | awk -v group="$1" '$5 == group && $3 != "Z" { found = 1 } END { exit found }'
+}
+
 # Kill the whole tree of processes as soon as the warm-up is there, and as soon as a part is.
 # $1 is a signal, $2 a file.
 interrupt()
@@ -63,6 +69,7 @@ interrupt()
 	done
 	kill "-$1" -- "-$!" 2>/dev/null
 	wait $! 2>/dev/null
+	wait_for no_group $! # what make started may die after it, and holds its locks until then
 }
 interrupt KILL 'killed/run/checkpoint-24'
 interrupt TERM 'killed/pool.proj.*.h5'

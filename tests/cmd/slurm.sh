@@ -3,7 +3,7 @@
 # Everything is in this test's directory: munged, slurmctld, two slurmd's, their configuration and what they keep.
 # It ends with the test.
 #
-#   eventually CMD ...    again and again until CMD succeeds; false after two minutes
+#   eventually CMD ...    again and again until CMD succeeds; false after ten minutes
 #   in_state STATE JOB    PENDING, RUNNING, ..
 #   settled               wait until no job is there any more
 # shellcheck shell=bash
@@ -14,14 +14,14 @@ done
 
 # --- a cluster ---
 
-# eventually COMMAND...: again and again until it succeeds; false after two minutes
+# eventually COMMAND...: again and again until it succeeds; false after ten minutes
 eventually()
 {
 	tries=0
 	until "$@"; do
 		sleep 0.2
 		tries=$((tries + 1))
-		[ $tries -lt 600 ] || return 1
+		[ $tries -lt 3000 ] || return 1
 	done
 }
 
@@ -94,7 +94,7 @@ tries=0
 while [ "$(sinfo -h -N -t idle -o %N 2>/dev/null | tr '\n' ' ')" != 'a b ' ]; do
 	sleep 0.2
 	tries=$((tries + 1))
-	[ $tries -lt 150 ] || skip_all "Slurm does not start here: $(grep -h 'error\|fatal' "$slurm"/*.log | head -n 1)"
+	[ $tries -lt 600 ] || skip_all "Slurm does not start here: $(grep -h 'error\|fatal' "$slurm"/*.log | head -n 1)"
 done
 
 # in_state STATE JOB: pending, running, ..

@@ -17,7 +17,7 @@
  */
 
 /* `rows` and `nv` are constants in each call, so that the sums stay in registers. */
-TARGET static inline __attribute__((always_inline)) void
+TARGET UNCHECKED static inline __attribute__((always_inline)) void
 CONCAT(KERNEL, _block)(const int rows, const int nv, const struct block *blk)
 {
 	const size_t rs = blk->rs, cs = blk->cs, bs = blk->bs, ss = blk->ss, ldc = blk->ldc;
@@ -83,9 +83,10 @@ CONCAT(KERNEL, _block)(const int rows, const int nv, const struct block *blk)
 			RUN(rows, 1);  \
 		break;
 
-TARGET static void
+TARGET UNCHECKED static void
 KERNEL(const struct block *blk)
 {
+	check_corners(blk, WIDTH);
 	switch (blk->rows) {
 #if MR > 6
 	CASE(12) CASE(11) CASE(10) CASE(9) CASE(8) CASE(7)
