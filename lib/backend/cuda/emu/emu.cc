@@ -117,9 +117,9 @@ struct fiber : emu_thread {
 	unsigned generation; /* meetings of the warp that it came to */
 	/* where it waits; NULL: nowhere */
 	const struct meeting *waits;
-	/* copies that are under way, the oldest first */
+	/* copies that are under way, the oldest first; apart, as fibers lie close together to share the cache */
 	unsigned n_copies, group;
-	struct copy copies[MOST_COPIES];
+	struct copy *copies;
 #ifdef WITH_ASAN
 	void *fake;
 #endif
@@ -149,6 +149,7 @@ struct engine {
 	unsigned char order[MOST_WARPS];
 	struct warp warps[MOST_WARPS];
 	struct fiber fibers[EMU_MOST_THREADS];
+	struct copy copies[EMU_MOST_THREADS][MOST_COPIES];
 	char *shared;
 	/* stacks that nobody uses, the last is taken first */
 	char *stacks, *free_stacks[EMU_MOST_THREADS];
@@ -873,6 +874,7 @@ begin_launch(struct engine *e, const struct emu_launch *l, uint64_t number)
 		f->lane = i % WARP;
 		f->block = &e->block;
 		f->e = e;
+		f->copies = e->copies[i];
 		f->warp = &e->warps[i / WARP];
 	}
 }
