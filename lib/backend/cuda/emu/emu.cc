@@ -10,20 +10,11 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#if defined(__SANITIZE_ADDRESS__)
-#define WITH_ASAN 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define WITH_ASAN 1
-#endif
-#endif
-#ifdef WITH_ASAN
-#include <sanitizer/asan_interface.h>
-#include <sanitizer/common_interface_defs.h>
-#endif
 #ifndef __x86_64__
 #include <ucontext.h>
 #endif
+
+#include "backend/cuda/emu/sanitize.h"
 
 #define STACK_BYTES ((size_t)64 << 10)
 #define GUARD_BYTES ((size_t)4 << 10) /* below each stack */
@@ -120,7 +111,7 @@ struct fiber : emu_thread {
 	/* copies that are under way, the oldest first; apart, as fibers lie close together to share the cache */
 	unsigned n_copies, group;
 	struct copy *copies;
-#ifdef WITH_ASAN
+#if EMU_ASAN
 	void *fake;
 #endif
 };
@@ -155,7 +146,7 @@ struct engine {
 	char *stacks, *free_stacks[EMU_MOST_THREADS];
 	unsigned n_free;
 	struct context host; /* who called run_block() */
-#ifdef WITH_ASAN
+#if EMU_ASAN
 	void *host_fake;
 	const void *host_stack;
 	size_t host_stack_bytes;
@@ -241,10 +232,7 @@ static void
 take_stack(struct engine *e, struct fiber *f)
 {
 	f->stack = e->free_stacks[--e->n_free];
-#ifdef WITH_ASAN
-	/* fiber_main() never returns, and its frame is left behind */
-	__asan_unpoison_memory_region(f->stack + STACK_BYTES - 8192, 8192);
-#endif
+	san_open(f->stack + STACK_BYTES - 8192, 8192); /* fiber_main() never returns: its frame was left behind */
 	prepare(&f->at, f->stack, (unsigned)(f - e->fibers));
 }
 
@@ -258,14 +246,14 @@ switch_to(struct engine *e, struct fiber *from, struct fiber *f)
 		take_stack(e, f);
 	}
 	emu_now = f;
-#ifdef WITH_ASAN
+#if EMU_ASAN
 	if (f)
 		__sanitizer_start_switch_fiber(from ? &from->fake : NULL, f->stack, STACK_BYTES);
 	else
 		__sanitizer_start_switch_fiber(from ? &from->fake : NULL, e->host_stack, e->host_stack_bytes);
 #endif
 	jump(from ? &from->at : &nowhere, f ? &f->at : &e->host);
-#ifdef WITH_ASAN
+#if EMU_ASAN
 	__sanitizer_finish_switch_fiber(from->fake, NULL, NULL);
 #endif
 }
@@ -336,6 +324,22 @@ stop_stuck(struct engine *e)
 }
 
 /* ---- who runs next --------------------------------------------------------------------------------------------------- */
+
+/* From a signal's handler. */
+void
+emu_say_fault(const char *text)
+{
+	const struct fiber *f = self();
+
+	if (f) {
+		const dim3 b = f->block->index;
+
+		dprintf(2, "emulator: kernel %s, block (%u,%u,%u), thread (%u,%u,%u): fault at %s\n", f->e->launch->name, b.x,
+		    b.y, b.z, f->index.x, f->index.y, f->index.z, text);
+	} else {
+		dprintf(2, "emulator: not in a kernel: fault at %s\n", text);
+	}
+}
 
 /* 0, 1, ... n - 1 in an order of the seed. */
 static void
@@ -452,7 +456,7 @@ fiber_main(void)
 {
 	struct engine *e = self()->e;
 
-#ifdef WITH_ASAN
+#if EMU_ASAN
 	if (!e->host_stack)
 		__sanitizer_finish_switch_fiber(NULL, &e->host_stack, &e->host_stack_bytes);
 	else
@@ -806,12 +810,12 @@ run_block(struct engine *e, size_t number)
 	first = pick(e);
 	take_stack(e, first);
 	emu_now = first;
-#ifdef WITH_ASAN
+#if EMU_ASAN
 	e->host_stack = NULL;
 	__sanitizer_start_switch_fiber(&e->host_fake, first->stack, STACK_BYTES);
 #endif
 	jump(&e->host, &first->at);
-#ifdef WITH_ASAN
+#if EMU_ASAN
 	__sanitizer_finish_switch_fiber(e->host_fake, NULL, NULL);
 #endif
 	emu_now = NULL;
@@ -824,9 +828,7 @@ free_stacks(struct engine *e)
 	e->n_free = EMU_MOST_THREADS;
 	for (unsigned i = 0; i < EMU_MOST_THREADS; i++) {
 		e->free_stacks[i] = e->stacks + (EMU_MOST_THREADS - 1 - i) * (STACK_BYTES + GUARD_BYTES) + GUARD_BYTES;
-#ifdef WITH_ASAN
-		__asan_unpoison_memory_region(e->free_stacks[i], STACK_BYTES);
-#endif
+		san_open(e->free_stacks[i], STACK_BYTES);
 	}
 }
 
@@ -880,6 +882,23 @@ begin_launch(struct engine *e, const struct emu_launch *l, uint64_t number)
 }
 
 int
+emu_arch(void)
+{
+	const char *s = getenv("DF_EMU_ARCH");
+
+	return s && *s ? atoi(s) : 90;
+}
+
+/* CUDA C++ Programming Guide, compute capabilities: "maximum amount of shared memory per thread block". */
+size_t
+emu_most_shared(void)
+{
+	const int arch = emu_arch();
+
+	return (size_t)(arch == 80 ? 163 : arch == 86 || arch == 89 || arch == 120 ? 99 : 227) << 10;
+}
+
+int
 emu_check_launch(const struct emu_launch *l, struct df_err *err)
 {
 	const dim3 g = l->grid, b = l->block;
@@ -889,9 +908,9 @@ emu_check_launch(const struct emu_launch *l, struct df_err *err)
 	if (!b.x || !b.y || !b.z || b.x > 1024 || b.y > 1024 || b.z > 64 ||
 	    (uint64_t)b.x * b.y * b.z > EMU_MOST_THREADS)
 		return df_fail(err, DF_EDEVICE, "kernel %s: a block of (%u,%u,%u) threads", l->name, b.x, b.y, b.z);
-	if (l->shared_bytes > EMU_MOST_SHARED)
-		return df_fail(err, DF_EDEVICE, "kernel %s: %zu bytes of shared memory in a block; there are %d", l->name,
-		    l->shared_bytes, EMU_MOST_SHARED);
+	if (l->shared_bytes > emu_most_shared())
+		return df_fail(err, DF_EDEVICE, "kernel %s: %zu bytes of shared memory in a block; there are %zu", l->name,
+		    l->shared_bytes, emu_most_shared());
 	return DF_OK;
 }
 
