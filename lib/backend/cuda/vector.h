@@ -113,6 +113,39 @@ put(T *p, size_t n, bool wide, const float v[N])
 			store(p + i, v[i]);
 }
 
+/* Eight elements as they lie in memory, to be held in registers. */
+template <class T> struct octet {
+	words<4> q[8 * sizeof(T) / 16];
+};
+template <class T>
+DF_DEVICE octet<T>
+octet_of(const T *p, size_t n, bool wide)
+{
+	octet<T> o;
+
+	if (wide && n >= 8) {
+#pragma unroll
+		for (unsigned i = 0; i < 8 * sizeof(T) / 16; i++)
+			o.q[i] = reinterpret_cast<const words<4> *>(p)[i];
+	} else {
+		float v[8];
+
+		get<8>(p, n, false, v);
+#pragma unroll
+		for (unsigned i = 0; i < 8 * sizeof(T) / 16; i++)
+			pack(&o.q[i], v + i * (16 / sizeof(T)), p);
+	}
+	return o;
+}
+template <class T>
+DF_DEVICE void
+values_of(const octet<T> &o, float v[8])
+{
+#pragma unroll
+	for (unsigned i = 0; i < 8 * sizeof(T) / 16; i++)
+		unpack(o.q[i], v + i * (16 / sizeof(T)), (const T *)nullptr);
+}
+
 /* Columns of a thread where operands have these types: 16 bytes of the narrowest. */
 template <class A, class B>
 constexpr int
