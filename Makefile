@@ -56,7 +56,7 @@ CUDA_HOME  = $(patsubst %/bin/nvcc,%,$(NVCC))
 # The same kernels for the CPU.
 CXX       := $(if $(filter default,$(origin CXX)),g++,$(CXX))
 EMUFLAGS_ := -std=c++17 $(OPT) -fPIC -pthread -fvisibility=hidden -fno-exceptions -fno-rtti -fno-math-errno -fno-strict-aliasing \
-	-DDF_EMULATOR -Ilib -Wall -Wextra -Wno-unused-function -Wno-unused-parameter $(if $(DEV),-Werror) \
+	-DDF_EMULATOR -Ilib -Wall -Wextra -Wno-unused-function -Wno-unused-parameter -Wno-unknown-pragmas $(if $(DEV),-Werror) \
 	$(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-sanitize-recover=all -fno-omit-frame-pointer)
 
 Q := $(if $(V),,@)
@@ -184,7 +184,7 @@ $(BUILD)/df-cuda.so: $(call cuda_obj,$(CUDA_SRC) $(CUDA_HOST))
 	$(Q)$(CXX) -shared $(LDFLAGS_) $(LDFLAGS) -Wl,--exclude-libs,ALL -o $@ $^ \
 		$(firstword $(wildcard $(CUDA_HOME)/lib64/libcudart_static.a $(CUDA_HOME)/lib/libcudart_static.a)) -lrt -ldl -lm
 
-$(BUILD)/df-cuda-emu.so: $(call emu_obj,$(CUDA_SRC) $(EMU_SRC)) $(call cuda_obj,$(filter-out %/rt.c %/blas.c,$(CUDA_HOST)))
+$(BUILD)/df-cuda-emu.so: $(call emu_obj,$(CUDA_SRC) $(EMU_SRC)) $(call cuda_obj,$(filter-out %/rt.c %/lt.c,$(CUDA_HOST)))
 	@$(call say,LD,$@)
 	$(Q)$(CXX) -shared $(LDFLAGS_) $(LDFLAGS) -o $@ $^ -lm
 
