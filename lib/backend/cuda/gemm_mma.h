@@ -29,6 +29,12 @@ template <int R, int C, int WR, int WC, int N> struct mma_shape {
 	enum { ACROSS = COLS / WARP_COLS, THREADS = ROWS / WARP_ROWS * ACROSS * 32 };
 };
 
+typedef mma_shape<128, 128, 64, 32, 3> mma_128x128;
+typedef mma_shape<64, 128, 32, 64, 4> mma_64x128;
+typedef mma_shape<64, 64, 32, 32, 4> mma_64x64;
+typedef mma_shape<32, 64, 16, 32, 4> mma_32x64;
+typedef mma_shape<64, 32, 16, 32, 4> mma_64x32;
+
 struct alignas(16) chunk {
 	uint16_t v[8];
 };
