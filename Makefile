@@ -56,7 +56,7 @@ CUDA_HOME  = $(patsubst %/bin/nvcc,%,$(NVCC))
 # The same kernels for the CPU.
 CXX       := $(if $(filter default,$(origin CXX)),g++,$(CXX))
 EMUFLAGS_ := -std=c++17 $(OPT) -fPIC -pthread -fvisibility=hidden -fno-exceptions -fno-rtti -fno-math-errno -fno-strict-aliasing \
-	-DDF_EMULATOR -Ilib -Wall -Wextra -Wno-unused-function -Wno-unused-parameter $(if $(DEV),-Werror) \
+	-DDF_EMULATOR -Ilib -Wall -Wextra -Wno-unused-function -Wno-unused-parameter -Wno-unknown-pragmas $(if $(DEV),-Werror) \
 	$(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-sanitize-recover=all -fno-omit-frame-pointer)
 
 Q := $(if $(V),,@)

@@ -13,7 +13,7 @@
  */
 #include "backend/cuda/view.h"
 
-enum { TILE_LOGITS = 1 << 27, TILE_ROWS_MIN = 64, TILE_ROWS_MAX = 1024 };
+enum { TILE_LOGITS = 1 << 27, TILE_ROWS_MIN = 64, TILE_ROWS_MAX = 1024 }; /* a tile has at most 512 MiB of logits */
 
 /* ---- a row ------------------------------------------------------------------------------------------------------- */
 
@@ -204,12 +204,13 @@ df_cuda_xent(struct df_backend *be, const void *args, struct df_err *err)
 	const struct df_xent *a = (const struct df_xent *)args;
 	const size_t n_rows = a->h.rows, n_vocab = a->w.rows, ld = df_blocks_of(n_vocab, 8) * 8;
 	struct df_mem mem = {};
-	size_t tile_rows = TILE_LOGITS / ld / 64 * 64;
+	const size_t most = TILE_LOGITS / ld / 64 * 64;
+	const size_t by_vocab = most < TILE_ROWS_MIN ? (size_t)TILE_ROWS_MIN : most;
+	size_t tile_rows = by_vocab > TILE_ROWS_MAX ? (size_t)TILE_ROWS_MAX : by_vocab;
 	int rc = DF_OK;
 
 	if (n_rows == 0)
 		return DF_OK;
-	tile_rows = tile_rows < TILE_ROWS_MIN ? TILE_ROWS_MIN : tile_rows > TILE_ROWS_MAX ? TILE_ROWS_MAX : tile_rows;
 	tile_rows = tile_rows < n_rows ? tile_rows : n_rows;
 	mem.be = be;
 	mem.nbytes = tile_rows * ld * sizeof(float);
