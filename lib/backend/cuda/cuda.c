@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "backend/cuda/blas.h"
 #include "base/mem.h"
 
 /* ---- devices ------------------------------------------------------------------------------------------------------ */
@@ -81,6 +82,7 @@ lane_free(struct df_cuda_lane *l)
 		return;
 	if (l->stream) {
 		(void)!rt_stream_wait(l->stream, NULL); /* who waited for its results was told */
+		blas_free(l->blas);
 		rt_stream_free(l->stream);
 	}
 	if (l->scratch)
