@@ -28,7 +28,7 @@ struct product {
 	void *c;
 	size_t ldc, k;
 	float alpha, beta;
-	bool c_is_bf16;
+	bool c_is_bf16, c_is_wide; /* wide: as of a side */
 };
 
 static inline size_t
@@ -41,13 +41,17 @@ gemm_address_of(const struct df_tensor &t)
 {
 	return static_cast<char *>(t.mem->data) + t.off * gemm_size_of(t.type);
 }
+static inline bool
+gemm_is_wide(const void *p, size_t ld)
+{
+	return (uintptr_t)p % 16 == 0 && ld % 8 == 0;
+}
 static inline side
 side_of(const struct df_tensor &t, bool along)
 {
 	const char *p = gemm_address_of(t);
-	const bool wide = (uintptr_t)p % 16 == 0 && (t.rows <= 1 || t.ld % 8 == 0);
 
-	return { p, t.ld, along ? t.rows : t.cols, t.type, along, wide };
+	return { p, t.ld, along ? t.rows : t.cols, t.type, along, gemm_is_wide(p, t.ld) };
 }
 /* c = alpha op(a) op(b) + beta c */
 static inline product
@@ -55,7 +59,7 @@ product_of(const struct df_tensor &a, bool ta, const struct df_tensor &b, bool t
     float beta)
 {
 	return { side_of(a, !ta), side_of(b, tb), gemm_address_of(c), c.ld, ta ? a.rows : a.cols, alpha, beta,
-		c.type == DF_BF16 };
+		c.type == DF_BF16, gemm_is_wide(gemm_address_of(c), c.ld) };
 }
 
 /* The memory of row `row` of a matrix. */
@@ -77,6 +81,9 @@ struct alignas(16) quad {
 };
 struct alignas(8) half_quad {
 	uint16_t v[4];
+};
+struct alignas(8) pair {
+	uint32_t low, high;
 };
 DF_DEVICE float
 widen(uint16_t x, enum df_dtype type)
@@ -112,34 +119,63 @@ side_quad(const side &s, size_t at, size_t there)
 
 /* ---- results ------------------------------------------------------------------------------------------------------ */
 
-/* Element (i,j) of c, of which v alpha is added: c = beta c + alpha v, rounded as the CPU does it. */
-DF_DEVICE float
-c_element(const product &p, size_t i, size_t j)
+/* How many of the columns j, j + 1, ... of row i of c there are: 0 to 4. */
+DF_DEVICE unsigned
+c_columns(const product &p, size_t i, size_t j)
 {
-	const size_t at = i * p.ldc + j;
-
-	return p.c_is_bf16 ? load(static_cast<const bf16 *>(p.c) + at) : static_cast<const float *>(p.c)[at];
+	return i >= p.a.n || j >= p.b.n ? 0 : (unsigned)smaller(p.b.n - j, 4);
 }
-DF_DEVICE float
-blended(const product &p, float sum, size_t i, size_t j)
+DF_DEVICE quad
+c_quad(const product &p, size_t i, size_t j)
 {
-	const float add = p.alpha * sum;
+	const side c = { p.c, p.ldc, p.a.n, p.c_is_bf16 ? DF_BF16 : DF_F32, true, p.c_is_wide };
 
-	if (p.beta == 0.0f)
-		return add;
-	if (p.beta == 1.0f)
-		return c_element(p, i, j) + add;
-	return p.beta * c_element(p, i, j) + add;
+	return side_quad(c, i * p.ldc + j, c_columns(p, i, j));
 }
 DF_DEVICE void
-set_c(const product &p, float v, size_t i, size_t j)
+set_c(const product &p, const quad &v, size_t i, size_t j)
 {
 	const size_t at = i * p.ldc + j;
+	const unsigned there = c_columns(p, i, j);
+	float *f = static_cast<float *>(p.c) + at;
+	bf16 *h = static_cast<bf16 *>(p.c) + at;
 
-	if (p.c_is_bf16)
-		store(static_cast<bf16 *>(p.c) + at, v);
-	else
-		static_cast<float *>(p.c)[at] = v;
+	if (there == 4 && p.c_is_wide) {
+		if (p.c_is_bf16)
+			*reinterpret_cast<pair *>(h) = { pack_bf16(v.v[0], v.v[1]), pack_bf16(v.v[2], v.v[3]) };
+		else
+			*reinterpret_cast<quad *>(f) = v;
+		return;
+	}
+	for (unsigned l = 0; l < 4; l++)
+		if (l < there) {
+			if (p.c_is_bf16)
+				store(h + l, v.v[l]);
+			else
+				store(f + l, v.v[l]);
+		}
+}
+/* beta c + alpha sum, rounded as the CPU does it. */
+DF_DEVICE quad
+blended(const product &p, const quad &sum, size_t i, size_t j)
+{
+	quad v, c = {};
+
+	if (p.beta != 0.0f)
+		c = c_quad(p, i, j);
+	for (int l = 0; l < 4; l++) {
+		const float add = p.alpha * sum.v[l];
+
+		v.v[l] = p.beta == 0.0f ? add : p.beta == 1.0f ? c.v[l] + add : p.beta * c.v[l] + add;
+	}
+	return v;
+}
+/* The sum over one more run of k, after the first. */
+DF_DEVICE void
+add_run(const product &p, quad *v, const quad &sum)
+{
+	for (int l = 0; l < 4; l++)
+		v->v[l] += p.alpha * sum.v[l];
 }
 
 /*
@@ -219,7 +255,7 @@ exact_put(exact_side<N> &to, const quad (&from)[N * EXACT_STEP / 4 / THREADS], b
 
 template <int TY, int TM>
 DF_DEVICE void
-exact_multiply(float (&sum)[TM][4], const exact_shared<TY, TM> &s, unsigned k)
+exact_multiply(quad (&sum)[TM], const exact_shared<TY, TM> &s, unsigned k)
 {
 	const unsigned x = threadIdx.x % 16, y = threadIdx.x / 16;
 	const quad b = s.b.x[k][x];
@@ -229,7 +265,7 @@ exact_multiply(float (&sum)[TM][4], const exact_shared<TY, TM> &s, unsigned k)
 		a[i] = s.a.x[k][y * (TM / 4) + i];
 	for (unsigned i = 0; i < TM; i++)
 		for (unsigned j = 0; j < 4; j++)
-			sum[i][j] = fmaf(a[i / 4].v[i % 4], b.v[j], sum[i][j]);
+			sum[i].v[j] = fmaf(a[i / 4].v[i % 4], b.v[j], sum[i].v[j]);
 }
 
 /* The tile of c from row i0 and column j0 on; all threads of the block come. */
@@ -240,7 +276,7 @@ exact_tile(const product &p, size_t i0, size_t j0, exact_shared<TY, TM> &s)
 	enum { THREADS = TY * 16, ROWS = TY * TM };
 	const size_t i1 = i0 + threadIdx.x / 16 * TM, j1 = j0 + threadIdx.x % 16 * 4;
 	quad a[ROWS * EXACT_STEP / 4 / THREADS], b[EXACT_COLS * EXACT_STEP / 4 / THREADS];
-	float sum[TM][4] = {}, value[TM][4] = {};
+	quad sum[TM] = {}, value[TM] = {};
 	size_t k = 0;
 
 	exact_fetch<ROWS, THREADS>(a, p.a, i0, 0, p.k);
@@ -266,21 +302,18 @@ exact_tile(const product &p, size_t i0, size_t j0, exact_shared<TY, TM> &s)
 				exact_multiply(sum, s, l);
 		}
 		if (next % EXACT_RUN == 0 || next == p.k) {
-			for (unsigned i = 0; i < TM; i++)
-				for (unsigned j = 0; j < 4; j++) {
-					if (k >= EXACT_RUN)
-						value[i][j] += p.alpha * sum[i][j];
-					else if (i1 + i < p.a.n && j1 + j < p.b.n)
-						value[i][j] = blended(p, sum[i][j], i1 + i, j1 + j);
-					sum[i][j] = 0;
-				}
+			for (unsigned i = 0; i < TM; i++) {
+				if (k < EXACT_RUN)
+					value[i] = blended(p, sum[i], i1 + i, j1);
+				else
+					add_run(p, &value[i], sum[i]);
+				sum[i] = {};
+			}
 		}
 		k = next;
 	} while (k < p.k);
 	for (unsigned i = 0; i < TM; i++)
-		for (unsigned j = 0; j < 4; j++)
-			if (i1 + i < p.a.n && j1 + j < p.b.n)
-				set_c(p, value[i][j], i1 + i, j1 + j);
+		set_c(p, value[i], i1 + i, j1);
 }
 
 #endif
