@@ -15,6 +15,10 @@ DEV     ?= $(if $(wildcard .git),1,)
 BUILD   ?= build
 JOBS    ?= 2
 
+comma := ,
+empty :=
+space := $(empty) $(empty)
+
 # --- flags -------------------------------------------------------------------------------------------------------
 
 # Asked for when a recipe first needs them, so that `make check` can install packages before pkg-config runs.
@@ -37,18 +41,36 @@ CFLAGS_   := -std=c11 $(OPT) -fPIC -pthread -ffp-contract=off -fno-math-errno -f
 LDFLAGS_  := -pthread -Wl,--as-needed -Wl,--disable-new-dtags -Wl,-rpath,'$$ORIGIN/../lib' $(if $(SANITIZE),-fsanitize=$(SANITIZE))
 LDLIBS_    = $(PKG_LIBS) -ldl -lm
 
+# CUDA: nvcc is NVCC=, or found in PATH, the toolkit's usual folder, or a Python environment.  GPU_ARCHS: for which GPUs,
+# PTX of the last one, for later GPUs, included.
+NVCC      ?= $(firstword $(wildcard $(addsuffix /nvcc,$(subst :, ,$(PATH)) /usr/local/cuda/bin \
+	$(foreach v,$(VIRTUAL_ENV) $(CONDA_PREFIX),$(wildcard $(v)/lib/python3*/site-packages/nvidia/cu13/bin)))))
+GPU_ARCHS ?= 90a
+# Files whose results are the CPU's bits: no contraction there, either.
+CUDA_EXACT := elem rows optim gemm segments route sjlt naive
+NVCCFLAGS_ := -std=c++17 -O3 -lineinfo --expt-relaxed-constexpr -Werror all-warnings -Xptxas -warn-spills -Ilib \
+	-Xcompiler -fPIC,-fvisibility=hidden,-fno-exceptions,-Wall \
+	$(foreach a,$(GPU_ARCHS),-gencode arch=compute_$(a),code=sm_$(a)) \
+	$(if $(filter 120,$(GPU_ARCHS)),-gencode arch=compute_120$(comma)code=compute_120)
+CUDA_HOME  = $(patsubst %/bin/nvcc,%,$(NVCC))
+# The same kernels for the CPU.
+CXX       := $(if $(filter default,$(origin CXX)),g++,$(CXX))
+EMUFLAGS_ := -std=c++17 $(OPT) -fPIC -pthread -fvisibility=hidden -fno-exceptions -fno-rtti -fno-math-errno -fno-strict-aliasing \
+	-DDF_EMULATOR -Ilib -Wall -Wextra -Wno-unused-function -Wno-unused-parameter -Wno-unknown-pragmas $(if $(DEV),-Werror) \
+	$(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-sanitize-recover=all -fno-omit-frame-pointer)
+
 Q := $(if $(V),,@)
 say = $(if $(V),:,printf '  %-7s %s\n' $(1) $(2))
 
 # --- what there is -----------------------------------------------------------------------------------------------
 
-comma      := ,
-empty      :=
-space      := $(empty) $(empty)
 ROOMS      ?=
 LIB_SRC    := $(sort $(filter-out lib/shard/plugin/% lib/backend/cuda/%,$(wildcard \
 	$(foreach r,$(or $(ROOMS),*),lib/$(r)/*.c lib/$(r)/*/*.c))))
 PLUGIN_SRC := $(sort $(wildcard lib/shard/plugin/*.c))
+CUDA_SRC   := $(if $(ROOMS),,$(sort $(wildcard lib/backend/cuda/*.cu)))
+CUDA_HOST  := $(if $(ROOMS),,$(sort $(wildcard lib/backend/cuda/*.c)))
+EMU_SRC    := $(if $(ROOMS),,$(sort $(wildcard lib/backend/cuda/emu/*.cc)))
 PROG_SRC   := $(sort $(wildcard cmd/df-*.c))
 UNIT_SRC   := $(sort $(wildcard tests/unit/test_*.c tests/ops/test_*.c))
 HELP_SRC   := $(sort $(filter-out $(UNIT_SRC),$(wildcard tests/unit/*.c tests/ops/*.c)))
@@ -77,6 +99,8 @@ BENCH   := $(patsubst tests/bench/%.c,$(BUILD)/bench/%,$(BENCH_SRC))
 DEMO    := $(patsubst demo/%.c,$(BUILD)/demo/%,$(DEMO_SRC))
 FUZZ    := $(patsubst tests/fuzz/%.c,$(BUILD)/tests/%,$(FUZZ_SRC))
 SHIMS   := $(patsubst tests/faults/%.c,$(BUILD)/tests/%.so,$(SHIM_SRC))
+CUDA    := $(if $(CUDA_SRC),$(if $(SANITIZE),,$(if $(NVCC),$(BUILD)/df-cuda.so,no-nvcc)))
+EMU     := $(if $(EMU_SRC),$(BUILD)/df-cuda-emu.so)
 EXAMPLE := $(if $(wildcard tests/api_example.c),$(BUILD)/tests/api_example $(if $(SHARED),$(BUILD)/tests/api_example_so))
 
 .PHONY: all tests bench-programs demo-programs demo-data bootstrap bootstrap-lint demo check check-only check-san check-tsan sanitized-tests fuzz \
@@ -85,8 +109,8 @@ EXAMPLE := $(if $(wildcard tests/api_example.c),$(BUILD)/tests/api_example $(if 
 .DELETE_ON_ERROR:
 .SECONDARY:
 
-all: $(LIB) $(SHARED) $(PLUGIN) $(PROGS)
-tests: all $(UNIT) $(FUZZ) $(EXAMPLE) $(SHIMS) $(BUILD)/demo/generate $(DEMO)
+all: $(LIB) $(SHARED) $(PLUGIN) $(PROGS) $(CUDA)
+tests: all $(EMU) $(UNIT) $(FUZZ) $(EXAMPLE) $(SHIMS) $(BUILD)/demo/generate $(DEMO)
 
 # --- building ----------------------------------------------------------------------------------------------------
 
@@ -123,6 +147,51 @@ $(BUILD)/libdf_h5zstd.so: $(call obj,$(PLUGIN_SRC))
 	@$(call say,LD,$@)
 	$(Q)$(CC) -shared $(LDFLAGS_) $(LDFLAGS) -o $@ $^ $(call pkg,--libs,libzstd $(hdf5))
 
+# --- CUDA: the same kernels twice, by nvcc for GPUs and by g++ for the emulator (lib/backend/cuda/cuda.h) ---------------
+
+$(BUILD)/cuda-flags: FORCE
+	@mkdir -p $(@D)
+	@printf '%s\n' "$(NVCC)" "$(CXX)" '$(NVCCFLAGS_)' '$(EMUFLAGS_)' '$(CUDA_EXACT)' >$@.new
+	@cmp -s $@.new $@ && rm -f $@.new || mv $@.new $@
+
+is_exact = $(filter $(CUDA_EXACT),$(basename $(notdir $(1))))
+$(BUILD)/cuda/%.o: lib/backend/cuda/%.cu $(BUILD)/cuda-flags
+	@mkdir -p $(@D)
+	@$(call say,NVCC,$<)
+	$(Q)$(NVCC) $(NVCCFLAGS_) $(if $(call is_exact,$<),-fmad=false) -MMD -MP -MF $(@:.o=.d) -c -o $@ $<
+
+$(BUILD)/cuda/%.o: lib/backend/cuda/%.c $(BUILD)/flags
+	@mkdir -p $(@D)
+	@$(call say,CC,$<)
+	$(Q)$(CC) $(CPPFLAGS_) $(if $(NVCC),-isystem $(CUDA_HOME)/include) $(CFLAGS_) -fvisibility=hidden $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
+
+$(BUILD)/emu/%.o: lib/backend/cuda/%.cu $(BUILD)/cuda-flags
+	@mkdir -p $(@D)
+	@$(call say,EMU,$<)
+	$(Q)$(CXX) $(EMUFLAGS_) $(if $(call is_exact,$<),-ffp-contract=off) -MMD -MP -c -o $@ -x c++ $<
+
+$(BUILD)/emu/%.o: lib/backend/cuda/emu/%.cc $(BUILD)/cuda-flags
+	@mkdir -p $(@D)
+	@$(call say,CXX,$<)
+	$(Q)$(CXX) $(EMUFLAGS_) -MMD -MP -c -o $@ $<
+
+cuda_obj = $(patsubst lib/backend/cuda/%,$(BUILD)/cuda/%.o,$(basename $(1)))
+emu_obj  = $(patsubst lib/backend/cuda/%,$(BUILD)/emu/%.o,$(patsubst lib/backend/cuda/emu/%,lib/backend/cuda/%,$(basename $(1))))
+
+# The runtime is linked statically: so the plug-in loads, and can say so, where there is no driver.
+$(BUILD)/df-cuda.so: $(call cuda_obj,$(CUDA_SRC) $(CUDA_HOST))
+	@$(call say,LD,$@)
+	$(Q)$(CXX) -shared $(LDFLAGS_) $(LDFLAGS) -Wl,--exclude-libs,ALL -o $@ $^ \
+		$(firstword $(wildcard $(CUDA_HOME)/lib64/libcudart_static.a $(CUDA_HOME)/lib/libcudart_static.a)) -lrt -ldl -lm
+
+$(BUILD)/df-cuda-emu.so: $(call emu_obj,$(CUDA_SRC) $(EMU_SRC)) $(call cuda_obj,$(filter-out %/rt.c %/lt.c,$(CUDA_HOST)))
+	@$(call say,LD,$@)
+	$(Q)$(CXX) -shared $(LDFLAGS_) $(LDFLAGS) -o $@ $^ -lm
+
+.PHONY: no-nvcc
+no-nvcc:
+	@echo '  no nvcc: without df-cuda.so (see README)'
+
 # Plug-ins call the program's own functions: so there is one pool, one log, one HDF5.  A program that loads libdf.so for
 # them would have two, and one that is linked with it would start later.
 $(BUILD)/bin/%: $(BUILD)/obj/cmd/%.o $(BUILD)/obj/cmd/prog.o $(LIB) lib/libdf.exports
@@ -130,15 +199,15 @@ $(BUILD)/bin/%: $(BUILD)/obj/cmd/%.o $(BUILD)/obj/cmd/prog.o $(LIB) lib/libdf.ex
 	@$(call say,LD,$@)
 	$(Q)$(CC) $(LDFLAGS_) $(LDFLAGS) -Wl,--dynamic-list=lib/libdf.exports -o $@ $(filter-out %.exports,$^) $(LDLIBS_)
 
-$(BUILD)/tests/%: $(BUILD)/obj/tests/unit/%.o $(BUILD)/libtest.a $(LIB)
+$(BUILD)/tests/%: $(BUILD)/obj/tests/unit/%.o $(BUILD)/libtest.a $(LIB) lib/libdf.exports
 	@mkdir -p $(@D)
 	@$(call say,LD,$@)
-	$(Q)$(CC) $(LDFLAGS_) $(LDFLAGS) -o $@ $^ $(CMOCKA) $(LDLIBS_)
+	$(Q)$(CC) $(LDFLAGS_) $(LDFLAGS) -Wl,--dynamic-list=lib/libdf.exports -o $@ $(filter-out %.exports,$^) $(CMOCKA) $(LDLIBS_)
 
-$(BUILD)/tests/%: $(BUILD)/obj/tests/ops/%.o $(BUILD)/libtest.a $(LIB)
+$(BUILD)/tests/%: $(BUILD)/obj/tests/ops/%.o $(BUILD)/libtest.a $(LIB) lib/libdf.exports
 	@mkdir -p $(@D)
 	@$(call say,LD,$@)
-	$(Q)$(CC) $(LDFLAGS_) $(LDFLAGS) -o $@ $^ $(CMOCKA) $(LDLIBS_)
+	$(Q)$(CC) $(LDFLAGS_) $(LDFLAGS) -Wl,--dynamic-list=lib/libdf.exports -o $@ $(filter-out %.exports,$^) $(CMOCKA) $(LDLIBS_)
 
 # A fuzz target under our own driver (make fuzz links the same objects with libFuzzer).
 $(BUILD)/tests/fuzz_%: $(BUILD)/obj/tests/fuzz/fuzz_%.o $(call obj,$(FUZZ_HELP) tests/fuzz/driver.c) $(LIB)
@@ -186,6 +255,7 @@ $(BUILD)/tests/%.so: tests/faults/%.c $(BUILD)/flags
 # Of the sources that there are: a file that was renamed must not be asked for again.
 -include $(patsubst %.c,$(BUILD)/obj/%.d,$(LIB_SRC) $(PLUGIN_SRC) $(PROG_SRC) $(UNIT_SRC) $(HELP_SRC) $(BENCH_SRC) \
 	$(wildcard tests/fuzz/*.c) $(wildcard cmd/prog.c tests/api_example.c demo/*.c))
+-include $(patsubst %.o,%.d,$(call cuda_obj,$(CUDA_SRC) $(CUDA_HOST)) $(call emu_obj,$(CUDA_SRC) $(EMU_SRC)))
 
 # --- checking ----------------------------------------------------------------------------------------------------
 

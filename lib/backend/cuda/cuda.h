@@ -16,6 +16,8 @@
 #ifndef DF_BACKEND_CUDA_CUDA_H
 #define DF_BACKEND_CUDA_CUDA_H
 
+#include <pthread.h>
+
 #include "backend/cuda/rt.h"
 #include "backend/plugin.h"
 
@@ -37,6 +39,7 @@ struct df_cuda_lane {
 	void *scratch;
 	size_t scratch_bytes;
 	void *blas; /* blas.c's: a handle; NULL until first used */
+	pthread_mutex_t lock; /* held during an operation: what is above belongs to its thread */
 };
 
 static inline struct df_cuda_lane *
