@@ -90,7 +90,7 @@ template <int M>
 DF_DEVICE void
 plain_fetch(struct plain_shared<M> &sh, const float *g, size_t n_samples, unsigned buffer)
 {
-	for (unsigned i = threadIdx.x; i < STEP * 8 * M / 4; i += 128) {
+	for (unsigned i = threadIdx.x; i < STEP * 2 * M; i += 128) {
 		const unsigned j = i / (2 * M), s = i % (2 * M) * 4;
 
 		cp_async(&sh.g[buffer][j][s], g + j * n_samples + s);
@@ -127,7 +127,7 @@ plain(float *part, size_t n_samples, size_t ld, const float *g, size_t g_samples
 			plain_make(sh, signs, at.at + (step + 1) * STEP, !now);
 		}
 #pragma unroll 4
-		for (int j = 0; j < STEP; j++) {
+		for (unsigned j = 0; j < STEP; j++) {
 			float r[8], v[M];
 
 			*reinterpret_cast<float4 *>(r) = *reinterpret_cast<float4 *>(&sh.r[now][j][4 * x]);
