@@ -40,6 +40,7 @@ CFLAGS_   := -std=c11 $(OPT) -fPIC -pthread -ffp-contract=off -fno-math-errno -f
 	$(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-sanitize-recover=all -fno-omit-frame-pointer)
 LDFLAGS_  := -pthread -Wl,--as-needed -Wl,--disable-new-dtags -Wl,-rpath,'$$ORIGIN/../lib' $(if $(SANITIZE),-fsanitize=$(SANITIZE))
 LDLIBS_    = $(PKG_LIBS) -ldl -lm
+EXPORTS   := -Wl,--dynamic-list=lib/libdf.exports
 
 # CUDA: nvcc is NVCC=, or found in PATH, the toolkit's usual folder, or a Python environment.  GPU_ARCHS: for which GPUs,
 # PTX of the last one, for later GPUs, included.
@@ -117,7 +118,7 @@ tests: all $(EMU) $(UNIT) $(FUZZ) $(EXAMPLE) $(SHIMS) $(BUILD)/demo/generate $(D
 # Changed flags rebuild everything.
 $(BUILD)/flags: FORCE
 	@mkdir -p $(@D)
-	@printf '%s\n' "$(CC)" '$(subst ','"'"',$(CPPFLAGS_) $(CFLAGS_) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS_) $(LDFLAGS))' > $@.new
+	@printf '%s\n' "$(CC)" '$(subst ','"'"',$(CPPFLAGS_) $(CFLAGS_) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS_) $(EXPORTS) $(LDFLAGS))' > $@.new
 	@cmp -s $@.new $@ && rm -f $@.new || mv $@.new $@
 
 $(BUILD)/obj/%.o: %.c $(BUILD)/flags
@@ -197,17 +198,17 @@ no-nvcc:
 $(BUILD)/bin/%: $(BUILD)/obj/cmd/%.o $(BUILD)/obj/cmd/prog.o $(LIB) lib/libdf.exports
 	@mkdir -p $(@D)
 	@$(call say,LD,$@)
-	$(Q)$(CC) $(LDFLAGS_) $(LDFLAGS) -Wl,--dynamic-list=lib/libdf.exports -o $@ $(filter-out %.exports,$^) $(LDLIBS_)
+	$(Q)$(CC) $(LDFLAGS_) $(LDFLAGS) $(EXPORTS) -o $@ $(filter-out %.exports,$^) $(LDLIBS_)
 
 $(BUILD)/tests/%: $(BUILD)/obj/tests/unit/%.o $(BUILD)/libtest.a $(LIB) lib/libdf.exports
 	@mkdir -p $(@D)
 	@$(call say,LD,$@)
-	$(Q)$(CC) $(LDFLAGS_) $(LDFLAGS) -Wl,--dynamic-list=lib/libdf.exports -o $@ $(filter-out %.exports,$^) $(CMOCKA) $(LDLIBS_)
+	$(Q)$(CC) $(LDFLAGS_) $(LDFLAGS) $(EXPORTS) -o $@ $(filter-out %.exports,$^) $(CMOCKA) $(LDLIBS_)
 
 $(BUILD)/tests/%: $(BUILD)/obj/tests/ops/%.o $(BUILD)/libtest.a $(LIB) lib/libdf.exports
 	@mkdir -p $(@D)
 	@$(call say,LD,$@)
-	$(Q)$(CC) $(LDFLAGS_) $(LDFLAGS) -Wl,--dynamic-list=lib/libdf.exports -o $@ $(filter-out %.exports,$^) $(CMOCKA) $(LDLIBS_)
+	$(Q)$(CC) $(LDFLAGS_) $(LDFLAGS) $(EXPORTS) -o $@ $(filter-out %.exports,$^) $(CMOCKA) $(LDLIBS_)
 
 # A fuzz target under our own driver (make fuzz links the same objects with libFuzzer).
 $(BUILD)/tests/fuzz_%: $(BUILD)/obj/tests/fuzz/fuzz_%.o $(call obj,$(FUZZ_HELP) tests/fuzz/driver.c) $(LIB)
