@@ -88,7 +88,7 @@ get(const T *p, size_t n, bool wide, float v[N])
 	}
 #pragma unroll
 	for (int i = 0; i < N; i++)
-		v[i] = i < n ? load(p + i) : 0.0f;
+		v[i] = (size_t)i < n ? load(p + i) : 0.0f;
 }
 /* The n <= N elements at p = v. */
 template <int N, class T>
@@ -109,7 +109,7 @@ put(T *p, size_t n, bool wide, const float v[N])
 	}
 #pragma unroll
 	for (int i = 0; i < N; i++)
-		if (i < n)
+		if ((size_t)i < n)
 			store(p + i, v[i]);
 }
 
@@ -117,16 +117,21 @@ put(T *p, size_t n, bool wide, const float v[N])
 template <class T> struct octet {
 	words<4> q[8 * sizeof(T) / 16];
 };
-template <class T>
+/*
+ * The n <= 8 elements at p, and zeros.  WIDE: 16 bytes an access; all eight are there, or none (n is 0).  Without a
+ * branch that depends on where windows lie, a thread's loads are under way together.
+ */
+template <bool WIDE, class T>
 DF_DEVICE octet<T>
-octet_of(const T *p, size_t n, bool wide)
+octet_of(const T *p, size_t n)
 {
-	octet<T> o;
+	octet<T> o = {};
 
-	if (wide && n >= 8) {
+	if constexpr (WIDE) {
+		if (n > 0)
 #pragma unroll
-		for (unsigned i = 0; i < 8 * sizeof(T) / 16; i++)
-			o.q[i] = reinterpret_cast<const words<4> *>(p)[i];
+			for (unsigned i = 0; i < 8 * sizeof(T) / 16; i++)
+				o.q[i] = reinterpret_cast<const words<4> *>(p)[i];
 	} else {
 		float v[8];
 
@@ -136,6 +141,14 @@ octet_of(const T *p, size_t n, bool wide)
 			pack(&o.q[i], v + i * (16 / sizeof(T)), p);
 	}
 	return o;
+}
+/* The n elements at p = v. */
+template <bool WIDE, class T>
+DF_DEVICE void
+put_octet(T *p, size_t n, const float v[8])
+{
+	if (!WIDE || n > 0)
+		put<8>(p, WIDE ? 8 : n, WIDE, v);
 }
 template <class T>
 DF_DEVICE void
