@@ -189,9 +189,11 @@ $(BUILD)/df-cuda-emu.so: $(call emu_obj,$(CUDA_SRC) $(EMU_SRC)) $(call cuda_obj,
 	@$(call say,LD,$@)
 	$(Q)$(CXX) -shared $(LDFLAGS_) $(LDFLAGS) -o $@ $^ -lm
 
-.PHONY: no-nvcc nvcc-path
+.PHONY: no-nvcc nvcc-path cuda-objects
 nvcc-path:
 	@echo '$(NVCC)'
+cuda-objects:
+	@echo '$(call cuda_obj,$(CUDA_SRC))'
 no-nvcc:
 	@echo '  no nvcc: without df-cuda.so (see README)'
 
