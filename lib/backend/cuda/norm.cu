@@ -32,9 +32,6 @@ struct units {
 };
 
 /* GROUPS of a kernel: how many groups of EACH a lane of a warp holds.  0: teams are blocks, a thread holds two. */
-template <int N> struct number {
-	static constexpr int value = N;
-};
 constexpr int held(int groups) { return groups ? groups : 2; }
 
 static inline units
@@ -449,21 +446,20 @@ DF_KERNEL(GROUPS ? THREADS : BLOCK_THREADS) rmsnorm_bwd(units u, rmsnorm_bwd_arg
 			if (DW) { /* the rest of a sum is in memory, the thread's own */
 				float more[EACH];
 
-				get<EACH>(dw + c, i == 0 ? 0 : n, false, more);
+				get<EACH, false>(dw + c, i == 0 ? 0 : n, more);
 				add_dw(more, more_x, more_dy, rstd);
-				put<EACH>(dw + c, n, false, more);
+				put<EACH, false>(dw + c, n, more);
 			}
 		}
 	}
 	if constexpr (DW && GROUPS == 0) {
 #pragma unroll
 		for (int k = 0; k < held(GROUPS); k++)
-			put<EACH>(dw + at.col + k * at.stride, left_of(u, true, at.col + k * at.stride), false,
-			    sums[k]);
+			put<EACH, false>(dw + at.col + k * at.stride, left_of(u, true, at.col + k * at.stride), sums[k]);
 	} else if constexpr (DW) {
 #pragma unroll
 		for (int k = 0; k < held(GROUPS); k++)
-			put<EACH>(shared.sum + at.unit * held(GROUPS) * at.stride + at.col + k * at.stride, EACH, true,
+			put<EACH, true>(shared.sum + at.unit * held(GROUPS) * at.stride + at.col + k * at.stride, EACH,
 			    sums[k]);
 		sync_block();
 		for (size_t c = threadIdx.x; c < u.cols; c += blockDim.x) {
@@ -641,19 +637,27 @@ template <class T>
 DF_KERNEL(THREADS) row_dot(size_t rows, size_t cols, view<float> out, view<const T> x, view<const T> y, bool wide)
 {
 	const size_t t = blockIdx.x * (size_t)(THREADS / 32) + threadIdx.x / 32;
+	const T *px = x.p + t * x.ld, *py = y.p + t * y.ld;
 	float sum = 0;
 
-	for (size_t c = lane_id() * EACH; t < rows && c < cols; c += 32 * EACH) {
-		float a[EACH], b[EACH];
+	if (t >= rows)
+		return;
+	with_width(wide, [&](auto w) {
+		constexpr bool WIDE = decltype(w)::value;
 
-		get<EACH>(x.p + t * x.ld + c, cols - c, wide, a);
-		get<EACH>(y.p + t * y.ld + c, cols - c, wide, b);
+#pragma unroll (WIDE ? 4 : 1)
+		for (size_t c = lane_id() * EACH; c < cols; c += 32 * EACH) {
+			float a[EACH], b[EACH];
+
+			values_of(octet_of<WIDE>(px + c, cols - c), a);
+			values_of(octet_of<WIDE>(py + c, cols - c), b);
 #pragma unroll
-		for (int i = 0; i < EACH; i++)
-			sum += a[i] * b[i];
-	}
+			for (int i = 0; i < EACH; i++)
+				sum += a[i] * b[i];
+		}
+	});
 	sum = warp_sum(sum);
-	if (t < rows && lane_id() == 0)
+	if (lane_id() == 0)
 		out.p[t * out.ld] = sum;
 }
 
@@ -661,7 +665,7 @@ int
 df_cuda_row_dot(struct df_backend *be, const void *args, struct df_err *err)
 {
 	const auto *a = static_cast<const struct df_op_triple *>(args);
-	const size_t rows = a->b.rows;
+	const size_t rows = a->b.rows, cols = a->b.cols;
 
 	with_act(a->b.type, [&](auto type) {
 		using T = decltype(type);
@@ -669,8 +673,8 @@ df_cuda_row_dot(struct df_backend *be, const void *args, struct df_err *err)
 
 		if (rows)
 			DF_LAUNCH(row_dot<T>, dim(df_blocks_of(rows, THREADS / 32)), dim(THREADS), 0,
-			    df_cuda_lane_of(be)->stream, rows, a->b.cols, view_of<float>(a->a), x, y,
-			    is_wide(x, rows) && is_wide(y, rows));
+			    df_cuda_lane_of(be)->stream, rows, cols, view_of<float>(a->a), x, y,
+			    cols % EACH == 0 && is_wide(x, rows) && is_wide(y, rows));
 	});
 	return df_cuda_launched("row_dot", err);
 }
@@ -695,15 +699,20 @@ DF_KERNEL(THREADS) colsum(chunks rows, size_t cols, view<const T> x, float *part
 	rows_of_slot(rows, slot, &first, &end);
 	if (first >= end)
 		return;
-	for (uint32_t t = first + threadIdx.x / 32; t < end; t += SUM_WARPS) {
-		float v[EACH];
+	with_width(wide, [&](auto w) {
+		constexpr bool WIDE = decltype(w)::value;
 
-		get<EACH>(x.p + t * x.ld + c, c < cols ? cols - c : 0, wide, v);
+#pragma unroll (WIDE ? 4 : 1)
+		for (uint32_t t = first + threadIdx.x / 32; t < end; t += SUM_WARPS) {
+			float v[EACH];
+
+			values_of(octet_of<WIDE>(x.p + t * x.ld + c, c < cols ? cols - c : 0), v);
 #pragma unroll
-		for (int i = 0; i < EACH; i++)
-			sum[i] += v[i];
-	}
-	put<EACH>(shared.sum[threadIdx.x / 32] + lane_id() * EACH, EACH, true, sum);
+			for (int i = 0; i < EACH; i++)
+				sum[i] += v[i];
+		}
+	});
+	put<EACH, true>(shared.sum[threadIdx.x / 32] + lane_id() * EACH, EACH, sum);
 	sync_block();
 	if (base + threadIdx.x < cols) {
 		double all = 0;
@@ -731,7 +740,8 @@ df_cuda_colsum(struct df_backend *be, const void *args, struct df_err *err)
 
 		if (blocks)
 			DF_LAUNCH(colsum<T>, dim(blocks), dim(THREADS), sizeof(colsum_shared),
-			    df_cuda_lane_of(be)->stream, rows, a->x.cols, x, part, is_wide(x, a->x.rows));
+			    df_cuda_lane_of(be)->stream, rows, a->x.cols, x, part,
+			    a->x.cols % EACH == 0 && is_wide(x, a->x.rows));
 	});
 	run_sum_slots(be, rows, a->out, part, a->accumulate);
 	rc = df_cuda_launched("colsum", err);
@@ -761,32 +771,45 @@ tree_sum(double v, doubles_shared<N> &shared)
 	return shared.v[0];
 }
 
+/* The 4 elements from e on, counted row after row, of n. */
+DF_DEVICE void
+get_four(view<const float> x, size_t e, size_t n, size_t cols, float v[4])
+{
+	size_t row = e / cols, col = e - row * cols;
+
+	for (int i = 0; i < 4; i++) {
+		v[i] = e + i < n ? x.p[row * x.ld + col] : 0.0f;
+		if (++col == cols) {
+			row++;
+			col = 0;
+		}
+	}
+}
+
 /* part[b] = that of elements [b PIECE, ...), counted row after row; a thread has 4 at a time.  Floor: x. */
-DF_KERNEL(THREADS) sumsq_pieces(double *part, view<const float> x, size_t n, size_t cols, bool flat)
+DF_KERNEL(THREADS) sumsq_pieces(double *part, view<const float> x, size_t n, size_t cols, bool wide)
 {
 	DF_SHARED(doubles_shared<THREADS>, shared);
-	const size_t first = blockIdx.x * (size_t)PIECE, end = n - first < PIECE ? n : first + PIECE;
+	const size_t first = blockIdx.x * (size_t)PIECE;
 	double sum[4] = {};
 
-#pragma unroll 4
-	for (size_t e = first + threadIdx.x * 4; e < end; e += THREADS * 4) {
-		float v[4] = {};
+	with_width(wide && n - first >= PIECE, [&](auto w) {
+		constexpr bool WIDE = decltype(w)::value;
 
-		if (flat) {
-			get<4>(x.p + e, end - e, true, v);
-		} else {
-			size_t row = e / cols, col = e - row * cols;
+#pragma unroll (WIDE ? 4 : 1)
+		for (int k = 0; k < PIECE / (4 * THREADS); k++) {
+			const size_t e = first + (k * THREADS + threadIdx.x) * 4;
+			float v[4];
 
-			for (int i = 0; i < 4 && e + i < end; i++) {
-				v[i] = x.p[row * x.ld + col];
-				row += ++col == cols;
-				col = col == cols ? 0 : col;
-			}
-		}
+			if constexpr (WIDE)
+				get<4, true>(x.p + e, 4, v);
+			else
+				get_four(x, e, n, cols, v);
 #pragma unroll
-		for (int i = 0; i < 4; i++)
-			sum[i] += (double)v[i] * v[i];
-	}
+			for (int i = 0; i < 4; i++)
+				sum[i] += (double)v[i] * v[i];
+		}
+	});
 
 	const double total = tree_sum((sum[0] + sum[2]) + (sum[1] + sum[3]), shared);
 

@@ -50,7 +50,6 @@ adamw(walk shape, view<float> w, view<float> m, view<float> v, view<const float>
     const double *clip, adamw_rates c)
 {
 	size_t row, col;
-	float x[EACH], wi[EACH], mi[EACH], vi[EACH];
 
 	if (!walk_here<EACH>(shape, &row, &col) || (clip && clip[1] == 0))
 		return;
@@ -58,22 +57,27 @@ adamw(walk shape, view<float> w, view<float> m, view<float> v, view<const float>
 	const size_t n = shape.cols - col;
 	const float grad_scale = clip ? (float)clip[0] : 1.0f;
 
-	get<EACH>(g.p + row * g.ld + col, n, wide, x);
-	get<EACH>(w.p + row * w.ld + col, n, wide, wi);
-	get<EACH>(m.p + row * m.ld + col, n, wide, mi);
-	get<EACH>(v.p + row * v.ld + col, n, wide, vi);
+	with_width(wide && n >= EACH, [&](auto width) {
+		constexpr bool WIDE = decltype(width)::value;
+		float x[EACH], wi[EACH], mi[EACH], vi[EACH];
+
+		get<EACH, WIDE>(g.p + row * g.ld + col, n, x);
+		get<EACH, WIDE>(w.p + row * w.ld + col, n, wi);
+		get<EACH, WIDE>(m.p + row * m.ld + col, n, mi);
+		get<EACH, WIDE>(v.p + row * v.ld + col, n, vi);
 #pragma unroll
-	for (int i = 0; i < EACH; i++) {
-		x[i] *= grad_scale;
-		mi[i] = c.beta1 * mi[i] + c.rest1 * x[i];
-		vi[i] = c.beta2 * vi[i] + c.rest2 * (x[i] * x[i]);
-		wi[i] = wi[i] * c.shrink - c.rate * (mi[i] / (sqrtf(vi[i]) * c.inv_sqrt_c2 + c.eps));
-	}
-	put<EACH>(m.p + row * m.ld + col, n, wide, mi);
-	put<EACH>(v.p + row * v.ld + col, n, wide, vi);
-	put<EACH>(w.p + row * w.ld + col, n, wide, wi);
-	if (low.p)
-		put<EACH>(low.p + row * low.ld + col, n, wide, wi);
+		for (int i = 0; i < EACH; i++) {
+			x[i] *= grad_scale;
+			mi[i] = c.beta1 * mi[i] + c.rest1 * x[i];
+			vi[i] = c.beta2 * vi[i] + c.rest2 * (x[i] * x[i]);
+			wi[i] = wi[i] * c.shrink - c.rate * (mi[i] / (sqrtf(vi[i]) * c.inv_sqrt_c2 + c.eps));
+		}
+		put<EACH, WIDE>(m.p + row * m.ld + col, n, mi);
+		put<EACH, WIDE>(v.p + row * v.ld + col, n, vi);
+		put<EACH, WIDE>(w.p + row * w.ld + col, n, wi);
+		if (low.p)
+			put<EACH, WIDE>(low.p + row * low.ld + col, n, wi);
+	});
 }
 
 template <class L>
@@ -130,26 +134,31 @@ adam_form(size_t n_rows, size_t cols, uint32_t across, view<float> g, const floa
 	const uint32_t down = blockIdx.x / across;
 	const size_t first = (size_t)down * FORM_ROWS;
 	const size_t col = ((size_t)(blockIdx.x - down * across) * WALK_THREADS + threadIdx.x) * EACH;
-	float mi[EACH], vi[EACH];
+	const size_t end = n_rows - first < FORM_ROWS ? n_rows : first + FORM_ROWS, n = cols - col;
 
 	if (col >= cols)
 		return;
-	get<EACH>(m + col, cols - col, wide, mi);
-	get<EACH>(v + col, cols - col, wide, vi);
-#pragma unroll 2
-	for (size_t row = first; row < n_rows && row < first + FORM_ROWS; row++) {
-		float *at = g.p + row * g.ld + col, x[EACH];
+	with_width(wide && n >= EACH, [&](auto width) {
+		constexpr bool WIDE = decltype(width)::value;
+		float mi[EACH], vi[EACH];
 
-		get<EACH>(at, cols - col, wide, x);
+		get<EACH, WIDE>(m + col, n, mi);
+		get<EACH, WIDE>(v + col, n, vi);
+#pragma unroll 4
+		for (size_t row = first; row < end; row++) {
+			float *at = g.p + row * g.ld + col, x[EACH];
+
+			get<EACH, WIDE>(at, n, x);
 #pragma unroll
-		for (int i = 0; i < EACH; i++) {
-			const float top = c.beta1 * mi[i] + c.rest1 * x[i];
-			const float square = c.beta2 * vi[i] + c.rest2 * (x[i] * x[i]);
+			for (int i = 0; i < EACH; i++) {
+				const float top = c.beta1 * mi[i] + c.rest1 * x[i];
+				const float square = c.beta2 * vi[i] + c.rest2 * (x[i] * x[i]);
 
-			x[i] = top / (c.eps_inside ? sqrtf(square + c.eps) : sqrtf(square) + c.eps);
+				x[i] = top / (c.eps_inside ? sqrtf(square + c.eps) : sqrtf(square) + c.eps);
+			}
+			put<EACH, WIDE>(at, n, x);
 		}
-		put<EACH>(at, cols - col, wide, x);
-	}
+	});
 }
 
 int

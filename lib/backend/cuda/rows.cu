@@ -15,12 +15,19 @@ template <int N, class O, class A>
 DF_KERNEL(WALK_THREADS) gather(walk w, view<O> dst, view<const A> src, const uint32_t *rows, bool wide)
 {
 	size_t row, col;
-	float v[N];
 
 	if (!walk_here<N>(w, &row, &col))
 		return;
-	get<N>(src.p + rows[row] * src.ld + col, w.cols - col, wide, v);
-	put<N>(dst.p + row * dst.ld + col, w.cols - col, wide, v);
+
+	const size_t n = w.cols - col, from = rows[row];
+
+	with_width(wide && n >= N, [&](auto width) {
+		constexpr bool WIDE = decltype(width)::value;
+		float v[N];
+
+		get<N, WIDE>(src.p + from * src.ld + col, n, v);
+		put<N, WIDE>(dst.p + row * dst.ld + col, n, v);
+	});
 }
 
 template <class O, class A>
@@ -206,7 +213,7 @@ DF_KERNEL(SORT_THREADS) sort_place(sort_list s, const uint32_t *counts, uint32_t
 
 /* What a sort works in: two lists of n, and the counts. */
 struct sorted {
-	uint32_t *key, *value;
+	const uint32_t *key, *value;
 };
 static size_t
 sort_bytes(size_t n)
@@ -230,8 +237,8 @@ run_sort(struct df_backend *be, const uint32_t *key, size_t n, size_t limit, voi
 			DF_LAUNCH(sort_scan, dim(1), dim(SORT_THREADS), sizeof(scan_shared), stream, counts,
 			    (uint32_t)(DIGITS * tiles));
 		}
-		DF_LAUNCH(sort_place, dim(tiles), dim(SORT_THREADS), sizeof(sort_shared), stream, s,
-		    const_cast<const uint32_t *>(counts), list[to], list[to] + n);
+		DF_LAUNCH(sort_place, dim(tiles), dim(SORT_THREADS), sizeof(sort_shared), stream, s, counts, list[to],
+		    list[to] + n);
 		s = { list[to], list[to] + n, (uint32_t)n, s.shift + 8 };
 		to = 1 - to;
 	} while (s.shift < 32 && (limit - 1) >> s.shift > 0);
@@ -246,34 +253,37 @@ enum { SUM_THREADS = 256, SUM_EACH = 8 };
  * dst[key] += the src rows of key's run, in order, in float32, rounded once.  A warp for each place of the list and 256
  * columns; it works where a run begins.  Floor: src, and the rows of dst that the list names, read and written.
  */
-template <class O, class A>
+template <bool WIDE, class O, class A>
 DF_KERNEL(SUM_THREADS)
-add_runs(view<O> dst, view<const A> src, const uint32_t *key, const uint32_t *value, uint32_t n, size_t cols, bool wide)
+add_runs(view<O> dst, view<const A> src, const uint32_t *key, const uint32_t *value, uint32_t n, size_t cols)
 {
 	const uint32_t across = (uint32_t)((cols + 32 * SUM_EACH - 1) / (32 * SUM_EACH)), group = blockIdx.x / across;
 	const uint32_t first = group * (SUM_THREADS / 32) + threadIdx.x / 32;
 	const size_t col = ((size_t)(blockIdx.x - group * across) * 32 + lane_id()) * SUM_EACH;
 	const size_t left = col < cols ? cols - col : 0;
-	uint32_t row, count;
 	float sum[SUM_EACH];
 
 	if (first >= n)
 		return;
-	row = key[first];
+
+	const uint32_t row = key[first];
+	O *to = dst.p + row * dst.ld + col;
+
 	if (first > 0 && key[first - 1] == row)
 		return;
-	get<SUM_EACH>(dst.p + row * dst.ld + col, left, wide, sum);
+	values_of(octet_of<WIDE>((const O *)to, left), sum);
 	for (uint32_t i = first; i < n; i += 32) { /* 32 places at a time: a lane looks at each */
 		const uint32_t mine = i + lane_id();
 		const uint32_t same = warp_ballot(mine < n && key[mine < n ? mine : i] == row);
 		const uint32_t from = mine < n ? value[mine] : 0;
+		/* those before the first other one */
+		const int count = same == ~0u ? 32 : bit_count(same & ~(same + 1));
 
-		count = same == ~0u ? 32 : (uint32_t)bit_count(same & ~(same + 1)); /* those before the first other */
 #pragma unroll 4
-		for (uint32_t j = 0; j < count; j++) {
+		for (int j = 0; j < count; j++) {
 			float v[SUM_EACH];
 
-			get<SUM_EACH>(src.p + shuffle(from, (int)j) * src.ld + col, left, wide, v);
+			values_of(octet_of<WIDE>(src.p + shuffle(from, j) * src.ld + col, left), v);
 #pragma unroll
 			for (int k = 0; k < SUM_EACH; k++)
 				sum[k] += v[k];
@@ -281,7 +291,7 @@ add_runs(view<O> dst, view<const A> src, const uint32_t *key, const uint32_t *va
 		if (count < 32)
 			break;
 	}
-	put<SUM_EACH>(dst.p + row * dst.ld + col, left, wide, sum);
+	put_octet<WIDE>(to, left, sum);
 }
 
 template <class O, class A>
@@ -291,11 +301,11 @@ run_add(struct df_backend *be, const struct df_op_rows *a, const sorted &s)
 	const size_t n = a->src.rows, cols = a->src.cols;
 	const view<O> dst = view_of<O>(a->dst);
 	const view<const A> src = view_of<const A>(a->src);
+	const bool wide = cols % SUM_EACH == 0 && is_wide(dst, a->dst.rows) && is_wide(src, a->src.rows);
+	const auto kernel = wide ? add_runs<true, O, A> : add_runs<false, O, A>;
 
-	DF_LAUNCH((add_runs<O, A>), dim(df_blocks_of(n, SUM_THREADS / 32) * df_blocks_of(cols, 32 * SUM_EACH)),
-	    dim(SUM_THREADS), 0, df_cuda_lane_of(be)->stream, dst, src, const_cast<const uint32_t *>(s.key),
-	    const_cast<const uint32_t *>(s.value), (uint32_t)n, cols,
-	    is_wide(dst, a->dst.rows) && is_wide(src, a->src.rows));
+	DF_LAUNCH(kernel, dim(df_blocks_of(n, SUM_THREADS / 32) * df_blocks_of(cols, 32 * SUM_EACH)),
+	    dim(SUM_THREADS), 0, df_cuda_lane_of(be)->stream, dst, src, s.key, s.value, (uint32_t)n, cols);
 }
 
 int
