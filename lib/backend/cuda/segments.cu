@@ -120,7 +120,7 @@ out:
 
 /* The matrices of some groups that follow each other, as an argument of a kernel, of which there are 4 KB. */
 struct group_list {
-	enum { MOST = 160 };
+	static constexpr unsigned MOST = 160;
 	struct {
 		void *p; /* NULL: nothing to do */
 		size_t ld;
