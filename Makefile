@@ -40,6 +40,7 @@ CFLAGS_   := -std=c11 $(OPT) -fPIC -pthread -ffp-contract=off -fno-math-errno -f
 	$(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-sanitize-recover=all -fno-omit-frame-pointer)
 LDFLAGS_  := -pthread -Wl,--as-needed -Wl,--disable-new-dtags -Wl,-rpath,'$$ORIGIN/../lib' $(if $(SANITIZE),-fsanitize=$(SANITIZE))
 LDLIBS_    = $(PKG_LIBS) -ldl -lm
+EXPORTS   := -Wl,--dynamic-list=lib/libdf.exports
 
 # CUDA: nvcc is NVCC=, or found in PATH, the toolkit's usual folder, or a Python environment.  GPU_ARCHS: for which GPUs,
 # PTX of the last one, for later GPUs, included.
@@ -47,7 +48,7 @@ NVCC      ?= $(firstword $(wildcard $(addsuffix /nvcc,$(subst :, ,$(PATH)) /usr/
 	$(foreach v,$(VIRTUAL_ENV) $(CONDA_PREFIX),$(wildcard $(v)/lib/python3*/site-packages/nvidia/cu13/bin)))))
 GPU_ARCHS ?= 90a
 # Files whose results are the CPU's bits: no contraction there, either.
-CUDA_EXACT := elem rows optim gemm segments route sjlt naive
+CUDA_EXACT := elem rows optim gemm segments route sjlt
 NVCCFLAGS_ := -std=c++17 -O3 -lineinfo --expt-relaxed-constexpr -Werror all-warnings -Xptxas -warn-spills -Ilib \
 	-Xcompiler -fPIC,-fvisibility=hidden,-fno-exceptions,-Wall \
 	$(foreach a,$(GPU_ARCHS),-gencode arch=compute_$(a),code=sm_$(a)) \
@@ -117,7 +118,7 @@ tests: all $(EMU) $(UNIT) $(FUZZ) $(EXAMPLE) $(SHIMS) $(BUILD)/demo/generate $(D
 # Changed flags rebuild everything.
 $(BUILD)/flags: FORCE
 	@mkdir -p $(@D)
-	@printf '%s\n' "$(CC)" '$(subst ','"'"',$(CPPFLAGS_) $(CFLAGS_) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS_) $(LDFLAGS))' > $@.new
+	@printf '%s\n' "$(CC)" '$(subst ','"'"',$(CPPFLAGS_) $(CFLAGS_) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS_) $(EXPORTS) $(LDFLAGS))' > $@.new
 	@cmp -s $@.new $@ && rm -f $@.new || mv $@.new $@
 
 $(BUILD)/obj/%.o: %.c $(BUILD)/flags
@@ -188,7 +189,9 @@ $(BUILD)/df-cuda-emu.so: $(call emu_obj,$(CUDA_SRC) $(EMU_SRC)) $(call cuda_obj,
 	@$(call say,LD,$@)
 	$(Q)$(CXX) -shared $(LDFLAGS_) $(LDFLAGS) -o $@ $^ -lm
 
-.PHONY: no-nvcc
+.PHONY: no-nvcc nvcc-path
+nvcc-path:
+	@echo '$(NVCC)'
 no-nvcc:
 	@echo '  no nvcc: without df-cuda.so (see README)'
 
@@ -197,17 +200,17 @@ no-nvcc:
 $(BUILD)/bin/%: $(BUILD)/obj/cmd/%.o $(BUILD)/obj/cmd/prog.o $(LIB) lib/libdf.exports
 	@mkdir -p $(@D)
 	@$(call say,LD,$@)
-	$(Q)$(CC) $(LDFLAGS_) $(LDFLAGS) -Wl,--dynamic-list=lib/libdf.exports -o $@ $(filter-out %.exports,$^) $(LDLIBS_)
+	$(Q)$(CC) $(LDFLAGS_) $(LDFLAGS) $(EXPORTS) -o $@ $(filter-out %.exports,$^) $(LDLIBS_)
 
 $(BUILD)/tests/%: $(BUILD)/obj/tests/unit/%.o $(BUILD)/libtest.a $(LIB) lib/libdf.exports
 	@mkdir -p $(@D)
 	@$(call say,LD,$@)
-	$(Q)$(CC) $(LDFLAGS_) $(LDFLAGS) -Wl,--dynamic-list=lib/libdf.exports -o $@ $(filter-out %.exports,$^) $(CMOCKA) $(LDLIBS_)
+	$(Q)$(CC) $(LDFLAGS_) $(LDFLAGS) $(EXPORTS) -o $@ $(filter-out %.exports,$^) $(CMOCKA) $(LDLIBS_)
 
 $(BUILD)/tests/%: $(BUILD)/obj/tests/ops/%.o $(BUILD)/libtest.a $(LIB) lib/libdf.exports
 	@mkdir -p $(@D)
 	@$(call say,LD,$@)
-	$(Q)$(CC) $(LDFLAGS_) $(LDFLAGS) -Wl,--dynamic-list=lib/libdf.exports -o $@ $(filter-out %.exports,$^) $(CMOCKA) $(LDLIBS_)
+	$(Q)$(CC) $(LDFLAGS_) $(LDFLAGS) $(EXPORTS) -o $@ $(filter-out %.exports,$^) $(CMOCKA) $(LDLIBS_)
 
 # A fuzz target under our own driver (make fuzz links the same objects with libFuzzer).
 $(BUILD)/tests/fuzz_%: $(BUILD)/obj/tests/fuzz/fuzz_%.o $(call obj,$(FUZZ_HELP) tests/fuzz/driver.c) $(LIB)
