@@ -12,9 +12,17 @@
 #include <string.h>
 
 #include "backend/cuda/blas.h"
+#include "base/log.h"
 #include "base/mem.h"
 
 /* ---- devices ------------------------------------------------------------------------------------------------------ */
+
+/* What the kernels are built for: cp.async and tensor cores with bf16 came with sm_80. */
+static bool
+is_able(const struct rt_device *d)
+{
+	return d->major >= 8;
+}
 
 /* The number of "cuda" or "cuda:N". */
 static int
@@ -26,7 +34,7 @@ number_of(const char *device, int *number, struct df_err *err)
 	char *end;
 	long v = 0;
 
-	if (n == 0)
+	if (n <= 0)
 		return df_fail(err, DF_EDEVICE, "%s; use --device cpu", why);
 	if (colon) {
 		errno = 0;
@@ -46,8 +54,12 @@ static bool
 suits(void)
 {
 	struct rt_device d;
+	char why[256];
+	const int n = rt_count(why, sizeof(why));
 
-	return rt_count(NULL, 0) > 0 && rt_device(0, &d, NULL) == DF_OK && !d.emulated;
+	if (n < 0)
+		df_warn("cuda: not used: %s", why);
+	return n > 0 && rt_device(0, &d, NULL) == DF_OK && !d.emulated && is_able(&d);
 }
 
 static void
@@ -57,7 +69,7 @@ describe(char *out, size_t size)
 	struct rt_device d;
 	int len;
 
-	if (n == 0 || rt_device(0, &d, NULL) != DF_OK)
+	if (n <= 0 || rt_device(0, &d, NULL) != DF_OK)
 		return; /* `out` says why */
 	if (d.emulated)
 		len = snprintf(out, size, "emulated");
@@ -119,6 +131,11 @@ open_root(struct df_backend *be, const char *device, struct df_err *err)
 	DF_TRY(df_alloc(&dev, 1, sizeof(*dev), "a device", err));
 	DF_TRY(number_of(device, &dev->number, err));
 	DF_TRY(rt_device(dev->number, &dev->device, err));
+	if (!is_able(&dev->device)) {
+		rc = df_fail(err, DF_EDEVICE, "%s is sm_%d%d, and sm_80 or later is needed; use --device cpu",
+		    dev->device.name, dev->device.major, dev->device.minor);
+		goto out;
+	}
 	DF_TRY(lane_new(&lane, dev, err));
 	be->priv = lane;
 	dev = NULL;

@@ -31,16 +31,20 @@ rt_count(char *why, size_t size)
 	if (e == cudaSuccess && n > 0)
 		return n;
 	cudaGetLastError();
-	if (cudaDriverGetVersion(&driver) != cudaSuccess || driver == 0)
+	if (cudaDriverGetVersion(&driver) != cudaSuccess || driver == 0) {
 		snprintf(why, size, "no NVIDIA driver here");
-	else if (e == cudaErrorInsufficientDriver && cudaRuntimeGetVersion(&runtime) == cudaSuccess)
-		snprintf(why, size, "the NVIDIA driver here is for CUDA %d.%d, %d.%d is needed", driver / 1000,
-		    driver % 1000 / 10, runtime / 1000, runtime % 1000 / 10);
-	else if (e == cudaErrorNoDevice || e == cudaSuccess)
+		return 0;
+	}
+	if (e == cudaErrorNoDevice || e == cudaSuccess) {
 		snprintf(why, size, "no NVIDIA GPU here, or none that CUDA_VISIBLE_DEVICES shows");
+		return 0;
+	}
+	if (e == cudaErrorInsufficientDriver && cudaRuntimeGetVersion(&runtime) == cudaSuccess)
+		snprintf(why, size, "the NVIDIA driver here is for CUDA %d.%d, and %d.%d is needed", driver / 1000,
+		    driver % 1000 / 10, runtime / 1000, runtime % 1000 / 10);
 	else
 		snprintf(why, size, "%s", cudaGetErrorString(e));
-	return 0;
+	return -1;
 }
 
 int

@@ -27,6 +27,7 @@
 #include <string.h>
 
 #ifdef DF_EMULATOR
+#define DF_MEMBER inline
 #include "backend/cuda/emu/simt.h"
 #else
 
@@ -34,6 +35,7 @@
 
 #define DF_KERNEL(most_threads) static __global__ __launch_bounds__(most_threads) void
 #define DF_DEVICE static __device__ __forceinline__ /* a function of kernels */
+#define DF_MEMBER __device__ __forceinline__        /* the same, of a struct */
 #define DF_BOTH static __host__ __device__ __forceinline__
 
 /* `type &name` = the block's shared memory, undefined at first. */
