@@ -349,7 +349,7 @@ run_plain(const struct job &a, struct df_err *err)
 		const size_t n = n_spans - z < most ? n_spans - z : most;
 		float *part = static_cast<float *>(scratch), *g = part + most * rows * ld;
 
-		DF_LAUNCH(turn, dim(RUN / 32, turned_rows / 32, n), dim(256), sizeof(struct turned), stream_of(a), g,
+		DF_LAUNCH(turn, dim(df_blocks_of(a.spans.longest, 32), turned_rows / 32, n), dim(256), sizeof(struct turned), stream_of(a), g,
 		    turned_rows, a.g, a.n_samples, a.spans, z, 1.0f);
 		DF_LAUNCH(plain<M>, dim(ld / COLUMNS, rows / (8 * M), n), dim(128), sizeof(struct plain_shared<M>),
 		    stream_of(a), part, rows, ld, g, turned_rows, a.spans, z, a.signs);
@@ -372,7 +372,7 @@ run_tensor(const struct job &a, struct df_err *err)
 		float *part = static_cast<float *>(scratch);
 		uint4 *g = reinterpret_cast<uint4 *>(part + most * rows * ld);
 
-		DF_LAUNCH(pack, dim(SPAN / STAGE, rows / 16, n), dim(128), 0, stream_of(a), g, rows, a.g, a.n_samples,
+		DF_LAUNCH(pack, dim(df_blocks_of(a.spans.longest, STAGE), rows / 16, n), dim(128), 0, stream_of(a), g, rows, a.g, a.n_samples,
 		    a.spans, z);
 		DF_LAUNCH(tensor<N>, dim(ld / WIDE, rows / (8 * N), n), dim(128), sizeof(struct tensor_shared<N>),
 		    stream_of(a), part, rows, ld, g, a.k, a.spans, z, a.signs);

@@ -18,6 +18,7 @@ struct spans {
 	size_t n;           /* all coordinates, at least 1 */
 	size_t each, in_last; /* spans of a whole piece, and of the last one */
 	size_t most;        /* coordinates of a span: what the last of a piece has may be fewer */
+	size_t longest;     /* what one has at most, as pieces may be shorter than `most` */
 };
 struct span {
 	size_t at, n; /* coordinates [at, at + n) */
@@ -28,7 +29,8 @@ spans_of(const struct df_project *a, size_t most)
 {
 	const size_t n = a->g.cols, piece = a->piece && a->piece < n ? a->piece : n, last = (n - 1) / piece * piece;
 
-	return { piece, last, n, df_blocks_of(piece, most), df_blocks_of(n - last, most), most };
+	return { piece, last, n, df_blocks_of(piece, most), df_blocks_of(n - last, most), most,
+		piece < most ? piece : most };
 }
 
 static inline size_t
@@ -74,7 +76,7 @@ struct turned {
 /*
  * out[z][j][s] = unit * g[s][coordinate j of span z + first], zero where there is no such coordinate or sample; j <
  * spans.most, s < n_out, a multiple of 32.
- * Grid: spans.most / 32, n_out / 32, spans of the batch; 256 threads.  4 B read and 4 B written for a number.
+ * Grid: spans.longest / 32, n_out / 32, spans of the batch; 256 threads.  4 B read and 4 B written for a number.
  */
 DF_KERNEL(256)
 turn(float *out, size_t n_out, view<const float> g, size_t n_samples, struct spans spans, size_t first, float unit)
