@@ -48,7 +48,7 @@ NVCC      ?= $(firstword $(wildcard $(addsuffix /nvcc,$(subst :, ,$(PATH)) /usr/
 	$(foreach v,$(VIRTUAL_ENV) $(CONDA_PREFIX),$(wildcard $(v)/lib/python3*/site-packages/nvidia/cu13/bin)))))
 GPU_ARCHS ?= 90a
 # Files whose results are the CPU's bits: no contraction there, either.
-CUDA_EXACT := elem rows optim gemm segments route sjlt naive
+CUDA_EXACT := elem rows optim gemm segments route sjlt
 NVCCFLAGS_ := -std=c++17 -O3 -lineinfo --expt-relaxed-constexpr -Werror all-warnings -Xptxas -warn-spills -Ilib \
 	-Xcompiler -fPIC,-fvisibility=hidden,-fno-exceptions,-Wall \
 	$(foreach a,$(GPU_ARCHS),-gencode arch=compute_$(a),code=sm_$(a)) \
@@ -171,10 +171,12 @@ $(BUILD)/emu/%.o: lib/backend/cuda/%.cu $(BUILD)/cuda-flags
 	@$(call say,EMU,$<)
 	$(Q)$(CXX) $(EMUFLAGS_) $(if $(call is_exact,$<),-ffp-contract=off) -MMD -MP -c -o $@ -x c++ $<
 
+# TSan watches the kernels; the emulator tells it what is ordered, and is not watched itself (emu.h).
+emu_flags = $(if $(filter thread,$(SANITIZE)),$(filter-out -fsanitize=%,$(1)) -DDF_EMU_TSAN,$(1))
 $(BUILD)/emu/%.o: lib/backend/cuda/emu/%.cc $(BUILD)/cuda-flags
 	@mkdir -p $(@D)
 	@$(call say,CXX,$<)
-	$(Q)$(CXX) $(EMUFLAGS_) -MMD -MP -c -o $@ $<
+	$(Q)$(CXX) $(call emu_flags,$(EMUFLAGS_)) -MMD -MP -c -o $@ $<
 
 cuda_obj = $(patsubst lib/backend/cuda/%,$(BUILD)/cuda/%.o,$(basename $(1)))
 emu_obj  = $(patsubst lib/backend/cuda/%,$(BUILD)/emu/%.o,$(patsubst lib/backend/cuda/emu/%,lib/backend/cuda/%,$(basename $(1))))
@@ -189,7 +191,22 @@ $(BUILD)/df-cuda-emu.so: $(call emu_obj,$(CUDA_SRC) $(EMU_SRC)) $(call cuda_obj,
 	@$(call say,LD,$@)
 	$(Q)$(CXX) -shared $(LDFLAGS_) $(LDFLAGS) -o $@ $^ -lm
 
-.PHONY: no-nvcc
+# The emulator's own test, whose kernels have errors.
+$(BUILD)/emu/planted.o: tests/cuda/planted.cu $(BUILD)/cuda-flags
+	@mkdir -p $(@D)
+	@$(call say,EMU,$<)
+	$(Q)$(CXX) $(EMUFLAGS_) -MMD -MP -c -o $@ -x c++ $<
+
+$(BUILD)/tests/test_emu: $(addprefix $(BUILD)/,obj/tests/cuda/test_emu.o emu/planted.o emu/emu.o emu/rt.o) $(LIB)
+	@mkdir -p $(@D)
+	@$(call say,LD,$@)
+	$(Q)$(CXX) $(LDFLAGS_) $(LDFLAGS) -o $@ $^ $(CMOCKA) $(LDLIBS_)
+
+.PHONY: no-nvcc nvcc-path cuda-objects
+nvcc-path:
+	@echo '$(NVCC)'
+cuda-objects:
+	@echo '$(call cuda_obj,$(CUDA_SRC))'
 no-nvcc:
 	@echo '  no nvcc: without df-cuda.so (see README)'
 
@@ -256,7 +273,8 @@ $(BUILD)/tests/%.so: tests/faults/%.c $(BUILD)/flags
 # Of the sources that there are: a file that was renamed must not be asked for again.
 -include $(patsubst %.c,$(BUILD)/obj/%.d,$(LIB_SRC) $(PLUGIN_SRC) $(PROG_SRC) $(UNIT_SRC) $(HELP_SRC) $(BENCH_SRC) \
 	$(wildcard tests/fuzz/*.c) $(wildcard cmd/prog.c tests/api_example.c demo/*.c))
--include $(patsubst %.o,%.d,$(call cuda_obj,$(CUDA_SRC) $(CUDA_HOST)) $(call emu_obj,$(CUDA_SRC) $(EMU_SRC)))
+-include $(patsubst %.o,%.d,$(call cuda_obj,$(CUDA_SRC) $(CUDA_HOST)) $(call emu_obj,$(CUDA_SRC) $(EMU_SRC)) \
+	$(BUILD)/emu/planted.o $(BUILD)/obj/tests/cuda/test_emu.o)
 
 # --- checking ----------------------------------------------------------------------------------------------------
 

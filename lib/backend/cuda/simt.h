@@ -27,6 +27,7 @@
 #include <string.h>
 
 #ifdef DF_EMULATOR
+#define DF_MEMBER inline
 #include "backend/cuda/emu/simt.h"
 #else
 
@@ -34,6 +35,7 @@
 
 #define DF_KERNEL(most_threads) static __global__ __launch_bounds__(most_threads) void
 #define DF_DEVICE static __device__ __forceinline__ /* a function of kernels */
+#define DF_MEMBER __device__ __forceinline__        /* the same, of a struct */
 #define DF_BOTH static __host__ __device__ __forceinline__
 
 /* `type &name` = the block's shared memory, undefined at first. */
@@ -77,6 +79,16 @@ DF_DEVICE uint32_t mul_high(uint32_t a, uint32_t b) { return __umulhi(a, b); }
 DF_DEVICE int bit_count(uint32_t x) { return __popc(x); }
 DF_DEVICE uint32_t float_bits(float x) { return __float_as_uint(x); }
 DF_DEVICE float bits_float(uint32_t x) { return __uint_as_float(x); }
+
+/* 2^x to 2 units in the last place; results below 2^-126 are 0. */
+DF_DEVICE float
+fast_exp2(float x)
+{
+	float r;
+
+	asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(x));
+	return r;
+}
 
 /* ---- 16-bit floats: rounded to nearest even, NaN stays NaN ------------------------------------------------------- */
 
