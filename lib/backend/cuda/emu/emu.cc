@@ -10,26 +10,19 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#if defined(__SANITIZE_ADDRESS__)
-#define WITH_ASAN 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define WITH_ASAN 1
-#endif
-#endif
-#ifdef WITH_ASAN
-#include <sanitizer/asan_interface.h>
-#include <sanitizer/common_interface_defs.h>
-#endif
 #ifndef __x86_64__
 #include <ucontext.h>
 #endif
+
+#include "backend/cuda/emu/sanitize.h"
 
 #define STACK_BYTES ((size_t)64 << 10)
 #define GUARD_BYTES ((size_t)4 << 10) /* below each stack */
 #define WARP 32
 #define MOST_WARPS (EMU_MOST_THREADS / WARP)
 #define MOST_COPIES 256 /* cp_async()s of a thread that are under way */
+#define CANARY 0xa5
+#define CANARY_BYTES (EMU_ASAN ? (size_t)0 : (size_t)64)
 #define POISON 0xff     /* NaN in every float type, and an index that does not exist */
 
 __thread emu_thread *emu_now;
@@ -112,15 +105,16 @@ struct fiber : emu_thread {
 	struct warp *warp;
 	struct context at;
 	char *stack; /* its lowest byte; NULL before the thread begins and after it ended */
+	void *tsan;
 	bool ended;
 	unsigned turn;       /* its place in warp->order */
 	unsigned generation; /* meetings of the warp that it came to */
 	/* where it waits; NULL: nowhere */
 	const struct meeting *waits;
-	/* copies that are under way, the oldest first */
-	unsigned n_copies, group;
-	struct copy copies[MOST_COPIES];
-#ifdef WITH_ASAN
+	/* copies that are under way, the oldest first; apart, as fibers lie close together to share the cache */
+	unsigned first_copy, n_copies, group;
+	struct copy *copies; /* a ring */
+#if EMU_ASAN
 	void *fake;
 #endif
 };
@@ -136,6 +130,11 @@ struct warp {
 	struct meeting *open; /* that not all came to */
 };
 
+/* What orders threads, for TSan; only addresses count.  Each block has its own. */
+struct edges {
+	char barrier[2], warp[MOST_WARPS][2], end;
+};
+
 /* What runs a block: one for each thread of the host that runs blocks. */
 struct engine {
 	const struct emu_launch *launch;
@@ -149,12 +148,21 @@ struct engine {
 	unsigned char order[MOST_WARPS];
 	struct warp warps[MOST_WARPS];
 	struct fiber fibers[EMU_MOST_THREADS];
+	struct copy copies[EMU_MOST_THREADS][MOST_COPIES];
 	char *shared;
 	/* stacks that nobody uses, the last is taken first */
 	char *stacks, *free_stacks[EMU_MOST_THREADS];
 	unsigned n_free;
+	/*
+	 * For TSan: two sets of contexts, each context with a stack of its own, take turns between blocks.  With one
+	 * set a thread's next use, after the barriers of its last block, would order everything.
+	 */
+	unsigned set, barriers;
+	void *tsan[2][EMU_MOST_THREADS], *host_tsan, *janitor;
+	struct edges *edges;
+	char begin, end; /* of the launch */
 	struct context host; /* who called run_block() */
-#ifdef WITH_ASAN
+#if EMU_ASAN
 	void *host_fake;
 	const void *host_stack;
 	size_t host_stack_bytes;
@@ -236,15 +244,28 @@ jump(struct context *from, struct context *to)
 }
 #endif
 
+static char *
+stack_of(const struct engine *e, unsigned set, unsigned i)
+{
+	return e->stacks + ((size_t)set * EMU_MOST_THREADS + i) * (STACK_BYTES + GUARD_BYTES) + GUARD_BYTES;
+}
+
 static void
 take_stack(struct engine *e, struct fiber *f)
 {
+	const unsigned i = (unsigned)(f - e->fibers);
+
+	if (EMU_TSAN) {
+		if (!e->tsan[e->set][i])
+			e->tsan[e->set][i] = __tsan_create_fiber(0);
+		f->tsan = e->tsan[e->set][i];
+		f->stack = stack_of(e, e->set, i);
+		prepare(&f->at, f->stack, i);
+		return;
+	}
 	f->stack = e->free_stacks[--e->n_free];
-#ifdef WITH_ASAN
-	/* fiber_main() never returns, and its frame is left behind */
-	__asan_unpoison_memory_region(f->stack + STACK_BYTES - 8192, 8192);
-#endif
-	prepare(&f->at, f->stack, (unsigned)(f - e->fibers));
+	san_open(f->stack + STACK_BYTES - 8192, 8192); /* fiber_main() never returns: its frame was left behind */
+	prepare(&f->at, f->stack, i);
 }
 
 /* Let `f` run, or, where it is NULL, the host.  `from` is the fiber that waits; NULL: it never comes back. */
@@ -257,14 +278,15 @@ switch_to(struct engine *e, struct fiber *from, struct fiber *f)
 		take_stack(e, f);
 	}
 	emu_now = f;
-#ifdef WITH_ASAN
+#if EMU_ASAN
 	if (f)
 		__sanitizer_start_switch_fiber(from ? &from->fake : NULL, f->stack, STACK_BYTES);
 	else
 		__sanitizer_start_switch_fiber(from ? &from->fake : NULL, e->host_stack, e->host_stack_bytes);
 #endif
+	__tsan_switch_to_fiber(f ? f->tsan : e->host_tsan, NO_ORDER);
 	jump(from ? &from->at : &nowhere, f ? &f->at : &e->host);
-#ifdef WITH_ASAN
+#if EMU_ASAN
 	__sanitizer_finish_switch_fiber(from->fake, NULL, NULL);
 #endif
 }
@@ -335,6 +357,22 @@ stop_stuck(struct engine *e)
 }
 
 /* ---- who runs next --------------------------------------------------------------------------------------------------- */
+
+/* From a signal's handler. */
+void
+emu_say_fault(const char *text)
+{
+	const struct fiber *f = self();
+
+	if (f) {
+		const dim3 b = f->block->index;
+
+		dprintf(2, "emulator: kernel %s, block (%u,%u,%u), thread (%u,%u,%u): fault at %s\n", f->e->launch->name, b.x,
+		    b.y, b.z, f->index.x, f->index.y, f->index.z, text);
+	} else {
+		dprintf(2, "emulator: not in a kernel: fault at %s\n", text);
+	}
+}
 
 /* 0, 1, ... n - 1 in an order of the seed. */
 static void
@@ -451,7 +489,7 @@ fiber_main(void)
 {
 	struct engine *e = self()->e;
 
-#ifdef WITH_ASAN
+#if EMU_ASAN
 	if (!e->host_stack)
 		__sanitizer_finish_switch_fiber(NULL, &e->host_stack, &e->host_stack_bytes);
 	else
@@ -460,19 +498,22 @@ fiber_main(void)
 	for (;;) {
 		struct fiber *f = self(), *next;
 
+		__tsan_acquire(&e->begin);
 		e->launch->thread(e->launch->args);
+		__tsan_release(&e->edges->end);
 		end_thread(f);
 		next = pick(e);
 		if (!next && e->n_ended != e->n_threads)
 			stop_stuck(e);
 		/* Where threads do not meet they run one after the other on the same stack. */
-		if (next && !next->stack) {
+		if (next && !next->stack && !EMU_TSAN) {
 			next->stack = f->stack;
 			f->stack = NULL;
 			emu_now = next;
 			continue;
 		}
-		e->free_stacks[e->n_free++] = f->stack;
+		if (!EMU_TSAN)
+			e->free_stacks[e->n_free++] = f->stack;
 		f->stack = NULL;
 		switch_to(e, NULL, next);
 	}
@@ -578,10 +619,16 @@ emu_lane(void)
 	return f->lane;
 }
 
+/* Alone among a warp's meetings it orders memory. */
 void
 sync_warp(const char *file, int line)
 {
+	const struct fiber *f = self();
+	char *edge = &f->e->edges->warp[f->warp - f->e->warps][f->generation & 1];
+
+	__tsan_release(edge);
 	meet(SYNC_WARP, 0, NULL, file, line);
+	__tsan_acquire(edge);
 }
 
 uint32_t
@@ -663,6 +710,8 @@ load_matrices(uint32_t r[4], const void *row, bool transposed, const char *file,
 			low = static_cast<const uint16_t *>(m->arg[8 * i + g]) + t;
 			high = low + 1;
 		}
+		__tsan_read2((void *)low);
+		__tsan_read2((void *)high);
 		r[i] = *low | (uint32_t)*high << 16;
 	}
 }
@@ -686,6 +735,8 @@ sync_block(const char *file, int line)
 	struct fiber *f = self();
 	struct engine *e = f->e;
 	struct meeting *m = &e->barrier;
+	/* two in turn: a thread that goes on late must not see what a fast one did before the next barrier */
+	char *edge = &e->edges->barrier[e->barriers & 1];
 
 	if (e->n_at_barrier == 0) {
 		m->kind = SYNC_BLOCK;
@@ -695,8 +746,10 @@ sync_block(const char *file, int line)
 		stop(e, "threads meet in different places: thread %u in sync_block (%s:%d), others in sync_block (%s:%d)",
 		    number_of(f), base_name(file), line, base_name(m->file), m->line);
 	}
+	__tsan_release(edge);
 	if (++e->n_at_barrier == e->n_threads) {
 		e->n_at_barrier = 0;
+		e->barriers++;
 		begin_round(e);
 	} else {
 		clear_ready(e, f);
@@ -704,6 +757,7 @@ sync_block(const char *file, int line)
 	f->waits = m;
 	wait_for_others(f);
 	f->waits = NULL;
+	__tsan_acquire(edge);
 }
 
 /* ---- copies that run beside ------------------------------------------------------------------------------------------ */
@@ -729,15 +783,14 @@ cp_async(void *to, const void *from, bool there, const char *file, int line)
 	if (!is_shared(f->e, to, 16))
 		stop(f->e, "thread %u: cp_async (%s:%d): the destination is not in shared memory", number_of(f), base_name(file),
 		    line);
-	if (!f->e->late_copies) {
-		do_copy(&c);
-		return;
-	}
 	if (f->n_copies == MOST_COPIES)
 		stop(f->e, "thread %u: cp_async (%s:%d): more than %d copies under way", number_of(f), base_name(file), line,
 		    MOST_COPIES);
-	f->copies[f->n_copies++] = c;
+	do_copy(&c); /* late copies, too, so that sanitizers see all that is touched from now on */
+	if (!f->e->late_copies)
+		return;
 	memset(to, POISON, 16);
+	f->copies[(f->first_copy + f->n_copies++) % MOST_COPIES] = c;
 }
 
 void
@@ -750,12 +803,15 @@ void
 emu_async_wait(unsigned n)
 {
 	struct fiber *f = self();
-	unsigned done = 0;
 
-	while (done < f->n_copies && f->copies[done].group + n < f->group)
-		do_copy(&f->copies[done++]);
-	f->n_copies -= done;
-	memmove(f->copies, f->copies + done, f->n_copies * sizeof(*f->copies));
+	for (; f->n_copies; f->n_copies--) {
+		const struct copy *c = &f->copies[f->first_copy % MOST_COPIES];
+
+		if (c->group + n >= f->group)
+			break;
+		do_copy(c);
+		f->first_copy++;
+	}
 }
 
 /* ---- blocks and grids ------------------------------------------------------------------------------------------------ */
@@ -779,7 +835,8 @@ begin_block(struct engine *e, size_t number)
 
 	e->block.index = { (unsigned)(number % grid.x), (unsigned)(number / grid.x % grid.y),
 		(unsigned)(number / grid.x / grid.y) };
-	e->n_ended = e->n_at_barrier = 0;
+	e->n_ended = e->n_at_barrier = e->barriers = 0;
+	e->set ^= 1;
 	memset(e->shared, POISON, e->launch->shared_bytes);
 	for (unsigned i = 0; i < e->n_warps; i++) {
 		e->warps[i].live = e->warps[i].all;
@@ -790,7 +847,7 @@ begin_block(struct engine *e, size_t number)
 
 		f->stack = NULL;
 		f->ended = false;
-		f->generation = f->n_copies = f->group = 0;
+		f->generation = f->first_copy = f->n_copies = f->group = 0;
 		f->waits = NULL;
 	}
 	begin_round(e);
@@ -802,15 +859,17 @@ run_block(struct engine *e, size_t number)
 	struct fiber *first;
 
 	begin_block(e, number);
+	__tsan_release(&e->begin);
 	first = pick(e);
 	take_stack(e, first);
 	emu_now = first;
-#ifdef WITH_ASAN
+#if EMU_ASAN
 	e->host_stack = NULL;
 	__sanitizer_start_switch_fiber(&e->host_fake, first->stack, STACK_BYTES);
 #endif
+	__tsan_switch_to_fiber(first->tsan, NO_ORDER);
 	jump(&e->host, &first->at);
-#ifdef WITH_ASAN
+#if EMU_ASAN
 	__sanitizer_finish_switch_fiber(e->host_fake, NULL, NULL);
 #endif
 	emu_now = NULL;
@@ -822,17 +881,15 @@ free_stacks(struct engine *e)
 {
 	e->n_free = EMU_MOST_THREADS;
 	for (unsigned i = 0; i < EMU_MOST_THREADS; i++) {
-		e->free_stacks[i] = e->stacks + (EMU_MOST_THREADS - 1 - i) * (STACK_BYTES + GUARD_BYTES) + GUARD_BYTES;
-#ifdef WITH_ASAN
-		__asan_unpoison_memory_region(e->free_stacks[i], STACK_BYTES);
-#endif
+		e->free_stacks[i] = stack_of(e, 0, EMU_MOST_THREADS - 1 - i);
+		san_open(e->free_stacks[i], STACK_BYTES);
 	}
 }
 
 static struct engine *
 engine_new(void)
 {
-	const size_t n = EMU_MOST_THREADS * (STACK_BYTES + GUARD_BYTES);
+	const size_t n_stacks = EMU_MOST_THREADS * (EMU_TSAN ? 2 : 1), n = n_stacks * (STACK_BYTES + GUARD_BYTES);
 	void *p = mmap(NULL, sizeof(struct engine), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	void *stacks = mmap(NULL, n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	struct engine *e = static_cast<struct engine *>(p);
@@ -840,7 +897,7 @@ engine_new(void)
 	if (p == MAP_FAILED || stacks == MAP_FAILED)
 		return NULL; /* what was mapped stays: there is no memory, and the program ends */
 	e->stacks = static_cast<char *>(stacks);
-	for (unsigned i = 0; i < EMU_MOST_THREADS; i++)
+	for (size_t i = 0; i < n_stacks; i++)
 		mprotect(e->stacks + i * (STACK_BYTES + GUARD_BYTES), GUARD_BYTES, PROT_NONE);
 	free_stacks(e);
 	return e;
@@ -856,8 +913,11 @@ begin_launch(struct engine *e, const struct emu_launch *l, uint64_t number)
 	e->block.grid_dim = l->grid;
 	e->in_order = seed == 0;
 	e->random.state = seed * 0x9E3779B97F4A7C15u + number;
-	e->late_copies = e->in_order || emu_draw(&e->random, 2);
+	e->late_copies = EMU_TSAN || e->in_order || emu_draw(&e->random, 2);
 	e->failed = false;
+	e->host_tsan = __tsan_get_current_fiber();
+	if (EMU_TSAN && !e->janitor)
+		e->janitor = __tsan_create_fiber(0);
 	e->n_threads = l->block.x * l->block.y * l->block.z;
 	e->n_warps = (e->n_threads + WARP - 1) / WARP;
 	for (unsigned i = 0; i < e->n_warps; i++) {
@@ -873,8 +933,26 @@ begin_launch(struct engine *e, const struct emu_launch *l, uint64_t number)
 		f->lane = i % WARP;
 		f->block = &e->block;
 		f->e = e;
+		f->copies = e->copies[i];
 		f->warp = &e->warps[i / WARP];
 	}
+}
+
+int
+emu_arch(void)
+{
+	const char *s = getenv("DF_EMU_ARCH");
+
+	return s && *s ? atoi(s) : 90;
+}
+
+/* CUDA C++ Programming Guide, compute capabilities: "maximum amount of shared memory per thread block". */
+size_t
+emu_most_shared(void)
+{
+	const int arch = emu_arch();
+
+	return (size_t)(arch == 80 ? 163 : arch == 86 || arch == 89 || arch == 120 ? 99 : 227) << 10;
 }
 
 int
@@ -887,9 +965,9 @@ emu_check_launch(const struct emu_launch *l, struct df_err *err)
 	if (!b.x || !b.y || !b.z || b.x > 1024 || b.y > 1024 || b.z > 64 ||
 	    (uint64_t)b.x * b.y * b.z > EMU_MOST_THREADS)
 		return df_fail(err, DF_EDEVICE, "kernel %s: a block of (%u,%u,%u) threads", l->name, b.x, b.y, b.z);
-	if (l->shared_bytes > EMU_MOST_SHARED)
-		return df_fail(err, DF_EDEVICE, "kernel %s: %zu bytes of shared memory in a block; there are %d", l->name,
-		    l->shared_bytes, EMU_MOST_SHARED);
+	if (l->shared_bytes > emu_most_shared())
+		return df_fail(err, DF_EDEVICE, "kernel %s: %zu bytes of shared memory in a block; there are %zu", l->name,
+		    l->shared_bytes, emu_most_shared());
 	return DF_OK;
 }
 
@@ -909,41 +987,117 @@ gcd(size_t a, size_t b)
 	return a;
 }
 
+/*
+ * A block's shared memory and what orders its threads.  Under TSan they are new for each block, else blocks would seem
+ * to share memory; behind the block is a canary.
+ */
+static bool
+new_shared(struct engine *e)
+{
+	const size_t n = e->launch->shared_bytes;
+	void *p = NULL;
+
+	if (posix_memalign(&p, 128, n + CANARY_BYTES ? n + CANARY_BYTES : 1) != 0)
+		return false;
+	e->shared = static_cast<char *>(p);
+	memset(e->shared + n, CANARY, CANARY_BYTES);
+	e->edges = static_cast<struct edges *>(malloc(sizeof(*e->edges)));
+	return e->edges;
+}
+
+/* By a context of its own, which knows that the block has ended; the host's must not, before all have. */
+static void
+free_shared(struct engine *e)
+{
+	if (e->janitor)
+		__tsan_switch_to_fiber(e->janitor, NO_ORDER);
+	if (e->edges)
+		__tsan_acquire(&e->edges->end);
+	free(e->shared);
+	free(e->edges);
+	e->shared = NULL;
+	e->edges = NULL;
+	__tsan_release(&e->end);
+	if (e->janitor)
+		__tsan_switch_to_fiber(e->host_tsan, NO_ORDER);
+}
+
+static void
+check_canary(struct engine *e)
+{
+	for (size_t i = 0; i < CANARY_BYTES && !e->failed; i++)
+		if (e->shared[e->launch->shared_bytes + i] != (char)CANARY) {
+			const dim3 b = e->block.index;
+
+			e->failed = true;
+			snprintf(e->message, sizeof(e->message),
+			    "kernel %s, block (%u,%u,%u): bytes behind its %zu of shared memory were written", e->launch->name,
+			    b.x, b.y, b.z, e->launch->shared_bytes);
+		}
+}
+
+/* Nobody will go on where they stopped. */
+static void
+abandon(struct engine *e)
+{
+	free_stacks(e);
+	for (unsigned set = 0; set < 2; set++)
+		for (unsigned i = 0; i < EMU_MOST_THREADS; i++)
+			if (e->tsan[set][i]) {
+				__tsan_destroy_fiber(e->tsan[set][i]);
+				e->tsan[set][i] = NULL;
+			}
+}
+
+/* Blocks in the order at, at + step, ...: all of them, where step and n have no common factor. */
+static void
+draw_order(struct engine *e, size_t n, size_t *at, size_t *step)
+{
+	*at = 0;
+	*step = 1;
+	if (e->in_order)
+		return;
+	*at = emu_draw(&e->random, UINT32_MAX) % n;
+	do
+		*step = 1 + emu_draw(&e->random, UINT32_MAX) % n;
+	while (gcd(*step, n) != 1);
+}
+
 int
 emu_run(const struct emu_launch *l, struct df_err *err)
 {
 	const size_t n = (size_t)l->grid.x * l->grid.y * l->grid.z;
 	struct engine *e;
-	void *shared = NULL;
-	size_t step = 1, at = 0;
+	size_t at, step;
 	int rc = DF_OK;
 
 	pthread_mutex_lock(&lock);
 	if (!the_engine)
 		the_engine = engine_new();
 	e = the_engine;
-	if (!e || posix_memalign(&shared, 128, l->shared_bytes ? l->shared_bytes : 1) != 0) {
+	if (!e) {
 		rc = df_fail(err, DF_ENOMEM, "kernel %s: out of memory", l->name);
 		goto out;
 	}
-	e->shared = static_cast<char *>(shared);
 	begin_launch(e, l, n_launches++);
-	/* Blocks in the order at, at + step, ...: all of them, where step and n have no common factor. */
-	if (!e->in_order) {
-		at = (size_t)emu_draw(&e->random, 0xffffffff) % n;
-		do
-			step = 1 + emu_draw(&e->random, 0xffffffff) % n;
-		while (gcd(step, n) != 1);
-	}
+	draw_order(e, n, &at, &step);
 	for (size_t i = 0; i < n && rc == DF_OK; i++, at = (at + step) % n) {
+		if (!e->shared && !new_shared(e)) {
+			rc = df_fail(err, DF_ENOMEM, "kernel %s: out of memory", l->name);
+			break;
+		}
 		run_block(e, at);
+		check_canary(e);
 		if (e->failed) {
-			free_stacks(e);
+			abandon(e);
 			rc = df_fail(err, DF_EDEVICE, "%s", e->message);
 		}
+		if (EMU_TSAN)
+			free_shared(e);
 	}
+	free_shared(e);
+	__tsan_acquire(&e->end);
 out:
-	free(shared);
 	pthread_mutex_unlock(&lock);
 	return rc;
 }
