@@ -27,9 +27,11 @@ run_one()
 	type=${device#"${device%.*}"}
 	[ -z "$device" ] || export DF_TEST_DEVICE=${device%.*}
 	[ -z "$type" ] || export DF_TEST_COMPUTE=${type#.}
-	# The kernels of the CUDA backend, on the CPU.
+	# The kernels of the CUDA backend, on the CPU.  Other tests do not see a GPU: auto is theirs as everywhere.
 	case $device in
 	emu*) export DF_TEST_DEVICE=cuda DF_CUDA_PLUGIN=$DF_BUILD/df-cuda-emu.so ;;
+	cuda*) ;;
+	*) export CUDA_VISIBLE_DEVICES='' ;;
 	esac
 	# Tests are small: without this few of their products would be OpenBLAS's.
 	[ "$device" != openblas ] || export DF_OPENBLAS_ALL=1

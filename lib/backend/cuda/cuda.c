@@ -12,9 +12,17 @@
 #include <string.h>
 
 #include "backend/cuda/blas.h"
+#include "base/log.h"
 #include "base/mem.h"
 
-/* ---- devices ------------------------------------------------------------------------------------------------------ */
+/* ---- devices -------------------------------------------------------------------------------------------------- */
+
+/* What the kernels are built for: cp.async and tensor cores with bf16 came with sm_80. */
+static bool
+is_able(const struct rt_device *d)
+{
+	return d->major >= 8;
+}
 
 /* The number of "cuda" or "cuda:N". */
 static int
@@ -26,7 +34,7 @@ number_of(const char *device, int *number, struct df_err *err)
 	char *end;
 	long v = 0;
 
-	if (n == 0)
+	if (n <= 0)
 		return df_fail(err, DF_EDEVICE, "%s; use --device cpu", why);
 	if (colon) {
 		errno = 0;
@@ -46,8 +54,12 @@ static bool
 suits(void)
 {
 	struct rt_device d;
+	char why[256];
+	const int n = rt_count(why, sizeof(why));
 
-	return rt_count(NULL, 0) > 0 && rt_device(0, &d, NULL) == DF_OK && !d.emulated;
+	if (n < 0)
+		df_warn("cuda: not used: %s", why);
+	return n > 0 && rt_device(0, &d, NULL) == DF_OK && !d.emulated && is_able(&d);
 }
 
 static void
@@ -57,7 +69,7 @@ describe(char *out, size_t size)
 	struct rt_device d;
 	int len;
 
-	if (n == 0 || rt_device(0, &d, NULL) != DF_OK)
+	if (n <= 0 || rt_device(0, &d, NULL) != DF_OK)
 		return; /* `out` says why */
 	if (d.emulated)
 		len = snprintf(out, size, "emulated");
@@ -73,7 +85,7 @@ use(const struct df_backend *be, struct df_err *err)
 	return rt_use(df_cuda_lane_of(be)->dev->number, err);
 }
 
-/* ---- lanes -------------------------------------------------------------------------------------------------------- */
+/* ---- lanes ---------------------------------------------------------------------------------------------------- */
 
 static void
 lane_free(struct df_cuda_lane *l)
@@ -119,6 +131,11 @@ open_root(struct df_backend *be, const char *device, struct df_err *err)
 	DF_TRY(df_alloc(&dev, 1, sizeof(*dev), "a device", err));
 	DF_TRY(number_of(device, &dev->number, err));
 	DF_TRY(rt_device(dev->number, &dev->device, err));
+	if (!is_able(&dev->device)) {
+		rc = df_fail(err, DF_EDEVICE, "%s is sm_%d%d, and sm_80 or later is needed; use --device cpu",
+		    dev->device.name, dev->device.major, dev->device.minor);
+		goto out;
+	}
 	DF_TRY(lane_new(&lane, dev, err));
 	be->priv = lane;
 	dev = NULL;
@@ -212,7 +229,7 @@ out:
 	return rc;
 }
 
-/* ---- memory ------------------------------------------------------------------------------------------------------- */
+/* ---- memory --------------------------------------------------------------------------------------------------- */
 
 static size_t
 available(const struct df_backend *be)
@@ -278,7 +295,7 @@ out:
 	return rc;
 }
 
-/* ---- stages ------------------------------------------------------------------------------------------------------- */
+/* ---- stages --------------------------------------------------------------------------------------------------- */
 
 static int
 stage_open(struct df_backend *be, struct df_stage *st, const char *what, struct df_err *err)
@@ -332,7 +349,7 @@ stage_wait(struct df_backend *be, struct df_stage *st, struct df_err *err)
 
 static const struct df_stage_ops stage_ops = { stage_open, stage_close, stage_push, stage_pull, stage_wait };
 
-/* ---- the table ---------------------------------------------------------------------------------------------------- */
+/* ---- the table ------------------------------------------------------------------------------------------------ */
 
 /*
  * One batch in the device at a time fills it, a second is prepared meanwhile.  A call of some 16 thousand tokens has
@@ -352,18 +369,19 @@ traits(const struct df_backend *be, struct df_backend_traits *t)
 	t->block_bytes = (size_t)64 << 20;
 }
 
-#define SLOTS(slot) \
-	slot(COPY, copy) slot(FILL, fill) slot(GEMM, gemm) slot(GEMM_SEGMENTS, gemm_segments) \
-	slot(GEMM_GROUPS, gemm_groups) slot(GEMM_GROUP_SUMS, gemm_group_sums) slot(AXPY, axpy) slot(SCALE, scale) \
-	slot(BIAS_ADD, bias_add) slot(COLSUM, colsum) slot(SUMSQ, sumsq) slot(EMBED_BWD, embed_bwd) \
-	slot(GATHER, gather) slot(RMSNORM_FWD, rmsnorm_fwd) slot(RMSNORM_BWD, rmsnorm_bwd) \
-	slot(LAYERNORM, layernorm) slot(GELU, gelu) slot(ROPE, rope) slot(ATTN_FWD, attn_fwd) \
-	slot(ATTN_BWD, attn_bwd) slot(ATTN_DECODE, attn_decode) slot(SWIGLU_FWD, swiglu_fwd) \
-	slot(SWIGLU_BWD, swiglu_bwd) slot(ROUTE_FWD, route_fwd) slot(ROUTE_BWD, route_bwd) \
-	slot(ROUTE_PLAN, route_plan) slot(ROW_SCALE, row_scale) slot(ROW_DOT, row_dot) \
-	slot(SIGMOID_FWD, sigmoid_fwd) slot(SIGMOID_BWD, sigmoid_bwd) slot(XENT_FWD, xent_fwd) \
-	slot(XENT_BWD, xent_bwd) slot(XENT, xent) slot(DROPOUT, dropout) slot(CLIP, clip) slot(ADAMW, adamw) \
-	slot(ADAM_FORM, adam_form) slot(SIGN, sign) slot(PROJECT, project)
+#define SLOTS(slot)                                                                                                   \
+	slot(COPY, copy) slot(FILL, fill) slot(GEMM, gemm) slot(GEMM_SEGMENTS, gemm_segments)                         \
+	    slot(GEMM_GROUPS, gemm_groups) slot(GEMM_GROUP_SUMS, gemm_group_sums) slot(AXPY, axpy) slot(SCALE, scale) \
+		slot(BIAS_ADD, bias_add) slot(COLSUM, colsum) slot(SUMSQ, sumsq) slot(EMBED_BWD, embed_bwd)           \
+		    slot(GATHER, gather) slot(RMSNORM_FWD, rmsnorm_fwd) slot(RMSNORM_BWD, rmsnorm_bwd)                \
+			slot(LAYERNORM, layernorm) slot(GELU, gelu) slot(ROPE, rope) slot(ATTN_FWD, attn_fwd)         \
+			    slot(ATTN_BWD, attn_bwd) slot(ATTN_DECODE, attn_decode) slot(SWIGLU_FWD, swiglu_fwd)      \
+				slot(SWIGLU_BWD, swiglu_bwd) slot(ROUTE_FWD, route_fwd) slot(ROUTE_BWD, route_bwd)    \
+				    slot(ROUTE_PLAN, route_plan) slot(ROW_SCALE, row_scale) slot(ROW_DOT, row_dot)    \
+					slot(SIGMOID_FWD, sigmoid_fwd) slot(SIGMOID_BWD, sigmoid_bwd)                 \
+					    slot(XENT_FWD, xent_fwd) slot(XENT_BWD, xent_bwd) slot(XENT, xent)        \
+						slot(DROPOUT, dropout) slot(CLIP, clip) slot(ADAMW, adamw)            \
+						    slot(ADAM_FORM, adam_form) slot(SIGN, sign) slot(PROJECT, project)
 
 /* Slots that are still to be written are empty. */
 #define WEAK(OP, name) extern df_op_fn df_cuda_##name __attribute__((weak));

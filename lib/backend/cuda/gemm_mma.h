@@ -29,6 +29,12 @@ template <int R, int C, int WR, int WC, int N> struct mma_shape {
 	enum { ACROSS = COLS / WARP_COLS, THREADS = ROWS / WARP_ROWS * ACROSS * 32 };
 };
 
+typedef mma_shape<128, 128, 64, 32, 3> mma_128x128;
+typedef mma_shape<64, 128, 32, 64, 4> mma_64x128;
+typedef mma_shape<64, 64, 32, 32, 4> mma_64x64;
+typedef mma_shape<32, 64, 16, 32, 4> mma_32x64;
+typedef mma_shape<64, 32, 16, 32, 4> mma_64x32;
+
 struct alignas(16) chunk {
 	uint16_t v[8];
 };
@@ -58,7 +64,7 @@ mma_is_async(const side &s, size_t k)
  */
 enum gemm_tile { GEMM_128x128, GEMM_64x128, GEMM_64x64, GEMM_32x64, GEMM_64x32 };
 static inline enum gemm_tile
-gemm_tile_of(size_t m, size_t n, size_t processors)
+gemm_tile_of(size_t products, size_t m, size_t n, size_t processors)
 {
 	static const struct {
 		size_t rows, cols;
@@ -68,7 +74,7 @@ gemm_tile_of(size_t m, size_t n, size_t processors)
 	double least = 0;
 
 	for (size_t i = 0; i < sizeof(tile) / sizeof(tile[0]); i++) {
-		const size_t tiles = df_blocks_of(m, tile[i].rows) * df_blocks_of(n, tile[i].cols);
+		const size_t tiles = products * df_blocks_of(m, tile[i].rows) * df_blocks_of(n, tile[i].cols);
 		const double time = (double)df_blocks_of(tiles, 2 * processors) * tile[i].cost;
 
 		if (i == 0 || time < least) {
