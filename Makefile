@@ -171,10 +171,12 @@ $(BUILD)/emu/%.o: lib/backend/cuda/%.cu $(BUILD)/cuda-flags
 	@$(call say,EMU,$<)
 	$(Q)$(CXX) $(EMUFLAGS_) $(if $(call is_exact,$<),-ffp-contract=off) -MMD -MP -c -o $@ -x c++ $<
 
+# TSan watches the kernels; the emulator tells it what is ordered, and is not watched itself (emu.h).
+emu_flags = $(if $(filter thread,$(SANITIZE)),$(filter-out -fsanitize=%,$(1)) -DDF_EMU_TSAN,$(1))
 $(BUILD)/emu/%.o: lib/backend/cuda/emu/%.cc $(BUILD)/cuda-flags
 	@mkdir -p $(@D)
 	@$(call say,CXX,$<)
-	$(Q)$(CXX) $(EMUFLAGS_) -MMD -MP -c -o $@ $<
+	$(Q)$(CXX) $(call emu_flags,$(EMUFLAGS_)) -MMD -MP -c -o $@ $<
 
 cuda_obj = $(patsubst lib/backend/cuda/%,$(BUILD)/cuda/%.o,$(basename $(1)))
 emu_obj  = $(patsubst lib/backend/cuda/%,$(BUILD)/emu/%.o,$(patsubst lib/backend/cuda/emu/%,lib/backend/cuda/%,$(basename $(1))))
@@ -188,6 +190,17 @@ $(BUILD)/df-cuda.so: $(call cuda_obj,$(CUDA_SRC) $(CUDA_HOST))
 $(BUILD)/df-cuda-emu.so: $(call emu_obj,$(CUDA_SRC) $(EMU_SRC)) $(call cuda_obj,$(filter-out %/rt.c %/lt.c,$(CUDA_HOST)))
 	@$(call say,LD,$@)
 	$(Q)$(CXX) -shared $(LDFLAGS_) $(LDFLAGS) -o $@ $^ -lm
+
+# The emulator's own test, whose kernels have errors.
+$(BUILD)/emu/planted.o: tests/cuda/planted.cu $(BUILD)/cuda-flags
+	@mkdir -p $(@D)
+	@$(call say,EMU,$<)
+	$(Q)$(CXX) $(EMUFLAGS_) -MMD -MP -c -o $@ -x c++ $<
+
+$(BUILD)/tests/test_emu: $(addprefix $(BUILD)/,obj/tests/cuda/test_emu.o emu/planted.o emu/emu.o emu/rt.o) $(LIB)
+	@mkdir -p $(@D)
+	@$(call say,LD,$@)
+	$(Q)$(CXX) $(LDFLAGS_) $(LDFLAGS) -o $@ $^ $(CMOCKA) $(LDLIBS_)
 
 .PHONY: no-nvcc
 no-nvcc:
@@ -256,7 +269,8 @@ $(BUILD)/tests/%.so: tests/faults/%.c $(BUILD)/flags
 # Of the sources that there are: a file that was renamed must not be asked for again.
 -include $(patsubst %.c,$(BUILD)/obj/%.d,$(LIB_SRC) $(PLUGIN_SRC) $(PROG_SRC) $(UNIT_SRC) $(HELP_SRC) $(BENCH_SRC) \
 	$(wildcard tests/fuzz/*.c) $(wildcard cmd/prog.c tests/api_example.c demo/*.c))
--include $(patsubst %.o,%.d,$(call cuda_obj,$(CUDA_SRC) $(CUDA_HOST)) $(call emu_obj,$(CUDA_SRC) $(EMU_SRC)))
+-include $(patsubst %.o,%.d,$(call cuda_obj,$(CUDA_SRC) $(CUDA_HOST)) $(call emu_obj,$(CUDA_SRC) $(EMU_SRC)) \
+	$(BUILD)/emu/planted.o $(BUILD)/obj/tests/cuda/test_emu.o)
 
 # --- checking ----------------------------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ size_t emu_most_shared(void); /* bytes of a block */
 
 /* The order of everything that has no order; 0 is the order of numbers.  At first it is DF_EMU_SEED's. */
 uint64_t emu_seed(void);
-void emu_set_seed(uint64_t seed);
+extern "C" void emu_set_seed(uint64_t seed); /* tests in C call it */
 
 /* Numbers that follow from the seed. */
 struct emu_random {

@@ -226,6 +226,7 @@ say_fault(int sig, siginfo_t *info, void *context)
 	signal(sig, SIG_DFL);
 }
 
+/* Where the program has no handler of its own. */
 static void
 set_handler(void)
 {
@@ -249,14 +250,13 @@ set_handler(void)
 int
 rt_malloc(void **out, size_t nbytes, struct df_err *err)
 {
-	static pthread_once_t once = PTHREAD_ONCE_INIT;
 	const size_t page = page_size(), size = nbytes ? nbytes : 1, all = memory_bytes();
 	size_t padded, body;
 	struct region *r;
 	void *base = MAP_FAILED;
 
-	pthread_once(&once, set_handler);
 	pthread_mutex_lock(&lock);
+	set_handler();
 	r = static_cast<struct region *>(calloc(1, sizeof(*r)));
 	if (r && size <= all && in_use <= all - size) {
 		padded = (size + 255) / 256 * 256;
