@@ -15,6 +15,10 @@ DEV     ?= $(if $(wildcard .git),1,)
 BUILD   ?= build
 JOBS    ?= 2
 
+comma := ,
+empty :=
+space := $(empty) $(empty)
+
 # --- flags -------------------------------------------------------------------------------------------------------
 
 # Asked for when a recipe first needs them, so that `make check` can install packages before pkg-config runs.
@@ -36,19 +40,41 @@ CFLAGS_   := -std=c11 $(OPT) -fPIC -pthread -ffp-contract=off -fno-math-errno -f
 	$(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-sanitize-recover=all -fno-omit-frame-pointer)
 LDFLAGS_  := -pthread -Wl,--as-needed -Wl,--disable-new-dtags -Wl,-rpath,'$$ORIGIN/../lib' $(if $(SANITIZE),-fsanitize=$(SANITIZE))
 LDLIBS_    = $(PKG_LIBS) -ldl -lm
+EXPORTS   := -Wl,--dynamic-list=lib/libdf.exports
+
+# CUDA: nvcc is NVCC=, or found in PATH, the toolkit's usual folder, or a Python environment.  GPU_ARCHS: for which GPUs.
+# For the others a driver compiles the PTX of the last one without a letter.  In a git checkout they are few, to build
+# fast; make bundle takes all.
+NVCC      ?= $(firstword $(wildcard $(addsuffix /nvcc,$(subst :, ,$(PATH)) /usr/local/cuda/bin \
+	$(foreach v,$(VIRTUAL_ENV) $(CONDA_PREFIX),$(wildcard $(v)/lib/python3*/site-packages/nvidia/cu13/bin)))))
+GPU_ALL   := 80 86 89 90a 100 120
+GPU_ARCHS ?= $(if $(DEV),80 90a,$(GPU_ALL))
+GPU_PTX    = $(lastword $(filter-out %a,$(GPU_ARCHS)))
+# Files whose results are the CPU's bits: no contraction there, either.
+CUDA_EXACT := elem rows optim gemm segments route sjlt
+NVCCFLAGS_ := -std=c++17 -O3 -lineinfo --expt-relaxed-constexpr -Werror all-warnings -Xptxas -warn-spills -Ilib \
+	-Xcompiler -fPIC,-fvisibility=hidden,-fno-exceptions,-Wall \
+	$(foreach a,$(GPU_ARCHS),-gencode arch=compute_$(a),code=sm_$(a)) \
+	$(if $(GPU_PTX),-gencode arch=compute_$(GPU_PTX)$(comma)code=compute_$(GPU_PTX))
+CUDA_HOME  = $(patsubst %/bin/nvcc,%,$(NVCC))
+# The same kernels for the CPU.
+CXX       := $(if $(filter default,$(origin CXX)),g++,$(CXX))
+EMUFLAGS_ := -std=c++17 $(OPT) -fPIC -pthread -fvisibility=hidden -fno-exceptions -fno-rtti -fno-math-errno -fno-strict-aliasing \
+	-DDF_EMULATOR -Ilib -Wall -Wextra -Wno-unused-function -Wno-unused-parameter -Wno-unknown-pragmas $(if $(DEV),-Werror) \
+	$(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-sanitize-recover=all -fno-omit-frame-pointer)
 
 Q := $(if $(V),,@)
 say = $(if $(V),:,printf '  %-7s %s\n' $(1) $(2))
 
 # --- what there is -----------------------------------------------------------------------------------------------
 
-comma      := ,
-empty      :=
-space      := $(empty) $(empty)
 ROOMS      ?=
 LIB_SRC    := $(sort $(filter-out lib/shard/plugin/% lib/backend/cuda/%,$(wildcard \
 	$(foreach r,$(or $(ROOMS),*),lib/$(r)/*.c lib/$(r)/*/*.c))))
 PLUGIN_SRC := $(sort $(wildcard lib/shard/plugin/*.c))
+CUDA_SRC   := $(if $(ROOMS),,$(sort $(wildcard lib/backend/cuda/*.cu)))
+CUDA_HOST  := $(if $(ROOMS),,$(sort $(wildcard lib/backend/cuda/*.c)))
+EMU_SRC    := $(if $(ROOMS),,$(sort $(wildcard lib/backend/cuda/emu/*.cc)))
 PROG_SRC   := $(sort $(wildcard cmd/df-*.c))
 UNIT_SRC   := $(sort $(wildcard tests/unit/test_*.c tests/ops/test_*.c))
 HELP_SRC   := $(sort $(filter-out $(UNIT_SRC),$(wildcard tests/unit/*.c tests/ops/*.c)))
@@ -77,23 +103,25 @@ BENCH   := $(patsubst tests/bench/%.c,$(BUILD)/bench/%,$(BENCH_SRC))
 DEMO    := $(patsubst demo/%.c,$(BUILD)/demo/%,$(DEMO_SRC))
 FUZZ    := $(patsubst tests/fuzz/%.c,$(BUILD)/tests/%,$(FUZZ_SRC))
 SHIMS   := $(patsubst tests/faults/%.c,$(BUILD)/tests/%.so,$(SHIM_SRC))
+CUDA    := $(if $(CUDA_SRC),$(if $(SANITIZE),,$(if $(NVCC),$(BUILD)/df-cuda.so,no-nvcc)))
+EMU     := $(if $(EMU_SRC),$(BUILD)/df-cuda-emu.so)
 EXAMPLE := $(if $(wildcard tests/api_example.c),$(BUILD)/tests/api_example $(if $(SHARED),$(BUILD)/tests/api_example_so))
 
 .PHONY: all tests bench-programs demo-programs demo-data bootstrap bootstrap-lint demo check check-only check-san check-tsan sanitized-tests fuzz \
 	fuzz-seeds lint format \
-	bench install install-completion uninstall bundle info help clean FORCE
+	bench install install-completion uninstall bundle gpu-kit check-gpu info help clean FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
 
-all: $(LIB) $(SHARED) $(PLUGIN) $(PROGS)
-tests: all $(UNIT) $(FUZZ) $(EXAMPLE) $(SHIMS) $(BUILD)/demo/generate $(DEMO)
+all: $(LIB) $(SHARED) $(PLUGIN) $(PROGS) $(CUDA)
+tests: all $(EMU) $(if $(EMU),$(BUILD)/tests/agree) $(UNIT) $(FUZZ) $(EXAMPLE) $(SHIMS) $(BUILD)/demo/generate $(DEMO)
 
 # --- building ----------------------------------------------------------------------------------------------------
 
 # Changed flags rebuild everything.
 $(BUILD)/flags: FORCE
 	@mkdir -p $(@D)
-	@printf '%s\n' "$(CC)" '$(subst ','"'"',$(CPPFLAGS_) $(CFLAGS_) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS_) $(LDFLAGS))' > $@.new
+	@printf '%s\n' "$(CC)" '$(subst ','"'"',$(CPPFLAGS_) $(CFLAGS_) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS_) $(EXPORTS) $(LDFLAGS))' > $@.new
 	@cmp -s $@.new $@ && rm -f $@.new || mv $@.new $@
 
 $(BUILD)/obj/%.o: %.c $(BUILD)/flags
@@ -123,22 +151,94 @@ $(BUILD)/libdf_h5zstd.so: $(call obj,$(PLUGIN_SRC))
 	@$(call say,LD,$@)
 	$(Q)$(CC) -shared $(LDFLAGS_) $(LDFLAGS) -o $@ $^ $(call pkg,--libs,libzstd $(hdf5))
 
+# --- CUDA: the same kernels twice, by nvcc for GPUs and by g++ for the emulator (lib/backend/cuda/cuda.h) ---------------
+
+$(BUILD)/cuda-flags: FORCE
+	@mkdir -p $(@D)
+	@printf '%s\n' "$(NVCC)" '$(NVCCFLAGS_)' '$(CUDA_EXACT)' >$@.new
+	@cmp -s $@.new $@ && rm -f $@.new || mv $@.new $@
+
+$(BUILD)/emu-flags: FORCE
+	@mkdir -p $(@D)
+	@printf '%s\n' "$(CXX)" '$(EMUFLAGS_)' '$(CUDA_EXACT)' >$@.new
+	@cmp -s $@.new $@ && rm -f $@.new || mv $@.new $@
+
+is_exact = $(filter $(CUDA_EXACT),$(basename $(notdir $(1))))
+$(BUILD)/cuda/%.o: lib/backend/cuda/%.cu $(BUILD)/cuda-flags
+	@mkdir -p $(@D)
+	@$(call say,NVCC,$<)
+	$(Q)$(NVCC) $(NVCCFLAGS_) $(if $(call is_exact,$<),-fmad=false) -MMD -MP -MF $(@:.o=.d) -c -o $@ $<
+
+$(BUILD)/cuda/%.o: lib/backend/cuda/%.c $(BUILD)/flags
+	@mkdir -p $(@D)
+	@$(call say,CC,$<)
+	$(Q)$(CC) $(CPPFLAGS_) $(if $(NVCC),-isystem $(CUDA_HOME)/include) $(CFLAGS_) -fvisibility=hidden $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
+
+$(BUILD)/emu/%.o: lib/backend/cuda/%.cu $(BUILD)/emu-flags
+	@mkdir -p $(@D)
+	@$(call say,EMU,$<)
+	$(Q)$(CXX) $(EMUFLAGS_) $(if $(call is_exact,$<),-ffp-contract=off) -MMD -MP -c -o $@ -x c++ $<
+
+# TSan watches the kernels; the emulator tells it what is ordered, and is not watched itself (emu.h).
+emu_flags = $(if $(filter thread,$(SANITIZE)),$(filter-out -fsanitize=%,$(1)) -DDF_EMU_TSAN,$(1))
+$(BUILD)/emu/%.o: lib/backend/cuda/emu/%.cc $(BUILD)/emu-flags
+	@mkdir -p $(@D)
+	@$(call say,CXX,$<)
+	$(Q)$(CXX) $(call emu_flags,$(EMUFLAGS_)) -MMD -MP -c -o $@ $<
+
+cuda_obj = $(patsubst lib/backend/cuda/%,$(BUILD)/cuda/%.o,$(basename $(1)))
+emu_obj  = $(patsubst lib/backend/cuda/%,$(BUILD)/emu/%.o,$(patsubst lib/backend/cuda/emu/%,lib/backend/cuda/%,$(basename $(1))))
+
+# The runtime is linked statically: so the plug-in loads, and can say so, where there is no driver.
+$(BUILD)/df-cuda.so: $(call cuda_obj,$(CUDA_SRC) $(CUDA_HOST))
+	@$(call say,LD,$@)
+	$(Q)$(CXX) -shared $(LDFLAGS_) $(LDFLAGS) -Wl,--exclude-libs,ALL -o $@ $^ \
+		$(firstword $(wildcard $(CUDA_HOME)/lib64/libcudart_static.a $(CUDA_HOME)/lib/libcudart_static.a)) -lrt -ldl -lm
+
+$(BUILD)/df-cuda-emu.so: $(call emu_obj,$(CUDA_SRC) $(EMU_SRC)) $(call cuda_obj,$(filter-out %/rt.c %/lt.c,$(CUDA_HOST)))
+	@$(call say,LD,$@)
+	$(Q)$(CXX) -shared $(LDFLAGS_) $(LDFLAGS) -o $@ $^ -lm
+
+# The emulator's own test, whose kernels have errors.
+$(BUILD)/emu/planted.o: tests/cuda/planted.cu $(BUILD)/emu-flags
+	@mkdir -p $(@D)
+	@$(call say,EMU,$<)
+	$(Q)$(CXX) $(EMUFLAGS_) -MMD -MP -c -o $@ -x c++ $<
+
+$(BUILD)/tests/test_emu: $(addprefix $(BUILD)/,obj/tests/cuda/test_emu.o emu/planted.o emu/emu.o emu/rt.o) $(LIB)
+	@mkdir -p $(@D)
+	@$(call say,LD,$@)
+	$(Q)$(CXX) $(LDFLAGS_) $(LDFLAGS) -o $@ $^ $(CMOCKA) $(LDLIBS_)
+
+$(BUILD)/tests/agree: $(BUILD)/obj/tests/cuda/agree.o
+	@mkdir -p $(@D)
+	@$(call say,LD,$@)
+	$(Q)$(CC) $(LDFLAGS_) $(LDFLAGS) -o $@ $^ $(LDLIBS_)
+
+.PHONY: no-nvcc nvcc-path cuda-objects
+nvcc-path:
+	@echo '$(NVCC)'
+cuda-objects:
+	@echo '$(call cuda_obj,$(CUDA_SRC))'
+no-nvcc:
+	@echo '  no nvcc: without df-cuda.so (see README)'
+
 # Plug-ins call the program's own functions: so there is one pool, one log, one HDF5.  A program that loads libdf.so for
 # them would have two, and one that is linked with it would start later.
 $(BUILD)/bin/%: $(BUILD)/obj/cmd/%.o $(BUILD)/obj/cmd/prog.o $(LIB) lib/libdf.exports
 	@mkdir -p $(@D)
 	@$(call say,LD,$@)
-	$(Q)$(CC) $(LDFLAGS_) $(LDFLAGS) -Wl,--dynamic-list=lib/libdf.exports -o $@ $(filter-out %.exports,$^) $(LDLIBS_)
+	$(Q)$(CC) $(LDFLAGS_) $(LDFLAGS) $(EXPORTS) -o $@ $(filter-out %.exports,$^) $(LDLIBS_)
 
-$(BUILD)/tests/%: $(BUILD)/obj/tests/unit/%.o $(BUILD)/libtest.a $(LIB)
+$(BUILD)/tests/%: $(BUILD)/obj/tests/unit/%.o $(BUILD)/libtest.a $(LIB) lib/libdf.exports
 	@mkdir -p $(@D)
 	@$(call say,LD,$@)
-	$(Q)$(CC) $(LDFLAGS_) $(LDFLAGS) -o $@ $^ $(CMOCKA) $(LDLIBS_)
+	$(Q)$(CC) $(LDFLAGS_) $(LDFLAGS) $(EXPORTS) -o $@ $(filter-out %.exports,$^) $(CMOCKA) $(LDLIBS_)
 
-$(BUILD)/tests/%: $(BUILD)/obj/tests/ops/%.o $(BUILD)/libtest.a $(LIB)
+$(BUILD)/tests/%: $(BUILD)/obj/tests/ops/%.o $(BUILD)/libtest.a $(LIB) lib/libdf.exports
 	@mkdir -p $(@D)
 	@$(call say,LD,$@)
-	$(Q)$(CC) $(LDFLAGS_) $(LDFLAGS) -o $@ $^ $(CMOCKA) $(LDLIBS_)
+	$(Q)$(CC) $(LDFLAGS_) $(LDFLAGS) $(EXPORTS) -o $@ $(filter-out %.exports,$^) $(CMOCKA) $(LDLIBS_)
 
 # A fuzz target under our own driver (make fuzz links the same objects with libFuzzer).
 $(BUILD)/tests/fuzz_%: $(BUILD)/obj/tests/fuzz/fuzz_%.o $(call obj,$(FUZZ_HELP) tests/fuzz/driver.c) $(LIB)
@@ -186,6 +286,8 @@ $(BUILD)/tests/%.so: tests/faults/%.c $(BUILD)/flags
 # Of the sources that there are: a file that was renamed must not be asked for again.
 -include $(patsubst %.c,$(BUILD)/obj/%.d,$(LIB_SRC) $(PLUGIN_SRC) $(PROG_SRC) $(UNIT_SRC) $(HELP_SRC) $(BENCH_SRC) \
 	$(wildcard tests/fuzz/*.c) $(wildcard cmd/prog.c tests/api_example.c demo/*.c))
+-include $(patsubst %.o,%.d,$(call cuda_obj,$(CUDA_SRC) $(CUDA_HOST)) $(call emu_obj,$(CUDA_SRC) $(EMU_SRC)) \
+	$(BUILD)/emu/planted.o $(BUILD)/obj/tests/cuda/test_emu.o)
 
 # --- checking ----------------------------------------------------------------------------------------------------
 
@@ -283,6 +385,7 @@ install: all
 	install -m 755 $(PROGS) $(bindir)
 	$(if $(SHARED),install -m 755 $(SHARED) $(libdir) && ln -sf $(notdir $(SHARED)) $(libdir)/libdf.so)
 	$(if $(PLUGIN),install -m 755 $(PLUGIN) $(plugdir))
+	$(if $(filter %.so,$(CUDA)),install -m 755 $(CUDA) $(dir $(plugdir)))
 	$(foreach m,$(MAN),install -D -m 644 $(m) $(mandir)/man$(subst .,,$(suffix $(m)))/$(notdir $(m)) &&) true
 	$(foreach h,$(API),install -D -m 644 $(h) $(incdir)/$(h:lib/%=%) &&) true
 	cp -R configs pipelines $(datadir)
@@ -304,7 +407,17 @@ uninstall:
 	rm -rf $(DESTDIR)$(PREFIX)/lib/df-tools $(incdir) $(datadir) $(docdir)
 
 bundle: all
+	$(if $(filter %.so,$(CUDA)),@$(MAKE) --no-print-directory -j$(JOBS) GPU_ARCHS='$(GPU_ALL)' $(CUDA))
 	.ci/bundle.sh $(BUILD) df-tools-$(VERSION)-linux-$(shell uname -m)
+
+# For a GPU machine without packages or network: programs, tests and benches with their libraries, which run from any folder;
+# check-gpu there is what `make check-gpu` is here.
+gpu-kit: tests bench-programs
+	.ci/gpu-kit.sh $(BUILD)
+
+check-gpu: bootstrap
+	@$(MAKE) --no-print-directory -j$(JOBS) tests bench-programs
+	@tests/cuda/check-gpu.sh $(BUILD)
 
 # --- information -------------------------------------------------------------------------------------------------
 
@@ -317,7 +430,7 @@ info:
 	@p=$(firstword $(PROGS)); [ ! -x "$$p" ] || "$$p" --version | tail -n 1
 
 help:
-	@echo "make            build everything into $(BUILD)/ (bin/, libdf.a, libdf.so, the HDF5 plugin)"
+	@echo "make            build everything into $(BUILD)/ (bin/, libdf.a, libdf.so, the HDF5 plugin, df-cuda.so if there is nvcc)"
 	@echo "make demo       LESS against random selection and the full pool, on data made on the spot"
 	@echo "make demo-data  the data of configs/less.yaml and its neighbours: $(BUILD)/demo-data"
 	@echo "make check      install what is missing, build, run all tests"
@@ -329,8 +442,10 @@ help:
 	@echo "make bench      the speed table (needs a quiet machine)"
 	@echo "make install    to PREFIX ($(PREFIX)) under DESTDIR; make uninstall"
 	@echo "make bundle     a tarball that runs where nothing is installed"
+	@echo "make check-gpu  the tests of --device cuda on a GPU; make gpu-kit: a folder that does it on another machine"
 	@echo "make info       compiler, libraries, backends; make clean; make format"
 	@echo "knobs: DEV=1 SANITIZE=address,undefined V=1 PREFIX= DESTDIR= CC= OPT='-O2 -g' JOBS=2"
+	@echo "       NVCC= GPU_ARCHS='$(GPU_ALL)'"
 
 clean:
 	rm -rf $(BUILD) build-san build-tsan build-fuzz

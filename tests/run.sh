@@ -17,7 +17,7 @@ run_one()
 	local spec=$1 device='' type path name
 	path=$spec
 	case $spec in
-	cpu:* | openblas:* | poison:* | poison.bf16:* | reference.bf16:* | cuda:*)
+	cpu:* | openblas:* | poison:* | poison.bf16:* | reference.bf16:* | cuda:* | cuda.bf16:* | emu:* | emu.bf16:*)
 		device=${spec%%:*}
 		path=${spec#*:}
 		;;
@@ -27,6 +27,12 @@ run_one()
 	type=${device#"${device%.*}"}
 	[ -z "$device" ] || export DF_TEST_DEVICE=${device%.*}
 	[ -z "$type" ] || export DF_TEST_COMPUTE=${type#.}
+	# The kernels of the CUDA backend, on the CPU.  Other tests do not see a GPU: auto is theirs as everywhere.
+	case $device in
+	emu*) export DF_TEST_DEVICE=cuda DF_CUDA_PLUGIN=$DF_BUILD/df-cuda-emu.so ;;
+	cuda*) ;;
+	*) export CUDA_VISIBLE_DEVICES='' ;;
+	esac
 	# Tests are small: without this few of their products would be OpenBLAS's.
 	[ "$device" != openblas ] || export DF_OPENBLAS_ALL=1
 	case $path in
@@ -106,7 +112,7 @@ case $build in
 esac
 export DF_SRCDIR=$root DF_BUILD=$build DF_RUN_OUT=$build/test-out
 # No slot of a backend may be empty without a word; tests of the host version say so.
-export DF_BACKEND_STRICT=1
+export DF_BACKEND_STRICT=${DF_BACKEND_STRICT-1}
 export CMOCKA_MESSAGE_OUTPUT=TAP HDF5_PLUGIN_PATH=$build PATH=$build/bin:$PATH LC_ALL=C.UTF-8
 rm -rf "$DF_RUN_OUT"
 mkdir -p "$DF_RUN_OUT"

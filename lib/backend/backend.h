@@ -14,6 +14,7 @@
  *   poison     the CPU's arithmetic on separate, NaN-filled memory with guard
  *              zones, closed between operations: device bugs fail on a laptop
  *   reference  one plain f64 loop nest per operation: the documentation and the tests' oracle
+ *   cuda       NVIDIA's GPUs, from a shared library (cuda/cuda.h)
  *
  * All shapes are row-major.  Sizes in names: T tokens of a ragged batch, D
  * model width, H query heads, K key/value heads, E head width, F feed-forward width, V
@@ -123,8 +124,9 @@ df_tensor_numel(struct df_tensor t)
  * outlive the backend; NULL = one thread.  cuda is a shared library, df-cuda.so, that is loaded when it is asked for
  * (plugin.h); DF_EUNSUPPORTED if there is none, DF_EDEVICE if it is of another version or not right.
  *
- * auto is cpu where that has vectors (AVX2 with FMA, or AVX-512), else openblas: the CPU alone decides, so that a run
- * gives the same bits as long as it stays on its machine.  The first time that openblas is opened, variables of the
+ * auto is cuda where there are its shared library, a driver and a GPU for it.  Else it is cpu where that has vectors
+ * (AVX2 with FMA, or AVX-512), else openblas.  So the machine alone decides, and a run gives the same bits as long as
+ * it stays there.  The first time that openblas is opened, variables of the
  * environment are set for a moment: let no other thread read them meanwhile.
  */
 int df_backend_open(struct df_backend **out, const char *device, struct df_pool *pool, struct df_err *err)

@@ -26,7 +26,7 @@ df_backend_root(const struct df_backend *be)
 
 extern const struct df_backend_ops df_cpu_backend, df_openblas_backend, df_poison_backend, df_reference_backend;
 
-/* The first of a table that suits this machine: what --device auto means.  NULL if none does. */
+/* The first of a table that suits this machine.  NULL if none does. */
 const struct df_backend_ops *df_backend_choose(const struct df_backend_ops *const *table, size_t n);
 
 /* df_backend_open() for a given table. */

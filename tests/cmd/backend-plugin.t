@@ -7,13 +7,16 @@ unset DF_BACKEND_STRICT DF_CUDA_PLUGIN
 
 # --- none ------------------------------------------------------------------------------------------------------------------
 
-exits 69 'no plug-in' df-train train.yaml -q --device cuda output_dir=none
+# Where there is nvcc, the build has one: these programs are alone.
+mkdir -p alone/bin
+cp "$BUILD/bin/df-train" alone/bin
+exits 69 'no plug-in' alone/bin/df-train train.yaml -q --device cuda output_dir=none
 says 'says where it was looked for, and what to do' \
-	"^df-train: device 'cuda': this build has no such backend \(no df-cuda\.so in $BUILD/bin/, .*lib/df-tools/\); name one in DF_CUDA_PLUGIN, or use --device cpu$"
+	"^df-train: device 'cuda': this build has no such backend \(no df-cuda\.so in $T/alone/bin/, .*lib/df-tools/\); name one in DF_CUDA_PLUGIN, or use --device cpu$"
 exits 69 'a name that is no file' env DF_CUDA_PLUGIN=./nowhere.so df-train train.yaml -q --device cuda:1 output_dir=none
 says 'names it' "device 'cuda:1': DF_CUDA_PLUGIN=./nowhere.so: No such file or directory"
 exits 64 'a device like it' df-train train.yaml -q --device cudal output_dir=none
-ok 'the version' df-train --version
+ok 'the version' alone/bin/df-train --version
 is_empty 'lists none' "$(grep '^backends.*cuda' "$T/out")"
 
 # --- in C and in C++ -------------------------------------------------------------------------------------------------------
@@ -65,6 +68,26 @@ if command -v g++ >/dev/null 2>&1; then
 else
 	skip 'a backend in C++' 'no g++ here'
 fi
+
+# Automatically: where there is the driver's library, and the plug-in says that it suits.
+ok 'without its driver' df-train train.yaml -v --device auto output_dir=auto1 --until 1
+is_empty 'auto does not load it' "$(grep 'cuda multiplied' "$T/err")"
+sed 's|^	return &ops;|	ops.suits = suits;\n&|; s|^const struct df_backend_ops \*$|static bool suits(void) { return true; }\n&|' small.c >fits.c
+build fits
+echo 'int nothing;' >driver.c
+build driver
+mkdir -p driver && mv driver.so driver/libcuda.so.1
+# with_driver PLUGIN OUT
+with_driver()
+{
+	DF_CUDA_PLUGIN=./$1 LD_LIBRARY_PATH=$T/driver df-train train.yaml -vv output_dir="$2" --until 1
+}
+ok 'with it' with_driver fits.so auto2
+says 'auto takes a plug-in that suits' 'cuda multiplied by itself'
+ok 'and one' with_driver small.so auto3
+is_empty 'that does not say so is left alone' "$(grep 'cuda multiplied' "$T/err")"
+ok 'and one' with_driver driver/libcuda.so.1 auto4
+says 'that is none is passed over' 'device auto: cuda: .*it is no backend'
 
 # Where a build and an installation have it.
 mkdir -p there/bin there/lib/df-tools

@@ -24,7 +24,7 @@
 			fail_msg("%s: %s", #call, ok_err.msg); \
 	} while (0)
 
-enum { PAD_ROWS = 1, PAD_COLS = 3 };
+enum { PAD_ROWS = 1, PAD_COLS = 3, PAD_ALIGNED = 8 };
 static const float outside = -1232; /* what surrounds a window, and must still be there afterwards */
 
 struct df_backend *
@@ -105,15 +105,22 @@ test_values(struct df_backend *be, struct df_tensor t)
 
 /* ---- inputs and outputs of a case ------------------------------------------------------------------------------- */
 
+/* Columns beside a window. */
+static size_t
+pad_of(const struct op_run *r)
+{
+	return r->aligned ? PAD_ALIGNED : PAD_COLS;
+}
+
 /* A window of rows x cols in a larger tensor; the parent is found again from the window. */
 static struct df_tensor
 window_of(struct op_run *r, enum df_dtype type, size_t rows, size_t cols)
 {
 	struct df_tensor t;
 
-	OK(df_tensor_alloc(r->be, &t, type, rows + 2 * PAD_ROWS, cols + 2 * PAD_COLS, "test", err));
+	OK(df_tensor_alloc(r->be, &t, type, rows + 2 * PAD_ROWS, cols + 2 * pad_of(r), "test", err));
 	OK(df_fill(r->be, t, outside, err));
-	return df_tensor_cols(df_tensor_rows(t, PAD_ROWS, rows), PAD_COLS, cols);
+	return df_tensor_cols(df_tensor_rows(t, PAD_ROWS, rows), pad_of(r), cols);
 }
 
 static struct df_tensor
@@ -223,7 +230,8 @@ keep(struct op_run *r, const char *name, const float *v, size_t n)
 static void
 done(struct op_run *r, const char *name, struct df_tensor t)
 {
-	size_t rows = t.rows + 2 * PAD_ROWS, cols = t.cols + 2 * PAD_COLS;
+	const size_t pad = pad_of(r);
+	size_t rows = t.rows + 2 * PAD_ROWS, cols = t.cols + 2 * pad;
 	struct df_tensor all = { t.mem, 0, rows, cols, cols, t.type };
 	float *v = test_values(r->be, t), *around = test_values(r->be, all);
 
@@ -231,10 +239,10 @@ done(struct op_run *r, const char *name, struct df_tensor t)
 		keep(r, name, v, df_tensor_numel(t));
 	for (size_t i = 0; i < rows; i++)
 		for (size_t j = 0; j < cols; j++)
-			if (i < PAD_ROWS || i >= PAD_ROWS + t.rows || j < PAD_COLS || j >= PAD_COLS + t.cols)
+			if (i < PAD_ROWS || i >= PAD_ROWS + t.rows || j < pad || j >= pad + t.cols)
 				if (around[i * cols + j] != outside)
 					fail_msg("%s: %s: wrote outside its window, at row %zd column %zd", r->c->name,
-					    name ? name : "an input", (ssize_t)i - PAD_ROWS, (ssize_t)j - PAD_COLS);
+					    name ? name : "an input", (ssize_t)i - PAD_ROWS, (ssize_t)j - (ssize_t)pad);
 	free(v);
 	free(around);
 	df_tensor_free(r->be, &t);
@@ -567,6 +575,13 @@ run_attn(struct op_run *r, const size_t *s) /* T samples H K E window */
 }
 
 static void
+run_attn_aligned(struct op_run *r, const size_t *s)
+{
+	r->aligned = true;
+	run_attn(r, s);
+}
+
+static void
 run_attn_both(struct op_run *r, const size_t *s) /* T samples H K E */
 {
 	const size_t T = s[0], HE = s[2] * s[4], KE = s[3] * s[4];
@@ -581,6 +596,13 @@ run_attn_both(struct op_run *r, const size_t *s) /* T samples H K E */
 	done(r, NULL, a.k);
 	done(r, NULL, a.v);
 	df_tensor_free(r->be, &offsets);
+}
+
+static void
+run_attn_both_aligned(struct op_run *r, const size_t *s)
+{
+	r->aligned = true;
+	run_attn_both(r, s);
 }
 
 static void
@@ -612,6 +634,13 @@ run_decode(struct op_run *r, const size_t *s) /* S rows H K E window */
 	df_tensor_free(r->be, &a.n);
 	free(first);
 	free(n);
+}
+
+static void
+run_decode_aligned(struct op_run *r, const size_t *s)
+{
+	r->aligned = true;
+	run_decode(r, s);
 }
 
 static void
@@ -1140,6 +1169,16 @@ const struct op_case op_cases[] = {
 	{ "attention both ways", run_attn_both, { 100, 4, 6, 2, 16 }, EXPS, ROUND(1) },
 	{ "attention both ways, 1", run_attn_both, { 1, 1, 1, 1, 32 }, EXPS, ROUND(1) },
 	{ "attention both ways, long", run_attn_both, { 700, 2, 2, 1, 32 }, EXPS, ROUND(1) },
+	{ "attention, E = 32", run_attn_aligned, { 200, 3, 2, 2, 32, 0 }, EXPS, ROUND(4) },
+	{ "attention, E = 64", run_attn_aligned, { 300, 4, 4, 2, 64, 0 }, EXPS, ROUND(4) },
+	{ "attention, E = 80, window", run_attn_aligned, { 170, 2, 2, 1, 80, 70 }, EXPS, ROUND(4) },
+	{ "attention, E = 128", run_attn_aligned, { 150, 2, 2, 1, 128, 0 }, EXPS, ROUND(4) },
+	{ "attention, E = 256", run_attn_aligned, { 100, 2, 2, 1, 256, 0 }, EXPS, ROUND(4) },
+	{ "attention, wide, odd", run_attn, { 40, 2, 2, 2, 131, 9 }, EXPS, ROUND(4) },
+	{ "attention both ways, E = 64", run_attn_both_aligned, { 200, 3, 2, 1, 64 }, EXPS, ROUND(1) },
+	{ "decode, E = 64", run_decode_aligned, { 4, 300, 14, 2, 64, 0 }, EXPS, ROUND(1) },
+	{ "decode, E = 96, window", run_decode_aligned, { 3, 400, 4, 2, 96, 130 }, EXPS, ROUND(1) },
+	{ "decode, E = 256", run_decode_aligned, { 3, 150, 4, 1, 256, 0 }, EXPS, ROUND(1) },
 	{ "decode", run_decode, { 5, 90, 6, 2, 16, 0 }, EXPS, ROUND(1) },
 	{ "decode, one key", run_decode, { 3, 1, 4, 4, 8, 0 }, EXPS, ROUND(1) },
 	{ "decode, window", run_decode, { 4, 300, 4, 1, 24, 17 }, EXPS, ROUND(1) },
@@ -1179,6 +1218,7 @@ const struct op_case op_cases[] = {
 	{ "xent, two words", run_xent, { 3, 5, 2, 0 }, EXPS, ROUND(1) },
 	{ "xent, tiles", run_xent, { 300, 8, 5000, 0 }, EXPS, ROUND(1) },
 	{ "xent, some scales 0", run_xent, { 31, 16, 77, 1 }, EXPS, ROUND(1) },
+	{ "xent, tiles of rows", run_xent, { 1100, 3, 40, 1 }, EXPS, ROUND(1) },
 	{ "xent 0 rows", run_xent, { 0, 8, 10, 0 }, EXPS, ROUND(1) },
 	{ "xent bf16", run_xent_half, { 50, 24, 100, 0 }, EXPS, ROUND(1) },
 	{ "xent f16, tiles", run_xent_half, { 300, 8, 5000, 1 }, EXPS, ROUND(1) },
@@ -1209,7 +1249,7 @@ op_case_run(const struct op_case *c, struct df_backend *be, struct results *res)
 void
 op_case_run_in(const struct op_case *c, struct df_backend *be, enum op_mode mode, struct results *res)
 {
-	struct op_run r = { be, mode, c, res, 0 };
+	struct op_run r = { be, mode, c, res, 0, false };
 
 	res->n = 0;
 	c->run(&r, c->shape);

@@ -33,6 +33,7 @@ struct op_run {
 	const struct op_case *c;
 	struct results *res;
 	uint32_t n_made; /* addresses the next input's numbers */
+	bool aligned;    /* windows begin at multiples of 16 bytes, if the shape allows it; else next to one */
 };
 struct op_case {
 	const char *name;

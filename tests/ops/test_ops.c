@@ -192,6 +192,7 @@ old_tables_are_refused(void **state)
 	ops.api_version++;
 	assert_int_equal(df_backend_open_ops(&be, &ops, "x", NULL, &err), DF_EDEVICE);
 	assert_null(be);
+	setenv("DF_CUDA_PLUGIN", "/nowhere/df-cuda.so", 1);
 	assert_int_equal(df_backend_open(&be, "cuda:0", NULL, &err), DF_EUNSUPPORTED);
 	assert_int_equal(df_backend_open(&be, "toaster", NULL, &err), DF_EUSAGE);
 	assert_null(be);

@@ -9,12 +9,14 @@
  *	elem.cu       one pass over elements       norm.cu   rows: norms, sums, dot products
  *	rows.cu       gathers and scatters         optim.cu  AdamW, clip, Adam's view of a gradient
  *	gemm.cu       products                     segments.cu  products by sample and by expert
- *	attn.cu       attention                    xent.cu   the head and its loss
+ *	attn.cu, attn_bwd.cu, decode.cu  attention xent.cu   the head and its loss
  *	route.cu      mixtures of experts          project.cu, sjlt.cu  random projection
  *	emu/          the same kernels on the CPU (DF_EMULATOR)
  */
 #ifndef DF_BACKEND_CUDA_CUDA_H
 #define DF_BACKEND_CUDA_CUDA_H
+
+#include <pthread.h>
 
 #include "backend/cuda/rt.h"
 #include "backend/plugin.h"
@@ -37,6 +39,7 @@ struct df_cuda_lane {
 	void *scratch;
 	size_t scratch_bytes;
 	void *blas; /* blas.c's: a handle; NULL until first used */
+	pthread_mutex_t lock; /* held during an operation: what is above belongs to its thread */
 };
 
 static inline struct df_cuda_lane *
@@ -47,7 +50,8 @@ df_cuda_lane_of(const struct df_backend *be)
 
 /*
  * At least nbytes of this lane's scratch memory, 256-byte aligned, for the operation that is being called: the next
- * call may give the same.  One call for each operation.  It grows by waiting for the lane; in a steady state it does not.
+ * call may give the same.  One call for each operation.  It grows by waiting for the lane; in a steady state it does
+ * not.
  */
 int df_cuda_scratch(struct df_backend *be, void **out, size_t nbytes, struct df_err *err) DF_MUST_CHECK;
 
@@ -68,7 +72,7 @@ df_op_fn df_cuda_gather, df_cuda_embed_bwd;                                     
 df_op_fn df_cuda_clip, df_cuda_adamw, df_cuda_adam_form;                                  /* optim.cu */
 df_op_fn df_cuda_gemm;                                                                    /* gemm.cu */
 df_op_fn df_cuda_gemm_segments, df_cuda_gemm_groups, df_cuda_gemm_group_sums;             /* segments.cu */
-df_op_fn df_cuda_attn_fwd, df_cuda_attn_bwd, df_cuda_attn_decode;                         /* attn.cu */
+df_op_fn df_cuda_attn_fwd, df_cuda_attn_bwd, df_cuda_attn_decode;        /* attn.cu, attn_bwd.cu, decode.cu */
 df_op_fn df_cuda_xent_fwd, df_cuda_xent_bwd, df_cuda_xent;                                /* xent.cu */
 df_op_fn df_cuda_route_fwd, df_cuda_route_bwd, df_cuda_route_plan;                        /* route.cu */
 df_op_fn df_cuda_project;                                                                 /* project.cu, sjlt.cu */

@@ -28,7 +28,10 @@ struct rt_device {
 	bool emulated;
 };
 
-/* Devices that there are; 0 and the reason in words where no driver or no device is ("no NVIDIA driver here"). */
+/*
+ * Devices that there are.  Else the reason in words, and 0 where there is no driver or no device, -1 where there is one
+ * that cannot be used.
+ */
 int rt_count(char *why, size_t size);
 int rt_device(int number, struct rt_device *out, struct df_err *err) DF_MUST_CHECK;
 int rt_use(int number, struct df_err *err) DF_MUST_CHECK; /* this thread's device; cheap to repeat */
