@@ -232,6 +232,7 @@ event(struct df_run *r, const struct df_event *e, struct df_err *err)
 	if (x->mixer && (e->kind == DF_EVENT_UPDATE || x->mixer->each_step)) {
 		DF_TRY(update(x, r, err));
 		x->mixer->propose(x->options, x->state, x->n_domains, e->step, x->p);
+		DF_TRY(df_mix_check(x->mixer, x->p, x->n_domains, x->names, err));
 		(void)df_drawer_spread(x->drawer, x->p);
 	}
 	DF_TRY(window(r, e, err));

@@ -21,7 +21,8 @@ take_params(struct df_run_mix *x, struct df_err *err)
 	int rc;
 
 	DF_TRY(df_opt_defaults(&x->options, m->defaults, m->defaults_size, err));
-	rc = df_component_options(&x->component, part, df_mix_parts(m, x->options, &x->params, part), err);
+	rc = df_component_options(
+	    &x->component, part, df_mix_parts(m, x->component.name, x->options, &x->params, part), err);
 out:
 	return rc;
 }
@@ -33,8 +34,12 @@ load_component(struct df_run_mix *x, const struct df_config *c, struct df_err *e
 	int rc;
 
 	DF_TRY(df_component_load(&x->component, c, err));
-	if (df_mixer_find(&x->mixer, x->component.name, &why) != DF_OK) {
-		rc = df_config_fail(c, "component_name", err, "%s", why.msg);
+	rc = df_mix_pick(&x->mixer, x->component.name, df_component_param(&x->component, "plugin"), &why);
+	if (rc != DF_OK) {
+		if (rc == DF_EUSAGE)
+			rc = df_config_fail(c, "component_name", err, "%s", why.msg);
+		else if (err)
+			*err = why;
 		goto out;
 	}
 	DF_TRY(take_params(x, err));

@@ -186,6 +186,42 @@ says 'whose key is named' 'eval_tokenized_path'
 exits 78 'and rows' $moe mixer_eval_dataset=sums,easy,hard eval_tokenized_path=val.h5 output_dir=bad
 says 'of that name' "no rows of 'hard'"
 
+# --- a mixer of one's own ---
+
+if command -v cc >/dev/null 2>&1; then
+	build() { cc -std=c11 -Wall -Wextra -Wno-missing-field-initializers -shared -fPIC -O1 "-I$SRC/lib" "$1" -o "$2" -lm; }
+	custom="$train component_name=custom component_params.plugin"
+	sed 's/"inverse",/"odm",/' "$SRC/tests/plugin/inverse.c" >taken.c
+	sed 's/exp(-s->nll/log(-s->nll/' "$SRC/tests/plugin/inverse.c" >wrong.c
+	ok 'inverse.c compiles' build "$SRC/tests/plugin/inverse.c" inverse.so
+	ok 'a plug-in mixes' $custom=inverse.so component_params.temperature=2 output_dir=plugin
+	is 'its name is in the log' "$(log plugin method | sort -u)" '"inverse"'
+	is 'proportions change at each update' "$(log plugin proportions | sort -u | wc -l)" 4
+	ok 'in parts' $custom=inverse.so component_params.temperature=2 output_dir=plugin2 --until 8
+	ok 'to the end' $custom=inverse.so component_params.temperature=2 output_dir=plugin2
+	same_run 'the same bytes' plugin plugin2
+	ok 'the same mixer on files' df-mix --plugin inverse.so inverse -q --losses ref.h5 --temperature 2 -o inverse.h5
+	ok 'which goes on from them' df-mix --plugin inverse.so inverse -q --losses ref.h5 --state inverse.h5 -o inverse2.h5
+	ok 'its options' df-mix --plugin inverse.so inverse -h
+	prints 'are there' 'temperature'
+	exits 64 'a method that it does not have' df-mix --plugin inverse.so odm --losses ref.h5 -o none.h5
+	says 'says which it has' "'odm' is no method of it, it has inverse"
+	exits 78 'an option that it does not have' $custom=inverse.so component_params.temprature=1 output_dir=bad
+	says 'suggests' 'did you mean temperature'
+	build taken.c taken.so && exits 65 'a name that is taken' $custom=taken.so output_dir=bad
+	says 'says so' "its mixer is called 'odm', as one of df-mix's own"
+	build wrong.c wrong.so && exits 65 'proportions that are no numbers' $custom=wrong.so output_dir=wrong
+	says 'are refused' 'inverse gives domain 0, sums the proportion -?nan'
+else
+	skip 'a mixer in a plug-in' 'no cc here'
+fi
+exits 66 'a plug-in that is not there' $train component_name=custom component_params.plugin=none.so output_dir=bad
+says 'says so' 'none.so: No such file'
+exits 65 'a file that is none' $train component_name=custom component_params.plugin=pool.h5 output_dir=bad
+says 'says so' 'pool.h5: it cannot be loaded'
+exits 78 'custom without one' $train component_name=custom output_dir=bad
+says 'asks for it' 'custom needs the parameter plugin'
+
 # --- what is refused, before any work ---
 
 exits 78 'proportions that do not fit' $train static_mix=true train_step=4 init_mixture_proportions=0.5,0.5 output_dir=bad
