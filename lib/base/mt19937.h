@@ -1,8 +1,9 @@
 /*
  * mt19937.h - PyTorch's uniform draws, so that what DataFlex drew can be drawn again.
  *
- * A CPU generator of PyTorch is MT19937 (Matsumoto & Nishimura 1998), seeded with the low 32 bits of its seed; below 2^28
- * numbers it takes one output for each.  All functions are pure.  DF_EUNSUPPORTED: 2^28 numbers or more; DF_ENOMEM.
+ * A CPU generator of PyTorch is MT19937 (Matsumoto & Nishimura 1998), seeded with the low 32 bits of its seed; below
+ * 2^28 numbers it takes one output for each.  All functions are pure.  DF_EUNSUPPORTED: 2^28 numbers or more.
+ * DF_ENOMEM.
  */
 #ifndef DF_BASE_MT19937_H
 #define DF_BASE_MT19937_H

@@ -1,6 +1,6 @@
 /*
- * plugin.h - a mixer in a shared library: component_name: custom of a mixture, with the parameter plugin: ./mine.so; and
- * df-mix --plugin ./mine.so METHOD.
+ * plugin.h - a mixer in a shared library: component_name: custom of a mixture, with the parameter plugin: ./mine.so;
+ * and df-mix --plugin ./mine.so METHOD.
  *
  * The library has a struct df_mixer as those of df-mix itself (mix.h), and one line at its end:
  *

@@ -29,7 +29,7 @@ struct df_stepper_opts {
 	 */
 	double lr_b_ratio;
 	uint64_t seed; /* of dropout */
-	const char *from; /* a checkpoint whose moments are taken over; NULL: they start at zero.  Needed by df_stepper_new() only */
+	const char *from; /* a checkpoint whose moments df_stepper_new() takes over; NULL: they start at zero */
 	/* Weights of targets from each one's own loss, or NULL (df_work_weigh()): lanes ask in their own threads. */
 	df_weigh_fn *weigh_target;
 	void *weigh_target_ctx; /* borrowed */
