@@ -244,8 +244,15 @@ event(struct df_run *r, const struct df_event *e, struct df_err *err)
 	return window(r, e, err);
 }
 
+static const struct df_component *
+component(const struct df_run *r)
+{
+	return &((const struct run_select *)r->dynamic)->component;
+}
+
 const struct df_run_kind df_run_kind_select = {
 	.takes_index = true,
+	.component = component,
 	.init = init,
 	.ready = ready,
 	.event = event,
