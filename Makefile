@@ -85,10 +85,10 @@ FUZZ_HELP  := tests/fuzz/fuzz.c tests/fuzz/artefact.c
 SHIM_SRC   := $(sort $(wildcard tests/faults/*.c))
 TAP_TESTS  := $(sort $(wildcard tests/cmd/*.t tests/faults/*.t))
 MAN        := $(sort $(wildcard man/*.[1-9]))
-# What plug-ins include: select/plugin.h, weigh/plugin.h or backend/plugin.h, and all that they need or may call (lib/libdf.exports).
-API        := $(addprefix lib/,$(addprefix base/,buf.h err.h file.h hash.h log.h mem.h opt.h path.h pool.h rng.h stop.h words.h) \
+# What plug-ins include: select/plugin.h, weigh/plugin.h, mix/plugin.h or backend/plugin.h, and all that they need or may call (lib/libdf.exports).
+API        := $(addprefix lib/,$(addprefix base/,buf.h err.h file.h hash.h log.h mem.h mt19937.h opt.h path.h pool.h rng.h stop.h words.h) \
 	$(addprefix shard/,batch.h blocks.h idset.h kind.h meta.h names.h pieces.h scan.h set.h shard.h writer.h) \
-	backend/backend.h backend/plugin.h near/cluster.h near/knn.h near/near.h near/pairs.h select/select.h select/plugin.h weigh/weigh.h weigh/plugin.h)
+	backend/backend.h backend/plugin.h near/cluster.h near/knn.h near/near.h near/pairs.h select/select.h select/plugin.h weigh/weigh.h weigh/plugin.h mix/mix.h mix/plugin.h)
 HEADERS    := $(sort $(wildcard lib/*/*.h lib/*/*/*.h cmd/*.h))
 
 obj = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))

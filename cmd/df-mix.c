@@ -10,11 +10,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/inout.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "mix/line.h"
 #include "mix/measure.h"
 #include "mix/mix.h"
+#include "mix/plugin.h"
 #include "mix/weights.h"
 #include "prog.h"
 #include "rows.h"
@@ -25,14 +27,14 @@
 static const char *const layers[] = { "last", "mean", NULL };
 
 struct run {
-	const char *output, *domains, *proportions, *state, *history, *reference;
+	const char *output, *domains, *proportions, *state, *history, *reference, *plugin;
 	struct df_strlist losses, loads;
 	int64_t step, total;
 	int layers;
 	bool list, json;
 	struct df_prog_common common;
-	const struct df_mixer *m;
-	void *options; /* of the method */
+	const struct df_mixer *m, *foreign; /* the method; that of --plugin */
+	void *options;                      /* of the method */
 	struct df_opt_table table;
 	struct df_buf synopsis, about;
 
@@ -122,6 +124,8 @@ make_table(struct run *r, struct df_err *err)
 	const struct df_opt first[] = {
 		{ .type = DF_OPT_GROUP, .help = "The mixture" },
 		{ .name = "list", .type = DF_OPT_FLAG, .value = &r->list, .help = "print the methods and exit" },
+		{ .name = "plugin", .type = DF_OPT_STR, .value = &r->plugin, .arg = "FILE", .file = DF_FILE_READ,
+		    .help = "before METHOD: a shared library with a method of yours" },
 		{ .name = "domains", .type = DF_OPT_STR, .value = &r->domains, .arg = "NAMES",
 		    .help = "the domains, in order; default: those of the files" },
 		{ .name = "proportions", .type = DF_OPT_STR, .value = &r->proportions, .arg = "PROP",
@@ -179,6 +183,31 @@ describe(struct run *r)
 	df_buf_puts(&r->about, "; df-mix METHOD -h lists the options of one.");
 }
 
+/* --plugin comes before METHOD, so that its method can be found. */
+static int
+load_plugin(struct run *r, int argc, char **argv, int at, struct df_err *err)
+{
+	const char *path = df_opt_peek(r->table.v, at, argv, "plugin");
+	int rc;
+
+	if (!path)
+		return DF_OK;
+	DF_TRY(df_inout_read(path, "--plugin", err));
+	DF_TRY(df_mix_plugin_load(&r->foreign, path, err));
+	if (at < argc && strcmp(argv[at], r->foreign->name) != 0)
+		rc =
+		    df_fail(err, DF_EUSAGE, "--plugin: '%s' is no method of it, it has %s", argv[at], r->foreign->name);
+out:
+	return rc;
+}
+
+static int
+find_method(struct run *r, const char *name, struct df_err *err)
+{
+	r->m = r->foreign;
+	return r->foreign ? DF_OK : df_mixer_find(&r->m, name, err);
+}
+
 /* Find the method and take it out of argv, so that its table is the one that the rest is parsed by. */
 static int
 parse(struct run *r, int argc, char **argv, struct df_err *err)
@@ -188,7 +217,8 @@ parse(struct run *r, int argc, char **argv, struct df_err *err)
 
 	DF_TRY(make_table(r, err));
 	at = df_opt_first_operand(r->table.v, argc, argv);
-	if (at < argc && (found = df_mixer_find(&r->m, argv[at], err)) == DF_OK) {
+	DF_TRY(load_plugin(r, argc, argv, at, err));
+	if (at < argc && (found = find_method(r, argv[at], err)) == DF_OK) {
 		memmove(argv + at, argv + at + 1, (size_t)(argc - at) * sizeof(*argv));
 		argc--;
 		DF_TRY(make_table(r, err));
@@ -522,6 +552,7 @@ mix(struct run *r, struct df_err *err)
 		r->m->result(r->options, r->numbers, r->meta.n_domains, r->result);
 	else
 		r->m->propose(r->options, r->numbers, r->meta.n_domains, (uint64_t)r->step, r->result);
+	DF_TRY(df_mix_check(r->m, r->result, r->meta.n_domains, r->meta.domains, err));
 	rc = record(r, err);
 out:
 	return rc;

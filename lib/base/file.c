@@ -417,6 +417,16 @@ df_file_unmap(const void *data, size_t n)
 		munmap((void *)(uintptr_t)data, n);
 }
 
+void
+df_file_forget(const void *data, size_t n)
+{
+	const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), at = (uintptr_t)data;
+	const uintptr_t first = (at + page - 1) / page * page, end = (at + n) / page * page;
+
+	if (first < end)
+		madvise((void *)first, end - first, MADV_DONTNEED);
+}
+
 int
 df_file_probe(const char *path, bool *there, struct df_err *err)
 {

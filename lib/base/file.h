@@ -47,6 +47,11 @@ int df_file_get(const char *path, size_t limit, char **data, size_t *n, struct d
 /* A read-only mapping of the whole file; empty files give *data = NULL. */
 int df_file_map(const char *path, const void **data, size_t *n, struct df_err *err) DF_MUST_CHECK;
 void df_file_unmap(const void *data, size_t n);
+/*
+ * The n bytes at data, in a mapping, are not needed soon: pages that lie in them no longer count as this process's
+ * memory.  They can be read as before; they come from the file again.
+ */
+void df_file_forget(const void *data, size_t n);
 
 /*
  * *there = does something with this name exist?  DF_ENOINPUT, with the reason, when that cannot be found out (no

@@ -18,6 +18,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #if defined(__SANITIZE_ADDRESS__)
 #include <sanitizer/asan_interface.h>
@@ -77,6 +78,25 @@ df_alloc(void *out, size_t n, size_t size, const char *what, struct df_err *err)
 	memset(p, 0, bytes);
 	memcpy(out, &p, sizeof(p));
 	return DF_OK;
+}
+
+int
+df_pages_alloc(void *out, size_t n, const char *what, struct df_err *err)
+{
+	void *p = mmap(NULL, n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (p == MAP_FAILED)
+		return df_fail(err, DF_ENOMEM, "%s: out of memory (%zu bytes)", what, n);
+	madvise(p, n, MADV_HUGEPAGE); /* it is slower without, no less right */
+	memcpy(out, &p, sizeof(p));
+	return DF_OK;
+}
+
+void
+df_pages_free(void *pages, size_t n)
+{
+	if (pages != NULL)
+		munmap(pages, n);
 }
 
 int

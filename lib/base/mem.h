@@ -27,6 +27,14 @@ int df_size_add(size_t a, size_t b, size_t *out, const char *what, struct df_err
 int df_alloc(void *out, size_t n, size_t size, const char *what, struct df_err *err) DF_MUST_CHECK;
 
 /*
+ * *out = n zeroed bytes in pages of their own, n > 0; df_pages_free(*out, n) releases them.  For tensors of many
+ * megabytes: no page is touched before its first use, and huge pages are asked for, which the kernel fills many times
+ * faster than small ones.  DF_ENOMEM.
+ */
+int df_pages_alloc(void *out, size_t n, const char *what, struct df_err *err) DF_MUST_CHECK;
+void df_pages_free(void *pages, size_t n); /* accepts NULL */
+
+/*
  * Grow the array *ptr (free()able, *cap elements of `size` bytes) to hold at
  * least `need` elements, geometrically.  On failure the array is unchanged.
  */

@@ -4,6 +4,7 @@
  * The file and the command line go the same way, set(); so an override means
  * exactly what the line in the file would.
  */
+#include <inttypes.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -518,8 +519,12 @@ check_dynamic(struct load *l)
 		FAULT(l, "component_name", "train_type: %s needs component_name, the name of a method", type);
 	if (updates && c->update_step == 0)
 		FAULT(l, "update_step", "update_step must be at least 1: the steps between two updates");
-	if (c->max_steps > 0 && c->max_steps != c->train_step)
+	/* WeightTrainer's length is an ordinary one, unless train_step is given; the others never look at max_steps. */
+	if (c->max_steps > 0 && c->max_steps != c->train_step && c->train_type != DF_TRAIN_WEIGHT)
 		FAULT(l, "max_steps", "max_steps: a run with train_type: %s has train_step instead", type);
+	else if (c->max_steps > 0 && c->train_step > 0 && c->max_steps != c->train_step)
+		FAULT(l, "max_steps", "max_steps is %" PRId64 ", but train_step is %" PRId64 ": give one of them",
+		    c->max_steps, c->train_step);
 }
 
 /* What one key alone cannot show. */

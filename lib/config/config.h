@@ -93,10 +93,13 @@ enum df_schedule_type {
 	DF_SCHEDULE_REDUCE_LR_ON_PLATEAU /* constant; evaluations scale it (train/best.h) */
 };
 enum df_train_type { DF_TRAIN_STATIC, DF_TRAIN_SELECT, DF_TRAIN_MIX, DF_TRAIN_WEIGHT };
+enum df_warmup_draw { DF_WARMUP_FRESH, DF_WARMUP_DATAFLEX };
+enum df_mix_steps { DF_MIX_STEPS_GIVEN, DF_MIX_STEPS_DATAFLEX };
 enum df_mix_rule { DF_MIX_RULE_MIXTURE, DF_MIX_RULE_STRATIFIED, DF_MIX_RULE_UNIFORM };
 extern const char *const df_config_stage_names[], *const df_finetuning_names[], *const df_checkpointing_names[];
 extern const char *const df_strategy_names[], *const df_better_names[], *const df_infer_dtype_names[];
-extern const char *const df_schedule_names[], *const df_train_type_names[], *const df_mix_rule_names[];
+extern const char *const df_schedule_names[], *const df_train_type_names[], *const df_mix_rule_names[],
+    *const df_warmup_draw_names[], *const df_mix_steps_names[];
 
 /* ---- the values --------------------------------------------------------- */
 
@@ -159,6 +162,8 @@ struct df_config {
 	struct df_config_map component_params;
 	int64_t warmup_step, update_step, update_times, train_step;
 	bool static_mix;
+	enum df_warmup_draw warmup_draw;
+	enum df_mix_steps mix_steps;
 	enum df_mix_rule mixture_sample_rule;
 	char *init_mixture_proportions, *mixer_eval_dataset; /* comma-separated */
 

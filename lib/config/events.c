@@ -75,13 +75,16 @@ out:
 static int
 init_mix(struct df_events *e, const struct df_config *c, uint64_t n_rows, struct df_err *err)
 {
-	const uint64_t given = (uint64_t)c->train_step, epoch = n_rows > e->per_step ? n_rows / e->per_step : 1;
+	const bool by_times = !c->static_mix && c->update_times >= 0;
+	const bool dataflex = c->mix_steps == DF_MIX_STEPS_DATAFLEX && by_times;
+	const uint64_t given = dataflex ? 0 : (uint64_t)c->train_step,
+		       epoch = n_rows > e->per_step ? n_rows / e->per_step : 1;
 	int rc = DF_OK;
 
 	e->static_mix = c->static_mix;
 	if (given > 0)
 		e->max_steps = given;
-	else if (!e->static_mix && c->update_times >= 0)
+	else if (by_times)
 		DF_TRY(windows_length(c, &e->max_steps, err));
 	else
 		DF_TRY(length(c, "num_train_epochs", floor((double)epoch * c->num_train_epochs), &e->max_steps, err));
@@ -95,10 +98,14 @@ static void
 warn_unused(const struct df_events *e, const struct df_config *c)
 {
 	const bool by_times = e->type == DF_TRAIN_MIX && !e->static_mix && c->update_times >= 0;
+	const bool passed = by_times && c->mix_steps == DF_MIX_STEPS_DATAFLEX && c->train_step > 0;
+	const char *by = c->train_step > 0 && !passed ? "train_step" : "warmup_step + update_step x update_times";
 
+	if (passed && (uint64_t)c->train_step != e->max_steps)
+		df_warn("train_step has no effect with mix_steps: dataflex: the run has %" PRIu64 " steps by %s",
+		    e->max_steps, by);
 	if (df_config_given(c, "num_train_epochs") && c->num_train_epochs != 1 && (c->train_step > 0 || by_times))
-		df_warn("num_train_epochs has no effect: the run has %" PRIu64 " steps by %s", e->max_steps,
-		    c->train_step > 0 ? "train_step" : "warmup_step + update_step x update_times");
+		df_warn("num_train_epochs has no effect: the run has %" PRIu64 " steps by %s", e->max_steps, by);
 }
 
 /* The most steps whose rows are ever counted. */
@@ -115,7 +122,7 @@ df_events_init(struct df_events *e, const struct df_config *c, uint64_t n_rows, 
     uint64_t steps_per_epoch, struct df_err *err)
 {
 	const bool updates = c->train_type == DF_TRAIN_SELECT || (c->train_type == DF_TRAIN_MIX && !c->static_mix);
-	const uint64_t given = (uint64_t)(c->train_type == DF_TRAIN_STATIC ? c->max_steps : c->train_step);
+	const int64_t given = c->train_type == DF_TRAIN_STATIC || c->train_step == 0 ? c->max_steps : c->train_step;
 	int rc = DF_OK;
 
 	*e = (struct df_events){ .type = c->train_type,
@@ -129,8 +136,8 @@ df_events_init(struct df_events *e, const struct df_config *c, uint64_t n_rows, 
 	case DF_TRAIN_MIX: DF_TRY(init_mix(e, c, n_rows, err)); break;
 	case DF_TRAIN_STATIC:
 	case DF_TRAIN_WEIGHT:
-		if ((int64_t)given > 0)
-			e->max_steps = given;
+		if (given > 0)
+			e->max_steps = (uint64_t)given;
 		else
 			DF_TRY(length(c, "num_train_epochs", ceil(c->num_train_epochs * (double)steps_per_epoch),
 			    &e->max_steps, err));

@@ -68,6 +68,9 @@ const char *const df_infer_dtype_names[] = { "auto", "float32", "bfloat16", "flo
 const char *const df_train_type_names[] = { "static", "dynamic_select", "dynamic_mix", "dynamic_weight", NULL };
 const char *const df_mix_rule_names[] = { "mixture", "stratified", "uniform", NULL };
 
+const char *const df_warmup_draw_names[] = { "fresh", "dataflex", NULL };
+const char *const df_mix_steps_names[] = { "train_step", "dataflex", NULL };
+
 static const char *const fixed_strategies[] = { "no", "steps", "epoch", NULL }; /* all except best */
 
 static const struct df_key keys[] = {
@@ -219,6 +222,11 @@ static const struct df_key keys[] = {
 	    .help = "changes in a Flex epoch or a run; 0 or below: no fixed number" },
 	{ "train_step", DF_KEY_INT, DYNAMIC, FIELD(train_step), .dflt = "0", .min = 0, .max = 1e15,
 	    .help = "optimizer steps of a dynamic run; 0: from the keys above and num_train_epochs" },
+	{ "warmup_draw", DF_KEY_CHOICE, DYNAMIC, FIELD(warmup_draw), .dflt = "fresh",
+	    .choices = df_warmup_draw_names,
+	    .help = "rows of a warm-up: without replacement, others each time; or as DataFlex draws them" },
+	{ "mix_steps", DF_KEY_CHOICE, DYNAMIC, FIELD(mix_steps), .dflt = "train_step", .choices = df_mix_steps_names,
+	    .help = "what gives the length of a mixture run first; dataflex: update_times" },
 	{ "static_mix", DF_KEY_BOOL, DYNAMIC, FIELD(static_mix), .dflt = "false",
 	    .help = "keep the initial proportions" },
 	{ "mixture_sample_rule", DF_KEY_CHOICE, DYNAMIC, FIELD(mixture_sample_rule), .dflt = "mixture",

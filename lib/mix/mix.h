@@ -9,6 +9,8 @@
  * propose() for the proportions of the next rows.  A mixer that is `each_step` is updated after the forward of each
  * optimizer step and weighs that step's losses (DoReMi); others are updated at the events of the run.
  *
+ * A mixer may be in a shared library (mix/plugin.h).
+ *
  * Thread rule: a mixer's functions are pure but for the state they are given.
  */
 #ifndef DF_MIX_MIX_H
@@ -90,6 +92,12 @@ int df_mixer_find(const struct df_mixer **out, const char *name, struct df_err *
  * another length than n (it says both, and the domains' names if `names` is not NULL), a number below 0, all 0.
  */
 int df_mix_proportions(const char *text, const char *what, size_t n, char *const *names, double *p,
+    struct df_err *err) DF_MUST_CHECK;
+/*
+ * Are p [n] proportions: finite, not negative, of sum 1 within 1e-9?  What a mixer says is checked, as it may be the
+ * user's.  DF_EFORMAT names the mixer and the domain (`names` may be NULL).
+ */
+int df_mix_check(const struct df_mixer *m, const double *p, size_t n, char *const *names,
     struct df_err *err) DF_MUST_CHECK;
 /*
  * How many of n rows each of K domains gets: by largest remainder, ties to the lower domain.  dataflex: rounded down,

@@ -117,3 +117,19 @@ df_mix_quotas(const double *p, size_t n_domains, uint64_t n, bool dataflex, uint
 	if (n_domains > 0)
 		quota[n_domains - 1] = left;
 }
+
+int
+df_mix_check(const struct df_mixer *m, const double *p, size_t n, char *const *names, struct df_err *err)
+{
+	double sum = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		if (!(p[i] >= 0 && isfinite(p[i])))
+			return df_fail(err, DF_EFORMAT, "%s gives domain %zu%s%.80s the proportion %g", m->name, i,
+			    names ? ", " : "", names ? names[i] : "", p[i]);
+		sum += p[i];
+	}
+	if (!(fabs(sum - 1) <= 1e-9))
+		return df_fail(err, DF_EFORMAT, "%s gives proportions of sum %.12g, not 1", m->name, sum);
+	return DF_OK;
+}

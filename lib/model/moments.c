@@ -16,17 +16,39 @@
 
 #define FILE_NAME "optimizer.safetensors"
 
+/* Room for moments of any values. */
+static int
+allocate(struct df_moments *o, struct df_model *m, struct df_err *err)
+{
+	int rc;
+
+	*o = (struct df_moments){ .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8 };
+	DF_TRY(df_tensor_alloc(m->be, &o->m, DF_F32, 1, m->train.numel, "the optimiser's moments", err));
+	DF_TRY(df_tensor_alloc(m->be, &o->v, DF_F32, 1, m->train.numel, "the optimiser's moments", err));
+out:
+	return rc;
+}
+
+static int
+clear(struct df_moments *o, struct df_model *m, struct df_err *err)
+{
+	int rc;
+
+	DF_TRY(df_fill(m->be, o->m, 0, err));
+	DF_TRY(df_fill(m->be, o->v, 0, err));
+	DF_TRY(df_sync(m->be, err));
+out:
+	return rc;
+}
+
 int
 df_moments_init(struct df_moments *o, struct df_model *m, struct df_err *err)
 {
-	struct df_moments t = { .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8 };
+	struct df_moments t;
 	int rc;
 
-	DF_TRY(df_tensor_alloc(m->be, &t.m, DF_F32, 1, m->train.numel, "the optimiser's moments", err));
-	DF_TRY(df_tensor_alloc(m->be, &t.v, DF_F32, 1, m->train.numel, "the optimiser's moments", err));
-	DF_TRY(df_fill(m->be, t.m, 0, err));
-	DF_TRY(df_fill(m->be, t.v, 0, err));
-	DF_TRY(df_sync(m->be, err));
+	DF_TRY(allocate(&t, m, err));
+	DF_TRY(clear(&t, m, err));
 	*o = t;
 	t = (struct df_moments){ 0 };
 out:
@@ -167,8 +189,13 @@ df_moments_load(struct df_moments *o, struct df_model *m, const char *dir, struc
 	int rc;
 
 	DF_TRY(find_file(dir, &path, &which, err));
-	DF_TRY(df_moments_init(&t, m, err));
-	DF_TRY(which == 0 ? read_safetensors(&t, m, path, err) : df_moments_read_torch(&t, m, path, err));
+	DF_TRY(allocate(&t, m, err));
+	if (which == 0) { /* every element is in the file */
+		DF_TRY(read_safetensors(&t, m, path, err));
+	} else {
+		DF_TRY(clear(&t, m, err));
+		DF_TRY(df_moments_read_torch(&t, m, path, err));
+	}
 	*o = t;
 	t = (struct df_moments){ 0 };
 out:

@@ -9,10 +9,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/file.h"
 #include "base/mem.h"
+#include "base/simd.h"
 #include "model/model_priv.h"
 
-#define STAGE ((size_t)1 << 20) /* elements moved at once when storing */
+#define STAGE ((size_t)1 << 19) /* elements moved at once: what was checked is still in cache when it is copied */
+
+#define RUN 512 /* bytes that are searched for NaN at once */
 
 /* The prefix of PEFT's names for the body of a model with a head. */
 #define BODY "base_model.model.model."
@@ -99,40 +103,51 @@ check_unknown(const struct df_st *st, const bool *used, const char *const *ignor
 }
 
 /*
- * The first element of a run of 512 bytes that contains NaN or Inf, or n: such numbers have all bits
- * of the exponent set.  Several are tested at once: the lowest bit of the exponent, added, carries
- * into the place of the sign only then.
+ * Numbers that are NaN or Inf have all bits of the exponent set.  Several are tested at once: the lowest bit of the
+ * exponent, added, carries into the place of the sign only then.
  */
-static size_t
+struct bits {
+	uint64_t exponent, one, sign;
+};
+
+static struct bits
+bits_of(enum df_st_type t)
+{
+	switch (t) {
+	case DF_ST_F32: return (struct bits){ 0x7f8000007f800000u, 0x0080000000800000u, 0x8000000080000000u };
+	case DF_ST_BF16: return (struct bits){ 0x7f807f807f807f80u, 0x0080008000800080u, 0x8000800080008000u };
+	default: return (struct bits){ 0x7c007c007c007c00u, 0x0400040004000400u, 0x8000800080008000u };
+	}
+}
+
+static inline bool
+run_is_bad(const char *run, struct bits b)
+{
+	uint64_t bad = 0, u;
+
+	for (size_t k = 0; k < RUN; k += sizeof(u)) {
+		memcpy(&u, run + k, sizeof(u));
+		bad |= (u & b.exponent) + b.one;
+	}
+	return bad & b.sign;
+}
+
+/* The first element of a run of RUN bytes that contains NaN or Inf, or numel. */
+DF_SIMD static size_t
 first_bad(const struct df_st_tensor *t)
 {
+	const struct bits b = bits_of(t->type);
 	const size_t size = df_st_type_size(t->type);
-	const uint64_t exponent = t->type == DF_ST_F32 ? 0x7f8000007f800000u
-	    : t->type == DF_ST_BF16                    ? 0x7f807f807f807f80u
-						       : 0x7c007c007c007c00u;
-	const uint64_t one = t->type == DF_ST_F32 ? 0x0080000000800000u
-	    : t->type == DF_ST_BF16               ? 0x0080008000800080u
-						  : 0x0400040004000400u;
-	const uint64_t sign = t->type == DF_ST_F32 ? 0x8000000080000000u : 0x8000800080008000u;
 	const char *data = t->data;
+	char last[RUN] = { 0 };
+	size_t at = 0;
 
-	for (size_t at = 0, end; at < t->nbytes; at = end) {
-		uint64_t bad = 0, u;
-
-		end = t->nbytes - at < 512 ? t->nbytes : at + 512;
-		for (size_t k = at; k + 8 <= end; k += 8) {
-			memcpy(&u, data + k, 8);
-			bad |= (u & exponent) + one;
-		}
-		if (end % 8 != 0) {
-			u = 0;
-			memcpy(&u, data + end / 8 * 8, end % 8);
-			bad |= (u & exponent) + one;
-		}
-		if (bad & sign)
+	for (; t->nbytes - at >= RUN; at += RUN) {
+		if (run_is_bad(data + at, b))
 			return at / size;
 	}
-	return t->numel;
+	memcpy(last, data + at, t->nbytes - at);
+	return run_is_bad(last, b) ? at / size : t->numel;
 }
 
 static int
@@ -146,46 +161,58 @@ not_finite(const struct df_st_tensor *t, const float *x, size_t first, size_t n,
 	return DF_OK;
 }
 
-/* Elements [at, at + n) of t. */
-static int
-run_to_f32(const struct df_st_tensor *t, size_t at, size_t n, float *dst, struct df_err *err)
+/* Elements [at, at + n) of t, at most STAGE of them or those that are left. */
+static struct df_st_tensor
+run_of(const struct df_st_tensor *t, size_t at, size_t most)
 {
 	const size_t size = df_st_type_size(t->type);
 	struct df_st_tensor run = *t;
 
-	run.numel = n;
-	run.nbytes = n * size;
+	run.numel = t->numel - at < most ? t->numel - at : most;
+	run.nbytes = run.numel * size;
 	run.data = (const char *)t->data + at * size;
-	return df_st_to_f32(&run, dst, err);
+	return run;
 }
 
+/* No element of `run`, which begins at element `at` of its tensor, is NaN or Inf. */
 static int
-check_finite(const struct df_st_tensor *t, struct df_err *err)
+check_finite(const struct df_st_tensor *run, size_t at, struct df_err *err)
 {
-	size_t i = first_bad(t), n;
+	const size_t i = first_bad(run);
+	struct df_st_tensor bad;
 	float x[256];
 	int rc;
 
-	if (i >= t->numel)
+	if (i >= run->numel)
 		return DF_OK;
-	n = t->numel - i < 256 ? t->numel - i : 256;
-	DF_TRY(run_to_f32(t, i, n, x, err));
-	DF_TRY(not_finite(t, x, i, n, err));
+	bad = run_of(run, i, sizeof(x) / sizeof(x[0]));
+	DF_TRY(df_st_to_f32(&bad, x, err));
+	DF_TRY(not_finite(run, x, at + i, bad.numel, err));
 out:
 	return rc;
 }
 
-/* A tensor as float32 into dst. */
+/* A tensor as float32 into dst, through stage [STAGE] where it has another type; its pages are then given back. */
 static int
-widen(const struct df_st_tensor *t, struct df_tensor dst, float **stage, size_t *cap, struct df_backend *be,
-    struct df_err *err)
+widen(const struct df_st_tensor *t, struct df_tensor dst, float *stage, struct df_backend *be, struct df_err *err)
 {
-	int rc;
+	struct df_st_tensor run;
+	int rc = DF_OK;
 
-	DF_TRY(df_grow(stage, cap, t->numel, sizeof(**stage), t->name, err));
-	DF_TRY(df_st_to_f32(t, *stage, err));
-	DF_TRY(not_finite(t, *stage, 0, t->numel, err));
-	DF_TRY(df_upload(be, dst, *stage, err));
+	for (size_t at = 0; at < t->numel; at += run.numel) {
+		const float *from = stage;
+
+		run = run_of(t, at, STAGE);
+		if (t->type == DF_ST_F32) {
+			DF_TRY(check_finite(&run, at, err));
+			from = run.data;
+		} else {
+			DF_TRY(df_st_to_f32(&run, stage, err));
+			DF_TRY(not_finite(t, stage, at, run.numel, err));
+		}
+		DF_TRY(df_upload(be, df_tensor_view(dst, at, 1, run.numel), from, err));
+	}
+	df_file_forget(t->data, t->nbytes);
 out:
 	return rc;
 }
@@ -197,9 +224,9 @@ df_params_load(const struct df_params *p, struct df_tensor data, const struct df
 	struct df_buf name = DF_BUF_INIT;
 	float *stage = NULL;
 	bool *used = NULL;
-	size_t cap = 0;
 	int rc;
 
+	DF_TRY(df_alloc(&stage, STAGE, sizeof(*stage), "a staging buffer", err));
 	DF_TRY(df_alloc(&used, df_st_count(st) + 1, sizeof(*used), "a tensor list", err));
 	for (size_t i = 0; i < p->n; i++) {
 		const struct df_param *v = &p->v[i];
@@ -222,7 +249,7 @@ df_params_load(const struct df_params *p, struct df_tensor data, const struct df
 		}
 		DF_TRY(df_param_check_shape(v, t, err));
 		used[t - df_st_at(st, 0)] = true;
-		DF_TRY(widen(t, df_param_view(data, v), &stage, &cap, be, err));
+		DF_TRY(widen(t, df_param_view(data, v), stage, be, err));
 	}
 	DF_TRY(check_unknown(st, used, ignore, err));
 out:
@@ -244,11 +271,12 @@ same_values(const struct df_st_tensor *a, const struct df_st_tensor *b, bool *sa
 	*same = a->type == b->type && memcmp(a->data, b->data, a->nbytes) == 0;
 	if (*same)
 		return DF_OK;
-	for (size_t at = 0, n; at < a->numel; at += n) {
-		n = a->numel - at < 1024 ? a->numel - at : 1024;
-		DF_TRY(run_to_f32(a, at, n, x, err));
-		DF_TRY(run_to_f32(b, at, n, y, err));
-		for (size_t i = 0; i < n; i++) {
+	for (size_t at = 0; at < a->numel; at += 1024) {
+		const struct df_st_tensor u = run_of(a, at, 1024), w = run_of(b, at, 1024);
+
+		DF_TRY(df_st_to_f32(&u, x, err));
+		DF_TRY(df_st_to_f32(&w, y, err));
+		for (size_t i = 0; i < u.numel; i++) {
 			if (x[i] != y[i])
 				return DF_OK;
 		}
@@ -330,11 +358,12 @@ df_weights_load(struct df_model *m, const char *const *ignore, struct df_err *er
 {
 	const struct df_st_tensor **found = NULL;
 	float *stage = NULL;
-	size_t n_small, at = 0, cap = 0;
+	size_t n_small, at = 0;
 	int rc;
 
 	DF_TRY(df_alloc(&found, m->base.n, sizeof(*found), "a tensor list", err));
 	DF_TRY(find_all(m, found, ignore, &n_small, err));
+	DF_TRY(df_alloc(&stage, STAGE, sizeof(*stage), "a staging buffer", err));
 	if (n_small > 0)
 		DF_TRY(df_tensor_alloc(m->be, &m->small, DF_F32, 1, n_small, "the model's small weights", err));
 	for (size_t i = 0; i < m->base.n; i++) {
@@ -343,14 +372,14 @@ df_weights_load(struct df_model *m, const char *const *ignore, struct df_err *er
 		enum df_dtype type;
 
 		if (at_rest(p, t, &type)) {
-			DF_TRY(check_finite(t, err));
+			DF_TRY(check_finite(t, 0, err));
 			DF_TRY(df_tensor_borrow(m->be, &m->borrowed[i], type, p->rows, p->cols, t->data, p->name, err));
 			m->value[i] = m->borrowed[i];
 			continue;
 		}
 		m->value[i] = df_tensor_view(m->small, at, p->rows, p->cols);
 		at += t->numel;
-		DF_TRY(widen(t, m->value[i], &stage, &cap, m->be, err));
+		DF_TRY(widen(t, m->value[i], stage, m->be, err));
 	}
 	DF_TRY(df_weights_place(m, err));
 out:
@@ -359,10 +388,11 @@ out:
 	return rc;
 }
 
-/* Masters of the trainable parameters, and their windows on them. */
+/* Masters of the trainable parameters, and their windows on them.  A file that is all copied is closed. */
 static int
 make_masters(struct df_model *m, struct df_err *err)
 {
+	bool needed = false;
 	int rc;
 
 	DF_TRY(df_tensor_alloc(m->be, &m->train_data, DF_F32, 1, m->train.numel, "what trains", err));
@@ -375,6 +405,13 @@ make_masters(struct df_model *m, struct df_err *err)
 		DF_TRY(df_copy(m->be, to, m->value[row], err));
 		m->value[row] = to;
 		df_tensor_free(m->be, &m->borrowed[row]);
+	}
+	for (size_t i = 0; i < m->base.n && !needed; i++)
+		needed = !df_tensor_is_none(m->borrowed[i]);
+	if (!needed) {
+		DF_TRY(df_sync(m->be, err));
+		df_st_close(m->st);
+		m->st = NULL;
 	}
 out:
 	return rc;

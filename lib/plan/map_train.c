@@ -150,13 +150,13 @@ check_mixer(const struct df_map *m, const struct df_component *c, const struct d
 	DF_TRY(rc);
 	if (!c->name)
 		goto out;
-	if ((rc = df_mixer_find(mixer, c->name, err)) != DF_OK) {
+	if ((rc = df_mix_pick(mixer, c->name, df_component_param(c, "plugin"), err)) == DF_EUSAGE) {
 		rc = err ? err->code = DF_ECONFIG : DF_ECONFIG;
 		df_err_prefix(err, "component_name: ");
 	}
 	DF_TRY(rc);
 	DF_TRY(df_opt_defaults(&values, (*mixer)->defaults, (*mixer)->defaults_size, err));
-	DF_TRY(df_component_options(c, part, df_mix_parts(*mixer, values, &params, part), err));
+	DF_TRY(df_component_options(c, part, df_mix_parts(*mixer, c->name, values, &params, part), err));
 	if ((*mixer)->check && (rc = (*mixer)->check(values, n, err)) != DF_OK) {
 		df_err_prefix(err, "component '%s': ", m->c->component_name);
 		rc = err ? err->code = DF_ECONFIG : DF_ECONFIG;

@@ -23,6 +23,7 @@
 #include "backend/backend.h"
 #include "base/buf.h"
 #include "base/err.h"
+#include "base/mt19937.h"
 #include "base/opt.h"
 #include "shard/shard.h"
 
@@ -313,12 +314,6 @@ int df_sample_race_by(struct df_pool *pool, const struct df_weights *w, uint64_t
 /* m independent draws, probability proportional to weight (NULL = uniform).  DF_EUSAGE when no weight is positive. */
 int df_sample_replace(const double *weight, uint64_t n, uint64_t m, uint64_t seed, uint32_t substream, uint64_t *out,
     struct df_err *err) DF_MUST_CHECK;
-/* The first m of torch.randperm(n), and torch.randint(0, n, (m,)), from a CPU generator with `seed`; n < 2^28. */
-int df_sample_torch_perm(uint64_t n, uint64_t m, uint64_t seed, uint64_t *out, struct df_err *err) DF_MUST_CHECK;
-int df_sample_torch_randint(uint64_t n, uint64_t m, uint64_t seed, uint64_t *out, struct df_err *err) DF_MUST_CHECK;
-/* torch.randperm(n[0]), torch.randperm(n[1]), ... from one generator, one after the other in out [sum of n]. */
-int df_sample_torch_perms(const uint64_t *n, uint64_t n_perms, uint64_t seed, uint64_t *out, struct df_err *err)
-    DF_MUST_CHECK;
 
 /* ---- shared: inputs ------------------------------------------------------------------ */
 

@@ -89,7 +89,11 @@ learn(struct df_domain_weigh *w, struct df_err *err)
 static int
 step_weights(struct df_domain_weigh *w, const struct df_step_counts *step, double *total, struct df_err *err)
 {
+	int rc;
+
 	w->mixer->weigh(w->options, w->state, w->n_domains, w->alpha);
+	if ((rc = df_mix_check(w->mixer, w->alpha, w->n_domains, w->names, err)) != DF_OK)
+		return rc;
 	*total = 0;
 	for (size_t i = 0; i < w->n_domains; i++) {
 		w->q[i] = w->p[i] > 0 ? w->alpha[i] / w->p[i] : 0;

@@ -34,6 +34,9 @@ df_dynamic_release(struct df_dynamic *d)
 	free(d->cursor);
 	free(d->proportions);
 	free(d->number);
+	free(d->params);
+	free(d->initial);
+	free(d->reference);
 	*d = (struct df_dynamic){ 0 };
 }
 
@@ -83,6 +86,14 @@ df_dynamic_put(const struct df_dynamic *d, struct df_buf *out)
 	df_buf_puts(out, "]");
 	put_numbers(out, "proportions", d->proportions, d->n_domains);
 	put_numbers(out, "numbers", d->number, d->n_numbers);
+	if (d->initial)
+		put_numbers(out, "initial", d->initial, d->n_domains);
+	if (d->params)
+		df_buf_printf(out, ", \"params\": %s", d->params);
+	if (d->reference) {
+		df_buf_puts(out, ", \"reference\": ");
+		df_buf_json_str(out, d->reference);
+	}
 	df_buf_puts(out, "},\n");
 }
 
@@ -112,6 +123,56 @@ get_counts(const struct df_json_value *v, uint64_t *x, size_t n, struct df_err *
 	return DF_OK;
 }
 
+/* "params", as it was. */
+static int
+get_params(const struct df_json_value *v, char **out, struct df_err *err)
+{
+	const struct df_json_member *m = NULL;
+	struct df_buf b = DF_BUF_INIT;
+	const struct df_json_value *value;
+	const char *name, *sep = "{";
+	int rc;
+
+	while ((m = df_json_next(v, m, &name, &value))) {
+		const char *text = df_json_str(value, NULL);
+
+		if (!text) {
+			df_buf_release(&b);
+			return df_fail(err, DF_EFORMAT, "params: '%.60s' is no text", name);
+		}
+		df_buf_puts(&b, sep);
+		df_buf_json_str(&b, name);
+		df_buf_puts(&b, ": ");
+		df_buf_json_str(&b, text);
+		sep = ", ";
+	}
+	df_buf_puts(&b, *sep == '{' ? "{}" : "}");
+	if ((rc = df_buf_check(&b, err)) == DF_OK)
+		*out = df_buf_detach(&b);
+	df_buf_release(&b);
+	return rc;
+}
+
+/* What later versions added. */
+static int
+get_told(struct df_dynamic *d, const struct df_json_value *v, struct df_err *err)
+{
+	const char *reference;
+	int rc = DF_OK;
+
+	if (df_json_get(v, "initial")) {
+		DF_TRY(df_alloc(&d->initial, d->n_domains, sizeof(*d->initial), "state", err));
+		DF_TRY(get_numbers(v, "initial", d->initial, d->n_domains, err));
+	}
+	if (df_json_type(df_json_get(v, "params")) == DF_JSON_OBJECT)
+		DF_TRY(get_params(df_json_get(v, "params"), &d->params, err));
+	DF_TRY(df_json_member_str(v, "reference", "", &reference, err));
+	if (*reference)
+		DF_TRY(df_strdup(&d->reference, reference, err));
+out:
+	return rc;
+}
+
 int
 df_dynamic_get(struct df_dynamic *d, const struct df_json_value *v, struct df_err *err)
 {
@@ -131,6 +192,7 @@ df_dynamic_get(struct df_dynamic *d, const struct df_json_value *v, struct df_er
 	DF_TRY(get_counts(cursor, d->cursor, d->n_domains, err));
 	DF_TRY(get_numbers(v, "proportions", d->proportions, d->n_domains, err));
 	DF_TRY(get_numbers(v, "numbers", d->number, d->n_numbers, err));
+	DF_TRY(get_told(d, v, err));
 out:
 	if (rc != DF_OK) {
 		df_dynamic_release(d);

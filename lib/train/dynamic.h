@@ -21,6 +21,10 @@ struct df_dynamic {
 	size_t n_domains;
 	double *number;      /* [n_numbers] of the method */
 	size_t n_numbers;
+	/* What the run was told, so that a changed file is noticed; each may be NULL: not known. */
+	char *params;        /* of the component, a JSON object of texts */
+	double *initial;     /* [n_domains] init_mixture_proportions */
+	char *reference;     /* "losses ID" or "model ID": DoReMi's */
 };
 
 /* Allocate the arrays; what was there is released.  After an error, too, it is for df_dynamic_release(). */

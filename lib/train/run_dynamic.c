@@ -4,6 +4,7 @@
 #include "train/run_dynamic.h"
 
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/json.h"
@@ -84,6 +85,93 @@ check_window(const struct df_run *r, struct df_err *err)
 	    r->start, r->state.dynamic.event_step, e.step);
 }
 
+/* ---- the component's parameters ------------------------------------------------------- */
+
+/* Files that are told by what is in them, not by their path. */
+static bool
+is_path(const char *param)
+{
+	return strncmp(param, "reference_", 10) == 0;
+}
+
+/* Say what is said of a parameter now, if it is another value than in the state. */
+static void
+tell_changed(const struct df_run *r, const struct df_component *c, const char *name, const char *was, const char *now)
+{
+	struct df_err place = DF_ERR_INIT;
+
+	if (is_path(name) || (was && now && strcmp(was, now) == 0))
+		return;
+	(void)df_fail(&place, DF_ECONFIG, "%s %s is %s, but %s was trained with %s; going on with the new value",
+	    c->name, name, now ? now : "not given", r->start, was ? was : "none");
+	for (size_t i = 0; i < c->params.n; i++)
+		if (strcmp(c->params.v[i].key, name) == 0)
+			df_component_place(c, &c->params.v[i], &place);
+	df_warn("%s", place.msg);
+}
+
+/* A checkpoint knows the parameters that its run had, whichever file they came from. */
+static int
+compare_params(const struct df_run *r, const struct df_component *c, struct df_err *err)
+{
+	const char *was = r->state.dynamic.params, *name;
+	const struct df_json_member *m = NULL;
+	const struct df_json_value *v, *root;
+	struct df_json *j = NULL;
+	int rc = DF_OK;
+
+	if (!r->start || !was || (strcmp(c->name, r->state.dynamic.method) != 0 && strcmp(c->name, "custom") != 0))
+		return DF_OK; /* another method, whose parameters are its own */
+	DF_TRY(df_json_parse(&j, was, strlen(was), r->start, err));
+	root = df_json_root(j);
+	while ((m = df_json_next(root, m, &name, &v)))
+		tell_changed(r, c, name, df_json_str(v, NULL), df_component_param(c, name));
+	for (size_t i = 0; i < c->params.n; i++) {
+		name = c->params.v[i].key;
+		if (df_component_param(c, name) && !df_json_get(root, name))
+			tell_changed(r, c, name, NULL, df_component_param(c, name));
+	}
+out:
+	df_json_free(j);
+	return rc;
+}
+
+/* state.dynamic.params = those of c that are not null. */
+static int
+keep_params(struct df_run *r, const struct df_component *c, struct df_err *err)
+{
+	struct df_buf b = DF_BUF_INIT;
+	const char *sep = "{";
+	int rc;
+
+	for (size_t i = 0; i < c->params.n; i++) {
+		const char *name = c->params.v[i].key, *value = df_component_param(c, name);
+
+		if (!value)
+			continue;
+		df_buf_puts(&b, sep);
+		df_buf_json_str(&b, name);
+		df_buf_puts(&b, ": ");
+		df_buf_json_str(&b, value);
+		sep = ", ";
+	}
+	df_buf_puts(&b, *sep == '{' ? "{}" : "}");
+	DF_TRY(df_buf_check(&b, err));
+	free(r->state.dynamic.params);
+	r->state.dynamic.params = df_buf_detach(&b);
+out:
+	df_buf_release(&b);
+	return rc;
+}
+
+static const struct df_component *
+component_of(const struct df_run *r)
+{
+	const struct df_component *c = r->kind->component ? r->kind->component(r) : NULL;
+
+	return c && c->name ? c : NULL;
+}
+
 int
 df_run_dynamic_init(struct df_run *r, struct df_err *err)
 {
@@ -102,6 +190,8 @@ df_run_dynamic_init(struct df_run *r, struct df_err *err)
 	r->in_window = r->start != NULL;
 	DF_TRY(check_window(r, err));
 	DF_TRY(r->kind->init(r, err));
+	if (component_of(r))
+		DF_TRY(compare_params(r, component_of(r), err));
 	rc = df_run_dynamic_ready(r, err);
 out:
 	return rc;
@@ -117,6 +207,8 @@ df_run_dynamic_begin(struct df_run *r, struct df_err *err)
 		return DF_OK;
 	if (r->kind->begin)
 		DF_TRY(r->kind->begin(r, err));
+	if (component_of(r))
+		DF_TRY(keep_params(r, component_of(r), err));
 	if (!r->in_window || e.kind == DF_EVENT_NONE)
 		goto out;
 	if (r->state.step < e.end)

@@ -18,6 +18,7 @@
 #ifndef DF_TRAIN_RUN_DYNAMIC_H
 #define DF_TRAIN_RUN_DYNAMIC_H
 
+#include "config/component.h"
 #include "config/events.h"
 #include "train/run_priv.h"
 
@@ -38,6 +39,8 @@ struct df_run_kind {
 	int (*save)(struct df_run *r, struct df_err *err);
 	int (*end)(struct df_run *r, struct df_err *err);
 	void (*release)(struct df_run *r);
+	/* The component that the run has, after init; NULL: none. */
+	const struct df_component *(*component)(const struct df_run *r);
 };
 
 /* The kind of each train_type; NULL for static.  In run_kinds.c. */

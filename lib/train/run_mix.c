@@ -4,6 +4,7 @@
 #include "train/run_mix.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -88,13 +89,69 @@ load(struct df_run *r, struct df_err *err)
 	return DF_OK;
 }
 
+/* Excesses over two references do not belong together.  A file and the model that made it are the same reference. */
+static int
+check_reference(struct df_run *r, struct df_err *err)
+{
+	const struct df_run_mix *x = r->dynamic;
+	const char *kind = x->params.reference_losses ? "losses" : "model";
+	const char *path = x->params.reference_losses ? x->params.reference_losses : x->params.reference_model_path;
+	struct df_dynamic *d = &r->state.dynamic;
+	char *now = NULL;
+	int rc;
+
+	DF_TRY(df_asprintf(&now, err, "%s %s", kind, df_reference_id(x->reference)));
+	if (d->reference && strcmp(d->reference, now) != 0 && strncmp(d->reference, now, strlen(kind) + 1) == 0) {
+		rc = df_fail(err, DF_ELINEAGE,
+		    "%s was trained against another reference (%s) than %s (%s): give that again, or "
+		    "%s_name_or_path=%s and a new output_dir",
+		    r->start, d->reference, path, now,
+		    r->c->finetuning_type == DF_FINETUNING_LORA ? "adapter" : "model", r->start);
+		goto out;
+	}
+	if (d->reference && strcmp(d->reference, now) != 0)
+		df_info("%s was trained against %s; going on with %s", r->start, d->reference, now);
+	free(d->reference);
+	d->reference = now;
+	now = NULL;
+out:
+	free(now);
+	return rc;
+}
+
+/* Initial proportions count at the first step only: those of the run stay, whatever the file says now. */
+static int
+keep_initial(struct df_run *r, struct df_err *err)
+{
+	const struct df_run_mix *x = r->dynamic;
+	struct df_dynamic *d = &r->state.dynamic;
+	int rc = DF_OK;
+
+	if (d->initial) {
+		for (size_t i = 0; i < x->n_domains; i++)
+			if (!(fabs(d->initial[i] - x->initial[i]) <= 1e-12)) {
+				df_warn("init_mixture_proportions: %g of '%s', but %s began with %g, which stays",
+				    x->initial[i], x->names ? x->names[i] : "all", r->start, d->initial[i]);
+				break;
+			}
+		return DF_OK;
+	}
+	DF_TRY(df_alloc(&d->initial, x->n_domains, sizeof(*d->initial), "state", err));
+	memcpy(d->initial, x->initial, x->n_domains * sizeof(*d->initial));
+out:
+	return rc;
+}
+
 static int
 open_mix(struct df_run *r, struct df_err *err)
 {
 	int rc;
 
 	DF_TRY(df_run_mix_open(r, err));
-	rc = load(r, err);
+	DF_TRY(load(r, err));
+	if (((struct df_run_mix *)r->dynamic)->reference)
+		DF_TRY(check_reference(r, err));
+	rc = keep_initial(r, err);
 out:
 	return rc;
 }
@@ -232,6 +289,7 @@ event(struct df_run *r, const struct df_event *e, struct df_err *err)
 	if (x->mixer && (e->kind == DF_EVENT_UPDATE || x->mixer->each_step)) {
 		DF_TRY(update(x, r, err));
 		x->mixer->propose(x->options, x->state, x->n_domains, e->step, x->p);
+		DF_TRY(df_mix_check(x->mixer, x->p, x->n_domains, x->names, err));
 		(void)df_drawer_spread(x->drawer, x->p);
 	}
 	DF_TRY(window(r, e, err));
@@ -357,7 +415,14 @@ out:
 	return rc;
 }
 
+static const struct df_component *
+component(const struct df_run *r)
+{
+	return &((const struct df_run_mix *)r->dynamic)->component;
+}
+
 const struct df_run_kind df_run_kind_mix = {
+	.component = component,
 	.init = df_run_mix_init,
 	.open = open_mix,
 	.begin = begin,

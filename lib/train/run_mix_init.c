@@ -6,8 +6,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/inout.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "train/outdir.h"
 #include "train/run_mix.h"
 
 /* ---- the component -------------------------------------------------------------- */
@@ -21,7 +23,25 @@ take_params(struct df_run_mix *x, struct df_err *err)
 	int rc;
 
 	DF_TRY(df_opt_defaults(&x->options, m->defaults, m->defaults_size, err));
-	rc = df_component_options(&x->component, part, df_mix_parts(m, x->options, &x->params, part), err);
+	rc = df_component_options(
+	    &x->component, part, df_mix_parts(m, x->component.name, x->options, &x->params, part), err);
+out:
+	return rc;
+}
+
+/* The reference is an input: no output may replace it. */
+static int
+note_files(const struct df_run_mix *x, const struct df_config *c, struct df_err *err)
+{
+	const struct df_outdir_input model = { "reference_model_path", x->params.reference_model_path };
+	int rc = DF_OK;
+
+	if (x->params.reference_losses)
+		DF_TRY(df_inout_read(x->params.reference_losses, "reference_losses", err));
+	if (model.dir) {
+		DF_TRY(df_inout_read(model.dir, model.key, err));
+		DF_TRY(df_outdir_check_inputs(c->output_dir, &model, 1, err));
+	}
 out:
 	return rc;
 }
@@ -33,11 +53,16 @@ load_component(struct df_run_mix *x, const struct df_config *c, struct df_err *e
 	int rc;
 
 	DF_TRY(df_component_load(&x->component, c, err));
-	if (df_mixer_find(&x->mixer, x->component.name, &why) != DF_OK) {
-		rc = df_config_fail(c, "component_name", err, "%s", why.msg);
+	rc = df_mix_pick(&x->mixer, x->component.name, df_component_param(&x->component, "plugin"), &why);
+	if (rc != DF_OK) {
+		if (rc == DF_EUSAGE)
+			rc = df_config_fail(c, "component_name", err, "%s", why.msg);
+		else if (err)
+			*err = why;
 		goto out;
 	}
 	DF_TRY(take_params(x, err));
+	DF_TRY(note_files(x, c, err));
 	x->n_state = x->mixer->n_state(x->n_domains);
 	if (x->mixer->check && (rc = x->mixer->check(x->options, x->n_domains, err)) != DF_OK)
 		df_err_prefix(err, "component '%s': ", c->component_name);
@@ -69,6 +94,7 @@ given_proportions(struct df_run_mix *x, const struct df_config *c, struct df_err
 	int rc;
 
 	if (end && strcmp(end, ".h5") == 0) {
+		DF_TRY(df_inout_read(text, "init_mixture_proportions", err));
 		if ((rc = df_mix_read_weights(text, x->names, x->n_domains, x->initial, err)) != DF_OK)
 			df_err_prefix(err, "init_mixture_proportions: ");
 		return rc;
@@ -76,6 +102,7 @@ given_proportions(struct df_run_mix *x, const struct df_config *c, struct df_err
 	rc = df_mix_proportions(text, "init_mixture_proportions", x->n_domains, x->names, x->initial, err);
 	if (rc == DF_EUSAGE && err)
 		err->code = rc = DF_ECONFIG;
+out:
 	return rc;
 }
 

@@ -14,6 +14,8 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/mt19937.h"
+#include "base/opt.h"
 #include "base/permute.h"
 #include "base/rng.h"
 #include "config/component.h"
@@ -23,7 +25,8 @@ struct run_select {
 	struct df_component component;
 	uint64_t *rows; /* [cap_rows] of the window */
 	size_t cap_rows;
-	bool used; /* the index was for an earlier window */
+	bool used;     /* the index was for an earlier window */
+	uint64_t seed; /* of the selector */
 };
 
 static void
@@ -36,6 +39,25 @@ release(struct df_run *r)
 	free(x);
 }
 
+/* The selector's own seed, or that of the run. */
+static int
+find_seed(struct run_select *x, const struct df_run *r, struct df_err *err)
+{
+	const char *own = df_component_param(&x->component, "seed");
+	int64_t seed = r->c->seed;
+	int rc = DF_OK;
+
+	if (own && (rc = df_parse_int(own, 0, INT64_MAX, &seed, err)) != DF_OK) {
+		df_err_prefix(err, "%s: seed: ", x->component.name);
+		return rc;
+	}
+	x->seed = (uint64_t)seed;
+	if (r->c->warmup_draw == DF_WARMUP_DATAFLEX && r->rows.n >> 28)
+		rc = df_config_fail(
+		    r->c, "warmup_draw", err, "DataFlex's draws are reproduced for fewer than 2^28 rows");
+	return rc;
+}
+
 static int
 init(struct df_run *r, struct df_err *err)
 {
@@ -45,6 +67,7 @@ init(struct df_run *r, struct df_err *err)
 	DF_TRY(df_alloc(&x, 1, sizeof(*x), "run", err));
 	r->dynamic = x;
 	DF_TRY(df_component_load(&x->component, r->c, err));
+	DF_TRY(find_seed(x, r, err));
 	if (!r->start)
 		rc = df_dynamic_init(&r->state.dynamic, x->component.name, 0, 0, err);
 out:
@@ -137,15 +160,19 @@ out:
 
 /*
  * Rows of a warm-up: without replacement, by race with the Flex epoch as substream.  More than there are: all of them
- * as often as they go, and then the first of the race.
+ * as often as they go, and then the first of the race.  DataFlex draws with replacement, from a generator that begins
+ * anew with the selector's seed each time.
  */
 static int
 draw_warmup(const struct df_run *r, const struct df_event *e, uint64_t *rows, struct df_err *err)
 {
+	const struct run_select *x = r->dynamic;
 	const struct df_permute race = { (uint64_t)r->c->seed, DF_RNG_SAMPLE, (uint32_t)e->flex_epoch, r->rows.id };
 	const uint64_t n = r->rows.n;
 	int rc;
 
+	if (r->c->warmup_draw == DF_WARMUP_DATAFLEX)
+		return df_sample_torch_randint(n, e->n_rows, x->seed, rows, err);
 	DF_TRY(draw(&race, (uint32_t)n, n < e->n_rows ? n : e->n_rows, rows, err));
 	for (uint64_t i = n; i < e->n_rows; i++)
 		rows[i] = rows[i - n];
@@ -217,8 +244,15 @@ event(struct df_run *r, const struct df_event *e, struct df_err *err)
 	return window(r, e, err);
 }
 
+static const struct df_component *
+component(const struct df_run *r)
+{
+	return &((const struct run_select *)r->dynamic)->component;
+}
+
 const struct df_run_kind df_run_kind_select = {
 	.takes_index = true,
+	.component = component,
 	.init = init,
 	.ready = ready,
 	.event = event,

@@ -516,9 +516,16 @@ out:
 	return rc;
 }
 
+static const struct df_component *
+component(const struct df_run *r)
+{
+	return &((const struct weights *)r->dynamic)->component;
+}
+
 const struct df_run_kind df_run_kind_weigh = {
 	.takes_index = true,
 	.weighs = true,
+	.component = component,
 	.init = init,
 	.open = open_weigh,
 	.begin = begin,

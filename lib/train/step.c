@@ -28,7 +28,7 @@ df_stepper_new(struct df_stepper **out, struct df_model *m, struct df_pool *pool
 	most = df_backend_traits(df_model_backend(m)).step_lanes;
 	for (s->n_lanes = DF_MAX_LANES; s->n_lanes > 1 && (s->n_lanes > most || s->n_lanes * numel > LANE_FLOATS);)
 		s->n_lanes /= 2;
-	DF_TRY(df_moments_init(&s->moments, m, err));
+	DF_TRY(o->from ? df_moments_load(&s->moments, m, o->from, err) : df_moments_init(&s->moments, m, err));
 	s->moments.beta1 = o->beta1;
 	s->moments.beta2 = o->beta2;
 	s->moments.eps = o->eps;
@@ -62,22 +62,6 @@ df_stepper_free(struct df_stepper *s)
 	free(s->pick);
 	df_step_losses_release(&s->group);
 	free(s);
-}
-
-int
-df_stepper_load(struct df_stepper *s, const char *dir, struct df_err *err)
-{
-	struct df_moments o = { 0 };
-	int rc;
-
-	if ((rc = df_moments_load(&o, s->m, dir, err)) != DF_OK)
-		return rc;
-	df_moments_release(&s->moments, s->m);
-	s->moments = o;
-	s->moments.beta1 = s->o.beta1;
-	s->moments.beta2 = s->o.beta2;
-	s->moments.eps = s->o.eps;
-	return DF_OK;
 }
 
 int

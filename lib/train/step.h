@@ -29,6 +29,7 @@ struct df_stepper_opts {
 	 */
 	double lr_b_ratio;
 	uint64_t seed; /* of dropout */
+	const char *from; /* a checkpoint whose moments df_stepper_new() takes over; NULL: they start at zero */
 	/* Weights of targets from each one's own loss, or NULL (df_work_weigh()): lanes ask in their own threads. */
 	df_weigh_fn *weigh_target;
 	void *weigh_target_ctx; /* borrowed */
@@ -94,13 +95,12 @@ struct df_step_weigher {
 
 struct df_stepper;
 
-/* m and pool are borrowed.  Moments start at zero. */
+/* m and pool are borrowed. */
 int df_stepper_new(struct df_stepper **out, struct df_model *m, struct df_pool *pool, const struct df_stepper_opts *o,
     struct df_err *err) DF_MUST_CHECK;
 void df_stepper_free(struct df_stepper *s); /* accepts NULL */
 
-/* Load the moments of the checkpoint `dir`, and save them. */
-int df_stepper_load(struct df_stepper *s, const char *dir, struct df_err *err) DF_MUST_CHECK;
+/* Save the moments beside a checkpoint. */
 int df_stepper_save(const struct df_stepper *s, const char *dir, struct df_err *err) DF_MUST_CHECK;
 
 /*

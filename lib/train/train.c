@@ -617,9 +617,9 @@ df_train_run(const struct df_train_opts *o, struct df_train_report *report, stru
 		df_info("%s: all %" PRIu64 " steps are done", c->output_dir, r.state.step);
 		goto out;
 	}
+	so.from = r.start;
 	DF_TRY(df_stepper_new(&r.stepper, r.model, o->pool, &so, err));
 	if (r.start) {
-		DF_TRY(df_stepper_load(r.stepper, r.start, err));
 		DF_TRY(df_trainlog_load(&r.log, r.start, err));
 		df_info("going on from %s", r.start);
 		if (!r.state.interim && r.start_is_own)

@@ -209,6 +209,26 @@ for run in select-random select-fraction select-steps select-epoch; do
 	asks $run
 done
 
+# --- B04 and B28: its draws of a warm-up, and its length of a mixture run, on request ---
+
+# steps_of DIR N: the losses of its first N steps
+warm=$(key select-random warmup_step)
+select="train select-random tokenized_path=sums.h5 disable_shuffling=true train_type=dynamic_select component_name=random
+	warmup_step=$warm update_step=3 update_times=2 num_train_epochs=2"
+# shellcheck disable=SC2086 # words
+ok 'a warm-up as DataFlex draws it' $select output_dir=warm warmup_draw=dataflex --until "$warm"
+losses warm "$warm" >got
+losses_of select-random | head -n "$warm" >want.txt
+near 'has its losses' got want.txt $LIMIT
+# shellcheck disable=SC2086 # words
+ok 'with another seed of the selector' $select output_dir=warm2 warmup_draw=dataflex component_params.seed=7 --until "$warm"
+! cmp -s warm/checkpoint-"$warm"/model.safetensors warm2/checkpoint-"$warm"/model.safetensors
+report $? 'other rows come'
+df-train -q model_name_or_path="$R/model" finetuning_type=full tokenized_path=mixed.h5 output_dir=none \
+	per_device_train_batch_size=4 train_type=dynamic_mix component_name=random warmup_step=2 update_step=3 update_times=2 \
+	train_step=20 mix_steps=dataflex --plan >out 2>err
+is 'update_times before train_step' "$(tail -n 1 out | cut -f 1) $(grep -c 'train_step has no effect with mix_steps: dataflex: the run has 8 steps' err)" '8 1'
+
 # --- B20: stratified and uniform keep their proportions in DataFlex; ours asks which is meant ---
 
 mix="train mix-stratified tokenized_path=mixed.h5 output_dir=rule train_type=dynamic_mix warmup_step=2 update_step=3

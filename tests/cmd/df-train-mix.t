@@ -118,6 +118,46 @@ is 'a line at logging_steps and at the end' "$(log file step | tr '\n' ' ')" '2 
 ok 'the weights are a file' $train output_dir=main static_mix=true train_step=4 \
 	init_mixture_proportions=file/domain_weights.h5
 
+# Beyond DF_TOKEN_CACHE the losses are read when they are wanted.
+ok 'losses that are read on demand' env DF_TOKEN_CACHE=0 $doremi component_params.reference_losses=ref.h5 output_dir=demand
+same 'the same model' file/model.safetensors demand/model.safetensors
+same 'the same log' file/mixture_log.jsonl demand/mixture_log.jsonl
+
+# --- what a checkpoint knows of its run ---
+
+cat >components.yaml <<'END'
+mixers:
+  mine: { name: odm, params: { alpha: 0.9, warmup_steps: 0 } }
+END
+mine="$train component_name=mine components_cfg_file=components.yaml"
+ok 'parameters from a file' $mine output_dir=told --until 5
+sed -i 's/alpha: 0.9/alpha: 0.5/; s/warmup_steps: 0/min_eps: 0.1/' components.yaml
+ok 'which then changes' $mine output_dir=told
+says 'is named: the key, its place, the new value, and the old one' \
+	'components.yaml:2: odm alpha is 0.5, but told/checkpoint-5 was trained with 0.9; going on with the new value'
+says 'one that is gone' 'odm warmup_steps is not given, but told/checkpoint-5 was trained with 0;'
+says 'one that is new' 'odm min_eps is 0.1, but told/checkpoint-5 was trained with none;'
+ok 'the same again' $mine output_dir=told
+[ "$(grep -c 'was trained with' "$T/err")" = 0 ]
+report $? 'says nothing'
+ok 'DoReMi up to a step' $doremi component_params.reference_losses=ref.h5 output_dir=against --until 5
+df-grad -q --losses --token-loss --model main -o main.h5 pool.h5
+exits 65 'with another reference' $doremi component_params.reference_losses=main.h5 output_dir=against
+says 'is refused' 'against/checkpoint-5 was trained against another reference .losses [0-9a-f]{32}. than main.h5 .losses [0-9a-f]{32}.: give that again, or'
+cp ref.h5 moved.h5
+ok 'but not for its name' $doremi component_params.reference_losses=moved.h5 output_dir=against
+same 'the same model as in one go' file/model.safetensors against/model.safetensors
+exits 64 'a reference that the run would replace' $doremi component_params.reference_model_path=ref output_dir=ref \
+	overwrite_output_dir=true
+says 'is named' 'reference_model_path'
+cp file/domain_weights.h5 given.h5
+static="$train static_mix=true train_step=6 init_mixture_proportions=given.h5"
+ok 'proportions in a file' $static output_dir=given --until 3
+df-mix static -q --domains sums,easy,hard --proportions 5,3,2 -o given.h5
+ok 'which then changes' $static output_dir=given
+says 'does not matter any more, and is named' 'init_mixture_proportions: 0.5 of .sums., but given/checkpoint-3 began with 0\.[0-9]+, which stays'
+is 'the run has those that it began with' "$(log given proportions)" "$(log main proportions)"
+
 # --- rows ---
 
 $train output_dir=rows static_mix=true train_step=10 disable_shuffling=true init_mixture_proportions=0.5,0.3,0.2 \
@@ -168,6 +208,42 @@ exits 78 'with tokens' $moe mixer_eval_dataset=sums,easy,hard output_dir=bad
 says 'whose key is named' 'eval_tokenized_path'
 exits 78 'and rows' $moe mixer_eval_dataset=sums,easy,hard eval_tokenized_path=val.h5 output_dir=bad
 says 'of that name' "no rows of 'hard'"
+
+# --- a mixer of one's own ---
+
+if command -v cc >/dev/null 2>&1; then
+	build() { cc -std=c11 -Wall -Wextra -Wno-missing-field-initializers -shared -fPIC -O1 "-I$SRC/lib" "$1" -o "$2" -lm; }
+	custom="$train component_name=custom component_params.plugin"
+	sed 's/"inverse",/"odm",/' "$SRC/tests/plugin/inverse.c" >taken.c
+	sed 's/exp(-s->nll/log(-s->nll/' "$SRC/tests/plugin/inverse.c" >wrong.c
+	ok 'inverse.c compiles' build "$SRC/tests/plugin/inverse.c" inverse.so
+	ok 'a plug-in mixes' $custom=inverse.so component_params.temperature=2 output_dir=plugin
+	is 'its name is in the log' "$(log plugin method | sort -u)" '"inverse"'
+	is 'proportions change at each update' "$(log plugin proportions | sort -u | wc -l)" 4
+	ok 'in parts' $custom=inverse.so component_params.temperature=2 output_dir=plugin2 --until 8
+	ok 'to the end' $custom=inverse.so component_params.temperature=2 output_dir=plugin2
+	same_run 'the same bytes' plugin plugin2
+	ok 'the same mixer on files' df-mix --plugin inverse.so inverse -q --losses ref.h5 --temperature 2 -o inverse.h5
+	ok 'which goes on from them' df-mix --plugin inverse.so inverse -q --losses ref.h5 --state inverse.h5 -o inverse2.h5
+	ok 'its options' df-mix --plugin inverse.so inverse -h
+	prints 'are there' 'temperature'
+	exits 64 'a method that it does not have' df-mix --plugin inverse.so odm --losses ref.h5 -o none.h5
+	says 'says which it has' "'odm' is no method of it, it has inverse"
+	exits 78 'an option that it does not have' $custom=inverse.so component_params.temprature=1 output_dir=bad
+	says 'suggests' 'did you mean temperature'
+	build taken.c taken.so && exits 65 'a name that is taken' $custom=taken.so output_dir=bad
+	says 'says so' "its mixer is called 'odm', as one of df-mix's own"
+	build wrong.c wrong.so && exits 65 'proportions that are no numbers' $custom=wrong.so output_dir=wrong
+	says 'are refused' 'inverse gives domain 0, sums the proportion -?nan'
+else
+	skip 'a mixer in a plug-in' 'no cc here'
+fi
+exits 66 'a plug-in that is not there' $train component_name=custom component_params.plugin=none.so output_dir=bad
+says 'says so' 'none.so: No such file'
+exits 65 'a file that is none' $train component_name=custom component_params.plugin=pool.h5 output_dir=bad
+says 'says so' 'pool.h5: it cannot be loaded'
+exits 78 'custom without one' $train component_name=custom output_dir=bad
+says 'asks for it' 'custom needs the parameter plugin'
 
 # --- what is refused, before any work ---
 

@@ -13,9 +13,38 @@
 #include <string.h>
 
 #include "backend/backend_priv.h"
+#include "base/mem.h"
 #include "cases.h"
 
 static struct df_backend *be, *poison;
+
+/* A tensor that is large enough for pages of its own goes there and comes back. */
+static void
+large_tensors(void **state)
+{
+	const size_t n = ((size_t)33 << 20) / sizeof(float);
+	struct df_tensor t = DF_TENSOR_NONE;
+	float *x = NULL, *y = NULL;
+
+	(void)state;
+	assert_int_equal(df_alloc(&x, n, sizeof(*x), "x", NULL), DF_OK);
+	assert_int_equal(df_alloc(&y, n, sizeof(*y), "y", NULL), DF_OK);
+	for (size_t i = 0; i < n; i++)
+		x[i] = (float)(i % 1000003);
+	for (int again = 0; again < 2; again++) {
+		assert_int_equal(df_tensor_alloc(be, &t, DF_F32, 3, n / 3, "a large tensor", NULL), DF_OK);
+		assert_int_equal(df_upload(be, t, x, NULL), DF_OK);
+		assert_int_equal(df_download(be, y, t, NULL), DF_OK);
+		assert_memory_equal(x, y, n / 3 * 3 * sizeof(*x));
+		/* a window that is not dense */
+		assert_int_equal(df_upload(be, df_tensor_cols(t, 1, 2), x, NULL), DF_OK);
+		assert_int_equal(df_download(be, y, df_tensor_cols(df_tensor_rows(t, 2, 1), 0, 4), NULL), DF_OK);
+		assert_true(y[0] == x[2 * (n / 3)] && y[1] == x[4] && y[2] == x[5] && y[3] == x[2 * (n / 3) + 3]);
+		df_tensor_free(be, &t);
+	}
+	free(x);
+	free(y);
+}
 
 static struct df_stage *
 new_stage(struct df_backend *b, size_t nbytes)
@@ -234,6 +263,7 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(large_tensors),
 		cmocka_unit_test(on_every_backend),
 		cmocka_unit_test(on_a_plain_device),
 		cmocka_unit_test(ranges),

@@ -229,6 +229,29 @@ alloc_is_aligned_and_zero(void **state)
 }
 
 static void
+pages_are_zero_and_writable(void **state)
+{
+	static const size_t sizes[] = { 1, 4096, 4097, (size_t)33 << 20 };
+	struct df_err err = DF_ERR_INIT;
+	unsigned char *p = NULL;
+
+	(void)state;
+	for (size_t k = 0; k < sizeof(sizes) / sizeof(sizes[0]); k++) {
+		const size_t n = sizes[k];
+
+		assert_int_equal(df_pages_alloc(&p, n, "x", &err), DF_OK);
+		assert_int_equal((uintptr_t)p % 64, 0);
+		for (size_t i = 0; i < n; i++)
+			assert_int_equal(p[i], 0);
+		p[0] = p[n - 1] = 1;
+		df_pages_free(p, n);
+	}
+	df_pages_free(NULL, 0);
+	assert_int_equal(df_pages_alloc(&p, PTRDIFF_MAX, "the moments", &err), DF_ENOMEM);
+	assert_non_null(strstr(err.msg, "the moments"));
+}
+
+static void
 grow_keeps_content_and_grows_geometrically(void **state)
 {
 	struct df_err err = DF_ERR_INIT;
@@ -491,6 +514,7 @@ main(void)
 		cmocka_unit_test(buf_json_doubles_are_shortest_and_exact),
 		cmocka_unit_test(sizes_do_not_overflow),
 		cmocka_unit_test(alloc_is_aligned_and_zero),
+		cmocka_unit_test(pages_are_zero_and_writable),
 		cmocka_unit_test(grow_keeps_content_and_grows_geometrically),
 		cmocka_unit_test(arena_reuses_its_memory),
 		cmocka_unit_test(arena_blocks_do_not_overlap),

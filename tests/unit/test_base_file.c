@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "base/mem.h"
 #include "base/rng.h"
 #include "base/text_out.h"
 
@@ -463,6 +464,32 @@ get_and_map_refuse_politely(void **state)
 	df_file_unmap(map, n);
 }
 
+/* What was forgotten reads as before, whether it holds whole pages or not. */
+static void
+forgotten_bytes_come_again(void **state)
+{
+	enum { N = 5 * 4096 + 100 };
+	static const size_t parts[][2] = { { 0, N }, { 1, N - 2 }, { 4095, 4098 }, { 100, 7 }, { 4096, 8192 },
+		{ N, 0 } };
+	struct df_err err = DF_ERR_INIT;
+	const void *map = NULL;
+	char *text = NULL;
+	size_t n = 0;
+
+	(void)state;
+	assert_int_equal(df_alloc(&text, N, 1, "a text", &err), DF_OK);
+	for (size_t i = 0; i < N; i++)
+		text[i] = (char)('a' + i % 23);
+	assert_int_equal(df_file_put("pages", text, N, &err), DF_OK);
+	assert_int_equal(df_file_map("pages", &map, &n, &err), DF_OK);
+	for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
+		df_file_forget((const char *)map + parts[i][0], parts[i][1]);
+		assert_memory_equal(map, text, N);
+	}
+	df_file_unmap(map, n);
+	free(text);
+}
+
 /* Nothing there is an answer; not being able to look is an error; and no look hides an error before it. */
 static void
 probes(void **state)
@@ -661,6 +688,7 @@ main(void)
 		T(links_stay_links),
 		T(commit_without_a_file_fails_and_cleans_up),
 		T(get_and_map_refuse_politely),
+		T(forgotten_bytes_come_again),
 		T(probes),
 		T(mkdirs_and_rmtree),
 		T(paths),

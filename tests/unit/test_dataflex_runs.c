@@ -32,6 +32,7 @@ struct run {
 	struct df_json *json;
 	const struct df_json_value *root, *config, *params, *events, *steps;
 	struct df_events ours;
+	bool steps_as_dataflex; /* mix_steps: dataflex */
 	uint64_t size[MAX_DOMAINS], n_rows, per_step;
 	size_t n_domains;
 };
@@ -98,6 +99,7 @@ plan(struct run *r)
 		.update_times = (int64_t)number(r->config, "update_times", 1),
 		.num_train_epochs = number(r->config, "num_train_epochs", 3),
 		.train_step = (int64_t)number(r->config, "train_step", 0),
+		.mix_steps = r->steps_as_dataflex ? DF_MIX_STEPS_DATAFLEX : DF_MIX_STEPS_GIVEN,
 	};
 	struct df_err err = DF_ERR_INIT;
 
@@ -274,7 +276,10 @@ test_mix_length(void **state)
 	assert_int_equal(count(r.root, "max_steps"), 8);
 	assert_int_equal(r.ours.max_steps, 20);
 	assert_int_equal(r.ours.times, 6);
-	r.ours.max_steps = 8; /* as without train_step: the events are the same */
+	r.steps_as_dataflex = true;
+	plan(&r);
+	assert_int_equal(r.ours.max_steps, 8);
+	assert_int_equal(r.ours.times, 2);
 	compare_mix_events(&r);
 	close_run(&r);
 }

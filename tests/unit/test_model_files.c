@@ -14,6 +14,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/rng.h"
 
 static char path_buf[1024];
 
@@ -1029,6 +1030,51 @@ test_moments(void **state)
 	free(again);
 }
 
+/* A tensor is read in several runs: a NaN is found wherever it is, and counted from the tensor's first element. */
+static void
+test_long_tensors(void **state)
+{
+	const char *config = mh_config("long", 9000, 64, 96, 1, 2, 1, NULL);
+	static const size_t at[] = { 0, 127, 128, (1 << 19) - 1, 1 << 19, (1 << 19) + 1, 9000 * 64 - 1 };
+	struct df_moments o = { 0 }, got = { 0 };
+	struct df_model *m = NULL;
+	char *dir = strdup(subdir("moments"));
+	float x = NAN, *want = NULL, *have = NULL;
+	char words[100];
+	size_t n;
+
+	(void)state;
+	mh_ok(df_model_init(&m, config, 1, mh_backend(), err));
+	n = df_model_train(m)->numel;
+	mh_ok(df_moments_init(&o, m, err));
+	mh_ok(df_alloc(&want, n, sizeof(*want), "moments", err));
+	mh_ok(df_alloc(&have, n, sizeof(*have), "moments", err));
+	for (size_t i = 0; i < n; i++)
+		want[i] = (float)df_rng_normal(1, DF_RNG_INIT, 0, i);
+	mh_ok(df_upload(mh_backend(), o.m, want, err));
+	mh_ok(df_moments_save(&o, m, dir, err));
+	mh_ok(df_moments_load(&got, m, dir, err));
+	mh_ok(df_download(mh_backend(), have, got.m, err));
+	assert_memory_equal(have, want, n * sizeof(*have));
+	df_moments_release(&got, m);
+	for (size_t i = 0; i < sizeof(at) / sizeof(at[0]); i++) {
+		struct df_tensor t = df_tensor_view(o.v, at[i], 1, 1);
+
+		mh_ok(df_upload(mh_backend(), t, &x, err));
+		mh_ok(df_moments_save(&o, m, dir, err));
+		snprintf(words, sizeof(words), "exp_avg_sq.model.embed_tokens.weight|element %zu is |nan", at[i]);
+		mh_refused(df_moments_load(&got, m, dir, err), DF_EFORMAT, words);
+		assert_true(df_tensor_is_none(got.m));
+		mh_ok(df_fill(mh_backend(), t, 0, err));
+		mh_ok(df_sync(mh_backend(), err));
+	}
+	df_moments_release(&o, m);
+	df_model_free(m);
+	free(want);
+	free(have);
+	free(dir);
+}
+
 int
 main(void)
 {
@@ -1046,6 +1092,7 @@ main(void)
 		cmocka_unit_test_teardown(test_huge_config, mh_cleanup),
 		cmocka_unit_test_teardown(test_adapters, mh_cleanup),
 		cmocka_unit_test_teardown(test_moments, mh_cleanup),
+		cmocka_unit_test_teardown(test_long_tensors, mh_cleanup),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

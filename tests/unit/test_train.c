@@ -247,8 +247,8 @@ test_resume(void **state)
 	df_stepper_free(s);
 	df_model_free(g.m);
 	mh_ok(df_model_open(&g.m, dir, NULL, mh_backend(), err));
+	g.opts.from = dir;
 	mh_ok(df_stepper_new(&s, g.m, NULL, &g.opts, err));
-	mh_ok(df_stepper_load(s, dir, err));
 	run_big(s, &g, 2, 3);
 	got = mh_train_weights(g.m);
 	assert_memory_equal(got, want, df_model_train(g.m)->numel * sizeof(*got));

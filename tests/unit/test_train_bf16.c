@@ -290,7 +290,7 @@ test_stopped(void **state)
 	(void)state;
 	for (size_t i = 0; i < sizeof(ways) / sizeof(ways[0]); i++) {
 		const bool lora = strcmp(ways[i], "bf16-lora") == 0;
-		const struct df_stepper_opts opts = {
+		struct df_stepper_opts opts = {
 			.batch = 4, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .max_grad_norm = 1, .weight_decay = 0.1
 		};
 		const char *dir = mh_scratch();
@@ -310,8 +310,8 @@ test_stopped(void **state)
 		df_stepper_free(r.s);
 		df_model_free(r.m);
 		mh_ok(df_model_open(&r.m, dir, lora ? base : NULL, r.be, err));
+		opts.from = dir;
 		mh_ok(df_stepper_new(&r.s, r.m, NULL, &opts, err));
-		mh_ok(df_stepper_load(r.s, dir, err));
 		one(&r, 1);
 		b = one(&r, 2);
 		got = floats_of(r.be, df_model_train_data(r.m));

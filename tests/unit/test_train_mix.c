@@ -6,6 +6,7 @@
 #include "model_help.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -334,6 +335,124 @@ test_single_domain(void **state)
 	tear_down(&u);
 }
 
+/*
+ * A loss of one domain that is not finite: the step fails and names the sample, the model stays as it was, and what was
+ * measured of the others is finite.  A step without that sample is trained on as ever.
+ */
+static void
+test_bad_loss(void **state)
+{
+	enum { BAD = 2 }; /* of domain 2 */
+	const struct df_params *p;
+	float *v, *after;
+	struct df_step_result res;
+	uint64_t which[N];
+	uint32_t token;
+	struct setup u;
+
+	(void)state;
+	set_up(&u, 2, N, true, uniform);
+	p = df_model_train(u.m);
+	token = (uint32_t)df_model_config(u.m)->n_vocab - 1;
+	for (uint64_t t = 0; t < u.batch.offsets[N]; t++)
+		u.batch.ids[t] -= u.batch.ids[t] == token;
+	u.batch.ids[u.batch.offsets[BAD]] = token; /* no other sample has it */
+	df_rows_release(&u.rows);
+	make_rows(&u);
+	v = mh_train_weights(u.m);
+	for (size_t i = 0; i < p->n; i++)
+		if (strstr(p->v[i].name, "embed_tokens"))
+			v[p->v[i].offset + token * p->v[i].cols] = NAN;
+	mh_ok(df_upload(mh_backend(), df_model_train_data(u.m), v, err));
+	mh_ok(df_model_train_changed(u.m, err));
+	for (uint64_t i = 0; i < N; i++)
+		which[i] = i;
+	df_domain_weigh_begin(&u.w, 1);
+	mh_refused(
+	    df_stepper_run(u.s, &u.rows, which, N, NULL, 1e-3, &res, err), DF_ERANGE, "the loss is not finite|sample");
+	after = mh_train_weights(u.m);
+	assert_memory_equal(after, v, p->numel * sizeof(*v));
+	assert_true(u.w.n_skipped > 0);
+	for (size_t d = 0; d < K; d++)
+		assert_true(isfinite(u.w.sum[d].excess) && u.w.alpha[d] > 0 && isfinite(u.w.alpha[d]));
+	res = step(&u, 1, 4, N - 4, 1e-3);
+	assert_true(isfinite(res.loss) && isfinite(res.grad_norm));
+	free(v);
+	free(after);
+	tear_down(&u);
+}
+
+/* The losses l of all rows, as df-grad --losses --token-loss writes them. */
+static void
+write_losses(const struct setup *u, const struct losses *l, const char *path)
+{
+	const enum df_col cols[] = { DF_COL_ID, DF_COL_LOSS, DF_COL_TOKEN_LOSS };
+	const struct df_writer_opts opts = { .compress = DF_COMPRESS_NONE };
+	uint64_t id[N], offsets[N + 1] = { 0 };
+	struct df_batch b = DF_BATCH_INIT;
+	struct df_meta m = DF_META_INIT;
+	struct df_writer *w = NULL;
+	size_t widths[DF_COL_COUNT] = { 0 };
+	float mean[N] = { 0 };
+
+	for (size_t i = 0; i < N; i++) {
+		id[i] = df_rows_id(&u->rows, i);
+		offsets[i + 1] = l->offsets[i + 1];
+	}
+	m.kind = DF_KIND_LOSSES;
+	b.n = N;
+	b.col[DF_COL_ID] = (struct df_column_data){ .data = id, .width = 1 };
+	b.col[DF_COL_LOSS] = (struct df_column_data){ .data = mean, .width = 1 };
+	b.col[DF_COL_TOKEN_LOSS] = (struct df_column_data){ .data = (float *)(uintptr_t)l->nll, .offsets = offsets };
+	mh_ok(df_writer_open(&w, path, &m, cols, 3, widths, &opts, err));
+	mh_ok(df_writer_put(w, &b, err));
+	mh_ok(df_writer_commit(w, NULL, err));
+	df_writer_close(w);
+	df_meta_release(&m);
+}
+
+/* A reference's loss that is not finite: its target does not count for the excess, and is counted; all else is as ever. */
+static void
+test_bad_reference(void **state)
+{
+	struct df_mix_sum want[K];
+	struct losses l;
+	char path[4096];
+	struct setup u;
+
+	(void)state;
+	for (size_t bad = 0; bad < 2; bad++) {
+		set_up(&u, 2, N, true, uniform);
+		if (bad == 0) {
+			struct df_model *m = NULL;
+			char *dir = mh_path("llama", NULL);
+
+			mh_ok(df_model_open(&m, dir, NULL, mh_backend(), err));
+			losses_of(&u, m, &l);
+			df_model_free(m);
+			free(dir);
+		} else {
+			l.nll[l.offsets[1]] = NAN; /* of row 1, of domain 2 */
+		}
+		snprintf(path, sizeof(path), "%s/reference.h5", mh_scratch());
+		write_losses(&u, &l, path);
+		df_reference_close(u.reference);
+		mh_ok(df_reference_open_file(&u.reference, path, &u.rows, err));
+		u.w.reference = u.reference;
+		step(&u, 1, 0, N, 1e-3);
+		assert_int_equal(u.w.n_skipped, bad);
+		for (size_t d = 0; d < K; d++) {
+			assert_true(isfinite(u.w.sum[d].excess) && isfinite(u.w.alpha[d]));
+			if (bad)
+				assert_int_equal(u.w.sum[d].n_excess, want[d].n_excess - (d == 2));
+			if (bad && d != 2)
+				assert_true(u.w.sum[d].excess == want[d].excess);
+		}
+		memcpy(want, u.w.sum, sizeof(want));
+		tear_down(&u);
+	}
+}
+
 /* Half of a domain at most, each once, the same again; none of them is another domain's. */
 static void
 test_held_out(void **state)
@@ -374,6 +493,8 @@ main(void)
 		cmocka_unit_test_teardown(test_gradient, mh_cleanup),
 		cmocka_unit_test_teardown(test_threads, mh_cleanup),
 		cmocka_unit_test_teardown(test_single_domain, mh_cleanup),
+		cmocka_unit_test_teardown(test_bad_loss, mh_cleanup),
+		cmocka_unit_test_teardown(test_bad_reference, mh_cleanup),
 		cmocka_unit_test_teardown(test_held_out, mh_cleanup),
 	};
 

@@ -286,8 +286,8 @@ with_dropout(double dropout, uint64_t seed, size_t batch, int threads, uint64_t 
 			df_stepper_free(r.s);
 			df_model_free(r.m);
 			mh_ok(df_model_open(&r.m, dir, base, mh_backend(), err));
+			r.opts.from = dir;
 			mh_ok(df_stepper_new(&r.s, r.m, pool, &r.opts, err));
-			mh_ok(df_stepper_load(r.s, dir, err));
 		}
 		mh_ok(df_stepper_run(r.s, &r.rows, which, 4, NULL, 1e-2, &res, err));
 		if (k == 1)

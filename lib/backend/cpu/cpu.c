@@ -10,7 +10,10 @@
 
 #include "backend/cpu/cpu.h"
 #include "backend/cpu/gemm.h"
+#include "backend/cpu/vec.h"
 #include "base/mem.h"
+
+#define PAGES ((size_t)32 << 20) /* bytes: a larger tensor has pages of its own */
 
 int
 df_host_open(struct df_backend *be, const char *device, struct df_err *err)
@@ -31,14 +34,32 @@ int
 df_host_alloc(struct df_backend *be, struct df_mem *m, const char *what, struct df_err *err)
 {
 	(void)be;
-	return df_alloc(&m->data, m->nbytes, 1, what, err);
+	return m->nbytes > PAGES ? df_pages_alloc(&m->data, m->nbytes, what, err)
+				 : df_alloc(&m->data, m->nbytes, 1, what, err);
 }
 
 void
 df_host_free(struct df_backend *be, struct df_mem *m)
 {
 	(void)be;
-	free(m->data);
+	if (m->nbytes > PAGES)
+		df_pages_free(m->data, m->nbytes);
+	else
+		free(m->data);
+}
+
+struct upload {
+	char *dst;
+	const char *src;
+};
+
+static void
+upload(const void *args, size_t row, size_t col, size_t n)
+{
+	const struct upload *u = args;
+
+	(void)row;
+	memcpy(u->dst + col, u->src + col, n);
 }
 
 int
@@ -46,8 +67,13 @@ df_host_upload(struct df_backend *be, struct df_tensor dst, const void *src, str
 {
 	size_t size = df_dtype_size(dst.type);
 
-	(void)be;
 	(void)err;
+	if (df_is_dense(dst)) {
+		const struct upload u = { df_tensor_host(dst), src };
+
+		df_cpu_for_pieces(be, 1, df_tensor_numel(dst) * size, upload, &u);
+		return DF_OK;
+	}
 	for (size_t i = 0; i < dst.rows; i++)
 		memcpy((char *)df_tensor_host(dst) + i * dst.ld * size, (const char *)src + i * dst.cols * size,
 		    dst.cols * size);
