@@ -75,6 +75,8 @@ begin_block(struct engine *e, size_t number)
 		f->tsan = e->tsan[e->set][i];
 		f->ended = false;
 		f->generation = f->first_copy = f->n_copies = f->group = 0;
+		f->first_product = f->n_products = f->product_group = 0;
+		f->fenced = f->unfenced = false;
 		f->waits = NULL;
 	}
 	fiber_new_round(e);
@@ -125,6 +127,7 @@ begin_launch(struct engine *e, const struct emu_launch *l, uint64_t number)
 		f->block = &e->block;
 		f->e = e;
 		f->copies = e->copies[i];
+		f->products = e->products[i];
 		f->warp = &e->warps[i / WARP];
 	}
 }
@@ -188,7 +191,7 @@ new_shared(struct engine *e)
 	const size_t n = e->launch->shared_bytes;
 	void *p = NULL;
 
-	if (posix_memalign(&p, 128, n + CANARY_BYTES ? n + CANARY_BYTES : 1) != 0)
+	if (posix_memalign(&p, 1024, n + CANARY_BYTES ? n + CANARY_BYTES : 1) != 0)
 		return false;
 	e->shared = static_cast<char *>(p);
 	memset(e->shared + n, CANARY, CANARY_BYTES);

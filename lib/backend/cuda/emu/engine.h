@@ -14,9 +14,10 @@
 #define WARP 32
 #define MOST_WARPS (EMU_MOST_THREADS / WARP)
 #define MOST_COPIES 256 /* cp_async()s of a thread that are under way */
+#define MOST_PRODUCTS 64 /* wgmma_bf16()s of a thread that are under way */
 #define POISON 0xff     /* NaN in every float type, and an index that does not exist */
 
-enum kind { SHUFFLE, BALLOT, SYNC_WARP, MMA, LDMATRIX, LDMATRIX_TRANSPOSED, SYNC_BLOCK };
+enum kind { SHUFFLE, BALLOT, SYNC_WARP, MMA, WGMMA, LDMATRIX, LDMATRIX_TRANSPOSED, SYNC_BLOCK };
 extern const char *const emu_kind_name[];
 
 /* Where all lanes of a warp, or all threads of a block, come to. */
@@ -27,6 +28,14 @@ struct meeting {
 	uint32_t here; /* lanes that came */
 	uint32_t value[WARP];
 	const void *arg[WARP];
+};
+
+/* A thread's part of a product of a warpgroup that is under way: two rows of 64 columns. */
+struct product {
+	float *d;
+	uint32_t a[4][4]; /* of the four lanes that have its rows */
+	uint64_t b;
+	unsigned group;
 };
 
 struct context {
@@ -58,6 +67,11 @@ struct fiber : emu_thread {
 	/* copies that are under way, the oldest first; apart, as fibers lie close together to share the cache */
 	unsigned first_copy, n_copies, group;
 	struct copy *copies; /* a ring */
+	/* and products */
+	unsigned first_product, n_products, product_group;
+	struct product *products; /* a ring */
+	bool fenced;   /* wgmma_fence() since the last commit */
+	bool unfenced; /* copies were waited for, and no async_fence() since */
 #if EMU_ASAN
 	void *fake;
 #endif
@@ -93,6 +107,7 @@ struct engine {
 	struct warp warps[MOST_WARPS];
 	struct fiber fibers[EMU_MOST_THREADS];
 	struct copy copies[EMU_MOST_THREADS][MOST_COPIES];
+	struct product products[EMU_MOST_THREADS][MOST_PRODUCTS];
 	char *shared;
 	/* stacks that nobody uses, the last is taken first */
 	char *stacks, *free_stacks[EMU_MOST_THREADS];
