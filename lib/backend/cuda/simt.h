@@ -33,7 +33,8 @@
 
 #include <cuda_runtime.h>
 
-#define DF_KERNEL(most_threads) static __global__ __launch_bounds__(most_threads) void
+/* At least one block on a processor: without that ptxas may spill a few bytes to fit one more. */
+#define DF_KERNEL(most_threads) static __global__ __launch_bounds__(most_threads, 1) void
 #define DF_DEVICE static __device__ __forceinline__ /* a function of kernels */
 #define DF_MEMBER __device__ __forceinline__        /* the same, of a struct */
 #define DF_BOTH static __host__ __device__ __forceinline__
