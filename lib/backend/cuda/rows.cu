@@ -266,7 +266,7 @@ add(float sum[SUM_EACH], const octet<A> &x)
  * columns; it works where a run begins.  Floor: src, and the rows of dst that the list names, read and written.
  */
 template <bool WIDE, class O, class A>
-DF_KERNEL(SUM_THREADS)
+DF_KERNEL(SUM_THREADS, 1)
 add_runs(view<O> dst, view<const A> src, const uint32_t *key, const uint32_t *value, uint32_t n, size_t cols)
 {
 	const uint32_t across = (uint32_t)((cols + 32 * SUM_EACH - 1) / (32 * SUM_EACH)), group = blockIdx.x / across;
