@@ -343,8 +343,6 @@ tensor_bwd_keys(tensor_backward g)
 
 			if (none_sees(a, query, STEP, first, 16))
 				continue;
-			const bool all = all_see(a, query, STEP, first, 16);
-
 			tensor_scores<E, STEP>(p, sh.k + row * LD, sh.q[stage] + from * LD);
 			tensor_scores<E, STEP>(ds, sh.v + row * LD, sh.d_o[stage] + from * LD);
 #pragma unroll
@@ -356,14 +354,22 @@ tensor_bwd_keys(tensor_backward g)
 
 #pragma unroll
 					for (int r = 0; r < 2; r++) {
-						const uint32_t key = first + 8 * r + lane_id() / 4;
-						const bool seen = all || is_visible(a, query + i, key, t.len);
 						float &x = p[0][n][2 * r + j], &y = ds[0][n][2 * r + j];
 
-						x = seen ? fast_exp2(fmaf(x, scale, -lse)) : 0.0f;
+						x = fast_exp2(fmaf(x, scale, -lse));
 						y = x * (y - delta);
 					}
 				}
+			if (!all_see(a, query, STEP, first, 16)) {
+				const uint32_t key = first + lane_id() / 4;
+
+#pragma unroll
+				for (int n = 0; n < STEP / 8; n++)
+#pragma unroll
+					for (int i = 0; i < 4; i++)
+						if (!is_visible(a, query + 8 * n + lane_id() % 4 * 2 + i % 2, key + i / 2 * 8, t.len))
+							p[0][n][i] = ds[0][n][i] = 0;
+			}
 			tensor_sums<E, STEP, COLS>(dv, p[0], sh.d_o[stage] + from * LD + part);
 			tensor_sums<E, STEP, COLS>(dk, ds[0], sh.q[stage] + from * LD + part);
 		}
@@ -430,21 +436,25 @@ tensor_bwd_queries(tensor_backward g)
 
 			if (none_sees(a, first, 16, key, STEP))
 				continue;
-			const bool all = all_see(a, first, 16, key, STEP);
 
 			tensor_scores<E, STEP>(p, sh.q + row * LD, sh.k[stage] + from * LD);
 			tensor_scores<E, STEP>(ds, sh.d_o + row * LD, sh.v[stage] + from * LD);
 #pragma unroll
 			for (int n = 0; n < STEP / 8; n++)
 #pragma unroll
-				for (int i = 0; i < 4; i++) {
-					const uint32_t query = first + i / 2 * 8 + lane_id() / 4;
-					const uint32_t its_key = key + 8 * n + lane_id() % 4 * 2 + i % 2;
-					const bool seen = all || is_visible(a, query, its_key, t.len);
-					const float x = seen ? fast_exp2(fmaf(p[0][n][i], scale, -lse[i / 2])) : 0.0f;
+				for (int i = 0; i < 4; i++)
+					ds[0][n][i] = fast_exp2(fmaf(p[0][n][i], scale, -lse[i / 2])) *
+					    (ds[0][n][i] - delta[i / 2]);
+			if (!all_see(a, first, 16, key, STEP)) {
+				const uint32_t query = first + lane_id() / 4;
 
-					ds[0][n][i] = x * (ds[0][n][i] - delta[i / 2]);
-				}
+#pragma unroll
+				for (int n = 0; n < STEP / 8; n++)
+#pragma unroll
+					for (int i = 0; i < 4; i++)
+						if (!is_visible(a, query + i / 2 * 8, key + 8 * n + lane_id() % 4 * 2 + i % 2, t.len))
+							ds[0][n][i] = 0;
+			}
 			tensor_sums<E, STEP, E>(dq, ds[0], sh.k[stage] + from * LD);
 		}
 	}
