@@ -17,6 +17,8 @@
  * Floor: 2 S n k FLOPs at the rate of FMA or of tensor cores, and 4 S n bytes.  Beside it each span's sums are written
  * and read once: 8 bytes for 512 FLOPs (float32) or 16384 (bf16), out of the second-level cache.
  */
+#include <stdlib.h>
+
 #include "backend/cuda/spans.h"
 #include "base/rng.h"
 
@@ -201,12 +203,14 @@ template <int N> struct tensor_shared {
 	uint2 halves[2][2][STAGE / 16][32];
 };
 
-/* Each thread makes the words of one coordinate and one block of columns; two neighbours join their halves. */
+/*
+ * Each of 128 threads makes the words of one coordinate and one block of columns; two neighbours join their halves.
+ */
 template <int N>
 DF_DEVICE void
 tensor_make(struct tensor_shared<N> &sh, const struct signs &signs, uint64_t j, unsigned buffer)
 {
-	const unsigned i = threadIdx.x % STAGE, block = threadIdx.x / STAGE, odd = i % 2;
+	const unsigned i = threadIdx.x % STAGE, block = threadIdx.x / STAGE % 2, odd = i % 2;
 	const unsigned t = i % 8 / 2, above = i % 16 / 8;
 	uint32_t *to = reinterpret_cast<uint32_t *>(sh.halves[buffer][block][i / 16]) + above;
 	uint32_t w[4];
@@ -227,7 +231,7 @@ tensor_fetch(struct tensor_shared<N> &sh, const uint4 *g, size_t n_samples, unsi
 {
 	if (stage < n_stages) {
 		g += stage * n_samples * 8;
-		for (unsigned i = threadIdx.x; i < 8 * N * 8; i += 128)
+		for (unsigned i = threadIdx.x; i < 8 * N * 8; i += blockDim.x)
 			cp_async(&sh.g[stage % STAGES][i], g + i);
 	}
 	cp_async_commit();
@@ -302,6 +306,68 @@ tensor(float *part, size_t n_samples, size_t ld, const uint4 *g, size_t k, struc
 		}
 }
 
+/* ---- bf16 on sm_90a: two warpgroups ---------------------------------------------------------------------------------- */
+
+/*
+ * The same sums as tensor<8>: 256 columns and 64 samples of a block, of which a warpgroup has 128 columns.  Warp w has
+ * of its 128 columns, as rows of two products of 64, 16q + 4w ... 16q + 4w+3: bits 4w ... 4w+3 of the halves.  The two
+ * take turns at making the next stage's signs while products are under way.
+ */
+DF_KERNEL(256)
+tensor_wide(float *part, size_t n_samples, size_t ld, const uint4 *g, struct spans spans, size_t first, struct signs signs)
+{
+	DF_SHARED(struct tensor_shared<8>, sh);
+	const struct span at = span_at(spans, first + blockIdx.z);
+	const unsigned n_stages = (unsigned)((at.n + STAGE - 1) / STAGE);
+	const unsigned lane = lane_id(), group = threadIdx.x / 128, warp = threadIdx.x / 32 % 4;
+	const size_t s0 = (size_t)blockIdx.y * 64, c0 = (size_t)blockIdx.x * WIDE + group * COLUMNS;
+	float sum[2][32] = { };
+
+	g += (blockIdx.z * (SPAN / STAGE) * n_samples + s0) * 8;
+	for (unsigned i = 0; i < STAGES - 1; i++)
+		tensor_fetch(sh, g, n_samples, i, n_stages);
+	if (group == 1)
+		tensor_make(sh, signs, at.at, 0);
+	for (unsigned stage = 0; stage < n_stages; stage++) {
+		uint32_t a[STAGE / 16][2][4];
+
+		cp_async_wait<STAGES - 2>();
+		async_fence();
+		sync_block();
+		tensor_fetch(sh, g, n_samples, stage + STAGES - 1, n_stages);
+#pragma unroll
+		for (unsigned i = 0; i < STAGE / 16; i++) {
+			const uint2 halves = sh.halves[stage % 2][group][i][lane];
+
+#pragma unroll
+			for (int t = 0; t < 2; t++) {
+				a[i][t][0] = sign_pair(halves.x >> 4 * warp, 2 * t);
+				a[i][t][1] = sign_pair(halves.x >> 4 * warp, 2 * t + 1);
+				a[i][t][2] = sign_pair(halves.y >> 4 * warp, 2 * t);
+				a[i][t][3] = sign_pair(halves.y >> 4 * warp, 2 * t + 1);
+			}
+		}
+		wgmma_fence();
+#pragma unroll
+		for (unsigned i = 0; i < STAGE / 16; i++)
+#pragma unroll
+			for (int t = 0; t < 2; t++)
+				wgmma_bf16(sum[t], a[i][t], swizzled_rows(&sh.g[stage % STAGES][2 * i]));
+		wgmma_commit();
+		if (stage + 1 < n_stages && group == stage % 2)
+			tensor_make(sh, signs, at.at + (size_t)(stage + 1) * STAGE, (stage + 1) % 2);
+		wgmma_wait<0>(sum[0]);
+		wgmma_wait<0>(sum[1]);
+	}
+	part += (blockIdx.z * n_samples + s0 + lane % 4 * 2) * ld + c0 + lane / 4 * 16 + 4 * warp;
+#pragma unroll
+	for (int n = 0; n < 8; n++)
+#pragma unroll
+		for (int s = 0; s < 2; s++)
+			*reinterpret_cast<float4 *>(part + (8 * n + s) * ld) =
+			    make_float4(sum[0][4 * n + s], sum[0][4 * n + 2 + s], sum[1][4 * n + s], sum[1][4 * n + 2 + s]);
+}
+
 /* ---- the host's side ----------------------------------------------------------------------------------------------- */
 
 constexpr size_t GROUP = 256; /* samples at a time, most: they bound the scratch memory */
@@ -358,6 +424,18 @@ run_plain(const struct job &a, struct df_err *err)
 	return rc;
 }
 
+/* DF_WGMMA: the plug-in has code for sm_90a.  DF_CUDA_MMA=1 in the environment: do without. */
+#ifdef DF_WGMMA
+static bool
+has_wgmma(const struct df_backend *be)
+{
+	const struct rt_device *d = &df_cuda_lane_of(be)->dev->device;
+	const char *env = getenv("DF_CUDA_MMA");
+
+	return d->major == 9 && d->minor == 0 && !(env && *env == '1');
+}
+#endif
+
 template <int N>
 static int
 run_tensor(const struct job &a, struct df_err *err)
@@ -374,8 +452,14 @@ run_tensor(const struct job &a, struct df_err *err)
 
 		DF_LAUNCH(pack, dim(df_blocks_of(a.spans.longest, STAGE), rows / 16, n), dim(128), 0, stream_of(a), g, rows, a.g, a.n_samples,
 		    a.spans, z);
-		DF_LAUNCH(tensor<N>, dim(ld / WIDE, rows / (8 * N), n), dim(128), sizeof(struct tensor_shared<N>),
-		    stream_of(a), part, rows, ld, g, a.k, a.spans, z, a.signs);
+#ifdef DF_WGMMA
+		if (N == 8 && has_wgmma(a.be))
+			DF_LAUNCH(tensor_wide, dim(ld / WIDE, rows / 64, n), dim(256), sizeof(struct tensor_shared<8>),
+			    stream_of(a), part, rows, ld, g, a.spans, z, a.signs);
+		else
+#endif
+			DF_LAUNCH(tensor<N>, dim(ld / WIDE, rows / (8 * N), n), dim(128),
+			    sizeof(struct tensor_shared<N>), stream_of(a), part, rows, ld, g, a.k, a.spans, z, a.signs);
 		launch_add(a, part, n, rows, ld);
 	}
 	return rc;

@@ -41,7 +41,7 @@
 
 /* `type &name` = the block's shared memory, undefined at first. */
 #define DF_SHARED(type, name)                                                     \
-	extern __shared__ __align__(128) unsigned char df_shared_memory_[]; \
+	extern __shared__ __align__(1024) unsigned char df_shared_memory_[]; \
 	type &name = *reinterpret_cast<type *>(df_shared_memory_)
 
 /* Begin a kernel in a stream.  Errors are rt_last_error()'s. */
@@ -182,5 +182,90 @@ cp_async(void *to, const void *from, bool there = true)
 DF_DEVICE void cp_async_commit(void) { asm volatile("cp.async.commit_group;" ::: "memory"); }
 template <int n> DF_DEVICE void cp_async_wait(void) { asm volatile("cp.async.wait_group %0;" ::"n"(n) : "memory"); }
 
+/* ---- matrices: of a warpgroup, four warps, on sm_90a only ------------------------------------------------------------ */
+
+/*
+ * wgmma_bf16(): d += a b, m64n64k16 of bf16 with f32 sums, which runs beside.  Warp w of the four has rows 16w ...
+ * 16w+15; a lane's part of a is as in mma_bf16(), and so is that of d, with columns 8j ... 8j+7 in d[4j ... 4j+3].  b is
+ * in shared memory, column after column: 128 bytes each, the first at a multiple of 1024, of which chunk i, 16 bytes,
+ * lies at i ^ (column % 8); `at` is swizzled_rows() of the first column, from chunk 0, 2, 4 or 6 on.
+ *
+ *	... write the registers d and a ...
+ *	wgmma_fence();		before the first, and after registers were written
+ *	wgmma_bf16(d, a, at); ...
+ *	wgmma_commit();		ends a group
+ *	wgmma_wait<0>(d);	until at most 0 groups are under way: then d is there, and b may be overwritten
+ *
+ * What other instructions wrote to shared memory is seen after an async_fence() of the thread that wrote it (or that
+ * waited for its copies), then a sync_block().
+ */
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+#define DF_ON_SM90A 1
+#else
+#define DF_ON_SM90A 0 /* a kernel of them that runs nevertheless ends in an error */
+#endif
+DF_DEVICE void
+async_fence(void)
+{
+#if DF_ON_SM90A
+	asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+#endif
+}
+DF_DEVICE void
+wgmma_fence(void)
+{
+#if DF_ON_SM90A
+	asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
+#endif
+}
+DF_DEVICE void
+wgmma_commit(void)
+{
+#if DF_ON_SM90A
+	asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
+#endif
+}
+DF_DEVICE uint32_t shared_address(const void *p) { return (uint32_t)__cvta_generic_to_shared(p); }
+DF_DEVICE void
+wgmma_bf16(float d[32], const uint32_t a[4], uint64_t at)
+{
+#if DF_ON_SM90A
+	asm volatile("{ .reg .pred add; setp.eq.u32 add, 0, 0;\n"
+		     "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 "
+		     "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
+		     "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, "
+		     "{%32, %33, %34, %35}, %36, add, 1, 1, 0; }"
+		     : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]), "+f"(d[6]), "+f"(d[7]),
+		     "+f"(d[8]), "+f"(d[9]), "+f"(d[10]), "+f"(d[11]), "+f"(d[12]), "+f"(d[13]), "+f"(d[14]), "+f"(d[15]),
+		     "+f"(d[16]), "+f"(d[17]), "+f"(d[18]), "+f"(d[19]), "+f"(d[20]), "+f"(d[21]), "+f"(d[22]), "+f"(d[23]),
+		     "+f"(d[24]), "+f"(d[25]), "+f"(d[26]), "+f"(d[27]), "+f"(d[28]), "+f"(d[29]), "+f"(d[30]), "+f"(d[31])
+		     : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(at)
+		     : "memory");
+#else
+	asm volatile("trap;");
+#endif
+}
+template <int n>
+DF_DEVICE void
+wgmma_wait(float d[32])
+{
+#if DF_ON_SM90A
+	asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(n) : "memory");
+#pragma unroll
+	for (int i = 0; i < 32; i++)
+		asm volatile("" : "+f"(d[i])::"memory"); /* nothing that reads d moves up */
+#endif
+}
+
 #endif /* DF_EMULATOR */
+
+/*
+ * The descriptor of columns for wgmma_bf16() (PTX ISA, matrix descriptor): the address, 8 columns 1024 bytes apart, the
+ * swizzle of 128 bytes.
+ */
+DF_DEVICE uint64_t
+swizzled_rows(const void *first)
+{
+	return (shared_address(first) & 0x3ffff) >> 4 | (uint64_t)1 << 16 | (uint64_t)(1024 >> 4) << 32 | (uint64_t)1 << 62;
+}
 #endif

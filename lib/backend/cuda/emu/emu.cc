@@ -21,6 +21,7 @@
 #define WARP 32
 #define MOST_WARPS (EMU_MOST_THREADS / WARP)
 #define MOST_COPIES 256 /* cp_async()s of a thread that are under way */
+#define MOST_PRODUCTS 64 /* wgmma_bf16()s of a thread that are under way */
 #define CANARY 0xa5
 #define CANARY_BYTES (EMU_ASAN ? (size_t)0 : (size_t)64)
 #define POISON 0xff     /* NaN in every float type, and an index that does not exist */
@@ -67,9 +68,9 @@ emu_draw(struct emu_random *r, uint32_t n)
 
 /* ---- what there is --------------------------------------------------------------------------------------------------- */
 
-enum kind { SHUFFLE, BALLOT, SYNC_WARP, MMA, LDMATRIX, LDMATRIX_TRANSPOSED, SYNC_BLOCK };
-static const char *const kind_name[] = { "shuffle", "warp_ballot", "sync_warp", "mma_bf16", "ldmatrix",
-	"ldmatrix_transposed", "sync_block" };
+enum kind { SHUFFLE, BALLOT, SYNC_WARP, MMA, WGMMA, LDMATRIX, LDMATRIX_TRANSPOSED, SYNC_BLOCK };
+static const char *const kind_name[] = { "shuffle", "warp_ballot", "sync_warp", "mma_bf16", "wgmma_bf16",
+	"ldmatrix", "ldmatrix_transposed", "sync_block" };
 
 /* Where all lanes of a warp, or all threads of a block, come to. */
 struct meeting {
@@ -83,6 +84,20 @@ struct meeting {
 struct mma_args {
 	float *d;
 	const uint32_t *a, *b;
+};
+
+struct wgmma_args {
+	float *d;
+	const uint32_t *a;
+	uint64_t b;
+};
+
+/* A thread's part of a product of a warpgroup that is under way: two rows of 64 columns. */
+struct product {
+	float *d;
+	uint32_t a[4][4]; /* of the four lanes that have its rows */
+	uint64_t b;
+	unsigned group;
 };
 
 struct context {
@@ -114,6 +129,11 @@ struct fiber : emu_thread {
 	/* copies that are under way, the oldest first; apart, as fibers lie close together to share the cache */
 	unsigned first_copy, n_copies, group;
 	struct copy *copies; /* a ring */
+	/* and products */
+	unsigned first_product, n_products, product_group;
+	struct product *products; /* a ring */
+	bool fenced;   /* wgmma_fence() since the last commit */
+	bool unfenced; /* copies were waited for, and no async_fence() since */
 #if EMU_ASAN
 	void *fake;
 #endif
@@ -149,6 +169,7 @@ struct engine {
 	struct warp warps[MOST_WARPS];
 	struct fiber fibers[EMU_MOST_THREADS];
 	struct copy copies[EMU_MOST_THREADS][MOST_COPIES];
+	struct product products[EMU_MOST_THREADS][MOST_PRODUCTS];
 	char *shared;
 	/* stacks that nobody uses, the last is taken first */
 	char *stacks, *free_stacks[EMU_MOST_THREADS];
@@ -256,9 +277,6 @@ take_stack(struct engine *e, struct fiber *f)
 	const unsigned i = (unsigned)(f - e->fibers);
 
 	if (EMU_TSAN) {
-		if (!e->tsan[e->set][i])
-			e->tsan[e->set][i] = __tsan_create_fiber(0);
-		f->tsan = e->tsan[e->set][i];
 		f->stack = stack_of(e, e->set, i);
 		prepare(&f->at, f->stack, i);
 		return;
@@ -309,6 +327,7 @@ stop(struct engine *e, const char *fmt, ...)
 		vsnprintf(e->message + n, sizeof(e->message) - (size_t)n, fmt, ap);
 	va_end(ap);
 	e->failed = true;
+	__tsan_release(&e->end);
 	switch_to(e, NULL, NULL);
 	abort();
 }
@@ -560,12 +579,48 @@ multiply(struct engine *e, struct warp *w, const struct meeting *m)
 	}
 }
 
+static void do_product(struct engine *e, unsigned lane, const struct product *p);
+
+/* Each lane keeps what it needs of its neighbours' registers: they may write them as soon as the product is under way. */
+static void
+begin_products(struct engine *e, struct warp *w, const struct meeting *m)
+{
+	if (w->live != ~(uint32_t)0 || e->n_warps % 4 != 0)
+		stop(e, "wgmma_bf16 (%s:%d): not four whole warps", base_name(m->file), m->line);
+	for (unsigned i = 0; i < e->n_threads; i++)
+		if (e->fibers[i].unfenced)
+			stop(e, "wgmma_bf16 (%s:%d): no async_fence() after cp_async_wait() of thread %u", base_name(m->file),
+			    m->line, i);
+	for (unsigned lane = 0; lane < WARP; lane++) {
+		const struct wgmma_args *args = static_cast<const struct wgmma_args *>(m->arg[lane]);
+		struct fiber *f = &w->lanes[lane];
+		struct product *p = &f->products[(f->first_product + f->n_products) % MOST_PRODUCTS];
+
+		if (!f->fenced)
+			stop(e, "thread %u: wgmma_bf16 (%s:%d): no wgmma_fence() before", number_of(f), base_name(m->file), m->line);
+		if (f->n_products == MOST_PRODUCTS)
+			stop(e, "thread %u: wgmma_bf16 (%s:%d): more than %d products under way", number_of(f),
+			    base_name(m->file), m->line, MOST_PRODUCTS);
+		p->d = args->d;
+		p->b = args->b;
+		p->group = f->product_group;
+		for (unsigned t = 0; t < 4; t++)
+			memcpy(p->a[t], static_cast<const struct wgmma_args *>(m->arg[lane / 4 * 4 + t])->a, sizeof(p->a[t]));
+		if (e->late_copies)
+			f->n_products++;
+		else
+			do_product(e, lane, p);
+	}
+}
+
 /* All lanes that live have come: do what is done once for all, and let them go on. */
 static void
 finish(struct engine *e, struct warp *w, struct meeting *m)
 {
 	if (m->kind == MMA)
 		multiply(e, w, m);
+	if (m->kind == WGMMA)
+		begin_products(e, w, m);
 	w->open = NULL;
 	set_ready(e, w, m->here);
 }
@@ -765,10 +820,13 @@ sync_block(const char *file, int line)
 static void
 do_copy(const struct copy *c)
 {
-	if (c->there)
+	__tsan_write16(c->to);
+	if (c->there) {
+		__tsan_read16((void *)c->from);
 		memcpy(c->to, c->from, 16);
-	else
+	} else {
 		memset(c->to, 0, 16);
+	}
 }
 
 /* Late: the destination is NaN until the wait.  Early: it is done at once. */
@@ -804,6 +862,7 @@ emu_async_wait(unsigned n)
 {
 	struct fiber *f = self();
 
+	f->unfenced = f->group > n;
 	for (; f->n_copies; f->n_copies--) {
 		const struct copy *c = &f->copies[f->first_copy % MOST_COPIES];
 
@@ -811,6 +870,95 @@ emu_async_wait(unsigned n)
 			break;
 		do_copy(c);
 		f->first_copy++;
+	}
+}
+
+/* ---- products of a warpgroup ------------------------------------------------------------------------------------------ */
+
+uint32_t
+shared_address(const void *p)
+{
+	return (uint32_t)(static_cast<const char *>(p) - self()->e->shared);
+}
+
+/* Element k of column n of an operand: PTX ISA, "matrix descriptor" and the swizzle of 128 bytes. */
+static float
+operand_at(struct engine *e, uint64_t b, unsigned n, unsigned k)
+{
+	const uint32_t start = (uint32_t)(b & 0x3fff) << 4, stride = (uint32_t)(b >> 32 & 0x3fff) << 4;
+	const uint32_t at = start + n / 8 * stride + n % 8 * 128 + 2 * k, place = at ^ (at >> 3 & 0x70);
+	uint16_t v;
+
+	if (b >> 62 != 1 || (b >> 49 & 7) != 0 || (start & 0x380) != 0)
+		stop(e, "wgmma_bf16: the descriptor %#llx is not of rows of 128 bytes, swizzled, at a multiple of 1024",
+		    (unsigned long long)b);
+	if (place + 2 > e->launch->shared_bytes)
+		stop(e, "wgmma_bf16: column %u lies at %u, beyond %zu bytes of shared memory", n, place, e->launch->shared_bytes);
+	__tsan_read2(e->shared + place);
+	memcpy(&v, e->shared + place, 2);
+	return of_bf16(v);
+}
+
+static void
+do_product(struct engine *e, unsigned lane, const struct product *p)
+{
+	float a[2][16];
+
+	for (unsigned k = 0; k < 16; k++)
+		for (unsigned h = 0; h < 2; h++)
+			a[h][k] = of_bf16((uint16_t)(p->a[k % 8 / 2][k / 8 * 2 + h] >> 16 * (k % 2)));
+	for (unsigned n = 0; n < 64; n += n % 2 ? 7 : 1) {
+		const unsigned col = n + lane % 4 * 2;
+		float b[16];
+
+		for (unsigned k = 0; k < 16; k++)
+			b[k] = operand_at(e, p->b, col, k);
+		for (unsigned h = 0; h < 2; h++)
+			for (unsigned k = 0; k < 16; k++)
+				p->d[n / 8 * 4 + 2 * h + n % 2] += a[h][k] * b[k];
+	}
+}
+
+void
+async_fence(void)
+{
+	self()->unfenced = false;
+}
+
+void
+wgmma_fence(void)
+{
+	self()->fenced = true;
+}
+
+/* Late: the product is made at the wait.  Early: as it begins. */
+void
+wgmma_bf16(float d[32], const uint32_t a[4], uint64_t at, const char *file, int line)
+{
+	const struct wgmma_args args = { d, a, at };
+
+	meet(WGMMA, 0, &args, file, line);
+}
+
+void
+wgmma_commit(void)
+{
+	self()->product_group++;
+	self()->fenced = false;
+}
+
+void
+emu_wgmma_wait(unsigned n)
+{
+	struct fiber *f = self();
+
+	for (; f->n_products; f->n_products--) {
+		const struct product *p = &f->products[f->first_product % MOST_PRODUCTS];
+
+		if (p->group + n >= f->product_group)
+			break;
+		do_product(f->e, f->lane, p);
+		f->first_product++;
 	}
 }
 
@@ -823,8 +971,8 @@ emu_shared(size_t size, size_t alignment)
 
 	if (size > e->launch->shared_bytes)
 		stop(e, "%zu bytes of shared memory are used, the launch gave %zu", size, e->launch->shared_bytes);
-	if (alignment > 128)
-		stop(e, "shared memory is aligned to 128 bytes, not to %zu", alignment);
+	if (alignment > 1024)
+		stop(e, "shared memory is aligned to 1024 bytes, not to %zu", alignment);
 	return e->shared;
 }
 
@@ -846,8 +994,14 @@ begin_block(struct engine *e, size_t number)
 		struct fiber *f = &e->fibers[i];
 
 		f->stack = NULL;
+		/* by the host: who creates one is ordered before it */
+		if (EMU_TSAN && !e->tsan[e->set][i])
+			e->tsan[e->set][i] = __tsan_create_fiber(0);
+		f->tsan = e->tsan[e->set][i];
 		f->ended = false;
 		f->generation = f->first_copy = f->n_copies = f->group = 0;
+		f->first_product = f->n_products = f->product_group = 0;
+		f->fenced = f->unfenced = false;
 		f->waits = NULL;
 	}
 	begin_round(e);
@@ -934,6 +1088,7 @@ begin_launch(struct engine *e, const struct emu_launch *l, uint64_t number)
 		f->block = &e->block;
 		f->e = e;
 		f->copies = e->copies[i];
+		f->products = e->products[i];
 		f->warp = &e->warps[i / WARP];
 	}
 }
@@ -997,7 +1152,7 @@ new_shared(struct engine *e)
 	const size_t n = e->launch->shared_bytes;
 	void *p = NULL;
 
-	if (posix_memalign(&p, 128, n + CANARY_BYTES ? n + CANARY_BYTES : 1) != 0)
+	if (posix_memalign(&p, 1024, n + CANARY_BYTES ? n + CANARY_BYTES : 1) != 0)
 		return false;
 	e->shared = static_cast<char *>(p);
 	memset(e->shared + n, CANARY, CANARY_BYTES);
@@ -1089,6 +1244,7 @@ emu_run(const struct emu_launch *l, struct df_err *err)
 		run_block(e, at);
 		check_canary(e);
 		if (e->failed) {
+			__tsan_acquire(&e->end);
 			abandon(e);
 			rc = df_fail(err, DF_EDEVICE, "%s", e->message);
 		}

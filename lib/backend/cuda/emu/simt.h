@@ -233,4 +233,14 @@ void cp_async_commit(void);
 void emu_async_wait(unsigned n);
 template <int n> DF_DEVICE void cp_async_wait(void) { emu_async_wait(n); }
 
+#define DF_WGMMA 1 /* where DF_EMU_ARCH is 90 */
+#define DF_ON_SM90A 1
+void async_fence(void);
+void wgmma_fence(void);
+void wgmma_bf16(float d[32], const uint32_t a[4], uint64_t at, DF_PLACE);
+void wgmma_commit(void);
+void emu_wgmma_wait(unsigned n);
+template <int n> DF_DEVICE void wgmma_wait(float *) { emu_wgmma_wait(n); }
+uint32_t shared_address(const void *p);
+
 #endif
