@@ -36,7 +36,7 @@ segment(product p, const segments &g, place *at)
 }
 
 template <int TY, int TM>
-DF_KERNEL(TY * 16) exact_segments(product all, segments g)
+DF_KERNEL(TY * 16, 1) exact_segments(product all, segments g)
 {
 	typedef exact_shared<TY, TM> shared;
 	DF_SHARED(shared, s);
@@ -46,7 +46,7 @@ DF_KERNEL(TY * 16) exact_segments(product all, segments g)
 	exact_tile<TY, TM>(p, (size_t)at.i * TY * TM, (size_t)at.j * EXACT_COLS, s);
 }
 template <class S, int PARTS, bool ASYNC>
-DF_KERNEL(S::THREADS) tensor_segments(product all, segments g)
+DF_KERNEL(S::THREADS, 1) tensor_segments(product all, segments g)
 {
 	typedef mma_shared<S, PARTS> shared;
 	DF_SHARED(shared, s);
@@ -188,7 +188,7 @@ group_product(product p, const group_list &g, unsigned e)
 }
 
 template <int TY, int TM>
-DF_KERNEL(TY * 16) exact_groups(product all, group_list g)
+DF_KERNEL(TY * 16, 1) exact_groups(product all, group_list g)
 {
 	typedef exact_shared<TY, TM> shared;
 	DF_SHARED(shared, s);
@@ -199,7 +199,7 @@ DF_KERNEL(TY * 16) exact_groups(product all, group_list g)
 		    group_product(all, g, at.group), (size_t)at.i * TY * TM, (size_t)at.j * EXACT_COLS, s);
 }
 template <class S, bool B_ALONG, int PARTS, bool A_ASYNC, bool B_ASYNC>
-DF_KERNEL(S::THREADS) tensor_groups(product all, group_list g)
+DF_KERNEL(S::THREADS, 1) tensor_groups(product all, group_list g)
 {
 	typedef mma_shared<S, PARTS> shared;
 	DF_SHARED(shared, s);
@@ -340,7 +340,7 @@ group_sum(product *p, const group_list &g, unsigned down, place *at)
 }
 
 template <int TY, int TM>
-DF_KERNEL(TY * 16) exact_group_sums(product p, group_list g, unsigned down)
+DF_KERNEL(TY * 16, 1) exact_group_sums(product p, group_list g, unsigned down)
 {
 	typedef exact_shared<TY, TM> shared;
 	DF_SHARED(shared, s);
@@ -350,7 +350,7 @@ DF_KERNEL(TY * 16) exact_group_sums(product p, group_list g, unsigned down)
 		exact_tile<TY, TM>(p, (size_t)at.i * TY * TM, (size_t)at.j * EXACT_COLS, s);
 }
 template <class S, int PARTS, bool ASYNC>
-DF_KERNEL(S::THREADS) tensor_group_sums(product p, group_list g, unsigned down)
+DF_KERNEL(S::THREADS, 1) tensor_group_sums(product p, group_list g, unsigned down)
 {
 	typedef mma_shared<S, PARTS> shared;
 	DF_SHARED(shared, s);
