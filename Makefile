@@ -48,7 +48,7 @@ NVCC      ?= $(firstword $(wildcard $(addsuffix /nvcc,$(subst :, ,$(PATH)) /usr/
 	$(foreach v,$(VIRTUAL_ENV) $(CONDA_PREFIX),$(wildcard $(v)/lib/python3*/site-packages/nvidia/cu13/bin)))))
 GPU_ARCHS ?= 90a
 # Files whose results are the CPU's bits: no contraction there, either.
-CUDA_EXACT := elem rows optim gemm segments route sjlt naive
+CUDA_EXACT := elem rows optim gemm segments route sjlt
 NVCCFLAGS_ := -std=c++17 -O3 -lineinfo --expt-relaxed-constexpr -Werror all-warnings -Xptxas -warn-spills -Ilib \
 	-Xcompiler -fPIC,-fvisibility=hidden,-fno-exceptions,-Wall \
 	$(foreach a,$(GPU_ARCHS),-gencode arch=compute_$(a),code=sm_$(a)) \
@@ -202,7 +202,11 @@ $(BUILD)/tests/test_emu: $(addprefix $(BUILD)/,obj/tests/cuda/test_emu.o emu/pla
 	@$(call say,LD,$@)
 	$(Q)$(CXX) $(LDFLAGS_) $(LDFLAGS) -o $@ $^ $(CMOCKA) $(LDLIBS_)
 
-.PHONY: no-nvcc
+.PHONY: no-nvcc nvcc-path cuda-objects
+nvcc-path:
+	@echo '$(NVCC)'
+cuda-objects:
+	@echo '$(call cuda_obj,$(CUDA_SRC))'
 no-nvcc:
 	@echo '  no nvcc: without df-cuda.so (see README)'
 

@@ -9,6 +9,9 @@ set_flags()
 {
 	flags=(-std=c11 -Ilib -Icmd -D_GNU_SOURCE '-DDF_VERSION="0"'
 		$(pkg-config --cflags hdf5-serial 2>/dev/null | sed 's/-I/-isystem /g'))
+	# what rt.c and lt.c of the CUDA backend need; without it they are left out
+	nvcc=$(make -s --no-print-directory nvcc-path 2>/dev/null)
+	[ -z "$nvcc" ] || flags+=(-isystem "${nvcc%/bin/nvcc}/include")
 }
 set_flags
 
@@ -35,16 +38,39 @@ need()
 	return 1
 }
 
-# A *_kernel.h is not a header but a text that is included once per instruction set.
+# A *_kernel.h is not a header but a text that is included once per instruction set.  Kernels' headers are C++.
 headers_alone()
 {
-	find lib cmd -name '*.h' ! -name '*_kernel.h' | sort | while read -r header; do
+	{
+		find lib cmd -name '*.h' ! -name '*_kernel.h' ! -path 'lib/backend/cuda/*'
+		sed -n 's,^#include "\(backend/cuda/.*\)"$,lib/\1,p' lib/backend/cuda/*.c
+	} | sort -u | while read -r header; do
 		echo "#include \"${header#*/}\"" |
 			"${CC:-gcc}" "${flags[@]}" -Wall -Wextra -Werror -I"$(dirname "$header")" -fsyntax-only -x c - ||
 			echo "$header does not compile alone"
 	done
 }
 quiet 'each header compiles alone' headers_alone
+
+kernel_headers_alone()
+{
+	find lib/backend/cuda -name '*.h' | sort | while read -r header; do
+		echo "#include \"${header#*/}\"" |
+			"${CXX:-g++}" -std=c++17 -Ilib -DDF_EMULATOR -Wall -Wextra -Wno-unused-function -Wno-unused-parameter \
+				-Wno-unknown-pragmas -Werror -fsyntax-only -x c++ - ||
+			echo "$header does not compile alone"
+	done
+}
+! need g++ 'each header of kernels compiles alone' || quiet 'each header of kernels compiles alone' kernel_headers_alone
+
+# What kernels are written in is simt.h: it is all that the emulator knows.
+kernels()
+{
+	find lib/backend/cuda -name '*.cu' -o -name '*.h' ! -name simt.h | xargs grep -nE \
+		'\basm\b|__shared__|__syncthreads|__shfl|__global__|__device__|#include <(cuda|cub|cooperative)|\bstd::|atomicAdd|<<<'
+	true
+}
+quiet 'kernels use simt.h only' kernels
 
 symbols()
 {
@@ -140,7 +166,7 @@ quiet 'no room has more than 15 % of the library' largest_room
 circles()
 {
 	# Of the sources that there are: an older build may have left others.
-	objects=$(find lib -name '*.c' ! -path 'lib/shard/plugin/*' | sed "s,\(.*\)\.c$,$BUILD/obj/\1.o,")
+	objects=$(find lib -name '*.c' ! -path 'lib/shard/plugin/*' ! -path 'lib/backend/cuda/*' | sed "s,\(.*\)\.c$,$BUILD/obj/\1.o,")
 	# shellcheck disable=SC2086
 	nm -A -g $objects | awk '
 	{ object = $1; sub(/:.*/, "", object); kind = $(NF - 1); name = $NF }
@@ -158,11 +184,11 @@ quiet 'no two files of the library need each other' circles
 
 text()
 {
-	files=$(git ls-files '*.c' '*.h' '*.sh' '*.t' '*.mk' '*.yaml' '*.[1-9]' Makefile 2>/dev/null | grep -v '^tests/golden/')
+	files=$(git ls-files '*.c' '*.h' '*.cu' '*.cc' '*.sh' '*.t' '*.mk' '*.yaml' '*.[1-9]' Makefile 2>/dev/null | grep -v '^tests/golden/')
 	[ -n "$files" ] || return 0
 	grep -nE '[[:space:]]+$' $files
 	grep -nE '\b(TODO|FIXME|XXX)\b' $(echo "$files" | grep -v '^tests/cmd/lint\.t$')
-	for file in $(echo "$files" | grep '\.[ch]$'); do
+	for file in $(echo "$files" | grep -E '\.([ch]|cu|cc)$'); do
 		# A string may be longer: breaking it helps nobody who looks for it.
 		expand "$file" | awk -v file="$file" 'length($0) > 120 && !/"/ { print file ":" FNR ": longer than 120 columns" }'
 	done
@@ -215,7 +241,7 @@ if [ "${DF_LINT-}" = all ]; then
 		tidy()
 		{
 			export FLAGS="${flags[*]@Q}"
-			find lib cmd -name '*.c' ! -path 'lib/shard/plugin/*' | sort |
+			find lib cmd -name '*.c' ! -path 'lib/shard/plugin/*' | sort | { [ -n "$nvcc" ] && cat || grep -v cuda/[rl]t; } |
 				xargs -P 2 -n 1 sh -c 'eval "clang-tidy --quiet $1 -- $FLAGS" 2>/dev/null' tidy
 			true
 		}

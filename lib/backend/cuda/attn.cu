@@ -1,7 +1,8 @@
 /*
  * attn.cu - attention, forward.
  */
-#include "backend/cuda/attn.h"
+#include "backend/cuda/attn_mma.h"
+#include "backend/cuda/attn_scalar.h"
 
 /* ---- float32 ----------------------------------------------------------------------------------------------------- */
 
@@ -18,7 +19,7 @@ template <int E> struct scalar_fwd_shared {
  */
 template <int E>
 DF_KERNEL(128)
-scalar_fwd(view<const float> q, view<const float> k, view<const float> v, view<float> o, view<float> lse, attn_shape a)
+scalar_forward(view<const float> q, view<const float> k, view<const float> v, view<float> o, view<float> lse, attn_shape a)
 {
 	enum { R = scalar<E>::R, ROWS = scalar<E>::ROWS, OTHERS = scalar<E>::OTHERS, LD = scalar<E>::LD };
 	DF_SHARED(scalar_fwd_shared<E>, sh);
@@ -59,15 +60,111 @@ scalar_fwd(view<const float> q, view<const float> k, view<const float> v, view<f
 }
 
 static void
-scalar_forward(rt_stream_t stream, const struct df_attn *a, const attn_shape &shape)
+forward_in_f32(rt_stream_t stream, const struct df_attn *a, const attn_shape &shape)
 {
 	with_scalar_width(shape.e, [&](auto e) {
 		enum { E = decltype(e)::value };
 		const size_t n = attn_n_tiles(a->q.rows, shape.n_samples, scalar<E>::ROWS) * shape.n_heads;
 
-		DF_LAUNCH(scalar_fwd<E>, dim(n), dim(128), sizeof(scalar_fwd_shared<E>), stream,
+		DF_LAUNCH(scalar_forward<E>, dim(n), dim(128), sizeof(scalar_fwd_shared<E>), stream,
 		    view_of<const float>(a->q), view_of<const float>(a->k), view_of<const float>(a->v),
 		    view_of<float>(a->o), view_of<float>(a->lse), shape);
+	});
+}
+
+/* ---- bf16 -------------------------------------------------------------------------------------------------------- */
+
+/* A warp has M tiles of 16 queries: two where registers allow it, so that a tile of keys is read once for 32 of them. */
+template <int E> struct tensor_fwd {
+	enum { M = E > 64 ? 1 : 2, ROWS = 4 * 16 * M, KEYS = tensor<E>::KEYS, LD = tensor<E>::LD,
+		KEPT = E > 128 ? 1 : E / 16 }; /* steps of Q that stay in registers */
+
+	alignas(16) bf16 q[ROWS * LD];
+	bf16 k[2][KEYS * LD], v[2][KEYS * LD];
+};
+
+/* As scalar_forward(), with a tile of 64 keys, or 32, at a time.  4 E FLOPs a visible pair, by tensor cores. */
+template <int E>
+DF_KERNEL(128)
+tensor_forward(view<const bf16> q, view<const bf16> k, view<const bf16> v, view<bf16> o, view<float> lse, attn_shape a,
+    bool wide_o)
+{
+	typedef tensor_fwd<E> plan;
+	enum { M = plan::M, ROWS = plan::ROWS, KEYS = plan::KEYS, LD = plan::LD };
+	DF_SHARED(plan, sh);
+	const uint32_t index = gridDim.x - 1 - blockIdx.x, h = index % a.n_heads, warp = threadIdx.x / 32;
+	const size_t column = h / (a.n_heads / a.n_kv_heads) * a.e;
+	bf16 *const own = sh.q + warp * 16 * M * LD;
+	uint32_t kept[plan::KEPT][M][4], lo, hi;
+	tensor_queries<M, E> x;
+	attn_tile t;
+
+	if (!find_tile(t, a.offsets, a.n_samples, index / a.n_heads, ROWS))
+		return;
+	const tensor_place at = { t.first + warp * 16 * M, 1, t.len };
+	const bf16 *const first_k = k.p + t.t0 * k.ld + column, *const first_v = v.p + t.t0 * v.ld + column;
+	const auto load = [&](uint32_t k0, unsigned stage) {
+		load_tile<KEYS, E, LD>(sh.k[stage], first_k + k0 * k.ld, k.ld, t.len - k0, a);
+		load_tile<KEYS, E, LD>(sh.v[stage], first_v + k0 * v.ld, v.ld, t.len - k0, a);
+		cp_async_commit();
+	};
+
+	keys_of(a, t.first, ROWS, t.len, KEYS, &lo, &hi);
+	load_tile<ROWS, E, LD>(sh.q, q.p + (t.t0 + t.first) * q.ld + h * a.e, q.ld, t.len - t.first, a);
+	load(lo, 0);
+	tensor_start(x);
+	for (uint32_t k0 = lo, stage = 0; k0 < hi; k0 += KEYS, stage ^= 1) {
+		cp_async_wait<0>();
+		sync_block(); /* this stage has come, and the other is no longer read */
+		if (k0 + KEYS < hi)
+			load(k0 + KEYS, stage ^ 1);
+		if (plan::KEPT > 1 && k0 == lo)
+#pragma unroll
+			for (int c = 0; c < plan::KEPT; c++)
+#pragma unroll
+				for (int m = 0; m < M; m++)
+					tensor_left(kept[c][m], own + 16 * m * LD + 16 * c, LD);
+		if (!a.bidirectional && k0 > at.first + 16 * M - 1)
+			continue; /* the block's other warps see these */
+		tensor_attend<M, KEYS, E, E>(
+		    x,
+		    [&](uint32_t (*left)[4], int c) {
+			    for (int m = 0; m < M; m++)
+				    if (plan::KEPT > 1)
+					    memcpy(left[m], kept[c % plan::KEPT][m], sizeof(left[m]));
+				    else
+					    tensor_left(left[m], own + 16 * m * LD + 16 * c, LD);
+		    },
+		    sh.k[stage], sh.v[stage], a, at, k0);
+	}
+	float factor[M][2];
+
+#pragma unroll
+	for (int m = 0; m < M; m++)
+#pragma unroll
+		for (int i = 0; i < 2; i++) {
+			const uint32_t query = at.first + 16 * m + 8 * i + lane_id() / 4;
+			const float l = l_total(x.l[m][i]);
+
+			factor[m][i] = 1 / l;
+			if (lane_id() % 4 == 0 && query < t.len)
+				lse.p[(t.t0 + query) * lse.ld + h] = (x.m[m][i] + log2f(l)) * LN_2;
+		}
+	tensor_put<M, E>(own, LD, x.o, factor);
+	tensor_store<16 * M, E>(o.p + (t.t0 + at.first) * o.ld + h * a.e, o.ld, own, LD,
+	    at.first < t.len ? t.len - at.first : 0, a.e, wide_o);
+}
+
+static void
+forward_in_bf16(rt_stream_t stream, const struct df_attn *a, const attn_shape &shape)
+{
+	with_tensor_width(shape.e, [&](auto e) {
+		typedef tensor_fwd<decltype(e)::value> plan;
+		const size_t n = attn_n_tiles(a->q.rows, shape.n_samples, plan::ROWS) * shape.n_heads;
+
+		DF_LAUNCH(tensor_forward<decltype(e)::value>, dim(n), dim(128), sizeof(plan), stream,
+		    view_of<const bf16>(a->q), view_of<const bf16>(a->k), view_of<const bf16>(a->v), view_of<bf16>(a->o),
+		    view_of<float>(a->lse), shape, attn_is_vector(a->o, shape.e));
 	});
 }
 
@@ -80,12 +177,10 @@ df_cuda_attn_fwd(struct df_backend *be, const void *args, struct df_err *err)
 	attn_shape shape;
 	int rc;
 
-	if (a->q.type != DF_F32)
-		return df_fail(err, DF_EUNSUPPORTED, "attn_fwd: bf16 is not there yet");
 	if (a->q.rows == 0)
 		return DF_OK;
 	DF_TRY(attn_shape_of(shape, "attn_fwd", a, err));
-	scalar_forward(df_cuda_lane_of(be)->stream, a, shape);
+	(a->q.type == DF_BF16 ? forward_in_bf16 : forward_in_f32)(df_cuda_lane_of(be)->stream, a, shape);
 	rc = df_cuda_launched("attn_fwd", err);
 out:
 	return rc;

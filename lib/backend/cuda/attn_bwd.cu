@@ -7,7 +7,8 @@
  * their queries (dK, dV), one whose blocks have some queries and go along their keys (dQ).  The scores are computed
  * twice: seven products instead of five, but every sum has one owner and one order.
  */
-#include "backend/cuda/attn.h"
+#include "backend/cuda/attn_mma.h"
+#include "backend/cuda/attn_scalar.h"
 
 /* delta[t,h] = dO . O of a head, a warp each: sums by lane, then over the warp.  Reads 2 T H E elements. */
 template <class T>
@@ -189,7 +190,7 @@ scalar_bwd_queries(scalar_bwd g)
 }
 
 static void
-scalar_backward(rt_stream_t stream, const struct df_attn_bwd *b, const float *delta, const attn_shape &shape)
+backward_in_f32(rt_stream_t stream, const struct df_attn_bwd *b, const float *delta, const attn_shape &shape)
 {
 	const struct df_attn *f = &b->fwd;
 	const scalar_bwd g = { view_of<const float>(f->q), view_of<const float>(f->k), view_of<const float>(f->v),
@@ -205,6 +206,263 @@ scalar_backward(rt_stream_t stream, const struct df_attn_bwd *b, const float *de
 	});
 }
 
+/* ---- bf16 -------------------------------------------------------------------------------------------------------- */
+
+/*
+ * Tiles of the backward.  A block of four warps has KEYS keys, a warp 16 of them and COLS columns of their gradients
+ * (E = 256: two warps compute the same scores), and meets QUERIES queries at a time; or it has 64 queries, a warp 16 of
+ * them, and meets OTHERS keys at a time.
+ */
+template <int E> struct tensor_bwd {
+	enum { LD = tensor<E>::LD, KEYS = E > 128 ? 32 : 64, COLS = E > 128 ? E / 2 : E,
+		QUERIES = E > 128 ? 16 : E > 64 ? 32 : 64, ROWS = 64, OTHERS = QUERIES };
+};
+template <int E> struct tensor_keys_shared {
+	typedef tensor_bwd<E> plan;
+
+	alignas(16) bf16 k[plan::KEYS * plan::LD], v[plan::KEYS * plan::LD];
+	bf16 q[2][plan::QUERIES * plan::LD], d_o[2][plan::QUERIES * plan::LD];
+	float lse[2][plan::QUERIES], delta[2][plan::QUERIES]; /* lse in powers of two */
+};
+template <int E> struct tensor_queries_shared {
+	typedef tensor_bwd<E> plan;
+
+	alignas(16) bf16 q[plan::ROWS * plan::LD], d_o[plan::ROWS * plan::LD];
+	bf16 k[2][plan::OTHERS * plan::LD], v[2][plan::OTHERS * plan::LD];
+};
+struct tensor_backward {
+	view<const bf16> q, k, v, d_o;
+	view<const float> lse;
+	const float *delta;
+	view<bf16> dq, dk, dv;
+	attn_shape a;
+	bool wide_q, wide_k; /* 16 bytes of dq, of dk and dv, can be written at once */
+};
+
+/* acc = the products of 16 rows of `left` with N of `right`, E columns each, both in shared memory. */
+template <int E, int N>
+DF_DEVICE void
+tensor_scores(float (*acc)[N / 8][4], const bf16 *left, const bf16 *right)
+{
+#pragma unroll
+	for (int n = 0; n < N / 8; n++)
+#pragma unroll
+		for (int i = 0; i < 4; i++)
+			acc[0][n][i] = 0;
+#pragma unroll
+	for (int c = 0; c < E / 16; c++) {
+		uint32_t a[1][4];
+
+		tensor_left(a[0], left + 16 * c, E + 8);
+		tensor_rows<1, N>(acc, a, right + 16 * c, E + 8);
+	}
+}
+/* acc += the 16 x N weights w times COLS columns of N rows of shared memory. */
+template <int E, int N, int COLS>
+DF_DEVICE void
+tensor_sums(float (*acc)[COLS / 8][4], const float (*w)[4], const bf16 *rows)
+{
+#pragma unroll
+	for (int c = 0; c < N / 16; c++) {
+		uint32_t a[1][4];
+
+		tensor_left_of(a[0], w, c);
+		tensor_columns<1, COLS>(acc, a, rows + 16 * c * (E + 8), E + 8);
+	}
+}
+DF_DEVICE bool
+all_see(const attn_shape &a, uint32_t first_query, uint32_t queries, uint32_t first_key, uint32_t keys)
+{
+	return first_key + keys <= first_query + 1 && (!a.window || first_key + a.window > first_query + queries - 1);
+}
+DF_DEVICE bool
+none_sees(const attn_shape &a, uint32_t first_query, uint32_t queries, uint32_t first_key, uint32_t keys)
+{
+	return first_key >= first_query + queries || (a.window && first_key + keys - 1 + a.window <= first_query);
+}
+
+/*
+ * dK and dV of a tile of keys of one key/value head, over the group's heads and then over queries, ascending.  Scores
+ * lie with a key in each row: so P and dS are the left sides of the sums as they are.  8 E FLOPs a visible pair.
+ */
+template <int E>
+DF_KERNEL(128)
+tensor_bwd_keys(tensor_backward g)
+{
+	typedef tensor_bwd<E> plan;
+	enum { LD = plan::LD, KEYS = plan::KEYS, COLS = plan::COLS, QUERIES = plan::QUERIES };
+	DF_SHARED(tensor_keys_shared<E>, sh);
+	const attn_shape a = g.a;
+	const uint32_t kh = blockIdx.x % a.n_kv_heads, group = a.n_heads / a.n_kv_heads, warp = threadIdx.x / 32;
+	const uint32_t row = warp % (KEYS / 16) * 16, part = warp / (KEYS / 16) * COLS;
+	const float scale = a.scale * LOG2_E;
+	float dk[1][COLS / 8][4] = {}, dv[1][COLS / 8][4] = {}, next_lse = 0, next_delta = 0;
+	attn_tile t;
+
+	if (!find_tile(t, a.offsets, a.n_samples, blockIdx.x / a.n_kv_heads, KEYS))
+		return;
+	const uint32_t first = t.first + row, end = queries_end(a, t.first, KEYS, t.len);
+	const auto load = [&](uint32_t h, uint32_t q0, unsigned stage) {
+		const size_t at = t.t0 + q0;
+
+		load_tile<QUERIES, E, LD>(sh.q[stage], g.q.p + at * g.q.ld + h * a.e, g.q.ld, t.len - q0, a);
+		load_tile<QUERIES, E, LD>(sh.d_o[stage], g.d_o.p + at * g.d_o.ld + h * a.e, g.d_o.ld, t.len - q0, a);
+		cp_async_commit();
+		if (threadIdx.x < QUERIES) { /* a query that is not there sees nothing: exp(-INFINITY) */
+			const bool there = q0 + threadIdx.x < t.len;
+
+			next_lse = there ? g.lse.p[(at + threadIdx.x) * g.lse.ld + h] * LOG2_E : INFINITY;
+			next_delta = there ? g.delta[(at + threadIdx.x) * a.n_heads + h] : 0.0f;
+		}
+	};
+
+	load_tile<KEYS, E, LD>(sh.k, g.k.p + (t.t0 + t.first) * g.k.ld + kh * a.e, g.k.ld, t.len - t.first, a);
+	load_tile<KEYS, E, LD>(sh.v, g.v.p + (t.t0 + t.first) * g.v.ld + kh * a.e, g.v.ld, t.len - t.first, a);
+	load(kh * group, t.first, 0);
+	for (uint32_t h = kh * group, q0 = t.first, stage = 0; h < (kh + 1) * group; stage ^= 1) {
+		const uint32_t this_q = q0;
+		float p[1][QUERIES / 8][4], ds[1][QUERIES / 8][4];
+
+		if (threadIdx.x < QUERIES) {
+			sh.lse[stage][threadIdx.x] = next_lse;
+			sh.delta[stage][threadIdx.x] = next_delta;
+		}
+		cp_async_wait<0>();
+		sync_block(); /* this stage has come, and the other is no longer read */
+		q0 += QUERIES;
+		if (q0 >= end) {
+			q0 = t.first;
+			h++;
+		}
+		if (h < (kh + 1) * group)
+			load(h, q0, stage ^ 1);
+		if (none_sees(a, this_q, QUERIES, first, 16))
+			continue;
+		const bool all = all_see(a, this_q, QUERIES, first, 16);
+
+		tensor_scores<E, QUERIES>(p, sh.k + row * LD, sh.q[stage]);
+		tensor_scores<E, QUERIES>(ds, sh.v + row * LD, sh.d_o[stage]);
+#pragma unroll
+		for (int n = 0; n < QUERIES / 8; n++)
+#pragma unroll
+			for (int j = 0; j < 2; j++) {
+				const uint32_t i = 8 * n + lane_id() % 4 * 2 + j;
+				const float lse = sh.lse[stage][i], delta = sh.delta[stage][i];
+
+#pragma unroll
+				for (int r = 0; r < 2; r++) {
+					const bool seen = all || is_visible(a, this_q + i, first + 8 * r + lane_id() / 4, t.len);
+					float &x = p[0][n][2 * r + j], &y = ds[0][n][2 * r + j];
+
+					x = seen ? fast_exp2(fmaf(x, scale, -lse)) : 0.0f;
+					y = x * (y - delta);
+				}
+			}
+		tensor_sums<E, QUERIES, COLS>(dv, p[0], sh.d_o[stage] + part);
+		tensor_sums<E, QUERIES, COLS>(dk, ds[0], sh.q[stage] + part);
+	}
+	const float by_scale[1][2] = { { a.scale, a.scale } }, by_one[1][2] = { { 1, 1 } };
+	const uint32_t n = first < t.len ? t.len - first : 0, e = a.e > part ? a.e - part : 0;
+	const size_t at = t.t0 + first, column = kh * a.e + part;
+
+	sync_block(); /* two warps may share the rows of k and v */
+	tensor_put<1, COLS>(sh.k + row * LD + part, LD, dk, by_scale);
+	tensor_put<1, COLS>(sh.v + row * LD + part, LD, dv, by_one);
+	tensor_store<16, COLS>(g.dk.p + at * g.dk.ld + column, g.dk.ld, sh.k + row * LD + part, LD, n, e, g.wide_k);
+	tensor_store<16, COLS>(g.dv.p + at * g.dv.ld + column, g.dv.ld, sh.v + row * LD + part, LD, n, e, g.wide_k);
+}
+
+/* dQ of a tile of queries of one head, over ascending keys.  6 E FLOPs a visible pair. */
+template <int E>
+DF_KERNEL(128)
+tensor_bwd_queries(tensor_backward g)
+{
+	typedef tensor_bwd<E> plan;
+	enum { LD = plan::LD, ROWS = plan::ROWS, OTHERS = plan::OTHERS };
+	DF_SHARED(tensor_queries_shared<E>, sh);
+	const attn_shape a = g.a;
+	const uint32_t index = gridDim.x - 1 - blockIdx.x, h = index % a.n_heads, row = threadIdx.x / 32 * 16;
+	const size_t column = h / (a.n_heads / a.n_kv_heads) * a.e;
+	const float scale = a.scale * LOG2_E;
+	float dq[1][E / 8][4] = {}, lse[2], delta[2];
+	attn_tile t;
+	uint32_t lo, hi;
+
+	if (!find_tile(t, a.offsets, a.n_samples, index / a.n_heads, ROWS))
+		return;
+	const uint32_t first = t.first + row;
+	const auto load = [&](uint32_t k0, unsigned stage) {
+		const size_t at = t.t0 + k0;
+
+		load_tile<OTHERS, E, LD>(sh.k[stage], g.k.p + at * g.k.ld + column, g.k.ld, t.len - k0, a);
+		load_tile<OTHERS, E, LD>(sh.v[stage], g.v.p + at * g.v.ld + column, g.v.ld, t.len - k0, a);
+		cp_async_commit();
+	};
+
+	keys_of(a, t.first, ROWS, t.len, OTHERS, &lo, &hi);
+	load_tile<ROWS, E, LD>(sh.q, g.q.p + (t.t0 + t.first) * g.q.ld + h * a.e, g.q.ld, t.len - t.first, a);
+	load_tile<ROWS, E, LD>(sh.d_o, g.d_o.p + (t.t0 + t.first) * g.d_o.ld + h * a.e, g.d_o.ld, t.len - t.first, a);
+	load(lo, 0);
+#pragma unroll
+	for (int i = 0; i < 2; i++) {
+		const uint32_t query = first + 8 * i + lane_id() / 4;
+		const size_t at = t.t0 + query;
+
+		lse[i] = query < t.len ? g.lse.p[at * g.lse.ld + h] * LOG2_E : INFINITY;
+		delta[i] = query < t.len ? g.delta[at * a.n_heads + h] : 0.0f;
+	}
+	for (uint32_t k0 = lo, stage = 0; k0 < hi; k0 += OTHERS, stage ^= 1) {
+		float p[1][OTHERS / 8][4], ds[1][OTHERS / 8][4];
+
+		cp_async_wait<0>();
+		sync_block(); /* this stage has come, and the other is no longer read */
+		if (k0 + OTHERS < hi)
+			load(k0 + OTHERS, stage ^ 1);
+		if (none_sees(a, first, 16, k0, OTHERS))
+			continue;
+		const bool all = all_see(a, first, 16, k0, OTHERS);
+
+		tensor_scores<E, OTHERS>(p, sh.q + row * LD, sh.k[stage]);
+		tensor_scores<E, OTHERS>(ds, sh.d_o + row * LD, sh.v[stage]);
+#pragma unroll
+		for (int n = 0; n < OTHERS / 8; n++)
+#pragma unroll
+			for (int i = 0; i < 4; i++) {
+				const uint32_t query = first + i / 2 * 8 + lane_id() / 4;
+				const uint32_t key = k0 + 8 * n + lane_id() % 4 * 2 + i % 2;
+				const bool seen = all || is_visible(a, query, key, t.len);
+				const float x = seen ? fast_exp2(fmaf(p[0][n][i], scale, -lse[i / 2])) : 0.0f;
+
+				ds[0][n][i] = x * (ds[0][n][i] - delta[i / 2]);
+			}
+		tensor_sums<E, OTHERS, E>(dq, ds[0], sh.k[stage]);
+	}
+	const float by_scale[1][2] = { { a.scale, a.scale } };
+
+	tensor_put<1, E>(sh.q + row * LD, LD, dq, by_scale);
+	tensor_store<16, E>(g.dq.p + (t.t0 + first) * g.dq.ld + h * a.e, g.dq.ld, sh.q + row * LD, LD,
+	    first < t.len ? t.len - first : 0, a.e, g.wide_q);
+}
+
+static void
+backward_in_bf16(rt_stream_t stream, const struct df_attn_bwd *b, const float *delta, const attn_shape &shape)
+{
+	const struct df_attn *f = &b->fwd;
+	const tensor_backward g = { view_of<const bf16>(f->q), view_of<const bf16>(f->k), view_of<const bf16>(f->v),
+		view_of<const bf16>(b->d_o), view_of<const float>(f->lse), delta, view_of<bf16>(b->dq),
+		view_of<bf16>(b->dk), view_of<bf16>(b->dv), shape, attn_is_vector(b->dq, shape.e),
+		attn_is_vector(b->dk, shape.e) && attn_is_vector(b->dv, shape.e) };
+
+	with_tensor_width(shape.e, [&](auto e) {
+		enum { E = decltype(e)::value };
+		const size_t n_keys = attn_n_tiles(f->q.rows, shape.n_samples, tensor_bwd<E>::KEYS) * shape.n_kv_heads;
+		const size_t n_queries = attn_n_tiles(f->q.rows, shape.n_samples, tensor_bwd<E>::ROWS) * shape.n_heads;
+
+		DF_LAUNCH(tensor_bwd_keys<E>, dim(n_keys), dim(128), sizeof(tensor_keys_shared<E>), stream, g);
+		DF_LAUNCH(tensor_bwd_queries<E>, dim(n_queries), dim(128), sizeof(tensor_queries_shared<E>), stream, g);
+	});
+}
+
 /* ---- the slot ---------------------------------------------------------------------------------------------------- */
 
 int
@@ -217,8 +475,6 @@ df_cuda_attn_bwd(struct df_backend *be, const void *args, struct df_err *err)
 	void *delta;
 	int rc;
 
-	if (b->fwd.q.type != DF_F32)
-		return df_fail(err, DF_EUNSUPPORTED, "attn_bwd: bf16 is not there yet");
 	if (n_rows == 0)
 		return DF_OK;
 	DF_TRY(attn_shape_of(shape, "attn_bwd", &b->fwd, err));
@@ -231,7 +487,7 @@ df_cuda_attn_bwd(struct df_backend *be, const void *args, struct df_err *err)
 		    view_of<const T>(b->d_o), view_of<const T>(b->fwd.o), (float *)delta, (uint32_t)n_rows,
 		    shape.n_heads, shape.e);
 	});
-	scalar_backward(stream, b, (const float *)delta, shape);
+	(b->d_o.type == DF_BF16 ? backward_in_bf16 : backward_in_f32)(stream, b, (const float *)delta, shape);
 	rc = df_cuda_launched("attn_bwd", err);
 out:
 	return rc;

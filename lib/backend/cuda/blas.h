@@ -15,13 +15,13 @@ extern "C" {
 #endif
 
 /*
- * df_gemm() of bf16 a and b by the library: *done = false, and nothing happened, where it is the own kernels' turn.  That
- * depends on the device, on types, N and K, on the strides and alignment of the windows, and not on the rows of c, except
- * for a gradient of weights (ta: a sum over tokens), which is no one's row.
+ * df_gemm() of bf16 a and b by the library: *done = false, and nothing happened, where it is the own kernels' turn.
+ * That depends on the device, on types, N and K, on the strides and alignment of the windows, and not on the rows of c,
+ * except for a gradient of weights (ta: a sum over tokens), which is no one's row.
  */
 int df_cuda_blas_gemm(struct df_backend *be, const struct df_gemm *g, bool *done, struct df_err *err) DF_MUST_CHECK;
 
-/* ---- the seam: lt.c (cuBLASLt) and emu/blas.cc (loops that check what the library would) -------------------------------- */
+/* ---- the seam: lt.c (cuBLASLt) and emu/blas.cc (loops that check what the library would) ---------------------- */
 
 /*
  * c [m,n] = alpha op(a) op(b) + beta c, row-major, rows ld elements apart: a and b are bf16, c is bf16 or f32, sums are

@@ -15,7 +15,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 
-/* ---- devices ------------------------------------------------------------------------------------------------------ */
+/* ---- devices -------------------------------------------------------------------------------------------------- */
 
 /* What the kernels are built for: cp.async and tensor cores with bf16 came with sm_80. */
 static bool
@@ -85,7 +85,7 @@ use(const struct df_backend *be, struct df_err *err)
 	return rt_use(df_cuda_lane_of(be)->dev->number, err);
 }
 
-/* ---- lanes -------------------------------------------------------------------------------------------------------- */
+/* ---- lanes ---------------------------------------------------------------------------------------------------- */
 
 static void
 lane_free(struct df_cuda_lane *l)
@@ -229,7 +229,7 @@ out:
 	return rc;
 }
 
-/* ---- memory ------------------------------------------------------------------------------------------------------- */
+/* ---- memory --------------------------------------------------------------------------------------------------- */
 
 static size_t
 available(const struct df_backend *be)
@@ -295,7 +295,7 @@ out:
 	return rc;
 }
 
-/* ---- stages ------------------------------------------------------------------------------------------------------- */
+/* ---- stages --------------------------------------------------------------------------------------------------- */
 
 static int
 stage_open(struct df_backend *be, struct df_stage *st, const char *what, struct df_err *err)
@@ -349,7 +349,7 @@ stage_wait(struct df_backend *be, struct df_stage *st, struct df_err *err)
 
 static const struct df_stage_ops stage_ops = { stage_open, stage_close, stage_push, stage_pull, stage_wait };
 
-/* ---- the table ---------------------------------------------------------------------------------------------------- */
+/* ---- the table ------------------------------------------------------------------------------------------------ */
 
 /*
  * One batch in the device at a time fills it, a second is prepared meanwhile.  A call of some 16 thousand tokens has
@@ -369,18 +369,19 @@ traits(const struct df_backend *be, struct df_backend_traits *t)
 	t->block_bytes = (size_t)64 << 20;
 }
 
-#define SLOTS(slot) \
-	slot(COPY, copy) slot(FILL, fill) slot(GEMM, gemm) slot(GEMM_SEGMENTS, gemm_segments) \
-	slot(GEMM_GROUPS, gemm_groups) slot(GEMM_GROUP_SUMS, gemm_group_sums) slot(AXPY, axpy) slot(SCALE, scale) \
-	slot(BIAS_ADD, bias_add) slot(COLSUM, colsum) slot(SUMSQ, sumsq) slot(EMBED_BWD, embed_bwd) \
-	slot(GATHER, gather) slot(RMSNORM_FWD, rmsnorm_fwd) slot(RMSNORM_BWD, rmsnorm_bwd) \
-	slot(LAYERNORM, layernorm) slot(GELU, gelu) slot(ROPE, rope) slot(ATTN_FWD, attn_fwd) \
-	slot(ATTN_BWD, attn_bwd) slot(ATTN_DECODE, attn_decode) slot(SWIGLU_FWD, swiglu_fwd) \
-	slot(SWIGLU_BWD, swiglu_bwd) slot(ROUTE_FWD, route_fwd) slot(ROUTE_BWD, route_bwd) \
-	slot(ROUTE_PLAN, route_plan) slot(ROW_SCALE, row_scale) slot(ROW_DOT, row_dot) \
-	slot(SIGMOID_FWD, sigmoid_fwd) slot(SIGMOID_BWD, sigmoid_bwd) slot(XENT_FWD, xent_fwd) \
-	slot(XENT_BWD, xent_bwd) slot(XENT, xent) slot(DROPOUT, dropout) slot(CLIP, clip) slot(ADAMW, adamw) \
-	slot(ADAM_FORM, adam_form) slot(SIGN, sign) slot(PROJECT, project)
+#define SLOTS(slot)                                                                                                   \
+	slot(COPY, copy) slot(FILL, fill) slot(GEMM, gemm) slot(GEMM_SEGMENTS, gemm_segments)                         \
+	    slot(GEMM_GROUPS, gemm_groups) slot(GEMM_GROUP_SUMS, gemm_group_sums) slot(AXPY, axpy) slot(SCALE, scale) \
+		slot(BIAS_ADD, bias_add) slot(COLSUM, colsum) slot(SUMSQ, sumsq) slot(EMBED_BWD, embed_bwd)           \
+		    slot(GATHER, gather) slot(RMSNORM_FWD, rmsnorm_fwd) slot(RMSNORM_BWD, rmsnorm_bwd)                \
+			slot(LAYERNORM, layernorm) slot(GELU, gelu) slot(ROPE, rope) slot(ATTN_FWD, attn_fwd)         \
+			    slot(ATTN_BWD, attn_bwd) slot(ATTN_DECODE, attn_decode) slot(SWIGLU_FWD, swiglu_fwd)      \
+				slot(SWIGLU_BWD, swiglu_bwd) slot(ROUTE_FWD, route_fwd) slot(ROUTE_BWD, route_bwd)    \
+				    slot(ROUTE_PLAN, route_plan) slot(ROW_SCALE, row_scale) slot(ROW_DOT, row_dot)    \
+					slot(SIGMOID_FWD, sigmoid_fwd) slot(SIGMOID_BWD, sigmoid_bwd)                 \
+					    slot(XENT_FWD, xent_fwd) slot(XENT_BWD, xent_bwd) slot(XENT, xent)        \
+						slot(DROPOUT, dropout) slot(CLIP, clip) slot(ADAMW, adamw)            \
+						    slot(ADAM_FORM, adam_form) slot(SIGN, sign) slot(PROJECT, project)
 
 /* Slots that are still to be written are empty. */
 #define WEAK(OP, name) extern df_op_fn df_cuda_##name __attribute__((weak));

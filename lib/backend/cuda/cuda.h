@@ -50,7 +50,8 @@ df_cuda_lane_of(const struct df_backend *be)
 
 /*
  * At least nbytes of this lane's scratch memory, 256-byte aligned, for the operation that is being called: the next
- * call may give the same.  One call for each operation.  It grows by waiting for the lane; in a steady state it does not.
+ * call may give the same.  One call for each operation.  It grows by waiting for the lane; in a steady state it does
+ * not.
  */
 int df_cuda_scratch(struct df_backend *be, void **out, size_t nbytes, struct df_err *err) DF_MUST_CHECK;
 

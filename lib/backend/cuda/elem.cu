@@ -103,16 +103,23 @@ template <int N, class F, class O, class A, class B>
 DF_KERNEL(WALK_THREADS) map(walk w, view<O> out, view<const A> a, view<const B> b, bool wide, F f)
 {
 	size_t row, col;
-	float x[N], y[N];
 
 	if (!walk_here<N>(w, &row, &col))
 		return;
-	get<N>(a.p + row * a.ld + col, w.cols - col, wide, x);
-	get<N>(b.p + row * b.ld + col, w.cols - col, wide, y);
+
+	const size_t n = w.cols - col;
+
+	with_width(wide && n >= N, [&](auto width) {
+		constexpr bool WIDE = decltype(width)::value;
+		float x[N], y[N];
+
+		get<N, WIDE>(a.p + row * a.ld + col, n, x);
+		get<N, WIDE>(b.p + row * b.ld + col, n, y);
 #pragma unroll
-	for (int i = 0; i < N; i++)
-		x[i] = value_of(f, x[i], y[i]);
-	put<N>(out.p + row * out.ld + col, w.cols - col, wide, x);
+		for (int i = 0; i < N; i++)
+			x[i] = value_of(f, x[i], y[i]);
+		put<N, WIDE>(out.p + row * out.ld + col, n, x);
+	});
 }
 
 template <class F, class O, class A, class B>
@@ -313,25 +320,29 @@ DF_KERNEL(WALK_THREADS)
 swiglu_bwd(walk w, view<T> dgate, view<T> dup, view<const T> dh, view<const T> gate, view<const T> up, bool wide)
 {
 	size_t row, col;
-	float d[N], g[N], u[N];
 
 	if (!walk_here<N>(w, &row, &col))
 		return;
 
 	const size_t n = w.cols - col;
 
-	get<N>(dh.p + row * dh.ld + col, n, wide, d);
-	get<N>(gate.p + row * gate.ld + col, n, wide, g);
-	get<N>(up.p + row * up.ld + col, n, wide, u);
-#pragma unroll
-	for (int i = 0; i < N; i++) {
-		const float s = 1.0f / (1.0f + expf(-g[i])), du = d[i] * (g[i] * s);
+	with_width(wide && n >= N, [&](auto width) {
+		constexpr bool WIDE = decltype(width)::value;
+		float d[N], g[N], u[N];
 
-		g[i] = d[i] * u[i] * (s * (1.0f + g[i] * (1.0f - s)));
-		u[i] = du;
-	}
-	put<N>(dgate.p + row * dgate.ld + col, n, wide, g);
-	put<N>(dup.p + row * dup.ld + col, n, wide, u);
+		get<N, WIDE>(dh.p + row * dh.ld + col, n, d);
+		get<N, WIDE>(gate.p + row * gate.ld + col, n, g);
+		get<N, WIDE>(up.p + row * up.ld + col, n, u);
+#pragma unroll
+		for (int i = 0; i < N; i++) {
+			const float s = 1.0f / (1.0f + expf(-g[i])), du = d[i] * (g[i] * s);
+
+			g[i] = d[i] * u[i] * (s * (1.0f + g[i] * (1.0f - s)));
+			u[i] = du;
+		}
+		put<N, WIDE>(dgate.p + row * dgate.ld + col, n, g);
+		put<N, WIDE>(dup.p + row * dup.ld + col, n, u);
+	});
 }
 
 template <class T>
@@ -368,18 +379,23 @@ template <int N, class T>
 DF_KERNEL(WALK_THREADS) row_scale(walk w, view<T> y, view<const T> x, view<const float> s, bool wide)
 {
 	size_t row, col;
-	float v[N];
 
 	if (!walk_here<N>(w, &row, &col))
 		return;
 
+	const size_t n = w.cols - col;
 	const float f = s.p[row * s.ld];
 
-	get<N>(x.p + row * x.ld + col, w.cols - col, wide, v);
+	with_width(wide && n >= N, [&](auto width) {
+		constexpr bool WIDE = decltype(width)::value;
+		float v[N];
+
+		get<N, WIDE>(x.p + row * x.ld + col, n, v);
 #pragma unroll
-	for (int i = 0; i < N; i++)
-		v[i] = f * v[i];
-	put<N>(y.p + row * y.ld + col, w.cols - col, wide, v);
+		for (int i = 0; i < N; i++)
+			v[i] = f * v[i];
+		put<N, WIDE>(y.p + row * y.ld + col, n, v);
+	});
 }
 
 template <class T>
@@ -416,40 +432,53 @@ struct dropout_args {
 };
 
 /*
- * Element e of a sample, counted row after row from its first token, has word e % 4 of draw e / 4: the CPU's masks.
- * Floor: x and y, and a Philox draw for four elements (60 integer operations).
+ * Which of N columns from element e of a sample on stay, a bit for each.  Element e, counted row after row from the
+ * sample's first token, has word e % 4 of draw e / 4.
  */
-template <int N, class T>
-DF_KERNEL(WALK_THREADS) dropout(walk w, view<T> y, view<const T> x, bool wide, dropout_args a)
+template <int N>
+DF_DEVICE uint32_t
+kept(uint64_t e, const uint32_t *key, uint32_t substream, uint32_t limit)
 {
-	size_t row, col;
-	float v[N];
-
-	if (!walk_here<N>(w, &row, &col))
-		return;
-	get<N>(x.p + row * x.ld + col, w.cols - col, wide, v);
-
-	const uint32_t s = segment_of(a.offsets, a.n_samples, (uint32_t)row);
-	const uint32_t token = (a.token ? a.token[row] : (uint32_t)row) - a.token_offsets[s];
-	const uint32_t *key = a.key.p + s * a.key.ld;
-	const uint64_t e = token * (uint64_t)w.cols + col;
 	uint64_t draw = e / 4;
-	uint32_t keep = 0; /* a bit for each column */
+	uint32_t keep = 0;
 
 	for (unsigned i = 0, at = (unsigned)(e % 4); i < N; i += 4 - at, at = 0, draw++) {
-		const uint32_t ctr[4] = { (uint32_t)draw, (uint32_t)(draw >> 32), a.substream, DF_RNG_DROPOUT };
+		const uint32_t ctr[4] = { (uint32_t)draw, (uint32_t)(draw >> 32), substream, DF_RNG_DROPOUT };
 		uint32_t u[4], four = 0;
 
 		philox(ctr, key[0], key[1], u);
 #pragma unroll
 		for (int k = 0; k < 4; k++)
-			four |= (uint32_t)(u[k] >= a.limit) << k;
+			four |= (uint32_t)(u[k] >= limit) << k;
 		keep |= (four >> at) << i;
 	}
+	return keep;
+}
+
+/* The CPU's masks.  Floor: x and y, and a Philox draw of 60 integer operations for four elements. */
+template <int N, class T>
+DF_KERNEL(WALK_THREADS) dropout(walk w, view<T> y, view<const T> x, bool wide, dropout_args a)
+{
+	size_t row, col;
+
+	if (!walk_here<N>(w, &row, &col))
+		return;
+
+	const size_t n = w.cols - col;
+	const uint32_t s = segment_of(a.offsets, a.n_samples, (uint32_t)row);
+	const uint32_t token = (a.token ? a.token[row] : (uint32_t)row) - a.token_offsets[s];
+	const uint32_t keep = kept<N>(token * (uint64_t)w.cols + col, a.key.p + s * a.key.ld, a.substream, a.limit);
+
+	with_width(wide && n >= N, [&](auto width) {
+		constexpr bool WIDE = decltype(width)::value;
+		float v[N];
+
+		get<N, WIDE>(x.p + row * x.ld + col, n, v);
 #pragma unroll
-	for (int i = 0; i < N; i++)
-		v[i] = keep >> i & 1 ? v[i] * a.keep_scale : 0.0f;
-	put<N>(y.p + row * y.ld + col, w.cols - col, wide, v);
+		for (int i = 0; i < N; i++)
+			v[i] = keep >> i & 1 ? v[i] * a.keep_scale : 0.0f;
+		put<N, WIDE>(y.p + row * y.ld + col, n, v);
+	});
 }
 
 template <class T>
@@ -491,7 +520,6 @@ rope(walk w, view<T> x, view<const float> cos, view<const float> sin, const uint
     bool wide)
 {
 	size_t row, col;
-	float u[N], v[N], c[N], s[N];
 
 	if (!walk_here<N>(w, &row, &col))
 		return;
@@ -499,19 +527,24 @@ rope(walk w, view<T> x, view<const float> cos, view<const float> sin, const uint
 	const size_t t = row / n_heads, n = w.cols - col;
 	T *x1 = x.p + t * x.ld + (row - t * n_heads) * 2 * w.cols + col, *x2 = x1 + w.cols;
 
-	get<N>(x1, n, wide, u);
-	get<N>(x2, n, wide, v);
-	get<N>(cos.p + pos[t] * cos.ld + col, n, wide, c);
-	get<N>(sin.p + pos[t] * sin.ld + col, n, wide, s);
-#pragma unroll
-	for (int i = 0; i < N; i++) {
-		const float si = sign * s[i], turned = u[i] * c[i] - v[i] * si;
+	with_width(wide && n >= N, [&](auto width) {
+		constexpr bool WIDE = decltype(width)::value;
+		float u[N], v[N], c[N], s[N];
 
-		v[i] = v[i] * c[i] + u[i] * si;
-		u[i] = turned;
-	}
-	put<N>(x1, n, wide, u);
-	put<N>(x2, n, wide, v);
+		get<N, WIDE>(x1, n, u);
+		get<N, WIDE>(x2, n, v);
+		get<N, WIDE>(cos.p + pos[t] * cos.ld + col, n, c);
+		get<N, WIDE>(sin.p + pos[t] * sin.ld + col, n, s);
+#pragma unroll
+		for (int i = 0; i < N; i++) {
+			const float si = sign * s[i], turned = u[i] * c[i] - v[i] * si;
+
+			v[i] = v[i] * c[i] + u[i] * si;
+			u[i] = turned;
+		}
+		put<N, WIDE>(x1, n, u);
+		put<N, WIDE>(x2, n, v);
+	});
 }
 
 template <class T>

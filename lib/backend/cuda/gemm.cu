@@ -68,7 +68,7 @@ template <bool A_ALONG, bool B_ALONG>
 static void
 launch_async(const job &j)
 {
-	switch (gemm_tile_of(j.p.a.n, j.p.b.n, j.processors)) {
+	switch (gemm_tile_of(1, j.p.a.n, j.p.b.n, j.processors)) {
 	case GEMM_128x128: launch<mma_128x128, A_ALONG, B_ALONG, 1, true, true>(j); break;
 	case GEMM_64x128: launch<mma_64x128, A_ALONG, B_ALONG, 1, true, true>(j); break;
 	case GEMM_64x64: launch<mma_64x64, A_ALONG, B_ALONG, 1, true, true>(j); break;
@@ -81,7 +81,7 @@ template <bool B_ALONG, int PARTS>
 static void
 launch_fetched(const job &j)
 {
-	switch (gemm_tile_of(j.p.a.n, j.p.b.n, j.processors)) {
+	switch (gemm_tile_of(1, j.p.a.n, j.p.b.n, j.processors)) {
 	case GEMM_32x64: launch<mma_32x64, true, B_ALONG, PARTS, true, false>(j); break;
 	case GEMM_64x32: launch<mma_64x32, true, B_ALONG, PARTS, true, false>(j); break;
 	default: launch<mma_64x64, true, B_ALONG, PARTS, true, false>(j);
@@ -140,6 +140,7 @@ df_cuda_gemm(struct df_backend *be, const void *args, struct df_err *err)
 
 	if (p.a.n == 0 || p.b.n == 0)
 		return DF_OK;
+	DF_TRY(gemm_check_grid("gemm", 1, p.a.n, p.b.n, err));
 	if (p.a.type == DF_F32) {
 		multiply_exact(p, lane->stream);
 	} else {

@@ -62,6 +62,16 @@ product_of(const struct df_tensor &a, bool ta, const struct df_tensor &b, bool t
 		c.type == DF_BF16, gemm_is_wide(gemm_address_of(c), c.ld) };
 }
 
+/* A grid has at most 2^31 - 1 blocks, and a block at least 32 x 32 of c. */
+static inline int
+gemm_check_grid(const char *op, size_t products, size_t m, size_t n, struct df_err *err)
+{
+	const double blocks = (double)products * (double)df_blocks_of(m, 32) * (double)df_blocks_of(n, 32);
+
+	return blocks <= INT32_MAX ? DF_OK : df_fail(err, DF_EUNSUPPORTED, "%s: %zu products of %zu x %zu in one call", op,
+						  products, m, n);
+}
+
 /* The memory of row `row` of a matrix. */
 DF_DEVICE const void *
 row_at(const side &s, size_t row)

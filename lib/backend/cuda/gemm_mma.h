@@ -64,7 +64,7 @@ mma_is_async(const side &s, size_t k)
  */
 enum gemm_tile { GEMM_128x128, GEMM_64x128, GEMM_64x64, GEMM_32x64, GEMM_64x32 };
 static inline enum gemm_tile
-gemm_tile_of(size_t m, size_t n, size_t processors)
+gemm_tile_of(size_t products, size_t m, size_t n, size_t processors)
 {
 	static const struct {
 		size_t rows, cols;
@@ -74,7 +74,7 @@ gemm_tile_of(size_t m, size_t n, size_t processors)
 	double least = 0;
 
 	for (size_t i = 0; i < sizeof(tile) / sizeof(tile[0]); i++) {
-		const size_t tiles = df_blocks_of(m, tile[i].rows) * df_blocks_of(n, tile[i].cols);
+		const size_t tiles = products * df_blocks_of(m, tile[i].rows) * df_blocks_of(n, tile[i].cols);
 		const double time = (double)df_blocks_of(tiles, 2 * processors) * tile[i].cost;
 
 		if (i == 0 || time < least) {

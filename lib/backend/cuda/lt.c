@@ -19,7 +19,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 
-/* ---- the library -------------------------------------------------------------------------------------------------- */
+/* ---- the library ---------------------------------------------------------------------------------------------- */
 
 /* Its functions, by their names without "cublasLt". */
 static struct {
@@ -45,11 +45,11 @@ static struct {
 	    const struct lt_algorithm *algorithm, void *workspace, size_t workspace_bytes, cudaStream_t s);
 } lt;
 
-#define FUNCTIONS(f) \
+#define FUNCTIONS(f)                                                                                        \
 	f(Create) f(Destroy) f(GetStatusString) f(GetVersion) f(MatmulDescCreate) f(MatmulDescSetAttribute) \
-	f(MatmulDescDestroy) f(MatrixLayoutCreate) f(MatrixLayoutDestroy) f(MatmulPreferenceCreate) \
-	f(MatmulPreferenceSetAttribute) f(MatmulPreferenceDestroy) f(MatmulAlgoGetHeuristic) \
-	f(MatmulAlgoConfigGetAttribute) f(Matmul)
+	    f(MatmulDescDestroy) f(MatrixLayoutCreate) f(MatrixLayoutDestroy) f(MatmulPreferenceCreate)     \
+		f(MatmulPreferenceSetAttribute) f(MatmulPreferenceDestroy) f(MatmulAlgoGetHeuristic)        \
+		    f(MatmulAlgoConfigGetAttribute) f(Matmul)
 
 static bool
 find_functions(char *why, size_t size)
@@ -73,7 +73,7 @@ find_functions(char *why, size_t size)
 }
 
 #define STRING_(x) #x
-#define STRING(x) STRING_(x)
+#define STRING(x)  STRING_(x)
 #if CUDART_VERSION >= 13000
 #define MAJOR 13
 #else
@@ -142,7 +142,7 @@ blas_there(const struct rt_device *device, char *why, size_t size)
 	return true;
 }
 
-/* ---- a lane's ------------------------------------------------------------------------------------------------------ */
+/* ---- a lane's ------------------------------------------------------------------------------------------------- */
 
 /* A shape of products, and the algorithm that it has. */
 struct plan {
@@ -198,7 +198,7 @@ out:
 	return rc;
 }
 
-/* ---- a product ------------------------------------------------------------------------------------------------------ */
+/* ---- a product ------------------------------------------------------------------------------------------------ */
 
 /*
  * The library's matrices are column-major, so c is c^T = op(b)^T op(a)^T to it: b is its first matrix, and the rows of
@@ -226,7 +226,8 @@ set_transposed(void *desc, int attribute, bool transposed, struct df_err *err)
 {
 	const int32_t op = transposed ? LT_OP_T : LT_OP_N;
 
-	return check(lt.MatmulDescSetAttribute(desc, attribute, &op, sizeof(op)), "cublasLtMatmulDescSetAttribute", err);
+	return check(
+	    lt.MatmulDescSetAttribute(desc, attribute, &op, sizeof(op)), "cublasLtMatmulDescSetAttribute", err);
 }
 
 /* A row-major matrix of rows x cols. */
@@ -259,7 +260,7 @@ set_preference(void *preference, int attribute, const void *value, size_t size, 
 	    "cublasLtMatmulPreferenceSetAttribute", err);
 }
 
-/* What may be chosen among: tensor cores, f32 sums, windows that are aligned to 16 bytes; split sums only if allowed. */
+/* What is chosen among: tensor cores, f32 sums, windows aligned to 16 bytes; split sums only if allowed. */
 static int
 preference_make(void **out, bool may_split, struct df_err *err)
 {
@@ -299,15 +300,15 @@ is_unsplit(const struct lt_algorithm *a)
 static int
 choose(struct lane *l, const struct blas_product *p, struct plan *plan, struct df_err *err)
 {
-	struct lt_found found[16];
+	enum { WANTED = 16 };
+	struct lt_found found[WANTED];
 	struct call c = { 0 };
 	void *preference = NULL;
 	int n = 0, rc;
 
 	DF_TRY(call_make(&c, p, p->may_split ? p->m : plan->key.rows64 * 64, err));
 	DF_TRY(preference_make(&preference, p->may_split, err));
-	DF_TRY(check(lt.MatmulAlgoGetHeuristic(
-			 l->handle, c.desc, c.b, c.a, c.c, c.c, preference, (int)(sizeof(found) / sizeof(found[0])), found, &n),
+	DF_TRY(check(lt.MatmulAlgoGetHeuristic(l->handle, c.desc, c.b, c.a, c.c, c.c, preference, WANTED, found, &n),
 	    "cublasLtMatmulAlgoGetHeuristic", err));
 	for (int i = 0; i < n; i++)
 		if (found[i].state == 0 && (p->may_split || is_unsplit(&found[i].algorithm))) {

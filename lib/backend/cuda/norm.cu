@@ -28,47 +28,42 @@ struct units {
 	size_t rows, cols;
 	uint32_t heads;
 	unsigned team; /* threads of a unit */
-	bool wide;
+	bool wide;     /* elements move as words, and a row has whole groups of them */
 };
 
 /* GROUPS of a kernel: how many groups of EACH a lane of a warp holds.  0: teams are blocks, a thread holds two. */
-template <int GROUPS> struct number {
-	static constexpr int value = GROUPS;
-};
 constexpr int held(int groups) { return groups ? groups : 2; }
 
 static inline units
 units_of(size_t rows, size_t cols, size_t heads, bool wide)
 {
 	const size_t held_by_warp = 32 * EACH * held(0);
-	units u = { rows, cols, heads ? (uint32_t)heads : 1, 8, wide };
+	units u = { rows, cols, heads ? (uint32_t)heads : 1, 8, wide && cols % EACH == 0 };
 
 	while (u.team < 32 && u.team * EACH < cols)
 		u.team *= 2;
 	if (cols > LONGEST_WARP)
-		u.team = (unsigned)(cols < LONGEST_BLOCK ? df_blocks_of(cols, held_by_warp) * 32 : BLOCK_THREADS);
+		u.team = cols < LONGEST_BLOCK ? (unsigned)df_blocks_of(cols, held_by_warp) * 32 : (unsigned)BLOCK_THREADS;
 	return u;
 }
-/* f(number<GROUPS>()) for such rows. */
+/*
+ * f(number<GROUPS>(), number<WIDE>()) for such rows.  Elements that cannot move as words are not worth kernels of their
+ * own for each length: groups that are empty change no sum.
+ */
 template <class F>
 static inline void
 with_groups(const units &u, F f)
 {
 	if (u.cols > LONGEST_WARP)
-		f(number<0>());
+		u.wide ? f(number<0>(), number<1>()) : f(number<0>(), number<0>());
+	else if (!u.wide)
+		f(number<4>(), number<0>());
 	else if (u.cols > 2 * 32 * EACH)
-		f(number<4>());
+		f(number<4>(), number<1>());
 	else if (u.cols > 32 * EACH)
-		f(number<2>());
+		f(number<2>(), number<1>());
 	else
-		f(number<1>());
-}
-/* Where windows of units may move as words. */
-template <class T>
-static inline bool
-is_wide(const view<T> &v, const units &u)
-{
-	return is_wide(v, u.rows) && (u.heads == 1 || u.cols * sizeof(T) % 16 == 0);
+		f(number<1>(), number<1>());
 }
 
 /* A thread's place: in which unit of its block's, and the first column of group 0; group k is k * stride further. */
@@ -134,22 +129,22 @@ sum_of_squares(float sum, const octet<T> &x)
 	return sum;
 }
 /* y = w (x rstd) */
-template <class T>
+template <bool WIDE, class T>
 DF_DEVICE void
-put_normed(T *y, const float *w, size_t n, bool wide, const octet<T> &x, float rstd)
+put_normed(T *y, const float *w, size_t n, const octet<T> &x, float rstd)
 {
 	float v[EACH], f[EACH];
 
 	values_of(x, v);
-	get<EACH>(w, n, wide, f);
+	values_of(octet_of<WIDE>(w, n), f);
 #pragma unroll
 	for (int i = 0; i < EACH; i++)
 		v[i] = f[i] * (v[i] * rstd);
-	put<EACH>(y, n, wide, v);
+	put_octet<WIDE>(y, n, v);
 }
 
 /* Floor: x and y. */
-template <class T, int GROUPS>
+template <class T, int GROUPS, bool WIDE>
 DF_KERNEL(GROUPS ? THREADS : BLOCK_THREADS)
 rmsnorm_fwd(units u, view<T> y, view<float> rstd, view<const T> x, const float *w, float eps)
 {
@@ -163,15 +158,14 @@ rmsnorm_fwd(units u, view<T> y, view<float> rstd, view<const T> x, const float *
 	float sum = 0, r;
 
 #pragma unroll
-	for (int k = 0; k < held(GROUPS); k++) {
-		const size_t c = at.col + k * at.stride;
-
-		v[k] = octet_of(from + c, left_of(u, there, c), u.wide);
+	for (int k = 0; k < held(GROUPS); k++)
+		v[k] = octet_of<WIDE>(from + at.col + k * at.stride, left_of(u, there, at.col + k * at.stride));
+#pragma unroll
+	for (int k = 0; k < held(GROUPS); k++)
 		sum = sum_of_squares(sum, v[k]);
-	}
 #pragma unroll 1
 	for (size_t c = at.col + held(GROUPS) * at.stride; GROUPS == 0 && c < u.cols; c += at.stride)
-		sum = sum_of_squares(sum, octet_of(from + c, u.cols - c, u.wide));
+		sum = sum_of_squares(sum, octet_of<WIDE>(from + c, u.cols - c));
 	r = 1.0f / sqrtf(team_sum<GROUPS>(sum, u.team, shared.part) / (float)u.cols + eps);
 	if (there && at.col == 0)
 		rstd.p[t * rstd.ld + h] = r;
@@ -179,11 +173,11 @@ rmsnorm_fwd(units u, view<T> y, view<float> rstd, view<const T> x, const float *
 	for (int k = 0; k < held(GROUPS); k++) {
 		const size_t c = at.col + k * at.stride;
 
-		put_normed(to + c, w + c, left_of(u, there, c), u.wide, v[k], r);
+		put_normed<WIDE>(to + c, w + c, left_of(u, there, c), v[k], r);
 	}
 #pragma unroll 1
 	for (size_t c = at.col + held(GROUPS) * at.stride; GROUPS == 0 && c < u.cols; c += at.stride)
-		put_normed(to + c, w + c, u.cols - c, u.wide, octet_of(from + c, u.cols - c, u.wide), r);
+		put_normed<WIDE>(to + c, w + c, u.cols - c, octet_of<WIDE>(from + c, u.cols - c), r);
 }
 
 template <class T>
@@ -193,14 +187,15 @@ run_rmsnorm_fwd(struct df_backend *be, const struct df_rmsnorm *a)
 	const view<const T> x = view_of<const T>(a->x);
 	const view<T> y = view_of<T>(a->y);
 	const view<const float> w = view_of<const float>(a->w);
-	units u = units_of(a->x.rows, a->w.cols, a->n_heads, is_wide(w, 1));
+	const units u = units_of(a->x.rows, a->w.cols, a->n_heads,
+	    is_wide(w, 1) && is_wide(x, a->x.rows) && is_wide(y, a->x.rows));
 
-	u.wide = u.wide && is_wide(x, u) && is_wide(y, u);
-	with_groups(u, [&](auto groups) {
+	with_groups(u, [&](auto groups, auto wide) {
 		constexpr int G = decltype(groups)::value;
+		constexpr bool W = decltype(wide)::value;
 
 		if (unit_blocks(u))
-			DF_LAUNCH((rmsnorm_fwd<T, G>), dim(unit_blocks(u)), dim(threads_of(u)), sizeof(team_shared),
+			DF_LAUNCH((rmsnorm_fwd<T, G, W>), dim(unit_blocks(u)), dim(threads_of(u)), sizeof(team_shared),
 			    df_cuda_lane_of(be)->stream, u, y, view_of<float>(a->rstd), x, w.p, a->eps);
 	});
 }
@@ -333,37 +328,36 @@ template <class T> struct rmsnorm_bwd_args {
 };
 
 /* dx (+)= rstd (w dy - x pull) */
-template <class T>
+template <bool WIDE, class T>
 DF_DEVICE void
-put_dx(T *dx, const float *w, size_t n, bool wide, const octet<T> &x, const octet<T> &dy, float rstd, float pull,
-    bool assign)
+put_dx(T *dx, const float *w, size_t n, const octet<T> &x, const octet<T> &dy, float rstd, float pull, bool assign)
 {
 	float v[EACH], g[EACH], f[EACH];
 
 	values_of(x, v);
 	values_of(dy, g);
-	get<EACH>(w, n, wide, f);
+	values_of(octet_of<WIDE>(w, n), f);
 #pragma unroll
 	for (int i = 0; i < EACH; i++)
 		v[i] = rstd * (f[i] * g[i] - v[i] * pull);
 	if (!assign) {
-		get<EACH>(dx, n, wide, g);
+		values_of(octet_of<WIDE>((const T *)dx, n), g);
 #pragma unroll
 		for (int i = 0; i < EACH; i++)
 			v[i] += g[i];
 	}
-	put<EACH>(dx, n, wide, v);
+	put_octet<WIDE>(dx, n, v);
 }
 /* sum + w dy x */
-template <class T>
+template <bool WIDE, class T>
 DF_DEVICE float
-dot3(float sum, const float *w, size_t n, bool wide, const octet<T> &x, const octet<T> &dy)
+dot3(float sum, const float *w, size_t n, const octet<T> &x, const octet<T> &dy)
 {
 	float v[EACH], g[EACH], f[EACH];
 
 	values_of(x, v);
 	values_of(dy, g);
-	get<EACH>(w, n, wide, f);
+	values_of(octet_of<WIDE>(w, n), f);
 #pragma unroll
 	for (int i = 0; i < EACH; i++)
 		sum += f[i] * g[i] * v[i];
@@ -388,7 +382,7 @@ add_dw(float sums[EACH], const octet<T> &x, const octet<T> &dy, float rstd)
  * the teams' sums are added in order.  Floor: x, dy and dx, which is read, too, where it accumulates; and with DW the
  * partial sums.
  */
-template <class T, int GROUPS, bool DW>
+template <class T, int GROUPS, bool WIDE, bool DW>
 DF_KERNEL(GROUPS ? THREADS : BLOCK_THREADS) rmsnorm_bwd(units u, rmsnorm_bwd_args<T> a)
 {
 	DF_SHARED(rmsnorm_bwd_shared<GROUPS>, shared);
@@ -419,14 +413,19 @@ DF_KERNEL(GROUPS ? THREADS : BLOCK_THREADS) rmsnorm_bwd(units u, rmsnorm_bwd_arg
 		for (int k = 0; k < held(GROUPS); k++) {
 			const size_t c = at.col + k * at.stride, n = left_of(u, there, c);
 
-			x[k] = octet_of(px + c, n, u.wide);
-			dy[k] = octet_of(pdy + c, n, u.wide);
-			sum = dot3(sum, a.w + c, n, u.wide, x[k], dy[k]);
+			x[k] = octet_of<WIDE>(px + c, n);
+			dy[k] = octet_of<WIDE>(pdy + c, n);
+		}
+#pragma unroll
+		for (int k = 0; k < held(GROUPS); k++) {
+			const size_t c = at.col + k * at.stride;
+
+			sum = dot3<WIDE>(sum, a.w + c, left_of(u, there, c), x[k], dy[k]);
 		}
 #pragma unroll 1
 		for (size_t c = at.col + held(GROUPS) * at.stride; GROUPS == 0 && c < u.cols; c += at.stride)
-			sum = dot3(sum, a.w + c, u.cols - c, u.wide, octet_of(px + c, u.cols - c, u.wide),
-			    octet_of(pdy + c, u.cols - c, u.wide));
+			sum = dot3<WIDE>(sum, a.w + c, u.cols - c, octet_of<WIDE>(px + c, u.cols - c),
+			    octet_of<WIDE>(pdy + c, u.cols - c));
 
 		const float pull = team_sum<GROUPS>(sum, u.team, shared.part) * rstd * rstd / (float)u.cols;
 
@@ -434,34 +433,33 @@ DF_KERNEL(GROUPS ? THREADS : BLOCK_THREADS) rmsnorm_bwd(units u, rmsnorm_bwd_arg
 		for (int k = 0; k < held(GROUPS); k++) {
 			const size_t c = at.col + k * at.stride;
 
-			put_dx(pdx + c, a.w + c, left_of(u, there, c), u.wide, x[k], dy[k], rstd, pull, a.assign);
+			put_dx<WIDE>(pdx + c, a.w + c, left_of(u, there, c), x[k], dy[k], rstd, pull, a.assign);
 			if (DW)
 				add_dw(sums[k], x[k], dy[k], rstd);
 		}
 #pragma unroll 1
 		for (size_t c = at.col + held(GROUPS) * at.stride; GROUPS == 0 && c < u.cols; c += at.stride) {
 			const size_t n = u.cols - c;
-			const octet<T> more_x = octet_of(px + c, n, u.wide), more_dy = octet_of(pdy + c, n, u.wide);
+			const octet<T> more_x = octet_of<WIDE>(px + c, n), more_dy = octet_of<WIDE>(pdy + c, n);
 
-			put_dx(pdx + c, a.w + c, n, u.wide, more_x, more_dy, rstd, pull, a.assign);
+			put_dx<WIDE>(pdx + c, a.w + c, n, more_x, more_dy, rstd, pull, a.assign);
 			if (DW) { /* the rest of a sum is in memory, the thread's own */
 				float more[EACH];
 
-				get<EACH>(dw + c, i == 0 ? 0 : n, false, more);
+				get<EACH, false>(dw + c, i == 0 ? 0 : n, more);
 				add_dw(more, more_x, more_dy, rstd);
-				put<EACH>(dw + c, n, false, more);
+				put<EACH, false>(dw + c, n, more);
 			}
 		}
 	}
 	if constexpr (DW && GROUPS == 0) {
 #pragma unroll
 		for (int k = 0; k < held(GROUPS); k++)
-			put<EACH>(dw + at.col + k * at.stride, left_of(u, true, at.col + k * at.stride), false,
-			    sums[k]);
+			put<EACH, false>(dw + at.col + k * at.stride, left_of(u, true, at.col + k * at.stride), sums[k]);
 	} else if constexpr (DW) {
 #pragma unroll
 		for (int k = 0; k < held(GROUPS); k++)
-			put<EACH>(shared.sum + at.unit * held(GROUPS) * at.stride + at.col + k * at.stride, EACH, true,
+			put<EACH, true>(shared.sum + at.unit * held(GROUPS) * at.stride + at.col + k * at.stride, EACH,
 			    sums[k]);
 		sync_block();
 		for (size_t c = threadIdx.x; c < u.cols; c += blockDim.x) {
@@ -474,15 +472,16 @@ DF_KERNEL(GROUPS ? THREADS : BLOCK_THREADS) rmsnorm_bwd(units u, rmsnorm_bwd_arg
 	}
 }
 
-template <class T, bool DW>
+template <bool DW, class T>
 static void
 launch_rmsnorm_bwd(struct df_backend *be, const units &u, const rmsnorm_bwd_args<T> &a)
 {
-	with_groups(u, [&](auto groups) {
+	with_groups(u, [&](auto groups, auto wide) {
 		constexpr int G = decltype(groups)::value;
+		constexpr bool W = decltype(wide)::value;
 
 		if (slots_of(a.rows))
-			DF_LAUNCH((rmsnorm_bwd<T, G, DW>), dim(slots_of(a.rows)), dim(threads_of(u)),
+			DF_LAUNCH((rmsnorm_bwd<T, G, W, DW>), dim(slots_of(a.rows)), dim(threads_of(u)),
 			    sizeof(rmsnorm_bwd_shared<G>), df_cuda_lane_of(be)->stream, u, a);
 	});
 }
@@ -491,21 +490,22 @@ template <class T>
 static int
 run_rmsnorm_bwd(struct df_backend *be, const struct df_rmsnorm_bwd *a, struct df_err *err)
 {
+	const size_t rows = a->x.rows;
 	const bool dw = a->dw.mem != nullptr, by_block = a->w.cols > LONGEST_WARP;
 	rmsnorm_bwd_args<T> k = { view_of<T>(a->dx), view_of<const T>(a->x), view_of<const T>(a->dy),
 		view_of<const float>(a->rstd), f32_of(a->w), nullptr,
-		chunks_of(a->offsets, a->dw.rows, a->x.rows, by_block ? BLOCK_ROWS : WARP_ROWS), a->assign };
-	units u = units_of(a->x.rows, a->w.cols, a->n_heads, is_wide(view_of<const float>(a->w), 1));
+		chunks_of(a->offsets, a->dw.rows, rows, by_block ? BLOCK_ROWS : WARP_ROWS), a->assign };
+	const units u = units_of(rows, a->w.cols, a->n_heads,
+	    is_wide(view_of<const float>(a->w), 1) && is_wide(k.x, rows) && is_wide(k.dy, rows) && is_wide(k.dx, rows));
 	int rc;
 
-	u.wide = u.wide && is_wide(k.x, u) && is_wide(k.dy, u) && is_wide(k.dx, u);
-	if (!dw) { /* a row each, so that more of them are under way at once */
-		k.rows = chunks_of(DF_TENSOR_NONE, 1, a->x.rows, by_block ? 1 : THREADS / 32);
-		launch_rmsnorm_bwd<T, false>(be, u, k);
+	if (!dw) { /* fewer rows for a block, so that more of them are under way at once */
+		k.rows = chunks_of(DF_TENSOR_NONE, 1, rows, by_block ? 1 : THREADS / 32);
+		launch_rmsnorm_bwd<false>(be, u, k);
 		return DF_OK;
 	}
 	DF_TRY(part_of(be, &k.part, k.rows, u.cols, err));
-	launch_rmsnorm_bwd<T, true>(be, u, k);
+	launch_rmsnorm_bwd<true>(be, u, k);
 	run_sum_slots(be, k.rows, a->dw, k.part, a->accumulate);
 out:
 	return rc;
@@ -523,7 +523,7 @@ df_cuda_rmsnorm_bwd(struct df_backend *be, const void *args, struct df_err *err)
 
 /* ---- layer norm ------------------------------------------------------------------------------------------------------ */
 
-/* Sum of the deviations from `mean`, and of their squares. */
+/* Sum of the deviations from `mean`, or of their squares, of n elements. */
 template <class T>
 DF_DEVICE float
 sum_of_deviations(float sum, const octet<T> &x, float mean, size_t n, bool squared)
@@ -533,31 +533,30 @@ sum_of_deviations(float sum, const octet<T> &x, float mean, size_t n, bool squar
 	values_of(x, v);
 #pragma unroll
 	for (int i = 0; i < EACH; i++) {
-		const float d = i < n ? v[i] - mean : 0.0f;
+		const float d = (size_t)i < n ? v[i] - mean : 0.0f;
 
 		sum += squared ? d * d : d;
 	}
 	return sum;
 }
 /* y = w ((x - mean) rstd) + b */
-template <class T>
+template <bool WIDE, class T>
 DF_DEVICE void
-put_layernorm(
-    T *y, const float *w, const float *b, size_t n, bool wide, const octet<T> &x, float mean, float rstd)
+put_layernorm(T *y, const float *w, const float *b, size_t n, const octet<T> &x, float mean, float rstd)
 {
 	float v[EACH], f[EACH], bias[EACH];
 
 	values_of(x, v);
-	get<EACH>(w, n, wide, f);
-	get<EACH>(b, n, wide, bias);
+	values_of(octet_of<WIDE>(w, n), f);
+	values_of(octet_of<WIDE>(b, n), bias);
 #pragma unroll
 	for (int i = 0; i < EACH; i++)
 		v[i] = f[i] * ((v[i] - mean) * rstd) + bias[i];
-	put<EACH>(y, n, wide, v);
+	put_octet<WIDE>(y, n, v);
 }
 
 /* Mean, then the squares of what is left of it: two sums over registers.  Floor: x and y. */
-template <class T, int GROUPS>
+template <class T, int GROUPS, bool WIDE>
 DF_KERNEL(GROUPS ? THREADS : BLOCK_THREADS)
 layernorm(units u, view<T> y, view<const T> x, const float *w, const float *b, float eps)
 {
@@ -572,7 +571,7 @@ layernorm(units u, view<T> y, view<const T> x, const float *w, const float *b, f
 
 #pragma unroll
 	for (int k = 0; k < held(GROUPS); k++)
-		v[k] = octet_of(from + at.col + k * at.stride, left_of(u, there, at.col + k * at.stride), u.wide);
+		v[k] = octet_of<WIDE>(from + at.col + k * at.stride, left_of(u, there, at.col + k * at.stride));
 #pragma unroll
 	for (int power = 1; power <= 2; power++) {
 		float sum = 0;
@@ -582,7 +581,7 @@ layernorm(units u, view<T> y, view<const T> x, const float *w, const float *b, f
 			sum = sum_of_deviations(sum, v[k], mean, left_of(u, there, at.col + k * at.stride), power == 2);
 #pragma unroll 1
 		for (size_t c = at.col + held(GROUPS) * at.stride; GROUPS == 0 && c < u.cols; c += at.stride)
-			sum = sum_of_deviations(sum, octet_of(from + c, u.cols - c, u.wide), mean, u.cols - c,
+			sum = sum_of_deviations(sum, octet_of<WIDE>(from + c, u.cols - c), mean, u.cols - c,
 			    power == 2);
 		sum = team_sum<GROUPS>(sum, u.team, shared.part) / (float)u.cols;
 		if (power == 1)
@@ -594,28 +593,30 @@ layernorm(units u, view<T> y, view<const T> x, const float *w, const float *b, f
 	for (int k = 0; k < held(GROUPS); k++) {
 		const size_t c = at.col + k * at.stride;
 
-		put_layernorm(to + c, w + c, b + c, left_of(u, there, c), u.wide, v[k], mean, r);
+		put_layernorm<WIDE>(to + c, w + c, b + c, left_of(u, there, c), v[k], mean, r);
 	}
 #pragma unroll 1
 	for (size_t c = at.col + held(GROUPS) * at.stride; GROUPS == 0 && c < u.cols; c += at.stride)
-		put_layernorm(to + c, w + c, b + c, u.cols - c, u.wide, octet_of(from + c, u.cols - c, u.wide), mean, r);
+		put_layernorm<WIDE>(to + c, w + c, b + c, u.cols - c, octet_of<WIDE>(from + c, u.cols - c), mean, r);
 }
 
 template <class T>
 static void
 run_layernorm(struct df_backend *be, const struct df_layernorm *a)
 {
+	const size_t rows = a->x.rows;
 	const view<const T> x = view_of<const T>(a->x);
 	const view<T> y = view_of<T>(a->y);
 	const view<const float> w = view_of<const float>(a->w), b = view_of<const float>(a->b);
-	units u = units_of(a->x.rows, a->x.cols, 0, is_wide(w, 1) && is_wide(b, 1));
+	const units u =
+	    units_of(rows, a->x.cols, 0, is_wide(w, 1) && is_wide(b, 1) && is_wide(x, rows) && is_wide(y, rows));
 
-	u.wide = u.wide && is_wide(x, u) && is_wide(y, u);
-	with_groups(u, [&](auto groups) {
+	with_groups(u, [&](auto groups, auto wide) {
 		constexpr int G = decltype(groups)::value;
+		constexpr bool W = decltype(wide)::value;
 
 		if (unit_blocks(u) && u.cols)
-			DF_LAUNCH((layernorm<T, G>), dim(unit_blocks(u)), dim(threads_of(u)), sizeof(team_shared),
+			DF_LAUNCH((layernorm<T, G, W>), dim(unit_blocks(u)), dim(threads_of(u)), sizeof(team_shared),
 			    df_cuda_lane_of(be)->stream, u, y, x, w.p, b.p, a->eps);
 	});
 }
@@ -636,19 +637,27 @@ template <class T>
 DF_KERNEL(THREADS) row_dot(size_t rows, size_t cols, view<float> out, view<const T> x, view<const T> y, bool wide)
 {
 	const size_t t = blockIdx.x * (size_t)(THREADS / 32) + threadIdx.x / 32;
+	const T *px = x.p + t * x.ld, *py = y.p + t * y.ld;
 	float sum = 0;
 
-	for (size_t c = lane_id() * EACH; t < rows && c < cols; c += 32 * EACH) {
-		float a[EACH], b[EACH];
+	if (t >= rows)
+		return;
+	with_width(wide, [&](auto w) {
+		constexpr bool WIDE = decltype(w)::value;
 
-		get<EACH>(x.p + t * x.ld + c, cols - c, wide, a);
-		get<EACH>(y.p + t * y.ld + c, cols - c, wide, b);
+#pragma unroll (WIDE ? 4 : 1)
+		for (size_t c = lane_id() * EACH; c < cols; c += 32 * EACH) {
+			float a[EACH], b[EACH];
+
+			values_of(octet_of<WIDE>(px + c, cols - c), a);
+			values_of(octet_of<WIDE>(py + c, cols - c), b);
 #pragma unroll
-		for (int i = 0; i < EACH; i++)
-			sum += a[i] * b[i];
-	}
+			for (int i = 0; i < EACH; i++)
+				sum += a[i] * b[i];
+		}
+	});
 	sum = warp_sum(sum);
-	if (t < rows && lane_id() == 0)
+	if (lane_id() == 0)
 		out.p[t * out.ld] = sum;
 }
 
@@ -656,7 +665,7 @@ int
 df_cuda_row_dot(struct df_backend *be, const void *args, struct df_err *err)
 {
 	const auto *a = static_cast<const struct df_op_triple *>(args);
-	const size_t rows = a->b.rows;
+	const size_t rows = a->b.rows, cols = a->b.cols;
 
 	with_act(a->b.type, [&](auto type) {
 		using T = decltype(type);
@@ -664,8 +673,8 @@ df_cuda_row_dot(struct df_backend *be, const void *args, struct df_err *err)
 
 		if (rows)
 			DF_LAUNCH(row_dot<T>, dim(df_blocks_of(rows, THREADS / 32)), dim(THREADS), 0,
-			    df_cuda_lane_of(be)->stream, rows, a->b.cols, view_of<float>(a->a), x, y,
-			    is_wide(x, rows) && is_wide(y, rows));
+			    df_cuda_lane_of(be)->stream, rows, cols, view_of<float>(a->a), x, y,
+			    cols % EACH == 0 && is_wide(x, rows) && is_wide(y, rows));
 	});
 	return df_cuda_launched("row_dot", err);
 }
@@ -690,15 +699,20 @@ DF_KERNEL(THREADS) colsum(chunks rows, size_t cols, view<const T> x, float *part
 	rows_of_slot(rows, slot, &first, &end);
 	if (first >= end)
 		return;
-	for (uint32_t t = first + threadIdx.x / 32; t < end; t += SUM_WARPS) {
-		float v[EACH];
+	with_width(wide, [&](auto w) {
+		constexpr bool WIDE = decltype(w)::value;
 
-		get<EACH>(x.p + t * x.ld + c, c < cols ? cols - c : 0, wide, v);
+#pragma unroll (WIDE ? 4 : 1)
+		for (uint32_t t = first + threadIdx.x / 32; t < end; t += SUM_WARPS) {
+			float v[EACH];
+
+			values_of(octet_of<WIDE>(x.p + t * x.ld + c, c < cols ? cols - c : 0), v);
 #pragma unroll
-		for (int i = 0; i < EACH; i++)
-			sum[i] += v[i];
-	}
-	put<EACH>(shared.sum[threadIdx.x / 32] + lane_id() * EACH, EACH, true, sum);
+			for (int i = 0; i < EACH; i++)
+				sum[i] += v[i];
+		}
+	});
+	put<EACH, true>(shared.sum[threadIdx.x / 32] + lane_id() * EACH, EACH, sum);
 	sync_block();
 	if (base + threadIdx.x < cols) {
 		double all = 0;
@@ -708,7 +722,7 @@ DF_KERNEL(THREADS) colsum(chunks rows, size_t cols, view<const T> x, float *part
 		part[slot * cols + base + threadIdx.x] = (float)all;
 	}
 }
-static_assert(SUM_COLS == THREADS, "a thread for each column");
+static_assert((int)SUM_COLS == (int)THREADS, "a thread for each column");
 
 int
 df_cuda_colsum(struct df_backend *be, const void *args, struct df_err *err)
@@ -726,7 +740,8 @@ df_cuda_colsum(struct df_backend *be, const void *args, struct df_err *err)
 
 		if (blocks)
 			DF_LAUNCH(colsum<T>, dim(blocks), dim(THREADS), sizeof(colsum_shared),
-			    df_cuda_lane_of(be)->stream, rows, a->x.cols, x, part, is_wide(x, a->x.rows));
+			    df_cuda_lane_of(be)->stream, rows, a->x.cols, x, part,
+			    a->x.cols % EACH == 0 && is_wide(x, a->x.rows));
 	});
 	run_sum_slots(be, rows, a->out, part, a->accumulate);
 	rc = df_cuda_launched("colsum", err);
@@ -756,32 +771,45 @@ tree_sum(double v, doubles_shared<N> &shared)
 	return shared.v[0];
 }
 
+/* The 4 elements from e on, counted row after row, of n. */
+DF_DEVICE void
+get_four(view<const float> x, size_t e, size_t n, size_t cols, float v[4])
+{
+	size_t row = e / cols, col = e - row * cols;
+
+	for (int i = 0; i < 4; i++) {
+		v[i] = e + i < n ? x.p[row * x.ld + col] : 0.0f;
+		if (++col == cols) {
+			row++;
+			col = 0;
+		}
+	}
+}
+
 /* part[b] = that of elements [b PIECE, ...), counted row after row; a thread has 4 at a time.  Floor: x. */
-DF_KERNEL(THREADS) sumsq_pieces(double *part, view<const float> x, size_t n, size_t cols, bool flat)
+DF_KERNEL(THREADS) sumsq_pieces(double *part, view<const float> x, size_t n, size_t cols, bool wide)
 {
 	DF_SHARED(doubles_shared<THREADS>, shared);
-	const size_t first = blockIdx.x * (size_t)PIECE, end = n - first < PIECE ? n : first + PIECE;
+	const size_t first = blockIdx.x * (size_t)PIECE;
 	double sum[4] = {};
 
-#pragma unroll 4
-	for (size_t e = first + threadIdx.x * 4; e < end; e += THREADS * 4) {
-		float v[4] = {};
+	with_width(wide && n - first >= PIECE, [&](auto w) {
+		constexpr bool WIDE = decltype(w)::value;
 
-		if (flat) {
-			get<4>(x.p + e, end - e, true, v);
-		} else {
-			size_t row = e / cols, col = e - row * cols;
+#pragma unroll (WIDE ? 4 : 1)
+		for (int k = 0; k < PIECE / (4 * THREADS); k++) {
+			const size_t e = first + (k * THREADS + threadIdx.x) * 4;
+			float v[4];
 
-			for (int i = 0; i < 4 && e + i < end; i++) {
-				v[i] = x.p[row * x.ld + col];
-				row += ++col == cols;
-				col = col == cols ? 0 : col;
-			}
-		}
+			if constexpr (WIDE)
+				get<4, true>(x.p + e, 4, v);
+			else
+				get_four(x, e, n, cols, v);
 #pragma unroll
-		for (int i = 0; i < 4; i++)
-			sum[i] += (double)v[i] * v[i];
-	}
+			for (int i = 0; i < 4; i++)
+				sum[i] += (double)v[i] * v[i];
+		}
+	});
 
 	const double total = tree_sum((sum[0] + sum[2]) + (sum[1] + sum[3]), shared);
 

@@ -14,11 +14,11 @@ check(cudaError_t e, const char *what, struct df_err *err)
 {
 	if (e == cudaSuccess)
 		return DF_OK;
-	return df_fail(err, e == cudaErrorMemoryAllocation ? DF_ENOMEM : DF_EDEVICE, "CUDA: %s: %s", what,
-	    cudaGetErrorString(e));
+	return df_fail(
+	    err, e == cudaErrorMemoryAllocation ? DF_ENOMEM : DF_EDEVICE, "CUDA: %s: %s", what, cudaGetErrorString(e));
 }
 
-/* ---- devices ------------------------------------------------------------------------------------------------------ */
+/* ---- devices -------------------------------------------------------------------------------------------------- */
 
 int
 rt_count(char *why, size_t size)
@@ -79,7 +79,7 @@ rt_memory(size_t *unused, struct df_err *err)
 	return check(cudaMemGetInfo(unused, &all), "cudaMemGetInfo", err);
 }
 
-/* ---- memory ------------------------------------------------------------------------------------------------------- */
+/* ---- memory --------------------------------------------------------------------------------------------------- */
 
 /* Out of memory is no fault of what follows. */
 static int
@@ -114,7 +114,7 @@ rt_free_pinned(void *p)
 	cudaFreeHost(p);
 }
 
-/* ---- copies ------------------------------------------------------------------------------------------------------- */
+/* ---- copies --------------------------------------------------------------------------------------------------- */
 
 /* Dense windows are one run of bytes, which is copied faster than rows are. */
 static cudaError_t
@@ -142,7 +142,7 @@ rt_to_host(void *to, size_t to_pitch, const void *from, size_t from_pitch, size_
 	    copy(to, to_pitch, from, from_pitch, row, n, cudaMemcpyDeviceToHost, s), "a copy to the host", err);
 }
 
-/* ---- order -------------------------------------------------------------------------------------------------------- */
+/* ---- order ---------------------------------------------------------------------------------------------------- */
 
 int
 rt_stream_new(rt_stream_t *out, struct df_err *err)

@@ -80,6 +80,16 @@ DF_DEVICE int bit_count(uint32_t x) { return __popc(x); }
 DF_DEVICE uint32_t float_bits(float x) { return __float_as_uint(x); }
 DF_DEVICE float bits_float(uint32_t x) { return __uint_as_float(x); }
 
+/* 2^x to 2 units in the last place; results below 2^-126 are 0. */
+DF_DEVICE float
+fast_exp2(float x)
+{
+	float r;
+
+	asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(x));
+	return r;
+}
+
 /* ---- 16-bit floats: rounded to nearest even, NaN stays NaN ------------------------------------------------------- */
 
 DF_DEVICE uint16_t

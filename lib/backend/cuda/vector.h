@@ -1,9 +1,10 @@
 /*
  * vector.h - how kernels that are limited by memory move their elements: a few of a row at once, 16 bytes an access.
  *
- * A thread has N neighbouring columns of one row.  Where all windows allow it (`wide`: addresses and strides are
- * multiples of 16 bytes) they move as words; elsewhere, and at the end of a row, one by one.  Which element a thread
- * has does not depend on that, so neither does any result.
+ * A thread has N neighbouring columns of one row.  Where all windows allow it (addresses and strides are multiples of 16
+ * bytes) they move as words, WIDE; elsewhere, and at the end of a row, one by one.  Which elements a thread has does not
+ * depend on that, so neither does any result.  A kernel decides it once, at its start: between loads without branches
+ * nothing waits, so all of a thread's are under way together.
  */
 #ifndef DF_BACKEND_CUDA_VECTOR_H
 #define DF_BACKEND_CUDA_VECTOR_H
@@ -70,34 +71,49 @@ pack(words<M> *q, const float *v, const T *type)
 
 /* ---- N elements ---------------------------------------------------------------------------------------------------- */
 
-/* v = the n <= N elements at p, and zeros. */
-template <int N, class T>
+/* A constant as an argument: decltype(c)::value. */
+template <int N> struct number {
+	static constexpr int value = N;
+};
+/* f(number<WIDE>()) */
+template <class F>
 DF_DEVICE void
-get(const T *p, size_t n, bool wide, float v[N])
+with_width(bool wide, F f)
+{
+	if (wide)
+		f(number<1>());
+	else
+		f(number<0>());
+}
+
+/* v = the N elements at p (WIDE), or the n of them that there are, and zeros. */
+template <int N, bool WIDE, class T>
+DF_DEVICE void
+get(const T *p, size_t n, float v[N])
 {
 	constexpr int each = N * sizeof(T) < 16 ? N : 16 / sizeof(T), n_words = each * sizeof(T) / 4;
 
-	if (wide && n >= N) {
+	if constexpr (WIDE) {
 #pragma unroll
 		for (int i = 0; i < N / each; i++) {
 			const words<n_words> q = reinterpret_cast<const words<n_words> *>(p)[i];
 
 			unpack(q, v + i * each, p);
 		}
-		return;
-	}
+	} else {
 #pragma unroll
-	for (int i = 0; i < N; i++)
-		v[i] = i < n ? load(p + i) : 0.0f;
+		for (int i = 0; i < N; i++)
+			v[i] = (size_t)i < n ? load(p + i) : 0.0f;
+	}
 }
-/* The n <= N elements at p = v. */
-template <int N, class T>
+/* The N elements at p, or the n of them that there are, = v. */
+template <int N, bool WIDE, class T>
 DF_DEVICE void
-put(T *p, size_t n, bool wide, const float v[N])
+put(T *p, size_t n, const float v[N])
 {
 	constexpr int each = N * sizeof(T) < 16 ? N : 16 / sizeof(T), n_words = each * sizeof(T) / 4;
 
-	if (wide && n >= N) {
+	if constexpr (WIDE) {
 #pragma unroll
 		for (int i = 0; i < N / each; i++) {
 			words<n_words> q;
@@ -105,37 +121,47 @@ put(T *p, size_t n, bool wide, const float v[N])
 			pack(&q, v + i * each, p);
 			reinterpret_cast<words<n_words> *>(p)[i] = q;
 		}
-		return;
-	}
+	} else {
 #pragma unroll
-	for (int i = 0; i < N; i++)
-		if (i < n)
-			store(p + i, v[i]);
+		for (int i = 0; i < N; i++)
+			if ((size_t)i < n)
+				store(p + i, v[i]);
+	}
 }
 
 /* Eight elements as they lie in memory, to be held in registers. */
 template <class T> struct octet {
 	words<4> q[8 * sizeof(T) / 16];
 };
-template <class T>
+/* The n <= 8 elements at p, and zeros.  WIDE: all eight are there, or none (n is 0). */
+template <bool WIDE, class T>
 DF_DEVICE octet<T>
-octet_of(const T *p, size_t n, bool wide)
+octet_of(const T *p, size_t n)
 {
-	octet<T> o;
+	octet<T> o = {};
 
-	if (wide && n >= 8) {
+	if constexpr (WIDE) {
+		if (n > 0)
 #pragma unroll
-		for (unsigned i = 0; i < 8 * sizeof(T) / 16; i++)
-			o.q[i] = reinterpret_cast<const words<4> *>(p)[i];
+			for (unsigned i = 0; i < 8 * sizeof(T) / 16; i++)
+				o.q[i] = reinterpret_cast<const words<4> *>(p)[i];
 	} else {
 		float v[8];
 
-		get<8>(p, n, false, v);
+		get<8, false>(p, n, v);
 #pragma unroll
 		for (unsigned i = 0; i < 8 * sizeof(T) / 16; i++)
 			pack(&o.q[i], v + i * (16 / sizeof(T)), p);
 	}
 	return o;
+}
+/* The n elements at p = v. */
+template <bool WIDE, class T>
+DF_DEVICE void
+put_octet(T *p, size_t n, const float v[8])
+{
+	if (!WIDE || n > 0)
+		put<8, WIDE>(p, n, v);
 }
 template <class T>
 DF_DEVICE void

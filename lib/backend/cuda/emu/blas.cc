@@ -29,9 +29,11 @@ product(struct blas_product p)
 
 	if (i >= p.m)
 		return;
-	for (size_t x = 0; x < p.k; x++)
-		sum = fmaf(load(a + (p.ta ? x * p.lda + i : i * p.lda + x)), load(b + (p.tb ? j * p.ldb + x : x * p.ldb + j)),
-		    sum);
+	for (size_t x = 0; x < p.k; x++) {
+		const float ax = load(a + (p.ta ? x * p.lda + i : i * p.lda + x));
+
+		sum = fmaf(ax, load(b + (p.tb ? j * p.ldb + x : x * p.ldb + j)), sum);
+	}
 	sum *= p.alpha;
 	if (p.c_is_f32) {
 		float *c = static_cast<float *>(p.c) + i * p.ldc + j;

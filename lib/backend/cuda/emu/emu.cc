@@ -277,9 +277,6 @@ take_stack(struct engine *e, struct fiber *f)
 	const unsigned i = (unsigned)(f - e->fibers);
 
 	if (EMU_TSAN) {
-		if (!e->tsan[e->set][i])
-			e->tsan[e->set][i] = __tsan_create_fiber(0);
-		f->tsan = e->tsan[e->set][i];
 		f->stack = stack_of(e, e->set, i);
 		prepare(&f->at, f->stack, i);
 		return;
@@ -330,6 +327,7 @@ stop(struct engine *e, const char *fmt, ...)
 		vsnprintf(e->message + n, sizeof(e->message) - (size_t)n, fmt, ap);
 	va_end(ap);
 	e->failed = true;
+	__tsan_release(&e->end);
 	switch_to(e, NULL, NULL);
 	abort();
 }
@@ -822,10 +820,13 @@ sync_block(const char *file, int line)
 static void
 do_copy(const struct copy *c)
 {
-	if (c->there)
+	__tsan_write16(c->to);
+	if (c->there) {
+		__tsan_read16((void *)c->from);
 		memcpy(c->to, c->from, 16);
-	else
+	} else {
 		memset(c->to, 0, 16);
+	}
 }
 
 /* Late: the destination is NaN until the wait.  Early: it is done at once. */
@@ -993,6 +994,10 @@ begin_block(struct engine *e, size_t number)
 		struct fiber *f = &e->fibers[i];
 
 		f->stack = NULL;
+		/* by the host: who creates one is ordered before it */
+		if (EMU_TSAN && !e->tsan[e->set][i])
+			e->tsan[e->set][i] = __tsan_create_fiber(0);
+		f->tsan = e->tsan[e->set][i];
 		f->ended = false;
 		f->generation = f->first_copy = f->n_copies = f->group = 0;
 		f->first_product = f->n_products = f->product_group = 0;
@@ -1239,6 +1244,7 @@ emu_run(const struct emu_launch *l, struct df_err *err)
 		run_block(e, at);
 		check_canary(e);
 		if (e->failed) {
+			__tsan_acquire(&e->end);
 			abandon(e);
 			rc = df_fail(err, DF_EDEVICE, "%s", e->message);
 		}

@@ -37,6 +37,8 @@ void __tsan_destroy_fiber(void *f);
 void *__tsan_get_current_fiber(void);
 void __tsan_switch_to_fiber(void *f, unsigned flags);
 void __tsan_read2(void *p);
+void __tsan_read16(void *p);
+void __tsan_write16(void *p);
 }
 #else
 #define EMU_TSAN 0
@@ -47,6 +49,8 @@ static inline void __tsan_destroy_fiber(void *) {}
 static inline void *__tsan_get_current_fiber(void) { return 0; }
 static inline void __tsan_switch_to_fiber(void *, unsigned) {}
 static inline void __tsan_read2(void *) {}
+static inline void __tsan_read16(void *) {}
+static inline void __tsan_write16(void *) {}
 #endif
 #define NO_ORDER 1 /* __tsan_switch_to_fiber(): the switch orders nothing */
 

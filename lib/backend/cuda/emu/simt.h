@@ -164,6 +164,13 @@ atomic_max(uint32_t *p, uint32_t v)
 	return old;
 }
 DF_DEVICE uint32_t mul_high(uint32_t a, uint32_t b) { return (uint32_t)((uint64_t)a * b >> 32); }
+DF_DEVICE float
+fast_exp2(float x)
+{
+	const float y = exp2f(x);
+
+	return y < 0x1p-126f ? 0.0f : y;
+}
 DF_DEVICE int bit_count(uint32_t x) { return __builtin_popcount(x); }
 DF_DEVICE uint32_t
 float_bits(float x)
