@@ -236,6 +236,22 @@ many_steps(void **state)
 	of_all_types((struct shape){ 8, 16, 2100 });
 }
 
+/* Shapes for which a device of a few processors chooses tiles of other sizes; and sums of several runs in such tiles. */
+static void
+large(void **state)
+{
+	static const struct shape shapes[] = { { 251, 512, 40 }, { 256, 248, 40 }, { 120, 251, 72 }, { 31, 504, 40 },
+		{ 128, 128, 1060 } };
+
+	(void)state;
+	if (!df_backend_takes_bf16(be))
+		skip();
+	for (size_t i = 0; i < sizeof(shapes) / sizeof(shapes[0]); i++)
+		for (int t = 0; t < 3; t++)
+			one_product(shapes[i],
+			    (struct types){ DF_BF16, DF_BF16, (size_t)t == i % 3 ? DF_BF16 : DF_F32 }, t & 1, t & 2);
+}
+
 /* Numbers that f32 has and bf16 has not keep all of their bits, and the largest and what is not finite stay. */
 static void
 parts_of_numbers(void **state)
@@ -387,6 +403,7 @@ main(void)
 		cmocka_unit_test(small),
 		cmocka_unit_test(more_than_a_tile),
 		cmocka_unit_test(many_steps),
+		cmocka_unit_test(large),
 		cmocka_unit_test(parts_of_numbers),
 		cmocka_unit_test(samples_and_experts),
 	};

@@ -36,14 +36,14 @@ multiply_exact(const product &p, rt_stream_t stream)
 
 /* ---- tensor cores -------------------------------------------------------------------------------------------------- */
 
-template <class S, bool A_ALONG, bool B_ALONG, int PARTS, bool A_ASYNC, bool B_ASYNC>
+template <class S, bool A_ALONG, bool B_ALONG, int PARTS, bool A_ASYNC, bool B_ASYNC, enum mma_runs RUNS>
 DF_KERNEL(S::THREADS, 1) tensor(product p, unsigned down, unsigned across)
 {
 	typedef mma_shared<S, PARTS> shared;
 	DF_SHARED(shared, s);
 	const place at = place_of(blockIdx.x, down, across);
 
-	mma_tile<S, A_ALONG, B_ALONG, PARTS, A_ASYNC, B_ASYNC, !A_ALONG>(
+	mma_tile<S, A_ALONG, B_ALONG, PARTS, A_ASYNC, B_ASYNC, RUNS>(
 	    p, (size_t)at.i * S::ROWS, (size_t)at.j * S::COLS, s);
 }
 
@@ -59,9 +59,11 @@ template <class S, bool A_ALONG, bool B_ALONG, int PARTS, bool A_ASYNC, bool B_A
 static void
 launch(const job &j)
 {
+	/* only a tile whose sides come through registers keeps runs there: multiply_bf16() */
+	constexpr enum mma_runs RUNS = A_ALONG ? MMA_ONE_RUN : A_ASYNC ? MMA_RUNS_IN_C : MMA_RUNS_KEPT;
 	const size_t down = df_blocks_of(j.p.a.n, S::ROWS), across = df_blocks_of(j.p.b.n, S::COLS);
 
-	DF_LAUNCH((tensor<S, A_ALONG, B_ALONG, PARTS, A_ASYNC, B_ASYNC>), dim(down * across), dim(S::THREADS),
+	DF_LAUNCH((tensor<S, A_ALONG, B_ALONG, PARTS, A_ASYNC, B_ASYNC, RUNS>), dim(down * across), dim(S::THREADS),
 	    sizeof(mma_shared<S, PARTS>), j.stream, j.p, (unsigned)down, (unsigned)across);
 }
 
@@ -84,9 +86,9 @@ static void
 launch_fetched(const job &j)
 {
 	switch (gemm_tile_of(1, j.p.a.n, j.p.b.n, j.processors)) {
-	case GEMM_32x64: launch<mma_32x64, true, B_ALONG, PARTS, true, false>(j); break;
-	case GEMM_64x32: launch<mma_64x32, true, B_ALONG, PARTS, true, false>(j); break;
-	default: launch<mma_64x64, true, B_ALONG, PARTS, true, false>(j);
+	case GEMM_32x64: launch<mma_32x64_parts, true, B_ALONG, PARTS, true, false>(j); break;
+	case GEMM_64x32: launch<mma_64x32_parts, true, B_ALONG, PARTS, true, false>(j); break;
+	default: launch<mma_64x64_parts, true, B_ALONG, PARTS, true, false>(j);
 	}
 }
 /* Anything. */
@@ -94,7 +96,7 @@ template <bool A_ALONG, bool B_ALONG>
 static void
 launch_any(const job &j)
 {
-	launch<mma_32x64, A_ALONG, B_ALONG, 3, false, false>(j);
+	launch<mma_32x64_parts, A_ALONG, B_ALONG, 3, false, false>(j);
 }
 
 /*
@@ -120,7 +122,8 @@ DF_KERNEL(S::THREADS, 1) runs(product p, float *part, unsigned down, unsigned ac
 	p.c_is_bf16 = false;
 	p.alpha = 1;
 	p.beta = 0;
-	mma_tile<S, false, false, PARTS, ASYNC, ASYNC, false>(p, (size_t)at.i * S::ROWS, (size_t)at.j * S::COLS, s);
+	mma_tile<S, false, false, PARTS, ASYNC, ASYNC, MMA_ONE_RUN>(
+	    p, (size_t)at.i * S::ROWS, (size_t)at.j * S::COLS, s);
 }
 /* A thread adds four columns of a row. */
 DF_KERNEL(256) add_runs(product p, const float *part, size_t n_runs)
@@ -171,7 +174,7 @@ multiply_runs(struct df_backend *be, const job &j, size_t n_runs, struct df_err 
 
 	DF_TRY(df_cuda_scratch(be, &part, 4 * j.p.a.n * j.p.b.n * n_runs, err));
 	if (!async)
-		launch_runs<mma_32x64, 3, false>(j, static_cast<float *>(part), n_runs);
+		launch_runs<mma_32x64_parts, 3, false>(j, static_cast<float *>(part), n_runs);
 	else if (j.p.b.n <= 32)
 		launch_runs<mma_64x32, 1, true>(j, static_cast<float *>(part), n_runs);
 	else if (j.p.a.n <= 32)
@@ -188,7 +191,9 @@ multiply_bf16(const job &j)
 	const side &a = j.p.a, &b = j.p.b;
 	const bool a_async = mma_is_async(a, j.p.k), b_async = mma_is_async(b, j.p.k);
 
-	if (a_async && b_async && (a.along || !b.along)) {
+	const bool in_c = !j.p.c_is_bf16 || j.p.k <= MMA_RUN; /* sums of runs may be kept there */
+
+	if (a_async && b_async && (a.along || (!b.along && in_c))) {
 		if (a.along && b.along)
 			launch_async<true, true>(j);
 		else if (a.along)

@@ -2,7 +2,7 @@
  * gemm_mma.h - a product on tensor cores: m16n8k16 of bf16 with f32 sums.  For gemm.cu and segments.cu.
  *
  * Order of sums: an element has one accumulator, to which its products are added in steps of 16 of k, from 0 on.  So
- * neither the shape of a tile nor where a row lies among others changes a bit.  In sums over rows (a^T b, FOLD) the
+ * neither the shape of a tile nor where a row lies among others changes a bit.  In sums over rows (a^T b) the
  * accumulator begins at zero again every MMA_RUN rows; the runs' sums are added in order, each times alpha first, to
  * beta c: so they may be computed by different blocks.
  *
@@ -32,8 +32,11 @@ template <int R, int C, int WR, int WC, int N> struct mma_shape {
 typedef mma_shape<128, 128, 64, 32, 3> mma_128x128;
 typedef mma_shape<64, 128, 32, 64, 4> mma_64x128;
 typedef mma_shape<64, 64, 32, 32, 4> mma_64x64;
-typedef mma_shape<32, 64, 16, 32, 4> mma_32x64;
-typedef mma_shape<64, 32, 16, 32, 4> mma_64x32;
+typedef mma_shape<32, 64, 16, 32, 6> mma_32x64; /* these are for few rows: what counts is how much is under way */
+typedef mma_shape<64, 32, 16, 32, 6> mma_64x32;
+typedef mma_shape<64, 64, 32, 32, 3> mma_64x64_parts; /* b has PARTS times the memory */
+typedef mma_shape<32, 64, 16, 32, 3> mma_32x64_parts;
+typedef mma_shape<64, 32, 16, 32, 3> mma_64x32_parts;
 
 struct alignas(16) chunk {
 	uint16_t v[8];
@@ -69,7 +72,7 @@ gemm_tile_of(size_t products, size_t m, size_t n, size_t processors)
 	static const struct {
 		size_t rows, cols;
 		double cost;
-	} tile[] = { { 128, 128, 1 }, { 64, 128, 0.55 }, { 64, 64, 0.35 }, { 32, 64, 0.25 }, { 64, 32, 0.25 } };
+	} tile[] = { { 128, 128, 1 }, { 64, 128, 0.55 }, { 64, 64, 0.35 }, { 32, 64, 0.25 }, { 64, 32, 0.24 } };
 	size_t best = 0;
 	double least = 0;
 
@@ -245,28 +248,16 @@ mma_step(warp_sums<S> &sums, const mma_shared<S, PARTS> &s, unsigned stage, unsi
 
 /* ---- a tile ------------------------------------------------------------------------------------------------------------ */
 
-/* The sums of a run are complete: at c's row i and column j on, or, FOLD, in `value` until the last run. */
+/*
+ * What becomes of the sums over a run of k.  In c they are read again by the thread that wrote them, without loss as
+ * that is f32; a bf16 c must not be rounded but once, so there they are kept in registers.
+ */
+enum mma_runs { MMA_ONE_RUN, MMA_RUNS_IN_C, MMA_RUNS_KEPT };
+
 template <class S> struct run_values {
 	quad v[warp_sums<S>::DOWN][2][warp_sums<S>::ACROSS / 2];
 };
-template <class S>
-DF_DEVICE void
-end_product(const product &p, const warp_sums<S> &sums, size_t i1, size_t j1)
-{
-	typedef warp_sums<S> W;
-
-#pragma unroll
-	for (unsigned i = 0; i < W::DOWN; i++)
-#pragma unroll
-		for (unsigned half = 0; half < 2; half++)
-#pragma unroll
-			for (unsigned j = 0; j < W::ACROSS / 2; j++) {
-				const size_t r = i1 + 16 * i + 8 * half, c = j1 + 16 * j;
-
-				set_c(p, blended(p, sums.four(i, half, j), r, c), r, c);
-			}
-}
-template <class S>
+template <enum mma_runs RUNS, class S>
 DF_DEVICE void
 end_run(const product &p, run_values<S> *value, const warp_sums<S> &sums, size_t i1, size_t j1, bool first, bool last)
 {
@@ -280,13 +271,18 @@ end_run(const product &p, run_values<S> *value, const warp_sums<S> &sums, size_t
 			for (unsigned j = 0; j < W::ACROSS / 2; j++) {
 				const size_t r = i1 + 16 * i + 8 * half, c = j1 + 16 * j;
 				const quad sum = sums.four(i, half, j);
+				quad v;
 
-				if (first)
-					value->v[i][half][j] = blended(p, sum, r, c);
-				else
-					add_run(p, &value->v[i][half][j], sum);
-				if (last)
-					set_c(p, value->v[i][half][j], r, c);
+				if (first) {
+					v = blended(p, sum, r, c);
+				} else {
+					v = RUNS == MMA_RUNS_KEPT ? value->v[i][half][j] : c_quad(p, r, c);
+					add_run(p, &v, sum);
+				}
+				if (RUNS == MMA_RUNS_KEPT)
+					value->v[i][half][j] = v;
+				if (RUNS != MMA_RUNS_KEPT || last)
+					set_c(p, v, r, c);
 			}
 }
 
@@ -294,7 +290,7 @@ end_run(const product &p, run_values<S> *value, const warp_sums<S> &sums, size_t
  * The tile of c from row i0 and column j0 on; all threads of the block come.  A_ASYNC, B_ASYNC: the side is bf16 and
  * wide, and the number of its elements that lie side by side is a multiple of 8 (mma_is_async()).
  */
-template <class S, bool A_ALONG, bool B_ALONG, int PARTS, bool A_ASYNC, bool B_ASYNC, bool FOLD>
+template <class S, bool A_ALONG, bool B_ALONG, int PARTS, bool A_ASYNC, bool B_ASYNC, enum mma_runs RUNS>
 DF_DEVICE void
 mma_tile(const product &p, size_t i0, size_t j0, mma_shared<S, PARTS> &s)
 {
@@ -337,15 +333,12 @@ mma_tile(const product &p, size_t i0, size_t j0, mma_shared<S, PARTS> &s)
 		asked += MMA_STEP;
 		last = now;
 		now = now + 1 < S::STAGES ? now + 1 : 0;
-		if (FOLD && (k + MMA_STEP) % MMA_RUN == 0 && k + MMA_STEP < p.k) {
-			end_run(p, &value, sums, i1, j1, k < MMA_RUN, false);
+		if (RUNS != MMA_ONE_RUN && (k + MMA_STEP) % MMA_RUN == 0 && k + MMA_STEP < p.k) {
+			end_run<RUNS>(p, &value, sums, i1, j1, k < MMA_RUN, false);
 			sums = {};
 		}
 	}
-	if (FOLD)
-		end_run(p, &value, sums, i1, j1, p.k <= MMA_RUN, true);
-	else
-		end_product(p, sums, i1, j1);
+	end_run<RUNS>(p, &value, sums, i1, j1, RUNS == MMA_ONE_RUN || p.k <= MMA_RUN, true);
 }
 
 #endif

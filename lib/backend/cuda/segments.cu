@@ -53,7 +53,7 @@ DF_KERNEL(S::THREADS, 1) tensor_segments(product all, segments g)
 	place at;
 	const product p = segment(all, g, &at);
 
-	mma_tile<S, false, false, PARTS, ASYNC, ASYNC, true>(p, (size_t)at.i * S::ROWS, (size_t)at.j * S::COLS, s);
+	mma_tile<S, false, false, PARTS, ASYNC, ASYNC, MMA_RUNS_IN_C>(p, (size_t)at.i * S::ROWS, (size_t)at.j * S::COLS, s);
 }
 
 struct segments_job {
@@ -101,7 +101,7 @@ df_cuda_gemm_segments(struct df_backend *be, const void *args, struct df_err *er
 	} else if (p.a.type == DF_F32) {
 		launch_exact<16, 8>(j);
 	} else if (!mma_is_async(p.a, p.k) || !mma_is_async(p.b, p.k)) {
-		launch_tensor<mma_32x64, 3, false>(j);
+		launch_tensor<mma_32x64_parts, 3, false>(j);
 	} else {
 		switch (gemm_tile_of(j.n, p.a.n, p.b.n, (size_t)lane->dev->device.n_processors)) {
 		case GEMM_128x128: launch_tensor<mma_128x128, 1, true>(j); break;
@@ -206,7 +206,7 @@ DF_KERNEL(S::THREADS, 1) tensor_groups(product all, group_list g)
 	const group_place at = find_group(g, blockIdx.x, S::ROWS);
 
 	if (at.there)
-		mma_tile<S, true, B_ALONG, PARTS, A_ASYNC, B_ASYNC, false>(
+		mma_tile<S, true, B_ALONG, PARTS, A_ASYNC, B_ASYNC, MMA_ONE_RUN>(
 		    group_product(all, g, at.group), (size_t)at.i * S::ROWS, (size_t)at.j * S::COLS, s);
 }
 
@@ -257,11 +257,11 @@ launch_groups(groups_job *j, enum b_comes how)
 	else if (how == B_ASYNC)
 		launch_tensor<mma_64x128, B_ALONG, 1, true, true>(j);
 	else if (how == B_16_BITS)
-		launch_tensor<mma_32x64, B_ALONG, 2, true, false>(j);
+		launch_tensor<mma_32x64_parts, B_ALONG, 2, true, false>(j);
 	else if (how == B_32_BITS)
-		launch_tensor<mma_32x64, B_ALONG, 3, true, false>(j);
+		launch_tensor<mma_32x64_parts, B_ALONG, 3, true, false>(j);
 	else
-		launch_tensor<mma_32x64, B_ALONG, 3, false, false>(j);
+		launch_tensor<mma_32x64_parts, B_ALONG, 3, false, false>(j);
 }
 
 /* Groups [from, from + j->g.n) whose b comes in this way. */
@@ -357,7 +357,7 @@ DF_KERNEL(S::THREADS, 1) tensor_group_sums(product p, group_list g, unsigned dow
 	place at;
 
 	if (group_sum(&p, g, down, &at))
-		mma_tile<S, false, false, PARTS, ASYNC, ASYNC, true>(
+		mma_tile<S, false, false, PARTS, ASYNC, ASYNC, MMA_RUNS_IN_C>(
 		    p, (size_t)at.i * S::ROWS, (size_t)at.j * S::COLS, s);
 }
 
@@ -391,7 +391,7 @@ launch_sums(groups_job *j, size_t processors)
 	else if (p.a.type == DF_F32)
 		launch_exact_sums<16, 8>(j);
 	else if (!mma_is_async(p.a, p.k) || !mma_is_async(p.b, p.k))
-		launch_tensor_sums<mma_32x64, 3, false>(j);
+		launch_tensor_sums<mma_32x64_parts, 3, false>(j);
 	else
 		switch (gemm_tile_of(j->g.n, p.a.n, p.b.n, processors)) {
 		case GEMM_128x128: launch_tensor_sums<mma_128x128, 1, true>(j); break;
