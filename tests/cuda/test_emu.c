@@ -21,7 +21,7 @@
 #if defined(__SANITIZE_ADDRESS__)
 #define WITH_ASAN 1
 #define WITH_TSAN 0
-#elif defined(__SANITIZE_THREAD__)
+#elif defined(DF_EMU_TSAN)
 #define WITH_ASAN 0
 #define WITH_TSAN 1
 #else
