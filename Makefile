@@ -43,17 +43,20 @@ LDFLAGS_  := -pthread -Wl,--as-needed -Wl,--disable-new-dtags -Wl,-rpath,'$$ORIG
 LDLIBS_    = $(PKG_LIBS) -ldl -lm
 EXPORTS   := -Wl,--dynamic-list=lib/libdf.exports
 
-# CUDA: nvcc is NVCC=, or found in PATH, the toolkit's usual folder, or a Python environment.  GPU_ARCHS: for which GPUs,
-# PTX of the last one, for later GPUs, included.
+# CUDA: nvcc is NVCC=, or found in PATH, the toolkit's usual folder, or a Python environment.  GPU_ARCHS: for which GPUs.
+# For the others a driver compiles the PTX of the last one without a letter.  In a git checkout they are few, to build
+# fast; make bundle takes all.
 NVCC      ?= $(firstword $(wildcard $(addsuffix /nvcc,$(subst :, ,$(PATH)) /usr/local/cuda/bin \
 	$(foreach v,$(VIRTUAL_ENV) $(CONDA_PREFIX),$(wildcard $(v)/lib/python3*/site-packages/nvidia/cu13/bin)))))
-GPU_ARCHS ?= 90a
+GPU_ALL   := 80 86 89 90a 100 120
+GPU_ARCHS ?= $(if $(DEV),80 90a,$(GPU_ALL))
+GPU_PTX    = $(lastword $(filter-out %a,$(GPU_ARCHS)))
 # Files whose results are the CPU's bits: no contraction there, either.
 CUDA_EXACT := elem rows optim gemm segments route sjlt
 NVCCFLAGS_ := -std=c++17 -O3 -lineinfo --expt-relaxed-constexpr -Werror all-warnings -Xptxas -warn-spills -Ilib \
 	-Xcompiler -fPIC,-fvisibility=hidden,-fno-exceptions,-Wall \
-	$(foreach a,$(GPU_ARCHS),-gencode arch=compute_$(a),code=sm_$(a)) \
-	$(if $(filter 120,$(GPU_ARCHS)),-gencode arch=compute_120$(comma)code=compute_120)
+	$(foreach a,$(GPU_ARCHS),-gencode arch=compute_$(a),code=sm_$(a)) $(if $(filter 90a,$(GPU_ARCHS)),-DDF_WGMMA) \
+	$(if $(GPU_PTX),-gencode arch=compute_$(GPU_PTX)$(comma)code=compute_$(GPU_PTX))
 CUDA_HOME  = $(patsubst %/bin/nvcc,%,$(NVCC))
 # The same kernels for the CPU.
 CXX       := $(if $(filter default,$(origin CXX)),g++,$(CXX))
@@ -108,12 +111,12 @@ EXAMPLE := $(if $(wildcard tests/api_example.c),$(BUILD)/tests/api_example $(if 
 
 .PHONY: all tests bench-programs demo-programs demo-data bootstrap bootstrap-lint demo check check-only check-san check-tsan check-race \
 	sanitized-tests fuzz fuzz-seeds lint format \
-	bench install install-completion uninstall bundle info help clean FORCE
+	bench install install-completion uninstall bundle gpu-kit check-gpu info help clean FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
 
 all: $(LIB) $(SHARED) $(PLUGIN) $(PROGS) $(CUDA)
-tests: all $(EMU) $(EMU_TEST) $(UNIT) $(FUZZ) $(EXAMPLE) $(SHIMS) $(BUILD)/demo/generate $(DEMO)
+tests: all $(EMU) $(EMU_TEST) $(if $(EMU),$(BUILD)/tests/agree) $(UNIT) $(FUZZ) $(EXAMPLE) $(SHIMS) $(BUILD)/demo/generate $(DEMO)
 
 # --- building ----------------------------------------------------------------------------------------------------
 
@@ -154,7 +157,12 @@ $(BUILD)/libdf_h5zstd.so: $(call obj,$(PLUGIN_SRC))
 
 $(BUILD)/cuda-flags: FORCE
 	@mkdir -p $(@D)
-	@printf '%s\n' "$(NVCC)" "$(CXX)" '$(NVCCFLAGS_)' '$(EMUFLAGS_)' '$(CUDA_EXACT)' >$@.new
+	@printf '%s\n' "$(NVCC)" '$(NVCCFLAGS_)' '$(CUDA_EXACT)' >$@.new
+	@cmp -s $@.new $@ && rm -f $@.new || mv $@.new $@
+
+$(BUILD)/emu-flags: FORCE
+	@mkdir -p $(@D)
+	@printf '%s\n' "$(CXX)" '$(EMUFLAGS_)' '$(CUDA_EXACT)' >$@.new
 	@cmp -s $@.new $@ && rm -f $@.new || mv $@.new $@
 
 is_exact = $(filter $(CUDA_EXACT),$(basename $(notdir $(1))))
@@ -168,14 +176,14 @@ $(BUILD)/cuda/%.o: lib/backend/cuda/%.c $(BUILD)/flags
 	@$(call say,CC,$<)
 	$(Q)$(CC) $(CPPFLAGS_) $(if $(NVCC),-isystem $(CUDA_HOME)/include) $(CFLAGS_) -fvisibility=hidden $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
 
-$(BUILD)/emu/%.o: lib/backend/cuda/%.cu $(BUILD)/cuda-flags
+$(BUILD)/emu/%.o: lib/backend/cuda/%.cu $(BUILD)/emu-flags
 	@mkdir -p $(@D)
 	@$(call say,EMU,$<)
 	$(Q)$(CXX) $(EMUFLAGS_) $(if $(call is_exact,$<),-ffp-contract=off) -MMD -MP -c -o $@ -x c++ $<
 
 # TSan watches the kernels; the emulator tells it what is ordered, and is not watched itself (emu.h).
 emu_flags = $(if $(filter thread,$(SANITIZE)),$(filter-out -fsanitize=%,$(1)) -DDF_EMU_TSAN,$(1))
-$(BUILD)/emu/%.o: lib/backend/cuda/emu/%.cc $(BUILD)/cuda-flags
+$(BUILD)/emu/%.o: lib/backend/cuda/emu/%.cc $(BUILD)/emu-flags
 	@mkdir -p $(@D)
 	@$(call say,CXX,$<)
 	$(Q)$(CXX) $(call emu_flags,$(EMUFLAGS_)) -MMD -MP -c -o $@ $<
@@ -194,7 +202,7 @@ $(BUILD)/df-cuda-emu.so: $(call emu_obj,$(CUDA_SRC) $(EMU_SRC)) $(call cuda_obj,
 	$(Q)$(CXX) -shared $(LDFLAGS_) $(LDFLAGS) -o $@ $^ -lm
 
 # The emulator's own test, whose kernels have errors.
-$(BUILD)/emu/planted.o: tests/cuda/planted.cu $(BUILD)/cuda-flags
+$(BUILD)/emu/planted.o: tests/cuda/planted.cu $(BUILD)/emu-flags
 	@mkdir -p $(@D)
 	@$(call say,EMU,$<)
 	$(Q)$(CXX) $(EMUFLAGS_) -MMD -MP -c -o $@ -x c++ $<
@@ -203,6 +211,11 @@ $(BUILD)/tests/test_emu: $(addprefix $(BUILD)/,obj/tests/cuda/test_emu.o emu/pla
 	@mkdir -p $(@D)
 	@$(call say,LD,$@)
 	$(Q)$(CXX) $(LDFLAGS_) $(LDFLAGS) -o $@ $^ $(CMOCKA) $(LDLIBS_)
+
+$(BUILD)/tests/agree: $(BUILD)/obj/tests/cuda/agree.o
+	@mkdir -p $(@D)
+	@$(call say,LD,$@)
+	$(Q)$(CC) $(LDFLAGS_) $(LDFLAGS) -o $@ $^ $(LDLIBS_)
 
 .PHONY: no-nvcc nvcc-path cuda-objects
 nvcc-path:
@@ -382,6 +395,7 @@ install: all
 	install -m 755 $(PROGS) $(bindir)
 	$(if $(SHARED),install -m 755 $(SHARED) $(libdir) && ln -sf $(notdir $(SHARED)) $(libdir)/libdf.so)
 	$(if $(PLUGIN),install -m 755 $(PLUGIN) $(plugdir))
+	$(if $(filter %.so,$(CUDA)),install -m 755 $(CUDA) $(dir $(plugdir)))
 	$(foreach m,$(MAN),install -D -m 644 $(m) $(mandir)/man$(subst .,,$(suffix $(m)))/$(notdir $(m)) &&) true
 	$(foreach h,$(API),install -D -m 644 $(h) $(incdir)/$(h:lib/%=%) &&) true
 	cp -R configs pipelines $(datadir)
@@ -403,7 +417,17 @@ uninstall:
 	rm -rf $(DESTDIR)$(PREFIX)/lib/df-tools $(incdir) $(datadir) $(docdir)
 
 bundle: all
+	$(if $(filter %.so,$(CUDA)),@$(MAKE) --no-print-directory -j$(JOBS) GPU_ARCHS='$(GPU_ALL)' $(CUDA))
 	.ci/bundle.sh $(BUILD) df-tools-$(VERSION)-linux-$(shell uname -m)
+
+# For a GPU machine without packages or network: programs, tests and benches with their libraries, which run from any folder;
+# check-gpu there is what `make check-gpu` is here.
+gpu-kit: tests bench-programs
+	.ci/gpu-kit.sh $(BUILD)
+
+check-gpu: bootstrap
+	@$(MAKE) --no-print-directory -j$(JOBS) tests bench-programs
+	@tests/cuda/check-gpu.sh $(BUILD)
 
 # --- information -------------------------------------------------------------------------------------------------
 
@@ -416,7 +440,7 @@ info:
 	@p=$(firstword $(PROGS)); [ ! -x "$$p" ] || "$$p" --version | tail -n 1
 
 help:
-	@echo "make            build everything into $(BUILD)/ (bin/, libdf.a, libdf.so, the HDF5 plugin)"
+	@echo "make            build everything into $(BUILD)/ (bin/, libdf.a, libdf.so, the HDF5 plugin, df-cuda.so if there is nvcc)"
 	@echo "make demo       LESS against random selection and the full pool, on data made on the spot"
 	@echo "make demo-data  the data of configs/less.yaml and its neighbours: $(BUILD)/demo-data"
 	@echo "make check      install what is missing, build, run all tests"
@@ -429,8 +453,10 @@ help:
 	@echo "make bench      the speed table (needs a quiet machine)"
 	@echo "make install    to PREFIX ($(PREFIX)) under DESTDIR; make uninstall"
 	@echo "make bundle     a tarball that runs where nothing is installed"
+	@echo "make check-gpu  the tests of --device cuda on a GPU; make gpu-kit: a folder that does it on another machine"
 	@echo "make info       compiler, libraries, backends; make clean; make format"
 	@echo "knobs: DEV=1 SANITIZE=address,undefined V=1 PREFIX= DESTDIR= CC= OPT='-O2 -g' JOBS=2"
+	@echo "       NVCC= GPU_ARCHS='$(GPU_ALL)'"
 
 clean:
 	rm -rf $(BUILD) build-san build-tsan build-fuzz

@@ -20,6 +20,8 @@ for program in "$build"/bin/df-*; do
 	install -s -m 755 "$program" "$stage/bin"
 done
 [ ! -e "$build/libdf_h5zstd.so" ] || install -s -m 755 "$build/libdf_h5zstd.so" "$stage/hdf5"
+# NVIDIA's libraries are not carried: the driver is the machine's, and cuBLASLt is only looked for.
+[ ! -e "$build/df-cuda.so" ] || install -s -D -m 755 "$build/df-cuda.so" "$stage/lib/df-tools/df-cuda.so"
 
 # --device openblas opens this one by its name.
 openblas=$("${CC:-gcc}" -print-file-name=libopenblas.so.0)
@@ -47,6 +49,9 @@ df-tools $name
 
 Put this folder anywhere and its bin/ into your PATH; nothing else is needed but
 glibc $(ldd --version | head -n 1 | grep -o '[0-9.]*$') or newer. The programs are called by their manual: man man/df-tools.7
+
+If there is an NVIDIA GPU with its driver, the programs use it (man/df-devices.7). On an H100 or a later GPU for computing,
+cuBLASLt makes them faster: install NVIDIA's toolkit, or name the folder of libcublasLt.so.13 in DF_CUBLAS.
 
 h5dump and other HDF5 programs read the files too when they find the plugin:
     export HDF5_PLUGIN_PATH=/path/to/$name/hdf5
@@ -76,6 +81,10 @@ done
 (cd / && env -i LD_DEBUG=files "$try/$name/bin/df-train" --version) >"$try/out" 2>"$try/files"
 grep -q 'openblas ([0-9]' "$try/out" || {
 	echo "bundle: OpenBLAS cannot be loaded" >&2
+	exit 1
+}
+[ ! -e "$build/df-cuda.so" ] || grep -q 'cuda (' "$try/out" || {
+	echo "bundle: df-cuda.so cannot be loaded" >&2
 	exit 1
 }
 if sed -n 's/.*calling init: //p' "$try/files" | grep -v "^$try/" | grep -E 'openblas|gfortran|quadmath'; then

@@ -82,21 +82,35 @@ gemm(void **state)
 				gemm_of(n[i], k[j], t & 1, t & 2);
 }
 
+/* Activations of a type, rounded to it; v may be NULL. */
+static struct df_tensor
+act(enum df_dtype type, size_t rows, size_t cols, const float *v)
+{
+	struct df_tensor wide = test_tensor(be, rows, cols, v), t;
+
+	if (type == DF_F32)
+		return wide;
+	assert_int_equal(df_tensor_alloc(be, &t, type, rows, cols, "test", NULL), DF_OK);
+	if (v)
+		assert_int_equal(df_copy(be, t, wide, NULL), DF_OK);
+	df_tensor_free(be, &wide);
+	return t;
+}
+
 /* A sample's attention, forward and backward, alone and behind another. */
 static void
-attention(void **state)
+attention_of(enum df_dtype type, size_t E)
 {
-	enum { FIRST = 77, LEN = 141, H = 4, K = 2, E = 16 };
+	enum { FIRST = 77, LEN = 141, H = 4, K = 2 };
 	const size_t cols[] = { H * E, K * E, K * E, H * E }; /* q k v do */
 	struct df_tensor both = test_indices(be, (uint32_t[]){ 0, FIRST, FIRST + LEN }, 3);
 	struct df_tensor one = test_indices(be, (uint32_t[]){ 0, LEN }, 2);
 	struct df_tensor in[4], out[2][5];
 
-	(void)state;
 	for (uint32_t i = 0; i < 4; i++) {
 		float *v = test_numbers(10 + i, (FIRST + LEN) * cols[i], 1);
 
-		in[i] = test_tensor(be, FIRST + LEN, cols[i], v);
+		in[i] = act(type, FIRST + LEN, cols[i], v);
 		free(v);
 	}
 	for (int alone = 0; alone < 2; alone++) {
@@ -106,11 +120,11 @@ attention(void **state)
 
 		for (int i = 0; i < 4; i++)
 			x[i] = alone ? df_tensor_rows(in[i], FIRST, LEN) : in[i];
-		o[0] = test_tensor(be, rows, H * E, NULL);
+		o[0] = act(type, rows, H * E, NULL);
 		o[1] = test_tensor(be, rows, H, NULL);
-		o[2] = test_tensor(be, rows, H * E, NULL);
-		o[3] = test_tensor(be, rows, K * E, NULL);
-		o[4] = test_tensor(be, rows, K * E, NULL);
+		o[2] = act(type, rows, H * E, NULL);
+		o[3] = act(type, rows, K * E, NULL);
+		o[4] = act(type, rows, K * E, NULL);
 		f = (struct df_attn){ x[0], x[1], x[2], o[0], o[1], alone ? one : both, H, K, 0, 0.25f, false };
 		assert_int_equal(df_attn_fwd(be, &f, NULL), DF_OK);
 		assert_int_equal(df_attn_bwd(be, &(struct df_attn_bwd){ f, x[3], o[2], o[3], o[4] }, NULL), DF_OK);
@@ -129,27 +143,37 @@ attention(void **state)
 	df_tensor_free(be, &both);
 	df_tensor_free(be, &one);
 }
+static void
+attention(void **state)
+{
+	(void)state;
+	attention_of(DF_F32, 16);
+	attention_of(DF_F32, 13);
+	if (df_backend_takes_bf16(be)) {
+		attention_of(DF_BF16, 64);
+		attention_of(DF_BF16, 13);
+	}
+}
 
 /* The last token of each sample, decoded against the sample's keys: the forward's last row. */
 static void
-decoding(void **state)
+decoding_of(enum df_dtype type, size_t E)
 {
-	enum { T = 640, H = 6, K = 2, E = 20 };
+	enum { T = 640, H = 6, K = 2 };
 	static const uint32_t offsets[] = { 0, 300, 301, T };
 	struct df_tensor seg = test_indices(be, offsets, 4), first = test_indices(be, (uint32_t[]){ 0, 300, 301 }, 3);
 	struct df_tensor n = test_indices(be, (uint32_t[]){ 300, 1, T - 301 }, 3);
 	struct df_tensor ends = test_indices(be, (uint32_t[]){ 299, 300, T - 1 }, 3);
-	float *v[3];
-	struct df_tensor in[3], o = test_tensor(be, T, H * E, NULL), lse = test_tensor(be, T, H, NULL);
-	struct df_tensor q = test_tensor(be, 3, H * E, NULL), one = test_tensor(be, 3, H * E, NULL);
+	struct df_tensor in[3], o = act(type, T, H * E, NULL), lse = test_tensor(be, T, H, NULL);
+	struct df_tensor q = act(type, 3, H * E, NULL), one = act(type, 3, H * E, NULL);
 	float *all, *last;
 
-	(void)state;
 	for (int i = 0; i < 3; i++) {
-		size_t cols = (i == 0 ? H : K) * E;
+		const size_t cols = (i == 0 ? H : K) * E;
+		float *v = test_numbers((uint32_t)(40 + i), T * cols, 2);
 
-		v[i] = test_numbers((uint32_t)(40 + i), T * cols, 2);
-		in[i] = test_tensor(be, T, cols, v[i]);
+		in[i] = act(type, T, cols, v);
+		free(v);
 	}
 	assert_int_equal(
 	    df_attn_fwd(be, &(struct df_attn){ in[0], in[1], in[2], o, lse, seg, H, K, 0, 0.25f, false }, NULL), DF_OK);
@@ -163,10 +187,8 @@ decoding(void **state)
 		same(all + (offsets[s + 1] - 1) * H * E, last + s * H * E, H * E, "decoding", s);
 	free(all);
 	free(last);
-	for (int i = 0; i < 3; i++) {
-		free(v[i]);
+	for (int i = 0; i < 3; i++)
 		df_tensor_free(be, &in[i]);
-	}
 	df_tensor_free(be, &o);
 	df_tensor_free(be, &lse);
 	df_tensor_free(be, &q);
@@ -175,6 +197,17 @@ decoding(void **state)
 	df_tensor_free(be, &first);
 	df_tensor_free(be, &n);
 	df_tensor_free(be, &ends);
+}
+static void
+decoding(void **state)
+{
+	static const size_t e[] = { 20, 64, 96, 128, 256 };
+
+	(void)state;
+	decoding_of(DF_F32, 20);
+	decoding_of(DF_F32, 64);
+	for (size_t i = 0; i < sizeof(e) / sizeof(e[0]) && df_backend_takes_bf16(be); i++)
+		decoding_of(DF_BF16, e[i]);
 }
 
 /* Loss and dh of a row alone and among 300, over more than one tile of logits. */

@@ -85,7 +85,7 @@ template <int E> struct tensor_fwd {
 
 /* As scalar_forward(), with a tile of 64 keys, or 32, at a time.  4 E FLOPs a visible pair, by tensor cores. */
 template <int E>
-DF_KERNEL(128)
+DF_KERNEL(128, E == 96 || E == 128 ? 3 : 2)
 tensor_forward(view<const bf16> q, view<const bf16> k, view<const bf16> v, view<bf16> o, view<float> lse, attn_shape a,
     bool wide_o)
 {

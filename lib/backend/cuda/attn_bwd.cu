@@ -211,11 +211,12 @@ backward_in_f32(rt_stream_t stream, const struct df_attn_bwd *b, const float *de
 /*
  * Tiles of the backward.  A block of four warps has KEYS keys, a warp 16 of them and COLS columns of their gradients
  * (E = 256: two warps compute the same scores), and meets QUERIES queries at a time; or it has 64 queries, a warp 16 of
- * them, and meets OTHERS keys at a time.
+ * them, and meets OTHERS keys at a time.  Of those STEP have their scores in registers.
  */
 template <int E> struct tensor_bwd {
 	enum { LD = tensor<E>::LD, KEYS = E > 128 ? 32 : 64, COLS = E > 128 ? E / 2 : E,
-		QUERIES = E > 128 ? 16 : E > 64 ? 32 : 64, ROWS = 64, OTHERS = QUERIES };
+		QUERIES = E > 128 ? 16 : E > 64 ? 32 : 64, ROWS = 64, OTHERS = QUERIES,
+		STEP = QUERIES < 32 ? QUERIES : 32 };
 };
 template <int E> struct tensor_keys_shared {
 	typedef tensor_bwd<E> plan;
@@ -286,11 +287,11 @@ none_sees(const attn_shape &a, uint32_t first_query, uint32_t queries, uint32_t 
  * lie with a key in each row: so P and dS are the left sides of the sums as they are.  8 E FLOPs a visible pair.
  */
 template <int E>
-DF_KERNEL(128)
+DF_KERNEL(128, E > 64 ? 2 : 3)
 tensor_bwd_keys(tensor_backward g)
 {
 	typedef tensor_bwd<E> plan;
-	enum { LD = plan::LD, KEYS = plan::KEYS, COLS = plan::COLS, QUERIES = plan::QUERIES };
+	enum { LD = plan::LD, KEYS = plan::KEYS, COLS = plan::COLS, QUERIES = plan::QUERIES, STEP = plan::STEP };
 	DF_SHARED(tensor_keys_shared<E>, sh);
 	const attn_shape a = g.a;
 	const uint32_t kh = blockIdx.x % a.n_kv_heads, group = a.n_heads / a.n_kv_heads, warp = threadIdx.x / 32;
@@ -321,7 +322,6 @@ tensor_bwd_keys(tensor_backward g)
 	load(kh * group, t.first, 0);
 	for (uint32_t h = kh * group, q0 = t.first, stage = 0; h < (kh + 1) * group; stage ^= 1) {
 		const uint32_t this_q = q0;
-		float p[1][QUERIES / 8][4], ds[1][QUERIES / 8][4];
 
 		if (threadIdx.x < QUERIES) {
 			sh.lse[stage][threadIdx.x] = next_lse;
@@ -336,30 +336,37 @@ tensor_bwd_keys(tensor_backward g)
 		}
 		if (h < (kh + 1) * group)
 			load(h, q0, stage ^ 1);
-		if (none_sees(a, this_q, QUERIES, first, 16))
-			continue;
-		const bool all = all_see(a, this_q, QUERIES, first, 16);
-
-		tensor_scores<E, QUERIES>(p, sh.k + row * LD, sh.q[stage]);
-		tensor_scores<E, QUERIES>(ds, sh.v + row * LD, sh.d_o[stage]);
 #pragma unroll
-		for (int n = 0; n < QUERIES / 8; n++)
+		for (int from = 0; from < QUERIES; from += STEP) {
+			const uint32_t query = this_q + from;
+			float p[1][STEP / 8][4], ds[1][STEP / 8][4];
+
+			if (none_sees(a, query, STEP, first, 16))
+				continue;
+			const bool all = all_see(a, query, STEP, first, 16);
+
+			tensor_scores<E, STEP>(p, sh.k + row * LD, sh.q[stage] + from * LD);
+			tensor_scores<E, STEP>(ds, sh.v + row * LD, sh.d_o[stage] + from * LD);
 #pragma unroll
-			for (int j = 0; j < 2; j++) {
-				const uint32_t i = 8 * n + lane_id() % 4 * 2 + j;
-				const float lse = sh.lse[stage][i], delta = sh.delta[stage][i];
+			for (int n = 0; n < STEP / 8; n++)
+#pragma unroll
+				for (int j = 0; j < 2; j++) {
+					const uint32_t i = 8 * n + lane_id() % 4 * 2 + j;
+					const float lse = sh.lse[stage][from + i], delta = sh.delta[stage][from + i];
 
 #pragma unroll
-				for (int r = 0; r < 2; r++) {
-					const bool seen = all || is_visible(a, this_q + i, first + 8 * r + lane_id() / 4, t.len);
-					float &x = p[0][n][2 * r + j], &y = ds[0][n][2 * r + j];
+					for (int r = 0; r < 2; r++) {
+						const uint32_t key = first + 8 * r + lane_id() / 4;
+						const bool seen = all || is_visible(a, query + i, key, t.len);
+						float &x = p[0][n][2 * r + j], &y = ds[0][n][2 * r + j];
 
-					x = seen ? fast_exp2(fmaf(x, scale, -lse)) : 0.0f;
-					y = x * (y - delta);
+						x = seen ? fast_exp2(fmaf(x, scale, -lse)) : 0.0f;
+						y = x * (y - delta);
+					}
 				}
-			}
-		tensor_sums<E, QUERIES, COLS>(dv, p[0], sh.d_o[stage] + part);
-		tensor_sums<E, QUERIES, COLS>(dk, ds[0], sh.q[stage] + part);
+			tensor_sums<E, STEP, COLS>(dv, p[0], sh.d_o[stage] + from * LD + part);
+			tensor_sums<E, STEP, COLS>(dk, ds[0], sh.q[stage] + from * LD + part);
+		}
 	}
 	const float by_scale[1][2] = { { a.scale, a.scale } }, by_one[1][2] = { { 1, 1 } };
 	const uint32_t n = first < t.len ? t.len - first : 0, e = a.e > part ? a.e - part : 0;
@@ -374,11 +381,11 @@ tensor_bwd_keys(tensor_backward g)
 
 /* dQ of a tile of queries of one head, over ascending keys.  6 E FLOPs a visible pair. */
 template <int E>
-DF_KERNEL(128)
+DF_KERNEL(128, E > 128 ? 2 : 3)
 tensor_bwd_queries(tensor_backward g)
 {
 	typedef tensor_bwd<E> plan;
-	enum { LD = plan::LD, ROWS = plan::ROWS, OTHERS = plan::OTHERS };
+	enum { LD = plan::LD, ROWS = plan::ROWS, OTHERS = plan::OTHERS, STEP = plan::STEP };
 	DF_SHARED(tensor_queries_shared<E>, sh);
 	const attn_shape a = g.a;
 	const uint32_t index = gridDim.x - 1 - blockIdx.x, h = index % a.n_heads, row = threadIdx.x / 32 * 16;
@@ -412,30 +419,34 @@ tensor_bwd_queries(tensor_backward g)
 		delta[i] = query < t.len ? g.delta[at * a.n_heads + h] : 0.0f;
 	}
 	for (uint32_t k0 = lo, stage = 0; k0 < hi; k0 += OTHERS, stage ^= 1) {
-		float p[1][OTHERS / 8][4], ds[1][OTHERS / 8][4];
-
 		cp_async_wait<0>();
 		sync_block(); /* this stage has come, and the other is no longer read */
 		if (k0 + OTHERS < hi)
 			load(k0 + OTHERS, stage ^ 1);
-		if (none_sees(a, first, 16, k0, OTHERS))
-			continue;
-		const bool all = all_see(a, first, 16, k0, OTHERS);
-
-		tensor_scores<E, OTHERS>(p, sh.q + row * LD, sh.k[stage]);
-		tensor_scores<E, OTHERS>(ds, sh.d_o + row * LD, sh.v[stage]);
 #pragma unroll
-		for (int n = 0; n < OTHERS / 8; n++)
-#pragma unroll
-			for (int i = 0; i < 4; i++) {
-				const uint32_t query = first + i / 2 * 8 + lane_id() / 4;
-				const uint32_t key = k0 + 8 * n + lane_id() % 4 * 2 + i % 2;
-				const bool seen = all || is_visible(a, query, key, t.len);
-				const float x = seen ? fast_exp2(fmaf(p[0][n][i], scale, -lse[i / 2])) : 0.0f;
+		for (int from = 0; from < OTHERS; from += STEP) {
+			const uint32_t key = k0 + from;
+			float p[1][STEP / 8][4], ds[1][STEP / 8][4];
 
-				ds[0][n][i] = x * (ds[0][n][i] - delta[i / 2]);
-			}
-		tensor_sums<E, OTHERS, E>(dq, ds[0], sh.k[stage]);
+			if (none_sees(a, first, 16, key, STEP))
+				continue;
+			const bool all = all_see(a, first, 16, key, STEP);
+
+			tensor_scores<E, STEP>(p, sh.q + row * LD, sh.k[stage] + from * LD);
+			tensor_scores<E, STEP>(ds, sh.d_o + row * LD, sh.v[stage] + from * LD);
+#pragma unroll
+			for (int n = 0; n < STEP / 8; n++)
+#pragma unroll
+				for (int i = 0; i < 4; i++) {
+					const uint32_t query = first + i / 2 * 8 + lane_id() / 4;
+					const uint32_t its_key = key + 8 * n + lane_id() % 4 * 2 + i % 2;
+					const bool seen = all || is_visible(a, query, its_key, t.len);
+					const float x = seen ? fast_exp2(fmaf(p[0][n][i], scale, -lse[i / 2])) : 0.0f;
+
+					ds[0][n][i] = x * (ds[0][n][i] - delta[i / 2]);
+				}
+			tensor_sums<E, STEP, E>(dq, ds[0], sh.k[stage] + from * LD);
+		}
 	}
 	const float by_scale[1][2] = { { a.scale, a.scale } };
 

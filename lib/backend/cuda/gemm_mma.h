@@ -99,54 +99,61 @@ split(float v, uint16_t *bits)
 
 template <int N, bool ALONG, int PARTS, bool ASYNC, int THREADS> struct mma_side {
 	enum { CHUNKS = N * MMA_STEP / 8, EACH = (CHUNKS + THREADS - 1) / THREADS, ACROSS = ALONG ? MMA_STEP / 8 : N / 8 };
+	enum { APART = THREADS / ACROSS }; /* rows from one of a thread's chunks to the next: they have one column */
+	static_assert(APART % 8 == 0, "and one place in their rows");
 
-	size_t at[EACH]; /* the element with which this thread's chunks begin, at the next step */
-	size_t next;     /* k of the next step */
+	size_t at;        /* the element with which this thread's first chunk begins, at the next step */
+	size_t vector, k; /* the vector and the k of that element */
 	float v[EACH][8]; /* !ASYNC: on their way */
 
 	DF_MEMBER static bool has(unsigned i) { return CHUNKS % THREADS == 0 || threadIdx.x + i * THREADS < CHUNKS; }
-	DF_MEMBER static unsigned row(unsigned i) { return (threadIdx.x + i * THREADS) / ACROSS; }
-	DF_MEMBER static unsigned col(unsigned i) { return (threadIdx.x + i * THREADS) % ACROSS; }
-	DF_MEMBER static unsigned place(unsigned i) { return chunk_at<ACROSS>(row(i), col(i)); }
+	DF_MEMBER static unsigned
+	place(unsigned i)
+	{
+		return chunk_at<ACROSS>(threadIdx.x / ACROSS, threadIdx.x % ACROSS) + i * APART * ACROSS;
+	}
 
 	DF_MEMBER void
 	begin(const side &s, size_t first)
 	{
-		next = 0;
-		for (unsigned i = 0; i < EACH; i++)
-			at[i] = (row(i) + (ALONG ? first : 0)) * s.ld + col(i) * 8 + (ALONG ? 0 : first);
+		const unsigned row = threadIdx.x / ACROSS, col = threadIdx.x % ACROSS * 8;
+
+		vector = first + (ALONG ? row : col);
+		k = ALONG ? col : row;
+		at = (ALONG ? vector : k) * s.ld + (ALONG ? k : vector);
 	}
 	/* The elements of chunk i that there are: some or all of 8. */
 	DF_MEMBER size_t
-	there(const side &s, size_t first, size_t k_end, unsigned i) const
+	there(const side &s, size_t k_end, unsigned i) const
 	{
-		const size_t vector = first + (ALONG ? row(i) : col(i) * 8), k = next + (ALONG ? col(i) * 8 : row(i));
+		const size_t row = (ALONG ? vector : k) + i * APART, rows = ALONG ? s.n : k_end;
+		const size_t col = ALONG ? k : vector, cols = ALONG ? k_end : s.n;
 
-		return vector >= s.n || k >= k_end ? 0 : ALONG ? k_end - k : s.n - vector;
+		return row < rows && col < cols ? cols - col : 0;
 	}
 	/* Ask for the next step; ASYNC: into `to`. */
 	DF_MEMBER void
-	ask(chunk *to, const side &s, size_t first, size_t k_end)
+	ask(chunk *to, const side &s, size_t k_end)
 	{
 #pragma unroll
 		for (unsigned i = 0; i < EACH; i++) {
-			const size_t n = there(s, first, k_end, i);
+			const size_t n = there(s, k_end, i), from = at + i * APART * s.ld;
 
 			if (!has(i))
 				continue;
 			if constexpr (ASYNC) {
-				cp_async(to + place(i), static_cast<const uint16_t *>(s.p) + at[i], n > 0);
+				cp_async(to + place(i), static_cast<const uint16_t *>(s.p) + from, n > 0);
 			} else {
-				const quad low = side_quad(s, at[i], n), high = side_quad(s, at[i] + 4, n > 4 ? n - 4 : 0);
+				const quad low = side_quad(s, from, n), high = side_quad(s, from + 4, n > 4 ? n - 4 : 0);
 
 				for (int j = 0; j < 4; j++) {
 					v[i][j] = low.v[j];
 					v[i][j + 4] = high.v[j];
 				}
 			}
-			at[i] += ALONG ? (size_t)MMA_STEP : MMA_STEP * s.ld;
 		}
-		next += MMA_STEP;
+		at += ALONG ? (size_t)MMA_STEP : MMA_STEP * s.ld;
+		k += MMA_STEP;
 	}
 	/* What was asked for is in `to`, part by part, N * MMA_STEP / 8 chunks each; ASYNC: it comes by itself. */
 	DF_MEMBER void
@@ -238,81 +245,107 @@ mma_step(warp_sums<S> &sums, const mma_shared<S, PARTS> &s, unsigned stage, unsi
 
 /* ---- a tile ------------------------------------------------------------------------------------------------------------ */
 
+/* The sums of a run are complete: at c's row i and column j on, or, FOLD, in `value` until the last run. */
+template <class S> struct run_values {
+	quad v[warp_sums<S>::DOWN][2][warp_sums<S>::ACROSS / 2];
+};
+template <class S>
+DF_DEVICE void
+end_product(const product &p, const warp_sums<S> &sums, size_t i1, size_t j1)
+{
+	typedef warp_sums<S> W;
+
+#pragma unroll
+	for (unsigned i = 0; i < W::DOWN; i++)
+#pragma unroll
+		for (unsigned half = 0; half < 2; half++)
+#pragma unroll
+			for (unsigned j = 0; j < W::ACROSS / 2; j++) {
+				const size_t r = i1 + 16 * i + 8 * half, c = j1 + 16 * j;
+
+				set_c(p, blended(p, sums.four(i, half, j), r, c), r, c);
+			}
+}
+template <class S>
+DF_DEVICE void
+end_run(const product &p, run_values<S> *value, const warp_sums<S> &sums, size_t i1, size_t j1, bool first, bool last)
+{
+	typedef warp_sums<S> W;
+
+#pragma unroll
+	for (unsigned i = 0; i < W::DOWN; i++)
+#pragma unroll
+		for (unsigned half = 0; half < 2; half++)
+#pragma unroll
+			for (unsigned j = 0; j < W::ACROSS / 2; j++) {
+				const size_t r = i1 + 16 * i + 8 * half, c = j1 + 16 * j;
+				const quad sum = sums.four(i, half, j);
+
+				if (first)
+					value->v[i][half][j] = blended(p, sum, r, c);
+				else
+					add_run(p, &value->v[i][half][j], sum);
+				if (last)
+					set_c(p, value->v[i][half][j], r, c);
+			}
+}
+
 /*
  * The tile of c from row i0 and column j0 on; all threads of the block come.  A_ASYNC, B_ASYNC: the side is bf16 and
- * wide, and the number of its elements that lie side by side is a multiple of 8.
+ * wide, and the number of its elements that lie side by side is a multiple of 8 (mma_is_async()).
  */
 template <class S, bool A_ALONG, bool B_ALONG, int PARTS, bool A_ASYNC, bool B_ASYNC, bool FOLD>
 DF_DEVICE void
 mma_tile(const product &p, size_t i0, size_t j0, mma_shared<S, PARTS> &s)
 {
-	typedef warp_sums<S> W;
 	const unsigned warp = threadIdx.x / 32, row = warp / S::ACROSS * S::WARP_ROWS, col = warp % S::ACROSS * S::WARP_COLS;
-	const size_t i1 = i0 + row + lane_id() / 4, j1 = j0 + col + W::column();
+	const size_t i1 = i0 + row + lane_id() / 4, j1 = j0 + col + warp_sums<S>::column();
 	mma_side<S::ROWS, A_ALONG, 1, A_ASYNC, S::THREADS> a;
 	mma_side<S::COLS, B_ALONG, PARTS, B_ASYNC, S::THREADS> b;
-	quad value[FOLD ? W::DOWN : 1][2][FOLD ? W::ACROSS / 2 : 1];
-	W sums = {};
+	run_values<S> value;
+	warp_sums<S> sums = {};
 	size_t asked = 0;
+	unsigned now = 0, last = S::STAGES - 1; /* stages: the one that is used, and the one before it */
 
-	sync_block(); /* the last tile's readers */
 	a.begin(p.a, i0);
 	b.begin(p.b, j0);
 	for (unsigned stage = 0; stage < S::STAGES - 1; stage++) {
 		if (asked < p.k) {
-			a.ask(s.a[stage], p.a, i0, p.k);
-			b.ask(s.b[stage][0], p.b, j0, p.k);
+			a.ask(s.a[stage], p.a, p.k);
+			b.ask(s.b[stage][0], p.b, p.k);
 			a.put(s.a[stage]);
 			b.put(s.b[stage][0]);
 		}
 		asked += MMA_STEP;
 		cp_async_commit();
 	}
-	for (size_t k = 0, stage = 0; k < p.k || k == 0; k += MMA_STEP, stage = (stage + 1) % S::STAGES) {
-		const unsigned now = (unsigned)stage, last = (now + S::STAGES - 1) % S::STAGES;
-		const bool more = asked < p.k, ends = k + MMA_STEP >= p.k;
+	for (size_t k = 0; k < p.k; k += MMA_STEP) {
+		const bool more = asked < p.k;
 
 		cp_async_wait<S::STAGES - 2>();
-		sync_block(); /* this stage has come, and the one before this is not read any more */
+		sync_block(); /* this stage has come, and the one before it is not read any more */
 		if (more) {
-			a.ask(s.a[last], p.a, i0, p.k);
-			b.ask(s.b[last][0], p.b, j0, p.k);
+			a.ask(s.a[last], p.a, p.k);
+			b.ask(s.b[last][0], p.b, p.k);
 		}
 		cp_async_commit();
-		if (p.k > 0)
-			mma_step<S, A_ALONG, B_ALONG, PARTS>(sums, s, now, row, col);
+		mma_step<S, A_ALONG, B_ALONG, PARTS>(sums, s, now, row, col);
 		if (more) {
 			a.put(s.a[last]);
 			b.put(s.b[last][0]);
 		}
 		asked += MMA_STEP;
-		if (!ends && !(FOLD && (k + MMA_STEP) % MMA_RUN == 0))
-			continue;
-#pragma unroll
-		for (unsigned i = 0; i < W::DOWN; i++)
-#pragma unroll
-			for (unsigned half = 0; half < 2; half++)
-#pragma unroll
-				for (unsigned j = 0; j < W::ACROSS / 2; j++) {
-					const size_t r = i1 + 16 * i + 8 * half, c = j1 + 16 * j;
-					quad v = sums.four(i, half, j);
-
-					if (FOLD) {
-						quad *sofar = &value[FOLD ? i : 0][half][FOLD ? j : 0];
-
-						if (k < MMA_RUN)
-							*sofar = blended(p, v, r, c);
-						else
-							add_run(p, sofar, v);
-						if (ends)
-							set_c(p, *sofar, r, c);
-					} else {
-						set_c(p, blended(p, v, r, c), r, c);
-					}
-				}
-		sums = {};
+		last = now;
+		now = now + 1 < S::STAGES ? now + 1 : 0;
+		if (FOLD && (k + MMA_STEP) % MMA_RUN == 0 && k + MMA_STEP < p.k) {
+			end_run(p, &value, sums, i1, j1, k < MMA_RUN, false);
+			sums = {};
+		}
 	}
-	cp_async_wait<0>();
+	if (FOLD)
+		end_run(p, &value, sums, i1, j1, p.k <= MMA_RUN, true);
+	else
+		end_product(p, sums, i1, j1);
 }
 
 #endif

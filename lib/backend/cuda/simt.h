@@ -33,7 +33,8 @@
 
 #include <cuda_runtime.h>
 
-#define DF_KERNEL(most_threads) static __global__ __launch_bounds__(most_threads) void
+/* DF_KERNEL(threads of a block at most, blocks of a processor at least): the second, which may be left out, bounds registers. */
+#define DF_KERNEL(most_threads, ...) static __global__ __launch_bounds__(most_threads, ##__VA_ARGS__) void
 #define DF_DEVICE static __device__ __forceinline__ /* a function of kernels */
 #define DF_MEMBER __device__ __forceinline__        /* the same, of a struct */
 #define DF_BOTH static __host__ __device__ __forceinline__

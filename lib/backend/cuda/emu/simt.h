@@ -16,7 +16,7 @@
 #pragma GCC diagnostic ignored "-Wpass-failed"
 #endif
 
-#define DF_KERNEL(most_threads) __attribute__((unused)) static void
+#define DF_KERNEL(most_threads, ...) __attribute__((unused)) static void
 #define DF_DEVICE __attribute__((unused)) static inline
 #define DF_BOTH __attribute__((unused)) static inline
 
