@@ -424,17 +424,21 @@ run_plain(const struct job &a, struct df_err *err)
 	return rc;
 }
 
-/* DF_WGMMA: the plug-in has code for sm_90a.  DF_CUDA_MMA=1 in the environment: do without. */
-#ifdef DF_WGMMA
+#ifdef DF_WGMMA /* the plug-in has code for sm_90a */
+constexpr bool HAS_WGMMA = true;
+#else
+constexpr bool HAS_WGMMA = false;
+#endif
+
+/* DF_CUDA_MMA=1 in the environment: do without, to compare. */
 static bool
-has_wgmma(const struct df_backend *be)
+takes_wgmma(const struct df_backend *be)
 {
 	const struct rt_device *d = &df_cuda_lane_of(be)->dev->device;
 	const char *env = getenv("DF_CUDA_MMA");
 
-	return d->major == 9 && d->minor == 0 && !(env && *env == '1');
+	return HAS_WGMMA && d->major == 9 && d->minor == 0 && !(env && *env == '1');
 }
-#endif
 
 template <int N>
 static int
@@ -452,12 +456,10 @@ run_tensor(const struct job &a, struct df_err *err)
 
 		DF_LAUNCH(pack, dim(df_blocks_of(a.spans.longest, STAGE), rows / 16, n), dim(128), 0, stream_of(a), g, rows, a.g, a.n_samples,
 		    a.spans, z);
-#ifdef DF_WGMMA
-		if (N == 8 && has_wgmma(a.be))
+		if (N == 8 && takes_wgmma(a.be))
 			DF_LAUNCH(tensor_wide, dim(ld / WIDE, rows / 64, n), dim(256), sizeof(struct tensor_shared<8>),
 			    stream_of(a), part, rows, ld, g, a.spans, z, a.signs);
 		else
-#endif
 			DF_LAUNCH(tensor<N>, dim(ld / WIDE, rows / (8 * N), n), dim(128),
 			    sizeof(struct tensor_shared<N>), stream_of(a), part, rows, ld, g, a.k, a.spans, z, a.signs);
 		launch_add(a, part, n, rows, ld);

@@ -30,14 +30,6 @@ struct meeting {
 	const void *arg[WARP];
 };
 
-/* A thread's part of a product of a warpgroup that is under way: two rows of 64 columns. */
-struct product {
-	float *d;
-	uint32_t a[4][4]; /* of the four lanes that have its rows */
-	uint64_t b;
-	unsigned group;
-};
-
 struct context {
 #ifdef __x86_64__
 	void *sp;
@@ -51,6 +43,14 @@ struct copy {
 	const void *from;
 	unsigned group;
 	bool there;
+};
+
+/* A thread's part of a product of a warpgroup that is under way: two rows of 64 columns. */
+struct product {
+	float *d;
+	uint32_t a[4][4]; /* of the four lanes that have its rows */
+	uint64_t b;
+	unsigned group;
 };
 
 struct fiber : emu_thread {
@@ -161,5 +161,15 @@ void fiber_run_block(struct engine *e);   /* to its end, or until fiber_stop() *
 
 /* All lanes that live have come: do what is done once for all, and let them go on. */
 void meeting_finish(struct engine *e, struct warp *w, struct meeting *m);
+
+/* ---- wgmma.cc: products of a warpgroup --------------------------------------------------------------------------------- */
+
+struct wgmma_args {
+	float *d;
+	const uint32_t *a;
+	uint64_t b;
+};
+/* All lanes of a warp have come to wgmma_bf16(). */
+void wgmma_begin(struct engine *e, struct warp *w, const struct meeting *m);
 
 #endif
