@@ -187,6 +187,7 @@ df_backend_traits(const struct df_backend *be)
 
 	if (be->ops->traits)
 		be->ops->traits(be, &t);
+	t.keeps_logits = be->ops->keeps_logits;
 	t.step_lanes = t.step_lanes ? t.step_lanes : 1;
 	t.workers = t.workers ? t.workers : 1;
 	return t;

@@ -176,6 +176,7 @@ struct df_backend_traits {
 	size_t forward_tokens, forward_bytes; /* where nothing is kept for a backward */
 	size_t grad_tokens, grad_bytes;
 	size_t block_bytes; /* of a block of per-sample gradients.  Changes no result. */
+	bool keeps_logits;  /* df_xent_fwd() and df_xent_bwd() take df_xent.logits; set by the core */
 };
 struct df_backend_traits df_backend_traits(const struct df_backend *be);
 /* n threads, or as many of them as should run a batch each. */
@@ -478,7 +479,9 @@ int df_sigmoid_bwd(struct df_backend *be, struct df_tensor dx, struct df_tensor 
  *   dh[t]  = g_t w                      (assigned)
  *   dw    += sum over the rows t of g_t^T h[t]
  * It computes the logits once more, as the factors of targets may depend on their losses: scale is given after the
- * forward.  Where it is known before, df_xent() does both with one product less; all three give the same bits.
+ * forward.  Where it is known before, df_xent() does both with one product less.  So does a backward that is given the
+ * `logits` of its forward, where there is memory for all of them; df_backend_traits.keeps_logits: DF_EUNSUPPORTED
+ * elsewhere.  All give the same bits.
  * h has one row per predicted target only (the caller gathers them).
  */
 struct df_xent {
@@ -492,6 +495,11 @@ struct df_xent {
 	struct df_tensor dh;      /* [L,D] */
 	struct df_tensor dw;      /* [V,D] += over all rows, or NONE */
 	struct df_tensor dlogits; /* [L,V] = g_t, for per-sample head gradients, or NONE.  The caller bounds L. */
+	/*
+	 * [L,V] f32 or NONE; not in df_xent().  df_xent_fwd() leaves in it, in a form of its own, what df_xent_bwd() goes on
+	 * from, and uses up.  Not together with dlogits.
+	 */
+	struct df_tensor logits;
 };
 int df_xent_fwd(struct df_backend *be, const struct df_xent *a, struct df_err *err) DF_MUST_CHECK;
 int df_xent_bwd(struct df_backend *be, const struct df_xent *a, struct df_err *err) DF_MUST_CHECK;

@@ -474,10 +474,15 @@ run_xent(struct df_backend *be, enum df_op op, const char *name, const struct df
 		{ backward, false, { &a.dh, DF_OUT, "dh", DF_ACT }, a.h },
 		{ backward, true, { &a.dw, DF_INOUT, "dw", DF_ONLY_F32 }, a.w },
 		{ backward, true, { &a.dlogits, DF_OUT, "dlogits", DF_ACT }, logits },
+		{ !forward || !backward, true, { &a.logits, forward ? DF_OUT : DF_INOUT, "logits", DF_ONLY_F32 },
+		    logits },
 	};
 	struct df_operand o[sizeof(all) / sizeof(all[0])];
 	size_t n = 0;
 
+	NEED(!backward || !a.logits.mem || !a.dlogits.mem, "%s: both logits and dlogits", name);
+	if (a.logits.mem && !be->ops->keeps_logits)
+		return df_fail(err, DF_EUNSUPPORTED, "%s: %s keeps no logits", name, df_backend_name(be));
 	NEED(a.h.cols == a.w.cols && a.w.rows, "%s: h has %zu columns, w is [%zu,%zu]", name, a.h.cols, a.w.rows,
 	    a.w.cols);
 	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {

@@ -38,7 +38,7 @@
 extern "C" {
 #endif
 
-#define DF_BACKEND_API_VERSION 3
+#define DF_BACKEND_API_VERSION 4
 
 /*
  * One allocation: bytes, which windows give a type.  `data` is the backend's: a host address for cpu, poison and the
@@ -172,6 +172,7 @@ struct df_backend_ops {
 	bool on_host;       /* memory is host memory at any time: the caller's may be used in place */
 	bool reads_on_host; /* the host can read an operation's operands while its slot runs: values are checked */
 	bool exact;         /* df_backend_is_exact() */
+	bool keeps_logits;  /* its slots of xent_fwd and xent_bwd know df_xent.logits */
 	enum df_bf16 act_bf16;
 
 	/* optional: may --device auto take it on this machine?  NULL means no: it is opened by its name only. */

@@ -352,7 +352,11 @@ set(struct load *l, const char *key, int line, struct df_yaml_value *v, struct d
 	default: break;
 	}
 	/* A file for an export is full of what only concerns inference: no word about that. */
-	if (l->program != DF_OWNER_EXPORT && !is_neutral(k, v))
+	if (l->program == DF_OWNER_EXPORT || is_neutral(k, v))
+		return DF_OK;
+	if (l->program == DF_OWNER_TRAIN && k->elsewhere)
+		df_info("%s: %s", key, k->help);
+	else
 		df_buf_printf(&l->ignored, "%s%s", l->ignored.len ? ", " : "", key);
 	return DF_OK;
 }

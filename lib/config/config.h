@@ -48,6 +48,7 @@ struct df_key {
 	unsigned owners;    /* of enum df_key_owner */
 	const char *option; /* of df-pack, or else df-merge, if they are owners: means the same; NULL: there is none */
 	bool is_switch;     /* the option has no value: --NAME, --no-NAME */
+	bool elsewhere;     /* ignored here, as another program does it: no warning */
 	enum df_key_status in_train, in_export; /* what df-train and df-merge do with a key that is not their own */
 	size_t offset;              /* of the field in struct df_config (keys of df-train and df-merge) */
 	const char *dflt;           /* as YAML; "null" = unset */

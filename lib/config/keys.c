@@ -348,8 +348,9 @@ static const struct df_key keys[] = {
 	{ "sglang_config", DF_KEY_MAP, IGNORED("null", INFERENCE) },
 	{ "sglang_lora_backend", DF_KEY_STR, IGNORED("triton", INFERENCE) },
 	/* DataArguments */
-	{ "dataset", DF_KEY_STR, .owners = PACK, .option = "dataset", IGNORED("null", PACKED) },
-	{ "dataset_dir", DF_KEY_STR, .owners = PACK, .option = "dataset-dir", IGNORED("data", PACKED) },
+	{ "dataset", DF_KEY_STR, .owners = PACK, .option = "dataset", .elsewhere = true, IGNORED("null", PACKED) },
+	{ "dataset_dir", DF_KEY_STR, .owners = PACK, .option = "dataset-dir", .elsewhere = true,
+	    IGNORED("data", PACKED) },
 	{ "media_dir", DF_KEY_STR, IGNORED("null", TEXT_ONLY) },
 	{ "streaming", DF_KEY_BOOL,
 	    IGNORED("false", "tokens are always streamed if they are more than memory may hold"), .neutral = "true" },
@@ -483,7 +484,7 @@ static const struct df_key keys[] = {
 	{ "freeze_vision_tower", DF_KEY_BOOL, IGNORED("true", TEXT_ONLY) },
 	{ "freeze_multi_modal_projector", DF_KEY_BOOL, IGNORED("true", TEXT_ONLY) },
 	{ "freeze_language_model", DF_KEY_BOOL, IGNORED("false", TEXT_ONLY) },
-	{ "plot_loss", DF_KEY_BOOL, IGNORED("false", "df-show --plot draws the loss curve") },
+	{ "plot_loss", DF_KEY_BOOL, .elsewhere = true, IGNORED("false", "df-show --plot draws the loss curve") },
 	{ "include_effective_tokens_per_second", DF_KEY_BOOL, IGNORED("false", RATE) },
 	/* LoraArguments, OFTArguments */
 	{ "module_dropout", DF_KEY_REAL, IGNORED("0.0", ONLY("finetuning_type: oft")) },

@@ -3,7 +3,8 @@
  *
  * The numbers of a target row (its token, factor, loss) lie in the batch's stage.  Losses stay on the device until
  * someone asks for them; there is one download for a batch.  Where targets have weights, these depend on the losses:
- * then the losses come first, and the backward computes the logits once more.  Otherwise one operation does both.
+ * then the losses come first, and the backward goes on from the logits, or computes them once more if they would take too
+ * much memory.  Otherwise one operation does both.
  */
 #include <math.h>
 
@@ -55,8 +56,10 @@ df_head_forward(struct df_work *w, struct df_err *err)
 	if (w->n_rows == 0)
 		return DF_OK;
 	a = xent(w);
+	a.logits = w->logits;
 	DF_TRY(df_xent_fwd(w->be, &a, err));
 	w->head.has_lse = true;
+	w->head.kept = !df_tensor_is_none(w->logits);
 out:
 	return rc;
 }
@@ -140,6 +143,9 @@ df_head_backward(struct df_work *w, const struct df_emit *e, struct df_tensor dh
 		a.dw = df_param_view(e->grad, &m->train.v[m->train_row[m->lm_head]]);
 	if (samples)
 		a.dlogits = w->dlogits;
+	if (w->head.kept)
+		a.logits = w->logits;
+	w->head.kept = false; /* the backward uses them up */
 	DF_TRY(df_work_push_part(w, w->dev.scale, err));
 	DF_TRY(w->head.has_lse ? df_xent_bwd(w->be, &a, err) : df_xent(w->be, &a, err));
 	if (samples && !m->cfg.tied)

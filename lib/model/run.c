@@ -191,7 +191,7 @@ begin(struct df_work *w, const struct df_tokens *b, enum df_work_mode mode, cons
 
 	DF_TRY(need_head(w->m, err));
 	DF_TRY(df_work_take(w, b, err));
-	DF_TRY(forward(w, mode, out, err));
+	DF_TRY(forward(w, mode == DF_WORK_GRAD && w->weigh != NULL ? DF_WORK_WEIGHED_GRAD : mode, out, err));
 	if (w->weigh != NULL) {
 		DF_TRY(df_head_forward(w, err));
 		DF_TRY(df_head_weigh(w, err));
@@ -250,7 +250,7 @@ df_model_forward(struct df_model *m, struct df_work *w, const struct df_tokens *
 
 	DF_TRY(need_head(m, err));
 	DF_TRY(df_work_take(w, b, err));
-	DF_TRY(forward(w, DF_WORK_GRAD, NULL, err));
+	DF_TRY(forward(w, DF_WORK_WEIGHED_GRAD, NULL, err));
 	DF_TRY(df_head_forward(w, err));
 	DF_TRY(df_head_losses(w, losses, err));
 out:

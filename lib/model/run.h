@@ -93,8 +93,9 @@ struct df_target_losses {
  */
 typedef int df_weigh_fn(void *ctx, const struct df_target_losses *losses, float *weight, struct df_err *err);
 /*
- * Losses and gradients that w computes are weighted by fn.  Gradients then cost one more product with the head.  NULL,
- * as at first: each target counts 1.  fn runs in the thread that calls the model; ctx is borrowed.
+ * Losses and gradients that w computes are weighted by fn.  Gradients then cost one more product with the head if its
+ * logits are more than 256 MiB, or if the backend keeps none.  NULL, as at first: each target counts 1.  fn runs in the
+ * thread that calls the model; ctx is borrowed.
  */
 void df_work_weigh(struct df_work *w, df_weigh_fn *fn, void *ctx);
 

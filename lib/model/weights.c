@@ -472,14 +472,15 @@ int
 df_params_store(
     const struct df_params *p, struct df_tensor data, struct df_st_writer *w, struct df_backend *be, struct df_err *err)
 {
+	const void *from;
 	float *stage = NULL;
 	int rc;
 
 	DF_TRY(df_alloc(&stage, p->numel < STAGE ? p->numel : STAGE, sizeof(*stage), "a staging buffer", err));
 	for (size_t at = 0, n; at < p->numel; at += n) {
 		n = p->numel - at < STAGE ? p->numel - at : STAGE;
-		DF_TRY(df_download(be, stage, df_tensor_view(data, at, 1, n), err));
-		DF_TRY(df_st_write(w, stage, n * sizeof(*stage), err));
+		DF_TRY(df_download_or_see(be, &from, stage, df_tensor_view(data, at, 1, n), err));
+		DF_TRY(df_st_write(w, from, n * sizeof(*stage), err));
 	}
 out:
 	free(stage);

@@ -11,6 +11,8 @@
 
 #include "base/mem.h"
 
+#define LOGITS_MAX ((size_t)256 << 20) /* bytes of logits that a weighed pass keeps for its backward */
+
 int
 df_work_new(struct df_work **out, struct df_model *m, struct df_err *err)
 {
@@ -275,7 +277,7 @@ df_work_batch(struct df_work *w, const struct df_tokens *b, struct df_err *err)
 	w->n_tok = b->n > 0 ? b->offsets[b->n] : 0;
 	w->has_keys = b->key != NULL;
 	DF_TRY(open_stage(w, err));
-	w->head.has_lse = w->head.fetched = w->head.weighed = false;
+	w->head.has_lse = w->head.kept = w->head.fetched = w->head.weighed = false;
 	w->seg.host[0] = w->target_seg.host[0] = 0;
 	take_keys(w, b->key);
 	for (size_t s = 0; s < b->n; s++) {
@@ -497,6 +499,13 @@ largest_block(const struct df_work *w)
 	return most;
 }
 
+/* Is there memory for the logits of all targets, from the forward to the backward? */
+static bool
+keeps_logits(const struct df_work *w)
+{
+	return df_backend_traits(w->be).keeps_logits && w->n_rows <= LOGITS_MAX / sizeof(float) / w->m->cfg.n_vocab;
+}
+
 static void
 carve(struct df_work *w, struct carver *c, enum df_work_mode mode)
 {
@@ -504,6 +513,7 @@ carve(struct df_work *w, struct carver *c, enum df_work_mode mode)
 	size_t t = w->n_tok, l = w->n_rows, he = f->n_heads * f->d_head;
 	size_t ff = max3(f->d_ff, f->moe.d_expert, f->moe.d_shared);
 
+	w->logits = DF_TENSOR_NONE;
 	carve_layers(w, c, mode);
 	if (f->moe.n_experts > 0)
 		carve_moe_scratch(w, c, mode);
@@ -522,6 +532,8 @@ carve(struct df_work *w, struct carver *c, enum df_work_mode mode)
 	w->v = w->dlogits = w->block = DF_TENSOR_NONE;
 	if (w->m->lora)
 		w->v = take_act(c, t, w->m->u_cols);
+	if (mode == DF_WORK_WEIGHED_GRAD && keeps_logits(w))
+		w->logits = take(c, DF_F32, l, f->n_vocab);
 	if (mode == DF_WORK_SAMPLE_GRADS) {
 		if (df_row_trains(w->m, w->m->lm_head))
 			w->dlogits = take_act(c, l, f->n_vocab);

@@ -88,7 +88,8 @@ struct df_act {
 	struct df_tensor u[DF_GROUPS];     /* LoRA: scale * x A^T, [m, u_cols] */
 };
 
-enum df_work_mode { DF_WORK_LOSS, DF_WORK_GRAD, DF_WORK_SAMPLE_GRADS };
+/* WEIGHED_GRAD: the head has a forward and a backward of its own. */
+enum df_work_mode { DF_WORK_LOSS, DF_WORK_GRAD, DF_WORK_WEIGHED_GRAD, DF_WORK_SAMPLE_GRADS };
 
 struct df_work {
 	struct df_model *m;
@@ -134,6 +135,7 @@ struct df_work {
 	} dev;
 	struct {
 		bool has_lse; /* the head's forward has run on its own */
+		bool kept;    /* and left work.logits for the backward */
 		bool fetched; /* nll and correct are on the host */
 		bool weighed; /* weight is set */
 	} head;
@@ -163,6 +165,7 @@ struct df_work {
 		struct df_tensor v_in, v_out;        /* [R, 3 rank] each: LoRA of the experts */
 	} ms;                                        /* scratch of mixtures of experts */
 	struct df_tensor dlogits;             /* [L,V] */
+	struct df_tensor logits;              /* [L,V] kept from the head's forward for its backward, or NONE */
 	struct df_tensor block;               /* [n, most columns of a block] */
 };
 

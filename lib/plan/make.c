@@ -265,7 +265,7 @@ put_head(struct make *m)
 	    "$(if $(filter -j,$(MAKEFLAGS)),-j 1))\n\n");
 }
 
-/* The recipes of stamps; names that begin with "train" are runs. */
+/* The recipes of stamps; a pattern finds those that go on by their names. */
 static void
 put_stamps(struct make *m)
 {
@@ -279,21 +279,21 @@ put_stamps(struct make *m)
 	    "\t@touch %s/$*\n",
 	    m->keys.data, dir, dir, dir);
 	for (size_t i = 0; i < m->p->n; i++)
-		runs = runs || m->p->node[i].goes_on;
+		runs = runs || df_plan_goes_on(&m->p->node[i]);
 	if (!runs)
 		return;
 	df_buf_printf(m->b,
 	    "# A run does not go on with other settings.\n"
-	    "%s/train%%:\n"
+	    "%s/" DF_PLAN_RUN "%%:\n"
 	    "\t@mkdir -p %s\n"
-	    "\t@if ls %s/train$(basename $*).* >/dev/null 2>&1; then \\\n"
+	    "\t@if ls %s/" DF_PLAN_RUN "$(basename $*).* >/dev/null 2>&1; then \\\n"
 	    "\t    echo ",
 	    m->keys.data, dir, dir);
 	put_quoted(&m->word, m->p->out);
 	df_buf_puts(&m->word, "' has a run with other settings: remove it, or give another output_dir'");
 	df_buf_add(m->b, m->word.data, m->word.len);
 	df_buf_clear(&m->word);
-	df_buf_printf(m->b, " >&2; \\\n\t    exit 1; \\\n\tfi\n\t@touch %s/train$*\n", dir);
+	df_buf_printf(m->b, " >&2; \\\n\t    exit 1; \\\n\tfi\n\t@touch %s/" DF_PLAN_RUN "$*\n", dir);
 }
 
 static void

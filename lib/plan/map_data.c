@@ -162,8 +162,7 @@ open_all(const struct df_map *m, struct look *l, struct df_err *err)
 		 how.encode.stage, err)) != DF_OK)
 		df_err_prefix(err, "dataset: ");
 	DF_TRY(rc);
-	if ((rc = df_chat_open(&l->chat, &how, err)) != DF_OK)
-		df_err_prefix(err, "%s: ", how.template ? "template" : "tokenizer");
+	rc = df_chat_open(&l->chat, &how, err);
 out:
 	return rc;
 }

@@ -731,7 +731,6 @@ train_window(struct job *j, const char *index, struct df_err *err)
 		.about = df_plan_text(p, "steps %" PRIu64 " to %" PRIu64 " on %s", j->now.step + 1, j->now.end,
 		    index ? "the selected rows" : "drawn rows") };
 
-	n.goes_on = true;
 	n.whole = !last;
 	df_map_train_words(j->m, &n);
 	if (df_config_given(j->m->c, "save_total_limit"))

@@ -95,7 +95,7 @@ static int
 train(struct df_map *m, const struct df_component *c, const char *about, const char *const *more, size_t n_more,
     const struct df_strlist *in, struct df_err *err)
 {
-	struct df_plan_node n = { .name = "train", .about = about, .goes_on = true };
+	struct df_plan_node n = { .name = "train", .about = about };
 
 	df_map_train_words(m, &n);
 	for (size_t i = 0; i < n_more; i++)

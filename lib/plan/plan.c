@@ -26,6 +26,12 @@ static DF_PRINTF(2, 0) const char *text_v(struct df_plan *p, const char *fmt, va
 	return s;
 }
 
+bool
+df_plan_goes_on(const struct df_plan_node *n)
+{
+	return strncmp(n->name, DF_PLAN_RUN, strlen(DF_PLAN_RUN)) == 0;
+}
+
 const char *
 df_plan_text(struct df_plan *p, const char *fmt, ...)
 {

@@ -33,12 +33,17 @@ struct df_plan_node {
 	struct df_strlist in, out; /* files; of a directory that appears whole, one file in it */
 	bool capture;          /* its standard output is out.v[0] */
 	bool whole;            /* the directories of its outputs appear whole: the command makes them */
-	bool goes_on;          /* it goes on with what is there, so that it cannot follow another key: see make.c */
 	size_t shards;         /* 0: one command; else so many, and out has a file for each */
 	uint64_t key;          /* digest of its words and of the settings that it reads: another key, another result */
 	struct df_plan_cost cost;
 };
 #define DF_PLAN_SHARD "{shard}"
+/*
+ * A command whose name begins so is a part of a training run: it goes on with what is there, so that it cannot follow
+ * another key (make.c).
+ */
+#define DF_PLAN_RUN "train"
+bool df_plan_goes_on(const struct df_plan_node *n);
 
 /* A file of the plan. */
 struct df_plan_file {

@@ -226,7 +226,7 @@ print_stage(const struct df_plan *p, const struct df_plan_edges *e, size_t i, st
 	df_buf_putc(out, '\n');
 	df_print_comment(out, "#", node->about);
 	df_buf_printf(out, "stage %s.%016" PRIx64, node->name, node->key);
-	if (node->goes_on)
+	if (df_plan_goes_on(node))
 		df_buf_puts(out, " goes-on");
 	if (df_plan_runs_model(node))
 		df_buf_puts(out, " with $MODEL_JOB");

@@ -232,6 +232,10 @@ event(struct df_run *r, const struct df_event *e, struct df_err *err)
 	if (e->kind != DF_EVENT_UPDATE) {
 		df_info("step %" PRIu64 "/%" PRIu64 "  warm-up: %" PRIu64 " rows drawn for %" PRIu64 " steps", e->step,
 		    r->max_steps, e->n_rows, e->end - e->step);
+		if (e->n_rows > r->rows.n && r->c->warmup_draw != DF_WARMUP_DATAFLEX)
+			df_info("%s has %" PRIu64
+				" rows, fewer than the warm-up takes: they come again in the same order",
+			    r->rows.name, r->rows.n);
 		return window(r, e, err);
 	}
 	memcpy(s->index_id, r->index_id, sizeof(s->index_id));

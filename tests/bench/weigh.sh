@@ -4,7 +4,8 @@
 #   weigh.sh [PAIRS [METHOD [key=value ...]]]     METHOD: loss (the default), adapt, joint_update_aware, custom
 #
 # Each run trains model-512 for a few steps on rows of about 250 tokens, which are long beside what a step costs besides;
-# the time of a run of one step is taken off.
+# the time of a run of one step is taken off.  VOCAB gives the model another size of vocabulary: with 32000 the head is a
+# good part of a step.
 set -eu
 
 pairs=${1:-7}
@@ -30,12 +31,19 @@ echo '{ "rows": { "file_name": "rows.jsonl" } }' >data/dataset_info.json
 "$bin/df-pack" -q --dataset-dir data --dataset rows --template alpaca --tokenizer bytes --cutoff-len 512 \
 	--holdout rows=8 --holdout-output val.h5 -o pool.h5
 
+model=$here/tests/bench/model-512
+if [ -n "${VOCAB:-}" ]; then
+	mkdir model
+	sed "s/\"vocab_size\": *[0-9]*/\"vocab_size\": $VOCAB/" "$model/config.json" >model/config.json
+	model=$work/model
+fi
+
 # cpu KEY STEPS [key=value ...]: user seconds
 cpu() {
 	length=$1 steps=$2
 	shift 2
 	rm -rf run
-	{ command time -f %U "$bin/df-train" -q -j 1 model_name_or_path="$here/tests/bench/model-512" train_from_scratch=true \
+	{ command time -f %U "$bin/df-train" -q -j 1 model_name_or_path="$model" train_from_scratch=true \
 		finetuning_type=full tokenized_path=pool.h5 output_dir=run per_device_train_batch_size=4 "$length=$steps" \
 		save_strategy=no logging_steps=1000 learning_rate=1e-4 "$@" 2>&1 >&3 | tail -n 1; } 3>/dev/null
 }

@@ -83,7 +83,8 @@ ok 'like this' $plain -q max_steps=11 output_dir=static --index at5.h5 --until 7
 ok 'and this' $plain -q max_steps=11 output_dir=static --index warm1.h5 --until 10
 same 'with the Flex epoch as substream' static/checkpoint-10/model.safetensors ranks/checkpoint-10/model.safetensors
 
-ok 'a warm-up of more rows than there are' $select -q warmup_step=10 update_step=2 update_times=1 output_dir=many --until 10
+ok 'a warm-up of more rows than there are' $select warmup_step=10 update_step=2 update_times=1 output_dir=many --until 10
+says 'says so' 'pool.h5 has 34 rows, fewer than the warm-up takes: they come again'
 df-score random -q --train pool.h5 -n 34 --step 0 -o all.h5
 ok 'is' $plain -q max_steps=12 output_dir=many2 --index all.h5 --until 10
 same 'all rows, and then those again' many/checkpoint-10/model.safetensors many2/checkpoint-10/model.safetensors

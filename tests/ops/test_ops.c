@@ -12,6 +12,8 @@
 #include <stdlib.h>
 
 #include "backend/backend_priv.h"
+#include "base/mem.h"
+#include "base/rng.h"
 #include "cases.h"
 
 static void
@@ -198,6 +200,104 @@ old_tables_are_refused(void **state)
 	assert_null(be);
 }
 
+/* Fill t with numbers from -1 to 1. */
+static void
+fill_random(struct df_backend *b, struct df_tensor t, uint32_t substream)
+{
+	const size_t n = df_tensor_numel(t);
+	float *x = NULL;
+
+	assert_int_equal(df_alloc(&x, n, sizeof(*x), "x", NULL), DF_OK);
+	for (size_t i = 0; i < n; i++)
+		x[i] = (float)(2 * df_rng_uniform(9, DF_RNG_INIT, substream, i) - 1);
+	assert_int_equal(df_upload(b, t, x, NULL), DF_OK);
+	free(x);
+}
+
+static void
+assert_same(struct df_backend *b, struct df_tensor x, struct df_tensor y)
+{
+	const size_t n = df_tensor_numel(x);
+	float *u = NULL, *v = NULL;
+
+	assert_int_equal(df_alloc(&u, n, sizeof(*u), "x", NULL), DF_OK);
+	assert_int_equal(df_alloc(&v, n, sizeof(*v), "y", NULL), DF_OK);
+	assert_int_equal(df_download(b, u, x, NULL), DF_OK);
+	assert_int_equal(df_download(b, v, y, NULL), DF_OK);
+	assert_memory_equal(u, v, n * sizeof(*u));
+	free(u);
+	free(v);
+}
+
+/* A backward from the logits that the forward left has the bits of one that computes them again; several tiles. */
+static void
+logits_may_be_kept(struct df_backend *b, size_t rows, size_t vocab)
+{
+	enum { D = 8 };
+	struct df_tensor f32[10] = { DF_TENSOR_NONE }, target = DF_TENSOR_NONE;
+	const struct {
+		size_t rows, cols;
+	} shape[10] = { { rows, D }, { vocab, D }, { 1, rows }, { 1, rows }, { 1, rows }, { rows, D }, { rows, D },
+		{ vocab, D }, { vocab, D }, { rows, vocab } };
+	uint32_t *ids = NULL;
+	struct df_xent a;
+
+	for (size_t i = 0; i < 10; i++)
+		assert_int_equal(
+		    df_tensor_alloc(b, &f32[i], DF_F32, shape[i].rows, shape[i].cols, "a tensor", NULL), DF_OK);
+	assert_int_equal(df_tensor_alloc(b, &target, DF_U32, 1, rows, "targets", NULL), DF_OK);
+	assert_int_equal(df_alloc(&ids, rows, sizeof(*ids), "ids", NULL), DF_OK);
+	for (size_t i = 0; i < rows; i++)
+		ids[i] = (uint32_t)(i * 7919 % vocab);
+	assert_int_equal(df_upload(b, target, ids, NULL), DF_OK);
+	fill_random(b, f32[0], 1);
+	fill_random(b, f32[1], 2);
+	fill_random(b, f32[4], 3);
+	fill_random(b, f32[7], 4);
+	fill_random(b, f32[8], 4);
+	a = (struct df_xent){ .h = f32[0], .w = f32[1], .target = target, .nll = f32[2], .lse = f32[3] };
+	assert_int_equal(df_xent_fwd(b, &a, NULL), DF_OK);
+	a.scale = f32[4];
+	a.dh = f32[5];
+	a.dw = f32[7];
+	assert_int_equal(df_xent_bwd(b, &a, NULL), DF_OK);
+	a.logits = f32[9];
+	assert_int_equal(df_xent_fwd(b, &a, NULL), DF_OK);
+	a.dh = f32[6];
+	a.dw = f32[8];
+	assert_int_equal(df_xent_bwd(b, &a, NULL), DF_OK);
+	assert_same(b, f32[5], f32[6]);
+	assert_same(b, f32[7], f32[8]);
+	a.dlogits = f32[9];
+	assert_int_equal(df_xent_bwd(b, &a, NULL), DF_EINTERNAL);
+	for (size_t i = 0; i < 10; i++)
+		df_tensor_free(b, &f32[i]);
+	df_tensor_free(b, &target);
+	free(ids);
+}
+
+static void
+kept_logits(void **state)
+{
+	struct df_backend *be = test_backend(NULL, NULL), *ref = test_backend("reference", NULL);
+	struct df_tensor t = DF_TENSOR_NONE;
+	struct df_xent a;
+
+	(void)state;
+	if (df_backend_traits(be).keeps_logits) {
+		logits_may_be_kept(be, 5, 77);
+		logits_may_be_kept(be, 600, 2051); /* three tiles */
+	}
+	/* Where they are not kept, a forward that is to keep them is an error. */
+	assert_false(df_backend_traits(ref).keeps_logits);
+	assert_int_equal(df_tensor_alloc(ref, &t, DF_F32, 1, 1, "t", NULL), DF_OK);
+	a = (struct df_xent){ .h = t, .w = t, .target = t, .nll = t, .logits = t };
+	assert_int_equal(df_xent_fwd(ref, &a, NULL), DF_EUNSUPPORTED);
+	df_tensor_free(ref, &t);
+	df_backend_close(be);
+	df_backend_close(ref);
+}
+
 int
 main(void)
 {
@@ -209,6 +309,7 @@ main(void)
 		cmocka_unit_test(empty_slots_run_on_the_host),
 		cmocka_unit_test(strict_backends_do_without_the_host),
 		cmocka_unit_test(old_tables_are_refused),
+		cmocka_unit_test(kept_logits),
 	};
 
 	cmocka_set_test_filter(getenv("DF_TEST_ONLY")); /* make check-race: one pass of the table is enough there */

@@ -53,6 +53,19 @@ reference(const char *file)
 	return j;
 }
 
+/* check() for each case of a file. */
+static void
+each_case(const char *file, void (*check)(const struct df_json_value *one))
+{
+	struct df_json *j = reference(file);
+	const struct df_json_value *all = df_json_root(j);
+
+	assert_true(df_json_size(all) > 0);
+	for (size_t c = 0; c < df_json_size(all); c++)
+		check(df_json_at(all, c));
+	df_json_free(j);
+}
+
 static double
 number(const struct df_json_value *v)
 {
@@ -194,35 +207,34 @@ dataflex_doremi(const struct df_json_value *in)
 }
 
 static void
+doremi_update(const struct df_json_value *one)
+{
+	const struct df_json_value *in = df_json_get(one, "inputs"), *out = df_json_get(one, "outputs"),
+				   *steps = df_json_get(in, "steps");
+	struct mix x = dataflex_doremi(in);
+	double p[MIX_MOST];
+
+	for (size_t s = 0; s < df_json_size(steps); s++) {
+		const struct df_json_value *score = df_json_get(df_json_at(steps, s), "scores"),
+					   *has = df_json_get(df_json_at(steps, s), "has");
+
+		for (size_t i = 0; i < x.k; i++)
+			if (df_json_bool(df_json_at(has, i), false))
+				mix_loss(&x, i, number(df_json_at(score, i)));
+		mix_update(&x, s + 1);
+		x.m->weigh(x.options, x.state, x.k, p);
+		near_array(p, df_json_at(df_json_get(out, "alpha"), s), x.k, EXACT, "alpha");
+	}
+	x.m->result(x.options, x.state, x.k, p);
+	near_array(p, df_json_get(out, "average"), x.k, EXACT, "average");
+	mix_free(&x);
+}
+
+static void
 test_doremi_update(void **state)
 {
-	struct df_json *j = reference("doremi_update.json");
-	const struct df_json_value *all = df_json_root(j);
-
 	(void)state;
-	for (size_t c = 0; c < df_json_size(all); c++) {
-		const struct df_json_value *in = df_json_get(df_json_at(all, c), "inputs"),
-					   *out = df_json_get(df_json_at(all, c), "outputs"),
-					   *steps = df_json_get(in, "steps");
-		struct mix x = dataflex_doremi(in);
-		double p[MIX_MOST];
-
-		for (size_t s = 0; s < df_json_size(steps); s++) {
-			const struct df_json_value *score = df_json_get(df_json_at(steps, s), "scores"),
-						   *has = df_json_get(df_json_at(steps, s), "has");
-
-			for (size_t i = 0; i < x.k; i++)
-				if (df_json_bool(df_json_at(has, i), false))
-					mix_loss(&x, i, number(df_json_at(score, i)));
-			mix_update(&x, s + 1);
-			x.m->weigh(x.options, x.state, x.k, p);
-			near_array(p, df_json_at(df_json_get(out, "alpha"), s), x.k, EXACT, "alpha");
-		}
-		x.m->result(x.options, x.state, x.k, p);
-		near_array(p, df_json_get(out, "average"), x.k, EXACT, "average");
-		mix_free(&x);
-	}
-	df_json_free(j);
+	each_case("doremi_update.json", doremi_update);
 }
 
 /* Token losses of both models to sums by domain. */
@@ -251,185 +263,179 @@ add_tokens(struct mix *x, const struct df_json_value *in, const char *losses, co
  * domains equally.
  */
 static void
+doremi_mix(const struct df_json_value *one)
+{
+	const struct df_json_value *in = df_json_get(one, "inputs"), *steps = df_json_get(one, "steps");
+	struct mix x = dataflex_doremi(in);
+	double p[MIX_MOST];
+
+	for (size_t s = 0; s < df_json_size(steps); s++) {
+		const struct df_json_value *out = df_json_get(df_json_at(steps, s), "out");
+
+		add_tokens(&x, df_json_get(df_json_at(steps, s), "in"), "proxy_token_loss", "ref_token_loss");
+		for (size_t i = 0; i < x.k; i++) {
+			const double theirs = number(df_json_at(df_json_get(out, "lambda"), i));
+
+			if (x.sum[i].n_excess == 0)
+				continue;
+			assert_true(fabs(x.sum[i].excess / (double)x.sum[i].n_excess - theirs) < 1e-6);
+			mix_loss(&x, i, theirs);
+		}
+		mix_update(&x, s + 1);
+		near_array(x.p, df_json_get(out, "returned_sampling"), x.k, 1e-15, "sampling");
+		x.m->weigh(x.options, x.state, x.k, p);
+		near_array(p, df_json_get(out, "alpha"), x.k, EXACT, "alpha");
+	}
+	x.m->result(x.options, x.state, x.k, p);
+	near_array(p, df_json_get(df_json_get(one, "outputs"), "average"), x.k, EXACT, "average");
+	mix_free(&x);
+}
+
+static void
 test_doremi_mix(void **state)
 {
-	struct df_json *j = reference("doremi_mix.json");
-	const struct df_json_value *all = df_json_root(j);
-
 	(void)state;
-	for (size_t c = 0; c < df_json_size(all); c++) {
-		const struct df_json_value *in = df_json_get(df_json_at(all, c), "inputs"),
-					   *steps = df_json_get(df_json_at(all, c), "steps");
-		struct mix x = dataflex_doremi(in);
-		double p[MIX_MOST];
+	each_case("doremi_mix.json", doremi_mix);
+}
 
-		for (size_t s = 0; s < df_json_size(steps); s++) {
-			const struct df_json_value *out = df_json_get(df_json_at(steps, s), "out");
+static void
+odm(const struct df_json_value *one)
+{
+	const struct df_json_value *in = df_json_get(one, "inputs"), *steps = df_json_get(one, "steps");
+	const size_t k = (size_t)get(in, "k");
+	const bool frozen = get(in, "min_exploration_rate") * (double)k >= 1;
+	double p0[MIX_MOST], sum = 0, moved = 0;
+	struct mix x;
 
-			add_tokens(&x, df_json_get(df_json_at(steps, s), "in"), "proxy_token_loss", "ref_token_loss");
-			for (size_t i = 0; i < x.k; i++) {
-				const double theirs = number(df_json_at(df_json_get(out, "lambda"), i));
+	for (size_t i = 0; i < k; i++)
+		p0[i] = 1;
+	array(df_json_get(in, "initial_proportions"), p0, k);
+	for (size_t i = 0; i < k; i++)
+		sum += p0[i];
+	for (size_t i = 0; i < k; i++)
+		p0[i] /= sum;
+	x = mix_new("odm", k, p0, "variant", "dataflex", "alpha", text(get(in, "alpha")), "warmup-steps",
+	    text(get(in, "warmup_steps")), "reward-scale", text(get(in, "reward_scale")), "min-eps",
+	    text(get(in, "min_exploration_rate")), NULL);
+	for (size_t s = 0; s < df_json_size(steps); s++) {
+		const struct df_json_value *step = df_json_at(steps, s);
 
-				if (x.sum[i].n_excess == 0)
-					continue;
-				assert_true(fabs(x.sum[i].excess / (double)x.sum[i].n_excess - theirs) < 1e-6);
-				mix_loss(&x, i, theirs);
-			}
-			mix_update(&x, s + 1);
-			near_array(x.p, df_json_get(out, "returned_sampling"), x.k, 1e-15, "sampling");
-			x.m->weigh(x.options, x.state, x.k, p);
-			near_array(p, df_json_get(out, "alpha"), x.k, EXACT, "alpha");
+		if (df_json_type(df_json_get(step, "loss")) != DF_JSON_NULL)
+			mix_loss(&x, (size_t)get(step, "domain"), get(step, "loss"));
+		mix_update(&x, (uint64_t)get(step, "step"));
+		if (!frozen) {
+			near_array(x.p, df_json_get(step, "weights"), k, EXACT, "weights");
+			near_array(x.state, df_json_get(step, "rewards"), k, EXACT, "rewards");
+			assert_true(fabs(x.state[2 * k] - get(step, "eps")) < EXACT);
+			continue;
 		}
-		x.m->result(x.options, x.state, x.k, p);
-		near_array(
-		    p, df_json_get(df_json_get(df_json_at(all, c), "outputs"), "average"), x.k, EXACT, "average");
-		mix_free(&x);
+		/* B25: a floor of 1/K and more makes DataFlex's policy uniform for ever, not ours. */
+		near_array((const double[]){ .5, .5 }, df_json_get(step, "weights"), k, EXACT, "frozen");
+		moved = fmax(moved, fabs(x.p[0] - .5));
 	}
-	df_json_free(j);
+	assert_true(!frozen || (k == 2 && moved > .1));
+	mix_free(&x);
 }
 
 static void
 test_odm(void **state)
 {
-	struct df_json *j = reference("odm.json");
-	const struct df_json_value *all = df_json_root(j);
-
 	(void)state;
-	for (size_t c = 0; c < df_json_size(all); c++) {
-		const struct df_json_value *in = df_json_get(df_json_at(all, c), "inputs"),
-					   *steps = df_json_get(df_json_at(all, c), "steps");
-		const size_t k = (size_t)get(in, "k");
-		const bool frozen = get(in, "min_exploration_rate") * (double)k >= 1;
-		double p0[MIX_MOST], sum = 0, moved = 0;
-		struct mix x;
+	each_case("odm.json", odm);
+}
 
-		for (size_t i = 0; i < k; i++)
-			p0[i] = 1;
-		array(df_json_get(in, "initial_proportions"), p0, k);
-		for (size_t i = 0; i < k; i++)
-			sum += p0[i];
-		for (size_t i = 0; i < k; i++)
-			p0[i] /= sum;
-		x = mix_new("odm", k, p0, "variant", "dataflex", "alpha", text(get(in, "alpha")), "warmup-steps",
-		    text(get(in, "warmup_steps")), "reward-scale", text(get(in, "reward_scale")), "min-eps",
-		    text(get(in, "min_exploration_rate")), NULL);
-		for (size_t s = 0; s < df_json_size(steps); s++) {
-			const struct df_json_value *step = df_json_at(steps, s);
+static void
+static_random(const struct df_json_value *one)
+{
+	const struct df_json_value *in = df_json_get(one, "inputs"), *out = df_json_get(one, "outputs");
+	const bool random = strcmp(df_json_str(df_json_get(in, "mixer"), NULL), "random") == 0;
+	const size_t k = (size_t)get(in, "k");
+	struct mix x;
+	double p[MIX_MOST];
 
-			if (df_json_type(df_json_get(step, "loss")) != DF_JSON_NULL)
-				mix_loss(&x, (size_t)get(step, "domain"), get(step, "loss"));
-			mix_update(&x, (uint64_t)get(step, "step"));
-			if (!frozen) {
-				near_array(x.p, df_json_get(step, "weights"), k, EXACT, "weights");
-				near_array(x.state, df_json_get(step, "rewards"), k, EXACT, "rewards");
-				assert_true(fabs(x.state[2 * k] - get(step, "eps")) < EXACT);
-				continue;
-			}
-			/* B25: a floor of 1/K and more makes DataFlex's policy uniform for ever, not ours. */
-			near_array((const double[]){ .5, .5 }, df_json_get(step, "weights"), k, EXACT, "frozen");
-			moved = fmax(moved, fabs(x.p[0] - .5));
-		}
-		assert_true(!frozen || (k == 2 && moved > .1));
+	if (!random) {
+		x = mix_new("static", k, NULL,
+		    df_json_type(df_json_get(in, "proportions")) == DF_JSON_ARRAY ? "proportions" : NULL, "1,2,1",
+		    NULL);
+		near_array(x.p, out, k, EXACT, "static");
 		mix_free(&x);
+		return;
 	}
-	df_json_free(j);
+	/* B22: numpy's draws, the same at each call.  Ours are Philox's, and the same if that is asked for. */
+	assert_true(array(df_json_at(out, 0), p, k));
+	near_array(p, df_json_at(out, 1), k, 0, "numpy's");
+	x = mix_new("random", k, NULL, "per-step", "false", NULL);
+	x.m->propose(x.options, x.state, k, 100, p);
+	mix_near(p, x.p, k, 0, "not per step");
+	mix_free(&x);
+	x = mix_new("random", k, NULL, NULL);
+	x.m->propose(x.options, x.state, k, 100, p);
+	assert_true(fabs(p[0] - x.p[0]) > 1e-3);
+	mix_free(&x);
 }
 
 static void
 test_static_random(void **state)
 {
-	struct df_json *j = reference("static_random_mixer.json");
-	const struct df_json_value *all = df_json_root(j);
-
 	(void)state;
-	for (size_t c = 0; c < df_json_size(all); c++) {
-		const struct df_json_value *in = df_json_get(df_json_at(all, c), "inputs"),
-					   *out = df_json_get(df_json_at(all, c), "outputs");
-		const bool random = strcmp(df_json_str(df_json_get(in, "mixer"), NULL), "random") == 0;
-		const size_t k = (size_t)get(in, "k");
-		struct mix x;
-		double p[MIX_MOST];
+	each_case("static_random_mixer.json", static_random);
+}
 
-		if (!random) {
-			x = mix_new("static", k, NULL,
-			    df_json_type(df_json_get(in, "proportions")) == DF_JSON_ARRAY ? "proportions" : NULL,
-			    "1,2,1", NULL);
-			near_array(x.p, out, k, EXACT, "static");
-			mix_free(&x);
-			continue;
+static void
+counts(const struct df_json_value *one)
+{
+	const struct df_json_value *in = df_json_get(one, "inputs"), *out = df_json_get(one, "outputs"),
+				   *after = df_json_get(out, "after_uniform");
+	const size_t k = df_json_size(df_json_get(in, "sizes"));
+
+	for (int uniform = 0; uniform < 2; uniform++) {
+		const struct df_json_value *from = uniform ? after : out;
+		uint64_t quota[MIX_MOST], all_rows = 0;
+		double p[MIX_MOST], counts[MIX_MOST];
+
+		assert_true(array(df_json_get(from, "probs"), p, k));
+		df_mix_quotas(p, k, (uint64_t)get(in, "n"), true, quota);
+		for (size_t i = 0; i < k; i++)
+			counts[i] = (double)quota[i];
+		near_array(counts, df_json_get(from, "counts"), k, 0, "counts");
+		/* B21: what is rounded down goes to the last domain.  Ours are within 1 of the share. */
+		df_mix_quotas(p, k, (uint64_t)get(in, "n"), false, quota);
+		for (size_t i = 0; i < k; i++) {
+			all_rows += quota[i];
+			assert_true(fabs((double)quota[i] - get(in, "n") * p[i]) < 1);
 		}
-		/* B22: numpy's draws, the same at each call.  Ours are Philox's, and the same if that is asked for. */
-		assert_true(array(df_json_at(out, 0), p, k));
-		near_array(p, df_json_at(out, 1), k, 0, "numpy's");
-		x = mix_new("random", k, NULL, "per-step", "false", NULL);
-		x.m->propose(x.options, x.state, k, 100, p);
-		mix_near(p, x.p, k, 0, "not per step");
-		mix_free(&x);
-		x = mix_new("random", k, NULL, NULL);
-		x.m->propose(x.options, x.state, k, 100, p);
-		assert_true(fabs(p[0] - x.p[0]) > 1e-3);
-		mix_free(&x);
+		assert_true(all_rows == (uint64_t)get(in, "n"));
+		if (p[0] > .99)
+			assert_true(quota[0] == 10 && counts[0] == 9 && counts[k - 1] == 1);
 	}
-	df_json_free(j);
 }
 
 static void
 test_counts(void **state)
 {
-	struct df_json *j = reference("proportion_manager.json");
-	const struct df_json_value *all = df_json_root(j);
-
 	(void)state;
-	for (size_t c = 0; c < df_json_size(all); c++) {
-		const struct df_json_value *in = df_json_get(df_json_at(all, c), "inputs"),
-					   *out = df_json_get(df_json_at(all, c), "outputs"),
-					   *after = df_json_get(out, "after_uniform");
-		const size_t k = df_json_size(df_json_get(in, "sizes"));
+	each_case("proportion_manager.json", counts);
+}
 
-		for (int uniform = 0; uniform < 2; uniform++) {
-			const struct df_json_value *from = uniform ? after : out;
-			uint64_t quota[MIX_MOST], all_rows = 0;
-			double p[MIX_MOST], counts[MIX_MOST];
+static void
+dynamic_moe(const struct df_json_value *one)
+{
+	const struct df_json_value *in = df_json_get(one, "inputs"), *steps = df_json_get(one, "steps");
+	struct mix x = mix_new("dynamic_moe", (size_t)get(in, "k"), NULL, "eta", text(get(in, "eta")), "smoothing",
+	    text(get(in, "c")), NULL);
 
-			assert_true(array(df_json_get(from, "probs"), p, k));
-			df_mix_quotas(p, k, (uint64_t)get(in, "n"), true, quota);
-			for (size_t i = 0; i < k; i++)
-				counts[i] = (double)quota[i];
-			near_array(counts, df_json_get(from, "counts"), k, 0, "counts");
-			/* B21: what is rounded down goes to the last domain.  Ours are within 1 of the share. */
-			df_mix_quotas(p, k, (uint64_t)get(in, "n"), false, quota);
-			for (size_t i = 0; i < k; i++) {
-				all_rows += quota[i];
-				assert_true(fabs((double)quota[i] - get(in, "n") * p[i]) < 1);
-			}
-			assert_true(all_rows == (uint64_t)get(in, "n"));
-			if (p[0] > .99)
-				assert_true(quota[0] == 10 && counts[0] == 9 && counts[k - 1] == 1);
-		}
+	for (size_t s = 0; s < df_json_size(steps); s++) {
+		assert_int_equal(loads(&x, df_json_get(df_json_at(steps, s), "gate_load"), s + 1), DF_OK);
+		near_array(x.p, df_json_get(df_json_at(steps, s), "weights"), x.k, EXACT, "weights");
 	}
-	df_json_free(j);
+	mix_free(&x);
 }
 
 static void
 test_dynamic_moe(void **state)
 {
-	struct df_json *j = reference("dynamic_moe.json");
-	const struct df_json_value *all = df_json_root(j);
-
 	(void)state;
-	for (size_t c = 0; c < df_json_size(all); c++) {
-		const struct df_json_value *in = df_json_get(df_json_at(all, c), "inputs"),
-					   *steps = df_json_get(df_json_at(all, c), "steps");
-		struct mix x = mix_new("dynamic_moe", (size_t)get(in, "k"), NULL, "eta", text(get(in, "eta")),
-		    "smoothing", text(get(in, "c")), NULL);
-
-		for (size_t s = 0; s < df_json_size(steps); s++) {
-			assert_int_equal(loads(&x, df_json_get(df_json_at(steps, s), "gate_load"), s + 1), DF_OK);
-			near_array(x.p, df_json_get(df_json_at(steps, s), "weights"), x.k, EXACT, "weights");
-		}
-		mix_free(&x);
-	}
-	df_json_free(j);
+	each_case("dynamic_moe.json", dynamic_moe);
 }
 
 /* ---- the authors' programs -------------------------------------------------------------------------------- */
@@ -439,45 +445,44 @@ test_dynamic_moe(void **state)
  * Its mean was counted here from the first update on; in the program the counter starts at 1, with alpha_0.
  */
 static void
+orig_doremi(const struct df_json_value *one)
+{
+	const struct df_json_value *in = df_json_get(one, "inputs"), *steps = df_json_get(one, "steps");
+	const size_t k = (size_t)get(in, "k");
+	double p0[MIX_MOST], p[MIX_MOST], n;
+	struct mix x, straight;
+
+	assert_true(array(df_json_get(in, "alpha0"), p0, k));
+	x = mix_new("doremi", k, p0, "profile", "repo", "eta", text(get(in, "eta")), "smoothing", text(get(in, "eps")),
+	    "unseen", text(get(in, "lambda0")), NULL);
+	straight = mix_new("doremi", k, p0, "profile", "repo", "eta", text(get(in, "eta")), "smoothing",
+	    text(get(in, "eps")), "unseen", text(get(in, "lambda0")), NULL);
+	for (size_t s = 0; s < df_json_size(steps); s++) {
+		const struct df_json_value *step = df_json_at(steps, s);
+
+		add_tokens(&x, step, "excess", NULL);
+		memcpy(straight.sum, x.sum, sizeof(x.sum));
+		mix_update(&straight, s + 1);
+		mix_update(&x, s + 1);
+		near_array(x.state + k, df_json_get(step, "lambda"), k, 1e-6, "lambda");
+		near_array(x.state, df_json_get(step, "alpha"), k, FLOAT32 * 4, "a step of alpha");
+		assert_true(array(df_json_get(step, "alpha"), x.state, k));
+		near_array(straight.state, df_json_get(step, "alpha"), k, 2e-6, "alpha");
+		n = (double)s + 1;
+		straight.m->result(straight.options, straight.state, k, p);
+		for (size_t i = 0; i < k; i++)
+			p[i] = (p[i] * (n + 1) - p0[i]) / n;
+		near_array(p, df_json_get(step, "average"), k, 2e-6, "average");
+	}
+	mix_free(&x);
+	mix_free(&straight);
+}
+
+static void
 test_orig_doremi(void **state)
 {
-	struct df_json *j = reference("orig_doremi.json");
-	const struct df_json_value *all = df_json_root(j);
-
 	(void)state;
-	for (size_t c = 0; c < df_json_size(all); c++) {
-		const struct df_json_value *in = df_json_get(df_json_at(all, c), "inputs"),
-					   *steps = df_json_get(df_json_at(all, c), "steps");
-		const size_t k = (size_t)get(in, "k");
-		double p0[MIX_MOST], p[MIX_MOST], n;
-		struct mix x, straight;
-
-		assert_true(array(df_json_get(in, "alpha0"), p0, k));
-		x = mix_new("doremi", k, p0, "profile", "repo", "eta", text(get(in, "eta")), "smoothing",
-		    text(get(in, "eps")), "unseen", text(get(in, "lambda0")), NULL);
-		straight = mix_new("doremi", k, p0, "profile", "repo", "eta", text(get(in, "eta")), "smoothing",
-		    text(get(in, "eps")), "unseen", text(get(in, "lambda0")), NULL);
-		for (size_t s = 0; s < df_json_size(steps); s++) {
-			const struct df_json_value *step = df_json_at(steps, s);
-
-			add_tokens(&x, step, "excess", NULL);
-			memcpy(straight.sum, x.sum, sizeof(x.sum));
-			mix_update(&straight, s + 1);
-			mix_update(&x, s + 1);
-			near_array(x.state + k, df_json_get(step, "lambda"), k, 1e-6, "lambda");
-			near_array(x.state, df_json_get(step, "alpha"), k, FLOAT32 * 4, "a step of alpha");
-			assert_true(array(df_json_get(step, "alpha"), x.state, k));
-			near_array(straight.state, df_json_get(step, "alpha"), k, 2e-6, "alpha");
-			n = (double)s + 1;
-			straight.m->result(straight.options, straight.state, k, p);
-			for (size_t i = 0; i < k; i++)
-				p[i] = (p[i] * (n + 1) - p0[i]) / n;
-			near_array(p, df_json_get(step, "average"), k, 2e-6, "average");
-		}
-		mix_free(&x);
-		mix_free(&straight);
-	}
-	df_json_free(j);
+	each_case("orig_doremi.json", orig_doremi);
 }
 
 /* The domains of a step of ODM's updaters, and their losses: one, or several. */
@@ -499,56 +504,54 @@ show_rewards(struct mix *x, const struct df_json_value *step)
  * SmoothedMean with one domain has the repo's R, but the paper's policy.  With R so, they are variant paper.
  */
 static void
+orig_odm(const struct df_json_value *one)
+{
+	const struct df_json_value *in = df_json_get(one, "inputs"), *steps = df_json_get(one, "steps");
+	const size_t k = (size_t)get(in, "k");
+	const bool exp3 = strcmp(df_json_str(df_json_get(in, "class"), NULL), "Exp3WeightUpdater") == 0,
+		   several = strcmp(df_json_str(df_json_get(in, "method"), NULL), "group_update") == 0;
+	double p0[MIX_MOST];
+	struct mix repo, paper;
+
+	assert_true(array(df_json_get(in, "weights0"), p0, k));
+	repo = mix_new("odm", k, p0, "variant", "repo", "warmup-steps", "0", NULL);
+	paper = mix_new("odm", k, p0, "warmup-steps", "0", NULL);
+	for (size_t s = 0; s < df_json_size(steps); s++) {
+		const struct df_json_value *step = df_json_at(steps, s), *want = df_json_get(step, "probabilities"),
+					   *rewards = df_json_get(step, "estimated");
+
+		show_rewards(&repo, step);
+		memcpy(paper.sum, repo.sum, sizeof(repo.sum));
+		for (size_t i = 0; i < k && exp3; i++)
+			if (paper.sum[i].n_targets)
+				paper.state[i] /= 0.9;
+		mix_update(&repo, s + 1);
+		if (!exp3) {
+			near_array(repo.state, rewards, k, EXACT, "R of repo");
+			/* The policy is that of the paper from these R, had its own update left them so. */
+			for (size_t i = 0; i < k; i++)
+				paper.state[i] = repo.state[i];
+			mix_nothing(&paper);
+			paper.sum[0] = (struct df_mix_sum){ .n_targets = 1, .nll = 0 };
+			paper.state[0] /= 0.9;
+		}
+		mix_update(&paper, s + 1);
+		assert_true(fabs(paper.state[2 * k] - get(step, "eps")) < EXACT);
+		near_array(paper.state, rewards, k, EXACT, "R");
+		if (!exp3 && several)
+			near_array(repo.p, want, k, EXACT, "probabilities of repo");
+		else
+			near_array(paper.p, want, k, EXACT, "probabilities");
+	}
+	mix_free(&repo);
+	mix_free(&paper);
+}
+
+static void
 test_orig_odm(void **state)
 {
-	struct df_json *j = reference("orig_odm.json");
-	const struct df_json_value *all = df_json_root(j);
-
 	(void)state;
-	for (size_t c = 0; c < df_json_size(all); c++) {
-		const struct df_json_value *in = df_json_get(df_json_at(all, c), "inputs"),
-					   *steps = df_json_get(df_json_at(all, c), "steps");
-		const size_t k = (size_t)get(in, "k");
-		const bool exp3 = strcmp(df_json_str(df_json_get(in, "class"), NULL), "Exp3WeightUpdater") == 0,
-			   several = strcmp(df_json_str(df_json_get(in, "method"), NULL), "group_update") == 0;
-		double p0[MIX_MOST];
-		struct mix repo, paper;
-
-		assert_true(array(df_json_get(in, "weights0"), p0, k));
-		repo = mix_new("odm", k, p0, "variant", "repo", "warmup-steps", "0", NULL);
-		paper = mix_new("odm", k, p0, "warmup-steps", "0", NULL);
-		for (size_t s = 0; s < df_json_size(steps); s++) {
-			const struct df_json_value *step = df_json_at(steps, s),
-						   *want = df_json_get(step, "probabilities"),
-						   *rewards = df_json_get(step, "estimated");
-
-			show_rewards(&repo, step);
-			memcpy(paper.sum, repo.sum, sizeof(repo.sum));
-			for (size_t i = 0; i < k && exp3; i++)
-				if (paper.sum[i].n_targets)
-					paper.state[i] /= 0.9;
-			mix_update(&repo, s + 1);
-			if (!exp3) {
-				near_array(repo.state, rewards, k, EXACT, "R of repo");
-				/* The policy is that of the paper from these R, had its own update left them so. */
-				for (size_t i = 0; i < k; i++)
-					paper.state[i] = repo.state[i];
-				mix_nothing(&paper);
-				paper.sum[0] = (struct df_mix_sum){ .n_targets = 1, .nll = 0 };
-				paper.state[0] /= 0.9;
-			}
-			mix_update(&paper, s + 1);
-			assert_true(fabs(paper.state[2 * k] - get(step, "eps")) < EXACT);
-			near_array(paper.state, rewards, k, EXACT, "R");
-			if (!exp3 && several)
-				near_array(repo.p, want, k, EXACT, "probabilities of repo");
-			else
-				near_array(paper.p, want, k, EXACT, "probabilities");
-		}
-		mix_free(&repo);
-		mix_free(&paper);
-	}
-	df_json_free(j);
+	each_case("orig_odm.json", orig_odm);
 }
 
 int

@@ -42,7 +42,7 @@ small_plan(struct df_plan *p)
 	df_plan_words(p, &n, "df-pack", "--dataset", "it's", "-o", "my run/pool.h5", NULL);
 	df_plan_out(p, &n, "my run/pool.h5");
 	add(p, &n);
-	n = (struct df_plan_node){ .name = "train-10", .about = "10 steps", .whole = true, .goes_on = true };
+	n = (struct df_plan_node){ .name = "train-10", .about = "10 steps", .whole = true };
 	df_plan_words(p, &n, "df-train", "less.yaml", "tokenized_path=my run/pool.h5", "--until", "10", NULL);
 	df_plan_after(p, &n, "pack");
 	df_plan_out(p, &n, "my run/checkpoint-10/df_state.json");
@@ -60,7 +60,7 @@ small_plan(struct df_plan *p)
 	df_plan_after(p, &n, "grad-10");
 	df_plan_out(p, &n, "my run/step 10/index.h5");
 	add(p, &n);
-	n = (struct df_plan_node){ .name = "train-20", .about = "10 steps more", .whole = true, .goes_on = true };
+	n = (struct df_plan_node){ .name = "train-20", .about = "10 steps more", .whole = true };
 	df_plan_words(p, &n, "df-train", "less.yaml", "--index", "my run/step 10/index.h5", "--until", "20", NULL);
 	df_plan_after(p, &n, "pack");
 	df_plan_after(p, &n, "train-10");

@@ -7,9 +7,11 @@
 #include "model_help.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/json.h"
 #include "base/mem.h"
 #include "train/step.h"
 
@@ -723,6 +725,76 @@ test_left_out(void **state)
 	free(want);
 }
 
+/*
+ * DataFlex's loss of a sample, recorded: the mean over its targets, each predicted by the token before it.  The logits are
+ * made by our head with the identity as its weights.  A sample without targets has loss 0 there; here it has none.
+ */
+static void
+test_per_sample_loss(void **state)
+{
+	enum { V = 7 };
+	const char *root = getenv("DF_SRCDIR");
+	struct df_tensor w = DF_TENSOR_NONE, h = DF_TENSOR_NONE, target = DF_TENSOR_NONE, nll = DF_TENSOR_NONE;
+	float eye[V * V] = { 0 }, x[V], got;
+	struct df_backend *be = mh_backend();
+	struct df_json *j = NULL;
+	size_t n_samples = 0;
+	char path[4096];
+
+	(void)state;
+	mh_float32_only();
+	snprintf(path, sizeof(path), "%s/../shared/golden/references/per_sample_loss.json", root ? root : ".");
+	if (df_json_load(&j, path, 1 << 20, NULL) != DF_OK)
+		skip();
+	for (size_t i = 0; i < V; i++)
+		eye[i * V + i] = 1;
+	mh_ok(df_tensor_alloc(be, &w, DF_F32, V, V, "w", err));
+	mh_ok(df_tensor_alloc(be, &h, DF_F32, 1, V, "h", err));
+	mh_ok(df_tensor_alloc(be, &target, DF_U32, 1, 1, "target", err));
+	mh_ok(df_tensor_alloc(be, &nll, DF_F32, 1, 1, "nll", err));
+	mh_ok(df_upload(be, w, eye, err));
+	for (size_t c = 0; c < df_json_size(df_json_root(j)); c++) {
+		const struct df_json_value *one = df_json_at(df_json_root(j), c), *in = df_json_get(one, "inputs");
+
+		for (size_t s = 0; s < df_json_size(df_json_get(one, "outputs")); s++, n_samples++) {
+			const struct df_json_value *labels = df_json_at(df_json_get(in, "labels"), s);
+			double want = -1, sum = 0, z;
+			size_t n = 0;
+
+			assert_true(df_json_number(df_json_at(df_json_get(one, "outputs"), s), &want));
+			for (size_t t = 1; t < df_json_size(labels); t++) {
+				const struct df_json_value *row =
+				    df_json_at(df_json_at(df_json_get(in, "logits"), s), t - 1);
+				const struct df_xent a = { .h = h, .w = w, .target = target, .nll = nll };
+				uint32_t id;
+				int64_t label;
+
+				assert_true(df_json_int(df_json_at(labels, t), &label) && df_json_size(row) == V);
+				if (label < 0)
+					continue;
+				id = (uint32_t)label;
+				for (size_t v = 0; v < V; v++) {
+					assert_true(df_json_number(df_json_at(row, v), &z));
+					x[v] = (float)z;
+				}
+				mh_ok(df_upload(be, h, x, err));
+				mh_ok(df_upload(be, target, &id, err));
+				mh_ok(df_xent_fwd(be, &a, err));
+				mh_ok(df_download(be, &got, nll, err));
+				sum += (double)got;
+				n++;
+			}
+			assert_true(n > 0 ? fabs(sum / (double)n - want) <= 2e-6 * (1 + want) : want == 0);
+		}
+	}
+	assert_true(n_samples >= 6);
+	df_tensor_free(be, &w);
+	df_tensor_free(be, &h);
+	df_tensor_free(be, &target);
+	df_tensor_free(be, &nll);
+	df_json_free(j);
+}
+
 int
 main(void)
 {
@@ -737,6 +809,7 @@ main(void)
 		cmocka_unit_test_teardown(test_domains, mh_cleanup),
 		cmocka_unit_test_teardown(test_step_derivative, mh_cleanup),
 		cmocka_unit_test_teardown(test_left_out, mh_cleanup),
+		cmocka_unit_test_teardown(test_per_sample_loss, mh_cleanup),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -155,6 +155,7 @@ const struct df_backend_ops df_cpu_backend = {
 	.on_host = true,
 	.reads_on_host = true,
 	.exact = true,
+	.keeps_logits = true,
 	.suits = df_cpu_gemm_is_fast,
 	.describe = describe,
 	.open = df_host_open,

@@ -68,6 +68,27 @@ cross_entropy(const void *args, size_t t)
 	z[target] -= tile->scale[t];
 }
 
+/* The gradient of a row whose exponentials are there already: their sum is found as it was before. */
+DF_SIMD static void
+from_exponentials(const void *args, size_t t)
+{
+	const struct tile *tile = args;
+	const size_t n = tile->z.cols;
+	float *z = AT(tile->z, t, 0), tail = 0, factor;
+	df_v8 lanes = { 0 };
+	size_t i = 0;
+
+	for (; i + 64 <= n; i += 64)
+		for (size_t j = i; j < i + 64; j += 8)
+			lanes += *(const df_v8 *)(z + j);
+	for (; i < n; i++)
+		tail += z[i];
+	factor = (float)(tile->scale[t] / ((double)df_v8_sum(&lanes) + tail));
+	for (i = 0; i < n; i++)
+		z[i] *= factor;
+	z[tile->target[t]] -= tile->scale[t];
+}
+
 /* The address of element r of a row of any type, or NULL. */
 static void *
 element(struct df_tensor t, size_t r)
@@ -75,11 +96,13 @@ element(struct df_tensor t, size_t r)
 	return t.mem ? (char *)df_tensor_host(t) + r * df_dtype_size(t.type) : NULL;
 }
 
-/* All three operations: what is not asked for is NONE. */
+/* All three operations: what is not asked for is NONE.  With a->logits all tiles are there, as exponentials. */
 int
 df_cpu_xent(struct df_backend *be, const void *args, struct df_err *err)
 {
 	const struct df_xent *a = args;
+	const struct df_tensor all = a->logits.mem ? a->logits : a->dlogits;
+	const bool made = a->logits.mem && a->scale.mem; /* by the forward */
 	const size_t n_rows = a->h.rows, n_vocab = a->w.rows;
 	struct df_mem mem = { .be = be };
 	size_t tile_rows = TILE_LOGITS / n_vocab;
@@ -87,7 +110,7 @@ df_cpu_xent(struct df_backend *be, const void *args, struct df_err *err)
 
 	tile_rows = tile_rows < TILE_ROWS_MIN ? TILE_ROWS_MIN : tile_rows > TILE_ROWS_MAX ? TILE_ROWS_MAX : tile_rows;
 	tile_rows = tile_rows < n_rows ? tile_rows : n_rows;
-	if (!a->dlogits.mem) {
+	if (!all.mem) {
 		DF_TRY(df_size_mul(tile_rows, n_vocab, &mem.nbytes, "a tile of logits", err));
 		DF_TRY(df_size_mul(mem.nbytes, sizeof(float), &mem.nbytes, "a tile of logits", err));
 		DF_TRY(df_alloc(&mem.data, mem.nbytes, 1, "a tile of logits", err));
@@ -95,7 +118,7 @@ df_cpu_xent(struct df_backend *be, const void *args, struct df_err *err)
 	for (size_t r = 0; r < n_rows; r += tile_rows) {
 		const size_t n = n_rows - r < tile_rows ? n_rows - r : tile_rows;
 		const struct df_tensor own = { &mem, 0, n, n_vocab, n_vocab, DF_F32 }, h = df_tensor_rows(a->h, r, n);
-		const struct df_tensor z = a->dlogits.mem ? df_tensor_rows(a->dlogits, r, n) : own;
+		const struct df_tensor z = all.mem ? df_tensor_rows(all, r, n) : own;
 		struct tile tile = {
 			.z = z,
 			.target = element(a->target, r),
@@ -108,8 +131,9 @@ df_cpu_xent(struct df_backend *be, const void *args, struct df_err *err)
 		struct df_gemm dh = { false, false, 1, 0, z, a->w, a->dh };
 		struct df_gemm dw = { true, false, 1, 1, z, h, a->dw };
 
-		DF_TRY(df_cpu_gemm(be, &logits, err));
-		df_cpu_for_rows(be, tile.z.rows, tile.z.cols, cross_entropy, &tile);
+		if (!made)
+			DF_TRY(df_cpu_gemm(be, &logits, err));
+		df_cpu_for_rows(be, tile.z.rows, tile.z.cols, made ? from_exponentials : cross_entropy, &tile);
 		if (a->dh.mem) {
 			dh.c = df_tensor_rows(a->dh, r, n);
 			DF_TRY(df_cpu_gemm(be, &dh, err));

@@ -177,6 +177,7 @@ const struct df_backend_ops df_openblas_backend = {
 	.on_host = true,
 	.reads_on_host = true,
 	.exact = false,
+	.keeps_logits = true,
 	.product = &product,
 	.suits = suits_any_cpu,
 	.describe = describe,

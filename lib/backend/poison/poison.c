@@ -441,6 +441,7 @@ const struct df_backend_ops df_poison_backend = {
 	.name = "poison",
 	.reads_on_host = true,
 	.exact = true,
+	.keeps_logits = true,
 	.act_bf16 = DF_BF16_COPIES,
 	.traits = traits,
 	.open = open_root,
