@@ -23,6 +23,7 @@ import types
 from importlib.metadata import version
 
 os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
+os.environ.setdefault("LLAMAFACTORY_VERBOSITY", "WARNING")
 sys.path.pop(0)  # a file beside this one is called llamafactory.py
 audio = types.ModuleType("torchaudio")  # LLaMA-Factory's dataset classes ask for it; nothing here does
 audio.__spec__ = importlib.machinery.ModuleSpec("torchaudio", None)
@@ -121,7 +122,7 @@ def verify(name, out, scores, work):
                                                                  next(iter(want[0].values()))])
 
 
-print(f"llamafactory {version("llamafactory")}, "
+print(f"llamafactory {version('llamafactory')}, "
       f"datasets {datasets.__version__}, trl {trl.__version__}")
 with tempfile.TemporaryDirectory() as work:
     os.chdir(work)
