@@ -149,7 +149,7 @@ choose(struct run *r, struct df_err *err)
 	DF_TRY(df_meta_set_tool(&r->out.meta, "df-score", err));
 	DF_TRY(df_select_run(r->method, in, r->options, &r->out, err));
 	if (r->scores_output && !r->out.score)
-		rc = df_fail(err, DF_EUSAGE, "%s: this method chooses without scoring", r->scores_output);
+		rc = df_fail(err, DF_EUSAGE, "%s: this choice is made without scores", r->scores_output);
 out:
 	df_env_close(&env);
 	return rc;

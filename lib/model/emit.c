@@ -78,17 +78,6 @@ out:
 	return rc;
 }
 
-int
-df_emit_matrix(struct df_work *w, const struct df_emit *e, size_t row, struct df_tensor dy, struct df_tensor x,
-    const struct df_indices *seg, struct df_err *err)
-{
-	const struct df_param *p = &w->m->train.v[row];
-
-	if (df_tensor_is_none(e->grad))
-		return sink_matrix(w, e, p, dy, x, seg, err);
-	return df_mm(w->be, true, false, 1, dy, x, 1, df_param_view(e->grad, p), err);
-}
-
 static int
 emit_bias(struct df_work *w, const struct df_emit *e, size_t row, struct df_tensor dy, const struct df_indices *seg,
     struct df_err *err)
@@ -249,7 +238,11 @@ df_emit_head_norm(struct df_work *w, const struct df_emit *e, size_t row, size_t
 int
 df_emit_head(struct df_work *w, const struct df_emit *e, struct df_err *err)
 {
-	return df_emit_matrix(w, e, w->m->train_row[w->m->lm_head], w->dlogits, w->h_f, &w->target_seg, err);
+	const struct df_param *p = &w->m->train.v[w->m->train_row[w->m->lm_head]];
+
+	if (df_tensor_is_none(e->grad))
+		return sink_matrix(w, e, p, w->dlogits, w->h_f, &w->target_seg, err);
+	return df_mm(w->be, true, false, 1, w->dlogits, w->h_f, 1, df_param_view(e->grad, p), err);
 }
 
 static int

@@ -18,8 +18,9 @@ need_head(const struct df_model *m, struct df_err *err)
 	return DF_OK;
 }
 
-int
-df_work_take(struct df_work *w, const struct df_tokens *b, struct df_err *err)
+/* A batch from a caller: a position is counted from its sample's start or from a later token. */
+static int
+take(struct df_work *w, const struct df_tokens *b, struct df_err *err)
 {
 	int rc;
 
@@ -86,7 +87,7 @@ df_model_loss(
 	int rc;
 
 	DF_TRY(need_head(m, err));
-	DF_TRY(df_work_take(w, b, err));
+	DF_TRY(take(w, b, err));
 	DF_TRY(forward(w, DF_WORK_LOSS, out, err));
 	rc = df_losses(w, out, err);
 out:
@@ -121,7 +122,7 @@ df_model_hidden(struct df_model *m, struct df_work *w, const struct df_tokens *b
 	if (layer > m->cfg.n_layers)
 		return df_fail(
 		    err, DF_EUSAGE, "layer %zu: the model has %zu layers (0 = the embeddings)", layer, m->cfg.n_layers);
-	DF_TRY(df_work_take(w, b, err));
+	DF_TRY(take(w, b, err));
 	*h = DF_TENSOR_NONE;
 	if (w->n_tok == 0)
 		goto out;
@@ -145,7 +146,7 @@ df_model_scores(struct df_model *m, struct df_work *w, const struct df_tokens *b
 
 	if (m->score == DF_NO_ROW)
 		return df_fail(err, DF_EUNSUPPORTED, "the model has no head for scores (*ForSequenceClassification)");
-	DF_TRY(df_work_take(w, b, err));
+	DF_TRY(take(w, b, err));
 	for (size_t s = 0; s < b->n; s++) {
 		if (b->offsets[s] == b->offsets[s + 1])
 			return df_fail(err, DF_EFORMAT, "sample %zu of the batch is empty: it has no score", s);
@@ -169,7 +170,7 @@ df_model_logits(struct df_model *m, struct df_work *w, const struct df_tokens *b
 	int rc;
 
 	DF_TRY(need_head(m, err));
-	DF_TRY(df_work_take(w, b, err));
+	DF_TRY(take(w, b, err));
 	if (w->n_tok == 0)
 		goto out;
 	df_work_all_rows(w);
@@ -190,7 +191,7 @@ begin(struct df_work *w, const struct df_tokens *b, enum df_work_mode mode, cons
 	int rc;
 
 	DF_TRY(need_head(w->m, err));
-	DF_TRY(df_work_take(w, b, err));
+	DF_TRY(take(w, b, err));
 	DF_TRY(forward(w, mode == DF_WORK_GRAD && w->weigh != NULL ? DF_WORK_WEIGHED_GRAD : mode, out, err));
 	if (w->weigh != NULL) {
 		DF_TRY(df_head_forward(w, err));
@@ -249,7 +250,7 @@ df_model_forward(struct df_model *m, struct df_work *w, const struct df_tokens *
 	int rc;
 
 	DF_TRY(need_head(m, err));
-	DF_TRY(df_work_take(w, b, err));
+	DF_TRY(take(w, b, err));
 	DF_TRY(forward(w, DF_WORK_WEIGHED_GRAD, NULL, err));
 	DF_TRY(df_head_forward(w, err));
 	DF_TRY(df_head_losses(w, losses, err));

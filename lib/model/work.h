@@ -205,8 +205,6 @@ int df_work_push_part(struct df_work *w, struct df_tensor part, struct df_err *e
 /* Lay out memory for the batch; the memory grows when needed. */
 int df_work_layout(struct df_work *w, enum df_work_mode mode, struct df_err *err) DF_MUST_CHECK;
 
-/* run.c: a batch from a caller: a position is counted from its sample's start or from a later token, or DF_EFORMAT. */
-int df_work_take(struct df_work *w, const struct df_tokens *b, struct df_err *err) DF_MUST_CHECK;
 /* run.c: after a forward, the logits [L,V] of its rows; and the losses of its targets, weighed. */
 int df_logits(struct df_work *w, struct df_tensor logits, struct df_err *err) DF_MUST_CHECK;
 int df_losses(struct df_work *w, const struct df_losses *out, struct df_err *err) DF_MUST_CHECK;
@@ -351,9 +349,6 @@ int df_emit_weights(struct df_work *w, const struct df_emit *e, const struct df_
 int df_emit_product(struct df_work *w, const struct df_emit *e, const struct df_groups *gs, enum df_matrix which,
     size_t part, struct df_tensor dy, struct df_tensor x, const struct df_act_rows *rows, struct df_err *err)
     DF_MUST_CHECK;
-/* dy^T x for the parameter with index `row` in train. */
-int df_emit_matrix(struct df_work *w, const struct df_emit *e, size_t row, struct df_tensor dy, struct df_tensor x,
-    const struct df_indices *seg, struct df_err *err) DF_MUST_CHECK;
 /* A norm's backward, for the parameter with index `row` in base; dx += the input's gradient. */
 int df_emit_norm(struct df_work *w, const struct df_emit *e, size_t row, struct df_tensor x, struct df_tensor rstd,
     struct df_tensor dy, struct df_tensor dx, const struct df_indices *seg, struct df_err *err) DF_MUST_CHECK;

@@ -122,7 +122,7 @@ put_scores(struct df_selection *s, const char *path, struct df_writer **out, str
 	int rc = DF_OK;
 
 	if (!s->score)
-		return df_fail(err, DF_EUSAGE, "%s: this method chooses without scoring", path);
+		return df_fail(err, DF_EUSAGE, "%s: this choice is made without scores", path);
 	DF_TRY(df_selection_probabilities(s, err));
 	DF_TRY(df_alloc(&order, s->n_rows, sizeof(*order), "ranks", err));
 	DF_TRY(df_alloc(&rank, s->n_rows, sizeof(*rank), "ranks", err));

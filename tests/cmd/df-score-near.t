@@ -40,7 +40,7 @@ is 'on vectors of length one it is near' "$(index_of rds.h5)" "$(index_of near.h
 ok 'rds by the best' df-score -q rds --agg max --train pool.emb.h5 --query val.emb.h5 -n 8 -o max.h5 --scores-output s.h5
 is 'scores every row' "$(n_of s.h5 score)" 34
 exits 64 'near has no scores' df-score -q near --train pool.emb.h5 --query val.emb.h5 -n 8 --scores-output x.h5
-says 'and says so' 'without scoring'
+says 'and says so' 'without scores'
 
 # --- shards, threads, devices: the same choice ----------------------------------------------------------------------------
 

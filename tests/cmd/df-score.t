@@ -70,7 +70,7 @@ touch less random
 ok 'a file of the name is no input' df-score -q random --train pool.h5 -n 3 -o random
 rm -f less random
 exits 64 'scores of a method without' df-score -q random --train pool.h5 -n 3 --scores-output x.h5
-says 'there are none' 'without scoring'
+says 'there are none' 'without scores'
 
 # --- what does not belong together --------------------------------------------------------------------------------------
 
