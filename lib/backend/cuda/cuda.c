@@ -383,10 +383,6 @@ traits(const struct df_backend *be, struct df_backend_traits *t)
 						slot(DROPOUT, dropout) slot(CLIP, clip) slot(ADAMW, adamw)            \
 						    slot(ADAM_FORM, adam_form) slot(SIGN, sign) slot(PROJECT, project)
 
-/* Slots that are still to be written are empty. */
-#define WEAK(OP, name) extern df_op_fn df_cuda_##name __attribute__((weak));
-SLOTS(WEAK)
-
 #define ENTRY(OP, name) [DF_OP_##OP] = df_cuda_##name,
 static df_op_fn *const op[DF_OP_COUNT] = { SLOTS(ENTRY) };
 
