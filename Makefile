@@ -4,8 +4,9 @@
 # becomes build/bin/df-X, every tests/unit/test_X.c becomes build/tests/test_X.
 #
 # Knobs: DEV=1 (warnings are errors; the default in a git checkout), SANITIZE=address,undefined,
-# V=1 (show commands), PREFIX, DESTDIR, CC, OPT, and for work on a tree in pieces ROOMS="base shard" (a library of
-# these rooms only: make ROOMS="base text" build/tests/test_json).
+# RACE=1 with SANITIZE=thread (TSan watches CUDA kernels alone: check-race), V=1 (show commands), PREFIX, DESTDIR, CC,
+# OPT, and for work on a tree in pieces ROOMS="base shard" (a library of these rooms only: make ROOMS="base text"
+# build/tests/test_json).
 
 VERSION := 0.1.0
 PREFIX  ?= /usr/local
@@ -37,7 +38,7 @@ CPPFLAGS_ := -Ilib -Icmd -D_GNU_SOURCE -DDF_VERSION='"$(VERSION)"'
 CFLAGS_   := -std=c11 $(OPT) -fPIC -pthread -ffp-contract=off -fno-math-errno -fno-strict-aliasing \
 	-Wall -Wextra -Wconversion -Wno-sign-conversion -Wno-maybe-uninitialized -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla \
 	$(if $(DEV),-Werror) \
-	$(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-sanitize-recover=all -fno-omit-frame-pointer)
+	$(if $(RACE),-DDF_EMU_TSAN,$(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-sanitize-recover=all -fno-omit-frame-pointer))
 LDFLAGS_  := -pthread -Wl,--as-needed -Wl,--disable-new-dtags -Wl,-rpath,'$$ORIGIN/../lib' $(if $(SANITIZE),-fsanitize=$(SANITIZE))
 LDLIBS_    = $(PKG_LIBS) -ldl -lm
 EXPORTS   := -Wl,--dynamic-list=lib/libdf.exports
@@ -105,16 +106,17 @@ FUZZ    := $(patsubst tests/fuzz/%.c,$(BUILD)/tests/%,$(FUZZ_SRC))
 SHIMS   := $(patsubst tests/faults/%.c,$(BUILD)/tests/%.so,$(SHIM_SRC))
 CUDA    := $(if $(CUDA_SRC),$(if $(SANITIZE),,$(if $(NVCC),$(BUILD)/df-cuda.so,no-nvcc)))
 EMU     := $(if $(EMU_SRC),$(BUILD)/df-cuda-emu.so)
+EMU_TEST := $(if $(EMU_SRC),$(BUILD)/tests/test_emu)
 EXAMPLE := $(if $(wildcard tests/api_example.c),$(BUILD)/tests/api_example $(if $(SHARED),$(BUILD)/tests/api_example_so))
 
-.PHONY: all tests bench-programs demo-programs demo-data bootstrap bootstrap-lint demo check check-only check-san check-tsan sanitized-tests fuzz \
-	fuzz-seeds lint format \
+.PHONY: all tests bench-programs demo-programs demo-data bootstrap bootstrap-lint demo check check-only check-san check-tsan check-race \
+	sanitized-tests fuzz fuzz-seeds lint format \
 	bench install install-completion uninstall bundle gpu-kit check-gpu info help clean FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
 
 all: $(LIB) $(SHARED) $(PLUGIN) $(PROGS) $(CUDA)
-tests: all $(EMU) $(if $(EMU),$(BUILD)/tests/agree) $(UNIT) $(FUZZ) $(EXAMPLE) $(SHIMS) $(BUILD)/demo/generate $(DEMO)
+tests: all $(EMU) $(EMU_TEST) $(if $(EMU),$(BUILD)/tests/agree) $(UNIT) $(FUZZ) $(EXAMPLE) $(SHIMS) $(BUILD)/demo/generate $(DEMO)
 
 # --- building ----------------------------------------------------------------------------------------------------
 
@@ -205,7 +207,7 @@ $(BUILD)/emu/planted.o: tests/cuda/planted.cu $(BUILD)/emu-flags
 	@$(call say,EMU,$<)
 	$(Q)$(CXX) $(EMUFLAGS_) -MMD -MP -c -o $@ -x c++ $<
 
-$(BUILD)/tests/test_emu: $(addprefix $(BUILD)/,obj/tests/cuda/test_emu.o emu/planted.o emu/emu.o emu/rt.o) $(LIB)
+$(BUILD)/tests/test_emu: $(addprefix $(BUILD)/,obj/tests/cuda/test_emu.o emu/planted.o) $(call emu_obj,$(filter-out %/blas.cc,$(EMU_SRC))) $(LIB)
 	@mkdir -p $(@D)
 	@$(call say,LD,$@)
 	$(Q)$(CXX) $(LDFLAGS_) $(LDFLAGS) -o $@ $^ $(CMOCKA) $(LDLIBS_)
@@ -297,9 +299,9 @@ DEVICE_TESTS = $(patsubst %.c,$(BUILD)/tests/%,$(notdir $(shell grep -l DF_TEST_
 	$(shell grep -l DF_TEST_DEVICE $(TAP_TESTS) /dev/null)
 OPS_TESTS    = $(addprefix $(BUILD)/tests/,test_ops test_rows test_derivatives test_hostile)
 # The kernels of the CUDA backend on their emulator: what takes seconds there, not minutes.
-EMU_TESTS    = $(if $(EMU),$(addprefix emu:,$(OPS_TESTS) $(addprefix $(BUILD)/tests/,test_stage test_lanes test_windows test_model_trains)) \
-	$(addprefix emu.bf16:$(BUILD)/tests/,test_bf16 test_windows test_derivatives))
-ALL_TESTS    = $(EMU_TESTS) $(addprefix cpu:,$(UNIT) $(TAP_TESTS)) $(FUZZ) $(addprefix poison:,$(DEVICE_TESTS)) \
+EMU_TESTS    = $(if $(EMU),$(addprefix emu:,$(OPS_TESTS) $(addprefix $(BUILD)/tests/,test_stage test_lanes test_windows \
+	test_model_trains)) $(addprefix emu.bf16:$(BUILD)/tests/,test_bf16 test_windows test_derivatives))
+ALL_TESTS    = $(EMU_TESTS) $(addprefix cpu:,$(UNIT) $(TAP_TESTS)) $(EMU_TEST) $(FUZZ) $(addprefix poison:,$(DEVICE_TESTS)) \
 	$(addprefix poison.bf16:,$(filter $(BUILD)/%,$(DEVICE_TESTS))) $(addprefix openblas:,$(OPS_TESTS) $(DEVICE_TESTS))
 
 check: bootstrap
@@ -325,6 +327,14 @@ check-tsan: bootstrap
 	@$(MAKE) --no-print-directory -j$(JOBS) ROOMS="base shard" BUILD=build-tsan SANITIZE=thread OPT='-O1 -g' \
 	    $(addprefix build-tsan/tests/,$(TSAN_TESTS))
 	@TSAN_OPTIONS=halt_on_error=1:exitcode=99 tests/run.sh -b build-tsan $(addprefix build-tsan/tests/,$(TSAN_TESTS))
+
+# Data races in CUDA kernels, on the emulator: every case of the table of operations once, in the order of one seed.
+RACE_SEED ?= 1
+check-race: bootstrap
+	@$(MAKE) --no-print-directory -j$(JOBS) BUILD=build-race SANITIZE=thread RACE=1 OPT='-O1 -g' \
+	    $(addprefix build-race/,df-cuda-emu.so tests/test_emu tests/test_ops tests/test_bf16)
+	@TSAN_OPTIONS=exitcode=99 DF_EMU_SEED=$(RACE_SEED) DF_TEST_ONLY=matches_reference DF_TEST_TIMEOUT=1200 \
+	    tests/run.sh -j$(JOBS) -b build-race build-race/tests/test_emu emu:build-race/tests/test_ops emu:build-race/tests/test_bf16
 
 # libFuzzer (clang) on every parser, FUZZ_TIME seconds each; T="tokenizer records" chooses.  What it finds stays in
 # build-fuzz/ with the command that shows it again; make it a seed in tests/fuzz/corpus.
@@ -439,6 +449,7 @@ help:
 	@echo "make check      install what is missing, build, run all tests"
 	@echo "make check-only T='test_opt tests/cmd/x.t'"
 	@echo "make check-san  all tests under ASan and UBSan, the threads under TSan"
+	@echo "make check-race races in the CUDA kernels, under TSan on the emulator (some minutes)"
 	@echo "make fuzz       libFuzzer on every parser, FUZZ_TIME=60 seconds each, T=\"stream tools\" chooses (clang)"
 	@echo "make lint       format, clang-tidy, headers, symbols, shellcheck, manual (some minutes; clang)"
 	@echo "                .ci/run is check, lint and check-san in one, with one count"

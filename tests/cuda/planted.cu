@@ -18,7 +18,7 @@ const char *const planted_name[N_PLANTED] = { "no barrier after partial sums", "
 	"ldmatrix not aligned", "ldmatrix of global memory", "cp_async not aligned", "mma_bf16 of half a warp",
 	"shared struct too big" };
 
-/* ---- the seven of races, bounds and waits ------------------------------------------------------------------------------ */
+/* ---- the seven of races, bounds and waits ------------------------------------------------------------------------ */
 
 struct parts {
 	float part[32];
@@ -135,7 +135,7 @@ elements(float *y, bool error)
 		y[error ? blockIdx.x / 2 : blockIdx.x] = (float)blockIdx.x;
 }
 
-/* ---- others -------------------------------------------------------------------------------------------------------------- */
+/* ---- others ------------------------------------------------------------------------------------------------------ */
 
 /* y[t] = x[t ^ 1], through shared memory. */
 DF_KERNEL(N)
@@ -262,7 +262,7 @@ ones(float *y, bool error)
 	y[threadIdx.x] = d[0] + d[1] + d[2] + d[3];
 }
 
-/* ---- running them ---------------------------------------------------------------------------------------------------------- */
+/* ---- running them ------------------------------------------------------------------------------------------------ */
 
 struct job {
 	float *x, *y;               /* on the device: [TILES,N] and [N] */
@@ -405,7 +405,7 @@ out:
 	return rc;
 }
 
-/* ---- what is right ------------------------------------------------------------------------------------------------------- */
+/* ---- what is right ----------------------------------------------------------------------------------------------- */
 
 struct product {
 	alignas(16) uint16_t a[16][16], b[16][8], zero[8];
