@@ -427,37 +427,70 @@ compare(size_t op, const struct run *r, const struct run *want, double tolerance
 }
 
 static void
+everywhere(struct df_backend *be, struct df_backend *cpu, size_t op, bool bf16, size_t rows, size_t cols)
+{
+	const bool same_bits = ops[op].exact && !bf16 && strcmp(df_backend_name(be), "reference") != 0;
+	struct run r = { .be = be, .bf16 = bf16, .rows = rows, .cols = cols }, odd = r, want = r;
+
+	odd.odd = true;
+	want.be = cpu;
+	want.rounded = true;
+	ops[op].run(&r);
+	ops[op].run(&odd);
+	ops[op].run(&want);
+	compare(op, &odd, &r, 0, "the dense tensors'");
+	compare(op, &r, &want, bf16 ? ops[op].rounds * 0x1.01p-8 : same_bits ? 0 : 3e-6, "the CPU's");
+	free(r.out);
+	free(odd.out);
+	free(want.out);
+}
+
+static void
 lie_anywhere(bool bf16)
 {
 	struct df_backend *be = test_backend(NULL, NULL), *cpu = test_backend("cpu", NULL);
-	const bool exact = strcmp(df_backend_name(be), "reference") != 0;
 
-	for (size_t op = 0; op < sizeof(ops) / sizeof(ops[0]); op++)
-		for (size_t i = 0; i < sizeof(widths) / sizeof(widths[0]); i++) {
-			const size_t rows = widths[i] > 512 ? 5 : 71;
-			struct run r = { .be = be, .bf16 = bf16, .rows = rows, .cols = widths[i] };
-			struct run odd = r, want = r;
-
-			if (bf16 && !ops[op].rounds)
-				continue;
-			odd.odd = true;
-			want.be = cpu;
-			want.rounded = true;
-			ops[op].run(&r);
-			ops[op].run(&odd);
-			ops[op].run(&want);
-			compare(op, &odd, &r, 0, "the dense tensors'");
-			compare(op, &r, &want,
-			    bf16                         ? ops[op].rounds * 0x1.01p-8
-				: exact && ops[op].exact ? 0
-							 : 3e-6,
-			    "the CPU's");
-			free(r.out);
-			free(odd.out);
-			free(want.out);
-		}
+	for (size_t op = 0; op < sizeof(ops) / sizeof(ops[0]); op++) {
+		if (bf16 && !ops[op].rounds)
+			continue;
+		for (size_t i = 0; i < sizeof(widths) / sizeof(widths[0]); i++)
+			everywhere(be, cpu, op, bf16, widths[i] > 512 ? 5 : 71, widths[i]);
+		everywhere(be, cpu, op, bf16, 1500, 8); /* many chunks of rows */
+	}
 	df_backend_close(be);
 	df_backend_close(cpu);
+}
+
+/* So many rows that a sort of their numbers has several tiles, and of so many that it has several passes. */
+static void
+long_lists(void **state)
+{
+	enum { N = 20000, ROWS = 70000, COLS = 4 };
+	struct df_backend *be = test_backend(NULL, NULL);
+	float *x = test_numbers(1, N * COLS, 1), *want = calloc(ROWS * COLS, sizeof(*want)), *got;
+	uint32_t *row = calloc(N, sizeof(*row));
+	struct df_tensor src = test_tensor(be, N, COLS, x), dst = test_tensor(be, ROWS, COLS, NULL), is;
+
+	(void)state;
+	assert_true(want && row);
+	for (uint32_t i = 0; i < N; i++)
+		row[i] = i % 7 == 0 ? 66666 : i * 2654435761u % ROWS;
+	is = test_indices(be, row, N);
+	OK(df_fill(be, dst, 0, err));
+	OK(df_scatter_rows(be, dst, src, is, err));
+	for (size_t i = 0; i < N; i++)
+		for (size_t j = 0; j < COLS; j++)
+			want[row[i] * COLS + j] += x[i * COLS + j];
+	got = test_values(be, dst);
+	assert_memory_equal(got, want, ROWS * COLS * sizeof(*got));
+	df_tensor_free(be, &src);
+	df_tensor_free(be, &dst);
+	df_tensor_free(be, &is);
+	free(x);
+	free(want);
+	free(got);
+	free(row);
+	df_backend_close(be);
 }
 
 static void
@@ -486,6 +519,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(float32),
 		cmocka_unit_test(bf16),
+		cmocka_unit_test(long_lists),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -180,7 +180,8 @@ df_cuda_sign(struct df_backend *be, const void *args, struct df_err *err)
 {
 	const auto *a = static_cast<const struct df_op_pair *>(args);
 
-	return run_act(be, "sign", a->dst, a->dst, a->dst, sign_of(), err);
+	run_alike<sign_of, float, float, float>(be, a->dst, a->dst, a->dst, sign_of());
+	return df_cuda_launched("sign", err);
 }
 
 int

@@ -8,6 +8,8 @@
  *
  * Sums over rows are made in two steps: partial sums of chunks, which count from the first row of a segment, then the
  * chunks of a segment in order.  So a segment's sum does not depend on what else is in the call.
+ *
+ * Kernels that ask for 1 block of a processor at least: without that ptxas spills a few bytes to fit one more.
  */
 #include "backend/cuda/vector.h"
 
@@ -145,7 +147,7 @@ put_normed(T *y, const float *w, size_t n, const octet<T> &x, float rstd)
 
 /* Floor: x and y. */
 template <class T, int GROUPS, bool WIDE>
-DF_KERNEL(GROUPS ? THREADS : BLOCK_THREADS)
+DF_KERNEL(GROUPS ? THREADS : BLOCK_THREADS, 1)
 rmsnorm_fwd(units u, view<T> y, view<float> rstd, view<const T> x, const float *w, float eps)
 {
 	DF_SHARED(team_shared, shared);
@@ -383,7 +385,7 @@ add_dw(float sums[EACH], const octet<T> &x, const octet<T> &dy, float rstd)
  * partial sums.
  */
 template <class T, int GROUPS, bool WIDE, bool DW>
-DF_KERNEL(GROUPS ? THREADS : BLOCK_THREADS) rmsnorm_bwd(units u, rmsnorm_bwd_args<T> a)
+DF_KERNEL(GROUPS ? THREADS : BLOCK_THREADS, 1) rmsnorm_bwd(units u, rmsnorm_bwd_args<T> a)
 {
 	DF_SHARED(rmsnorm_bwd_shared<GROUPS>, shared);
 	const place at = place_of<GROUPS>(u);
@@ -557,7 +559,7 @@ put_layernorm(T *y, const float *w, const float *b, size_t n, const octet<T> &x,
 
 /* Mean, then the squares of what is left of it: two sums over registers.  Floor: x and y. */
 template <class T, int GROUPS, bool WIDE>
-DF_KERNEL(GROUPS ? THREADS : BLOCK_THREADS)
+DF_KERNEL(GROUPS ? THREADS : BLOCK_THREADS, 1)
 layernorm(units u, view<T> y, view<const T> x, const float *w, const float *b, float eps)
 {
 	DF_SHARED(team_shared, shared);

@@ -249,18 +249,31 @@ run_sort(struct df_backend *be, const uint32_t *key, size_t n, size_t limit, voi
 
 enum { SUM_THREADS = 256, SUM_EACH = 8 };
 
+template <class A>
+DF_DEVICE void
+add(float sum[SUM_EACH], const octet<A> &x)
+{
+	float v[SUM_EACH];
+
+	values_of(x, v);
+#pragma unroll
+	for (int i = 0; i < SUM_EACH; i++)
+		sum[i] += v[i];
+}
+
 /*
  * dst[key] += the src rows of key's run, in order, in float32, rounded once.  A warp for each place of the list and 256
  * columns; it works where a run begins.  Floor: src, and the rows of dst that the list names, read and written.
  */
 template <bool WIDE, class O, class A>
-DF_KERNEL(SUM_THREADS)
+DF_KERNEL(SUM_THREADS, 1)
 add_runs(view<O> dst, view<const A> src, const uint32_t *key, const uint32_t *value, uint32_t n, size_t cols)
 {
 	const uint32_t across = (uint32_t)((cols + 32 * SUM_EACH - 1) / (32 * SUM_EACH)), group = blockIdx.x / across;
 	const uint32_t first = group * (SUM_THREADS / 32) + threadIdx.x / 32;
 	const size_t col = ((size_t)(blockIdx.x - group * across) * 32 + lane_id()) * SUM_EACH;
 	const size_t left = col < cols ? cols - col : 0;
+	constexpr int AHEAD = WIDE ? 4 : 1; /* rows whose loads are under way together */
 	float sum[SUM_EACH];
 
 	if (first >= n)
@@ -279,14 +292,17 @@ add_runs(view<O> dst, view<const A> src, const uint32_t *key, const uint32_t *va
 		/* those before the first other one */
 		const int count = same == ~0u ? 32 : bit_count(same & ~(same + 1));
 
-#pragma unroll 4
-		for (int j = 0; j < count; j++) {
-			float v[SUM_EACH];
+		for (int j = 0; j < count; j += AHEAD) {
+			octet<A> x[AHEAD];
 
-			values_of(octet_of<WIDE>(src.p + shuffle(from, j) * src.ld + col, left), v);
 #pragma unroll
-			for (int k = 0; k < SUM_EACH; k++)
-				sum[k] += v[k];
+			for (int k = 0; k < AHEAD; k++)
+				x[k] = octet_of<WIDE>(src.p + shuffle(from, (j + k) & 31) * src.ld + col,
+				    j + k < count ? left : 0);
+#pragma unroll
+			for (int k = 0; k < AHEAD; k++)
+				if (j + k < count)
+					add(sum, x[k]);
 		}
 		if (count < 32)
 			break;
