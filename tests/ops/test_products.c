@@ -236,6 +236,22 @@ many_steps(void **state)
 	of_all_types((struct shape){ 8, 16, 2100 });
 }
 
+/* Shapes for which a device of a few processors chooses tiles of other sizes; and sums of several runs in such tiles. */
+static void
+large(void **state)
+{
+	static const struct shape shapes[] = { { 251, 512, 40 }, { 256, 248, 40 }, { 120, 251, 72 }, { 31, 504, 40 },
+		{ 128, 128, 1060 } };
+
+	(void)state;
+	if (!df_backend_takes_bf16(be))
+		skip();
+	for (size_t i = 0; i < sizeof(shapes) / sizeof(shapes[0]); i++)
+		for (int t = 0; t < 3; t++)
+			one_product(shapes[i],
+			    (struct types){ DF_BF16, DF_BF16, (size_t)t == i % 3 ? DF_BF16 : DF_F32 }, t & 1, t & 2);
+}
+
 /* Numbers that f32 has and bf16 has not keep all of their bits, and the largest and what is not finite stay. */
 static void
 parts_of_numbers(void **state)
@@ -268,14 +284,17 @@ parts_of_numbers(void **state)
 /* ---- by sample, by expert ---------------------------------------------------------------------------------------- */
 
 enum { GROUPS = 4, ROWS = 150 };
-static const uint32_t first[GROUPS + 1] = { 0, 70, 70, 71, ROWS };
+static const uint32_t short_ones[GROUPS + 1] = { 0, 70, 70, 71, ROWS };
+/* A sum over so many rows is one of several runs, which a backend may share out. */
+static const uint32_t longer[GROUPS + 1] = { 0, 2100, 2100, 2101, 2180 };
 
 static void
-rows_of_both(size_t m, size_t n, enum df_dtype type)
+rows_of_both(size_t m, size_t n, enum df_dtype type, const uint32_t *first)
 {
-	float *va = numbers(1, ROWS, m, type), *vb = numbers(2, ROWS, n, type),
+	const size_t rows = first[GROUPS];
+	float *va = numbers(1, rows, m, type), *vb = numbers(2, rows, n, type),
 	      *vc = test_numbers(3, GROUPS * m * n, 1);
-	struct df_tensor a = matrix(be, type, ROWS, m, va, false), b = matrix(be, type, ROWS, n, vb, false);
+	struct df_tensor a = matrix(be, type, rows, m, va, false), b = matrix(be, type, rows, n, vb, false);
 	struct df_tensor c = test_tensor(be, GROUPS, m * n, NULL), sums = test_tensor(be, GROUPS * m, n, vc);
 	struct df_tensor one = test_tensor(be, m, n, NULL), index = test_indices(be, first, GROUPS + 1), list[GROUPS];
 	const struct df_gemm_segments by_sample = { alpha, a, b, c, index };
@@ -321,6 +340,7 @@ rows_of_both(size_t m, size_t n, enum df_dtype type)
 static void
 rows_of_a(size_t n, size_t k, enum df_dtype type, enum df_dtype b_type, bool tb)
 {
+	const uint32_t *first = short_ones;
 	float *va = numbers(1, ROWS, k, type), *vb = numbers(2, GROUPS * n, k, b_type), *vc = numbers(3, ROWS, n, type);
 	struct df_tensor a = matrix(be, type, ROWS, k, va, false), c = matrix(be, type, ROWS, n, vc, false);
 	struct df_tensor alone = matrix(be, type, ROWS, n, vc, false);
@@ -366,8 +386,10 @@ samples_and_experts(void **state)
 	for (size_t i = 0; i < 2; i++) {
 		if (types[i] == DF_BF16 && !df_backend_takes_bf16(be))
 			continue;
-		rows_of_both(16, 72, types[i]);
-		rows_of_both(72, 8, types[i]);
+		rows_of_both(16, 72, types[i], short_ones);
+		rows_of_both(72, 8, types[i], short_ones);
+		rows_of_both(8, 16, types[i], longer);
+		rows_of_both(5, 3, types[i], longer);
 		for (size_t j = 0; j < 3; j++)
 			for (int tb = 0; tb < 2; tb++)
 				rows_of_a(72, 40, types[i], types[j], tb);
@@ -381,6 +403,7 @@ main(void)
 		cmocka_unit_test(small),
 		cmocka_unit_test(more_than_a_tile),
 		cmocka_unit_test(many_steps),
+		cmocka_unit_test(large),
 		cmocka_unit_test(parts_of_numbers),
 		cmocka_unit_test(samples_and_experts),
 	};

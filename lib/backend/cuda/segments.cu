@@ -7,16 +7,6 @@
  */
 #include "backend/cuda/gemm_mma.h"
 
-/* The product whose k are the rows [from, to) of a and b. */
-DF_DEVICE product
-of_rows(product p, size_t from, size_t to)
-{
-	p.a.p = row_at(p.a, from);
-	p.b.p = row_at(p.b, from);
-	p.k = to - from;
-	return p;
-}
-
 /* ---- by sample ------------------------------------------------------------------------------------------------------- */
 
 /* Blocks go sample by sample, so that those that run at the same time share its rows: c[s] = alpha a_s^T b_s. */
@@ -36,7 +26,7 @@ segment(product p, const segments &g, place *at)
 }
 
 template <int TY, int TM>
-DF_KERNEL(TY * 16) exact_segments(product all, segments g)
+DF_KERNEL(TY * 16, 1) exact_segments(product all, segments g)
 {
 	typedef exact_shared<TY, TM> shared;
 	DF_SHARED(shared, s);
@@ -46,14 +36,14 @@ DF_KERNEL(TY * 16) exact_segments(product all, segments g)
 	exact_tile<TY, TM>(p, (size_t)at.i * TY * TM, (size_t)at.j * EXACT_COLS, s);
 }
 template <class S, int PARTS, bool ASYNC>
-DF_KERNEL(S::THREADS) tensor_segments(product all, segments g)
+DF_KERNEL(S::THREADS, 1) tensor_segments(product all, segments g)
 {
 	typedef mma_shared<S, PARTS> shared;
 	DF_SHARED(shared, s);
 	place at;
 	const product p = segment(all, g, &at);
 
-	mma_tile<S, false, false, PARTS, ASYNC, ASYNC, true>(p, (size_t)at.i * S::ROWS, (size_t)at.j * S::COLS, s);
+	mma_rows_tile<S, PARTS, ASYNC>(p, (size_t)at.i * S::ROWS, (size_t)at.j * S::COLS, s);
 }
 
 struct segments_job {
@@ -101,7 +91,7 @@ df_cuda_gemm_segments(struct df_backend *be, const void *args, struct df_err *er
 	} else if (p.a.type == DF_F32) {
 		launch_exact<16, 8>(j);
 	} else if (!mma_is_async(p.a, p.k) || !mma_is_async(p.b, p.k)) {
-		launch_tensor<mma_32x64, 3, false>(j);
+		launch_tensor<mma_32x64_parts, 3, false>(j);
 	} else {
 		switch (gemm_tile_of(j.n, p.a.n, p.b.n, (size_t)lane->dev->device.n_processors)) {
 		case GEMM_128x128: launch_tensor<mma_128x128, 1, true>(j); break;
@@ -188,7 +178,7 @@ group_product(product p, const group_list &g, unsigned e)
 }
 
 template <int TY, int TM>
-DF_KERNEL(TY * 16) exact_groups(product all, group_list g)
+DF_KERNEL(TY * 16, 1) exact_groups(product all, group_list g)
 {
 	typedef exact_shared<TY, TM> shared;
 	DF_SHARED(shared, s);
@@ -199,14 +189,14 @@ DF_KERNEL(TY * 16) exact_groups(product all, group_list g)
 		    group_product(all, g, at.group), (size_t)at.i * TY * TM, (size_t)at.j * EXACT_COLS, s);
 }
 template <class S, bool B_ALONG, int PARTS, bool A_ASYNC, bool B_ASYNC>
-DF_KERNEL(S::THREADS) tensor_groups(product all, group_list g)
+DF_KERNEL(S::THREADS, 1) tensor_groups(product all, group_list g)
 {
 	typedef mma_shared<S, PARTS> shared;
 	DF_SHARED(shared, s);
 	const group_place at = find_group(g, blockIdx.x, S::ROWS);
 
 	if (at.there)
-		mma_tile<S, true, B_ALONG, PARTS, A_ASYNC, B_ASYNC, false>(
+		mma_tile<S, true, B_ALONG, PARTS, A_ASYNC, B_ASYNC>(
 		    group_product(all, g, at.group), (size_t)at.i * S::ROWS, (size_t)at.j * S::COLS, s);
 }
 
@@ -257,11 +247,11 @@ launch_groups(groups_job *j, enum b_comes how)
 	else if (how == B_ASYNC)
 		launch_tensor<mma_64x128, B_ALONG, 1, true, true>(j);
 	else if (how == B_16_BITS)
-		launch_tensor<mma_32x64, B_ALONG, 2, true, false>(j);
+		launch_tensor<mma_32x64_parts, B_ALONG, 2, true, false>(j);
 	else if (how == B_32_BITS)
-		launch_tensor<mma_32x64, B_ALONG, 3, true, false>(j);
+		launch_tensor<mma_32x64_parts, B_ALONG, 3, true, false>(j);
 	else
-		launch_tensor<mma_32x64, B_ALONG, 3, false, false>(j);
+		launch_tensor<mma_32x64_parts, B_ALONG, 3, false, false>(j);
 }
 
 /* Groups [from, from + j->g.n) whose b comes in this way. */
@@ -340,7 +330,7 @@ group_sum(product *p, const group_list &g, unsigned down, place *at)
 }
 
 template <int TY, int TM>
-DF_KERNEL(TY * 16) exact_group_sums(product p, group_list g, unsigned down)
+DF_KERNEL(TY * 16, 1) exact_group_sums(product p, group_list g, unsigned down)
 {
 	typedef exact_shared<TY, TM> shared;
 	DF_SHARED(shared, s);
@@ -350,14 +340,14 @@ DF_KERNEL(TY * 16) exact_group_sums(product p, group_list g, unsigned down)
 		exact_tile<TY, TM>(p, (size_t)at.i * TY * TM, (size_t)at.j * EXACT_COLS, s);
 }
 template <class S, int PARTS, bool ASYNC>
-DF_KERNEL(S::THREADS) tensor_group_sums(product p, group_list g, unsigned down)
+DF_KERNEL(S::THREADS, 1) tensor_group_sums(product p, group_list g, unsigned down)
 {
 	typedef mma_shared<S, PARTS> shared;
 	DF_SHARED(shared, s);
 	place at;
 
 	if (group_sum(&p, g, down, &at))
-		mma_tile<S, false, false, PARTS, ASYNC, ASYNC, true>(
+		mma_rows_tile<S, PARTS, ASYNC>(
 		    p, (size_t)at.i * S::ROWS, (size_t)at.j * S::COLS, s);
 }
 
@@ -391,7 +381,7 @@ launch_sums(groups_job *j, size_t processors)
 	else if (p.a.type == DF_F32)
 		launch_exact_sums<16, 8>(j);
 	else if (!mma_is_async(p.a, p.k) || !mma_is_async(p.b, p.k))
-		launch_tensor_sums<mma_32x64, 3, false>(j);
+		launch_tensor_sums<mma_32x64_parts, 3, false>(j);
 	else
 		switch (gemm_tile_of(j->g.n, p.a.n, p.b.n, processors)) {
 		case GEMM_128x128: launch_tensor_sums<mma_128x128, 1, true>(j); break;
