@@ -16,7 +16,8 @@ const char *const planted_name[N_PLANTED] = { "no barrier after partial sums", "
 	"source of cp_async changed early", "global array one short", "global memory never written",
 	"shuffle from a lane that ended", "lanes in two places", "a warp in two places", "barriers in two places",
 	"ldmatrix not aligned", "ldmatrix of global memory", "cp_async not aligned", "mma_bf16 of half a warp",
-	"shared struct too big" };
+	"shared struct too big", "no async_fence", "no wgmma_fence", "sums read before wgmma_wait",
+	"operand of wgmma_bf16 changed early", "operand of wgmma_bf16 not aligned" };
 
 /* ---- the seven of races, bounds and waits ------------------------------------------------------------------------ */
 
@@ -264,6 +265,52 @@ ones(float *y, bool error)
 
 /* ---- running them ------------------------------------------------------------------------------------------------ */
 
+/*
+ * y[t] = the sum of thread t's part of a b^T: a [64,16] small numbers, b [64,16], column by column, half of them x: floats
+ * whose lower halves are zero.
+ */
+struct columns {
+	alignas(1024) uint4 chunk[72 * 8];
+};
+DF_BOTH float
+small_number(unsigned row, unsigned k)
+{
+	return (float)((row + k) % 3);
+}
+DF_KERNEL(N)
+warpgroup(float *y, const float *x, enum planted what, bool error)
+{
+	DF_SHARED(columns, s);
+	const unsigned t = threadIdx.x, column = t / 2, first = what == OPERAND_NOT_AT_1024 && error ? 8 : 0;
+	const unsigned row = t / 32 * 16 + t % 32 / 4, k = t % 4 * 2;
+	float sum[32] = {}, early = 0, v = 0;
+	uint32_t a[4];
+
+	for (unsigned i = 0; i < 4; i++) {
+		const unsigned r = row + i % 2 * 8, c = k + i / 2 * 8;
+
+		a[i] = pack_bf16(small_number(r, c), small_number(r, c + 1));
+	}
+	cp_async(&s.chunk[first + column * 8 + (t % 2 ^ column % 8)], x + 4 * t);
+	cp_async_commit();
+	cp_async_wait<0>();
+	if (!(what == NO_ASYNC_FENCE && error))
+		async_fence();
+	sync_block();
+	if (!(what == NO_WGMMA_FENCE && error))
+		wgmma_fence();
+	wgmma_bf16(sum, a, swizzled_rows(&s.chunk[first]));
+	wgmma_commit();
+	for (unsigned i = 0; i < 32; i++)
+		early += sum[i];
+	if (what == OPERAND_CHANGED_EARLY && error)
+		s.chunk[column * 8 + (t % 2 ^ column % 8)] = { 0, 0, 0, 0 };
+	wgmma_wait<0>(sum);
+	for (unsigned i = 0; i < 32; i++)
+		v += sum[i];
+	y[t] = what == SUMS_READ_EARLY && error ? early : v;
+}
+
 struct job {
 	float *x, *y;               /* on the device: [TILES,N] and [N] */
 	float in[TILES * N], out[N]; /* the host's */
@@ -304,6 +351,19 @@ want(enum planted what, const struct job *j, size_t i)
 		return v;
 	case PRODUCT_OF_HALF_A_WARP:
 		return 64;
+	case NO_ASYNC_FENCE:
+	case NO_WGMMA_FENCE:
+	case SUMS_READ_EARLY:
+	case OPERAND_CHANGED_EARLY:
+	case OPERAND_NOT_AT_1024:
+		for (size_t n = 0; n < 32; n++) {
+			const unsigned row = (unsigned)(i / 32 * 16 + i % 32 / 4 + n / 16 * 8);
+			const size_t column = n % 16 / 2 * 8 + i % 4 * 2 + n % 2;
+
+			for (unsigned m = 0; m < 8; m++)
+				v += small_number(row, 2 * m + 1) * j->in[8 * column + m];
+		}
+		return v;
 	default:
 		return j->in[N - 1 - i];
 	}
@@ -374,6 +434,13 @@ launch(enum planted what, bool error, const struct job *j)
 		break;
 	case SHARED_STRUCT_TOO_BIG:
 		DF_LAUNCH(divergent, one, block, error ? N : sizeof(tile), j->s, y, x, false);
+		break;
+	case NO_ASYNC_FENCE:
+	case NO_WGMMA_FENCE:
+	case SUMS_READ_EARLY:
+	case OPERAND_CHANGED_EARLY:
+	case OPERAND_NOT_AT_1024:
+		DF_LAUNCH(warpgroup, one, block, sizeof(columns), j->s, y, x, what, error);
 		break;
 	case N_PLANTED:
 		break;

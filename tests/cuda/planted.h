@@ -36,6 +36,11 @@ enum planted {
 	COPY_NOT_ALIGNED,           /* cp_async to an odd address */
 	PRODUCT_OF_HALF_A_WARP,     /* mma_bf16 when lanes have ended */
 	SHARED_STRUCT_TOO_BIG,      /* DF_SHARED() of more than the launch gave */
+	NO_ASYNC_FENCE,             /* wgmma_bf16 reads what cp_async wrote */
+	NO_WGMMA_FENCE,             /* wgmma_bf16 reads registers that were just written */
+	SUMS_READ_EARLY,            /* of wgmma_bf16, before the wait */
+	OPERAND_CHANGED_EARLY,      /* of wgmma_bf16, before the wait */
+	OPERAND_NOT_AT_1024,        /* its columns begin in the middle of eight */
 	N_PLANTED
 };
 extern const char *const planted_name[N_PLANTED];

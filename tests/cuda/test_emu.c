@@ -135,6 +135,11 @@ static const struct {
 	[COPY_NOT_ALIGNED] = { "an address is not a multiple of 16", NULL, NULL },
 	[PRODUCT_OF_HALF_A_WARP] = { "a warp of fewer than 32 threads", NULL, NULL },
 	[SHARED_STRUCT_TOO_BIG] = { "512 bytes of shared memory are used, the launch gave 128", NULL, NULL },
+	[NO_ASYNC_FENCE] = { "no async_fence() after cp_async_wait()", NULL, NULL },
+	[NO_WGMMA_FENCE] = { "no wgmma_fence() before", NULL, NULL },
+	[SUMS_READ_EARLY] = { "wrong", NULL, NULL, .some = true },
+	[OPERAND_CHANGED_EARLY] = { "wrong", NULL, RACE, .some = true },
+	[OPERAND_NOT_AT_1024] = { "is not of rows of 128 bytes, swizzled, at a multiple of 1024", NULL, NULL },
 };
 
 static void

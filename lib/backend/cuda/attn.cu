@@ -18,7 +18,7 @@ template <int E> struct scalar_fwd_shared {
  * keys, come first.  4 E FLOPs a visible pair, in FMAs.
  */
 template <int E>
-DF_KERNEL(128)
+DF_KERNEL(128, 2)
 scalar_forward(view<const float> q, view<const float> k, view<const float> v, view<float> o, view<float> lse, attn_shape a)
 {
 	enum { R = scalar<E>::R, ROWS = scalar<E>::ROWS, OTHERS = scalar<E>::OTHERS, LD = scalar<E>::LD };
@@ -74,23 +74,27 @@ forward_in_f32(rt_stream_t stream, const struct df_attn *a, const attn_shape &sh
 
 /* ---- bf16 -------------------------------------------------------------------------------------------------------- */
 
-/* A warp has M tiles of 16 queries: two where registers allow it, so that a tile of keys is read once for 32 of them. */
-template <int E> struct tensor_fwd {
-	enum { M = E > 64 ? 1 : 2, ROWS = 4 * 16 * M, KEYS = tensor<E>::KEYS, LD = tensor<E>::LD,
-		KEPT = E > 128 ? 1 : E / 16 }; /* steps of Q that stay in registers */
+/*
+ * A warp has M tiles of 16 queries: two where registers allow it, so that a tile of keys is read once for 32 of them.
+ * A block has WARPS warps: four; or one, for batches of short samples, which leave the others nothing to do and have no
+ * second tile of keys that could come meanwhile.  How many changes no sum.
+ */
+template <int E, int WARPS> struct tensor_fwd {
+	enum { M = E > 64 ? 1 : 2, ROWS = WARPS * 16 * M, KEYS = tensor<E>::KEYS, LD = tensor<E>::LD,
+		STAGES = WARPS > 1 ? 2 : 1, KEPT = E > 128 ? 1 : E / 16 }; /* steps of Q that stay in registers */
 
 	alignas(16) bf16 q[ROWS * LD];
-	bf16 k[2][KEYS * LD], v[2][KEYS * LD];
+	bf16 k[STAGES][KEYS * LD], v[STAGES][KEYS * LD];
 };
 
 /* As scalar_forward(), with a tile of 64 keys, or 32, at a time.  4 E FLOPs a visible pair, by tensor cores. */
-template <int E>
-DF_KERNEL(128, E == 96 || E == 128 ? 3 : 2)
+template <int E, int WARPS>
+DF_KERNEL(32 * WARPS, 8 / WARPS)
 tensor_forward(view<const bf16> q, view<const bf16> k, view<const bf16> v, view<bf16> o, view<float> lse, attn_shape a,
     bool wide_o)
 {
-	typedef tensor_fwd<E> plan;
-	enum { M = plan::M, ROWS = plan::ROWS, KEYS = plan::KEYS, LD = plan::LD };
+	typedef tensor_fwd<E, WARPS> plan;
+	enum { M = plan::M, ROWS = plan::ROWS, KEYS = plan::KEYS, LD = plan::LD, STAGES = plan::STAGES };
 	DF_SHARED(plan, sh);
 	const uint32_t index = gridDim.x - 1 - blockIdx.x, h = index % a.n_heads, warp = threadIdx.x / 32;
 	const size_t column = h / (a.n_heads / a.n_kv_heads) * a.e;
@@ -113,10 +117,14 @@ tensor_forward(view<const bf16> q, view<const bf16> k, view<const bf16> v, view<
 	load_tile<ROWS, E, LD>(sh.q, q.p + (t.t0 + t.first) * q.ld + h * a.e, q.ld, t.len - t.first, a);
 	load(lo, 0);
 	tensor_start(x);
-	for (uint32_t k0 = lo, stage = 0; k0 < hi; k0 += KEYS, stage ^= 1) {
+	for (uint32_t k0 = lo, stage = 0; k0 < hi; k0 += KEYS, stage ^= STAGES - 1) {
+		if (STAGES == 1 && k0 > lo) {
+			sync_block();
+			load(k0, 0);
+		}
 		cp_async_wait<0>();
 		sync_block(); /* this stage has come, and the other is no longer read */
-		if (k0 + KEYS < hi)
+		if (STAGES == 2 && k0 + KEYS < hi)
 			load(k0 + KEYS, stage ^ 1);
 		if (plan::KEPT > 1 && k0 == lo)
 #pragma unroll
@@ -124,8 +132,8 @@ tensor_forward(view<const bf16> q, view<const bf16> k, view<const bf16> v, view<
 #pragma unroll
 				for (int m = 0; m < M; m++)
 					tensor_left(kept[c][m], own + 16 * m * LD + 16 * c, LD);
-		if (!a.bidirectional && k0 > at.first + 16 * M - 1)
-			continue; /* the block's other warps see these */
+		if (at.first >= t.len || (!a.bidirectional && k0 > at.first + 16 * M - 1))
+			continue; /* they are for the block's other warps */
 		tensor_attend<M, KEYS, E, E>(
 		    x,
 		    [&](uint32_t (*left)[4], int c) {
@@ -155,16 +163,28 @@ tensor_forward(view<const bf16> q, view<const bf16> k, view<const bf16> v, view<
 	    at.first < t.len ? t.len - at.first : 0, a.e, wide_o);
 }
 
+template <int E, int WARPS>
+static void
+run_tensor_forward(rt_stream_t stream, const struct df_attn *a, const attn_shape &shape)
+{
+	typedef tensor_fwd<E, WARPS> plan;
+	const size_t n = attn_n_tiles(a->q.rows, shape.n_samples, plan::ROWS) * shape.n_heads;
+	const auto kernel = tensor_forward<E, WARPS>;
+
+	DF_LAUNCH(kernel, dim(n), dim(32 * WARPS), sizeof(plan), stream, view_of<const bf16>(a->q),
+	    view_of<const bf16>(a->k), view_of<const bf16>(a->v), view_of<bf16>(a->o), view_of<float>(a->lse), shape,
+	    attn_is_vector(a->o, shape.e));
+}
 static void
 forward_in_bf16(rt_stream_t stream, const struct df_attn *a, const attn_shape &shape)
 {
 	with_tensor_width(shape.e, [&](auto e) {
-		typedef tensor_fwd<decltype(e)::value> plan;
-		const size_t n = attn_n_tiles(a->q.rows, shape.n_samples, plan::ROWS) * shape.n_heads;
+		enum { E = decltype(e)::value, SHORT = 3 * tensor_fwd<E, 1>::ROWS / 2 };
 
-		DF_LAUNCH(tensor_forward<decltype(e)::value>, dim(n), dim(128), sizeof(plan), stream,
-		    view_of<const bf16>(a->q), view_of<const bf16>(a->k), view_of<const bf16>(a->v), view_of<bf16>(a->o),
-		    view_of<float>(a->lse), shape, attn_is_vector(a->o, shape.e));
+		if (a->q.rows / shape.n_samples <= SHORT)
+			run_tensor_forward<E, 1>(stream, a, shape);
+		else
+			run_tensor_forward<E, 4>(stream, a, shape);
 	});
 }
 

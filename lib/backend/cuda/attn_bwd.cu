@@ -10,22 +10,51 @@
 #include "backend/cuda/attn_mma.h"
 #include "backend/cuda/attn_scalar.h"
 
-/* delta[t,h] = dO . O of a head, a warp each: sums by lane, then over the warp.  Reads 2 T H E elements. */
+/*
+ * delta[i] = dO . O of a head, i = t H + h.  `lanes` lanes, a power of two, have a head, each 16 bytes of it at a time;
+ * sums by lane, then over lanes.  Reads 2 T H E elements.
+ */
 template <class T>
 DF_KERNEL(256)
-attn_delta(view<const T> d_o, view<const T> o, float *delta, uint32_t n, uint32_t n_heads, uint32_t e)
+attn_delta(view<const T> d_o, view<const T> o, float *delta, size_t n, uint32_t lanes, attn_shape a)
 {
-	const size_t i = (size_t)blockIdx.x * 8 + threadIdx.x / 32;
-	const uint32_t t = (uint32_t)(i / n_heads), h = i % n_heads;
+	enum { EACH = 16 / sizeof(T) };
+	struct alignas(16) chunk {
+		T v[EACH];
+	};
+	const size_t i = ((size_t)blockIdx.x * 256 + threadIdx.x) / lanes, t = i / a.n_heads, h = i % a.n_heads;
 	float sum = 0;
 
-	if (t >= n)
-		return;
-	for (unsigned c = lane_id(); c < e; c += 32)
-		sum = fmaf(load(d_o.p + t * d_o.ld + h * e + c), load(o.p + t * o.ld + h * e + c), sum);
-	sum = warp_sum(sum);
-	if (lane_id() == 0)
+	for (uint32_t c = lane_id() % lanes * EACH; i < n && c < a.e; c += lanes * EACH) {
+		const T *x = d_o.p + t * d_o.ld + h * a.e + c, *y = o.p + t * o.ld + h * a.e + c;
+
+		if (a.vector) {
+			const chunk u = *reinterpret_cast<const chunk *>(x), w = *reinterpret_cast<const chunk *>(y);
+
+			for (unsigned j = 0; j < EACH; j++)
+				sum = fmaf(load(&u.v[j]), load(&w.v[j]), sum);
+		} else {
+			for (unsigned j = 0; j < EACH && c + j < a.e; j++)
+				sum = fmaf(load(x + j), load(y + j), sum);
+		}
+	}
+	for (uint32_t m = lanes / 2; m > 0; m /= 2)
+		sum += shuffle_xor(sum, (int)m);
+	if (i < n && lane_id() % lanes == 0)
 		delta[i] = sum;
+}
+template <class T>
+static void
+find_delta(rt_stream_t stream, const struct df_attn_bwd *b, float *delta, attn_shape shape)
+{
+	const size_t n = b->fwd.q.rows * shape.n_heads;
+	uint32_t lanes = 1;
+
+	while (lanes < 32 && lanes * (16 / sizeof(T)) < shape.e)
+		lanes *= 2;
+	shape.vector = attn_is_vector(b->d_o, shape.e) && attn_is_vector(b->fwd.o, shape.e);
+	DF_LAUNCH(attn_delta<T>, dim(df_blocks_of(n * lanes, 256)), dim(256), 0, stream, view_of<const T>(b->d_o),
+	    view_of<const T>(b->fwd.o), delta, n, lanes, shape);
 }
 
 /* ---- float32 ----------------------------------------------------------------------------------------------------- */
@@ -92,7 +121,7 @@ struct scalar_bwd {
  * Sums over the group's heads, then over queries, ascending.  8 E FLOPs a visible pair.
  */
 template <int E>
-DF_KERNEL(128)
+DF_KERNEL(128, 2)
 scalar_bwd_keys(scalar_bwd g)
 {
 	enum { R = scalar<E>::R, ROWS = scalar<E>::ROWS, OTHERS = scalar<E>::OTHERS, LD = scalar<E>::LD,
@@ -141,7 +170,7 @@ scalar_bwd_keys(scalar_bwd g)
 
 /* dQ of a tile of queries of one head, over ascending keys.  6 E FLOPs a visible pair. */
 template <int E>
-DF_KERNEL(128)
+DF_KERNEL(128, 2)
 scalar_bwd_queries(scalar_bwd g)
 {
 	enum { R = scalar<E>::R, ROWS = scalar<E>::ROWS, OTHERS = scalar<E>::OTHERS, LD = scalar<E>::LD,
@@ -341,10 +370,8 @@ tensor_bwd_keys(tensor_backward g)
 			const uint32_t query = this_q + from;
 			float p[1][STEP / 8][4], ds[1][STEP / 8][4];
 
-			if (none_sees(a, query, STEP, first, 16))
+			if (first >= t.len || none_sees(a, query, STEP, first, 16))
 				continue;
-			const bool all = all_see(a, query, STEP, first, 16);
-
 			tensor_scores<E, STEP>(p, sh.k + row * LD, sh.q[stage] + from * LD);
 			tensor_scores<E, STEP>(ds, sh.v + row * LD, sh.d_o[stage] + from * LD);
 #pragma unroll
@@ -356,14 +383,22 @@ tensor_bwd_keys(tensor_backward g)
 
 #pragma unroll
 					for (int r = 0; r < 2; r++) {
-						const uint32_t key = first + 8 * r + lane_id() / 4;
-						const bool seen = all || is_visible(a, query + i, key, t.len);
 						float &x = p[0][n][2 * r + j], &y = ds[0][n][2 * r + j];
 
-						x = seen ? fast_exp2(fmaf(x, scale, -lse)) : 0.0f;
+						x = fast_exp2(fmaf(x, scale, -lse));
 						y = x * (y - delta);
 					}
 				}
+			if (!all_see(a, query, STEP, first, 16)) {
+				const uint32_t key = first + lane_id() / 4;
+
+#pragma unroll
+				for (int n = 0; n < STEP / 8; n++)
+#pragma unroll
+					for (int i = 0; i < 4; i++)
+						if (!is_visible(a, query + 8 * n + lane_id() % 4 * 2 + i % 2, key + i / 2 * 8, t.len))
+							p[0][n][i] = ds[0][n][i] = 0;
+			}
 			tensor_sums<E, STEP, COLS>(dv, p[0], sh.d_o[stage] + from * LD + part);
 			tensor_sums<E, STEP, COLS>(dk, ds[0], sh.q[stage] + from * LD + part);
 		}
@@ -428,23 +463,27 @@ tensor_bwd_queries(tensor_backward g)
 			const uint32_t key = k0 + from;
 			float p[1][STEP / 8][4], ds[1][STEP / 8][4];
 
-			if (none_sees(a, first, 16, key, STEP))
+			if (first >= t.len || none_sees(a, first, 16, key, STEP))
 				continue;
-			const bool all = all_see(a, first, 16, key, STEP);
 
 			tensor_scores<E, STEP>(p, sh.q + row * LD, sh.k[stage] + from * LD);
 			tensor_scores<E, STEP>(ds, sh.d_o + row * LD, sh.v[stage] + from * LD);
 #pragma unroll
 			for (int n = 0; n < STEP / 8; n++)
 #pragma unroll
-				for (int i = 0; i < 4; i++) {
-					const uint32_t query = first + i / 2 * 8 + lane_id() / 4;
-					const uint32_t its_key = key + 8 * n + lane_id() % 4 * 2 + i % 2;
-					const bool seen = all || is_visible(a, query, its_key, t.len);
-					const float x = seen ? fast_exp2(fmaf(p[0][n][i], scale, -lse[i / 2])) : 0.0f;
+				for (int i = 0; i < 4; i++)
+					ds[0][n][i] = fast_exp2(fmaf(p[0][n][i], scale, -lse[i / 2])) *
+					    (ds[0][n][i] - delta[i / 2]);
+			if (!all_see(a, first, 16, key, STEP)) {
+				const uint32_t query = first + lane_id() / 4;
 
-					ds[0][n][i] = x * (ds[0][n][i] - delta[i / 2]);
-				}
+#pragma unroll
+				for (int n = 0; n < STEP / 8; n++)
+#pragma unroll
+					for (int i = 0; i < 4; i++)
+						if (!is_visible(a, query + i / 2 * 8, key + 8 * n + lane_id() % 4 * 2 + i % 2, t.len))
+							ds[0][n][i] = 0;
+			}
 			tensor_sums<E, STEP, E>(dq, ds[0], sh.k[stage] + from * LD);
 		}
 	}
@@ -491,13 +530,7 @@ df_cuda_attn_bwd(struct df_backend *be, const void *args, struct df_err *err)
 	DF_TRY(attn_shape_of(shape, "attn_bwd", &b->fwd, err));
 	shape.vector = shape.vector && attn_is_vector(b->d_o, shape.e);
 	DF_TRY(df_cuda_scratch(be, &delta, n_rows * n_heads * sizeof(float), err));
-	with_act(b->d_o.type, [&](auto type) {
-		using T = decltype(type);
-
-		DF_LAUNCH(attn_delta<T>, dim(df_blocks_of(n_rows * n_heads, 8)), dim(256), 0, stream,
-		    view_of<const T>(b->d_o), view_of<const T>(b->fwd.o), (float *)delta, (uint32_t)n_rows,
-		    shape.n_heads, shape.e);
-	});
+	with_act(b->d_o.type, [&](auto type) { find_delta<decltype(type)>(stream, b, (float *)delta, shape); });
 	(b->d_o.type == DF_BF16 ? backward_in_bf16 : backward_in_f32)(stream, b, (const float *)delta, shape);
 	rc = df_cuda_launched("attn_bwd", err);
 out:

@@ -151,31 +151,47 @@ sees_all(const attn_shape &a, const tensor_place &at, uint32_t n, uint32_t k0, u
 	return a.bidirectional ? end <= at.len : end <= at.first + 1 && (!a.window || k0 + a.window > last);
 }
 
+/* Scores that no query of a warp sees become -INFINITY. */
+template <int M, int KEYS>
+DF_DEVICE void
+tensor_mask(float (*s)[KEYS / 8][4], const attn_shape &a, const tensor_place &at, uint32_t k0)
+{
+	const uint32_t query = at.first + lane_id() / 4 * at.step, key = k0 + lane_id() % 4 * 2;
+
+#pragma unroll
+	for (int m = 0; m < M; m++)
+#pragma unroll
+		for (int n = 0; n < KEYS / 8; n++)
+#pragma unroll
+			for (int i = 0; i < 4; i++)
+				if (!is_visible(a, query + (16 * m + i / 2 * 8) * at.step, key + 8 * n + i % 2, at.len))
+					s[m][n][i] = -INFINITY;
+}
 /* Scores s to probabilities before their division; m and l brought up to date, and o shrunk to the new m. */
 template <int M, int KEYS, int COLS>
 DF_DEVICE void
 tensor_softmax(tensor_queries<M, COLS> &x, float (*s)[KEYS / 8][4], const attn_shape &a, const tensor_place &at, uint32_t k0)
 {
-	const bool all = sees_all(a, at, 16 * M, k0, KEYS);
 	const float scale = a.scale * LOG2_E;
 
 #pragma unroll
 	for (int m = 0; m < M; m++)
 #pragma unroll
+		for (int n = 0; n < KEYS / 8; n++)
+#pragma unroll
+			for (int i = 0; i < 4; i++)
+				s[m][n][i] *= scale;
+	if (!sees_all(a, at, 16 * M, k0, KEYS))
+		tensor_mask<M, KEYS>(s, a, at, k0);
+#pragma unroll
+	for (int m = 0; m < M; m++)
+#pragma unroll
 		for (int i = 0; i < 2; i++) {
-			const uint32_t query = at.first + (16 * m + 8 * i + lane_id() / 4) * at.step;
-			const uint32_t key = k0 + lane_id() % 4 * 2;
 			float max = x.m[m][i], sum = 0;
 
 #pragma unroll
 			for (int n = 0; n < KEYS / 8; n++)
-#pragma unroll
-				for (int j = 0; j < 2; j++) {
-					float &z = s[m][n][2 * i + j];
-
-					z = all || is_visible(a, query, key + 8 * n + j, at.len) ? z * scale : -INFINITY;
-					max = fmaxf(max, z);
-				}
+				max = fmaxf(max, fmaxf(s[m][n][2 * i], s[m][n][2 * i + 1]));
 			max = fmaxf(max, shuffle_xor(max, 1));
 			max = fmaxf(max, shuffle_xor(max, 2));
 			const float base = max == -INFINITY ? 0.0f : max, shrink = fast_exp2(x.m[m][i] - base);
@@ -183,11 +199,9 @@ tensor_softmax(tensor_queries<M, COLS> &x, float (*s)[KEYS / 8][4], const attn_s
 #pragma unroll
 			for (int n = 0; n < KEYS / 8; n++)
 #pragma unroll
-				for (int j = 0; j < 2; j++) {
-					float &z = s[m][n][2 * i + j];
-
-					z = fast_exp2(z - base);
-					sum += z;
+				for (int j = 2 * i; j < 2 * i + 2; j++) {
+					s[m][n][j] = fast_exp2(s[m][n][j] - base);
+					sum += s[m][n][j];
 				}
 			x.l[m][i] = fmaf(x.l[m][i], shrink, sum);
 			x.m[m][i] = max;

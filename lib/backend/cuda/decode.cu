@@ -17,7 +17,7 @@ template <int E> struct scalar_decode_shared {
 
 /* A block has up to ROWS heads of one group and sequence.  Reads 2 E elements a key. */
 template <int E>
-DF_KERNEL(128)
+DF_KERNEL(128, 2)
 scalar_decode(view<const float> q, view<const float> k, view<const float> v, view<float> o, const uint32_t *first,
     const uint32_t *n, attn_shape a)
 {

@@ -45,6 +45,24 @@ logits_at(const float *z, uint32_t v, uint32_t n)
 	return x;
 }
 
+/* Four elements of a row of g, of which `there` are; at once if their address is a multiple of theirs. */
+template <class T>
+DF_DEVICE void
+put_logits(T *to, const logits &x, uint32_t there, bool wide)
+{
+	struct alignas(XENT_EACH * sizeof(T)) chunk {
+		T v[XENT_EACH];
+	} y;
+
+	for (unsigned j = 0; j < XENT_EACH; j++)
+		store(&y.v[j], x.v[j]);
+	if (wide && there >= XENT_EACH)
+		*reinterpret_cast<chunk *>(to) = y;
+	else
+		for (unsigned j = 0; j < XENT_EACH && j < there; j++)
+			to[j] = y.v[j];
+}
+
 /* What a thread, and then the block, has seen of a row. */
 struct xent_seen {
 	float max, sum; /* of exp(z - max) */
@@ -89,7 +107,7 @@ struct xent_shared {
  */
 template <class T>
 DF_KERNEL(XENT_THREADS)
-xent_row(xent_rows a, view<T> g)
+xent_row(xent_rows a, view<T> g, bool wide)
 {
 	DF_SHARED(xent_shared, sh);
 	const size_t r = blockIdx.x;
@@ -124,16 +142,26 @@ xent_row(xent_rows a, view<T> g)
 		if (v < n)
 			x = logits_at(z, v, n);
 		sync_block();
-		for (unsigned j = 0; j < XENT_EACH; j++)
-			if (v + j < n) {
-				const float p = factor * expf(x.v[j] - max);
+		if (v >= n)
+			continue;
+		for (unsigned j = 0; j < XENT_EACH; j++) {
+			const float p = factor * expf(x.v[j] - max);
 
-				store(to + v + j, v + j == target ? p - scale : p);
-			}
+			x.v[j] = v + j == target ? p - scale : p;
+		}
+		put_logits(to + v, x, n - v, wide);
 	}
 }
 
 /* ---- tiles ------------------------------------------------------------------------------------------------------- */
+
+/* Do four elements of g lie at a multiple of their size? */
+template <class T>
+static bool
+is_wide(const view<T> &g)
+{
+	return (uintptr_t)g.p % (XENT_EACH * sizeof(T)) == 0 && g.ld % XENT_EACH == 0;
+}
 
 /* Row r of a row vector's elements, or NULL. */
 template <class T>
@@ -176,7 +204,7 @@ xent_tile(struct df_backend *be, const struct df_xent *a, size_t r, struct df_te
 		using T = decltype(type);
 
 		DF_LAUNCH(xent_row<T>, dim(n), dim(XENT_THREADS), sizeof(xent_shared), df_cuda_lane_of(be)->stream, rows,
-		    view_of<T>(g));
+		    view_of<T>(g), is_wide(view_of<T>(g)));
 	});
 	if (a->dh.mem) {
 		product.tb = false;
@@ -214,7 +242,7 @@ df_cuda_xent(struct df_backend *be, const void *args, struct df_err *err)
 	tile_rows = tile_rows < n_rows ? tile_rows : n_rows;
 	mem.be = be;
 	mem.nbytes = tile_rows * ld * sizeof(float);
-	DF_TRY(df_cuda_scratch(be, &mem.data, mem.nbytes, err));
+	DF_TRY(df_cuda_outer_scratch(be, &mem.data, mem.nbytes, err)); /* products have the other */
 	for (size_t r = 0; r < n_rows; r += tile_rows) {
 		const size_t n = n_rows - r < tile_rows ? n_rows - r : tile_rows;
 		const struct df_tensor z = { &mem, 0, n, n_vocab, ld, DF_F32 };
