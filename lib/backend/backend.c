@@ -61,11 +61,18 @@ static const char *const op_name[DF_OP_COUNT] = {
 
 /* ---- life ------------------------------------------------------------------------------------------------------- */
 
+static bool
+is_set(const char *variable)
+{
+	const char *value = getenv(variable);
+
+	return value && *value && strcmp(value, "0") != 0;
+}
+
 int
 df_backend_open_ops(struct df_backend **out, const struct df_backend_ops *ops, const char *device, struct df_pool *pool,
     struct df_err *err)
 {
-	const char *strict = getenv("DF_BACKEND_STRICT");
 	struct df_backend_root *root = NULL;
 	int rc;
 
@@ -74,7 +81,8 @@ df_backend_open_ops(struct df_backend **out, const struct df_backend_ops *ops, c
 		    ops->name, ops->api_version, DF_BACKEND_API_VERSION);
 	DF_TRY(df_alloc(&root, 1, sizeof(*root), "backend", err));
 	root->be = (struct df_backend){ .ops = ops, .root = &root->be, .pool = pool };
-	root->strict = strict && *strict && strcmp(strict, "0") != 0;
+	root->strict = is_set("DF_BACKEND_STRICT");
+	root->checks = is_set("DF_BACKEND_CHECK") && !ops->reads_on_host && !ops->on_host;
 	DF_TRY(ops->open(&root->be, device, err));
 	*out = &root->be;
 	root = NULL;
@@ -557,6 +565,35 @@ out:
 	return rc;
 }
 
+/* Check the indices of a call that only the device can read, on copies.  It waits for the device: for tests. */
+static int
+check_copies(struct df_backend *be, enum df_op op, void *args, struct df_operand *o, size_t n, struct df_err *err)
+{
+	struct copy *c = NULL;
+	int rc;
+
+	DF_TRY(df_alloc(&c, n, sizeof(*c), "copies of indices", err));
+	for (size_t i = 0; i < n; i++) {
+		const struct df_tensor t = c[i].from = *o[i].t;
+
+		if (o[i].types != DF_INDICES || !(o[i].access & DF_IN) || df_tensor_numel(t) == 0)
+			continue;
+		c[i].mem.nbytes = df_tensor_numel(t) * sizeof(uint32_t);
+		DF_TRY(df_alloc(&c[i].mem.data, c[i].mem.nbytes, 1, "copies of indices", err));
+		DF_TRY(be->ops->download(be, c[i].mem.data, t, err));
+		*o[i].t = (struct df_tensor){ &c[i].mem, 0, t.rows, t.cols, t.cols, t.type };
+	}
+	rc = df_check_indices(op, args, err);
+out:
+	for (size_t i = 0; c && i < n; i++) {
+		if (c[i].mem.data)
+			*o[i].t = c[i].from;
+		free(c[i].mem.data);
+	}
+	free(c);
+	return rc;
+}
+
 /* Has the call bf16 activations that the slots leave to copies? */
 static bool
 needs_copies(const struct df_backend *be, const struct df_operand *o, size_t n)
@@ -590,6 +627,8 @@ df_backend_run(struct df_backend *be, enum df_op op, void *args, struct df_opera
 	}
 	if (needs_copies(be, o, n))
 		return run_on_copies(be, op, be->ops->op[op], args, o, n, err);
+	if (df_backend_root(be)->checks)
+		DF_TRY(check_copies(be, op, args, o, n, err));
 	if (be->ops->enter)
 		DF_TRY(be->ops->enter(be, o, n, err));
 	rc = be->ops->reads_on_host ? df_check_indices(op, args, err) : DF_OK;

@@ -14,6 +14,7 @@
 struct df_backend_root {
 	struct df_backend be; /* first: a root is this */
 	bool strict;          /* DF_BACKEND_STRICT: an empty slot is an error */
+	bool checks;          /* DF_BACKEND_CHECK: indices that the host cannot read are copied to it and checked */
 	atomic_size_t nbytes, peak;
 	atomic_bool told[DF_OP_COUNT]; /* the host version's use was logged */
 };

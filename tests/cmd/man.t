@@ -211,6 +211,7 @@ grep -rhoE '(getenv\(|[^a-z])"(DF_[A-Z]+|[A-Z_]{4,})[="]' "$SRC"/cmd "$SRC"/lib 
 	sort -u | while read -r name; do
 	case $name in
 	DF_REEXEC | TERM) ;; # between the program and itself; everybody's
+	DF_EMU_*) ;;         # the emulator's, for those who write kernels
 	*) grep -qE "^\.(It )?Ev $name" "$SRC"/man/* || echo "$name" ;;
 	esac
 done >wrong

@@ -19,7 +19,7 @@ const char *const planted_name[N_PLANTED] = { "no barrier after partial sums", "
 	"shared struct too big", "no async_fence", "no wgmma_fence", "sums read before wgmma_wait",
 	"operand of wgmma_bf16 changed early", "operand of wgmma_bf16 not aligned" };
 
-/* ---- the seven of races, bounds and waits ------------------------------------------------------------------------------ */
+/* ---- the seven of races, bounds and waits ------------------------------------------------------------------------ */
 
 struct parts {
 	float part[32];
@@ -136,7 +136,7 @@ elements(float *y, bool error)
 		y[error ? blockIdx.x / 2 : blockIdx.x] = (float)blockIdx.x;
 }
 
-/* ---- others -------------------------------------------------------------------------------------------------------------- */
+/* ---- others ------------------------------------------------------------------------------------------------------ */
 
 /* y[t] = x[t ^ 1], through shared memory. */
 DF_KERNEL(N)
@@ -263,7 +263,7 @@ ones(float *y, bool error)
 	y[threadIdx.x] = d[0] + d[1] + d[2] + d[3];
 }
 
-/* ---- running them ---------------------------------------------------------------------------------------------------------- */
+/* ---- running them ------------------------------------------------------------------------------------------------ */
 
 /*
  * y[t] = the sum of thread t's part of a b^T: a [64,16] small numbers, b [64,16], column by column, half of them x: floats
@@ -472,7 +472,7 @@ out:
 	return rc;
 }
 
-/* ---- what is right ------------------------------------------------------------------------------------------------------- */
+/* ---- what is right ----------------------------------------------------------------------------------------------- */
 
 struct product {
 	alignas(16) uint16_t a[16][16], b[16][8], zero[8];

@@ -45,7 +45,7 @@ __tsan_default_options(void)
 }
 #endif
 
-/* ---- runs in a child, whose standard error is read -------------------------------------------------------------------- */
+/* ---- runs in a child, whose standard error is read --------------------------------------------------------------- */
 
 static char said[65536]; /* by the last child, its reports and a line "right", "wrong" or "error: ..." */
 
@@ -101,7 +101,7 @@ run_planted(const void *arg)
 		dprintf(2, "%s\n", right ? "right" : "wrong");
 }
 
-/* ---- planted errors ------------------------------------------------------------------------------------------------------ */
+/* ---- planted errors ---------------------------------------------------------------------------------------------- */
 
 #define RACE "WARNING: ThreadSanitizer: data race"
 #define ASAN "ERROR: AddressSanitizer"
@@ -176,7 +176,7 @@ what_is_right_is_not_reported(void **state)
 		}
 }
 
-/* ---- memory and streams ---------------------------------------------------------------------------------------------------- */
+/* ---- memory and streams ------------------------------------------------------------------------------------------ */
 
 static struct df_err err;
 #define OK(call)                                            \
@@ -445,7 +445,7 @@ memory_ends(void **state)
 	assert_int_equal(rt_device(1, &d, &err), DF_EDEVICE);
 }
 
-/* ---- numbers --------------------------------------------------------------------------------------------------------------- */
+/* ---- numbers ----------------------------------------------------------------------------------------------------- */
 
 static float
 of_bits(uint32_t bits)

@@ -532,6 +532,8 @@ main(void)
 	float *v = test_numbers(1, 24, 1);
 	int rc;
 
+	/* Indices that the host cannot read are checked when it is asked for. */
+	setenv("DF_BACKEND_CHECK", "1", 1);
 	be = test_backend(NULL, NULL);
 	other = test_backend(NULL, NULL);
 	a = test_tensor(be, 4, 6, v);

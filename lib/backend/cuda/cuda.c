@@ -97,8 +97,10 @@ lane_free(struct df_cuda_lane *l)
 		blas_free(l->blas);
 		rt_stream_free(l->stream);
 	}
-	if (l->scratch)
-		rt_free(l->scratch);
+	if (l->scratch.data)
+		rt_free(l->scratch.data);
+	if (l->outer_scratch.data)
+		rt_free(l->outer_scratch.data);
 	pthread_mutex_destroy(&l->lock);
 	free(l);
 }
@@ -204,29 +206,41 @@ leave(struct df_backend *be, const struct df_operand *o, size_t n, struct df_err
 	return DF_OK;
 }
 
-int
-df_cuda_scratch(struct df_backend *be, void **out, size_t nbytes, struct df_err *err)
+static int
+scratch(struct df_cuda_lane *l, struct df_cuda_scratch *m, void **out, size_t nbytes, struct df_err *err)
 {
-	struct df_cuda_lane *l = df_cuda_lane_of(be);
 	size_t more;
 	int rc = DF_OK;
 
-	if (nbytes > l->scratch_bytes) {
+	if (nbytes > m->nbytes) {
 		DF_TRY(rt_stream_wait(l->stream, err));
-		if (l->scratch)
-			rt_free(l->scratch);
-		l->scratch = NULL;
-		l->scratch_bytes = 0;
+		if (m->data)
+			rt_free(m->data);
+		*m = (struct df_cuda_scratch){ 0 };
 		DF_TRY(df_size_add(nbytes, nbytes / 2, &more, "scratch memory", err));
-		if (rt_malloc(&l->scratch, more, NULL) != DF_OK)
-			DF_TRY(rt_malloc(&l->scratch, more = nbytes, err));
-		l->scratch_bytes = more;
+		if (rt_malloc(&m->data, more, NULL) != DF_OK)
+			DF_TRY(rt_malloc(&m->data, more = nbytes, err));
+		m->nbytes = more;
 	}
-	*out = l->scratch;
+	*out = m->data;
 out:
 	if (rc != DF_OK)
 		df_err_prefix(err, "scratch memory of %zu bytes: ", nbytes);
 	return rc;
+}
+int
+df_cuda_scratch(struct df_backend *be, void **out, size_t nbytes, struct df_err *err)
+{
+	struct df_cuda_lane *l = df_cuda_lane_of(be);
+
+	return scratch(l, &l->scratch, out, nbytes, err);
+}
+int
+df_cuda_outer_scratch(struct df_backend *be, void **out, size_t nbytes, struct df_err *err)
+{
+	struct df_cuda_lane *l = df_cuda_lane_of(be);
+
+	return scratch(l, &l->outer_scratch, out, nbytes, err);
 }
 
 /* ---- memory --------------------------------------------------------------------------------------------------- */
@@ -382,10 +396,6 @@ traits(const struct df_backend *be, struct df_backend_traits *t)
 					    slot(XENT_FWD, xent_fwd) slot(XENT_BWD, xent_bwd) slot(XENT, xent)        \
 						slot(DROPOUT, dropout) slot(CLIP, clip) slot(ADAMW, adamw)            \
 						    slot(ADAM_FORM, adam_form) slot(SIGN, sign) slot(PROJECT, project)
-
-/* Slots that are still to be written are empty. */
-#define WEAK(OP, name) extern df_op_fn df_cuda_##name __attribute__((weak));
-SLOTS(WEAK)
 
 #define ENTRY(OP, name) [DF_OP_##OP] = df_cuda_##name,
 static df_op_fn *const op[DF_OP_COUNT] = { SLOTS(ENTRY) };

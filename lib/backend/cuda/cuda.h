@@ -31,13 +31,17 @@ struct df_cuda {
 	struct rt_device device;
 };
 
+/* Memory of a lane that grows. */
+struct df_cuda_scratch {
+	void *data;
+	size_t nbytes;
+};
+
 /* What a lane has, the root's own included: be->priv. */
 struct df_cuda_lane {
 	struct df_cuda *dev;
 	rt_stream_t stream;
-	/* Scratch memory on the device that grows; df_cuda_scratch(). */
-	void *scratch;
-	size_t scratch_bytes;
+	struct df_cuda_scratch scratch, outer_scratch; /* of df_cuda_scratch() and df_cuda_outer_scratch() */
 	void *blas; /* blas.c's: a handle; NULL until first used */
 	pthread_mutex_t lock; /* held during an operation: what is above belongs to its thread */
 };
@@ -54,6 +58,8 @@ df_cuda_lane_of(const struct df_backend *be)
  * not.
  */
 int df_cuda_scratch(struct df_backend *be, void **out, size_t nbytes, struct df_err *err) DF_MUST_CHECK;
+/* The same, other memory, for an operation that calls slots which may have the first. */
+int df_cuda_outer_scratch(struct df_backend *be, void **out, size_t nbytes, struct df_err *err) DF_MUST_CHECK;
 
 /* The end of every slot: what the launches above it met with.  `what` is the operation's name. */
 static inline int

@@ -36,18 +36,21 @@ multiply_exact(const product &p, rt_stream_t stream)
 
 /* ---- tensor cores -------------------------------------------------------------------------------------------------- */
 
-template <class S, bool A_ALONG, bool B_ALONG, int PARTS, bool A_ASYNC, bool B_ASYNC, enum mma_runs RUNS>
+template <class S, bool A_ALONG, bool B_ALONG, int PARTS, bool A_ASYNC, bool B_ASYNC>
 DF_KERNEL(S::THREADS, 1) tensor(product p, unsigned down, unsigned across)
 {
 	typedef mma_shared<S, PARTS> shared;
 	DF_SHARED(shared, s);
 	const place at = place_of(blockIdx.x, down, across);
 
-	mma_tile<S, A_ALONG, B_ALONG, PARTS, A_ASYNC, B_ASYNC, RUNS>(
-	    p, (size_t)at.i * S::ROWS, (size_t)at.j * S::COLS, s);
+	if constexpr (A_ALONG || B_ALONG)
+		mma_tile<S, A_ALONG, B_ALONG, PARTS, A_ASYNC, B_ASYNC>(
+		    p, (size_t)at.i * S::ROWS, (size_t)at.j * S::COLS, s);
+	else
+		mma_rows_tile<S, PARTS, A_ASYNC>(p, (size_t)at.i * S::ROWS, (size_t)at.j * S::COLS, s);
 }
 
-enum { SCRATCH_MOST = 256 << 20 }; /* bytes that a product may ask for */
+enum { SCRATCH_MOST = 256 << 20 }; /* bytes that a product may ask for only to be faster */
 
 struct job {
 	const product &p;
@@ -59,11 +62,9 @@ template <class S, bool A_ALONG, bool B_ALONG, int PARTS, bool A_ASYNC, bool B_A
 static void
 launch(const job &j)
 {
-	/* only a tile whose sides come through registers keeps runs there: multiply_bf16() */
-	constexpr enum mma_runs RUNS = A_ALONG ? MMA_ONE_RUN : A_ASYNC ? MMA_RUNS_IN_C : MMA_RUNS_KEPT;
 	const size_t down = df_blocks_of(j.p.a.n, S::ROWS), across = df_blocks_of(j.p.b.n, S::COLS);
 
-	DF_LAUNCH((tensor<S, A_ALONG, B_ALONG, PARTS, A_ASYNC, B_ASYNC, RUNS>), dim(down * across), dim(S::THREADS),
+	DF_LAUNCH((tensor<S, A_ALONG, B_ALONG, PARTS, A_ASYNC, B_ASYNC>), dim(down * across), dim(S::THREADS),
 	    sizeof(mma_shared<S, PARTS>), j.stream, j.p, (unsigned)down, (unsigned)across);
 }
 
@@ -113,17 +114,14 @@ DF_KERNEL(S::THREADS, 1) runs(product p, float *part, unsigned down, unsigned ac
 	const size_t run = blockIdx.x / tiles, from = run * MMA_RUN;
 	const place at = place_of(blockIdx.x % tiles, down, across);
 
-	p.a.p = row_at(p.a, from);
-	p.b.p = row_at(p.b, from);
-	p.k = smaller(p.k - from, MMA_RUN);
+	p = of_rows(p, from, smaller(from + MMA_RUN, p.k));
 	p.c = part + run * p.a.n * p.b.n;
 	p.ldc = p.b.n;
 	p.c_is_wide = p.b.n % 8 == 0;
 	p.c_is_bf16 = false;
 	p.alpha = 1;
 	p.beta = 0;
-	mma_tile<S, false, false, PARTS, ASYNC, ASYNC, MMA_ONE_RUN>(
-	    p, (size_t)at.i * S::ROWS, (size_t)at.j * S::COLS, s);
+	mma_tile<S, false, false, PARTS, ASYNC, ASYNC>(p, (size_t)at.i * S::ROWS, (size_t)at.j * S::COLS, s);
 }
 /* A thread adds four columns of a row. */
 DF_KERNEL(256) add_runs(product p, const float *part, size_t n_runs)
@@ -161,9 +159,11 @@ shared_runs(const job &j)
 	const size_t m = j.p.a.n, n = j.p.b.n, n_runs = df_blocks_of(j.p.k, MMA_RUN);
 	const double bytes = 4.0 * (double)m * (double)n * (double)n_runs;
 
-	if (j.p.a.along || j.p.b.along || n_runs < 2 || bytes > SCRATCH_MOST)
+	if (j.p.a.along || j.p.b.along || n_runs < 2)
 		return 0;
-	return df_blocks_of(m, 64) * df_blocks_of(n, 64) < j.processors ? n_runs : 0;
+	if (j.p.c_is_bf16) /* their sums are f32 */
+		return n_runs;
+	return bytes <= SCRATCH_MOST && df_blocks_of(m, 64) * df_blocks_of(n, 64) < j.processors ? n_runs : 0;
 }
 static int
 multiply_runs(struct df_backend *be, const job &j, size_t n_runs, struct df_err *err)
@@ -191,9 +191,8 @@ multiply_bf16(const job &j)
 	const side &a = j.p.a, &b = j.p.b;
 	const bool a_async = mma_is_async(a, j.p.k), b_async = mma_is_async(b, j.p.k);
 
-	const bool in_c = !j.p.c_is_bf16 || j.p.k <= MMA_RUN; /* sums of runs may be kept there */
 
-	if (a_async && b_async && (a.along || (!b.along && in_c))) {
+	if (a_async && b_async && (a.along || !b.along)) {
 		if (a.along && b.along)
 			launch_async<true, true>(j);
 		else if (a.along)

@@ -84,6 +84,16 @@ smaller(size_t a, size_t b)
 	return a < b ? a : b;
 }
 
+/* The product whose k are the rows [from, to) of a and b, neither of which is ALONG. */
+DF_DEVICE product
+of_rows(product p, size_t from, size_t to)
+{
+	p.a.p = row_at(p.a, from);
+	p.b.p = row_at(p.b, from);
+	p.k = to - from;
+	return p;
+}
+
 /* ---- four elements that lie side by side ------------------------------------------------------------------------- */
 
 struct alignas(16) quad {

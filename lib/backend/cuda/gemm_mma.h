@@ -2,9 +2,9 @@
  * gemm_mma.h - a product on tensor cores: m16n8k16 of bf16 with f32 sums.  For gemm.cu and segments.cu.
  *
  * Order of sums: an element has one accumulator, to which its products are added in steps of 16 of k, from 0 on.  So
- * neither the shape of a tile nor where a row lies among others changes a bit.  In sums over rows (a^T b) the
- * accumulator begins at zero again every MMA_RUN rows; the runs' sums are added in order, each times alpha first, to
- * beta c: so they may be computed by different blocks.
+ * neither the shape of a tile nor where a row lies among others changes a bit.  In sums over rows of both
+ * (a^T b) the accumulator begins at zero again every MMA_RUN rows; the runs' sums are added in order, each times alpha
+ * first, to beta c: so they may be computed by different blocks.
  *
  * A side that is bf16 and lies well is copied to shared memory beside the work (ASYNC); any other goes through
  * registers.  An f32 or f16 b is a sum of PARTS bf16 numbers, without rest: 3 of 8 bits make the 24 of a float (down to
@@ -197,22 +197,6 @@ fragment(uint32_t r[4], const chunk *from, unsigned vector, unsigned k)
 template <class S> struct warp_sums {
 	enum { DOWN = S::WARP_ROWS / 16, ACROSS = S::WARP_COLS / 8 };
 	float d[DOWN][ACROSS][4];
-
-	/*
-	 * Four columns that lie side by side: of row lane / 4 + 8 half of block `down`, from column 16 pair + column()
-	 * on.  Of two blocks of 8 columns even lanes take the first and odd ones the second: two numbers are their
-	 * own, two come from their neighbour.  All lanes come.
-	 */
-	DF_MEMBER static unsigned column(void) { return lane_id() % 2 * 8 + lane_id() % 4 / 2 * 4; }
-	DF_MEMBER quad
-	four(unsigned down, unsigned half, unsigned pair) const
-	{
-		const float *even = &d[down][2 * pair][2 * half], *odd = &d[down][2 * pair + 1][2 * half];
-		const bool is_odd = lane_id() % 2;
-		const float x = shuffle_xor(is_odd ? even[0] : odd[0], 1), y = shuffle_xor(is_odd ? even[1] : odd[1], 1);
-
-		return is_odd ? quad{ x, y, odd[0], odd[1] } : quad{ even[0], even[1], x, y };
-	}
 };
 
 template <class S, bool A_ALONG, bool B_ALONG, int PARTS>
@@ -248,57 +232,51 @@ mma_step(warp_sums<S> &sums, const mma_shared<S, PARTS> &s, unsigned stage, unsi
 
 /* ---- a tile ------------------------------------------------------------------------------------------------------------ */
 
-/*
- * What becomes of the sums over a run of k.  In c they are read again by the thread that wrote them, without loss as
- * that is f32; a bf16 c must not be rounded but once, so there they are kept in registers.
- */
-enum mma_runs { MMA_ONE_RUN, MMA_RUNS_IN_C, MMA_RUNS_KEPT };
-
-template <class S> struct run_values {
-	quad v[warp_sums<S>::DOWN][2][warp_sums<S>::ACROSS / 2];
+/* 16 rows of each warp's sums, in the memory of the stages: as rows they are brought to c, 16 bytes by 16. */
+template <class S> struct mma_rows {
+	enum { WIDE = S::WARP_COLS / 4 };
+	quad v[S::THREADS / 32][16][WIDE + 1];
 };
-template <enum mma_runs RUNS, class S>
+/* The warp's part of c begins at (i0,j0). */
+template <class S>
 DF_DEVICE void
-end_run(const product &p, run_values<S> *value, const warp_sums<S> &sums, size_t i1, size_t j1, bool first, bool last)
+end_product(const product &p, const warp_sums<S> &sums, size_t i0, size_t j0, mma_rows<S> &rows)
 {
-	typedef warp_sums<S> W;
+	typedef mma_rows<S> R;
+	quad(&out)[16][R::WIDE + 1] = rows.v[threadIdx.x / 32];
+	const unsigned lane = lane_id(), row = lane / 4, col = lane % 4 * 2;
 
+	sync_block(); /* the last stage's readers */
 #pragma unroll
-	for (unsigned i = 0; i < W::DOWN; i++)
+	for (unsigned i = 0; i < warp_sums<S>::DOWN; i++) {
+		sync_warp();
 #pragma unroll
-		for (unsigned half = 0; half < 2; half++)
+		for (unsigned j = 0; j < warp_sums<S>::ACROSS; j++)
 #pragma unroll
-			for (unsigned j = 0; j < W::ACROSS / 2; j++) {
-				const size_t r = i1 + 16 * i + 8 * half, c = j1 + 16 * j;
-				const quad sum = sums.four(i, half, j);
-				quad v;
+			for (unsigned l = 0; l < 4; l++)
+				out[row + l / 2 * 8][(8 * j + col) / 4].v[col % 4 + l % 2] = sums.d[i][j][l];
+		sync_warp();
+#pragma unroll 1
+		for (unsigned q = lane; q < 16 * R::WIDE; q += 32) {
+			const size_t r = i0 + 16 * i + q / R::WIDE, c = j0 + q % R::WIDE * 4;
 
-				if (first) {
-					v = blended(p, sum, r, c);
-				} else {
-					v = RUNS == MMA_RUNS_KEPT ? value->v[i][half][j] : c_quad(p, r, c);
-					add_run(p, &v, sum);
-				}
-				if (RUNS == MMA_RUNS_KEPT)
-					value->v[i][half][j] = v;
-				if (RUNS != MMA_RUNS_KEPT || last)
-					set_c(p, v, r, c);
-			}
+			set_c(p, blended(p, out[q / R::WIDE][q % R::WIDE], r, c), r, c);
+		}
+	}
 }
 
 /*
  * The tile of c from row i0 and column j0 on; all threads of the block come.  A_ASYNC, B_ASYNC: the side is bf16 and
  * wide, and the number of its elements that lie side by side is a multiple of 8 (mma_is_async()).
  */
-template <class S, bool A_ALONG, bool B_ALONG, int PARTS, bool A_ASYNC, bool B_ASYNC, enum mma_runs RUNS>
+template <class S, bool A_ALONG, bool B_ALONG, int PARTS, bool A_ASYNC, bool B_ASYNC>
 DF_DEVICE void
 mma_tile(const product &p, size_t i0, size_t j0, mma_shared<S, PARTS> &s)
 {
+	static_assert(sizeof(mma_rows<S>) <= sizeof(s), "they lie in the same memory");
 	const unsigned warp = threadIdx.x / 32, row = warp / S::ACROSS * S::WARP_ROWS, col = warp % S::ACROSS * S::WARP_COLS;
-	const size_t i1 = i0 + row + lane_id() / 4, j1 = j0 + col + warp_sums<S>::column();
 	mma_side<S::ROWS, A_ALONG, 1, A_ASYNC, S::THREADS> a;
 	mma_side<S::COLS, B_ALONG, PARTS, B_ASYNC, S::THREADS> b;
-	run_values<S> value;
 	warp_sums<S> sums = {};
 	size_t asked = 0;
 	unsigned now = 0, last = S::STAGES - 1; /* stages: the one that is used, and the one before it */
@@ -333,12 +311,27 @@ mma_tile(const product &p, size_t i0, size_t j0, mma_shared<S, PARTS> &s)
 		asked += MMA_STEP;
 		last = now;
 		now = now + 1 < S::STAGES ? now + 1 : 0;
-		if (RUNS != MMA_ONE_RUN && (k + MMA_STEP) % MMA_RUN == 0 && k + MMA_STEP < p.k) {
-			end_run<RUNS>(p, &value, sums, i1, j1, k < MMA_RUN, false);
-			sums = {};
-		}
 	}
-	end_run<RUNS>(p, &value, sums, i1, j1, RUNS == MMA_ONE_RUN || p.k <= MMA_RUN, true);
+	end_product(p, sums, i0 + row, j0 + col, *reinterpret_cast<mma_rows<S> *>(&s));
+}
+
+/*
+ * The same for a sum over rows of both sides, run by run.  Between runs the sums are in c, which the thread that wrote
+ * them reads again: without loss where c is f32, and where it is not there must be one run only.
+ */
+template <class S, int PARTS, bool ASYNC>
+DF_DEVICE void
+mma_rows_tile(const product &p, size_t i0, size_t j0, mma_shared<S, PARTS> &s)
+{
+	for (size_t k = 0; k == 0 || k < p.k; k += MMA_RUN) {
+		product run = of_rows(p, k, smaller(k + MMA_RUN, p.k));
+
+		if (k > 0) {
+			run.beta = 1;
+			sync_block(); /* the last run's readers */
+		}
+		mma_tile<S, false, false, PARTS, ASYNC, ASYNC>(run, i0, j0, s);
+	}
 }
 
 #endif

@@ -7,16 +7,6 @@
  */
 #include "backend/cuda/gemm_mma.h"
 
-/* The product whose k are the rows [from, to) of a and b. */
-DF_DEVICE product
-of_rows(product p, size_t from, size_t to)
-{
-	p.a.p = row_at(p.a, from);
-	p.b.p = row_at(p.b, from);
-	p.k = to - from;
-	return p;
-}
-
 /* ---- by sample ------------------------------------------------------------------------------------------------------- */
 
 /* Blocks go sample by sample, so that those that run at the same time share its rows: c[s] = alpha a_s^T b_s. */
@@ -53,7 +43,7 @@ DF_KERNEL(S::THREADS, 1) tensor_segments(product all, segments g)
 	place at;
 	const product p = segment(all, g, &at);
 
-	mma_tile<S, false, false, PARTS, ASYNC, ASYNC, MMA_RUNS_IN_C>(p, (size_t)at.i * S::ROWS, (size_t)at.j * S::COLS, s);
+	mma_rows_tile<S, PARTS, ASYNC>(p, (size_t)at.i * S::ROWS, (size_t)at.j * S::COLS, s);
 }
 
 struct segments_job {
@@ -206,7 +196,7 @@ DF_KERNEL(S::THREADS, 1) tensor_groups(product all, group_list g)
 	const group_place at = find_group(g, blockIdx.x, S::ROWS);
 
 	if (at.there)
-		mma_tile<S, true, B_ALONG, PARTS, A_ASYNC, B_ASYNC, MMA_ONE_RUN>(
+		mma_tile<S, true, B_ALONG, PARTS, A_ASYNC, B_ASYNC>(
 		    group_product(all, g, at.group), (size_t)at.i * S::ROWS, (size_t)at.j * S::COLS, s);
 }
 
@@ -357,7 +347,7 @@ DF_KERNEL(S::THREADS, 1) tensor_group_sums(product p, group_list g, unsigned dow
 	place at;
 
 	if (group_sum(&p, g, down, &at))
-		mma_tile<S, false, false, PARTS, ASYNC, ASYNC, MMA_RUNS_IN_C>(
+		mma_rows_tile<S, PARTS, ASYNC>(
 		    p, (size_t)at.i * S::ROWS, (size_t)at.j * S::COLS, s);
 }
 

@@ -242,7 +242,7 @@ df_cuda_xent(struct df_backend *be, const void *args, struct df_err *err)
 	tile_rows = tile_rows < n_rows ? tile_rows : n_rows;
 	mem.be = be;
 	mem.nbytes = tile_rows * ld * sizeof(float);
-	DF_TRY(df_cuda_scratch(be, &mem.data, mem.nbytes, err));
+	DF_TRY(df_cuda_outer_scratch(be, &mem.data, mem.nbytes, err)); /* products have the other */
 	for (size_t r = 0; r < n_rows; r += tile_rows) {
 		const size_t n = n_rows - r < tile_rows ? n_rows - r : tile_rows;
 		const struct df_tensor z = { &mem, 0, n, n_vocab, ld, DF_F32 };

@@ -8,10 +8,10 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
-#define CANARY 0xa5
+#define CANARY       0xa5
 #define CANARY_BYTES (EMU_ASAN ? (size_t)0 : (size_t)64)
 
-/* ---- random numbers -------------------------------------------------------------------------------------------------- */
+/* ---- random numbers ---------------------------------------------------------------------------------------------- */
 
 static uint64_t the_seed;
 static pthread_once_t seed_once = PTHREAD_ONCE_INIT;
@@ -49,7 +49,7 @@ emu_draw(struct emu_random *r, uint32_t n)
 	return (uint32_t)(((z ^ z >> 31) >> 32) * n >> 32);
 }
 
-/* ---- blocks and grids ------------------------------------------------------------------------------------------------ */
+/* ---- blocks and grids -------------------------------------------------------------------------------------------- */
 
 static void
 begin_block(struct engine *e, size_t number)
@@ -85,7 +85,8 @@ begin_block(struct engine *e, size_t number)
 static struct engine *
 engine_new(void)
 {
-	void *p = mmap(NULL, sizeof(struct engine), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	void *p = mmap(
+	    NULL, sizeof(struct engine), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
 	if (p == MAP_FAILED)
 		return NULL;
@@ -160,8 +161,8 @@ emu_check_launch(const struct emu_launch *l, struct df_err *err)
 	    (uint64_t)b.x * b.y * b.z > EMU_MOST_THREADS)
 		return df_fail(err, DF_EDEVICE, "kernel %s: a block of (%u,%u,%u) threads", l->name, b.x, b.y, b.z);
 	if (l->shared_bytes > emu_most_shared())
-		return df_fail(err, DF_EDEVICE, "kernel %s: %zu bytes of shared memory in a block; there are %zu", l->name,
-		    l->shared_bytes, emu_most_shared());
+		return df_fail(err, DF_EDEVICE, "kernel %s: %zu bytes of shared memory in a block; there are %zu",
+		    l->name, l->shared_bytes, emu_most_shared());
 	return DF_OK;
 }
 
@@ -225,8 +226,8 @@ check_canary(struct engine *e)
 
 			e->failed = true;
 			snprintf(e->message, sizeof(e->message),
-			    "kernel %s, block (%u,%u,%u): bytes behind its %zu of shared memory were written", e->launch->name,
-			    b.x, b.y, b.z, e->launch->shared_bytes);
+			    "kernel %s, block (%u,%u,%u): bytes behind its %zu of shared memory were written",
+			    e->launch->name, b.x, b.y, b.z, e->launch->shared_bytes);
 		}
 }
 

@@ -12,10 +12,10 @@
  * error that names kernel, block, threads and lines: on a device that is undefined.
  * Memory.  Shared memory has exactly the size that the launch gave and is NaN when a block begins.  The device's memory
  * is NaN when it is allocated, stands between guard pages, and is closed while the host runs (rt.cc).
- * What runs beside is late.  cp_async() leaves NaN and copies at the wait, or, with some seeds, copies at once: who reads
- * before the wait, or overwrites the source, is wrong in one of the two.  What is put into a stream waits there until
- * somebody waits for it, and runs in any order between streams that events allow; only then is the host's pinned memory
- * read and written, and it must not have changed since.
+ * What runs beside is late.  cp_async() leaves NaN and copies at the wait, or, with some seeds, copies at once: who
+ * reads before the wait, or overwrites the source, is wrong in one of the two.  wgmma_bf16() likewise.  What is put into
+ * a stream waits there until somebody waits for it, and runs in any order between streams that events allow; only then
+ * is the host's pinned memory read and written, and it must not have changed since.
  * Sanitizers.  With ASan every byte beyond shared memory or an allocation of the device is an error at once.  With TSan
  * (make check-race; kernels are watched, the emulator is not) each thread of a block is a context of its own.  A switch
  * orders nothing; sync_block() and sync_warp() order those who come, the begin and end of a launch order it with the
@@ -27,7 +27,7 @@
  * device's memory or pinned memory too early, launches that a device would refuse.  tests/cuda/test_emu.c plants these.
  * It cannot find: what hardware may reorder beyond that (kernels where blocks spin on each other's flags: do not write
  * them), faults in the PTX of simt.h's CUDA body, faults of the compiler, the last bits of tensor cores (products here
- * are float32 sums in the order of k), registers, bank conflicts, speed.
+ * are float32 sums in the order of k), blocks of more threads than DF_KERNEL() says, registers, bank conflicts, speed.
  *
  * Other knobs: DF_EMU_ARCH (90) is the compute capability that is told, which also limits shared memory; DF_EMU_MEMORY
  * the device's bytes (half of the machine's); DF_EMU_NOW=1 runs everything as soon as it is enqueued, for debuggers.

@@ -7,8 +7,12 @@
 #include "backend/cuda/emu/emu.h"
 #include "backend/cuda/emu/sanitize.h"
 
-#ifndef __x86_64__
+/* How fibers switch: by a few lines of assembly, or by swapcontext(3). */
+#if defined(__x86_64__) && !defined(DF_EMU_UCONTEXT)
+#define EMU_ASM 1
+#else
 #include <ucontext.h>
+#define EMU_ASM 0
 #endif
 
 #define WARP 32
@@ -31,7 +35,7 @@ struct meeting {
 };
 
 struct context {
-#ifdef __x86_64__
+#if EMU_ASM
 	void *sp;
 #else
 	ucontext_t u;
@@ -142,7 +146,7 @@ number_of(const struct fiber *f)
 	return (unsigned)(f - f->e->fibers);
 }
 
-/* ---- fiber.cc: stacks, and who runs ---------------------------------------------------------------------------------- */
+/* ---- fiber.cc: stacks, and who runs ------------------------------------------------------------------------------ */
 
 /* The launch fails: the host goes on, and no thread of the block ever does. */
 void fiber_stop(struct engine *e, const char *fmt, ...) __attribute__((format(printf, 2, 3), noreturn));
@@ -157,7 +161,7 @@ bool fiber_new_stacks(struct engine *e);  /* false: out of memory */
 void fiber_free_stacks(struct engine *e); /* nobody goes on where it stopped */
 void fiber_run_block(struct engine *e);   /* to its end, or until fiber_stop() */
 
-/* ---- meet.cc: what threads do together -------------------------------------------------------------------------------- */
+/* ---- meet.cc: what threads do together --------------------------------------------------------------------------- */
 
 /* All lanes that live have come: do what is done once for all, and let them go on. */
 void meeting_finish(struct engine *e, struct warp *w, struct meeting *m);

@@ -14,11 +14,11 @@
 
 __thread emu_thread *emu_now;
 
-/* ---- switching ------------------------------------------------------------------------------------------------------- */
+/* ---- switching --------------------------------------------------------------------------------------------------- */
 
 static void fiber_main(void);
 
-#ifdef __x86_64__
+#if EMU_ASM
 /* Push the registers that a function keeps, leave the stack at *save, go on at `to`. */
 extern "C" void emu_switch(void **save, void *to);
 asm(".text\n"
@@ -42,8 +42,8 @@ asm(".text\n"
     ".size emu_switch, . - emu_switch\n");
 
 /*
- * A stack on which fiber_main() begins at the first switch.  At the entry of a function rsp is 8 below a multiple of 16.
- * Tops are shifted against each other, so that stacks do not share the same few lines of the cache.
+ * A stack on which fiber_main() begins at the first switch.  At the entry of a function rsp is 8 below a multiple of
+ * 16.  Tops are shifted against each other, so that stacks do not share the same few lines of the cache.
  */
 static void
 prepare(struct context *c, char *stack, unsigned number)
@@ -125,7 +125,7 @@ switch_to(struct engine *e, struct fiber *from, struct fiber *f)
 #endif
 }
 
-/* ---- faults ---------------------------------------------------------------------------------------------------------- */
+/* ---- faults ------------------------------------------------------------------------------------------------------ */
 
 void
 fiber_stop(struct engine *e, const char *fmt, ...)
@@ -168,22 +168,23 @@ stop_stuck(struct engine *e)
 		for (first = i; first < e->n_threads; first++) {
 			const struct fiber *g = &e->fibers[first];
 
-			if (g->ended != f->ended || (!f->ended &&
-			    (g->waits->kind != f->waits->kind || g->waits->file != f->waits->file ||
-				g->waits->line != f->waits->line)))
+			if (g->ended != f->ended ||
+			    (!f->ended &&
+				(g->waits->kind != f->waits->kind || g->waits->file != f->waits->file ||
+				    g->waits->line != f->waits->line)))
 				break;
 		}
 		n += (size_t)snprintf(text + n, sizeof(text) - n, "%sthreads %u-%u ", n ? "; " : "", i, first - 1);
 		if (f->ended)
 			n += (size_t)snprintf(text + n, sizeof(text) - n, "have ended");
 		else
-			n += (size_t)snprintf(text + n, sizeof(text) - n, "wait in %s (%s:%d)", emu_kind_name[f->waits->kind],
-			    emu_base_name(f->waits->file), f->waits->line);
+			n += (size_t)snprintf(text + n, sizeof(text) - n, "wait in %s (%s:%d)",
+			    emu_kind_name[f->waits->kind], emu_base_name(f->waits->file), f->waits->line);
 	}
 	fiber_stop(e, "threads wait for each other: %s", text);
 }
 
-/* ---- who runs next --------------------------------------------------------------------------------------------------- */
+/* ---- who runs next ----------------------------------------------------------------------------------------------- */
 
 /* From a signal's handler. */
 void
@@ -194,8 +195,8 @@ emu_say_fault(const char *text)
 	if (f) {
 		const dim3 b = f->block->index;
 
-		dprintf(2, "emulator: kernel %s, block (%u,%u,%u), thread (%u,%u,%u): fault at %s\n", f->e->launch->name, b.x,
-		    b.y, b.z, f->index.x, f->index.y, f->index.z, text);
+		dprintf(2, "emulator: kernel %s, block (%u,%u,%u), thread (%u,%u,%u): fault at %s\n",
+		    f->e->launch->name, b.x, b.y, b.z, f->index.x, f->index.y, f->index.z, text);
 	} else {
 		dprintf(2, "emulator: not in a kernel: fault at %s\n", text);
 	}
@@ -290,7 +291,7 @@ fiber_wait(struct fiber *f)
 	switch_to(e, f, next);
 }
 
-/* ---- a thread's life ------------------------------------------------------------------------------------------------- */
+/* ---- a thread's life --------------------------------------------------------------------------------------------- */
 
 static void
 end_thread(struct fiber *f)

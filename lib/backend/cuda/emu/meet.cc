@@ -6,7 +6,7 @@
 const char *const emu_kind_name[] = { "shuffle", "warp_ballot", "sync_warp", "mma_bf16", "wgmma_bf16", "ldmatrix",
 	"ldmatrix_transposed", "sync_block" };
 
-/* ---- meetings -------------------------------------------------------------------------------------------------------- */
+/* ---- meetings ---------------------------------------------------------------------------------------------------- */
 
 struct mma_args {
 	float *d;
@@ -19,7 +19,8 @@ multiply(struct engine *e, struct warp *w, const struct meeting *m)
 	float a[16][16], b[16][8], d[16][8];
 
 	if (w->live != ~(uint32_t)0)
-		fiber_stop(e, "mma_bf16 (%s:%d): a warp of fewer than 32 threads, or some have ended", emu_base_name(m->file), m->line);
+		fiber_stop(e, "mma_bf16 (%s:%d): a warp of fewer than 32 threads, or some have ended",
+		    emu_base_name(m->file), m->line);
 	for (unsigned lane = 0; lane < WARP; lane++) {
 		const struct mma_args *p = static_cast<const struct mma_args *>(m->arg[lane]);
 		const unsigned g = lane / 4, t = lane % 4 * 2;
@@ -79,8 +80,9 @@ meet(enum kind kind, uint32_t value, const void *arg, const char *file, int line
 		m->line = line;
 		m->here = 0;
 	} else if (m->kind != kind || m->line != line || m->file != file) {
-		fiber_stop(e, "lanes of a warp meet in different places: thread %u in %s (%s:%d), others in %s (%s:%d)", number_of(f),
-		    emu_kind_name[kind], emu_base_name(file), line, emu_kind_name[m->kind], emu_base_name(m->file), m->line);
+		fiber_stop(e, "lanes of a warp meet in different places: thread %u in %s (%s:%d), others in %s (%s:%d)",
+		    number_of(f), emu_kind_name[kind], emu_base_name(file), line, emu_kind_name[m->kind],
+		    emu_base_name(m->file), m->line);
 	}
 	m->value[f->lane] = value;
 	m->arg[f->lane] = arg;
@@ -132,18 +134,12 @@ emu_shuffle(uint32_t v, enum emu_shuffle how, unsigned by, const char *file, int
 	unsigned from = lane;
 
 	switch (how) {
-	case EMU_FROM:
-		from = by % WARP;
-		break;
-	case EMU_XOR:
-		from = lane ^ by;
-		break;
+	case EMU_FROM: from = by % WARP; break;
+	case EMU_XOR: from = lane ^ by; break;
 	case EMU_UP:
 		from = lane - by; /* huge where there is none */
 		break;
-	case EMU_DOWN:
-		from = lane + by;
-		break;
+	case EMU_DOWN: from = lane + by; break;
 	}
 	if (from >= WARP)
 		return v;
@@ -196,12 +192,12 @@ load_matrices(uint32_t r[4], const void *row, bool transposed, const char *file,
 	const struct meeting *m;
 
 	if ((uintptr_t)row % 16 != 0 || !is_shared(f->e, row, 16))
-		fiber_stop(f->e, "thread %u: %s (%s:%d): the address is not %s", number_of(f), emu_kind_name[kind], emu_base_name(file), line,
-		    (uintptr_t)row % 16 != 0 ? "a multiple of 16" : "in shared memory");
+		fiber_stop(f->e, "thread %u: %s (%s:%d): the address is not %s", number_of(f), emu_kind_name[kind],
+		    emu_base_name(file), line, (uintptr_t)row % 16 != 0 ? "a multiple of 16" : "in shared memory");
 	m = meet(kind, 0, row, file, line);
 	if (m->here != ~(uint32_t)0)
-		fiber_stop(f->e, "%s (%s:%d): a warp of fewer than 32 threads, or some have ended", emu_kind_name[kind], emu_base_name(file),
-		    line);
+		fiber_stop(f->e, "%s (%s:%d): a warp of fewer than 32 threads, or some have ended", emu_kind_name[kind],
+		    emu_base_name(file), line);
 	for (unsigned i = 0; i < 4; i++) {
 		const uint16_t *low, *high;
 
@@ -245,7 +241,8 @@ sync_block(const char *file, int line)
 		m->file = file;
 		m->line = line;
 	} else if (m->line != line || m->file != file) {
-		fiber_stop(e, "threads meet in different places: thread %u in sync_block (%s:%d), others in sync_block (%s:%d)",
+		fiber_stop(e,
+		    "threads meet in different places: thread %u in sync_block (%s:%d), others in sync_block (%s:%d)",
 		    number_of(f), emu_base_name(file), line, emu_base_name(m->file), m->line);
 	}
 	__tsan_release(edge);
@@ -262,7 +259,7 @@ sync_block(const char *file, int line)
 	__tsan_acquire(edge);
 }
 
-/* ---- copies that run beside ------------------------------------------------------------------------------------------ */
+/* ---- copies that run beside -------------------------------------------------------------------------------------- */
 
 static void
 do_copy(const struct copy *c)
@@ -284,13 +281,14 @@ cp_async(void *to, const void *from, bool there, const char *file, int line)
 	const struct copy c = { to, from, f->group, there };
 
 	if ((uintptr_t)to % 16 != 0 || (there && (uintptr_t)from % 16 != 0))
-		fiber_stop(f->e, "thread %u: cp_async (%s:%d): an address is not a multiple of 16", number_of(f), emu_base_name(file), line);
+		fiber_stop(f->e, "thread %u: cp_async (%s:%d): an address is not a multiple of 16", number_of(f),
+		    emu_base_name(file), line);
 	if (!is_shared(f->e, to, 16))
-		fiber_stop(f->e, "thread %u: cp_async (%s:%d): the destination is not in shared memory", number_of(f), emu_base_name(file),
-		    line);
+		fiber_stop(f->e, "thread %u: cp_async (%s:%d): the destination is not in shared memory", number_of(f),
+		    emu_base_name(file), line);
 	if (f->n_copies == MOST_COPIES)
-		fiber_stop(f->e, "thread %u: cp_async (%s:%d): more than %d copies under way", number_of(f), emu_base_name(file), line,
-		    MOST_COPIES);
+		fiber_stop(f->e, "thread %u: cp_async (%s:%d): more than %d copies under way", number_of(f),
+		    emu_base_name(file), line, MOST_COPIES);
 	do_copy(&c); /* late copies, too, so that sanitizers see all that is touched from now on */
 	if (!f->e->late_copies)
 		return;
@@ -326,7 +324,8 @@ emu_shared(size_t size, size_t alignment)
 	struct engine *e = self()->e;
 
 	if (size > e->launch->shared_bytes)
-		fiber_stop(e, "%zu bytes of shared memory are used, the launch gave %zu", size, e->launch->shared_bytes);
+		fiber_stop(
+		    e, "%zu bytes of shared memory are used, the launch gave %zu", size, e->launch->shared_bytes);
 	if (alignment > 1024)
 		fiber_stop(e, "shared memory is aligned to 1024 bytes, not to %zu", alignment);
 	return e->shared;

@@ -21,7 +21,7 @@
 #include "backend/cuda/emu/emu.h"
 #include "backend/cuda/emu/sanitize.h"
 
-#define CANARY 0xa5
+#define CANARY   0xa5
 #define NAN_BYTE 0xff
 
 /* A device's allocation, or one of pinned memory. */
@@ -70,7 +70,7 @@ static struct emu_random order;
 static size_t in_use;
 static struct df_err failure; /* not reported so far */
 
-/* ---- the device ------------------------------------------------------------------------------------------------------ */
+/* ---- the device -------------------------------------------------------------------------------------------------- */
 
 static size_t
 knob(const char *name, size_t otherwise)
@@ -152,7 +152,7 @@ report(struct df_err *err)
 	return rc;
 }
 
-/* ---- memory that is closed ------------------------------------------------------------------------------------------- */
+/* ---- memory that is closed --------------------------------------------------------------------------------------- */
 
 static size_t
 page_size(void)
@@ -218,7 +218,8 @@ say_fault(int sig, siginfo_t *info, void *context)
 	/* without the lock: this thread may have it, and nothing comes after this */
 	for (const struct region *r = regions; r && !text[0]; r = r->next)
 		if (at >= r->base && at < r->base + r->mapped)
-			snprintf(text, sizeof(text), "%zd bytes after the first of an allocation of %zu bytes of the device",
+			snprintf(text, sizeof(text),
+			    "%zd bytes after the first of an allocation of %zu bytes of the device",
 			    (ssize_t)(at - r->data), r->nbytes);
 	if (!text[0])
 		snprintf(text, sizeof(text), "address %p", (const void *)at);
@@ -236,7 +237,7 @@ set_handler(void)
 
 	if (EMU_ASAN || sigaction(SIGSEGV, NULL, &old) != 0 || old.sa_handler != SIG_DFL)
 		return;
-	/* fibers have little room; this is the alternative stack of the thread that came first, which runs most of it */
+	/* fibers have little room; this is the stack of handlers of the thread that came first, which runs most */
 	memset(&s, 0, sizeof(s));
 	s.ss_sp = stack;
 	s.ss_size = sizeof(stack);
@@ -359,7 +360,7 @@ rt_free_pinned(void *p)
 	free(r);
 }
 
-/* ---- tasks ----------------------------------------------------------------------------------------------------------- */
+/* ---- tasks ------------------------------------------------------------------------------------------------------- */
 
 static void
 release(struct mark *m)
@@ -405,8 +406,8 @@ host_hash(const struct task *t)
 {
 	const struct rows *c = &t->rows;
 
-	return t->what == TO_DEVICE ? hash_rows(c->from, c->from_pitch, c->row, c->n) :
-				      hash_rows(c->to, c->to_pitch, c->row, c->n);
+	return t->what == TO_DEVICE ? hash_rows(c->from, c->from_pitch, c->row, c->n)
+				    : hash_rows(c->to, c->to_pitch, c->row, c->n);
 }
 
 /* The device's memory is open. */
@@ -424,18 +425,16 @@ run_task(struct task *t)
 	case TO_DEVICE:
 	case TO_HOST:
 		if (t->checked && host_hash(t) != t->hash) {
-			df_fail(&err, DF_EDEVICE, t->what == TO_DEVICE ?
-			    "the host changed pinned memory before it was copied to the device" :
-			    "the host wrote to pinned memory that a copy from the device was on its way to");
+			df_fail(&err, DF_EDEVICE,
+			    t->what == TO_DEVICE
+				? "the host changed pinned memory before it was copied to the device"
+				: "the host wrote to pinned memory that a copy from the device was on its way to");
 			fail(&err);
 		}
 		copy_rows(&t->rows);
 		break;
-	case RECORD:
-		t->mark->done = true;
-		break;
-	case AFTER:
-		break;
+	case RECORD: t->mark->done = true; break;
+	case AFTER: break;
 	}
 	release(t->mark);
 	free(t);
@@ -585,7 +584,7 @@ emu_enqueue(const emu_launch &l, void *stream)
 	pthread_mutex_unlock(&lock);
 }
 
-/* ---- copies ---------------------------------------------------------------------------------------------------------- */
+/* ---- copies ------------------------------------------------------------------------------------------------------ */
 
 static bool
 is_pinned(const char *p, size_t n)
@@ -656,8 +655,8 @@ copy(enum what what, const struct rows *c, rt_stream_t stream, struct df_err *er
 		return DF_OK;
 	pthread_mutex_lock(&lock);
 	if (!is_device(device, n)) {
-		rc = df_fail(err, DF_EDEVICE, "a copy of %zu rows of %zu bytes: not within an allocation of the device", c->n,
-		    c->row);
+		rc = df_fail(err, DF_EDEVICE, "a copy of %zu rows of %zu bytes: not within an allocation of the device",
+		    c->n, c->row);
 	} else if (c->n > 1 && (c->to_pitch < c->row || c->from_pitch < c->row)) {
 		rc = df_fail(err, DF_EDEVICE, "a copy of rows of %zu bytes that lie over each other", c->row);
 	} else if (is_pinned(host, n_host)) {
@@ -682,7 +681,8 @@ int
 rt_to_device(void *to, size_t to_pitch, const void *from, size_t from_pitch, size_t row, size_t n, rt_stream_t s,
     struct df_err *err)
 {
-	const struct rows c = { static_cast<char *>(to), static_cast<const char *>(from), to_pitch, from_pitch, row, n };
+	const struct rows c = { static_cast<char *>(to), static_cast<const char *>(from), to_pitch, from_pitch, row,
+		n };
 
 	return copy(TO_DEVICE, &c, s, err);
 }
@@ -691,12 +691,13 @@ int
 rt_to_host(void *to, size_t to_pitch, const void *from, size_t from_pitch, size_t row, size_t n, rt_stream_t s,
     struct df_err *err)
 {
-	const struct rows c = { static_cast<char *>(to), static_cast<const char *>(from), to_pitch, from_pitch, row, n };
+	const struct rows c = { static_cast<char *>(to), static_cast<const char *>(from), to_pitch, from_pitch, row,
+		n };
 
 	return copy(TO_HOST, &c, s, err);
 }
 
-/* ---- streams and events ---------------------------------------------------------------------------------------------- */
+/* ---- streams and events ------------------------------------------------------------------------------------------ */
 
 int
 rt_stream_new(rt_stream_t *out, struct df_err *err)

@@ -20,7 +20,7 @@
 #define DF_DEVICE __attribute__((unused)) static inline
 #define DF_BOTH __attribute__((unused)) static inline
 
-/* ---- CUDA's own types and functions that kernels use -------------------------------------------------------------- */
+/* ---- CUDA's own types and functions that kernels use ------------------------------------------------------------- */
 
 struct dim3 {
 	unsigned x, y, z;
@@ -61,7 +61,7 @@ DF_MIN_MAX(unsigned long long)
 DF_BOTH float rsqrtf(float x) { return 1 / sqrtf(x); }
 DF_BOTH double rsqrt(double x) { return 1 / sqrt(x); }
 
-/* ---- where a thread is --------------------------------------------------------------------------------------------- */
+/* ---- where a thread is ------------------------------------------------------------------------------------------- */
 
 struct emu_block {
 	dim3 index, block_dim, grid_dim;
@@ -85,7 +85,7 @@ dim(size_t x, size_t y = 1, size_t z = 1)
 	return { (unsigned)x, (unsigned)y, (unsigned)z };
 }
 
-/* ---- launches ------------------------------------------------------------------------------------------------------ */
+/* ---- launches ---------------------------------------------------------------------------------------------------- */
 
 /* A grid that is to run: thread(args) for each of its threads, drop(args) at the end. */
 struct emu_launch {
@@ -119,7 +119,7 @@ emu_begin(const char *name, void (*kernel)(P...), dim3 grid, dim3 block, size_t 
 void *emu_shared(size_t size, size_t alignment);
 #define DF_SHARED(type, name) type &name = *static_cast<type *>(emu_shared(sizeof(type), alignof(type)))
 
-/* ---- meetings -------------------------------------------------------------------------------------------------------- */
+/* ---- meetings ---------------------------------------------------------------------------------------------------- */
 
 /* Where a call is: threads that meet must come from the same place. */
 #define DF_PLACE const char *file = __builtin_FILE(), int line = __builtin_LINE()
@@ -145,12 +145,32 @@ emu_shuffle_any(T v, enum emu_shuffle how, unsigned by, const char *file, int li
 	memcpy(&v, &bits, 4);
 	return v;
 }
-template <class T> DF_DEVICE T shuffle(T v, int from, DF_PLACE) { return emu_shuffle_any(v, EMU_FROM, (unsigned)from, file, line); }
-template <class T> DF_DEVICE T shuffle_xor(T v, int mask, DF_PLACE) { return emu_shuffle_any(v, EMU_XOR, (unsigned)mask, file, line); }
-template <class T> DF_DEVICE T shuffle_up(T v, unsigned by, DF_PLACE) { return emu_shuffle_any(v, EMU_UP, by, file, line); }
-template <class T> DF_DEVICE T shuffle_down(T v, unsigned by, DF_PLACE) { return emu_shuffle_any(v, EMU_DOWN, by, file, line); }
+template <class T>
+DF_DEVICE T
+shuffle(T v, int from, DF_PLACE)
+{
+	return emu_shuffle_any(v, EMU_FROM, (unsigned)from, file, line);
+}
+template <class T>
+DF_DEVICE T
+shuffle_xor(T v, int mask, DF_PLACE)
+{
+	return emu_shuffle_any(v, EMU_XOR, (unsigned)mask, file, line);
+}
+template <class T>
+DF_DEVICE T
+shuffle_up(T v, unsigned by, DF_PLACE)
+{
+	return emu_shuffle_any(v, EMU_UP, by, file, line);
+}
+template <class T>
+DF_DEVICE T
+shuffle_down(T v, unsigned by, DF_PLACE)
+{
+	return emu_shuffle_any(v, EMU_DOWN, by, file, line);
+}
 
-/* ---- integers -------------------------------------------------------------------------------------------------------- */
+/* ---- integers ---------------------------------------------------------------------------------------------------- */
 
 DF_DEVICE uint32_t atomic_add(uint32_t *p, uint32_t v) { return __atomic_fetch_add(p, v, __ATOMIC_RELAXED); }
 DF_DEVICE uint32_t atomic_or(uint32_t *p, uint32_t v) { return __atomic_fetch_or(p, v, __ATOMIC_RELAXED); }
@@ -189,7 +209,7 @@ bits_float(uint32_t x)
 	return r;
 }
 
-/* ---- 16-bit floats: to nearest even; a NaN becomes 0x7fff, as PTX's cvt has it ------------------------------------- */
+/* ---- 16-bit floats: to nearest even; a NaN becomes 0x7fff, as PTX's cvt has it ----------------------------------- */
 
 DF_DEVICE uint16_t
 bf16_of(float x)
@@ -223,7 +243,7 @@ of_f16(uint16_t x)
 	return bits_float(sign | float_bits((a < 0x400 ? (float)a * 0x1p-24f : bits_float((a << 13) + 0x38000000))));
 }
 
-/* ---- matrices, and copies that run beside ---------------------------------------------------------------------------- */
+/* ---- matrices, and copies that run beside ------------------------------------------------------------------------ */
 
 void mma_bf16(float d[4], const uint32_t a[4], const uint32_t b[2], DF_PLACE);
 void ldmatrix(uint32_t r[4], const void *row, DF_PLACE);
