@@ -333,7 +333,7 @@ RACE_SEED ?= 1
 check-race: bootstrap
 	@$(MAKE) --no-print-directory -j$(JOBS) BUILD=build-race SANITIZE=thread RACE=1 OPT='-O1 -g' \
 	    $(addprefix build-race/,df-cuda-emu.so tests/test_emu tests/test_ops tests/test_bf16)
-	@TSAN_OPTIONS=exitcode=99 DF_EMU_SEED=$(RACE_SEED) DF_TEST_ONLY=matches_reference DF_TEST_TIMEOUT=1200 \
+	@TSAN_OPTIONS=exitcode=99:history_size=0 DF_EMU_SEED=$(RACE_SEED) DF_TEST_ONLY=matches_reference DF_TEST_TIMEOUT=1200 \
 	    tests/run.sh -j$(JOBS) -b build-race build-race/tests/test_emu emu:build-race/tests/test_ops emu:build-race/tests/test_bf16
 
 # libFuzzer (clang) on every parser, FUZZ_TIME seconds each; T="tokenizer records" chooses.  What it finds stays in
