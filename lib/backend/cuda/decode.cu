@@ -83,7 +83,7 @@ template <int E> struct tensor_decode_shared {
  * what counts is that keys and values are read once, 4 E bytes a key, and that S x K blocks are enough for a device.
  */
 template <int E>
-DF_KERNEL(256)
+DF_KERNEL(256, 2)
 tensor_decode(view<const bf16> q, view<const bf16> k, view<const bf16> v, view<bf16> o, const uint32_t *first,
     const uint32_t *n, attn_shape a)
 {
