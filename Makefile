@@ -297,7 +297,7 @@ $(BUILD)/tests/%.so: tests/faults/%.c $(BUILD)/flags
 # not exact.
 DEVICE_TESTS = $(patsubst %.c,$(BUILD)/tests/%,$(notdir $(shell grep -l DF_TEST_DEVICE $(UNIT_SRC) /dev/null))) \
 	$(shell grep -l DF_TEST_DEVICE $(TAP_TESTS) /dev/null)
-OPS_TESTS    = $(addprefix $(BUILD)/tests/,test_ops test_rows test_derivatives test_hostile)
+OPS_TESTS    = $(addprefix $(BUILD)/tests/,test_ops test_rows test_derivatives test_hostile test_projections)
 ALL_TESTS    = $(addprefix cpu:,$(UNIT) $(TAP_TESTS)) $(EMU_TEST) $(FUZZ) $(addprefix poison:,$(DEVICE_TESTS)) \
 	$(addprefix poison.bf16:,$(filter $(BUILD)/%,$(DEVICE_TESTS))) $(addprefix openblas:,$(OPS_TESTS) $(DEVICE_TESTS))
 
