@@ -297,10 +297,10 @@ $(BUILD)/tests/%.so: tests/faults/%.c $(BUILD)/flags
 # not exact.
 DEVICE_TESTS = $(patsubst %.c,$(BUILD)/tests/%,$(notdir $(shell grep -l DF_TEST_DEVICE $(UNIT_SRC) /dev/null))) \
 	$(shell grep -l DF_TEST_DEVICE $(TAP_TESTS) /dev/null)
-OPS_TESTS    = $(addprefix $(BUILD)/tests/,test_ops test_rows test_derivatives test_hostile)
+OPS_TESTS    = $(addprefix $(BUILD)/tests/,test_ops test_rows test_derivatives test_hostile test_projections)
 # The kernels of the CUDA backend on their emulator: what takes seconds there, not minutes.
 EMU_TESTS    = $(if $(EMU),$(addprefix emu:,$(OPS_TESTS) $(addprefix $(BUILD)/tests/,test_stage test_lanes test_windows \
-	test_model_trains)) $(addprefix emu.bf16:$(BUILD)/tests/,test_bf16 test_windows test_derivatives))
+	test_model_trains)) $(addprefix emu.bf16:$(BUILD)/tests/,test_bf16 test_windows test_derivatives test_projections))
 ALL_TESTS    = $(EMU_TESTS) $(addprefix cpu:,$(UNIT) $(TAP_TESTS)) $(EMU_TEST) $(FUZZ) $(addprefix poison:,$(DEVICE_TESTS)) \
 	$(addprefix poison.bf16:,$(filter $(BUILD)/%,$(DEVICE_TESTS))) $(addprefix openblas:,$(OPS_TESTS) $(DEVICE_TESTS))
 

@@ -19,8 +19,8 @@ case $build in
 /*) ;;
 *) build=$PWD/$build ;;
 esac
-ops='test_ops test_rows test_hostile test_derivatives test_stage test_lanes test_numbers'
-bf16='test_bf16 test_ops test_rows'
+ops='test_ops test_rows test_hostile test_derivatives test_projections test_stage test_lanes test_numbers'
+bf16='test_bf16 test_ops test_rows test_projections'
 models=$(cd "$root/tests/unit" 2>/dev/null && grep -l DF_TEST_DEVICE test_*.c | sed 's/\.c$//' | tr '\n' ' ')
 [ -n "$models" ] || models=$(cd "$build/tests" && for t in test_*; do case " $ops $bf16 " in *" $t "*) ;; *) echo "$t" ;; esac; done)
 if [ -n "${DF_LIST-}" ]; then

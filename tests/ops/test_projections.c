@@ -163,7 +163,8 @@ sums(enum df_projection_type type)
 		free(want);
 	}
 	print_message("  distance from the definition %.1e, of rounded numbers %.1e\n", most, most_rounded);
-	assert_true(most == 0 || (rounds && most <= 2e-3 && most_rounded <= 2e-6));
+	/* Tensor cores cut off what is below the last bit of a sum, 512 times in a span. */
+	assert_true(most == 0 || (rounds && most <= 2e-3 && most_rounded <= 5e-5));
 }
 
 static void

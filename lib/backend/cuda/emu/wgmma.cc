@@ -48,7 +48,7 @@ do_product(struct engine *e, unsigned lane, const struct product *p)
 	}
 }
 
-/* Each lane keeps what it needs of its neighbours' registers: they may write them as soon as the product is under way. */
+/* Each lane keeps what it needs of its neighbours' registers, which they may write once the product is under way. */
 void
 wgmma_begin(struct engine *e, struct warp *w, const struct meeting *m)
 {
