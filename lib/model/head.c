@@ -3,8 +3,8 @@
  *
  * The numbers of a target row (its token, factor, loss) lie in the batch's stage.  Losses stay on the device until
  * someone asks for them; there is one download for a batch.  Where targets have weights, these depend on the losses:
- * then the losses come first, and the backward goes on from the logits, or computes them once more if they would take too
- * much memory.  Otherwise one operation does both.
+ * then the losses come first, and the backward goes on from the logits, or computes them once more if they would take
+ * too much memory.  Otherwise one operation does both.
  */
 #include <math.h>
 

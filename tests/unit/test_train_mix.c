@@ -411,7 +411,7 @@ write_losses(const struct setup *u, const struct losses *l, const char *path)
 	df_meta_release(&m);
 }
 
-/* A reference's loss that is not finite: its target does not count for the excess, and is counted; all else is as ever. */
+/* A target without a finite reference loss does not count for the excess, and is counted; all else is as ever. */
 static void
 test_bad_reference(void **state)
 {

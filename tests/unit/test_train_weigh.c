@@ -726,7 +726,7 @@ test_left_out(void **state)
 }
 
 /*
- * DataFlex's loss of a sample, recorded: the mean over its targets, each predicted by the token before it.  The logits are
+ * DataFlex's loss of a sample, recorded: the mean over its targets, each predicted by the token before it.  Logits are
  * made by our head with the identity as its weights.  A sample without targets has loss 0 there; here it has none.
  */
 static void
