@@ -45,7 +45,7 @@ EXPORTS   := -Wl,--dynamic-list=lib/libdf.exports
 
 # CUDA: nvcc is NVCC=, or found in PATH, the toolkit's usual folder, or a Python environment.  GPU_ARCHS: for which GPUs.
 # For the others a driver compiles the PTX of the last one without a letter.  In a git checkout they are few, to build
-# fast; make bundle takes all.
+# fast; make bundle takes all.  NVCCFLAGS=-lineinfo shows profilers the lines, and makes the plug-in ten times as large.
 NVCC      ?= $(firstword $(wildcard $(addsuffix /nvcc,$(subst :, ,$(PATH)) /usr/local/cuda/bin \
 	$(foreach v,$(VIRTUAL_ENV) $(CONDA_PREFIX),$(wildcard $(v)/lib/python3*/site-packages/nvidia/cu13/bin)))))
 GPU_ALL   := 80 86 89 90a 100 120
@@ -53,10 +53,10 @@ GPU_ARCHS ?= $(if $(DEV),80 90a,$(GPU_ALL))
 GPU_PTX    = $(lastword $(filter-out %a,$(GPU_ARCHS)))
 # Files whose results are the CPU's bits: no contraction there, either.
 CUDA_EXACT := elem rows optim gemm segments route sjlt
-NVCCFLAGS_ := -std=c++17 -O3 -lineinfo --expt-relaxed-constexpr -Werror all-warnings -Xptxas -warn-spills -Ilib \
+NVCCFLAGS_ := -std=c++17 -O3 -Xfatbin -compress-all --expt-relaxed-constexpr -Werror all-warnings -Xptxas -warn-spills -Ilib \
 	-Xcompiler -fPIC,-fvisibility=hidden,-fno-exceptions,-Wall \
 	$(foreach a,$(GPU_ARCHS),-gencode arch=compute_$(a),code=sm_$(a)) $(if $(filter 90a,$(GPU_ARCHS)),-DDF_WGMMA) \
-	$(if $(GPU_PTX),-gencode arch=compute_$(GPU_PTX)$(comma)code=compute_$(GPU_PTX))
+	$(if $(GPU_PTX),-gencode arch=compute_$(GPU_PTX)$(comma)code=compute_$(GPU_PTX)) $(NVCCFLAGS)
 CUDA_HOME  = $(patsubst %/bin/nvcc,%,$(NVCC))
 # The same kernels for the CPU.
 CXX       := $(if $(filter default,$(origin CXX)),g++,$(CXX))

@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "backend/backend_priv.h"
 #include "base/mem.h"
@@ -189,6 +190,8 @@ old_tables_are_refused(void **state)
 	struct df_backend_ops ops = df_cpu_backend;
 	struct df_backend *be = NULL;
 	struct df_err err = DF_ERR_INIT;
+	const char *plugin = getenv("DF_CUDA_PLUGIN");
+	char *ours = plugin ? strdup(plugin) : NULL;
 
 	(void)state;
 	ops.api_version++;
@@ -198,6 +201,11 @@ old_tables_are_refused(void **state)
 	assert_int_equal(df_backend_open(&be, "cuda:0", NULL, &err), DF_EUNSUPPORTED);
 	assert_int_equal(df_backend_open(&be, "toaster", NULL, &err), DF_EUSAGE);
 	assert_null(be);
+	if (ours)
+		setenv("DF_CUDA_PLUGIN", ours, 1);
+	else
+		unsetenv("DF_CUDA_PLUGIN");
+	free(ours);
 }
 
 /* Fill t with numbers from -1 to 1. */
