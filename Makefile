@@ -53,10 +53,13 @@ GPU_ARCHS ?= $(if $(DEV),80 90a,$(GPU_ALL))
 GPU_PTX    = $(lastword $(filter-out %a,$(GPU_ARCHS)))
 # Files whose results are the CPU's bits: no contraction there, either.
 CUDA_EXACT := elem rows optim gemm segments route sjlt
-NVCCFLAGS_ := -std=c++17 -O3 -Xfatbin -compress-all --expt-relaxed-constexpr -Werror all-warnings -Xptxas -warn-spills -Ilib \
+NVCCFLAGS_ := -std=c++17 -O3 --expt-relaxed-constexpr -Werror all-warnings -Xptxas -warn-spills -Ilib \
 	-Xcompiler -fPIC,-fvisibility=hidden,-fno-exceptions,-Wall \
 	$(foreach a,$(GPU_ARCHS),-gencode arch=compute_$(a),code=sm_$(a)) $(if $(filter 90a,$(GPU_ARCHS)),-DDF_WGMMA) \
 	$(if $(GPU_PTX),-gencode arch=compute_$(GPU_PTX)$(comma)code=compute_$(GPU_PTX)) $(NVCCFLAGS)
+# As small as this nvcc can make them: --compress-mode came with 12.8.
+GPU_PRESS  = $(call once,GPU_PRESS,$(if $(shell $(NVCC) --help | grep -e --compress-mode),\
+	--compress-mode=size,-Xfatbin -compress-all))
 CUDA_HOME  = $(patsubst %/bin/nvcc,%,$(NVCC))
 # The same kernels for the CPU.
 CXX       := $(if $(filter default,$(origin CXX)),g++,$(CXX))
@@ -169,7 +172,7 @@ is_exact = $(filter $(CUDA_EXACT),$(basename $(notdir $(1))))
 $(BUILD)/cuda/%.o: lib/backend/cuda/%.cu $(BUILD)/cuda-flags
 	@mkdir -p $(@D)
 	@$(call say,NVCC,$<)
-	$(Q)$(NVCC) $(NVCCFLAGS_) $(if $(call is_exact,$<),-fmad=false) -MMD -MP -MF $(@:.o=.d) -c -o $@ $<
+	$(Q)$(NVCC) $(NVCCFLAGS_) $(GPU_PRESS) $(if $(call is_exact,$<),-fmad=false) -MMD -MP -MF $(@:.o=.d) -c -o $@ $<
 
 $(BUILD)/cuda/%.o: lib/backend/cuda/%.c $(BUILD)/flags
 	@mkdir -p $(@D)
@@ -269,10 +272,10 @@ $(BUILD)/tests/api_example_so: $(BUILD)/obj/tests/api_example.o $(SHARED)
 	@$(call say,LD,$@)
 	$(Q)$(CC) $(LDFLAGS_) -Wl,-rpath,'$$ORIGIN/..' $(LDFLAGS) -o $@ $^
 
-$(BUILD)/bench/%: $(BUILD)/obj/tests/bench/%.o $(LIB)
+$(BUILD)/bench/%: $(BUILD)/obj/tests/bench/%.o $(LIB) lib/libdf.exports
 	@mkdir -p $(@D)
 	@$(call say,LD,$@)
-	$(Q)$(CC) $(LDFLAGS_) $(LDFLAGS) -o $@ $^ $(LDLIBS_)
+	$(Q)$(CC) $(LDFLAGS_) $(LDFLAGS) $(EXPORTS) -o $@ $(filter-out %.exports,$^) $(LDLIBS_)
 
 $(BUILD)/demo/%: $(BUILD)/obj/demo/%.o $(LIB)
 	@mkdir -p $(@D)

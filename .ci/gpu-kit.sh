@@ -20,7 +20,7 @@ mkdir -p "$kit/build/bin" "$kit/build/tests" "$kit/build/bench" "$kit/build/lib"
 
 install -s -m 755 "$build"/bin/df-* "$kit/build/bin"
 install -s -m 755 "$build/df-cuda.so" "$build/libdf_h5zstd.so" "$kit/build"
-for program in tests/agree $(DF_LIST=1 tests/cuda/check-gpu.sh "$build") bench/bench_ops bench/bench_step bench/bench_grad \
+for program in tests/agree $(DF_LIST=1 tests/cuda/check-gpu.sh "$build") bench/bench_device bench/bench_step bench/bench_grad \
 	bench/bench_project bench/random_model bench/random_rows; do
 	[ ! -x "$build/$program" ] || install -s -m 755 "$build/$program" "$kit/build/$program"
 done

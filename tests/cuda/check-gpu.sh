@@ -3,7 +3,7 @@
 #
 # In this order, as what comes later needs what is before: operations against the reference in float32 and bf16, rows that
 # know nothing of their batch, hostile input, stages and lanes, models; whole programs against the CPU; then the operations
-# again under compute-sanitizer; then what they cost (bench_ops, if there is one).  The last line counts.
+# again under compute-sanitizer; then what they cost (bench_device, if there is one).  The last line counts.
 #
 #	-r        compile the kernels again with the nvcc of this machine, for this GPU
 #	DF_LIST=1 print the programs that are needed, and exit
@@ -73,6 +73,6 @@ if command -v compute-sanitizer >/dev/null 2>&1; then
 else
 	echo 'skipped compute-sanitizer: not here'
 fi
-[ ! -x "$build/bench/bench_ops" ] || DEVICE=cuda "$build/bench/bench_ops" 5 2>&1 | tee "$build/check-gpu.bench"
+[ ! -x "$build/bench/bench_device" ] || DEVICE=cuda "$build/bench/bench_device" 2>&1 | tee "$build/check-gpu.bench"
 tail -n 1 "$log"
 exit "$status"
