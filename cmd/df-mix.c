@@ -217,8 +217,9 @@ parse(struct run *r, int argc, char **argv, struct df_err *err)
 
 	DF_TRY(make_table(r, err));
 	at = df_opt_first_operand(r->table.v, argc, argv);
-	DF_TRY(load_plugin(r, argc, argv, at, err));
-	if (at < argc && (found = find_method(r, argv[at], err)) == DF_OK) {
+	/* A wrong command line is told before a plug-in that cannot be loaded: what is before its method is parsed. */
+	found = load_plugin(r, argc, argv, at, err);
+	if (found == DF_OK && at < argc && (found = find_method(r, argv[at], err)) == DF_OK) {
 		memmove(argv + at, argv + at + 1, (size_t)(argc - at) * sizeof(*argv));
 		argc--;
 		DF_TRY(make_table(r, err));
