@@ -496,8 +496,8 @@ struct df_xent {
 	struct df_tensor dw;      /* [V,D] += over all rows, or NONE */
 	struct df_tensor dlogits; /* [L,V] = g_t, for per-sample head gradients, or NONE.  The caller bounds L. */
 	/*
-	 * [L,V] f32 or NONE; not in df_xent().  df_xent_fwd() leaves in it, in a form of its own, what df_xent_bwd() goes
-	 * on from, and uses up.  Not together with dlogits.
+	 * [L,V] f32 or NONE; not in df_xent().  df_xent_fwd() leaves in it, in a form of its own, what df_xent_bwd()
+	 * goes on from, and uses up.  Not together with dlogits.
 	 */
 	struct df_tensor logits;
 };

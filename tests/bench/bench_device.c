@@ -1,9 +1,10 @@
 /*
  * bench_device.c - what each kernel of a training step and of projected gradients costs on a device, against its floor.
  *
- * Shapes are those of Qwen2.5-0.5B with 8192 tokens in 16 samples, activations in bf16 where the device takes them.  The
- * floor is the larger of bytes over GBS and FLOPs over TFLOPS: what an H100 copies and multiplies (docs/cuda-kernels.md).
- * The last column is the time lost in a step: what is over the floor, times the calls of a step of 24 layers.
+ * Shapes are those of Qwen2.5-0.5B with 8192 tokens in 16 samples, activations in bf16 where the device takes them.
+ * The floor is the larger of bytes over GBS and FLOPs over TFLOPS: what an H100 copies and multiplies
+ * (docs/cuda-kernels.md).  The last column is the time lost in a step: what is over the floor, times the calls of a
+ * step of 24 layers.
  *
  *   bench_device [PAIRS [WORD]]    only the lines whose name has WORD; DEVICE=cuda, SMALL=1: toy shapes, to try it
  */

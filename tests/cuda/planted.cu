@@ -266,8 +266,8 @@ ones(float *y, bool error)
 /* ---- running them ------------------------------------------------------------------------------------------------ */
 
 /*
- * y[t] = the sum of thread t's part of a b^T: a [64,16] small numbers, b [64,16], column by column, half of them x: floats
- * whose lower halves are zero.
+ * y[t] = the sum of thread t's part of a b^T: a [64,16] small numbers, b [64,16], column by column, half of them x:
+ * floats whose lower halves are zero.
  */
 struct columns {
 	alignas(1024) uint4 chunk[72 * 8];

@@ -236,7 +236,9 @@ many_steps(void **state)
 	of_all_types((struct shape){ 8, 16, 2100 });
 }
 
-/* Shapes for which a device of a few processors chooses tiles of other sizes; and sums of several runs in such tiles. */
+/*
+ * Shapes for which a device of a few processors chooses tiles of other sizes; and sums of several runs in such tiles.
+ */
 static void
 large(void **state)
 {

@@ -1,5 +1,6 @@
 /*
- * backend.cc - the same in C++17: what a CUDA backend's host side may look like.  Its product runs on the program's pool.
+ * backend.cc - the same in C++17: what a CUDA backend's host side may look like.  Its product runs on the program's
+ * pool.
  *
  *     c++ -std=c++17 -shared -fPIC -I PREFIX/include/df-tools backend.cc -o df-cuda.so
  */

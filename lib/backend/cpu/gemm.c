@@ -57,8 +57,8 @@ struct block {
 };
 
 /*
- * AddressSanitizer does not keep the kernels' sums in registers and looks at every access to them: most of the time of a
- * test that trains. So it leaves the kernels alone, and looks at the corners of what a block touches.
+ * AddressSanitizer does not keep the kernels' sums in registers and looks at every access to them: most of the time of
+ * a test that trains. So it leaves the kernels alone, and looks at the corners of what a block touches.
  */
 #ifdef __SANITIZE_ADDRESS__
 #define UNCHECKED __attribute__((no_sanitize("address", "undefined")))

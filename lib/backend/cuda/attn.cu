@@ -19,7 +19,8 @@ template <int E> struct scalar_fwd_shared {
  */
 template <int E>
 DF_KERNEL(128, 2)
-scalar_forward(view<const float> q, view<const float> k, view<const float> v, view<float> o, view<float> lse, attn_shape a)
+scalar_forward(view<const float> q, view<const float> k, view<const float> v, view<float> o, view<float> lse,
+    attn_shape a)
 {
 	enum { R = scalar<E>::R, ROWS = scalar<E>::ROWS, OTHERS = scalar<E>::OTHERS, LD = scalar<E>::LD };
 	DF_SHARED(scalar_fwd_shared<E>, sh);

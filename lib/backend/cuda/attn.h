@@ -7,8 +7,8 @@
  *   a block     |######|######|###\        each query keeps its maximum m and sum l; when m grows, what was summed
  *               +------+------+----        shrinks by exp(old m - new m).
  *
- * Milakov & Gimelshein 2018, Dao et al. 2022.  Tiles count from the sample's start, so that a query's sums have the same
- * order in every batch, and in decoding, too.  A head's width is padded with zeros to that of the next template.
+ * Milakov & Gimelshein 2018, Dao et al. 2022.  Tiles count from the sample's start, so that a query's sums have the
+ * same order in every batch, and in decoding, too.  A head's width is padded with zeros to that of the next template.
  *
  *	attn_scalar.h  float32 activations, multiplied in float32
  *	attn_mma.h     bf16 activations, multiplied by tensor cores with sums in float32

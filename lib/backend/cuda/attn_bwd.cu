@@ -1,7 +1,7 @@
 /*
  * attn_bwd.cu - attention, backward: the probabilities P again from the scores and lse, and with D = dO V^T
  *
- *	delta_i = dO_i . O_i        dV = P^T dO        dS = P (D - delta)        dQ = scale dS K        dK = scale dS^T Q
+ *	delta_i = dO_i . O_i     dV = P^T dO     dS = P (D - delta)     dQ = scale dS K     dK = scale dS^T Q
  *
  * Dao et al. 2022, algorithm 4, without atomics: one kernel for delta, one whose blocks have some keys and go along
  * their queries (dK, dV), one whose blocks have some queries and go along their keys (dQ).  The scores are computed
@@ -61,7 +61,8 @@ find_delta(rt_stream_t stream, const struct df_attn_bwd *b, float *delta, attn_s
 
 template <int E> struct scalar_bwd_shared {
 	alignas(16) float a[scalar<E>::ROWS * E], b[scalar<E>::ROWS * E];             /* the block's own: K V or Q dO */
-	float x[scalar<E>::OTHERS * scalar<E>::LD], y[scalar<E>::OTHERS * scalar<E>::LD]; /* on their way: Q dO or K V */
+	/* on their way: Q dO or K V */
+	float x[scalar<E>::OTHERS * scalar<E>::LD], y[scalar<E>::OTHERS * scalar<E>::LD];
 	float w[scalar<E>::ROWS * 32];                                                /* weights of those: P or dS */
 };
 
@@ -230,8 +231,10 @@ backward_in_f32(rt_stream_t stream, const struct df_attn_bwd *b, const float *de
 		enum { E = decltype(e)::value };
 		const size_t n = attn_n_tiles(f->q.rows, shape.n_samples, scalar<E>::ROWS);
 
-		DF_LAUNCH(scalar_bwd_keys<E>, dim(n * shape.n_kv_heads), dim(128), sizeof(scalar_bwd_shared<E>), stream, g);
-		DF_LAUNCH(scalar_bwd_queries<E>, dim(n * shape.n_heads), dim(128), sizeof(scalar_bwd_shared<E>), stream, g);
+		DF_LAUNCH(scalar_bwd_keys<E>, dim(n * shape.n_kv_heads), dim(128), sizeof(scalar_bwd_shared<E>),
+		    stream, g);
+		DF_LAUNCH(scalar_bwd_queries<E>, dim(n * shape.n_heads), dim(128), sizeof(scalar_bwd_shared<E>),
+		    stream, g);
 	});
 }
 
@@ -396,7 +399,8 @@ tensor_bwd_keys(tensor_backward g)
 				for (int n = 0; n < STEP / 8; n++)
 #pragma unroll
 					for (int i = 0; i < 4; i++)
-						if (!is_visible(a, query + 8 * n + lane_id() % 4 * 2 + i % 2, key + i / 2 * 8, t.len))
+						if (!is_visible(a, query + 8 * n + lane_id() % 4 * 2 + i % 2,
+						    key + i / 2 * 8, t.len))
 							p[0][n][i] = ds[0][n][i] = 0;
 			}
 			tensor_sums<E, STEP, COLS>(dv, p[0], sh.d_o[stage] + from * LD + part);
@@ -481,7 +485,8 @@ tensor_bwd_queries(tensor_backward g)
 				for (int n = 0; n < STEP / 8; n++)
 #pragma unroll
 					for (int i = 0; i < 4; i++)
-						if (!is_visible(a, query + i / 2 * 8, key + 8 * n + lane_id() % 4 * 2 + i % 2, t.len))
+						if (!is_visible(a, query + i / 2 * 8,
+						    key + 8 * n + lane_id() % 4 * 2 + i % 2, t.len))
 							ds[0][n][i] = 0;
 			}
 			tensor_sums<E, STEP, E>(dq, ds[0], sh.k[stage] + from * LD);

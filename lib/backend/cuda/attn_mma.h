@@ -3,8 +3,8 @@
  *
  * Others come to shared memory in two stages: while one is used, the next is on its way.  Rows there lie E + 8 elements
  * apart, an odd number of 16 bytes, so that ldmatrix meets all banks.  A lane 4g + t has of a tile of 16 rows the rows
- * g and g + 8, and of every 8 columns 2t and 2t + 1 (simt.h); scores become the left side of the next product where they
- * are.  P and dS are rounded to bf16 for that; their sums are not.
+ * g and g + 8, and of every 8 columns 2t and 2t + 1 (simt.h); scores become the left side of the next product where
+ * they are.  P and dS are rounded to bf16 for that; their sums are not.
  */
 #ifndef DF_BACKEND_CUDA_ATTN_MMA_H
 #define DF_BACKEND_CUDA_ATTN_MMA_H
@@ -170,7 +170,8 @@ tensor_mask(float (*s)[KEYS / 8][4], const attn_shape &a, const tensor_place &at
 /* Scores s to probabilities before their division; m and l brought up to date, and o shrunk to the new m. */
 template <int M, int KEYS, int COLS>
 DF_DEVICE void
-tensor_softmax(tensor_queries<M, COLS> &x, float (*s)[KEYS / 8][4], const attn_shape &a, const tensor_place &at, uint32_t k0)
+tensor_softmax(tensor_queries<M, COLS> &x, float (*s)[KEYS / 8][4], const attn_shape &a, const tensor_place &at,
+    uint32_t k0)
 {
 	const float scale = a.scale * LOG2_E;
 

@@ -79,8 +79,9 @@ template <int E> struct tensor_decode_shared {
 
 /*
  * A block has up to 16 heads of one group and sequence.  Its keys come one tile after another, as the forward's do: to
- * split them would change the order of sums.  So the warps share the columns of V, and each of them computes the scores;
- * what counts is that keys and values are read once, 4 E bytes a key, and that S x K blocks are enough for a device.
+ * split them would change the order of sums.  So the warps share the columns of V, and each of them computes the
+ * scores; what counts is that keys and values are read once, 4 E bytes a key, and that S x K blocks are enough for a
+ * device.
  */
 template <int E>
 DF_KERNEL(256, 2)

@@ -11,7 +11,7 @@
 #include "backend/cuda/vector.h"
 #include "base/rng.h"
 
-/* ---- out = f(a, b) ------------------------------------------------------------------------------------------------- */
+/* ---- out = f(a, b) --------------------------------------------------------------------------------------------- */
 
 /* Each function is a type with its constants, and an overload of value_of(). */
 struct the_same {
@@ -247,7 +247,7 @@ df_cuda_fill(struct df_backend *be, const void *args, struct df_err *err)
 	return df_cuda_launched("fill", err);
 }
 
-/* ---- copies -------------------------------------------------------------------------------------------------------- */
+/* ---- copies ---------------------------------------------------------------------------------------------------- */
 
 /* Rows of units that move at once.  Floor: twice the bytes. */
 template <class U>
@@ -313,7 +313,7 @@ df_cuda_copy(struct df_backend *be, const void *args, struct df_err *err)
 	return df_cuda_launched("copy", err);
 }
 
-/* ---- swiglu's backward --------------------------------------------------------------------------------------------- */
+/* ---- swiglu's backward ----------------------------------------------------------------------------------------- */
 
 /* With s = sigmoid(g): dg = dh u s (1 + g (1 - s)), du = dh g s.  Floor: five tensors. */
 template <int N, class T>
@@ -373,7 +373,7 @@ df_cuda_swiglu_bwd(struct df_backend *be, const void *args, struct df_err *err)
 	return df_cuda_launched("swiglu_bwd", err);
 }
 
-/* ---- rows times numbers ---------------------------------------------------------------------------------------------- */
+/* ---- rows times numbers ---------------------------------------------------------------------------------------- */
 
 /* Floor: x and y. */
 template <int N, class T>
@@ -422,7 +422,7 @@ df_cuda_row_scale(struct df_backend *be, const void *args, struct df_err *err)
 	return df_cuda_launched("row_scale", err);
 }
 
-/* ---- dropout --------------------------------------------------------------------------------------------------------- */
+/* ---- dropout --------------------------------------------------------------------------------------------------- */
 
 struct dropout_args {
 	const uint32_t *offsets, *token, *token_offsets; /* token may be NULL */
@@ -509,7 +509,7 @@ df_cuda_dropout(struct df_backend *be, const void *args, struct df_err *err)
 	return df_cuda_launched("dropout", err);
 }
 
-/* ---- rotary embedding ------------------------------------------------------------------------------------------------ */
+/* ---- rotary embedding ------------------------------------------------------------------------------------------ */
 
 /*
  * Rows of the walk are heads of tokens, columns are pairs (x1, x2) of the two halves of a head, turned by the angle of

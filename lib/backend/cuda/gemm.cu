@@ -4,7 +4,7 @@
 #include "backend/cuda/blas.h"
 #include "backend/cuda/gemm_mma.h"
 
-/* ---- float32 ------------------------------------------------------------------------------------------------------- */
+/* ---- float32 --------------------------------------------------------------------------------------------------- */
 
 template <int TY, int TM>
 DF_KERNEL(TY * 16, 1) exact(product p, unsigned down, unsigned across)
@@ -34,7 +34,7 @@ multiply_exact(const product &p, rt_stream_t stream)
 		launch_exact<16, 8>(p, stream);
 }
 
-/* ---- tensor cores -------------------------------------------------------------------------------------------------- */
+/* ---- tensor cores ---------------------------------------------------------------------------------------------- */
 
 template <class S, bool A_ALONG, bool B_ALONG, int PARTS, bool A_ASYNC, bool B_ASYNC>
 DF_KERNEL(S::THREADS, 1) tensor(product p, unsigned down, unsigned across)

@@ -55,8 +55,8 @@ side_of(const struct df_tensor &t, bool along)
 }
 /* c = alpha op(a) op(b) + beta c */
 static inline product
-product_of(const struct df_tensor &a, bool ta, const struct df_tensor &b, bool tb, const struct df_tensor &c, float alpha,
-    float beta)
+product_of(const struct df_tensor &a, bool ta, const struct df_tensor &b, bool tb, const struct df_tensor &c,
+    float alpha, float beta)
 {
 	return { side_of(a, !ta), side_of(b, tb), gemm_address_of(c), c.ld, ta ? a.rows : a.cols, alpha, beta,
 		c.type == DF_BF16, gemm_is_wide(gemm_address_of(c), c.ld) };
@@ -137,7 +137,7 @@ side_quad(const side &s, size_t at, size_t there)
 	return q;
 }
 
-/* ---- results ------------------------------------------------------------------------------------------------------ */
+/* ---- results --------------------------------------------------------------------------------------------------- */
 
 /* How many of the columns j, j + 1, ... of row i of c there are: 0 to 4. */
 DF_DEVICE unsigned
@@ -214,7 +214,7 @@ place_of(unsigned t, unsigned down, unsigned across)
 	return { first + in % rows, in / rows };
 }
 
-/* ---- float32: the CPU's bits --------------------------------------------------------------------------------------- */
+/* ---- float32: the CPU's bits ----------------------------------------------------------------------------------- */
 
 /*
  * Layout.  A block of TY x 16 threads has a tile of TY*TM x 64 of c, a thread TM x 4 of it in registers.  Both sides

@@ -88,7 +88,7 @@ gemm_tile_of(size_t products, size_t m, size_t n, size_t processors)
 	return (enum gemm_tile)best;
 }
 
-/* ---- a side, as it comes ------------------------------------------------------------------------------------------ */
+/* ---- a side, as it comes --------------------------------------------------------------------------------------- */
 
 /* v without what its first 8 bits say; *bits is those as bf16.  Infinite: nothing is left. */
 DF_DEVICE float
@@ -101,7 +101,11 @@ split(float v, uint16_t *bits)
 }
 
 template <int N, bool ALONG, int PARTS, bool ASYNC, int THREADS> struct mma_side {
-	enum { CHUNKS = N * MMA_STEP / 8, EACH = (CHUNKS + THREADS - 1) / THREADS, ACROSS = ALONG ? MMA_STEP / 8 : N / 8 };
+	enum {
+		CHUNKS = N * MMA_STEP / 8,
+		EACH = (CHUNKS + THREADS - 1) / THREADS,
+		ACROSS = ALONG ? MMA_STEP / 8 : N / 8
+	};
 	enum { APART = THREADS / ACROSS }; /* rows from one of a thread's chunks to the next: they have one column */
 	static_assert(APART % 8 == 0, "and one place in their rows");
 
@@ -147,7 +151,8 @@ template <int N, bool ALONG, int PARTS, bool ASYNC, int THREADS> struct mma_side
 			if constexpr (ASYNC) {
 				cp_async(to + place(i), static_cast<const uint16_t *>(s.p) + from, n > 0);
 			} else {
-				const quad low = side_quad(s, from, n), high = side_quad(s, from + 4, n > 4 ? n - 4 : 0);
+				const quad low = side_quad(s, from, n);
+				const quad high = side_quad(s, from + 4, n > 4 ? n - 4 : 0);
 
 				for (int j = 0; j < 4; j++) {
 					v[i][j] = low.v[j];
@@ -176,7 +181,7 @@ template <int N, bool ALONG, int PARTS, bool ASYNC, int THREADS> struct mma_side
 	}
 };
 
-/* ---- a warp's part -------------------------------------------------------------------------------------------------- */
+/* ---- a warp's part --------------------------------------------------------------------------------------------- */
 
 /*
  * 16 vectors x 16 of k, from shared memory, as mma_bf16() takes a: r[0] vectors 0..7, r[1] 8..15, of the first 8 of k,
@@ -230,7 +235,7 @@ mma_step(warp_sums<S> &sums, const mma_shared<S, PARTS> &s, unsigned stage, unsi
 	}
 }
 
-/* ---- a tile ------------------------------------------------------------------------------------------------------------ */
+/* ---- a tile ---------------------------------------------------------------------------------------------------- */
 
 /* 16 rows of each warp's sums, in the memory of the stages: as rows they are brought to c, 16 bytes by 16. */
 template <class S> struct mma_rows {
@@ -274,7 +279,8 @@ DF_DEVICE void
 mma_tile(const product &p, size_t i0, size_t j0, mma_shared<S, PARTS> &s)
 {
 	static_assert(sizeof(mma_rows<S>) <= sizeof(s), "they lie in the same memory");
-	const unsigned warp = threadIdx.x / 32, row = warp / S::ACROSS * S::WARP_ROWS, col = warp % S::ACROSS * S::WARP_COLS;
+	const unsigned warp = threadIdx.x / 32;
+	const unsigned row = warp / S::ACROSS * S::WARP_ROWS, col = warp % S::ACROSS * S::WARP_COLS;
 	mma_side<S::ROWS, A_ALONG, 1, A_ASYNC, S::THREADS> a;
 	mma_side<S::COLS, B_ALONG, PARTS, B_ASYNC, S::THREADS> b;
 	warp_sums<S> sums = {};

@@ -2,9 +2,9 @@
  * norm.cu - sums over rows and over columns: the norms, dot products, sums of columns, of squares.
  *
  * A row that is normed is held in registers: it is read once and written once.  Its threads are a team: 8, 16 or 32
- * lanes of a warp for up to 1024 columns, a block for more.  Thread i of a team of n has the columns 8 (k n + i) .. + 7,
- * k = 0, 1, ...; it sums its own in that order, then the threads' sums are added in a tree.  So the order depends on
- * the number of columns alone.
+ * lanes of a warp for up to 1024 columns, a block for more.  Thread i of a team of n has the columns 8 (k n + i) .. +
+ * 7, k = 0, 1, ...; it sums its own in that order, then the threads' sums are added in a tree.  So the order depends
+ * on the number of columns alone.
  *
  * Sums over rows are made in two steps: partial sums of chunks, which count from the first row of a segment, then the
  * chunks of a segment in order.  So a segment's sum does not depend on what else is in the call.
@@ -23,7 +23,7 @@ enum {
 	PIECE = 16384        /* elements of a partial sum of squares */
 };
 
-/* ---- rows and their teams ------------------------------------------------------------------------------------------- */
+/* ---- rows and their teams -------------------------------------------------------------------------------------- */
 
 /* Rows as units: `heads` parts of `cols` columns each. */
 struct units {
@@ -45,7 +45,8 @@ units_of(size_t rows, size_t cols, size_t heads, bool wide)
 	while (u.team < 32 && u.team * EACH < cols)
 		u.team *= 2;
 	if (cols > LONGEST_WARP)
-		u.team = cols < LONGEST_BLOCK ? (unsigned)df_blocks_of(cols, held_by_warp) * 32 : (unsigned)BLOCK_THREADS;
+		u.team = cols < LONGEST_BLOCK ? (unsigned)df_blocks_of(cols, held_by_warp) * 32
+		    : (unsigned)BLOCK_THREADS;
 	return u;
 }
 /*
@@ -116,7 +117,7 @@ unit_blocks(const units &u)
 	return df_blocks_of(u.rows * u.heads, threads_of(u) / u.team);
 }
 
-/* ---- RMS norm -------------------------------------------------------------------------------------------------------- */
+/* ---- RMS norm -------------------------------------------------------------------------------------------------- */
 
 template <class T>
 DF_DEVICE float
@@ -152,7 +153,8 @@ rmsnorm_fwd(units u, view<T> y, view<float> rstd, view<const T> x, const float *
 {
 	DF_SHARED(team_shared, shared);
 	const place at = place_of<GROUPS>(u);
-	const size_t unit = blockIdx.x * (size_t)(blockDim.x / u.team) + at.unit, t = unit / u.heads, h = unit % u.heads;
+	const size_t unit = blockIdx.x * (size_t)(blockDim.x / u.team) + at.unit;
+	const size_t t = unit / u.heads, h = unit % u.heads;
 	const bool there = t < u.rows;
 	const T *from = x.p + t * x.ld + h * u.cols;
 	T *to = y.p + t * y.ld + h * u.cols;
@@ -211,11 +213,12 @@ df_cuda_rmsnorm_fwd(struct df_backend *be, const void *args, struct df_err *err)
 	return df_cuda_launched("rmsnorm_fwd", err);
 }
 
-/* ---- sums over rows: chunks ------------------------------------------------------------------------------------------ */
+/* ---- sums over rows: chunks ------------------------------------------------------------------------------------ */
 
 /*
- * Chunks of at most `each` rows that do not cross segments.  They have slots: segment s those from offsets[s] / each + s
- * on, which leaves room for all of its chunks, so that a slot is found without counting; a slot too many stays empty.
+ * Chunks of at most `each` rows that do not cross segments.  They have slots: segment s those from offsets[s] / each +
+ * s on, which leaves room for all of its chunks, so that a slot is found without counting; a slot too many stays
+ * empty.
  */
 struct chunks {
 	const uint32_t *offsets; /* NULL: one segment */
@@ -312,7 +315,7 @@ part_of(struct df_backend *be, float **out, const chunks &c, size_t cols, struct
 	return rc;
 }
 
-/* ---- RMS norm, backward ---------------------------------------------------------------------------------------------- */
+/* ---- RMS norm, backward ---------------------------------------------------------------------------------------- */
 
 template <int GROUPS> struct rmsnorm_bwd_shared {
 	float part[32];
@@ -380,9 +383,9 @@ add_dw(float sums[EACH], const octet<T> &x, const octet<T> &dy, float rstd)
 }
 
 /*
- * A block has the rows of a slot; its teams take their units in turn.  With DW a team sums its dy x rstd on the way, and
- * the teams' sums are added in order.  Floor: x, dy and dx, which is read, too, where it accumulates; and with DW the
- * partial sums.
+ * A block has the rows of a slot; its teams take their units in turn.  With DW a team sums its dy x rstd on the way,
+ * and the teams' sums are added in order.  Floor: x, dy and dx, which is read, too, where it accumulates; and with DW
+ * the partial sums.
  */
 template <class T, int GROUPS, bool WIDE, bool DW>
 DF_KERNEL(GROUPS ? THREADS : BLOCK_THREADS, 1) rmsnorm_bwd(units u, rmsnorm_bwd_args<T> a)
@@ -457,7 +460,8 @@ DF_KERNEL(GROUPS ? THREADS : BLOCK_THREADS, 1) rmsnorm_bwd(units u, rmsnorm_bwd_
 	if constexpr (DW && GROUPS == 0) {
 #pragma unroll
 		for (int k = 0; k < held(GROUPS); k++)
-			put<EACH, false>(dw + at.col + k * at.stride, left_of(u, true, at.col + k * at.stride), sums[k]);
+			put<EACH, false>(dw + at.col + k * at.stride, left_of(u, true, at.col + k * at.stride),
+			    sums[k]);
 	} else if constexpr (DW) {
 #pragma unroll
 		for (int k = 0; k < held(GROUPS); k++)
@@ -523,7 +527,7 @@ df_cuda_rmsnorm_bwd(struct df_backend *be, const void *args, struct df_err *err)
 	return rc ? rc : df_cuda_launched("rmsnorm_bwd", err);
 }
 
-/* ---- layer norm ------------------------------------------------------------------------------------------------------ */
+/* ---- layer norm ------------------------------------------------------------------------------------------------ */
 
 /* Sum of the deviations from `mean`, or of their squares, of n elements. */
 template <class T>
@@ -632,7 +636,7 @@ df_cuda_layernorm(struct df_backend *be, const void *args, struct df_err *err)
 	return df_cuda_launched("layernorm", err);
 }
 
-/* ---- dot products of rows ---------------------------------------------------------------------------------------------- */
+/* ---- dot products of rows -------------------------------------------------------------------------------------- */
 
 /* A warp for each row.  Floor: x and y. */
 template <class T>
@@ -681,7 +685,7 @@ df_cuda_row_dot(struct df_backend *be, const void *args, struct df_err *err)
 	return df_cuda_launched("row_dot", err);
 }
 
-/* ---- sums of columns --------------------------------------------------------------------------------------------------- */
+/* ---- sums of columns ------------------------------------------------------------------------------------------- */
 
 enum { SUM_WARPS = THREADS / 32, SUM_COLS = 32 * EACH };
 struct colsum_shared {
@@ -751,7 +755,7 @@ out:
 	return rc;
 }
 
-/* ---- the sum of squares ------------------------------------------------------------------------------------------------ */
+/* ---- the sum of squares ---------------------------------------------------------------------------------------- */
 
 enum { TOTAL_THREADS = 1024 };
 template <int N> struct doubles_shared {

@@ -10,7 +10,7 @@
 
 enum { EACH = 4 };
 
-/* ---- clip ------------------------------------------------------------------------------------------------------------ */
+/* ---- clip ------------------------------------------------------------------------------------------------------ */
 
 DF_KERNEL(32) clip(double *out, const double *sumsq, double max_norm)
 {
@@ -34,15 +34,15 @@ df_cuda_clip(struct df_backend *be, const void *args, struct df_err *err)
 	return df_cuda_launched("clip", err);
 }
 
-/* ---- AdamW ----------------------------------------------------------------------------------------------------------- */
+/* ---- AdamW ----------------------------------------------------------------------------------------------------- */
 
 struct adamw_rates {
 	float shrink, beta1, rest1, beta2, rest2, rate, inv_sqrt_c2, eps;
 };
 
 /*
- * Where the clip says that the gradient is not finite, nothing is written.  Floor: w, m, v read and written, g read, and
- * low written: 28 bytes an element and 2 more for a bf16 one.
+ * Where the clip says that the gradient is not finite, nothing is written.  Floor: w, m, v read and written, g read,
+ * and low written: 28 bytes an element and 2 more for a bf16 one.
  */
 template <class L>
 DF_KERNEL(WALK_THREADS)
@@ -117,7 +117,7 @@ df_cuda_adamw(struct df_backend *be, const void *args, struct df_err *err)
 	return df_cuda_launched("adamw", err);
 }
 
-/* ---- Adam's view of a gradient ----------------------------------------------------------------------------------------- */
+/* ---- Adam's view of a gradient --------------------------------------------------------------------------------- */
 
 enum { FORM_ROWS = 16 }; /* samples of a thread: m and v are read once for them */
 

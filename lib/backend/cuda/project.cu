@@ -55,7 +55,7 @@ add_parts(view<float> y, size_t k, const float *part, size_t n_parts, size_t apa
 	*to = v;
 }
 
-/* ---- float32 ------------------------------------------------------------------------------------------------------ */
+/* ---- float32 --------------------------------------------------------------------------------------------------- */
 
 /* Coordinates of a span, cpu/gemm_pack.h's DF_CPU_PACK_MOST, and of a step. */
 constexpr unsigned RUN = 256, STEP = 32;
@@ -150,7 +150,7 @@ plain(float *part, size_t n_samples, size_t ld, const float *g, size_t g_samples
 	}
 }
 
-/* ---- bf16: tensor cores -------------------------------------------------------------------------------------------- */
+/* ---- bf16: tensor cores ---------------------------------------------------------------------------------------- */
 
 /* Coordinates of a sum from zero, and of a stage in shared memory: there a sample has 128 bytes, 8 chunks of 16. */
 constexpr unsigned SPAN = 8192, STAGE = 64;
@@ -306,7 +306,7 @@ tensor(float *part, size_t n_samples, size_t ld, const uint4 *g, size_t k, struc
 		}
 }
 
-/* ---- bf16 on sm_90a: two warpgroups ---------------------------------------------------------------------------------- */
+/* ---- bf16 on sm_90a: two warpgroups ---------------------------------------------------------------------------- */
 
 /*
  * The same sums as tensor<8>: 256 columns and 64 samples of a block, of which a warpgroup has 128 columns.  Warp w has
@@ -314,7 +314,8 @@ tensor(float *part, size_t n_samples, size_t ld, const uint4 *g, size_t k, struc
  * take turns at making the next stage's signs while products are under way.
  */
 DF_KERNEL(256)
-tensor_wide(float *part, size_t n_samples, size_t ld, const uint4 *g, struct spans spans, size_t first, struct signs signs)
+tensor_wide(float *part, size_t n_samples, size_t ld, const uint4 *g, struct spans spans, size_t first,
+    struct signs signs)
 {
 	DF_SHARED(struct tensor_shared<8>, sh);
 	const struct span at = span_at(spans, first + blockIdx.z);
@@ -365,10 +366,11 @@ tensor_wide(float *part, size_t n_samples, size_t ld, const uint4 *g, struct spa
 #pragma unroll
 		for (int s = 0; s < 2; s++)
 			*reinterpret_cast<float4 *>(part + (8 * n + s) * ld) =
-			    make_float4(sum[0][4 * n + s], sum[0][4 * n + 2 + s], sum[1][4 * n + s], sum[1][4 * n + 2 + s]);
+			    make_float4(sum[0][4 * n + s], sum[0][4 * n + 2 + s], sum[1][4 * n + s],
+			    sum[1][4 * n + 2 + s]);
 }
 
-/* ---- the host's side ----------------------------------------------------------------------------------------------- */
+/* ---- the host's side ------------------------------------------------------------------------------------------- */
 
 constexpr size_t GROUP = 256; /* samples at a time, most: they bound the scratch memory */
 
@@ -415,8 +417,8 @@ run_plain(const struct job &a, struct df_err *err)
 		const size_t n = n_spans - z < most ? n_spans - z : most;
 		float *part = static_cast<float *>(scratch), *g = part + most * rows * ld;
 
-		DF_LAUNCH(turn, dim(df_blocks_of(a.spans.longest, 32), turned_rows / 32, n), dim(256), sizeof(struct turned), stream_of(a), g,
-		    turned_rows, a.g, a.n_samples, a.spans, z, 1.0f);
+		DF_LAUNCH(turn, dim(df_blocks_of(a.spans.longest, 32), turned_rows / 32, n), dim(256),
+		    sizeof(struct turned), stream_of(a), g, turned_rows, a.g, a.n_samples, a.spans, z, 1.0f);
 		DF_LAUNCH(plain<M>, dim(ld / COLUMNS, rows / (8 * M), n), dim(128), sizeof(struct plain_shared<M>),
 		    stream_of(a), part, rows, ld, g, turned_rows, a.spans, z, a.signs);
 		launch_add(a, part, n, rows, ld);
@@ -454,8 +456,8 @@ run_tensor(const struct job &a, struct df_err *err)
 		float *part = static_cast<float *>(scratch);
 		uint4 *g = reinterpret_cast<uint4 *>(part + most * rows * ld);
 
-		DF_LAUNCH(pack, dim(df_blocks_of(a.spans.longest, STAGE), rows / 16, n), dim(128), 0, stream_of(a), g, rows, a.g, a.n_samples,
-		    a.spans, z);
+		DF_LAUNCH(pack, dim(df_blocks_of(a.spans.longest, STAGE), rows / 16, n), dim(128), 0, stream_of(a), g,
+		    rows, a.g, a.n_samples, a.spans, z);
 		if (N == 8 && takes_wgmma(a.be))
 			DF_LAUNCH(tensor_wide, dim(ld / WIDE, rows / 64, n), dim(256), sizeof(struct tensor_shared<8>),
 			    stream_of(a), part, rows, ld, g, a.spans, z, a.signs);
@@ -490,7 +492,8 @@ df_cuda_project(struct df_backend *be, const void *args, struct df_err *err)
 		const size_t n = a->g.rows - s < GROUP ? a->g.rows - s : GROUP;
 		const struct job job = { be, view_of<const float>(df_tensor_rows(a->g, s, n)),
 			view_of<float>(df_tensor_rows(a->y, s, n)), n, a->y.cols, spans_of(a, span),
-			{ a->first, (uint32_t)a->seed, (uint32_t)(a->seed >> 32), (uint32_t)DF_RNG_PROJECTION << 24 | a->model_id } };
+			{ a->first, (uint32_t)a->seed, (uint32_t)(a->seed >> 32),
+			    (uint32_t)DF_RNG_PROJECTION << 24 | a->model_id } };
 		const int rc = run_group(job, err);
 
 		if (rc != DF_OK)

@@ -171,7 +171,7 @@ df_cuda_route_bwd(struct df_backend *be, const void *args, struct df_err *err)
 	return df_cuda_launched("route_bwd", err);
 }
 
-/* ---- the rows in the order of their experts --------------------------------------------------------------------------- */
+/* ---- the rows in the order of their experts -------------------------------------------------------------------- */
 
 /*
  * A counting sort (counting.h) of the T k slots by expert; a warp has a tile of slots.  It is of integers, and stable:
@@ -278,7 +278,8 @@ df_cuda_route_plan(struct df_backend *be, const void *args, struct df_err *err)
 	launch_scans(counts, first, n_tiles, n_experts, 1, stream);
 	if (n)
 		DF_LAUNCH(plan_rows, dim(df_blocks_of(n_tiles, ROWS)), dim(32 * ROWS), 0, stream, row,
-		    view_of<uint32_t>(a->slot).p, view_of<uint32_t>(a->row_token).p, counts, first, p, (uint32_t)n_tiles);
+		    view_of<uint32_t>(a->slot).p, view_of<uint32_t>(a->row_token).p, counts, first, p,
+		    (uint32_t)n_tiles);
 	if (a->seg.cols)
 		DF_LAUNCH(plan_segments, dim(df_blocks_of(a->seg.cols, 256)), dim(256), 0, stream,
 		    view_of<uint32_t>(a->seg).p, row, first, u32_of(a->offsets), n_offsets, a->seg.cols);

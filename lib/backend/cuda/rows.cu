@@ -8,7 +8,7 @@
  */
 #include "backend/cuda/vector.h"
 
-/* ---- gather ---------------------------------------------------------------------------------------------------------- */
+/* ---- gather ---------------------------------------------------------------------------------------------------- */
 
 /* dst[i] = src[rows[i]].  Floor: dst, and as many rows of src. */
 template <int N, class O, class A>
@@ -55,7 +55,7 @@ df_cuda_gather(struct df_backend *be, const void *args, struct df_err *err)
 	return df_cuda_launched("gather", err);
 }
 
-/* ---- a stable sort by radix --------------------------------------------------------------------------------------------- */
+/* ---- a stable sort by radix ------------------------------------------------------------------------------------ */
 
 /*
  * One pass sorts by 8 bits of the key.  A block has a tile of the list, a warp 256 neighbours of it, which it takes 32
@@ -245,7 +245,7 @@ run_sort(struct df_backend *be, const uint32_t *key, size_t n, size_t limit, voi
 	return { list[1 - to], list[1 - to] + n };
 }
 
-/* ---- scatter ------------------------------------------------------------------------------------------------------------ */
+/* ---- scatter --------------------------------------------------------------------------------------------------- */
 
 enum { SUM_THREADS = 256, SUM_EACH = 8 };
 

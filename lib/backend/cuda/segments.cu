@@ -7,7 +7,7 @@
  */
 #include "backend/cuda/gemm_mma.h"
 
-/* ---- by sample ------------------------------------------------------------------------------------------------------- */
+/* ---- by sample ------------------------------------------------------------------------------------------------- */
 
 /* Blocks go sample by sample, so that those that run at the same time share its rows: c[s] = alpha a_s^T b_s. */
 struct segments {
@@ -106,7 +106,7 @@ out:
 	return rc;
 }
 
-/* ---- by expert -------------------------------------------------------------------------------------------------------- */
+/* ---- by expert ------------------------------------------------------------------------------------------------- */
 
 /* The matrices of some groups that follow each other, as an argument of a kernel, of which there are 4 KB. */
 struct group_list {
@@ -313,7 +313,7 @@ out:
 	return rc;
 }
 
-/* ---- sums over the rows of a group ------------------------------------------------------------------------------------ */
+/* ---- sums over the rows of a group ----------------------------------------------------------------------------- */
 
 /* Blocks go group by group: c_e = alpha a_e^T b_e + beta c_e. */
 DF_DEVICE bool

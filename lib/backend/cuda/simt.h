@@ -33,7 +33,10 @@
 
 #include <cuda_runtime.h>
 
-/* DF_KERNEL(threads of a block at most, blocks of a processor at least): the second, which may be left out, bounds registers. */
+/*
+ * DF_KERNEL(threads of a block at most, blocks of a processor at least): the second, which may be left out, bounds
+ * registers.
+ */
 #define DF_KERNEL(most_threads, ...) static __global__ __launch_bounds__(most_threads, ##__VA_ARGS__) void
 #define DF_DEVICE static __device__ __forceinline__ /* a function of kernels */
 #define DF_MEMBER __device__ __forceinline__        /* the same, of a struct */
@@ -70,7 +73,7 @@ template <class T> DF_DEVICE T shuffle_up(T v, unsigned by) { return __shfl_up_s
 template <class T> DF_DEVICE T shuffle_down(T v, unsigned by) { return __shfl_down_sync(~0u, v, by); }
 DF_DEVICE uint32_t warp_ballot(bool p) { return __ballot_sync(~0u, p); }
 
-/* ---- integers ----------------------------------------------------------------------------------------------------- */
+/* ---- integers -------------------------------------------------------------------------------------------------- */
 
 /* Atomics of integers only: their sum does not depend on the order.  They return the old value. */
 DF_DEVICE uint32_t atomic_add(uint32_t *p, uint32_t v) { return atomicAdd(p, v); }
@@ -128,7 +131,7 @@ of_f16(uint16_t x)
 	return r;
 }
 
-/* ---- matrices: a warp's -------------------------------------------------------------------------------------------- */
+/* ---- matrices: a warp's ---------------------------------------------------------------------------------------- */
 
 /*
  * d += a b, m16n8k16 of bf16 with f32 sums.  Lane 4g + t holds (PTX ISA, mma.m16n8k16):
@@ -165,7 +168,7 @@ ldmatrix_transposed(uint32_t r[4], const void *row)
 		     : "memory");
 }
 
-/* ---- copies from global to shared memory that run beside ----------------------------------------------------------- */
+/* ---- copies from global to shared memory that run beside ------------------------------------------------------- */
 
 /* 16 bytes, both sides 16-byte aligned; zeros where `there` is false (then `from` is not read). */
 DF_DEVICE void
@@ -182,13 +185,13 @@ cp_async(void *to, const void *from, bool there = true)
 DF_DEVICE void cp_async_commit(void) { asm volatile("cp.async.commit_group;" ::: "memory"); }
 template <int n> DF_DEVICE void cp_async_wait(void) { asm volatile("cp.async.wait_group %0;" ::"n"(n) : "memory"); }
 
-/* ---- matrices: of a warpgroup, four warps, on sm_90a only ------------------------------------------------------------ */
+/* ---- matrices: of a warpgroup, four warps, on sm_90a only ------------------------------------------------------ */
 
 /*
  * wgmma_bf16(): d += a b, m64n64k16 of bf16 with f32 sums, which runs beside.  Warp w of the four has rows 16w ...
- * 16w+15; a lane's part of a is as in mma_bf16(), and so is that of d, with columns 8j ... 8j+7 in d[4j ... 4j+3].  b is
- * in shared memory, column after column: 128 bytes each, the first at a multiple of 1024, of which chunk i, 16 bytes,
- * lies at i ^ (column % 8); `at` is swizzled_rows() of the first column, from chunk 0, 2, 4 or 6 on.
+ * 16w+15; a lane's part of a is as in mma_bf16(), and so is that of d, with columns 8j ... 8j+7 in d[4j ... 4j+3].  b
+ * is in shared memory, column after column: 128 bytes each, the first at a multiple of 1024, of which chunk i, 16
+ * bytes, lies at i ^ (column % 8); `at` is swizzled_rows() of the first column, from chunk 0, 2, 4 or 6 on.
  *
  *	... write the registers d and a ...
  *	wgmma_fence();		before the first, and after registers were written
@@ -266,6 +269,7 @@ wgmma_wait(float d[32])
 DF_DEVICE uint64_t
 swizzled_rows(const void *first)
 {
-	return (shared_address(first) & 0x3ffff) >> 4 | (uint64_t)1 << 16 | (uint64_t)(1024 >> 4) << 32 | (uint64_t)1 << 62;
+	return (shared_address(first) & 0x3ffff) >> 4 | (uint64_t)1 << 16 | (uint64_t)(1024 >> 4) << 32 |
+	    (uint64_t)1 << 62;
 }
 #endif

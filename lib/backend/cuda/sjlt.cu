@@ -189,7 +189,7 @@ sjlt_add(view<float> y, size_t n_samples, size_t k, const float *x, size_t n_row
 		to[s * y.ld] = sh.y[s][lane];
 }
 
-/* ---- the host's side --------------------------------------------------------------------------------------------------- */
+/* ---- the host's side ------------------------------------------------------------------------------------------- */
 
 constexpr size_t GROUP = 64; /* samples that are turned at a time, most */
 
@@ -209,7 +209,8 @@ nonzeros_of(const struct df_project *a)
 	const size_t span = power_of_two(longest < most ? longest : most, 32, (size_t)1 << 16);
 	const size_t tile = power_of_two(a->y.cols / a->sparsity / 4, span < 256 ? span : 256, span);
 
-	return { a->first, (uint32_t)a->seed, (uint32_t)(a->seed >> 32), (uint32_t)DF_RNG_PROJECTION << 24 | a->model_id,
+	return { a->first, (uint32_t)a->seed, (uint32_t)(a->seed >> 32),
+	    (uint32_t)DF_RNG_PROJECTION << 24 | a->model_id,
 		(uint32_t)a->y.cols, a->sparsity, (uint32_t)tile, (uint32_t)(span / tile), spans_of(a, span) };
 }
 
@@ -242,7 +243,8 @@ launch_adds(const struct df_project *a, const struct nonzeros &nz, const struct 
 		const size_t n_samples = a->g.rows - s < GROUP ? a->g.rows - s : GROUP;
 		const size_t most = nz.spans.most;
 
-		DF_LAUNCH(turn, dim(df_blocks_of(nz.spans.longest, 32), b.n_rows / 32, n), dim(256), sizeof(struct turned), stream, b.x, b.n_rows,
+		DF_LAUNCH(turn, dim(df_blocks_of(nz.spans.longest, 32), b.n_rows / 32, n), dim(256),
+		    sizeof(struct turned), stream, b.x, b.n_rows,
 		    view_of<const float>(df_tensor_rows(a->g, s, n_samples)), n_samples, nz.spans, z, unit);
 		DF_LAUNCH(sjlt_add<V>, dim(df_blocks_of(nz.k, 32), df_blocks_of(n_samples, 32 * V)), dim(256),
 		    sizeof(struct added<V>), stream, view_of<float>(df_tensor_rows(a->y, s, n_samples)), n_samples,

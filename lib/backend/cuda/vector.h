@@ -1,10 +1,10 @@
 /*
  * vector.h - how kernels that are limited by memory move their elements: a few of a row at once, 16 bytes an access.
  *
- * A thread has N neighbouring columns of one row.  Where all windows allow it (addresses and strides are multiples of 16
- * bytes) they move as words, WIDE; elsewhere, and at the end of a row, one by one.  Which elements a thread has does not
- * depend on that, so neither does any result.  A kernel decides it once, at its start: between loads without branches
- * nothing waits, so all of a thread's are under way together.
+ * A thread has N neighbouring columns of one row.  Where all windows allow it (addresses and strides are multiples of
+ * 16 bytes) they move as words, WIDE; elsewhere, and at the end of a row, one by one.  Which elements a thread has
+ * does not depend on that, so neither does any result.  A kernel decides it once, at its start: between loads without
+ * branches nothing waits, so all of a thread's are under way together.
  */
 #ifndef DF_BACKEND_CUDA_VECTOR_H
 #define DF_BACKEND_CUDA_VECTOR_H
@@ -16,7 +16,7 @@ template <int M> struct __attribute__((may_alias, aligned(4 * M))) words {
 	uint32_t w[M];
 };
 
-/* ---- 16-bit floats, two in a word ---------------------------------------------------------------------------------- */
+/* ---- 16-bit floats, two in a word ------------------------------------------------------------------------------ */
 
 DF_DEVICE void
 unpack(uint32_t w, float v[2], const bf16 *)
@@ -69,7 +69,7 @@ pack(words<M> *q, const float *v, const T *type)
 		q->w[i] = pack(v + 2 * i, type);
 }
 
-/* ---- N elements ---------------------------------------------------------------------------------------------------- */
+/* ---- N elements ------------------------------------------------------------------------------------------------ */
 
 /* A constant as an argument: decltype(c)::value. */
 template <int N> struct number {
@@ -193,7 +193,7 @@ is_flat(const struct df_tensor &t)
 	return t.ld == t.cols || t.rows <= 1;
 }
 
-/* ---- which elements are a thread's ---------------------------------------------------------------------------------- */
+/* ---- which elements are a thread's ----------------------------------------------------------------------------- */
 
 enum { WALK_THREADS = 256 };
 

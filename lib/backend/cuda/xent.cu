@@ -203,8 +203,8 @@ xent_tile(struct df_backend *be, const struct df_xent *a, size_t r, struct df_te
 	with_act(g.type, [&](auto type) {
 		using T = decltype(type);
 
-		DF_LAUNCH(xent_row<T>, dim(n), dim(XENT_THREADS), sizeof(xent_shared), df_cuda_lane_of(be)->stream, rows,
-		    view_of<T>(g), is_wide(view_of<T>(g)));
+		DF_LAUNCH(xent_row<T>, dim(n), dim(XENT_THREADS), sizeof(xent_shared), df_cuda_lane_of(be)->stream,
+		    rows, view_of<T>(g), is_wide(view_of<T>(g)));
 	});
 	if (a->dh.mem) {
 		product.tb = false;

@@ -13,9 +13,9 @@
  * Memory.  Shared memory has exactly the size that the launch gave and is NaN when a block begins.  The device's memory
  * is NaN when it is allocated, stands between guard pages, and is closed while the host runs (rt.cc).
  * What runs beside is late.  cp_async() leaves NaN and copies at the wait, or, with some seeds, copies at once: who
- * reads before the wait, or overwrites the source, is wrong in one of the two.  wgmma_bf16() likewise.  What is put into
- * a stream waits there until somebody waits for it, and runs in any order between streams that events allow; only then
- * is the host's pinned memory read and written, and it must not have changed since.
+ * reads before the wait, or overwrites the source, is wrong in one of the two.  wgmma_bf16() likewise.  What is put
+ * into a stream waits there until somebody waits for it, and runs in any order between streams that events allow; only
+ * then is the host's pinned memory read and written, and it must not have changed since.
  * Sanitizers.  With ASan every byte beyond shared memory or an allocation of the device is an error at once.  With TSan
  * (make check-race; kernels are watched, the emulator is not) each thread of a block is a context of its own.  A switch
  * orders nothing; sync_block() and sync_warp() order those who come, the begin and end of a launch order it with the

@@ -166,7 +166,7 @@ void fiber_run_block(struct engine *e);   /* to its end, or until fiber_stop() *
 /* All lanes that live have come: do what is done once for all, and let them go on. */
 void meeting_finish(struct engine *e, struct warp *w, struct meeting *m);
 
-/* ---- wgmma.cc: products of a warpgroup ------------------------------------------------------------------------------ */
+/* ---- wgmma.cc: products of a warpgroup ------------------------------------------------------------------------- */
 
 struct wgmma_args {
 	float *d;
