@@ -3,6 +3,7 @@
 # on a GPU.  How far they may differ is promise 3 of df-devices(7).
 . "$(dirname "$0")/lib.sh"
 [ -n "${DF_GPU-}" ] || [ -e "$BUILD/df-cuda-emu.so" ] || skip_all 'no emulator in this build'
+[ -z "${DF_SANITIZED-}" ] || skip_all 'ten minutes: under the sanitizers test_ops and test_model_trains run on the emulator'
 . "$SRC/tests/cmd/grad_data.sh"
 unset DF_CUDA_PLUGIN
 if [ -z "${DF_GPU-}" ]; then

@@ -66,8 +66,8 @@ kernel_headers_alone()
 # What kernels are written in is simt.h: it is all that the emulator knows.
 kernels()
 {
-	find lib/backend/cuda -name '*.cu' -o -name '*.h' ! -name simt.h | xargs grep -nE \
-		'\basm\b|__shared__|__syncthreads|__shfl|__global__|__device__|#include <(cuda|cub|cooperative)|\bstd::|atomicAdd|<<<'
+	grep -nE '\basm\b|__shared__|__syncthreads|__shfl|__global__|__device__|#include <(cuda|cub|cooperative)|\bstd::|atomicAdd|<<<' \
+		$(find lib/backend/cuda -name '*.cu' -o -name '*.h' ! -name simt.h)
 	true
 }
 quiet 'kernels use simt.h only' kernels
@@ -241,7 +241,8 @@ if [ "${DF_LINT-}" = all ]; then
 		tidy()
 		{
 			export FLAGS="${flags[*]@Q}"
-			find lib cmd -name '*.c' ! -path 'lib/shard/plugin/*' | sort | { [ -n "$nvcc" ] && cat || grep -v cuda/[rl]t; } |
+			# What is CUDA's own is read where CUDA's headers are.
+			find lib cmd -name '*.c' ! -path 'lib/shard/plugin/*' | sort | if [ -n "$nvcc" ]; then cat; else grep -v 'cuda/[rl]t'; fi |
 				xargs -P 2 -n 1 sh -c 'eval "clang-tidy --quiet $1 -- $FLAGS" 2>/dev/null' tidy
 			true
 		}

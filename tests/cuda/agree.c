@@ -97,28 +97,31 @@ cosine(const double *a, const double *b, size_t n, double mean)
 int
 main(int argc, char **argv)
 {
-	struct matrix a, b;
-	double largest = 0, sum = 0, dd = 0, aa = 0, *cosines, *ra, *rb;
+	struct matrix a = { 0 }, b = { 0 };
+	double largest = 0, sum = 0, dd = 0, aa = 0, *cosines = NULL, *ra = NULL, *rb = NULL;
 	size_t n;
+	int rc = 2;
 
 	if (argc != 4 || read_matrix(&a, argv[2], argv[1]) != 0 || read_matrix(&b, argv[3], argv[1]) != 0)
-		return 2;
+		goto out;
 	n = a.rows * a.cols;
 	if (a.rows != b.rows || a.cols != b.cols) {
 		fprintf(stderr, "agree: %zu x %zu and %zu x %zu\n", a.rows, a.cols, b.rows, b.cols);
-		return 1;
+		rc = 1;
+		goto out;
 	}
 	cosines = calloc(a.rows, sizeof(*cosines));
 	ra = calloc(n, sizeof(*ra));
 	rb = calloc(n, sizeof(*rb));
 	if (!cosines || !ra || !rb || !ranks(a.v, n, ra) || !ranks(b.v, n, rb))
-		return 2;
+		goto out;
+	rc = 1;
 	for (size_t i = 0; i < n; i++) {
 		const double d = b.v[i] - a.v[i];
 
 		if (!isfinite(a.v[i]) || !isfinite(b.v[i])) {
 			fprintf(stderr, "agree: value %zu is not finite\n", i);
-			return 1;
+			goto out;
 		}
 		largest = fmax(largest, fabs(d));
 		sum += d;
@@ -130,5 +133,12 @@ main(int argc, char **argv)
 	qsort(cosines, a.rows, sizeof(*cosines), compare);
 	printf("%.3g %.3g %.3g %.8f %.8f %.6f\n", largest, fabs(sum / (double)n), aa > 0 ? sqrt(dd / aa) : sqrt(dd),
 	    cosines[0], cosines[a.rows / 2], cosine(ra, rb, n, (double)(n - 1) / 2));
-	return 0;
+	rc = 0;
+out:
+	free(a.v);
+	free(b.v);
+	free(cosines);
+	free(ra);
+	free(rb);
+	return rc;
 }
