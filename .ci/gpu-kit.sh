@@ -1,5 +1,5 @@
 #!/bin/sh
-# gpu-kit.sh BUILD - the folder BUILD/gpu-kit, for a GPU machine that has neither packages nor network.
+# gpu-kit.sh BUILD - the folder BUILD/gpu-kit, and gpu-kit.tar.gz, for a GPU machine that has neither packages nor network.
 #
 # It is a small source tree with its build/: tests/cuda/check-gpu.sh runs there as here.  Programs find their shared
 # libraries in build/lib by their RPATH.  The sources of the kernels are there to be compiled again (check-gpu.sh -r).
@@ -47,12 +47,6 @@ git ls-files lib cmd configs | grep -E '\.(h|cu|cc|c|yaml)$' | while read -r fil
 	cp "$file" "$kit/$file"
 done
 cp Makefile "$kit"
-size=$(du -sm "$kit" | cut -f1)
-echo "$kit: $size MB"
-[ "$size" -lt 40 ] || {
-	echo "gpu-kit: larger than 40 MB" >&2
-	exit 1
-}
 # It must run from another place, with an empty environment.
 try=$(mktemp -d)
 trap 'rm -rf "$try"' EXIT
@@ -64,3 +58,11 @@ for program in "$try"/kit/build/tests/* "$try"/kit/build/bin/df-*; do
 		exit 1
 	fi
 done
+
+tar -C "$build" -czf "$build/gpu-kit.tar.gz" gpu-kit
+size=$(du -sm "$build/gpu-kit.tar.gz" | cut -f1)
+echo "$build/gpu-kit.tar.gz: $size MB"
+[ "$size" -lt 40 ] || {
+	echo "gpu-kit: larger than 40 MB" >&2
+	exit 1
+}
