@@ -72,32 +72,62 @@ check_sizes(const uint32_t *theirs, const uint32_t *ours, size_t n, struct df_er
 	return DF_OK;
 }
 
-int
-df_plugin_open(const void **out, const char *path, const char *name, const char *macro, const uint32_t *ours, size_t n,
-    struct df_err *err)
+/* *out = the kind's symbol of the shared library. */
+static int
+open_symbol(const void **out, const char *path, const struct df_plugin_kind *kind, struct df_err *err)
 {
 	char *full = NULL;
-	bool there = false;
 	void *library;
-	int rc = DF_OK;
+	int rc;
+
+	/* A name without a directory is a file here, not a library of the system. */
+	DF_TRY(df_asprintf(&full, err, "%s%s", strchr(path, '/') ? "" : "./", path));
+	library = dlopen(full, RTLD_NOW | RTLD_LOCAL);
+	if (!library)
+		rc = df_fail(err, DF_EFORMAT, "it cannot be loaded: %s", dlerror());
+	else if (!(*out = dlsym(library, kind->symbol)))
+		rc = df_fail(err, DF_EFORMAT, "it is no plug-in: %s is missing", kind->macro);
+	else
+		rc = check_sizes(*out, kind->sizes, kind->n_sizes, err);
+out:
+	free(full);
+	return rc;
+}
+
+static int
+check_record(const void *record, const struct df_plugin_kind *kind, struct df_err *err)
+{
+	const char *name = record ? *(const char *const *)record : NULL;
+	int rc;
+
+	if (!df_plugin_is_word(name))
+		return df_fail(err, DF_EFORMAT, "its %s has no name, or one that is no word", kind->what);
+	if (kind->is_ours(name))
+		return df_fail(
+		    err, DF_EFORMAT, "its %s is called '%s', as one of %s's own", kind->what, name, kind->owner);
+	if ((rc = kind->check(record, err)) != DF_OK)
+		df_err_prefix(err, "%s '%s': ", kind->what, name);
+	return rc;
+}
+
+int
+df_plugin_record(const void **record, const char *path, const struct df_plugin_kind *kind, struct df_err *err)
+{
+	const void *symbol = NULL, *found;
+	bool there = false;
+	int rc;
 
 	if ((rc = df_file_probe(path, &there, err)) != DF_OK)
 		return rc;
 	errno = ENOENT;
 	if (!there)
 		return df_fail(err, DF_ENOINPUT, "%s:", path);
-	/* A name without a directory is a file here, not a library of the system. */
-	DF_TRY(df_asprintf(&full, err, "%s%s", strchr(path, '/') ? "" : "./", path));
-	library = dlopen(full, RTLD_NOW | RTLD_LOCAL);
-	if (!library)
-		rc = df_fail(err, DF_EFORMAT, "it cannot be loaded: %s", dlerror());
-	else if (!(*out = dlsym(library, name)))
-		rc = df_fail(err, DF_EFORMAT, "it is no plug-in: %s is missing", macro);
-	else
-		rc = check_sizes(*out, ours, n, err);
+	DF_TRY(open_symbol(&symbol, path, kind, err));
+	found = *(const void *const *)((const char *)symbol + kind->at);
+	DF_TRY(check_record(found, kind, err));
+	*record = found;
+out:
 	if (rc != DF_OK)
 		df_err_prefix(err, "%s: ", path);
-out:
-	free(full);
 	return rc;
 }

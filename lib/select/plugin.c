@@ -3,6 +3,7 @@
  */
 #include "select/plugin.h"
 
+#include <stddef.h>
 #include <string.h>
 
 #include "base/plugin.h"
@@ -31,44 +32,48 @@ check_inputs(const struct df_selector *m, struct df_err *err)
 	return DF_OK;
 }
 
-static int
-check_record(const struct df_selector *m, struct df_err *err)
+static bool
+is_ours(const char *name)
 {
 	struct df_err ignored = DF_ERR_INIT;
 	const struct df_selector *ours;
-	int rc = DF_OK;
 
-	if (!m || !df_plugin_is_word(m->name))
-		return df_fail(err, DF_EFORMAT, "its method has no name, or one that is no word");
-	if (df_selector_find(&ours, m->name, &ignored) == DF_OK)
-		return df_fail(err, DF_EFORMAT, "its method is called '%s', as one of df-score's own", m->name);
+	return df_selector_find(&ours, name, &ignored) == DF_OK;
+}
+
+static int
+check_record(const void *record, struct df_err *err)
+{
+	const struct df_selector *m = record;
+	int rc;
+
 	if (!m->about || !m->model || !m->cost || !m->run)
-		rc = df_fail(err, DF_EFORMAT, "about, model, cost or run is missing");
-	else if (m->shortage <= DF_SHORT_DEFAULT || m->shortage > DF_SHORT_FILL ||
+		return df_fail(err, DF_EFORMAT, "about, model, cost or run is missing");
+	if (m->shortage <= DF_SHORT_DEFAULT || m->shortage > DF_SHORT_FILL ||
 	    (m->shortage == DF_SHORT_FILL && !m->fill))
-		rc = df_fail(err, DF_EFORMAT, "shortage must say what happens when there are too few rows");
-	else if ((rc = check_inputs(m, err)) == DF_OK)
-		rc = df_plugin_check_options(m->options, m->defaults, m->defaults_size, err);
-	if (rc != DF_OK)
-		df_err_prefix(err, "method '%s': ", m->name);
-	return rc;
+		return df_fail(err, DF_EFORMAT, "shortage must say what happens when there are too few rows");
+	if ((rc = check_inputs(m, err)) != DF_OK)
+		return rc;
+	return df_plugin_check_options(m->options, m->defaults, m->defaults_size, err);
 }
 
 int
 df_plugin_load(const struct df_selector **out, const char *path, struct df_err *err)
 {
-	static const uint32_t ours[] = { DF_PLUGIN_SIZES };
-	const struct df_plugin *p;
-	const void *symbol;
-	int rc;
+	static const uint32_t sizes[] = { DF_PLUGIN_SIZES };
+	static const struct df_plugin_kind kind = { .what = "method",
+		.owner = "df-score",
+		.symbol = "df_plugin",
+		.macro = "DF_PLUGIN() of select/plugin.h",
+		.sizes = sizes,
+		.n_sizes = sizeof(sizes) / sizeof(sizes[0]),
+		.at = offsetof(struct df_plugin, method),
+		.is_ours = is_ours,
+		.check = check_record };
+	const void *record;
+	int rc = df_plugin_record(&record, path, &kind, err);
 
-	if ((rc = df_plugin_open(&symbol, path, "df_plugin", "DF_PLUGIN() of select/plugin.h", ours,
-		 sizeof(ours) / sizeof(ours[0]), err)) != DF_OK)
-		return rc;
-	p = symbol;
-	if ((rc = check_record(p->method, err)) != DF_OK)
-		df_err_prefix(err, "%s: ", path);
-	else
-		*out = p->method;
+	if (rc == DF_OK)
+		*out = record;
 	return rc;
 }

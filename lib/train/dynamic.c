@@ -123,6 +123,27 @@ get_counts(const struct df_json_value *v, uint64_t *x, size_t n, struct df_err *
 	return DF_OK;
 }
 
+void
+df_dynamic_add_param(struct df_buf *b, const char *name, const char *value)
+{
+	df_buf_puts(b, b->len > 0 ? ", " : "{");
+	df_buf_json_str(b, name);
+	df_buf_puts(b, ": ");
+	df_buf_json_str(b, value);
+}
+
+int
+df_dynamic_take_params(struct df_buf *b, char **out, struct df_err *err)
+{
+	int rc;
+
+	df_buf_puts(b, b->len > 0 ? "}" : "{}");
+	if ((rc = df_buf_check(b, err)) == DF_OK)
+		*out = df_buf_detach(b);
+	df_buf_release(b);
+	return rc;
+}
+
 /* "params", as it was. */
 static int
 get_params(const struct df_json_value *v, char **out, struct df_err *err)
@@ -130,8 +151,7 @@ get_params(const struct df_json_value *v, char **out, struct df_err *err)
 	const struct df_json_member *m = NULL;
 	struct df_buf b = DF_BUF_INIT;
 	const struct df_json_value *value;
-	const char *name, *sep = "{";
-	int rc;
+	const char *name;
 
 	while ((m = df_json_next(v, m, &name, &value))) {
 		const char *text = df_json_str(value, NULL);
@@ -140,17 +160,9 @@ get_params(const struct df_json_value *v, char **out, struct df_err *err)
 			df_buf_release(&b);
 			return df_fail(err, DF_EFORMAT, "params: '%.60s' is no text", name);
 		}
-		df_buf_puts(&b, sep);
-		df_buf_json_str(&b, name);
-		df_buf_puts(&b, ": ");
-		df_buf_json_str(&b, text);
-		sep = ", ";
+		df_dynamic_add_param(&b, name, text);
 	}
-	df_buf_puts(&b, *sep == '{' ? "{}" : "}");
-	if ((rc = df_buf_check(&b, err)) == DF_OK)
-		*out = df_buf_detach(&b);
-	df_buf_release(&b);
-	return rc;
+	return df_dynamic_take_params(&b, out, err);
 }
 
 /* What later versions added. */

@@ -33,6 +33,9 @@ int df_dynamic_init(struct df_dynamic *d, const char *method, size_t n_domains, 
 void df_dynamic_release(struct df_dynamic *d);
 /* Append "dynamic": {..} as JSON; nothing where method is NULL.  Numbers read back as they were. */
 void df_dynamic_put(const struct df_dynamic *d, struct df_buf *out);
+/* Add a parameter to b, which is empty at first; then *out = the object for df_dynamic.params.  b is released. */
+void df_dynamic_add_param(struct df_buf *b, const char *name, const char *value);
+int df_dynamic_take_params(struct df_buf *b, char **out, struct df_err *err) DF_MUST_CHECK;
 /* v: the value of "dynamic", or NULL.  DF_EFORMAT. */
 int df_dynamic_get(struct df_dynamic *d, const struct df_json_value *v, struct df_err *err) DF_MUST_CHECK;
 

@@ -141,26 +141,19 @@ static int
 keep_params(struct df_run *r, const struct df_component *c, struct df_err *err)
 {
 	struct df_buf b = DF_BUF_INIT;
-	const char *sep = "{";
+	char *params = NULL;
 	int rc;
 
 	for (size_t i = 0; i < c->params.n; i++) {
 		const char *name = c->params.v[i].key, *value = df_component_param(c, name);
 
-		if (!value)
-			continue;
-		df_buf_puts(&b, sep);
-		df_buf_json_str(&b, name);
-		df_buf_puts(&b, ": ");
-		df_buf_json_str(&b, value);
-		sep = ", ";
+		if (value)
+			df_dynamic_add_param(&b, name, value);
 	}
-	df_buf_puts(&b, *sep == '{' ? "{}" : "}");
-	DF_TRY(df_buf_check(&b, err));
-	free(r->state.dynamic.params);
-	r->state.dynamic.params = df_buf_detach(&b);
-out:
-	df_buf_release(&b);
+	if ((rc = df_dynamic_take_params(&b, &params, err)) == DF_OK) {
+		free(r->state.dynamic.params);
+		r->state.dynamic.params = params;
+	}
 	return rc;
 }
 

@@ -16,14 +16,6 @@
 #include "base/rng.h"
 #include "cases.h"
 
-#define OK(call)                                               \
-	do {                                                   \
-		struct df_err ok_err = DF_ERR_INIT;            \
-		struct df_err *err = &ok_err;                  \
-		if ((call) != DF_OK)                           \
-			fail_msg("%s: %s", #call, ok_err.msg); \
-	} while (0)
-
 enum { PAD_ROWS = 1, PAD_COLS = 3, PAD_ALIGNED = 8 };
 static const float outside = -1232; /* what surrounds a window, and must still be there afterwards */
 

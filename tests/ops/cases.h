@@ -11,6 +11,15 @@
 
 #include "backend/backend.h"
 
+/* A call that must succeed; `err` in it is its error. */
+#define OK(call)                                               \
+	do {                                                   \
+		struct df_err ok_err = DF_ERR_INIT;            \
+		struct df_err *err = &ok_err;                  \
+		if ((call) != DF_OK)                           \
+			fail_msg("%s: %s", #call, ok_err.msg); \
+	} while (0)
+
 #define RESULT_MAX 6
 
 struct result {

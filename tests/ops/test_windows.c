@@ -18,14 +18,6 @@
 #include "base/half.h"
 #include "cases.h"
 
-#define OK(call)                                               \
-	do {                                                   \
-		struct df_err ok_err = DF_ERR_INIT;            \
-		struct df_err *err = &ok_err;                  \
-		if ((call) != DF_OK)                           \
-			fail_msg("%s: %s", #call, ok_err.msg); \
-	} while (0)
-
 /* One run of an operation: how its tensors are made, and what it gave. */
 struct run {
 	struct df_backend *be;

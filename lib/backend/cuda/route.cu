@@ -12,29 +12,6 @@
 
 enum { ROWS = 8 }; /* warps of a block */
 
-/* df_expf() (cpu/vec.h), its bits. */
-DF_DEVICE float
-exp_of(float x)
-{
-	const float round = 12582912.0f; /* 1.5 * 2^23 */
-	float t, n, r, p;
-
-	x = x > 88.0f ? 88.0f : x;
-	x = x < -87.3f ? -87.3f : x;
-	t = x * 1.44269504f + round;
-	n = t - round;
-	r = x - n * 0.693359375f;
-	r = r - n * -2.12194440e-4f;
-	p = 1.9875691500e-4f;
-	p = p * r + 1.3981999507e-3f;
-	p = p * r + 8.3334519073e-3f;
-	p = p * r + 4.1665795894e-2f;
-	p = p * r + 1.6666665459e-1f;
-	p = p * r + 5.0000001201e-1f;
-	p = p * (r * r) + r + 1.0f;
-	return p * bits_float((float_bits(t) + 127) << 23);
-}
-
 /* p = exp(x - max) / sum of those; p may be x: a lane reads what it writes. */
 DF_DEVICE void
 softmax(float *p, const float *x, size_t n)

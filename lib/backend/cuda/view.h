@@ -113,6 +113,31 @@ block_sum(float v, float *part)
 	return v;
 }
 
+/*
+ * e^x as the CPU has it, to the bit (df_expf() of cpu/vec.h, where its error is): e^x = 2^n e^r, n = round(x / ln 2),
+ * and Cephes' polynomial for e^r.  Those bits need a file without contraction (CUDA_EXACT).
+ */
+DF_DEVICE float
+exp_of(float x)
+{
+	const float round = 12582912.0f; /* 1.5 * 2^23: adding it leaves the nearest integer in the low bits */
+
+	x = x > 88.0f ? 88.0f : x;
+	x = x < -87.3f ? -87.3f : x;
+
+	const float t = x * 1.44269504f + round, n = t - round;
+	float r = x - n * 0.693359375f, p = 1.9875691500e-4f;
+
+	r = r - n * -2.12194440e-4f;
+	p = p * r + 1.3981999507e-3f;
+	p = p * r + 8.3334519073e-3f;
+	p = p * r + 4.1665795894e-2f;
+	p = p * r + 1.6666665459e-1f;
+	p = p * r + 5.0000001201e-1f;
+	p = p * (r * r) + r + 1.0f;
+	return p * bits_float((float_bits(t) + 127) << 23);
+}
+
 /* The segment of row t: df_segment_of() (plugin.h) on the device. */
 DF_DEVICE uint32_t
 segment_of(const uint32_t *offsets, uint32_t n, uint32_t t)
